@@ -150,7 +150,7 @@ class ModelConfig(Config, kw_only=True):
 class LossConfig(Config):
     """Multi-scale spectral loss: L1 on magnitudes and on their logarithms, summed over FFT sizes."""
 
-    fft_sizes: list[PositiveInt] = [2048, 1024, 512, 256, 128, 64]
+    fft_sizes: tuple[PositiveInt, ...] = (2048, 1024, 512, 256, 128, 64)
     mag_weight: NonNegativeFloat = 1.0
     logmag_weight: NonNegativeFloat = 1.0
 
