@@ -1,0 +1,93 @@
+# Everything here needs only Python 3.11, 3.12 or 3.13, make and git; the rest is installed into .venv.
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+.DELETE_ON_ERROR:
+
+PYTHON ?=
+VENV   := .venv
+# pip puts programs elsewhere on Windows
+BIN    := $(if $(filter Windows_NT,$(OS)),$(VENV)/Scripts,$(VENV)/bin)
+RUN    := $(BIN)/python -m
+PIP    := $(RUN) pip --disable-pip-version-check --quiet
+# stamps: what stands in .venv was installed from these files
+RUNTIME := $(VENV)/.stamp-runtime
+DEV     := $(VENV)/.stamp-dev
+SOURCES := pyproject.toml constraints.txt
+
+# Training options beyond the instrument's name: make train-flute TRAIN_ARGS="--steps 500"
+TRAIN_ARGS ?=
+PYTEST_ARGS ?=
+
+.PHONY: help
+help: ## Say what can be made
+	@echo "make demo         sing through a flute: examples/voice.wav -> demo/"
+	@echo "make test         run the tests"
+	@echo "make lint         run the linters, the type checker and the import rules"
+	@echo "make bench        measure what is meant to be fast"
+	@echo "make train-NAME   train an instrument on datasets/NAME (see: ddsp prepare)"
+	@echo "make clean        remove what the tools leave behind"
+	@echo "make distclean    remove .venv and the demo's results as well"
+	@echo
+	@echo "Each first installs what it needs into .venv. PYTHON=/path/to/python chooses the interpreter."
+
+# --- the environment -----------------------------------------------------------------------------------
+
+# The first Python that starts, is of a version we support and can make a virtual environment.
+$(VENV)/pyvenv.cfg:
+	@for python in $(if $(PYTHON),'$(PYTHON)',python3.13 python3.12 python3.11 python3 python); do \
+		if "$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+			>/dev/null 2>&1; then \
+			echo "Making $(VENV) with $$("$$python" --version)"; \
+			"$$python" -m venv --clear $(VENV) && exit 0 || exit 1; \
+		fi; \
+	done; \
+	echo "error: no Python 3.11, 3.12 or 3.13 with venv and pip was found$(if $(PYTHON), at $(PYTHON))." >&2; \
+	echo "hint:  install one (Debian, Ubuntu: python3 and python3-venv), or name it: make PYTHON=/path/to/python" >&2; \
+	exit 1
+
+$(RUNTIME): $(SOURCES) | $(VENV)/pyvenv.cfg
+	@echo "Installing ddsp into $(VENV) (TensorFlow is large: a few minutes the first time)"
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(DEV): $(SOURCES) | $(VENV)/pyvenv.cfg
+	@echo "Installing ddsp and the development tools into $(VENV) (a few minutes the first time)"
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $(RUNTIME) $@
+
+# --- what people want ----------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: $(RUNTIME) ## A sung phrase, played by the flute
+	@$(BIN)/ddsp transfer examples/voice.wav --model flute --out demo/ --plot --force
+	@echo
+	@echo "The voice:   examples/voice.wav"
+	@echo "The results: in demo/"
+	@for file in demo/*; do echo "             $$file"; done
+
+.PHONY: test
+test: $(DEV) ## All tests
+	@$(RUN) pytest $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(DEV) ## Linters, types, import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+.PHONY: bench
+bench: $(DEV) ## What is fast, measured
+	@for file in benchmarks/bench_*.py; do $(BIN)/python "$$file" || exit 1; done
+
+train-%: $(RUNTIME) ## An instrument, from datasets/NAME
+	$(BIN)/ddsp train --instrument $* $(TRAIN_ARGS)
+
+.PHONY: clean distclean
+clean: ## Leftovers of the tools
+	rm -rf build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+distclean: clean
+	rm -rf $(VENV) demo
