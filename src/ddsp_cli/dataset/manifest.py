@@ -1,0 +1,123 @@
+"""`dataset.yaml`: what a prepared data set holds, how it was measured and from which recordings it came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from ddsp_cli.bundle import Statistics
+from ddsp_cli.config import Config, FeatureSpec, NonNegativeFloat, PositiveFloat, parse_yaml
+from ddsp_cli.errors import DatasetError, did_you_mean
+
+FORMAT_VERSION = 1
+MANIFEST = "dataset.yaml"
+
+#: A manifest of 10,000 recordings has 3 MB; what is larger is not one.
+MAX_MANIFEST_BYTES = 64 * 1024 * 1024
+
+SplitName = Literal["train", "validation"]
+
+
+class Recording(Config, kw_only=True):
+    """One input file and what became of it.
+
+    Attributes:
+      path: its name below the folder that was given.
+      sha256: of the file's bytes; empty where it could not be read.
+      seconds: length of the recording.
+      used_s: how much of it stands in the data set, rests between notes included.
+      split: where it went; "both" where one recording had to serve for training and validation, "none" when skipped.
+      gain_db: what its level was changed by.
+      notes: why it was skipped, or what is remarkable.
+    """
+
+    path: str
+    sha256: str
+    seconds: NonNegativeFloat
+    used_s: NonNegativeFloat = 0.0
+    split: Literal["train", "validation", "both", "none"] = "none"
+    gain_db: float = 0.0
+    notes: list[str] = []
+
+
+class Split(Config, kw_only=True):
+    """One part of a data set: its shards with their SHA-256, in order."""
+
+    n_examples: Annotated[int, Meta(ge=0)]
+    used_s: NonNegativeFloat
+    shards: dict[str, str]
+
+
+class Manifest(Config, kw_only=True):
+    """The contents of `dataset.yaml`."""
+
+    format: int
+    name: str
+    created_with: str
+    licence: str = "unknown"
+    sample_rate_hz: Literal[16000, 24000, 32000, 44100, 48000]
+    features: FeatureSpec
+    window_s: PositiveFloat = 4.0
+    level: Literal["match", "keep"] = "match"
+    validation_share: NonNegativeFloat = 0.1
+    statistics: Statistics
+    train: Split
+    validation: Split
+    recordings: list[Recording]
+
+    @property
+    def window_frames(self) -> int:
+        """Frames of an example."""
+        return round(self.window_s * self.features.frame_rate_hz)
+
+    @property
+    def window_samples(self) -> int:
+        """Samples of an example at the model's rate."""
+        return round(self.window_s * self.sample_rate_hz)
+
+    @property
+    def skipped(self) -> list[Recording]:
+        """Recordings that nothing was taken from."""
+        return [recording for recording in self.recordings if recording.split == "none"]
+
+
+def load_manifest(folder: Path) -> Manifest:
+    """Reads `dataset.yaml` alone.
+
+    Raises:
+      DatasetError: no such folder, not a data set of ours, or one of another format version.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise DatasetError(f"there is no data set {folder}", _hint(folder))
+    if not path.is_file():
+        raise DatasetError(f"{folder} is not a data set: it has no {MANIFEST}", _hint(folder))
+    try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise DatasetError(f"{path} is larger than any manifest can be")
+        text = path.read_bytes().decode("utf-8", "replace")
+    except OSError as problem:
+        raise DatasetError(f"{path} cannot be read: {problem.strerror or problem}") from problem
+    manifest = parse_yaml(text, Manifest, str(path), error=DatasetError)
+    if manifest.format != FORMAT_VERSION:
+        raise DatasetError(
+            f"{folder} has data set format {manifest.format}, this program reads {FORMAT_VERSION}",
+            "Update ddsp." if manifest.format > FORMAT_VERSION else "Prepare it again with --force.",
+        )
+    return manifest
+
+
+def dataset_names(parent: Path) -> list[str]:
+    """Names of the data sets that stand in a folder."""
+    try:
+        return sorted(entry.name for entry in Path(parent).iterdir() if (entry / MANIFEST).is_file())
+    except OSError:
+        return []
+
+
+def _hint(folder: Path) -> str:
+    others = [name for name in dataset_names(folder.parent) if name != folder.name]
+    return did_you_mean(folder.name, others) or "Make one with: ddsp prepare FOLDER_OF_RECORDINGS"
