@@ -1,0 +1,107 @@
+"""What a command must not load: TensorFlow and its like cost seconds, and a transfer needs none of them.
+
+Lint cannot see what another library imports, so a fresh interpreter tells.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+#: What only training, export or pictures need; never loaded before that is asked for.
+HEAVY = ("tensorflow", "keras", "librosa", "numba", "sklearn", "matplotlib", "scipy.signal", "jax", "torch", "crepe")
+
+SOURCES = Path(__file__).parent.parent / "src" / "ddsp_cli"
+
+REPORT = f"""
+import sys
+heavy = [name for name in {HEAVY!r} if name in sys.modules]
+print("heavy:", *heavy)
+"""
+
+
+def heavy_after(code: str, folder: Path) -> list[str]:
+    """The heavy modules that a fresh interpreter holds after running some code."""
+    done = subprocess.run(
+        [sys.executable, "-c", code + REPORT], capture_output=True, text=True, cwd=folder, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.rpartition("heavy:")[2].split()
+
+
+def after_command(*arguments: str) -> str:
+    """Code that runs the command line, expects success, and goes on."""
+    return f"""
+import sys
+sys.argv = ["ddsp", *{arguments!r}]
+from ddsp_cli.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code in (0, None), end.code
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["transfer", "--help"], ["train", "--help"], ["models"]], ids=" ".join
+)
+def test_command_line_is_light(arguments: list[str], tmp_path: Path) -> None:
+    assert heavy_after(after_command(*arguments), tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["workflows.transfer", "features.extract", "runtime", "bundle", "config", "formulas", "console"],
+)
+def test_module_is_light(module: str, tmp_path: Path) -> None:
+    assert heavy_after(f"import ddsp_cli.{module}\n", tmp_path) == []
+
+
+def test_transfer_is_light_all_the_way(tmp_path: Path) -> None:
+    voice = Path(__file__).parent.parent / "examples" / "voice.wav"
+    command = after_command("transfer", str(voice), "--model", "flute", "--out", str(tmp_path / "out.wav"))
+    assert heavy_after(command, tmp_path) == []
+    assert (tmp_path / "out.wav").stat().st_size > 44
+
+
+def test_frameworks_are_imported_inside_functions_only() -> None:
+    """Outside the engine no module names TensorFlow or Keras at its top level."""
+    guilty = []
+    for path in sorted(SOURCES.rglob("*.py")):
+        if path.is_relative_to(SOURCES / "engine"):
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            guilty += [f"{path.name}: {name}" for name in names if name.split(".")[0] in {"tensorflow", "keras"}]
+    assert guilty == []
+
+
+def test_every_import_is_declared() -> None:
+    """Whatever the package imports stands among the dependencies (or the named optional ones)."""
+    modules = set()
+    for path in SOURCES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                modules.add((node.module or "").split(".")[0])
+    modules -= sys.stdlib_module_names | {"ddsp_cli"}
+
+    project = (Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8")
+    runtime = project.partition("\ndependencies = [")[2].partition("\n]")[0]
+    optional = project.partition("\n[project.optional-dependencies]")[2].partition("\ndev = [")[0]
+    declared = {re.sub(r"[-_.]+", "-", name).lower() for name in re.findall(r'"([A-Za-z0-9_.-]+)', runtime + optional)}
+    provided_by = importlib.metadata.packages_distributions()
+    missing = {
+        module
+        for module in modules
+        if not {name.lower().replace("_", "-") for name in provided_by.get(module, [module])} & declared
+    }
+    assert missing == set()
