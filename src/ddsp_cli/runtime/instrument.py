@@ -1,0 +1,197 @@
+"""An instrument that plays: pitch and level at frame rate in, sound in blocks out.
+
+Reads the processor graph of a bundle (`ModelConfig.processors`) and runs it as streams: synthesisers, their
+sum, the room. Legend of shapes: F frames, S samples; S = F·hop at the model's rate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ddsp_cli import formulas
+from ddsp_cli.bundle import Bundle
+from ddsp_cli.config import (
+    AddConfig,
+    CropConfig,
+    FilteredNoiseConfig,
+    FilteredNoiseReverbConfig,
+    HarmonicConfig,
+    ReverbConfig,
+)
+from ddsp_cli.errors import ModelError
+from ddsp_cli.runtime.network import Network, network_inputs
+from ddsp_cli.runtime.room import Room
+from ddsp_cli.runtime.synthesis import FilteredNoise, Harmonic, Ramp
+
+#: Signals that the network gives; everything else in a graph is the output of a node before.
+CONTROLS = frozenset({"amplitude", "harmonic_distribution", "noise_magnitudes", "f0_hz", "raw"})
+
+_KNOWN = (HarmonicConfig, FilteredNoiseConfig, AddConfig, ReverbConfig, FilteredNoiseReverbConfig, CropConfig)
+_ROOMS = (ReverbConfig, FilteredNoiseReverbConfig)
+
+
+class Instrument:
+    """A bundle, checked and ready to play.
+
+    Args:
+      bundle: weights, configuration, impulse response.
+
+    Raises:
+      ModelError: the graph holds something that this program cannot play, or does not fit the weights.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.model = bundle.card.model
+        self._check_graph()
+        Network(bundle)  # every weight is there and has its shape, said now and not in the middle of a file
+
+    def stream(self, seed: int = 0) -> Stream:
+        """A performance from its start: recurrent state 0, phase 0, the room silent."""
+        return Stream(self, seed)
+
+    def render(
+        self,
+        f0_hz: np.ndarray,
+        level_db: np.ndarray,
+        gate: np.ndarray | None = None,
+        *,
+        seed: int = 0,
+        block_frames: int = 256,
+        room: bool = True,
+    ) -> Iterator[np.ndarray]:
+        """Plays frames, in blocks, in memory that does not depend on their number.
+
+        Args:
+          f0_hz: [F], nowhere 0 (see `features.frames.hold_f0`).
+          level_db: [F], the measure that `model.level` names.
+          gate: [F] 0..1, multiplies the sound before the room; all 1 if None.
+          seed: of the noise; the same seed gives the same sound.
+          block_frames: frames worked on at once.
+          room: False leaves the room out.
+
+        Yields:
+          [S] float32 at the model's rate, F·hop samples altogether.
+        """
+        stream = Stream(self, seed, room)
+        for start in range(0, len(f0_hz), block_frames):
+            part = slice(start, start + block_frames)
+            yield stream.push(f0_hz[part], level_db[part], None if gate is None else gate[part])
+        yield stream.finish()
+
+    def _check_graph(self) -> None:
+        signals: set[str] = set(CONTROLS)
+        nodes = list(self.model.processors.items())
+        consumed: set[str] = set()
+        for name, node in nodes:
+            kind = type(node).__name__.removesuffix("Config")
+            if not isinstance(node, _KNOWN):
+                raise ModelError(f"the instrument has a processor of a kind that cannot be played: {kind}")
+            missing = [signal for signal in node.inputs if signal not in signals]
+            if missing:
+                raise ModelError(f"processor {name} takes {missing[0]}, which nothing before it makes")
+            if isinstance(node, CropConfig) and node.location == "front":
+                raise ModelError(f"processor {name} cuts off the start of the sound, which a stream cannot do")
+            signals.add(name)
+            consumed.update(node.inputs)
+        for kinds, what in (
+            ((HarmonicConfig,), "harmonic synthesiser"),
+            ((FilteredNoiseConfig,), "noise synthesiser"),
+            (_ROOMS, "room"),
+        ):
+            if sum(isinstance(node, kinds) for _, node in nodes) > 1:
+                raise ModelError(f"the instrument has more than one {what}, which cannot be played")
+        unused = [name for name, _ in nodes[:-1] if name not in consumed]
+        if not nodes or unused:
+            raise ModelError(f"the output of processor {unused[0]} goes nowhere" if unused else "no processors")
+        if any(isinstance(node, _ROOMS) for _, node in nodes) and self.bundle.impulse_response is None:
+            raise ModelError("the instrument has a room, but its impulse response is missing")
+        if self.model.sample_rate_hz % self.model.frame_rate_hz:
+            raise ModelError(
+                f"{self.model.frame_rate_hz} frames a second do not divide {self.model.sample_rate_hz} samples a second"
+            )
+
+
+class Stream:
+    """One performance on an instrument; `push` frames as they come, `finish` once.
+
+    What comes out lags one frame behind what went in, because sound is interpolated towards the next frame.
+    """
+
+    def __init__(self, instrument: Instrument, seed: int = 0, room: bool = True) -> None:
+        self._model = model = instrument.model
+        self._network = Network(instrument.bundle)
+        hop = model.hop_samples
+        self._gate = Ramp(hop)
+        self._harmonic: dict[str, Harmonic] = {}
+        self._noise: dict[str, FilteredNoise] = {}
+        self._rooms: dict[str, Room] = {}
+        for name, node in model.processors.items():
+            if isinstance(node, HarmonicConfig):
+                self._harmonic[name] = Harmonic(hop, model.sample_rate_hz, node.amp_resample_method)
+            elif isinstance(node, FilteredNoiseConfig):
+                self._noise[name] = FilteredNoise(hop, node.n_bands, node.window_size_samples, seed)
+            elif isinstance(node, _ROOMS) and room:
+                assert instrument.bundle.impulse_response is not None
+                self._rooms[name] = Room(instrument.bundle.impulse_response)
+        self._pending: dict[str, np.ndarray] = {}
+
+    def push(self, f0_hz: np.ndarray, level_db: np.ndarray, gate: np.ndarray | None = None) -> np.ndarray:
+        """Takes the next frames ([F] each, see `Instrument.render`); gives the samples they settle, [S]."""
+        model = self._model
+        raw = self._network.step(network_inputs(model, f0_hz, level_db))
+        signals: dict[str, np.ndarray] = {
+            "gate": self._gate.push(np.ones(len(f0_hz), np.float32) if gate is None else gate)
+        }
+        for name, node in model.processors.items():
+            if isinstance(node, HarmonicConfig):
+                amplitudes = harmonic_amplitudes(raw, f0_hz, node, model.sample_rate_hz)
+                signals[name] = self._harmonic[name].push(f0_hz, amplitudes)
+            elif isinstance(node, FilteredNoiseConfig):
+                bias = np.float32(node.initial_bias)
+                signals[name] = self._noise[name].push(formulas.exp_sigmoid(raw["noise_magnitudes"] + bias))
+        return self._mix(signals)
+
+    def finish(self) -> np.ndarray:
+        """The samples of the last frame, [S]; the room's tail beyond them is left to the listener's silence."""
+        signals = {"gate": self._gate.finish()}
+        for sources in (self._harmonic, self._noise):
+            signals |= {name: source.finish() for name, source in sources.items()}
+        return self._mix(signals)
+
+    def _mix(self, signals: dict[str, np.ndarray]) -> np.ndarray:
+        """Runs the rest of the graph on as many samples as every source has ready."""
+        for name, samples in signals.items():
+            waiting = self._pending.get(name)
+            signals[name] = samples if waiting is None else np.concatenate([waiting, samples])
+        n_ready = min(len(samples) for samples in signals.values())
+        self._pending = {name: samples[n_ready:] for name, samples in signals.items()}
+        ready = {name: samples[:n_ready] for name, samples in signals.items()}
+        gate: np.ndarray | None = ready.pop("gate")
+        out = np.zeros(n_ready, np.float32)
+        for name, node in self._model.processors.items():
+            if isinstance(node, AddConfig):
+                ready[name] = np.sum([ready[signal] for signal in node.inputs], axis=0)
+            elif isinstance(node, _ROOMS):
+                dry = ready[node.inputs[0]] if gate is None else ready[node.inputs[0]] * gate
+                gate = None
+                ready[name] = self._rooms[name].push(dry) if name in self._rooms else dry
+            elif isinstance(node, CropConfig):
+                ready[name] = ready[node.inputs[0]]  # cuts the end of training examples only
+            out = ready[name]
+        return out if gate is None else out * gate
+
+
+def harmonic_amplitudes(
+    raw: dict[str, np.ndarray], f0_hz: np.ndarray, node: HarmonicConfig, sample_rate_hz: int
+) -> np.ndarray:
+    """Raw network output to the amplitude of each harmonic, [F, K] (synths.py:94-121)."""
+    column = np.asarray(f0_hz, np.float32)[:, None]
+    distribution = formulas.harmonic_distribution(
+        raw["harmonic_distribution"], column, sample_rate_hz, node.normalize_below_nyquist
+    )
+    amplitudes: Any = formulas.exp_sigmoid(raw["amplitude"]) * distribution
+    return np.asarray(amplitudes, np.float32)

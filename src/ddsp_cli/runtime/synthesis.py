@@ -1,0 +1,233 @@
+"""Synthesisers that render block by block in NumPy: harmonics and filtered noise.
+
+Each takes frames as they come (`push`) and returns the samples that are settled by them; `finish` returns
+the rest. What comes out does not depend on how the frames were cut into blocks. Formulas: magenta/ddsp 3.7.0,
+core.py and synths.py. Legend of shapes: F frames, S samples, K harmonics, M noise bands, H = hop in samples.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+ResampleMethod = Literal["linear", "window"]
+
+#: Frames worked on at once: the table of sines [F, K, H] should stay in the processor's cache.
+_TABLE_ELEMENTS = 160_000
+
+
+def crossfade(hop_samples: int, method: ResampleMethod) -> np.ndarray:
+    """Weight of the following frame at each sample between two frames, shape [H], 0 at the frame itself.
+
+    `linear` is a straight line (core.py:613); `window` is what overlapping Hann windows add up to: half a
+    period of a raised cosine (core.py:645-714).
+    """
+    position = np.arange(hop_samples) / hop_samples
+    if method == "window":
+        position = 0.5 - 0.5 * np.cos(np.pi * position)
+    return position.astype(np.float32)
+
+
+class Ramp:
+    """A control at frame rate, brought to sample rate by straight lines; the last frame is held for one hop.
+
+    Args:
+      hop_samples: H.
+    """
+
+    def __init__(self, hop_samples: int) -> None:
+        self._weight = crossfade(hop_samples, "linear")
+        self._last: np.ndarray | None = None
+
+    def push(self, values: np.ndarray) -> np.ndarray:
+        """Frames [F] → samples [S], one hop behind."""
+        values = np.asarray(values, np.float32)
+        if self._last is not None:
+            values = np.concatenate([self._last, values])
+        if not len(values):
+            return np.empty(0, np.float32)
+        self._last = values[-1:]
+        start, stop = values[:-1, None], values[1:, None]
+        return (start + (stop - start) * self._weight).reshape(-1)
+
+    def finish(self) -> np.ndarray:
+        """The last hop [H]; empty where no frame ever came."""
+        return self.push(self._last) if self._last is not None else np.empty(0, np.float32)
+
+
+class Harmonic:
+    """A bank of sines at multiples of the fundamental (core.py:912-962, 1048-1111).
+
+    The phase of the fundamental is summed in closed form in double precision and kept within one turn, so it
+    is as exact after hours as in the first second. Harmonics above half the sample rate are silent, at frame
+    rate (in the controls) and at sample rate (here).
+
+    Args:
+      hop_samples: H.
+      sample_rate_hz: rate of the sound.
+      method: how amplitudes get from frames to samples.
+    """
+
+    def __init__(self, hop_samples: int, sample_rate_hz: int, method: ResampleMethod = "window") -> None:
+        self._hop = hop_samples
+        self._rate = sample_rate_hz
+        self._weight = crossfade(hop_samples, method)
+        self._phase_turns = 0.0
+        self._last: tuple[np.ndarray, np.ndarray] | None = None
+        # Inclusive sum of a frequency that goes from a to b in H samples:
+        # Σ_{j≤m} a + (b − a)·j/H = (m + 1)·a + (b − a)·m(m + 1)/2H
+        m = np.arange(hop_samples, dtype=np.float64)
+        self._sum_start = m + 1.0
+        self._sum_slope = m * (m + 1.0) / (2.0 * hop_samples)
+        self._position = m / hop_samples
+
+    def push(self, f0_hz: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
+        """The next frames.
+
+        Args:
+          f0_hz: [F].
+          amplitudes: [F, K], the amplitude of each harmonic.
+
+        Returns:
+          [S] float32, one hop behind.
+        """
+        f0_hz = np.asarray(f0_hz, np.float64)
+        if self._last is not None:
+            f0_hz = np.concatenate([self._last[0], f0_hz])
+            amplitudes = np.concatenate([self._last[1], amplitudes])
+        if not len(f0_hz):
+            return np.empty(0, np.float32)
+        self._last = f0_hz[-1:], amplitudes[-1:]
+        n_intervals = len(f0_hz) - 1
+        out = np.empty((n_intervals, self._hop), np.float32)
+        per_chunk = max(1, _TABLE_ELEMENTS // (self._hop * amplitudes.shape[1]))
+        for begin in range(0, n_intervals, per_chunk):
+            chunk = slice(begin, min(begin + per_chunk, n_intervals) + 1)
+            out[begin : chunk.stop - 1] = self._render(f0_hz[chunk], amplitudes[chunk])
+        return out.reshape(-1)
+
+    def finish(self) -> np.ndarray:
+        """The last hop [H], with the last frame held; empty where no frame ever came."""
+        return self.push(*self._last) if self._last is not None else np.empty(0, np.float32)
+
+    def _phases(self, start_hz: np.ndarray, slope_hz: np.ndarray) -> np.ndarray:
+        """Phase of the fundamental in turns, [F, H], 0..1 at the start of each frame."""
+        within = (start_hz * self._sum_start + slope_hz * self._sum_slope) / self._rate
+        totals = np.concatenate([[self._phase_turns], within[:, -1]])
+        starts = np.cumsum(totals) % 1.0
+        self._phase_turns = float(starts[-1])
+        return np.asarray(within + starts[:-1, None])
+
+    def _render(self, f0_hz: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
+        """Frames i and i + 1 → the samples between them: [F+1], [F+1, K] → [F, H]."""
+        start_hz = f0_hz[:-1, None]
+        slope_hz = f0_hz[1:, None] - start_hz
+        phase = self._phases(start_hz, slope_hz)
+        sounding = amplitudes.any(axis=0)
+        n_harmonics = int(np.flatnonzero(sounding)[-1]) + 1 if sounding.any() else 0
+        if not n_harmonics:
+            return np.zeros_like(phase, np.float32)
+        k = np.arange(1.0, n_harmonics + 1.0)[:, None]
+        turns = k * phase[:, None, :]
+        turns -= np.rint(turns)  # single precision is enough for a sine once whole turns are gone
+        sines = turns.astype(np.float32)
+        sines *= np.float32(2.0 * np.pi)
+        np.sin(sines, out=sines)
+        nyquist_hz = self._rate / 2.0
+        crossing = np.flatnonzero(np.maximum(f0_hz[:-1], f0_hz[1:]) * n_harmonics >= nyquist_hz)
+        if len(crossing):
+            f0_samples = start_hz[crossing] + slope_hz[crossing] * self._position
+            sines[crossing] *= (k * f0_samples[:, None, :]) < nyquist_hz
+        # Interpolating amplitudes is linear, so two sums per sample replace an interpolation per harmonic.
+        pairs = np.stack([amplitudes[:-1, :n_harmonics], amplitudes[1:, :n_harmonics]], axis=1)
+        sums = pairs @ sines
+        return np.asarray(sums[:, 0] + (sums[:, 1] - sums[:, 0]) * self._weight)
+
+
+class FilteredNoise:
+    """White noise through a filter that changes with every frame (core.py:1317-1565).
+
+    Each hop of noise is convolved with its own frame's impulse response and the results are added. Upstream
+    cuts `(taps − 1)//2 − 1` samples off the front, which leaves 2 samples of delay; so does this.
+
+    Args:
+      hop_samples: H.
+      n_bands: M magnitudes, equally spaced from 0 Hz to half the sample rate.
+      window_size_samples: width of the window on the impulse response; 0 for all of it.
+      seed: of the noise; frames draw in order, so block sizes do not matter.
+    """
+
+    def __init__(self, hop_samples: int, n_bands: int, window_size_samples: int = 0, seed: int = 0) -> None:
+        self._hop = hop_samples
+        n_taps = 2 * (n_bands - 1)
+        self._window, self._lags = _impulse_window(n_taps, window_size_samples)
+        n_kept = len(self._lags)
+        self._n_fft = 1 << (hop_samples + n_kept - 2).bit_length()
+        self._carry = np.zeros(n_kept - 1, np.float32)
+        self._skip = max((n_kept - 1) // 2 - 1, 0)
+        self._skipped = 0
+        self._random = np.random.default_rng(seed)
+
+    def push(self, magnitudes: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
+        """The next frames.
+
+        Args:
+          magnitudes: [F, M].
+          noise: [F, H] to filter in place of fresh noise, for comparisons.
+
+        Returns:
+          [S] float32; the first call returns `_skip` samples less than it was given.
+        """
+        n_frames = len(magnitudes)
+        if noise is None:
+            noise = self._random.random((n_frames, self._hop), dtype=np.float32) * np.float32(2.0) - np.float32(1.0)
+        if not n_frames:
+            return np.empty(0, np.float32)
+        taps = np.fft.irfft(magnitudes.astype(np.float32))[:, self._lags] * self._window
+        spectrum = np.fft.rfft(noise, self._n_fft) * np.fft.rfft(taps, self._n_fft)
+        filtered = np.fft.irfft(spectrum, self._n_fft)[:, : self._hop + len(self._lags) - 1]
+        return self._trim(self._overlap_add(filtered.astype(np.float32)))
+
+    def finish(self) -> np.ndarray:
+        """The tail after the last frame, so that every pushed frame has given one hop of samples."""
+        return self._trim(self._carry[: self._skip])
+
+    def _overlap_add(self, filtered: np.ndarray) -> np.ndarray:
+        n_frames, hop = len(filtered), self._hop
+        n_tail = len(self._carry)
+        total = np.zeros(n_frames * hop + n_tail, np.float32)
+        total[:n_tail] = self._carry
+        # Piece p of every frame's output starts p hops after the frame: one addition per piece, not per frame.
+        for p in range(0, filtered.shape[1], hop):
+            piece = filtered[:, p : p + hop]
+            place = total[p : p + n_frames * hop]
+            if len(place) < n_frames * hop:
+                place = np.zeros(n_frames * hop, np.float32)
+            place.reshape(n_frames, hop)[:, : piece.shape[1]] += piece
+            if place.base is not total:
+                total[p:] += place[: len(total) - p]
+        self._carry = total[n_frames * hop :].copy()
+        return total[: n_frames * hop]
+
+    def _trim(self, samples: np.ndarray) -> np.ndarray:
+        drop = min(self._skip - self._skipped, len(samples))
+        self._skipped += drop
+        return samples[drop:]
+
+
+def _impulse_window(n_taps: int, window_size_samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Window and lags that turn a zero-phase impulse response into a causal one (core.py:1477-1540).
+
+    Returns:
+      window: [T], a periodic Hann window centred on lag 0.
+      lags: [T] int, where in the zero-phase response (negative lags at its end) each tap stands.
+    """
+    size = window_size_samples if 0 < window_size_samples < n_taps else n_taps
+    if size == n_taps:
+        lags = np.arange(n_taps) - n_taps // 2
+    else:  # upstream keeps one tap less than the window has and starts two lags late; the last lag weighs 0
+        half = (size + 1) // 2
+        lags = np.arange(2 - half, half + 1)
+    window = 0.5 + 0.5 * np.cos(2.0 * np.pi * lags / size)
+    return window.astype(np.float32), lags
