@@ -150,7 +150,7 @@ def save(
         if preview is not None:
             soundfile.write(staging / PREVIEW, preview, rate, format="OGG", subtype="VORBIS")
         files = {entry.name: _sha256(entry) for entry in sorted(staging.iterdir())}
-        card = _replace(card, format=FORMAT_VERSION, files=files)
+        card = revise(card, format=FORMAT_VERSION, files=files)
         (staging / CARD).write_text(dump_yaml(card), encoding="utf-8")
         replace_folder(staging, folder)
     except OSError as problem:
@@ -257,7 +257,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _replace(card: Card, **changes: Any) -> Card:
+def revise(card: Card, **changes: Any) -> Card:
+    """The card with some entries changed."""
     import msgspec
 
     return msgspec.structs.replace(card, **changes)

@@ -153,6 +153,7 @@ class LossConfig(Config):
     fft_sizes: tuple[PositiveInt, ...] = (2048, 1024, 512, 256, 128, 64)
     mag_weight: NonNegativeFloat = 1.0
     logmag_weight: NonNegativeFloat = 1.0
+    log_floor: NonNegativeFloat = 1e-5  # magnitudes below it count as it; 0 is the original's definition
 
 
 class TrainingConfig(Config):

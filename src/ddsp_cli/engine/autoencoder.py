@@ -1,0 +1,110 @@
+"""The model that is trained: decoder, processor graph, spectral loss. Shapes: B batch, F frames, S samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from ddsp_cli.config import LossConfig, ModelConfig
+from ddsp_cli.engine.decoders import RnnFcDecoder
+from ddsp_cli.engine.effects import LearnedRoom
+from ddsp_cli.engine.graph import ProcessorGroup, build_processor, decoder_outputs
+from ddsp_cli.engine.losses import SpectralLoss
+from ddsp_cli.errors import ModelError
+
+
+class Autoencoder(keras.Model):
+    """Features to audio, trained end to end by how the audio sounds (Engel et al., ICLR 2020).
+
+    The encoder is the measurement of pitch and level; what is learned is the decoder and the room.
+
+    Args:
+      config: network and processor graph.
+      loss: of the spectral loss.
+      seed: of the noise that training draws.
+    """
+
+    def __init__(
+        self, config: ModelConfig, loss: LossConfig | None = None, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.decoder = RnnFcDecoder(
+            config.inputs,
+            decoder_outputs(config),
+            config.decoder.channels,
+            config.decoder.rnn_units,
+            config.decoder.layers_per_stack,
+            name="decoder",
+        )
+        self.group = ProcessorGroup(
+            {
+                name: (build_processor(node, config, seed or 0, name), node.inputs)
+                for name, node in config.processors.items()
+            },
+            sources=[*decoder_outputs(config), "f0_hz"],
+            name="processors",
+        )
+        loss = loss or LossConfig()
+        self.spectral_loss = SpectralLoss(loss.fft_sizes, loss.mag_weight, loss.logmag_weight, loss.log_floor)
+        self.decoder.build()
+        self.built = True
+
+    def call(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Controls and signals by name, and `audio` [B, S].
+
+        Args:
+          features: the configured inputs (`f0_scaled`, ...) and `f0_hz`, each [B, F, 1].
+        """
+        raw = self.decoder({name: features[name] for name in self.config.inputs})
+        return self.group({**raw, "f0_hz": features["f0_hz"]})
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """Multi-scale spectral loss of the audio in `y_pred` against the target audio `y` [B, S]."""
+        return self.spectral_loss.call(y, y_pred["audio"])
+
+    @property
+    def room(self) -> LearnedRoom | None:
+        """The processor that is a learned room, where the graph has one."""
+        rooms = [node for node in self.group.nodes.values() if isinstance(node, LearnedRoom)]
+        return rooms[0] if rooms else None
+
+    def named_variables(self) -> dict[str, Any]:
+        """Trainable variables by the names under which a bundle keeps them."""
+        named = {f"decoder/{name}": value for name, value in self.decoder.named_weights().items()}
+        for name, node in self.group.nodes.items():
+            for variable in node.trainable_variables:
+                named[f"{name}/{variable.name}"] = variable
+        return named
+
+    def get_weights_by_name(self) -> dict[str, np.ndarray]:
+        """Copies of all trainable weights, float32."""
+        return {
+            name: np.asarray(ops.convert_to_numpy(value), np.float32) for name, value in self.named_variables().items()
+        }
+
+    def set_weights_by_name(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Sets all trainable weights.
+
+        Raises:
+          ModelError: a weight is missing, unknown, or has another shape.
+        """
+        variables = self.named_variables()
+        for name in sorted(variables.keys() ^ weights.keys()):
+            where = "the model has no such weight" if name in weights else "it is missing"
+            raise ModelError(f"weight {name} does not fit this model: {where}")
+        for name, variable in variables.items():
+            if tuple(variable.shape) != weights[name].shape:
+                raise ModelError(f"weight {name} has shape {weights[name].shape}, the model needs {tuple(variable.shape)}")
+            variable.assign(weights[name])
+
+    def impulse_response(self) -> np.ndarray | None:
+        """The learned room's wet response [length], tap 0 masked, or None."""
+        room = self.room
+        return None if room is None else np.asarray(ops.convert_to_numpy(room.impulse_response()), np.float32)

@@ -1,0 +1,96 @@
+"""FIR filters designed in the frequency domain, applied per frame. Shapes: B batch, F frames, S samples, M bands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+
+def next_power_of_two(n: int) -> int:
+    """The smallest power of two that is at least n."""
+    return 1 << max(0, (n - 1).bit_length())
+
+
+def fir_design(n_bands: int, window_size_samples: int = 0) -> np.ndarray:
+    """The matrix [M, taps] that turns band magnitudes into a windowed causal linear-phase FIR filter.
+
+    Sampling a real, even spectrum at M points from 0 Hz to Nyquist and transforming it back is a cosine transform,
+    so design, shift and Hann window are one matrix (`core.frequency_impulse_response`, core.py:1477-1565).
+
+    Args:
+      n_bands: M, the first at 0 Hz, the last at Nyquist.
+      window_size_samples: length of the Hann window; 0, or more than 2(M-1), means the full length.
+    """
+    length = 2 * (n_bands - 1)
+    band = np.arange(n_bands)
+    weight = np.where((band == 0) | (band == n_bands - 1), 1.0, 2.0) / length
+    if window_size_samples <= 0 or window_size_samples > length:
+        size, lag = length, np.arange(length) - length // 2
+    else:
+        size, half = window_size_samples, (window_size_samples + 1) // 2
+        lag = np.arange(-(half - 2), half + 1)
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * ((size // 2 + lag) % size) / size)
+    return (weight[:, None] * np.cos(2 * np.pi * np.outer(band, lag) / length) * hann).astype(np.float32)
+
+
+def impulse_response(magnitudes: Any, window_size_samples: int = 0) -> Any:
+    """FIR filters with given magnitudes: [..., M] → [..., taps]. See `fir_design`."""
+    design = fir_design(magnitudes.shape[-1], window_size_samples)
+    return ops.matmul(magnitudes, ops.convert_to_tensor(design))
+
+
+def _spectrum(x: Any, fft_length: int) -> tuple[Any, Any]:
+    return ops.rfft(x, fft_length=fft_length)
+
+
+def fft_convolve(audio: Any, ir: Any, delay_compensation: int = -1) -> Any:
+    """Convolution of audio with one filter, or with one filter per frame (`core.fft_convolve`, core.py:1317).
+
+    The audio is cut into as many blocks as there are filters, each block is filtered with its own and the results
+    overlap-added; the output is as long as the input (padding 'same').
+
+    Args:
+      audio: [B, S].
+      ir: [B or 1, taps], or [B or 1, F, taps] for time-varying filtering; then S must be F·hop.
+      delay_compensation: samples to drop at the start; -1 means (taps - 1) // 2 - 1, the original's centring, which
+        leaves a linear-phase filter two samples late.
+
+    Raises:
+      ValueError: S is not a multiple of F.
+    """
+    taps = ir.shape[-1]
+    n_samples = audio.shape[-1]
+    start = (taps - 1) // 2 - 1 if delay_compensation < 0 else delay_compensation
+    n_filters = 1 if len(ir.shape) == 2 else ir.shape[1]
+    hop, rest = divmod(n_samples, n_filters)
+    if rest:
+        raise ValueError(f"{n_samples} samples cannot be cut into {n_filters} equal frames")
+    size = next_power_of_two(hop + taps - 1)
+    blocks = ops.reshape(audio, (-1, n_filters, hop))
+    filters = ir[:, None, :] if len(ir.shape) == 2 else ir
+    a_re, a_im = _spectrum(blocks, size)
+    h_re, h_im = _spectrum(filters, size)
+    product = (a_re * h_re - a_im * h_im, a_re * h_im + a_im * h_re)
+    filtered = ops.irfft(product, fft_length=size)[..., : hop + taps - 1]
+    whole = overlap_add(filtered, hop)
+    whole = ops.pad(whole, [[0, 0], [0, max(0, start + n_samples - whole.shape[-1])]])
+    return whole[:, start : start + n_samples]
+
+
+def overlap_add(blocks: Any, hop: int) -> Any:
+    """Sums blocks [B, F, L] that start `hop` samples apart: [B, (F-1)·hop + ceil(L/hop)·hop]."""
+    batch, n_blocks, length = ops.shape(blocks)
+    n_parts = -(-length // hop)
+    blocks = ops.pad(blocks, [[0, 0], [0, 0], [0, n_parts * hop - length]])
+    parts = ops.reshape(blocks, (batch, n_blocks, n_parts, hop))
+    total = 0.0
+    for i in range(n_parts):  # part i of every block lies i hops after the block's start
+        total = total + ops.pad(parts[:, :, i], [[0, 0], [i, n_parts - 1 - i], [0, 0]])
+    return ops.reshape(total, (batch, (n_blocks + n_parts - 1) * hop))
+
+
+def frequency_filter(audio: Any, magnitudes: Any, window_size_samples: int = 0) -> Any:
+    """Filters audio [B, S] by magnitudes [B, M], or [B, F, M] that change with every frame (core.py:1568)."""
+    return fft_convolve(audio, impulse_response(magnitudes, window_size_samples))

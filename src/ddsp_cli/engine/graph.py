@@ -1,0 +1,135 @@
+"""A directed acyclic graph of processors, from the `processors` of a preset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+import keras
+
+from ddsp_cli import config
+from ddsp_cli.engine import effects, processors, synths
+from ddsp_cli.engine.processors import Processor
+from ddsp_cli.errors import ModelError, did_you_mean
+
+
+def order_of(nodes: Mapping[str, Sequence[str]], sources: Sequence[str]) -> list[str]:
+    """Names of the nodes in an order in which every input is there before it is needed.
+
+    Args:
+      nodes: name → names of its inputs.
+      sources: signals that come from outside the graph.
+
+    Raises:
+      ModelError: an input that nothing makes, a name used twice, or a cycle; each is named.
+    """
+    for name, inputs in nodes.items():
+        if name in sources:
+            raise ModelError(f"processor {name} has the name of an input signal")
+        for wanted in inputs:
+            if wanted not in nodes and wanted not in sources:
+                hint = did_you_mean(wanted, [*nodes, *sources])
+                raise ModelError(f"processor {name} takes {wanted}, which nothing in the graph makes", hint)
+    internal = {name: [i for i in inputs if i in nodes] for name, inputs in nodes.items()}
+    try:
+        return list(TopologicalSorter(internal).static_order())
+    except CycleError as problem:
+        raise ModelError(f"the processors form a cycle: {' → '.join(problem.args[1])}") from problem
+
+
+@keras.saving.register_keras_serializable("ddsp")
+class ProcessorGroup(keras.layers.Layer):
+    """Processors wired by name (processors.py:82 of the original, without gin).
+
+    Args:
+      nodes: name → (processor, names of its inputs).
+      sources: names of the signals that come from outside.
+
+    The output of the group is the signal of the last node in dependency order that no other node takes.
+    """
+
+    def __init__(
+        self, nodes: Mapping[str, tuple[Processor, Sequence[str]]], sources: Sequence[str], **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.sources = list(sources)
+        self.wiring = {name: list(inputs) for name, (_, inputs) in nodes.items()}
+        self.nodes = {name: processor for name, (processor, _) in nodes.items()}
+        self.order = order_of(self.wiring, self.sources)
+        taken = {wanted for inputs in self.wiring.values() for wanted in inputs}
+        ends = [name for name in self.order if name not in taken]
+        if len(ends) != 1:
+            raise ModelError(f"the processor graph must end in one signal, it ends in {', '.join(ends)}")
+        self.output_name = ends[0]
+        self.built = True  # every processor makes its weights when it is made
+
+    def call(self, signals: Mapping[str, Any]) -> dict[str, Any]:
+        """Every signal by name, controls as `node/control`, and the group's output as `audio`."""
+        values = dict(signals)
+        found: dict[str, Any] = {}
+        for name in self.order:
+            processor = self.nodes[name]
+            controls = processor.get_controls(*(values[wanted] for wanted in self.wiring[name]))
+            values[name] = processor.get_signal(**controls)
+            found |= {f"{name}/{control}": value for control, value in controls.items()}
+            found[name] = values[name]
+        return {**found, "audio": values[self.output_name]}
+
+    def get_config(self) -> dict[str, Any]:
+        nodes = {
+            name: (keras.saving.serialize_keras_object(processor), self.wiring[name])
+            for name, processor in self.nodes.items()
+        }
+        return {**super().get_config(), "nodes": nodes, "sources": self.sources}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ProcessorGroup:
+        nodes = {
+            name: (keras.saving.deserialize_keras_object(processor), inputs)
+            for name, (processor, inputs) in config.pop("nodes").items()
+        }
+        return cls(nodes=nodes, **config)
+
+
+def build_processor(node: config.ProcessorConfig, model: config.ModelConfig, seed: int, name: str) -> Processor:
+    """The processor that a node of a preset describes."""
+    rate, hop = model.sample_rate_hz, model.hop_samples
+    match node:
+        case config.HarmonicConfig():
+            return synths.Harmonic(
+                rate, hop, node.n_harmonics, node.amp_resample_method, node.normalize_below_nyquist, name=name
+            )
+        case config.FilteredNoiseConfig():
+            return synths.FilteredNoise(
+                hop, node.n_bands, node.initial_bias, node.window_size_samples, seed=seed, name=name
+            )
+        case config.ReverbConfig():
+            return effects.Reverb(node.length_samples, name=name)
+        case config.FilteredNoiseReverbConfig():
+            return effects.FilteredNoiseReverb(
+                node.length_samples,
+                node.n_frames,
+                node.n_bands,
+                node.initial_bias,
+                node.window_size_samples,
+                seed=0,  # part of the room's definition, not of a training run
+                name=name,
+            )
+        case config.AddConfig():
+            return processors.Add(name=name)
+        case config.CropConfig():
+            return processors.Crop(node.length_samples, node.location, name=name)
+    raise ModelError(f"processor {name} is of a kind that the engine does not know")
+
+
+def decoder_outputs(model: config.ModelConfig) -> dict[str, int]:
+    """Which raw controls the network has to predict, with their sizes, in the original's order."""
+    sizes: dict[str, int] = {}
+    for node in model.processors.values():
+        match node:
+            case config.HarmonicConfig():
+                sizes |= {node.inputs[0]: 1, node.inputs[1]: node.n_harmonics}
+            case config.FilteredNoiseConfig():
+                sizes[node.inputs[0]] = node.n_bands
+    return sizes

@@ -1,0 +1,97 @@
+"""How near one sound is to another, in figures that a person can read. NumPy only."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ddsp_cli.config import FeatureSpec
+from ddsp_cli.features.extract import measure
+from ddsp_cli.features.frames import Features
+
+FFT_SIZES = (2048, 1024, 512, 256, 128, 64)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """A rendering against the recording it should equal.
+
+    Attributes:
+      spectral_loss: multi-scale spectral loss (natural log, floor 1e-5), as in training.
+      pitch_within_50_cents: share of frames voiced in both whose pitch agrees within 50 cents.
+      pitch_error_cents: median absolute pitch error over frames voiced in both.
+      voiced_recall: share of the recording's voiced frames that are voiced in the rendering.
+      loudness_error_db: mean absolute difference of RMS level, 20 ms frames, over the recording's loud frames.
+    """
+
+    spectral_loss: float
+    pitch_within_50_cents: float
+    pitch_error_cents: float
+    voiced_recall: float
+    loudness_error_db: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Plain numbers by name, rounded to four digits."""
+        return {name: round(float(value), 4) for name, value in asdict(self).items()}
+
+
+def compare(recording: np.ndarray, rendering: np.ndarray, rate_hz: int = 16000) -> Quality:
+    """Compares two mono signals of one length at 16 kHz, shape [S].
+
+    Raises:
+      ValueError: another rate, or lengths that differ.
+    """
+    if rate_hz != 16000 or recording.shape != rendering.shape:
+        raise ValueError("compare takes two signals of one length at 16 kHz")
+    spec = FeatureSpec()
+    reference, other = measure(recording, spec), measure(rendering, spec)
+    cents, recall = pitch_difference_cents(reference, other)
+    return Quality(
+        spectral_loss=spectral_distance(recording, rendering),
+        pitch_within_50_cents=float(np.mean(cents < 50)) if len(cents) else 0.0,
+        pitch_error_cents=float(np.median(cents)) if len(cents) else float("inf"),
+        voiced_recall=recall,
+        loudness_error_db=level_error_db(recording, rendering, rate_hz),
+    )
+
+
+def pitch_difference_cents(reference: Features, other: Features) -> tuple[np.ndarray, float]:
+    """Absolute pitch differences in cents over frames voiced in both, and the share of the reference's that are."""
+    voiced = reference.f0_hz > 0
+    both = voiced & (other.f0_hz > 0)
+    cents = np.abs(1200 * np.log2(other.f0_hz[both] / reference.f0_hz[both]))
+    return cents, float(both.sum() / max(1, voiced.sum()))
+
+
+def level_db(audio: np.ndarray, rate_hz: int, frame_s: float = 0.02) -> np.ndarray:
+    """RMS level in dBFS of consecutive frames, floor -120 dB, shape [S // frame]."""
+    size = round(rate_hz * frame_s)
+    blocks = audio[: len(audio) // size * size].reshape(-1, size).astype(np.float64)
+    return 10 * np.log10(np.maximum(np.mean(blocks**2, axis=1), 1e-12))
+
+
+def level_error_db(recording: np.ndarray, rendering: np.ndarray, rate_hz: int, range_db: float = 40.0) -> float:
+    """Mean absolute level difference in dB over frames within `range_db` of the recording's loudest."""
+    reference, other = level_db(recording, rate_hz), level_db(rendering, rate_hz)
+    loud = reference > reference.max() - range_db
+    return float(np.mean(np.abs(reference[loud] - other[loud])))
+
+
+def spectral_distance(recording: np.ndarray, rendering: np.ndarray, floor: float = 1e-5) -> float:
+    """The training loss in NumPy: L1 of magnitudes and of their natural logarithms, summed over FFT sizes."""
+    total = 0.0
+    for size in FFT_SIZES:
+        a, b = _magnitudes(recording, size), _magnitudes(rendering, size)
+        total += float(np.mean(np.abs(a - b)))
+        total += float(np.mean(np.abs(np.log(np.maximum(a, floor)) - np.log(np.maximum(b, floor)))))
+    return total
+
+
+def _magnitudes(audio: np.ndarray, size: int) -> np.ndarray:
+    hop = size // 4
+    n_frames = -(-len(audio) // hop)
+    padded = np.pad(audio, (0, (n_frames + 3) * hop - len(audio)))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop][:n_frames]
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
+    return np.abs(np.fft.rfft(frames * window.astype(np.float32)))

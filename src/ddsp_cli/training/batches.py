@@ -1,0 +1,118 @@
+"""Random crops of a data set as Keras batches. Batch n is a function of the seed and n alone.
+
+So a training that resumes at step n sees exactly what it would have seen, whatever was lost in between.
+Shapes: N windows, B batch, F frames, S samples.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from ddsp_cli.config import ModelConfig
+from ddsp_cli.dataset.store import Examples
+from ddsp_cli.features.frames import hold_f0
+from ddsp_cli.formulas import scale_db, scale_f0
+
+Batch = tuple[dict[str, np.ndarray], np.ndarray]
+
+
+class Windows:
+    """All windows of one split as network inputs at the model's frame rate.
+
+    Args:
+      examples: measured at `frame_rate_hz`.
+      model: whose inputs are wanted.
+      frame_rate_hz: of the examples; a multiple of the model's.
+    """
+
+    def __init__(self, examples: Examples, model: ModelConfig, frame_rate_hz: int) -> None:
+        step = frame_rate_hz // model.frame_rate_hz
+        self.model = model
+        self.audio = examples.audio
+        f0_hz = hold_f0(examples.f0_hz)[:, ::step]
+        level_db = getattr(examples, model.level)[:, ::step]
+        self.n_frames = min(f0_hz.shape[1], self.audio.shape[1] // model.hop_samples)
+        curves = {
+            "f0_hz": f0_hz,
+            "f0_scaled": scale_f0(f0_hz),
+            "pw_scaled": scale_db(level_db),
+            "ld_scaled": scale_db(level_db),
+        }
+        self.inputs = {
+            name: np.ascontiguousarray(curves[name][:, : self.n_frames], np.float32)[..., None]
+            for name in ("f0_hz", *model.inputs)
+        }
+
+    def __len__(self) -> int:
+        return len(self.audio)
+
+    def cut(self, rows: np.ndarray, starts: np.ndarray, n_frames: int) -> Batch:
+        """Crops of `n_frames` frames: inputs [B, F, 1] by name and audio [B, S]."""
+        frames = starts[:, None] + np.arange(n_frames)
+        hop = self.model.hop_samples
+        samples = starts[:, None] * hop + np.arange(n_frames * hop)
+        inputs = {name: values[rows[:, None], frames] for name, values in self.inputs.items()}
+        return inputs, self.audio[rows[:, None], samples]
+
+
+class RandomCrops(keras.utils.PyDataset):
+    """Endless random crops, cut into epochs.
+
+    Args:
+      windows: what to crop from.
+      batch_size, crop_s: size of a batch.
+      seed: of the choice of crops.
+      steps_per_epoch: batches an epoch.
+      first_epoch: where `fit` starts counting.
+    """
+
+    def __init__(
+        self, windows: Windows, batch_size: int, crop_s: float, seed: int, steps_per_epoch: int, first_epoch: int = 0
+    ) -> None:
+        super().__init__(workers=1, use_multiprocessing=False)
+        self.windows = windows
+        self.batch_size = batch_size
+        self.crop_frames = min(windows.n_frames, max(1, round(crop_s * windows.model.frame_rate_hz)))
+        self.seed = seed
+        self.steps_per_epoch = steps_per_epoch
+        self.epoch = first_epoch
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch
+
+    def batch(self, step: int) -> Batch:
+        """The batch of a step, counted from the beginning of the training."""
+        random = np.random.default_rng([self.seed, step])
+        # a shuffled deck per batch: no window twice while others wait, as far as the batch allows
+        rows = random.permutation(len(self.windows))
+        rows = np.resize(rows, self.batch_size)
+        starts = random.integers(0, self.windows.n_frames - self.crop_frames + 1, self.batch_size)
+        return self.windows.cut(rows, starts, self.crop_frames)
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.batch(self.epoch * self.steps_per_epoch + index)
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+
+
+def validation_batches(windows: Windows, batch_size: int, limit: int = 32) -> list[Batch]:
+    """Whole windows, evenly spread over the split, in batches of equal size."""
+    n = min(limit, len(windows))
+    rows = np.unique(np.linspace(0, len(windows) - 1, n).round().astype(int))
+    size = min(batch_size, len(rows))
+    rows = rows[: len(rows) // size * size]
+    return [
+        windows.cut(part, np.zeros(size, int), windows.n_frames)
+        for part in np.split(rows, len(rows) // size)
+    ]
+
+
+def as_arrays(batch: Batch) -> tuple[dict[str, Any], Any]:
+    """A batch as tensors of the backend."""
+    inputs, audio = batch
+    convert = keras.ops.convert_to_tensor
+    return {name: convert(value) for name, value in inputs.items()}, convert(audio)
