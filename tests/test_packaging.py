@@ -1,0 +1,76 @@
+"""What a user installs: the wheel holds the program, its presets and its bundled instruments."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import ddsp_cli
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    return zipfile.ZipFile(next(folder.glob("*.whl")))
+
+
+def committed(folder: str) -> set[str]:
+    """Files below a folder that git knows; all files where this is no checkout."""
+    done = subprocess.run(["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode == 0 and done.stdout:
+        return set(done.stdout.splitlines())
+    return {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*") if path.is_file()}
+
+
+def test_wheel_holds_the_bundled_instruments(wheel: zipfile.ZipFile) -> None:
+    bundled = {name for name in committed("models") if name.count("/") == 2}
+    assert "models/flute/model.yaml" in bundled
+    shipped = {name.removeprefix("ddsp_cli/") for name in wheel.namelist() if name.startswith("ddsp_cli/models/")}
+    assert shipped == bundled
+
+
+def test_wheel_holds_presets_and_types(wheel: zipfile.ZipFile) -> None:
+    presets = {f"ddsp_cli/presets/{path.name}" for path in (ROOT / "src/ddsp_cli/presets").glob("*.yaml")}
+    assert presets
+    assert presets | {"ddsp_cli/py.typed", "ddsp_cli/__main__.py"} <= set(wheel.namelist())
+
+
+def test_wheel_holds_nothing_else(wheel: zipfile.ZipFile) -> None:
+    info = f"ddsp_cli-{ddsp_cli.__version__}.dist-info/"
+    assert [name for name in wheel.namelist() if not name.startswith(("ddsp_cli/", info))] == []
+    entry_points = wheel.read(info + "entry_points.txt").decode()
+    assert "ddsp = ddsp_cli.cli:main" in entry_points
+
+
+def test_no_committed_file_is_large() -> None:
+    assert [name for name in committed(".") if (ROOT / name).is_file() and (ROOT / name).stat().st_size > 8e6] == []
+
+
+def test_constraints_pin_every_dependency_and_name_no_place() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9.-]+==[^\s@/]+( ; .+)?", line) for line in pins)
+    pinned = {line.partition("==")[0] for line in pins}
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    wanted = (
+        project.partition("\ndependencies = [")[2].partition("\n]")[0]
+        + project.partition("\ndev = [")[2].partition("\n]")[0]
+    )
+    assert {name.lower().replace("_", "-") for name in re.findall(r'"([A-Za-z0-9_.-]+)', wanted)} <= pinned
+
+
+def test_changelog_knows_this_version() -> None:
+    assert f"## [{ddsp_cli.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
