@@ -1,0 +1,162 @@
+"""Where a performance has notes and where it rests, from loudness and confidence of pitch.
+
+Pure functions on frame arrays, shape [F]; times are in seconds, so any frame rate will do. A note here is a stretch
+of sound between two rests: a legato phrase is one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ddsp_cli.features.frames import Features
+
+
+@dataclass(frozen=True)
+class NoteSettings:
+    """What counts as a note. Levels are relative, so that recordings need not be loud.
+
+    Attributes:
+      sure_confidence: a note has frames at least this sure of their pitch ...
+      sure_s: ... for this long altogether,
+      possible_confidence: and goes on while frames are this sure.
+      below_peak_db: a note rises to within this of the loudest notes (95th percentile of voiced frames),
+      hold_below_peak_db: and goes on while it is within this.
+      above_floor_db: a note rises this far above the noise between notes,
+      hold_above_floor_db: and goes on while it is this far above.
+      headroom_db: a noisy recording raises the threshold at most to this far below the peak.
+      shortest_s: what is shorter is a click or a breath.
+      bridge_s: a gap in pitch up to this long inside a note is a consonant, not a rest.
+      attack_s: how far sound is let in before pitch is found.
+      release_s: how far a fading sound may go on after pitch is lost.
+    """
+
+    sure_confidence: float = 0.75
+    sure_s: float = 0.03
+    possible_confidence: float = 0.5
+    below_peak_db: float = 35.0
+    hold_below_peak_db: float = 45.0
+    above_floor_db: float = 9.0
+    hold_above_floor_db: float = 5.0
+    headroom_db: float = 15.0
+    shortest_s: float = 0.055
+    bridge_s: float = 0.07
+    attack_s: float = 0.016
+    release_s: float = 0.08
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Frames that hold notes.
+
+    Attributes:
+      starts, stops: [N] int, note n is frames starts[n] to stops[n] - 1, margins included; in order, apart.
+      voiced: [F] bool, frames inside notes whose pitch was measured; the others inside notes are bridged.
+      on_db: the threshold that a note had to reach.
+      floor_db: the noise between notes.
+    """
+
+    starts: np.ndarray
+    stops: np.ndarray
+    voiced: np.ndarray
+    on_db: float
+    floor_db: float
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """[F] bool, true inside notes."""
+        return spans_to_mask(self.starts, self.stops, len(self.voiced))
+
+
+def runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and stops (exclusive) of the stretches where a mask [F] is true."""
+    edges = np.diff(np.concatenate([[0], np.asarray(mask, np.int8), [0]]))
+    return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+
+
+def spans_to_mask(starts: np.ndarray, stops: np.ndarray, n_frames: int) -> np.ndarray:
+    """[F] bool, true from each start to its stop; the inverse of `runs` for spans that lie apart."""
+    steps = np.zeros(n_frames + 1, np.int32)
+    np.add.at(steps, starts, 1)
+    np.add.at(steps, stops, -1)
+    return np.cumsum(steps[:-1]) > 0
+
+
+def thresholds(features: Features, settings: NoteSettings) -> tuple[float, float, float]:
+    """Loudness at which notes begin, down to which they go on, and of the noise between them, in dB."""
+    loudness = features.loudness_db
+    voiced = (features.f0_hz > 0) & (features.f0_confidence >= settings.possible_confidence)
+    if not voiced.any():
+        return np.inf, np.inf, float(features.spec.floor_db)
+    peak_db = float(np.percentile(loudness[voiced], 95))
+    unvoiced = loudness[~voiced]
+    enough = 0.1 * features.spec.frame_rate_hz
+    floor_db = float(np.percentile(unvoiced, 20)) if len(unvoiced) >= enough else float(features.spec.floor_db)
+    on_db = max(peak_db - settings.below_peak_db, floor_db + settings.above_floor_db)
+    off_db = max(peak_db - settings.hold_below_peak_db, floor_db + settings.hold_above_floor_db)
+    on_db = min(on_db, peak_db - settings.headroom_db)
+    return on_db, min(off_db, on_db - 3.0), floor_db
+
+
+def find_notes(features: Features, settings: NoteSettings | None = None) -> Notes:
+    """Notes by hysteresis: frames that may belong to one, kept where enough of them surely do.
+
+    Args:
+      features: of the performance.
+      settings: what counts as a note.
+    """
+    settings = settings or NoteSettings()
+    rate_hz = features.spec.frame_rate_hz
+    on_db, off_db, floor_db = thresholds(features, settings)
+    loudness, confidence = features.loudness_db, features.f0_confidence
+    possible = (features.f0_hz > 0) & (confidence >= settings.possible_confidence) & (loudness > off_db)
+    sure = possible & (confidence >= settings.sure_confidence) & (loudness > on_db)
+    starts, stops = runs(possible)
+    # Every stretch needs some certainty of its own before it may be joined to others.
+    n_sure = np.concatenate([[0], np.cumsum(sure)])
+    keep = n_sure[stops] - n_sure[starts] >= max(1, round(settings.sure_s * rate_hz))
+    starts, stops = starts[keep], stops[keep]
+    starts, stops = _bridge(starts, stops, round(settings.bridge_s * rate_hz))
+    keep = stops - starts >= settings.shortest_s * rate_hz
+    starts, stops = starts[keep], stops[keep]
+    voiced = possible & spans_to_mask(starts, stops, len(features))
+    starts, stops = _margins(starts, stops, loudness, off_db, rate_hz, settings)
+    return Notes(starts, stops, voiced, on_db, floor_db)
+
+
+def _bridge(starts: np.ndarray, stops: np.ndarray, longest_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    if len(starts) < 2:
+        return starts, stops
+    apart = starts[1:] - stops[:-1] > longest_frames
+    return starts[np.concatenate([[True], apart])], stops[np.concatenate([apart, [True]])]
+
+
+def _margins(
+    starts: np.ndarray,
+    stops: np.ndarray,
+    loudness: np.ndarray,
+    off_db: float,
+    rate_hz: int,
+    settings: NoteSettings,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lets the attack in and the release fade out, as far as the neighbouring notes leave room."""
+    n_frames = len(loudness)
+    attack = round(settings.attack_s * rate_hz)
+    longest = round(settings.release_s * rate_hz)
+    new_starts, new_stops = starts.copy(), stops.copy()
+    for i in range(len(starts)):
+        stop = int(stops[i])
+        limit = min(n_frames, stop + longest, int(starts[i + 1]) - attack if i + 1 < len(starts) else n_frames)
+        tail = loudness[stop:limit]
+        # The sound may go on as long as it fades; what swells again is breath or a consonant.
+        fading = (tail > off_db) & (
+            tail <= np.minimum.accumulate(np.concatenate([loudness[stop - 1 : stop], tail]))[:-1] + 1.0
+        )
+        length = len(tail) if fading.all() else int(np.argmin(fading))
+        new_stops[i] = stop + length
+        new_starts[i] = max(int(starts[i]) - attack, int(new_stops[i - 1]) if i else 0)
+    return new_starts, np.maximum(new_stops, new_starts)
