@@ -84,6 +84,9 @@ def check_features(manifest: Manifest, spec: FeatureSpec, folder: Path) -> None:
 def _examples(folder: Path, manifest: Manifest, split: Split) -> Examples:
     names = (records.AUDIO, *records.FRAME_FEATURES)
     lengths = {name: manifest.window_frames for name in names} | {records.AUDIO: manifest.window_samples}
+    n_bytes = sum((folder / name).stat().st_size for name in split.shards if (folder / name).is_file())
+    if split.n_examples * manifest.window_samples * 4 > n_bytes:
+        raise DatasetError(f"{folder} does not hold the {split.n_examples} examples that its manifest names")
     stacked = {name: np.zeros((split.n_examples, length), np.float32) for name, length in lengths.items()}
     index = -1
     for index, (shard, example) in enumerate(_checked(folder, split)):
@@ -104,7 +107,11 @@ def _checked(folder: Path, split: Split) -> Iterator[tuple[Path, dict[str, np.nd
         shard = folder / name
         if Path(name).name != name:
             raise DatasetError(f"{folder} names a shard outside its folder: {name}")
-        if not shard.is_file() or sha256(shard) != digest:
+        try:
+            whole = shard.is_file() and sha256(shard) == digest
+        except OSError as problem:
+            raise DatasetError(f"{shard} cannot be read: {problem.strerror or problem}") from problem
+        if not whole:
             raise DatasetError(f"{shard} is missing or damaged", "Prepare the data set again with --force.")
         for example in records.read_examples(shard):
             yield shard, example

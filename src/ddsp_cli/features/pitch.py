@@ -6,6 +6,7 @@ that is asked for is imported. Shapes: S samples, T frames of a tracker, F frame
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -72,10 +73,7 @@ class SwiftTracker:
     """
 
     def __init__(self, threads: int | None = None) -> None:
-        from swift_f0 import SwiftF0
-
-        # Not spinning leaves the cores to the other workers between two blocks.
-        self._stream = SwiftF0(threads=threads, spin=False).stream()
+        self._stream = _swift_network(threads).stream()
         self._parts: list[tuple[np.ndarray, np.ndarray]] = []
         self._n_samples = 0
 
@@ -94,6 +92,15 @@ class SwiftTracker:
 
     def _keep(self, result: Any) -> None:
         self._parts.append((result.pitch_hz.astype(np.float32), result.confidence.astype(np.float32)))
+
+
+@functools.lru_cache(maxsize=2)
+def _swift_network(threads: int | None) -> Any:
+    """The network, loaded once for all recordings (20 ms each otherwise)."""
+    from swift_f0 import SwiftF0
+
+    # Not spinning leaves the cores to the other workers between two blocks.
+    return SwiftF0(threads=threads, spin=False)
 
 
 class PyinTracker:

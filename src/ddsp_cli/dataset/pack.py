@@ -1,0 +1,194 @@
+"""Takes put one after another, cut into windows of equal length, measured and written as TFRecord shards."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ddsp_cli.bundle import Statistics
+from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
+from ddsp_cli.dataset import records
+from ddsp_cli.dataset.manifest import Split
+from ddsp_cli.dataset.segments import FADE_S
+from ddsp_cli.dataset.store import sha256
+from ddsp_cli.dataset.takes import Take
+from ddsp_cli.features import loudness
+from ddsp_cli.formulas import hz_to_midi
+
+#: Windows in a shard: 34 MB at 16 kHz, 65 MB at 48 kHz.
+WINDOWS_PER_SHARD = 64
+
+
+@dataclass(frozen=True)
+class Portion:
+    """A part of a take that goes into a split: frames [start, end) of what was kept, and its gain."""
+
+    take: Take
+    start: int
+    end: int
+    gain: float = 1.0
+
+
+class _Queue:
+    """Samples or frames that come in pieces and leave in windows of fixed length."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.n_waiting = 0
+        self._parts: deque[np.ndarray] = deque()
+
+    def push(self, values: np.ndarray) -> None:
+        self._parts.append(values)
+        self.n_waiting += len(values)
+
+    def pop(self) -> np.ndarray:
+        """The next window [length] float32; silence (0) fills up what is missing."""
+        window = np.zeros(self.length, np.float32)
+        filled = 0
+        while filled < self.length and self._parts:
+            part = self._parts.popleft()
+            used = min(len(part), self.length - filled)
+            window[filled : filled + used] = part[:used]
+            filled += used
+            if used < len(part):
+                self._parts.appendleft(part[used:])
+        self.n_waiting -= filled
+        return window
+
+
+@dataclass
+class NoteFigures:
+    """Pitch and level of every frame that holds a note, gathered for the statistics."""
+
+    pitch_midi: list[np.ndarray] = field(default_factory=list)
+    loudness_db: list[np.ndarray] = field(default_factory=list)
+    power_db: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, example: dict[str, np.ndarray]) -> None:
+        """Takes in the frames of one example."""
+        notes = example["f0_hz"] > 0
+        self.pitch_midi.append(hz_to_midi(example["f0_hz"][notes]).astype(np.float32))
+        self.loudness_db.append(example["loudness_db"][notes])
+        self.power_db.append(example["power_db"][notes])
+
+    def statistics(self, frame_rate_hz: int) -> Statistics:
+        """Percentiles 0..100 of each; at least one note frame must have been seen."""
+
+        def percentiles(parts: list[np.ndarray]) -> list[float]:
+            values = np.percentile(np.concatenate(parts).astype(np.float64), np.arange(101))
+            return [round(float(value), 4) for value in values]
+
+        n_frames = sum(len(part) for part in self.pitch_midi)
+        return Statistics(
+            pitch_midi=percentiles(self.pitch_midi),
+            loudness_db=percentiles(self.loudness_db),
+            power_db=percentiles(self.power_db),
+            note_s=n_frames / frame_rate_hz,
+        )
+
+
+class SplitWriter:
+    """Writes the shards of one split.
+
+    The levels are measured here, on the sound as it is written (after gain, cuts and joins), so features and audio
+    agree whatever was done to the recording.
+
+    Args:
+      folder: where the shards go.
+      name: "train" or "validation".
+      sample_rate_hz: the model's rate.
+      spec: how the features are measured.
+      window_s: length of an example.
+    """
+
+    def __init__(self, folder: Path, name: str, sample_rate_hz: int, spec: FeatureSpec, window_s: float) -> None:
+        self._folder, self._name, self._rate_hz, self._spec = folder, name, sample_rate_hz, spec
+        n_frames = round(window_s * spec.frame_rate_hz)
+        self._n_frames = n_frames
+        self._queues = {key: _Queue(n_frames) for key in records.FRAME_FEATURES}
+        self._queues[records.AUDIO] = _Queue(round(window_s * sample_rate_hz))
+        self._queues[records.AUDIO_16K] = _Queue(round(window_s * ANALYSIS_RATE_HZ))
+        self._levels = {"loudness_db": loudness.loudness_stream(spec), "power_db": loudness.power_stream(spec)}
+        self._shards: list[Path] = []
+        self._n_examples = 0
+        self.figures = NoteFigures()
+
+    def write(self, portions: list[Portion]) -> Split:
+        """Packs portions in their order, the last window filled up with silence.
+
+        Returns:
+          What the manifest says about the split.
+
+        Raises:
+          OSError: the disk is full, or cannot be written to.
+        """
+        n_frames = 0
+        for portion in portions:
+            self._push(portion)
+            n_frames += portion.end - portion.start
+        missing = -n_frames % self._n_frames
+        if missing:
+            silence = np.zeros(missing * self._spec.hop_samples, np.float32)
+            for key, level in self._levels.items():
+                self._queues[key].push(level.push(silence))
+        for key, level in self._levels.items():
+            self._queues[key].push(level.finish())
+        while any(queue.n_waiting for queue in self._queues.values()):
+            self._emit()
+        used_s = n_frames / self._spec.frame_rate_hz
+        return Split(n_examples=self._n_examples, used_s=used_s, shards=self._close())
+
+    def _push(self, portion: Portion) -> None:
+        frames = portion.take.frames()
+        for key in ("f0_hz", "f0_confidence"):
+            self._queues[key].push(frames[key][portion.start : portion.end])
+        audio_16k = self._audio(portion, ANALYSIS_RATE_HZ)
+        # Both come in blocks of 4 s, so neither is ever far ahead of the other. The sound at 16 kHz is what was
+        # measured, not a resampled copy of the cut one.
+        pairs: Iterable[tuple[np.ndarray, np.ndarray]] = (
+            ((block, block) for block in audio_16k)
+            if self._rate_hz == ANALYSIS_RATE_HZ
+            else zip(self._audio(portion, self._rate_hz), audio_16k, strict=True)
+        )
+        for block, block_16k in pairs:
+            self._queues[records.AUDIO].push(block)
+            self._queues[records.AUDIO_16K].push(block_16k)
+            for key, level in self._levels.items():
+                self._queues[key].push(level.push(block_16k))
+            while all(queue.n_waiting >= queue.length for queue in self._queues.values()):
+                self._emit()
+
+    def _audio(self, portion: Portion, rate_hz: int) -> Iterator[np.ndarray]:
+        """The sound of a portion with its gain, and a short ramp at either end, where it may have been cut."""
+        n_samples = (portion.end - portion.start) * rate_hz // self._spec.frame_rate_hz
+        n_fade = round(FADE_S * rate_hz)
+        position = 0
+        for block in portion.take.audio(rate_hz, portion.start, portion.end):
+            index = np.arange(position, position + len(block))
+            ramp = np.minimum(index + 0.5, n_samples - index - 0.5) / n_fade
+            yield (block * (portion.gain * np.minimum(ramp, 1.0))).astype(np.float32)
+            position += len(block)
+
+    def _emit(self) -> None:
+        example = {key: queue.pop() for key, queue in self._queues.items()}
+        sounding = example["power_db"] > self._spec.floor_db
+        example["f0_hz"] = np.where(sounding, example["f0_hz"], np.float32(0.0))
+        example["f0_confidence"] = np.where(sounding, example["f0_confidence"], np.float32(0.0))
+        if self._n_examples % WINDOWS_PER_SHARD == 0:
+            self._shards.append(self._folder / f"{self._name}-{len(self._shards):05d}.part")
+        self._n_examples += 1
+        self.figures.add(example)
+        with self._shards[-1].open("ab") as stream:
+            records.write_record(stream, records.encode_example(example))
+
+    def _close(self) -> dict[str, str]:
+        """Gives the shards their final names, as `ddsp_prepare_tfrecord` names them; name → SHA-256."""
+        named = {}
+        for index, part in enumerate(self._shards):
+            shard = part.with_name(f"{self._name}.tfrecord-{index:05d}-of-{len(self._shards):05d}")
+            named[shard.name] = sha256(part.rename(shard))
+        return named

@@ -1,0 +1,146 @@
+"""Which parts of a recording are worth learning from: the notes, what surrounds them, and some of the rests.
+
+Segments are pairs (start, end) of frames at 250 Hz on a grid of 20 ms, where the samples of every model rate are whole
+numbers (882 at 44.1 kHz). Shapes: S samples, F frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from ddsp_cli.features.frames import Features
+
+Segment = tuple[int, int]
+
+#: Segments begin and end at multiples of this many frames, 20 ms at 250 Hz.
+GRID_FRAMES = 5
+
+#: What is kept before the first frame of a note (breath, bow) and after its last (release, room).
+BEFORE_S = 0.1
+AFTER_S = 0.5
+
+#: A shorter run of voiced frames is a blip of the tracker, not a note.
+MIN_NOTE_S = 0.06
+
+#: Notes softer than the loudest ones by more than this are another sound in the room.
+MAX_DYNAMICS_DB = 50.0
+
+#: The least power of a note in dBFS.
+MIN_NOTE_DB = -70.0
+
+#: Length of the ramps where sound was cut, so that joins do not click.
+FADE_S = 0.005
+
+
+def note_frames(features: Features) -> np.ndarray:
+    """Where a note sounds: voiced, not a blip, and not far softer than the loudest notes.
+
+    Returns:
+      [F] bool.
+    """
+    voiced = features.f0_hz > 0
+    if not voiced.any():
+        return voiced
+    loudest_db = float(np.percentile(features.power_db[voiced], 95))
+    voiced = voiced & (features.power_db >= max(loudest_db - MAX_DYNAMICS_DB, MIN_NOTE_DB))
+    n_least = MIN_NOTE_S * features.spec.frame_rate_hz
+    notes = np.zeros_like(voiced)
+    for start, end in runs(voiced):
+        notes[start:end] = end - start >= n_least
+    return notes
+
+
+def runs(mask: np.ndarray) -> list[Segment]:
+    """The runs of true values in a mask [F], as (start, end)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
+
+
+def segments(notes: np.ndarray, frame_rate_hz: int = 250) -> list[Segment]:
+    """What to keep of a recording: each note with its margins; rests longer than both margins lose their middle.
+
+    Args:
+      notes: [F] bool, see `note_frames`.
+      frame_rate_hz: of the mask.
+
+    Returns:
+      Disjoint segments in order, on the grid; the last may end up to 20 ms after the recording.
+    """
+    before, after = round(BEFORE_S * frame_rate_hz), round(AFTER_S * frame_rate_hz)
+    n_frames = -(-len(notes) // GRID_FRAMES) * GRID_FRAMES
+    kept: list[Segment] = []
+    for note_start, note_end in runs(notes):
+        start = max(0, note_start - before) // GRID_FRAMES * GRID_FRAMES
+        end = min(n_frames, -(-(note_end + after) // GRID_FRAMES) * GRID_FRAMES)
+        if kept and start <= kept[-1][1]:
+            kept[-1] = (kept[-1][0], end)
+        else:
+            kept.append((start, end))
+    return kept
+
+
+def total_frames(kept: Sequence[Segment]) -> int:
+    """Frames in all segments together."""
+    return sum(end - start for start, end in kept)
+
+
+def gather(values: np.ndarray, kept: Sequence[Segment]) -> np.ndarray:
+    """The frames of the segments in a row; frames after the end of the recording are 0."""
+    parts = [values[start:end] for start, end in kept]
+    joined = np.concatenate(parts) if parts else values[:0]
+    return np.pad(joined, (0, total_frames(kept) - len(joined)))
+
+
+def cut(blocks: Iterable[np.ndarray], kept: Sequence[Segment], rate_hz: int, frame_rate_hz: int) -> Iterator[np.ndarray]:
+    """Cuts the segments out of a stream of sound, with a short ramp at either end of each.
+
+    Args:
+      blocks: [S] each, the recording from its start.
+      kept: segments in order, on the grid.
+      rate_hz: of the sound.
+      frame_rate_hz: of the segments.
+
+    Yields:
+      [S] float32; together as many samples as the segments have, silence standing for what the recording lacks.
+    """
+    bounds = [tuple(frame * rate_hz // frame_rate_hz for frame in segment) for segment in kept]
+    n_fade = max(1, round(FADE_S * rate_hz))
+    first, position, n_out = 0, 0, 0
+    for block in blocks:
+        block_end = position + len(block)
+        for start, end in bounds[first:]:
+            if start >= block_end:
+                break
+            low, high = max(start, position), min(end, block_end)
+            if low < high:
+                index = np.arange(low, high)
+                ramp = np.minimum(index - start + 0.5, end - index - 0.5) / n_fade
+                yield (block[low - position : high - position] * np.minimum(ramp, 1.0)).astype(np.float32)
+                n_out += high - low
+            first += end <= block_end
+        position = block_end
+    missing = sum(end - start for start, end in bounds) - n_out
+    if missing:
+        yield np.zeros(missing, np.float32)
+
+
+def quietest_cut(power_db: np.ndarray, low: float, high: float, frame_rate_hz: int = 250) -> int:
+    """Where to part a recording in two: the quietest place between two shares of its length, on the grid.
+
+    Args:
+      power_db: [F] of the kept frames.
+      low: least share of the length before the cut.
+      high: greatest share.
+      frame_rate_hz: of the frames.
+
+    Returns:
+      A frame, a multiple of `GRID_FRAMES`.
+    """
+    n_smooth = max(1, frame_rate_hz // 20)
+    energy = 10.0 ** (power_db.astype(np.float64) / 10.0)
+    smooth = np.convolve(energy, np.ones(n_smooth) / n_smooth, mode="same")
+    first = int(low * len(power_db)) // GRID_FRAMES
+    last = max(first + 1, int(high * len(power_db)) // GRID_FRAMES)
+    return int(np.argmin(smooth[first * GRID_FRAMES : last * GRID_FRAMES : GRID_FRAMES]) + first) * GRID_FRAMES
