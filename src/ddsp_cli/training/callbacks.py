@@ -82,6 +82,9 @@ class Run(keras.callbacks.Callback):
         loss = float(np.mean(self._losses[-20:])) if self._losses else math.nan
         self.report(TrainProgress(step, self.total_steps, loss, self._last_validation, self.state.best_loss, event))
 
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._mean = 0.0
+
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         # `fit` reports the running mean of the epoch; one step's own loss is what shows a break at once
         mean = float((logs or {})["loss"])

@@ -50,19 +50,21 @@ class RunState(Config):
 
 
 def _variables(model: keras.Model) -> dict[str, Any]:
-    # a seed generator's state belongs to the run: the noise drawn after a restart must be the noise not yet drawn
-    owners = {"model": model.variables, "optimizer": model.optimizer.variables}
-    named = {f"{owner}/{i:03d}": v for owner, found in owners.items() for i, v in enumerate(found)}
-    seeds = [layer.random.state for layer in model._flatten_layers() if hasattr(layer, "random")]
-    known = {id(v) for v in named.values()}
-    return named | {f"seed/{i:03d}": v for i, v in enumerate(seeds) if id(v) not in known}
+    # Random state is among the non-trainable variables: the noise after a restart is the noise not yet drawn.
+    # Running means of metrics are not here; they begin anew with each epoch.
+    owners = {
+        "weight": model.trainable_variables,
+        "state": model.non_trainable_variables,
+        "optimizer": model.optimizer.variables,
+    }
+    return {f"{owner}/{i:03d}": v for owner, found in owners.items() for i, v in enumerate(found)}
 
 
 def save(folder: Path, model: keras.Model, state: RunState) -> None:
     """Replaces the checkpoint in `folder` in one step."""
     from safetensors.numpy import save_file
 
-    arrays = {name: np.ascontiguousarray(ops.convert_to_numpy(v)) for name, v in _variables(model).items()}
+    arrays = {name: np.array(ops.convert_to_numpy(v), order="C") for name, v in _variables(model).items()}
     target = folder / FILE
     beside = folder / f".{FILE}.new"
     record = msgspec.json.encode(state).decode()

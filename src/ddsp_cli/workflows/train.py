@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddsp_cli import __version__, bundle
-from ddsp_cli.config import FeatureSpec, ModelConfig, Preset, dump_yaml, load_preset
+from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec, ModelConfig, Preset, dump_yaml, load_preset
 from ddsp_cli.errors import DatasetError, ModelError, OutputError
 
 if TYPE_CHECKING:
@@ -220,7 +220,6 @@ def _card(instrument: str, settings: Preset, manifest: Manifest, seed: int, pres
         features=manifest.features.at(settings.model.frame_rate_hz),
         statistics=manifest.statistics,
         training=bundle.TrainingRecord(preset=preset_name, steps=0, seed=seed),
-        sources=manifest.sources,
     )
 
 
@@ -230,8 +229,10 @@ def finish(folder: Path, data: Dataset) -> dict[str, float]:
     Returns:
       figures by name; they also go into the bundle's card.
     """
+    import soxr
+
     from ddsp_cli.features import quality
-    from ddsp_cli.features.io import resample
+    from ddsp_cli.features.frames import hold_f0
     from ddsp_cli.runtime.instrument import Instrument
 
     loaded = bundle.load(folder)
@@ -243,9 +244,9 @@ def finish(folder: Path, data: Dataset) -> dict[str, float]:
     f0_hz = data.validation.f0_hz[rows].reshape(-1)[::step]
     level_db = getattr(data.validation, loaded.card.model.level)[rows].reshape(-1)[::step]
     recording = data.validation.audio[rows].reshape(-1)
-    rendering = Instrument(loaded).render_all(f0_hz, level_db)[: len(recording)]
+    rendering = np.concatenate(list(Instrument(loaded).render(hold_f0(f0_hz), level_db)))[: len(recording)]
     recording = recording[: len(rendering)]
-    found = quality.compare(resample(recording, rate, 16000), resample(rendering, rate, 16000)).as_dict()
+    found = quality.compare(*(soxr.resample(sound, rate, ANALYSIS_RATE_HZ) for sound in (recording, rendering))).as_dict()
     metrics = {**loaded.card.metrics, **found, "judged_s": round(len(recording) / rate, 1)}
     preview = np.clip(rendering[: round(PREVIEW_S * rate)], -1.0, 1.0)
     card = bundle.revise(loaded.card, metrics=metrics)
