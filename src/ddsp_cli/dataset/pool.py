@@ -15,7 +15,7 @@ from ddsp_cli.dataset.takes import Job, Take, examine
 #: How often progress is looked at.
 _POLL_S = 0.2
 
-_shared: tuple[Any, Any] | None = None  # of a worker: seconds done by all, and whether to stop
+_shared: list[Any] = []  # in a worker: seconds done by all, and whether to stop
 
 
 class _StoppedError(Exception):
@@ -75,8 +75,7 @@ def _run(jobs: dict[int, Job], workers: int, tick: Callable[[float], None], take
 
 
 def _start_worker(counter: Any, stop: Any) -> None:
-    global _shared
-    _shared = counter, stop
+    _shared[:] = counter, stop
     # Ctrl-C reaches the whole group; the parent alone answers it and tells the workers to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -86,7 +85,6 @@ def _work(job: Job) -> Take:
 
 
 def _tick(seconds: float) -> None:
-    assert _shared is not None
     counter, stop = _shared
     if stop.is_set():
         raise _StoppedError

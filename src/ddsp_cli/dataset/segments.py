@@ -93,7 +93,9 @@ def gather(values: np.ndarray, kept: Sequence[Segment]) -> np.ndarray:
     return np.pad(joined, (0, total_frames(kept) - len(joined)))
 
 
-def cut(blocks: Iterable[np.ndarray], kept: Sequence[Segment], rate_hz: int, frame_rate_hz: int) -> Iterator[np.ndarray]:
+def cut(
+    blocks: Iterable[np.ndarray], kept: Sequence[Segment], rate_hz: int, frame_rate_hz: int
+) -> Iterator[np.ndarray]:
     """Cuts the segments out of a stream of sound, with a short ramp at either end of each.
 
     Args:

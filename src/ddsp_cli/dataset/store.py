@@ -83,7 +83,7 @@ def check_features(manifest: Manifest, spec: FeatureSpec, folder: Path) -> None:
 
 def _examples(folder: Path, manifest: Manifest, split: Split) -> Examples:
     names = (records.AUDIO, *records.FRAME_FEATURES)
-    lengths = {name: manifest.window_frames for name in names} | {records.AUDIO: manifest.window_samples}
+    lengths = dict.fromkeys(names, manifest.window_frames) | {records.AUDIO: manifest.window_samples}
     n_bytes = sum((folder / name).stat().st_size for name in split.shards if (folder / name).is_file())
     if split.n_examples * manifest.window_samples * 4 > n_bytes:
         raise DatasetError(f"{folder} does not hold the {split.n_examples} examples that its manifest names")

@@ -33,11 +33,11 @@ SWIFT_HOP_SAMPLES = 256
 #: of 3 and 5.5 Hz: the offset that fits best is 0.0 ± 0.5 ms, the bias at 0 below 0.7 cents; nothing to make up for.
 SWIFT_FIRST_CENTRE_SAMPLES = 0
 
-#: Tracker input is cut at multiples of this, so that results do not depend on how the sound was pushed.
-PYIN_BLOCK_SAMPLES = 20 * ANALYSIS_RATE_HZ
+#: pYIN is run on this much at once (20 s), a multiple of its hop as the context is, so that frames stay on one grid.
+PYIN_BLOCK_SAMPLES = 1250 * 256
 
 #: pYIN's Viterbi path forgets where it started within this context on either side of a block.
-PYIN_CONTEXT_SAMPLES = ANALYSIS_RATE_HZ
+PYIN_CONTEXT_SAMPLES = 64 * 256
 
 
 @dataclass(frozen=True)

@@ -145,9 +145,7 @@ def prepare(
 _Settings = tuple[str, int, FeatureSpec, str, float, str]
 
 
-def _build(
-    staging: Path, files: dict[Path, str], settings: _Settings, workers: int, progress: Progress
-) -> Manifest:
+def _build(staging: Path, files: dict[Path, str], settings: _Settings, workers: int, progress: Progress) -> Manifest:
     """Everything from measuring to the shards, below `staging`."""
     name, sample_rate_hz, spec, level, validation_share, licence = settings
     total_s = sum(_seconds(path) for path in files)
