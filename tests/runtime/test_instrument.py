@@ -5,13 +5,13 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 import pytest
-from fixtures import make_bundle, random_weights, small_model
 
 from ddsp_cli import bundle as bundles
 from ddsp_cli.config import AddConfig, CropConfig, DecoderConfig, HarmonicConfig, load_preset
 from ddsp_cli.errors import ModelError
 from ddsp_cli.runtime.instrument import Instrument
 from ddsp_cli.runtime.network import Network, network_inputs
+from fixtures import make_bundle, random_weights, small_model
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,9 @@ def render(instrument, frames, **options):
 def reference_decoder(weights, model, inputs):
     """The decoder frame by frame from its definition, in double precision."""
     w = {name: value.astype(np.float64) for name, value in weights.items()}
-    sigmoid = lambda x: 1 / (1 + np.exp(-x))
+
+    def sigmoid(x):
+        return 1 / (1 + np.exp(-x))
 
     def stack(name, x):
         for j in range(model.decoder.layers_per_stack):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from ddsp_cli import formulas
@@ -50,7 +52,7 @@ def _repair_note(pitch: np.ndarray, frames: np.ndarray, limit: float, frame_rate
     # Across a gap pitch had more time to move.
     jumps = np.abs(np.diff(pitch)) > limit * np.minimum(np.diff(frames), 4)
     borders = np.concatenate([[0], np.flatnonzero(jumps) + 1, [len(pitch)]])
-    pieces = list(zip(borders[:-1], borders[1:], strict=True))
+    pieces = list(itertools.pairwise(borders))
     pitch = pitch.copy()
     shortest = SHORTEST_PIECE_S * frame_rate_hz
     longest_slip = LONGEST_SLIP_S * frame_rate_hz

@@ -1,0 +1,85 @@
+"""Which instruments there are, and where: one's own in `./models`, those that came with the program, any folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from ddsp_cli.bundle import CARD, Card, load_card
+from ddsp_cli.errors import DdspError, ModelError, did_you_mean
+
+OWN = Path("models")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An instrument that `--model` can name.
+
+    Attributes:
+      name: of its folder, which is what `--model` takes.
+      path: of its folder.
+      bundled: it came with the program.
+      size_bytes: of all its files.
+      card: what it says of itself; None where that cannot be read.
+      problem: why it cannot be read.
+    """
+
+    name: str
+    path: Path
+    bundled: bool
+    size_bytes: int
+    card: Card | None
+    problem: str = ""
+
+
+def folders() -> list[Path]:
+    """Where instruments are looked for, first found first served."""
+    found = [OWN]
+    packaged = resources.files("ddsp_cli") / "models"
+    if isinstance(packaged, Path):  # not inside a zip, where no file could be opened by name
+        found.append(packaged)
+    checkout = Path(__file__).resolve().parents[3]
+    if (checkout / "pyproject.toml").is_file() and (checkout / "models").resolve() != OWN.resolve():
+        found.append(checkout / "models")
+    return found
+
+
+def catalogue() -> list[Entry]:
+    """Every instrument there is, in the order of their names; one's own hides a bundled one of the same name."""
+    entries: dict[str, Entry] = {}
+    for folder in folders():
+        if not folder.is_dir():
+            continue
+        for path in sorted(folder.iterdir()):
+            if path.name not in entries and not path.name.startswith(".") and (path / CARD).is_file():
+                entries[path.name] = _entry(path, bundled=folder is not OWN)
+    return [entries[name] for name in sorted(entries)]
+
+
+def _entry(path: Path, bundled: bool) -> Entry:
+    size_bytes = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    try:
+        return Entry(path.name, path, bundled, size_bytes, load_card(path))
+    except DdspError as problem:
+        return Entry(path.name, path, bundled, size_bytes, None, problem.message)
+
+
+def find(name: str | Path) -> Path:
+    """The folder of an instrument by its name or path.
+
+    Raises:
+      ModelError: there is none; the hint names the closest ones.
+    """
+    path = Path(name)
+    if len(path.parts) == 1 and str(name) not in {".", ".."}:
+        for folder in folders():
+            if (folder / path / CARD).is_file():
+                return folder / path
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise ModelError(f"{path} is a file, not the folder of an instrument")
+    known = [entry.name for entry in catalogue()]
+    hint = did_you_mean(path.name, known) or "Train one with: ddsp train --instrument NAME"
+    raise ModelError(f"there is no instrument called {name}", hint)
