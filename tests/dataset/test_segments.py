@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from ddsp_cli.config import FeatureSpec
+from ddsp_cli.dataset import segments
+from ddsp_cli.features.extract import measure
+from ddsp_cli.features.frames import Features
+from fixtures import melody
+
+
+def mask(n: int, *notes: tuple[int, int]) -> np.ndarray:
+    result = np.zeros(n, bool)
+    for start, end in notes:
+        result[start:end] = True
+    return result
+
+
+def test_notes_keep_their_margins():
+    # 0.1 s = 25 frames before, 0.5 s = 125 frames after
+    assert segments.segments(mask(2000, (500, 600))) == [(475, 725)]
+    assert segments.segments(mask(2000, (10, 20), (1990, 2000))) == [(0, 145), (1965, 2000)]
+
+
+def test_short_rests_stay_and_long_ones_lose_their_middle():
+    assert segments.segments(mask(2000, (500, 600), (740, 800))) == [(475, 925)]
+    assert segments.segments(mask(3000, (500, 600), (1500, 1600))) == [(475, 725), (1475, 1725)]
+    assert segments.segments(mask(1000)) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_segments_hold_every_note_and_lie_on_the_grid(seed):
+    random = np.random.default_rng(seed)
+    notes = np.repeat(random.random(40) < 0.3, random.integers(1, 300, 40))
+    kept = segments.segments(notes)
+    inside = mask(len(notes), *kept)
+    assert not (notes & ~inside).any()
+    assert all(start % 5 == 0 and end % 5 == 0 and start < end for start, end in kept)
+    assert all(a[1] < b[0] for a, b in zip(kept, kept[1:], strict=False))
+    assert len(segments.gather(np.arange(len(notes)), kept)) == segments.total_frames(kept)
+
+
+def features(f0_hz: np.ndarray, power_db: np.ndarray) -> Features:
+    n = len(f0_hz)
+    return Features(f0_hz, np.ones(n), power_db, power_db, FeatureSpec(), n * 64)
+
+
+def test_blips_and_murmurs_are_no_notes():
+    f0_hz, power_db = np.zeros(1000), np.full(1000, -20.0)
+    f0_hz[100:110] = 440  # 40 ms
+    f0_hz[200:400] = 440
+    f0_hz[600:800] = 440
+    power_db[600:800] = -75  # someone hums far away
+    found = segments.runs(segments.note_frames(features(f0_hz, power_db)))
+    assert found == [(200, 400)]
+
+
+@pytest.mark.parametrize("rate_hz", [16000, 24000, 32000, 44100, 48000])
+@pytest.mark.parametrize("block", [1000, 7777, 10**6])
+def test_cutting_keeps_the_middle_and_fades_the_ends(rate_hz, block):
+    sound = np.ones(2 * rate_hz, np.float32)
+    kept = [(0, 50), (100, 205), (450, 505)]  # the last reaches 20 ms beyond the recording
+    blocks = [sound[i : i + block] for i in range(0, len(sound), block)]
+    cut = np.concatenate(list(segments.cut(blocks, kept, rate_hz, 250)))
+    assert len(cut) == 210 * rate_hz // 250
+    fade = round(0.005 * rate_hz)
+    start = 0
+    for low, high in kept[:2]:
+        part = cut[start : start + (high - low) * rate_hz // 250]
+        assert part[0] < 0.02 > part[-1]
+        np.testing.assert_array_equal(part[fade:-fade], 1.0)
+        start += len(part)
+    assert (cut[-(5 * rate_hz // 250) :] == 0).all()
+
+
+def test_a_recording_is_parted_in_a_rest():
+    rests = measure(melody((60, 62, 64, 65, 67), note_s=0.6, rest_s=0.2))
+    cut = segments.quietest_cut(rests.power_db, 0.7, 0.9)
+    assert 0.7 * len(rests) - 5 <= cut <= 0.9 * len(rests)
+    assert cut % 5 == 0
+    assert rests.power_db[cut] < -60
