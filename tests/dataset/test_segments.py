@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -35,7 +37,7 @@ def test_segments_hold_every_note_and_lie_on_the_grid(seed):
     inside = mask(len(notes), *kept)
     assert not (notes & ~inside).any()
     assert all(start % 5 == 0 and end % 5 == 0 and start < end for start, end in kept)
-    assert all(a[1] < b[0] for a, b in zip(kept, kept[1:], strict=False))
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(kept))
     assert len(segments.gather(np.arange(len(notes)), kept)) == segments.total_frames(kept)
 
 

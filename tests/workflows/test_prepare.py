@@ -1,0 +1,232 @@
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import soundfile
+
+from ddsp_cli import dataset
+from ddsp_cli.config import FeatureSpec
+from ddsp_cli.dataset import pool, records
+from ddsp_cli.errors import DatasetError, InputError, OutputError, UsageError
+from ddsp_cli.features import extract
+from ddsp_cli.workflows.prepare import PrepareResult, prepare
+from fixtures import melody
+
+NOTES = (57, 60, 64, 62, 59, 67, 65, 69)
+
+
+def record(path: Path, *transpositions: int, rate_hz: int = 16000, gain: float = 1.0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sound = [melody(tuple(n + t for n in NOTES), 0.6, 0.2, rate_hz) for t in transpositions]
+    soundfile.write(path, 0.2 * gain * np.concatenate(sound), rate_hz, subtype="FLOAT")
+
+
+@pytest.fixture
+def wavs(tmp_path: Path) -> Path:
+    """Three recordings of one player, 6.6 s each, and what else lies about in such folders."""
+    for i, rate_hz in enumerate((16000, 44100, 48000)):
+        record(tmp_path / "wavs" / f"take {i}.wav", i, rate_hz=rate_hz)
+    (tmp_path / "wavs" / "lyrics.txt").write_text("la la la", encoding="utf-8")
+    return tmp_path / "wavs"
+
+
+def make(wavs: Path, folder: str = "set", **options: object) -> PrepareResult:
+    return prepare([wavs], out=wavs.parent / folder, workers=1, **options)  # type: ignore[arg-type]
+
+
+def test_recordings_become_windows_to_train_on(wavs, tmp_path):
+    told = []
+    result = make(wavs, progress=lambda *what: told.append(what))
+    assert (result.n_recordings, result.n_used, result.skipped) == (3, 3, ())
+    assert result.note_s == pytest.approx(2 * 8 * 0.6, rel=0.1)
+    assert 56 < result.lowest_midi < 60 and 68 < result.highest_midi < 72
+    assert result.quietest_db < result.loudest_db
+    assert told[0][0] == "measuring" and told[-1][0] == "writing"
+    assert all(done <= total for _, done, total in told)
+
+    data = dataset.load(result.folder)
+    assert (len(data.train), len(data.validation)) == (result.n_train, result.n_validation)
+    assert result.n_train == -(-round(result.train_s * 250) // 1000)
+    for examples in (data.train, data.validation):
+        assert examples.audio.shape == (len(examples), 64000)
+        assert examples.f0_hz.shape == examples.power_db.shape == (len(examples), 1000)
+    assert sorted(r.split for r in data.manifest.recordings) == ["train", "train", "validation"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["set", "wavs"]
+    assert not (result.folder / "parts").exists()
+
+
+def test_features_agree_with_the_sound_beside_them(wavs):
+    data = dataset.load(make(wavs).folder)
+    for audio, f0_hz, power_db in zip(data.train.audio, data.train.f0_hz, data.train.power_db, strict=True):
+        again = extract.measure(audio)
+        inner = slice(20, -20)  # windows were cut from a longer sound
+        both = (f0_hz > 0) & (again.f0_hz > 0)
+        np.testing.assert_allclose(again.power_db[inner], power_db[inner], atol=0.01)
+        assert np.abs(1200 * np.log2(again.f0_hz[both] / f0_hz[both])).mean() < 10
+        assert both.sum() > 0.9 * max((f0_hz > 0).sum(), (again.f0_hz > 0).sum())
+
+
+@pytest.mark.parametrize("rate_hz", [44100, 48000])
+def test_models_of_other_rates_get_their_own_sound(wavs, rate_hz):
+    result = make(wavs, sample_rate_hz=rate_hz)
+    data = dataset.load(result.folder)
+    assert data.train.audio.shape[1] == 4 * rate_hz
+    example = next(records.read_examples(result.folder / next(iter(data.manifest.train.shards))))
+    assert example["audio_16k"].shape == (64000,)
+    seconds = np.arange(40) * 0.1
+    loud = {name: [np.abs(example[name][round(s * rate) : round((s + 0.1) * rate)]).max() for s in seconds]
+            for name, rate in (("audio", rate_hz), ("audio_16k", 16000))}  # fmt: skip
+    np.testing.assert_allclose(loud["audio"], loud["audio_16k"], atol=0.03)
+
+
+def test_the_same_recordings_give_the_same_bytes(wavs):
+    folders = [make(wavs, "one", name="x").folder, make(wavs, "two", name="x").folder]
+    contents = [{f.name: f.read_bytes() for f in folder.iterdir()} for folder in folders]
+    assert contents[0] == contents[1]
+
+
+def test_worker_processes_change_nothing(wavs):
+    alone = make(wavs, "alone", name="x").folder
+    together = prepare([wavs], name="x", out=wavs.parent / "together", workers=2).folder
+    assert {f.name: f.read_bytes() for f in alone.iterdir()} == {f.name: f.read_bytes() for f in together.iterdir()}
+
+
+def test_a_data_set_is_named_after_its_folder(wavs, monkeypatch):
+    monkeypatch.chdir(wavs.parent)
+    assert prepare([Path("wavs")], workers=1).folder == Path("datasets") / "wavs"
+    monkeypatch.chdir(wavs)
+    assert prepare([Path()], workers=1, progress=None).name == "wavs"
+
+
+def test_one_bad_file_never_stops_the_rest(wavs):
+    (wavs / "text 🎻.wav").write_text("not audio")
+    (wavs / "empty.wav").touch()
+    soundfile.write(wavs / "silence.wav", np.zeros(32000), 16000)
+    soundfile.write(wavs / "nan.wav", np.full(32000, np.nan), 16000, subtype="FLOAT")
+    soundfile.write(wavs / "noise.wav", np.random.default_rng(0).normal(size=32000) * 0.05, 16000)
+    (wavs / "copy.wav").write_bytes((wavs / "take 0.wav").read_bytes())
+    result = make(wavs)
+    reasons = {Path(name).name: reason for name, reason in result.skipped}
+    assert set(reasons) == {"text 🎻.wav", "empty.wav", "silence.wav", "nan.wav", "noise.wav", "take 0.wav"}
+    for name, part in (("text 🎻.wav", "not a"), ("empty.wav", "empty"), ("silence.wav", "silent"),
+                       ("nan.wav", "NaN"), ("noise.wav", "no pitch"), ("take 0.wav", "copy of")):  # fmt: skip
+        assert part in reasons[name]
+    assert str(wavs.parent) not in (result.folder / "dataset.yaml").read_text(encoding="utf-8")
+
+
+def test_a_crashing_decoder_costs_one_file(wavs, monkeypatch):
+    jobs = [pool.Job(path, path.name, wavs / path.stem, 16000, FeatureSpec()) for path in sorted(wavs.glob("*.wav"))]
+    jobs.insert(1, CrashingJob(wavs / "take 0.wav", "bad", wavs / "bad", 16000, FeatureSpec()))
+    takes = pool.examine_all(jobs, 2, lambda _: None)
+    assert [bool(take.reason) for take in takes] == [False, True, False, False]
+    assert "crashed" in takes[1].reason
+
+
+class CrashingJob(pool.Job):
+    """Takes the process that works on it down, as a fault in a decoder would."""
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        import os
+
+        os._exit(1)
+
+
+def test_a_single_recording_is_parted_for_validation(tmp_path):
+    record(tmp_path / "solo.wav", 0, 2, 4)
+    result = prepare([tmp_path / "solo.wav"], out=tmp_path / "set", workers=1)
+    (recording,) = dataset.load_manifest(result.folder).recordings
+    assert recording.split == "both"
+    assert result.name == "set"
+    assert 0.04 < result.validation_s / (result.train_s + result.validation_s) < 0.16
+
+
+def test_levels_are_matched_by_folder_or_kept(tmp_path):
+    for folder, gain in (("soft", 0.02), ("loud", 0.5)):
+        for i in range(2):
+            record(tmp_path / "wavs" / folder / f"{i}.wav", i + 5 * (folder == "soft"), gain=gain)
+    spread = {}
+    for level in ("match", "keep"):
+        folder = make(tmp_path / "wavs", level, level=level).folder
+        data = dataset.load(folder)
+        assert np.abs(data.train.audio).max() <= 1.0
+        gains = {r.path.split("/")[1]: r.gain_db for r in data.manifest.recordings}
+        assert all(gain == 0 for gain in gains.values()) == (level == "keep")
+        power = np.array(data.manifest.statistics.power_db)
+        spread[level] = power[95] - power[5]
+    assert gains["soft"] == 0
+    assert spread["keep"] - spread["match"] > 10  # the two folders lie 28 dB apart
+
+
+def test_too_little_or_nothing_is_an_error_that_says_why(tmp_path):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(32000), 16000)
+    with pytest.raises(InputError, match=r"silence\.wav is silent"):
+        prepare([tmp_path / "silence.wav"], out=tmp_path / "set", workers=1)
+    record(tmp_path / "short.wav", 0)
+    with pytest.raises(InputError, match=r"only 4.* s of notes"):
+        prepare([tmp_path / "short.wav", tmp_path / "silence.wav"], out=tmp_path / "set", workers=1)
+    with pytest.raises(InputError, match="does not exist"):
+        prepare([tmp_path / "nowhere"], out=tmp_path / "set")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"silence.wav", "short.wav"}
+
+
+def test_what_stands_there_is_kept_unless_forced(wavs):
+    folder = make(wavs).folder
+    before = (folder / "dataset.yaml").stat().st_mtime_ns
+    again = make(wavs)
+    assert again.unchanged and (folder / "dataset.yaml").stat().st_mtime_ns == before
+    with pytest.raises(OutputError, match="other recordings or settings"):
+        make(wavs, level="keep")
+    record(wavs / "take 3.wav", 7)
+    with pytest.raises(OutputError, match="other recordings or settings"):
+        make(wavs)
+    assert make(wavs, force=True).n_recordings == 4
+    (wavs.parent / "mine").mkdir()
+    (wavs.parent / "mine" / "diary.txt").touch()
+    with pytest.raises(OutputError, match="not a data set"):
+        make(wavs, "mine", force=True)
+
+
+def test_an_interruption_leaves_nothing(wavs):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(wavs, progress=interrupt)
+    assert [entry.name for entry in wavs.parent.iterdir()] == ["wavs"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"sample_rate_hz": 22050}, {"pitch": "crepe"}, {"pitch": "ear"}, {"workers": 0}, {"validation_share": 0.9},
+     {"level": "loud"}, {"name": "a/b"}],
+)  # fmt: skip
+def test_senseless_options_are_refused(wavs, options):
+    with pytest.raises(UsageError):
+        prepare([wavs], **options)
+
+
+def test_damaged_and_foreign_data_sets_are_refused(wavs, tmp_path):
+    folder = make(wavs, "violin").folder
+    with pytest.raises(DatasetError, match="no data set") as missing:
+        dataset.load(tmp_path / "violon")
+    assert "violin" in missing.value.hint
+    with pytest.raises(DatasetError, match=r"no dataset\.yaml"):
+        dataset.load(wavs)
+    manifest = dataset.load_manifest(folder)
+    other = msgspec.structs.replace(manifest.features, loudness_window_samples=2048)
+    with pytest.raises(DatasetError, match="loudness_window_samples 512 against 2048"):
+        dataset.load(folder, other)
+    dataset.load(folder, FeatureSpec(frame_rate_hz=50, pitch="pyin"))
+    yaml = folder / "dataset.yaml"
+    text = yaml.read_text(encoding="utf-8")
+    for old, new, reason in (("format: 1", "format: 2", "format 2"), ("window_s", "windows", "windows"),
+                             ("n_examples: ", "n_examples: 99999", "99999")):  # fmt: skip
+        yaml.write_text(text.replace(old, new, 1), encoding="utf-8")
+        with pytest.raises(DatasetError, match=reason):
+            dataset.load(folder)
+    yaml.write_text(text, encoding="utf-8")
+    shard = folder / next(iter(manifest.train.shards))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    with pytest.raises(DatasetError, match="damaged"):
+        dataset.load(folder)
