@@ -82,7 +82,7 @@ def prepare(
             name=name,
             out=out,
             sample_rate_hz=sample_rate,
-            pitch_tracker=pitch,
+            pitch=pitch,
             workers=workers,
             force=force,
             level=level,  # type: ignore[arg-type]
@@ -210,7 +210,8 @@ def export(
     from ddsp_cli.workflows.export import export as run
 
     result = run(model, format_, out=out, force=force)
-    console.say(str(getattr(result, "folder", None) or getattr(result, "path", None) or result))
+    checks = ", ".join(f"{key} {value:.3g}" for key, value in result.checks.items())
+    console.say(f"{result.folder}: {result.format}, {console.size(result.size_bytes)}{'; ' if checks else ''}{checks}")
 
 
 @app.command()

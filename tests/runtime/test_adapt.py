@@ -1,0 +1,248 @@
+"""Fitting a performance to an instrument: each step by itself, at both frame rates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddsp_cli.config import FeatureSpec
+from ddsp_cli.errors import InputError
+from ddsp_cli.features.frames import Features
+from ddsp_cli.runtime import pitch
+from ddsp_cli.runtime.adapt import (
+    AdaptSettings,
+    adapt,
+    choose_octave,
+    make_gate,
+    match_levels,
+    rest_levels,
+)
+from ddsp_cli.runtime.notes import find_notes, runs, spans_to_mask
+from fixtures import make_card, small_model
+
+STATISTICS = make_card(small_model()).statistics
+RATES = pytest.mark.parametrize("rate_hz", [50, 250])
+
+
+def performance(rate_hz, seconds=4.0, notes=((1.0, 2.0, 57.0), (2.5, 3.5, 60.0)), noise_db=-60.0, note_db=-20.0):
+    """Features of notes (start, stop, midi) above noise."""
+    n = round(seconds * rate_hz)
+    t = np.arange(n) / rate_hz
+    f0_hz, level = np.zeros(n), np.full(n, noise_db)
+    level += np.random.default_rng(0).normal(size=n)
+    for start, stop, midi in notes:
+        inside = (t >= start) & (t < stop)
+        f0_hz[inside] = 440.0 * 2.0 ** ((midi - 69.0) / 12.0)
+        level[inside] = note_db + 3.0 * np.sin(9.0 * t[inside])
+    confidence = np.where(f0_hz > 0, 0.95, 0.1)
+    return make(f0_hz, confidence, level, rate_hz)
+
+
+def make(f0_hz, confidence, level, rate_hz):
+    spec = FeatureSpec(frame_rate_hz=rate_hz)
+    arrays = [np.asarray(x, np.float32) for x in (f0_hz, confidence, level + 15.0, level)]
+    return Features(*arrays, spec=spec, n_samples=len(level) * spec.hop_samples)
+
+
+def change(features, **changes):
+    fields = ("f0_hz", "f0_confidence", "loudness_db", "power_db")
+    arrays = {name: changes.get(name, getattr(features, name)).astype(np.float32) for name in fields}
+    return Features(**arrays, spec=features.spec, n_samples=features.n_samples)
+
+
+@RATES
+def test_notes_are_found_where_they_are(rate_hz):
+    notes = find_notes(performance(rate_hz))
+    np.testing.assert_allclose(notes.starts / rate_hz, [1.0, 2.5], atol=0.03)
+    np.testing.assert_allclose(notes.stops / rate_hz, [2.0, 3.5], atol=0.1)
+
+
+@RATES
+def test_short_gap_is_bridged_and_long_one_is_not(rate_hz):
+    for gap_s, expected in ((0.06, 1), (0.2, 2)):
+        features = performance(rate_hz, notes=((1.0, 2.0, 57.0), (2.0 + gap_s, 3.0, 57.0)))
+        assert len(find_notes(features)) == expected
+
+
+@RATES
+def test_clicks_breath_and_room_noise_are_not_notes(rate_hz):
+    features = performance(rate_hz)
+    f0_hz, confidence, level = features.f0_hz.copy(), features.f0_confidence.copy(), features.power_db.copy()
+    t = features.times_s
+    click = (t >= 0.3) & (t < 0.34)
+    f0_hz[click], confidence[click], level[click] = 200.0, 0.9, -20.0
+    breath = (t >= 2.1) & (t < 2.4)
+    confidence[breath], level[breath] = 0.3, -30.0
+    hum = (t >= 3.6) & (t < 3.9)  # pitched, sure, but far below the notes
+    f0_hz[hum], confidence[hum], level[hum] = 50.0, 0.95, -58.0
+    features = change(
+        features, f0_hz=f0_hz, f0_confidence=confidence, power_db=level, loudness_db=level + np.float32(15.0)
+    )
+    notes = find_notes(features)
+    np.testing.assert_allclose(notes.starts / rate_hz, [1.0, 2.5], atol=0.03)
+    gate = adapt(features, STATISTICS, "power_db").gate
+    assert gate[click].max() == gate[hum].max() == 0.0
+    assert gate[(t >= 2.15) & (t < 2.4)].max() == 0.0
+
+
+@RATES
+def test_quiet_recording_has_the_same_notes(rate_hz):
+    loud = find_notes(performance(rate_hz))
+    quiet = find_notes(performance(rate_hz, noise_db=-75.0, note_db=-45.0))
+    np.testing.assert_allclose(quiet.starts, loud.starts, atol=0.02 * rate_hz)
+
+
+@RATES
+def test_octave_slip_and_hiccup_are_repaired(rate_hz):
+    features = performance(rate_hz, notes=((1.0, 3.0, 57.0),))
+    t, f0_hz = features.times_s, features.f0_hz.copy()
+    f0_hz[(t >= 1.5) & (t < 1.62)] *= 2.0  # a slip
+    f0_hz[(t >= 2.0) & (t < 2.1)] /= 2.0
+    f0_hz[(t >= 2.97) & (t < 3.0)] *= 1.7  # a hiccup at the end
+    f0_hz[(t >= 1.0) & (t < 1.02)] *= 0.6  # and at the start
+    result = adapt(change(features, f0_hz=f0_hz), STATISTICS, "power_db", AdaptSettings(transpose=0.0))
+    inside = (t >= 1.0) & (t < 3.0)
+    np.testing.assert_allclose(result.f0_hz[inside], 220.0, rtol=1e-3)
+    kept = adapt(
+        change(features, f0_hz=f0_hz), STATISTICS, "power_db", AdaptSettings(transpose=0.0, repair_pitch=False)
+    )
+    assert kept.f0_hz[inside].max() > 430.0
+
+
+@RATES
+def test_what_a_singer_does_is_left_alone(rate_hz):
+    """Vibrato, glides, leaps of an octave that last."""
+    features = performance(rate_hz, notes=((1.0, 3.0, 57.0),))
+    t = features.times_s
+    for melody in (
+        57.0 + np.sin(2 * np.pi * 6.0 * t),
+        57.0 + 12.0 * np.clip((t - 1.5) / 0.15, 0, 1),
+        57.0 + 12.0 * ((t >= 1.6) & (t < 2.2)),
+        57.0 + 2.0 * np.floor((t - 1.0) / 0.1),
+    ):
+        f0_hz = np.where(features.f0_hz > 0, 440.0 * 2.0 ** ((melody - 69.0) / 12.0), 0.0)
+        result = adapt(change(features, f0_hz=f0_hz), STATISTICS, "power_db", AdaptSettings(transpose=0.0))
+        inside = f0_hz > 0
+        np.testing.assert_allclose(pitch.to_midi(result.f0_hz)[inside], melody[inside], atol=0.01)
+
+
+@RATES
+def test_rests_hold_pitch_and_lead_into_the_next_note(rate_hz):
+    result = adapt(performance(rate_hz), STATISTICS, "power_db", AdaptSettings(transpose=0.0))
+    t = np.arange(len(result)) / rate_hz
+    midi = pitch.to_midi(result.f0_hz)
+    assert (result.f0_hz > 0).all()
+    np.testing.assert_allclose(midi[t < 2.0], 57.0, atol=0.01)
+    np.testing.assert_allclose(midi[(t > 2.47)], 60.0, atol=0.01)
+    np.testing.assert_allclose(midi[(t > 2.0) & (t < 2.4)], 57.0, atol=0.01)
+
+
+def test_register_is_the_octave_of_the_instrument():
+    target = np.linspace(60.0, 84.0, 101)
+    assert choose_octave(np.full(100, 50.0), target) == 12.0
+    assert choose_octave(np.full(100, 72.0), target) == 0.0
+    assert choose_octave(np.full(100, 100.0), target) == -24.0
+    assert choose_octave(np.full(100, 64.0), target) == 0.0  # 76 would be as good; the smaller shift wins
+    assert choose_octave(np.full(100, 5.0), target) == 60.0
+    assert choose_octave(np.linspace(55, 67, 100), target) == 12.0
+
+
+@given(midi=st.floats(20, 110), span=st.floats(0, 24))
+def test_register_never_drifts_further_than_needed(midi, span):
+    target = np.linspace(60.0, 84.0, 101)
+    notes = np.linspace(midi - span / 2, midi + span / 2, 50)
+    shift = choose_octave(notes, target)
+    assert shift % 12.0 == 0.0
+    inside = lambda x: np.mean((x >= 60.5) & (x <= 83.5))  # noqa: E731
+    assert inside(notes + shift) >= inside(notes) - 0.2
+
+
+@given(
+    own=st.lists(st.floats(-80, 20), min_size=2, max_size=60),
+    low=st.floats(-70, -20),
+    width=st.floats(0, 40),
+    dynamics=st.floats(0, 1),
+)
+def test_levels_are_matched_monotonically_and_never_steeply(own, low, width, dynamics):
+    curve = match_levels(np.array(own), np.linspace(low, low + width, 101), dynamics)
+    x = np.linspace(-90, 30, 500)
+    slopes = np.diff(curve(x)) / np.diff(x)
+    assert slopes.min() >= 0.34
+    assert slopes.max() <= 1.61
+
+
+def test_matched_levels_have_the_instruments_median_and_spread():
+    random = np.random.default_rng(0)
+    own = random.normal(-30, 5, 5000)
+    target = np.percentile(random.normal(-20, 7, 5000), np.arange(101))
+    matched = match_levels(own, target)(own)
+    np.testing.assert_allclose(np.percentile(matched, [10, 50, 90]), target[[10, 50, 90]], atol=0.6)
+    shifted = match_levels(own, target, dynamics=0.0)(own)
+    np.testing.assert_allclose(shifted - own, np.median(shifted - own), atol=1e-6)
+
+
+@RATES
+def test_dynamics_act_on_what_is_played(rate_hz):
+    features = performance(rate_hz)
+    plain = adapt(features, STATISTICS, "power_db")
+    louder = adapt(features, STATISTICS, "power_db", AdaptSettings(louder_db=6.0))
+    inside = plain.notes.mask
+    np.testing.assert_allclose(louder.level_db[inside] - plain.level_db[inside], 6.0, atol=1e-4)
+
+
+@RATES
+def test_rests_are_silent(rate_hz):
+    result = adapt(performance(rate_hz), STATISTICS, "power_db")
+    t = np.arange(len(result)) / rate_hz
+    rest = (t < 0.9) | ((t > 2.25) & (t < 2.4)) | (t > 3.8)
+    assert result.level_db[rest].max() <= -79.9
+    assert result.gate[rest].max() == 0.0
+    assert result.gate[(t >= 1.0) & (t < 2.0)].min() == 1.0
+
+
+@RATES
+def test_gate_ramps_outside_the_notes(rate_hz):
+    result = adapt(performance(rate_hz), STATISTICS, "power_db")
+    gate, mask = result.gate, result.notes.mask
+    assert (gate[mask] == 1.0).all()
+    ramp_s = np.count_nonzero((gate > 0) & (gate < 1)) / rate_hz / 4
+    assert 0.008 <= ramp_s <= 0.021
+    assert gate.dtype == np.float32
+    assert (make_gate(result.notes, rate_hz) == gate).all()
+
+
+def test_rest_levels_keep_the_louder_slope_between_close_notes():
+    notes = find_notes(performance(250, notes=((1.0, 2.0, 57.0), (2.15, 3.0, 57.0))))
+    level = rest_levels(np.full(1000, -20.0), notes, 250, -80.0)
+    assert level[: notes.starts[0]].min() == -80.0
+    between = level[notes.stops[0] : notes.starts[1]]
+    assert between.min() > -80.0 or len(between) > 40
+    assert (np.diff(between[: len(between) // 2]) < 0).all()
+
+
+def test_nothing_to_play_is_said():
+    n = 500
+    silence = make(np.zeros(n), np.zeros(n), np.full(n, -80.0), 250)
+    with pytest.raises(InputError, match="no notes"):
+        adapt(silence, STATISTICS, "power_db")
+
+
+def test_both_grids_agree():
+    fine, coarse = performance(250), performance(50)
+    a, b = adapt(fine, STATISTICS, "power_db"), adapt(coarse, STATISTICS, "power_db")
+    f0_hz, level_db, gate = a.at(50)
+    assert len(f0_hz) == len(level_db) == len(gate) == len(b)
+    sounding = (gate == 1.0) & (b.gate == 1.0)
+    assert sounding.mean() > 0.45
+    np.testing.assert_allclose(f0_hz[sounding], b.f0_hz[sounding], rtol=1e-4)
+    with pytest.raises(ValueError, match="divide"):
+        b.at(250)
+
+
+@given(st.lists(st.booleans(), max_size=50))
+def test_runs_and_masks_are_inverse(mask):
+    mask = np.array(mask, bool)
+    starts, stops = runs(mask)
+    assert (spans_to_mask(starts, stops, len(mask)) == mask).all()

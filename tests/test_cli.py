@@ -1,0 +1,146 @@
+"""The command line by the real command: help, version, results, and how output looks in a pipe."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+import soundfile
+
+from ddsp_cli import __version__, cli, console
+from ddsp_cli.errors import ExitCode, UsageError
+from fixtures import make_bundle, melody
+
+
+def ddsp(*arguments, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "ddsp_cli", *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | environment,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("desk")
+    make_bundle(folder / "models" / "testophone", metrics={"loss": 4.75})
+    soundfile.write(folder / "voice.wav", melody(), 16000)
+    return folder
+
+
+def test_version(desk):
+    done = ddsp("--version", cwd=desk)
+    assert done.stdout.decode().split() == ["ddsp", __version__]
+
+
+def test_help_names_every_command_and_flag(desk):
+    text = ddsp("--help", cwd=desk).stdout.decode()
+    for command in ("prepare", "train", "transfer", "export", "models", "--version", "--debug"):
+        assert command in text
+    flags = {
+        "prepare": "--name --out --sample-rate --pitch --workers --force",
+        "train": "--instrument --dataset --preset --steps --out --resume --fresh --seed",
+        "transfer": "--model --out --transpose --seed --force --plot --sample-rate",
+        "export": "--model --format --out --force",
+    }
+    for command, names in flags.items():
+        text = ddsp(command, "--help", cwd=desk).stdout.decode()
+        for name in names.split():
+            assert name in text, (command, name)
+
+
+def test_transfer_says_what_it_did(desk, tmp_path):
+    done = ddsp("transfer", "voice.wav", "--model", "testophone", "--out", tmp_path / "out.wav", cwd=desk)
+    assert done.returncode == ExitCode.OK, done.stderr.decode()
+    line = done.stdout.decode()
+    assert line.count("\n") == 1
+    for words in ("out.wav", "testophone", "3 phrases", "+12 semitones"):
+        assert words in line
+    assert done.stderr == b""
+    assert (tmp_path / "out.wav").is_file()
+
+
+def test_negative_transposition_is_an_option_value(desk, tmp_path):
+    out = tmp_path / "out.wav"
+    done = ddsp("transfer", "voice.wav", "--model", "testophone", "--transpose", "-5", "--out", out, cwd=desk)
+    assert done.returncode == ExitCode.OK, done.stderr.decode()
+    assert b"-5 semitones" in done.stdout
+
+
+def test_models_is_plain_in_a_pipe(desk):
+    done = ddsp("models", cwd=desk)
+    text = done.stdout.decode()
+    assert "\x1b" not in text
+    (line,) = [line for line in text.splitlines() if line.startswith("testophone ")]
+    for words in ("C4 to C6", "vst, 16 kHz", "loss 4.75", "CC0-1.0"):
+        assert words in line
+
+
+def test_output_survives_a_console_without_unicode(desk, tmp_path):
+    out = tmp_path / "flöte.wav"
+    done = ddsp(
+        "transfer", "voice.wav", "--model", "testophone", "--out", out, cwd=desk, PYTHONIOENCODING="ascii:strict"
+    )
+    assert done.returncode == ExitCode.OK, done.stderr.decode()
+    assert b"fl?te.wav" in done.stdout
+
+
+def test_a_bare_command_shows_help(desk):
+    done = ddsp(cwd=desk)
+    assert done.returncode == ExitCode.USAGE
+    assert b"transfer" in done.stdout + done.stderr
+    assert b"Error" not in done.stderr
+
+
+@pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("AUTO", "auto"), ("12", 12.0), ("-0.5", -0.5)])
+def test_transpose_is_read(text, value):
+    assert cli.parse_transpose(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "up", "nan", "inf", "1,5", "12st"])
+def test_transpose_is_refused(text):
+    with pytest.raises(UsageError):
+        cli.parse_transpose(text)
+
+
+def test_small_things_of_the_console(capsys, monkeypatch):
+    assert [console.note_name(midi) for midi in (69, 60, 61.4, 21)] == ["A4", "C4", "C#4", "A0"]
+    assert [console.duration(s) for s in (3.21, 245, 3723)] == ["3.2 s", "4:05", "1:02:03"]
+    assert [console.size(n) for n in (3_748_228, 950)] == ["3.7 MB", "0.9 kB"]
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    assert console.speaks(stream, "4 × – 5…") == "4 x - 5..."
+
+
+def test_progress_is_occasional_lines_off_a_terminal(capsys, monkeypatch):
+    clock = iter(range(0, 1000, 4))
+    monkeypatch.setattr(console.time, "monotonic", lambda: float(next(clock)))
+    with console.Progress() as progress:
+        for i in range(20):
+            progress("voice.wav: playing", i, 20)
+    lines = capsys.readouterr().err.splitlines()
+    assert 4 <= len(lines) <= 8
+    assert lines[0].startswith("voice.wav: playing: ")
+    assert "left" in lines[0]
+    assert not any("\r" in line or "\x1b" in line for line in lines)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_terminal_gets_colour_and_a_pipe_does_not(desk):
+    import pty
+
+    command = [sys.executable, "-m", "ddsp_cli", "transfer", "nowhere.wav", "--model", "testophone"]
+    leader, follower = pty.openpty()
+    environment = {key: value for key, value in os.environ.items() if key != "NO_COLOR"} | {"TERM": "xterm-256color"}
+    subprocess.run(command, cwd=desk, stderr=follower, stdout=follower, env=environment, timeout=60, check=False)
+    os.close(follower)
+    text = os.read(leader, 10000).decode()
+    os.close(leader)
+    assert "\x1b[" in text
+    assert "nowhere.wav does not exist" in text
+    assert b"\x1b" not in ddsp(*command[3:], cwd=desk).stderr

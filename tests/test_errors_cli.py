@@ -1,0 +1,172 @@
+"""Every failure that a user can cause, by the real command: one sentence, a hint, the right exit code, no remains."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import soundfile
+
+from ddsp_cli import cli
+from ddsp_cli.errors import ExitCode
+from fixtures import make_bundle, melody
+from test_cli import ddsp
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A folder with everything that can go wrong."""
+    folder = tmp_path_factory.mktemp("desk")
+    make_bundle(folder / "models" / "testophone")
+    voice = melody()
+    soundfile.write(folder / "voice.wav", voice, 16000)
+    soundfile.write(folder / "silence.wav", np.zeros(16000), 16000)
+    soundfile.write(folder / "no_samples.wav", np.zeros(0), 16000)
+    nan = voice.copy()
+    nan[5000] = np.nan
+    soundfile.write(folder / "nan.wav", nan, 16000, subtype="FLOAT")
+    (folder / "empty.wav").touch()
+    (folder / "text.wav").write_text("this is not audio, whatever its name says\n" * 50)
+    (folder / "no_audio").mkdir()
+    (folder / "no_audio" / "readme.txt").write_text("nothing here")
+    (folder / "taken.wav").write_bytes(b"precious")
+    flipped = folder / "models" / "flipped"
+    shutil.copytree(folder / "models" / "testophone", flipped)
+    weights = bytearray((flipped / "weights.safetensors").read_bytes())
+    weights[-10] ^= 1
+    (flipped / "weights.safetensors").write_bytes(weights)
+    foreign = folder / "models" / "foreign"
+    foreign.mkdir()
+    (foreign / "operative_config-0.gin").write_text("# magenta")
+    future = folder / "models" / "future"
+    shutil.copytree(folder / "models" / "testophone", future)
+    card = (future / "model.yaml").read_text(encoding="utf-8")
+    (future / "model.yaml").write_text(card.replace("format: 1", "format: 99"), encoding="utf-8")
+    garbled = folder / "models" / "garbled"
+    shutil.copytree(folder / "models" / "testophone", garbled)
+    (garbled / "model.yaml").write_text(card.replace("frame_rate_hz", "frame_rate_khz"), encoding="utf-8")
+    return folder
+
+
+def listing(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if not path.is_dir()}
+
+
+TRANSFER = ["transfer", "voice.wav", "--model", "testophone"]
+
+CASES = {
+    "missing file": (["transfer", "nowhere.wav", "--model", "testophone"], ExitCode.INPUT, "nowhere.wav"),
+    "not audio": (["transfer", "text.wav", "--model", "testophone"], ExitCode.INPUT, "text.wav"),
+    "empty file": (["transfer", "empty.wav", "--model", "testophone"], ExitCode.INPUT, "empty"),
+    "no samples": (["transfer", "no_samples.wav", "--model", "testophone"], ExitCode.INPUT, "no_samples.wav"),
+    "silence": (["transfer", "silence.wav", "--model", "testophone"], ExitCode.INPUT, "no notes"),
+    "NaN": (["transfer", "nan.wav", "--model", "testophone"], ExitCode.INPUT, "NaN"),
+    "folder without audio": (["transfer", "no_audio", "--model", "testophone"], ExitCode.INPUT, "no_audio"),
+    "output exists": ([*TRANSFER, "--out", "taken.wav"], ExitCode.OUTPUT, "taken.wav"),
+    "no such folder": ([*TRANSFER, "--out", "nowhere/out.wav"], ExitCode.OUTPUT, "nowhere"),
+    "file as a folder": ([*TRANSFER, "--out", "taken.wav/out.wav"], ExitCode.OUTPUT, "taken.wav"),
+    "file as parent": ([*TRANSFER, "--out", "taken.wav/folder"], ExitCode.OUTPUT, "taken.wav"),
+    "strange suffix": ([*TRANSFER, "--out", "out.xyz"], ExitCode.USAGE, "out.xyz"),
+    "unknown model": (["transfer", "voice.wav", "--model", "testofone"], ExitCode.MODEL, "Did you mean testophone"),
+    "file as model": (["transfer", "voice.wav", "--model", "./voice.wav"], ExitCode.MODEL, "voice.wav"),
+    "flipped byte": (["transfer", "voice.wav", "--model", "flipped"], ExitCode.MODEL, "damaged"),
+    "foreign bundle": (["transfer", "voice.wav", "--model", "models/foreign"], ExitCode.MODEL, "not a ddsp instrument"),
+    "bundle of the future": (["transfer", "voice.wav", "--model", "future"], ExitCode.MODEL, "99"),
+    "unknown key in a card": (["transfer", "voice.wav", "--model", "garbled"], ExitCode.MODEL, "Did you mean frame_rate_hz"),
+    "transpose in words": ([*TRANSFER, "--transpose", "up"], ExitCode.USAGE, "--transpose"),
+    "transpose out of range": ([*TRANSFER, "--transpose", "1000"], ExitCode.USAGE, "1000"),
+    "sample rate of nothing": ([*TRANSFER, "--sample-rate", "3"], ExitCode.USAGE, "3 Hz"),
+    "no model": (["transfer", "voice.wav"], ExitCode.USAGE, "--model"),
+    "unknown option": ([*TRANSFER, "--tranpose", "3"], ExitCode.USAGE, "--transpose"),
+    "unknown command": (["transfre"], ExitCode.USAGE, "transfer"),
+    "unknown preset": (["train", "--instrument", "x", "--preset", "vts"], ExitCode.MODEL, "Did you mean vst"),
+    "unknown format": (["export", "--model", "testophone", "--format", "wav"], ExitCode.USAGE, "wav"),
+    "export of nothing": (["export", "--model", "testofone", "--format", "savedmodel"], ExitCode.MODEL, "testophone"),
+    "prepare nothing": (["prepare", "no_audio"], ExitCode.INPUT, "no_audio"),
+    "unknown tracker": (["prepare", "voice.wav", "--pitch", "swift"], ExitCode.USAGE, "swift-f0"),
+    "unknown level": (["prepare", "voice.wav", "--level", "mach"], ExitCode.USAGE, "match"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), CASES.values(), ids=CASES.keys())
+def test_failure(desk, arguments, code, words):
+    before = listing(desk)
+    done = ddsp(*arguments, cwd=desk)
+    text = done.stderr.decode()
+    assert done.returncode == code, text
+    assert done.stdout == b""
+    assert "Traceback" not in text
+    assert words in text
+    lines = text.splitlines()
+    assert sum(line.startswith("Error: ") for line in lines) == 1
+    assert lines[0].startswith("Error: ")
+    assert lines[0].endswith((".", "?"))
+    assert len(lines) <= 3
+    assert listing(desk) == before
+
+
+def test_force_replaces(desk, tmp_path):
+    out = tmp_path / "taken.wav"
+    out.write_bytes(b"precious")
+    done = ddsp(*TRANSFER, "--out", out, "--force", cwd=desk)
+    assert done.returncode == ExitCode.OK
+    assert out.read_bytes()[:4] == b"RIFF"
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_debug_shows_where_it_came_from(desk, place):
+    command = ["transfer", "nowhere.wav", "--model", "testophone"]
+    done = ddsp(*(["--debug", *command] if place == "before" else [*command, "--debug"]), cwd=desk)
+    assert done.returncode == ExitCode.INPUT
+    assert b"Traceback" in done.stderr
+    assert b"Error: nowhere.wav does not exist." in done.stderr
+
+
+def test_a_defect_of_ours_is_one_sentence(monkeypatch, capsys):
+    def broken(*_, **__):
+        raise ZeroDivisionError("division by zero\nand more")
+
+    monkeypatch.setattr(cli, "app", broken)
+    assert cli._run(["models"], debug=False) == ExitCode.INTERNAL
+    text = capsys.readouterr().err
+    assert text.splitlines() == [
+        "Error: something went wrong inside ddsp (ZeroDivisionError: division by zero).",
+        "Run again with --debug for details.",
+    ]
+    assert cli._run(["models"], debug=True) == ExitCode.INTERNAL
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interruption_is_said_with_what_is_kept(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    assert cli._run(["train"], debug=False) == ExitCode.INTERRUPTED
+    assert capsys.readouterr().err == f"Interrupted. {cli.KEPT['train']}\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
+def test_ctrl_c_leaves_nothing_half_written(desk, tmp_path):
+    soundfile.write(tmp_path / "long.wav", np.tile(melody(), 800), 16000)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ddsp_cli", "transfer", tmp_path / "long.wav", "--model", "testophone",
+         "--out", tmp_path / "out"],
+        cwd=desk, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out").is_dir() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.INTERRUPTED, text
+    assert text.decode().startswith("Interrupted.")
+    assert b"Traceback" not in text
+    assert [path.name for path in tmp_path.rglob("*")] == ["long.wav"]

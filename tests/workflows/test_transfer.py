@@ -1,0 +1,218 @@
+"""Transfer from file to file: length, alignment, rests, formats, names, and nothing overwritten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ddsp_cli.errors import InputError, ModelError, OutputError, UsageError
+from ddsp_cli.workflows import catalogue
+from ddsp_cli.workflows.transfer import transfer
+from fixtures import make_bundle, melody
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """A folder with two instruments and a voice."""
+    folder = tmp_path_factory.mktemp("desk")
+    make_bundle(folder / "models" / "testophone")
+    make_bundle(folder / "models" / "otherophone", seed=5)
+    soundfile.write(folder / "voice.wav", melody(rate_hz=22050), 22050)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def at_desk(desk, monkeypatch, tmp_path):
+    monkeypatch.chdir(desk)
+
+
+def test_writes_beside_with_the_inputs_length_rate_and_depth(desk, tmp_path):
+    source = soundfile.info("voice.wav")
+    (result,) = transfer(["voice.wav"], "testophone")
+    assert result.output == Path("voice_testophone.wav")
+    made = soundfile.info(result.output)
+    assert (made.frames, made.samplerate, made.subtype, made.channels) == (source.frames, 22050, "PCM_16", 1)
+    assert result.n_notes == 3
+    assert result.transpose_semitones == 12.0
+    result.output.unlink()
+
+
+@pytest.mark.parametrize("n_samples", [22050 * 2 + 1, 44100 * 2 - 317])
+@pytest.mark.parametrize("rate_hz", [8000, 44100, 48000])
+def test_length_is_exact_at_any_rate(tmp_path, n_samples, rate_hz):
+    audio = melody(notes_midi=(60, 64), rate_hz=rate_hz)[:n_samples]
+    soundfile.write(tmp_path / "in.wav", audio, rate_hz)
+    (result,) = transfer([tmp_path / "in.wav"], "testophone", out=tmp_path / "out.wav")
+    made = soundfile.info(tmp_path / "out.wav")
+    assert (made.frames, made.samplerate) == (len(audio), rate_hz)
+    assert result.seconds == len(audio) / rate_hz
+
+
+def test_notes_sound_when_they_did_and_rests_are_silent(tmp_path):
+    # The room of this instrument lasts a quarter of a second.
+    soundfile.write(tmp_path / "in.wav", melody(rest_s=1.0), 16000)
+    transfer([tmp_path / "in.wav"], "testophone", out=tmp_path / "out.wav")
+    audio, _ = soundfile.read(tmp_path / "out.wav")
+    level_db = 20 * np.log10(np.sqrt(np.mean(audio[: len(audio) // 160 * 160].reshape(-1, 160) ** 2, axis=1)) + 1e-9)
+    t = np.arange(len(level_db)) / 100
+    for begin in (1.0, 2.5, 4.0):
+        assert level_db[(t > begin + 0.1) & (t < begin + 0.4)].min() > -50
+        assert level_db[(t > begin - 0.5) & (t < begin - 0.06)].max() < -60
+    loud = np.flatnonzero(level_db > level_db.max() - 20)
+    assert abs(t[loud[0]] - 1.0) < 0.05
+    assert level_db[-20:].max() < -60
+
+
+def test_same_seed_same_file(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        transfer(["voice.wav"], "testophone", out=tmp_path / f"{name}.wav", seed=seed)
+    a, b, c = ((tmp_path / f"{name}.wav").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_transpose_is_what_is_asked_for(tmp_path):
+    (result,) = transfer(["voice.wav"], "testophone", out=tmp_path / "a.wav", transpose=-5.0)
+    assert result.transpose_semitones == -5.0
+    with pytest.raises(UsageError, match="out of range"):
+        transfer(["voice.wav"], "testophone", out=tmp_path / "b.wav", transpose=1000.0)
+
+
+def test_peak_fits(tmp_path, monkeypatch):
+    from ddsp_cli.workflows import transfer as module
+
+    monkeypatch.setattr(module, "PEAK_LIMIT", 0.01)
+    (result,) = transfer(["voice.wav"], "testophone", out=tmp_path / "a.wav")
+    audio, _ = soundfile.read(tmp_path / "a.wav")
+    assert np.abs(audio).max() <= 0.0101
+    assert result.gain_db < 0
+    assert result.peak == pytest.approx(0.01, rel=1e-3)
+
+
+def test_long_sound_waits_on_disk_and_is_the_same(tmp_path, monkeypatch):
+    from ddsp_cli.workflows import transfer as module
+
+    transfer(["voice.wav"], "testophone", out=tmp_path / "a.wav")
+    monkeypatch.setattr(module, "SPOOL_BYTES", 1000)
+    transfer(["voice.wav"], "testophone", out=tmp_path / "b.wav")
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("subtype", "expected"), [("PCM_16", "PCM_16"), ("PCM_24", "PCM_24"), ("FLOAT", "FLOAT"), ("PCM_U8", "PCM_16")]
+)
+def test_output_has_the_inputs_depth(tmp_path, subtype, expected):
+    soundfile.write(tmp_path / "in.wav", melody(notes_midi=(60,)), 16000, subtype=subtype)
+    transfer([tmp_path / "in.wav"], "testophone", out=tmp_path / "out.wav")
+    assert soundfile.info(tmp_path / "out.wav").subtype == expected
+
+
+@pytest.mark.parametrize("suffix", [".flac", ".ogg", ".mp3", ".aiff"])
+def test_suffix_decides_the_format(tmp_path, suffix):
+    out = tmp_path / f"out{suffix}"
+    transfer(["voice.wav"], "testophone", out=out)
+    info = soundfile.info(out)
+    assert info.format == {".flac": "FLAC", ".ogg": "OGG", ".mp3": "MP3", ".aiff": "AIFF"}[suffix]
+    assert info.duration == pytest.approx(soundfile.info("voice.wav").duration, abs=0.1)
+
+
+def test_sample_rate_can_be_chosen_and_stereo_is_read(tmp_path):
+    audio = melody(notes_midi=(60,))
+    soundfile.write(tmp_path / "in.flac", np.stack([audio, 0.5 * audio], axis=1), 16000)
+    transfer([tmp_path / "in.flac"], "testophone", out=tmp_path / "out.wav", sample_rate_hz=48000)
+    info = soundfile.info(tmp_path / "out.wav")
+    assert (info.samplerate, info.frames) == (48000, 3 * len(audio))
+
+
+def test_folders_go_into_a_new_folder(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        soundfile.write(tmp_path / "in" / folder / "take.wav", melody(notes_midi=(60,)), 16000)
+    results = transfer([tmp_path / "in"], "testophone", out=tmp_path / "out")
+    assert [result.output.name for result in results] == ["take_testophone.wav", "take_testophone-2.wav"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(r.output.name for r in results)
+    with pytest.raises(UsageError, match="one file"):
+        transfer([tmp_path / "in"], "testophone", out=tmp_path / "out.wav")
+
+
+def test_nothing_is_overwritten_without_force(tmp_path):
+    out = tmp_path / "out.wav"
+    out.write_bytes(b"precious")
+    with pytest.raises(OutputError, match="exists already"):
+        transfer(["voice.wav"], "testophone", out=out)
+    assert out.read_bytes() == b"precious"
+    transfer(["voice.wav"], "testophone", out=out, force=True)
+    assert out.read_bytes()[:4] == b"RIFF"
+
+
+def test_input_is_never_the_output(tmp_path):
+    with pytest.raises(OutputError, match="input itself"):
+        transfer(["voice.wav"], "testophone", out=Path("voice.wav"), force=True)
+
+
+def test_paths_are_checked_before_the_instrument_is_loaded(tmp_path):
+    with pytest.raises(InputError, match="nowhere"):
+        transfer(["nowhere.wav"], "testophone")
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(tmp_path / name, melody(notes_midi=(60,)), 16000)
+    with pytest.raises(InputError, match="nowhere"):
+        transfer([tmp_path / "a.wav", tmp_path / "nowhere.wav"], "testophone", out=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_silence_is_refused_and_leaves_nothing(tmp_path):
+    soundfile.write(tmp_path / "in.wav", np.zeros(16000), 16000)
+    with pytest.raises(InputError, match="no notes"):
+        transfer([tmp_path / "in.wav"], "testophone", out=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_progress_goes_up_to_the_end(tmp_path):
+    heard: dict[str, list[float]] = {}
+    transfer(
+        ["voice.wav"],
+        "testophone",
+        out=tmp_path / "out.wav",
+        progress=lambda what, done, total: heard.setdefault(what, []).append(done / total),
+    )
+    assert list(heard) == ["voice.wav: listening", "voice.wav: playing"]
+    for shares in heard.values():
+        assert shares == sorted(shares)
+        assert shares[-1] == pytest.approx(1.0, abs=0.01)
+
+
+def test_plot_is_a_picture(tmp_path):
+    (result,) = transfer(["voice.wav"], "testophone", out=tmp_path / "out.wav", plot=True)
+    assert result.plot == tmp_path / "out.png"
+    assert result.plot.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert result.plot.stat().st_size > 20_000
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.png", "out.wav"]
+
+
+def test_names_are_found_here_then_by_path(desk, tmp_path):
+    assert catalogue.find("testophone") == Path("models/testophone")
+    assert catalogue.find(desk / "models" / "testophone") == desk / "models" / "testophone"
+    assert {"testophone", "otherophone"} <= {entry.name for entry in catalogue.catalogue()}
+    with pytest.raises(ModelError, match="no instrument called testofone") as caught:
+        catalogue.find("testofone")
+    assert "testophone" in caught.value.hint
+    with pytest.raises(ModelError, match="is a file"):
+        catalogue.find("voice.wav")
+
+
+def test_a_damaged_instrument_is_listed_as_such(desk, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "broken").mkdir(parents=True)
+    (tmp_path / "models" / "broken" / "model.yaml").write_text("format: [")
+    (entry,) = [entry for entry in catalogue.catalogue() if entry.name == "broken"]
+    assert entry.card is None
+    assert "YAML" in entry.problem
+
+
+def test_finding_by_any_name_of_the_folder(desk, tmp_path):
+    for name in ("models/testophone", "models/testophone/", "./models/testophone"):
+        (result,) = transfer(["voice.wav"], name, out=tmp_path / "out.wav", force=True)
+        assert result.instrument == "testophone"
