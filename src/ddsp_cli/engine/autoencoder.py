@@ -54,14 +54,17 @@ class Autoencoder(keras.Model):
         self.decoder.build()
         self.built = True
 
-    def call(self, features: Mapping[str, Any]) -> dict[str, Any]:
+    def call(
+        self, features: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> dict[str, Any]:
         """Controls and signals by name, and `audio` [B, S].
 
         Args:
           features: the configured inputs (`f0_scaled`, ...) and `f0_hz`, each [B, F, 1].
+          given: see `ProcessorGroup.call`.
         """
         raw = self.decoder({name: features[name] for name in self.config.inputs})
-        return self.group({**raw, "f0_hz": features["f0_hz"]})
+        return self.group({**raw, "f0_hz": features["f0_hz"]}, given=given)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True

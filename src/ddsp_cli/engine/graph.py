@@ -64,13 +64,19 @@ class ProcessorGroup(keras.layers.Layer):
         self.output_name = ends[0]
         self.built = True  # every processor makes its weights when it is made
 
-    def call(self, signals: Mapping[str, Any]) -> dict[str, Any]:
-        """Every signal by name, controls as `node/control`, and the group's output as `audio`."""
+    def call(self, signals: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
+        """Every signal by name, controls as `node/control`, and the group's output as `audio`.
+
+        Args:
+          signals: by name, all of `sources`.
+          given: node → control → value; takes the place of, or is added to, what the node makes itself.
+        """
         values = dict(signals)
         found: dict[str, Any] = {}
         for name in self.order:
             processor = self.nodes[name]
             controls = processor.get_controls(*(values[wanted] for wanted in self.wiring[name]))
+            controls |= (given or {}).get(name, {})
             values[name] = processor.get_signal(**controls)
             found |= {f"{name}/{control}": value for control, value in controls.items()}
             found[name] = values[name]

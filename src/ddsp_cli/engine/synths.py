@@ -105,9 +105,9 @@ class FilteredNoise(Processor):
         magnitudes = controls["noise_magnitudes"]
         noise = controls.get("noise")
         if noise is None:
-            shape = (ops.shape(magnitudes)[0], magnitudes.shape[1] * self.hop_samples)
-            noise = keras.random.uniform(shape, -1.0, 1.0, seed=self.random)
-        return frequency_filter(noise, magnitudes, self.window_size_samples)
+            batch, n_frames, _ = ops.shape(magnitudes)
+            noise = keras.random.uniform((batch, n_frames * self.hop_samples), -1.0, 1.0, seed=self.random)
+        return frequency_filter(noise, magnitudes, self.window_size_samples, self.hop_samples)
 
     def get_config(self) -> dict[str, Any]:
         names = ("hop_samples", "n_bands", "initial_bias", "window_size_samples", "seed")

@@ -181,7 +181,7 @@ class FilteredNoise:
         """
         n_frames = len(magnitudes)
         if noise is None:
-            noise = self._random.random((n_frames, self._hop), dtype=np.float32) * np.float32(2.0) - np.float32(1.0)
+            noise = white_noise(self._random, n_frames, self._hop)
         if not n_frames:
             return np.empty(0, np.float32)
         taps = np.fft.irfft(magnitudes.astype(np.float32))[:, self._lags] * self._window
@@ -214,6 +214,11 @@ class FilteredNoise:
         drop = min(self._skip - self._skipped, len(samples))
         self._skipped += drop
         return samples[drop:]
+
+
+def white_noise(random: np.random.Generator, n_frames: int, hop_samples: int) -> np.ndarray:
+    """Uniform noise in [-1, 1), drawn frame by frame, [F, H] float32."""
+    return random.random((n_frames, hop_samples), dtype=np.float32) * np.float32(2.0) - np.float32(1.0)
 
 
 def _impulse_window(n_taps: int, window_size_samples: int) -> tuple[np.ndarray, np.ndarray]:

@@ -41,14 +41,10 @@ def impulse_response(magnitudes: Any, window_size_samples: int = 0) -> Any:
     return ops.matmul(magnitudes, ops.convert_to_tensor(design))
 
 
-def _spectrum(x: Any, fft_length: int) -> tuple[Any, Any]:
-    return ops.rfft(x, fft_length=fft_length)
-
-
-def fft_convolve(audio: Any, ir: Any, delay_compensation: int = -1) -> Any:
+def fft_convolve(audio: Any, ir: Any, delay_compensation: int = -1, hop_samples: int | None = None) -> Any:
     """Convolution of audio with one filter, or with one filter per frame (`core.fft_convolve`, core.py:1317).
 
-    The audio is cut into as many blocks as there are filters, each block is filtered with its own and the results
+    The audio is cut into blocks, each is filtered (with its own filter where there is one per frame) and the results
     overlap-added; the output is as long as the input (padding 'same').
 
     Args:
@@ -56,27 +52,45 @@ def fft_convolve(audio: Any, ir: Any, delay_compensation: int = -1) -> Any:
       ir: [B or 1, taps], or [B or 1, F, taps] for time-varying filtering; then S must be F·hop.
       delay_compensation: samples to drop at the start; -1 means (taps - 1) // 2 - 1, the original's centring, which
         leaves a linear-phase filter two samples late.
+      hop_samples: samples of a frame; needed only where S or F is not known while a graph is built.
 
     Raises:
       ValueError: S is not a multiple of F.
     """
     taps = ir.shape[-1]
-    n_samples = audio.shape[-1]
+    n_samples = ops.shape(audio)[-1]
     start = (taps - 1) // 2 - 1 if delay_compensation < 0 else delay_compensation
-    n_filters = 1 if len(ir.shape) == 2 else ir.shape[1]
-    hop, rest = divmod(n_samples, n_filters)
-    if rest:
-        raise ValueError(f"{n_samples} samples cannot be cut into {n_filters} equal frames")
+    if len(ir.shape) == 2:
+        hop, n_blocks = _uniform_blocks(n_samples, taps)
+        filters = ir[:, None, :]
+    else:
+        n_blocks = ops.shape(ir)[1]
+        hop = hop_samples or n_samples // n_blocks
+        if isinstance(n_samples, int) and isinstance(n_blocks, int) and n_samples != hop * n_blocks:
+            raise ValueError(f"{n_samples} samples cannot be cut into {n_blocks} equal frames")
+        filters = ir
     size = next_power_of_two(hop + taps - 1)
-    blocks = ops.reshape(audio, (-1, n_filters, hop))
-    filters = ir[:, None, :] if len(ir.shape) == 2 else ir
-    a_re, a_im = _spectrum(blocks, size)
-    h_re, h_im = _spectrum(filters, size)
+    blocks = ops.reshape(_extend(audio, n_blocks * hop - n_samples), (-1, n_blocks, hop))
+    a_re, a_im = ops.rfft(blocks, fft_length=size)
+    h_re, h_im = ops.rfft(filters, fft_length=size)
     product = (a_re * h_re - a_im * h_im, a_re * h_im + a_im * h_re)
     filtered = ops.irfft(product, fft_length=size)[..., : hop + taps - 1]
-    whole = overlap_add(filtered, hop)
-    whole = ops.pad(whole, [[0, 0], [0, max(0, start + n_samples - whole.shape[-1])]])
-    return whole[:, start : start + n_samples]
+    return _extend(overlap_add(filtered, hop), start)[:, start : start + n_samples]
+
+
+def _uniform_blocks(n_samples: Any, taps: int) -> tuple[int, Any]:
+    """Block length and count for one filter: all at once where that is short, else at the FFT's most useful size."""
+    if isinstance(n_samples, int) and n_samples <= 4 * taps:
+        return n_samples, 1
+    hop = next_power_of_two(2 * taps) - taps + 1
+    return hop, -(-n_samples // hop)
+
+
+def _extend(audio: Any, n_zeros: Any) -> Any:
+    """Zeros after the end: [B, S] → [B, S + n]."""
+    if isinstance(n_zeros, int) and n_zeros == 0:
+        return audio
+    return ops.concatenate([audio, ops.zeros((ops.shape(audio)[0], n_zeros), audio.dtype)], axis=-1)
 
 
 def overlap_add(blocks: Any, hop: int) -> Any:
@@ -91,6 +105,8 @@ def overlap_add(blocks: Any, hop: int) -> Any:
     return ops.reshape(total, (batch, (n_blocks + n_parts - 1) * hop))
 
 
-def frequency_filter(audio: Any, magnitudes: Any, window_size_samples: int = 0) -> Any:
+def frequency_filter(
+    audio: Any, magnitudes: Any, window_size_samples: int = 0, hop_samples: int | None = None
+) -> Any:
     """Filters audio [B, S] by magnitudes [B, M], or [B, F, M] that change with every frame (core.py:1568)."""
-    return fft_convolve(audio, impulse_response(magnitudes, window_size_samples))
+    return fft_convolve(audio, impulse_response(magnitudes, window_size_samples), hop_samples=hop_samples)

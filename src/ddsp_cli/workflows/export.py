@@ -1,0 +1,75 @@
+"""`ddsp export`: an instrument in the format of another program."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddsp_cli import __version__, bundle
+from ddsp_cli.bundle import replace_folder
+from ddsp_cli.config import dump_yaml, to_plain
+from ddsp_cli.errors import OutputError, UsageError, did_you_mean
+from ddsp_cli.workflows import catalogue
+
+#: Formats that can be written, and the module that writes each.
+FORMATS = {"savedmodel": "ddsp_cli.exporters.savedmodel"}
+#: Formats that the program knows by name and cannot write yet.
+PLANNED = ("litert", "onnx", "vst")
+CARD = "card.yaml"
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """Where an export stands and what its verification measured."""
+
+    folder: Path
+    format: str
+    size_bytes: int
+    checks: dict[str, float]
+
+
+def export(model: str, format: str, out: Path | None = None, force: bool = False) -> ExportResult:
+    """Writes an instrument in another format, verified against the instrument itself.
+
+    Args:
+      model: a name or a folder.
+      format: one of `FORMATS`.
+      out: the folder to write; by default `NAME_FORMAT` in the current one.
+      force: replace what stands there.
+
+    Raises:
+      UsageError: a format that is unknown or cannot be written yet.
+      ModelError: no such instrument, or one that cannot be written in this format.
+      OutputError: the place is taken or cannot be written, or the export failed its verification.
+    """
+    if format in PLANNED:
+        raise UsageError(f"this version of ddsp cannot export to {format}", f"It writes {', '.join(FORMATS)}.")
+    if format not in FORMATS:
+        raise UsageError(f"there is no export format {format}", did_you_mean(format, FORMATS))
+    source = catalogue.find(model)
+    loaded = bundle.load(source)
+    folder = out or Path(f"{loaded.card.name}_{format}")
+    if folder.exists() and not force:
+        raise OutputError(f"{folder} exists already", "Use --force to replace it, or --out for another place.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        staging.chmod(0o755)
+    except OSError as problem:
+        raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}") from problem
+    try:
+        checks = importlib.import_module(FORMATS[format]).export(loaded, staging)
+        if (source / bundle.IMPULSE_RESPONSE).is_file():
+            shutil.copyfile(source / bundle.IMPULSE_RESPONSE, staging / bundle.IMPULSE_RESPONSE)
+        card = {"exported_with": f"ddsp {__version__}", "format": format, "checks": checks}
+        (staging / CARD).write_text(dump_yaml(card | {"instrument": to_plain(loaded.card)}), encoding="utf-8")
+        size = sum(entry.stat().st_size for entry in staging.rglob("*") if entry.is_file())
+        replace_folder(staging, folder)
+    except OSError as problem:
+        raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}") from problem
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return ExportResult(folder, format, size, checks)
