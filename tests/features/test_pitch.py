@@ -104,3 +104,15 @@ def test_pyin_in_blocks_agrees_with_pyin_at_once(monkeypatch):
     both = (blocks.confidence >= 0.5) & (whole.confidence[:n] >= 0.5)
     assert both.mean() > 0.95
     assert np.abs(cents(blocks.f0_hz[both], whole.f0_hz[:n][both])).max() <= 20
+
+
+def test_swift_in_blocks_agrees_with_swift_at_once(monkeypatch):
+    t = np.arange(12 * RATE_HZ) / RATE_HZ
+    audio = sing(300 * 2 ** (0.5 * np.sin(t)))
+    monkeypatch.setattr(pitch, "SWIFT_BLOCK_FRAMES", 10_000)
+    whole = pitch.track("swift-f0", audio)
+    monkeypatch.setattr(pitch, "SWIFT_BLOCK_FRAMES", 100)
+    blocks = pitch.track("swift-f0", audio)
+    assert blocks.f0_hz.shape == whole.f0_hz.shape == (750,)
+    assert np.abs(cents(blocks.f0_hz, whole.f0_hz)).max() < 0.1
+    np.testing.assert_allclose(blocks.confidence, whole.confidence, atol=1e-3)

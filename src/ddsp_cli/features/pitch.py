@@ -29,9 +29,16 @@ PITCH_RANGE_HZ = (46.875, 2093.75)
 
 SWIFT_HOP_SAMPLES = 256
 
+#: Frames (of 16 ms) that swift-f0 is given at once: 10 s keep its memory small.
+SWIFT_BLOCK_FRAMES = 625
+
+#: Its receptive field reaches 2815 samples to either side (swift_f0/core.py), so with this many frames around it a
+#: block comes out as it would in the whole recording.
+SWIFT_CONTEXT_FRAMES = 11
+
 #: Where swift-f0's frame 0 is centred. Measured with version 0.3 on glides of 1 and 3 octaves in 6 s and on vibrato
 #: of 3 and 5.5 Hz: the offset that fits best is 0.0 ± 0.5 ms, the bias at 0 below 0.7 cents; nothing to make up for.
-SWIFT_FIRST_CENTRE_SAMPLES = 0
+SWIFT_DELAY_SAMPLES = 0
 
 #: pYIN is run on this much at once (20 s), a multiple of its hop as the context is, so that frames stay on one grid.
 PYIN_BLOCK_SAMPLES = 1250 * 256
@@ -42,17 +49,19 @@ PYIN_CONTEXT_SAMPLES = 64 * 256
 
 @dataclass(frozen=True)
 class PitchTrack:
-    """Pitch on a tracker's own grid: frame i is centred on sample i·hop_samples of the 16 kHz signal.
+    """Pitch on a tracker's own grid: frame i is centred on sample i·hop_samples + delay.
 
     Attributes:
       f0_hz: [T] Hz, meaningful where voiced.
       confidence: [T] 0..1, voiced from 0.5 on.
       hop_samples: distance of two frames.
+      delay_samples: how much later than sample i·hop frame i is really centred.
     """
 
     f0_hz: np.ndarray
     confidence: np.ndarray
     hop_samples: int
+    delay_samples: int = 0
 
 
 class Tracker(Protocol):
@@ -73,25 +82,33 @@ class SwiftTracker:
     """
 
     def __init__(self, threads: int | None = None) -> None:
-        self._stream = _swift_network(threads).stream()
+        self._network = _swift_network(threads)
+        self._buffer = np.zeros(0, np.float32)
+        self._n_context = 0  # frames at the start of the buffer that were tracked already
         self._parts: list[tuple[np.ndarray, np.ndarray]] = []
-        self._n_samples = 0
 
     def push(self, block: np.ndarray) -> None:
-        self._n_samples += len(block)
-        self._keep(self._stream.push(block, ANALYSIS_RATE_HZ))
+        self._buffer = np.concatenate([self._buffer, block])
+        while len(self._buffer) >= (self._n_context + SWIFT_BLOCK_FRAMES + SWIFT_CONTEXT_FRAMES) * SWIFT_HOP_SAMPLES:
+            end = self._n_context + SWIFT_BLOCK_FRAMES
+            self._track(self._buffer[: (end + SWIFT_CONTEXT_FRAMES) * SWIFT_HOP_SAMPLES], end)
+            self._buffer = self._buffer[(end - SWIFT_CONTEXT_FRAMES) * SWIFT_HOP_SAMPLES :]
+            self._n_context = SWIFT_CONTEXT_FRAMES
 
     def finish(self) -> PitchTrack:
         # Whole hops only reach the network; silence fills up the last one so that the end is tracked as well.
-        rest = -self._n_samples % SWIFT_HOP_SAMPLES
-        if rest:
-            self._keep(self._stream.push(np.zeros(rest, np.float32), ANALYSIS_RATE_HZ))
-        self._keep(self._stream.flush())
-        f0_hz, confidence = (np.concatenate([part[i] for part in self._parts]) for i in range(2))
-        return PitchTrack(f0_hz, confidence, SWIFT_HOP_SAMPLES)
+        audio = np.pad(self._buffer, (0, -len(self._buffer) % SWIFT_HOP_SAMPLES))
+        end = len(audio) // SWIFT_HOP_SAMPLES
+        if end > self._n_context:
+            self._track(audio, end)
+        f0_hz, confidence = _joined(self._parts)
+        return PitchTrack(f0_hz, confidence, SWIFT_HOP_SAMPLES, SWIFT_DELAY_SAMPLES)
 
-    def _keep(self, result: Any) -> None:
-        self._parts.append((result.pitch_hz.astype(np.float32), result.confidence.astype(np.float32)))
+    def _track(self, audio: np.ndarray, end: int) -> None:
+        """Tracks `audio` and keeps its frames from the context up to `end`."""
+        found = self._network.detect(audio, ANALYSIS_RATE_HZ)
+        keep = slice(self._n_context, end)
+        self._parts.append((found.pitch_hz[keep].astype(np.float32), found.confidence[keep].astype(np.float32)))
 
 
 @functools.lru_cache(maxsize=2)
@@ -133,8 +150,7 @@ class PyinTracker:
     def finish(self) -> PitchTrack:
         if len(self._buffer) > self._n_context:
             self._track(self._buffer, len(self._buffer))
-        parts = self._parts or [(np.zeros(0, np.float32), np.zeros(0, np.float32))]
-        f0_hz, confidence = (np.concatenate([part[i] for part in parts]) for i in range(2))
+        f0_hz, confidence = _joined(self._parts)
         return PitchTrack(f0_hz, confidence, self.HOP_SAMPLES)
 
     def _track(self, audio: np.ndarray, end: int) -> None:
@@ -153,6 +169,11 @@ class PyinTracker:
         confidence = np.where(voiced, np.maximum(probability, split), np.minimum(probability, 0.98 * split))
         keep = slice(self._n_context // self.HOP_SAMPLES, -(-end // self.HOP_SAMPLES))
         self._parts.append((f0_hz[keep].astype(np.float32), confidence[keep].astype(np.float32)))
+
+
+def _joined(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    empty = np.zeros(0, np.float32)
+    return np.concatenate([empty, *(part[0] for part in parts)]), np.concatenate([empty, *(part[1] for part in parts)])
 
 
 _TRACKERS: dict[str, Callable[[int | None], Tracker]] = {"swift-f0": SwiftTracker, "pyin": PyinTracker}
@@ -219,7 +240,8 @@ def on_grid(pitch: PitchTrack, n_frames: int, hop_samples: int) -> tuple[np.ndar
     n_tracked = len(pitch.f0_hz)
     if n_tracked == 0:
         return np.zeros(n_frames, np.float32), np.zeros(n_frames, np.float32)
-    position = np.arange(n_frames) * (hop_samples / pitch.hop_samples)
+    position = (np.arange(n_frames) * hop_samples - pitch.delay_samples) / pitch.hop_samples
+    position = np.maximum(position, 0.0)
     left = np.minimum(position.astype(np.int64), n_tracked - 1)
     right = np.minimum(left + 1, n_tracked - 1)
     share = np.clip(position - left, 0.0, 1.0)
