@@ -78,7 +78,7 @@ CASES = {
     "flipped byte": (["transfer", "voice.wav", "--model", "flipped"], ExitCode.MODEL, "damaged"),
     "foreign bundle": (["transfer", "voice.wav", "--model", "models/foreign"], ExitCode.MODEL, "not a ddsp instrument"),
     "bundle of the future": (["transfer", "voice.wav", "--model", "future"], ExitCode.MODEL, "99"),
-    "unknown key in a card": (["transfer", "voice.wav", "--model", "garbled"], ExitCode.MODEL, "Did you mean frame_rate_hz"),
+    "unknown key in card": (["transfer", "voice.wav", "--model", "garbled"], ExitCode.MODEL, "mean frame_rate_hz"),
     "transpose in words": ([*TRANSFER, "--transpose", "up"], ExitCode.USAGE, "--transpose"),
     "transpose out of range": ([*TRANSFER, "--transpose", "1000"], ExitCode.USAGE, "1000"),
     "sample rate of nothing": ([*TRANSFER, "--sample-rate", "3"], ExitCode.USAGE, "3 Hz"),

@@ -285,6 +285,8 @@ def _run(arguments: list[str], debug: bool) -> int:
     command = next((word for word in arguments if not word.startswith("-")), "")
     try:
         code = app(arguments, prog_name="ddsp", standalone_mode=False)
+        if code == ExitCode.INTERRUPTED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
         return int(code) if isinstance(code, int) else ExitCode.OK
     except DdspError as problem:
         _trace(debug)

@@ -155,7 +155,10 @@ def test_register_never_drifts_further_than_needed(midi, span):
     notes = np.linspace(midi - span / 2, midi + span / 2, 50)
     shift = choose_octave(notes, target)
     assert shift % 12.0 == 0.0
-    inside = lambda x: np.mean((x >= 60.5) & (x <= 83.5))  # noqa: E731
+
+    def inside(x):
+        return np.mean((x >= 60.5) & (x <= 83.5))
+
     assert inside(notes + shift) >= inside(notes) - 0.2
 
 
