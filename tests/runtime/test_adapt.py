@@ -19,7 +19,7 @@ from ddsp_cli.runtime.adapt import (
     match_levels,
     rest_levels,
 )
-from ddsp_cli.runtime.notes import find_notes, runs, spans_to_mask
+from ddsp_cli.runtime.notes import find_notes, percentiles, runs, spans_to_mask
 from fixtures import make_card, small_model
 
 STATISTICS = make_card(small_model()).statistics
@@ -249,3 +249,9 @@ def test_runs_and_masks_are_inverse(mask):
     mask = np.array(mask, bool)
     starts, stops = runs(mask)
     assert (spans_to_mask(starts, stops, len(mask)) == mask).all()
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=50))
+def test_percentiles_are_numpys(values):
+    wanted = np.array([0.0, 5.0, 33.3, 50.0, 95.0, 100.0])
+    np.testing.assert_allclose(percentiles(np.array(values), wanted), np.percentile(values, wanted), atol=1e-9)

@@ -15,7 +15,7 @@ from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError
 from ddsp_cli.features.frames import Features
 from ddsp_cli.runtime import pitch
-from ddsp_cli.runtime.notes import Notes, NoteSettings, find_notes
+from ddsp_cli.runtime.notes import Notes, NoteSettings, find_notes, percentiles
 
 #: Percentiles between which levels are matched. The ends are left out: they are single moments.
 MATCHED_PERCENTILES = np.arange(5.0, 96.0, 10.0)
@@ -147,7 +147,7 @@ def choose_octave(midi: np.ndarray, target_midi: np.ndarray) -> float:
     Returns:
       A multiple of 12; the smaller shift where two are about as good.
     """
-    low, high = np.percentile(target_midi, [5, 95])
+    low, high = percentiles(target_midi, [5, 95])
     lowest, highest = target_midi[0], target_midi[-1]
 
     def worth(octaves: int) -> float:
@@ -189,7 +189,7 @@ def match_levels(own_db: np.ndarray, target_percentiles_db: np.ndarray, dynamics
       target_percentiles_db: [101] of the instrument.
       dynamics: 0 shifts only, 1 matches.
     """
-    own = np.percentile(own_db, MATCHED_PERCENTILES)
+    own = percentiles(own_db, MATCHED_PERCENTILES)
     target = np.interp(MATCHED_PERCENTILES, np.arange(101), target_percentiles_db)
     own_median = float(np.median(own_db))
     target_median = float(np.interp(50.0, np.arange(101), target_percentiles_db))

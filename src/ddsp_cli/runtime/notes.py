@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ddsp_cli.features.frames import Features
 
@@ -86,16 +87,25 @@ def spans_to_mask(starts: np.ndarray, stops: np.ndarray, n_frames: int) -> np.nd
     return np.cumsum(steps[:-1]) > 0
 
 
+def percentiles(values: np.ndarray, percents: npt.ArrayLike) -> np.ndarray:
+    """Percentiles with straight lines between the sorted values, as NumPy defines them by default.
+
+    NumPy's own function loads masked arrays, a twentieth of the time that a short transfer takes.
+    """
+    ordered = np.sort(np.asarray(values, np.float64))
+    return np.interp(np.asarray(percents) / 100.0 * (len(ordered) - 1), np.arange(len(ordered)), ordered)
+
+
 def thresholds(features: Features, settings: NoteSettings) -> tuple[float, float, float]:
     """Loudness at which notes begin, down to which they go on, and of the noise between them, in dB."""
     loudness = features.loudness_db
     voiced = (features.f0_hz > 0) & (features.f0_confidence >= settings.possible_confidence)
     if not voiced.any():
         return np.inf, np.inf, float(features.spec.floor_db)
-    peak_db = float(np.percentile(loudness[voiced], 95))
+    peak_db = float(percentiles(loudness[voiced], 95))
     unvoiced = loudness[~voiced]
     enough = 0.1 * features.spec.frame_rate_hz
-    floor_db = float(np.percentile(unvoiced, 20)) if len(unvoiced) >= enough else float(features.spec.floor_db)
+    floor_db = float(percentiles(unvoiced, 20)) if len(unvoiced) >= enough else float(features.spec.floor_db)
     on_db = max(peak_db - settings.below_peak_db, floor_db + settings.above_floor_db)
     off_db = max(peak_db - settings.hold_below_peak_db, floor_db + settings.hold_above_floor_db)
     on_db = min(on_db, peak_db - settings.headroom_db)
