@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from fixtures import make_bundle
 
 #: What only training, export or pictures need; never loaded before that is asked for.
