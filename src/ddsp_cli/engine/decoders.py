@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from ddsp_cli.engine.recurrent import FastGru
+
 LAYER_NORM_EPSILON = 1e-3
 LEAKY_SLOPE = 0.2
 
@@ -80,7 +82,7 @@ class RnnFcDecoder(keras.layers.Layer):
         self.rnn_units = rnn_units
         self.layers_per_stack = layers_per_stack
         self.input_stacks = [FcStack(channels, layers_per_stack, name=f"stack_{name}") for name in inputs]
-        self.rnn = keras.layers.GRU(rnn_units, return_sequences=True, reset_after=True, name="rnn")
+        self.rnn = FastGru(rnn_units, name="rnn")
         self.out_stack = FcStack(channels, layers_per_stack, name="out_stack")
         self.dense_out = keras.layers.Dense(sum(outputs.values()), name="dense_out")
 

@@ -1,0 +1,92 @@
+"""A gated recurrent unit whose gradient is written out. Shapes: B batch, F frames, U units.
+
+Differentiating a loop step by step makes every step write its share of the weight gradient, a [U, 3U] matrix, and
+that traffic is most of the cost of a small GRU on a CPU. Here the backward loop only carries the state's gradient;
+the weights' gradient is one matrix product over all frames at the end.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def gru_sequence(projected: Any, recurrent_kernel: Any, recurrent_bias: Any) -> Any:
+    """Runs a GRU (Cho et al. 2014, the `reset_after` form of Keras; gates in the order z, r, h) from state 0.
+
+    Args:
+      projected: [B, F, 3U], the inputs times the input kernel plus the input bias.
+      recurrent_kernel: [U, 3U].
+      recurrent_bias: [3U].
+
+    Returns:
+      states [B, F, U].
+    """
+    return _gru_sequence(projected, recurrent_kernel, recurrent_bias)
+
+
+def _gates(inputs: Any, hidden: Any) -> tuple[Any, Any, Any, Any]:
+    """Gates z, r, the candidate n and the recurrent part of the candidate, from both projections [..., 3U]."""
+    x_z, x_r, x_n = ops.split(inputs, 3, axis=-1)
+    h_z, h_r, h_n = ops.split(hidden, 3, axis=-1)
+    z, r = ops.sigmoid(x_z + h_z), ops.sigmoid(x_r + h_r)
+    return z, r, ops.tanh(x_n + r * h_n), h_n
+
+
+@ops.custom_gradient
+def _gru_sequence(projected: Any, recurrent_kernel: Any, recurrent_bias: Any) -> Any:
+    units = recurrent_kernel.shape[0]
+    inputs = ops.transpose(projected, (1, 0, 2))  # frames first, as loops want them
+    initial = ops.zeros_like(inputs[0, :, :units])
+
+    def step(state: Any, x: Any) -> tuple[Any, Any]:
+        z, _, n, _ = _gates(x, ops.matmul(state, recurrent_kernel) + recurrent_bias)
+        state = n + z * (state - n)
+        return state, state
+
+    _, states = ops.scan(step, initial, inputs)
+
+    def gradient(*args: Any, upstream: Any = None) -> tuple[Any, Any, Any]:
+        given = ops.transpose(args[-1] if upstream is None else upstream, (1, 0, 2))
+        before = ops.concatenate([initial[None], states[:-1]], axis=0)
+        # All frames at once: gates again, and how each projection's gradient follows from the state's.
+        z, r, n, h_n = _gates(inputs, ops.matmul(before, recurrent_kernel) + recurrent_bias)
+        of_n = (1.0 - z) * (1.0 - n * n)
+        of_z = (before - n) * z * (1.0 - z)
+        of_r = of_n * h_n * r * (1.0 - r)
+        of_hidden = ops.concatenate([of_z, of_r, of_n * r], axis=-1)
+        transposed = ops.transpose(recurrent_kernel)
+
+        def back(carry: Any, frame: tuple[Any, ...]) -> tuple[Any, Any]:
+            given, z, of_hidden = frame
+            d_state = carry + given
+            d_hidden = ops.tile(d_state, (1, 3)) * of_hidden
+            return d_state * z + ops.matmul(d_hidden, transposed), d_state
+
+        backwards = tuple(ops.flip(values, axis=0) for values in (given, z, of_hidden))
+        _, d_states = ops.scan(back, ops.zeros_like(initial), backwards)
+        d_states = ops.flip(d_states, axis=0)
+        d_hidden = ops.tile(d_states, (1, 1, 3)) * of_hidden
+        d_inputs = ops.concatenate([d_hidden[..., : 2 * units], d_states * of_n], axis=-1)
+        flat = ops.reshape(d_hidden, (-1, 3 * units))
+        d_kernel = ops.matmul(ops.transpose(ops.reshape(before, (-1, units))), flat)
+        return ops.transpose(d_inputs, (1, 0, 2)), d_kernel, ops.sum(flat, axis=0)
+
+    return ops.transpose(states, (1, 0, 2)), gradient
+
+
+@keras.saving.register_keras_serializable("ddsp")
+class FastGru(keras.layers.GRU):
+    """`keras.layers.GRU(units, return_sequences=True, reset_after=True)` from state 0, with the gradient above."""
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        kwargs |= {"return_sequences": True, "reset_after": True}
+        super().__init__(units, **kwargs)
+
+    def call(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
+        cell = self.cell
+        bias, recurrent_bias = ops.unstack(cell.bias, 2)
+        projected = ops.matmul(sequences, cell.kernel) + bias
+        return gru_sequence(projected, ops.convert_to_tensor(cell.recurrent_kernel), recurrent_bias)
