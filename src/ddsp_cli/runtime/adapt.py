@@ -191,7 +191,7 @@ def match_levels(own_db: np.ndarray, target_percentiles_db: np.ndarray, dynamics
     """
     own = percentiles(own_db, MATCHED_PERCENTILES)
     target = np.interp(MATCHED_PERCENTILES, np.arange(101), target_percentiles_db)
-    own_median = float(np.median(own_db))
+    own_median = float(percentiles(own_db, 50.0))
     target_median = float(np.interp(50.0, np.arange(101), target_percentiles_db))
     steps = np.diff(own)
     slopes = np.clip(np.diff(target) / np.maximum(steps, 1e-3), *SLOPES)

@@ -23,7 +23,7 @@ from ddsp_cli.workflows import catalogue
 MEASURE_RATE_HZ = 250
 
 #: Sound up to this size waits in memory for its peak to be known, longer sound in a temporary file.
-SPOOL_BYTES = 48 * 1024 * 1024
+SPOOL_BYTES = 16 * 1024 * 1024
 
 PEAK_LIMIT = 10.0 ** (-0.1 / 20.0)
 FADE_S = 0.008
@@ -243,7 +243,14 @@ def _play(
         peak = 0.0
         for block in _at_rate(_render(adapted, instrument, seed, path, seconds, progress), instrument, job.rate_hz):
             peak = max(peak, float(np.abs(block).max(initial=0.0)))
-            spool.write(block.tobytes())
+            try:
+                spool.write(block.tobytes())
+            except OSError as problem:
+                place = tempfile.gettempdir()
+                raise OutputError(
+                    f"{place} has no room for the sound until its peak is known: {problem.strerror or problem}",
+                    "Free some space, or set TMPDIR to a folder that has some.",
+                ) from problem
         gain = min(1.0, PEAK_LIMIT / peak) if peak > 0.0 else 1.0
         io.write_audio(job.output, _spooled(spool, n_samples, gain, job.rate_hz), job.rate_hz, job.subtype, force)
     if job.plot is not None:
