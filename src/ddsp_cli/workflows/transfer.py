@@ -18,6 +18,7 @@ from ddsp_cli.features.frames import Features
 from ddsp_cli.runtime.adapt import Adapted, AdaptSettings, adapt
 from ddsp_cli.runtime.instrument import Instrument
 from ddsp_cli.workflows import catalogue
+from ddsp_cli.workflows.jobs import Job, make_folder, plan_jobs
 
 #: Performances are measured at this rate where the model's own divides it: notes are found to 4 ms.
 MEASURE_RATE_HZ = 250
@@ -63,17 +64,6 @@ class TransferResult:
     sample_rate_hz: int
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One input with everything that can be known before work begins."""
-
-    info: io.AudioInfo
-    output: Path
-    plot: Path | None
-    rate_hz: int
-    subtype: str | None
-
-
 def transfer(
     inputs: Sequence[str | Path],
     model: str | Path,
@@ -114,10 +104,10 @@ def transfer(
     if transpose != "auto" and not abs(transpose) <= MAX_TRANSPOSE:
         raise UsageError(f"a transposition of {transpose:g} semitones is out of range (±{MAX_TRANSPOSE:g})")
     folder = catalogue.find(model)
-    jobs = _plan([Path(path) for path in inputs], _stem(folder), out, force, plot, sample_rate_hz)
+    jobs = plan_jobs([Path(path) for path in inputs], _stem(folder), out, force, plot, sample_rate_hz)
     instrument = Instrument(bundle.load(folder))
     settings = AdaptSettings(transpose=None if transpose == "auto" else float(transpose))
-    made_folder = _make_folder(out, jobs)
+    made_folder = make_folder(out, jobs)
     try:
         return [_play(job, instrument, _stem(folder), settings, seed, force, progress or _silence) for job in jobs]
     finally:
@@ -134,92 +124,8 @@ def _stem(folder: Path) -> str:
     return folder.resolve().name
 
 
-# --- before anything is played -------------------------------------------------------------------------------------
-
-
-def _plan(
-    inputs: list[Path], name: str, out: Path | None, force: bool, plot: bool, sample_rate_hz: int | None
-) -> list[_Job]:
-    paths = io.list_audio(inputs)
-    if not paths:
-        raise UsageError("no input was given")
-    as_file = out is not None and not out.is_dir() and out.suffix != ""
-    if as_file and out is not None and out.suffix.lower() not in io.AUDIO_SUFFIXES:
-        raise UsageError(f"{out} has no suffix of a sound format", "Use .wav, .flac, .ogg or .mp3; or name a folder.")
-    if as_file and len(paths) > 1:
-        raise UsageError(f"--out {out} is one file, but there are {len(paths)} inputs", "Give a folder instead.")
-    jobs: list[_Job] = []
-    taken: set[str] = set()
-    for path in paths:
-        info = io.probe(path)
-        if as_file:
-            assert out is not None
-            output = out
-        else:
-            output = _free_name(out or Path(), f"{path.stem}_{name}", taken)
-        if output.exists() and output.resolve() == path.resolve():
-            raise OutputError(f"{output} is the input itself", "Name another place with --out.")
-        picture = output.with_suffix(".png") if plot else None
-        for target in (output, picture):
-            if target is not None and (as_file or out is None or out.is_dir()):
-                io.check_writable(target, force)
-        rate_hz = sample_rate_hz or info.sample_rate_hz
-        if not io.PLAUSIBLE_RATES_HZ[0] <= rate_hz <= io.PLAUSIBLE_RATES_HZ[1]:
-            raise UsageError(f"a sample rate of {rate_hz} Hz makes no sense")
-        jobs.append(_Job(info, output, picture, rate_hz, _subtype(path, output)))
-    if out is not None and not as_file:
-        _check_folder(out)
-    return jobs
-
-
-def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:
-    """`FOLDER/STEM.wav`, numbered where another input of this call has the same name."""
-    name, number = stem, 2
-    while name.lower() in taken:
-        name, number = f"{stem}-{number}", number + 1
-    taken.add(name.lower())
-    return folder / f"{name}.wav"
-
-
-def _check_folder(out: Path) -> None:
-    if out.is_dir():
-        return
-    if out.exists():
-        raise OutputError(f"{out} is a file, not a folder", "With an ending such as .wav it would be taken for a file.")
-    parent = out.parent
-    if not parent.is_dir():
-        raise OutputError(f"the folder {parent} does not exist", "Make it first, or write somewhere else.")
-
-
-def _make_folder(out: Path | None, jobs: list[_Job]) -> Path | None:
-    """Makes the folder of the outputs; gives it back if it was not there before."""
-    if out is None or out.exists() or jobs[0].output == out:
-        return None
-    try:
-        out.mkdir()
-    except OSError as problem:
-        raise OutputError(f"the folder {out} cannot be made: {problem.strerror or problem}") from problem
-    return out
-
-
-def _subtype(source: Path, output: Path) -> str | None:
-    """As many bits as the input has, where the output's format has a choice."""
-    import soundfile
-
-    kind = output.suffix.lower()
-    if kind not in {".wav", ".flac", ".aiff", ".aif", ".w64", ".rf64", ".caf"}:
-        return None
-    own = soundfile.info(source).subtype
-    if own in {"FLOAT", "DOUBLE"}:
-        return "PCM_24" if kind == ".flac" else "FLOAT"
-    return "PCM_24" if own in {"PCM_24", "PCM_32"} else "PCM_16"
-
-
-# --- one performance ---------------------------------------------------------------------------------------------
-
-
 def _play(
-    job: _Job,
+    job: Job,
     instrument: Instrument,
     name: str,
     settings: AdaptSettings,
@@ -273,7 +179,7 @@ def _play(
     )
 
 
-def _measure(job: _Job, instrument: Instrument, progress: Progress) -> Features:
+def _measure(job: Job, instrument: Instrument, progress: Progress) -> Features:
     from ddsp_cli.features.extract import measure_file
 
     frame_rate_hz = instrument.model.frame_rate_hz
