@@ -17,7 +17,8 @@ SOURCES := pyproject.toml constraints.txt
 
 # Training options beyond the instrument's name: make train-flute TRAIN_ARGS="--steps 500"
 TRAIN_ARGS ?=
-PYTEST_ARGS ?=
+# Two workers, each with files of its own: TensorFlow is loaded twice, no more.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .PHONY: help
 help: ## Say what can be made
