@@ -89,4 +89,5 @@ class FastGru(keras.layers.GRU):
         cell = self.cell
         bias, recurrent_bias = ops.unstack(cell.bias, 2)
         projected = ops.matmul(sequences, cell.kernel) + bias
-        return gru_sequence(projected, ops.convert_to_tensor(cell.recurrent_kernel), recurrent_bias)
+        # a copy, because a custom gradient is a function of tensors and must not see a variable
+        return gru_sequence(projected, ops.copy(cell.recurrent_kernel), recurrent_bias)

@@ -105,10 +105,7 @@ def validation_batches(windows: Windows, batch_size: int, limit: int = 32) -> li
     rows = np.unique(np.linspace(0, len(windows) - 1, n).round().astype(int))
     size = min(batch_size, len(rows))
     rows = rows[: len(rows) // size * size]
-    return [
-        windows.cut(part, np.zeros(size, int), windows.n_frames)
-        for part in np.split(rows, len(rows) // size)
-    ]
+    return [windows.cut(part, np.zeros(size, int), windows.n_frames) for part in np.split(rows, len(rows) // size)]
 
 
 def as_arrays(batch: Batch) -> tuple[dict[str, Any], Any]:

@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 
 from ddsp_cli.training import checkpoint
-from ddsp_cli.training.batches import Batch, as_arrays
-from ddsp_cli.training.checkpoint import Point, RunState
+from ddsp_cli.training.batches import Batch
 from ddsp_cli.training.records import RunFolder
+from ddsp_cli.training.state import Point, RunState
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,10 @@ class Run(keras.callbacks.Callback):
 
 
 def validate(model: keras.Model, batches: list[Batch]) -> float:
-    """Mean loss over batches; the model is left as it was."""
-    losses = []
-    for batch in batches:
-        inputs, audio = as_arrays(batch)
-        outputs = model(inputs, training=False)
-        losses.append(float(keras.ops.convert_to_numpy(model.spectral_loss.call(audio, outputs["audio"]))))
-    return float(np.mean(losses))
+    """Mean loss over batches of equal size; the weights are left as they were."""
+    model.reset_metrics()
+    loss = math.nan
+    for inputs, audio in batches:
+        loss = float(model.test_on_batch(inputs, audio, return_dict=True)["loss"])  # a running mean
+    model.reset_metrics()
+    return loss

@@ -15,38 +15,8 @@ import msgspec
 import numpy as np
 from keras import ops
 
-from ddsp_cli.config import Config
 from ddsp_cli.errors import ModelError
-
-FILE = "checkpoint.safetensors"
-
-
-class Point(Config):
-    """One validation."""
-
-    step: int
-    loss: float
-    validation_loss: float
-
-
-class RunState(Config):
-    """What a run has to remember besides its variables."""
-
-    preset: str  # the YAML text it was started with
-    dataset: str  # digest of the data set
-    seed: int
-    epoch: int = 0
-    steps_per_epoch: int = 100
-    wall_s: float = 0.0
-    best_loss: float = float("inf")
-    best_step: int = 0
-    history: list[Point] = []
-    rollbacks: int = 0
-    finished: bool = False
-
-    @property
-    def step(self) -> int:
-        return self.epoch * self.steps_per_epoch
+from ddsp_cli.training.state import CHECKPOINT, RunState
 
 
 def _variables(model: keras.Model) -> dict[str, Any]:
@@ -65,32 +35,13 @@ def save(folder: Path, model: keras.Model, state: RunState) -> None:
     from safetensors.numpy import save_file
 
     arrays = {name: np.array(ops.convert_to_numpy(v), order="C") for name, v in _variables(model).items()}
-    target = folder / FILE
-    beside = folder / f".{FILE}.new"
+    target = folder / CHECKPOINT
+    beside = folder / f".{CHECKPOINT}.new"
     record = msgspec.json.encode(state).decode()
     save_file(arrays, beside, metadata={"state": record})
     with beside.open("rb+") as stream:
         os.fsync(stream.fileno())
     os.replace(beside, target)
-
-
-def read_state(folder: Path) -> RunState | None:
-    """The record of the checkpoint in `folder`, or None where there is none.
-
-    Raises:
-      ModelError: there is one, and it cannot be read.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    path = folder / FILE
-    if not path.exists():
-        return None
-    try:
-        with safe_open(path, framework="numpy") as stream:
-            metadata = stream.metadata() or {}
-        return msgspec.json.decode(metadata.get("state", ""), type=RunState)
-    except (SafetensorError, OSError, msgspec.DecodeError) as problem:
-        raise ModelError(f"{path} is not a readable checkpoint", "Start again with --fresh.") from problem
 
 
 def restore(folder: Path, model: keras.Model) -> None:
@@ -101,11 +52,9 @@ def restore(folder: Path, model: keras.Model) -> None:
     """
     from safetensors.numpy import load_file
 
-    arrays = load_file(folder / FILE)
+    arrays = load_file(folder / CHECKPOINT)
     variables = _variables(model)
-    if arrays.keys() != variables.keys() or any(
-        tuple(v.shape) != arrays[name].shape for name, v in variables.items()
-    ):
-        raise ModelError(f"{folder / FILE} belongs to another model", "Start again with --fresh.")
+    if arrays.keys() != variables.keys() or any(tuple(v.shape) != arrays[name].shape for name, v in variables.items()):
+        raise ModelError(f"{folder / CHECKPOINT} belongs to another model", "Start again with --fresh.")
     for name, variable in variables.items():
         variable.assign(arrays[name])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 import msgspec
@@ -15,8 +16,8 @@ from ddsp_cli.errors import ModelError
 from ddsp_cli.training import checkpoint
 from ddsp_cli.training.batches import Batch, RandomCrops, Windows
 from ddsp_cli.training.callbacks import Run, StopRun, TrainProgress
-from ddsp_cli.training.checkpoint import RunState
 from ddsp_cli.training.records import RunFolder
+from ddsp_cli.training.state import RunState
 
 #: A run whose loss breaks this often is not going to become an instrument.
 MAX_ROLLBACKS = 3
@@ -80,14 +81,10 @@ def run(
         crops = RandomCrops(
             job.train, training.batch_size, training.crop_s, job.seed, state.steps_per_epoch, state.epoch
         )
-        keeper = Run(
-            state, job.folder, job.validation, job.total_steps, lambda now, m=model: on_best(m, now), report
-        )
+        keeper = Run(state, job.folder, job.validation, job.total_steps, partial(on_best, model), report)
         epochs = -(-job.total_steps // state.steps_per_epoch)
         try:
-            model.fit(
-                crops, epochs=epochs, initial_epoch=state.epoch, callbacks=[keeper], verbose=0, shuffle=False
-            )
+            model.fit(crops, epochs=epochs, initial_epoch=state.epoch, callbacks=[keeper], verbose=0, shuffle=False)
             return keeper.state
         except StopRun:
             state = msgspec.structs.replace(keeper.state, rollbacks=keeper.state.rollbacks + 1)

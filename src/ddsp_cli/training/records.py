@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from ddsp_cli.training.batches import Batch, as_arrays
-from ddsp_cli.training.checkpoint import RunState
+from ddsp_cli.training.state import RunState
 
 #: A clip is rendered at the first validation and then at every tenth.
 CLIP_EVERY_EPOCHS = 10

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddsp_cli import __version__, bundle
+from ddsp_cli import __version__, backend, bundle
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec, ModelConfig, Preset, dump_yaml, load_preset
 from ddsp_cli.errors import DatasetError, ModelError, OutputError
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from ddsp_cli.dataset.store import Dataset
     from ddsp_cli.engine import Autoencoder
     from ddsp_cli.training.callbacks import TrainProgress
-    from ddsp_cli.training.checkpoint import RunState
+    from ddsp_cli.training.state import RunState
 
 STEPS_PER_EPOCH = 100
 PREVIEW_S = 6.0
@@ -83,13 +82,13 @@ def train(
     folder = out or Path("models") / instrument
     run_folder = folder.with_name(folder.name + ".run")
     source = dataset or Path("datasets") / instrument
-    check_exportable_rate(settings.model)
+    check_rates(settings.model)
     state = _state_to_start_from(folder, run_folder, source, settings, seed, resume=resume, force=force)
     total = steps or settings.training.steps
     return _train(instrument, source, settings, total, folder, run_folder, state, progress or (lambda _: None), preset)
 
 
-def check_exportable_rate(model: ModelConfig) -> None:
+def check_rates(model: ModelConfig) -> None:
     """Frame rate and sample rate must meet on whole samples, at 16 kHz and at the model's rate.
 
     Raises:
@@ -107,7 +106,7 @@ def _state_to_start_from(
 ) -> RunState:
     from ddsp_cli.dataset.manifest import MANIFEST, load_manifest
     from ddsp_cli.dataset.store import check_features
-    from ddsp_cli.training import checkpoint
+    from ddsp_cli.training.state import RunState, read_state
 
     manifest = load_manifest(source)
     check_features(manifest, FeatureSpec().at(settings.model.frame_rate_hz), source)
@@ -117,14 +116,13 @@ def _state_to_start_from(
             f"Prepare it again with --sample-rate {settings.model.sample_rate_hz} --force.",
         )
     digest = hashlib.sha256((source / MANIFEST).read_bytes()).hexdigest()
-    fresh = checkpoint.RunState(
-        preset=dump_yaml(settings.model), dataset=digest, seed=seed, steps_per_epoch=STEPS_PER_EPOCH
-    )
-    found = checkpoint.read_state(run_folder) if resume else None
+    fresh = RunState(preset=dump_yaml(settings.model), dataset=digest, seed=seed, steps_per_epoch=STEPS_PER_EPOCH)
+    found = read_state(run_folder) if resume else None
     if found is None:
         if folder.exists() and not force:
             raise OutputError(
-                f"{folder} exists already and there is no training of it to go on with" if resume
+                f"{folder} exists already and there is no training of it to go on with"
+                if resume
                 else f"{folder} exists already",
                 "Use --force to replace it, or --out for another place.",
             )
@@ -153,7 +151,7 @@ def _train(
     report: Callable[[TrainProgress], None],
     preset_name: str,
 ) -> TrainResult:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's own remarks are not for musicians
+    backend.load()
     from ddsp_cli.dataset import store
     from ddsp_cli.training import loop
     from ddsp_cli.training.batches import Windows, validation_batches
@@ -190,7 +188,7 @@ def _train(
         try:
             state = loop.run(job, state, keep, report)
         except KeyboardInterrupt:
-            from ddsp_cli.training.checkpoint import read_state
+            from ddsp_cli.training.state import read_state
 
             kept = read_state(run_folder)
             if kept is None or not folder.exists():
@@ -246,7 +244,9 @@ def finish(folder: Path, data: Dataset) -> dict[str, float]:
     recording = data.validation.audio[rows].reshape(-1)
     rendering = np.concatenate(list(Instrument(loaded).render(hold_f0(f0_hz), level_db)))[: len(recording)]
     recording = recording[: len(rendering)]
-    found = quality.compare(*(soxr.resample(sound, rate, ANALYSIS_RATE_HZ) for sound in (recording, rendering))).as_dict()
+    found = quality.compare(
+        *(soxr.resample(sound, rate, ANALYSIS_RATE_HZ) for sound in (recording, rendering))
+    ).as_dict()
     metrics = {**loaded.card.metrics, **found, "judged_s": round(len(recording) / rate, 1)}
     preview = np.clip(rendering[: round(PREVIEW_S * rate)], -1.0, 1.0)
     card = bundle.revise(loaded.card, metrics=metrics)

@@ -1,0 +1,59 @@
+"""What a run remembers besides its variables. Knows no framework, so that a mistake is answered before one loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from ddsp_cli.config import Config
+from ddsp_cli.errors import ModelError
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class Point(Config):
+    """One validation."""
+
+    step: int
+    loss: float
+    validation_loss: float
+
+
+class RunState(Config):
+    """What a run has to remember besides its variables."""
+
+    preset: str  # the YAML text it was started with
+    dataset: str  # digest of the data set
+    seed: int
+    epoch: int = 0
+    steps_per_epoch: int = 100
+    wall_s: float = 0.0
+    best_loss: float = float("inf")
+    best_step: int = 0
+    history: list[Point] = []
+    rollbacks: int = 0
+    finished: bool = False
+
+    @property
+    def step(self) -> int:
+        return self.epoch * self.steps_per_epoch
+
+
+def read_state(folder: Path) -> RunState | None:
+    """The record of the checkpoint in `folder`, or None where there is none.
+
+    Raises:
+      ModelError: there is one, and it cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as stream:
+            metadata = stream.metadata() or {}
+        return msgspec.json.decode(metadata.get("state", ""), type=RunState)
+    except (SafetensorError, OSError, msgspec.DecodeError) as problem:
+        raise ModelError(f"{path} is not a readable checkpoint", "Start again with --fresh.") from problem
