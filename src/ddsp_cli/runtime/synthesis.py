@@ -161,7 +161,7 @@ class FilteredNoise:
     def __init__(self, hop_samples: int, n_bands: int, window_size_samples: int = 0, seed: int = 0) -> None:
         self._hop = hop_samples
         n_taps = 2 * (n_bands - 1)
-        self._window, self._lags = _impulse_window(n_taps, window_size_samples)
+        self._window, self._lags = impulse_window(n_taps, window_size_samples)
         n_kept = len(self._lags)
         self._n_fft = 1 << (hop_samples + n_kept - 2).bit_length()
         self._carry = np.zeros(n_kept - 1, np.float32)
@@ -221,7 +221,7 @@ def white_noise(random: np.random.Generator, n_frames: int, hop_samples: int) ->
     return random.random((n_frames, hop_samples), dtype=np.float32) * np.float32(2.0) - np.float32(1.0)
 
 
-def _impulse_window(n_taps: int, window_size_samples: int) -> tuple[np.ndarray, np.ndarray]:
+def impulse_window(n_taps: int, window_size_samples: int) -> tuple[np.ndarray, np.ndarray]:
     """Window and lags that turn a zero-phase impulse response into a causal one (core.py:1477-1540).
 
     Returns:
