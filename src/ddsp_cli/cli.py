@@ -70,6 +70,10 @@ def prepare(
         str, typer.Option(metavar="match|keep", help="Bring folders to one level, or leave levels alone.")
     ] = "match",
     licence: Annotated[str, typer.Option(help="Of the recordings; it goes into the instrument's card.")] = "unknown",
+    sources: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="YAML that names the recordings' authors and licences, for the same card."),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Measure recordings of an instrument and make a data set of them."""
@@ -87,6 +91,7 @@ def prepare(
             force=force,
             level=level,  # type: ignore[arg-type]
             licence=licence,
+            sources=sources,
             progress=progress,
         )
     for title, reason in result.skipped:

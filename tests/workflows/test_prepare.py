@@ -158,6 +158,24 @@ def test_levels_are_matched_by_folder_or_kept(tmp_path):
     assert spread["keep"] - spread["match"] > 10  # the two folders lie 28 dB apart
 
 
+def test_sources_and_their_licence_stand_in_the_manifest(wavs, tmp_path):
+    sources = tmp_path / "sources.yaml"
+    sources.write_text(
+        "licence: CC BY 4.0\nsources:\n- {title: Etudes, licence: CC BY 4.0, attribution: 'Zoë', url: ''}\n",
+        encoding="utf-8",
+    )
+    manifest = dataset.load_manifest(make(wavs, sources=sources).folder)
+    assert manifest.licence == "CC BY 4.0"
+    assert [source.attribution for source in manifest.sources] == ["Zoë"]
+    assert dataset.load_manifest(make(wavs, "other", sources=sources, licence="CC0").folder).licence == "CC0"
+    for text, reason in (("sources: [{titel: x}]", "titel"), ("licence: x", "sources"), ("[", "not valid YAML")):
+        sources.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=reason):
+            make(wavs, "third", sources=sources)
+    with pytest.raises(InputError, match="cannot be read"):
+        make(wavs, "third", sources=tmp_path / "nowhere.yaml")
+
+
 def test_too_little_or_nothing_is_an_error_that_says_why(tmp_path):
     soundfile.write(tmp_path / "silence.wav", np.zeros(32000), 16000)
     with pytest.raises(InputError, match=r"silence\.wav is silent"):

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from ddsp_cli.bundle import Statistics
+from ddsp_cli.bundle import Source, Statistics
 from ddsp_cli.config import Config, FeatureSpec, NonNegativeFloat, PositiveFloat, parse_yaml
-from ddsp_cli.errors import DatasetError, did_you_mean
+from ddsp_cli.errors import DatasetError, InputError, did_you_mean
 
 FORMAT_VERSION = 1
 MANIFEST = "dataset.yaml"
@@ -50,6 +50,18 @@ class Split(Config, kw_only=True):
     shards: dict[str, str]
 
 
+class SourcesFile(Config, kw_only=True):
+    """What `ddsp prepare --sources FILE` reads: whose recordings these are, and what may be done with them.
+
+    Attributes:
+      licence: of what learns from all of them together.
+      sources: each body of recordings with its own licence.
+    """
+
+    licence: str = "unknown"
+    sources: list[Source]
+
+
 class Manifest(Config, kw_only=True):
     """The contents of `dataset.yaml`."""
 
@@ -57,6 +69,7 @@ class Manifest(Config, kw_only=True):
     name: str
     created_with: str
     licence: str = "unknown"
+    sources: list[Source] = []
     sample_rate_hz: Literal[16000, 24000, 32000, 44100, 48000]
     features: FeatureSpec
     window_s: PositiveFloat = 4.0
@@ -108,6 +121,19 @@ def load_manifest(folder: Path) -> Manifest:
             "Update ddsp." if manifest.format > FORMAT_VERSION else "Prepare it again with --force.",
         )
     return manifest
+
+
+def load_sources(path: Path) -> SourcesFile:
+    """Reads a file of sources.
+
+    Raises:
+      InputError: missing, unreadable, or not of that form.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8", "replace")
+    except OSError as problem:
+        raise InputError(f"the file of sources {path} cannot be read: {problem.strerror or problem}") from problem
+    return parse_yaml(text, SourcesFile, str(path), error=InputError)
 
 
 def dataset_names(parent: Path) -> list[str]:

@@ -11,10 +11,19 @@ from pathlib import Path
 from typing import Literal, cast
 
 from ddsp_cli import __version__
-from ddsp_cli.bundle import replace_folder
+from ddsp_cli.bundle import Source, replace_folder
 from ddsp_cli.config import SAMPLE_RATES_HZ, FeatureSpec, dump_yaml
 from ddsp_cli.dataset import plan
-from ddsp_cli.dataset.manifest import FORMAT_VERSION, MANIFEST, Manifest, Recording, Split, load_manifest
+from ddsp_cli.dataset.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    Manifest,
+    Recording,
+    SourcesFile,
+    Split,
+    load_manifest,
+    load_sources,
+)
 from ddsp_cli.dataset.pack import Portion, SplitWriter
 from ddsp_cli.dataset.pool import default_workers, examine_all
 from ddsp_cli.dataset.store import sha256
@@ -90,6 +99,7 @@ def prepare(
     level: Literal["match", "keep"] = "match",
     validation_share: float = 0.1,
     licence: str = "unknown",
+    sources: Path | None = None,
     progress: Progress | None = None,
 ) -> PrepareResult:
     """Measures recordings, keeps their notes and writes them as windows of 4 s.
@@ -105,6 +115,8 @@ def prepare(
       level: "match" brings the loudest notes of each folder to one level, "keep" leaves levels alone.
       validation_share: how much of the sound is kept apart to judge by, 0 to 0.5.
       licence: of the recordings, for the manifest and for the card of what learns from them.
+      sources: a YAML file that names them with authors and licences, see `dataset.manifest.SourcesFile`; its licence
+        counts where `licence` is "unknown".
       progress: see `Progress`.
 
     Returns:
@@ -112,7 +124,7 @@ def prepare(
 
     Raises:
       UsageError: an option makes no sense.
-      InputError: an input is missing, or the recordings hold nothing (or too little) to learn from.
+      InputError: an input or the file of sources is missing, or the recordings hold too little to learn from.
       OutputError: a different data set stands there already, or the folder cannot be written.
     """
     trackers.check_tracker(pitch)
@@ -121,7 +133,9 @@ def prepare(
     name = _dataset_name(name or (Path(out).name if out else ""), inputs)
     folder = Path(out) if out else Path("datasets") / name
     spec = FeatureSpec(pitch=pitch)
-    settings = (name, sample_rate_hz, spec, level, validation_share, licence)
+    named = load_sources(sources) if sources is not None else SourcesFile(sources=[])
+    licence = named.licence if licence == "unknown" else licence
+    settings = (name, sample_rate_hz, spec, level, validation_share, licence, named.sources)
     standing = _standing(folder, files, settings, force)
     if standing is not None:
         return _result(folder, standing, unchanged=True)
@@ -142,12 +156,12 @@ def prepare(
     return _result(folder, manifest, unchanged=False)
 
 
-_Settings = tuple[str, int, FeatureSpec, str, float, str]
+_Settings = tuple[str, int, FeatureSpec, str, float, str, list[Source]]
 
 
 def _build(staging: Path, files: dict[Path, str], settings: _Settings, workers: int, progress: Progress) -> Manifest:
     """Everything from measuring to the shards, below `staging`."""
-    name, sample_rate_hz, spec, level, validation_share, licence = settings
+    name, sample_rate_hz, spec, level, validation_share, licence, sources = settings
     total_s = sum(_seconds(path) for path in files)
     done_s = 0.0
 
@@ -182,6 +196,7 @@ def _build(staging: Path, files: dict[Path, str], settings: _Settings, workers: 
         name=name,
         created_with=__version__,
         licence=licence,
+        sources=sources,
         sample_rate_hz=cast(Literal[16000], sample_rate_hz),
         features=spec,
         window_s=WINDOW_S,
@@ -268,7 +283,7 @@ def _standing(folder: Path, files: dict[Path, str], settings: _Settings, force: 
                           "Use --force to replace it.") from problem  # fmt: skip
     same = settings == (
         manifest.name, manifest.sample_rate_hz, manifest.features, manifest.level, manifest.validation_share,
-        manifest.licence,
+        manifest.licence, manifest.sources,
     )  # fmt: skip
     if same and _same_files(files, manifest) and _shards_stand(folder, manifest):
         return manifest
