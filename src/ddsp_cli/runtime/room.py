@@ -71,3 +71,19 @@ class Room:
             self._past[0] = np.fft.rfft(self._piece, 2 * size)
             total = np.einsum("pf,pf->f", self._past, self._spectra[1:])
             self._wet += np.fft.irfft(total, 2 * size).astype(np.float32)
+
+
+def tail_s(impulse_response: np.ndarray | None, sample_rate_hz: int, fall_db: float = 60.0) -> float:
+    """How long a room goes on after a sound ends: until what is left of it is `fall_db` below the direct sound.
+
+    Args:
+      impulse_response: [L], without the direct sound (which is 1); None for no room.
+      sample_rate_hz: its rate.
+      fall_db: how far down counts as gone, of the energy of noise sent through.
+    """
+    if impulse_response is None or not len(impulse_response):
+        return 0.0
+    energy = np.asarray(impulse_response, np.float64) ** 2
+    left = np.cumsum(energy[::-1])[::-1]
+    audible = np.flatnonzero(left > (1.0 + left[0]) * 10.0 ** (-fall_db / 10.0))
+    return float(audible[-1] + 1) / sample_rate_hz if len(audible) else 0.0

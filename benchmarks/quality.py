@@ -1,0 +1,155 @@
+"""How good a transfer sounds, in figures: one row per recording.
+
+python benchmarks/quality.py [RECORDING...] [--model flute] [--out DIR]
+
+Reliable frames are those where two unlike trackers, pYIN and swift-f0, agree about the source within 50 cents. The
+output's pitch is read by pYIN and compared with the source's, transposed as the transfer said. Columns:
+
+    reliable  share of the source's voiced frames (by swift-f0) that are reliable
+    pitch     share of reliable frames whose output pitch is within 50 cents; silence there counts as wrong
+    loud      correlation of RMS levels in dB, 20 ms, over frames within 40 dB of the source's loudest
+    sung      the same over reliable frames only
+    rest      median and 95th percentile of the level in rests after the room's tail, dBFS
+    dry       95th percentile of the level in all rests when the room is left out, from 50 ms after a note
+    clicks    samples whose second difference stands out of its surroundings
+    shift     how late the output's envelope is against the source's, by cross-correlation, ms
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ddsp_cli import bundle
+from ddsp_cli.features import io, pitch
+from ddsp_cli.features.extract import measure
+from ddsp_cli.features.quality import level_db
+from ddsp_cli.runtime.adapt import AdaptSettings, adapt
+from ddsp_cli.runtime.instrument import Instrument
+from ddsp_cli.runtime.room import tail_s
+from ddsp_cli.workflows import catalogue
+from ddsp_cli.workflows.transfer import transfer
+
+ROOT = Path(__file__).parent.parent
+RATE_HZ = 16000
+FRAME_S = 0.02
+
+
+def pitch_at(tracker: str, audio: np.ndarray, n_frames: int) -> np.ndarray:
+    """Pitch every 16 ms, [n_frames] Hz, 0 where there is none."""
+    f0_hz, _ = pitch.on_grid(pitch.track(tracker, audio), n_frames, 256)
+    return f0_hz
+
+
+def within_50_cents(a_hz: np.ndarray, b_hz: np.ndarray) -> np.ndarray:
+    """Mask [F] of frames that both have pitch and agree."""
+    both = (a_hz > 0) & (b_hz > 0)
+    return both & (np.abs(1200 * np.log2(np.where(both, a_hz, 1.0) / np.where(both, b_hz, 1.0))) < 50)
+
+
+def clicks(audio: np.ndarray, factor: float = 12.0) -> int:
+    """Stretches of 5 ms with a second difference far above the root mean square of the 50 ms around."""
+    bend = np.abs(np.diff(audio.astype(np.float64), 2))
+    size = RATE_HZ // 200
+    peaks = bend[: len(bend) // size * size].reshape(-1, size)
+    power = np.pad(np.mean(peaks**2, axis=1), 5, mode="reflect")
+    around = np.array([np.median(power[i : i + 11]) for i in range(len(peaks))])
+    # Onsets rise; what rises and stays is no click.
+    stays = np.maximum(np.roll(power, -1)[5:-5], np.roll(power, -2)[5:-5])
+    highest = peaks.max(axis=1)
+    return int(np.sum((highest > factor * np.sqrt(np.maximum(around, stays)) + 1e-4)))
+
+
+def envelope(audio: np.ndarray) -> np.ndarray:
+    """RMS of 10 ms under a Hann window, every millisecond."""
+    window = np.hanning(161)
+    return np.sqrt(np.convolve(audio.astype(np.float64) ** 2, window / window.sum(), "same")[:: RATE_HZ // 1000])
+
+
+def lateness_ms(source: np.ndarray, output: np.ndarray, longest_ms: int = 100) -> float:
+    """Shift in ms that fits the output's envelope best to the source's; positive where the output is late."""
+    a, b = envelope(source), envelope(output)
+    a, b = (a - a.mean()) / a.std(), (b - b.mean()) / b.std()
+    shifts = np.arange(-longest_ms, longest_ms + 1)
+    fits = np.array([np.mean(a[longest_ms:-longest_ms] * np.roll(b, -s)[longest_ms:-longest_ms]) for s in shifts])
+    best = int(np.argmax(fits))
+    if 0 < best < len(fits) - 1:
+        left, top, right = fits[best - 1 : best + 2]
+        return float(shifts[best] + 0.5 * (left - right) / (left - 2 * top + right))
+    return float(shifts[best])
+
+
+def judge(path: Path, model: Path, out: Path) -> dict[str, float | str]:
+    """Transfers one recording and measures the result."""
+    started = time.process_time()
+    (result,) = transfer([path], model, out=out / f"{path.stem}.wav", force=True, sample_rate_hz=RATE_HZ, plot=True)
+    cpu_s = time.process_time() - started
+    source, output = io.read_mono(path, RATE_HZ), io.read_mono(result.output, RATE_HZ)
+    n = min(len(source), len(output))
+    source, output = source[:n], output[:n]
+
+    n_frames = -(-n // 256)
+    swift, pyin = pitch_at("swift-f0", source, n_frames), pitch_at("pyin", source, n_frames)
+    reliable = within_50_cents(swift, pyin)
+    wanted = swift * 2.0 ** (result.transpose_semitones / 12.0)
+    right = within_50_cents(wanted, pitch_at("pyin", output, n_frames))
+
+    source_db, output_db = level_db(source, RATE_HZ, FRAME_S), np.maximum(level_db(output, RATE_HZ, FRAME_S), -80.0)
+    loud = source_db > source_db.max() - 40.0
+    times_s = (np.arange(len(source_db)) + 0.5) * FRAME_S
+    sung = reliable[np.minimum((times_s * RATE_HZ / 256).round().astype(int), n_frames - 1)] & loud
+
+    instrument = Instrument(bundle.load(catalogue.find(model)))
+    room_s = tail_s(instrument.bundle.impulse_response, instrument.model.sample_rate_hz)
+    statistics, level = instrument.bundle.card.statistics, instrument.model.level
+    adapted = adapt(measure(source), statistics, level, AdaptSettings(transpose=result.transpose_semitones))
+    gap = np.interp(times_s, np.arange(len(adapted)) / adapted.frame_rate_hz, adapted.gate) > 0.0
+    since = times_s - np.maximum.accumulate(np.where(gap, times_s, -np.inf))
+    ahead = (times_s - np.minimum.accumulate(np.where(gap, times_s, np.inf)[::-1])[::-1]) < -0.03
+    rests = (since > room_s + 0.02) & ahead
+    dry = np.concatenate(list(instrument.render(*adapted.at(instrument.model.frame_rate_hz), room=False)))
+    dry_db = np.pad(level_db(dry, RATE_HZ, FRAME_S), (0, 2), constant_values=-120)[: len(times_s)]
+    return {
+        "clip": path.stem,
+        "s": n / RATE_HZ,
+        "st": result.transpose_semitones,
+        "reliable": reliable.sum() / max(1, (swift > 0).sum()),
+        "pitch": right[reliable].mean() if reliable.any() else np.nan,
+        "loud": np.corrcoef(source_db[loud], output_db[loud])[0, 1],
+        "sung": np.corrcoef(source_db[sung], output_db[sung])[0, 1] if sung.any() else np.nan,
+        "rest50": np.median(output_db[rests]) if rests.any() else np.nan,
+        "rest95": np.percentile(output_db[rests], 95) if rests.any() else np.nan,
+        "dry95": np.percentile(dry_db[(since > 0.05) & ahead], 95),
+        "clicks": clicks(output),
+        "shift": lateness_ms(source, output),
+        "peak": 20 * np.log10(max(1e-6, np.abs(output).max())),
+        "cpu_s": cpu_s,
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Measure how good a transfer sounds.")
+    parser.add_argument("recordings", type=Path, nargs="*", default=[ROOT / "examples" / "voice.wav"])
+    parser.add_argument("--model", default=str(ROOT / "models" / "flute"))
+    parser.add_argument("--out", type=Path, help="keep the results here")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        out = options.out or Path(folder)
+        first = True
+        for path in io.list_audio(options.recordings):
+            row = judge(path, options.model, out)
+            if first:
+                print(f"Python {sys.version.split()[0]}, {options.model}")
+                print(f"{'clip':<18}" + "".join(f"{name:>9}" for name in list(row)[1:]))
+                first = False
+            print(f"{str(row['clip'])[:18]:<18}" + "".join(f"{value:>9.3f}" for value in list(row.values())[1:]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
