@@ -1,4 +1,4 @@
-"""Sound files: what they hold, reading them block by block, writing them so that nothing half-written remains.
+"""Sound files: what they hold, and reading them block by block. (Writing them: `sink`.)
 
 Everything libsndfile opens is read (wav, flac, ogg, opus, mp3, aiff, caf ...), in any bit depth, channel count and
 rate. Shapes: S samples, C channels.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,21 @@ from typing import Any
 import numpy as np
 
 from ddsp_cli.config import ANALYSIS_RATE_HZ
-from ddsp_cli.errors import InputError, OutputError, UsageError
+from ddsp_cli.errors import InputError
+from ddsp_cli.features.sink import check_writable, write_audio
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "AudioInfo",
+    "Resampler",
+    "check_writable",
+    "decoded_blocks",
+    "list_audio",
+    "mono_blocks",
+    "probe",
+    "read_mono",
+    "write_audio",
+]
 
 #: What a folder is searched for; a file named outright may have any suffix.
 AUDIO_SUFFIXES = frozenset({
@@ -29,15 +42,6 @@ PLAUSIBLE_RATES_HZ = (1000, 1_000_000)
 
 #: Numbers decoded at once at most (8 MiB of float32), whatever the rate and the number of channels.
 MAX_BLOCK_VALUES = 1 << 21
-
-#: libsndfile's Vorbis encoder keeps a block on the stack and overflows it with long ones.
-WRITE_CHUNK_SAMPLES = 1 << 15
-
-_SUBTYPES = {
-    ".wav": "PCM_24", ".flac": "PCM_24", ".aiff": "PCM_24", ".aif": "PCM_24", ".ogg": "VORBIS", ".oga": "VORBIS",
-    ".opus": "OPUS", ".mp3": "MPEG_LAYER_III", ".caf": "PCM_24", ".w64": "PCM_24", ".rf64": "PCM_24", ".au": "PCM_24",
-}  # fmt: skip
-_FORMATS = {".aif": "AIFF", ".oga": "OGG", ".opus": "OGG"}
 
 
 @dataclass(frozen=True)
@@ -93,23 +97,40 @@ def mono_blocks(path: Path, rate_hz: int = ANALYSIS_RATE_HZ, block_s: float = 10
     Raises:
       InputError: what `probe` raises, a damaged file, NaN or infinite samples, no samples at all.
     """
-    import soxr
-
-    info = probe(path)
-    same_rate = info.sample_rate_hz == rate_hz
-    stream = None if same_rate else soxr.ResampleStream(info.sample_rate_hz, rate_hz, 1, dtype="float32")
-    n_read = 0
-    for block in _decoded_blocks(info, block_s):
-        n_read += len(block)
-        resampled = block if stream is None else np.asarray(stream.resample_chunk(block))
+    resampler: Resampler | None = None
+    for info, block in decoded_blocks(path, block_s):
+        resampler = resampler or Resampler(info.sample_rate_hz, rate_hz)
+        resampled = resampler.push(block)
         if len(resampled):
             yield resampled
-    if n_read == 0:
-        raise InputError(f"{path} holds no sound that can be decoded", "The file is probably damaged.")
-    if stream is not None:
-        rest = np.asarray(stream.resample_chunk(np.zeros(0, np.float32), last=True))
-        if len(rest):
-            yield rest
+    rest = resampler.finish() if resampler is not None else np.zeros(0, np.float32)
+    if len(rest):
+        yield rest
+
+
+class Resampler:
+    """Brings a mono stream from one rate to another (soxr, high quality); the same whatever the block sizes.
+
+    Args:
+      from_hz: rate of what is pushed.
+      to_hz: rate of what comes out.
+    """
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        self._stream: Any = None
+        if from_hz != to_hz:
+            import soxr
+
+            self._stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32")
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """The samples [S'] that are ready after the next block [S]."""
+        return block if self._stream is None else np.asarray(self._stream.resample_chunk(block))
+
+    def finish(self) -> np.ndarray:
+        """The samples still inside."""
+        nothing = np.zeros(0, np.float32)
+        return nothing if self._stream is None else np.asarray(self._stream.resample_chunk(nothing, last=True))
 
 
 def read_mono(path: Path, rate_hz: int = ANALYSIS_RATE_HZ) -> np.ndarray:
@@ -123,64 +144,6 @@ def read_mono(path: Path, rate_hz: int = ANALYSIS_RATE_HZ) -> np.ndarray:
     """
     blocks = list(mono_blocks(path, rate_hz))
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-
-
-def write_audio(
-    path: Path, blocks: Iterable[np.ndarray], rate_hz: int, subtype: str | None = None, force: bool = False
-) -> int:
-    """Writes sound block by block beside its place, and moves it there when it is whole.
-
-    Whatever goes wrong, also an interruption or an error inside `blocks`, nothing half-written is left and what
-    stood at `path` before stays. Samples beyond ±1 are clipped by formats of integers.
-
-    Args:
-      path: where to; the suffix decides the format.
-      blocks: arrays [S] or [S, C].
-      rate_hz: sample rate.
-      subtype: encoding as libsndfile names it; None takes 24 bits or what the format has.
-      force: replace an existing file.
-
-    Returns:
-      How many samples (per channel) were written.
-
-    Raises:
-      UsageError: the suffix names no format that can be written.
-      OutputError: the place is taken, its folder is missing or read-only, the disk is full.
-    """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in _SUBTYPES:
-        known = ", ".join(sorted(_SUBTYPES))
-        raise UsageError(f"{path} has no suffix of a sound format that can be written", f"Use one of {known}.")
-    check_writable(path, force)
-    # A short name of its own: the target's can already be as long as file names may be.
-    part = path.parent / f".ddsp-{secrets.token_hex(6)}{suffix}"
-    try:
-        n_samples = _write_part(part, blocks, rate_hz, _FORMATS.get(suffix, suffix[1:].upper()),
-                                subtype or _SUBTYPES[suffix])  # fmt: skip
-        os.replace(part, path)
-    except OSError as problem:
-        raise OutputError(f"{path} cannot be written: {problem.strerror or problem}") from problem
-    finally:
-        part.unlink(missing_ok=True)
-    return n_samples
-
-
-def check_writable(path: Path, force: bool = False) -> None:
-    """Says early what `write_audio` would only find out after the work is done.
-
-    Raises:
-      OutputError: the place is taken, or its folder is missing or read-only.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise OutputError(f"{path} is a folder, not a place for a file")
-    if path.exists() and not force:
-        raise OutputError(f"{path} exists already", "Use --force to replace it, or give another name.")
-    if not path.parent.is_dir():
-        raise OutputError(f"the folder {path.parent} does not exist", "Make it first, or write somewhere else.")
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"the folder {path.parent} cannot be written to", "Write somewhere else with --out.")
 
 
 def list_audio(paths: Sequence[Path]) -> list[Path]:
@@ -243,12 +206,28 @@ def _open(path: Path) -> Any:
         ) from problem
 
 
-def _decoded_blocks(info: AudioInfo, block_s: float) -> Iterator[np.ndarray]:
-    """Mono blocks [S] float32 at the file's own rate, checked to be finite."""
+def decoded_blocks(
+    path: Path, block_s: float = 10.0, watch: Callable[[np.ndarray], None] | None = None
+) -> Iterator[tuple[AudioInfo, np.ndarray]]:
+    """Reads a file at its own rate, a block at a time, its channels averaged.
+
+    Args:
+      path: the file.
+      block_s: how much to decode at once.
+      watch: shown each block [S, C] as it was decoded, before anything is done to it.
+
+    Yields:
+      What the header says, and the next samples [S] float32.
+
+    Raises:
+      InputError: what `probe` raises, a damaged file, NaN or infinite samples, no samples at all.
+    """
     import soundfile
 
+    info = probe(path)
     wanted = max(1, math.ceil(block_s * info.sample_rate_hz))
     n_block = max(1, min(wanted, MAX_BLOCK_VALUES // info.n_channels))
+    n_read = 0
     with _open(info.path) as file:
         while True:
             try:
@@ -256,34 +235,15 @@ def _decoded_blocks(info: AudioInfo, block_s: float) -> Iterator[np.ndarray]:
             except (soundfile.SoundFileError, OSError) as problem:
                 raise InputError(f"{info.path} is damaged and cannot be decoded") from problem
             if not len(block):
-                return
+                break
+            if watch is not None:
+                watch(block)
             mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float64).astype(np.float32)
             if not np.isfinite(mono).all():
                 raise InputError(
                     f"{info.path} holds NaN or infinite samples", "Export it again from the program it came from."
                 )
-            yield np.ascontiguousarray(mono)
-
-
-def _write_part(part: Path, blocks: Iterable[np.ndarray], rate_hz: int, kind: str, subtype: str) -> int:
-    import soundfile
-
-    n_samples = 0
-    file: Any = None
-    try:
-        for block in blocks:
-            n_channels = 1 if block.ndim == 1 else block.shape[1]
-            file = file or soundfile.SoundFile(part, "w", rate_hz, n_channels, subtype, format=kind)
-            for start in range(0, len(block), WRITE_CHUNK_SAMPLES):
-                file.write(block[start : start + WRITE_CHUNK_SAMPLES])
-            n_samples += len(block)
-        file = file or soundfile.SoundFile(part, "w", rate_hz, 1, subtype, format=kind)
-        file.close()
-    except soundfile.SoundFileError as problem:
-        raise OSError(str(problem)) from problem
-    except ValueError as problem:
-        raise UsageError(f"{kind.lower()} cannot hold this sound: {problem}") from problem
-    finally:
-        if file is not None and not file.closed:
-            file.close()
-    return n_samples
+            n_read += len(mono)
+            yield info, np.ascontiguousarray(mono)
+    if n_read == 0:
+        raise InputError(f"{info.path} holds no sound that can be decoded", "The file is probably damaged.")

@@ -1,0 +1,104 @@
+"""Writing sound files so that nothing half-written ever remains. Shapes: S samples, C channels."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddsp_cli.errors import OutputError, UsageError
+
+#: libsndfile's Vorbis encoder keeps a block on the stack and overflows it with long ones.
+WRITE_CHUNK_SAMPLES = 1 << 15
+
+_SUBTYPES = {
+    ".wav": "PCM_24", ".flac": "PCM_24", ".aiff": "PCM_24", ".aif": "PCM_24", ".ogg": "VORBIS", ".oga": "VORBIS",
+    ".opus": "OPUS", ".mp3": "MPEG_LAYER_III", ".caf": "PCM_24", ".w64": "PCM_24", ".rf64": "PCM_24", ".au": "PCM_24",
+}  # fmt: skip
+_FORMATS = {".aif": "AIFF", ".oga": "OGG", ".opus": "OGG"}
+
+
+def write_audio(
+    path: Path, blocks: Iterable[np.ndarray], rate_hz: int, subtype: str | None = None, force: bool = False
+) -> int:
+    """Writes sound block by block beside its place, and moves it there when it is whole.
+
+    Whatever goes wrong, also an interruption or an error inside `blocks`, nothing half-written is left and what
+    stood at `path` before stays. Samples beyond ±1 are clipped by formats of integers.
+
+    Args:
+      path: where to; the suffix decides the format.
+      blocks: arrays [S] or [S, C].
+      rate_hz: sample rate.
+      subtype: encoding as libsndfile names it; None takes 24 bits or what the format has.
+      force: replace an existing file.
+
+    Returns:
+      How many samples (per channel) were written.
+
+    Raises:
+      UsageError: the suffix names no format that can be written.
+      OutputError: the place is taken, its folder is missing or read-only, the disk is full.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in _SUBTYPES:
+        known = ", ".join(sorted(_SUBTYPES))
+        raise UsageError(f"{path} has no suffix of a sound format that can be written", f"Use one of {known}.")
+    check_writable(path, force)
+    # A short name of its own: the target's can already be as long as file names may be.
+    part = path.parent / f".ddsp-{secrets.token_hex(6)}{suffix}"
+    try:
+        n_samples = _write_part(part, blocks, rate_hz, _FORMATS.get(suffix, suffix[1:].upper()),
+                                subtype or _SUBTYPES[suffix])  # fmt: skip
+        os.replace(part, path)
+    except OSError as problem:
+        raise OutputError(f"{path} cannot be written: {problem.strerror or problem}") from problem
+    finally:
+        part.unlink(missing_ok=True)
+    return n_samples
+
+
+def check_writable(path: Path, force: bool = False) -> None:
+    """Says early what `write_audio` would only find out after the work is done.
+
+    Raises:
+      OutputError: the place is taken, or its folder is missing or read-only.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder, not a place for a file")
+    if path.exists() and not force:
+        raise OutputError(f"{path} exists already", "Use --force to replace it, or give another name.")
+    if not path.parent.is_dir():
+        raise OutputError(f"the folder {path.parent} does not exist", "Make it first, or write somewhere else.")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"the folder {path.parent} cannot be written to", "Write somewhere else with --out.")
+
+
+def _write_part(part: Path, blocks: Iterable[np.ndarray], rate_hz: int, kind: str, subtype: str) -> int:
+    import soundfile
+
+    n_samples = 0
+    file: Any = None
+    try:
+        for block in blocks:
+            n_channels = 1 if block.ndim == 1 else block.shape[1]
+            file = file or soundfile.SoundFile(part, "w", rate_hz, n_channels, subtype, format=kind)
+            for start in range(0, len(block), WRITE_CHUNK_SAMPLES):
+                file.write(block[start : start + WRITE_CHUNK_SAMPLES])
+            n_samples += len(block)
+        file = file or soundfile.SoundFile(part, "w", rate_hz, 1, subtype, format=kind)
+        file.close()
+    except soundfile.SoundFileError as problem:
+        raise OSError(str(problem)) from problem
+    except ValueError as problem:
+        raise UsageError(f"{kind.lower()} cannot hold this sound: {problem}") from problem
+    finally:
+        if file is not None and not file.closed:
+            file.close()
+    return n_samples
