@@ -15,9 +15,7 @@ from ddsp_cli.errors import OutputError, UsageError, did_you_mean
 from ddsp_cli.workflows import catalogue
 
 #: Formats that can be written, and the module that writes each.
-FORMATS = {"savedmodel": "ddsp_cli.exporters.savedmodel"}
-#: Formats that the program knows by name and cannot write yet.
-PLANNED = ("litert", "onnx", "vst")
+FORMATS = {name: f"ddsp_cli.exporters.{name}" for name in ("savedmodel", "litert", "onnx", "vst")}
 CARD = "card.yaml"
 
 
@@ -41,17 +39,15 @@ def export(model: str, format: str, out: Path | None = None, force: bool = False
       force: replace what stands there.
 
     Raises:
-      UsageError: a format that is unknown or cannot be written yet.
+      UsageError: an unknown format.
       ModelError: no such instrument, or one that cannot be written in this format.
       OutputError: the place is taken or cannot be written, or the export failed its verification.
     """
-    if format in PLANNED:
-        raise UsageError(f"this version of ddsp cannot export to {format}", f"It writes {', '.join(FORMATS)}.")
     if format not in FORMATS:
         raise UsageError(f"there is no export format {format}", did_you_mean(format, FORMATS))
     source = catalogue.find(model)
     loaded = bundle.load(source)
-    folder = out or Path(f"{loaded.card.name}_{format}")
+    folder = out or Path(f"{source.resolve().name}_{format}")
     if folder.exists() and not force:
         raise OutputError(f"{folder} exists already", "Use --force to replace it, or --out for another place.")
     try:
@@ -61,15 +57,19 @@ def export(model: str, format: str, out: Path | None = None, force: bool = False
     except OSError as problem:
         raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}") from problem
     try:
-        checks = importlib.import_module(FORMATS[format]).export(loaded, staging)
-        if (source / bundle.IMPULSE_RESPONSE).is_file():
-            shutil.copyfile(source / bundle.IMPULSE_RESPONSE, staging / bundle.IMPULSE_RESPONSE)
-        card = {"exported_with": f"ddsp {__version__}", "format": format, "checks": checks}
-        (staging / CARD).write_text(dump_yaml(card | {"instrument": to_plain(loaded.card)}), encoding="utf-8")
+        exported = importlib.import_module(FORMATS[format]).export(loaded, staging)
+        card = {
+            "exported_with": f"ddsp {__version__}",
+            "format": format,
+            "checks": exported.checks,
+            "contract": exported.contract,
+            "instrument": to_plain(loaded.card),
+        }
+        (staging / CARD).write_text(dump_yaml(card), encoding="utf-8")
         size = sum(entry.stat().st_size for entry in staging.rglob("*") if entry.is_file())
         replace_folder(staging, folder)
     except OSError as problem:
         raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}") from problem
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return ExportResult(folder, format, size, checks)
+    return ExportResult(folder, format, size, exported.checks)

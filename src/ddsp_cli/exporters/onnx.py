@@ -1,0 +1,150 @@
+"""ONNX, for everything that runs ONNX Runtime: two files, any number of frames per call, state in and out.
+
+    controls.onnx   f0_hz [frames], LEVEL [frames], state [U]
+                    → amplitude [frames, 1], harmonic_distribution [frames, K], noise_magnitudes [frames, M],
+                      next_state [U]
+    audio.onnx      the same and noise [frames, H] in [-1, 1), last_f0_hz [1], last_amplitudes [K], phase_turns [1],
+                    noise_tail [N], and with a room its room_tail [L - 1]
+                    → audio [samples], and next_… of every state
+
+LEVEL is `power_db` or `loudness_db`, whichever drives the model. States start at 0. One frame per call streams;
+all frames in one call render a phrase. The sound lags one hop: its first hop is the silence before the first frame,
+so drop it, and give the last frame twice to hear its end. Opset 17.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddsp_cli.bundle import Bundle
+from ddsp_cli.config import FilteredNoiseReverbConfig, ReverbConfig
+from ddsp_cli.exporters import checks, graph, impulse
+from ddsp_cli.exporters.onnx_graph import OPSET, OnnxOps
+
+CONTROLS, AUDIO = "controls.onnx", "audio.onnx"
+FRAMES, SAMPLES = "frames", "samples"
+
+
+def export(bundle: Bundle, folder: Path) -> checks.Exported:
+    """Writes both files, plays a phrase on each in ONNX Runtime and compares with the bundle.
+
+    The controls are streamed frame by frame; the sound is rendered in two unequal calls.
+
+    Raises:
+      ModelError: not one harmonic and one noise synthesiser.
+      OutputError: what was written does not agree with the bundle.
+    """
+    model = bundle.card.model
+    contract = {}
+    for name, audio in ((CONTROLS, False), (AUDIO, True)):
+        content, contract[name] = build(bundle, audio)
+        (folder / name).write_bytes(content)
+    impulse.write(bundle, folder)
+    played = checks.phrase(bundle)
+    frames = {"f0_hz": played.f0_hz, model.level: played.level_db}
+    found = run(folder / CONTROLS, frames, [1] * checks.CHECKED_FRAMES)
+    found["state"] = found.pop("next_state")
+    difference = checks.controls_difference(found, checks.expected_controls(bundle, played))
+    cut = checks.CHECKED_FRAMES // 3
+    sound = run(folder / AUDIO, frames | {"noise": played.noise}, [cut, checks.CHECKED_FRAMES - cut])["audio"]
+    expected = checks.expected_audio(bundle, played, room=True)[: -model.hop_samples]
+    measured = {
+        "controls_difference": difference,
+        "audio_difference_db": checks.audio_difference_db(sound[model.hop_samples :], expected),
+        "checked_frames": float(checks.CHECKED_FRAMES),
+        "opset": float(OPSET),
+    }
+    return checks.Exported(measured, contract)
+
+
+def has_room(bundle: Bundle) -> bool:
+    """Whether the graph ends in a learned room."""
+    rooms = (ReverbConfig, FilteredNoiseReverbConfig)
+    nodes = bundle.card.model.processors.values()
+    return bundle.impulse_response is not None and any(isinstance(node, rooms) for node in nodes)
+
+
+def build(bundle: Bundle, audio: bool) -> tuple[bytes, dict[str, Any]]:
+    """One of the two files, and what it takes and gives."""
+    model = bundle.card.model
+    ops = OnnxOps()
+    units, hop = model.decoder.rnn_units, model.hop_samples
+    f0_hz = ops.reshape(ops.input("f0_hz", (FRAMES,)), (-1, 1))
+    level = ops.reshape(ops.input(model.level, (FRAMES,)), (-1, 1))
+    state = ops.reshape(ops.input("state", (units,)), (1, units))
+    scaled_level = graph.scaled_from_db(ops, level)
+    scaled = {"f0_scaled": graph.scaled_from_f0(ops, f0_hz), "pw_scaled": scaled_level, "ld_scaled": scaled_level}
+    controls = graph.decode(ops, bundle, scaled, f0_hz, state)
+    if audio:
+        noise = ops.input("noise", (FRAMES, hop))
+        shapes = graph.state_shapes(model)
+        states = {name: ops.reshape(ops.input(name, (int(np.prod(s)),)), s) for name, s in shapes.items()}
+        sound, new = graph.synthesise(ops, model, controls, f0_hz, noise, graph.SynthState(**states))
+        dry = ops.reshape(sound, (-1,))
+        if has_room(bundle):
+            dry = _room(ops, dry, bundle)
+        ops.output("audio", dry, (SAMPLES,))
+        for field in fields(new):
+            ops.output(f"next_{field.name}", getattr(new, field.name), (int(np.prod(shapes[field.name])),))
+    else:
+        harmonic, bands = graph.synths(model)
+        ops.output("amplitude", controls.amplitude, (FRAMES, 1))
+        ops.output("harmonic_distribution", controls.harmonic_distribution, (FRAMES, harmonic.n_harmonics))
+        ops.output("noise_magnitudes", controls.noise_magnitudes, (FRAMES, bands.n_bands))
+    ops.output("next_state", controls.state, (units,))
+    content = ops.finish(bundle.card.name, f"{bundle.card.name}, a ddsp instrument", _metadata(bundle))
+    return content, ops.interface()
+
+
+def _room(ops: OnnxOps, dry: str, bundle: Bundle) -> str:
+    """Dry sound [S] → with its room [S]; the past of the sound is a state of its own."""
+    assert bundle.impulse_response is not None
+    response = np.array(bundle.impulse_response, np.float32)
+    response[:1] = 0.0
+    n_past = len(response) - 1
+    line = ops.concat([ops.input("room_tail", (n_past,)), dry], 0)
+    ops.output("next_room_tail", ops.rows(line, -n_past, None), (n_past,))
+    return ops.binary("add", dry, ops.convolve(line, response))
+
+
+def _metadata(bundle: Bundle) -> dict[str, str]:
+    model, statistics = bundle.card.model, bundle.card.statistics
+    levels = statistics.level(model.level)
+    return {
+        "name": bundle.card.name,
+        "licence": bundle.card.licence,
+        "sample_rate_hz": str(model.sample_rate_hz),
+        "frame_rate_hz": str(model.frame_rate_hz),
+        "level": model.level,
+        "pitch_midi_range": f"{statistics.pitch_midi[5]:.2f} {statistics.pitch_midi[95]:.2f}",
+        "level_db_range": f"{levels[5]:.2f} {levels[95]:.2f}",
+    }
+
+
+def run(path: Path, frames: dict[str, np.ndarray], calls: list[int]) -> dict[str, np.ndarray]:
+    """Plays frames in calls of the given lengths, states going round from 0.
+
+    Returns:
+      Outputs of all calls joined, and the last value of each state.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    shapes = {entry.name: entry.shape for entry in session.get_inputs()}
+    states = {name: np.zeros(shape, np.float32) for name, shape in shapes.items() if name not in frames}
+    names = [entry.name for entry in session.get_outputs()]
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names if not name.startswith("next_")}
+    start = 0
+    for n_frames in calls:
+        given = {name: values[start : start + n_frames].astype(np.float32) for name, values in frames.items()}
+        found = dict(zip(names, session.run(names, given | states), strict=True))
+        states = {name: found[f"next_{name}"] for name in states}
+        for name, collected in parts.items():
+            collected.append(found[name])
+        start += n_frames
+    joined = {name: np.concatenate(values) for name, values in parts.items()}
+    return joined | {f"next_{name}": value for name, value in states.items()}
