@@ -40,7 +40,8 @@ class FeatureSpec(Config):
 
     frame_rate_hz: Annotated[int, Meta(ge=10, le=1000)] = 250
     pitch: str = "swift-f0"
-    loudness: Literal["a-weighted-2022"] = "a-weighted-2022"  # magenta/ddsp 2.x and 3.x; 1.x differs
+    # As magenta/ddsp measures since 2.0, or as its models before that were trained (features.loudness).
+    loudness: Literal["a-weighted-2022", "a-weighted-2020"] = "a-weighted-2022"
     loudness_window_samples: PositiveInt = 512
     power_window_samples: PositiveInt = 1024
     floor_db: float = -80.0

@@ -21,6 +21,9 @@ _A_POLES_HZ = (20.598997, 107.65265, 737.86223, 12194.217)
 #: Offset that makes the weight 0 dB at 1 kHz (IEC 61672-1, rounded as the standard and librosa round it).
 _A_OFFSET_DB = 2.0
 
+#: What magenta/ddsp 1.x subtracts, so that about 0 dB is the loudest (tag v1.6.2, spectral_ops.py:39).
+_REFERENCE_2020_DB = 20.7
+
 #: Frames computed at once: bounds the memory of the spectra to a few MiB.
 _FRAMES_AT_ONCE = 2048
 
@@ -49,11 +52,18 @@ class FrameStream:
       window_samples: length of a window.
       hop_samples: distance between the centres of two windows.
       measure: windows [n, window] float32 → one number each, [n].
+      centred: False lets window i begin at sample i·hop, as programs did that did not centre.
     """
 
-    def __init__(self, window_samples: int, hop_samples: int, measure: Callable[[np.ndarray], np.ndarray]) -> None:
+    def __init__(
+        self,
+        window_samples: int,
+        hop_samples: int,
+        measure: Callable[[np.ndarray], np.ndarray],
+        centred: bool = True,
+    ) -> None:
         self._window, self._hop, self._measure = window_samples, hop_samples, measure
-        self._tail = np.zeros(window_samples // 2, np.float32)  # the silence before the recording
+        self._tail = np.zeros(window_samples // 2 if centred else 0, np.float32)  # the silence before the recording
         self._n_samples = 0
         self._n_done = 0
 
@@ -83,10 +93,11 @@ class FrameStream:
 
 
 def loudness_stream(spec: FeatureSpec) -> FrameStream:
-    """Measures `loudness_db`; see the function of that name."""
+    """Measures `loudness_db` of the kind that the spec names; see `loudness_db` and `_loudness_2020_stream`."""
+    if spec.loudness == "a-weighted-2020":
+        return _loudness_2020_stream(spec)
     window_samples = spec.loudness_window_samples
-    window = 0.5 - 0.5 * np.cos(2.0 * math.pi * np.arange(window_samples) / window_samples)  # periodic Hann
-    window = window.astype(np.float32)
+    window = _hann(window_samples)
     weights = _power_weights(window_samples)
 
     def measure(windows: np.ndarray) -> np.ndarray:
@@ -95,6 +106,28 @@ def loudness_stream(spec: FeatureSpec) -> FrameStream:
         return power_to_db(power @ weights, spec.floor_db)
 
     return FrameStream(window_samples, spec.hop_samples, measure)
+
+
+def _loudness_2020_stream(spec: FeatureSpec) -> FrameStream:
+    """Loudness of magenta/ddsp 1.x (tag v1.6.2, spectral_ops.py), which its models of that time were trained on.
+
+    A-weighted level of each bin in dB, floored, and then the mean of those decibels, which quiet bins pull far
+    below the power's mean. Windows are not centred: frame i looks ahead from sample i·hop.
+    """
+    window = _hann(spec.loudness_window_samples)
+    offset_db = a_weighting_db(np.fft.rfftfreq(len(window), 1.0 / ANALYSIS_RATE_HZ)) - _REFERENCE_2020_DB
+
+    def measure(windows: np.ndarray) -> np.ndarray:
+        magnitudes = np.abs(np.fft.rfft(windows * window, axis=-1)).astype(np.float64)
+        bins_db = 20.0 * np.log10(np.maximum(magnitudes, 1e-20)) + offset_db
+        return np.asarray(np.maximum(bins_db, spec.floor_db).mean(axis=-1))
+
+    return FrameStream(len(window), spec.hop_samples, measure, centred=False)
+
+
+def _hann(n_samples: int) -> np.ndarray:
+    """Periodic Hann window, [n] float32."""
+    return (0.5 - 0.5 * np.cos(2.0 * math.pi * np.arange(n_samples) / n_samples)).astype(np.float32)
 
 
 def power_stream(spec: FeatureSpec) -> FrameStream:
