@@ -10,7 +10,8 @@ import sys
 import pytest
 import soundfile
 
-from ddsp_cli import __version__, cli, console
+from ddsp_cli import __version__, console
+from ddsp_cli.cli.transfer import parse_transpose
 from ddsp_cli.errors import ExitCode, UsageError
 from fixtures import make_bundle, melody
 
@@ -100,13 +101,13 @@ def test_a_bare_command_shows_help(desk):
 
 @pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("AUTO", "auto"), ("12", 12.0), ("-0.5", -0.5)])
 def test_transpose_is_read(text, value):
-    assert cli.parse_transpose(text) == value
+    assert parse_transpose(text) == value
 
 
 @pytest.mark.parametrize("text", ["", "up", "nan", "inf", "1,5", "12st"])
 def test_transpose_is_refused(text):
     with pytest.raises(UsageError):
-        cli.parse_transpose(text)
+        parse_transpose(text)
 
 
 def test_small_things_of_the_console(capsys, monkeypatch):

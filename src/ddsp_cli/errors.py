@@ -1,6 +1,6 @@
 """Failures that a user can cause, and the exit codes they end with.
 
-Work functions raise; only the command line catches (`cli.py` holds the one error boundary).
+Work functions raise; only the command line catches (`cli/__init__.py` holds the one error boundary).
 """
 
 from __future__ import annotations

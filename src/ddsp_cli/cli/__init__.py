@@ -1,0 +1,121 @@
+"""The `ddsp` command: options to one call of a workflow, and the one place where failures are caught.
+
+One module per command. What a command needs is imported inside it: `ddsp --help` and `ddsp transfer` load no
+training framework.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from ddsp_cli import __version__, console
+from ddsp_cli.cli.export import export
+from ddsp_cli.cli.models import models
+from ddsp_cli.cli.prepare import prepare
+from ddsp_cli.cli.train import train
+from ddsp_cli.cli.transfer import transfer
+from ddsp_cli.errors import DdspError, ExitCode
+
+app = typer.Typer(
+    name="ddsp",
+    help="Play a recording on an instrument learned from recordings (DDSP timbre transfer).",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+#: What is there after Ctrl-C.
+KEPT = {
+    "prepare": "Nothing half-made is left; run the same command to start over.",
+    "train": "The last checkpoint is kept; run the same command to go on from it.",
+    "transfer": "Sound files that were finished are kept.",
+    "export": "Nothing half-made is left.",
+}
+
+#: Of click, which typer brings along inside or beside itself.
+_ClickUsageError: Any = typer.BadParameter.__mro__[1]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.say(f"ddsp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _ddsp(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+) -> None:
+    """Play a recording on an instrument learned from recordings (DDSP timbre transfer)."""
+
+
+#: In the order of `ddsp --help`.
+for _command in (prepare, train, transfer, export, models):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Runs the command line and ends the process with an exit code of `ExitCode`."""
+    # Short products in a loop lose more by waking threads than they gain. Read when NumPy loads, so set before.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    arguments = sys.argv[1:]
+    end_of_options = arguments.index("--") if "--" in arguments else len(arguments)
+    debug = "--debug" in arguments[:end_of_options]
+    arguments = [word for i, word in enumerate(arguments) if word != "--debug" or i >= end_of_options]
+    sys.exit(_run(arguments, debug))
+
+
+def _run(arguments: list[str], debug: bool) -> int:
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    try:
+        code = app(arguments, prog_name="ddsp", standalone_mode=False)
+        if code == ExitCode.INTERRUPTED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
+        return int(code) if isinstance(code, int) else ExitCode.OK
+    except DdspError as problem:
+        _trace(debug)
+        console.error(problem.message, problem.hint)
+        return problem.exit_code
+    except _ClickUsageError as problem:
+        return _usage(problem, command)
+    except (KeyboardInterrupt, typer.Abort):
+        console.remark(f"Interrupted. {KEPT.get(command, '')}".strip())
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception as problem:
+        _trace(debug)
+        detail = str(problem).splitlines()[0] if str(problem) else ""
+        name = type(problem).__name__
+        console.error(
+            f"something went wrong inside ddsp ({name}{': ' if detail else ''}{detail})",
+            "" if debug else "Run again with --debug for details.",
+        )
+        return ExitCode.INTERNAL
+
+
+def _usage(problem: Any, command: str) -> int:
+    """Says what is wrong with the options; a bare `ddsp` shows its help."""
+    message = problem.format_message()
+    if type(problem).__name__ == "NoArgsIsHelpError":
+        console.remark(message)
+        return ExitCode.USAGE
+    known = command in {entry.name or getattr(entry.callback, "__name__", "") for entry in app.registered_commands}
+    console.error(message, f"See: ddsp {command} --help" if known else "See: ddsp --help")
+    return ExitCode.USAGE
+
+
+def _trace(debug: bool) -> None:
+    if debug:
+        import traceback
+
+        console.remark(traceback.format_exc())

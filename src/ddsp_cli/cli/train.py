@@ -1,0 +1,58 @@
+"""`ddsp train`: options, progress, and what is said of the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ddsp_cli import console
+from ddsp_cli.cli.options import Force, Seed
+
+
+def train(
+    instrument: Annotated[str, typer.Option(help="Name of the instrument.")],
+    dataset: Annotated[Path | None, typer.Option(help="Data set; by default datasets/NAME.")] = None,
+    preset: Annotated[str, typer.Option(help="Which model: vst, solo, or a YAML file.")] = "vst",
+    steps: Annotated[int | None, typer.Option(min=1, help="How long, in all; by default what the preset says.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the instrument; by default models/NAME.")] = None,
+    resume: Annotated[bool, typer.Option("--resume/--fresh", help="Go on with a training, or start anew.")] = True,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Train an instrument on a data set."""
+    from ddsp_cli.config import load_preset
+
+    load_preset(preset)  # a mistyped name is found before the framework has loaded for seconds
+    from ddsp_cli.workflows.train import train as run
+
+    with console.Progress("steps") as progress:
+
+        def watch(event: Any) -> None:
+            extra = f"loss {event.loss:.3f}, best {event.best_loss:.3f}"
+            progress(f"training {instrument}", event.step, event.total, extra)
+            if event.event in {"best", "rollback"}:
+                what = "went back to the last good state" if event.event == "rollback" else "best so far"
+                progress.line(f"step {event.step}: validation loss {event.validation_loss:.3f}, {what}")
+
+        result = run(
+            instrument,
+            dataset=dataset,
+            preset=preset,
+            steps=steps,
+            out=out,
+            resume=resume,
+            seed=seed,
+            force=force,
+            progress=watch,
+        )
+    if not result.finished:
+        raise KeyboardInterrupt
+    console.say(
+        f"{result.folder} is trained: {result.steps} steps in {console.duration(result.wall_s)}, "
+        f"validation loss {result.first_loss:.2f} → {result.best_loss:.2f}."
+    )
+    if result.metrics:
+        console.say(", ".join(f"{key} {value:.3g}" for key, value in result.metrics.items()))
+    console.say(f"Play it with: ddsp transfer voice.wav --model {instrument}")
