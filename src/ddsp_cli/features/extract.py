@@ -25,14 +25,17 @@ class FeatureStream:
     Args:
       spec: how to measure.
       threads: how many threads the tracker may use; None leaves it to the tracker.
+      weights: a file of weights for the tracker, see `pitch.open_tracker`.
 
     Raises:
       UsageError: the tracker that the spec names is unknown or unavailable.
     """
 
-    def __init__(self, spec: FeatureSpec | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, spec: FeatureSpec | None = None, threads: int | None = None, weights: Path | None = None
+    ) -> None:
         self.spec = spec or FeatureSpec()
-        self._tracker = pitch.open_tracker(self.spec.pitch, threads)
+        self._tracker = pitch.open_tracker(self.spec.pitch, threads, weights)
         self._loudness = loudness.loudness_stream(self.spec)
         self._power = loudness.power_stream(self.spec)
         self._loudness_parts: list[np.ndarray] = []
