@@ -66,11 +66,11 @@ class RandomCrops(keras.utils.PyDataset):
       batch_size, crop_s: size of a batch.
       seed: of the choice of crops.
       steps_per_epoch: batches an epoch.
-      first_epoch: where `fit` starts counting.
+      first_step: steps done before, by a training that this one goes on with.
     """
 
     def __init__(
-        self, windows: Windows, batch_size: int, crop_s: float, seed: int, steps_per_epoch: int, first_epoch: int = 0
+        self, windows: Windows, batch_size: int, crop_s: float, seed: int, steps_per_epoch: int, first_step: int = 0
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self.windows = windows
@@ -78,7 +78,7 @@ class RandomCrops(keras.utils.PyDataset):
         self.crop_frames = min(windows.n_frames, max(1, round(crop_s * windows.model.frame_rate_hz)))
         self.seed = seed
         self.steps_per_epoch = steps_per_epoch
-        self.epoch = first_epoch
+        self.first_step = first_step
 
     def __len__(self) -> int:
         return self.steps_per_epoch
@@ -93,10 +93,10 @@ class RandomCrops(keras.utils.PyDataset):
         return self.windows.cut(rows, starts, self.crop_frames)
 
     def __getitem__(self, index: int) -> Batch:
-        return self.batch(self.epoch * self.steps_per_epoch + index)
+        return self.batch(self.first_step + index)
 
     def on_epoch_end(self) -> None:
-        self.epoch += 1
+        self.first_step += self.steps_per_epoch
 
 
 def validation_batches(windows: Windows, batch_size: int, limit: int = 32) -> list[Batch]:

@@ -24,7 +24,7 @@ class TrainProgress:
 
     Attributes:
       step, total: steps done and wanted.
-      loss: mean training loss since the last validation.
+      loss: mean training loss of the last steps.
       validation_loss: of the last validation, NaN before the first.
       best_loss: the lowest validation loss so far.
       event: `step`, `validation`, `best` or `rollback`.
@@ -84,6 +84,7 @@ class Run(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._mean = 0.0
+        self._losses = []
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         # `fit` reports the running mean of the epoch; one step's own loss is what shows a break at once
@@ -94,18 +95,20 @@ class Run(keras.callbacks.Callback):
             raise StopRun
         self._losses.append(loss)
         self._say(self.state.step + batch + 1, "step")
+        if self.state.step + batch + 1 >= self.total_steps:
+            self.model.stop_training = True  # ends the epoch here, with its validation
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         validation_loss = validate(self.model, self.validation)
         if not math.isfinite(validation_loss):
             raise StopRun
-        loss = float(np.mean(self._losses[-self.state.steps_per_epoch :]))
-        step = (epoch + 1) * self.state.steps_per_epoch
+        loss = float(np.mean(self._losses))
+        step = self.state.step + len(self._losses)
         now = time.monotonic()
         best = validation_loss < self.state.best_loss
         self.state = msgspec.structs.replace(
             self.state,
-            epoch=epoch + 1,
+            step=step,
             wall_s=self.state.wall_s + now - self._started,
             history=[*self.state.history, Point(step, loss, validation_loss)],
             best_loss=min(validation_loss, self.state.best_loss),

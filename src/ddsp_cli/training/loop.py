@@ -19,6 +19,9 @@ from ddsp_cli.training.callbacks import Run, StopRun, TrainProgress
 from ddsp_cli.training.records import RunFolder
 from ddsp_cli.training.state import RunState
 
+#: Steps between two validations, each of which leaves a checkpoint.
+STEPS_PER_EPOCH = 100
+
 #: A run whose loss breaks this often is not going to become an instrument.
 MAX_ROLLBACKS = 3
 
@@ -75,16 +78,14 @@ def run(
     """
     while True:
         model = build(job.preset, job.seed, state.rollbacks)
-        if state.epoch:
+        if state.step:
             checkpoint.restore(job.folder.path, model)
         training = job.preset.training
-        crops = RandomCrops(
-            job.train, training.batch_size, training.crop_s, job.seed, state.steps_per_epoch, state.epoch
-        )
+        crops = RandomCrops(job.train, training.batch_size, training.crop_s, job.seed, STEPS_PER_EPOCH, state.step)
         keeper = Run(state, job.folder, job.validation, job.total_steps, partial(on_best, model), report)
-        epochs = -(-job.total_steps // state.steps_per_epoch)
+        epochs = -(-(job.total_steps - state.step) // STEPS_PER_EPOCH)
         try:
-            model.fit(crops, epochs=epochs, initial_epoch=state.epoch, callbacks=[keeper], verbose=0, shuffle=False)
+            model.fit(crops, epochs=epochs, callbacks=[keeper], verbose=0, shuffle=False)
             return keeper.state
         except StopRun:
             state = msgspec.structs.replace(keeper.state, rollbacks=keeper.state.rollbacks + 1)

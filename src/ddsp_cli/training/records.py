@@ -14,7 +14,7 @@ from ddsp_cli.training.batches import Batch, as_arrays
 from ddsp_cli.training.state import RunState
 
 #: A clip is rendered at the first validation and then at every tenth.
-CLIP_EVERY_EPOCHS = 10
+CLIP_EVERY_VALIDATIONS = 10
 
 
 class RunFolder:
@@ -43,7 +43,7 @@ class RunFolder:
                 tf.summary.scalar("loss/training", point.loss)
                 tf.summary.scalar("loss/validation", point.validation_loss)
             self._board.flush()
-        if state.epoch % CLIP_EVERY_EPOCHS == 1 or state.finished:
+        if len(state.history) % CLIP_EVERY_VALIDATIONS == 1 or state.finished:
             self._write_clip(point.step, model, batch)
 
     def _write_log(self, state: RunState) -> None:

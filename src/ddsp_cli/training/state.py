@@ -26,18 +26,13 @@ class RunState(Config):
     preset: str  # the YAML text it was started with
     dataset: str  # digest of the data set
     seed: int
-    epoch: int = 0
-    steps_per_epoch: int = 100
+    step: int = 0
     wall_s: float = 0.0
     best_loss: float = float("inf")
     best_step: int = 0
     history: list[Point] = []
     rollbacks: int = 0
     finished: bool = False
-
-    @property
-    def step(self) -> int:
-        return self.epoch * self.steps_per_epoch
 
 
 def read_state(folder: Path) -> RunState | None:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ddsp_cli.training.callbacks import TrainProgress
     from ddsp_cli.training.state import RunState
 
-STEPS_PER_EPOCH = 100
 PREVIEW_S = 6.0
 #: A final judgement listens to this much of the validation recordings.
 JUDGED_S = 120.0
@@ -116,7 +115,7 @@ def _state_to_start_from(
             f"Prepare it again with --sample-rate {settings.model.sample_rate_hz} --force.",
         )
     digest = hashlib.sha256((source / MANIFEST).read_bytes()).hexdigest()
-    fresh = RunState(preset=dump_yaml(settings.model), dataset=digest, seed=seed, steps_per_epoch=STEPS_PER_EPOCH)
+    fresh = RunState(preset=dump_yaml(settings.model), dataset=digest, seed=seed)
     found = read_state(run_folder) if resume else None
     if found is None:
         if folder.exists() and not force:
@@ -184,7 +183,7 @@ def _train(
         bundle.save(folder, current, model.get_weights_by_name(), model.impulse_response(), force=True)
 
     finished = True
-    if state.epoch * state.steps_per_epoch < total:
+    if state.step < total:
         try:
             state = loop.run(job, state, keep, report)
         except KeyboardInterrupt:
@@ -218,6 +217,7 @@ def _card(instrument: str, settings: Preset, manifest: Manifest, seed: int, pres
         features=manifest.features.at(settings.model.frame_rate_hz),
         statistics=manifest.statistics,
         training=bundle.TrainingRecord(preset=preset_name, steps=0, seed=seed),
+        sources=manifest.sources,
     )
 
 

@@ -1,0 +1,53 @@
+"""Figures of nearness: known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ddsp_cli.features import quality
+from fixtures import melody
+
+
+@pytest.fixture(scope="module")
+def phrase():
+    return melody((60, 64, 67), note_s=0.6)
+
+
+def test_a_sound_is_itself(phrase):
+    same = quality.compare(phrase, phrase)
+    assert same.spectral_loss == 0.0
+    assert same.pitch_within_50_cents == 1.0
+    assert same.pitch_error_cents == 0.0
+    assert same.voiced_recall == 1.0
+    assert same.loudness_error_db == 0.0
+
+
+def test_half_the_amplitude_is_six_decibels(phrase):
+    assert quality.compare(phrase, phrase / 2).loudness_error_db == pytest.approx(6.02, abs=0.01)
+
+
+def test_a_semitone_is_a_hundred_cents(phrase):
+    other = quality.compare(phrase, melody((61, 65, 68), note_s=0.6))
+    assert other.pitch_error_cents == pytest.approx(100, abs=10)
+    assert other.pitch_within_50_cents < 0.05
+
+
+def test_silence_has_no_pitch(phrase):
+    nothing = quality.compare(phrase, np.zeros_like(phrase))
+    assert nothing.voiced_recall == 0.0
+    assert nothing.pitch_within_50_cents == 0.0
+
+
+def test_spectral_distance_of_scaled_sound_is_known():
+    """Half the amplitude: each log magnitude differs by ln 2, each magnitude by half of itself."""
+    noise = np.random.default_rng(0).normal(size=8000).astype(np.float32)
+    log_part = len(quality.FFT_SIZES) * np.log(2)
+    # frames beyond the end are zero in both and add nothing; where a frame is partly padded the ratio still is 2
+    linear = sum(0.5 * np.mean(quality._magnitudes(noise, size)) for size in quality.FFT_SIZES)
+    assert quality.spectral_distance(noise, noise / 2) == pytest.approx(log_part + linear, rel=1e-3)
+
+
+def test_lengths_must_agree(phrase):
+    with pytest.raises(ValueError, match="one length"):
+        quality.compare(phrase, phrase[:-1])

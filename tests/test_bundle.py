@@ -1,0 +1,129 @@
+"""Bundles on disk: round trip, damage, what is never overwritten."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import numpy as np
+import pytest
+import yaml
+
+from ddsp_cli import bundle
+from ddsp_cli.errors import ModelError, OutputError
+from fixtures import make_bundle, make_card, random_weights, small_model
+
+
+def test_round_trip_keeps_weights_to_half_precision(tmp_path):
+    model = small_model()
+    weights = random_weights(model)
+    response = np.r_[0, np.random.default_rng(0).normal(size=99)].astype(np.float32)
+    bundle.save(tmp_path / "a", make_card(model), weights, response, preview=np.zeros(1600, np.float32))
+    loaded = bundle.load(tmp_path / "a")
+    assert loaded.weights.keys() == weights.keys()
+    for name, value in weights.items():
+        np.testing.assert_allclose(loaded.weights[name], value, rtol=1e-3, atol=1e-6)
+        assert loaded.weights[name].dtype == np.float32
+    np.testing.assert_array_equal(loaded.impulse_response, response)
+    assert set(loaded.card.files) == {"weights.safetensors", "impulse_response.wav", "preview.ogg"}
+    assert loaded.card.model == model
+    bundle.save(tmp_path / "b", make_card(model), weights, half_precision=False)
+    exact = bundle.load(tmp_path / "b").weights
+    assert all(np.array_equal(exact[name], value) for name, value in weights.items())
+
+
+def test_nothing_is_overwritten_without_force(tmp_path):
+    make_bundle(tmp_path / "a")
+    before = (tmp_path / "a" / "model.yaml").read_bytes()
+    with pytest.raises(OutputError, match="exists already"):
+        bundle.save(tmp_path / "a", make_card(small_model()), random_weights(small_model(), 5))
+    assert (tmp_path / "a" / "model.yaml").read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_failed_write_leaves_the_old_one(tmp_path, monkeypatch):
+    make_bundle(tmp_path / "a")
+    before = bundle.load(tmp_path / "a").weights
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    with pytest.raises(OutputError, match="No space left"):
+        bundle.save(tmp_path / "a", make_card(small_model()), random_weights(small_model(), 5), force=True)
+    after = bundle.load(tmp_path / "a").weights
+    assert all(np.array_equal(after[name], value) for name, value in before.items())
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+
+
+def _edit_card(folder, **changes):
+    card = yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8"))
+    (folder / "model.yaml").write_text(yaml.safe_dump(card | changes), encoding="utf-8")
+
+
+def test_damage_is_noticed(tmp_path):
+    folder = tmp_path / "a"
+    make_bundle(folder)
+    weights = folder / "weights.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-5] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(ModelError, match="damaged"):
+        bundle.load(folder)
+    weights.unlink()
+    with pytest.raises(ModelError, match="missing"):
+        bundle.load(folder)
+
+
+def test_a_card_cannot_point_outside_its_folder(tmp_path):
+    folder = tmp_path / "a"
+    made = make_bundle(folder)
+    (tmp_path / "secret").write_bytes(b"x")
+    _edit_card(folder, files=made.card.files | {"../secret": "0" * 64})
+    with pytest.raises(ModelError, match="outside its folder"):
+        bundle.load(folder)
+
+
+def test_other_format_versions_are_refused(tmp_path):
+    make_bundle(tmp_path / "a")
+    _edit_card(tmp_path / "a", format=99)
+    with pytest.raises(ModelError, match="bundle format 99") as caught:
+        bundle.load(tmp_path / "a")
+    assert caught.value.hint == "Update ddsp."
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path):
+    folder = tmp_path / "a"
+    model = small_model()
+    weights = random_weights(model)
+    weights["decoder/dense_out/bias"][0] = np.nan
+    bundle.save(folder, make_card(model), weights)
+    with pytest.raises(ModelError, match="NaN"):
+        bundle.load(folder)
+
+
+@pytest.mark.parametrize("header", [b"\xff" * 8, struct.pack("<Q", 2**62), struct.pack("<Q", 4) + b"nope", b""])
+def test_garbage_in_place_of_weights(tmp_path, header):
+    folder = tmp_path / "a"
+    make_bundle(folder)
+    (folder / "weights.safetensors").write_bytes(header)
+    import hashlib
+
+    card = bundle.load_card(folder)
+    _edit_card(folder, files=card.files | {"weights.safetensors": hashlib.sha256(header).hexdigest()})
+    with pytest.raises(ModelError, match="not a readable weights file"):
+        bundle.load(folder)
+
+
+def test_no_pickle_anywhere(tmp_path):
+    """A weights file is a JSON header and raw numbers, whoever reads it."""
+    make_bundle(tmp_path / "a")
+    data = (tmp_path / "a" / "weights.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    assert all(set(entry) == {"dtype", "shape", "data_offsets"} for key, entry in header.items() if key[0] != "_")
+
+
+def test_a_folder_that_is_no_bundle(tmp_path):
+    with pytest.raises(ModelError, match="not a ddsp instrument"):
+        bundle.load(tmp_path)

@@ -1,0 +1,84 @@
+"""Presets and YAML: what is strict, and how a mistake is answered."""
+
+from __future__ import annotations
+
+import pytest
+
+from ddsp_cli import config
+from ddsp_cli.config import FeatureSpec, Preset, dump_yaml, load_preset, parse_yaml, preset_names
+from ddsp_cli.errors import DdspError, ExitCode, ModelError
+
+MINIMAL = "description: x\nmodel: {inputs: [f0_scaled], processors: {}}\n"
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_survive_a_round_trip(name):
+    preset = load_preset(name)
+    assert parse_yaml(dump_yaml(preset), Preset, name) == preset
+    assert preset.model.sample_rate_hz % preset.model.frame_rate_hz == 0
+
+
+def test_shapes_of_the_presets():
+    vst, solo = load_preset("vst").model, load_preset("solo").model
+    assert (vst.frame_rate_hz, vst.hop_samples, vst.level) == (50, 320, "power_db")
+    assert (solo.frame_rate_hz, solo.hop_samples, solo.level) == (250, 64, "loudness_db")
+    for model in (vst, solo):
+        assert model.only(config.HarmonicConfig)[1].n_harmonics == 60
+        assert model.only(config.FilteredNoiseConfig)[1].n_bands == 65
+    assert vst.only(config.ReverbConfig) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (MINIMAL.replace("processors", "procesors"), "Did you mean processors?"),
+        (MINIMAL + "training: {batchsize: 3}\n", "Did you mean batch_size?"),
+        (MINIMAL + "training: {steps: 0}\n", "steps"),
+        (MINIMAL + "training: {steps: many}\n", "steps"),
+        (MINIMAL + "description: twice\n", "twice"),
+        (MINIMAL.replace("f0_scaled", "pitch"), "pitch"),
+        ("description: &a x\nmodel: *a\n", "aliases"),
+        ("{", "not valid YAML"),
+        ("", "Expected"),
+        ("- a\n- b\n", "Expected"),
+        ("!!python/object/apply:os.getcwd []", "not valid YAML"),
+    ],
+)
+def test_mistakes_are_named(text, says):
+    with pytest.raises(ModelError) as caught:
+        parse_yaml(text, Preset, "mine.yaml")
+    assert says in f"{caught.value.message} {caught.value.hint}"
+    assert "mine.yaml" in caught.value.message
+
+
+def test_unknown_preset_names_the_closest(tmp_path):
+    with pytest.raises(ModelError, match="there is no preset called sollo") as caught:
+        load_preset("sollo")
+    assert "solo" in caught.value.hint
+    with pytest.raises(ModelError, match="cannot be read"):
+        load_preset(str(tmp_path / "none.yaml"))
+    (tmp_path / "own.yaml").write_text(dump_yaml(load_preset("vst")), encoding="utf-8")
+    assert load_preset(str(tmp_path / "own.yaml")) == load_preset("vst")
+
+
+def test_feature_specs_are_compared_by_what_matters():
+    spec = FeatureSpec()
+    assert spec.differences(FeatureSpec(pitch="pyin")) == []
+    assert spec.differences(FeatureSpec(floor_db=-120.0)) == ["floor_db -80.0 against -120.0"]
+    assert spec.at(50).hop_samples == 320
+
+
+def test_exit_codes_keep_their_numbers():
+    numbers = {code.name: int(code) for code in ExitCode}
+    assert numbers == {
+        "OK": 0,
+        "INTERNAL": 1,
+        "USAGE": 2,
+        "INPUT": 3,
+        "MODEL": 4,
+        "DATASET": 5,
+        "OUTPUT": 6,
+        "INTERRUPTED": 130,
+    }
+    codes = [kind.exit_code for kind in DdspError.__subclasses__()]
+    assert len(codes) == len(set(codes))

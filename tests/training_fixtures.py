@@ -1,0 +1,31 @@
+"""Windows to train on that are made here: ramps that show where a crop was cut, and tones to learn."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ddsp_cli.dataset.store import Examples
+
+
+def examples(n: int) -> Examples:
+    """Audio counts samples, f0 counts frames of 250 Hz from 100 up, power tells the window."""
+    frames = np.arange(1000, dtype=np.float32)
+    level = np.linspace(-60, -10, n, dtype=np.float32)[:, None]
+    return Examples(
+        audio=np.tile(np.arange(64000, dtype=np.float32), (n, 1)),
+        f0_hz=np.tile(100 + frames, (n, 1)),
+        f0_confidence=np.ones((n, 1000), np.float32),
+        loudness_db=np.tile(level, (1, 1000)),
+        power_db=np.tile(level, (1, 1000)),
+    )
+
+
+def tones(n: int, seconds: float = 1.0) -> Examples:
+    """Steady tones of seven harmonics, as an instrument without surprises."""
+    random = np.random.default_rng(0)
+    n_samples, n_frames = round(16000 * seconds), round(250 * seconds)
+    f0 = random.uniform(200, 600, (n, 1))
+    t = np.arange(n_samples) / 16000
+    audio = 0.1 * sum(np.sin(2 * np.pi * k * f0 * t) / k for k in range(1, 8))
+    flat = np.ones((n, n_frames), np.float32)
+    return Examples(audio.astype(np.float32), (f0 * flat).astype(np.float32), flat, -20 * flat, -20 * flat)
