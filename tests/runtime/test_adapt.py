@@ -11,15 +11,10 @@ from ddsp_cli.config import FeatureSpec
 from ddsp_cli.errors import InputError
 from ddsp_cli.features.frames import Features
 from ddsp_cli.runtime import pitch
-from ddsp_cli.runtime.adapt import (
-    AdaptSettings,
-    adapt,
-    choose_octave,
-    make_gate,
-    match_levels,
-    rest_levels,
-)
+from ddsp_cli.runtime.adapt import AdaptSettings, adapt
+from ddsp_cli.runtime.levels import make_gate, match_levels, rest_levels, within_reach
 from ddsp_cli.runtime.notes import find_notes, percentiles, runs, spans_to_mask
+from ddsp_cli.runtime.register import choose_octave
 from fixtures import make_card, small_model
 
 STATISTICS = make_card(small_model()).statistics
@@ -128,6 +123,17 @@ def test_what_a_singer_does_is_left_alone(rate_hz):
         np.testing.assert_allclose(pitch.to_midi(result.f0_hz)[inside], melody[inside], atol=0.01)
 
 
+def test_a_large_step_across_a_gap_is_not_a_slide():
+    features = performance(250, notes=((1.0, 2.0, 57.0), (2.06, 3.0, 64.0)), noise_db=-40.0)
+    level = features.loudness_db.copy()
+    level[505] = -60.0  # 2.02 s
+    result = adapt(change(features, loudness_db=level), STATISTICS, "power_db", AdaptSettings(transpose=0.0))
+    midi = pitch.to_midi(result.f0_hz)
+    assert len(result.notes) == 1
+    np.testing.assert_allclose(midi[400:505], 57.0, atol=0.01)
+    np.testing.assert_allclose(midi[505:700], 64.0, atol=0.01)
+
+
 @RATES
 def test_rests_hold_pitch_and_lead_into_the_next_note(rate_hz):
     result = adapt(performance(rate_hz), STATISTICS, "power_db", AdaptSettings(transpose=0.0))
@@ -191,8 +197,22 @@ def test_dynamics_act_on_what_is_played(rate_hz):
     features = performance(rate_hz)
     plain = adapt(features, STATISTICS, "power_db")
     louder = adapt(features, STATISTICS, "power_db", AdaptSettings(louder_db=6.0))
-    inside = plain.notes.mask
+    inside = plain.notes.voiced
     np.testing.assert_allclose(louder.level_db[inside] - plain.level_db[inside], 6.0, atol=1e-4)
+    keep = adapt(features, STATISTICS, "power_db", AdaptSettings(dynamics=0.0))
+    assert np.std(plain.level_db[inside]) > 1.3 * np.std(keep.level_db[inside])
+
+
+@given(low=st.floats(-60, -20), width=st.floats(1, 40))
+def test_beyond_its_reach_an_instrument_fades(low, width):
+    wanted = np.linspace(-80, 10, 200)
+    target = np.linspace(low, low + width, 101)
+    played, gain_db = within_reach(wanted, target)
+    assert played.min() >= low
+    assert played.max() <= low + width
+    assert gain_db.max() <= 6.0
+    quiet = wanted <= target[-1]
+    np.testing.assert_allclose((played + gain_db)[quiet], wanted[quiet], atol=1e-9)
 
 
 @RATES
@@ -209,11 +229,14 @@ def test_rests_are_silent(rate_hz):
 def test_gate_ramps_outside_the_notes(rate_hz):
     result = adapt(performance(rate_hz), STATISTICS, "power_db")
     gate, mask = result.gate, result.notes.mask
+    assert (gate[result.notes.voiced] == 1.0).all()
+    assert (gate[mask] > 0.0).all()
+    gate = make_gate(result.notes, rate_hz)
     assert (gate[mask] == 1.0).all()
     ramp_s = np.count_nonzero((gate > 0) & (gate < 1)) / rate_hz / 4
     assert 0.008 <= ramp_s <= 0.021
-    assert gate.dtype == np.float32
-    assert (make_gate(result.notes, rate_hz) == gate).all()
+    assert result.gate.dtype == np.float32
+    assert (result.gate <= gate).all()
 
 
 def test_rest_levels_keep_the_louder_slope_between_close_notes():
@@ -236,8 +259,9 @@ def test_both_grids_agree():
     fine, coarse = performance(250), performance(50)
     a, b = adapt(fine, STATISTICS, "power_db"), adapt(coarse, STATISTICS, "power_db")
     f0_hz, level_db, gate = a.at(50)
-    assert len(f0_hz) == len(level_db) == len(gate) == len(b)
-    sounding = (gate == 1.0) & (b.gate == 1.0)
+    assert len(f0_hz) == len(level_db) == len(b)
+    assert len(gate) == 5 * len(b)
+    sounding = (gate[::5] == 1.0) & (b.gate == 1.0)
     assert sounding.mean() > 0.45
     np.testing.assert_allclose(f0_hz[sounding], b.f0_hz[sounding], rtol=1e-4)
     with pytest.raises(ValueError, match="divide"):

@@ -61,25 +61,27 @@ class Instrument:
         *,
         seed: int = 0,
         block_frames: int = 256,
-        room: bool = True,
+        room: bool | np.ndarray = True,
     ) -> Iterator[np.ndarray]:
         """Plays frames, in blocks, in memory that does not depend on their number.
 
         Args:
           f0_hz: [F], nowhere 0 (see `features.frames.hold_f0`).
           level_db: [F], the measure that `model.level` names.
-          gate: [F] 0..1, multiplies the sound before the room; all 1 if None.
+          gate: [F·n] 0..1 with n values a frame, multiplies the sound before the room; all 1 if None.
           seed: of the noise; the same seed gives the same sound.
           block_frames: frames worked on at once.
-          room: False leaves the room out.
+          room: True for its own, False for none, or the impulse response [L] of another.
 
         Yields:
           [S] float32 at the model's rate, F·hop samples altogether.
         """
         stream = Stream(self, seed, room)
+        n_gates = 1 if gate is None or not len(f0_hz) else len(gate) // len(f0_hz)
         for start in range(0, len(f0_hz), block_frames):
             part = slice(start, start + block_frames)
-            yield stream.push(f0_hz[part], level_db[part], None if gate is None else gate[part])
+            fine = slice(part.start * n_gates, part.stop * n_gates)
+            yield stream.push(f0_hz[part], level_db[part], None if gate is None else gate[fine])
         yield stream.finish()
 
     def _check_graph(self) -> None:
@@ -121,11 +123,12 @@ class Stream:
     What comes out lags one frame behind what went in, because sound is interpolated towards the next frame.
     """
 
-    def __init__(self, instrument: Instrument, seed: int = 0, room: bool = True) -> None:
+    def __init__(self, instrument: Instrument, seed: int = 0, room: bool | np.ndarray = True) -> None:
         self._model = model = instrument.model
+        response = room if isinstance(room, np.ndarray) else instrument.bundle.impulse_response if room else None
         self._network = Network(instrument.bundle)
         hop = model.hop_samples
-        self._gate = Ramp(hop)
+        self._gate: Ramp | None = None
         self._harmonic: dict[str, Harmonic] = {}
         self._noise: dict[str, FilteredNoise] = {}
         self._rooms: dict[str, Room] = {}
@@ -134,17 +137,21 @@ class Stream:
                 self._harmonic[name] = Harmonic(hop, model.sample_rate_hz, node.amp_resample_method)
             elif isinstance(node, FilteredNoiseConfig):
                 self._noise[name] = FilteredNoise(hop, node.n_bands, node.window_size_samples, seed)
-            elif isinstance(node, _ROOMS) and room:
-                assert instrument.bundle.impulse_response is not None
-                self._rooms[name] = Room(instrument.bundle.impulse_response)
+            elif isinstance(node, _ROOMS) and response is not None:
+                self._rooms[name] = Room(response)
+        # A room from elsewhere also suits an instrument that learned none.
+        foreign = isinstance(room, np.ndarray) and not self._rooms
+        self._last_room = Room(room) if foreign and isinstance(room, np.ndarray) else None
         self._pending: dict[str, np.ndarray] = {}
 
     def push(self, f0_hz: np.ndarray, level_db: np.ndarray, gate: np.ndarray | None = None) -> np.ndarray:
-        """Takes the next frames ([F] each, see `Instrument.render`); gives the samples they settle, [S]."""
+        """Takes the next frames ([F], gate [F·n], see `Instrument.render`); gives the samples they settle, [S]."""
+        if not len(f0_hz):
+            return np.zeros(0, np.float32)
         model = self._model
         raw = self._network.step(network_inputs(model, f0_hz, level_db))
         signals: dict[str, np.ndarray] = {
-            "gate": self._gate.push(np.ones(len(f0_hz), np.float32) if gate is None else gate)
+            "gate": self._open(np.ones(len(f0_hz), np.float32) if gate is None else gate, len(f0_hz))
         }
         for name, node in model.processors.items():
             if isinstance(node, HarmonicConfig):
@@ -157,10 +164,18 @@ class Stream:
 
     def finish(self) -> np.ndarray:
         """The samples of the last frame, [S]; the room's tail beyond them is left to the listener's silence."""
-        signals = {"gate": self._gate.finish()}
+        signals = {"gate": self._gate.finish() if self._gate is not None else np.zeros(0, np.float32)}
         for sources in (self._harmonic, self._noise):
             signals |= {name: source.finish() for name, source in sources.items()}
         return self._mix(signals)
+
+    def _open(self, gate: np.ndarray, n_frames: int) -> np.ndarray:
+        """The gate [F·n] at sample rate."""
+        hop, fine = self._model.hop_samples, len(gate) // n_frames
+        if hop % fine:  # not a whole number of samples for each value: one a frame has to do
+            gate, fine = gate[::fine], 1
+        self._gate = self._gate or Ramp(hop // fine)
+        return self._gate.push(gate)
 
     def _mix(self, signals: dict[str, np.ndarray]) -> np.ndarray:
         """Runs the rest of the graph on as many samples as every source has ready."""
@@ -182,7 +197,8 @@ class Stream:
             elif isinstance(node, CropConfig):
                 ready[name] = ready[node.inputs[0]]  # cuts the end of training examples only
             out = ready[name]
-        return out if gate is None else out * gate
+        out = out if gate is None else out * gate
+        return out if self._last_room is None else self._last_room.push(out)
 
 
 def harmonic_amplitudes(

@@ -22,6 +22,9 @@ LONGEST_SLIP_S = 0.25
 SLIPS_SEMITONES = (12.0, -12.0, 24.0, -24.0, 19.02, -19.02)
 SLIP_TOLERANCE_SEMITONES = 1.5
 
+#: Across a gap inside a note pitch moves in a straight line by this much; further it jumps.
+LARGEST_BRIDGE_SEMITONES = 2.0
+
 #: How much of a rest before a note already has the note's pitch.
 LEAD_S = 0.06
 
@@ -87,40 +90,49 @@ def _slip(first: float, last: float, before: float | None, after: float | None) 
     return 0.0
 
 
-def fill(midi: np.ndarray, notes: Notes, frame_rate_hz: int, default_midi: float = 69.0) -> np.ndarray:
-    """Pitch for every frame: straight lines across gaps inside notes, held through rests.
+def fill(
+    midi: np.ndarray,
+    notes: Notes,
+    frame_rate_hz: int,
+    loudness_db: np.ndarray | None = None,
+    default_midi: float = 69.0,
+) -> np.ndarray:
+    """Pitch for every frame: bridged across gaps inside notes, held through rests.
 
-    A rest keeps the pitch of the note before it until shortly before the next one, whose pitch it then takes, so
-    that no note starts with a glide from the last.
+    A small step across a gap is a straight line. A large one happens at once, where the sound is softest: a player
+    changes the note there, and does not slide. A rest keeps the pitch of the note before it until shortly before the
+    next one, whose pitch it then takes, so that no note starts with a glide from the last.
 
     Args:
       midi: [F], NaN where unknown.
       notes: where the notes are.
       frame_rate_hz: frames per second.
+      loudness_db: [F], finds the softest frame of a gap; without it the middle is taken.
       default_midi: where no note is at all.
 
     Returns:
       [F] float64 without NaN.
     """
     n_frames = len(midi)
-    known = ~np.isnan(midi)
-    out = np.full(n_frames, np.nan)
-    for start, stop in zip(notes.starts, notes.stops, strict=True):
-        frames = np.flatnonzero(known[start:stop])
-        if len(frames):  # np.interp holds the ends, which is what margins want
-            out[start:stop] = np.interp(np.arange(stop - start), frames, midi[start:stop][frames])
+    inside = notes.mask
+    out = np.where(inside, midi, np.nan).astype(np.float64)
     if np.isnan(out).all():
         return np.full(n_frames, default_midi)
     lead = round(LEAD_S * frame_rate_hz)
     for start, stop in zip(*runs(np.isnan(out)), strict=True):
-        if start == 0:
-            out[:stop] = out[stop]
-        elif stop == n_frames:
-            out[start:] = out[start - 1]
+        if start == 0 or stop == n_frames:
+            out[start:stop] = out[stop] if start == 0 else out[start - 1]
+            continue
+        before, after = out[start - 1], out[stop]
+        if not inside[start:stop].all():
+            rest = np.flatnonzero(~inside[start:stop]) + start
+            turn = max(int(rest[0]), (int(rest[0]) + int(rest[-1]) + 1) // 2, int(rest[-1]) + 1 - lead)
+        elif abs(after - before) <= LARGEST_BRIDGE_SEMITONES:
+            out[start:stop] = np.interp(np.arange(start, stop), [start - 1, stop], [before, after])
+            continue
         else:
-            turn = max(start + (stop - start) // 2, stop - lead)
-            out[start:turn] = out[start - 1]
-            out[turn:stop] = out[stop]
+            turn = (start + stop) // 2 if loudness_db is None else start + int(np.argmin(loudness_db[start:stop]))
+        out[start:turn], out[turn:stop] = before, after
     return out
 
 
