@@ -14,6 +14,7 @@ import typer
 
 from ddsp_cli import __version__, console
 from ddsp_cli.cli.export import export
+from ddsp_cli.cli.import_ import import_
 from ddsp_cli.cli.models import models
 from ddsp_cli.cli.prepare import prepare
 from ddsp_cli.cli.train import train
@@ -35,6 +36,7 @@ KEPT = {
     "train": "The last checkpoint is kept; run the same command to go on from it.",
     "transfer": "Sound files that were finished are kept.",
     "export": "Nothing half-made is left.",
+    "import": "Nothing half-made is left.",
 }
 
 #: Of click, which typer brings along inside or beside itself.
@@ -58,8 +60,8 @@ def _ddsp(
 
 
 #: In the order of `ddsp --help`.
-for _command in (prepare, train, transfer, export, models):
-    app.command()(_command)
+for _command in (prepare, train, transfer, export, import_, models):
+    app.command(_command.__name__.rstrip("_"))(_command)  # `import` is a word of Python's own
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from ddsp_cli.cli.options import Force
 
 
 def export(
-    model: Annotated[str, typer.Option(metavar="NAME|DIR", help="The instrument.")],
+    model: Annotated[str, typer.Option(metavar="NAME|DIR", help="The instrument; or a .tflite of DDSP-VST.")],
     format_: Annotated[str, typer.Option("--format", metavar="savedmodel|litert|onnx|vst", help="What to make of it.")],
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write it.")] = None,
     force: Force = False,

@@ -21,6 +21,7 @@ import numpy as np
 
 from ddsp_cli import __version__, formulas
 from ddsp_cli.bundle import Bundle
+from ddsp_cli.config import to_plain
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import checks, graph, impulse
 from ddsp_cli.exporters.flatbuffer import TfliteOps
@@ -123,6 +124,7 @@ def metadata(bundle: Bundle) -> dict[str, Any]:
         "frame_size": 1024,
         "sample_rate": model.sample_rate_hz,
         "licence": bundle.card.licence,
+        "percentiles": to_plain(statistics),  # nothing to the plug-in, all to `ddsp import`
     }
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from ddsp_cli.bundle import CARD, Card, load_card
+from ddsp_cli.bundle import CARD, Bundle, Card, load_card, revise
+from ddsp_cli.bundle import load as load_bundle
 from ddsp_cli.errors import DdspError, ModelError, did_you_mean
+from ddsp_cli.importers import tflite
+from ddsp_cli.importers.checkpoint import is_checkpoint
 
 OWN = Path("models")
 
@@ -77,9 +81,32 @@ def find(name: str | Path) -> Path:
             if (folder / path / CARD).is_file():
                 return folder / path
     if path.is_dir():
+        if is_checkpoint(path):
+            raise ModelError(
+                f"{path} is a magenta/ddsp checkpoint, not an instrument",
+                f"Import it with: ddsp import {path} --name NAME",
+            )
         return path
     if path.exists():
-        raise ModelError(f"{path} is a file, not the folder of an instrument")
+        hint = "A model of another program is imported with: ddsp import PATH --name NAME"
+        raise ModelError(f"{path} is a file, not the folder of an instrument", hint)
     known = [entry.name for entry in catalogue()]
     hint = did_you_mean(path.name, known) or "Train one with: ddsp train --instrument NAME"
     raise ModelError(f"there is no instrument called {name}", hint)
+
+
+def load(name: str | Path) -> tuple[str, Bundle]:
+    """An instrument by name or path, or straight from a model of the DDSP-VST plug-in (`.tflite`).
+
+    Returns:
+      What results made with it are called after, and the instrument.
+
+    Raises:
+      ModelError: there is none, or it is damaged.
+    """
+    path = Path(name)
+    if tflite.is_model(path):
+        loaded = tflite.load(path)
+        return path.stem, dataclasses.replace(loaded, card=revise(loaded.card, name=path.stem))
+    folder = find(name)
+    return folder.resolve().name, load_bundle(folder)

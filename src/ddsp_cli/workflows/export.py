@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddsp_cli import __version__, bundle
+from ddsp_cli import __version__
 from ddsp_cli.bundle import replace_folder
 from ddsp_cli.config import dump_yaml, to_plain
 from ddsp_cli.errors import OutputError, UsageError, did_you_mean
@@ -33,7 +33,7 @@ def export(model: str, format: str, out: Path | None = None, force: bool = False
     """Writes an instrument in another format, verified against the instrument itself.
 
     Args:
-      model: a name or a folder.
+      model: a name, a folder, or a `.tflite` of DDSP-VST.
       format: one of `FORMATS`.
       out: the folder to write; by default `NAME_FORMAT` in the current one.
       force: replace what stands there.
@@ -45,9 +45,8 @@ def export(model: str, format: str, out: Path | None = None, force: bool = False
     """
     if format not in FORMATS:
         raise UsageError(f"there is no export format {format}", did_you_mean(format, FORMATS))
-    source = catalogue.find(model)
-    loaded = bundle.load(source)
-    folder = out or Path(f"{source.resolve().name}_{format}")
+    name, loaded = catalogue.load(model)
+    folder = out or Path(f"{name}_{format}")
     if folder.exists() and not force:
         raise OutputError(f"{folder} exists already", "Use --force to replace it, or --out for another place.")
     try:

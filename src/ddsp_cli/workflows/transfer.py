@@ -81,7 +81,7 @@ def transfer(
 
     Args:
       inputs: sound files, or folders of them.
-      model: an instrument's name, or its folder.
+      model: an instrument's name, its folder, or a model of the DDSP-VST plug-in (`.tflite`).
       out: a file (with one input), or a folder; by default `INPUT_MODEL.wav` in the current folder.
       transpose: semitones, or "auto" for the octave that suits the instrument.
       seed: of the noise; the same seed gives the same file.
@@ -99,17 +99,15 @@ def transfer(
       ModelError: no such instrument, or a damaged one.
       OutputError: an output that exists already or cannot be written.
     """
-    from ddsp_cli import bundle
-
     if transpose != "auto" and not abs(transpose) <= MAX_TRANSPOSE:
         raise UsageError(f"a transposition of {transpose:g} semitones is out of range (±{MAX_TRANSPOSE:g})")
-    folder = catalogue.find(model)
-    jobs = plan_jobs([Path(path) for path in inputs], _stem(folder), out, force, plot, sample_rate_hz)
-    instrument = Instrument(bundle.load(folder))
+    name, loaded = catalogue.load(model)
+    jobs = plan_jobs([Path(path) for path in inputs], name, out, force, plot, sample_rate_hz)
+    instrument = Instrument(loaded)
     settings = AdaptSettings(transpose=None if transpose == "auto" else float(transpose))
     made_folder = make_folder(out, jobs)
     try:
-        return [_play(job, instrument, _stem(folder), settings, seed, force, progress or _silence) for job in jobs]
+        return [_play(job, instrument, name, settings, seed, force, progress or _silence) for job in jobs]
     finally:
         if made_folder is not None and not any(made_folder.iterdir()):
             made_folder.rmdir()
@@ -117,11 +115,6 @@ def transfer(
 
 def _silence(what: str, done_s: float, total_s: float) -> None:
     """Tells nobody."""
-
-
-def _stem(folder: Path) -> str:
-    """The instrument's name as its folder has it, also for `.` and `models/flute/`."""
-    return folder.resolve().name
 
 
 def _play(

@@ -1,0 +1,226 @@
+"""What a magenta/ddsp gin file says of a model, as this program's configuration.
+
+Two generations measure loudness differently (facts in `features.loudness`): since 2.0 `F0LoudnessPreprocessor` has
+the parameter `compute_loudness`, which its operative configuration therefore names; models without it are of the
+first generation, learned from A-weighted decibels averaged over bins and scaled by 120 dB instead of 80.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ddsp_cli.config import (
+    FeatureSpec,
+    FilteredNoiseConfig,
+    FilteredNoiseReverbConfig,
+    HarmonicConfig,
+    ModelConfig,
+    ReverbConfig,
+)
+from ddsp_cli.errors import ModelError
+from ddsp_cli.formulas import DB_RANGE
+from ddsp_cli.importers import assemble
+from ddsp_cli.importers.gin import GinConfig, Reference
+
+FIRST_RANGE_DB = 120.0
+FIRST_WINDOW_SAMPLES = 2048
+_SPLITS = ("amps", "harmonic_distribution", "noise_magnitudes")
+_INPUTS = {"ld_scaled", "pw_scaled", "f0_scaled"}
+_SCALING = {"exp_sigmoid.exponent": 10.0, "exp_sigmoid.max_value": 2.0, "exp_sigmoid.threshold": 1e-7}
+
+
+@dataclass(frozen=True)
+class Described:
+    """A model as its gin file has it.
+
+    Attributes:
+      model, features: in this program's terms.
+      first_generation: its loudness is of the first kind.
+      remark: for the card.
+      origin: what trained it.
+    """
+
+    model: ModelConfig
+    features: FeatureSpec
+    first_generation: bool
+    remark: str
+    origin: str
+
+    def fold(self, weights: dict[str, np.ndarray]) -> None:
+        """Lets a model of the first generation take loudness scaled by 80 dB, as every other does.
+
+        Its own input ld / 120 + 1 is 2/3 of ours, ld / 80 + 1, plus 1/3: a straight line, which the first layer that
+        sees the input absorbs exactly.
+        """
+        if not self.first_generation or "ld_scaled" not in self.model.inputs:
+            return
+        scale, offset = DB_RANGE / FIRST_RANGE_DB, 1.0 - DB_RANGE / FIRST_RANGE_DB
+        name = "decoder/input_stacks/ld_scaled/0/dense"
+        if self.model.decoder.layers_per_stack:
+            _fold(weights, f"{name}/kernel", f"{name}/bias", 0, scale, offset)
+            return
+        row = self.model.inputs.index("ld_scaled")
+        _fold(weights, "decoder/rnn/kernel", "decoder/rnn/bias", row, scale, offset)
+        _fold(weights, "decoder/dense_out/kernel", "decoder/dense_out/bias", row, scale, offset)
+
+
+def _fold(weights: dict[str, np.ndarray], kernel: str, bias: str, row: int, scale: float, offset: float) -> None:
+    if kernel not in weights or bias not in weights or weights[kernel].ndim != 2 or row >= len(weights[kernel]):
+        raise ModelError(f"it lacks the weight {kernel}")
+    changed = weights[kernel].astype(np.float64)
+    extra = weights[bias].astype(np.float64)
+    (extra if extra.ndim == 1 else extra[0])[:] += offset * changed[row]
+    changed[row] *= scale
+    weights[kernel], weights[bias] = changed.astype(np.float32), extra.astype(np.float32)
+
+
+def describe(gin: GinConfig) -> Described:
+    """Reads a model's shape.
+
+    Raises:
+      ModelError: a model that this program cannot play; with the binding that says so.
+    """
+    if isinstance(gin.get("Autoencoder.encoder"), Reference):
+        raise ModelError("it has an encoder (z), and this program plays models of pitch and level only")
+    decoder = gin.get("Autoencoder.decoder")
+    if not isinstance(decoder, Reference) or decoder.name.split(".")[-1] != "RnnFcDecoder":
+        raise ModelError(f"its decoder is {_shown(decoder)}, not RnnFcDecoder")
+    for name, wanted in _SCALING.items():
+        value = gin.get(name, wanted)
+        if not isinstance(value, int | float) or abs(value - wanted) > 1e-9:
+            raise ModelError(f"{name} is {_shown(value)}, and this program plays {wanted} only")
+    inputs, splits = _inputs(gin), _splits(gin)
+    sample_rate_hz, frame_rate_hz = _rates(gin)
+    first = "ld_scaled" in inputs and not gin.has("F0LoudnessPreprocessor.compute_loudness")
+    try:
+        model = msgspec.convert(
+            {
+                "sample_rate_hz": sample_rate_hz,
+                "frame_rate_hz": frame_rate_hz,
+                "inputs": inputs,
+                "decoder": {
+                    "channels": gin.get("RnnFcDecoder.ch", 512),
+                    "rnn_units": gin.get("RnnFcDecoder.rnn_channels", 512),
+                    "layers_per_stack": gin.get("RnnFcDecoder.layers_per_stack", 3),
+                },
+                "processors": msgspec.to_builtins(_processors(gin, splits)),
+            },
+            ModelConfig,
+            strict=True,
+        )
+    except msgspec.ValidationError as problem:
+        raise ModelError(f"its gin file describes a model that cannot be played: {problem}") from problem
+    if gin.get("RnnFcDecoder.rnn_type", "gru") != "gru":
+        raise ModelError("its recurrent layer is not a GRU")
+    generation = "Loudness of magenta/ddsp 1.x. " if first else ""
+    return Described(
+        model, _features(first, frame_rate_hz), first, generation, f"magenta/ddsp {'1.x' if first else ''}".strip()
+    )
+
+
+def _features(first: bool, frame_rate_hz: int) -> FeatureSpec:
+    if not first:
+        return FeatureSpec(frame_rate_hz=frame_rate_hz)
+    return FeatureSpec(
+        frame_rate_hz=frame_rate_hz,
+        loudness="a-weighted-2020",
+        loudness_window_samples=FIRST_WINDOW_SAMPLES,
+        floor_db=-FIRST_RANGE_DB,
+    )
+
+
+def _inputs(gin: GinConfig) -> list[str]:
+    keys = gin.get("RnnFcDecoder.input_keys", ("ld_scaled", "f0_scaled"))
+    if not isinstance(keys, tuple | list) or not all(isinstance(key, str) for key in keys):
+        raise ModelError("RnnFcDecoder.input_keys is not a list of names")
+    unknown = [key for key in keys if key not in _INPUTS]
+    if unknown or len(set(keys)) != len(keys) or "f0_scaled" not in keys or len(keys) != 2:
+        raise ModelError(
+            f"its decoder takes {', '.join(map(_shown, keys))}, and this program plays pitch and one level"
+        )
+    return list(keys)
+
+
+def _splits(gin: GinConfig) -> dict[str, int]:
+    splits = gin.get("RnnFcDecoder.output_splits")
+    try:
+        found = {str(name): int(size) for name, size in splits}
+    except (TypeError, ValueError) as problem:
+        raise ModelError("RnnFcDecoder.output_splits is not a list of names and sizes") from problem
+    if tuple(found) != _SPLITS or found["amps"] != 1 or not all(1 <= size <= 4096 for size in found.values()):
+        raise ModelError(f"its decoder gives {', '.join(map(_shown, found))}, and not {', '.join(_SPLITS)}")
+    return found
+
+
+def _rates(gin: GinConfig) -> tuple[int, int]:
+    """Samples and frames a second."""
+    sample_rate_hz = gin.get("Harmonic.sample_rate", 16000)
+    for name in ("OnlineF0PowerPreprocessor", "F0LoudnessPreprocessor", "F0PowerPreprocessor"):
+        if gin.has(f"{name}.frame_rate"):
+            return sample_rate_hz, gin.get(f"{name}.frame_rate")
+    samples = gin.get("Harmonic.n_samples")
+    frames = next((gin.get(f"{name}.time_steps") for name in ("F0LoudnessPreprocessor", "DefaultPreprocessor")
+                   if gin.has(f"{name}.time_steps")), None)  # fmt: skip
+    if not all(isinstance(n, int) and n > 0 for n in (sample_rate_hz, samples, frames)):
+        raise ModelError("its gin file says neither frame_rate nor n_samples and time_steps")
+    if sample_rate_hz * frames % samples:
+        raise ModelError(f"its {frames} frames in {samples} samples are no whole number of frames a second")
+    return sample_rate_hz, sample_rate_hz * frames // samples
+
+
+def _processors(gin: GinConfig, splits: dict[str, int]) -> dict[str, Any]:
+    """The graph, which must be the usual one: harmonics and noise, added, with or without a room."""
+    dag = gin.get("ProcessorGroup.dag")
+    try:
+        kinds = [reference.name.split(".")[-1] for reference, *_ in dag]
+    except (AttributeError, TypeError) as problem:
+        raise ModelError("ProcessorGroup.dag is not a list of processors") from problem
+    kinds = ["Harmonic" if kind == "Additive" else kind for kind in kinds if kind != "Crop"]
+    if sorted(kinds[:2]) != ["FilteredNoise", "Harmonic"] or kinds[2:3] != ["Add"] or len(kinds) > 4:
+        raise ModelError(f"its processors are {', '.join(map(_shown, kinds))}, and those cannot be played")
+    room: Any = None
+    if kinds[3:] == ["Reverb"]:
+        _must(gin, "Reverb.add_dry", True)
+        room = ReverbConfig(inputs=[assemble.DRY], length_samples=gin.get("Reverb.reverb_length", 48000))
+    elif kinds[3:] == ["FilteredNoiseReverb"]:
+        _must(gin, "FilteredNoiseReverb.add_dry", True)
+        room = FilteredNoiseReverbConfig(
+            inputs=[assemble.DRY],
+            length_samples=gin.get("FilteredNoiseReverb.reverb_length", 48000),
+            n_frames=gin.get("FilteredNoiseReverb.n_frames", 1000),
+            n_bands=gin.get("FilteredNoiseReverb.n_filter_banks", 16),
+            initial_bias=gin.get("FilteredNoiseReverb.initial_bias", -3.0),
+            window_size_samples=gin.get("FilteredNoiseReverb.window_size", 257),
+        )
+    elif kinds[3:]:
+        raise ModelError(f"its room is {_shown(kinds[3])}, and only Reverb and FilteredNoiseReverb can be played")
+    for kind in ("Harmonic", "Additive", "FilteredNoise"):
+        scale = gin.get(f"{kind}.scale_fn", Reference("exp_sigmoid", False))
+        if not isinstance(scale, Reference) or scale.name.split(".")[-1] != "exp_sigmoid":
+            raise ModelError(f"{kind}.scale_fn is {_shown(scale)}, and only exp_sigmoid can be played")
+    harmonic = HarmonicConfig(
+        inputs=["amplitude", "harmonic_distribution", "f0_hz"],
+        n_harmonics=splits["harmonic_distribution"],
+        amp_resample_method=gin.get("Harmonic.amp_resample_method", "window"),
+        normalize_below_nyquist=gin.get("Harmonic.normalize_below_nyquist", True),
+    )
+    noise = FilteredNoiseConfig(
+        inputs=["noise_magnitudes"],
+        n_bands=splits["noise_magnitudes"],
+        initial_bias=gin.get("FilteredNoise.initial_bias", -5.0),
+        window_size_samples=gin.get("FilteredNoise.window_size", 257),
+    )
+    return assemble.processors(harmonic, noise, room)
+
+
+def _must(gin: GinConfig, name: str, wanted: Any) -> None:
+    if gin.get(name, wanted) is not wanted:
+        raise ModelError(f"{name} is {_shown(gin.get(name))}, and only {wanted} can be played")
+
+
+def _shown(value: Any) -> str:
+    return (f"@{value.name}" if isinstance(value, Reference) else str(value))[:60]

@@ -1,0 +1,150 @@
+"""A DDSP-VST model (`.tflite`) as an instrument: the weights are taken out of its graph by following the data.
+
+From each input through dense layers and normalisations to where the stacks join, on through the GRU (in a WHILE loop
+in Magenta's files, unrolled in ours) and the last stack to the raw controls. What stands between is found by what it
+does, not by its place in the file. Then the file itself is run, and must agree with what was found.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ddsp_cli.bundle import MAX_FILE_BYTES, Bundle
+from ddsp_cli.config import DecoderConfig, FeatureSpec, FilteredNoiseConfig, HarmonicConfig, ModelConfig, ReverbConfig
+from ddsp_cli.errors import ModelError
+from ddsp_cli.importers import assemble, statistics
+from ddsp_cli.importers.flatbuffer import read
+from ddsp_cli.importers.tflite_graph import find_weights
+from ddsp_cli.importers.tflite_run import compare
+
+SUFFIX = ".tflite"
+METADATA = "metadata.json"
+ROOM = "reverb_ir_16000_hz.wav"
+MAX_METADATA_BYTES = 1 << 20
+FRAME_RATE_HZ = 50
+SAMPLE_RATE_HZ: Literal[16000] = 16000
+NOISE_BIAS = -5.0
+MAX_ROOM_S = 10.0
+
+
+def load(path: Path, verify: bool = True) -> Bundle:
+    """Reads a plug-in model.
+
+    Beside it, `metadata.json` and `reverb_ir_16000_hz.wav` are used where they exist, as Magenta's exporter leaves
+    them.
+
+    Args:
+      path: of the file.
+      verify: run the file as well and compare (half a second).
+
+    Raises:
+      ModelError: not such a model, damaged, or one whose graph is of another make.
+    """
+    data = _read(path)
+    try:
+        weights, sizes = find_weights(read(data))
+    except ModelError as problem:
+        raise ModelError(f"{path} cannot be imported: {problem.message}", problem.hint) from problem
+    found = _metadata(path, data)
+    figures, where = statistics.from_mapping(found)
+    response = _room(path.parent / ROOM)
+    room = None
+    if response is not None:
+        room = ReverbConfig(inputs=[assemble.DRY], length_samples=len(response))
+        weights[f"{assemble.ROOM}/ir"] = response
+    model = ModelConfig(
+        sample_rate_hz=SAMPLE_RATE_HZ,
+        frame_rate_hz=FRAME_RATE_HZ,
+        inputs=list(sizes.inputs),  # type: ignore[arg-type]
+        decoder=DecoderConfig(channels=sizes.channels, rnn_units=sizes.units, layers_per_stack=sizes.layers),
+        processors=assemble.processors(
+            HarmonicConfig(
+                inputs=["amplitude", "harmonic_distribution", "f0_hz"],
+                n_harmonics=sizes.harmonics,
+                amp_resample_method="linear",
+            ),
+            FilteredNoiseConfig(inputs=["noise_magnitudes"], n_bands=sizes.bands, initial_bias=NOISE_BIAS),
+            room,
+        ),
+    )
+    origin = f"DDSP-VST model, version {str(found.get('version', 'unknown'))[:40]}"
+    bundle = assemble.make_bundle(
+        model,
+        FeatureSpec(frame_rate_hz=FRAME_RATE_HZ),
+        figures,
+        weights,
+        response,
+        f"Imported from the DDSP-VST model {path.name}. {where}",
+        assemble.training_record("vst", 0, origin),
+    )
+    if verify:
+        compare(bundle, path)
+    return bundle
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ModelError(f"{path} is larger than any instrument can be")
+        return path.read_bytes()
+    except OSError as problem:
+        raise ModelError(f"{path} cannot be read: {problem.strerror or problem}") from problem
+
+
+def _metadata(path: Path, data: bytes) -> Mapping[str, Any]:
+    """`metadata.json` from the archive behind the model, else from beside it; empty where there is none."""
+    text = None
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            member = next((m for m in archive.infolist() if m.filename.lower() == METADATA), None)
+            if member is not None and member.file_size <= MAX_METADATA_BYTES:
+                with archive.open(member) as stream:
+                    text = stream.read(MAX_METADATA_BYTES)
+    except Exception:  # whatever a damaged archive raises: the plug-in does without it, and so can we
+        text = None
+    beside = path.parent / METADATA
+    if text is None and beside.is_file() and beside.stat().st_size <= MAX_METADATA_BYTES:
+        text = beside.read_bytes()
+    if text is None:
+        return {}
+    try:
+        found = json.loads(text.decode("utf-8", "replace"))
+    except (ValueError, RecursionError) as problem:
+        raise ModelError(f"{path} has metadata that cannot be read: {problem}") from problem
+    return found if isinstance(found, dict) else {}
+
+
+def _room(path: Path) -> np.ndarray | None:
+    """The learned room, [L] float32 with nothing at sample 0, or None."""
+    if not path.is_file():
+        return None
+    import soundfile
+
+    try:
+        info = soundfile.info(path)
+        if info.samplerate != SAMPLE_RATE_HZ or info.channels != 1 or info.duration > MAX_ROOM_S:
+            raise ModelError(f"{path} is not a mono impulse response at {SAMPLE_RATE_HZ} Hz")
+        response, _ = soundfile.read(path, dtype="float32")
+    except (soundfile.SoundFileError, OSError) as problem:
+        raise ModelError(f"{path} is not a readable sound: {problem}") from problem
+    if len(response) < 2 or not np.isfinite(response).all():
+        return None
+    response[0] = 0.0
+    return np.asarray(response, np.float32)
+
+
+def is_model(path: Path) -> bool:
+    """Whether a file looks like a plug-in model."""
+    return path.suffix.lower() == SUFFIX and path.is_file()
+
+
+def is_part(name: str) -> bool:
+    """Whether a file of this name belongs to an exported plug-in model."""
+    return name.lower().endswith(SUFFIX) or name.lower() in {METADATA, ROOM}

@@ -1,0 +1,70 @@
+"""`ddsp import`: an instrument of another program as one of this program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from ddsp_cli import bundle
+from ddsp_cli.bundle import revise
+from ddsp_cli.errors import OutputError, UsageError
+from ddsp_cli.importers import anything
+from ddsp_cli.workflows import catalogue
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """An imported instrument.
+
+    Attributes:
+      folder: where it stands.
+      name: of the instrument.
+      kind: what it was, in words.
+      size_bytes: of its files.
+      description: where weights and statistics come from.
+      lowest_midi, highest_midi: its range as far as it is known.
+    """
+
+    folder: Path
+    name: str
+    kind: str
+    size_bytes: int
+    description: str
+    lowest_midi: float
+    highest_midi: float
+
+
+def import_instrument(path: Path, name: str, out: Path | None = None, force: bool = False) -> ImportResult:
+    """Turns a DDSP-VST model or a magenta/ddsp checkpoint into an instrument that plays, trains on and exports.
+
+    Weights are kept in single precision, so that they are exactly those of the original.
+
+    Args:
+      path: a `.tflite` file, a folder with a checkpoint, or a ZIP archive of either.
+      name: of the instrument.
+      out: its folder; by default `models/NAME`.
+      force: replace what stands there.
+
+    Raises:
+      UsageError: a name that cannot be one.
+      ModelError: nothing that can be imported.
+      OutputError: the place is taken, or cannot be written.
+    """
+    if name in {"", ".", ".."} or PurePosixPath(name).name != name or PureWindowsPath(name).name != name:
+        raise UsageError(f"{name!r} cannot be the name of an instrument", "Give a plain name, such as violin.")
+    folder = out or catalogue.OWN / name
+    if folder.exists() and not force:
+        raise OutputError(f"{folder} exists already", "Use --force to replace it, or give another name.")
+    found, kind = anything.load(Path(path))
+    card = revise(found.card, name=name)
+    bundle.save(folder, card, found.weights, found.impulse_response, half_precision=False, force=force)
+    pitch_midi = card.statistics.pitch_midi
+    return ImportResult(
+        folder=folder,
+        name=name,
+        kind=kind,
+        size_bytes=sum(entry.stat().st_size for entry in folder.iterdir() if entry.is_file()),
+        description=card.description,
+        lowest_midi=pitch_midi[5],
+        highest_midi=pitch_midi[95],
+    )
