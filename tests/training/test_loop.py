@@ -29,6 +29,7 @@ FRESH = RunState(preset="", dataset="", seed=0)
 @pytest.fixture(autouse=True)
 def short_epochs(monkeypatch):
     monkeypatch.setattr(loop, "STEPS_PER_EPOCH", 3)
+    monkeypatch.setattr(loop, "COMPILED_BACKENDS", ())  # compiling takes longer than these few steps
     monkeypatch.setattr(RunFolder, "_write_clip", lambda *args: None)
 
 

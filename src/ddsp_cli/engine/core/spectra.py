@@ -1,38 +1,188 @@
-"""Spectrograms for the loss. Shapes: B batch, S samples, T spectral frames."""
+"""Spectrograms and levels. Shapes: B batch, S samples, T spectral frames, N frequency bins."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from keras import ops
 
+from ddsp_cli.engine.core.scaling import power_to_db, safe_log
 
-def frame(audio: Any, size: int, hop: int) -> Any:
-    """Overlapping frames, the last ones padded with zeros: [B, S] → [B, ceil(S/hop), size]; hop divides size."""
-    parts = size // hop
-    n_samples = audio.shape[-1]
-    n_frames = -(-n_samples // hop)
-    padded = ops.pad(audio, [[0, 0], [0, (n_frames + parts - 1) * hop - n_samples]])
-    hops = ops.reshape(padded, (-1, n_frames + parts - 1, hop))
-    return ops.concatenate([hops[:, i : i + n_frames] for i in range(parts)], axis=-1)
+__all__ = [
+    "a_weighted_loudness", "frame", "hann", "log_magnitude", "log_mel", "mel", "mel_matrix", "mfcc", "pad_for",
+    "rms", "rms_power", "safe_log", "safe_sqrt", "stft", "stft_magnitude",
+]  # fmt: skip
 
 
-def stft_magnitude(audio: Any, size: int, overlap: float = 0.75) -> Any:
-    """Magnitudes of a Hann-windowed STFT (`spectral_ops.compute_mag`): [B, S] → [B, T, fft/2 + 1].
+def hann(size: int) -> np.ndarray:
+    """Periodic Hann window [size]."""
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
 
-    The window is periodic; the FFT is as long as the next power of two; frame t starts at sample t·hop. The gradient
-    is 0, not NaN, where a magnitude is 0.
+
+def frame(audio: Any, size: int, hop: int, pad_end: bool = True) -> Any:
+    """Overlapping frames, frame t from sample t·hop: [B, S] → [B, T, size].
+
+    With `pad_end` T = ceil(S/hop), the last frames filled up with zeros; without it only full frames are made.
     """
-    hop = int(size * (1.0 - overlap))
-    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
+    n_samples = audio.shape[-1]
+    n_frames = -(-n_samples // hop) if pad_end else max(0, (n_samples - size) // hop + 1)
+    n_parts = -(-size // hop)
+    n_hops = n_frames + n_parts - 1
+    missing = n_hops * hop - n_samples
+    padded = ops.pad(audio, [[0, 0], [0, missing]]) if missing > 0 else audio[:, : n_hops * hop]
+    hops = ops.reshape(padded, (-1, n_hops, hop))
+    frames = ops.concatenate([hops[:, i : i + n_frames] for i in range(n_parts)], axis=-1)
+    return frames[..., :size] if n_parts * hop != size else frames
+
+
+def stft(audio: Any, size: int, overlap: float = 0.75, pad_end: bool = True) -> tuple[Any, Any]:
+    """Real and imaginary part of a Hann-windowed short-time Fourier transform, [B, T, N] each.
+
+    The FFT is as long as the next power of two; frame t starts at sample t·hop; N = fft/2 + 1.
+    """
     fft_length = 1 << (size - 1).bit_length()
-    real, imaginary = ops.rfft(frame(audio, size, hop) * window, fft_length=fft_length)
-    power = real * real + imaginary * imaginary
+    return ops.rfft(frame(audio, size, int(size * (1.0 - overlap)), pad_end) * hann(size), fft_length=fft_length)
+
+
+def safe_sqrt(power: Any) -> Any:
+    """Square root whose gradient is 0, not infinite, at 0."""
     positive = power > 0.0
     return ops.where(positive, ops.sqrt(ops.where(positive, power, ops.ones_like(power))), ops.zeros_like(power))
 
 
-def safe_log(x: Any, eps: float = 1e-5) -> Any:
-    """Natural logarithm with values of 0 and less replaced by eps, others kept (core.py:213)."""
-    return ops.log(ops.where(x <= 0.0, ops.full_like(x, eps), x))
+def stft_magnitude(audio: Any, size: int, overlap: float = 0.75, pad_end: bool = True) -> Any:
+    """Magnitudes of `stft` (`spectral_ops.compute_mag`): [B, S] → [B, T, N]; gradient 0 where a magnitude is 0."""
+    real, imaginary = stft(audio, size, overlap, pad_end)
+    return safe_sqrt(real * real + imaginary * imaginary)
+
+
+def log_magnitude(audio: Any, size: int = 2048, overlap: float = 0.75, pad_end: bool = True) -> Any:
+    """Natural logarithm of `stft_magnitude` (`spectral_ops.compute_logmag`)."""
+    return safe_log(stft_magnitude(audio, size, overlap, pad_end))
+
+
+def mel_matrix(n_mels: int, n_bins: int, sample_rate_hz: float, low_hz: float, high_hz: float) -> np.ndarray:
+    """Triangular filters, equally wide on the mel scale of HTK: [n_bins, n_mels]; bin 0 has no weight."""
+
+    def to_mel(hz: Any) -> Any:
+        return 1127.0 * np.log1p(np.asarray(hz, np.float64) / 700.0)
+
+    bins = to_mel(np.linspace(0.0, sample_rate_hz / 2.0, n_bins))[1:, None]
+    edges = np.linspace(to_mel(low_hz), to_mel(high_hz), n_mels + 2)
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    return np.pad(np.maximum(0.0, np.minimum(rising, falling)), [[1, 0], [0, 0]]).astype(np.float32)
+
+
+def mel(
+    audio: Any,
+    size: int = 2048,
+    n_mels: int = 64,
+    low_hz: float = 0.0,
+    high_hz: float = 8000.0,
+    sample_rate_hz: float = 16000,
+    overlap: float = 0.75,
+) -> Any:
+    """Mel spectrogram of magnitudes (`spectral_ops.compute_mel`): [B, S] → [B, T, n_mels]."""
+    magnitude = stft_magnitude(audio, size, overlap)
+    return ops.matmul(magnitude, mel_matrix(n_mels, magnitude.shape[-1], sample_rate_hz, low_hz, high_hz))
+
+
+def log_mel(audio: Any, **settings: Any) -> Any:
+    """Natural logarithm of `mel`, with the same arguments."""
+    return safe_log(mel(audio, **settings))
+
+
+def mfcc(
+    audio: Any,
+    n_mfccs: int = 13,
+    size: int = 1024,
+    n_mels: int = 128,
+    low_hz: float = 20.0,
+    high_hz: float = 8000.0,
+    sample_rate_hz: float = 16000,
+    overlap: float = 0.75,
+) -> Any:
+    """Mel-frequency cepstral coefficients (`spectral_ops.compute_mfcc`): [B, S] → [B, T, n_mfccs]."""
+    levels = log_mel(
+        audio,
+        size=size,
+        n_mels=n_mels,
+        low_hz=low_hz,
+        high_hz=high_hz,
+        sample_rate_hz=sample_rate_hz,
+        overlap=overlap,
+    )
+    k, n = np.arange(n_mfccs), np.arange(n_mels)[:, None]
+    cosines = 2.0 * np.cos(np.pi * k * (2 * n + 1) / (2 * n_mels)) / math.sqrt(2.0 * n_mels)
+    return ops.matmul(levels, cosines.astype(np.float32))
+
+
+# --- levels at frame rate ----------------------------------------------------------------------------
+
+
+def pad_for(audio: Any, size: int, hop: int, padding: str) -> Any:
+    """Silence around audio [B, S] so that `frame` without end padding makes the wanted frames.
+
+    Args:
+      padding: `center`: frame i centred on sample i·hop, S//hop + 1 frames; `same`: frame i from sample i·hop on,
+        ceil(S/hop) frames; `valid`: as they fit.
+
+    Raises:
+      ValueError: no such padding.
+    """
+    n_samples = audio.shape[-1]
+    if padding == "center":
+        return ops.pad(audio, [[0, 0], [size // 2, size // 2]])
+    if padding == "same":
+        return ops.pad(audio, [[0, 0], [0, max(0, (-(-n_samples // hop) - 1) * hop + size - n_samples)]])
+    if padding == "valid":
+        return audio
+    raise ValueError(f"padding is center, same or valid, not {padding!r}")
+
+
+def rms(
+    audio: Any, sample_rate_hz: int = 16000, frame_rate_hz: int = 250, size: int = 512, padding: str = "center"
+) -> Any:
+    """Root mean square of frames (`spectral_ops.compute_rms_energy`): [B, S] → [B, F]."""
+    hop = sample_rate_hz // frame_rate_hz
+    frames = frame(pad_for(audio, size, hop, padding), size, hop, pad_end=False)
+    return safe_sqrt(ops.mean(ops.square(frames), axis=-1))
+
+
+def rms_power(
+    audio: Any,
+    sample_rate_hz: int = 16000,
+    frame_rate_hz: int = 250,
+    size: int = 512,
+    padding: str = "center",
+    ref_db: float = 0.0,
+    range_db: float = 80.0,
+) -> Any:
+    """Power of frames in dB, full scale 0 (`spectral_ops.compute_power`): [B, S] → [B, F]."""
+    return power_to_db(ops.square(rms(audio, sample_rate_hz, frame_rate_hz, size, padding)), ref_db, range_db)
+
+
+def a_weighted_loudness(
+    audio: Any,
+    sample_rate_hz: int = 16000,
+    frame_rate_hz: int = 250,
+    size: int = 512,
+    padding: str = "center",
+    ref_db: float = 0.0,
+    range_db: float = 80.0,
+) -> Any:
+    """A-weighted loudness in dB, as magenta/ddsp defines it since 2.0 (`compute_loudness`): [B, S] → [B, F].
+
+    Not divided by the energy of the window: a full-scale sine at 1 kHz reads about +20 dB with 512 samples.
+    """
+    from ddsp_cli.features.loudness import a_weighting_db
+
+    hop = sample_rate_hz // frame_rate_hz
+    frames = frame(pad_for(audio, size, hop, padding), size, hop, pad_end=False)
+    real, imaginary = ops.rfft(frames * hann(size), fft_length=1 << (size - 1).bit_length())
+    weights = 10.0 ** (a_weighting_db(np.linspace(0.0, sample_rate_hz / 2.0, real.shape[-1])) / 10.0)
+    power = ops.mean((real * real + imaginary * imaginary) * weights.astype(np.float32), axis=-1)
+    return power_to_db(power, ref_db, range_db)
