@@ -16,7 +16,7 @@ def take(name: str, used_s: float = 10.0, folder: str = "a", power_db: float = -
             return {"f0_hz": np.where(power > -80, 440.0, 0.0), "power_db": power}
 
     job = Job(Path(folder) / name, f"{folder}/{name}", Path("stem"), 16000, FeatureSpec())
-    return Fake(job, "00", used_s, round(used_s * 250), used_s, peak)
+    return Fake(job, "00", used_s, round(used_s * 250), used_s, peak=1.0, loud_peak=peak)
 
 
 def test_each_folder_gets_one_gain_to_the_target():

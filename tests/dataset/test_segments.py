@@ -3,10 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from ddsp_cli.config import FeatureSpec
 from ddsp_cli.dataset import segments
 from ddsp_cli.features.extract import measure
-from ddsp_cli.features.frames import Features
 from fixtures import melody
 
 
@@ -29,6 +27,13 @@ def test_short_rests_stay_and_long_ones_lose_their_middle():
     assert segments.segments(mask(1000)) == []
 
 
+def test_what_is_unwanted_is_cut_out_to_the_grid():
+    unwanted = mask(2000, (552, 558), (590, 600))
+    kept = segments.segments(mask(2000, (500, 600), (1000, 1010)), unwanted=unwanted)
+    assert kept == [(475, 550), (560, 590)]  # the release after a chord, and a blip, go with it
+    assert segments.segments(mask(2000, (500, 600)), unwanted=mask(2000, (400, 900))) == []
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_segments_hold_every_note_and_lie_on_the_grid(seed):
     random = np.random.default_rng(seed)
@@ -41,18 +46,13 @@ def test_segments_hold_every_note_and_lie_on_the_grid(seed):
     assert len(segments.gather(np.arange(len(notes)), kept)) == segments.total_frames(kept)
 
 
-def features(f0_hz: np.ndarray, power_db: np.ndarray) -> Features:
-    n = len(f0_hz)
-    return Features(f0_hz, np.ones(n), power_db, power_db, FeatureSpec(), n * 64)
-
-
 def test_blips_and_murmurs_are_no_notes():
     f0_hz, power_db = np.zeros(1000), np.full(1000, -20.0)
     f0_hz[100:110] = 440  # 40 ms
     f0_hz[200:400] = 440
     f0_hz[600:800] = 440
     power_db[600:800] = -75  # someone hums far away
-    found = segments.runs(segments.note_frames(features(f0_hz, power_db)))
+    found = segments.runs(segments.note_frames(f0_hz, power_db))
     assert found == [(200, 400)]
 
 

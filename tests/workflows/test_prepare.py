@@ -7,7 +7,7 @@ import soundfile
 
 from ddsp_cli import dataset
 from ddsp_cli.config import FeatureSpec
-from ddsp_cli.dataset import pool, records
+from ddsp_cli.dataset import examine, pool, records
 from ddsp_cli.errors import DatasetError, InputError, OutputError, UsageError
 from ddsp_cli.features import extract
 from ddsp_cli.workflows.prepare import PrepareResult, prepare
@@ -31,6 +31,10 @@ def wavs(tmp_path: Path) -> Path:
     return tmp_path / "wavs"
 
 
+def content(folder: Path) -> dict[str, bytes]:
+    return {f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
 def make(wavs: Path, folder: str = "set", **options: object) -> PrepareResult:
     return prepare([wavs], out=wavs.parent / folder, workers=1, **options)  # type: ignore[arg-type]
 
@@ -42,7 +46,7 @@ def test_recordings_become_windows_to_train_on(wavs, tmp_path):
     assert result.note_s == pytest.approx(2 * 8 * 0.6, rel=0.1)
     assert 56 < result.lowest_midi < 60 and 68 < result.highest_midi < 72
     assert result.quietest_db < result.loudest_db
-    assert told[0][0] == "measuring" and told[-1][0] == "writing"
+    assert told[0][0] == "measuring" and told[-1][0] == "drawing the report"
     assert all(done <= total for _, done, total in told)
 
     data = dataset.load(result.folder)
@@ -53,7 +57,10 @@ def test_recordings_become_windows_to_train_on(wavs, tmp_path):
         assert examples.f0_hz.shape == examples.power_db.shape == (len(examples), 1000)
     assert sorted(r.split for r in data.manifest.recordings) == ["train", "train", "validation"]
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["set", "wavs"]
-    assert not (result.folder / "parts").exists()
+    assert {entry.name for entry in result.folder.iterdir()} == {
+        "dataset.yaml", "measured", "report.html", "report.png",
+        "train.tfrecord-00000-of-00001", "validation.tfrecord-00000-of-00001",
+    }  # fmt: skip
 
 
 def test_features_agree_with_the_sound_beside_them(wavs):
@@ -82,14 +89,14 @@ def test_models_of_other_rates_get_their_own_sound(wavs, rate_hz):
 
 def test_the_same_recordings_give_the_same_bytes(wavs):
     folders = [make(wavs, "one", name="x").folder, make(wavs, "two", name="x").folder]
-    contents = [{f.name: f.read_bytes() for f in folder.iterdir()} for folder in folders]
+    contents = [content(folder) for folder in folders]
     assert contents[0] == contents[1]
 
 
 def test_worker_processes_change_nothing(wavs):
     alone = make(wavs, "alone", name="x").folder
     together = prepare([wavs], name="x", out=wavs.parent / "together", workers=2).folder
-    assert {f.name: f.read_bytes() for f in alone.iterdir()} == {f.name: f.read_bytes() for f in together.iterdir()}
+    assert content(alone) == content(together)
 
 
 def test_a_data_set_is_named_after_its_folder(wavs, monkeypatch):
@@ -193,16 +200,32 @@ def test_what_stands_there_is_kept_unless_forced(wavs):
     before = (folder / "dataset.yaml").stat().st_mtime_ns
     again = make(wavs)
     assert again.unchanged and (folder / "dataset.yaml").stat().st_mtime_ns == before
-    with pytest.raises(OutputError, match="other recordings or settings"):
+    with pytest.raises(OutputError, match="another level"):
         make(wavs, level="keep")
-    record(wavs / "take 3.wav", 7)
-    with pytest.raises(OutputError, match="other recordings or settings"):
+    (wavs / "take 2.wav").rename(wavs.parent / "away.wav")
+    with pytest.raises(OutputError, match="not given now: wavs/take 2"):
         make(wavs)
-    assert make(wavs, force=True).n_recordings == 4
+    record(wavs / "take 3.wav", 7)
+    assert make(wavs, force=True).n_recordings == 3
     (wavs.parent / "mine").mkdir()
     (wavs.parent / "mine" / "diary.txt").touch()
     with pytest.raises(OutputError, match="not a data set"):
         make(wavs, "mine", force=True)
+
+
+def test_a_data_set_grows_and_measures_only_what_is_new(wavs, monkeypatch):
+    make(wavs, "grown", name="x")
+    record(wavs / "take 3.wav", 7)
+    seen = []
+    measure = examine._measure
+    monkeypatch.setattr(examine, "_measure", lambda job, *rest: seen.append(job.name) or measure(job, *rest))
+    grown = make(wavs, "grown", name="x")
+    assert grown.n_recordings == 4 and not grown.unchanged
+    assert seen == ["wavs/take 3.wav"]
+    monkeypatch.undo()
+    assert content(grown.folder) == content(make(wavs, "anew", name="x").folder)
+    assert make(wavs, "grown", name="x").unchanged
+    assert dataset.load_manifest(make(wavs, "grown", name="x", licence="CC0").folder).licence == "CC0"
 
 
 def test_an_interruption_leaves_nothing(wavs):

@@ -32,7 +32,7 @@ app = typer.Typer(
 
 #: What is there after Ctrl-C.
 KEPT = {
-    "prepare": "Nothing half-made is left; run the same command to start over.",
+    "prepare": "What was measured is kept; run the same command to go on.",
     "train": "The last checkpoint is kept; run the same command to go on from it.",
     "transfer": "Sound files that were finished are kept.",
     "export": "Nothing half-made is left.",

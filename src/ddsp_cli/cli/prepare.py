@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ddsp_cli import console
 from ddsp_cli.cli.options import Force, choice
+
+if TYPE_CHECKING:
+    from ddsp_cli.workflows.prepare import PrepareResult
+
+#: Recordings that are remarked upon one by one; the rest is in the report.
+MAX_REMARKS = 20
 
 
 def prepare(
@@ -21,11 +27,18 @@ def prepare(
     level: Annotated[
         str, typer.Option(metavar="match|keep", help="Bring folders to one level, or leave levels alone.")
     ] = "match",
+    keep_polyphonic: Annotated[
+        bool, typer.Option("--keep-polyphonic", help="Also learn from chords and other voices.")
+    ] = False,
+    crepe_weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights for --pitch crepe: model-tiny.h5 to model-full.h5.")
+    ] = None,
     licence: Annotated[str, typer.Option(help="Of the recordings; it goes into the instrument's card.")] = "unknown",
     sources: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="YAML that names the recordings' authors and licences, for the same card."),
     ] = None,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Draw a picture and write a page.")] = True,
     force: Force = False,
 ) -> None:
     """Measure recordings of an instrument and make a data set of them."""
@@ -44,18 +57,48 @@ def prepare(
             level=level,  # type: ignore[arg-type]
             licence=licence,
             sources=sources,
+            keep_polyphonic=keep_polyphonic,
+            crepe_weights=crepe_weights,
+            report=report,
             progress=progress,
         )
-    for title, reason in result.skipped:
-        console.remark(f"Left out {title}: {reason}")
-    for title, reason in result.notes:
-        console.remark(f"{title}: {reason}")
-    low, high = console.note_name(result.lowest_midi), console.note_name(result.highest_midi)
-    done = "is up to date" if result.unchanged else "is ready"
-    console.say(
-        f"{result.folder} {done}: {result.minutes:.1f} minutes from {result.n_used} of {result.n_recordings} "
-        f"recordings, notes {low} to {high}, {result.quietest_db:.0f} to {result.loudest_db:.0f} dBFS."
-    )
-    if result.advice:
-        console.say(result.advice)
+    _remarks([(title, f"left out, it {reason}") for title, reason in result.skipped])
+    _remarks(list(result.notes))
+    console.say(f"{result.folder} {'is up to date' if result.unchanged else 'is ready'}.")
+    console.table(["", ""], summary(result))
+    if result.report is not None:
+        console.say(f"More in {result.report}")
     console.say(f"Train on it with: ddsp train --instrument {result.name}")
+
+
+def summary(result: PrepareResult) -> list[list[str]]:
+    """What a data set holds, as rows of two cells."""
+    seconds = console.duration
+    low, high = console.note_name(result.lowest_midi), console.note_name(result.highest_midi)
+    used_s = result.minutes * 60.0
+    polyphonic = f"{seconds(result.polyphonic_s)}{' (kept)' if result.keep_polyphonic else ''}"
+    rests_s = max(0.0, result.given_s - used_s - (0.0 if result.keep_polyphonic else result.polyphonic_s))
+    rows = [
+        ["recordings", f"{result.n_used} of {result.n_recordings} used"],
+        [
+            "sound",
+            f"{seconds(used_s)} of {seconds(result.given_s)}, {seconds(result.note_s)} of it notes to learn from",
+        ],
+        ["notes", f"{low} to {high}"],
+        ["dynamics", f"{result.quietest_db:.0f} to {result.loudest_db:.0f} dBFS"],
+        ["left out", f"{seconds(rests_s)} of rests and what could not be used"],
+    ]
+    if result.polyphonic_s > 0:
+        rows.append(["more than one voice", polyphonic if result.keep_polyphonic else f"{polyphonic}, left out"])
+    for kind, text in (("octave", "pitch mended"), ("jump", "pitch taken out"), ("clipping", "clipped")):
+        if count := result.n_doubts.get(kind, 0):
+            rows.append([text, f"in {count} place{'s' if count > 1 else ''}"])
+    rows.append(["enough?", result.advice])
+    return rows
+
+
+def _remarks(lines: list[tuple[str, str]]) -> None:
+    for title, text in lines[:MAX_REMARKS]:
+        console.remark(f"{' '.join(title.split())}: {text}")
+    if len(lines) > MAX_REMARKS:
+        console.remark(f"... and {len(lines) - MAX_REMARKS} more.")

@@ -18,6 +18,29 @@ MANIFEST = "dataset.yaml"
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 
 SplitName = Literal["train", "validation"]
+DoubtKind = Literal["polyphony", "octave", "jump", "clipping"]
+
+
+class Doubt(Config, kw_only=True):
+    """A doubtful place in a recording.
+
+    Attributes:
+      kind: "polyphony" (more than one voice), "octave" (the pitch was mended), "jump" (a pitch that makes no sense was
+        taken out) or "clipping".
+      start_s, end_s: seconds from the beginning of the recording.
+    """
+
+    kind: DoubtKind
+    start_s: NonNegativeFloat
+    end_s: NonNegativeFloat
+
+
+class Histogram(Config, kw_only=True):
+    """How many seconds lie in each bin: the first begins at `start`, each is `step` wide."""
+
+    start: float
+    step: PositiveFloat
+    seconds: list[NonNegativeFloat]
 
 
 class Recording(Config, kw_only=True):
@@ -30,7 +53,10 @@ class Recording(Config, kw_only=True):
       used_s: how much of it stands in the data set, rests between notes included.
       split: where it went; "both" where one recording had to serve for training and validation, "none" when skipped.
       gain_db: what its level was changed by.
+      note_s: seconds of notes in what is used.
+      polyphonic_s: seconds of it that are more than one voice.
       notes: why it was skipped, or what is remarkable.
+      doubts: doubtful places, the longest where there are very many.
     """
 
     path: str
@@ -39,7 +65,10 @@ class Recording(Config, kw_only=True):
     used_s: NonNegativeFloat = 0.0
     split: Literal["train", "validation", "both", "none"] = "none"
     gain_db: float = 0.0
+    note_s: NonNegativeFloat = 0.0
+    polyphonic_s: NonNegativeFloat = 0.0
     notes: list[str] = []
+    doubts: list[Doubt] = []
 
 
 class Split(Config, kw_only=True):
@@ -75,7 +104,9 @@ class Manifest(Config, kw_only=True):
     window_s: PositiveFloat = 4.0
     level: Literal["match", "keep"] = "match"
     validation_share: NonNegativeFloat = 0.1
+    keep_polyphonic: bool = False
     statistics: Statistics
+    histograms: dict[str, Histogram] = {}  # of pitch_midi, loudness_db and power_db
     train: Split
     validation: Split
     recordings: list[Recording]
@@ -94,6 +125,24 @@ class Manifest(Config, kw_only=True):
     def skipped(self) -> list[Recording]:
         """Recordings that nothing was taken from."""
         return [recording for recording in self.recordings if recording.split == "none"]
+
+
+class Settings(Config, kw_only=True):
+    """What a data set is made with, apart from the recordings."""
+
+    name: str
+    sample_rate_hz: int
+    features: FeatureSpec
+    level: Literal["match", "keep"]
+    validation_share: float
+    keep_polyphonic: bool
+    licence: str
+    sources: list[Source]
+
+    def differences(self, manifest: Manifest) -> list[str]:
+        """What a data set that stands there was made with otherwise. Licence and sources say nothing about sound."""
+        fields = ("name", "sample_rate_hz", "features", "level", "validation_share", "keep_polyphonic")
+        return [field for field in fields if getattr(self, field) != getattr(manifest, field)]
 
 
 def load_manifest(folder: Path) -> Manifest:
@@ -145,5 +194,7 @@ def dataset_names(parent: Path) -> list[str]:
 
 
 def _hint(folder: Path) -> str:
+    if folder.is_dir() and any(folder.glob("*.tfrecord*")):
+        return f"It holds shards of another program: make a data set of them with: ddsp prepare {folder} --name NAME"
     others = [name for name in dataset_names(folder.parent) if name != folder.name]
     return did_you_mean(folder.name, others) or "Make one with: ddsp prepare FOLDER_OF_RECORDINGS"

@@ -12,7 +12,7 @@ import numpy as np
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.dataset import records
-from ddsp_cli.dataset.manifest import Split
+from ddsp_cli.dataset.manifest import Histogram, Split
 from ddsp_cli.dataset.segments import FADE_S
 from ddsp_cli.dataset.store import sha256
 from ddsp_cli.dataset.takes import Take
@@ -22,15 +22,32 @@ from ddsp_cli.formulas import hz_to_midi
 #: Windows in a shard: 34 MB at 16 kHz, 65 MB at 48 kHz.
 WINDOWS_PER_SHARD = 64
 
+#: Where the rounding off of clicks sets in, and what it never passes.
+KNEE, CEILING = 0.9, 0.99
+
+#: Widths of the bins of the histograms.
+SEMITONE, LEVEL_STEP_DB = 1.0, 2.0
+
 
 @dataclass(frozen=True)
 class Portion:
-    """A part of a take that goes into a split: frames [start, end) of what was kept, and its gain."""
+    """A part of a take that goes into a split: frames [start, end) of what was kept, and its gain.
+
+    Clicks that the gain would drive beyond full scale are rounded off, see `soft_limit`.
+    """
 
     take: Take
     start: int
     end: int
     gain: float = 1.0
+
+
+def soft_limit(audio: np.ndarray) -> np.ndarray:
+    """Bends what lies above `KNEE` towards `CEILING` [S]; samples below stay as they are."""
+    level = np.abs(audio)
+    room = CEILING - KNEE
+    bent = KNEE + room * np.tanh((level - KNEE) / room)
+    return np.where(level > KNEE, np.copysign(bent, audio), audio)
 
 
 class _Queue:
@@ -82,13 +99,28 @@ class NoteFigures:
             values = np.percentile(np.concatenate(parts).astype(np.float64), np.arange(101))
             return [round(float(value), 4) for value in values]
 
-        n_frames = sum(len(part) for part in self.pitch_midi)
+        n_frames = sum(map(len, self.pitch_midi))
         return Statistics(
             pitch_midi=percentiles(self.pitch_midi),
             loudness_db=percentiles(self.loudness_db),
             power_db=percentiles(self.power_db),
             note_s=n_frames / frame_rate_hz,
         )
+
+    def histograms(self, frame_rate_hz: int) -> dict[str, Histogram]:
+        """How long each semitone was played, and each step of level."""
+
+        def histogram(parts: list[np.ndarray], step: float) -> Histogram:
+            bins = np.round(np.concatenate(parts) / step).astype(np.int64)
+            counts = np.bincount(bins - bins.min())
+            seconds = [round(float(count) / frame_rate_hz, 3) for count in counts]
+            return Histogram(start=(float(bins.min()) - 0.5) * step, step=step, seconds=seconds)
+
+        return {
+            "pitch_midi": histogram(self.pitch_midi, SEMITONE),
+            "loudness_db": histogram(self.loudness_db, LEVEL_STEP_DB),
+            "power_db": histogram(self.power_db, LEVEL_STEP_DB),
+        }
 
 
 class SplitWriter:
@@ -170,7 +202,8 @@ class SplitWriter:
         for block in portion.take.audio(rate_hz, portion.start, portion.end):
             index = np.arange(position, position + len(block))
             ramp = np.minimum(index + 0.5, n_samples - index - 0.5) / n_fade
-            yield (block * (portion.gain * np.minimum(ramp, 1.0))).astype(np.float32)
+            played = block * (portion.gain * np.minimum(ramp, 1.0))
+            yield (soft_limit(played) if portion.take.peak * portion.gain > CEILING else played).astype(np.float32)
             position += len(block)
 
     def _emit(self) -> None:

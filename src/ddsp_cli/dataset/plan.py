@@ -16,7 +16,7 @@ from ddsp_cli.dataset.takes import Take
 #: Where the loudest notes (95th percentile of power) of each folder are brought to, in dBFS.
 TARGET_DB = -14.0
 
-#: No sample may get larger by matching levels.
+#: No note may get larger by matching levels; a click that would is rounded off.
 PEAK_LIMIT = 0.99
 
 #: More than this would raise noise, not music.
@@ -46,7 +46,7 @@ def folder_gains_db(takes: Sequence[Take]) -> dict[Path, float]:
             frames = take.frames()
             notes.append(frames["power_db"][frames["f0_hz"] > 0])
         wanted_db = TARGET_DB - float(np.percentile(np.concatenate(notes), 95))
-        room_db = 20.0 * float(np.log10(PEAK_LIMIT / max(take.peak for take in members)))
+        room_db = 20.0 * float(np.log10(PEAK_LIMIT / max(take.loud_peak for take in members)))
         gains[folder] = round(min(wanted_db, room_db, MAX_GAIN_DB) - 5e-5, 4)  # rounded down: never above the room
     return gains
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-from ddsp_cli.dataset.takes import Job, Take, examine
+from ddsp_cli.dataset.examine import examine
+from ddsp_cli.dataset.takes import Job, Take
 
 #: How often progress is looked at.
 _POLL_S = 0.2
@@ -78,6 +80,15 @@ def _start_worker(counter: Any, stop: Any) -> None:
     _shared[:] = counter, stop
     # Ctrl-C reaches the whole group; the parent alone answers it and tells the workers to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(job: Job) -> Take:

@@ -44,13 +44,8 @@ def read_records(path: Path) -> Iterator[bytes]:
     Raises:
       DatasetError: the file is missing, cut short or damaged.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as stream:
-            while header := stream.read(_LENGTH.size + _CHECKSUM.size):
-                yield _read_record(stream, header, path)
-    except OSError as problem:
-        raise DatasetError(f"{path} cannot be read: {problem.strerror or problem}") from problem
+    for _, data in _locate_records(Path(path)):
+        yield data
 
 
 def encode_example(features: Mapping[str, np.ndarray]) -> bytes:
@@ -99,11 +94,49 @@ def read_examples(path: Path) -> Iterator[dict[str, np.ndarray]]:
     Raises:
       DatasetError: the shard is missing, damaged, or holds something else.
     """
-    for data in read_records(path):
-        try:
-            yield decode_example(data)
-        except ValueError as problem:
-            raise DatasetError(f"{path} holds records that are no examples: {problem}") from problem
+    for _, example in locate_examples(path):
+        yield example
+
+
+def locate_examples(path: Path) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """The examples of a shard, each with the number of bytes before it.
+
+    Raises:
+      DatasetError: as `read_examples`.
+    """
+    for offset, data in _locate_records(Path(path)):
+        yield offset, _decoded(data, path)
+
+
+def read_example(path: Path, offset: int) -> dict[str, np.ndarray]:
+    """The example at a place that `locate_examples` named.
+
+    Raises:
+      DatasetError: as `read_examples`.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            stream.seek(offset)
+            return _decoded(_read_record(stream, stream.read(_LENGTH.size + _CHECKSUM.size), path), path)
+    except OSError as problem:
+        raise DatasetError(f"{path} cannot be read: {problem.strerror or problem}") from problem
+
+
+def _locate_records(path: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        with path.open("rb") as stream:
+            while header := stream.read(_LENGTH.size + _CHECKSUM.size):
+                offset = stream.tell() - len(header)
+                yield offset, _read_record(stream, header, path)
+    except OSError as problem:
+        raise DatasetError(f"{path} cannot be read: {problem.strerror or problem}") from problem
+
+
+def _decoded(data: bytes, path: Path) -> dict[str, np.ndarray]:
+    try:
+        return decode_example(data)
+    except ValueError as problem:
+        raise DatasetError(f"{path} holds records that are no examples: {problem}") from problem
 
 
 def _read_record(stream: BinaryIO, header: bytes, path: Path) -> bytes:

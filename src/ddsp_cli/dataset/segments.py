@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from ddsp_cli.features.frames import Features
-
 Segment = tuple[int, int]
 
 #: Segments begin and end at multiples of this many frames, 20 ms at 250 Hz.
@@ -34,22 +32,31 @@ MIN_NOTE_DB = -70.0
 FADE_S = 0.005
 
 
-def note_frames(features: Features) -> np.ndarray:
+def note_frames(f0_hz: np.ndarray, power_db: np.ndarray, frame_rate_hz: int = 250) -> np.ndarray:
     """Where a note sounds: voiced, not a blip, and not far softer than the loudest notes.
+
+    Args:
+      f0_hz: [F], 0 where there is no pitch.
+      power_db: [F] RMS level.
+      frame_rate_hz: of both.
 
     Returns:
       [F] bool.
     """
-    voiced = features.f0_hz > 0
+    voiced = f0_hz > 0
     if not voiced.any():
         return voiced
-    loudest_db = float(np.percentile(features.power_db[voiced], 95))
-    voiced = voiced & (features.power_db >= max(loudest_db - MAX_DYNAMICS_DB, MIN_NOTE_DB))
-    n_least = MIN_NOTE_S * features.spec.frame_rate_hz
-    notes = np.zeros_like(voiced)
-    for start, end in runs(voiced):
-        notes[start:end] = end - start >= n_least
-    return notes
+    loudest_db = float(np.percentile(power_db[voiced], 95))
+    voiced = voiced & (power_db >= max(loudest_db - MAX_DYNAMICS_DB, MIN_NOTE_DB))
+    return without_short_runs(voiced, round(MIN_NOTE_S * frame_rate_hz))
+
+
+def without_short_runs(mask: np.ndarray, n_least: int) -> np.ndarray:
+    """The mask [F] without its runs of fewer than `n_least` true values."""
+    long = np.zeros_like(mask)
+    for start, end in runs(mask):
+        long[start:end] = end - start >= n_least
+    return long
 
 
 def runs(mask: np.ndarray) -> list[Segment]:
@@ -58,27 +65,29 @@ def runs(mask: np.ndarray) -> list[Segment]:
     return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
 
 
-def segments(notes: np.ndarray, frame_rate_hz: int = 250) -> list[Segment]:
+def segments(notes: np.ndarray, frame_rate_hz: int = 250, unwanted: np.ndarray | None = None) -> list[Segment]:
     """What to keep of a recording: each note with its margins; rests longer than both margins lose their middle.
 
     Args:
       notes: [F] bool, see `note_frames`.
       frame_rate_hz: of the mask.
+      unwanted: [F] bool, what to leave out in any case; pieces between that hold no whole note go with it.
 
     Returns:
       Disjoint segments in order, on the grid; the last may end up to 20 ms after the recording.
     """
     before, after = round(BEFORE_S * frame_rate_hz), round(AFTER_S * frame_rate_hz)
-    n_frames = -(-len(notes) // GRID_FRAMES) * GRID_FRAMES
-    kept: list[Segment] = []
-    for note_start, note_end in runs(notes):
-        start = max(0, note_start - before) // GRID_FRAMES * GRID_FRAMES
-        end = min(n_frames, -(-(note_end + after) // GRID_FRAMES) * GRID_FRAMES)
-        if kept and start <= kept[-1][1]:
-            kept[-1] = (kept[-1][0], end)
-        else:
-            kept.append((start, end))
-    return kept
+    n_cells = -(-len(notes) // GRID_FRAMES)
+    kept = np.zeros(n_cells, bool)
+    for note_start, note_end in runs(notes if unwanted is None else notes & ~unwanted):
+        kept[max(0, note_start - before) // GRID_FRAMES : -(-(note_end + after) // GRID_FRAMES)] = True
+    n_least = 0
+    if unwanted is not None and unwanted.any():
+        cells = np.pad(unwanted, (0, n_cells * GRID_FRAMES - len(unwanted))).reshape(-1, GRID_FRAMES)
+        kept &= ~cells.any(axis=1)
+        n_least = round(MIN_NOTE_S * frame_rate_hz)
+    found = [(start * GRID_FRAMES, end * GRID_FRAMES) for start, end in runs(kept)]
+    return [(start, end) for start, end in found if notes[start:end].sum() >= n_least]
 
 
 def total_frames(kept: Sequence[Segment]) -> int:

@@ -1,26 +1,27 @@
-"""One recording measured and cut: the work of a worker process, and its result on disk.
+"""One recording on its way into a data set: what shall be done with it, and what became of it, on disk.
 
-TensorFlow is not imported here. Shapes: S samples, F kept frames.
+Whatever a worker finishes is described by a small file that is written last. Who finds it, and finds it true, need not
+do the work again; that is all there is to resuming. Shapes: S samples, F kept frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import os
+import secrets
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
-from ddsp_cli.dataset import segments
-from ddsp_cli.dataset.store import sha256
-from ddsp_cli.errors import InputError
-from ddsp_cli.features import extract, io
-from ddsp_cli.features.frames import Features
-from ddsp_cli.features.pitch import VOICED_CONFIDENCE
+from ddsp_cli.dataset.manifest import Doubt
 
-#: A recording that never gets louder than this (-80 dBFS) is silent.
-SILENCE_PEAK = 1e-4
+#: Sound is handed on in blocks of this many seconds.
+BLOCK_S = 4
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,9 @@ class Job:
       stem: beginning of the names of the files that the worker writes.
       sample_rate_hz: the model's rate.
       spec: how to measure.
+      keep_polyphonic: keep what is more than one voice.
+      weights: a file of weights for the pitch tracker.
+      measured: folder of measurements, by checksum of the recording; empty measures anew.
     """
 
     path: Path
@@ -40,11 +44,33 @@ class Job:
     stem: Path
     sample_rate_hz: int
     spec: FeatureSpec
+    keep_polyphonic: bool = False
+    weights: Path | None = None
+    measured: Path | None = None
+
+    @property
+    def rates_hz(self) -> list[int]:
+        """At which rates the sound is kept."""
+        return sorted({self.sample_rate_hz, ANALYSIS_RATE_HZ})
+
+    @property
+    def frames_file(self) -> Path:
+        """Features of the kept frames."""
+        return self.stem.with_suffix(".frames")
+
+    @property
+    def record_file(self) -> Path:
+        """What became of the recording."""
+        return self.stem.with_suffix(".json")
+
+    def audio_file(self, rate_hz: int) -> Path:
+        """The kept sound at one rate."""
+        return self.stem.with_suffix(f".{rate_hz}.audio")
 
 
 @dataclass(frozen=True)
 class Take:
-    """What became of a recording. `reason` is empty where it can be used; else nothing was written.
+    """What became of a recording. `reason` is empty where it can be used; else nothing of it was kept.
 
     Attributes:
       job: what was asked for.
@@ -53,7 +79,12 @@ class Take:
       n_frames: F, how much of it is kept.
       note_s: how much of that is notes.
       peak: greatest absolute sample of what is kept, at the model's rate and at 16 kHz.
+      loud_peak: the same without clicks: no more than 3 dB above what 99.5 % of the short stretches stay below.
+      polyphonic_s: how much was found to be more than one voice.
+      doubts: doubtful places in the recording.
+      remarks: what is remarkable about it, as sentences without a full stop.
       reason: why nothing can be used.
+      parts: name → CRC-32 of each file written.
     """
 
     job: Job
@@ -62,7 +93,12 @@ class Take:
     n_frames: int = 0
     note_s: float = 0.0
     peak: float = 0.0
+    loud_peak: float = 0.0
+    polyphonic_s: float = 0.0
+    doubts: tuple[Doubt, ...] = ()
+    remarks: tuple[str, ...] = ()
     reason: str = ""
+    parts: dict[str, int] = field(default_factory=dict)
 
     @property
     def used_s(self) -> float:
@@ -71,86 +107,80 @@ class Take:
 
     def frames(self) -> dict[str, np.ndarray]:
         """`f0_hz`, `f0_confidence` and `power_db` (before any gain) of the kept frames, [F] each."""
-        rows = np.load(_frames_file(self.job))
+        rows = np.fromfile(self.job.frames_file, "<f4").reshape(3, self.n_frames)
         return {"f0_hz": rows[0], "f0_confidence": rows[1], "power_db": rows[2]}
 
     def audio(self, rate_hz: int, start: int, end: int) -> Iterator[np.ndarray]:
         """The kept sound between two frames, in blocks [S] of up to 4 s."""
         first, last = (frame * rate_hz // self.job.spec.frame_rate_hz for frame in (start, end))
-        with _audio_file(self.job, rate_hz).open("rb") as stream:
-            stream.seek(first * 4)
-            for at in range(first, last, 4 * rate_hz):
-                yield np.frombuffer(stream.read(4 * min(4 * rate_hz, last - at)), np.float32)
+        return read_floats(self.job.audio_file(rate_hz), first, last, BLOCK_S * rate_hz)
 
-    def discard(self) -> None:
-        """Removes what the worker wrote."""
-        for path in [_frames_file(self.job), *(_audio_file(self.job, rate_hz) for rate_hz in _rates(self.job))]:
-            path.unlink(missing_ok=True)
+    def save(self) -> Take:
+        """Writes the record that makes the work count as done."""
+        fields = {name: getattr(self, name) for name in _RECORDED}
+        write_whole(self.job.record_file, msgspec.json.encode(msgspec.to_builtins(fields)))
+        return self
 
 
-def examine(job: Job, tick: Callable[[float], None] | None = None) -> Take:
-    """Measures a recording, finds its notes, and writes what is to be kept below `job.stem`.
+_RECORDED = (
+    "sha256", "seconds", "n_frames", "note_s", "peak", "loud_peak", "polyphonic_s", "doubts", "remarks", "reason",
+    "parts",
+)  # fmt: skip
 
-    A recording that cannot be used is no error here: the take says why.
 
-    Args:
-      job: what to do.
-      tick: told how many more seconds of sound have been measured; may raise to stop the work.
-    """
-    done_s = 0.0
-
-    def progress(seconds: float) -> None:
-        nonlocal done_s
-        if tick is not None:
-            tick(seconds - done_s)
-        done_s = seconds
-
-    digest = ""
+def finished(job: Job, sha256: str) -> Take | None:
+    """The take of an earlier run, where it is of the same bytes and all it wrote still stands there unharmed."""
     try:
-        info = io.probe(job.path)
-        digest = sha256(job.path)
-        features = extract.measure_file(job.path, job.spec, progress, threads=1)
-        return _keep(job, features, digest)
-    except InputError as problem:
-        reason = problem.message.replace(f"{job.path} ", "", 1)
-        return Take(job, digest, done_s if digest else 0.0, reason=reason)
-    except OSError as problem:
-        if digest:  # the input could be read: it is our own result that cannot be written
-            raise
-        return Take(job, reason=f"cannot be read: {problem.strerror or problem}")
+        values: dict[str, Any] = msgspec.json.decode(job.record_file.read_bytes())
+        values["doubts"] = tuple(msgspec.convert(values["doubts"], list[Doubt]))
+        values["remarks"] = tuple(values["remarks"])
+        take = Take(job, **values)
+        folder = job.stem.parent
+        if take.sha256 != sha256 or any(crc32(folder / name) != value for name, value in take.parts.items()):
+            return None
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return take
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file beside its place and moves it there, so that it is never seen half-written."""
+    part = path.with_name(f".{secrets.token_hex(6)}.part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
     finally:
-        if digest:
-            progress(max(done_s, info.seconds))
+        part.unlink(missing_ok=True)
 
 
-def _keep(job: Job, features: Features, digest: str) -> Take:
-    seconds = features.n_samples / ANALYSIS_RATE_HZ
-    if features.power_db.max() <= features.spec.floor_db:
-        return Take(job, digest, seconds, reason="is silent")
-    notes = segments.note_frames(features)
-    if not notes.any():
-        return Take(job, digest, seconds, reason="holds no note: no pitch was found")
-    kept = segments.segments(notes, features.spec.frame_rate_hz)
-    confidence = np.where(notes, features.f0_confidence, np.minimum(features.f0_confidence, 0.98 * VOICED_CONFIDENCE))
-    rows = (np.where(notes, features.f0_hz, 0.0), confidence, features.power_db)
-    np.save(_frames_file(job), np.stack([segments.gather(row, kept) for row in rows]).astype(np.float32))
-    peak = 0.0
-    for rate_hz in _rates(job):
-        with _audio_file(job, rate_hz).open("wb") as stream:
-            for part in segments.cut(io.mono_blocks(job.path, rate_hz), kept, rate_hz, features.spec.frame_rate_hz):
-                peak = max(peak, float(np.abs(part).max()))
-                stream.write(part.tobytes())
-    note_s = float(notes.sum()) / features.spec.frame_rate_hz
-    return Take(job, digest, seconds, segments.total_frames(kept), note_s, peak)
+def write_floats(path: Path, blocks: Iterable[np.ndarray]) -> int:
+    """Writes float32 arrays one after another, beside their place first; returns the CRC-32."""
+    part = path.with_name(f".{secrets.token_hex(6)}.part")
+    checksum = 0
+    try:
+        with part.open("wb") as stream:
+            for block in blocks:
+                content = np.ascontiguousarray(block, "<f4").tobytes()
+                checksum = zlib.crc32(content, checksum)
+                stream.write(content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return checksum
 
 
-def _rates(job: Job) -> list[int]:
-    return sorted({job.sample_rate_hz, ANALYSIS_RATE_HZ})
+def read_floats(path: Path, first: int, last: int, n_block: int) -> Iterator[np.ndarray]:
+    """Numbers [first, last) of a file of float32, in blocks."""
+    with path.open("rb") as stream:
+        stream.seek(first * 4)
+        for at in range(first, last, n_block):
+            yield np.frombuffer(stream.read(4 * min(n_block, last - at)), "<f4")
 
 
-def _frames_file(job: Job) -> Path:
-    return job.stem.with_suffix(".npy")
-
-
-def _audio_file(job: Job, rate_hz: int) -> Path:
-    return job.stem.with_suffix(f".{rate_hz}.f32")
+def crc32(path: Path) -> int:
+    """CRC-32 of a file's bytes."""
+    checksum = 0
+    with path.open("rb") as stream:
+        while content := stream.read(1 << 20):
+            checksum = zlib.crc32(content, checksum)
+    return checksum

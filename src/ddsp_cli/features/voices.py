@@ -49,12 +49,14 @@ class Voices:
       stray: share of it beside the multiples of the pitch.
       odd: share of it at the odd multiples.
       halfway: share of it halfway between the multiples.
+      first: share of it at the pitch itself.
     """
 
     energy: np.ndarray
     stray: np.ndarray
     odd: np.ndarray
     halfway: np.ndarray
+    first: np.ndarray
 
     def strays(self) -> np.ndarray:
         """Share of stray energy over `WEIGHED_S` around each look, [L]."""
@@ -86,7 +88,7 @@ def explain(read: Callable[[int, int], np.ndarray], n_samples: int, f0_hz: np.nd
     n_looks = -(-n_samples // LOOK_SAMPLES)
     frames = np.round(np.arange(n_looks) * (frame_rate_hz / LOOKS_PER_S)).astype(np.int64)
     pitch_hz = f0_hz[np.minimum(frames, max(len(f0_hz) - 1, 0))] if len(f0_hz) else np.zeros(n_looks)
-    rows = np.zeros((4, n_looks), np.float32)
+    rows = np.zeros((5, n_looks), np.float32)
     for start in range(0, n_looks, _AT_ONCE):
         end = min(start + _AT_ONCE, n_looks)
         block_hz = pitch_hz[start:end]
@@ -114,7 +116,7 @@ def _around(read: Callable[[int, int], np.ndarray], first: int, last: int, n_sam
 
 
 def _shares(windows: np.ndarray, pitch_hz: np.ndarray) -> np.ndarray:
-    """Energy, stray, odd and halfway [4, n] of windows [n, size] with pitch [n]."""
+    """Energy, stray, odd, halfway and first [5, n] of windows [n, size] with pitch [n]."""
     size = windows.shape[1]
     window, band, bins_hz = _analysis(size)
     spectra = np.fft.rfft(windows * window, axis=1)[:, band].astype(np.complex64)
@@ -128,7 +130,9 @@ def _shares(windows: np.ndarray, pitch_hz: np.ndarray) -> np.ndarray:
     halfway = offset <= np.minimum(width_hz, 0.2 * pitch)
     energy = power.sum(axis=1)
     total = np.maximum(energy, 1e-12)
-    parts = [np.where(mask, power, 0.0).sum(axis=1) / total for mask in (~near, odd, halfway & ~near)]
+    parts = [
+        np.where(mask, power, 0.0).sum(axis=1) / total for mask in (~near, odd, halfway & ~near, near & (multiple == 1))
+    ]
     return np.stack([energy, *parts])
 
 

@@ -2,49 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 from ddsp_cli import __version__
-from ddsp_cli.bundle import Source, replace_folder
-from ddsp_cli.config import SAMPLE_RATES_HZ, FeatureSpec, dump_yaml
-from ddsp_cli.dataset import plan
-from ddsp_cli.dataset.manifest import (
-    FORMAT_VERSION,
-    MANIFEST,
-    Manifest,
-    Recording,
-    SourcesFile,
-    Split,
-    load_manifest,
-    load_sources,
-)
-from ddsp_cli.dataset.pack import Portion, SplitWriter
-from ddsp_cli.dataset.pool import default_workers, examine_all
+from ddsp_cli.config import SAMPLE_RATES_HZ, FeatureSpec
+from ddsp_cli.dataset.build import Progress, build, measuring_key
+from ddsp_cli.dataset.foreign import TRACKER
+from ddsp_cli.dataset.inputs import Inputs, dataset_name, find
+from ddsp_cli.dataset.manifest import MANIFEST, Manifest, Settings, SourcesFile, load_manifest, load_sources
+from ddsp_cli.dataset.pool import default_workers
+from ddsp_cli.dataset.staging import staging
 from ddsp_cli.dataset.store import sha256
-from ddsp_cli.dataset.takes import Job, Take
 from ddsp_cli.errors import DatasetError, InputError, OutputError, UsageError
-from ddsp_cli.features import io
+from ddsp_cli.features import crepe
 from ddsp_cli.features import pitch as trackers
-
-#: Below this nothing can be learned.
-MIN_NOTE_S = 10.0
+from ddsp_cli.workflows import prepare_report
 
 #: From here on an instrument usually comes out well.
 ENOUGH_S = 600.0
-
-WINDOW_S = 4.0
-
-#: How many reasons an error lists before it only counts the rest.
-MAX_REASONS = 8
-
-#: Called with what is being done, seconds of sound done and seconds in all.
-Progress = Callable[[str, float, float], None]
 
 
 @dataclass(frozen=True)
@@ -64,6 +43,11 @@ class PrepareResult:
       notes: (name, remark) of recordings that were used and have something remarkable.
       lowest_midi, highest_midi: the notes played, 1st and 99th percentile.
       quietest_db, loudest_db: power of the notes in dBFS, 5th and 95th percentile.
+      given_s: seconds of all recordings that could be read.
+      polyphonic_s: seconds found to be more than one voice.
+      keep_polyphonic: whether they are in the data set all the same.
+      n_doubts: how many doubtful places of each kind there are.
+      report: the page that shows it all, where there is one.
       unchanged: it stood there already, made from the same recordings with the same settings.
       advice: whether it is enough, as a sentence.
     """
@@ -84,6 +68,11 @@ class PrepareResult:
     highest_midi: float
     quietest_db: float
     loudest_db: float
+    given_s: float
+    polyphonic_s: float
+    keep_polyphonic: bool
+    n_doubts: Mapping[str, int]
+    report: Path | None
     unchanged: bool
     advice: str
 
@@ -100,24 +89,33 @@ def prepare(
     validation_share: float = 0.1,
     licence: str = "unknown",
     sources: Path | None = None,
+    keep_polyphonic: bool = False,
+    crepe_weights: Path | None = None,
+    report: bool = True,
     progress: Progress | None = None,
 ) -> PrepareResult:
     """Measures recordings, keeps their notes and writes them as windows of 4 s.
 
+    Killed at any moment and called again, it goes on with the recordings that are not done. A data set that stands
+    there may grow: what was measured for it is not measured again.
+
     Args:
-      inputs: files and folders.
+      inputs: files and folders, of sound or of shards that `ddsp_prepare_tfrecord` wrote.
       name: of the data set; by default that of the first input.
       out: the folder to write; by default `datasets/NAME`.
       sample_rate_hz: rate of the sound that the model will make.
       pitch: one of `features.pitch.tracker_names()`.
       workers: processes; by default one per core.
-      force: replace a data set that stands there.
+      force: start anew, and replace a data set that stands there.
       level: "match" brings the loudest notes of each folder to one level, "keep" leaves levels alone.
       validation_share: how much of the sound is kept apart to judge by, 0 to 0.5.
       licence: of the recordings, for the manifest and for the card of what learns from them.
       sources: a YAML file that names them with authors and licences, see `dataset.manifest.SourcesFile`; its licence
         counts where `licence` is "unknown".
-      progress: see `Progress`.
+      keep_polyphonic: also learn from what is more than one voice.
+      crepe_weights: a file of weights for the tracker crepe.
+      report: draw `report.png` and write `report.html` into the data set.
+      progress: see `dataset.build.Progress`.
 
     Returns:
       What the data set holds.
@@ -125,216 +123,103 @@ def prepare(
     Raises:
       UsageError: an option makes no sense.
       InputError: an input or the file of sources is missing, or the recordings hold too little to learn from.
-      OutputError: a different data set stands there already, or the folder cannot be written.
+      OutputError: a different data set stands there already, another run is writing it, or it cannot be written.
     """
-    trackers.check_tracker(pitch)
     _check_options(sample_rate_hz, level, validation_share, workers)
-    files = _named_files(inputs)
-    name = _dataset_name(name or (Path(out).name if out else ""), inputs)
+    trackers.check_tracker(pitch, crepe_weights)
+    found = find(inputs)
+    name = dataset_name(name or (Path(out).name if out else ""), inputs)
     folder = Path(out) if out else Path("datasets") / name
-    spec = FeatureSpec(pitch=pitch)
     named = load_sources(sources) if sources is not None else SourcesFile(sources=[])
-    licence = named.licence if licence == "unknown" else licence
-    settings = (name, sample_rate_hz, spec, level, validation_share, licence, named.sources)
-    standing = _standing(folder, files, settings, force)
-    if standing is not None:
-        return _result(folder, standing, unchanged=True)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".ddsp-prepare-", dir=folder.parent))
-        os.chmod(staging, 0o755)
-    except OSError as problem:
-        raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}") from problem
-    try:
-        manifest = _build(staging, files, settings, workers or default_workers(), progress or (lambda *_: None))
-        (staging / MANIFEST).write_text(dump_yaml(manifest), encoding="utf-8")
-        replace_folder(staging, folder)
-    except OSError as problem:
-        raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}") from problem
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    return _result(folder, manifest, unchanged=False)
-
-
-_Settings = tuple[str, int, FeatureSpec, str, float, str, list[Source]]
-
-
-def _build(staging: Path, files: dict[Path, str], settings: _Settings, workers: int, progress: Progress) -> Manifest:
-    """Everything from measuring to the shards, below `staging`."""
-    name, sample_rate_hz, spec, level, validation_share, licence, sources = settings
-    total_s = sum(_seconds(path) for path in files)
-    done_s = 0.0
-
-    def tick(seconds: float) -> None:
-        nonlocal done_s
-        done_s += seconds
-        progress("measuring", min(done_s, total_s), total_s)
-
-    parts = staging / "parts"
-    parts.mkdir()
-    jobs = [
-        Job(path, given, parts / f"{index:06d}", sample_rate_hz, spec)
-        for index, (path, given) in enumerate(files.items())
-    ]
-    takes = _without_duplicates(examine_all(jobs, workers, tick))
-    usable = [take for take in takes if not take.reason]
-    _check_enough(takes, usable)
-    gains_db = plan.folder_gains_db(usable) if level == "match" else {}
-    train, validation = plan.portions(usable, gains_db, validation_share)
-    splits: dict[str, Split] = {}
-    writers = {}
-    written_s, to_write_s = 0.0, sum(take.used_s for take in usable)
-    for split_name, portions in (("train", train), ("validation", validation)):
-        progress("writing", written_s, to_write_s)
-        writers[split_name] = SplitWriter(staging, split_name, sample_rate_hz, spec, WINDOW_S)
-        splits[split_name] = writers[split_name].write(portions)
-        written_s += splits[split_name].used_s
-    progress("writing", to_write_s, to_write_s)
-    shutil.rmtree(parts)
-    return Manifest(
-        format=FORMAT_VERSION,
+    settings = Settings(
         name=name,
-        created_with=__version__,
-        licence=licence,
-        sources=sources,
-        sample_rate_hz=cast(Literal[16000], sample_rate_hz),
-        features=spec,
-        window_s=WINDOW_S,
-        level=cast(Literal["match"], level),
+        sample_rate_hz=sample_rate_hz,
+        features=FeatureSpec(pitch=_pitch_of(found, pitch)),
+        level=level,
         validation_share=validation_share,
-        statistics=writers["train"].figures.statistics(spec.frame_rate_hz),
-        train=splits["train"],
-        validation=splits["validation"],
-        recordings=_recordings(takes, train, validation, gains_db),
+        keep_polyphonic=keep_polyphonic,
+        licence=named.licence if licence == "unknown" else licence,
+        sources=named.sources,
     )
+    weights = None
+    if pitch.startswith("crepe") and found.recordings:
+        weights = crepe.find_weights(pitch.removeprefix("crepe").removeprefix("-"), crepe_weights)
+    with staging(folder) as place:
+        standing = _standing(folder, found, settings, force)
+        if isinstance(standing, Manifest):
+            place.remove()
+            return _result(folder, standing, unchanged=True)
+        try:
+            place.start(measuring_key(settings, weights), fresh=force)
+            if standing == "grows":
+                place.reuse_measurements()
+            built = build(place, found, settings, workers or default_workers(), progress or (lambda *_: None), weights)
+            if report:
+                prepare_report.write(place.result, built, progress or (lambda *_: None))
+            place.publish({recording.sha256 for recording in built.manifest.recordings})
+        except InputError:
+            place.remove()  # more recordings are needed, not another try
+            raise
+        except OSError as problem:
+            kept = "What was done is kept: run the same command again to go on." if place.has_work() else ""
+            raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}", kept) from problem
+    return _result(folder, built.manifest, unchanged=False)
 
 
-def _recordings(
-    takes: Sequence[Take], train: list[Portion], validation: list[Portion], gains_db: dict[Path, float]
-) -> list[Recording]:
-    in_train = {portion.take.job.name for portion in train}
-    in_validation = {portion.take.job.name for portion in validation}
-    entries = []
-    for take in takes:
-        given = take.job.name
-        split: Literal["train", "validation", "both", "none"] = "none"
-        if given in in_train:
-            split = "both" if given in in_validation else "train"
-        elif given in in_validation:
-            split = "validation"
-        used = split != "none"
-        notes = [take.reason] if take.reason else []
-        if used and take.peak >= 0.999:
-            notes.append("reaches full scale: it may be clipped")
-        entries.append(
-            Recording(
-                path=given,
-                sha256=take.sha256,
-                seconds=round(take.seconds, 4),
-                used_s=round(take.used_s, 4) if used else 0.0,
-                split=split,
-                gain_db=gains_db.get(take.job.path.parent, 0.0) if used else 0.0,
-                notes=notes,
-            )
+def _pitch_of(found: Inputs, pitch: str) -> str:
+    """Shards come with their pitch."""
+    if not found.shards:
+        return pitch
+    if found.recordings:
+        raise UsageError(
+            "shards and recordings cannot be mixed: their pitch was measured differently",
+            "Make a data set of each, or of the recordings alone.",
         )
-    return entries
+    return TRACKER
 
 
-def _without_duplicates(takes: Sequence[Take]) -> list[Take]:
-    """The same sound twice would stand in training and in validation: copies are left out."""
-    first: dict[str, str] = {}
-    kept = []
-    for take in takes:
-        original = first.setdefault(take.sha256, take.job.name) if take.sha256 else take.job.name
-        if original != take.job.name and not take.reason:
-            take = Take(take.job, take.sha256, take.seconds, reason=f"is a copy of {original}")
-        kept.append(take)
-    return kept
-
-
-def _check_enough(takes: Sequence[Take], usable: Sequence[Take]) -> None:
-    reasons = [f"{take.job.name} {take.reason}" for take in takes if take.reason]
-    listed = "; ".join(reasons[:MAX_REASONS])
-    if len(reasons) > MAX_REASONS:
-        listed += f"; and {len(reasons) - MAX_REASONS} more"
-    if not usable:
-        raise InputError(f"none of the recordings can be used: {listed}", "Record single notes or melodies, one voice.")
-    note_s = sum(take.note_s for take in usable)
-    if note_s < MIN_NOTE_S:
-        raise InputError(
-            f"the recordings hold only {note_s:.1f} s of notes, at least {MIN_NOTE_S:.0f} s are needed"
-            + (f" (left out: {listed})" if reasons else ""),
-            "Add more recordings: ten minutes are a good start.",
-        )
-
-
-def _standing(folder: Path, files: dict[Path, str], settings: _Settings, force: bool) -> Manifest | None:
-    """The data set that stands at `folder` where it is just what would be made; None where the place is free."""
+def _standing(folder: Path, found: Inputs, settings: Settings, force: bool) -> Manifest | Literal["nothing", "grows"]:
+    """The data set that stands at `folder` where it is just what would be made, or what may be done instead."""
     if not folder.exists():
-        return None
+        return "nothing"
     if not folder.is_dir() or (not (folder / MANIFEST).is_file() and any(folder.iterdir())):
         raise OutputError(f"{folder} exists and is not a data set", "Give another place with --out or --name.")
     if force or not (folder / MANIFEST).is_file():
-        return None
+        return "nothing"
     try:
         manifest = load_manifest(folder)
     except DatasetError as problem:
         raise OutputError(f"{folder} holds an unreadable data set: {problem.message}",
                           "Use --force to replace it.") from problem  # fmt: skip
-    same = settings == (
-        manifest.name, manifest.sample_rate_hz, manifest.features, manifest.level, manifest.validation_share,
-        manifest.licence, manifest.sources,
-    )  # fmt: skip
-    if same and _same_files(files, manifest) and _shards_stand(folder, manifest):
+    different = settings.differences(manifest)
+    missing = "" if different else _missing(found, manifest)
+    if different or missing:
+        why = (
+            f"with another {', '.join(different)}"
+            if different
+            else f"from recordings that are not given now: {missing}"
+        )
+        raise OutputError(
+            f"{folder} exists already and was made {why}",
+            "Use --force to replace it, or give another --name.",
+        )
+    same = (settings.licence, settings.sources) == (manifest.licence, manifest.sources)
+    same = same and len(found.recordings) + len(found.shards) == len(manifest.recordings)
+    if same and manifest.created_with == __version__ and _shards_stand(folder, manifest):
         return manifest
-    raise OutputError(
-        f"{folder} exists already and was made from other recordings or settings",
-        "Use --force to replace it, or give another --name.",
-    )
+    return "grows"
 
 
-def _same_files(files: dict[Path, str], manifest: Manifest) -> bool:
-    known = {recording.path: recording.sha256 for recording in manifest.recordings}
-    if sorted(files.values()) != sorted(known):
-        return False
-    # Files that could not be read have no checksum: whether they can now is only known by trying.
-    return all(known[given] and sha256(path) == known[given] for path, given in files.items())
+def _missing(found: Inputs, manifest: Manifest) -> str:
+    """Recordings of a standing data set that are not among the given ones, byte for byte; empty where none is."""
+    used = {recording.path: recording.sha256 for recording in manifest.recordings if recording.split != "none"}
+    given = {name: path for path, name in found.recordings.items()}
+    gone = [name for name, digest in used.items() if name not in given or sha256(given[name]) != digest]
+    return ", ".join(gone[:3]) + (f" and {len(gone) - 3} more" if len(gone) > 3 else "")
 
 
 def _shards_stand(folder: Path, manifest: Manifest) -> bool:
     return all((folder / shard).is_file() for split in (manifest.train, manifest.validation) for shard in split.shards)
-
-
-def _named_files(inputs: Sequence[Path]) -> dict[Path, str]:
-    """Each sound file with the name that the data set gives it: no path of this machine, no name twice."""
-    if not inputs:
-        raise UsageError("no recordings were given", "Name files or folders, for example: ddsp prepare ./wavs")
-    files: dict[Path, str] = {}
-    taken: set[str] = set()
-    for given in map(Path, inputs):
-        root = given.resolve()
-        for path in io.list_audio([given]):
-            relative = path.relative_to(given).as_posix() if given.is_dir() else ""
-            stem = f"{root.name}/{relative}" if relative else root.name
-            label = stem.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            count = 1
-            while label in taken and path not in files:
-                count += 1
-                label = f"{stem} ({count})"
-            if path not in files:
-                files[path] = label
-                taken.add(label)
-    return files
-
-
-def _dataset_name(name: str, inputs: Sequence[Path]) -> str:
-    if not name:
-        first = Path(inputs[0]).resolve()
-        name = first.name if first.is_dir() else first.stem if len(inputs) == 1 else first.parent.name
-        return name.lstrip(".") or "recordings"
-    if name in {".", ".."} or any(letter in name for letter in "/\\:\0\n\r"):
-        raise UsageError(f"{name!r} cannot be the name of a data set", "Use letters, digits, - and _.")
-    return name
 
 
 def _check_options(sample_rate_hz: int, level: str, validation_share: float, workers: int | None) -> None:
@@ -349,17 +234,11 @@ def _check_options(sample_rate_hz: int, level: str, validation_share: float, wor
         raise UsageError(f"{workers} workers can do no work", "Use 1 or more.")
 
 
-def _seconds(path: Path) -> float:
-    try:
-        return io.probe(path).seconds
-    except InputError:
-        return 0.0
-
-
 def _result(folder: Path, manifest: Manifest, unchanged: bool) -> PrepareResult:
     used_s = manifest.train.used_s + manifest.validation.used_s
     notes, power = manifest.statistics.pitch_midi, manifest.statistics.power_db
     used = [recording for recording in manifest.recordings if recording.split != "none"]
+    page = folder / prepare_report.PAGE
     return PrepareResult(
         folder=folder,
         name=manifest.name,
@@ -377,12 +256,18 @@ def _result(folder: Path, manifest: Manifest, unchanged: bool) -> PrepareResult:
         highest_midi=notes[99],
         quietest_db=power[5],
         loudest_db=power[95],
+        given_s=sum(recording.seconds for recording in manifest.recordings),
+        polyphonic_s=sum(recording.polyphonic_s for recording in manifest.recordings),
+        keep_polyphonic=manifest.keep_polyphonic,
+        n_doubts=Counter(doubt.kind for recording in manifest.recordings for doubt in recording.doubts),
+        report=page if page.is_file() else None,
         unchanged=unchanged,
-        advice=_advice(used_s),
+        advice=advice(used_s),
     )
 
 
-def _advice(used_s: float) -> str:
+def advice(used_s: float) -> str:
+    """Whether so many seconds are enough to learn from, as a sentence."""
     if used_s >= ENOUGH_S:
         return "This is enough for a good instrument."
     if used_s >= ENOUGH_S / 4:

@@ -1,0 +1,199 @@
+"""From recordings to shards and manifest, all in one staging folder that survives being killed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, cast
+
+import msgspec
+
+from ddsp_cli import __version__
+from ddsp_cli.config import dump_yaml
+from ddsp_cli.dataset import plan
+from ddsp_cli.dataset.foreign import examine_shards
+from ddsp_cli.dataset.inputs import Inputs
+from ddsp_cli.dataset.manifest import FORMAT_VERSION, MANIFEST, Manifest, Recording, Settings, Split
+from ddsp_cli.dataset.pack import Portion, SplitWriter
+from ddsp_cli.dataset.pool import examine_all
+from ddsp_cli.dataset.staging import Staging
+from ddsp_cli.dataset.takes import Job, Take
+from ddsp_cli.errors import InputError
+from ddsp_cli.features import io
+
+#: Below this nothing can be learned.
+MIN_NOTE_S = 10.0
+
+WINDOW_S = 4.0
+
+#: How many reasons an error lists before it only counts the rest.
+MAX_REASONS = 8
+
+#: Called with what is being done, seconds of sound done and seconds in all.
+Progress = Callable[[str, float, float], None]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A data set in its staging folder: what is in it, and what it was made of."""
+
+    manifest: Manifest
+    takes: list[Take]
+
+
+def measuring_key(settings: Settings, weights: Path | None) -> bytes:
+    """All that decides how a single recording is measured and cut."""
+    network = hashlib.sha256(weights.read_bytes()).hexdigest() if weights else ""
+    values = (
+        __version__,
+        FORMAT_VERSION,
+        settings.sample_rate_hz,
+        settings.features,
+        settings.keep_polyphonic,
+        network,
+    )
+    return msgspec.json.encode(values)
+
+
+def build(
+    staging: Staging, inputs: Inputs, settings: Settings, workers: int, progress: Progress, weights: Path | None = None
+) -> Built:
+    """Measures recordings, keeps their notes and writes shards and manifest into `staging.result`.
+
+    Raises:
+      InputError: the recordings hold nothing, or too little, to learn from.
+      OSError: the disk is full, or cannot be written.
+    """
+    takes = _examined(staging, inputs, settings, workers, progress, weights)
+    takes = _without_duplicates(takes)
+    usable = [take for take in takes if not take.reason]
+    _check_enough(takes, usable)
+    gains_db = plan.folder_gains_db(usable) if settings.level == "match" else {}
+    train, validation = plan.portions(usable, gains_db, settings.validation_share)
+    spec = settings.features
+    splits: dict[str, Split] = {}
+    writers: dict[str, SplitWriter] = {}
+    written_s, to_write_s = 0.0, sum(take.used_s for take in usable)
+    for split_name, portions in (("train", train), ("validation", validation)):
+        progress("writing", written_s, to_write_s)
+        writers[split_name] = SplitWriter(staging.result, split_name, settings.sample_rate_hz, spec, WINDOW_S)
+        splits[split_name] = writers[split_name].write(portions)
+        written_s += splits[split_name].used_s
+    progress("writing", to_write_s, to_write_s)
+    figures = writers["train"].figures
+    manifest = Manifest(
+        format=FORMAT_VERSION,
+        name=settings.name,
+        created_with=__version__,
+        licence=settings.licence,
+        sources=settings.sources,
+        sample_rate_hz=cast(Literal[16000], settings.sample_rate_hz),
+        features=spec,
+        window_s=WINDOW_S,
+        level=settings.level,
+        validation_share=settings.validation_share,
+        keep_polyphonic=settings.keep_polyphonic,
+        statistics=figures.statistics(spec.frame_rate_hz),
+        histograms=figures.histograms(spec.frame_rate_hz),
+        train=splits["train"],
+        validation=splits["validation"],
+        recordings=_recordings(takes, train, validation, gains_db),
+    )
+    (staging.result / MANIFEST).write_text(dump_yaml(manifest), encoding="utf-8")
+    return Built(manifest, takes)
+
+
+def _examined(
+    staging: Staging, inputs: Inputs, settings: Settings, workers: int, progress: Progress, weights: Path | None
+) -> list[Take]:
+    total_s = sum(_seconds(path) for path in inputs.recordings)
+    done_s = 0.0
+
+    def tick(seconds: float) -> None:
+        nonlocal done_s
+        done_s += seconds
+        progress("measuring", min(done_s, total_s), total_s)
+
+    jobs = [
+        Job(path, name, staging.parts / _key(name), settings.sample_rate_hz, settings.features,
+            settings.keep_polyphonic, weights, staging.measured)
+        for path, name in inputs.recordings.items()
+    ]  # fmt: skip
+    takes = examine_all(jobs, workers, tick)
+    if inputs.shards:
+        progress("reading shards", 0.0, 0.0)
+        takes += examine_shards(inputs.shards, staging.parts, settings.sample_rate_hz, settings.keep_polyphonic)
+    return takes
+
+
+def _key(name: str) -> str:
+    """A file name for a recording that does not change when others come or go."""
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:24]
+
+
+def _recordings(
+    takes: Sequence[Take], train: list[Portion], validation: list[Portion], gains_db: dict[Path, float]
+) -> list[Recording]:
+    in_train = {portion.take.job.name for portion in train}
+    in_validation = {portion.take.job.name for portion in validation}
+    entries = []
+    for take in takes:
+        given = take.job.name
+        split: Literal["train", "validation", "both", "none"] = "none"
+        if given in in_train:
+            split = "both" if given in in_validation else "train"
+        elif given in in_validation:
+            split = "validation"
+        used = split != "none"
+        entries.append(
+            Recording(
+                path=given,
+                sha256=take.sha256,
+                seconds=round(take.seconds, 4),
+                used_s=round(take.used_s, 4) if used else 0.0,
+                split=split,
+                gain_db=gains_db.get(take.job.path.parent, 0.0) if used else 0.0,
+                note_s=round(take.note_s, 4) if used else 0.0,
+                polyphonic_s=round(take.polyphonic_s, 4),
+                notes=[take.reason] if take.reason else list(take.remarks),
+                doubts=list(take.doubts),
+            )
+        )
+    return entries
+
+
+def _without_duplicates(takes: Sequence[Take]) -> list[Take]:
+    """The same sound twice would stand in training and in validation: copies are left out."""
+    first: dict[str, str] = {}
+    kept = []
+    for take in takes:
+        original = first.setdefault(take.sha256, take.job.name) if take.sha256 else take.job.name
+        if original != take.job.name and not take.reason:
+            take = replace(take, n_frames=0, note_s=0.0, doubts=(), reason=f"is a copy of {original}")
+        kept.append(take)
+    return kept
+
+
+def _check_enough(takes: Sequence[Take], usable: Sequence[Take]) -> None:
+    reasons = [f"{take.job.name} {take.reason}" for take in takes if take.reason]
+    listed = "; ".join(reasons[:MAX_REASONS])
+    if len(reasons) > MAX_REASONS:
+        listed += f"; and {len(reasons) - MAX_REASONS} more"
+    if not usable:
+        raise InputError(f"none of the recordings can be used: {listed}", "Record single notes or melodies, one voice.")
+    note_s = sum(take.note_s for take in usable)
+    if note_s < MIN_NOTE_S:
+        raise InputError(
+            f"the recordings hold only {note_s:.1f} s of notes, at least {MIN_NOTE_S:.0f} s are needed"
+            + (f" (left out: {listed})" if reasons else ""),
+            "Add more recordings: ten minutes are a good start.",
+        )
+
+
+def _seconds(path: Path) -> float:
+    try:
+        return io.probe(path).seconds
+    except InputError:
+        return 0.0

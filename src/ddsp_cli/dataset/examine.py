@@ -1,0 +1,312 @@
+"""The work of a worker process: one recording measured, judged and cut.
+
+Neither TensorFlow nor Keras is imported here (but for the tracker crepe). Shapes: S samples, F frames.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from ddsp_cli.config import ANALYSIS_RATE_HZ
+from ddsp_cli.dataset import segments
+from ddsp_cli.dataset.manifest import Doubt, DoubtKind
+from ddsp_cli.dataset.segments import runs
+from ddsp_cli.dataset.store import sha256
+from ddsp_cli.dataset.takes import Job, Take, finished, read_floats, write_floats, write_whole
+from ddsp_cli.errors import InputError
+from ddsp_cli.features import extract, io
+from ddsp_cli.features.checks import ClippingWatch, HumWatch
+from ddsp_cli.features.frames import n_frames
+from ddsp_cli.features.repair import repair
+from ddsp_cli.features.tracker import VOICED_CONFIDENCE
+
+#: Notes that reach only this level in dBFS (95th percentile) are said to be very quiet.
+QUIET_DB = -50.0
+
+#: Doubtful places of one recording that are listed; their total length is always counted.
+MAX_DOUBTS = 200
+
+#: Monophonic moments shorter than this between two chords are left out with them.
+BETWEEN_S = 0.3
+LEAST_POLYPHONY_S = 0.06
+
+#: Peaks are compared over stretches of this length, so that a click is one of many and not the measure of all.
+STRETCH_S = 0.02
+
+Tick = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """All that is known of a recording before anything is cut, [F] each.
+
+    Attributes:
+      f0_hz: mended, 0 where there is no pitch.
+      confidence: of the pitch.
+      power_db: RMS level.
+      polyphonic: bool, where it is more than one voice.
+      n_samples: length at 16 kHz.
+      doubts: doubtful places.
+      remarks: what is remarkable.
+    """
+
+    f0_hz: np.ndarray
+    confidence: np.ndarray
+    power_db: np.ndarray
+    polyphonic: np.ndarray
+    n_samples: int
+    doubts: tuple[Doubt, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+class _Notes(msgspec.Struct):
+    n_samples: int
+    doubts: list[Doubt]
+    remarks: list[str]
+
+
+def examine(job: Job, tick: Tick | None = None) -> Take:
+    """Measures a recording, finds its notes, and writes what is to be kept below `job.stem`.
+
+    A recording that cannot be used is no error here: the take says why. One that was examined before is not again.
+
+    Args:
+      job: what to do.
+      tick: told how many more seconds of sound have been measured; may raise to stop the work.
+
+    Raises:
+      OSError: what is kept cannot be written.
+    """
+    tell = tick or (lambda _: None)
+    digest = ""
+    seconds = done_s = 0.0
+
+    def progress(more_s: float) -> None:
+        nonlocal done_s
+        tell(more_s)
+        done_s += more_s
+
+    try:
+        seconds = io.probe(job.path).seconds
+        digest = sha256(job.path)
+        take = finished(job, digest) or _examine(job, digest, progress).save()
+    except InputError as problem:
+        take = Take(job, digest, done_s if digest else 0.0, reason=problem.message.replace(f"{job.path} ", "", 1))
+        take = take.save() if digest else take
+    except OSError as problem:
+        if digest:  # the input could be read: it is our own result that cannot be written
+            raise
+        take = Take(job, reason=f"cannot be read: {problem.strerror or problem}")
+    tell(max(0.0, seconds - done_s))
+    return take
+
+
+def _examine(job: Job, digest: str, progress: Tick) -> Take:
+    known = _known(job, digest)
+    if known is not None:
+        return keep(job, known, digest, {})
+    spool = job.stem.with_name(f".{secrets.token_hex(6)}.spool")
+    try:
+        measured = _measure(job, spool, progress)
+        if job.measured is not None:
+            _remember(job.measured / f"{digest}.measured", measured)
+        return keep(job, measured, digest, {ANALYSIS_RATE_HZ: spool})
+    finally:
+        spool.unlink(missing_ok=True)
+
+
+def _measure(job: Job, spool: Path, progress: Tick) -> Measured:
+    """Decodes a recording once: measured as it comes in, and put aside at 16 kHz for what needs a second look."""
+    stream = extract.FeatureStream(job.spec, threads=1, weights=job.weights)
+    clipping, hum = ClippingWatch(), HumWatch()
+    resampler: io.Resampler | None = None
+    n_samples = rate_hz = 0
+    with spool.open("wb") as file:
+
+        def take_in(block_16k: np.ndarray) -> None:
+            nonlocal n_samples
+            if len(block_16k):
+                stream.push(block_16k)
+                hum.push(block_16k)
+                file.write(np.ascontiguousarray(block_16k, "<f4").tobytes())
+                n_samples += len(block_16k)
+                progress(len(block_16k) / ANALYSIS_RATE_HZ)
+
+        for info, block in io.decoded_blocks(job.path, watch=clipping):
+            rate_hz = info.sample_rate_hz
+            resampler = resampler or io.Resampler(rate_hz, ANALYSIS_RATE_HZ)
+            take_in(resampler.push(block))
+        if resampler is not None:
+            take_in(resampler.finish())
+    features = stream.finish()
+    remarks = []
+    if (humming := hum.finish()) is not None:
+        remarks.append(f"hums at {humming[0]} Hz and its multiples ({humming[1]:.0f} dBFS)")
+    return judge(features.f0_hz, features.f0_confidence, features.power_db, spool, n_samples,
+                 features.spec.frame_rate_hz, clipping.places_s(rate_hz), remarks)  # fmt: skip
+
+
+def judge(
+    f0_hz: np.ndarray, confidence: np.ndarray, power_db: np.ndarray, spool: Path, n_samples: int, frame_rate_hz: int,
+    clipped_s: Iterable[tuple[float, float]] = (), remarks: Iterable[str] = (),
+) -> Measured:  # fmt: skip
+    """Mends the pitch and finds chords.
+
+    Args:
+      f0_hz, confidence, power_db: [F] as measured.
+      spool: the sound at 16 kHz, float32.
+      n_samples: its length.
+      frame_rate_hz: of the frames.
+      clipped_s: where it is clipped.
+      remarks: what is already known to be remarkable.
+    """
+
+    def read(first: int, last: int) -> np.ndarray:
+        return next(read_floats(spool, first, last, max(last - first, 1)), np.zeros(0, np.float32))
+
+    repaired = repair(read, n_samples, f0_hz, frame_rate_hz)
+    voiced = repaired.f0_hz > 0
+    polyphonic = repaired.voices.polyphonic(len(f0_hz), frame_rate_hz)
+    polyphonic = segments.without_short_runs(polyphonic & voiced, round(LEAST_POLYPHONY_S * frame_rate_hz))
+    polyphonic = ~segments.without_short_runs(~polyphonic, round(BETWEEN_S * frame_rate_hz)) & polyphonic.any()
+    places: tuple[tuple[DoubtKind, np.ndarray], ...] = (
+        ("polyphony", polyphonic), ("octave", repaired.mended), ("jump", repaired.silenced),
+    )  # fmt: skip
+    doubts = [
+        Doubt(kind=kind, start_s=round(start / frame_rate_hz, 2), end_s=round(end / frame_rate_hz, 2))
+        for kind, mask in places
+        for start, end in runs(mask)
+    ]
+    doubts += [Doubt(kind="clipping", start_s=round(start, 2), end_s=round(end, 2)) for start, end in clipped_s]
+    confidence = np.where(voiced, confidence, np.minimum(confidence, 0.98 * VOICED_CONFIDENCE))
+    return Measured(
+        f0_hz=repaired.f0_hz,
+        confidence=confidence.astype(np.float32),
+        power_db=power_db,
+        polyphonic=polyphonic,
+        n_samples=n_samples,
+        doubts=tuple(sorted(doubts, key=lambda doubt: (doubt.start_s, doubt.kind))),
+        remarks=tuple(remarks),
+    )
+
+
+def keep(job: Job, measured: Measured, digest: str, spools: Mapping[int, Path]) -> Take:
+    """Cuts out what is worth learning from and writes it.
+
+    Args:
+      job: what to do.
+      measured: of the recording.
+      digest: of the file.
+      spools: rate → the sound as float32, where it was put aside; else the recording is decoded again.
+    """
+    rate_hz = job.spec.frame_rate_hz
+    take = Take(
+        job,
+        digest,
+        measured.n_samples / ANALYSIS_RATE_HZ,
+        polyphonic_s=float(measured.polyphonic.sum()) / rate_hz,
+        doubts=_worst(measured.doubts),
+        remarks=(*_remarks(measured),),
+    )
+    if measured.power_db.max(initial=job.spec.floor_db) <= job.spec.floor_db:
+        return replace(take, reason="is silent")
+    notes = segments.note_frames(measured.f0_hz, measured.power_db, rate_hz)
+    if not notes.any():
+        return replace(take, reason="holds no note: no pitch was found")
+    unwanted = np.zeros_like(notes) if job.keep_polyphonic else measured.polyphonic
+    kept = segments.segments(notes, rate_hz, unwanted)
+    if not kept:
+        return replace(take, reason="is more than one voice throughout (--keep-polyphonic keeps it)")
+    notes = notes & ~unwanted
+    confidence = np.where(notes, measured.confidence, np.minimum(measured.confidence, 0.98 * VOICED_CONFIDENCE))
+    rows = (np.where(notes, measured.f0_hz, 0.0), confidence, measured.power_db)
+    gathered = [segments.gather(row, kept) for row in rows]
+    parts = {job.frames_file.name: write_floats(job.frames_file, gathered)}
+    peaks = _Peaks()
+    for audio_hz in job.rates_hz:
+        blocks = _sound(job, audio_hz, spools.get(audio_hz))
+        path = job.audio_file(audio_hz)
+        parts[path.name] = write_floats(path, peaks.watch(segments.cut(blocks, kept, audio_hz, rate_hz), audio_hz))
+    return replace(
+        take,
+        n_frames=segments.total_frames(kept),
+        note_s=float((gathered[0] > 0).sum()) / rate_hz,
+        peak=peaks.greatest,
+        loud_peak=peaks.without_clicks(),
+        parts=parts,
+    )
+
+
+def _sound(job: Job, rate_hz: int, spool: Path | None) -> Iterator[np.ndarray]:
+    if spool is None:
+        return io.mono_blocks(job.path, rate_hz)
+    return read_floats(spool, 0, spool.stat().st_size // 4, 10 * rate_hz)
+
+
+class _Peaks:
+    """The greatest sample, and the greatest of all but the few loudest stretches."""
+
+    def __init__(self) -> None:
+        self.greatest = 0.0
+        self._stretches: dict[int, list[np.ndarray]] = {}
+
+    def watch(self, blocks: Iterable[np.ndarray], rate_hz: int) -> Iterator[np.ndarray]:
+        """Passes blocks [S] on and looks at them."""
+        size = round(STRETCH_S * rate_hz)
+        found = self._stretches.setdefault(rate_hz, [])
+        for block in blocks:
+            level = np.abs(block)
+            found.append(np.maximum.reduceat(level, np.arange(0, len(level), size)) if len(level) else level)
+            self.greatest = max(self.greatest, float(level.max(initial=0.0)))
+            yield block
+
+    def without_clicks(self) -> float:
+        """No more than 3 dB above what 99.5 % of the stretches stay below."""
+        usual = max(float(np.percentile(np.concatenate(found), 99.5)) for found in self._stretches.values() if found)
+        return min(self.greatest, usual * 2.0**0.5)
+
+
+def _worst(doubts: tuple[Doubt, ...]) -> tuple[Doubt, ...]:
+    """The longest, in order of time, where there are too many to list."""
+    if len(doubts) <= MAX_DOUBTS:
+        return doubts
+    longest = sorted(doubts, key=lambda doubt: doubt.start_s - doubt.end_s)[:MAX_DOUBTS]
+    return tuple(sorted(longest, key=lambda doubt: (doubt.start_s, doubt.kind)))
+
+
+def _remarks(measured: Measured) -> Iterator[str]:
+    n_clipped = sum(doubt.kind == "clipping" for doubt in measured.doubts)
+    if n_clipped:
+        yield f"is clipped in {n_clipped} place{'s' if n_clipped > 1 else ''}"
+    yield from measured.remarks
+    voiced = measured.f0_hz > 0
+    if voiced.any() and np.percentile(measured.power_db[voiced], 95) < QUIET_DB:
+        yield "is very quiet: its noise will be raised with it"
+
+
+def _remember(path: Path, measured: Measured) -> None:
+    """Keeps measurements for a later run: rows of float32 [4, F] after a line of JSON."""
+    notes = _Notes(measured.n_samples, list(measured.doubts), list(measured.remarks))
+    rows = np.stack([measured.f0_hz, measured.confidence, measured.power_db, measured.polyphonic]).astype("<f4")
+    write_whole(path, msgspec.json.encode(notes) + b"\n" + rows.tobytes())
+
+
+def _known(job: Job, digest: str) -> Measured | None:
+    """Measurements of the same bytes by an earlier run."""
+    if job.measured is None:
+        return None
+    try:
+        first, _, content = (job.measured / f"{digest}.measured").read_bytes().partition(b"\n")
+        notes = msgspec.json.decode(first, type=_Notes)
+        rows = np.frombuffer(content, "<f4").reshape(4, n_frames(notes.n_samples, job.spec.hop_samples))
+    except (OSError, ValueError):
+        return None
+    if not np.isfinite(rows).all():
+        return None
+    return Measured(rows[0], rows[1], rows[2], rows[3] > 0, notes.n_samples, tuple(notes.doubts), tuple(notes.remarks))
