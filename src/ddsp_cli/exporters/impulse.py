@@ -8,8 +8,8 @@ import numpy as np
 
 from ddsp_cli.bundle import Bundle
 
-#: Rates at which hosts run; the model's own is always added.
-HOST_RATES_HZ = (44100, 48000)
+#: The rate of the plug-in and those of hosts; the model's own is always added.
+HOST_RATES_HZ = (16000, 44100, 48000)
 
 
 def write(bundle: Bundle, folder: Path) -> list[Path]:

@@ -1,0 +1,49 @@
+"""SavedModel: written, reopened, compared; both generations of presets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fixtures import impulse_response, make_card, small_model
+from format_fixtures import loudness_model
+
+from ddsp_cli.bundle import Bundle
+from ddsp_cli.config import ModelConfig
+
+
+def trained(model: ModelConfig) -> Bundle:
+    """An instrument as training leaves it: weights of the room and the response they make."""
+    from ddsp_cli import backend
+
+    backend.load()
+    from ddsp_cli.engine import Autoencoder
+
+    autoencoder = Autoencoder(model, seed=0)
+    weights = autoencoder.get_weights_by_name()
+    if "reverb/ir" in weights:
+        weights["reverb/ir"] = impulse_response()
+        autoencoder.set_weights_by_name(weights)
+    return Bundle(make_card(model), weights, autoencoder.impulse_response())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [small_model(), loudness_model()], ids=["power", "loudness"])
+def test_agrees(model: ModelConfig, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    from ddsp_cli.exporters import savedmodel
+
+    found = savedmodel.export(trained(model), tmp_path)
+    assert found.checks["audio_difference_db"] <= -60
+    assert found.checks["controls_difference"] <= 1e-4
+    signatures: Any = tf.saved_model.load(str(tmp_path)).signatures
+    assert {*signatures} >= {*found.contract}
+    level = model.level
+    audio = signatures["serving_default"](
+        f0_hz=tf.fill((2, 12), 440.0), **{level: tf.fill((2, 12), -20.0)}
+    )["audio"].numpy()  # fmt: skip
+    assert audio.shape == (2, 12 * model.hop_samples)
+    assert np.isfinite(audio).all()

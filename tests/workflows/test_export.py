@@ -1,0 +1,126 @@
+"""`ddsp export`: whatever happens, nothing broken is left under the final name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fixtures import make_bundle, small_model
+from format_fixtures import plugin_bundle
+
+from ddsp_cli import bundle
+from ddsp_cli.errors import ModelError, OutputError, UsageError
+from ddsp_cli.exporters import litert
+from ddsp_cli.workflows.export import FORMATS, export
+from ddsp_cli.workflows.import_ import import_instrument
+
+ODD_NAME = "mein Modell (größer) 音"
+
+
+@pytest.fixture(scope="module")
+def instrument(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("odd path") / "flûte"
+    make_bundle(folder, small_model())
+    return folder
+
+
+def test_formats() -> None:
+    assert {*FORMATS} == {"savedmodel", "litert", "onnx", "vst"}
+
+
+@pytest.mark.parametrize("kind", ["litert", "onnx"])
+def test_export_into_odd_paths(kind: str, instrument: Path, tmp_path: Path) -> None:
+    result = export(str(instrument), kind, out=tmp_path / "neu" / ODD_NAME)
+    assert result.folder == tmp_path / "neu" / ODD_NAME
+    assert result.size_bytes == sum(path.stat().st_size for path in result.folder.iterdir())
+    card = yaml.safe_load((result.folder / "card.yaml").read_text(encoding="utf-8"))
+    assert card["format"] == kind
+    assert card["checks"] == result.checks
+    assert card["instrument"]["name"] == "flûte"
+    assert {*card["contract"]} == {path.name for path in result.folder.iterdir() if path.suffix in {".tflite", ".onnx"}}
+    assert [path.name for path in result.folder.parent.iterdir()] == [ODD_NAME], "no staging folder is left"
+
+
+def test_plugin_export_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bundle → vst → import: the same weights, the same statistics, the same room."""
+    import numpy as np
+
+    monkeypatch.chdir(tmp_path)
+    original = plugin_bundle()
+    bundle.save(Path("models/flöte"), original.card, original.weights, original.impulse_response)
+    original = bundle.load(Path("models/flöte"))
+    result = export("flöte", "vst")
+    assert result.folder == Path("flöte_vst")
+    import_instrument(result.folder, "back")
+    back = bundle.load(Path("models/back"))
+    assert back.card.statistics == original.card.statistics
+    assert back.card.model.decoder == original.card.model.decoder
+    assert back.card.model.inputs == original.card.model.inputs
+    for name, value in original.weights.items():
+        np.testing.assert_array_equal(back.weights[name], value, err_msg=name)
+    assert original.impulse_response is not None
+    np.testing.assert_allclose(back.impulse_response, original.impulse_response, atol=1e-7)
+    again = export("back", "vst", out=Path("again"))
+    assert again.checks["controls_difference"] <= 1e-4
+
+
+def test_existing_target(instrument: Path, tmp_path: Path) -> None:
+    target = tmp_path / "there"
+    target.mkdir()
+    (target / "keep.txt").write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        export(str(instrument), "litert", out=target)
+    assert (target / "keep.txt").read_text() == "mine"
+    export(str(instrument), "litert", out=target, force=True)
+    assert not (target / "keep.txt").exists()
+    assert (target / "card.yaml").is_file()
+
+
+@pytest.mark.parametrize("problem", [OutputError("does not agree"), KeyboardInterrupt(), OSError(28, "No space left")])
+@pytest.mark.parametrize("existing", [False, True])
+def test_nothing_broken_is_left(
+    problem: BaseException, existing: bool, instrument: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "target"
+    if existing:
+        target.mkdir()
+        (target / "old").write_text("whole")
+
+    def half(loaded: Any, folder: Path) -> Any:
+        (folder / "controls.tflite").write_bytes(b"half")
+        raise problem
+
+    monkeypatch.setattr(litert, "export", half)
+    with pytest.raises((OutputError, KeyboardInterrupt)):
+        export(str(instrument), "litert", out=target, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == (["target"] if existing else [])
+    if existing:
+        assert [path.name for path in target.iterdir()] == ["old"]
+
+
+def test_a_file_as_parent_is_one_sentence(instrument: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        export(str(instrument), "litert", out=tmp_path / "file" / "x")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser writes anywhere")
+def test_read_only_parent(instrument: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    try:
+        with pytest.raises(OutputError, match="cannot be written"):
+            export(str(instrument), "litert", out=tmp_path / "x")
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def test_refusals(instrument: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as unknown:
+        export(str(instrument), "onx", out=tmp_path / "x")
+    assert "onnx" in unknown.value.hint
+    with pytest.raises(ModelError, match="DDSP-VST cannot play"):
+        export(str(instrument), "vst", out=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
