@@ -23,52 +23,68 @@ MAX_SHOWN_S = 60.0
 RANGE_DB = 80.0
 
 
-def plot_transfer(
-    path: Path,
-    source: Path,
+def draw_transfer(
+    source: Path | None,
     output: Path,
-    features: Features,
+    features: Features | None,
     adapted: Adapted,
     level: str,
     instrument: str,
-) -> None:
+) -> bytes:
     """Draws a performance and what the instrument made of it: waveforms, spectrograms, pitch, level, gate.
 
     Args:
-      path: the PNG to write; replaced if it stands there.
-      source, output: the two sound files.
-      features: of the performance.
+      source: the sound file that was played after; None where there was none.
+      output: the sound file that was made.
+      features: of the performance; None where there was none.
       adapted: what was played.
       level: which measure of level drove the instrument.
       instrument: its name.
 
-    Raises:
-      OutputError: the picture cannot be written.
+    Returns:
+      A PNG.
     """
+    from io import BytesIO
+
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 11), layout="constrained")
+    files = [(path, colour) for path, colour in ((source, "tab:blue"), (output, "tab:orange")) if path is not None]
+    n = len(files)
+    figure = Figure(figsize=(14, 5 + 3 * n), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(6, 1, sharex=True, height_ratios=[1, 1, 2, 2, 1.6, 1.3])
-    sounds = [(source.name, _read(source), "tab:blue"), (output.name, _read(output), "tab:orange")]
-    shown_s = max(len(audio) for _, audio, _ in sounds) / ANALYSIS_RATE_HZ
-    for (name, audio, colour), wave, picture in zip(sounds, axes[:2], axes[2:4], strict=True):
-        _waveform(wave, audio, colour)
-        wave.set_title(name, fontsize=9, loc="left")
-        _spectrogram(picture, audio)
-        picture.set_title(name, fontsize=9, loc="left")
-    n_shown = int(np.ceil(shown_s * features.spec.frame_rate_hz))
-    _pitch(axes[4], features, adapted, n_shown)
-    _level(axes[5], features, adapted, level, n_shown)
-    axes[5].set_xlabel("seconds")
-    axes[5].set_xlim(0, shown_s)
-    total_s = features.n_samples / ANALYSIS_RATE_HZ
-    cut = f", first {shown_s:.0f} of {total_s:.0f} s" if total_s > shown_s + 0.5 else ""
-    figure.suptitle(f"{source.name} on {instrument}, transposed {adapted.transpose_semitones:+g} semitones{cut}")
-    part = path.parent / f".ddsp-{secrets.token_hex(6)}.png"
+    axes = figure.subplots(2 * n + 2, 1, sharex=True, height_ratios=[1] * n + [2] * n + [1.6, 1.3])
+    shown_s = 0.0
+    for i, (path, colour) in enumerate(files):
+        audio = _read(path)
+        shown_s = max(shown_s, len(audio) / ANALYSIS_RATE_HZ)
+        _waveform(axes[i], audio, colour)
+        axes[i].set_title(path.name, fontsize=9, loc="left")
+        _spectrogram(axes[n + i], audio)
+        axes[n + i].set_title(path.name, fontsize=9, loc="left")
+    n_shown = int(np.ceil(shown_s * adapted.frame_rate_hz))
+    _pitch(axes[-2], features, adapted, n_shown)
+    _level(axes[-1], features, adapted, level, n_shown)
+    axes[-1].set_xlabel("seconds")
+    axes[-1].set_xlim(0, shown_s)
+    total_s = len(adapted) / adapted.frame_rate_hz
+    cut = f", first {shown_s:.0f} of {total_s:.0f} s" if total_s > shown_s + 2.0 else ""
+    name = (source or output).name
+    figure.suptitle(f"{name} on {instrument}, transposed {adapted.transpose_semitones:+g} semitones{cut}")
+    picture = BytesIO()
+    figure.savefig(picture, dpi=100, format="png")
+    return picture.getvalue()
+
+
+def write_picture(path: Path, picture: bytes) -> None:
+    """Writes a PNG beside its place and moves it there; replaces what stands there.
+
+    Raises:
+      OutputError: it cannot be written.
+    """
+    part = path.parent / f".ddsp-{secrets.token_hex(6)}{path.suffix}"
     try:
-        figure.savefig(part, dpi=100)
+        part.write_bytes(picture)
         os.replace(part, path)
     except OSError as problem:
         raise OutputError(f"{path} cannot be written: {problem.strerror or problem}") from problem
@@ -117,12 +133,16 @@ def _spectrogram(axis: Any, audio: np.ndarray) -> None:
     axis.set_ylabel("kHz")
 
 
-def _pitch(axis: Any, features: Features, adapted: Adapted, n_shown: int) -> None:
-    shown = slice(0, n_shown)
-    times = features.times_s[shown]
-    heard = np.where(features.f0_hz > 0, features.f0_hz, np.nan)[shown]
+def _times(adapted: Adapted, n_shown: int) -> np.ndarray:
+    return np.arange(min(n_shown, len(adapted))) / adapted.frame_rate_hz
+
+
+def _pitch(axis: Any, features: Features | None, adapted: Adapted, n_shown: int) -> None:
+    shown, times = slice(0, n_shown), _times(adapted, n_shown)
     played = np.where(adapted.gate > 0, adapted.f0_hz, np.nan)[shown]
-    axis.plot(times, heard, color="tab:blue", linewidth=1.2, label="heard")
+    if features is not None:
+        heard = np.where(features.f0_hz > 0, features.f0_hz, np.nan)[shown]
+        axis.plot(times, heard, color="tab:blue", linewidth=1.2, label="heard")
     axis.plot(times, played, color="tab:orange", linewidth=1.2, label="played")
     axis.set_yscale("log", base=2)
     axis.yaxis.set_major_formatter(lambda hz, _: f"{hz:g}")
@@ -131,10 +151,10 @@ def _pitch(axis: Any, features: Features, adapted: Adapted, n_shown: int) -> Non
     axis.legend(loc="upper right", fontsize=8)
 
 
-def _level(axis: Any, features: Features, adapted: Adapted, level: str, n_shown: int) -> None:
-    shown = slice(0, n_shown)
-    times = features.times_s[shown]
-    axis.plot(times, getattr(features, level)[shown], color="tab:blue", linewidth=1.0, label="heard")
+def _level(axis: Any, features: Features | None, adapted: Adapted, level: str, n_shown: int) -> None:
+    shown, times = slice(0, n_shown), _times(adapted, n_shown)
+    if features is not None:
+        axis.plot(times, getattr(features, level)[shown], color="tab:blue", linewidth=1.0, label="heard")
     axis.plot(times, adapted.level_db[shown], color="tab:orange", linewidth=1.0, label="played")
     axis.set_ylabel(f"{level.removesuffix('_db')} (dB)")
     axis.grid(alpha=0.3)

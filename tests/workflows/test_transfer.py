@@ -82,7 +82,7 @@ def test_transpose_is_what_is_asked_for(tmp_path):
 
 
 def test_peak_fits(tmp_path, monkeypatch):
-    from ddsp_cli.workflows import transfer as module
+    from ddsp_cli.workflows import playing as module
 
     monkeypatch.setattr(module, "PEAK_LIMIT", 0.01)
     (result,) = transfer(["voice.wav"], "testophone", out=tmp_path / "a.wav")
@@ -93,7 +93,7 @@ def test_peak_fits(tmp_path, monkeypatch):
 
 
 def test_long_sound_waits_on_disk_and_is_the_same(tmp_path, monkeypatch):
-    from ddsp_cli.workflows import transfer as module
+    from ddsp_cli.workflows import playing as module
 
     transfer(["voice.wav"], "testophone", out=tmp_path / "a.wav")
     monkeypatch.setattr(module, "SPOOL_BYTES", 1000)

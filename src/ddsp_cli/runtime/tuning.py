@@ -66,7 +66,13 @@ def parse_key(text: str) -> Key:
     if word == "chromatic":
         return Key(0, "chromatic")
     mode = "major"
-    for ending, its_mode in (("minor", "minor"), ("major", "major"), ("min", "minor"), ("maj", "major"), ("m", "minor")):
+    for ending, its_mode in (
+        ("minor", "minor"),
+        ("major", "major"),
+        ("min", "minor"),
+        ("maj", "major"),
+        ("m", "minor"),
+    ):
         if word.endswith(ending):
             word, mode = word.removesuffix(ending), its_mode
             break

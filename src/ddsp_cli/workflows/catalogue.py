@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from ddsp_cli.bundle import CARD, Bundle, Card, load_card, revise
 from ddsp_cli.bundle import load as load_bundle
-from ddsp_cli.errors import DdspError, ModelError, did_you_mean
+from ddsp_cli.errors import DdspError, ModelError, UsageError, did_you_mean
 from ddsp_cli.importers import tflite
 from ddsp_cli.importers.checkpoint import is_checkpoint
 
@@ -110,3 +111,24 @@ def load(name: str | Path) -> tuple[str, Bundle]:
         return path.stem, dataclasses.replace(loaded, card=revise(loaded.card, name=path.stem))
     folder = find(name)
     return folder.resolve().name, load_bundle(folder)
+
+
+def find_all(names: Sequence[str | Path]) -> list[Path]:
+    """The folders of several instruments, each once; `all` stands for every one that can be read.
+
+    Raises:
+      UsageError: no name at all.
+      ModelError: one that does not exist; no instrument at all.
+    """
+    if not names:
+        raise UsageError("no instrument was named", "Give --model NAME; ddsp models lists them.")
+    found: list[Path] = []
+    for name in names:
+        if str(name) == "all":
+            readable = [entry.path for entry in catalogue() if entry.card is not None]
+            if not readable:
+                raise ModelError("there are no instruments here yet", "Train one with: ddsp train --instrument NAME")
+            found += readable
+        else:
+            found.append(find(name))
+    return list({path.resolve(): path for path in found}.values())

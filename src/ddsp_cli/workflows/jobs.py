@@ -4,77 +4,160 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from ddsp_cli.errors import OutputError, UsageError
+from ddsp_cli.errors import InputError, OutputError, UsageError, did_you_mean
 from ddsp_cli.features import io
+from ddsp_cli.features.sink import check_writable
+from ddsp_cli.runtime.score import SUFFIXES as SCORE_SUFFIXES
+from ddsp_cli.workflows.controls import SUFFIXES as CONTROL_SUFFIXES
+
+Kind = Literal["sound", "score", "controls"]
+
+BITS = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "float": "FLOAT"}
+
+#: Formats whose depth can be chosen; the others have one way of coding.
+_DEEP = frozenset({".wav", ".flac", ".aiff", ".aif", ".w64", ".rf64", ".caf"})
 
 
 @dataclass(frozen=True)
 class Job:
-    """One input with everything that can be known before work begins."""
+    """One input on one instrument, with everything that can be known before work begins.
 
-    info: io.AudioInfo
+    Attributes:
+      source: the file.
+      kind: what it is.
+      model: index of the instrument.
+      info: of a sound file.
+      output: where the sound goes.
+      plot: where a picture goes.
+      controls: where the curves go.
+      rate_hz: of the output; None for the instrument's own.
+      subtype: encoding of the output, as libsndfile names it; None for what the format has.
+    """
+
+    source: Path
+    kind: Kind
+    model: int
+    info: io.AudioInfo | None
     output: Path
     plot: Path | None
-    rate_hz: int
+    controls: Path | None
+    rate_hz: int | None
     subtype: str | None
 
 
-def plan_jobs(
-    inputs: list[Path], name: str, out: Path | None, force: bool, plot: bool, sample_rate_hz: int | None
-) -> list[Job]:
+@dataclass(frozen=True)
+class Wanted:
+    """What shall come out of a transfer.
+
+    Attributes:
+      out: a file, a folder, or None for the current folder.
+      force: existing files may be replaced.
+      plot: pictures are wanted.
+      controls: a file or folder for the curves.
+      sample_rate_hz: of the outputs; None for that of each input.
+      bits: one of `BITS`; None for what each input has.
+    """
+
+    out: Path | None = None
+    force: bool = False
+    plot: bool = False
+    controls: Path | None = None
+    sample_rate_hz: int | None = None
+    bits: str | None = None
+
+
+def plan_jobs(inputs: list[Path], names: list[str], wanted: Wanted, curves: Path | None = None) -> list[Job]:
     """Checks every path and decides where everything goes.
 
     Args:
       inputs: files and folders.
-      name: of the instrument, for the names of outputs.
-      out: a file, a folder, or None for the current folder.
-      force: existing files may be replaced.
-      plot: pictures are wanted too.
-      sample_rate_hz: of the outputs; None for that of each input.
+      names: of the instruments, for the names of outputs.
+      wanted: what shall come out.
+      curves: a file of curves to play, in place of what the inputs (none, or one) hold.
+
+    Returns:
+      One job per input and instrument, the instruments of one input beside each other.
 
     Raises:
       UsageError, InputError, OutputError: see their messages.
     """
-    paths = io.list_audio(inputs)
-    if not paths:
+    sources = _sources(inputs, curves)
+    if not sources:
         raise UsageError("no input was given")
-    as_file = out is not None and not out.is_dir() and out.suffix != ""
-    if as_file and out is not None and out.suffix.lower() not in io.AUDIO_SUFFIXES:
-        raise UsageError(f"{out} has no suffix of a sound format", "Use .wav, .flac, .ogg or .mp3; or name a folder.")
-    if as_file and len(paths) > 1:
-        raise UsageError(f"--out {out} is one file, but there are {len(paths)} inputs", "Give a folder instead.")
+    if wanted.bits is not None and wanted.bits not in BITS:
+        raise UsageError(f"--bits {wanted.bits} is not known", did_you_mean(wanted.bits, BITS))
+    rate_hz = wanted.sample_rate_hz
+    if rate_hz is not None and not io.PLAUSIBLE_RATES_HZ[0] <= rate_hz <= io.PLAUSIBLE_RATES_HZ[1]:
+        raise UsageError(f"a sample rate of {rate_hz} Hz makes no sense")
+    n_jobs, out = len(sources) * len(names), wanted.out
+    as_file = _is_file("--out", out, io.AUDIO_SUFFIXES, n_jobs)
+    one_table = _is_file("--controls", wanted.controls, frozenset(CONTROL_SUFFIXES), n_jobs)
     jobs: list[Job] = []
     taken: set[str] = set()
-    for path in paths:
-        info = io.probe(path)
-        if as_file:
-            assert out is not None
-            output = out
-        else:
-            output = _free_name(out or Path(), f"{path.stem}_{name}", taken)
-        if output.exists() and output.resolve() == path.resolve():
-            raise OutputError(f"{output} is the input itself", "Name another place with --out.")
-        picture = output.with_suffix(".png") if plot else None
-        for target in (output, picture):
-            if target is not None and (as_file or out is None or out.is_dir()):
-                io.check_writable(target, force)
-        rate_hz = sample_rate_hz or info.sample_rate_hz
-        if not io.PLAUSIBLE_RATES_HZ[0] <= rate_hz <= io.PLAUSIBLE_RATES_HZ[1]:
-            raise UsageError(f"a sample rate of {rate_hz} Hz makes no sense")
-        jobs.append(Job(info, output, picture, rate_hz, _subtype(path, output)))
-    if out is not None and not as_file:
-        _check_folder(out)
+    for path, kind in sources:
+        info = io.probe(path) if kind == "sound" else None
+        for model, name in enumerate(names):
+            stem = _free_name(f"{path.stem}_{name}", taken)
+            output = out if as_file and out is not None else (out or Path()) / f"{stem}.wav"
+            if output.exists() and output.resolve() == path.resolve():
+                raise OutputError(f"{output} is the input itself", "Name another place with --out.")
+            picture = output.with_suffix(".png") if wanted.plot else None
+            table = wanted.controls if one_table or wanted.controls is None else wanted.controls / f"{stem}.csv"
+            for target, place in ((output, out), (picture, out), (table, wanted.controls)):
+                if target is not None and (place is None or place.is_dir() or target == place or as_file):
+                    check_writable(target, wanted.force)
+            own_rate_hz = rate_hz or (info.sample_rate_hz if info else None)
+            subtype = _subtype(path if info else None, output, wanted.bits)
+            jobs.append(Job(path, kind, model, info, output, picture, table, own_rate_hz, subtype))
+    for folder, is_file in ((out, as_file), (wanted.controls, one_table)):
+        if folder is not None and not is_file:
+            _check_folder(folder)
     return jobs
 
 
-def _free_name(folder: Path, stem: str, taken: set[str]) -> Path:
-    """`FOLDER/STEM.wav`, numbered where another input of this call has the same name."""
+def _sources(inputs: list[Path], curves: Path | None) -> list[tuple[Path, Kind]]:
+    """Every input file with what it is, folders searched for sound."""
+    if curves is not None:
+        if len(inputs) > 1:
+            raise UsageError("--from-controls plays one file of curves, but there are several inputs")
+        if not curves.is_file():
+            raise InputError(f"{curves} does not exist" if not curves.exists() else f"{curves} is not a file")
+        return [(inputs[0] if inputs and inputs[0].is_file() else curves, "controls")]
+    sources: dict[Path, Kind] = {}
+    for path in inputs:
+        if path.suffix.lower() in SCORE_SUFFIXES and not path.is_dir():
+            if not path.exists():
+                raise InputError(f"{path} does not exist")
+            sources[path] = "score"
+        elif path.suffix.lower() in CONTROL_SUFFIXES and path.is_file():
+            raise UsageError(f"{path} holds curves, not sound", f"Play it with --from-controls {path}.")
+        else:
+            sources |= dict.fromkeys(io.list_audio([path]), "sound")
+    return list(sources.items())
+
+
+def _is_file(option: str, place: Path | None, suffixes: frozenset[str], n_jobs: int) -> bool:
+    """Whether a place names one file; a folder has no suffix, or exists."""
+    if place is None or place.is_dir() or place.suffix == "":
+        return False
+    if place.suffix.lower() not in suffixes:
+        known = ", ".join(sorted(suffixes & {".wav", ".flac", ".ogg", ".mp3", ".csv", ".npz"}))
+        what = "a sound format" if option == "--out" else "a table"
+        raise UsageError(f"{place} has no suffix of {what}", f"Use {known}; or name a folder.")
+    if n_jobs > 1:
+        raise UsageError(f"{option} {place} is one file, but there are {n_jobs} inputs", "Give a folder instead.")
+    return True
+
+
+def _free_name(stem: str, taken: set[str]) -> str:
+    """The stem, numbered where another job of this call has the same one."""
     name, number = stem, 2
     while name.lower() in taken:
         name, number = f"{stem}-{number}", number + 1
     taken.add(name.lower())
-    return folder / f"{name}.wav"
+    return name
 
 
 def _check_folder(out: Path) -> None:
@@ -82,34 +165,48 @@ def _check_folder(out: Path) -> None:
         return
     if out.exists():
         raise OutputError(f"{out} is a file, not a folder", "With an ending such as .wav it would be taken for a file.")
-    parent = out.parent
-    if not parent.is_dir():
-        raise OutputError(f"the folder {parent} does not exist", "Make it first, or write somewhere else.")
+    if not out.parent.is_dir():
+        raise OutputError(f"the folder {out.parent} does not exist", "Make it first, or write somewhere else.")
 
 
-def make_folder(out: Path | None, jobs: list[Job]) -> Path | None:
-    """Makes the folder of the outputs; gives it back if it was not there before.
+def make_folders(jobs: list[Job]) -> list[Path]:
+    """Makes the folders of the outputs; gives back those that were not there before.
 
     Raises:
-      OutputError: it cannot be made.
+      OutputError: one cannot be made.
     """
-    if out is None or out.exists() or jobs[0].output == out:
-        return None
-    try:
-        out.mkdir()
-    except OSError as problem:
-        raise OutputError(f"the folder {out} cannot be made: {problem.strerror or problem}") from problem
-    return out
+    made = []
+    for folder in dict.fromkeys(
+        target.parent for job in jobs for target in (job.output, job.controls) if target is not None
+    ):
+        if folder.is_dir():
+            continue
+        try:
+            folder.mkdir()
+        except OSError as problem:
+            raise OutputError(f"the folder {folder} cannot be made: {problem.strerror or problem}") from problem
+        made.append(folder)
+    return made
 
 
-def _subtype(source: Path, output: Path) -> str | None:
-    """As many bits as the input has, where the output's format has a choice."""
+def _subtype(source: Path | None, output: Path, bits: str | None) -> str | None:
+    """The depth that is asked for, else as many bits as the input has, where the output's format has a choice.
+
+    Raises:
+      UsageError: a depth that the format does not have.
+    """
     import soundfile
 
     kind = output.suffix.lower()
-    if kind not in {".wav", ".flac", ".aiff", ".aif", ".w64", ".rf64", ".caf"}:
+    if kind not in _DEEP:
+        if bits is not None:
+            raise UsageError(f"{kind[1:]} files have no --bits to choose", "Choose it for wav, flac or aiff.")
         return None
-    own = soundfile.info(source).subtype
+    if bits is not None:
+        if kind == ".flac" and bits in {"32", "float"}:
+            raise UsageError(f"flac files cannot hold --bits {bits}", "Use 16 or 24, or a wav file.")
+        return BITS[bits]
+    own = soundfile.info(source).subtype if source is not None else "PCM_24"
     if own in {"FLOAT", "DOUBLE"}:
         return "PCM_24" if kind == ".flac" else "FLOAT"
     return "PCM_24" if own in {"PCM_24", "PCM_32"} else "PCM_16"

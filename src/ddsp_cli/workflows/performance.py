@@ -1,0 +1,129 @@
+"""An input of any kind, heard or read, and fitted to an instrument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
+from ddsp_cli.errors import InputError
+from ddsp_cli.features import io
+from ddsp_cli.features.frames import Features
+from ddsp_cli.runtime import heard
+from ddsp_cli.runtime.adapt import Adapted, AdaptSettings, adapt
+from ddsp_cli.runtime.instrument import Instrument
+from ddsp_cli.runtime.score import adapt_score, read_score
+from ddsp_cli.workflows.controls import read_controls
+from ddsp_cli.workflows.jobs import Job
+
+#: Performances are measured at this rate where the model's own divides it: notes are found to 4 ms.
+MEASURE_RATE_HZ = 250
+
+Progress = Callable[[str, float, float], None]
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What an instrument is to play, and what it came from.
+
+    Attributes:
+      adapted: the curves.
+      features: of the recording; None where there was none.
+      seconds: how long the sound shall be.
+      info: of the recording.
+      remarks: what makes it hard to follow.
+    """
+
+    adapted: Adapted
+    features: Features | None
+    seconds: float
+    info: io.AudioInfo | None = None
+    remarks: tuple[str, ...] = ()
+
+    def n_samples(self, rate_hz: int) -> int:
+        """Length of the output: the input's to the sample, brought to another rate."""
+        if self.info is not None:
+            n_samples = round(self.info.n_samples * rate_hz / self.info.sample_rate_hz)
+            if abs(n_samples / rate_hz - self.seconds) <= 0.1:
+                return n_samples
+        return round(self.seconds * rate_hz)  # of curves, or where a header promised another length than there is
+
+
+def perform(
+    job: Job,
+    instrument: Instrument,
+    settings: AdaptSettings,
+    tracker: str,
+    curves: Path | None,
+    progress: Progress,
+    last: Performance | None = None,
+) -> Performance:
+    """Hears or reads the input of a job and fits it to an instrument.
+
+    Args:
+      job: names the input and its kind.
+      instrument: to fit it to.
+      settings: how.
+      tracker: which pitch tracker listens.
+      curves: a file of curves, for a job of that kind.
+      progress: told how far it is.
+      last: what the job before it heard; the same input is not heard twice.
+
+    Raises:
+      InputError: nothing to play in it.
+    """
+    level, statistics = instrument.model.level, instrument.bundle.card.statistics
+    rate_hz = frame_rate(instrument)
+    if job.kind == "controls":
+        assert curves is not None
+        adapted = read_controls(curves, level, rate_hz)
+        info = io.probe(job.source) if job.source.suffix.lower() in io.AUDIO_SUFFIXES else None
+        return Performance(adapted, None, info.seconds if info else len(adapted) / rate_hz, info)
+    if job.kind == "score":
+        score = read_score(job.source)
+        chords = "it holds chords; of each the highest note is played"
+        remarks: tuple[str, ...] = (chords,) if score.n_overlapping else ()
+        adapted = adapt_score(score, statistics, level, rate_hz, settings)
+        return Performance(adapted, None, len(adapted) / rate_hz, None, remarks)
+    assert job.info is not None
+    spec = _spec(instrument, tracker)
+    known = last is not None and last.info is job.info and last.features is not None and last.features.spec == spec
+    features = last.features if known and last is not None and last.features else _measure(job.info, spec, progress)
+    try:
+        adapted = adapt(features, statistics, level, settings)
+    except InputError as problem:
+        raise InputError(f"{job.source}: {problem.message}", problem.hint) from problem
+    seconds = features.n_samples / ANALYSIS_RATE_HZ
+    remarks = last.remarks if known and last is not None else _listen(job.info, features, adapted)
+    return Performance(adapted, features, seconds, job.info, remarks)
+
+
+def frame_rate(instrument: Instrument) -> int:
+    """Frames a second of the curves: fine, where the model's own rate divides that."""
+    own_hz = instrument.model.frame_rate_hz
+    return MEASURE_RATE_HZ if MEASURE_RATE_HZ % own_hz == 0 else own_hz
+
+
+def _spec(instrument: Instrument, tracker: str) -> FeatureSpec:
+    """How to measure: as for the instrument, but for the tracker: pitch is pitch, whoever finds it."""
+    import msgspec
+
+    return msgspec.structs.replace(instrument.bundle.card.features.at(frame_rate(instrument)), pitch=tracker)
+
+
+def _measure(info: io.AudioInfo, spec: FeatureSpec, progress: Progress) -> Features:
+    from ddsp_cli.features.extract import measure_file
+
+    what = f"{info.path.name}: listening"
+    return measure_file(info.path, spec, lambda done: progress(what, min(done, info.seconds), info.seconds))
+
+
+def _listen(info: io.AudioInfo, features: Features, adapted: Adapted) -> tuple[str, ...]:
+    """What makes a recording hard to follow, judged by its beginning."""
+    n_blocks = int(heard.LONGEST_S / 10.0)
+    audio = np.concatenate(list(islice(io.mono_blocks(info.path, ANALYSIS_RATE_HZ, 10.0), n_blocks)))
+    return tuple(heard.remarks(features, adapted.notes, audio))
