@@ -178,6 +178,9 @@ def _impulse_response(described: Described, weights: dict[str, np.ndarray]) -> n
     """The room as this program renders it, [L]; shapes of its weights are checked on the way."""
     node = described.model.processors.get(assemble.ROOM)
     name = f"{assemble.ROOM}/{'ir' if isinstance(node, ReverbConfig) else 'magnitudes'}"
+    strange = [other for other in weights if other.startswith(f"{assemble.ROOM}/") and (node is None or other != name)]
+    if strange:
+        raise ModelError(f"it has a weight that its gin file does not name: {strange[0]}")
     if node is None:
         return None
     if name not in weights:

@@ -192,7 +192,10 @@ def _make(function: _Name, arguments: tuple[Any, ...]) -> Any:
         if function.name == "_reconstruct":
             return _Array()
         if function.name == "_frombuffer":
-            return _Array(_of(arguments[1], _Dtype).read(arguments[0]).reshape(arguments[2]))
+            raw, dtype, shape, order = arguments[:4]
+            if order not in {"C", "F"}:
+                raise ModelError("the statistics file holds an array in an unknown order")
+            return _Array(_of(dtype, _Dtype).read(raw).reshape(shape, order=order))
     if (function.module, function.name) == ("_codecs", "encode") and isinstance(arguments[0], str):
         return arguments[0].encode("latin1")
     if (function.module, function.name) in {("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor")}:

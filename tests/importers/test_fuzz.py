@@ -1,0 +1,142 @@
+"""500 damaged files: each is read or refused in a sentence. Nothing crashes, nothing hangs, nothing is written."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import random
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from format_fixtures import GIN, plugin_bundle
+
+from ddsp_cli.errors import ModelError
+from ddsp_cli.exporters import vst
+from ddsp_cli.importers import anything, archive, checkpoint_config, gin, pickles, statistics
+from ddsp_cli.importers.flatbuffer import read
+from ddsp_cli.importers.tflite_graph import find_weights
+
+#: No damaged file may keep us longer, even on a slow machine.
+LIMIT_S = 10.0
+
+INTERESTING = (b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\x00\x00\x00\x80", b"\xff\xff\xff\x7f", b"\x01", b"../", b"\xff")
+
+
+def mutate(data: bytes, dice: random.Random, where: Callable[[random.Random], int]) -> bytes:
+    """Some bytes changed, inserted, cut out or repeated."""
+    found = bytearray(data)
+    for _ in range(dice.choice((1, 1, 2, 4, 16))):
+        at = min(where(dice), max(len(found) - 1, 0))
+        match dice.randrange(6):
+            case 0:
+                found[at : at + 1] = bytes([dice.randrange(256)])
+            case 1:
+                piece = dice.choice(INTERESTING)
+                found[at : at + len(piece)] = piece
+            case 2:
+                found[at : at + 1] = bytes([found[at] ^ (1 << dice.randrange(8))])
+            case 3:
+                del found[at : at + dice.randrange(1, 9)]
+            case 4:
+                found[at:at] = found[at : at + dice.randrange(1, 65)]
+            case 5:
+                if dice.randrange(4) == 0:
+                    del found[at:]
+                else:
+                    found[at:at] = bytes(dice.randrange(256) for _ in range(4))
+    return bytes(found)
+
+
+def survive(read_it: Callable[[bytes], object], data: bytes, n: int, seed: int, reach: int | None = None) -> int:
+    """Reads n damaged versions; returns how many were refused."""
+    dice = random.Random(seed)
+    size = reach or len(data)
+    n_refused = 0
+    for _ in range(n):
+        damaged = mutate(data, dice, lambda d: d.randrange(size))
+        started = time.perf_counter()
+        try:
+            read_it(damaged)
+        except ModelError as problem:
+            n_refused += 1
+            assert problem.message
+        assert time.perf_counter() - started < LIMIT_S
+    return n_refused
+
+
+@pytest.fixture(scope="module")
+def tflite_file() -> bytes:
+    return vst.build(plugin_bundle())[0]
+
+
+def test_tflite(tflite_file: bytes) -> None:
+    tables = max(tflite_file.rfind(plugin_bundle().weights["decoder/dense_out/bias"].tobytes()), 0) or None
+    refused = survive(lambda data: find_weights(read(data)), tflite_file, 100, 1, reach=tables_end(tflite_file))
+    refused += survive(lambda data: find_weights(read(data)), tflite_file, 50, 2, reach=tables)
+    assert refused > 50
+
+
+def tables_end(data: bytes) -> int:
+    """Where the tables end and the weights begin: the writer puts tables first."""
+    largest = plugin_bundle().weights["decoder/rnn/recurrent_kernel"]
+    return min(data.find(np.ascontiguousarray(largest.T).tobytes()[:64]), 100_000)
+
+
+def test_gin() -> None:
+    def load(data: bytes) -> object:
+        return checkpoint_config.describe(gin.parse(data.decode("utf-8", "replace")))
+
+    text = GIN.format(generation="F0LoudnessPreprocessor.compute_loudness = True", layers=1)
+    load(text.encode())
+    assert survive(load, text.encode(), 125, 3) > 40
+
+
+def test_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = {"mean_min_pitch_note": np.float32(60), "mean_max_pitch_note": 80.0, "x": np.arange(9.0), "y": ["text"]}
+
+    def load(data: bytes) -> object:
+        found = pickles.load(data)
+        return statistics.from_mapping(found) if isinstance(found, dict) else None
+
+    refused = sum(survive(load, pickle.dumps(table, protocol=p), 25, 10 + p) for p in range(1, 6))
+    assert refused > 40
+    assert not list(tmp_path.iterdir())
+
+
+def test_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    source, folder = tmp_path / "in" / "a.zip", tmp_path / "out"
+    source.parent.mkdir()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as target:
+        target.writestr("solo/operative_config-0.gin", GIN)
+        target.writestr("solo/ckpt-1.index", bytes(range(200)))
+        target.writestr("solo/dataset_statistics.pkl", pickle.dumps({"mean_pitch": 1.0}))
+
+    def load(data: bytes) -> object:
+        source.write_bytes(data)
+        folder.mkdir()
+        try:
+            return archive.unpack(source, folder, lambda name: True)
+        finally:
+            for path in folder.iterdir():
+                assert path.is_file()
+                assert not path.is_symlink()
+                path.unlink()
+            folder.rmdir()
+
+    assert survive(load, buffer.getvalue(), 100, 5) > 40
+    assert {path.name for path in tmp_path.rglob("*")} == {"in", "a.zip"}
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tflite", "ckpt-1.index", "a.gin"])
+def test_nonsense_under_every_name(name: str, tmp_path: Path) -> None:
+    for content in (b"", b"\0" * 100, b"PK\x05\x06" + bytes(18), bytes(random.Random(0).randbytes(5000))):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ModelError):
+            anything.load(tmp_path / name)

@@ -1,0 +1,152 @@
+"""DDSP-VST models become instruments: our own exports, Magenta's file, and none of what only looks like one."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fixtures import impulse_response
+from format_fixtures import GOLDEN, plugin_bundle
+
+from ddsp_cli.errors import ModelError
+from ddsp_cli.exporters import litert, vst
+from ddsp_cli.importers import anything, tflite, tflite_run
+from ddsp_cli.workflows import catalogue
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tflite")
+    vst.export(plugin_bundle(), folder)
+    return folder / "Flöte 1.tflite"
+
+
+def alone(model: Path, folder: Path) -> Path:
+    """The file without what lies beside it."""
+    return Path(shutil.copy(model, folder / model.name))
+
+
+def test_our_own_comes_back(model: Path) -> None:
+    found = tflite.load(model)
+    original = plugin_bundle()
+    for name, value in original.weights.items():
+        np.testing.assert_array_equal(found.weights[name], value, err_msg=name)
+    assert found.card.model.inputs == original.card.model.inputs
+    assert found.card.statistics.pitch_midi == original.card.statistics.pitch_midi
+    assert found.impulse_response is not None
+    np.testing.assert_allclose(found.impulse_response, impulse_response(), atol=1e-7)
+
+
+def test_without_room_and_metadata(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bare.tflite"
+    data = model.read_bytes()
+    path.write_bytes(data[: data.rindex(b"PK\x03\x04")])
+    found = tflite.load(path, verify=False)
+    assert found.impulse_response is None
+    assert "pitch assumed" in found.card.description
+    assert "reverb" not in found.card.model.processors
+
+
+def test_magenta_metadata(model: Path, tmp_path: Path) -> None:
+    """Only the plug-in's own keys: a range becomes a curve that stays within it."""
+    path = tmp_path / "m.tflite"
+    data = model.read_bytes()
+    path.write_bytes(data[: data.rindex(b"PK\x03\x04")])
+    figures = {
+        "mean_min_pitch_note": 62.0,
+        "mean_max_pitch_note": 81.0,
+        "mean_min_power_note": -34.0,
+        "mean_max_power_note": -14.0,
+    }
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("METADATA.json", json.dumps(figures))
+    statistics = tflite.load(path, verify=False).card.statistics
+    assert (statistics.pitch_midi[5], statistics.pitch_midi[95]) == (62.0, 81.0)
+    assert (statistics.power_db[0], statistics.power_db[100]) == (-34.0, -14.0)
+    assert (np.diff(statistics.pitch_midi) >= 0).all()
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"mean_min_pitch_note": "low"},
+        {"mean_min_pitch_note": 1e99, "mean_max_pitch_note": 3.0},
+        {"mean_min_power_note": float("nan"), "mean_max_power_note": 0.0},
+        {"percentiles": {"pitch_midi": [1.0]}},
+    ],
+)
+def test_senseless_metadata(model: Path, tmp_path: Path, figures: dict[str, object]) -> None:
+    path = tmp_path / "m.tflite"
+    data = model.read_bytes()
+    path.write_bytes(data[: data.rindex(b"PK\x03\x04")])
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("metadata.json", json.dumps(figures))
+    with pytest.raises(ModelError):
+        tflite.load(path, verify=False)
+
+
+def test_a_file_that_does_something_else(model: Path, tmp_path: Path) -> None:
+    """Known layers, unknown scaling between them: what was read does not agree with what the file does."""
+    data = bytearray(alone(model, tmp_path).read_bytes())
+    bias = np.float32(-5.0).tobytes()
+    assert data.count(bias) == 1
+    at = data.index(bias)
+    data[at : at + 4] = np.float32(-4.0).tobytes()
+    (tmp_path / "other.tflite").write_bytes(data)
+    with pytest.raises(ModelError, match="unknown make"):
+        tflite.load(tmp_path / "other.tflite")
+
+
+def test_a_file_that_does_not_run(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.tflite").write_bytes(b"\x10\0\0\0TFL3" + bytes(64))
+    with pytest.raises(ModelError, match="does not run"):
+        tflite_run.compare(plugin_bundle(), tmp_path / "x.tflite")
+
+
+def test_other_models_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "controls.tflite").write_bytes(litert.build(plugin_bundle(), audio=False)[0])
+    with pytest.raises(ModelError) as problem:
+        tflite.load(tmp_path / "controls.tflite")
+    assert "f0_hz" in problem.value.message
+    assert "DDSP-VST" in problem.value.hint
+    (tmp_path / "text.tflite").write_text("no model at all")
+    with pytest.raises(ModelError, match="not a TensorFlow Lite file"):
+        tflite.load(tmp_path / "text.tflite")
+
+
+def test_zip_and_folder(model: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(model, "Flute/Flute.tflite")
+    found, kind = anything.load(tmp_path / "a.zip")
+    assert kind == "DDSP-VST model"
+    assert found.impulse_response is None
+    folder = tmp_path / "two"
+    folder.mkdir()
+    for name in ("a.tflite", "b.tflite"):
+        shutil.copy(model, folder / name)
+    with pytest.raises(ModelError, match="several models"):
+        anything.load(folder)
+
+
+def test_played_without_import(model: Path) -> None:
+    name, found = catalogue.load(model)
+    assert (name, found.card.name) == ("Flöte 1", "Flöte 1")
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs the numbers made with magenta/ddsp, beside the checkout")
+def test_magenta_file() -> None:
+    """Weights in a WHILE loop; 50 frames that Magenta's own interpreter played."""
+    found = tflite.load(GOLDEN / "vst_predict_controls.tflite")
+    reference = np.load(GOLDEN / "vst_tflite_50frames.npz")
+    frames = {name: reference[name][:, 0] for name in ("f0_scaled", "pw_scaled")}
+    controls = tflite_run.controls(found, frames)
+    names = {"amplitude": "ctl_amps", "harmonic_distribution": "ctl_hd", "noise_magnitudes": "ctl_noise"}
+    for name, golden in (names | {"state": "ctl_state"}).items():
+        np.testing.assert_allclose(controls[name], reference[golden], atol=5e-6, err_msg=name)
+    buffer = io.BytesIO((GOLDEN / "metadata.json").read_bytes())
+    assert found.card.statistics.pitch_midi[5] == pytest.approx(json.load(buffer)["mean_min_pitch_note"], abs=1e-3)
