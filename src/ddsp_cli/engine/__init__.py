@@ -5,25 +5,42 @@ from ddsp_cli import engine
 audio = engine.Harmonic(sample_rate_hz=16000, hop_samples=64)(amplitude, distribution, f0_hz)
 """
 
+from ddsp_cli.engine import core
 from ddsp_cli.engine.autoencoder import Autoencoder
+from ddsp_cli.engine.convolutional import DilatedConvDecoder
 from ddsp_cli.engine.decoders import FcStack, RnnFcDecoder
-from ddsp_cli.engine.effects import FilteredNoiseReverb, Reverb
-from ddsp_cli.engine.graph import ProcessorGroup
-from ddsp_cli.engine.losses import SpectralLoss
-from ddsp_cli.engine.processors import Add, Crop, Processor
-from ddsp_cli.engine.synths import FilteredNoise, Harmonic
+from ddsp_cli.engine.effects import ExpDecayReverb, FilteredNoiseReverb, FIRFilter, LearnedRoom, ModDelay, Reverb
+from ddsp_cli.engine.encoders import MfccEncoder
+from ddsp_cli.engine.graph import ProcessorGroup, group_from_config, group_from_yaml
+from ddsp_cli.engine.losses import EmbeddingLoss, SpectralLoss, mean_difference
+from ddsp_cli.engine.processors import Add, Crop, Mix, Processor
+from ddsp_cli.engine.synths import FilteredNoise, Harmonic, Sinusoidal, Wavetable
 
 __all__ = [
     "Add",
     "Autoencoder",
     "Crop",
+    "DilatedConvDecoder",
+    "EmbeddingLoss",
+    "ExpDecayReverb",
+    "FIRFilter",
     "FcStack",
     "FilteredNoise",
     "FilteredNoiseReverb",
     "Harmonic",
+    "LearnedRoom",
+    "MfccEncoder",
+    "Mix",
+    "ModDelay",
     "Processor",
     "ProcessorGroup",
     "Reverb",
     "RnnFcDecoder",
+    "Sinusoidal",
     "SpectralLoss",
+    "Wavetable",
+    "core",
+    "group_from_config",
+    "group_from_yaml",
+    "mean_difference",
 ]

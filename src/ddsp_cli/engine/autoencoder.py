@@ -12,7 +12,7 @@ from keras import ops
 from ddsp_cli.config import LossConfig, ModelConfig
 from ddsp_cli.engine.decoders import RnnFcDecoder
 from ddsp_cli.engine.effects import LearnedRoom
-from ddsp_cli.engine.graph import ProcessorGroup, build_processor, decoder_outputs
+from ddsp_cli.engine.graph import decoder_outputs, group_from_config
 from ddsp_cli.engine.losses import SpectralLoss
 from ddsp_cli.errors import ModelError
 
@@ -41,14 +41,7 @@ class Autoencoder(keras.Model):
             config.decoder.layers_per_stack,
             name="decoder",
         )
-        self.group = ProcessorGroup(
-            {
-                name: (build_processor(node, config, seed or 0, name), node.inputs)
-                for name, node in config.processors.items()
-            },
-            sources=[*decoder_outputs(config), "f0_hz"],
-            name="processors",
-        )
+        self.group = group_from_config(config, seed or 0)
         loss = loss or LossConfig()
         self.spectral_loss = SpectralLoss(loss.fft_sizes, loss.mag_weight, loss.logmag_weight, loss.log_floor)
         self.decoder.build()

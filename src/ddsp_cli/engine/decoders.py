@@ -64,6 +64,7 @@ class RnnFcDecoder(keras.layers.Layer):
       inputs: names of the inputs, in the order in which they are concatenated.
       outputs: name → channels of the outputs, in the order in which the projection is split.
       channels, rnn_units, layers_per_stack: sizes.
+      input_sizes: channels of inputs that have more than one, such as a latent.
     """
 
     def __init__(
@@ -73,9 +74,11 @@ class RnnFcDecoder(keras.layers.Layer):
         channels: int = 512,
         rnn_units: int = 512,
         layers_per_stack: int = 3,
+        input_sizes: Mapping[str, int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.input_sizes = dict(input_sizes or {})
         self.inputs = list(inputs)
         self.outputs = dict(outputs)
         self.channels = channels
@@ -87,10 +90,10 @@ class RnnFcDecoder(keras.layers.Layer):
         self.dense_out = keras.layers.Dense(sum(outputs.values()), name="dense_out")
 
     def build(self, input_shape: Any = None) -> None:
-        per_input = self.channels if self.layers_per_stack else 1
-        for stack in self.input_stacks:
-            stack.build((None, None, 1))
-        joined = per_input * len(self.inputs)
+        sizes = [self.input_sizes.get(name, 1) for name in self.inputs]
+        for stack, size in zip(self.input_stacks, sizes, strict=True):
+            stack.build((None, None, size))
+        joined = self.channels * len(sizes) if self.layers_per_stack else sum(sizes)
         self.rnn.build((None, None, joined))
         self.out_stack.build((None, None, joined + self.rnn_units))
         self.dense_out.build((None, None, self.channels if self.layers_per_stack else joined + self.rnn_units))
@@ -119,5 +122,5 @@ class RnnFcDecoder(keras.layers.Layer):
         return named
 
     def get_config(self) -> dict[str, Any]:
-        names = ("inputs", "outputs", "channels", "rnn_units", "layers_per_stack")
+        names = ("inputs", "outputs", "channels", "rnn_units", "layers_per_stack", "input_sizes")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

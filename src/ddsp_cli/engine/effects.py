@@ -1,4 +1,4 @@
-"""Processors that change sound: learned rooms. Shapes: B batch, S samples."""
+"""Processors that change sound: rooms, filters, delays. Shapes: B batch, F frames, S samples, M bands."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from keras import ops
 
 from ddsp_cli import formulas
 from ddsp_cli.engine.core.filters import fft_convolve, frequency_filter
+from ddsp_cli.engine.core.resample import resample
+from ddsp_cli.engine.core.wavetables import variable_length_delay
 from ddsp_cli.engine.processors import Processor
 
 
@@ -103,4 +105,108 @@ class FilteredNoiseReverb(LearnedRoom):
 
     def get_config(self) -> dict[str, Any]:
         names = ("length_samples", "n_frames", "n_bands", "initial_bias", "window_size_samples", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable("ddsp")
+class ExpDecayReverb(LearnedRoom):
+    """A room that is noise dying away exponentially, with two learned numbers (effects.py:121-165).
+
+    As in `FilteredNoiseReverb` the noise is fixed by the seed.
+
+    Args:
+      length_samples: of the response.
+      gain, decay: what the raw numbers start at.
+      seed: of the noise.
+    """
+
+    def __init__(
+        self, length_samples: int = 48000, gain: float = 2.0, decay: float = 4.0, seed: int = 0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.length_samples = length_samples
+        self.initial = {"gain": gain, "decay": decay}
+        self.seed = seed
+        self.gain = self.add_weight(shape=(), initializer=keras.initializers.Constant(gain), name="gain")
+        self.decay = self.add_weight(shape=(), initializer=keras.initializers.Constant(decay), name="decay")
+        self._noise = np.random.default_rng(seed).uniform(-1.0, 1.0, length_samples).astype(np.float32)
+
+    def impulse_response(self) -> Any:
+        time = np.linspace(0.0, 1.0, self.length_samples, dtype=np.float32)
+        envelope = ops.exp(-(2.0 + ops.exp(self.decay)) * ops.convert_to_tensor(time))
+        ir = formulas.exp_sigmoid(self.gain, xp=ops) * envelope * ops.convert_to_tensor(self._noise)
+        return ops.concatenate([ops.zeros((1,)), ir[1:]])
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "length_samples": self.length_samples, **self.initial, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("ddsp")
+class FIRFilter(Processor):
+    """A filter whose magnitudes may change with every frame (effects.py:281).
+
+    Args:
+      n_bands: M, what a controller has to predict; not needed to filter.
+      window_size_samples: Hann window of the filters; 0 for their full length.
+    """
+
+    def __init__(self, n_bands: int = 65, window_size_samples: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.n_bands = n_bands
+        self.window_size_samples = window_size_samples
+
+    def get_controls(self, *signals: Any) -> dict[str, Any]:
+        """Audio [B, S] and raw magnitudes [B, F, M] or [B, M]."""
+        audio, magnitudes = signals
+        return {"audio": audio, "magnitudes": formulas.exp_sigmoid(magnitudes, xp=ops)}
+
+    def get_signal(self, **controls: Any) -> Any:
+        return frequency_filter(controls["audio"], controls["magnitudes"], self.window_size_samples)
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("n_bands", "window_size_samples")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable("ddsp")
+class ModDelay(Processor):
+    """A delay of moving length: vibrato, chorus, flanger (effects.py:326).
+
+    Args:
+      sample_rate_hz: of the audio.
+      center_ms: the delay at phase 0.
+      depth_ms: by how much phase 1 lengthens it.
+      add_dry: add the sound to its delayed self.
+    """
+
+    def __init__(
+        self,
+        sample_rate_hz: int = 16000,
+        center_ms: float = 15.0,
+        depth_ms: float = 10.0,
+        add_dry: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.sample_rate_hz = sample_rate_hz
+        self.center_ms = center_ms
+        self.depth_ms = depth_ms
+        self.add_dry = add_dry
+
+    def get_controls(self, *signals: Any) -> dict[str, Any]:
+        """Audio [B, S], raw gain and raw phase [B, F, 1]."""
+        audio, gain, phase = signals
+        return {"audio": audio, "gain": formulas.exp_sigmoid(gain, xp=ops), "phase": ops.sigmoid(phase)}
+
+    def get_signal(self, **controls: Any) -> Any:
+        audio = controls["audio"]
+        n_samples = ops.shape(audio)[1]
+        gain, phase = (resample(controls[name], n_samples)[..., 0] for name in ("gain", "phase"))
+        longest_ms = self.center_ms + self.depth_ms
+        share = (self.center_ms + self.depth_ms * phase) / longest_ms
+        wet = gain * variable_length_delay(share, audio, int(self.sample_rate_hz * longest_ms / 1000.0))
+        return audio + wet if self.add_dry else wet
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("sample_rate_hz", "center_ms", "depth_ms", "add_dry")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -122,20 +122,90 @@ def build_processor(node: config.ProcessorConfig, model: config.ModelConfig, see
                 seed=0,  # part of the room's definition, not of a training run
                 name=name,
             )
+        case config.SinusoidalConfig() | config.WavetableConfig():
+            kind = synths.Sinusoidal if isinstance(node, config.SinusoidalConfig) else synths.Wavetable
+            return kind(rate, hop, **_settings(node), name=name)
+        case config.ExpDecayReverbConfig():
+            return effects.ExpDecayReverb(**_settings(node), seed=0, name=name)
+        case config.FIRFilterConfig():
+            return effects.FIRFilter(**_settings(node), name=name)
+        case config.ModDelayConfig():
+            return effects.ModDelay(rate, **_settings(node), name=name)
         case config.AddConfig():
             return processors.Add(name=name)
+        case config.MixConfig():
+            return processors.Mix(name=name)
         case config.CropConfig():
             return processors.Crop(node.length_samples, node.location, name=name)
     raise ModelError(f"processor {name} is of a kind that the engine does not know")
 
 
+def _settings(node: config.ProcessorConfig) -> dict[str, Any]:
+    """What a node says beyond its kind and its inputs; the names are those of the processor's arguments."""
+    return {name: getattr(node, name) for name in node.__struct_fields__ if name != "inputs"}
+
+
+def group_from_config(model: config.ModelConfig, seed: int = 0, sources: Sequence[str] = ()) -> ProcessorGroup:
+    """The processors of a preset, wired.
+
+    Args:
+      model: their configuration.
+      seed: of the noise that is drawn anew at every call.
+      sources: signals that come from outside besides what the network predicts and `f0_hz`.
+    """
+    nodes = {
+        name: (build_processor(node, model, seed, name), node.inputs) for name, node in model.processors.items()
+    }
+    outside = dict.fromkeys([*decoder_outputs(model), "f0_hz", *sources])
+    return ProcessorGroup(nodes, sources=list(outside), name="processors")
+
+
+def group_from_yaml(text: str, sample_rate_hz: int = 16000, frame_rate_hz: int = 250, seed: int = 0) -> ProcessorGroup:
+    """A group from the text of a `processors` section, as it stands in a preset.
+
+    Raises:
+      ModelError: not valid YAML, an unknown kind or setting, a cycle, an input that nothing makes; each by its name.
+    """
+    nodes = config.parse_yaml(text, dict[str, config.AnyProcessorConfig], "processors")
+    model = config.ModelConfig(
+        sample_rate_hz=sample_rate_hz,  # type: ignore[arg-type]
+        frame_rate_hz=frame_rate_hz,
+        inputs=[],
+        processors=nodes,
+    )
+    return group_from_config(model, seed)
+
+
 def decoder_outputs(model: config.ModelConfig) -> dict[str, int]:
-    """Which raw controls the network has to predict, with their sizes, in the original's order."""
+    """Which raw controls the network has to predict, with their sizes, in the original's order.
+
+    A control that two processors take must have one size; what a processor of the graph makes is not predicted.
+    """
     sizes: dict[str, int] = {}
-    for node in model.processors.values():
-        match node:
-            case config.HarmonicConfig():
-                sizes |= {node.inputs[0]: 1, node.inputs[1]: node.n_harmonics}
-            case config.FilteredNoiseConfig():
-                sizes[node.inputs[0]] = node.n_bands
+    for name, node in model.processors.items():
+        for wanted, size in zip(node.inputs, _input_sizes(node), strict=False):
+            if size is None or wanted in model.processors:
+                continue
+            if sizes.setdefault(wanted, size) != size:
+                raise ModelError(f"processor {name} takes {wanted} with {size} channels, another takes {sizes[wanted]}")
     return sizes
+
+
+def _input_sizes(node: config.ProcessorConfig) -> tuple[int | None, ...]:
+    """Channels of each input of a node that a network may predict; None for audio and for measured pitch."""
+    match node:
+        case config.HarmonicConfig():
+            return 1, node.n_harmonics, None
+        case config.FilteredNoiseConfig():
+            return (node.n_bands,)
+        case config.SinusoidalConfig():
+            return node.n_sinusoids, node.n_sinusoids
+        case config.WavetableConfig():
+            return 1, node.n_points, None
+        case config.FIRFilterConfig():
+            return None, node.n_bands
+        case config.ModDelayConfig():
+            return None, 1, 1
+        case config.MixConfig():
+            return None, None, 1
+    return ()

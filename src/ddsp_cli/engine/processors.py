@@ -1,10 +1,14 @@
-"""What every processor is, and the two that only combine or cut signals."""
+"""What every processor is, and those that only combine or cut signals. Shapes: B batch, F frames, S samples."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
+from keras import ops
+
+from ddsp_cli.engine.core.resample import resample
 
 
 class Processor(keras.layers.Layer):
@@ -70,3 +74,19 @@ class Crop(Processor):
         return {**super().get_config(), "length_samples": self.length_samples, "location": self.location}
 
 
+@keras.saving.register_keras_serializable("ddsp")
+class Mix(Processor):
+    """Crossfade of two signals by a learned level, at constant power (processors.py of the original).
+
+    The original's two gains are √m and 1 - √(1 - m), whose power dips in between; these are a sine and a cosine.
+    """
+
+    def get_controls(self, *signals: Any) -> dict[str, Any]:
+        """Two signals [B, S] and a raw level [B, F, 1]: low is all of the second, high all of the first."""
+        first, second, level = signals
+        return {"first": first, "second": second, "mix_level": ops.sigmoid(level)}
+
+    def get_signal(self, **controls: Any) -> Any:
+        first, second = controls["first"], controls["second"]
+        angle = resample(controls["mix_level"], ops.shape(first)[1])[..., 0] * (0.5 * math.pi)
+        return first * ops.sin(angle) + second * ops.cos(angle)

@@ -41,22 +41,32 @@ def impulse_response(magnitudes: Any, window_size_samples: int = 0) -> Any:
     return ops.matmul(magnitudes, ops.convert_to_tensor(design))
 
 
-def fft_convolve(audio: Any, ir: Any, delay_compensation: int = -1, hop_samples: int | None = None) -> Any:
+def fft_convolve(
+    audio: Any, ir: Any, delay_compensation: int = -1, hop_samples: int | None = None, padding: str = "same"
+) -> Any:
     """Convolution of audio with one filter, or with one filter per frame (`core.fft_convolve`, core.py:1317).
 
     The audio is cut into blocks, each is filtered (with its own filter where there is one per frame) and the results
-    overlap-added; the output is as long as the input (padding 'same').
+    overlap-added.
 
     Args:
       audio: [B, S].
-      ir: [B or 1, taps], or [B or 1, F, taps] for time-varying filtering; then S must be F·hop.
+      ir: [B or 1, taps], or [B or 1, F, taps] for time-varying filtering; frame i filters the samples from i·hop on,
+        hop = ceil(S/F).
       delay_compensation: samples to drop at the start; -1 means (taps - 1) // 2 - 1, the original's centring, which
         leaves a linear-phase filter two samples late.
       hop_samples: samples of a frame; needed only where S or F is not known while a graph is built.
+      padding: `same` for as many samples as came in, `valid` for S + taps - 1. (Where the original's window is short,
+        its `valid` returns nothing at all or too little.)
+
+    Returns:
+      [B, S] or [B, S + taps - 1].
 
     Raises:
-      ValueError: S is not a multiple of F.
+      ValueError: so many frames cannot cover so many samples, or an unknown padding.
     """
+    if padding not in ("same", "valid"):
+        raise ValueError(f"padding is same or valid, not {padding!r}")
     taps = ir.shape[-1]
     n_samples = ops.shape(audio)[-1]
     start = (taps - 1) // 2 - 1 if delay_compensation < 0 else delay_compensation
@@ -65,8 +75,8 @@ def fft_convolve(audio: Any, ir: Any, delay_compensation: int = -1, hop_samples:
         filters = ir[:, None, :]
     else:
         n_blocks = ops.shape(ir)[1]
-        hop = hop_samples or n_samples // n_blocks
-        if isinstance(n_samples, int) and isinstance(n_blocks, int) and n_samples != hop * n_blocks:
+        hop = hop_samples or -(-n_samples // n_blocks)
+        if isinstance(n_samples, int) and isinstance(n_blocks, int) and -(-n_samples // hop) != n_blocks:
             raise ValueError(f"{n_samples} samples cannot be cut into {n_blocks} equal frames")
         filters = ir
     size = next_power_of_two(hop + taps - 1)
@@ -75,7 +85,8 @@ def fft_convolve(audio: Any, ir: Any, delay_compensation: int = -1, hop_samples:
     h_re, h_im = ops.rfft(filters, fft_length=size)
     product = (a_re * h_re - a_im * h_im, a_re * h_im + a_im * h_re)
     filtered = ops.irfft(product, fft_length=size)[..., : hop + taps - 1]
-    return _extend(overlap_add(filtered, hop), start)[:, start : start + n_samples]
+    n_out = n_samples if padding == "same" else n_samples + taps - 1
+    return _extend(overlap_add(filtered, hop), start)[:, start : start + n_out]
 
 
 def _uniform_blocks(n_samples: Any, taps: int) -> tuple[int, Any]:
@@ -106,7 +117,52 @@ def overlap_add(blocks: Any, hop: int) -> Any:
 
 
 def frequency_filter(
-    audio: Any, magnitudes: Any, window_size_samples: int = 0, hop_samples: int | None = None
+    audio: Any,
+    magnitudes: Any,
+    window_size_samples: int = 0,
+    hop_samples: int | None = None,
+    padding: str = "same",
 ) -> Any:
     """Filters audio [B, S] by magnitudes [B, M], or [B, F, M] that change with every frame (core.py:1568)."""
-    return fft_convolve(audio, impulse_response(magnitudes, window_size_samples), hop_samples=hop_samples)
+    ir = impulse_response(magnitudes, window_size_samples)
+    return fft_convolve(audio, ir, hop_samples=hop_samples, padding=padding)
+
+
+def sinc_impulse_response(
+    cutoff: Any, window_size_samples: int = 512, sample_rate_hz: float | None = None, high_pass: bool = False
+) -> Any:
+    """Windowed-sinc filters (core.py:1601).
+
+    Args:
+      cutoff: [B, F, 1], as a share of Nyquist, or in Hz where a sample rate is given.
+      window_size_samples: of the Hamming window, made odd.
+      high_pass: pass what is above the cutoff.
+
+    Returns:
+      [B, F, taps], of unit gain at 0 Hz (low pass).
+    """
+    if sample_rate_hz is not None:
+        cutoff = cutoff * (2.0 / sample_rate_hz)
+    half = window_size_samples // 2
+    lag = np.arange(-half, half + 1)
+    n_taps = 2 * half + 1
+    hamming = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(n_taps) / max(n_taps - 1, 1))
+    x = cutoff * (np.pi * np.where(lag == 0, 1.0, lag)).astype(np.float32)
+    tiny = ops.abs(x) < 1e-7
+    sinc = ops.where(tiny, ops.ones_like(x), ops.sin(x) / ops.where(tiny, ops.ones_like(x), x))
+    ir = ops.where(ops.convert_to_tensor(lag == 0), ops.ones_like(sinc), sinc) * hamming.astype(np.float32)
+    ir = ir / ops.abs(ops.sum(ir, axis=-1, keepdims=True))
+    return (lag == 0).astype(np.float32) - ir if high_pass else ir
+
+
+def sinc_filter(
+    audio: Any,
+    cutoff: Any,
+    window_size_samples: int = 512,
+    sample_rate_hz: float | None = None,
+    padding: str = "same",
+    high_pass: bool = False,
+) -> Any:
+    """Low or high pass whose cutoff [B, F, 1] changes with every frame; see `sinc_impulse_response`."""
+    ir = sinc_impulse_response(cutoff, window_size_samples, sample_rate_hz, high_pass)
+    return fft_convolve(audio, ir, padding=padding)

@@ -2,41 +2,125 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from keras import ops
 
+METHODS = ("nearest", "linear", "cubic", "window")
 
-def next_frames(frames: Any) -> Any:
-    """Each frame's successor, the last one its own: [B, F, C] → [B, F, C]."""
-    return ops.concatenate([frames[:, 1:], frames[:, -1:]], axis=1)
+
+def next_frames(frames: Any, steps: int = 1) -> Any:
+    """Frames shifted by so many steps, the ends held: [B, F, C] → [B, F, C]."""
+    for _ in range(abs(steps)):
+        kept = (frames[:, 1:], frames[:, -1:]) if steps > 0 else (frames[:, :1], frames[:, :-1])
+        frames = ops.concatenate(kept, axis=1)
+    return frames
+
+
+def taps(position: np.ndarray, method: str) -> tuple[list[int], np.ndarray]:
+    """Which frames around it a point between two frames is made of.
+
+    Args:
+      position: 0 at a frame, towards 1 at the next, any shape.
+      method: `nearest` (the frame before), `linear` (a straight line; core.py:613), `cubic` (Keys' kernel with a =
+        -0.75, as TensorFlow's bicubic resize), `window` (the crossfade of overlapping periodic Hann windows of two
+        hops; core.py:645).
+
+    Returns:
+      offsets of the frames, and their weights [offsets, *position.shape], which sum to 1.
+
+    Raises:
+      ValueError: no such method.
+    """
+    x = np.asarray(position, np.float64)
+    if method == "nearest":
+        return [0], np.ones((1, *x.shape), np.float32)
+    if method == "linear":
+        return [0, 1], np.stack([1.0 - x, x]).astype(np.float32)
+    if method == "window":
+        rising = 0.5 - 0.5 * np.cos(math.pi * x)
+        return [0, 1], np.stack([1.0 - rising, rising]).astype(np.float32)
+    if method == "cubic":
+        a = -0.75
+        near, far = (lambda d: ((a + 2) * d - (a + 3)) * d * d + 1), (lambda d: ((a * d - 5 * a) * d + 8 * a) * d - 4 * a)
+        return [-1, 0, 1, 2], np.stack([far(1 + x), near(x), near(1 - x), far(2 - x)]).astype(np.float32)
+    raise ValueError(f"unknown resampling method {method!r}; known are {', '.join(METHODS)}")
 
 
 def ramp(hop_samples: int, method: str) -> np.ndarray:
     """Weight of the next frame at each of the samples between two frames, shape [hop], from 0 up towards 1.
 
-    `linear` is the straight line of a bilinear resize without half-pixel shift (core.py:613); `window` is the
-    crossfade that overlap-added periodic Hann windows of two hops make (core.py:645).
-
     Raises:
-      ValueError: no such method.
+      ValueError: a method that is not made of two frames.
     """
-    position = np.arange(hop_samples, dtype=np.float64) / hop_samples
-    if method == "linear":
-        return position.astype(np.float32)
-    if method == "window":
-        return (0.5 - 0.5 * np.cos(np.pi * position)).astype(np.float32)
-    raise ValueError(f"unknown resampling method {method!r}; known are linear and window")
+    offsets, weights = taps(np.arange(hop_samples) / hop_samples, method)
+    if offsets != [0, 1]:
+        raise ValueError(f"{method} is not a ramp between two frames; linear and window are")
+    return weights[1]
 
 
 def upsample(frames: Any, hop_samples: int, method: str = "linear") -> Any:
     """Frame-rate controls at sample rate: [B, F, C] → [B, F·hop, C].
 
-    Frame i is met exactly at sample i·hop; the last frame is held.
+    Frame i is met exactly at sample i·hop; the last frame is held. The number of frames need not be known while a
+    graph is built.
     """
-    weight = ops.convert_to_tensor(ramp(hop_samples, method))[None, None, :, None]
-    here, there = frames[:, :, None, :], next_frames(frames)[:, :, None, :]
-    curves = here + (there - here) * weight
+    offsets, weights = taps(np.arange(hop_samples) / hop_samples, method)
+    curves: Any = 0.0
+    for offset, weight in zip(offsets, weights, strict=True):
+        curves = curves + next_frames(frames, offset)[:, :, None, :] * weight[:, None]
     batch, n_frames, channels = ops.shape(frames)
     return ops.reshape(curves, (batch, n_frames * hop_samples, channels))
+
+
+def resample(frames: Any, n_timesteps: int, method: str = "linear", add_endpoint: bool = True) -> Any:
+    """Interpolates controls in time to any number of steps (`core.resample`, core.py:568).
+
+    Args:
+      frames: [F], [B, F], [B, F, C] or [B, F, N, C].
+      n_timesteps: wanted.
+      method: `nearest`, `linear`, `cubic` or `window`; see `taps`.
+      add_endpoint: frame i lies at step i·n_timesteps/F and the last frame is held; if False the last frame lies at
+        the last step (for `window`, as in the original, one step after it).
+
+    Returns:
+      As frames, with n_timesteps in place of F.
+
+    Raises:
+      ValueError: unknown method; `window` where the steps are not a multiple of the intervals.
+    """
+    rank = len(frames.shape)
+    shape = ops.shape(frames)
+    if rank == 1:
+        return resample(frames[None], n_timesteps, method, add_endpoint)[0]
+    n_frames = shape[1]
+    flat = ops.reshape(frames, (shape[0], n_frames, math.prod(shape[2:])))
+    if add_endpoint and n_timesteps % n_frames == 0:
+        out = upsample(flat, n_timesteps // n_frames, method)
+    else:
+        out = _gather(flat, n_timesteps, method, add_endpoint)
+    return ops.reshape(out, (shape[0], n_timesteps, *shape[2:]))
+
+
+def _gather(frames: Any, n_timesteps: int, method: str, add_endpoint: bool) -> Any:
+    n_frames = frames.shape[1]
+    step = np.arange(n_timesteps, dtype=np.float64)
+    if add_endpoint:
+        position = step * (n_frames / n_timesteps)
+    elif method == "window":
+        position = step * ((n_frames - 1) / n_timesteps)
+    else:
+        position = step * ((n_frames - 1) / max(n_timesteps - 1, 1))
+    if method == "window" and n_timesteps % (n_frames if add_endpoint else n_frames - 1):
+        raise ValueError(f"{n_timesteps} steps are not a multiple of the intervals between {n_frames} frames")
+    if method == "nearest" and not add_endpoint:
+        position = np.floor(position + 0.5)
+    before = np.floor(position + 1e-9).astype(np.int64)
+    offsets, weights = taps(np.clip(position - before, 0.0, 1.0), method)
+    total: Any = 0.0
+    for offset, weight in zip(offsets, weights, strict=True):
+        index = np.clip(before + offset, 0, n_frames - 1).astype(np.int32)
+        total = total + ops.take(frames, index, axis=1) * weight[:, None]
+    return total

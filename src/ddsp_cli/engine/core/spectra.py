@@ -90,9 +90,17 @@ def mel(
     return ops.matmul(magnitude, mel_matrix(n_mels, magnitude.shape[-1], sample_rate_hz, low_hz, high_hz))
 
 
-def log_mel(audio: Any, **settings: Any) -> Any:
-    """Natural logarithm of `mel`, with the same arguments."""
-    return safe_log(mel(audio, **settings))
+def log_mel(
+    audio: Any,
+    size: int = 2048,
+    n_mels: int = 64,
+    low_hz: float = 80.0,
+    high_hz: float = 7600.0,
+    sample_rate_hz: float = 16000,
+    overlap: float = 0.75,
+) -> Any:
+    """Natural logarithm of `mel` (`spectral_ops.compute_logmel`, whose range is narrower by default)."""
+    return safe_log(mel(audio, size, n_mels, low_hz, high_hz, sample_rate_hz, overlap))
 
 
 def mfcc(
@@ -106,15 +114,7 @@ def mfcc(
     overlap: float = 0.75,
 ) -> Any:
     """Mel-frequency cepstral coefficients (`spectral_ops.compute_mfcc`): [B, S] → [B, T, n_mfccs]."""
-    levels = log_mel(
-        audio,
-        size=size,
-        n_mels=n_mels,
-        low_hz=low_hz,
-        high_hz=high_hz,
-        sample_rate_hz=sample_rate_hz,
-        overlap=overlap,
-    )
+    levels = log_mel(audio, size, n_mels, low_hz, high_hz, sample_rate_hz, overlap)
     k, n = np.arange(n_mfccs), np.arange(n_mels)[:, None]
     cosines = 2.0 * np.cos(np.pi * k * (2 * n + 1) / (2 * n_mels)) / math.sqrt(2.0 * n_mels)
     return ops.matmul(levels, cosines.astype(np.float32))
