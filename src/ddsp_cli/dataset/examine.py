@@ -108,9 +108,9 @@ def examine(job: Job, tick: Tick | None = None) -> Take:
 
 
 def _examine(job: Job, digest: str, progress: Tick) -> Take:
-    known = _known(job, digest)
-    if known is not None:
-        return keep(job, known, digest, {})
+    before = known(job.measured, digest, job.spec.hop_samples)
+    if before is not None:
+        return keep(job, before, digest, {})
     spool = job.stem.with_name(f".{secrets.token_hex(6)}.spool")
     try:
         measured = _measure(job, spool, progress)
@@ -123,7 +123,7 @@ def _examine(job: Job, digest: str, progress: Tick) -> Take:
 
 def _measure(job: Job, spool: Path, progress: Tick) -> Measured:
     """Decodes a recording once: measured as it comes in, and put aside at 16 kHz for what needs a second look."""
-    stream = extract.FeatureStream(job.spec, threads=1, weights=job.weights)
+    stream = extract.FeatureStream(job.spec, threads=1, weights=job.weights, with_loudness=False)
     clipping, hum = ClippingWatch(), HumWatch()
     resampler: io.Resampler | None = None
     n_samples = rate_hz = 0
@@ -297,14 +297,20 @@ def _remember(path: Path, measured: Measured) -> None:
     write_whole(path, msgspec.json.encode(notes) + b"\n" + rows.tobytes())
 
 
-def _known(job: Job, digest: str) -> Measured | None:
-    """Measurements of the same bytes by an earlier run."""
-    if job.measured is None:
+def known(folder: Path | None, digest: str, hop_samples: int) -> Measured | None:
+    """Measurements of the same bytes by an earlier run; None where there are none, or damaged ones.
+
+    Args:
+      folder: of measurements.
+      digest: SHA-256 of the recording.
+      hop_samples: of the frames.
+    """
+    if folder is None:
         return None
     try:
-        first, _, content = (job.measured / f"{digest}.measured").read_bytes().partition(b"\n")
+        first, _, content = (folder / f"{digest}.measured").read_bytes().partition(b"\n")
         notes = msgspec.json.decode(first, type=_Notes)
-        rows = np.frombuffer(content, "<f4").reshape(4, n_frames(notes.n_samples, job.spec.hop_samples))
+        rows = np.frombuffer(content, "<f4").reshape(4, n_frames(notes.n_samples, hop_samples))
     except (OSError, ValueError):
         return None
     if not np.isfinite(rows).all():

@@ -34,7 +34,7 @@ SMEAR = 0.012
 WEIGHED_S = 0.5
 
 #: From this share of stray energy on it is more than one voice; tuned on aligned violin recordings (docs/data.md).
-POLYPHONY_SHARE = 0.18
+POLYPHONY_SHARE = 0.16
 
 #: Looks computed at once; bounds memory to a few MiB.
 _AT_ONCE = 512
