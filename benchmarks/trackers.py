@@ -3,7 +3,7 @@
     python benchmarks/trackers.py [--voice AUDIO --reference CSV] [--crepe-weights FILE] [--pitch NAME ...]
 
 Glides run from 60 to 1500 Hz in 8 s, with 10 harmonics, clean and under pink noise at 20 and 5 dB. The reference is
-rows of seconds and Hz, 0 where nothing is sung (vocadito: R. Bittner et al. 2021). Frames count as right within 50 cents;
+rows of seconds and Hz, 0 where nothing is sung (vocadito: R. Bittner et al. 2021). Frames within 50 cents are right;
 those whose reference is voiced and the tracker's is not are wrong. Prints a table in Markdown.
 """
 
