@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fixtures import impulse_response, make_card, random_weights, small_model
 
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import ModelConfig, ReverbConfig, load_preset
+from fixtures import impulse_response, make_card, random_weights, small_model
 
 #: Numbers made by running magenta/ddsp; beside a checkout, not inside it.
 GOLDEN = Path(__file__).resolve().parents[1].parent / "shared" / "golden" / "magenta_ckpt"

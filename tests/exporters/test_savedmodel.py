@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures import impulse_response, make_card, small_model
-from format_fixtures import loudness_model
 
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import ModelConfig
+from fixtures import impulse_response, make_card, small_model
+from format_fixtures import loudness_model
 
 
 def trained(model: ModelConfig) -> Bundle:

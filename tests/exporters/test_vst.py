@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from format_fixtures import in_memory, loudness_model, plugin_bundle
 
 from ddsp_cli.config import DecoderConfig, load_preset
 from ddsp_cli.errors import ModelError, OutputError
 from ddsp_cli.exporters import vst
 from ddsp_cli.exporters.vst_contract import INPUTS, OPERATOR_VERSIONS, OUTPUTS, check_file
+from format_fixtures import in_memory, loudness_model, plugin_bundle
 
 
 @pytest.fixture(scope="module")
@@ -178,5 +178,5 @@ def test_what_the_plugin_cannot_play_is_refused(tmp_path: Path, model: Any, reas
 def test_file_names_are_plain(name: str) -> None:
     stem = vst.file_stem(name)
     assert stem
-    assert not set(stem) & set('/\\:')
+    assert not set(stem) & set("/\\:")
     assert Path(f"{stem}.tflite").name == f"{stem}.tflite"

@@ -12,18 +12,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from format_fixtures import GIN, plugin_bundle
 
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import vst
 from ddsp_cli.importers import anything, archive, checkpoint_config, gin, pickles, statistics
 from ddsp_cli.importers.flatbuffer import read
 from ddsp_cli.importers.tflite_graph import find_weights
+from format_fixtures import GIN, plugin_bundle
 
 #: No damaged file may keep us longer, even on a slow machine.
 LIMIT_S = 10.0
 
-INTERESTING = (b"\xff\xff\xff\xff", b"\x00\x00\x00\x00", b"\x00\x00\x00\x80", b"\xff\xff\xff\x7f", b"\x01", b"../", b"\xff")
+INTERESTING = (
+    b"\xff\xff\xff\xff",
+    b"\x00\x00\x00\x00",
+    b"\x00\x00\x00\x80",
+    b"\xff\xff\xff\x7f",
+    b"\x01",
+    b"../",
+    b"\xff",
+)
 
 
 def mutate(data: bytes, dice: random.Random, where: Callable[[random.Random], int]) -> bytes:

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures import impulse_response
-from format_fixtures import GOLDEN, plugin_bundle
 
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import litert, vst
 from ddsp_cli.importers import anything, tflite, tflite_run
 from ddsp_cli.workflows import catalogue
+from fixtures import impulse_response
+from format_fixtures import GOLDEN, plugin_bundle
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
-from fixtures import make_bundle, small_model
-from format_fixtures import plugin_bundle
 
 from ddsp_cli import bundle
 from ddsp_cli.errors import ModelError, OutputError, UsageError
 from ddsp_cli.exporters import litert
 from ddsp_cli.workflows.export import FORMATS, export
 from ddsp_cli.workflows.import_ import import_instrument
+from fixtures import make_bundle, small_model
+from format_fixtures import plugin_bundle
 
 ODD_NAME = "mein Modell (größer) 音"
 

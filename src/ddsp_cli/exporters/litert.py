@@ -21,6 +21,7 @@ from ddsp_cli.backend import native_stderr_held_back
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.exporters import checks, graph, impulse
 from ddsp_cli.exporters.flatbuffer import TfliteOps
+from ddsp_cli.exporters.sound import SynthState, state_shapes, synthesise
 
 CONTROLS, AUDIO = "controls.tflite", "audio.tflite"
 
@@ -44,7 +45,7 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
     controls = {name: found[name] for name in ("amplitude", "harmonic_distribution", "noise_magnitudes")}
     controls["state"] = found["next_state"][-1]
     difference = checks.controls_difference(controls, checks.expected_controls(bundle, played))
-    states = {name: f"next_{name}" for name in ("state", *graph.state_shapes(model))}
+    states = {name: f"next_{name}" for name in ("state", *state_shapes(model))}
     sound = Stream(folder / AUDIO, states).run(frames | {"noise": played.noise})["audio"].reshape(-1)
     expected = checks.expected_audio(bundle, played, room=False)[: -model.hop_samples]
     measured = {
@@ -69,9 +70,9 @@ def build(bundle: Bundle, audio: bool) -> tuple[bytes, dict[str, Any]]:
     names = ["f0_hz", model.level, "state", "next_state"]
     if audio:
         noise = ops.reshape(ops.input("noise", (hop,)), (1, hop))
-        shapes = graph.state_shapes(model)
+        shapes = state_shapes(model)
         states = {name: ops.reshape(ops.input(name, (int(np.prod(s)),)), s) for name, s in shapes.items()}
-        sound, new = graph.synthesise(ops, model, controls, f0_hz, noise, graph.SynthState(**states))
+        sound, new = synthesise(ops, model, controls, f0_hz, noise, SynthState(**states))
         ops.output("audio", sound, (hop,))
         for field in fields(new):
             ops.output(f"next_{field.name}", getattr(new, field.name), (int(np.prod(shapes[field.name])),))

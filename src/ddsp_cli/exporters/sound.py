@@ -1,0 +1,164 @@
+"""An instrument's synthesisers as a graph, in the vocabulary of `exporters.graph`.
+
+Legend of shapes: F frames (always 1 in LiteRT), H hop in samples, K harmonics, M noise bands, P rows of noise that
+overlap. Formulas as in `runtime.synthesis`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ddsp_cli.config import FilteredNoiseConfig, ModelConfig
+from ddsp_cli.errors import ModelError
+from ddsp_cli.exporters.graph import Controls, Ops, Tensor, synths
+from ddsp_cli.runtime.synthesis import crossfade, impulse_window
+
+
+@dataclass(frozen=True)
+class SynthState:
+    """From call to call: last_f0_hz [1, 1], last_amplitudes [1, K], phase_turns [1, 1], noise_tail [P-1, H]."""
+
+    last_f0_hz: Tensor
+    last_amplitudes: Tensor
+    phase_turns: Tensor
+    noise_tail: Tensor
+
+
+def state_shapes(model: ModelConfig) -> dict[str, tuple[int, int]]:
+    """Shapes of the fields of `SynthState`; all of them are 0 at the start."""
+    harmonic, noise = synths(model)
+    n_rows = len(_noise_matrices(noise, model.hop_samples)[2][0]) // model.hop_samples
+    return {
+        "last_f0_hz": (1, 1),
+        "last_amplitudes": (1, harmonic.n_harmonics),
+        "phase_turns": (1, 1),
+        "noise_tail": (n_rows - 1, model.hop_samples),
+    }
+
+
+def synthesise(
+    ops: Ops, model: ModelConfig, controls: Controls, f0_hz: Tensor, noise: Tensor, state: SynthState
+) -> tuple[Tensor, SynthState]:
+    """Dry sound [F, H], one hop behind the frames: it goes from the frame before the first to the last.
+
+    Args:
+      ops: the format.
+      model: of the bundle.
+      controls: from `decode`.
+      f0_hz: [F, 1].
+      noise: [F, H] in [-1, 1).
+      state: where the last call ended. At the start the first hop is silence.
+    """
+    _, noise_config = synths(model)
+    amplitudes = ops.binary("mul", controls.amplitude, controls.harmonic_distribution)
+    tone, phase_turns = _harmonic(ops, model, amplitudes, f0_hz, state)
+    breath, noise_tail = _noise(
+        ops, noise_config, model.hop_samples, controls.noise_magnitudes, noise, state.noise_tail
+    )
+    new = SynthState(ops.rows(f0_hz, -1, None), ops.rows(amplitudes, -1, None), phase_turns, noise_tail)
+    return ops.binary("add", tone, breath), new
+
+
+def _harmonic(
+    ops: Ops, model: ModelConfig, amplitudes: Tensor, f0_hz: Tensor, state: SynthState
+) -> tuple[Tensor, Tensor]:
+    harmonic, _ = synths(model)
+    hop, n_harmonics = model.hop_samples, harmonic.n_harmonics
+    before_hz = ops.rows(ops.concat([state.last_f0_hz, f0_hz], 0), 0, -1)
+    slope_hz = ops.binary("sub", f0_hz, before_hz)
+    # The phase stands still until there is a frame to start from.
+    started = ops.less(ops.constant(0.0), before_hz)
+    within = _turns_within(ops, model, ops.binary("mul", before_hz, started), ops.binary("mul", slope_hz, started))
+    total = ops.precise(_fraction(ops, ops.columns(within, hop - 1, hop)))
+    start = ops.binary("add", ops.precise(state.phase_turns), ops.sum_before(total))
+    turns = _fraction(ops, ops.binary("add", within, ops.plain(_fraction(ops, start))))
+    phase_turns = ops.plain(_fraction(ops, ops.rows(ops.binary("add", start, total), -1, None)))
+
+    k = ops.constant(np.arange(1, n_harmonics + 1, dtype=np.float32)[None, None])
+    each = _fraction(ops, ops.binary("mul", ops.reshape(turns, (-1, hop, 1)), k))
+    sines = ops.unary("sin", ops.binary("mul", each, ops.constant(2.0 * math.pi)))
+    position = ops.constant((np.arange(hop) / hop)[None])
+    sample_hz = ops.binary("add", before_hz, ops.binary("mul", slope_hz, position))
+    partial_hz = ops.binary("mul", ops.reshape(sample_hz, (-1, hop, 1)), k)
+    sines = ops.binary("mul", sines, ops.less(partial_hz, ops.constant(model.sample_rate_hz / 2.0)))
+    earlier = ops.rows(ops.concat([state.last_amplitudes, amplitudes], 0), 0, -1)
+    change = ops.reshape(ops.binary("sub", amplitudes, earlier), (-1, 1, n_harmonics))
+    weight = ops.constant(crossfade(hop, harmonic.amp_resample_method)[None, :, None])
+    level = ops.binary("add", ops.reshape(earlier, (-1, 1, n_harmonics)), ops.binary("mul", change, weight))
+    return ops.reshape(ops.sum(ops.binary("mul", sines, level)), (-1, hop)), phase_turns
+
+
+def _turns_within(ops: Ops, model: ModelConfig, start_hz: Tensor, slope_hz: Tensor) -> Tensor:
+    """Phase of the fundamental since the frame's start, [F, H] in turns, right but for whole turns.
+
+    Σ_{j≤m} start + slope·j/H = (m + 1)·start + slope·m(m + 1)/2H, over the sample rate. Single precision would lose
+    the tune within seconds, so the part of the frequency that makes whole turns per frame is counted in integers.
+    """
+    hop, rate_hz, m = model.hop_samples, model.sample_rate_hz, np.arange(model.hop_samples)[None]
+    frame_rate_hz, steps = ops.constant(rate_hz / hop), ops.constant(m + 1.0)
+    whole = ops.unary("floor", ops.binary("div", start_hz, frame_rate_hz))
+    rest_hz = ops.binary("sub", start_hz, ops.binary("mul", whole, frame_rate_hz))
+    count = ops.binary("mul", whole, steps)
+    laps = ops.unary("floor", ops.binary("mul", count, ops.constant(1.0 / hop)))
+    count = ops.binary("sub", count, ops.binary("mul", laps, ops.constant(float(hop))))
+    steady = ops.binary("add", ops.binary("mul", count, ops.constant(1.0 / hop)),
+                        ops.binary("mul", rest_hz, ops.constant((m + 1.0) / rate_hz)))  # fmt: skip
+    bend = ops.binary("mul", slope_hz, ops.constant(m * (m + 1.0) / (2.0 * hop * rate_hz)))
+    return ops.binary("add", steady, bend)
+
+
+def _fraction(ops: Ops, turns: Tensor) -> Tensor:
+    return ops.binary("sub", turns, ops.unary("floor", turns))
+
+
+def _noise(
+    ops: Ops, config: FilteredNoiseConfig, hop: int, magnitudes: Tensor, noise: Tensor, tail: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Noise through filters, by Fourier transforms written as products with constant matrices."""
+    forward, response, backward = _noise_matrices(config, hop)
+    half = forward.shape[1] // 2
+    spectrum, filters = ops.dense(noise, forward), ops.dense(magnitudes, response)
+    a, b = ops.columns(spectrum, 0, half), ops.columns(spectrum, half, 2 * half)
+    c, d = ops.columns(filters, 0, half), ops.columns(filters, half, 2 * half)
+    real = ops.binary("sub", ops.binary("mul", a, c), ops.binary("mul", b, d))
+    imaginary = ops.binary("add", ops.binary("mul", a, d), ops.binary("mul", b, c))
+    filtered = ops.dense(ops.concat([real, imaginary], 1), backward)
+    n_rows = backward.shape[1] // hop
+    pieces = [ops.columns(filtered, p * hop, (p + 1) * hop) for p in range(n_rows)]
+    out = ops.concat([tail, ops.binary("mul", pieces[0], ops.constant(0.0))], 0)
+    for p, piece in enumerate(pieces):
+        around = [np.zeros((n_zeros, hop)) for n_zeros in (p, n_rows - 1 - p)]
+        above, below = ([ops.constant(zeros)] if len(zeros) else [] for zeros in around)
+        out = ops.binary("add", out, ops.concat([*above, piece, *below], 0))
+    return ops.rows(out, 0, 1 - n_rows), ops.rows(out, 1 - n_rows, None)
+
+
+def _noise_matrices(config: FilteredNoiseConfig, hop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Noise [H] → spectrum, magnitudes [M] → spectrum, spectrum → filtered noise [P·H]; real parts first.
+
+    The last one also shifts: its row 0 is the hop before the frame, so that noise lags as the harmonics do.
+
+    Raises:
+      ModelError: the filters reach back further than one hop.
+    """
+    n_taps = 2 * (config.n_bands - 1)
+    window, lags = impulse_window(n_taps, config.window_size_samples)
+    n_out = hop + len(lags) - 1
+    n_fft = 1 << (n_out - 1).bit_length()
+    skip = max((len(lags) - 1) // 2 - 1, 0)
+    if skip > hop:
+        raise ModelError("the noise filters of this instrument are too long for its frames to be exported")
+    forward = np.fft.rfft(np.eye(hop), n_fft)
+    taps = np.fft.irfft(np.eye(config.n_bands))[:, lags] * window
+    response = np.fft.rfft(taps, n_fft)
+    half = n_fft // 2 + 1
+    unit = np.eye(half)
+    back = np.concatenate([np.fft.irfft(unit, n_fft), np.fft.irfft(1j * unit, n_fft)])[:, :n_out]
+    n_rows = -(-(hop - skip + n_out) // hop)
+    backward = np.zeros((2 * half, n_rows * hop), np.float32)
+    backward[:, hop - skip : hop - skip + n_out] = back
+    split = [np.concatenate([m.real, m.imag], axis=1).astype(np.float32) for m in (forward, response)]
+    return split[0], split[1], backward
