@@ -87,7 +87,7 @@ class FastGru(keras.layers.GRU):
 
     def call(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
         cell = self.cell
-        bias, recurrent_bias = ops.unstack(cell.bias, 2)
+        bias, recurrent_bias = cell.bias[0], cell.bias[1]  # JAX and PyTorch cannot unstack a variable
         projected = ops.matmul(sequences, cell.kernel) + bias
         # a copy, because a custom gradient is a function of tensors and must not see a variable
         return gru_sequence(projected, ops.copy(cell.recurrent_kernel), recurrent_bias)
