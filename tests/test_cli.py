@@ -42,13 +42,14 @@ def test_version(desk):
 
 def test_help_names_every_command_and_flag(desk):
     text = ddsp("--help", cwd=desk).stdout.decode()
-    for command in ("prepare", "train", "transfer", "export", "models", "--version", "--debug"):
+    for command in ("prepare", "train", "transfer", "export", "import", "models", "--version", "--debug"):
         assert command in text
     flags = {
         "prepare": "--name --out --sample-rate --pitch --workers --force",
         "train": "--instrument --dataset --preset --steps --out --resume --fresh --seed",
         "transfer": "--model --out --transpose --seed --force --plot --sample-rate",
         "export": "--model --format --out --force",
+        "import": "--name --out --force",
     }
     for command, names in flags.items():
         text = ddsp(command, "--help", cwd=desk).stdout.decode()
