@@ -27,6 +27,11 @@ CHORDS_SHARE = 0.2
 LONGEST_S = 60.0
 
 
+CHORDS = "it sounds like several voices or chords; one line can be played, the strongest voice was followed"
+NOISE = "little of it has a clear pitch, like noise or whispering; there the instrument rests"
+SPEECH = "it sounds like speech, whose pitch never rests; sing or hum for a melody, or try --autotune 1"
+
+
 def remarks(features: Features, notes: Notes, audio: np.ndarray) -> list[str]:
     """Sentences about what makes a performance hard to follow; none for one clear voice.
 
@@ -36,19 +41,24 @@ def remarks(features: Features, notes: Notes, audio: np.ndarray) -> list[str]:
       audio: [S] at 16 kHz, the performance or its beginning.
     """
     rate_hz = features.spec.frame_rate_hz
-    n_frames = min(len(features), round(LONGEST_S * rate_hz), -(-len(audio) // features.spec.hop_samples))
-    loudness, voiced = features.loudness_db[:n_frames], notes.voiced[:n_frames]
-    if not n_frames:
-        return []
+    n_frames = min(len(features), -(-len(audio) // features.spec.hop_samples))
     if several_voices(features.f0_hz[:n_frames], rate_hz, audio):
-        return ["it sounds like several voices or chords; one line at a time can be followed, the strongest was"]
-    loud = loudness > float(percentiles(loudness, 98)) - LOUD_RANGE_DB
-    if voiced[loud].mean() < NOISE_PITCHED_SHARE:
-        return ["most of it has no clear pitch, like noise or whispering; there the instrument rests"]
-    midi = np.where(voiced, pitch.to_midi(features.f0_hz[:n_frames]), np.nan)
+        return [CHORDS]
+    if pitched_share(features, notes) < NOISE_PITCHED_SHARE:
+        return [NOISE]
+    midi = np.where(notes.voiced, pitch.to_midi(features.f0_hz), np.nan)[:n_frames]
     if steady_share(midi, rate_hz) < SPEECH_STEADY_SHARE:
-        return ["it sounds like speech, whose pitch never rests; sing or hum for a melody, or try --autotune 1"]
+        return [SPEECH]
     return []
+
+
+def pitched_share(features: Features, notes: Notes) -> float:
+    """Share of the loud frames whose pitch was found."""
+    loudness = features.loudness_db
+    if not len(loudness):
+        return 0.0
+    loud = loudness >= float(percentiles(loudness, 98)) - LOUD_RANGE_DB
+    return float(notes.voiced[loud].mean())
 
 
 def steady_share(midi: np.ndarray, frame_rate_hz: int) -> float:

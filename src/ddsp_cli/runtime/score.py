@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from ddsp_cli import formulas
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError
+from ddsp_cli.runtime import pitch
 from ddsp_cli.runtime.adapt import Adapted, AdaptSettings
 from ddsp_cli.runtime.levels import make_gate, rest_levels, within_reach
 from ddsp_cli.runtime.notes import Notes, runs
@@ -27,6 +29,10 @@ SETTLE_DB = 2.0
 SETTLE_S = 0.4
 RELEASE_S = 0.06
 RELEASE_DB = 12.0
+
+#: A note that follows another without a rest swells from only so far below.
+LEGATO_DB = 4.0
+LEGATO_GAP_S = 0.02
 
 #: Pitch goes from one note to the next of a legato in this time.
 LEGATO_S = 0.03
@@ -46,12 +52,19 @@ LONGEST_S = 6 * 3600.0
 
 @dataclass(frozen=True)
 class Played:
-    """One note of the line that is played: numbers, seconds, velocity 1..127."""
+    """One note of the line that is played: number, seconds, velocity 1..127, and whether it is bound to its neighbours.
+
+    Attributes:
+      tied: it follows another without a rest.
+      ties: another follows it so.
+    """
 
     midi: float
     start_s: float
     stop_s: float
     velocity: int
+    tied: bool = False
+    ties: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,6 +145,9 @@ def _one_line(timed: list[tuple[float, object]]) -> Score:
             key = (message.channel, message.note)  # type: ignore[attr-defined]
             end(now_s if key == sounding[:2] else None)
     end(now_s)
+    gaps = [after.start_s - before.stop_s for before, after in itertools.pairwise(notes)]
+    bound = [False, *(gap <= LEGATO_GAP_S for gap in gaps), False]
+    notes = [replace(note, tied=bound[i], ties=bound[i + 1]) for i, note in enumerate(notes)]
     return Score(tuple(notes), tuple(bends), overlapping, notes[-1].stop_s if notes else 0.0)
 
 
@@ -157,9 +173,9 @@ def adapt_score(
         start, stop = round(note.start_s * frame_rate_hz), round(note.stop_s * frame_rate_hz)
         stop = max(stop, start + 1)
         since_s, left_s = times_s[start:stop] - note.start_s, note.stop_s - times_s[start:stop]
-        shape_db = -ATTACK_DB * np.clip(1.0 - since_s / ATTACK_S, 0.0, 1.0) ** 2
+        shape_db = -(LEGATO_DB if note.tied else ATTACK_DB) * np.clip(1.0 - since_s / ATTACK_S, 0.0, 1.0) ** 2
         shape_db -= SETTLE_DB * np.clip((since_s - ATTACK_S) / SETTLE_S, 0.0, 1.0)
-        shape_db -= RELEASE_DB * np.clip(1.0 - left_s / RELEASE_S, 0.0, 1.0) ** 2
+        shape_db -= (LEGATO_DB if note.ties else RELEASE_DB) * np.clip(1.0 - left_s / RELEASE_S, 0.0, 1.0) ** 2
         level_db[start:stop] = velocity_db(note.velocity, target, settings.dynamics) + shape_db
         midi[start:stop], inside[start:stop] = note.midi, True
     if score.bends:
@@ -173,7 +189,7 @@ def adapt_score(
     level_db, gain_db = within_reach(np.where(inside, level_db, -80.0) + settings.louder_db, target)
     gate = make_gate(notes, frame_rate_hz) * np.where(inside, 10.0 ** (gain_db / 20.0), 1.0)
     return Adapted(
-        f0_hz=formulas.midi_to_hz(_connected(midi, inside, frame_rate_hz) + transpose).astype(np.float32),
+        f0_hz=formulas.midi_to_hz(_connected(midi, notes, frame_rate_hz) + transpose).astype(np.float32),
         level_db=rest_levels(level_db, notes, frame_rate_hz, -80.0).astype(np.float32),
         gate=gate.astype(np.float32),
         transpose_semitones=float(transpose),
@@ -189,16 +205,11 @@ def velocity_db(velocity: int, target_percentiles_db: np.ndarray, dynamics: floa
     return float(np.interp(low + share * (high - low), np.arange(101), target_percentiles_db))
 
 
-def _connected(midi: np.ndarray, inside: np.ndarray, frame_rate_hz: int) -> np.ndarray:
-    """Pitch for every frame [F]: rests take the next note's, and a legato goes over in `LEGATO_S`."""
-    frames = np.flatnonzero(inside)
-    following = np.minimum(np.searchsorted(frames, np.arange(len(midi))), len(frames) - 1)
-    held = midi[frames[following]]
+def _connected(midi: np.ndarray, notes: Notes, frame_rate_hz: int) -> np.ndarray:
+    """Pitch for every frame [F]: a legato goes over in `LEGATO_S`, rests are as `pitch.fill` makes them."""
     width = max(1, round(LEGATO_S * frame_rate_hz)) | 1
-    smooth = np.convolve(np.pad(held, width // 2, mode="edge"), np.full(width, 1.0 / width), "valid")
-    # A note that begins after a rest begins with its own pitch.
-    out = np.where(inside, smooth, held)
-    for start, stop in zip(*runs(inside), strict=True):
-        out[start : start + width // 2 + 1] = held[start : start + width // 2 + 1]
-        out[stop - width // 2 - 1 : stop] = held[stop - width // 2 - 1 : stop]
-    return out
+    out = midi.copy()
+    for start, stop in zip(notes.starts, notes.stops, strict=True):
+        padded = np.pad(midi[start:stop], width // 2, mode="edge")
+        out[start:stop] = np.convolve(padded, np.full(width, 1.0 / width), "valid")
+    return pitch.fill(out, notes, frame_rate_hz)

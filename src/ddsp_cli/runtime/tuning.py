@@ -6,14 +6,19 @@ centre only. Pure functions on [F] arrays of MIDI numbers, NaN where there is no
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ddsp_cli.runtime.notes import runs
 
-#: A running median this long follows steps and glides and stands still in vibrato (5 to 7 swings a second).
-CENTRE_S = 0.25
+#: Vibrato swings 5 to 7 times a second. A median over more than one swing, a mean over two.
+MEDIAN_S = 0.25
+MEAN_S = 0.36
+
+#: Further from its note a frame belongs to another one.
+SAME_NOTE_SEMITONES = 0.8
 
 #: How long a corrected note takes from one degree of the scale to the next.
 CORRECTION_S = 0.04
@@ -85,17 +90,35 @@ def parse_key(text: str) -> Key:
 
 
 def centre(midi: np.ndarray, frame_rate_hz: int) -> np.ndarray:
-    """The melody [F] without its vibrato: a running median inside each stretch of pitch, shorter at the edges."""
-    half = max(1, round(CENTRE_S * frame_rate_hz / 2))
+    """The melody [F] without its vibrato, stretch by stretch of pitch.
+
+    A running median finds the note, since it keeps steps as they are. The mean under a Hann window as long as two
+    swings of vibrato, over the frames that belong to that note, finds its middle.
+    """
     out = midi.astype(np.float64).copy()
+    half_median = max(1, round(MEDIAN_S * frame_rate_hz / 2))
+    half_mean = max(1, round(MEAN_S * frame_rate_hz / 2))
+    window = np.hanning(2 * half_mean + 3)[1:-1]
     for start, stop in zip(*runs(~np.isnan(midi)), strict=True):
         stretch = np.asarray(midi[start:stop], np.float64)
-        padded = np.pad(stretch, half, mode="reflect" if len(stretch) > half else "edge")
-        windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
-        for first in range(0, len(windows), _ROWS_AT_ONCE):
-            rows = windows[first : first + _ROWS_AT_ONCE]
-            out[start + first : start + first + len(rows)] = np.partition(rows, half, axis=1)[:, half]
+        note = np.empty(len(stretch))
+        for part, rows in _windows(stretch, half_median):
+            note[part] = np.partition(rows, half_median, axis=1)[:, half_median]
+        for part, rows in _windows(stretch, half_mean):
+            weights = window * (np.abs(rows - note[part, None]) < SAME_NOTE_SEMITONES)
+            total = weights.sum(axis=1)
+            mean = (weights * rows).sum(axis=1) / np.maximum(total, 1e-9)
+            out[start:stop][part] = np.where(total > 0, mean, note[part])
     return out
+
+
+def _windows(stretch: np.ndarray, half: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Windows [n, 2·half + 1] around each value, the ends mirrored, not too many at once."""
+    padded = np.pad(stretch, half, mode="reflect" if len(stretch) > half else "edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
+    for first in range(0, len(windows), _ROWS_AT_ONCE):
+        rows = windows[first : first + _ROWS_AT_ONCE]
+        yield slice(first, first + len(rows)), rows
 
 
 def find_tuning(midi: np.ndarray) -> float:

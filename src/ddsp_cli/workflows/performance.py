@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -11,17 +11,22 @@ import numpy as np
 
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.errors import InputError
-from ddsp_cli.features import io
+from ddsp_cli.features import io, pitch
 from ddsp_cli.features.frames import Features
 from ddsp_cli.runtime import heard
 from ddsp_cli.runtime.adapt import Adapted, AdaptSettings, adapt
 from ddsp_cli.runtime.instrument import Instrument
+from ddsp_cli.runtime.notes import Notes, find_notes
 from ddsp_cli.runtime.score import adapt_score, read_score
+from ddsp_cli.runtime.strongest import track_strongest
 from ddsp_cli.workflows.controls import read_controls
 from ddsp_cli.workflows.jobs import Job
 
 #: Performances are measured at this rate where the model's own divides it: notes are found to 4 ms.
 MEASURE_RATE_HZ = 250
+
+#: A recording that never reaches this is silent, not hard to follow.
+AUDIBLE_DB = -55.0
 
 Progress = Callable[[str, float, float], None]
 
@@ -91,15 +96,17 @@ def perform(
         return Performance(adapted, None, len(adapted) / rate_hz, None, remarks)
     assert job.info is not None
     spec = _spec(instrument, tracker)
-    known = last is not None and last.info is job.info and last.features is not None and last.features.spec == spec
-    features = last.features if known and last is not None and last.features else _measure(job.info, spec, progress)
+    if last is not None and last.info is job.info and last.features is not None and last.features.spec == spec:
+        features, remarks = last.features, last.remarks
+    else:
+        features, remarks = _hear(job.info, spec, settings, progress)
     try:
         adapted = adapt(features, statistics, level, settings)
     except InputError as problem:
-        raise InputError(f"{job.source}: {problem.message}", problem.hint) from problem
-    seconds = features.n_samples / ANALYSIS_RATE_HZ
-    remarks = last.remarks if known and last is not None else _listen(job.info, features, adapted)
-    return Performance(adapted, features, seconds, job.info, remarks)
+        if not remarks:
+            raise InputError(f"{job.source}: {problem.message}", problem.hint) from problem
+        adapted = resting(len(features), rate_hz)
+    return Performance(adapted, features, features.n_samples / ANALYSIS_RATE_HZ, job.info, remarks)
 
 
 def frame_rate(instrument: Instrument) -> int:
@@ -122,8 +129,35 @@ def _measure(info: io.AudioInfo, spec: FeatureSpec, progress: Progress) -> Featu
     return measure_file(info.path, spec, lambda done: progress(what, min(done, info.seconds), info.seconds))
 
 
-def _listen(info: io.AudioInfo, features: Features, adapted: Adapted) -> tuple[str, ...]:
-    """What makes a recording hard to follow, judged by its beginning."""
+def _hear(
+    info: io.AudioInfo, spec: FeatureSpec, settings: AdaptSettings, progress: Progress
+) -> tuple[Features, tuple[str, ...]]:
+    """Features of a recording, and what makes it hard to follow, judged by its beginning."""
+    features = _measure(info, spec, progress)
+    if float(features.power_db.max()) < AUDIBLE_DB:
+        return features, ()
     n_blocks = int(heard.LONGEST_S / 10.0)
     audio = np.concatenate(list(islice(io.mono_blocks(info.path, ANALYSIS_RATE_HZ, 10.0), n_blocks)))
-    return tuple(heard.remarks(features, adapted.notes, audio))
+    notes = find_notes(features, settings.notes)
+    if heard.pitched_share(features, notes) >= heard.NOISE_PITCHED_SHARE:
+        return features, tuple(heard.remarks(features, notes, audio))
+    # Little of it has a pitch to a tracker of single voices. In chords the strongest voice has one all the same.
+    track = track_strongest(io.mono_blocks(info.path, ANALYSIS_RATE_HZ, 10.0))
+    f0_hz, confidence = pitch.on_grid(track, len(features), spec.hop_samples)
+    strongest = replace(features, f0_hz=f0_hz, f0_confidence=confidence)
+    if heard.pitched_share(strongest, find_notes(strongest, settings.notes)) >= heard.NOISE_PITCHED_SHARE:
+        return strongest, (heard.CHORDS,)
+    return features, (heard.NOISE,)
+
+
+def resting(n_frames: int, frame_rate_hz: int) -> Adapted:
+    """Curves [F] of an instrument that has nothing to play."""
+    nothing = np.zeros(0, np.int64)
+    return Adapted(
+        f0_hz=np.full(n_frames, 440.0, np.float32),
+        level_db=np.full(n_frames, -80.0, np.float32),
+        gate=np.zeros(n_frames, np.float32),
+        transpose_semitones=0.0,
+        notes=Notes(nothing, nothing, np.zeros(n_frames, bool), np.inf, -80.0),
+        frame_rate_hz=frame_rate_hz,
+    )

@@ -1,0 +1,159 @@
+"""An instrument played live: a block of sound in, a block of the same length out, a fixed time later.
+
+Nothing is known of what will come, so what `adapt` finds out by looking at a whole performance is followed here: the
+level of the loudest notes, the noise between them, how loud the player usually is. Shapes: S samples, F frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig
+from ddsp_cli.errors import ModelError
+from ddsp_cli.runtime.instrument import Instrument, Stream
+from ddsp_cli.runtime.levels import within_reach
+from ddsp_cli.runtime.listener import Heard, Listener
+from ddsp_cli.runtime.notes import NoteSettings
+
+#: The level of the loudest notes is forgotten this fast, and the noise between notes rises this fast when notes last.
+PEAK_FALL_DB_PER_S = 1.0
+FLOOR_RISE_DB_PER_S = 2.0
+
+#: Before anything is heard: a voice near a microphone.
+FIRST_PEAK_DB, FIRST_FLOOR_DB, FIRST_USUAL_DB = -5.0, -60.0, -22.0
+
+#: How long "usually" is, for the level that becomes the instrument's usual one.
+USUAL_S = 8.0
+
+#: Frames without pitch inside a note before it ends.
+HOLD_S = 0.06
+
+
+@dataclass(frozen=True)
+class LiveSettings:
+    """How to follow.
+
+    Attributes:
+      transpose: semitones; what octave suits cannot be known in advance (`choose_octave` knows it afterwards).
+      louder_db: added to the level that drives the instrument.
+      notes: what counts as a note; confidence and levels count, durations do not.
+      room: see `Instrument.render`.
+      seed: of the noise.
+    """
+
+    transpose: float = 0.0
+    louder_db: float = 0.0
+    notes: NoteSettings = NoteSettings()
+    room: bool | np.ndarray = True
+    seed: int = 0
+
+
+class Performer:
+    """Plays while it listens.
+
+    The output is the same whatever the sizes of the blocks, and `latency_samples` behind the input: half the window
+    in which level and pitch are measured (32 ms), one frame, because sound is interpolated towards the next one, and
+    the delay of the noise filter; 55.9 ms for `vst` models. An audio driver's buffers come on top.
+
+    Args:
+      instrument: what plays.
+      settings: how to follow.
+
+    Raises:
+      ModelError: the instrument's rate is no multiple of 16 kHz.
+    """
+
+    def __init__(self, instrument: Instrument, settings: LiveSettings | None = None) -> None:
+        self.settings = settings or LiveSettings()
+        self.instrument = instrument
+        model = instrument.model
+        self._ratio, rest = divmod(model.sample_rate_hz, ANALYSIS_RATE_HZ)
+        if rest:
+            raise ModelError(f"an instrument at {model.sample_rate_hz} Hz cannot be played live, only offline")
+        self._listener = Listener(instrument.bundle.card.features.at(model.frame_rate_hz))
+        self._follower = Follower(instrument, self.settings)
+        self._stream = Stream(instrument, self.settings.seed, self.settings.room)
+        noise = model.only(FilteredNoiseConfig)
+        filter_samples = noise[1].n_bands if noise else 0
+        self.latency_samples = self._ratio * self._listener.latency_samples + model.hop_samples + filter_samples
+        self._out = np.zeros(self.latency_samples, np.float32)
+
+    @property
+    def latency_s(self) -> float:
+        """By how much the output is behind the input, without the blocks of an audio driver."""
+        return self.latency_samples / self.instrument.model.sample_rate_hz
+
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """Takes the next samples [S] float32 at 16 kHz; gives as many seconds of sound at the instrument's rate."""
+        block = np.asarray(block, np.float32)
+        heard = self._listener.push(block)
+        # One by one, so that blocks cannot matter.
+        played = [self._stream.push(*self._follower.step(heard, i)) for i in range(len(heard.f0_hz))]
+        ready = np.concatenate([self._out, *played])
+        n_out = len(block) * self._ratio
+        self._out = ready[n_out:]
+        return ready[:n_out]
+
+    def finish(self) -> np.ndarray:
+        """What is still under way when the input has ended, `latency_samples` or a little more."""
+        return self.push(np.zeros(-(-self.latency_samples // self._ratio), np.float32))
+
+
+class Follower:
+    """From frames as they are heard to what the instrument is to play now.
+
+    Args:
+      instrument: its statistics say what is soft, usual and loud.
+      settings: how to follow.
+    """
+
+    def __init__(self, instrument: Instrument, settings: LiveSettings) -> None:
+        self._settings, self._level = settings, instrument.model.level
+        self._rate_hz = instrument.model.frame_rate_hz
+        self._target = instrument.bundle.card.statistics.level(self._level)
+        self._target_usual_db = float(self._target[50])
+        self._peak_db, self._floor_db, self._usual_db = FIRST_PEAK_DB, FIRST_FLOOR_DB, FIRST_USUAL_DB
+        self._f0_hz = float(440.0 * 2.0 ** ((instrument.bundle.card.statistics.pitch_midi[50] - 69.0) / 12.0))
+        self._sounding = False
+        self._missing = 0
+
+    def step(self, heard: Heard, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Frame `i` of what was heard → pitch in Hz, level in dB and gate, [1] each."""
+        f0_hz, confidence = float(heard.f0_hz[i]), float(heard.f0_confidence[i])
+        loudness_db, level_db = float(heard.loudness_db[i]), float(getattr(heard, self._level)[i])
+        self._listen(f0_hz, confidence, loudness_db)
+        if self._sounding and self._missing == 0:
+            self._f0_hz = f0_hz
+            weight = 1.0 / (USUAL_S * self._rate_hz)
+            self._usual_db += weight * (level_db - self._usual_db)
+        wanted_db = level_db - self._usual_db + self._target_usual_db + self._settings.louder_db
+        played_db, gain_db = within_reach(np.array([wanted_db]), self._target)
+        gate = 10.0 ** (gain_db / 20.0) if self._sounding else np.zeros(1)
+        played_db = played_db if self._sounding else np.array([-80.0])
+        transposed_hz = self._f0_hz * 2.0 ** (self._settings.transpose / 12.0)
+        return (
+            np.array([transposed_hz], np.float32),
+            played_db.astype(np.float32),
+            gate.astype(np.float32),
+        )
+
+    def _listen(self, f0_hz: float, confidence: float, loudness_db: float) -> None:
+        """Decides whether a note sounds, by hysteresis, and keeps the levels that this rests on."""
+        notes = self._settings.notes
+        voiced = f0_hz > 0 and confidence >= notes.possible_confidence
+        if voiced:
+            self._peak_db = max(loudness_db, self._peak_db - PEAK_FALL_DB_PER_S / self._rate_hz)
+        else:
+            self._floor_db = min(loudness_db, self._floor_db + FLOOR_RISE_DB_PER_S / self._rate_hz)
+        on_db = max(self._peak_db - notes.below_peak_db, self._floor_db + notes.above_floor_db)
+        on_db = min(on_db, self._peak_db - notes.headroom_db)
+        off_db = min(self._peak_db - notes.hold_below_peak_db, on_db - 3.0)
+        if not self._sounding:
+            self._sounding = voiced and confidence >= notes.sure_confidence and loudness_db > on_db
+            self._missing = 0
+            return
+        self._missing = 0 if voiced else self._missing + 1
+        if loudness_db <= off_db or self._missing > HOLD_S * self._rate_hz:
+            self._sounding = False

@@ -1,0 +1,73 @@
+"""What kind of sound it is, and the strongest voice of a chord."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ddsp_cli.features.extract import measure
+from ddsp_cli.runtime import heard
+from ddsp_cli.runtime.notes import find_notes
+from ddsp_cli.runtime.strongest import track_strongest
+from fixtures import melody
+
+
+def tone(midi, seconds=3.0):
+    t = np.arange(round(seconds * 16000)) / 16000
+    f0_hz = 440 * 2 ** ((midi - 69) / 12)
+    return sum(np.sin(2 * np.pi * f0_hz * k * t) / k for k in range(1, 6)) * np.sin(np.pi * t / seconds)
+
+
+def babble(seconds=4.0):
+    """Syllables whose pitch never rests, between hisses: to these measures, speech."""
+    random, parts = np.random.default_rng(3), []
+    while sum(map(len, parts)) < seconds * 16000:
+        t = np.arange(round(random.uniform(0.12, 0.22) * 16000)) / 16000
+        f0_hz = random.uniform(110, 170) * 2 ** (random.choice([-1, 1]) * t / 0.4)
+        phase = 2 * np.pi * np.cumsum(f0_hz) / 16000
+        voice = sum(np.sin(k * phase) / k for k in range(1, 12)) * np.abs(np.sin(np.pi * t / t[-1])) ** 0.5
+        parts += [0.1 * voice, 0.004 * random.normal(size=round(random.uniform(0.06, 0.12) * 16000))]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def remarks(audio):
+    features = measure(audio.astype(np.float32))
+    return heard.remarks(features, find_notes(features), audio.astype(np.float32))
+
+
+def test_one_clear_voice_needs_no_remark():
+    assert remarks(melody()) == []
+    assert remarks(0.1 * tone(62)) == []
+
+
+def test_speech_chords_and_noise_are_told_apart():
+    assert remarks(babble()) == [heard.SPEECH]
+    assert remarks(0.05 * np.random.default_rng(0).normal(size=32000)) == [heard.NOISE]
+    # A voice over another one: a tracker follows the louder.
+    assert remarks(0.1 * tone(62) + 0.06 * tone(66.3)) == [heard.CHORDS]
+
+
+@pytest.mark.parametrize("notes", [(60, 64, 67), (57, 60, 64, 69), (62, 69), (65,)])
+def test_a_chord_has_a_line(notes):
+    audio = (0.05 * sum(map(tone, notes))).astype(np.float32)
+    track = track_strongest([audio[:10000], audio[10000:]])
+    assert abs(len(track.f0_hz) - -(-len(audio) // 256)) <= 1
+    sure = track.confidence > 0.75
+    assert sure.mean() > 0.9
+    midi = 69 + 12 * np.log2(track.f0_hz[sure] / 440)
+    assert np.abs(midi[:, None] - np.array(notes)).min(axis=1).max() < 0.3
+    assert np.ptp(midi) < 0.5
+
+
+def test_blocks_do_not_matter_to_the_strongest_voice():
+    audio = (0.05 * (tone(60) + tone(64))).astype(np.float32)
+    whole = track_strongest([audio])
+    parts = track_strongest(np.array_split(audio, 17))
+    assert (whole.f0_hz == parts.f0_hz).all()
+    np.testing.assert_allclose(whole.confidence, parts.confidence, atol=1e-5)
+
+
+def test_noise_has_no_strongest_voice():
+    noise = (0.1 * np.random.default_rng(0).normal(size=32000)).astype(np.float32)
+    assert track_strongest([noise]).confidence.max() < 0.5
+    assert len(track_strongest([]).f0_hz) in {0, 1}

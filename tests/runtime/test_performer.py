@@ -1,0 +1,120 @@
+"""Playing live: blocks do not matter, the latency is what is said, notes sound and rests do not."""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+import numpy as np
+import pytest
+
+from ddsp_cli import bundle as bundles
+from ddsp_cli.config import FeatureSpec, load_preset
+from ddsp_cli.errors import ModelError
+from ddsp_cli.features.extract import measure
+from ddsp_cli.runtime.instrument import Instrument
+from ddsp_cli.runtime.listener import Listener
+from ddsp_cli.runtime.performer import LiveSettings, Performer
+from fixtures import make_bundle, melody, small_model
+
+
+@pytest.fixture(scope="module")
+def instrument(tmp_path_factory):
+    return Instrument(make_bundle(tmp_path_factory.mktemp("models") / "testophone"))
+
+
+def play(instrument, audio, block, **settings):
+    performer = Performer(instrument, LiveSettings(**settings))
+    parts = [performer.push(audio[i : i + block]) for i in range(0, len(audio), block)]
+    assert [len(part) for part in parts] == [len(audio[i : i + block]) for i in range(0, len(audio), block)]
+    return np.concatenate([*parts, performer.finish()]), performer
+
+
+@pytest.mark.parametrize("block", [64, 441, 4096])
+def test_blocks_do_not_matter(instrument, block):
+    audio = melody()
+    whole, _ = play(instrument, audio, 65536)
+    assert np.abs(whole).max() > 0.01
+    np.testing.assert_array_equal(play(instrument, audio, block)[0], whole)
+
+
+def test_latency_is_stated_and_true(instrument):
+    audio = melody((69,), note_s=0.6, rest_s=0.5)
+    out, performer = play(instrument, audio, 1000, room=False)
+    assert performer.latency_s <= 0.064
+    vst = load_preset("vst").model
+    assert 512 + vst.hop_samples + 65 <= 0.064 * 16000  # the same sum for the real preset
+    late = out[performer.latency_samples :][: len(audio)]
+    level = np.sqrt(np.convolve(late**2, np.full(160, 1 / 160), "same"))
+    sounding = np.flatnonzero(level > 0.3 * level.max()) / 16000
+    assert sounding[0] == pytest.approx(0.5, abs=0.05)
+    assert sounding[-1] == pytest.approx(1.1, abs=0.08)
+
+
+def test_rests_are_silent(instrument):
+    audio = melody((69, 72), note_s=0.5, rest_s=0.5)
+    out, performer = play(instrument, audio, 640, room=False)
+    late = out[performer.latency_samples :]
+    for begin, end in ((0.1, 0.45), (1.15, 1.45), (2.15, 2.4)):
+        assert np.abs(late[round(begin * 16000) : round(end * 16000)]).max() < 1e-4
+
+
+def test_transposition_and_loudness_act(instrument):
+    audio = melody((69,), note_s=0.8)
+    plain, performer = play(instrument, audio, 640, room=False)
+    higher, _ = play(instrument, audio, 640, room=False, transpose=12.0)
+    middle = slice(performer.latency_samples + round(0.5 * 16000), performer.latency_samples + round(0.9 * 16000))
+
+    def f0_hz(sound):
+        found = measure(sound.astype(np.float32))
+        return np.median(found.f0_hz[found.f0_hz > 0])
+
+    assert f0_hz(plain[middle]) == pytest.approx(440.0, rel=0.01)
+    assert f0_hz(higher[middle]) == pytest.approx(880.0, rel=0.01)
+    softer, _ = play(instrument, audio, 640, room=False, louder_db=-40.0)
+    assert np.std(softer[middle]) < 0.8 * np.std(plain[middle])
+
+
+@pytest.mark.parametrize("rate_hz", [50, 250])
+def test_the_listener_measures_what_is_measured_afterwards(rate_hz):
+    audio = melody((57, 64, 72))
+    spec = FeatureSpec(frame_rate_hz=rate_hz)
+    listener = Listener(spec)
+    heard = [listener.push(audio[i : i + 777]) for i in range(0, len(audio), 777)]
+    reference = measure(audio, spec)
+    f0_hz, confidence, power = (
+        np.concatenate([getattr(part, name) for part in heard]) for name in ("f0_hz", "f0_confidence", "power_db")
+    )
+    n = len(f0_hz)
+    assert 0 <= len(reference) - n <= listener.latency_samples // spec.hop_samples + 2
+    np.testing.assert_allclose(power, reference.power_db[:n], atol=1e-4)
+    both = (reference.f0_hz[:n] > 0) & (confidence >= 0.5)
+    assert both.sum() >= 0.93 * (reference.f0_hz > 0).sum()
+    cents = np.abs(1200 * np.log2(f0_hz[both] / reference.f0_hz[:n][both]))
+    assert np.mean(cents < 50) > 0.93  # the others are the first and last frames of notes
+    assert np.median(cents) < 5
+
+
+def test_finer_models_are_as_quick(tmp_path):
+    preset = load_preset("solo").model
+    instrument = Instrument(make_bundle(tmp_path / "solo", small_model(inputs=preset.inputs, frame_rate_hz=250)))
+    out, performer = play(instrument, melody((69,)), 500)
+    assert performer.latency_s <= 0.064
+    assert np.abs(out).max() > 0.001
+
+
+def test_a_rate_that_does_not_fit_is_refused(instrument):
+    model = msgspec.structs.replace(instrument.model, sample_rate_hz=44100)
+    card = msgspec.structs.replace(instrument.bundle.card, model=model)
+    other = Instrument(bundles.Bundle(card, instrument.bundle.weights, instrument.bundle.impulse_response))
+    with pytest.raises(ModelError, match="live"):
+        Performer(other)
+
+
+@pytest.mark.slow
+def test_it_keeps_up(instrument):
+    """A tenth of the real limit of a driver's thread; the figure itself is the benchmark's business."""
+    audio = np.tile(melody(), 2)
+    start = time.process_time()
+    play(instrument, audio, 512)
+    assert time.process_time() - start < 0.8 * len(audio) / 16000
