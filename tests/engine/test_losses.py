@@ -1,0 +1,84 @@
+"""Losses: the original's values and gradients, and what they must do at silence."""
+
+import keras
+import numpy as np
+import pytest
+from engine.golden import RELATIVE, Golden, error
+from engine.gradients import gradient, slope
+from keras import ops
+
+from ddsp_cli import engine
+
+TERMS = {
+    "mag": {},
+    "mag_logmag": {"logmag_weight": 1.0},
+    "L2": {"logmag_weight": 1.0, "loss_type": "L2"},
+    "delta": {"mag_weight": 0.0, "delta_time_weight": 1.0, "delta_freq_weight": 1.0},
+    "cumsum": {"mag_weight": 0.0, "cumsum_freq_weight": 1.0},
+    "loud": {"mag_weight": 0.0, "loudness_weight": 1.0},
+    "one512": {"fft_sizes": (512,), "logmag_weight": 1.0},
+}
+SMALL = {"fft_sizes": (64, 32)}
+
+
+def tensor(x):
+    return ops.convert_to_tensor(np.asarray(x, np.float32))
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_spectral_loss_and_gradient_agree(name):
+    golden = Golden("spectral_loss")
+    loss = engine.SpectralLoss(**TERMS[name])
+    target = golden["a"]
+    assert error(loss.call(target, golden["b"]), golden.array(f"loss_{name}")) < RELATIVE
+    found = gradient(lambda b: loss.call(target, b), golden.array("b"))
+    assert error(found[:, :500], golden.array(f"grad_{name}")) < RELATIVE
+
+
+@pytest.mark.parametrize("kind", engine.losses.LOSS_TYPES)
+def test_gradient_is_the_slope_of_all_terms(kind):
+    rng = np.random.default_rng(0)
+    target, value, along = rng.standard_normal((3, 2, 300))
+    loss = engine.SpectralLoss(
+        (64, 32), 1.0, 0.5, 1e-3, loss_type=kind, delta_time_weight=0.3, delta_freq_weight=0.2, cumsum_freq_weight=0.1
+    )
+    found = gradient(lambda x: loss.call(tensor(target), x), value)
+    measured = slope(lambda x: loss.call(tensor(target), x), value, along, 1e-3)
+    assert float((found * along).sum()) == pytest.approx(measured, rel=0.03, abs=1e-3)
+
+
+def test_equal_sounds_are_at_distance_0_and_silence_has_a_gradient():
+    sound = np.random.default_rng(0).standard_normal((1, 256))
+    loss = engine.SpectralLoss(**SMALL, logmag_weight=1.0, log_floor=1e-5)
+    assert float(ops.convert_to_numpy(loss.call(tensor(sound), tensor(sound)))) == 0.0
+    for target, value in ((sound, 0 * sound), (0 * sound, 0 * sound), (0 * sound, sound)):
+        assert np.isfinite(gradient(lambda x, t=tensor(target): loss.call(t, x), value)).all()
+
+
+def test_a_batch_costs_the_mean_of_its_examples():
+    target, value = np.random.default_rng(3).standard_normal((2, 3, 256))
+    loss = engine.SpectralLoss(**SMALL, logmag_weight=1.0)
+    together = float(ops.convert_to_numpy(loss.call(tensor(target), tensor(value))))
+    alone = [float(ops.convert_to_numpy(loss.call(tensor(target[i : i + 1]), tensor(value[i : i + 1])))) for i in range(3)]
+    assert together == pytest.approx(np.mean(alone), rel=1e-5)
+
+
+def test_loss_goes_through_its_config():
+    loss = engine.SpectralLoss((64,), 1.0, 0.5, 1e-5, loss_type="L2", loudness_weight=0.1)
+    again = engine.SpectralLoss.from_config(loss.get_config())
+    assert again.get_config() == loss.get_config()
+    with pytest.raises(ValueError, match="known are L1"):
+        engine.SpectralLoss(loss_type="L3")
+
+
+def test_embedding_loss_trains_the_sound_and_not_the_model():
+    inputs = keras.Input((256,))
+    model = keras.Model(inputs, [keras.layers.Dense(8)(inputs), keras.layers.Dense(3)(inputs)])
+    loss = engine.EmbeddingLoss(model, weight=2.0)
+    target, value, along = np.random.default_rng(4).standard_normal((3, 2, 256))
+    assert not model.trainable_variables
+    assert float(ops.convert_to_numpy(loss.call(tensor(value), tensor(value)))) == 0.0
+    found = gradient(lambda x: loss.call(tensor(target), x), value)
+    measured = slope(lambda x: loss.call(tensor(target), x), value, along, 1e-3)
+    assert float((found * along).sum()) == pytest.approx(measured, rel=0.02)
+    assert engine.EmbeddingLoss.from_config(loss.get_config()).weight == 2.0

@@ -1,0 +1,112 @@
+"""Encoders, decoders and the whole model."""
+
+import keras
+import msgspec
+import numpy as np
+import pytest
+from keras import ops
+
+from ddsp_cli import engine
+from ddsp_cli.config import LossConfig, load_preset
+
+RNG = np.random.default_rng(0)
+
+
+def tensor(x):
+    return ops.convert_to_tensor(np.asarray(x, np.float32))
+
+
+def numpy(x):
+    return ops.convert_to_numpy(x)
+
+
+def features(n_frames, **sizes):
+    return {name: tensor(RNG.standard_normal((2, n_frames, size))) for name, size in sizes.items()}
+
+
+def test_rnn_decoder_takes_a_latent_and_looks_back_only():
+    decoder = engine.RnnFcDecoder(["f0", "z"], {"a": 1, "b": 3}, 8, 8, 1, input_sizes={"z": 4})
+    x = features(6, f0=1, z=4)
+    out = decoder(x)
+    assert out["a"].shape == (2, 6, 1) and out["b"].shape == (2, 6, 3)
+    first = decoder({name: value[:, :4] for name, value in x.items()})
+    np.testing.assert_allclose(numpy(first["b"]), numpy(out["b"])[:, :4], atol=1e-5)
+    again = engine.RnnFcDecoder.from_config(decoder.get_config())
+    again.build()
+    assert [v.shape for v in again.variables] == [v.shape for v in decoder.variables]
+
+
+def test_convolutional_decoder_streams_as_it_reads_at_once():
+    decoder = engine.DilatedConvDecoder({"f0": 1, "ld": 1}, {"a": 1, "b": 3}, 8, 3, 3, 2)
+    assert decoder.receptive_frames == 1 + 2 * 2 * (1 + 2 + 4)
+    x = features(40, f0=1, ld=1)
+    whole = numpy(decoder(x)["b"])
+    state, parts = decoder.initial_state(2), []
+    for start, stop in ((0, 1), (1, 2), (2, 17), (17, 40)):
+        out, state = decoder.stream({name: value[:, start:stop] for name, value in x.items()}, state)
+        parts.append(numpy(out["b"]))
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-5)
+    later = {name: np.array(numpy(value)) for name, value in x.items()}
+    for value in later.values():
+        value[:, 20:] = 9.0
+    changed = numpy(decoder({name: tensor(value) for name, value in later.items()})["b"])
+    np.testing.assert_allclose(changed[:, :20], whole[:, :20], atol=1e-5)
+    assert np.abs(changed[:, 20:] - whole[:, 20:]).max() > 0.01
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(decoder))
+    again.build()
+    assert [v.shape for v in again.variables] == [v.shape for v in decoder.variables]
+
+
+def test_mfcc_encoder_gives_a_latent_at_frame_rate_and_ignores_gain():
+    encoder = engine.MfccEncoder(4, 8, 10, 256, 0.5)
+    audio = RNG.standard_normal((2, 2048))
+    z = encoder(tensor(audio), n_frames=20)
+    assert z.shape == (2, 20, 4)
+    assert encoder(tensor(audio)).shape == (2, 16, 4)
+    # Gain shifts the mean cepstrum, which normalisation over time takes away.
+    np.testing.assert_allclose(numpy(encoder(tensor(0.5 * audio), n_frames=20)), numpy(z), atol=1e-2)
+    again = engine.MfccEncoder.from_config(encoder.get_config())
+    again.build()
+    assert [v.shape for v in again.variables] == [v.shape for v in encoder.variables]
+
+
+def tiny(name):
+    model = load_preset(name).model
+    decoder = msgspec.structs.replace(model.decoder, channels=8, rnn_units=8, layers_per_stack=1)
+    processors = dict(model.processors)
+    room, small = "reverb", {"length_samples": 200} | ({"n_frames": 10} if name == "vst" else {})
+    processors[room] = msgspec.structs.replace(processors[room], **small)
+    return msgspec.structs.replace(model, decoder=decoder, processors=processors)
+
+
+ORDER = {
+    "vst": [*(f"decoder/input_stacks/pw_scaled/0/{part}" for part in ("dense/kernel", "dense/bias")), "reverb/magnitudes"],
+    "solo": [*(f"decoder/input_stacks/ld_scaled/0/{part}" for part in ("dense/kernel", "dense/bias")), "reverb/ir"],
+}
+
+
+@pytest.mark.parametrize("name", ["vst", "solo"])
+def test_weights_have_the_names_and_the_order_of_bundles_and_checkpoints(name):
+    model = engine.Autoencoder(tiny(name))
+    names = list(model.named_variables())
+    assert [*names[:2], names[-1]] == ORDER[name]
+    assert [id(v) for v in model.trainable_variables] == [id(v) for v in model.named_variables().values()]
+    copy = engine.Autoencoder(tiny(name))
+    copy.set_weights_by_name(model.get_weights_by_name())
+    for ours, theirs in zip(copy.trainable_variables, model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(numpy(ours), numpy(theirs))
+
+
+def test_a_model_learns():
+    config = tiny("vst")
+    keras.utils.set_random_seed(0)
+    model = engine.Autoencoder(config, LossConfig(fft_sizes=(256, 64)), seed=0)
+    model.compile(optimizer=keras.optimizers.Adam(0.01), run_eagerly=keras.config.backend() == "torch")
+    n_frames = 4
+    x = {name: RNG.random((2, n_frames, 1)).astype(np.float32) for name in config.inputs}
+    x["f0_hz"] = np.full((2, n_frames, 1), 300.0, np.float32)
+    n_samples = n_frames * config.hop_samples
+    y = 0.1 * np.sin(2 * np.pi * 300.0 / 16000 * np.arange(n_samples, dtype=np.float32))[None].repeat(2, 0)
+    losses = model.fit(x, y, epochs=12, batch_size=2, verbose=0).history["loss"]
+    assert np.isfinite(losses).all() and min(losses[-3:]) < losses[0]
+    assert model.impulse_response().shape == (200,)
