@@ -55,6 +55,7 @@ def test_zip(plain: tuple[Path, dict[str, np.ndarray]], tmp_path: Path) -> None:
         for path in plain[0].iterdir():
             archive.write(path, f"solo/{path.name}")
         archive.writestr("solo/notes.txt", "left out")
+        archive.writestr("__MACOSX/solo/._ckpt-300.index", "what a Mac adds")
     found, kind = anything.load(tmp_path / "modèle.zip")
     assert kind == "magenta/ddsp checkpoint"
     np.testing.assert_array_equal(found.weights["reverb/ir"], plain[1]["reverb/ir"])

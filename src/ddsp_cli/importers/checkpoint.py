@@ -27,8 +27,8 @@ from ddsp_cli.importers.checkpoint_config import Described, describe
 STATISTICS = "dataset_statistics.pkl"
 MAX_WEIGHT_BYTES = 1 << 30
 
-_INDEX = re.compile(r"(?P<prefix>.*ckpt-(?P<step>\d{1,9}))\.index")
-_WANTED = re.compile(r".*ckpt-\d+\.(index|data-\d{5}-of-\d{5})|.*\.gin|dataset_statistics\.pkl")
+_INDEX = re.compile(r"(?P<prefix>(?!\.).*ckpt-(?P<step>\d{1,9}))\.index")
+_WANTED = re.compile(r"(?!\.)(.*ckpt-\d+\.(index|data-\d{5}-of-\d{5})|.*\.gin|dataset_statistics\.pkl)")
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 #: What training needs and playing does not.
 _IGNORED = re.compile(
@@ -52,7 +52,7 @@ def load(folder: Path) -> Bundle:
       ModelError: not a checkpoint, damaged, hostile, or of a model that this program cannot play.
     """
     found = [match for entry in folder.iterdir() if (match := _INDEX.fullmatch(entry.name))]
-    configs = sorted(folder.glob("*.gin"))
+    configs = sorted(path for path in folder.glob("*.gin") if not path.name.startswith("."))
     if not found or not configs:
         what = "checkpoint (ckpt-N.index)" if not found else "gin file"
         raise ModelError(f"{folder} holds no {what}", "It takes the files that magenta/ddsp's training leaves.")

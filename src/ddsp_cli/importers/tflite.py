@@ -142,9 +142,9 @@ def _room(path: Path) -> np.ndarray | None:
 
 def is_model(path: Path) -> bool:
     """Whether a file looks like a plug-in model."""
-    return path.suffix.lower() == SUFFIX and path.is_file()
+    return path.suffix.lower() == SUFFIX and not path.name.startswith(".") and path.is_file()
 
 
 def is_part(name: str) -> bool:
     """Whether a file of this name belongs to an exported plug-in model."""
-    return name.lower().endswith(SUFFIX) or name.lower() in {METADATA, ROOM}
+    return (name.lower().endswith(SUFFIX) and not name.startswith(".")) or name.lower() in {METADATA, ROOM}
