@@ -101,7 +101,8 @@ def test_what_is_good_is_used(prepared):
     desk, _, result, recordings = prepared
     used = {name for name, recording in recordings.items() if recording.split != "none"}
     rest = {"truncated.wav", "claims too much.wav", "claims all.wav", "8 bit.wav", "24 bit.wav", "float64.wav",
-            "8 kHz.wav", "192 kHz.wav", "8 channels.wav", "broken frame.mp3", "clipped.wav", "soft/click.wav"}  # fmt: skip
+            "8 kHz.wav", "192 kHz.wav", "8 channels.wav", "broken frame.mp3", "clipped.wav",
+            "soft/click.wav"}  # fmt: skip
     assert used >= GOOD | rest
     assert "Traceback" not in result.stderr + result.stdout
     assert sorted(entry.name for entry in desk.iterdir()) == ["set", "takes with spaces"]

@@ -77,8 +77,7 @@ class Staging:
         for known in (self.folder / MEASURED).glob("*.measured"):
             target = self.measured / known.name
             if not target.exists():
-                with contextlib.suppress(OSError):
-                    shutil.copyfile(known, target)
+                _second(known, target)
 
     def publish(self, wanted: set[str]) -> None:
         """Moves the finished data set into its place, with the measurements named in `wanted` (checksums).
@@ -91,7 +90,7 @@ class Staging:
         for digest in sorted(wanted):
             source = self.measured / f"{digest}.measured"
             if source.is_file():
-                os.replace(source, kept / source.name)
+                _second(source, kept / source.name)  # not moved: being killed here must lose nothing
         replace_folder(self.result, self.folder)
         self.remove()
 
@@ -125,6 +124,14 @@ def staging(folder: Path) -> Iterator[Staging]:
         finally:
             if place.root.is_dir() and not place.has_work():
                 place.remove()
+
+
+def _second(source: Path, target: Path) -> None:
+    """A second name for a file that nobody will change, or a copy where files have only one."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _literally(name: str) -> str:
