@@ -134,8 +134,9 @@ def test_zip_and_folder(model: Path, tmp_path: Path) -> None:
 
 
 def test_played_without_import(model: Path) -> None:
-    name, found = catalogue.load(model)
-    assert (name, found.card.name) == ("Flöte 1", "Flöte 1")
+    place = catalogue.find_playable(str(model))
+    assert (catalogue.title(place), catalogue.open_at(place).card.name) == ("Flöte 1", "Flöte 1")
+    assert catalogue.find_all([model, model]) == [model]
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs the numbers made with magenta/ddsp, beside the checkout")

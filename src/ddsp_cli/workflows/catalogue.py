@@ -96,25 +96,35 @@ def find(name: str | Path) -> Path:
     raise ModelError(f"there is no instrument called {name}", hint)
 
 
-def load(name: str | Path) -> tuple[str, Bundle]:
-    """An instrument by name or path, or straight from a model of the DDSP-VST plug-in (`.tflite`).
-
-    Returns:
-      What results made with it are called after, and the instrument.
+def find_playable(name: str | Path) -> Path:
+    """The folder of an instrument, or the file of a DDSP-VST model (`.tflite`), which plays without being imported.
 
     Raises:
-      ModelError: there is none, or it is damaged.
+      ModelError: there is none.
     """
     path = Path(name)
-    if tflite.is_model(path):
-        loaded = tflite.load(path)
-        return path.stem, dataclasses.replace(loaded, card=revise(loaded.card, name=path.stem))
-    folder = find(name)
-    return folder.resolve().name, load_bundle(folder)
+    return path if tflite.is_model(path) else find(name)
+
+
+def title(place: Path) -> str:
+    """What results made with an instrument are called after, also for `.` and `models/flute/`."""
+    return place.stem if tflite.is_model(place) else place.resolve().name
+
+
+def open_at(place: Path) -> Bundle:
+    """The instrument at a place that `find_playable` found.
+
+    Raises:
+      ModelError: it is damaged.
+    """
+    if not tflite.is_model(place):
+        return load_bundle(place)
+    loaded = tflite.load(place)
+    return dataclasses.replace(loaded, card=revise(loaded.card, name=title(place)))
 
 
 def find_all(names: Sequence[str | Path]) -> list[Path]:
-    """The folders of several instruments, each once; `all` stands for every one that can be read.
+    """The places of several instruments, each once; `all` stands for every one that can be read.
 
     Raises:
       UsageError: no name at all.
@@ -130,5 +140,5 @@ def find_all(names: Sequence[str | Path]) -> list[Path]:
                 raise ModelError("there are no instruments here yet", "Train one with: ddsp train --instrument NAME")
             found += readable
         else:
-            found.append(find(name))
+            found.append(find_playable(name))
     return list({path.resolve(): path for path in found}.values())

@@ -45,10 +45,11 @@ def export(model: str, format: str, out: Path | None = None, force: bool = False
     """
     if format not in FORMATS:
         raise UsageError(f"there is no export format {format}", did_you_mean(format, FORMATS))
-    name, loaded = catalogue.load(model)
-    folder = out or Path(f"{name}_{format}")
+    place = catalogue.find_playable(model)
+    folder = out or Path(f"{catalogue.title(place)}_{format}")
     if folder.exists() and not force:
         raise OutputError(f"{folder} exists already", "Use --force to replace it, or --out for another place.")
+    loaded = catalogue.open_at(place)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

@@ -92,7 +92,7 @@ def transfer(
 
     Args:
       inputs: sound files, folders of them, or MIDI files.
-      model: an instrument's name or its folder, several of them, or "all".
+      model: an instrument's name, its folder, or a `.tflite` of DDSP-VST; several of them, or "all".
       out: a file (with one input and instrument), or a folder; by default `INPUT_MODEL.wav` in the current folder.
       transpose: semitones, or "auto" for the octave that suits the instrument.
       seed: of the noise; the same seed gives the same file.
@@ -118,22 +118,21 @@ def transfer(
       ModelError: no such instrument, or a damaged one.
       OutputError: an output that exists already or cannot be written.
     """
-    from ddsp_cli import bundle
     from ddsp_cli.features.sink import check_writable
 
     if transpose != "auto" and not abs(transpose) <= MAX_TRANSPOSE:
         raise UsageError(f"a transposition of {transpose:g} semitones is out of range (±{MAX_TRANSPOSE:g})")
     settings = replace(settings or AdaptSettings(), transpose=None if transpose == "auto" else float(transpose))
     pitch.check_tracker(tracker)
-    folders = catalogue.find_all([model] if isinstance(model, str | Path) else model)
-    names = [folder.resolve().name for folder in folders]  # also for `.` and `models/flute/`
+    places = catalogue.find_all([model] if isinstance(model, str | Path) else model)
+    names = [catalogue.title(place) for place in places]
     wanted = Wanted(out, force, plot, controls, sample_rate_hz, bits)
     jobs = plan_jobs([Path(path) for path in inputs], names, wanted, from_controls)
     if report is not None:
         if report.suffix.lower() not in {".html", ".htm"}:
             raise UsageError(f"--report {report} is not an .html file")
         check_writable(report, force)
-    instruments = [Instrument(bundle.load(folder)) for folder in folders]
+    instruments = [Instrument(catalogue.open_at(place)) for place in places]
     rooms = [
         find_room(room, wet, player.model.sample_rate_hz, player.bundle.impulse_response) for player in instruments
     ]
