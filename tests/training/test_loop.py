@@ -27,8 +27,8 @@ FRESH = RunState(preset="", dataset="", seed=0)
 
 
 @pytest.fixture(autouse=True)
-def short_epochs(monkeypatch):
-    monkeypatch.setattr(loop, "STEPS_PER_EPOCH", 3)
+def short_runs(monkeypatch):
+    monkeypatch.setattr(loop, "STEPS_PER_VALIDATION", 3)
     monkeypatch.setattr(loop, "COMPILED_BACKENDS", ())  # compiling takes longer than these few steps
     monkeypatch.setattr(RunFolder, "_write_clip", lambda *args: None)
 
@@ -52,6 +52,13 @@ def test_going_on_is_the_same_as_not_stopping(tmp_path):
     assert a.keys() == b.keys()
     assert all(np.array_equal(a[name], b[name]) for name in a)
     assert any(name.startswith("optimizer/") for name in a)
+
+
+def test_every_step_takes_its_own_batch(tmp_path, monkeypatch):
+    whole, taken = RandomCrops.batch, []
+    monkeypatch.setattr(RandomCrops, "batch", lambda self, step: taken.append(step) or whole(self, step))
+    run(tmp_path, 5)
+    assert sorted(set(taken)) == [0, 1, 2, 3, 4]
 
 
 def test_steps_are_counted_exactly(tmp_path):

@@ -59,44 +59,40 @@ class Windows:
 
 
 class RandomCrops(keras.utils.PyDataset):
-    """Endless random crops, cut into epochs.
+    """Some batches of random crops.
 
     Args:
       windows: what to crop from.
       batch_size, crop_s: size of a batch.
       seed: of the choice of crops.
-      steps_per_epoch: batches an epoch.
-      first_step: steps done before, by a training that this one goes on with.
+      n_steps: how many batches.
+      first_step: which step of the training the first one is for.
     """
 
     def __init__(
-        self, windows: Windows, batch_size: int, crop_s: float, seed: int, steps_per_epoch: int, first_step: int = 0
+        self, windows: Windows, batch_size: int, crop_s: float, seed: int, n_steps: int, first_step: int = 0
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self.windows = windows
         self.batch_size = batch_size
         self.crop_frames = min(windows.n_frames, max(1, round(crop_s * windows.model.frame_rate_hz)))
         self.seed = seed
-        self.steps_per_epoch = steps_per_epoch
+        self.n_steps = n_steps
         self.first_step = first_step
 
     def __len__(self) -> int:
-        return self.steps_per_epoch
+        return self.n_steps
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, counted from the beginning of the training."""
         random = np.random.default_rng([self.seed, step])
         # a shuffled deck per batch: no window twice while others wait, as far as the batch allows
-        rows = random.permutation(len(self.windows))
-        rows = np.resize(rows, self.batch_size)
+        rows = np.resize(random.permutation(len(self.windows)), self.batch_size)
         starts = random.integers(0, self.windows.n_frames - self.crop_frames + 1, self.batch_size)
         return self.windows.cut(rows, starts, self.crop_frames)
 
     def __getitem__(self, index: int) -> Batch:
         return self.batch(self.first_step + index)
-
-    def on_epoch_end(self) -> None:
-        self.first_step += self.steps_per_epoch
 
 
 def validation_batches(windows: Windows, batch_size: int, limit: int = 32) -> list[Batch]:

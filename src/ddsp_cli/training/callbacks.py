@@ -1,21 +1,20 @@
-"""What happens between the steps: checks, validation, checkpoints, records. Each is one Keras callback."""
+"""What is watched between the steps of `fit`, and how a model is judged."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import keras
-import msgspec
 import numpy as np
 
-from ddsp_cli.training import checkpoint
 from ddsp_cli.training.batches import Batch
-from ddsp_cli.training.records import RunFolder
-from ddsp_cli.training.state import Point, RunState
+from ddsp_cli.training.state import RunState
+
+#: The loss that progress shows is a mean over this many steps.
+SHOWN_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -38,97 +37,56 @@ class TrainProgress:
     event: str = "step"
 
 
-class StopRun(Exception):
-    """Raised inside `fit` to end it: the loss broke, and the last checkpoint is to be taken up again."""
+def progress_of(state: RunState, total: int, losses: list[float], event: str) -> TrainProgress:
+    """Progress of a run that has done `losses` since its last checkpoint, whose state is `state`."""
+    loss = float(np.mean(losses[-SHOWN_STEPS:])) if losses else math.nan
+    validation_loss = state.history[-1].validation_loss if state.history else math.nan
+    done = state.step + len(losses) if event == "step" else state.step
+    return TrainProgress(done, total, loss, validation_loss, state.best_loss, event)
 
 
-class Run(keras.callbacks.Callback):
-    """Keeps a run: loss per step, validation per epoch, best weights, checkpoint, records.
+class BrokenLossError(Exception):
+    """The loss is NaN or infinite: the last checkpoint is to be taken up again."""
+
+
+class Watch(keras.callbacks.Callback):
+    """Takes down the loss of every step, reports it, and stops at one that is no number.
 
     Args:
-      state: of the run as it was last saved.
-      folder: where the run keeps its files.
-      validation: batches that the model does not learn from.
-      total_steps: wanted in the end.
-      on_best: called when the validation loss is the best so far.
-      report: receives progress.
+      step_done: called after every step with the losses so far.
+
+    Raises:
+      BrokenLossError: inside `fit`.
     """
 
-    def __init__(
-        self,
-        state: RunState,
-        folder: RunFolder,
-        validation: list[Batch],
-        total_steps: int,
-        on_best: Callable[[RunState], None],
-        report: Callable[[TrainProgress], None],
-    ) -> None:
+    def __init__(self, step_done: Callable[[list[float]], None]) -> None:
         super().__init__()
-        self.state = state
-        self.folder = folder
-        self.validation = validation
-        self.total_steps = total_steps
-        self.on_best = on_best
-        self.report = report
-        self._losses: list[float] = []
+        self.losses: list[float] = []
+        self._step_done = step_done
         self._mean = 0.0
-        self._started = time.monotonic()
-
-    @property
-    def _last_validation(self) -> float:
-        return self.state.history[-1].validation_loss if self.state.history else math.nan
-
-    def _say(self, step: int, event: str) -> None:
-        loss = float(np.mean(self._losses[-20:])) if self._losses else math.nan
-        self.report(TrainProgress(step, self.total_steps, loss, self._last_validation, self.state.best_loss, event))
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._mean = 0.0
-        self._losses = []
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        # `fit` reports the running mean of the epoch; one step's own loss is what shows a break at once
+        # `fit` only tells running means; the loss of one step shows a break at once
         mean = float((logs or {})["loss"])
         loss = mean * (batch + 1) - self._mean * batch
         self._mean = mean
         if not math.isfinite(loss):
-            raise StopRun
-        self._losses.append(loss)
-        self._say(self.state.step + batch + 1, "step")
-        if self.state.step + batch + 1 >= self.total_steps:
-            self.model.stop_training = True  # ends the epoch here, with its validation
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        validation_loss = validate(self.model, self.validation)
-        if not math.isfinite(validation_loss):
-            raise StopRun
-        loss = float(np.mean(self._losses))
-        step = self.state.step + len(self._losses)
-        now = time.monotonic()
-        best = validation_loss < self.state.best_loss
-        self.state = msgspec.structs.replace(
-            self.state,
-            step=step,
-            wall_s=self.state.wall_s + now - self._started,
-            history=[*self.state.history, Point(step, loss, validation_loss)],
-            best_loss=min(validation_loss, self.state.best_loss),
-            best_step=step if best else self.state.best_step,
-            finished=step >= self.total_steps,
-        )
-        self._started = now
-        # The instrument first: a kill between the two only means that it is written once more.
-        if best:
-            self.on_best(self.state)
-        checkpoint.save(self.folder.path, self.model, self.state)
-        self.folder.write(self.state, self.model, self.validation[0])
-        self._say(step, "best" if best else "validation")
+            raise BrokenLossError
+        self.losses.append(loss)
+        self._step_done(self.losses)
 
 
 def validate(model: keras.Model, batches: list[Batch]) -> float:
-    """Mean loss over batches of equal size; the weights are left as they were."""
+    """Mean loss over batches of equal size; the weights are left as they were.
+
+    Raises:
+      BrokenLossError: it is NaN or infinite.
+    """
     model.reset_metrics()
     loss = math.nan
     for inputs, audio in batches:
         loss = float(model.test_on_batch(inputs, audio, return_dict=True)["loss"])  # a running mean
     model.reset_metrics()
+    if not math.isfinite(loss):
+        raise BrokenLossError
     return loss

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import keras
 import msgspec
@@ -15,18 +15,21 @@ from ddsp_cli.engine import Autoencoder
 from ddsp_cli.errors import ModelError
 from ddsp_cli.training import checkpoint
 from ddsp_cli.training.batches import Batch, RandomCrops, Windows
-from ddsp_cli.training.callbacks import Run, StopRun, TrainProgress
+from ddsp_cli.training.callbacks import BrokenLossError, TrainProgress, Watch, progress_of, validate
 from ddsp_cli.training.records import RunFolder
-from ddsp_cli.training.state import RunState
+from ddsp_cli.training.state import Point, RunState
 
 #: Steps between two validations, each of which leaves a checkpoint.
-STEPS_PER_EPOCH = 100
+STEPS_PER_VALIDATION = 100
 
 #: XLA makes a step a third faster, and costs seconds of compilation; PyTorch's compiler costs minutes.
 COMPILED_BACKENDS = ("tensorflow", "jax")
 
 #: A run whose loss breaks this often is not going to become an instrument.
 MAX_ROLLBACKS = 3
+
+OnBest = Callable[[Autoencoder, RunState], None]
+Report = Callable[[TrainProgress], None]
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,7 @@ def build(preset: Preset, seed: int, rollbacks: int = 0) -> Autoencoder:
     return model
 
 
-def run(
-    job: Job,
-    state: RunState,
-    on_best: Callable[[Autoencoder, RunState], None],
-    report: Callable[[TrainProgress], None],
-) -> RunState:
+def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
     """Trains until `job.total_steps`, from the checkpoint in the run's folder where there is one.
 
     Args:
@@ -76,25 +74,56 @@ def run(
       report: receives progress.
 
     Raises:
-      ModelError: the loss broke `MAX_ROLLBACKS` times, or the checkpoint belongs to another model.
+      ModelError: the loss broke more than `MAX_ROLLBACKS` times, or the checkpoint belongs to another model.
       KeyboardInterrupt: passed on; the last checkpoint stands.
     """
-    while True:
-        model = build(job.preset, job.seed, state.rollbacks)
-        if state.step:
-            checkpoint.restore(job.folder.path, model)
-        training = job.preset.training
-        crops = RandomCrops(job.train, training.batch_size, training.crop_s, job.seed, STEPS_PER_EPOCH, state.step)
-        keeper = Run(state, job.folder, job.validation, job.total_steps, partial(on_best, model), report)
-        epochs = -(-(job.total_steps - state.step) // STEPS_PER_EPOCH)
+    model = _resumed(job, state)
+    while state.step < job.total_steps:
         try:
-            model.fit(crops, epochs=epochs, callbacks=[keeper], verbose=0, shuffle=False)
-            return keeper.state
-        except StopRun:
-            state = msgspec.structs.replace(keeper.state, rollbacks=keeper.state.rollbacks + 1)
+            state = _advance(job, model, state, on_best, report)
+        except BrokenLossError:
+            state = msgspec.structs.replace(state, rollbacks=state.rollbacks + 1)
             if state.rollbacks > MAX_ROLLBACKS:
                 raise ModelError(
                     f"the loss became infinite {state.rollbacks} times, the last time after step {state.step}",
                     "Look for broken recordings with ddsp prepare, or lower learning_rate in the preset.",
                 ) from None
-            report(TrainProgress(state.step, job.total_steps, np.nan, np.nan, state.best_loss, "rollback"))
+            report(progress_of(state, job.total_steps, [], "rollback"))
+            model = _resumed(job, state)
+    return state
+
+
+def _resumed(job: Job, state: RunState) -> Autoencoder:
+    model = build(job.preset, job.seed, state.rollbacks)
+    if state.step:
+        checkpoint.restore(job.folder.path, model)
+    return model
+
+
+def _advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, report: Report) -> RunState:
+    """Trains up to the next validation, validates, and leaves everything on disk."""
+    started = time.monotonic()
+    training = job.preset.training
+    n_steps = min(STEPS_PER_VALIDATION, job.total_steps - state.step)
+    watch = Watch(lambda losses: report(progress_of(state, job.total_steps, losses, "step")))
+    crops = RandomCrops(job.train, training.batch_size, training.crop_s, job.seed, n_steps, first_step=state.step)
+    model.fit(crops, callbacks=[watch], verbose=0, shuffle=False)
+    validation_loss = validate(model, job.validation)
+    best = validation_loss < state.best_loss
+    step = state.step + n_steps
+    state = msgspec.structs.replace(
+        state,
+        step=step,
+        wall_s=state.wall_s + time.monotonic() - started,
+        history=[*state.history, Point(step, float(np.mean(watch.losses)), validation_loss)],
+        best_loss=min(validation_loss, state.best_loss),
+        best_step=step if best else state.best_step,
+        finished=step >= job.total_steps,
+    )
+    # The instrument first: a kill between the two only means that it is written once more.
+    if best:
+        on_best(model, state)
+    checkpoint.save(job.folder.path, model, state)
+    job.folder.write(state, model, job.validation[0])
+    report(progress_of(state, job.total_steps, [], "best" if best else "validation"))
+    return state

@@ -48,8 +48,8 @@ def stft(audio: Any, size: int, overlap: float = 0.75, pad_end: bool = True) -> 
 
 def safe_sqrt(power: Any) -> Any:
     """Square root whose gradient is 0, not infinite, at 0."""
-    positive = power > 0.0
-    return ops.where(positive, ops.sqrt(ops.where(positive, power, ops.ones_like(power))), ops.zeros_like(power))
+    nothing = power <= 0.0  # false for NaN, which must not pass for silence
+    return ops.where(nothing, ops.zeros_like(power), ops.sqrt(ops.where(nothing, ops.ones_like(power), power)))
 
 
 def stft_magnitude(audio: Any, size: int, overlap: float = 0.75, pad_end: bool = True) -> Any:
