@@ -69,7 +69,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_command_is_of_a_known_kind() -> None:
     assert {words[0] for words in commands()} <= {"ddsp", "make", *SET_UP}
-    assert {words[1] for words in kinds("ddsp")} == {"prepare", "train", "transfer", "export", "models"}
+    assert {words[1] for words in kinds("ddsp")} == {"prepare", "train", "transfer", "export", "import", "models"}
     assert ["make", "demo"] in kinds("make")
     assert ["make", "test"] in kinds("make")
 
@@ -100,6 +100,8 @@ def test_every_ddsp_command_runs_as_written(desk: Path) -> None:
         "voice_violin.wav",
         "datasets/violin/dataset.yaml",
         "models/violin/model.yaml",
+        "violin_vst/violin.tflite",
+        "models/violin-again/model.yaml",
     ):
         assert (desk / name).is_file(), name
 
@@ -117,7 +119,7 @@ def test_exit_codes_are_the_documented_ones() -> None:
 
 def test_options_exist() -> None:
     texts = []
-    for command in ([], *([name] for name in ("prepare", "train", "transfer", "export", "models"))):
+    for command in ([], *([name] for name in ("prepare", "train", "transfer", "export", "import", "models"))):
         done = subprocess.run(
             [sys.executable, "-m", "ddsp_cli", *command, "--help"],
             capture_output=True,
@@ -131,7 +133,7 @@ def test_options_exist() -> None:
     assert mentioned <= known
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/formats.md"])
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]

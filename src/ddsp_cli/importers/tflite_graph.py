@@ -18,7 +18,7 @@ OUTPUTS = {"amplitude": "StatefulPartitionedCall:0", "harmonic_distribution": "S
 #: What changes the shape of data and not the data.
 _PASSING = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "GATHER", "STRIDED_SLICE", "SLICE", "TRANSPOSE"}
 #: What a normalisation is made of.
-_NORMALISING = {*_PASSING, "MEAN", "SQUARED_DIFFERENCE", "ADD", "RSQRT", "MUL", "SUB", "operator 75", "DIV"}
+_NORMALISING = {*_PASSING, "MEAN", "SQUARED_DIFFERENCE", "ADD", "RSQRT", "MUL", "SUB", "SQRT", "DIV"}
 _LEAKY_SLOPE = 0.2
 MAX_LAYERS = 16
 MAX_CHANNELS = 8192
