@@ -7,19 +7,21 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import soundfile
 
 from ddsp_cli import __version__, console
-from ddsp_cli.cli.transfer import parse_transpose
+from ddsp_cli.cli.transfer import parse_key, parse_transpose, parse_tuning
 from ddsp_cli.errors import ExitCode, UsageError
 from fixtures import make_bundle, melody
 
 
-def ddsp(*arguments, cwd, **environment):
+def ddsp(*arguments, cwd, stdin=b"", **environment):
     return subprocess.run(
         [sys.executable, "-m", "ddsp_cli", *map(str, arguments)],
         cwd=cwd,
+        input=stdin,
         env=os.environ | environment,
         capture_output=True,
         timeout=120,
@@ -47,7 +49,8 @@ def test_help_names_every_command_and_flag(desk):
     flags = {
         "prepare": "--name --out --sample-rate --pitch --workers --force",
         "train": "--instrument --dataset --preset --steps --out --resume --fresh --seed",
-        "transfer": "--model --out --transpose --seed --force --plot --sample-rate",
+        "transfer": "--model --out --transpose --dynamics --loudness --autotune --key --tuning --vibrato --threshold "
+        "--pitch --room --wet --sample-rate --bits --controls --from-controls --plot --report --seed --force",
         "export": "--model --format --out --force",
         "import": "--name --out --force",
     }
@@ -73,6 +76,70 @@ def test_negative_transposition_is_an_option_value(desk, tmp_path):
     done = ddsp("transfer", "voice.wav", "--model", "testophone", "--transpose", "-5", "--out", out, cwd=desk)
     assert done.returncode == ExitCode.OK, done.stderr.decode()
     assert b"-5 semitones" in done.stdout
+
+
+def test_every_option_reaches_the_sound(desk, tmp_path):
+    """One call with every knob; what each does is tested in workflows/test_transfer_options.py."""
+    words = (
+        "--transpose 0 --dynamics 0.5 --loudness -3 --autotune 1 --key Amin --tuning 442 --vibrato 0.5 --threshold 30 "
+    )
+    words += "--pitch swift-f0 --room testophone --wet 0.5 --bits float --sample-rate 22050 --seed 3 --plot"
+    places = ["--out", tmp_path / "o.wav", "--controls", tmp_path / "c.csv", "--report", tmp_path / "r.html"]
+    done = ddsp("transfer", "voice.wav", "--model", "testophone", *words.split(), *places, cwd=desk)
+    assert done.returncode == ExitCode.OK, done.stderr.decode()
+    assert "not transposed, tuned to A minor, room 0.2 s" in done.stdout.decode()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.csv", "o.png", "o.wav", "r.html"]
+    info = soundfile.info(tmp_path / "o.wav")
+    assert (info.subtype, info.samplerate) == ("FLOAT", 22050)
+    table = (tmp_path / "c.csv").read_text(encoding="utf-8")
+    assert table.startswith("time_s,f0_hz,power_db,gate\n")
+    again = ddsp(
+        "transfer",
+        "--from-controls",
+        tmp_path / "c.csv",
+        "--model",
+        "testophone",
+        "--out",
+        tmp_path / "a.wav",
+        cwd=desk,
+    )
+    assert again.returncode == ExitCode.OK, again.stderr.decode()
+
+
+def test_sound_flows_through_pipes(desk, tmp_path):
+    voice = (desk / "voice.wav").read_bytes()
+    done = ddsp("transfer", "-", "--model", "testophone", cwd=desk, stdin=voice)
+    assert done.returncode == ExitCode.OK, done.stderr.decode()
+    audio, rate_hz = soundfile.read(io.BytesIO(done.stdout))
+    assert (len(audio), rate_hz) == (len(melody()), 16000)
+    assert b"standard output: " in done.stderr
+    out = tmp_path / "out.wav"
+    assert ddsp("transfer", "voice.wav", "--model", "testophone", "--out", out, cwd=desk).returncode == ExitCode.OK
+    assert done.stdout == out.read_bytes()
+    flac = ddsp("transfer", "-", "--model", "testophone", "--out", tmp_path / "o.flac", cwd=desk, stdin=voice)
+    assert flac.stdout.decode().startswith(str(tmp_path / "o.flac"))
+    to_pipe = ddsp("transfer", "voice.wav", "--model", "testophone", "--out", "-", cwd=desk)
+    assert to_pipe.stdout == done.stdout
+
+
+def test_a_stream_of_unknown_length_is_read(desk):
+    """What ffmpeg sends into a pipe: the length in the header is the largest there is."""
+    voice = bytearray((desk / "voice.wav").read_bytes())
+    voice[4:8] = b"\xff" * 4
+    place = voice.index(b"data") + 4
+    voice[place : place + 4] = b"\xff" * 4
+    done = ddsp("transfer", "-", "--model", "testophone", cwd=desk, stdin=bytes(voice))
+    assert done.returncode == ExitCode.OK, done.stderr.decode()
+    assert len(soundfile.read(io.BytesIO(done.stdout))[0]) == len(melody())
+
+
+def test_a_remark_is_said_once_and_beside_the_result(desk, tmp_path):
+    soundfile.write(tmp_path / "noise.wav", 0.05 * np.random.default_rng(0).normal(size=16000), 16000)
+    done = ddsp("transfer", tmp_path / "noise.wav", "--model", "testophone", "--out", tmp_path / "o.wav", cwd=desk)
+    assert done.returncode == ExitCode.OK
+    assert done.stderr.decode().startswith("Warning: ")
+    assert "noise" in done.stderr.decode()
+    assert "Warning" not in done.stdout.decode()
 
 
 def test_models_is_plain_in_a_pipe(desk):
@@ -103,6 +170,20 @@ def test_a_bare_command_shows_help(desk):
 @pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("AUTO", "auto"), ("12", 12.0), ("-0.5", -0.5)])
 def test_transpose_is_read(text, value):
     assert parse_transpose(text) == value
+
+
+def test_key_and_tuning_are_read():
+    assert parse_key("auto") is None
+    assert str(parse_key("bb")) == "A# major"
+    assert parse_tuning("auto") is None
+    assert parse_tuning("440") == 0.0
+    assert parse_tuning("442") == pytest.approx(0.0785, abs=1e-3)
+    for text in ("", "nan", "4400", "A"):
+        with pytest.raises(UsageError, match="--tuning"):
+            parse_tuning(text)
+    with pytest.raises(UsageError, match="--key") as caught:
+        parse_key("C majro")
+    assert "C major" in caught.value.hint
 
 
 @pytest.mark.parametrize("text", ["", "up", "nan", "inf", "1,5", "12st"])

@@ -83,6 +83,21 @@ CASES = {
     "transpose out of range": ([*TRANSFER, "--transpose", "1000"], ExitCode.USAGE, "1000"),
     "sample rate of nothing": ([*TRANSFER, "--sample-rate", "3"], ExitCode.USAGE, "3 Hz"),
     "no model": (["transfer", "voice.wav"], ExitCode.USAGE, "--model"),
+    "no input": (["transfer", "--model", "testophone"], ExitCode.USAGE, "no input"),
+    "nothing in the pipe": (["transfer", "-", "--model", "testophone", "--out", "o.wav"], ExitCode.INPUT, "standard"),
+    "two pipes": (["transfer", "-", "-", "--model", "testophone"], ExitCode.USAGE, "only once"),
+    "two into one pipe": ([*TRANSFER, "no_audio", "--out", "-"], ExitCode.USAGE, "one stream"),
+    "dynamics out of range": ([*TRANSFER, "--dynamics", "2"], ExitCode.USAGE, "dynamics"),
+    "loudness that is none": ([*TRANSFER, "--loudness", "nan"], ExitCode.USAGE, "loudness"),
+    "unknown key": ([*TRANSFER, "--autotune", "1", "--key", "H"], ExitCode.USAGE, "--key"),
+    "key without autotune": ([*TRANSFER, "--key", "C"], ExitCode.USAGE, "--autotune 1"),
+    "unknown bits": ([*TRANSFER, "--bits", "12"], ExitCode.USAGE, "--bits"),
+    "unknown room": ([*TRANSFER, "--room", "testofone"], ExitCode.MODEL, "testophone"),
+    "unknown tracker to hear with": ([*TRANSFER, "--pitch", "swift"], ExitCode.USAGE, "swift-f0"),
+    "controls of another kind": ([*TRANSFER, "--controls", "c.txt"], ExitCode.USAGE, "c.txt"),
+    "no such controls": (["transfer", "--from-controls", "c.csv", "--model", "testophone"], ExitCode.INPUT, "c.csv"),
+    "no such tune": (["transfer", "tune.mid", "--model", "testophone"], ExitCode.INPUT, "tune.mid"),
+    "report that is none": ([*TRANSFER, "--report", "r.txt"], ExitCode.USAGE, "r.txt"),
     "unknown option": ([*TRANSFER, "--tranpose", "3"], ExitCode.USAGE, "--transpose"),
     "unknown command": (["transfre"], ExitCode.USAGE, "transfer"),
     "unknown preset": (["train", "--instrument", "x", "--preset", "vts"], ExitCode.MODEL, "Did you mean vst"),
@@ -141,6 +156,20 @@ def test_a_defect_of_ours_is_one_sentence(monkeypatch, capsys):
     ]
     assert cli._run(["models"], debug=True) == ExitCode.INTERNAL
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_interruption_inside_an_import_is_one(monkeypatch, capsys):
+    """A compiled module that is interrupted while it loads says that its initialisation failed."""
+
+    def interrupted(*_, **__):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as cause:
+            raise ImportError("initialization failed") from cause
+
+    monkeypatch.setattr(cli, "app", interrupted)
+    assert cli._run(["transfer"], debug=False) == ExitCode.INTERRUPTED
+    assert capsys.readouterr().err.startswith("Interrupted.")
 
 
 def test_interruption_is_said_with_what_is_kept(monkeypatch, capsys):

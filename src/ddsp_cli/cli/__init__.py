@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ddsp_cli import __version__, console
+from ddsp_cli.cli.evaluate import evaluate
 from ddsp_cli.cli.export import export
 from ddsp_cli.cli.import_ import import_
 from ddsp_cli.cli.models import models
@@ -60,7 +61,7 @@ def _ddsp(
 
 
 #: In the order of `ddsp --help`.
-for _command in (prepare, train, transfer, export, import_, models):
+for _command in (prepare, train, evaluate, transfer, export, import_, models):
     app.command(_command.__name__.rstrip("_"))(_command)  # `import` is a word of Python's own
 
 
@@ -89,12 +90,13 @@ def _run(arguments: list[str], debug: bool) -> int:
     except _ClickUsageError as problem:
         return _usage(problem, command)
     except (KeyboardInterrupt, typer.Abort):
-        console.remark(f"Interrupted. {KEPT.get(command, '')}".strip())
-        return ExitCode.INTERRUPTED
+        return _interrupted(command)
     except BrokenPipeError:  # the reader of a pipe, such as head, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except Exception as problem:
+        if _was_interrupted(problem):
+            return _interrupted(command)
         _trace(debug)
         detail = str(problem).splitlines()[0] if str(problem) else ""
         name = type(problem).__name__
@@ -103,6 +105,20 @@ def _run(arguments: list[str], debug: bool) -> int:
             "" if debug else "Run again with --debug for details.",
         )
         return ExitCode.INTERNAL
+
+
+def _interrupted(command: str) -> int:
+    console.remark(f"Interrupted. {KEPT.get(command, '')}".strip())
+    return ExitCode.INTERRUPTED
+
+
+def _was_interrupted(problem: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind it: a compiled module that is interrupted while it loads raises an ImportError."""
+    while problem is not None:
+        if isinstance(problem, KeyboardInterrupt):
+            return True
+        problem = problem.__cause__ or problem.__context__
+    return False
 
 
 def _usage(problem: Any, command: str) -> int:

@@ -101,6 +101,8 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         names = [name.strip() for name in next(csv.reader(io.StringIO(text)), [])]
+        if not text.partition("\n")[2].strip():
+            raise ValueError("it has no rows")
         table = np.loadtxt(io.StringIO(text), delimiter=",", skiprows=1, ndmin=2, dtype=np.float64)
     except (ValueError, UnicodeDecodeError) as problem:
         raise InputError(f"{path} is not a table of numbers: {' '.join(str(problem).split())}") from problem

@@ -16,7 +16,7 @@ from ddsp_cli.features.frames import Features
 from ddsp_cli.runtime import heard
 from ddsp_cli.runtime.adapt import Adapted, AdaptSettings, adapt
 from ddsp_cli.runtime.instrument import Instrument
-from ddsp_cli.runtime.notes import Notes, find_notes
+from ddsp_cli.runtime.notes import Notes, find_notes, percentiles
 from ddsp_cli.runtime.score import adapt_score, read_score
 from ddsp_cli.runtime.strongest import track_strongest
 from ddsp_cli.workflows.controls import read_controls
@@ -26,7 +26,10 @@ from ddsp_cli.workflows.jobs import Job
 MEASURE_RATE_HZ = 250
 
 #: A recording that never reaches this is silent, not hard to follow.
-AUDIBLE_DB = -55.0
+AUDIBLE_DB = -70.0
+
+#: Trackers are less sure of soft sounds: where the loudest are softer than this, a louder copy is tracked.
+QUIET_DB, USUAL_DB = -35.0, -15.0
 
 Progress = Callable[[str, float, float], None]
 
@@ -134,8 +137,11 @@ def _hear(
 ) -> tuple[Features, tuple[str, ...]]:
     """Features of a recording, and what makes it hard to follow, judged by its beginning."""
     features = _measure(info, spec, progress)
-    if float(features.power_db.max()) < AUDIBLE_DB:
+    if float(features.power_db.max(initial=-80.0)) < AUDIBLE_DB:
         return features, ()
+    loud_db = float(percentiles(features.power_db, 98))
+    if loud_db < QUIET_DB:
+        features = _listen_closer(info, features, 10.0 ** ((USUAL_DB - loud_db) / 20.0))
     n_blocks = int(heard.LONGEST_S / 10.0)
     audio = np.concatenate(list(islice(io.mono_blocks(info.path, ANALYSIS_RATE_HZ, 10.0), n_blocks)))
     notes = find_notes(features, settings.notes)
@@ -148,6 +154,17 @@ def _hear(
     if heard.pitched_share(strongest, find_notes(strongest, settings.notes)) >= heard.NOISE_PITCHED_SHARE:
         return strongest, (heard.CHORDS,)
     return features, (heard.NOISE,)
+
+
+def _listen_closer(info: io.AudioInfo, features: Features, gain: float) -> Features:
+    """The same features with the pitch of the sound made louder."""
+    from ddsp_cli.features.extract import FeatureStream
+
+    stream = FeatureStream(features.spec)
+    for block in io.mono_blocks(info.path, ANALYSIS_RATE_HZ):
+        stream.push(block * np.float32(gain))
+    closer = stream.finish()
+    return replace(features, f0_hz=closer.f0_hz, f0_confidence=closer.f0_confidence)
 
 
 def resting(n_frames: int, frame_rate_hz: int) -> Adapted:

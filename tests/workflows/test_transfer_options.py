@@ -1,0 +1,317 @@
+"""Every knob of a transfer acts on the sound, and does what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ddsp_cli.errors import InputError, ModelError, OutputError, UsageError
+from ddsp_cli.features.extract import measure
+from ddsp_cli.runtime.adapt import AdaptSettings
+from ddsp_cli.runtime.notes import NoteSettings
+from ddsp_cli.runtime.tuning import Key
+from ddsp_cli.workflows.transfer import transfer
+from fixtures import impulse_response, make_bundle, melody
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """Two instruments and a voice whose notes are at -30, -24 and -20 dB."""
+    folder = tmp_path_factory.mktemp("desk")
+    make_bundle(folder / "models" / "testophone")
+    make_bundle(folder / "models" / "otherophone", seed=5)
+    soundfile.write(folder / "voice.wav", melody(note_s=0.6, rest_s=0.4), 16000)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def at_desk(desk, monkeypatch):
+    monkeypatch.chdir(desk)
+
+
+def play(tmp_path, name="out", model="testophone", source="voice.wav", **options):
+    """The sound [S] of a transfer, and its result."""
+    out = tmp_path / f"{name}.wav"
+    (result,) = transfer([source] if source else [], model, out=out, bits="float", **options)
+    return soundfile.read(out, dtype="float32")[0], result
+
+
+def level_db(audio, begin_s, end_s):
+    part = audio[round(begin_s * 16000) : round(end_s * 16000)]
+    return 10 * np.log10(np.mean(part.astype(np.float64) ** 2) + 1e-12)
+
+
+def pitch_hz(audio, begin_s, end_s):
+    found = measure(audio[round(begin_s * 16000) : round(end_s * 16000)])
+    return float(np.median(found.f0_hz[found.f0_hz > 0]))
+
+
+def table(path):
+    names = path.read_text(encoding="utf-8").splitlines()[0].split(",")
+    return dict(zip(names, np.loadtxt(path, delimiter=",", skiprows=1).T, strict=True))
+
+
+def test_loudness_and_dynamics_drive_the_instrument(tmp_path):
+    """Upstream computes both and then does not use them (reference/ddsp: F0LoudnessPreprocessor)."""
+    for name, settings in (
+        ("plain", AdaptSettings()),
+        ("louder", AdaptSettings(louder_db=6.0)),
+        ("own", AdaptSettings(dynamics=0.0)),
+    ):
+        play(tmp_path, name, settings=settings, controls=tmp_path / f"{name}.csv")
+    plain, louder, own = (table(tmp_path / f"{name}.csv") for name in ("plain", "louder", "own"))
+    notes = [slice(round((t + 0.2) * 250), round((t + 0.4) * 250)) for t in (0.4, 1.4, 2.4)]
+    for note in notes[:2]:
+        assert np.mean(louder["power_db"][note] - plain["power_db"][note]) == pytest.approx(6.0, abs=0.1)
+
+    def spread(curves):
+        return np.mean(curves["power_db"][notes[2]]) - np.mean(curves["power_db"][notes[0]])
+
+    assert spread(plain) > spread(own) + 1.0
+    sounds = {name: soundfile.read(tmp_path / f"{name}.wav")[0] for name in ("plain", "louder", "own")}
+    for name in ("louder", "own"):
+        assert np.abs(sounds[name] - sounds["plain"]).max() > 0.01 * np.abs(sounds["plain"]).max()
+
+
+def test_autotune_is_heard(tmp_path):
+    soundfile.write(tmp_path / "flat.wav", melody((68.7, 71.7, 75.7), note_s=0.6), 16000)
+    options = {"source": tmp_path / "flat.wav", "transpose": 0.0, "room": "none"}
+    plain, result = play(tmp_path, "plain", **options)
+    assert result.key == ""
+    settings = AdaptSettings(autotune=1.0, key=Key(9, "major"), tuning_semitones=0.0)
+    tuned, result = play(tmp_path, "tuned", settings=settings, **options)
+    assert result.key == "A major"
+    assert 1200 * np.log2(pitch_hz(plain, 0.4, 0.8) / 440) == pytest.approx(-30, abs=8)
+    assert 1200 * np.log2(pitch_hz(tuned, 0.4, 0.8) / 440) == pytest.approx(0, abs=8)
+
+
+def test_threshold_decides_what_is_a_note(tmp_path):
+    audio = melody((69, 69), note_s=0.6, rest_s=0.4)
+    audio[: len(audio) // 2] *= 0.05
+    soundfile.write(tmp_path / "in.wav", audio, 16000, subtype="FLOAT")
+
+    def phrases(below_db):
+        notes = NoteSettings(below_peak_db=below_db, hold_below_peak_db=below_db + 10.0)
+        return play(tmp_path, f"o{below_db}", source=tmp_path / "in.wav", settings=AdaptSettings(notes=notes))[
+            1
+        ].n_notes
+
+    assert phrases(60.0) == 2
+    assert phrases(20.0) == 1
+
+
+def test_the_tracker_that_is_asked_for_listens(tmp_path, monkeypatch):
+    from ddsp_cli.features import pitch
+
+    opened, real = [], pitch.open_tracker
+
+    def spy(name="swift-f0", *rest):
+        opened.append(name)
+        return real("swift-f0", *rest)
+
+    monkeypatch.setattr(pitch, "open_tracker", spy)
+    play(tmp_path, tracker="pyin")
+    assert opened == ["pyin"]
+    with pytest.raises(UsageError, match="tracker"):
+        play(tmp_path, "b", tracker="ear")
+
+
+def test_a_quiet_recording_is_heard_as_well(tmp_path):
+    results = []
+    for name, gain in (("usual", 1.0), ("quiet", 0.005)):
+        soundfile.write(tmp_path / "in.wav", gain * melody(), 16000, subtype="FLOAT")
+        results.append(play(tmp_path, name, source=tmp_path / "in.wav"))
+    (usual, a), (quiet, b) = results
+    assert (a.n_notes, a.transpose_semitones) == (b.n_notes, b.transpose_semitones)
+    assert level_db(quiet, 0, 3) == pytest.approx(level_db(usual, 0, 3), abs=1.5)
+
+
+def test_rooms(tmp_path, desk):
+    own, result = play(tmp_path, "own")
+    assert result.tail_s == pytest.approx(0.25, abs=0.02)
+    dry, result = play(tmp_path, "dry", room="none")
+    assert result.tail_s == 0.0
+    half, _ = play(tmp_path, "half", wet=0.5)
+    # The room adds to the same dry sound, in proportion.
+    np.testing.assert_allclose(half - dry, 0.5 * (own - dry), atol=2e-6)
+    assert np.abs(own - dry).max() > 1e-3
+    assert level_db(dry, 1.08, 1.35) < -90
+    assert level_db(own, 1.03, 1.1) > -70
+
+    clap = np.zeros(9000, np.float32)
+    clap[700] = 0.5
+    clap[1100] = 0.25  # an echo 25 ms after the direct sound, half as loud
+    soundfile.write(tmp_path / "clap.wav", clap, 16000, subtype="FLOAT")
+    echo, result = play(tmp_path, "echo", room=str(tmp_path / "clap.wav"))
+    echo *= 10 ** (-result.gain_db / 20)
+    np.testing.assert_allclose(echo[400:-200], dry[400:-200] + 0.5 * dry[:-600], atol=1e-5)
+
+    other, _ = play(tmp_path, "other", room="otherophone")
+    np.testing.assert_allclose(other, own, atol=1e-6)  # both were given the same room
+    assert len(impulse_response()) == 4000
+
+
+@pytest.mark.parametrize(
+    ("room", "wet", "error", "words"),
+    [("nowhere.wav", 1.0, InputError, "nowhere"), ("testofone", 1.0, ModelError, "testofone"),
+     ("model", 9.0, UsageError, "--wet"), ("long.wav", 1.0, InputError, "impulse"),
+     ("mute.wav", 1.0, InputError, "silent")],
+)  # fmt: skip
+def test_what_is_no_room(tmp_path, desk, room, wet, error, words):
+    soundfile.write("long.wav", np.ones(16000 * 21), 16000)
+    soundfile.write("mute.wav", np.zeros(1600), 16000)
+    with pytest.raises(error, match=words):
+        play(tmp_path, room=room, wet=wet)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npz"])
+def test_curves_go_out_and_come_back(tmp_path, suffix):
+    curves = tmp_path / f"curves{suffix}"
+    original, result = play(tmp_path, "a", controls=curves)
+    assert result.controls == curves
+    again, result = play(tmp_path, "b", source=None, from_controls=curves)
+    n = min(len(original), len(again))
+    assert abs(len(original) - len(again)) <= 64
+    assert np.abs(original[: n - 400] - again[: n - 400]).max() < 1e-3 * np.abs(original).max()
+    assert result.n_notes == 3
+    named, result = play(tmp_path, "c", from_controls=curves)
+    assert len(named) == len(original)
+    assert result.input == Path("voice.wav")
+
+
+def test_edited_curves_are_played(tmp_path):
+    n = 500
+    rows = ["time_s,f0_hz,power_db,gate"]
+    rows += [f"{i / 250},{440 if i < 250 else 660},{-20},{0 if 200 <= i < 300 else 1}" for i in range(n)]
+    (tmp_path / "edit.csv").write_text("\n".join(rows), encoding="utf-8")
+    audio, result = play(tmp_path, source=None, from_controls=tmp_path / "edit.csv", room="none")
+    assert result.seconds == pytest.approx(2.0)
+    assert pitch_hz(audio, 0.2, 0.7) == pytest.approx(440, rel=0.01)
+    assert pitch_hz(audio, 1.4, 1.9) == pytest.approx(660, rel=0.01)
+    assert level_db(audio, 0.82, 1.18) < -90
+
+
+def test_coarse_curves_are_filled_in(tmp_path):
+    (tmp_path / "edit.csv").write_text("time_s,f0_hz,power_db\n0,220,-30\n2,880,-20\n", encoding="utf-8")
+    audio, _ = play(tmp_path, source=None, from_controls=tmp_path / "edit.csv", room="none")
+    assert pitch_hz(audio, 0.95, 1.05) == pytest.approx(440, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "table"), ("time_s,f0_hz\n0,440\n", "power_db"),
+     ("time_s,f0_hz,loudness_db\n0,440,-20\n", "plays by power_db"),
+     ("time_s,f0_hz,power_db\n0,440,x\n", "numbers"), ("time_s,f0_hz,power_db\n0,nan,-20\n", "row 2|f0_hz"),
+     ("time_s,f0_hz,power_db\n0,440,-20\n0,440,-20\n", "rise"), ("time_s,f0_hz,power_db\n0,-1,-20\n", "f0_hz"),
+     ("time_s,f0_hz,power_db\n0,440,900\n", "level"), ("time_s,f0_hz,power_db,gate\n0,440,-20,7\n", "gate"),
+     ("time_s,f0_hz,power_db\n0,440\n", "numbers|columns"), ("time_s,f0_hz,power_db\n1e9,440,-20\n", "day")],
+)  # fmt: skip
+def test_curves_that_cannot_be_played(tmp_path, text, words):
+    (tmp_path / "edit.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=words):
+        play(tmp_path, source=None, from_controls=tmp_path / "edit.csv")
+    (tmp_path / "edit.npz").write_bytes(b"no archive")
+    with pytest.raises(InputError, match="arrays"):
+        play(tmp_path, source=None, from_controls=tmp_path / "edit.npz")
+
+
+def test_curves_are_not_taken_for_sound(tmp_path):
+    (tmp_path / "edit.csv").write_text("time_s,f0_hz,power_db\n0,440,-20\n")
+    with pytest.raises(UsageError, match="holds curves") as caught:
+        transfer([tmp_path / "edit.csv"], "testophone", out=tmp_path / "out.wav")
+    assert "--from-controls" in caught.value.hint
+
+
+def test_midi_is_played(tmp_path):
+    import mido
+
+    track = mido.MidiTrack()
+    for note in (69, 76):
+        track += [mido.Message("note_on", note=note, velocity=90), mido.Message("note_off", note=note, time=960)]
+    file = mido.MidiFile()
+    file.tracks.append(track)
+    file.save(tmp_path / "tune.mid")
+    audio, result = play(tmp_path, source=tmp_path / "tune.mid", room="none", plot=True)
+    assert (result.sample_rate_hz, result.seconds) == (16000, pytest.approx(3.5))
+    assert result.plot is not None
+    assert pitch_hz(audio, 0.3, 0.8) == pytest.approx(440, rel=0.01)
+    assert pitch_hz(audio, 1.3, 1.8) == pytest.approx(659.3, rel=0.01)
+    assert level_db(audio, 2.3, 3.0) < -90
+
+
+def test_several_instruments_play_each_input(tmp_path):
+    soundfile.write(tmp_path / "b.wav", melody((60,)), 16000)
+    results = transfer(["voice.wav", tmp_path / "b.wav"], ["testophone", "otherophone"], out=tmp_path / "out")
+    assert [result.output.name for result in results] == [
+        "voice_testophone.wav", "voice_otherophone.wav", "b_testophone.wav", "b_otherophone.wav",
+    ]  # fmt: skip
+    alone, _ = play(tmp_path, "alone", model="otherophone")
+    both, _ = soundfile.read(tmp_path / "out" / "voice_otherophone.wav")
+    np.testing.assert_allclose(both, alone, atol=3 / 2**15)
+    with pytest.raises(UsageError, match="one file"):
+        transfer(["voice.wav"], ["testophone", "otherophone"], out=tmp_path / "out.wav")
+
+
+def test_all_is_every_instrument(tmp_path):
+    results = transfer(["voice.wav"], "all", out=tmp_path / "out")
+    assert {"testophone", "otherophone"} <= {result.instrument for result in results}
+    assert len({result.output for result in results}) == len(results)
+
+
+@pytest.mark.parametrize(
+    ("bits", "subtype"), [("16", "PCM_16"), ("24", "PCM_24"), ("32", "PCM_32"), ("float", "FLOAT")]
+)
+def test_bits_can_be_chosen(tmp_path, bits, subtype):
+    transfer(["voice.wav"], "testophone", out=tmp_path / "out.wav", bits=bits)
+    assert soundfile.info(tmp_path / "out.wav").subtype == subtype
+
+
+@pytest.mark.parametrize(("name", "bits"), [("out.wav", "17"), ("out.mp3", "24"), ("out.flac", "float")])
+def test_bits_that_cannot_be(tmp_path, name, bits):
+    with pytest.raises(UsageError, match="bits"):
+        transfer(["voice.wav"], "testophone", out=tmp_path / name, bits=bits)
+
+
+def test_sixteen_bits_are_dithered_and_silence_is_silent(tmp_path):
+    fine, _ = play(tmp_path, "fine")
+    transfer(["voice.wav"], "testophone", out=tmp_path / "coarse.wav", bits="16")
+    coarse, _ = soundfile.read(tmp_path / "coarse.wav", dtype="float32")
+    error = (coarse - fine) * 2**15
+    sounding = np.abs(fine) > 1e-3
+    assert 0.35 < np.std(error[sounding]) < 0.65  # triangular dither and rounding: sqrt(1/6 + 1/12) = 0.5
+    assert abs(np.corrcoef(error[sounding], fine[sounding])[0, 1]) < 0.02
+    assert (coarse[:4000] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["noise", "chord"])
+def test_what_is_hard_to_follow_is_played_with_a_remark(tmp_path, kind):
+    t = np.arange(32000) / 16000
+    if kind == "noise":
+        audio = 0.05 * np.random.default_rng(0).normal(size=len(t))
+    else:
+        audio = sum(0.02 * np.sin(2 * np.pi * 261.6 * 2 ** (s / 12) * k * t) for s in (0, 4, 7) for k in range(1, 6))
+    soundfile.write(tmp_path / "in.wav", audio, 16000)
+    sound, result = play(tmp_path, source=tmp_path / "in.wav")
+    assert len(result.remarks) == 1
+    assert ("noise" if kind == "noise" else "chords") in result.remarks[0]
+    assert (np.abs(sound).max() > 0.001) == (kind == "chord")
+
+
+def test_several_tables_need_a_folder(tmp_path):
+    with pytest.raises(UsageError, match="--controls"):
+        transfer(["voice.wav"], ["testophone", "otherophone"], out=tmp_path, controls=tmp_path / "c.csv")
+    transfer(["voice.wav"], ["testophone", "otherophone"], out=tmp_path, controls=tmp_path / "curves")
+    assert len(list((tmp_path / "curves").glob("*.csv"))) == 2
+
+
+def test_nothing_of_all_this_is_overwritten(tmp_path):
+    for name in ("c.csv", "r.html"):
+        (tmp_path / name).write_bytes(b"precious")
+    for options in ({"controls": tmp_path / "c.csv"}, {"report": tmp_path / "r.html"}):
+        with pytest.raises(OutputError, match="exists already"):
+            play(tmp_path, **options)
+    assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"precious"}
