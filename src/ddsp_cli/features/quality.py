@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ddsp_cli.config import FeatureSpec
+from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
+from ddsp_cli.features import repair
 from ddsp_cli.features.extract import measure
-from ddsp_cli.features.frames import Features
 
 FFT_SIZES = (2048, 1024, 512, 256, 128, 64)
 
@@ -36,17 +36,15 @@ class Quality:
         return {name: round(float(value), 4) for name, value in asdict(self).items()}
 
 
-def compare(recording: np.ndarray, rendering: np.ndarray, rate_hz: int = 16000) -> Quality:
+def compare(recording: np.ndarray, rendering: np.ndarray, rate_hz: int = ANALYSIS_RATE_HZ) -> Quality:
     """Compares two mono signals of one length at 16 kHz, shape [S].
 
     Raises:
       ValueError: another rate, or lengths that differ.
     """
-    if rate_hz != 16000 or recording.shape != rendering.shape:
+    if rate_hz != ANALYSIS_RATE_HZ or recording.shape != rendering.shape:
         raise ValueError("compare takes two signals of one length at 16 kHz")
-    spec = FeatureSpec()
-    reference, other = measure(recording, spec), measure(rendering, spec)
-    cents, recall = pitch_difference_cents(reference, other)
+    cents, recall = pitch_difference_cents(pitch_hz(recording), pitch_hz(rendering))
     return Quality(
         spectral_loss=spectral_distance(recording, rendering),
         pitch_within_50_cents=float(np.mean(cents < 50)) if len(cents) else 0.0,
@@ -56,11 +54,18 @@ def compare(recording: np.ndarray, rendering: np.ndarray, rate_hz: int = 16000) 
     )
 
 
-def pitch_difference_cents(reference: Features, other: Features) -> tuple[np.ndarray, float]:
+def pitch_hz(audio: np.ndarray) -> np.ndarray:
+    """Pitch of a sound at 16 kHz as `ddsp prepare` measures it, octave errors mended: [S] → [F], 0 where unvoiced."""
+    spec = FeatureSpec()
+    tracked = measure(audio, spec).f0_hz
+    return repair.repair(lambda start, end: audio[start:end], len(audio), tracked, spec.frame_rate_hz).f0_hz
+
+
+def pitch_difference_cents(reference_hz: np.ndarray, other_hz: np.ndarray) -> tuple[np.ndarray, float]:
     """Absolute pitch differences in cents over frames voiced in both, and the share of the reference's that are."""
-    voiced = reference.f0_hz > 0
-    both = voiced & (other.f0_hz > 0)
-    cents = np.abs(1200 * np.log2(other.f0_hz[both] / reference.f0_hz[both]))
+    voiced = reference_hz > 0
+    both = voiced & (other_hz > 0)
+    cents = np.abs(1200 * np.log2(other_hz[both] / reference_hz[both]))
     return cents, float(both.sum() / max(1, voiced.sum()))
 
 

@@ -38,7 +38,14 @@ class TrainProgress:
 
 
 def progress_of(state: RunState, total: int, losses: list[float], event: str) -> TrainProgress:
-    """Progress of a run that has done `losses` since its last checkpoint, whose state is `state`."""
+    """Progress of a run.
+
+    Args:
+      state: as of the last validation.
+      total: steps wanted.
+      losses: of the steps since the validation before; only a `step` event is ahead of `state` by them.
+      event: see `TrainProgress`.
+    """
     loss = float(np.mean(losses[-SHOWN_STEPS:])) if losses else math.nan
     validation_loss = state.history[-1].validation_loss if state.history else math.nan
     done = state.step + len(losses) if event == "step" else state.step

@@ -125,5 +125,5 @@ def _advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, rep
         on_best(model, state)
     checkpoint.save(job.folder.path, model, state)
     job.folder.write(state, model, job.validation[0])
-    report(progress_of(state, job.total_steps, [], "best" if best else "validation"))
+    report(progress_of(state, job.total_steps, watch.losses, "best" if best else "validation"))
     return state

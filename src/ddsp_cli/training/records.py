@@ -57,7 +57,7 @@ class RunFolder:
     def _write_clip(self, step: int, model: keras.Model, batch: Batch) -> None:
         import soundfile
 
-        from ddsp_cli.training.picture import plot_pair
+        from ddsp_cli.plots import plot_pair
 
         inputs, audio = batch
         one, _ = as_arrays(({name: values[:1] for name, values in inputs.items()}, audio[:1]))

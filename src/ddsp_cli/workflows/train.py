@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddsp_cli import __version__, backend, bundle
-from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec, ModelConfig, Preset, dump_yaml, load_preset
+from ddsp_cli.config import FeatureSpec, ModelConfig, Preset, dump_yaml, load_preset
 from ddsp_cli.errors import DatasetError, ModelError, OutputError
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from ddsp_cli.training.state import RunState
 
 PREVIEW_S = 6.0
-#: A final judgement listens to this much of the validation recordings.
-JUDGED_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -227,28 +225,12 @@ def finish(folder: Path, data: Dataset) -> dict[str, float]:
     Returns:
       figures by name; they also go into the bundle's card.
     """
-    import soxr
-
-    from ddsp_cli.features import quality
-    from ddsp_cli.features.frames import hold_f0
-    from ddsp_cli.runtime.instrument import Instrument
+    from ddsp_cli.workflows.evaluate import resynthesise
 
     loaded = bundle.load(folder)
-    rate = loaded.card.model.sample_rate_hz
-    window_s = data.manifest.window_s
-    n = max(1, min(len(data.validation), round(JUDGED_S / window_s)))
-    rows = np.unique(np.linspace(0, len(data.validation) - 1, n).round().astype(int))
-    step = data.manifest.features.frame_rate_hz // loaded.card.model.frame_rate_hz
-    f0_hz = data.validation.f0_hz[rows].reshape(-1)[::step]
-    level_db = getattr(data.validation, loaded.card.model.level)[rows].reshape(-1)[::step]
-    recording = data.validation.audio[rows].reshape(-1)
-    rendering = np.concatenate(list(Instrument(loaded).render(hold_f0(f0_hz), level_db)))[: len(recording)]
-    recording = recording[: len(rendering)]
-    found = quality.compare(
-        *(soxr.resample(sound, rate, ANALYSIS_RATE_HZ) for sound in (recording, rendering))
-    ).as_dict()
-    metrics = {**loaded.card.metrics, **found, "judged_s": round(len(recording) / rate, 1)}
-    preview = np.clip(rendering[: round(PREVIEW_S * rate)], -1.0, 1.0)
+    clip = resynthesise(loaded, data)
+    metrics = {**loaded.card.metrics, **clip.quality().as_dict(), "judged_s": round(clip.seconds, 1)}
+    preview = np.clip(clip.rendering[: round(PREVIEW_S * clip.rate_hz)], -1.0, 1.0)
     card = bundle.revise(loaded.card, metrics=metrics)
     bundle.save(folder, card, loaded.weights, loaded.impulse_response, preview, force=True)
     return metrics

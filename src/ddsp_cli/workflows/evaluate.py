@@ -1,0 +1,174 @@
+"""`ddsp evaluate`: how near an instrument comes to recordings that it plays after. No training framework needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ddsp_cli import bundle
+from ddsp_cli.config import ANALYSIS_RATE_HZ
+from ddsp_cli.errors import InputError, OutputError, UsageError
+from ddsp_cli.features import io, quality
+from ddsp_cli.features.extract import measure
+from ddsp_cli.features.frames import hold_f0
+from ddsp_cli.runtime.instrument import Instrument
+from ddsp_cli.workflows import catalogue
+
+if TYPE_CHECKING:
+    from ddsp_cli.dataset.store import Dataset
+
+#: A judgement listens to at most this much of a data set or of one recording.
+JUDGED_S = 120.0
+
+#: How loud an instrument plays is compared by this percentile of the levels of notes.
+LOUD_PERCENTILE = 95
+
+FIGURES = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recording and what the instrument makes of its pitch and level, [S] each at `rate_hz`."""
+
+    name: str
+    recording: np.ndarray
+    rendering: np.ndarray
+    rate_hz: int
+
+    @property
+    def seconds(self) -> float:
+        return len(self.recording) / self.rate_hz
+
+    def quality(self) -> quality.Quality:
+        """Figures, both sounds taken at 16 kHz."""
+        import soxr
+
+        both = (self.recording, self.rendering)
+        if self.rate_hz != ANALYSIS_RATE_HZ:
+            both = tuple(soxr.resample(sound, self.rate_hz, ANALYSIS_RATE_HZ) for sound in both)
+        return quality.compare(*both)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Figures of one recording."""
+
+    name: str
+    seconds: float
+    figures: dict[str, float]
+    picture: Path | None = None
+
+
+def evaluate(
+    model: str | Path,
+    audio: Sequence[Path] = (),
+    dataset: Path | None = None,
+    out: Path | None = None,
+    force: bool = False,
+    progress: Callable[[str, float, float], None] | None = None,
+) -> list[Judgement]:
+    """Lets an instrument play after recordings and measures the difference.
+
+    Args:
+      model: a name or a folder.
+      audio: recordings of the same instrument, or folders of them; each is judged.
+      dataset: a prepared data set, whose validation part is judged; without `audio`, `datasets/NAME`.
+      out: folder for `evaluation.json` and a picture of each recording; None writes nothing.
+      force: write into a folder that holds an evaluation already.
+      progress: called as `progress(what, done, total)`.
+
+    Raises:
+      UsageError: both recordings and a data set.
+      InputError, DatasetError, ModelError, OutputError: see their messages.
+    """
+    if audio and dataset is not None:
+        raise UsageError("recordings and a data set were given", "Judge one or the other.")
+    files = io.list_audio(audio) if audio else []
+    if out is not None and (out / FIGURES).exists() and not force:
+        raise OutputError(f"{out / FIGURES} exists already", "Use --force to replace it, or --out for another place.")
+    loaded = bundle.load(catalogue.find(model))
+    report = progress or (lambda what, done, total: None)
+    found: list[Judgement] = []
+    for i, path in enumerate(files):
+        report(f"judging {path.name}", i, len(files))
+        found.append(_judge(_after_recording(loaded, path), out))
+    if not files:
+        from ddsp_cli.dataset import store
+
+        source = dataset or Path("datasets") / loaded.card.name
+        report(f"judging {source}", 0, 1)
+        found.append(_judge(resynthesise(loaded, store.load(source, loaded.card.features)), out))
+    if out is not None:
+        _write(found, loaded.card.name, out)
+    return found
+
+
+def resynthesise(loaded: bundle.Bundle, data: Dataset) -> Clip:
+    """The validation windows of a data set, one after the other, and the instrument playing after them."""
+    model = loaded.card.model
+    examples = data.validation
+    n = max(1, min(len(examples), round(JUDGED_S / data.manifest.window_s)))
+    rows = np.unique(np.linspace(0, len(examples) - 1, n).round().astype(int))
+    step = data.manifest.features.frame_rate_hz // model.frame_rate_hz
+    f0_hz = hold_f0(examples.f0_hz[rows].reshape(-1))[::step]
+    level_db = getattr(examples, model.level)[rows].reshape(-1)[::step]
+    return _clip(loaded, "validation", examples.audio[rows].reshape(-1), f0_hz, level_db)
+
+
+def _after_recording(loaded: bundle.Bundle, path: Path) -> Clip:
+    """A recording brought to the level at which the instrument learned, and the instrument playing after it."""
+    import soxr
+
+    model = loaded.card.model
+    longest = round(JUDGED_S * ANALYSIS_RATE_HZ)
+    audio = io.read_mono(path, ANALYSIS_RATE_HZ)[:longest]
+    features = measure(audio)
+    voiced = features.f0_hz > 0
+    if not voiced.any():
+        raise InputError(f"{path} holds no note to compare with")
+    loud_db = float(np.percentile(features.power_db[voiced], LOUD_PERCENTILE))
+    gain_db = loaded.card.statistics.power_db[LOUD_PERCENTILE] - loud_db
+    audio = audio * np.float32(10 ** (gain_db / 20))
+    features = measure(audio).at(model.frame_rate_hz)
+    target = (
+        audio
+        if model.sample_rate_hz == ANALYSIS_RATE_HZ
+        else soxr.resample(audio, ANALYSIS_RATE_HZ, model.sample_rate_hz)
+    )
+    return _clip(loaded, path.name, target, hold_f0(features.f0_hz), getattr(features, model.level))
+
+
+def _clip(loaded: bundle.Bundle, name: str, audio: np.ndarray, f0_hz: np.ndarray, level_db: np.ndarray) -> Clip:
+    rendering = np.concatenate(list(Instrument(loaded).render(f0_hz, level_db)))
+    length = min(len(audio), len(rendering))
+    return Clip(name, audio[:length], rendering[:length], loaded.card.model.sample_rate_hz)
+
+
+def _judge(clip: Clip, out: Path | None) -> Judgement:
+    picture = None
+    if out is not None:
+        from ddsp_cli.plots import plot_pair
+
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            picture = out / f"{Path(clip.name).stem}.png"
+            plot_pair(picture, clip.recording, clip.rendering, clip.rate_hz)
+        except OSError as problem:
+            raise OutputError(f"{out} cannot be written: {problem.strerror or problem}") from problem
+    return Judgement(clip.name, round(clip.seconds, 1), clip.quality().as_dict(), picture)
+
+
+def _write(found: list[Judgement], instrument: str, out: Path) -> None:
+    rows = [{"name": one.name, "seconds": one.seconds, **one.figures} for one in found]
+    text = json.dumps({"instrument": instrument, "recordings": rows}, indent=2, ensure_ascii=False)
+    beside = out / f".{FIGURES}.new"
+    try:
+        beside.write_text(text + "\n", encoding="utf-8")
+        beside.replace(out / FIGURES)
+    except OSError as problem:
+        raise OutputError(f"{out} cannot be written: {problem.strerror or problem}") from problem

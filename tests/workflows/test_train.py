@@ -1,0 +1,173 @@
+"""`ddsp train` on a small prepared data set, through the real command where an error is answered."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from ddsp_cli import bundle
+from ddsp_cli.config import LossConfig, Preset, TrainingConfig, dump_yaml
+from ddsp_cli.errors import ExitCode
+from ddsp_cli.workflows.prepare import prepare
+from ddsp_cli.workflows.train import train
+from fixtures import melody, small_model
+
+PRESET = Preset(
+    description="small",
+    model=small_model(),
+    training=TrainingConfig(steps=3, batch_size=2, crop_s=0.5, loss=LossConfig(fft_sizes=(256,))),
+)
+
+
+def ddsp(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ddsp_cli", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+def one_sentence(done: subprocess.CompletedProcess[str], code: ExitCode) -> str:
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("Error: ")
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A folder with `datasets/tone`, about 20 s of it, and `small.yaml`."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "takes").mkdir()
+    for i, notes in enumerate(((60, 62, 64, 65, 67), (67, 65, 64, 62, 60), (72, 67, 64, 60, 55))):
+        soundfile.write(home / "takes" / f"take {i}.wav", melody(notes, note_s=1.2, rest_s=0.2), 16000)
+    prepare([home / "takes"], name="tone", out=home / "datasets" / "tone", workers=1)
+    (home / "small.yaml").write_text(dump_yaml(PRESET), encoding="utf-8")
+    return home
+
+
+def test_trains_and_judges_and_goes_on(prepared, monkeypatch):
+    monkeypatch.chdir(prepared)
+    events = []
+    result = train("tone", preset="small.yaml", progress=events.append)
+    assert result.finished
+    assert result.steps == 3
+    assert result.folder == Path("models/tone")
+    loaded = bundle.load(result.folder)
+    assert result.parameters == sum(value.size for value in loaded.weights.values())
+    assert loaded.card.training.steps == 3
+    assert loaded.impulse_response.shape == (4000,)
+    assert loaded.impulse_response[0] == 0.0
+    wanted = {"validation_loss", "spectral_loss", "pitch_within_50_cents", "loudness_error_db", "judged_s"}
+    assert wanted <= loaded.card.metrics.keys()
+    preview, rate = soundfile.read(result.folder / bundle.PREVIEW)
+    assert rate == 16000
+    assert len(preview) > 16000
+    run = Path("models/tone.run")
+    assert {"log.csv", "clips", "checkpoint.safetensors"} <= {entry.name for entry in run.iterdir()}
+    assert list((run / "clips").glob("step_*.png"))
+    assert [event.step for event in events if event.event == "step"] == [1, 2, 3]
+
+    again = train("tone", preset="small.yaml", steps=5)
+    assert again.steps == 5
+    rows = (run / "log.csv").read_text(encoding="utf-8").splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", "3", "5"]
+
+
+def test_the_card_tells_what_the_data_set_knows(prepared, monkeypatch):
+    monkeypatch.chdir(prepared)
+    source = yaml.safe_load((prepared / "datasets/tone/dataset.yaml").read_text(encoding="utf-8"))
+    source |= {"licence": "CC0-1.0", "sources": [{"title": "tones", "attribution": "nobody"}]}
+    other = prepared / "datasets" / "named"
+    (prepared / "datasets/tone").joinpath("dataset.yaml")
+    import shutil
+
+    shutil.copytree(prepared / "datasets/tone", other)
+    (other / "dataset.yaml").write_text(yaml.safe_dump(source), encoding="utf-8")
+    train("named", preset="small.yaml", steps=1)
+    card = bundle.load_card(Path("models/named"))
+    assert (card.licence, card.sources[0].title, card.name) == ("CC0-1.0", "tones", "named")
+    assert card.features.frame_rate_hz == 50
+
+
+def test_mistakes_are_answered_before_anything_is_loaded(prepared, tmp_path):
+    (tmp_path / "datasets").symlink_to(prepared / "datasets", target_is_directory=True)
+    assert "Did you mean tone" in one_sentence(ddsp("train", "--instrument", "tome", cwd=tmp_path), ExitCode.DATASET)
+    said = one_sentence(ddsp("train", "--instrument", "tone", "--preset", "vts", cwd=tmp_path), ExitCode.MODEL)
+    assert "vst" in said
+    (tmp_path / "models" / "tone").mkdir(parents=True)
+    said = one_sentence(ddsp("train", "--instrument", "tone", cwd=tmp_path), ExitCode.OUTPUT)
+    assert "--force" in said
+
+
+def _with_manifest(prepared: Path, folder: Path, **changes: object) -> Path:
+    text = (prepared / "datasets/tone/dataset.yaml").read_text(encoding="utf-8")
+    manifest = yaml.safe_load(text)
+    for key, value in changes.items():
+        manifest[key] = manifest[key] | value if isinstance(value, dict) else value
+    place = folder / "datasets" / "tone"
+    place.mkdir(parents=True)
+    (place / "dataset.yaml").write_text(yaml.safe_dump(manifest), encoding="utf-8")
+    return folder
+
+
+def test_other_feature_settings_are_refused(prepared, tmp_path):
+    home = _with_manifest(prepared, tmp_path, features={"floor_db": -120.0})
+    said = one_sentence(ddsp("train", "--instrument", "tone", cwd=home), ExitCode.DATASET)
+    assert "floor_db -120.0 against -80.0" in said
+    assert not (home / "models").exists()
+
+
+def test_another_sample_rate_is_refused(prepared, tmp_path):
+    home = _with_manifest(prepared, tmp_path, sample_rate_hz=48000)
+    said = one_sentence(ddsp("train", "--instrument", "tone", cwd=home), ExitCode.DATASET)
+    assert "--sample-rate 16000" in said
+
+
+def test_a_changed_data_set_is_noticed(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    import shutil
+
+    shutil.copytree(prepared / "datasets", tmp_path / "datasets")
+    shutil.copy(prepared / "small.yaml", tmp_path)
+    train("tone", preset="small.yaml", steps=1)
+    manifest = tmp_path / "datasets/tone/dataset.yaml"
+    manifest.write_text(manifest.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    said = one_sentence(ddsp("train", "--instrument", "tone", "--preset", "small.yaml", cwd=tmp_path), ExitCode.MODEL)
+    assert "another data set" in said
+    assert "--fresh" in said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for a child process")
+def test_ctrl_c_and_kill_keep_a_usable_instrument(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, "-m", "ddsp_cli", "train", "--instrument", "tone", "--preset", "small.yaml"]
+    command += ["--dataset", str(prepared / "datasets/tone"), "--steps", "100000"]
+    import shutil
+
+    shutil.copy(prepared / "small.yaml", tmp_path)
+    for stop, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, ExitCode.INTERRUPTED)):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        log = tmp_path / "models/tone.run/log.csv"
+        before = log.stat().st_mtime_ns if log.exists() else 0
+        deadline = time.monotonic() + 240
+        while not (log.exists() and log.stat().st_mtime_ns > before):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(stop)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert "Traceback" not in said
+        assert np.isfinite(bundle.load(tmp_path / "models/tone").weights["decoder/rnn/kernel"]).all()
+    rows = log.read_text(encoding="utf-8").splitlines()[1:]
+    steps = [int(row.split(",")[0]) for row in rows]
+    assert steps == sorted(set(steps))
+    assert len(steps) >= 2
+    assert "go on" in said
