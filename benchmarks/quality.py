@@ -62,7 +62,7 @@ def clicks(audio: np.ndarray, factor: float = 12.0) -> int:
     # Onsets rise; what rises and stays is no click.
     stays = np.maximum(np.roll(power, -1)[5:-5], np.roll(power, -2)[5:-5])
     highest = peaks.max(axis=1)
-    return int(np.sum((highest > factor * np.sqrt(np.maximum(around, stays)) + 1e-4)))
+    return int(np.sum(highest > factor * np.sqrt(np.maximum(around, stays)) + 1e-4))
 
 
 def envelope(audio: np.ndarray) -> np.ndarray:
@@ -148,7 +148,10 @@ def main() -> None:
                 print(f"Python {sys.version.split()[0]}, {options.model}")
                 print(f"{'clip':<18}" + "".join(f"{name:>9}" for name in list(row)[1:]))
                 first = False
-            print(f"{str(row['clip'])[:18]:<18}" + "".join(f"{value:>9.3f}" for value in list(row.values())[1:]), flush=True)
+            print(
+                f"{str(row['clip'])[:18]:<18}" + "".join(f"{value:>9.3f}" for value in list(row.values())[1:]),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
