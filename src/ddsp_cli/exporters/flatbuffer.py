@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ddsp_cli.exporters.aligned import aligned_buffer
+
 _FLOAT, _INT, _BOOL = np.float32, np.int32, np.bool_
 
 _UNARY = {"sigmoid": "LOGISTIC", "tanh": "TANH", "sin": "SIN", "exp": "EXP", "log": "LOG", "sqrt": "SQRT",
@@ -18,7 +20,6 @@ _UNARY = {"sigmoid": "LOGISTIC", "tanh": "TANH", "sin": "SIN", "exp": "EXP", "lo
 _BINARY = {"add": "ADD", "sub": "SUB", "mul": "MUL", "div": "DIV", "pow": "POW", "maximum": "MAXIMUM"}
 _FILE_IDENTIFIER = b"TFL3"
 _SCHEMA_VERSION = 3
-_ALIGNMENT = 16  # the schema's force_align for buffers
 
 
 class TfliteOps:
@@ -199,7 +200,7 @@ class TfliteOps:
     def _constant(self, value: np.ndarray) -> int:
         key = (value.dtype.str, value.shape, value.tobytes())
         if key not in self._constants:
-            buffer = _aligned_buffer(self._schema, value)
+            buffer = aligned_buffer(self._schema, value)
             self._buffers.append(buffer)
             index = self._tensor(value.shape, value.dtype.type, buffer=len(self._buffers) - 1)
             self._constants[key] = index
@@ -236,22 +237,3 @@ class TfliteOps:
             entry.name, entry.tensorIndex = friendly, by_tensor[tensor]
             (signature.inputs if by_tensor[tensor] in self._inputs else signature.outputs).append(entry)
         return signature
-
-
-def _aligned_buffer(schema: Any, value: np.ndarray) -> Any:
-    """A constant's bytes, on the boundary that the schema asks for and its Python code forgets."""
-
-    class Buffer(schema.BufferT):
-        def Pack(self, builder: Any) -> Any:  # noqa: N802 - the schema's name
-            size = len(self.data)
-            builder.StartVector(1, size, _ALIGNMENT)
-            builder.head -= size
-            builder.Bytes[builder.head : builder.head + size] = self.data
-            data = builder.EndVector()
-            schema.BufferStart(builder)
-            schema.BufferAddData(builder, data)
-            return schema.BufferEnd(builder)
-
-    buffer = Buffer()
-    buffer.data = np.ascontiguousarray(value).tobytes()
-    return buffer
