@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from ddsp_cli.engine.core.arrays import constant, counting
 from ddsp_cli.engine.core.blocks import in_blocks
 
 
@@ -61,21 +62,21 @@ class Bank:
         return in_blocks(self._sound, (start, hz, step_hz, amplitudes), size), gradient
 
     @property
-    def _advance(self) -> tuple[np.ndarray, np.ndarray]:
+    def _advance(self) -> tuple[Any, Any]:
         """Turns made at each sample [H, 1] by 1 Hz held, and by 1 Hz reached at the next frame."""
         n = self.curves.shape[-1]
         j = np.arange(n, dtype=np.float64)[:, None]
         held = (j + 1) / self.sample_rate_hz
-        return held.astype(np.float32), (held * j / (2 * n)).astype(np.float32)
+        return constant(held), constant(held * j / (2 * n))
 
     def _turns(self, start: Any, hz: Any, step_hz: Any) -> tuple[Any, Any]:
         """Phase in turns, and whether it may be heard, of every sinusoid [N, H, K]."""
         held, reached = self._advance
         n = self.curves.shape[-1]
         phase = start[:, None] + hz[:, None] * held + step_hz[:, None] * reached
-        turns = (phase - ops.floor(phase)) * self.ratios
-        now_hz = hz[:, None] + step_hz[:, None] * (np.arange(n, dtype=np.float32)[:, None] / n)
-        return turns - ops.round(turns), now_hz * self.ratios < self.sample_rate_hz / 2.0
+        turns = (phase - ops.floor(phase)) * constant(self.ratios)
+        now_hz = hz[:, None] + step_hz[:, None] * (counting(n)[:, None] / n)
+        return turns - ops.round(turns), now_hz * constant(self.ratios) < self.sample_rate_hz / 2.0
 
     def _sines(self, start: Any, hz: Any, step_hz: Any) -> Any:
         turns, audible = self._turns(start, hz, step_hz)
@@ -83,18 +84,18 @@ class Bank:
 
     def _sound(self, start: Any, hz: Any, step_hz: Any, amplitudes: Any) -> Any:
         products = ops.matmul(self._sines(start, hz, step_hz), amplitudes)  # [N, H, T]
-        return ops.sum(products * self.curves.T, axis=-1)
+        return ops.sum(products * constant(self.curves.T), axis=-1)
 
     def _amplitude_gradient(self, start: Any, hz: Any, step_hz: Any, upstream: Any) -> Any:
-        weighted = upstream[:, None] * self.curves  # [N, T, H]
+        weighted = upstream[:, None] * constant(self.curves)  # [N, T, H]
         return ops.swapaxes(ops.matmul(weighted, self._sines(start, hz, step_hz)), 1, 2)
 
     def _phase_gradient(
         self, start: Any, hz: Any, step_hz: Any, amplitudes: Any, upstream: Any
     ) -> tuple[Any, Any, Any]:
         turns, audible = self._turns(start, hz, step_hz)
-        slope = ops.cos(turns * (2.0 * math.pi)) * (2.0 * math.pi * self.ratios)
-        curve = ops.swapaxes(ops.matmul(amplitudes, self.curves), 1, 2)  # [N, H, K]
+        slope = ops.cos(turns * (2.0 * math.pi)) * constant(2.0 * math.pi * self.ratios)
+        curve = ops.swapaxes(ops.matmul(amplitudes, constant(self.curves)), 1, 2)  # [N, H, K]
         change = upstream[:, :, None] * ops.where(audible, curve * slope, ops.zeros_like(turns))
         if hz.shape[-1] == 1:
             change = ops.sum(change, axis=-1, keepdims=True)

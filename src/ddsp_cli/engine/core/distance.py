@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from ddsp_cli.engine.core.arrays import constant
 from ddsp_cli.engine.core.blocks import in_blocks
 from ddsp_cli.engine.core.filters import overlap_add
 from ddsp_cli.engine.core.spectra import frame, hann, safe_log, safe_sqrt, stft_magnitude
@@ -60,7 +61,7 @@ class SpectralDistance:
 
     def _size(self, target: Any, value: Any, size: int) -> tuple[Any, Any]:
         hop, fft_length = int(size * (1.0 - OVERLAP)), 1 << (size - 1).bit_length()
-        real, imaginary = ops.rfft(frame(value, size, hop) * hann(size), fft_length=fft_length)
+        real, imaginary = ops.rfft(frame(value, size, hop) * constant(hann(size)), fft_length=fft_length)
         ours, theirs = safe_sqrt(real * real + imaginary * imaginary), stft_magnitude(target, size, OVERLAP)
         positive = ours > 0.0
         inverse = ops.where(positive, 1.0 / ops.where(positive, ours, ops.ones_like(ours)), ops.zeros_like(ours))
@@ -76,8 +77,8 @@ class SpectralDistance:
         # Back through |z|, the real FFT (whose inner bins stand for two), the window and the frames.
         share = np.full(ours.shape[-1], 0.5, np.float32)
         share[[0, -1]] = 1.0
-        along = slope * inverse * (share * (fft_length / n_values))
-        frames = ops.irfft((real * along, imaginary * along), fft_length=fft_length)[..., :size] * hann(size)
+        along = slope * inverse * constant(share * (fft_length / n_values))
+        frames = ops.irfft((real * along, imaginary * along), fft_length=fft_length)[..., :size] * constant(hann(size))
         mean = ops.sum(distance, axis=(-2, -1)) / n_values
         return mean, overlap_add(frames, hop)[:, : value.shape[-1]]
 

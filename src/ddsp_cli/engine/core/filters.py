@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from ddsp_cli.engine.core.arrays import constant
+
 
 def next_power_of_two(n: int) -> int:
     """The smallest power of two that is at least n."""
@@ -38,7 +40,7 @@ def fir_design(n_bands: int, window_size_samples: int = 0) -> np.ndarray:
 def impulse_response(magnitudes: Any, window_size_samples: int = 0) -> Any:
     """FIR filters with given magnitudes: [..., M] → [..., taps]. See `fir_design`."""
     design = fir_design(magnitudes.shape[-1], window_size_samples)
-    return ops.matmul(magnitudes, ops.convert_to_tensor(design))
+    return ops.matmul(magnitudes, constant(design))
 
 
 def fft_convolve(
@@ -147,12 +149,12 @@ def sinc_impulse_response(
     lag = np.arange(-half, half + 1)
     n_taps = 2 * half + 1
     hamming = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(n_taps) / max(n_taps - 1, 1))
-    x = cutoff * (np.pi * np.where(lag == 0, 1.0, lag)).astype(np.float32)
+    x = cutoff * constant(np.pi * np.where(lag == 0, 1.0, lag))
     tiny = ops.abs(x) < 1e-7
     sinc = ops.where(tiny, ops.ones_like(x), ops.sin(x) / ops.where(tiny, ops.ones_like(x), x))
-    ir = ops.where(ops.convert_to_tensor(lag == 0), ops.ones_like(sinc), sinc) * hamming.astype(np.float32)
+    ir = ops.where(ops.convert_to_tensor(lag == 0), ops.ones_like(sinc), sinc) * constant(hamming)
     ir = ir / ops.abs(ops.sum(ir, axis=-1, keepdims=True))
-    return (lag == 0).astype(np.float32) - ir if high_pass else ir
+    return constant(lag == 0) - ir if high_pass else ir
 
 
 def sinc_filter(

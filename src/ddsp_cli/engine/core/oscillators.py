@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from ddsp_cli.engine.core.arrays import constant, counting
 from ddsp_cli.engine.core.bank import Bank
 from ddsp_cli.engine.core.phase import cumulative_phase
 from ddsp_cli.engine.core.resample import next_frames, resample, taps
@@ -45,9 +46,9 @@ def harmonic_phase(f0_hz: Any, hop_samples: int, sample_rate_hz: float) -> tuple
       the interpolated frequency in Hz [B, F, hop].
     """
     start, step_hz = frame_phase(f0_hz, hop_samples, sample_rate_hz)
-    j = np.arange(hop_samples, dtype=np.float32)
+    j = counting(hop_samples)
     hz = f0_hz + step_hz * (j / hop_samples)
-    first = (j + 1.0) / np.float32(sample_rate_hz)
+    first = (j + 1.0) / float(sample_rate_hz)
     phase = start + f0_hz * first + step_hz * (first * j / (2.0 * hop_samples))
     return phase - ops.floor(phase), hz
 
@@ -74,7 +75,7 @@ def harmonic_synthesis(
     ratios = np.arange(1, harmonic_amplitudes.shape[-1] + 1, dtype=np.float32)
     if harmonic_shifts is None:
         return _render(f0_hz, harmonic_amplitudes, ratios, hop_samples, sample_rate_hz, amp_resample_method)
-    shifted_hz = f0_hz * ratios * (1.0 + harmonic_shifts)
+    shifted_hz = f0_hz * constant(ratios) * (1.0 + harmonic_shifts)
     return sinusoidal_synthesis(shifted_hz, harmonic_amplitudes, hop_samples, sample_rate_hz, amp_resample_method)
 
 
@@ -145,7 +146,7 @@ def streaming_harmonic_synthesis(
     hz = resample(f0_hz, n_samples, "linear", add_endpoint)
     levels = amplitude * normalize_harmonics(harmonic_distribution, f0_hz, sample_rate_hz)
     levels = resample(levels, n_samples, amp_resample_method, add_endpoint)
-    ratios = np.arange(1, levels.shape[-1] + 1, dtype=np.float32)
+    ratios = counting(levels.shape[-1], start=1)
     levels = remove_above_nyquist(hz * ratios, levels, sample_rate_hz)
     phase = cumulative_phase(hz, sample_rate_hz) + initial_turns
     phase = phase - ops.floor(phase)

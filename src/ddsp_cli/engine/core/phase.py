@@ -6,7 +6,6 @@ import math
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
 from keras import ops
 
 #: Steps summed before a carry; with 8-bit digits no sum of a chunk, nor of two million chunks, leaves 31 bits.
@@ -94,10 +93,10 @@ def angular_cumsum(radians_per_sample: Any) -> Any:
     """
     # Two parts whose products with the two parts of 1/2π are exact, or too small to matter.
     inverse = 1.0 / (2.0 * math.pi)
-    inverse_high = np.float32(round(inverse * 2**12) / 2**12)
-    inverse_low = np.float32(inverse - float(inverse_high))
+    inverse_high = round(inverse * 2**12) / 2**12
+    inverse_low = inverse - inverse_high
     high = ops.round(radians_per_sample * 1024.0) / 1024.0
     low = radians_per_sample - high
-    fine = (high * inverse_low + low * np.float32(inverse)) * 1024.0
+    fine = (high * inverse_low + low * inverse) * 1024.0
     turns = cumulative_phase(high * inverse_high, 1) + cumulative_phase(fine, 1024)
     return (turns - ops.floor(turns)) * (2.0 * math.pi)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from ddsp_cli.engine.core.arrays import constant
+
 METHODS = ("nearest", "linear", "cubic", "window")
 
 
@@ -70,7 +72,7 @@ def upsample(frames: Any, hop_samples: int, method: str = "linear") -> Any:
     offsets, weights = taps(np.arange(hop_samples) / hop_samples, method)
     curves: Any = 0.0
     for offset, weight in zip(offsets, weights, strict=True):
-        curves = curves + next_frames(frames, offset)[:, :, None, :] * weight[:, None]
+        curves = curves + next_frames(frames, offset)[:, :, None, :] * constant(weight[:, None])
     batch, n_frames, channels = ops.shape(frames)
     return ops.reshape(curves, (batch, n_frames * hop_samples, channels))
 
@@ -122,5 +124,5 @@ def _gather(frames: Any, n_timesteps: int, method: str, add_endpoint: bool) -> A
     total: Any = 0.0
     for offset, weight in zip(offsets, weights, strict=True):
         index = np.clip(before + offset, 0, n_frames - 1).astype(np.int32)
-        total = total + ops.take(frames, index, axis=1) * weight[:, None]
+        total = total + ops.take(frames, ops.convert_to_tensor(index), axis=1) * constant(weight[:, None])
     return total

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from ddsp_cli import formulas
+from ddsp_cli.engine.core.arrays import constant, counting
 
 DB_RANGE = formulas.DB_RANGE
 
@@ -117,7 +118,7 @@ def frequencies_sigmoid(x: Any, depth: int = 1, hz_min: float = 0.0, hz_max: flo
 def frequencies_softmax(x: Any, depth: int = 1, hz_min: float = 20.0, hz_max: float = 8000.0) -> Any:
     """Each frequency the mean of `depth` points on a logarithmic scale, weighted by a softmax."""
     points = np.linspace(0.0, 1.0, depth, dtype=np.float32)
-    return unit_to_hz(ops.sum(ops.softmax(_with_depth(x, depth), axis=-1) * points, axis=-1), hz_min, hz_max)
+    return unit_to_hz(ops.sum(ops.softmax(_with_depth(x, depth), axis=-1) * constant(points), axis=-1), hz_min, hz_max)
 
 
 def frequencies_critical_bands(
@@ -127,12 +128,12 @@ def frequencies_critical_bands(
 
     Centres by Traunmüller's formula, bandwidths by Glasberg and Moore's ERB.
     """
-    modifier = ops.sum(ops.tanh(_with_depth(x, depth)) * depth_scale ** -np.arange(depth, dtype=np.float32), axis=-1)
+    modifier = ops.sum(ops.tanh(_with_depth(x, depth)) * constant(float(depth_scale) ** -np.arange(depth)), axis=-1)
     low, high = (26.81 / (1.0 + 1960.0 / hz) - 0.53 for hz in (hz_min, hz_max))
     bark = np.linspace(low, high, modifier.shape[-1])
     centre_hz = 1960.0 / (26.81 / (bark + 0.53) - 1.0)
     bandwidth_hz = 0.108 * centre_hz + 24.7
-    return soft_limit(centre_hz.astype(np.float32) + bandwidth_hz.astype(np.float32) * modifier, hz_min, hz_max)
+    return soft_limit(constant(centre_hz) + constant(bandwidth_hz) * modifier, hz_min, hz_max)
 
 
 # --- harmonics -------------------------------------------------------------------------------------
@@ -140,7 +141,7 @@ def frequencies_critical_bands(
 
 def harmonic_frequencies(f0_hz: Any, n_harmonics: int) -> Any:
     """Integer multiples of f0: [B, F, 1] → [B, F, K]."""
-    return f0_hz * np.arange(1, n_harmonics + 1, dtype=np.float32)
+    return f0_hz * counting(n_harmonics, start=1)
 
 
 def remove_above_nyquist(frequencies_hz: Any, amplitudes: Any, sample_rate_hz: float = 16000) -> Any:

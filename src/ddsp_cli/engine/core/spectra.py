@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from ddsp_cli.engine.core.arrays import constant
 from ddsp_cli.engine.core.scaling import power_to_db, safe_log
 
 __all__ = [
@@ -43,7 +44,7 @@ def stft(audio: Any, size: int, overlap: float = 0.75, pad_end: bool = True) -> 
     The FFT is as long as the next power of two; frame t starts at sample t·hop; N = fft/2 + 1.
     """
     fft_length = 1 << (size - 1).bit_length()
-    return ops.rfft(frame(audio, size, int(size * (1.0 - overlap)), pad_end) * hann(size), fft_length=fft_length)
+    return ops.rfft(frame(audio, size, int(size * (1.0 - overlap)), pad_end) * constant(hann(size)), fft_length=fft_length)
 
 
 def safe_sqrt(power: Any) -> Any:
@@ -87,7 +88,9 @@ def mel(
 ) -> Any:
     """Mel spectrogram of magnitudes (`spectral_ops.compute_mel`): [B, S] → [B, T, n_mels]."""
     magnitude = stft_magnitude(audio, size, overlap)
-    return ops.matmul(magnitude, mel_matrix(n_mels, magnitude.shape[-1], sample_rate_hz, low_hz, high_hz))
+    return ops.matmul(
+        magnitude, constant(mel_matrix(n_mels, magnitude.shape[-1], sample_rate_hz, low_hz, high_hz))
+    )
 
 
 def log_mel(
@@ -117,7 +120,7 @@ def mfcc(
     levels = log_mel(audio, size, n_mels, low_hz, high_hz, sample_rate_hz, overlap)
     k, n = np.arange(n_mfccs), np.arange(n_mels)[:, None]
     cosines = 2.0 * np.cos(np.pi * k * (2 * n + 1) / (2 * n_mels)) / math.sqrt(2.0 * n_mels)
-    return ops.matmul(levels, cosines.astype(np.float32))
+    return ops.matmul(levels, constant(cosines))
 
 
 # --- levels at frame rate ----------------------------------------------------------------------------
@@ -182,7 +185,7 @@ def a_weighted_loudness(
 
     hop = sample_rate_hz // frame_rate_hz
     frames = frame(pad_for(audio, size, hop, padding), size, hop, pad_end=False)
-    real, imaginary = ops.rfft(frames * hann(size), fft_length=1 << (size - 1).bit_length())
+    real, imaginary = ops.rfft(frames * constant(hann(size)), fft_length=1 << (size - 1).bit_length())
     weights = 10.0 ** (a_weighting_db(np.linspace(0.0, sample_rate_hz / 2.0, real.shape[-1])) / 10.0)
-    power = ops.mean((real * real + imaginary * imaginary) * weights.astype(np.float32), axis=-1)
+    power = ops.mean((real * real + imaginary * imaginary) * constant(weights), axis=-1)
     return power_to_db(power, ref_db, range_db)

@@ -6,6 +6,7 @@ from typing import Any
 
 from keras import ops
 
+from ddsp_cli.engine.core.arrays import constant
 from ddsp_cli.engine.core.oscillators import harmonic_phase
 from ddsp_cli.engine.core.resample import next_frames, ramp, upsample
 
@@ -53,7 +54,7 @@ def wavetable_synthesis(
     if len(wavetables.shape) == 2:
         wavetables = ops.broadcast_to(wavetables[:, None], (*ops.shape(f0_hz)[:2], wavetables.shape[-1]))
     here, there = linear_lookup(phase, wavetables), linear_lookup(phase, next_frames(wavetables))
-    waves = here + (there - here) * ramp(hop_samples, "linear")
+    waves = here + (there - here) * constant(ramp(hop_samples, "linear"))
     batch, n_frames = ops.shape(f0_hz)[:2]
     return ops.reshape(waves, (batch, n_frames * hop_samples)) * upsample(amplitude, hop_samples, "window")[..., 0]
 
