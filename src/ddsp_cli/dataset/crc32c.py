@@ -12,13 +12,16 @@ import numpy as np
 
 _POLYNOMIAL = 0x82F63B78  # bits reversed
 _MASK_DELTA = 0xA282EAD8  # TensorFlow's, core/lib/hash/crc32c.h
-_N_LANES = 2048
+
+#: Lanes at most, a power of two; and bytes in a lane at least, or joining the lanes takes longer than it saves.
+_MAX_LANES = 2048
+_LANE_BYTES = 16
 
 
 def crc32c(data: bytes | bytearray | memoryview) -> int:
     """CRC-32C of a message; 0xE3069283 for b"123456789"."""
     message = np.frombuffer(data, np.uint8)
-    n_lanes = _N_LANES if len(message) >= 16 * _N_LANES else 1
+    n_lanes = min(_MAX_LANES, 1 << max(0, (len(message) // _LANE_BYTES).bit_length() - 1))
     length = -(-len(message) // n_lanes)
     # Leading zeros do not move a register that starts at 0; the start at all ones is added by linearity.
     padded = np.zeros(n_lanes * length, np.uint8)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from typing import Any
 
 from ddsp_cli.dataset.examine import examine
@@ -80,6 +81,9 @@ def _start_worker(counter: Any, stop: Any) -> None:
     _shared[:] = counter, stop
     # Ctrl-C reaches the whole group; the parent alone answers it and tells the workers to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Decoders remark on every damaged frame there, behind Python's back; what matters comes back as a result.
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
