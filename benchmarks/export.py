@@ -113,7 +113,7 @@ def main() -> None:
             clock_ms, busy_ms = best_ms(step, options.frames)
             size = f"{file.stat().st_size / 1e6:6.2f} MB" if file else " " * 9
             print(
-                f"{what:<26} {size} {clock_ms:8.3f} ms a frame, {busy_ms:.3f} of the processor, {frame_ms / clock_ms:6.1f} x"
+                f"{what:<26} {size} {clock_ms:8.3f} ms a frame, {busy_ms:.3f} of processor, {frame_ms / clock_ms:.1f} x"
             )
 
 
