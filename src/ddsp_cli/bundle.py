@@ -68,7 +68,7 @@ class TrainingRecord(Config):
     wall_s: float = 0.0
     audio_s: float = 0.0
     program: str = ""
-    command: str = ""
+    started_from: str = ""  # the instrument whose weights it began with
 
 
 class Card(Config, kw_only=True):

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
@@ -15,10 +16,10 @@ import yaml
 
 from ddsp_cli import bundle
 from ddsp_cli.config import LossConfig, Preset, TrainingConfig, dump_yaml
-from ddsp_cli.errors import ExitCode
+from ddsp_cli.errors import ExitCode, ModelError
 from ddsp_cli.workflows.prepare import prepare
 from ddsp_cli.workflows.train import train
-from fixtures import melody, small_model
+from fixtures import make_bundle, melody, small_model
 
 PRESET = Preset(
     description="small",
@@ -93,6 +94,24 @@ def test_the_card_tells_what_the_data_set_knows(prepared, monkeypatch):
     card = bundle.load_card(Path("models/named"))
     assert (card.licence, card.sources[0].title, card.name) == ("CC0-1.0", "tones", "named")
     assert card.features.frame_rate_hz == 50
+
+
+def test_fine_tuning_begins_with_the_weights_of_another(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    parent = make_bundle(tmp_path / "models" / "parent")
+    slow = msgspec.structs.replace(PRESET.training, learning_rate=1e-9)
+    (tmp_path / "slow.yaml").write_text(dump_yaml(msgspec.structs.replace(PRESET, training=slow)), encoding="utf-8")
+    weights = parent.weights | {"reverb/magnitudes": np.zeros((500, 32), np.float32)}
+    bundle.save(tmp_path / "models/parent", parent.card, weights, parent.impulse_response, force=True)
+    source = prepared / "datasets/tone"
+    train("child", dataset=source, preset="slow.yaml", start_from="parent", steps=1)
+    child = bundle.load(tmp_path / "models/child")
+    for name, value in weights.items():
+        np.testing.assert_allclose(child.weights[name], value, atol=2e-3)
+    assert child.card.training.started_from == "parent"
+    assert "began as parent" in child.card.licence
+    with pytest.raises(ModelError, match="no instrument called nobody"):
+        train("other", dataset=source, start_from="nobody")
 
 
 def test_mistakes_are_answered_before_anything_is_loaded(prepared, tmp_path):

@@ -18,6 +18,10 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="How long, in all; by default what the preset says.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the instrument; by default models/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume/--fresh", help="Go on with a training, or start anew.")] = True,
+    start_from: Annotated[
+        str | None,
+        typer.Option("--from", metavar="NAME|DIR", help="Begin with this instrument: for little material of your own."),
+    ] = None,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
@@ -45,6 +49,7 @@ def train(
             resume=resume,
             seed=seed,
             force=force,
+            start_from=start_from,
             progress=watch,
         )
     if not result.finished:

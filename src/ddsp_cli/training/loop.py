@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import keras
@@ -42,6 +42,7 @@ class Job:
       folder: of the run.
       total_steps: wanted.
       seed: of weights, noise and crops.
+      initial: weights by name to begin with, in place of random ones.
     """
 
     preset: Preset
@@ -50,6 +51,7 @@ class Job:
     folder: RunFolder
     total_steps: int
     seed: int
+    initial: Mapping[str, np.ndarray] | None = None
 
 
 def build(preset: Preset, seed: int, rollbacks: int = 0) -> Autoencoder:
@@ -97,6 +99,8 @@ def _resumed(job: Job, state: RunState) -> Autoencoder:
     model = build(job.preset, job.seed, state.rollbacks)
     if state.step:
         checkpoint.restore(job.folder.path, model)
+    elif job.initial is not None:
+        model.set_weights_by_name(job.initial)
     return model
 
 

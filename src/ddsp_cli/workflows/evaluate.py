@@ -75,7 +75,7 @@ def evaluate(
     """Lets an instrument play after recordings and measures the difference.
 
     Args:
-      model: a name or a folder.
+      model: a name, a folder, or the file of a DDSP-VST model.
       audio: recordings of the same instrument, or folders of them; each is judged.
       dataset: a prepared data set, whose validation part is judged; without `audio`, `datasets/NAME`.
       out: folder for `evaluation.json` and a picture of each recording; None writes nothing.
@@ -91,7 +91,7 @@ def evaluate(
     files = io.list_audio(audio) if audio else []
     if out is not None and (out / FIGURES).exists() and not force:
         raise OutputError(f"{out / FIGURES} exists already", "Use --force to replace it, or --out for another place.")
-    loaded = bundle.load(catalogue.find(model))
+    loaded = catalogue.open_at(catalogue.find_playable(model))
     report = progress or (lambda what, done, total: None)
     found: list[Judgement] = []
     for i, path in enumerate(files):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from ddsp_cli import __version__, backend, bundle
-from ddsp_cli.config import FeatureSpec, ModelConfig, Preset, dump_yaml, load_preset
-from ddsp_cli.errors import DatasetError, ModelError, OutputError
+from ddsp_cli.errors import OutputError
+from ddsp_cli.workflows.train_plan import Plan, make_plan, state_to_start_from
 
 if TYPE_CHECKING:
     from ddsp_cli.dataset.manifest import Manifest
@@ -57,6 +57,7 @@ def train(
     resume: bool = True,
     seed: int = 0,
     force: bool = False,
+    start_from: str | Path | None = None,
     progress: Callable[[TrainProgress], None] | None = None,
 ) -> TrainResult:
     """Trains an instrument, or goes on with a training that was broken off.
@@ -70,134 +71,68 @@ def train(
       resume: go on with the run that stands there; otherwise start again.
       seed: of weights, noise and the order of the data.
       force: replace an instrument that this run did not make.
+      start_from: an instrument whose model and weights a new run begins with; two minutes of sound are enough then.
       progress: receives what happens.
 
     Raises:
       DatasetError, ModelError, OutputError: see their messages.
     """
-    settings = load_preset(preset)
-    folder = out or Path("models") / instrument
-    run_folder = folder.with_name(folder.name + ".run")
-    source = dataset or Path("datasets") / instrument
-    check_rates(settings.model)
-    state = _state_to_start_from(folder, run_folder, source, settings, seed, resume=resume, force=force)
-    total = steps or settings.training.steps
-    return _train(instrument, source, settings, total, folder, run_folder, state, progress or (lambda _: None), preset)
+    plan = make_plan(instrument, dataset, preset, steps, out, seed, start_from)
+    state = state_to_start_from(plan, resume=resume, force=force)
+    return _train(plan, state, progress or (lambda _: None))
 
 
-def check_rates(model: ModelConfig) -> None:
-    """Frame rate and sample rate must meet on whole samples, at 16 kHz and at the model's rate.
-
-    Raises:
-      ModelError: they do not.
-    """
-    base = FeatureSpec().frame_rate_hz
-    if base % model.frame_rate_hz or model.sample_rate_hz % model.frame_rate_hz:
-        raise ModelError(
-            f"frame_rate_hz {model.frame_rate_hz} must divide {base} and the sample rate {model.sample_rate_hz}"
-        )
-
-
-def _state_to_start_from(
-    folder: Path, run_folder: Path, source: Path, settings: Preset, seed: int, *, resume: bool, force: bool
-) -> RunState:
-    from ddsp_cli.dataset.manifest import MANIFEST, load_manifest
-    from ddsp_cli.dataset.store import check_features
-    from ddsp_cli.training.state import RunState, read_state
-
-    manifest = load_manifest(source)
-    check_features(manifest, FeatureSpec().at(settings.model.frame_rate_hz), source)
-    if manifest.sample_rate_hz != settings.model.sample_rate_hz:
-        raise DatasetError(
-            f"{source} holds sound at {manifest.sample_rate_hz} Hz, the preset needs {settings.model.sample_rate_hz}",
-            f"Prepare it again with --sample-rate {settings.model.sample_rate_hz} --force.",
-        )
-    digest = hashlib.sha256((source / MANIFEST).read_bytes()).hexdigest()
-    fresh = RunState(preset=dump_yaml(settings.model), dataset=digest, seed=seed)
-    found = read_state(run_folder) if resume else None
-    if found is None:
-        if folder.exists() and not force:
-            raise OutputError(
-                f"{folder} exists already and there is no training of it to go on with"
-                if resume
-                else f"{folder} exists already",
-                "Use --force to replace it, or --out for another place.",
-            )
-        return fresh
-    for name, wanted, word in (
-        ("preset", fresh.preset, "preset"),
-        ("dataset", fresh.dataset, "data set"),
-        ("seed", fresh.seed, "seed"),
-    ):
-        if getattr(found, name) != wanted:
-            raise ModelError(
-                f"the training in {run_folder} was started with another {word}",
-                f"Start again with --fresh --force, or give the {word} it was started with.",
-            )
-    return found
-
-
-def _train(
-    instrument: str,
-    source: Path,
-    settings: Preset,
-    total: int,
-    folder: Path,
-    run_folder: Path,
-    state: RunState,
-    report: Callable[[TrainProgress], None],
-    preset_name: str,
-) -> TrainResult:
+def _train(plan: Plan, state: RunState, report: Callable[[TrainProgress], None]) -> TrainResult:
     backend.load()
     from ddsp_cli.dataset import store
     from ddsp_cli.training import loop
     from ddsp_cli.training.batches import Windows, validation_batches
     from ddsp_cli.training.records import RunFolder
 
-    data = store.load(source)
+    model = plan.settings.model
+    data = store.load(plan.source)
     rate_hz = data.manifest.features.frame_rate_hz
-    judge = Windows(data.validation, settings.model, rate_hz)
+    judge = Windows(data.validation, model, rate_hz)
     try:
-        records = RunFolder(run_folder, settings.model.sample_rate_hz)
+        records = RunFolder(plan.run_folder, model.sample_rate_hz)
     except OSError as problem:
-        raise OutputError(f"{run_folder} cannot be written: {problem.strerror or problem}") from problem
+        raise OutputError(f"{plan.run_folder} cannot be written: {problem.strerror or problem}") from problem
     job = loop.Job(
-        settings,
-        Windows(data.train, settings.model, rate_hz),
-        validation_batches(judge, settings.training.batch_size),
+        plan.settings,
+        Windows(data.train, model, rate_hz),
+        validation_batches(judge, plan.settings.training.batch_size),
         records,
-        total,
+        plan.total_steps,
         state.seed,
+        plan.parent.weights if plan.parent else None,
     )
-    card = _card(instrument, settings, data.manifest, state.seed, preset_name)
+    card = _card(plan, data.manifest)
 
-    def keep(model: Autoencoder, now: RunState) -> None:
-        record = bundle.TrainingRecord(
-            preset=preset_name, steps=now.step, seed=now.seed, wall_s=round(now.wall_s, 1),
-            audio_s=data.manifest.train.used_s, program=f"ddsp {__version__}",
-        )  # fmt: skip
+    def keep(autoencoder: Autoencoder, now: RunState) -> None:
+        training = msgspec.structs.replace(card.training, steps=now.step, wall_s=round(now.wall_s, 1))
         metrics = {"validation_loss": round(now.best_loss, 4)}
-        current = bundle.revise(card, training=record, metrics=metrics, created=_now())
-        bundle.save(folder, current, model.get_weights_by_name(), model.impulse_response(), force=True)
+        current = bundle.revise(card, training=training, metrics=metrics, created=_now())
+        weights = autoencoder.get_weights_by_name()
+        bundle.save(plan.folder, current, weights, autoencoder.impulse_response(), force=True)
 
     finished = True
-    if state.step < total:
+    if state.step < plan.total_steps:
         try:
             state = loop.run(job, state, keep, report)
         except KeyboardInterrupt:
             from ddsp_cli.training.state import read_state
 
-            kept = read_state(run_folder)
-            if kept is None or not folder.exists():
+            kept = read_state(plan.run_folder)
+            if kept is None or not plan.folder.exists():
                 raise
             state, finished = kept, False
-    metrics = finish(folder, data) if finished else {}
+    metrics = finish(plan.folder, data) if finished else {}
     return TrainResult(
-        folder,
-        run_folder,
+        plan.folder,
+        plan.run_folder,
         state.step,
         state.wall_s,
-        sum(int(np.prod(v.shape)) for v in bundle.load(folder).weights.values()),
+        sum(int(np.prod(v.shape)) for v in bundle.load(plan.folder).weights.values()),
         state.history[0].validation_loss if state.history else float("nan"),
         state.best_loss,
         metrics,
@@ -205,17 +140,25 @@ def _train(
     )
 
 
-def _card(instrument: str, settings: Preset, manifest: Manifest, seed: int, preset_name: str) -> bundle.Card:
+def _card(plan: Plan, manifest: Manifest) -> bundle.Card:
+    parent = plan.parent.card if plan.parent else None
     return bundle.Card(
         format=bundle.FORMAT_VERSION,
-        name=instrument,
-        description=settings.description,
-        licence=manifest.licence,
-        model=settings.model,
-        features=manifest.features.at(settings.model.frame_rate_hz),
+        name=plan.instrument,
+        description=plan.settings.description,
+        licence=f"{manifest.licence} (began as {parent.name}: {parent.licence})" if parent else manifest.licence,
+        model=plan.settings.model,
+        features=plan.spec,
         statistics=manifest.statistics,
-        training=bundle.TrainingRecord(preset=preset_name, steps=0, seed=seed),
-        sources=manifest.sources,
+        training=bundle.TrainingRecord(
+            preset=plan.preset_name,
+            steps=0,
+            seed=plan.seed,
+            audio_s=manifest.train.used_s,
+            program=f"ddsp {__version__}",
+            started_from=parent.name if parent else "",
+        ),
+        sources=[*manifest.sources, *(parent.sources if parent else [])],
     )
 
 
