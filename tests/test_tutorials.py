@@ -1,0 +1,45 @@
+"""The tutorials run as they are written, and draw the pictures that they show.
+
+`python tests/test_tutorials.py` draws them anew into docs/tutorials.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "docs" / "tutorials"
+TUTORIALS = sorted(FOLDER.glob("*.md"))
+
+
+def run(tutorial: Path, folder: Path) -> None:
+    """Executes the Python blocks of a tutorial one after the other, in `folder`."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    text = tutorial.read_text(encoding="utf-8")
+    names: dict[str, object] = {"__name__": "tutorial"}
+    with contextlib.chdir(folder):
+        for block in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            line = text[: block.start(1)].count("\n")
+            exec(compile("\n" * line + block[1], str(tutorial), "exec"), names)  # noqa: S102
+
+
+def test_there_are_five():
+    assert len(TUTORIALS) == 5
+
+
+@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
+def test_tutorial(tutorial, tmp_path):
+    run(tutorial, tmp_path)
+    for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", tutorial.read_text(encoding="utf-8")):
+        assert (tmp_path / picture).stat().st_size > 1000
+        assert (FOLDER / picture).exists()
+
+
+if __name__ == "__main__":
+    for path in TUTORIALS:
+        run(path, FOLDER)
