@@ -24,6 +24,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 help: ## Say what can be made
 	@echo "make demo         sing through a flute: examples/voice.wav -> demo/"
 	@echo "make test         run the tests"
+	@echo "make test-backends run the engine's tests on TensorFlow, JAX and PyTorch"
 	@echo "make lint         run the linters, the type checker and the import rules"
 	@echo "make bench        measure what is meant to be fast"
 	@echo "make train-NAME   train an instrument on datasets/NAME (see: ddsp prepare)"
@@ -71,6 +72,31 @@ demo: $(RUNTIME) ## A sung phrase, played by the flute
 test: $(DEV) ## All tests
 	@$(RUN) pytest $(PYTEST_ARGS)
 
+# The engine runs wherever Keras runs. JAX and PyTorch have environments of their own, without TensorFlow; on another
+# platform or a GPU name the packages that suit it: make test-backends TORCH="torch==2.9.0" JAX="jax[cuda12]"
+JAX   ?= jax
+TORCH ?= torch==2.13.0
+ENGINE_NEEDS := 'keras>=3.10' numpy msgspec pyyaml scipy soundfile soxr hypothesis pytest
+
+.venv-jax/.stamp: $(SOURCES) | $(VENV)/pyvenv.cfg
+	@$(RUN) venv .venv-jax
+	@.venv-jax/bin/python -m pip --disable-pip-version-check --quiet install $(ENGINE_NEEDS) '$(JAX)'
+	@touch $@
+
+.venv-torch/.stamp: $(SOURCES) | $(VENV)/pyvenv.cfg
+	@$(RUN) venv .venv-torch
+	@.venv-torch/bin/python -m pip --disable-pip-version-check --quiet install $(ENGINE_NEEDS) '$(TORCH)'
+	@touch $@
+
+.PHONY: test-backends test-tensorflow test-jax test-torch
+test-backends: test-tensorflow test-jax test-torch ## The engine's tests on every backend of Keras
+
+test-tensorflow: $(DEV)
+	@echo "The engine on TensorFlow:"; KERAS_BACKEND=tensorflow $(RUN) pytest tests/engine $(PYTEST_ARGS)
+
+test-jax test-torch: test-%: .venv-%/.stamp
+	@echo "The engine on $*:"; KERAS_BACKEND=$* PYTHONPATH=src .venv-$*/bin/python -m pytest tests/engine $(PYTEST_ARGS)
+
 .PHONY: lint
 lint: $(DEV) ## Linters, types, import rules
 	@$(BIN)/ruff check .
@@ -91,4 +117,4 @@ clean: ## Leftovers of the tools
 	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 distclean: clean
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) .venv-jax .venv-torch demo

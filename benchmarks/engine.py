@@ -78,17 +78,17 @@ def functions(case: str, ours: bool, batch: int, seconds: float) -> tuple[Any, A
     return harmonic, amplitudes, False
 
 
-def measure(case: str, ours: bool, backward: bool, batch: int, seconds: float) -> dict[str, float]:
-    """Seconds, CPU seconds and MB of one case, in this process."""
+def measure(case: str, ours: bool, batch: int, seconds: float) -> list[dict[str, float]]:
+    """Seconds, CPU seconds and MB of one case in this process: forward, then forward and backward."""
     import tensorflow as tf
 
     function, at, is_loss = functions(case, ours, batch, seconds)
 
     # Training compiles our steps with XLA; the original runs as a TensorFlow graph.
+    forward = tf.function(function, jit_compile=ours)
+
     @tf.function(jit_compile=ours)
-    def run(x: Any) -> Any:
-        if not backward:
-            return function(x)
+    def both(x: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = function(x)
@@ -96,16 +96,18 @@ def measure(case: str, ours: bool, backward: bool, batch: int, seconds: float) -
         return total, tape.gradient(total, x)
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run(at)
-    walls, cpus = [], []
-    for _ in range(3):
-        wall, cpu = time.perf_counter(), time.process_time()
-        out = run(at)
-        _ = [x.numpy() for x in tf.nest.flatten(out)]
-        walls.append(time.perf_counter() - wall)
-        cpus.append(time.process_time() - cpu)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-    return {"s": min(walls), "cpu_s": min(cpus), "mb": grown}
+    found = []
+    for run in (forward, both):
+        run(at)
+        walls, cpus = [], []
+        for _ in range(3):
+            wall, cpu = time.perf_counter(), time.process_time()
+            _ = [x.numpy() for x in tf.nest.flatten(run(at))]
+            walls.append(time.perf_counter() - wall)
+            cpus.append(time.process_time() - cpu)
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        found.append({"s": min(walls), "cpu_s": min(cpus), "mb": grown})
+    return found
 
 
 def main() -> None:
@@ -117,24 +119,24 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        case, ours, backward = given.one.split(",")
-        print(json.dumps(measure(case, ours == "1", backward == "1", given.batch, given.seconds)))
+        case, ours = given.one.split(",")
+        print(json.dumps(measure(case, ours == "1", given.batch, given.seconds)))
         return
-    print(f"{given.batch} × {given.seconds:g} s      ours: s, CPU s, MB      plain: s, CPU s, MB     ×s  ×CPU   ×MB")
+    print(
+        f"{given.batch} × {given.seconds:g} s{'':27s}   ours: s, CPU s, MB     plain: s, CPU s, MB     ×s  ×CPU    ×MB"
+    )
     for case in given.cases.split(","):
-        for backward in (False, True):
-            found = []
-            for ours in (True, False):
-                command = [sys.executable, __file__, "--one", f"{case},{int(ours)},{int(backward)}"]
-                command += ["--batch", str(given.batch), "--seconds", str(given.seconds)]
-                environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
-                done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-                line = done.stdout.strip().splitlines()[-1:] or ["{}"]
-                found.append(json.loads(line[0]) or dict.fromkeys(("s", "cpu_s", "mb"), float("nan")))
-            mine, other = found
+        found = []
+        for ours in (True, False):
+            command = [sys.executable, __file__, "--one", f"{case},{int(ours)}"]
+            command += ["--batch", str(given.batch), "--seconds", str(given.seconds)]
+            environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
+            done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+            found.append(json.loads(done.stdout.strip().splitlines()[-1]))
+        for name, mine, other in zip(("forward", "+ backward"), *found, strict=True):
             ratios = " ".join(f"{other[key] / mine[key]:6.1f}" for key in ("s", "cpu_s", "mb"))
-            numbers = " | ".join(f"{f['s']:7.2f} {f['cpu_s']:7.2f} {f['mb']:6.0f}" for f in found)
-            print(f"{CASES[case]:24s} {'+ backward' if backward else 'forward':10s} {numbers}  {ratios}", flush=True)
+            numbers = " | ".join(f"{f['s']:7.2f} {f['cpu_s']:7.2f} {f['mb']:6.0f}" for f in (mine, other))
+            print(f"{CASES[case]:24s} {name:10s} {numbers}  {ratios}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from engine.golden import RELATIVE, Golden, error
 
 from ddsp_cli.engine import core
+from engine.golden import RELATIVE, Golden, error
 
 CASES = {
     "exp_sigmoid": lambda g: [

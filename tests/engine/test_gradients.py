@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from engine.gradients import gradient, slope
 from keras import ops
 
 from ddsp_cli import engine
 from ddsp_cli.engine import core
+from engine.gradients import gradient, slope
 
 RNG = np.random.default_rng(0)
 B, F, HOP, K, M = 2, 6, 16, 5, 9

@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from engine.golden import RELATIVE, Golden, error
-from engine.gradients import gradient, slope
 from keras import ops
 
 from ddsp_cli import engine
+from engine.golden import RELATIVE, Golden, error
+from engine.gradients import gradient, slope
 
 TERMS = {
     "mag": {},
@@ -52,14 +52,17 @@ def test_equal_sounds_are_at_distance_0_and_silence_has_a_gradient():
     loss = engine.SpectralLoss(**SMALL, logmag_weight=1.0, log_floor=1e-5)
     assert float(ops.convert_to_numpy(loss.call(tensor(sound), tensor(sound)))) == 0.0
     for target, value in ((sound, 0 * sound), (0 * sound, 0 * sound), (0 * sound, sound)):
-        assert np.isfinite(gradient(lambda x, t=tensor(target): loss.call(t, x), value)).all()
+        assert np.isfinite(gradient(lambda x, t=target: loss.call(tensor(t), x), value)).all()
 
 
 def test_a_batch_costs_the_mean_of_its_examples():
     target, value = np.random.default_rng(3).standard_normal((2, 3, 256))
     loss = engine.SpectralLoss(**SMALL, logmag_weight=1.0)
     together = float(ops.convert_to_numpy(loss.call(tensor(target), tensor(value))))
-    alone = [float(ops.convert_to_numpy(loss.call(tensor(target[i : i + 1]), tensor(value[i : i + 1])))) for i in range(3)]
+    alone = [
+        float(ops.convert_to_numpy(loss.call(tensor(target[i : i + 1]), tensor(value[i : i + 1]))))
+        for i in range(3)
+    ]
     assert together == pytest.approx(np.mean(alone), rel=1e-5)
 
 

@@ -79,7 +79,10 @@ def tiny(name):
 
 
 ORDER = {
-    "vst": [*(f"decoder/input_stacks/pw_scaled/0/{part}" for part in ("dense/kernel", "dense/bias")), "reverb/magnitudes"],
+    "vst": [
+        *(f"decoder/input_stacks/pw_scaled/0/{part}" for part in ("dense/kernel", "dense/bias")),
+        "reverb/magnitudes",
+    ],
     "solo": [*(f"decoder/input_stacks/ld_scaled/0/{part}" for part in ("dense/kernel", "dense/bias")), "reverb/ir"],
 }
 

@@ -4,14 +4,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from engine.golden import RELATIVE, Golden, error
-from engine.gradients import gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
 from ddsp_cli.engine import core
 from ddsp_cli.engine.core import blocks
+from engine.golden import RELATIVE, Golden, error
+from engine.gradients import gradient
 
 #: How far the golden audio is from the float64 definition: its phase is a float32 sum over samples.
 DRIFT = 6e-3
@@ -190,5 +190,3 @@ def test_delay_reaches_its_greatest_length():
     for phase, delay in ((0.0, 0.0), (0.25, 4.0), (0.9, 14.4), (1.0, 16.0)):
         out = core.variable_length_delay(tensor(np.full((1, 64, 1), phase)), audio, 16)
         np.testing.assert_allclose(ops.convert_to_numpy(out)[0, 20:], np.arange(21, 65) - delay, rtol=1e-5)
-
-

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-from engine.golden import RELATIVE, Golden, error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
@@ -11,6 +10,7 @@ from keras import ops
 from ddsp_cli import engine
 from ddsp_cli.config import load_preset
 from ddsp_cli.errors import ModelError
+from engine.golden import RELATIVE, Golden, error
 
 
 def tensor(x):
@@ -97,9 +97,9 @@ def test_noise_controls_and_reverb_agree():
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.floats(-30, 30), min_size=3, max_size=12), st.floats(0, 7000))
 def test_distribution_sums_to_one_or_is_silent(weights, f0_hz):
-    out = engine.Harmonic().get_controls(
-        tensor([[[0.0]]]), tensor([[weights]]), tensor([[[f0_hz]]])
-    )["harmonic_distribution"]
+    out = engine.Harmonic().get_controls(tensor([[[0.0]]]), tensor([[weights]]), tensor([[[f0_hz]]]))[
+        "harmonic_distribution"
+    ]
     assert float(numpy(out).sum()) == pytest.approx(1.0, abs=1e-4)
     assert (numpy(out) >= 0).all()
 
@@ -127,7 +127,9 @@ def test_filtering_follows_a_shift_in_time(shift):
     magnitudes = np.random.default_rng(1).random((1, 8, 9)).astype(np.float32)
     audio = np.random.default_rng(2).standard_normal((1, 8 * 32)).astype(np.float32)
     audio[:, -5 * 32 :] = 0.0
-    moved = numpy(engine.core.frequency_filter(tensor(np.roll(audio, 32 * shift)), tensor(np.roll(magnitudes, shift, 1))))
+    moved = numpy(
+        engine.core.frequency_filter(tensor(np.roll(audio, 32 * shift)), tensor(np.roll(magnitudes, shift, 1)))
+    )
     here = numpy(engine.core.frequency_filter(tensor(audio), tensor(magnitudes)))
     np.testing.assert_allclose(moved[:, 32 * shift :], here[:, : -32 * shift], atol=1e-5)
 

@@ -47,9 +47,7 @@ class Autoencoder(keras.Model):
         self.decoder.build()
         self.built = True
 
-    def call(
-        self, features: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]] | None = None
-    ) -> dict[str, Any]:
+    def call(self, features: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
         """Controls and signals by name, and `audio` [B, S].
 
         Args:
@@ -97,7 +95,9 @@ class Autoencoder(keras.Model):
             raise ModelError(f"weight {name} does not fit this model: {where}")
         for name, variable in variables.items():
             if tuple(variable.shape) != weights[name].shape:
-                raise ModelError(f"weight {name} has shape {weights[name].shape}, the model needs {tuple(variable.shape)}")
+                raise ModelError(
+                    f"weight {name} has shape {weights[name].shape}, the model needs {tuple(variable.shape)}"
+                )
             variable.assign(weights[name])
 
     def impulse_response(self) -> np.ndarray | None:

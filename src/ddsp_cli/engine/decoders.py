@@ -46,7 +46,7 @@ class FcStack(keras.layers.Layer):
 
     def named_weights(self) -> dict[str, Any]:
         """Variables by the names under which a bundle keeps them."""
-        named = {}
+        named: dict[str, Any] = {}
         for i, (dense, norm) in enumerate(zip(self.dense, self.norm, strict=True)):
             named |= {f"{i}/dense/kernel": dense.kernel, f"{i}/dense/bias": dense.bias}
             named |= {f"{i}/norm/gamma": norm.gamma, f"{i}/norm/beta": norm.beta}

@@ -153,9 +153,7 @@ def group_from_config(model: config.ModelConfig, seed: int = 0, sources: Sequenc
       seed: of the noise that is drawn anew at every call.
       sources: signals that come from outside besides what the network predicts and `f0_hz`.
     """
-    nodes = {
-        name: (build_processor(node, model, seed, name), node.inputs) for name, node in model.processors.items()
-    }
+    nodes = {name: (build_processor(node, model, seed, name), node.inputs) for name, node in model.processors.items()}
     outside = dict.fromkeys([*decoder_outputs(model), "f0_hz", *sources])
     return ProcessorGroup(nodes, sources=list(outside), name="processors")
 

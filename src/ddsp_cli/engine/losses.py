@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -107,7 +107,7 @@ class SpectralLoss(keras.losses.Loss):
 
     def _terms(self, target: Any, value: Any, lean: bool) -> Any:
         """Terms of one size from magnitudes [B, T, N]; all but those that `SpectralDistance` has."""
-        terms = [
+        terms: list[tuple[float, Callable[[Any], Any]]] = [
             (self.delta_time_weight, lambda x: x[:, 1:] - x[:, :-1]),
             (self.delta_freq_weight, lambda x: x[:, :, 1:] - x[:, :, :-1]),
             (self.cumsum_freq_weight, lambda x: ops.cumsum(x, axis=2)),

@@ -179,9 +179,7 @@ class Wavetable(Processor):
       n_points: W, what the controller has to predict; not needed to synthesise.
     """
 
-    def __init__(
-        self, sample_rate_hz: int = 16000, hop_samples: int = 64, n_points: int = 512, **kwargs: Any
-    ) -> None:
+    def __init__(self, sample_rate_hz: int = 16000, hop_samples: int = 64, n_points: int = 512, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.sample_rate_hz = sample_rate_hz
         self.hop_samples = hop_samples

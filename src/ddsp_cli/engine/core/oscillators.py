@@ -96,9 +96,10 @@ def _render(hz: Any, amplitudes: Any, ratios: np.ndarray, hop: int, rate: float,
     start, step_hz = frame_phase(hz, hop, rate)
     offsets, curves = taps(np.arange(hop) / hop, method)
     tapped = ops.stack([next_frames(amplitudes, offset) for offset in offsets], axis=-1)
-    frames = [ops.reshape(x, (batch * n_frames, n_phases)) for x in (start, hz, step_hz)]
+    start, hz, step_hz = (ops.reshape(x, (batch * n_frames, n_phases)) for x in (start, hz, step_hz))
     tapped = ops.reshape(tapped, (batch * n_frames, *tapped.shape[2:]))
-    return ops.reshape(Bank(rate, ratios, curves).render(*frames, tapped), (batch, n_frames * hop))
+    sound = Bank(rate, ratios, curves).render(start, hz, step_hz, tapped)
+    return ops.reshape(sound, (batch, n_frames * hop))
 
 
 def oscillator_bank(

@@ -21,6 +21,13 @@ def next_frames(frames: Any, steps: int = 1) -> Any:
     return frames
 
 
+def _keys(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
+    """Keys' cubic convolution kernel, for distances from 0 to 2 frames."""
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
+    return np.where(distance <= 1, near, far)
+
+
 def taps(position: np.ndarray, method: str) -> tuple[list[int], np.ndarray]:
     """Which frames around it a point between two frames is made of.
 
@@ -45,9 +52,7 @@ def taps(position: np.ndarray, method: str) -> tuple[list[int], np.ndarray]:
         rising = 0.5 - 0.5 * np.cos(math.pi * x)
         return [0, 1], np.stack([1.0 - rising, rising]).astype(np.float32)
     if method == "cubic":
-        a = -0.75
-        near, far = (lambda d: ((a + 2) * d - (a + 3)) * d * d + 1), (lambda d: ((a * d - 5 * a) * d + 8 * a) * d - 4 * a)
-        return [-1, 0, 1, 2], np.stack([far(1 + x), near(x), near(1 - x), far(2 - x)]).astype(np.float32)
+        return [-1, 0, 1, 2], np.stack([_keys(x + 1), _keys(x), _keys(1 - x), _keys(2 - x)]).astype(np.float32)
     raise ValueError(f"unknown resampling method {method!r}; known are {', '.join(METHODS)}")
 
 

@@ -1,4 +1,4 @@
-"""Between what a network gives and what physics wants: bounded scalings, Hz, MIDI, decibels. Elementwise unless said."""
+"""Between what a network gives and what physics wants: bounded scalings, Hz, MIDI, decibels. Elementwise."""
 
 from __future__ import annotations
 

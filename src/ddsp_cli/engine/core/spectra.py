@@ -44,7 +44,9 @@ def stft(audio: Any, size: int, overlap: float = 0.75, pad_end: bool = True) -> 
     The FFT is as long as the next power of two; frame t starts at sample t·hop; N = fft/2 + 1.
     """
     fft_length = 1 << (size - 1).bit_length()
-    return ops.rfft(frame(audio, size, int(size * (1.0 - overlap)), pad_end) * constant(hann(size)), fft_length=fft_length)
+    return ops.rfft(
+        frame(audio, size, int(size * (1.0 - overlap)), pad_end) * constant(hann(size)), fft_length=fft_length
+    )
 
 
 def safe_sqrt(power: Any) -> Any:
@@ -88,9 +90,7 @@ def mel(
 ) -> Any:
     """Mel spectrogram of magnitudes (`spectral_ops.compute_mel`): [B, S] → [B, T, n_mels]."""
     magnitude = stft_magnitude(audio, size, overlap)
-    return ops.matmul(
-        magnitude, constant(mel_matrix(n_mels, magnitude.shape[-1], sample_rate_hz, low_hz, high_hz))
-    )
+    return ops.matmul(magnitude, constant(mel_matrix(n_mels, magnitude.shape[-1], sample_rate_hz, low_hz, high_hz)))
 
 
 def log_mel(
