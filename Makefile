@@ -76,7 +76,7 @@ test: $(DEV) ## All tests
 # platform or a GPU name the packages that suit it: make test-backends TORCH="torch==2.9.0" JAX="jax[cuda12]"
 JAX   ?= jax
 TORCH ?= torch==2.13.0
-ENGINE_NEEDS := 'keras>=3.10' numpy msgspec pyyaml scipy soundfile soxr hypothesis pytest
+ENGINE_NEEDS := 'keras>=3.10' numpy msgspec pyyaml scipy soundfile soxr hypothesis pytest pytest-xdist
 
 .venv-jax/.stamp: $(SOURCES) | $(VENV)/pyvenv.cfg
 	@$(RUN) venv .venv-jax
