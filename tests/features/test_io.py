@@ -80,6 +80,14 @@ def test_bad_files_are_refused_with_a_reason(tmp_path):
             io.read_mono(tmp_path / "nan.wav")
 
 
+def test_values_that_only_damage_can_make_are_refused(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.array([0.0, 1e30, 0.0]), 44100, subtype="FLOAT")
+    with pytest.raises(InputError, match="far beyond full scale"):
+        io.read_mono(tmp_path / "a.wav")
+    soundfile.write(tmp_path / "b.wav", np.full(441, 32767.0), 44100, subtype="FLOAT")
+    assert io.read_mono(tmp_path / "b.wav").max() > 30000
+
+
 def test_a_truncated_file_gives_what_is_there(tmp_path):
     soundfile.write(tmp_path / "a.wav", noise(), 16000, subtype="PCM_16")
     whole = (tmp_path / "a.wav").read_bytes()

@@ -10,7 +10,8 @@ from ddsp_cli.config import FeatureSpec
 from ddsp_cli.dataset import examine, pool, records
 from ddsp_cli.errors import DatasetError, InputError, OutputError, UsageError
 from ddsp_cli.features import extract
-from ddsp_cli.workflows.prepare import PrepareResult, prepare
+from ddsp_cli.workflows.prepare import prepare
+from ddsp_cli.workflows.prepare_result import PrepareResult
 from fixtures import melody
 
 NOTES = (57, 60, 64, 62, 59, 67, 65, 69)

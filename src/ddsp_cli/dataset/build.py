@@ -15,7 +15,7 @@ from ddsp_cli.config import dump_yaml
 from ddsp_cli.dataset import plan
 from ddsp_cli.dataset.foreign import examine_shards
 from ddsp_cli.dataset.inputs import Inputs
-from ddsp_cli.dataset.manifest import FORMAT_VERSION, MANIFEST, Manifest, Recording, Settings, Split
+from ddsp_cli.dataset.manifest import FORMAT_VERSION, MANIFEST, DoubtKind, Manifest, Recording, Settings, Split
 from ddsp_cli.dataset.pack import Portion, SplitWriter
 from ddsp_cli.dataset.pool import examine_all
 from ddsp_cli.dataset.staging import Staging
@@ -159,6 +159,7 @@ def _recordings(
                 polyphonic_s=round(take.polyphonic_s, 4),
                 notes=[take.reason] if take.reason else list(take.remarks),
                 doubts=list(take.doubts),
+                n_doubts=cast(dict[DoubtKind, int], take.n_doubts),
             )
         )
     return entries
@@ -171,7 +172,7 @@ def _without_duplicates(takes: Sequence[Take]) -> list[Take]:
     for take in takes:
         original = first.setdefault(take.sha256, take.job.name) if take.sha256 else take.job.name
         if original != take.job.name and not take.reason:
-            take = replace(take, n_frames=0, note_s=0.0, doubts=(), reason=f"is a copy of {original}")
+            take = replace(take, n_frames=0, note_s=0.0, doubts=(), n_doubts={}, reason=f"is a copy of {original}")
         kept.append(take)
     return kept
 

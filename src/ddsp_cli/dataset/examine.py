@@ -6,24 +6,22 @@ Neither TensorFlow nor Keras is imported here (but for the tracker crepe). Shape
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.dataset import segments
-from ddsp_cli.dataset.manifest import Doubt, DoubtKind
-from ddsp_cli.dataset.segments import runs
+from ddsp_cli.dataset.manifest import Doubt
+from ddsp_cli.dataset.measured import Measured, judge, known, remember
 from ddsp_cli.dataset.store import sha256
-from ddsp_cli.dataset.takes import Job, Take, finished, read_floats, write_floats, write_whole
+from ddsp_cli.dataset.takes import Job, Take, finished, read_floats, write_floats
 from ddsp_cli.errors import InputError
 from ddsp_cli.features import extract, io
 from ddsp_cli.features.checks import ClippingWatch, HumWatch
-from ddsp_cli.features.frames import n_frames
-from ddsp_cli.features.repair import repair
 from ddsp_cli.features.tracker import VOICED_CONFIDENCE
 
 #: Notes that reach only this level in dBFS (95th percentile) are said to be very quiet.
@@ -32,43 +30,10 @@ QUIET_DB = -50.0
 #: Doubtful places of one recording that are listed; their total length is always counted.
 MAX_DOUBTS = 200
 
-#: Monophonic moments shorter than this between two chords are left out with them.
-BETWEEN_S = 0.3
-LEAST_POLYPHONY_S = 0.06
-
 #: Peaks are compared over stretches of this length, so that a click is one of many and not the measure of all.
 STRETCH_S = 0.02
 
 Tick = Callable[[float], None]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """All that is known of a recording before anything is cut, [F] each.
-
-    Attributes:
-      f0_hz: mended, 0 where there is no pitch.
-      confidence: of the pitch.
-      power_db: RMS level.
-      polyphonic: bool, where it is more than one voice.
-      n_samples: length at 16 kHz.
-      doubts: doubtful places.
-      remarks: what is remarkable.
-    """
-
-    f0_hz: np.ndarray
-    confidence: np.ndarray
-    power_db: np.ndarray
-    polyphonic: np.ndarray
-    n_samples: int
-    doubts: tuple[Doubt, ...] = ()
-    remarks: tuple[str, ...] = ()
-
-
-class _Notes(msgspec.Struct):
-    n_samples: int
-    doubts: list[Doubt]
-    remarks: list[str]
 
 
 def examine(job: Job, tick: Tick | None = None) -> Take:
@@ -115,7 +80,7 @@ def _examine(job: Job, digest: str, progress: Tick) -> Take:
     try:
         measured = _measure(job, spool, progress)
         if job.measured is not None:
-            _remember(job.measured / f"{digest}.measured", measured)
+            remember(job.measured / f"{digest}.measured", measured)
         return keep(job, measured, digest, {ANALYSIS_RATE_HZ: spool})
     finally:
         spool.unlink(missing_ok=True)
@@ -152,50 +117,6 @@ def _measure(job: Job, spool: Path, progress: Tick) -> Measured:
                  features.spec.frame_rate_hz, clipping.places_s(rate_hz), remarks)  # fmt: skip
 
 
-def judge(
-    f0_hz: np.ndarray, confidence: np.ndarray, power_db: np.ndarray, spool: Path, n_samples: int, frame_rate_hz: int,
-    clipped_s: Iterable[tuple[float, float]] = (), remarks: Iterable[str] = (),
-) -> Measured:  # fmt: skip
-    """Mends the pitch and finds chords.
-
-    Args:
-      f0_hz, confidence, power_db: [F] as measured.
-      spool: the sound at 16 kHz, float32.
-      n_samples: its length.
-      frame_rate_hz: of the frames.
-      clipped_s: where it is clipped.
-      remarks: what is already known to be remarkable.
-    """
-
-    def read(first: int, last: int) -> np.ndarray:
-        return next(read_floats(spool, first, last, max(last - first, 1)), np.zeros(0, np.float32))
-
-    repaired = repair(read, n_samples, f0_hz, frame_rate_hz)
-    voiced = repaired.f0_hz > 0
-    polyphonic = repaired.voices.polyphonic(len(f0_hz), frame_rate_hz)
-    polyphonic = segments.without_short_runs(polyphonic & voiced, round(LEAST_POLYPHONY_S * frame_rate_hz))
-    polyphonic = ~segments.without_short_runs(~polyphonic, round(BETWEEN_S * frame_rate_hz)) & polyphonic.any()
-    places: tuple[tuple[DoubtKind, np.ndarray], ...] = (
-        ("polyphony", polyphonic), ("octave", repaired.mended), ("jump", repaired.silenced),
-    )  # fmt: skip
-    doubts = [
-        Doubt(kind=kind, start_s=round(start / frame_rate_hz, 2), end_s=round(end / frame_rate_hz, 2))
-        for kind, mask in places
-        for start, end in runs(mask)
-    ]
-    doubts += [Doubt(kind="clipping", start_s=round(start, 2), end_s=round(end, 2)) for start, end in clipped_s]
-    confidence = np.where(voiced, confidence, np.minimum(confidence, 0.98 * VOICED_CONFIDENCE))
-    return Measured(
-        f0_hz=repaired.f0_hz,
-        confidence=confidence.astype(np.float32),
-        power_db=power_db,
-        polyphonic=polyphonic,
-        n_samples=n_samples,
-        doubts=tuple(sorted(doubts, key=lambda doubt: (doubt.start_s, doubt.kind))),
-        remarks=tuple(remarks),
-    )
-
-
 def keep(job: Job, measured: Measured, digest: str, spools: Mapping[int, Path]) -> Take:
     """Cuts out what is worth learning from and writes it.
 
@@ -212,6 +133,7 @@ def keep(job: Job, measured: Measured, digest: str, spools: Mapping[int, Path]) 
         measured.n_samples / ANALYSIS_RATE_HZ,
         polyphonic_s=float(measured.polyphonic.sum()) / rate_hz,
         doubts=_worst(measured.doubts),
+        n_doubts=dict(Counter(doubt.kind for doubt in measured.doubts)),
         remarks=(*_remarks(measured),),
     )
     if measured.power_db.max(initial=job.spec.floor_db) <= job.spec.floor_db:
@@ -288,31 +210,3 @@ def _remarks(measured: Measured) -> Iterator[str]:
     voiced = measured.f0_hz > 0
     if voiced.any() and np.percentile(measured.power_db[voiced], 95) < QUIET_DB:
         yield "is very quiet: its noise will be raised with it"
-
-
-def _remember(path: Path, measured: Measured) -> None:
-    """Keeps measurements for a later run: rows of float32 [4, F] after a line of JSON."""
-    notes = _Notes(measured.n_samples, list(measured.doubts), list(measured.remarks))
-    rows = np.stack([measured.f0_hz, measured.confidence, measured.power_db, measured.polyphonic]).astype("<f4")
-    write_whole(path, msgspec.json.encode(notes) + b"\n" + rows.tobytes())
-
-
-def known(folder: Path | None, digest: str, hop_samples: int) -> Measured | None:
-    """Measurements of the same bytes by an earlier run; None where there are none, or damaged ones.
-
-    Args:
-      folder: of measurements.
-      digest: SHA-256 of the recording.
-      hop_samples: of the frames.
-    """
-    if folder is None:
-        return None
-    try:
-        first, _, content = (folder / f"{digest}.measured").read_bytes().partition(b"\n")
-        notes = msgspec.json.decode(first, type=_Notes)
-        rows = np.frombuffer(content, "<f4").reshape(4, n_frames(notes.n_samples, hop_samples))
-    except (OSError, ValueError):
-        return None
-    if not np.isfinite(rows).all():
-        return None
-    return Measured(rows[0], rows[1], rows[2], rows[3] > 0, notes.n_samples, tuple(notes.doubts), tuple(notes.remarks))

@@ -18,7 +18,8 @@ import numpy as np
 
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.dataset import records
-from ddsp_cli.dataset.examine import judge, keep
+from ddsp_cli.dataset.examine import keep
+from ddsp_cli.dataset.measured import judge
 from ddsp_cli.dataset.takes import Job, Take, finished, write_floats
 from ddsp_cli.errors import DatasetError, InputError
 from ddsp_cli.features import io, loudness, pitch

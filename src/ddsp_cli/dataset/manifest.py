@@ -57,6 +57,7 @@ class Recording(Config, kw_only=True):
       polyphonic_s: seconds of it that are more than one voice.
       notes: why it was skipped, or what is remarkable.
       doubts: doubtful places, the longest where there are very many.
+      n_doubts: how many there are of each kind.
     """
 
     path: str
@@ -69,6 +70,7 @@ class Recording(Config, kw_only=True):
     polyphonic_s: NonNegativeFloat = 0.0
     notes: list[str] = []
     doubts: list[Doubt] = []
+    n_doubts: dict[DoubtKind, int] = {}
 
 
 class Split(Config, kw_only=True):

@@ -81,7 +81,8 @@ class Take:
       peak: greatest absolute sample of what is kept, at the model's rate and at 16 kHz.
       loud_peak: the same without clicks: no more than 3 dB above what 99.5 % of the short stretches stay below.
       polyphonic_s: how much was found to be more than one voice.
-      doubts: doubtful places in the recording.
+      doubts: doubtful places in the recording, the longest where there are very many.
+      n_doubts: how many there are of each kind.
       remarks: what is remarkable about it, as sentences without a full stop.
       reason: why nothing can be used.
       parts: name → CRC-32 of each file written.
@@ -96,6 +97,7 @@ class Take:
     loud_peak: float = 0.0
     polyphonic_s: float = 0.0
     doubts: tuple[Doubt, ...] = ()
+    n_doubts: dict[str, int] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     reason: str = ""
     parts: dict[str, int] = field(default_factory=dict)
@@ -123,8 +125,8 @@ class Take:
 
 
 _RECORDED = (
-    "sha256", "seconds", "n_frames", "note_s", "peak", "loud_peak", "polyphonic_s", "doubts", "remarks", "reason",
-    "parts",
+    "sha256", "seconds", "n_frames", "note_s", "peak", "loud_peak", "polyphonic_s", "doubts", "n_doubts", "remarks",
+    "reason", "parts",
 )  # fmt: skip
 
 

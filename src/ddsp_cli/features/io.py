@@ -20,17 +20,9 @@ from ddsp_cli.errors import InputError
 from ddsp_cli.features.sink import check_writable, write_audio
 
 __all__ = [
-    "AUDIO_SUFFIXES",
-    "AudioInfo",
-    "Resampler",
-    "check_writable",
-    "decoded_blocks",
-    "list_audio",
-    "mono_blocks",
-    "probe",
-    "read_mono",
-    "write_audio",
-]
+    "AUDIO_SUFFIXES", "AudioInfo", "Resampler", "check_writable", "decoded_blocks", "list_audio", "mono_blocks",
+    "probe", "read_mono", "write_audio",
+]  # fmt: skip
 
 #: What a folder is searched for; a file named outright may have any suffix.
 AUDIO_SUFFIXES = frozenset({
@@ -39,6 +31,9 @@ AUDIO_SUFFIXES = frozenset({
 
 #: A header outside this range is a damaged one: no recording has it, and resampling from it would not end.
 PLAUSIBLE_RATES_HZ = (1000, 1_000_000)
+
+#: Samples beyond this are damage: even floats scaled as 16-bit integers stay below, and their squares can be summed.
+MAX_AMPLITUDE = 1e6
 
 #: Numbers decoded at once at most (8 MiB of float32), whatever the rate and the number of channels.
 MAX_BLOCK_VALUES = 1 << 21
@@ -242,6 +237,10 @@ def decoded_blocks(
             if not np.isfinite(mono).all():
                 raise InputError(
                     f"{info.path} holds NaN or infinite samples", "Export it again from the program it came from."
+                )
+            if len(mono) and max(float(mono.max()), -float(mono.min())) > MAX_AMPLITUDE:
+                raise InputError(
+                    f"{info.path} holds samples far beyond full scale", "Export it again from the program it came from."
                 )
             n_read += len(mono)
             yield info, np.ascontiguousarray(mono)
