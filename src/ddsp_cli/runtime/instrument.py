@@ -22,6 +22,7 @@ from ddsp_cli.config import (
     ReverbConfig,
 )
 from ddsp_cli.errors import ModelError
+from ddsp_cli.runtime.leveller import Leveller, measured_as
 from ddsp_cli.runtime.network import Network, network_inputs
 from ddsp_cli.runtime.room import Room
 from ddsp_cli.runtime.synthesis import FilteredNoise, Harmonic, Ramp
@@ -62,6 +63,7 @@ class Instrument:
         seed: int = 0,
         block_frames: int = 256,
         room: bool | np.ndarray = True,
+        levels: bool = False,
     ) -> Iterator[np.ndarray]:
         """Plays frames, in blocks, in memory that does not depend on their number.
 
@@ -71,12 +73,13 @@ class Instrument:
           gate: [F·n] 0..1 with n values a frame, multiplies the sound before the room; all 1 if None.
           seed: of the noise; the same seed gives the same sound.
           block_frames: frames worked on at once.
+          levels: hold the sound to the levels that are asked for, see `leveller`; needs a gate.
           room: True for its own, False for none, or the impulse response [L] of another.
 
         Yields:
           [S] float32 at the model's rate, F·hop samples altogether.
         """
-        stream = Stream(self, seed, room)
+        stream = Stream(self, seed, room, levels and gate is not None)
         n_gates = 1 if gate is None or not len(f0_hz) else len(gate) // len(f0_hz)
         for start in range(0, len(f0_hz), block_frames):
             part = slice(start, start + block_frames)
@@ -123,7 +126,9 @@ class Stream:
     What comes out lags one frame behind what went in, because sound is interpolated towards the next frame.
     """
 
-    def __init__(self, instrument: Instrument, seed: int = 0, room: bool | np.ndarray = True) -> None:
+    def __init__(
+        self, instrument: Instrument, seed: int = 0, room: bool | np.ndarray = True, levels: bool = False
+    ) -> None:
         self._model = model = instrument.model
         response = room if isinstance(room, np.ndarray) else instrument.bundle.impulse_response if room else None
         self._network = Network(instrument.bundle)
@@ -143,6 +148,10 @@ class Stream:
         foreign = isinstance(room, np.ndarray) and not self._rooms
         self._last_room = Room(room) if foreign and isinstance(room, np.ndarray) else None
         self._pending: dict[str, np.ndarray] = {}
+        self._spec, self._levels = instrument.bundle.card.features, levels
+        self._leveller: Leveller | None = None
+        self._last_level: np.ndarray | None = None
+        self._last_gate = np.zeros(0, np.float32)
 
     def push(self, f0_hz: np.ndarray, level_db: np.ndarray, gate: np.ndarray | None = None) -> np.ndarray:
         """Takes the next frames ([F], gate [F·n], see `Instrument.render`); gives the samples they settle, [S]."""
@@ -160,24 +169,48 @@ class Stream:
             elif isinstance(node, FilteredNoiseConfig):
                 bias = np.float32(node.initial_bias)
                 signals[name] = self._noise[name].push(formulas.exp_sigmoid(raw["noise_magnitudes"] + bias))
-        return self._mix(signals)
+        return self._mix(signals, self._wanted(level_db, gate))
 
     def finish(self) -> np.ndarray:
         """The samples of the last frame, [S]; the room's tail beyond them is left to the listener's silence."""
         signals = {"gate": self._gate.finish() if self._gate is not None else np.zeros(0, np.float32)}
         for sources in (self._harmonic, self._noise):
             signals |= {name: source.finish() for name, source in sources.items()}
-        return self._mix(signals)
+        return self._mix(signals, self._wanted(None, None), last=True)
 
     def _open(self, gate: np.ndarray, n_frames: int) -> np.ndarray:
         """The gate [F·n] at sample rate."""
         hop, fine = self._model.hop_samples, len(gate) // n_frames
         if hop % fine:  # not a whole number of samples for each value: one a frame has to do
             gate, fine = gate[::fine], 1
-        self._gate = self._gate or Ramp(hop // fine)
+        if self._gate is None:
+            self._gate = Ramp(hop // fine)
+            if self._levels:
+                have = measured_as(self._spec, self._model.level, self._model.sample_rate_hz, hop // fine)
+                self._leveller = Leveller(have, self._model.sample_rate_hz, hop // fine) if have else None
         return self._gate.push(gate)
 
-    def _mix(self, signals: dict[str, np.ndarray]) -> np.ndarray:
+    def _wanted(self, level_db: np.ndarray | None, gate: np.ndarray | None) -> np.ndarray:
+        """The levels [F·n] that the sound should have, -inf in rests; None for both gives those of the last frame."""
+        if self._leveller is None:
+            return np.zeros(0)
+        if level_db is not None and gate is not None:
+            fine = len(gate) // len(level_db)
+            frames = level_db if self._last_level is None else np.concatenate([self._last_level, level_db])
+            first = 0 if self._last_level is None else 1
+            # Between frames levels go in straight lines, so those of a frame are known when the next one is.
+            at = np.arange((len(frames) - 1) * fine) / fine
+            between = np.interp(at, np.arange(len(frames)), frames)
+            gates = np.concatenate([self._last_gate, gate]) if first else gate
+            self._last_level, self._last_gate = level_db[-1:], gate[-fine:]
+            gates = gates[: len(between)]
+        else:
+            between = np.repeat(self._last_level, len(self._last_gate)) if self._last_level is not None else np.zeros(0)
+            gates = self._last_gate
+        with np.errstate(divide="ignore"):
+            return np.asarray(between + 20.0 * np.log10(gates))
+
+    def _mix(self, signals: dict[str, np.ndarray], wanted_db: np.ndarray, last: bool = False) -> np.ndarray:
         """Runs the rest of the graph on as many samples as every source has ready."""
         for name, samples in signals.items():
             waiting = self._pending.get(name)
@@ -187,17 +220,25 @@ class Stream:
         ready = {name: samples[:n_ready] for name, samples in signals.items()}
         gate: np.ndarray | None = ready.pop("gate")
         out = np.zeros(n_ready, np.float32)
+
+        def played(dry: np.ndarray) -> np.ndarray:
+            dry = dry * gate
+            if self._leveller is None:
+                return dry
+            out = self._leveller.push(dry, wanted_db)
+            return np.concatenate([out, self._leveller.finish(np.zeros(0))]) if last else out
+
         for name, node in self._model.processors.items():
             if isinstance(node, AddConfig):
                 ready[name] = np.sum([ready[signal] for signal in node.inputs], axis=0)
             elif isinstance(node, _ROOMS):
-                dry = ready[node.inputs[0]] if gate is None else ready[node.inputs[0]] * gate
+                dry = ready[node.inputs[0]] if gate is None else played(ready[node.inputs[0]])
                 gate = None
                 ready[name] = self._rooms[name].push(dry) if name in self._rooms else dry
             elif isinstance(node, CropConfig):
                 ready[name] = ready[node.inputs[0]]  # cuts the end of training examples only
             out = ready[name]
-        out = out if gate is None else out * gate
+        out = out if gate is None else played(out)
         return out if self._last_room is None else self._last_room.push(out)
 
 

@@ -20,9 +20,9 @@ RELEASE_DB_PER_S = 500.0
 #: Length of the ramps of the gate, outside the note.
 RAMP_S = 0.014
 
-#: Percentiles of its own levels between which an instrument is asked to play. Softer and louder it never learned to
-#: be: beyond them its softest and loudest tone is faded instead, louder at most by `MOST_GAIN_DB`.
-PLAYABLE_PERCENTILES = (2.0, 99.5)
+#: Percentiles of its own levels between which an instrument is asked to play. Softer is little else than breath, since
+#: it was seldom heard so; louder it never was. Beyond them such a tone is faded instead, louder by `MOST_GAIN_DB`.
+PLAYABLE_PERCENTILES = (15.0, 99.5)
 MOST_GAIN_DB = 6.0
 
 

@@ -60,7 +60,7 @@ def play_to_file(
     Raises:
       OutputError: no space, or the file cannot be written.
     """
-    blocks = instrument.render(*adapted.at(instrument.model.frame_rate_hz), seed=seed, room=room)
+    blocks = instrument.render(*adapted.at(instrument.model.frame_rate_hz), seed=seed, room=room, levels=True)
     with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
         peak = 0.0
         for block in at_rate(_told(blocks, instrument.model.sample_rate_hz, progress), instrument, rate_hz):
