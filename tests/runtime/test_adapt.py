@@ -14,7 +14,6 @@ from ddsp_cli.runtime import pitch
 from ddsp_cli.runtime.adapt import AdaptSettings, adapt
 from ddsp_cli.runtime.levels import make_gate, match_levels, rest_levels, within_reach
 from ddsp_cli.runtime.notes import find_notes, percentiles, runs, spans_to_mask
-from ddsp_cli.runtime.register import choose_octave
 from fixtures import make_card, small_model
 
 STATISTICS = make_card(small_model()).statistics
@@ -143,29 +142,6 @@ def test_rests_hold_pitch_and_lead_into_the_next_note(rate_hz):
     np.testing.assert_allclose(midi[t < 2.0], 57.0, atol=0.01)
     np.testing.assert_allclose(midi[(t > 2.47)], 60.0, atol=0.01)
     np.testing.assert_allclose(midi[(t > 2.0) & (t < 2.4)], 57.0, atol=0.01)
-
-
-def test_register_is_the_octave_of_the_instrument():
-    target = np.linspace(60.0, 84.0, 101)
-    assert choose_octave(np.full(100, 50.0), target) == 12.0
-    assert choose_octave(np.full(100, 72.0), target) == 0.0
-    assert choose_octave(np.full(100, 100.0), target) == -24.0
-    assert choose_octave(np.full(100, 64.0), target) == 0.0  # 76 would be as good; the smaller shift wins
-    assert choose_octave(np.full(100, 5.0), target) == 60.0
-    assert choose_octave(np.linspace(55, 67, 100), target) == 12.0
-
-
-@given(midi=st.floats(20, 110), span=st.floats(0, 24))
-def test_register_never_drifts_further_than_needed(midi, span):
-    target = np.linspace(60.0, 84.0, 101)
-    notes = np.linspace(midi - span / 2, midi + span / 2, 50)
-    shift = choose_octave(notes, target)
-    assert shift % 12.0 == 0.0
-
-    def inside(x):
-        return np.mean((x >= 60.5) & (x <= 83.5))
-
-    assert inside(notes + shift) >= inside(notes) - 0.2
 
 
 @given(

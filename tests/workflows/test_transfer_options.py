@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import soundfile
@@ -166,64 +164,6 @@ def test_what_is_no_room(tmp_path, desk, room, wet, error, words):
     with pytest.raises(error, match=words):
         play(tmp_path, room=room, wet=wet)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".npz"])
-def test_curves_go_out_and_come_back(tmp_path, suffix):
-    curves = tmp_path / f"curves{suffix}"
-    original, result = play(tmp_path, "a", controls=curves)
-    assert result.controls == curves
-    again, result = play(tmp_path, "b", source=None, from_controls=curves)
-    n = min(len(original), len(again))
-    assert abs(len(original) - len(again)) <= 64
-    assert np.abs(original[: n - 400] - again[: n - 400]).max() < 1e-3 * np.abs(original).max()
-    assert result.n_notes == 3
-    named, result = play(tmp_path, "c", from_controls=curves)
-    assert len(named) == len(original)
-    assert result.input == Path("voice.wav")
-
-
-def test_edited_curves_are_played(tmp_path):
-    n = 500
-    rows = ["time_s,f0_hz,power_db,gate"]
-    rows += [f"{i / 250},{440 if i < 250 else 660},{-20},{0 if 200 <= i < 300 else 1}" for i in range(n)]
-    (tmp_path / "edit.csv").write_text("\n".join(rows), encoding="utf-8")
-    audio, result = play(tmp_path, source=None, from_controls=tmp_path / "edit.csv", room="none")
-    assert result.seconds == pytest.approx(2.0)
-    assert pitch_hz(audio, 0.2, 0.7) == pytest.approx(440, rel=0.01)
-    assert pitch_hz(audio, 1.4, 1.9) == pytest.approx(660, rel=0.01)
-    assert level_db(audio, 0.82, 1.18) < -90
-
-
-def test_coarse_curves_are_filled_in(tmp_path):
-    (tmp_path / "edit.csv").write_text("time_s,f0_hz,power_db\n0,220,-30\n2,880,-20\n", encoding="utf-8")
-    audio, _ = play(tmp_path, source=None, from_controls=tmp_path / "edit.csv", room="none")
-    assert pitch_hz(audio, 0.95, 1.05) == pytest.approx(440, rel=0.05)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [("", "table"), ("time_s,f0_hz\n0,440\n", "power_db"),
-     ("time_s,f0_hz,loudness_db\n0,440,-20\n", "plays by power_db"),
-     ("time_s,f0_hz,power_db\n0,440,x\n", "numbers"), ("time_s,f0_hz,power_db\n0,nan,-20\n", "row 2|f0_hz"),
-     ("time_s,f0_hz,power_db\n0,440,-20\n0,440,-20\n", "rise"), ("time_s,f0_hz,power_db\n0,-1,-20\n", "f0_hz"),
-     ("time_s,f0_hz,power_db\n0,440,900\n", "level"), ("time_s,f0_hz,power_db,gate\n0,440,-20,7\n", "gate"),
-     ("time_s,f0_hz,power_db\n0,440\n", "numbers|columns"), ("time_s,f0_hz,power_db\n1e9,440,-20\n", "day")],
-)  # fmt: skip
-def test_curves_that_cannot_be_played(tmp_path, text, words):
-    (tmp_path / "edit.csv").write_text(text, encoding="utf-8")
-    with pytest.raises(InputError, match=words):
-        play(tmp_path, source=None, from_controls=tmp_path / "edit.csv")
-    (tmp_path / "edit.npz").write_bytes(b"no archive")
-    with pytest.raises(InputError, match="arrays"):
-        play(tmp_path, source=None, from_controls=tmp_path / "edit.npz")
-
-
-def test_curves_are_not_taken_for_sound(tmp_path):
-    (tmp_path / "edit.csv").write_text("time_s,f0_hz,power_db\n0,440,-20\n")
-    with pytest.raises(UsageError, match="holds curves") as caught:
-        transfer([tmp_path / "edit.csv"], "testophone", out=tmp_path / "out.wav")
-    assert "--from-controls" in caught.value.hint
 
 
 def test_midi_is_played(tmp_path):

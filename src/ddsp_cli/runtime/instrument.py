@@ -7,7 +7,6 @@ sum, the room. Legend of shapes: F frames, S samples; S = F·hop at the model's 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from ddsp_cli.config import (
 )
 from ddsp_cli.errors import ModelError
 from ddsp_cli.runtime.leveller import Leveller, measured_as
-from ddsp_cli.runtime.network import Network, network_inputs
+from ddsp_cli.runtime.network import Network, harmonic_amplitudes, network_inputs
 from ddsp_cli.runtime.room import Room
 from ddsp_cli.runtime.synthesis import FilteredNoise, Harmonic, Ramp
 
@@ -240,15 +239,3 @@ class Stream:
             out = ready[name]
         out = out if gate is None else played(out)
         return out if self._last_room is None else self._last_room.push(out)
-
-
-def harmonic_amplitudes(
-    raw: dict[str, np.ndarray], f0_hz: np.ndarray, node: HarmonicConfig, sample_rate_hz: int
-) -> np.ndarray:
-    """Raw network output to the amplitude of each harmonic, [F, K] (synths.py:94-121)."""
-    column = np.asarray(f0_hz, np.float32)[:, None]
-    distribution = formulas.harmonic_distribution(
-        raw["harmonic_distribution"], column, sample_rate_hz, node.normalize_below_nyquist
-    )
-    amplitudes: Any = formulas.exp_sigmoid(raw["amplitude"]) * distribution
-    return np.asarray(amplitudes, np.float32)

@@ -7,6 +7,8 @@ shapes: F frames, I inputs, C channels, U recurrent units, K harmonics, M noise 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ddsp_cli import formulas
@@ -219,3 +221,15 @@ class Network:
         raw += self.bias
         borders = np.cumsum(list(self.splits.values()))[:-1]
         return dict(zip(self.splits, np.split(raw, borders, axis=-1), strict=True))
+
+
+def harmonic_amplitudes(
+    raw: dict[str, np.ndarray], f0_hz: np.ndarray, node: HarmonicConfig, sample_rate_hz: int
+) -> np.ndarray:
+    """Raw network output to the amplitude of each harmonic, [F, K] (synths.py:94-121)."""
+    column = np.asarray(f0_hz, np.float32)[:, None]
+    distribution = formulas.harmonic_distribution(
+        raw["harmonic_distribution"], column, sample_rate_hz, node.normalize_below_nyquist
+    )
+    amplitudes: Any = formulas.exp_sigmoid(raw["amplitude"]) * distribution
+    return np.asarray(amplitudes, np.float32)

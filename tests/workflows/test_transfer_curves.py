@@ -1,0 +1,104 @@
+"""Curves as files: written, edited, read back, and refused when they cannot be played."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from ddsp_cli.errors import InputError, UsageError
+from ddsp_cli.features.extract import measure
+from ddsp_cli.workflows.transfer import transfer
+from fixtures import make_bundle, melody
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory):
+    """Two instruments and a voice whose notes are at -30, -24 and -20 dB."""
+    folder = tmp_path_factory.mktemp("desk")
+    make_bundle(folder / "models" / "testophone")
+    make_bundle(folder / "models" / "otherophone", seed=5)
+    soundfile.write(folder / "voice.wav", melody(note_s=0.6, rest_s=0.4), 16000)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def at_desk(desk, monkeypatch):
+    monkeypatch.chdir(desk)
+
+
+def play(tmp_path, name="out", model="testophone", source="voice.wav", **options):
+    """The sound [S] of a transfer, and its result."""
+    out = tmp_path / f"{name}.wav"
+    (result,) = transfer([source] if source else [], model, out=out, bits="float", **options)
+    return soundfile.read(out, dtype="float32")[0], result
+
+
+def level_db(audio, begin_s, end_s):
+    part = audio[round(begin_s * 16000) : round(end_s * 16000)]
+    return 10 * np.log10(np.mean(part.astype(np.float64) ** 2) + 1e-12)
+
+
+def pitch_hz(audio, begin_s, end_s):
+    found = measure(audio[round(begin_s * 16000) : round(end_s * 16000)])
+    return float(np.median(found.f0_hz[found.f0_hz > 0]))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".npz"])
+def test_curves_go_out_and_come_back(tmp_path, suffix):
+    curves = tmp_path / f"curves{suffix}"
+    original, result = play(tmp_path, "a", controls=curves)
+    assert result.controls == curves
+    again, result = play(tmp_path, "b", source=None, from_controls=curves)
+    n = min(len(original), len(again))
+    assert abs(len(original) - len(again)) <= 64
+    assert np.abs(original[: n - 400] - again[: n - 400]).max() < 1e-3 * np.abs(original).max()
+    assert result.n_notes == 3
+    named, result = play(tmp_path, "c", from_controls=curves)
+    assert len(named) == len(original)
+    assert result.input == Path("voice.wav")
+
+
+def test_edited_curves_are_played(tmp_path):
+    n = 500
+    rows = ["time_s,f0_hz,power_db,gate"]
+    rows += [f"{i / 250},{440 if i < 250 else 660},{-20},{0 if 200 <= i < 300 else 1}" for i in range(n)]
+    (tmp_path / "edit.csv").write_text("\n".join(rows), encoding="utf-8")
+    audio, result = play(tmp_path, source=None, from_controls=tmp_path / "edit.csv", room="none")
+    assert result.seconds == pytest.approx(2.0)
+    assert pitch_hz(audio, 0.2, 0.7) == pytest.approx(440, rel=0.01)
+    assert pitch_hz(audio, 1.4, 1.9) == pytest.approx(660, rel=0.01)
+    assert level_db(audio, 0.82, 1.18) < -90
+
+
+def test_coarse_curves_are_filled_in(tmp_path):
+    (tmp_path / "edit.csv").write_text("time_s,f0_hz,power_db\n0,220,-30\n2,880,-20\n", encoding="utf-8")
+    audio, _ = play(tmp_path, source=None, from_controls=tmp_path / "edit.csv", room="none")
+    assert pitch_hz(audio, 0.95, 1.05) == pytest.approx(440, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "table"), ("time_s,f0_hz\n0,440\n", "power_db"),
+     ("time_s,f0_hz,loudness_db\n0,440,-20\n", "plays by power_db"),
+     ("time_s,f0_hz,power_db\n0,440,x\n", "numbers"), ("time_s,f0_hz,power_db\n0,nan,-20\n", "row 2|f0_hz"),
+     ("time_s,f0_hz,power_db\n0,440,-20\n0,440,-20\n", "rise"), ("time_s,f0_hz,power_db\n0,-1,-20\n", "f0_hz"),
+     ("time_s,f0_hz,power_db\n0,440,900\n", "level"), ("time_s,f0_hz,power_db,gate\n0,440,-20,7\n", "gate"),
+     ("time_s,f0_hz,power_db\n0,440\n", "numbers|columns"), ("time_s,f0_hz,power_db\n1e9,440,-20\n", "day")],
+)  # fmt: skip
+def test_curves_that_cannot_be_played(tmp_path, text, words):
+    (tmp_path / "edit.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=words):
+        play(tmp_path, source=None, from_controls=tmp_path / "edit.csv")
+    (tmp_path / "edit.npz").write_bytes(b"no archive")
+    with pytest.raises(InputError, match="arrays"):
+        play(tmp_path, source=None, from_controls=tmp_path / "edit.npz")
+
+
+def test_curves_are_not_taken_for_sound(tmp_path):
+    (tmp_path / "edit.csv").write_text("time_s,f0_hz,power_db\n0,440,-20\n")
+    with pytest.raises(UsageError, match="holds curves") as caught:
+        transfer([tmp_path / "edit.csv"], "testophone", out=tmp_path / "out.wav")
+    assert "--from-controls" in caught.value.hint
