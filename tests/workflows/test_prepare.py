@@ -272,3 +272,32 @@ def test_damaged_and_foreign_data_sets_are_refused(wavs, tmp_path):
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(DatasetError, match="damaged"):
         dataset.load(folder)
+
+
+def test_chords_are_left_out_unless_wanted(tmp_path):
+    single = 0.2 * melody(NOTES, 0.6, 0.2)
+    chords = 0.2 * (melody(NOTES, 0.6, 0.2) + melody(tuple(note + 4 for note in NOTES), 0.6, 0.2))
+    (tmp_path / "wavs").mkdir()
+    soundfile.write(tmp_path / "wavs" / "mixed.wav", np.concatenate([single, single, chords, single]), 16000)
+    soundfile.write(tmp_path / "wavs" / "chords.wav", chords[::-1], 16000)
+    result = make(tmp_path / "wavs")
+    assert result.n_used == 1 and "more than one voice throughout" in result.skipped[0][1]
+    assert result.n_doubts["polyphony"] >= 2
+    (mixed,) = (r for r in dataset.load_manifest(result.folder).recordings if r.split != "none")
+    start = len(single) * 2 / 16000
+    within = [doubt for doubt in mixed.doubts if doubt.kind == "polyphony"]
+    assert all(start - 0.5 < doubt.start_s and doubt.end_s < start * 1.5 + 0.5 for doubt in within)
+    assert sum(doubt.end_s - doubt.start_s for doubt in within) > 0.7 * 8 * 0.6
+    kept = make(tmp_path / "wavs", "kept", keep_polyphonic=True)
+    assert kept.n_used == 2 and kept.minutes > result.minutes + 10 / 60
+    assert kept.keep_polyphonic and kept.polyphonic_s == result.polyphonic_s
+
+
+def test_a_click_is_rounded_off_and_music_is_not():
+    from ddsp_cli.dataset.pack import soft_limit
+
+    audio = np.linspace(-5, 5, 1001)
+    limited = soft_limit(audio)
+    assert np.abs(limited).max() <= 0.99 and (np.diff(limited) >= 0).all()
+    inside = np.abs(audio) <= 0.9
+    np.testing.assert_array_equal(limited[inside], audio[inside])
