@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MAX_SHOWN_S = 60.0
 RANGE_DB = 80.0
 
+NOTE_NAMES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
+
 
 def draw_transfer(
     source: Path | None,
@@ -144,11 +146,28 @@ def _pitch(axis: Any, features: Features | None, adapted: Adapted, n_shown: int)
         heard = np.where(features.f0_hz > 0, features.f0_hz, np.nan)[shown]
         axis.plot(times, heard, color="tab:blue", linewidth=1.2, label="heard")
     axis.plot(times, played, color="tab:orange", linewidth=1.2, label="played")
-    axis.set_yscale("log", base=2)
-    axis.yaxis.set_major_formatter(lambda hz, _: f"{hz:g}")
-    axis.set_ylabel("pitch (Hz)")
+    _note_ticks(axis)
+    axis.set_ylabel("pitch")
     axis.grid(alpha=0.3)
     axis.legend(loc="upper right", fontsize=8)
+
+
+def _note_ticks(axis: Any) -> None:
+    """A logarithmic axis in Hz with the names of notes, four to nine of them."""
+    axis.set_yscale("log", base=2)
+    lowest, highest = (12.0 * np.log2(hz / 440.0) + 69.0 for hz in axis.get_ylim())
+    step = next(step for step in (1, 2, 3, 4, 6, 12, 24, 48) if (highest - lowest) / step <= 9 or step == 48)
+    notes = np.arange(np.ceil(lowest / step) * step, highest + 1e-6, step)
+    axis.set_yticks(
+        440.0 * 2.0 ** ((notes - 69.0) / 12.0), [f"{NOTE_NAMES[int(n) % 12]}{int(n) // 12 - 1}" for n in notes]
+    )
+    axis.yaxis.set_minor_locator(_no_ticks())
+
+
+def _no_ticks() -> Any:
+    from matplotlib.ticker import NullLocator
+
+    return NullLocator()
 
 
 def _level(axis: Any, features: Features | None, adapted: Adapted, level: str, n_shown: int) -> None:
