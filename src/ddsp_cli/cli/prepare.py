@@ -75,7 +75,7 @@ def summary(result: PrepareResult) -> list[list[str]]:
     """What a data set holds, as rows of two cells."""
     seconds = console.duration
     low, high = console.note_name(result.lowest_midi), console.note_name(result.highest_midi)
-    used_s = result.minutes * 60.0
+    used_s = min(result.minutes * 60.0, result.given_s)  # ends are rounded up to 20 ms
     polyphonic = f"{seconds(result.polyphonic_s)}{' (kept)' if result.keep_polyphonic else ''}"
     rests_s = max(0.0, result.given_s - used_s - (0.0 if result.keep_polyphonic else result.polyphonic_s))
     rows = [
