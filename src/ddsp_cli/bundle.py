@@ -152,6 +152,8 @@ def save(
         files = {entry.name: _sha256(entry) for entry in sorted(staging.iterdir())}
         card = revise(card, format=FORMAT_VERSION, files=files)
         (staging / CARD).write_text(dump_yaml(card), encoding="utf-8")
+        for entry in staging.iterdir():
+            entry.chmod(0o644)  # safetensors keeps what it writes to its user
         replace_folder(staging, folder)
     except OSError as problem:
         raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}") from problem

@@ -28,6 +28,14 @@ PRESET = Preset(
 )
 
 
+@pytest.fixture(autouse=True)
+def uncompiled(monkeypatch):
+    """Compiling takes much longer than a few steps; the commands that run in processes of their own do compile."""
+    from ddsp_cli.training import loop
+
+    monkeypatch.setattr(loop, "COMPILED_BACKENDS", ())
+
+
 def ddsp(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ddsp_cli", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)

@@ -15,6 +15,10 @@ from ddsp_cli.engine.core.wavetables import variable_length_delay
 from ddsp_cli.engine.processors import Processor
 
 
+#: How far an untrained room dies away over its length; 120 dB in 1.5 s is a reverberation time of 0.75 s.
+INITIAL_DECAY_DB = 120.0
+
+
 class LearnedRoom(Processor):
     """Convolution with an impulse response that is learned, added to the dry sound.
 
@@ -64,6 +68,9 @@ class FilteredNoiseReverb(LearnedRoom):
     The original draws new noise at each call, so the response it exports is not the one it was trained with
     (effects.py:202-278). Here the noise is fixed by the seed: one room, the same in training and in every export.
 
+    Before training the response dies away, where the original's is as loud at its end as at its beginning. What a dry
+    recording never asks for is then not there; else it would stay, a second and a half of hiss behind each note.
+
     Args:
       length_samples: of the response.
       n_frames, n_bands: shape of the learned magnitudes.
@@ -91,11 +98,17 @@ class FilteredNoiseReverb(LearnedRoom):
         self.seed = seed
         self.magnitudes = self.add_weight(
             shape=(n_frames, n_bands),
-            initializer=keras.initializers.RandomNormal(0.0, 1e-2, seed=seed),
+            initializer=self._dying_away,
             name="magnitudes",
         )
         # NumPy's generator gives the same noise on every backend and machine.
         self._noise = np.random.default_rng(seed).uniform(-1.0, 1.0, (1, length_samples)).astype(np.float32)
+
+    def _dying_away(self, shape: tuple[int, int], dtype: str | None = None) -> Any:
+        """Raw magnitudes [n_frames, n_bands] that fall by `INITIAL_DECAY_DB`: far below 0 a unit is 20 dB."""
+        scatter = np.random.default_rng(self.seed).normal(0.0, 1e-2, shape)
+        fall = np.linspace(0.0, INITIAL_DECAY_DB / 20.0, shape[0])[:, None]
+        return ops.convert_to_tensor((scatter - fall).astype(np.float32), dtype)
 
     def impulse_response(self) -> Any:
         magnitudes = formulas.exp_sigmoid(self.magnitudes + self.initial_bias, xp=ops)
