@@ -27,6 +27,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Commands that make an environment; the tests run inside one.
 SET_UP = ("pip",)
 
+#: Every command of the program; the README shows each.
+COMMANDS = ("prepare", "train", "evaluate", "transfer", "export", "import", "models")
+
 #: How far each `ddsp train` goes beyond the one before.
 STEPS = 2
 
@@ -69,7 +72,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_command_is_of_a_known_kind() -> None:
     assert {words[0] for words in commands()} <= {"ddsp", "make", *SET_UP}
-    assert {words[1] for words in kinds("ddsp")} == {"prepare", "train", "transfer", "export", "import", "models"}
+    assert {words[1] for words in kinds("ddsp")} == set(COMMANDS)
     assert ["make", "demo"] in kinds("make")
     assert ["make", "test"] in kinds("make")
 
@@ -102,6 +105,7 @@ def test_every_ddsp_command_runs_as_written(desk: Path) -> None:
         "models/violin/model.yaml",
         "violin_vst/violin.tflite",
         "models/violin-again/model.yaml",
+        "models/mine/model.yaml",
     ):
         assert (desk / name).is_file(), name
 
@@ -119,7 +123,7 @@ def test_exit_codes_are_the_documented_ones() -> None:
 
 def test_options_exist() -> None:
     texts = []
-    for command in ([], *([name] for name in ("prepare", "train", "transfer", "export", "import", "models"))):
+    for command in ([], *([name] for name in COMMANDS)):
         done = subprocess.run(
             [sys.executable, "-m", "ddsp_cli", *command, "--help"],
             capture_output=True,
@@ -133,7 +137,9 @@ def test_options_exist() -> None:
     assert mentioned <= known
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/formats.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+)
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]
