@@ -30,6 +30,9 @@ SET_UP = ("pip",)
 #: Every command of the program; the README shows each.
 COMMANDS = ("prepare", "train", "evaluate", "transfer", "export", "import", "models")
 
+#: Pages whose links are followed.
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+
 #: How far each `ddsp train` goes beyond the one before.
 STEPS = 2
 
@@ -137,9 +140,7 @@ def test_options_exist() -> None:
     assert mentioned <= known
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
-)
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]

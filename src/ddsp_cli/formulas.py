@@ -58,8 +58,10 @@ def scale_db(db: Array) -> Array:
 
 def below_nyquist(f0_hz: Array, n_harmonics: int, sample_rate_hz: float, xp: Any = np) -> Array:
     """Mask [..., K], 1 where harmonic k of f0 [..., 1] lies below half the sample rate (core.py:869)."""
-    k = xp.cast(xp.arange(1, n_harmonics + 1), "float32") if hasattr(xp, "cast") else np.arange(
-        1, n_harmonics + 1, dtype=np.float32
+    k = (
+        xp.cast(xp.arange(1, n_harmonics + 1), "float32")
+        if hasattr(xp, "cast")
+        else np.arange(1, n_harmonics + 1, dtype=np.float32)
     )
     mask = f0_hz * k < sample_rate_hz / 2.0
     return xp.cast(mask, "float32") if hasattr(xp, "cast") else mask.astype(np.float32)

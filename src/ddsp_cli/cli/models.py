@@ -20,14 +20,24 @@ def models() -> None:
             rows.append([entry.name, "unreadable", "", console.size(entry.size_bytes), entry.problem, "", place])
             continue
         pitch = entry.card.statistics.pitch_midi
-        quality = ", ".join(f"{key} {value:.3g}" for key, value in entry.card.metrics.items())
         rows.append([
             entry.name,
             f"{console.note_name(pitch[1])} to {console.note_name(pitch[99])}",
             f"{entry.card.training.preset}, {entry.card.model.sample_rate_hz / 1000:g} kHz",
             console.size(entry.size_bytes),
-            quality or "not measured",
+            quality(entry.card.metrics),
             entry.card.licence,
             place,
         ])  # fmt: skip
     console.table(["name", "range", "model", "size", "quality", "licence", "where"], rows)
+
+
+def quality(metrics: dict[str, float]) -> str:
+    """The figures of an instrument that tell most, in words."""
+    said = {
+        "pitch_within_50_cents": "{:.0%} in tune",
+        "loudness_error_db": "loudness ±{:.1f} dB",
+        "spectral_loss": "spectral loss {:.1f}",
+    }
+    found = [text.format(metrics[key]) for key, text in said.items() if key in metrics]
+    return ", ".join(found) or "not measured"

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ddsp_cli import console
+from ddsp_cli.cli.models import quality
 from ddsp_cli.cli.options import Force, Seed
 
 
@@ -59,5 +60,5 @@ def train(
         f"validation loss {result.first_loss:.2f} → {result.best_loss:.2f}."
     )
     if result.metrics:
-        console.say(", ".join(f"{key} {value:.3g}" for key, value in result.metrics.items()))
+        console.say(f"On recordings it did not learn from: {quality(result.metrics)}.")
     console.say(f"Play it with: ddsp transfer voice.wav --model {instrument}")

@@ -14,7 +14,6 @@ from ddsp_cli.engine.core.resample import resample
 from ddsp_cli.engine.core.wavetables import variable_length_delay
 from ddsp_cli.engine.processors import Processor
 
-
 #: How far an untrained room dies away over its length; 120 dB in 1.5 s is a reverberation time of 0.75 s.
 INITIAL_DECAY_DB = 120.0
 
