@@ -27,6 +27,7 @@ help: ## Say what can be made
 	@echo "make test-backends run the engine's tests on TensorFlow, JAX and PyTorch"
 	@echo "make lint         run the linters, the type checker and the import rules"
 	@echo "make bench        measure what is meant to be fast"
+	@echo "make fuzz         try to break the readers with damaged files and kills"
 	@echo "make train-NAME   train an instrument on datasets/NAME (see: ddsp prepare)"
 	@echo "make clean        remove what the tools leave behind"
 	@echo "make distclean    remove .venv and the demo's results as well"
@@ -106,7 +107,12 @@ lint: $(DEV) ## Linters, types, import rules
 
 .PHONY: bench
 bench: $(DEV) ## What is fast, measured
-	@for file in benchmarks/bench_*.py; do $(BIN)/python "$$file" || exit 1; done
+	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python "benchmarks/$$name.py" || exit 1; done
+
+.PHONY: fuzz
+fuzz: $(DEV) ## Thousands of damaged files, and runs killed at random moments
+	@$(BIN)/python benchmarks/fuzz.py
+	@$(BIN)/python benchmarks/kill_resume.py
 
 train-%: $(RUNTIME) ## An instrument, from datasets/NAME
 	$(BIN)/ddsp train --instrument $* $(TRAIN_ARGS)

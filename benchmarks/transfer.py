@@ -1,6 +1,6 @@
 """How fast a transfer is: its parts warm, live, and the whole command cold, as a user meets it.
 
-python benchmarks/bench_transfer.py [--model models/flute] [--minutes 60]
+python benchmarks/transfer.py [--model models/flute] [--minutes 60]
 """
 
 from __future__ import annotations
