@@ -141,6 +141,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         out = options.out or Path(folder)
+        out.mkdir(parents=True, exist_ok=True)
         first = True
         for path in io.list_audio(options.recordings):
             row = judge(path, options.model, out)
