@@ -22,7 +22,7 @@ def gradient(function: Callable[[Any], Any], at: np.ndarray) -> np.ndarray:
     elif backend == "jax":
         import jax
 
-        found = jax.grad(function)(x)
+        found = jax.jit(jax.grad(function))(x)  # one compilation, not one for every operation
     else:
         x = x.clone().requires_grad_(True)
         function(x).backward()
@@ -32,6 +32,10 @@ def gradient(function: Callable[[Any], Any], at: np.ndarray) -> np.ndarray:
 
 def slope(function: Callable[[Any], Any], at: np.ndarray, along: np.ndarray, step: float) -> float:
     """Central difference of a scalar function along a direction."""
+    if keras.config.backend() == "jax":
+        import jax
+
+        function = jax.jit(function)
     ahead, behind = (
         float(ops.convert_to_numpy(function(ops.convert_to_tensor(np.asarray(at + s * along, np.float32)))))
         for s in (step, -step)

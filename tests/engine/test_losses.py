@@ -60,8 +60,7 @@ def test_a_batch_costs_the_mean_of_its_examples():
     loss = engine.SpectralLoss(**SMALL, logmag_weight=1.0)
     together = float(ops.convert_to_numpy(loss.call(tensor(target), tensor(value))))
     alone = [
-        float(ops.convert_to_numpy(loss.call(tensor(target[i : i + 1]), tensor(value[i : i + 1]))))
-        for i in range(3)
+        float(ops.convert_to_numpy(loss.call(tensor(target[i : i + 1]), tensor(value[i : i + 1])))) for i in range(3)
     ]
     assert together == pytest.approx(np.mean(alone), rel=1e-5)
 
