@@ -125,6 +125,8 @@ def main() -> None:
     print(
         f"{given.batch} × {given.seconds:g} s{'':27s}   ours: s, CPU s, MB     plain: s, CPU s, MB     ×s  ×CPU    ×MB"
     )
+    if unknown := set(given.cases.split(",")) - CASES.keys():
+        parser.error(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     for case in given.cases.split(","):
         found = []
         for ours in (True, False):
