@@ -16,7 +16,7 @@ import yaml
 
 from ddsp_cli import bundle
 from ddsp_cli.config import LossConfig, Preset, TrainingConfig, dump_yaml
-from ddsp_cli.errors import ExitCode, ModelError
+from ddsp_cli.errors import ExitCode, ModelError, OutputError
 from ddsp_cli.workflows.prepare import prepare
 from ddsp_cli.workflows.train import train
 from fixtures import make_bundle, melody, small_model
@@ -102,6 +102,22 @@ def test_the_card_tells_what_the_data_set_knows(prepared, monkeypatch):
     card = bundle.load_card(Path("models/named"))
     assert (card.licence, card.sources[0].title, card.name) == ("CC0-1.0", "tones", "named")
     assert card.features.frame_rate_hz == 50
+
+
+def test_a_full_disk_is_one_sentence_and_the_checkpoint_stands(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = prepared / "datasets/tone"
+    train("tone", dataset=source, preset=str(prepared / "small.yaml"), steps=1)
+    before = (tmp_path / "models/tone.run/checkpoint.safetensors").read_bytes()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    with pytest.raises(OutputError, match="No space left"):
+        train("tone", dataset=source, preset=str(prepared / "small.yaml"), steps=2)
+    assert (tmp_path / "models/tone.run/checkpoint.safetensors").read_bytes() == before
+    assert bundle.load(tmp_path / "models/tone").card.training.steps == 1
 
 
 def test_fine_tuning_begins_with_the_weights_of_another(prepared, tmp_path, monkeypatch):

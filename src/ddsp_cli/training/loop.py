@@ -121,7 +121,6 @@ def _advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, rep
         wall_s=state.wall_s + time.monotonic() - started,
         history=[*state.history, Point(step, float(np.mean(watch.losses)), validation_loss)],
         best_loss=min(validation_loss, state.best_loss),
-        best_step=step if best else state.best_step,
         finished=step >= job.total_steps,
     )
     # The instrument first: a kill between the two only means that it is written once more.

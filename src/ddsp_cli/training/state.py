@@ -29,7 +29,6 @@ class RunState(Config):
     step: int = 0
     wall_s: float = 0.0
     best_loss: float = float("inf")
-    best_step: int = 0
     history: list[Point] = []
     rollbacks: int = 0
     finished: bool = False

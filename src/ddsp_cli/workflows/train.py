@@ -115,6 +115,8 @@ def _train(plan: Plan, state: RunState, report: Callable[[TrainProgress], None])
         weights = autoencoder.get_weights_by_name()
         bundle.save(plan.folder, current, weights, autoencoder.impulse_response(), force=True)
 
+    from safetensors import SafetensorError
+
     finished = True
     if state.step < plan.total_steps:
         try:
@@ -126,6 +128,11 @@ def _train(plan: Plan, state: RunState, report: Callable[[TrainProgress], None])
             if kept is None or not plan.folder.exists():
                 raise
             state, finished = kept, False
+        except (OSError, SafetensorError) as problem:  # a full disk, most likely; the last checkpoint stands
+            raise OutputError(
+                f"{plan.run_folder} cannot be written: {problem}",
+                "Make room, then run the same command: it goes on from the last checkpoint.",
+            ) from problem
     metrics = finish(plan.folder, data) if finished else {}
     return TrainResult(
         plan.folder,
