@@ -7,44 +7,14 @@ import pytest
 import soundfile
 
 from ddsp_cli.errors import InputError, ModelError, OutputError, UsageError
-from ddsp_cli.features.extract import measure
 from ddsp_cli.runtime.adapt import AdaptSettings
 from ddsp_cli.runtime.notes import NoteSettings
 from ddsp_cli.runtime.tuning import Key
 from ddsp_cli.workflows.transfer import transfer
-from fixtures import impulse_response, make_bundle, melody
+from fixtures import impulse_response, melody
+from transfer_fixtures import at_desk, desk, level_db, pitch_hz, play
 
-
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory):
-    """Two instruments and a voice whose notes are at -30, -24 and -20 dB."""
-    folder = tmp_path_factory.mktemp("desk")
-    make_bundle(folder / "models" / "testophone")
-    make_bundle(folder / "models" / "otherophone", seed=5)
-    soundfile.write(folder / "voice.wav", melody(note_s=0.6, rest_s=0.4), 16000)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def at_desk(desk, monkeypatch):
-    monkeypatch.chdir(desk)
-
-
-def play(tmp_path, name="out", model="testophone", source="voice.wav", **options):
-    """The sound [S] of a transfer, and its result."""
-    out = tmp_path / f"{name}.wav"
-    (result,) = transfer([source] if source else [], model, out=out, bits="float", **options)
-    return soundfile.read(out, dtype="float32")[0], result
-
-
-def level_db(audio, begin_s, end_s):
-    part = audio[round(begin_s * 16000) : round(end_s * 16000)]
-    return 10 * np.log10(np.mean(part.astype(np.float64) ** 2) + 1e-12)
-
-
-def pitch_hz(audio, begin_s, end_s):
-    found = measure(audio[round(begin_s * 16000) : round(end_s * 16000)])
-    return float(np.median(found.f0_hz[found.f0_hz > 0]))
+__all__ = ["at_desk", "desk"]  # fixtures are found by their names
 
 
 def table(path):
