@@ -1,0 +1,43 @@
+"""Everything that is configured: presets, features, training. Frozen structures read from strict YAML.
+
+An unknown key, a wrong type or a number out of range is an error that names the place and the closest
+known key. Ranges and defaults are declared here once. Shapes: B batch, F frames, S samples, K harmonics,
+M noise bands.
+"""
+
+from ddsp_cli.config.base import (
+    ANALYSIS_RATE_HZ,
+    SAMPLE_RATES_HZ,
+    Config,
+    FeatureSpec,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+)
+from ddsp_cli.config.model import DecoderConfig, ModelConfig
+from ddsp_cli.config.preset import LossConfig, Preset, TrainingConfig, load_preset, preset_names
+from ddsp_cli.config.processors import (
+    AddConfig,
+    AnyProcessorConfig,
+    CropConfig,
+    ExpDecayReverbConfig,
+    FilteredNoiseConfig,
+    FilteredNoiseReverbConfig,
+    FIRFilterConfig,
+    HarmonicConfig,
+    MixConfig,
+    ModDelayConfig,
+    ProcessorConfig,
+    ReverbConfig,
+    SinusoidalConfig,
+    WavetableConfig,
+)
+from ddsp_cli.config.reading import dump_yaml, parse_yaml, to_plain
+
+__all__ = [
+    "ANALYSIS_RATE_HZ", "SAMPLE_RATES_HZ", "AddConfig", "AnyProcessorConfig", "Config", "CropConfig", "DecoderConfig",
+    "ExpDecayReverbConfig", "FIRFilterConfig", "FeatureSpec", "FilteredNoiseConfig", "FilteredNoiseReverbConfig",
+    "HarmonicConfig", "LossConfig", "MixConfig", "ModDelayConfig", "ModelConfig", "NonNegativeFloat", "PositiveFloat",
+    "PositiveInt", "Preset", "ProcessorConfig", "ReverbConfig", "SinusoidalConfig", "TrainingConfig",
+    "WavetableConfig", "dump_yaml", "load_preset", "parse_yaml", "preset_names", "to_plain",
+]  # fmt: skip

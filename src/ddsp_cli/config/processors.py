@@ -1,0 +1,104 @@
+"""The processors of a preset: what each takes, with ranges and defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from ddsp_cli.config.base import Config, NonNegativeFloat, PositiveFloat, PositiveInt
+
+
+class ProcessorConfig(Config, tag_field="type"):
+    """A node of the processor graph: what it is, and the names of the signals it takes."""
+
+    inputs: list[str]
+
+
+class HarmonicConfig(ProcessorConfig, tag="Harmonic"):
+    n_harmonics: PositiveInt = 60
+    amp_resample_method: Literal["linear", "window"] = "window"
+    normalize_below_nyquist: bool = True
+
+
+class SinusoidalConfig(ProcessorConfig, tag="Sinusoidal"):
+    """Takes raw amplitudes and raw frequencies."""
+
+    n_sinusoids: PositiveInt = 60
+    hz_min: NonNegativeFloat = 0.0
+    hz_max: PositiveFloat = 8000.0
+    amp_resample_method: Literal["nearest", "linear", "cubic", "window"] = "window"
+
+
+class WavetableConfig(ProcessorConfig, tag="Wavetable"):
+    """Takes a raw amplitude, raw tables and f0_hz."""
+
+    n_points: Annotated[int, Meta(ge=2)] = 512
+
+
+class FilteredNoiseConfig(ProcessorConfig, tag="FilteredNoise"):
+    n_bands: Annotated[int, Meta(ge=2)] = 65
+    initial_bias: float = -5.0
+    window_size_samples: Annotated[int, Meta(ge=0)] = 0
+
+
+class ReverbConfig(ProcessorConfig, tag="Reverb"):
+    length_samples: PositiveInt = 48000
+
+
+class FilteredNoiseReverbConfig(ProcessorConfig, tag="FilteredNoiseReverb"):
+    length_samples: PositiveInt = 24000
+    n_frames: PositiveInt = 500
+    n_bands: Annotated[int, Meta(ge=2)] = 32
+    initial_bias: float = -3.0
+    window_size_samples: Annotated[int, Meta(ge=0)] = 257
+
+
+class ExpDecayReverbConfig(ProcessorConfig, tag="ExpDecayReverb"):
+    length_samples: PositiveInt = 48000
+    gain: float = 2.0
+    decay: float = 4.0
+
+
+class FIRFilterConfig(ProcessorConfig, tag="FIRFilter"):
+    """Takes audio and raw magnitudes."""
+
+    n_bands: Annotated[int, Meta(ge=2)] = 65
+    window_size_samples: Annotated[int, Meta(ge=0)] = 0
+
+
+class ModDelayConfig(ProcessorConfig, tag="ModDelay"):
+    """Takes audio, a raw gain and a raw phase."""
+
+    center_ms: NonNegativeFloat = 15.0
+    depth_ms: PositiveFloat = 10.0
+    add_dry: bool = True
+
+
+class AddConfig(ProcessorConfig, tag="Add"):
+    pass
+
+
+class MixConfig(ProcessorConfig, tag="Mix"):
+    """Takes two signals and a raw level."""
+
+
+class CropConfig(ProcessorConfig, tag="Crop"):
+    length_samples: PositiveInt = 320
+    location: Literal["front", "back"] = "back"
+
+
+AnyProcessorConfig = (
+    HarmonicConfig
+    | SinusoidalConfig
+    | WavetableConfig
+    | FilteredNoiseConfig
+    | ReverbConfig
+    | ExpDecayReverbConfig
+    | FilteredNoiseReverbConfig
+    | FIRFilterConfig
+    | ModDelayConfig
+    | AddConfig
+    | MixConfig
+    | CropConfig
+)
