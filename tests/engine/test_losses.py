@@ -6,8 +6,10 @@ import pytest
 from keras import ops
 
 from ddsp_cli import engine
+from ddsp_cli.config import LossConfig
 from engine.golden import RELATIVE, Golden, error
 from engine.gradients import gradient, slope
+from fixtures import small_model
 
 TERMS = {
     "mag": {},
@@ -33,6 +35,35 @@ def test_spectral_loss_and_gradient_agree(name):
     assert error(loss.call(target, golden["b"]), golden.array(f"loss_{name}")) < RELATIVE
     found = gradient(lambda b: loss.call(target, b), golden.array("b"))
     assert error(found[:, :500], golden.array(f"grad_{name}")) < RELATIVE
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_a_preset_chooses_the_terms_of_the_loss(name):
+    golden = Golden("spectral_loss")
+    terms = {"logmag_weight": 0.0, "log_floor": 0.0} | TERMS[name]
+    loss = engine.Autoencoder(small_model(), LossConfig(**terms)).spectral_loss
+    assert error(loss.call(golden["a"], golden["b"]), golden.array(f"loss_{name}")) < RELATIVE
+
+
+@pytest.mark.parametrize("kind", engine.losses.LOSS_TYPES)
+def test_terms_of_weight_0_are_not_computed(kind, monkeypatch):
+    computed = set()
+
+    def noted(name, function):
+        return lambda *args, **kwargs: computed.add(name) or function(*args, **kwargs)
+
+    for name in ("stft_magnitude", "a_weighted_loudness", "SpectralDistance"):
+        monkeypatch.setattr(engine.losses, name, noted(name, getattr(engine.losses, name)))
+    sounds = np.random.default_rng(5).standard_normal((2, 1, 4096))
+    only = {
+        "loudness_weight": {"a_weighted_loudness"},
+        "delta_time_weight": {"stft_magnitude"},
+        "mag_weight": {"stft_magnitude" if kind == "COSINE" else "SpectralDistance"},
+    }
+    for name, expected in only.items():
+        engine.SpectralLoss((64,), loss_type=kind, **{"mag_weight": 0.0, name: 1.0}).call(*map(tensor, sounds))
+        assert computed == expected
+        computed.clear()
 
 
 @pytest.mark.parametrize("kind", engine.losses.LOSS_TYPES)

@@ -99,10 +99,22 @@ def test_weights_have_the_names_and_the_order_of_bundles_and_checkpoints(name):
         np.testing.assert_array_equal(numpy(ours), numpy(theirs))
 
 
-def test_a_model_learns():
+TERMS = [
+    LossConfig(fft_sizes=(256, 64)),
+    LossConfig(fft_sizes=(256, 64), loss_type="L2"),
+    LossConfig(fft_sizes=(256, 64), loss_type="COSINE"),
+    *(
+        LossConfig(fft_sizes=(256, 64), **{f"{name}_weight": 0.5})
+        for name in ("delta_time", "delta_freq", "cumsum_freq", "loudness")
+    ),
+]
+
+
+@pytest.mark.parametrize("loss", TERMS, ids=range(len(TERMS)))
+def test_a_model_learns(loss):
     config = tiny("vst")
     keras.utils.set_random_seed(0)
-    model = engine.Autoencoder(config, LossConfig(fft_sizes=(256, 64)), seed=0)
+    model = engine.Autoencoder(config, loss, seed=0)
     model.compile(optimizer=keras.optimizers.Adam(0.01), run_eagerly=keras.config.backend() == "torch")
     n_frames = 4
     x = {name: RNG.random((2, n_frames, 1)).astype(np.float32) for name in config.inputs}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -15,12 +15,26 @@ from ddsp_cli.errors import ModelError, did_you_mean
 
 
 class LossConfig(Config):
-    """Multi-scale spectral loss: L1 on magnitudes and on their logarithms, summed over FFT sizes."""
+    """Multi-scale spectral loss (`engine.SpectralLoss`): differences of spectrograms, summed over FFT sizes.
 
-    fft_sizes: tuple[PositiveInt, ...] = (2048, 1024, 512, 256, 128, 64)
+    The first two terms are those of the paper and cost little memory; a weight of 0 leaves a term out, at no cost.
+    """
+
+    fft_sizes: Annotated[tuple[Annotated[int, Meta(ge=16, le=65536)], ...], Meta(min_length=1)] = (
+        2048, 1024, 512, 256, 128, 64,
+    )  # fmt: skip
+    loss_type: Literal["L1", "L2", "COSINE"] = "L1"
     mag_weight: NonNegativeFloat = 1.0
     logmag_weight: NonNegativeFloat = 1.0
     log_floor: NonNegativeFloat = 1e-5  # magnitudes below it count as it; 0 is the original's definition
+    delta_time_weight: NonNegativeFloat = 0.0
+    delta_freq_weight: NonNegativeFloat = 0.0
+    cumsum_freq_weight: NonNegativeFloat = 0.0
+    loudness_weight: NonNegativeFloat = 0.0  # of the A-weighted loudness in dB, once and not per size
+
+    def __post_init__(self) -> None:
+        if not any(getattr(self, name) for name in self.__struct_fields__ if name.endswith("_weight")):
+            raise ValueError("a loss whose weights are all 0 teaches nothing")
 
 
 class TrainingConfig(Config):

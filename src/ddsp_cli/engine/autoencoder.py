@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import msgspec
 import numpy as np
 from keras import ops
 
@@ -36,14 +37,14 @@ class Autoencoder(keras.Model):
         self.decoder = RnnFcDecoder(
             config.inputs,
             decoder_outputs(config),
-            config.decoder.channels,
-            config.decoder.rnn_units,
-            config.decoder.layers_per_stack,
+            config.sizes.channels,
+            config.sizes.rnn_units,
+            config.sizes.layers_per_stack,
             name="decoder",
         )
         self.group = group_from_config(config, seed or 0)
-        loss = loss or LossConfig()
-        self.spectral_loss = SpectralLoss(loss.fft_sizes, loss.mag_weight, loss.logmag_weight, loss.log_floor)
+        terms = msgspec.structs.asdict(loss or LossConfig())
+        self.spectral_loss = SpectralLoss(**terms, sample_rate_hz=config.sample_rate_hz)
         self.decoder.build()
         self.built = True
 

@@ -96,17 +96,18 @@ class SpectralLoss(keras.losses.Loss):
                 self.fft_sizes, self.mag_weight, self.logmag_weight, self.log_floor, self.loss_type == "L2"
             )
             total = total + distance(y_true, y_pred)
-        if not lean or self.delta_time_weight > 0 or self.delta_freq_weight > 0 or self.cumsum_freq_weight > 0:
-            for size in self.fft_sizes:
-                target, value = stft_magnitude(y_true, size, OVERLAP), stft_magnitude(y_pred, size, OVERLAP)
-                total = total + self._terms(target, value, lean)
+        terms = self._terms(lean)
+        for size in self.fft_sizes if terms else ():
+            target, value = stft_magnitude(y_true, size, OVERLAP), stft_magnitude(y_pred, size, OVERLAP)
+            for weight, view in terms:
+                total = total + weight * mean_difference(view(target), view(value), self.loss_type)
         if self.loudness_weight > 0:
             target, value = (a_weighted_loudness(y, self.sample_rate_hz, size=2048) for y in (y_true, y_pred))
             total = total + self.loudness_weight * mean_difference(target, value, self.loss_type)
         return total
 
-    def _terms(self, target: Any, value: Any, lean: bool) -> Any:
-        """Terms of one size from magnitudes [B, T, N]; all but those that `SpectralDistance` has."""
+    def _terms(self, lean: bool) -> list[tuple[float, Callable[[Any], Any]]]:
+        """Weights, and what is compared of magnitudes [B, T, N]; without what `SpectralDistance` does where lean."""
         terms: list[tuple[float, Callable[[Any], Any]]] = [
             (self.delta_time_weight, lambda x: x[:, 1:] - x[:, :-1]),
             (self.delta_freq_weight, lambda x: x[:, :, 1:] - x[:, :, :-1]),
@@ -114,11 +115,7 @@ class SpectralLoss(keras.losses.Loss):
         ]
         if not lean:
             terms += [(self.mag_weight, lambda x: x), (self.logmag_weight, lambda x: safe_log(self._floored(x)))]
-        total = ops.zeros(())
-        for weight, view in terms:
-            if weight > 0:
-                total = total + weight * mean_difference(view(target), view(value), self.loss_type)
-        return total
+        return [(weight, view) for weight, view in terms if weight > 0]
 
     def _floored(self, magnitude: Any) -> Any:
         return ops.maximum(magnitude, self.log_floor) if self.log_floor > 0 else magnitude
