@@ -10,6 +10,7 @@ from keras import ops
 
 from ddsp_cli.engine import core
 from ddsp_cli.engine.core import blocks
+from ddsp_cli.engine.core.waves import cosine, sine
 from engine.golden import RELATIVE, Golden, error
 from engine.gradients import gradient
 
@@ -190,3 +191,10 @@ def test_delay_reaches_its_greatest_length():
     for phase, delay in ((0.0, 0.0), (0.25, 4.0), (0.9, 14.4), (1.0, 16.0)):
         out = core.variable_length_delay(tensor(np.full((1, 64, 1), phase)), audio, 16)
         np.testing.assert_allclose(ops.convert_to_numpy(out)[0, 20:], np.arange(21, 65) - delay, rtol=1e-5)
+
+
+def test_sine_and_cosine_of_turns_are_those_of_numpy():
+    turns = np.linspace(-0.5, 0.5, 100_001)
+    for ours, exact in ((sine, np.sin), (cosine, np.cos)):
+        found = ops.convert_to_numpy(ours(ops.convert_to_tensor(turns.astype(np.float32))))
+        assert np.max(np.abs(found - exact(2 * np.pi * turns.astype(np.float32).astype(np.float64)))) < 2e-7

@@ -15,6 +15,7 @@ from keras import ops
 
 from ddsp_cli.engine.core.arrays import constant, counting
 from ddsp_cli.engine.core.blocks import in_blocks
+from ddsp_cli.engine.core.waves import cosine, sine
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class Bank:
 
     def _sines(self, start: Any, hz: Any, step_hz: Any) -> Any:
         turns, audible = self._turns(start, hz, step_hz)
-        return ops.where(audible, ops.sin(turns * (2.0 * math.pi)), ops.zeros_like(turns))
+        return ops.where(audible, sine(turns), ops.zeros_like(turns))
 
     def _sound(self, start: Any, hz: Any, step_hz: Any, amplitudes: Any) -> Any:
         products = ops.matmul(self._sines(start, hz, step_hz), amplitudes)  # [N, H, T]
@@ -94,7 +95,7 @@ class Bank:
         self, start: Any, hz: Any, step_hz: Any, amplitudes: Any, upstream: Any
     ) -> tuple[Any, Any, Any]:
         turns, audible = self._turns(start, hz, step_hz)
-        slope = ops.cos(turns * (2.0 * math.pi)) * constant(2.0 * math.pi * self.ratios)
+        slope = cosine(turns) * constant(2.0 * math.pi * self.ratios)
         curve = ops.swapaxes(ops.matmul(amplitudes, constant(self.curves)), 1, 2)  # [N, H, K]
         change = upstream[:, :, None] * ops.where(audible, curve * slope, ops.zeros_like(turns))
         if hz.shape[-1] == 1:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from typing import Any
 
@@ -14,6 +13,7 @@ from ddsp_cli.engine.core.bank import Bank
 from ddsp_cli.engine.core.phase import cumulative_phase
 from ddsp_cli.engine.core.resample import next_frames, resample, taps
 from ddsp_cli.engine.core.scaling import normalize_harmonics, remove_above_nyquist
+from ddsp_cli.engine.core.waves import sine
 
 
 def frame_phase(hz: Any, hop_samples: int, sample_rate_hz: float) -> tuple[Any, Any]:
@@ -118,7 +118,7 @@ def oscillator_bank(
     """
     turns = cumulative_phase(frequencies_hz, sample_rate_hz)
     audible = remove_above_nyquist(frequencies_hz, amplitudes, sample_rate_hz)
-    waves = audible * ops.sin(turns * (2.0 * math.pi))
+    waves = audible * sine(turns - ops.round(turns))
     return ops.sum(waves, axis=-1) if sum_sinusoids else waves
 
 
@@ -152,5 +152,5 @@ def streaming_harmonic_synthesis(
     phase = cumulative_phase(hz, sample_rate_hz) + initial_turns
     phase = phase - ops.floor(phase)
     turns = phase * ratios
-    audio = ops.sum(levels * ops.sin((turns - ops.round(turns)) * (2.0 * math.pi)), axis=-1)
+    audio = ops.sum(levels * sine(turns - ops.round(turns)), axis=-1)
     return audio, phase[:, -1:]
