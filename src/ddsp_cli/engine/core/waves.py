@@ -19,7 +19,7 @@ def _quarter(x: Any) -> Any:
 
 
 def sine(turns: Any) -> Any:
-    """sin(2π·turns) for phases that were brought into [-1/2, 1/2], to 2e-7.
+    """sin(2π·turns) for phases that were brought into [-1/2, 1/2], to 3e-7.
 
     Compilers for CPUs call the C library for a sine, one number after the other: 10 ns each where this takes a third
     of one. A bank of oscillators is hardly anything but sines.
@@ -28,5 +28,5 @@ def sine(turns: Any) -> Any:
 
 
 def cosine(turns: Any) -> Any:
-    """cos(2π·turns) for phases that were brought into [-1/2, 1/2], to 2e-7."""
+    """cos(2π·turns) for phases that were brought into [-1/2, 1/2], to 3e-7."""
     return _quarter(0.25 - ops.abs(turns))
