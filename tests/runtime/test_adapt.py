@@ -1,63 +1,16 @@
-"""Fitting a performance to an instrument: each step by itself, at both frame rates."""
+"""Fitting a performance to an instrument, at both frame rates."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ddsp_cli.config import FeatureSpec
 from ddsp_cli.errors import InputError
-from ddsp_cli.features.frames import Features
 from ddsp_cli.runtime import pitch
 from ddsp_cli.runtime.adapt import AdaptSettings, adapt
-from ddsp_cli.runtime.levels import make_gate, match_levels, rest_levels, within_reach
-from ddsp_cli.runtime.notes import find_notes, percentiles, runs, spans_to_mask
-from fixtures import make_card, small_model
-
-STATISTICS = make_card(small_model()).statistics
-RATES = pytest.mark.parametrize("rate_hz", [50, 250])
-
-
-def performance(rate_hz, seconds=4.0, notes=((1.0, 2.0, 57.0), (2.5, 3.5, 60.0)), noise_db=-60.0, note_db=-20.0):
-    """Features of notes (start, stop, midi) above noise."""
-    n = round(seconds * rate_hz)
-    t = np.arange(n) / rate_hz
-    f0_hz, level = np.zeros(n), np.full(n, noise_db)
-    level += np.random.default_rng(0).normal(size=n)
-    for start, stop, midi in notes:
-        inside = (t >= start) & (t < stop)
-        f0_hz[inside] = 440.0 * 2.0 ** ((midi - 69.0) / 12.0)
-        level[inside] = note_db + 3.0 * np.sin(9.0 * t[inside])
-    confidence = np.where(f0_hz > 0, 0.95, 0.1)
-    return make(f0_hz, confidence, level, rate_hz)
-
-
-def make(f0_hz, confidence, level, rate_hz):
-    spec = FeatureSpec(frame_rate_hz=rate_hz)
-    arrays = [np.asarray(x, np.float32) for x in (f0_hz, confidence, level + 15.0, level)]
-    return Features(*arrays, spec=spec, n_samples=len(level) * spec.hop_samples)
-
-
-def change(features, **changes):
-    fields = ("f0_hz", "f0_confidence", "loudness_db", "power_db")
-    arrays = {name: changes.get(name, getattr(features, name)).astype(np.float32) for name in fields}
-    return Features(**arrays, spec=features.spec, n_samples=features.n_samples)
-
-
-@RATES
-def test_notes_are_found_where_they_are(rate_hz):
-    notes = find_notes(performance(rate_hz))
-    np.testing.assert_allclose(notes.starts / rate_hz, [1.0, 2.5], atol=0.03)
-    np.testing.assert_allclose(notes.stops / rate_hz, [2.0, 3.5], atol=0.1)
-
-
-@RATES
-def test_short_gap_is_bridged_and_long_one_is_not(rate_hz):
-    for gap_s, expected in ((0.06, 1), (0.2, 2)):
-        features = performance(rate_hz, notes=((1.0, 2.0, 57.0), (2.0 + gap_s, 3.0, 57.0)))
-        assert len(find_notes(features)) == expected
+from ddsp_cli.runtime.levels import make_gate
+from ddsp_cli.runtime.notes import find_notes
+from performance_fixtures import RATES, STATISTICS, change, make, performance
 
 
 @RATES
@@ -79,13 +32,6 @@ def test_clicks_breath_and_room_noise_are_not_notes(rate_hz):
     gate = adapt(features, STATISTICS, "power_db").gate
     assert gate[click].max() == gate[hum].max() == 0.0
     assert gate[(t >= 2.15) & (t < 2.4)].max() == 0.0
-
-
-@RATES
-def test_quiet_recording_has_the_same_notes(rate_hz):
-    loud = find_notes(performance(rate_hz))
-    quiet = find_notes(performance(rate_hz, noise_db=-75.0, note_db=-45.0))
-    np.testing.assert_allclose(quiet.starts, loud.starts, atol=0.02 * rate_hz)
 
 
 @RATES
@@ -144,30 +90,6 @@ def test_rests_hold_pitch_and_lead_into_the_next_note(rate_hz):
     np.testing.assert_allclose(midi[(t > 2.0) & (t < 2.4)], 57.0, atol=0.01)
 
 
-@given(
-    own=st.lists(st.floats(-80, 20), min_size=2, max_size=60),
-    low=st.floats(-70, -20),
-    width=st.floats(0, 40),
-    dynamics=st.floats(0, 1),
-)
-def test_levels_are_matched_monotonically_and_never_steeply(own, low, width, dynamics):
-    curve = match_levels(np.array(own), np.linspace(low, low + width, 101), dynamics)
-    x = np.linspace(-90, 30, 500)
-    slopes = np.diff(curve(x)) / np.diff(x)
-    assert slopes.min() >= 0.34
-    assert slopes.max() <= 1.61
-
-
-def test_matched_levels_have_the_instruments_median_and_spread():
-    random = np.random.default_rng(0)
-    own = random.normal(-30, 5, 5000)
-    target = np.percentile(random.normal(-20, 7, 5000), np.arange(101))
-    matched = match_levels(own, target)(own)
-    np.testing.assert_allclose(np.percentile(matched, [10, 50, 90]), target[[10, 50, 90]], atol=0.6)
-    shifted = match_levels(own, target, dynamics=0.0)(own)
-    np.testing.assert_allclose(shifted - own, np.median(shifted - own), atol=1e-6)
-
-
 @RATES
 def test_dynamics_act_on_what_is_played(rate_hz):
     features = performance(rate_hz)
@@ -177,18 +99,6 @@ def test_dynamics_act_on_what_is_played(rate_hz):
     np.testing.assert_allclose(louder.level_db[inside] - plain.level_db[inside], 6.0, atol=1e-4)
     keep = adapt(features, STATISTICS, "power_db", AdaptSettings(dynamics=0.0))
     assert np.std(plain.level_db[inside]) > 1.3 * np.std(keep.level_db[inside])
-
-
-@given(low=st.floats(-60, -20), width=st.floats(1, 40))
-def test_beyond_its_reach_an_instrument_fades(low, width):
-    wanted = np.linspace(-80, 10, 200)
-    target = np.linspace(low, low + width, 101)
-    played, gain_db = within_reach(wanted, target)
-    assert played.min() >= low
-    assert played.max() <= low + width
-    assert gain_db.max() <= 6.0
-    quiet = wanted <= target[-1]
-    np.testing.assert_allclose((played + gain_db)[quiet], wanted[quiet], atol=1e-9)
 
 
 @RATES
@@ -215,15 +125,6 @@ def test_gate_ramps_outside_the_notes(rate_hz):
     assert (result.gate <= gate).all()
 
 
-def test_rest_levels_keep_the_louder_slope_between_close_notes():
-    notes = find_notes(performance(250, notes=((1.0, 2.0, 57.0), (2.15, 3.0, 57.0))))
-    level = rest_levels(np.full(1000, -20.0), notes, 250, -80.0)
-    assert level[: notes.starts[0]].min() == -80.0
-    between = level[notes.stops[0] : notes.starts[1]]
-    assert between.min() > -80.0 or len(between) > 40
-    assert (np.diff(between[: len(between) // 2]) < 0).all()
-
-
 def test_nothing_to_play_is_said():
     n = 500
     silence = make(np.zeros(n), np.zeros(n), np.full(n, -80.0), 250)
@@ -242,16 +143,3 @@ def test_both_grids_agree():
     np.testing.assert_allclose(f0_hz[sounding], b.f0_hz[sounding], rtol=1e-4)
     with pytest.raises(ValueError, match="divide"):
         b.at(250)
-
-
-@given(st.lists(st.booleans(), max_size=50))
-def test_runs_and_masks_are_inverse(mask):
-    mask = np.array(mask, bool)
-    starts, stops = runs(mask)
-    assert (spans_to_mask(starts, stops, len(mask)) == mask).all()
-
-
-@given(st.lists(st.floats(-100, 100), min_size=1, max_size=50))
-def test_percentiles_are_numpys(values):
-    wanted = np.array([0.0, 5.0, 33.3, 50.0, 95.0, 100.0])
-    np.testing.assert_allclose(percentiles(np.array(values), wanted), np.percentile(values, wanted), atol=1e-9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddsp_cli.runtime.notes import Notes, percentiles
+from ddsp_cli.runtime.notes import Notes, percentiles, runs
 
 #: Percentiles between which levels are matched. The ends are left out: they are single moments.
 MATCHED_PERCENTILES = np.arange(5.0, 96.0, 10.0)
@@ -12,6 +12,9 @@ MATCHED_PERCENTILES = np.arange(5.0, 96.0, 10.0)
 #: How much the matching may stretch or squeeze differences of level. Without bounds the small unevenness of a
 #: performance at constant level would be blown up to the whole range of the instrument.
 SLOPES = (0.35, 1.6)
+
+#: How far a consonant inside a note lets the level dip below that of the vowels around it.
+ARTICULATION_DB = 9.0
 
 #: The sound before and after a note falls towards silence this fast.
 ATTACK_DB_PER_S = 1200.0
@@ -79,17 +82,24 @@ def match_levels(own_db: np.ndarray, target_percentiles_db: np.ndarray, dynamics
 
 
 def tame_consonants(level_db: np.ndarray, notes: Notes) -> np.ndarray:
-    """Levels [F] in which the unpitched parts of notes are no louder than the pitched ones around them.
+    """Levels [F] in which the unpitched parts of notes are softer than the pitched ones around them.
 
-    An s between two vowels would otherwise become an accent.
+    An s between two vowels would otherwise become an accent, or be drowned in a held tone. A player tongues there: the
+    level dips, deepest in the middle.
     """
     out = level_db.copy()
-    frames = np.arange(len(level_db))
     for start, stop in zip(notes.starts, notes.stops, strict=True):
-        voiced = frames[start:stop][notes.voiced[start:stop]]
-        if len(voiced):
-            around = np.interp(frames[start:stop], voiced, level_db[voiced])
-            out[start:stop] = np.minimum(out[start:stop], around)
+        voiced = notes.voiced[start:stop]
+        if not voiced.any():
+            continue
+        frames = np.arange(stop - start)
+        ceiling = np.interp(frames, frames[voiced], level_db[start:stop][voiced])
+        for first, end in zip(*runs(~voiced), strict=True):
+            if first > 0 and end < len(voiced):  # before and after the note there is nothing to part
+                ceiling[first:end] -= ARTICULATION_DB * np.sin(
+                    np.pi * (frames[first:end] - first + 0.5) / (end - first)
+                )
+        out[start:stop] = np.minimum(out[start:stop], ceiling)
     return out
 
 

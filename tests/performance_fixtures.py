@@ -1,0 +1,39 @@
+"""Measured performances whose notes are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ddsp_cli.config import FeatureSpec
+from ddsp_cli.features.frames import Features
+from fixtures import make_card, small_model
+
+STATISTICS = make_card(small_model()).statistics
+RATES = pytest.mark.parametrize("rate_hz", [50, 250])
+
+
+def performance(rate_hz, seconds=4.0, notes=((1.0, 2.0, 57.0), (2.5, 3.5, 60.0)), noise_db=-60.0, note_db=-20.0):
+    """Features of notes (start, stop, midi) above noise."""
+    n = round(seconds * rate_hz)
+    t = np.arange(n) / rate_hz
+    f0_hz, level = np.zeros(n), np.full(n, noise_db)
+    level += np.random.default_rng(0).normal(size=n)
+    for start, stop, midi in notes:
+        inside = (t >= start) & (t < stop)
+        f0_hz[inside] = 440.0 * 2.0 ** ((midi - 69.0) / 12.0)
+        level[inside] = note_db + 3.0 * np.sin(9.0 * t[inside])
+    confidence = np.where(f0_hz > 0, 0.95, 0.1)
+    return make(f0_hz, confidence, level, rate_hz)
+
+
+def make(f0_hz, confidence, level, rate_hz):
+    spec = FeatureSpec(frame_rate_hz=rate_hz)
+    arrays = [np.asarray(x, np.float32) for x in (f0_hz, confidence, level + 15.0, level)]
+    return Features(*arrays, spec=spec, n_samples=len(level) * spec.hop_samples)
+
+
+def change(features, **changes):
+    fields = ("f0_hz", "f0_confidence", "loudness_db", "power_db")
+    arrays = {name: changes.get(name, getattr(features, name)).astype(np.float32) for name in fields}
+    return Features(**arrays, spec=features.spec, n_samples=features.n_samples)

@@ -1,0 +1,44 @@
+"""Where a performance has notes and where it rests."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddsp_cli.runtime.notes import find_notes, percentiles, runs, spans_to_mask
+from performance_fixtures import RATES, performance
+
+
+@RATES
+def test_notes_are_found_where_they_are(rate_hz):
+    notes = find_notes(performance(rate_hz))
+    np.testing.assert_allclose(notes.starts / rate_hz, [1.0, 2.5], atol=0.03)
+    np.testing.assert_allclose(notes.stops / rate_hz, [2.0, 3.5], atol=0.1)
+
+
+@RATES
+def test_short_gap_is_bridged_and_long_one_is_not(rate_hz):
+    for gap_s, expected in ((0.06, 1), (0.12, 1), (0.2, 2)):
+        features = performance(rate_hz, notes=((1.0, 2.0, 57.0), (2.0 + gap_s, 3.0, 57.0)))
+        assert len(find_notes(features)) == expected
+
+
+@RATES
+def test_quiet_recording_has_the_same_notes(rate_hz):
+    loud = find_notes(performance(rate_hz))
+    quiet = find_notes(performance(rate_hz, noise_db=-75.0, note_db=-45.0))
+    np.testing.assert_allclose(quiet.starts, loud.starts, atol=0.02 * rate_hz)
+
+
+@given(st.lists(st.booleans(), max_size=50))
+def test_runs_and_masks_are_inverse(mask):
+    mask = np.array(mask, bool)
+    starts, stops = runs(mask)
+    assert (spans_to_mask(starts, stops, len(mask)) == mask).all()
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=50))
+def test_percentiles_are_numpys(values):
+    wanted = np.array([0.0, 5.0, 33.3, 50.0, 95.0, 100.0])
+    np.testing.assert_allclose(percentiles(np.array(values), wanted), np.percentile(values, wanted), atol=1e-9)
