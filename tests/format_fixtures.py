@@ -6,11 +6,14 @@ import functools
 import pickle
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import ModelConfig, ReverbConfig, load_preset
+from ddsp_cli.exporters import vst
+from ddsp_cli.exporters.flatbuffer import TfliteOps
 from fixtures import impulse_response, make_card, random_weights, small_model
 
 #: Numbers made by running magenta/ddsp; beside a checkout, not inside it.
@@ -28,6 +31,20 @@ def in_memory(model: ModelConfig, name: str = "testophone", seed: int = 0, room:
 def plugin_bundle() -> Bundle:
     """An instrument of the size that the plug-in asks for."""
     return in_memory(load_preset("vst").model, "Flöte 1")
+
+
+class _OtherSpelling(TfliteOps):
+    """Writes max(x, slope·x) where a leaky rectifier is meant: the same numbers by a graph that is not known."""
+
+    def leaky_relu(self, x: int, slope: float) -> int:
+        return self.binary("maximum", x, self.binary("mul", x, self.constant([[slope]])))
+
+
+@functools.cache
+def unknown_graph() -> bytes:
+    """A file of the plug-in's contract that does what `plugin_bundle` does, in a graph of an unknown make."""
+    with mock.patch.object(vst, "TfliteOps", _OtherSpelling):
+        return vst.build(plugin_bundle())[0]
 
 
 def loudness_model(**changes: Any) -> ModelConfig:

@@ -3,6 +3,7 @@
     models/NAME/
       model.yaml             what it is: configuration, features, statistics, figures, sources, checksums
       weights.safetensors    every trained tensor, the only source of weights (half precision by default)
+      network.tflite         in its place: a network of another program and of unknown make, which is run as it is
       impulse_response.wav   the learned room as the model renders it, where it has one
       preview.ogg            a few seconds of it
 
@@ -28,6 +29,7 @@ from ddsp_cli.errors import ModelError, OutputError
 FORMAT_VERSION = 1
 CARD = "model.yaml"
 WEIGHTS = "weights.safetensors"
+NETWORK = "network.tflite"
 IMPULSE_RESPONSE = "impulse_response.wav"
 PREVIEW = "preview.ogg"
 
@@ -97,12 +99,14 @@ class Bundle:
       weights: name → float32 array; names follow `engine.decoders` (e.g. `decoder/rnn/kernel`).
       impulse_response: [S] float32 at the model's rate, or None.
       path: the folder it was read from.
+      network: a file that is run by an interpreter, where there is nothing to fill `weights` with; else None.
     """
 
     card: Card
     weights: dict[str, np.ndarray]
     impulse_response: np.ndarray | None = None
     path: Path = field(default_factory=Path)
+    network: bytes | None = None
 
 
 def save(
@@ -112,6 +116,7 @@ def save(
     impulse_response: np.ndarray | None = None,
     preview: np.ndarray | None = None,
     *,
+    network: bytes | None = None,
     half_precision: bool = True,
     force: bool = False,
 ) -> Card:
@@ -123,6 +128,7 @@ def save(
       weights: name → array.
       impulse_response: [S] at the model's rate.
       preview: [S] at the model's rate.
+      network: a file that is run in place of weights, see `Bundle`.
       half_precision: store weights as float16, which halves the size at -70 dB of error or better.
       force: replace what stands there.
 
@@ -143,7 +149,10 @@ def save(
         raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}") from problem
     try:
         dtype = np.float16 if half_precision else np.float32
-        save_file({name: np.ascontiguousarray(value, dtype) for name, value in weights.items()}, staging / WEIGHTS)
+        if network is None:
+            save_file({name: np.ascontiguousarray(value, dtype) for name, value in weights.items()}, staging / WEIGHTS)
+        else:
+            (staging / NETWORK).write_bytes(network)
         rate = card.model.sample_rate_hz
         if impulse_response is not None:
             soundfile.write(staging / IMPULSE_RESPONSE, impulse_response, rate, subtype="FLOAT")
@@ -204,8 +213,9 @@ def load(folder: Path) -> Bundle:
     """
     folder = Path(folder)
     card = load_card(folder)
-    if WEIGHTS not in card.files:
-        raise ModelError(f"{folder} names no {WEIGHTS}", "The instrument is incomplete; install or train it again.")
+    brings = WEIGHTS if card.model.decoder else NETWORK
+    if brings not in card.files:
+        raise ModelError(f"{folder} names no {brings}", "The instrument is incomplete; install or train it again.")
     for name, digest in card.files.items():
         if Path(name).name != name:
             raise ModelError(f"{folder / CARD} names a file outside its folder: {name}")
@@ -213,8 +223,10 @@ def load(folder: Path) -> Bundle:
             raise ModelError(
                 f"{folder / name} is missing or damaged", "Copy the instrument again, or train it again with --force."
             )
-    weights = _load_weights(folder / WEIGHTS)
-    return Bundle(card, weights, _load_impulse_response(folder, card), folder)
+    response = _load_impulse_response(folder, card)
+    if brings == NETWORK:
+        return Bundle(card, {}, response, folder, _read(folder / NETWORK))
+    return Bundle(card, _load_weights(folder / WEIGHTS), response, folder)
 
 
 def _load_weights(path: Path) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from ddsp_cli.config.base import Config, PositiveInt
 from ddsp_cli.config.processors import AnyProcessorConfig, ProcessorConfig
+from ddsp_cli.errors import ModelError
 
 
 class DecoderConfig(Config):
@@ -24,7 +25,7 @@ class ModelConfig(Config, kw_only=True):
     sample_rate_hz: Literal[16000, 24000, 32000, 44100, 48000] = 16000
     frame_rate_hz: Annotated[int, Meta(ge=10, le=1000)] = 250
     inputs: list[Literal["ld_scaled", "pw_scaled", "f0_scaled"]]
-    decoder: DecoderConfig = DecoderConfig()
+    decoder: DecoderConfig | None = DecoderConfig()  # None: its make is unknown, see `runtime.interpreted`
     processors: dict[str, AnyProcessorConfig]
 
     @property
@@ -36,6 +37,21 @@ class ModelConfig(Config, kw_only=True):
     def level(self) -> Literal["loudness_db", "power_db"]:
         """Which measure of level drives the model."""
         return "power_db" if "pw_scaled" in self.inputs else "loudness_db"
+
+    @property
+    def sizes(self) -> DecoderConfig:
+        """Of the decoder.
+
+        Raises:
+          ModelError: they are unknown; there is only a file to run.
+        """
+        if self.decoder is None:
+            raise ModelError(
+                "the network of this instrument is a file of unknown make, which can be played, and written as it is "
+                "with --format vst, but neither be trained on nor written in another format",
+                "Begin with another instrument.",
+            )
+        return self.decoder
 
     def only(self, kind: type[ProcessorConfig]) -> tuple[str, Any] | None:
         """Name and configuration of the one processor of a kind, or None where there is none."""

@@ -11,8 +11,7 @@ from ddsp_cli import formulas
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.errors import OutputError
 from ddsp_cli.exporters.graph import synths
-from ddsp_cli.runtime.instrument import Instrument
-from ddsp_cli.runtime.network import Network, network_inputs
+from ddsp_cli.runtime.instrument import Instrument, open_network
 from ddsp_cli.runtime.synthesis import white_noise
 
 #: An export must agree with the instrument this well: controls absolutely, sound relative to its loudest sample.
@@ -56,19 +55,9 @@ def phrase(bundle: Bundle, n_frames: int = CHECKED_FRAMES) -> Phrase:
 
 def expected_controls(bundle: Bundle, played: Phrase) -> dict[str, np.ndarray]:
     """By the runtime: amplitude [F, 1], harmonic_distribution [F, K], noise_magnitudes [F, M], state [1, U]."""
-    model = bundle.card.model
-    harmonic, noise = synths(model)
-    network = Network(bundle)
-    raw = network.step(network_inputs(model, played.f0_hz, played.level_db))
-    distribution = formulas.harmonic_distribution(
-        raw["harmonic_distribution"], played.f0_hz[:, None], model.sample_rate_hz, harmonic.normalize_below_nyquist
-    )
-    return {
-        "amplitude": np.asarray(formulas.exp_sigmoid(raw["amplitude"])),
-        "harmonic_distribution": np.asarray(distribution),
-        "noise_magnitudes": np.asarray(formulas.exp_sigmoid(raw["noise_magnitudes"] + np.float32(noise.initial_bias))),
-        "state": network.gru.state[None],
-    }
+    network = open_network(bundle)
+    controls = network.controls(played.f0_hz, played.level_db)
+    return controls | {"state": network.state[None]}
 
 
 def expected_audio(bundle: Bundle, played: Phrase, room: bool) -> np.ndarray:

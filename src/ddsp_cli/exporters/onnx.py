@@ -83,7 +83,7 @@ def build(bundle: Bundle, audio: bool, room: bool) -> tuple[bytes, dict[str, Any
     """One of the files, and what it takes and gives."""
     model = bundle.card.model
     ops = OnnxOps()
-    units, hop = model.decoder.rnn_units, model.hop_samples
+    units, hop = model.sizes.rnn_units, model.hop_samples
     f0_hz = ops.reshape(ops.input("f0_hz", (FRAMES,)), (-1, 1))
     level = ops.reshape(ops.input(model.level, (FRAMES,)), (-1, 1))
     state = ops.reshape(ops.input("state", (units,)), (1, units))

@@ -12,15 +12,7 @@ import zipfile
 from typing import Any
 
 from ddsp_cli.errors import OutputError
-
-#: Tensor name → float32 elements.
-INPUTS = {"call_f0_scaled:0": 1, "call_pw_scaled:0": 1, "call_state:0": 512}
-OUTPUTS = {
-    "StatefulPartitionedCall:0": 1,
-    "StatefulPartitionedCall:1": 60,
-    "StatefulPartitionedCall:2": 65,
-    "StatefulPartitionedCall:3": 512,
-}
+from ddsp_cli.runtime.interpreted import INPUTS, OUTPUTS
 
 #: Highest version of each operator that the plug-in's TensorFlow Lite (2.9) registers. No others may be used.
 OPERATOR_VERSIONS = {

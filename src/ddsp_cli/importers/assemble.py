@@ -38,6 +38,7 @@ def make_bundle(
     impulse_response: np.ndarray | None,
     description: str,
     training: TrainingRecord,
+    network: bytes | None = None,
 ) -> Bundle:
     """A bundle in memory, checked: graph and weights fit together.
 
@@ -54,7 +55,7 @@ def make_bundle(
         training=training,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    bundle = Bundle(card, weights, impulse_response)
+    bundle = Bundle(card, weights, impulse_response, network=network)
     Instrument(bundle)
     return bundle
 

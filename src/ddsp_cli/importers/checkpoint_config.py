@@ -60,7 +60,7 @@ class Described:
             return
         scale, offset = DB_RANGE / FIRST_RANGE_DB, 1.0 - DB_RANGE / FIRST_RANGE_DB
         name = "decoder/input_stacks/ld_scaled/0/dense"
-        if self.model.decoder.layers_per_stack:
+        if self.model.sizes.layers_per_stack:
             _fold(weights, f"{name}/kernel", f"{name}/bias", 0, scale, offset)
             return
         row = self.model.inputs.index("ld_scaled")

@@ -34,6 +34,7 @@ class Tensor:
 
     name: str
     shape: tuple[int, ...]
+    is_float32: bool
     value: np.ndarray | None
 
 
@@ -168,7 +169,7 @@ def _tensor(table: _Table, buffers: list[bytes]) -> Tensor:
     value = None
     if buffers[index] and kind in {_FLOAT32, _INT32}:
         value = np.frombuffer(buffers[index], "<f4" if kind == _FLOAT32 else "<i4").reshape(shape)
-    return Tensor(table.text(3), shape, value)
+    return Tensor(table.text(3), shape, kind == _FLOAT32, value)
 
 
 def _operator(table: _Table, codes: list[str]) -> Operator:

@@ -2,7 +2,8 @@
 
 From each input through dense layers and normalisations to where the stacks join, on through the GRU (in a WHILE loop
 in Magenta's files, unrolled in ours) and the last stack to the raw controls. What stands between is found by what it
-does, not by its place in the file. Then the file itself is run, and must agree with what was found.
+does, not by its place in the file. Then the file itself is run, and must agree with what was found. A file of the
+plug-in's contract that is not understood, or does something else than was read from it, is kept and played as it is.
 """
 
 from __future__ import annotations
@@ -12,24 +13,22 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ddsp_cli.bundle import MAX_FILE_BYTES, Bundle
 from ddsp_cli.config import DecoderConfig, FeatureSpec, FilteredNoiseConfig, HarmonicConfig, ModelConfig, ReverbConfig
 from ddsp_cli.errors import ModelError
-from ddsp_cli.importers import assemble, statistics
-from ddsp_cli.importers.flatbuffer import read
-from ddsp_cli.importers.tflite_graph import find_weights
-from ddsp_cli.importers.tflite_run import compare
+from ddsp_cli.importers import assemble, statistics, tflite_run
+from ddsp_cli.importers.flatbuffer import Subgraph, read
+from ddsp_cli.importers.tflite_graph import Sizes, find_weights
+from ddsp_cli.runtime.interpreted import DISTRIBUTION, FRAME_RATE_HZ, NOISE, OUTPUTS, SAMPLE_RATE_HZ
 
 SUFFIX = ".tflite"
 METADATA = "metadata.json"
 ROOM = "reverb_ir_16000_hz.wav"
 MAX_METADATA_BYTES = 1 << 20
-FRAME_RATE_HZ = 50
-SAMPLE_RATE_HZ: Literal[16000] = 16000
 NOISE_BIAS = -5.0
 MAX_ROOM_S = 10.0
 
@@ -42,51 +41,77 @@ def load(path: Path, verify: bool = True) -> Bundle:
 
     Args:
       path: of the file.
-      verify: run the file as well and compare (half a second).
+      verify: run the file as well and compare (half a second); what is not understood is always run.
 
     Raises:
-      ModelError: not such a model, damaged, or one whose graph is of another make.
+      ModelError: not such a model, or damaged.
     """
     data = _read(path)
     try:
-        weights, sizes = find_weights(read(data))
+        graphs = read(data)
+        known = _known(graphs)
+        if known is None:
+            tflite_run.check_contract(graphs)
+        found = tflite_run.run(path) if verify or known is None else None
+        if known is not None:
+            weights, sizes = known
+            bundle = _bundle(path, data, weights, sizes)
+            if found is None or tflite_run.agrees(bundle, found):
+                return bundle
+            tflite_run.check_contract(graphs)
+        assert found is not None
+        tflite_run.check_controls(found)
+        return _bundle(path, data, {}, None)
     except ModelError as problem:
         raise ModelError(f"{path} cannot be imported: {problem.message}", problem.hint) from problem
-    found = _metadata(path, data)
+
+
+def _known(graphs: list[Subgraph]) -> tuple[dict[str, np.ndarray], Sizes] | None:
+    try:
+        return find_weights(graphs)
+    except ModelError:
+        return None
+
+
+def _bundle(path: Path, data: bytes, weights: dict[str, np.ndarray], sizes: Sizes | None) -> Bundle:
+    """The instrument: of weights where the sizes of its decoder are known, else of the file itself."""
+    found = _metadata(data, path.parent / METADATA)
     figures, where = statistics.from_mapping(found)
     response = _room(path.parent / ROOM)
-    room = None
-    if response is not None:
-        room = ReverbConfig(inputs=[assemble.DRY], length_samples=len(response))
-        weights[f"{assemble.ROOM}/ir"] = response
+    room = None if response is None else ReverbConfig(inputs=[assemble.DRY], length_samples=len(response))
+    if sizes is not None and response is not None:
+        weights = weights | {f"{assemble.ROOM}/ir": response}
     model = ModelConfig(
         sample_rate_hz=SAMPLE_RATE_HZ,
         frame_rate_hz=FRAME_RATE_HZ,
-        inputs=list(sizes.inputs),  # type: ignore[arg-type]
-        decoder=DecoderConfig(channels=sizes.channels, rnn_units=sizes.units, layers_per_stack=sizes.layers),
+        inputs=list(sizes.inputs) if sizes else ["pw_scaled", "f0_scaled"],  # type: ignore[arg-type]
+        decoder=DecoderConfig(sizes.channels, sizes.units, sizes.layers) if sizes else None,
         processors=assemble.processors(
             HarmonicConfig(
                 inputs=["amplitude", "harmonic_distribution", "f0_hz"],
-                n_harmonics=sizes.harmonics,
+                n_harmonics=sizes.harmonics if sizes else OUTPUTS[DISTRIBUTION],
                 amp_resample_method="linear",
             ),
-            FilteredNoiseConfig(inputs=["noise_magnitudes"], n_bands=sizes.bands, initial_bias=NOISE_BIAS),
+            FilteredNoiseConfig(
+                inputs=["noise_magnitudes"],
+                n_bands=sizes.bands if sizes else OUTPUTS[NOISE],
+                initial_bias=NOISE_BIAS,
+            ),
             room,
         ),
     )
+    how = "" if sizes else "Its network is of an unknown make, so the file itself is kept and run. "
     origin = f"DDSP-VST model, version {str(found.get('version', 'unknown'))[:40]}"
-    bundle = assemble.make_bundle(
+    return assemble.make_bundle(
         model,
         FeatureSpec(frame_rate_hz=FRAME_RATE_HZ),
         figures,
         weights,
         response,
-        f"Imported from the DDSP-VST model {path.name}. {where}",
+        f"Imported from the DDSP-VST model {path.name}. {how}{where}",
         assemble.training_record("vst", 0, origin),
+        network=None if sizes else data,
     )
-    if verify:
-        compare(bundle, path)
-    return bundle
 
 
 def _read(path: Path) -> bytes:
@@ -98,7 +123,7 @@ def _read(path: Path) -> bytes:
         raise ModelError(f"{path} cannot be read: {problem.strerror or problem}") from problem
 
 
-def _metadata(path: Path, data: bytes) -> Mapping[str, Any]:
+def _metadata(data: bytes, beside: Path) -> Mapping[str, Any]:
     """`metadata.json` from the archive behind the model, else from beside it; empty where there is none."""
     text = None
     try:
@@ -109,7 +134,6 @@ def _metadata(path: Path, data: bytes) -> Mapping[str, Any]:
                     text = stream.read(MAX_METADATA_BYTES)
     except Exception:  # whatever a damaged archive raises: the plug-in does without it, and so can we
         text = None
-    beside = path.parent / METADATA
     if text is None and beside.is_file() and beside.stat().st_size <= MAX_METADATA_BYTES:
         text = beside.read_bytes()
     if text is None:
@@ -117,7 +141,7 @@ def _metadata(path: Path, data: bytes) -> Mapping[str, Any]:
     try:
         found = json.loads(text.decode("utf-8", "replace"))
     except (ValueError, RecursionError) as problem:
-        raise ModelError(f"{path} has metadata that cannot be read: {problem}") from problem
+        raise ModelError(f"its metadata cannot be read: {problem}") from problem
     return found if isinstance(found, dict) else {}
 
 

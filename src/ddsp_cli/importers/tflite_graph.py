@@ -8,12 +8,11 @@ import numpy as np
 
 from ddsp_cli.errors import ModelError
 from ddsp_cli.importers.flatbuffer import Operator, Subgraph
+from ddsp_cli.runtime.interpreted import AMPLITUDE, DISTRIBUTION, F0, LEVEL, NEW_STATE, NOISE, STATE
 
 #: Network input → tensor of the file.
-INPUTS = {"f0_scaled": "call_f0_scaled:0", "pw_scaled": "call_pw_scaled:0"}
-STATE = "call_state:0"
-OUTPUTS = {"amplitude": "StatefulPartitionedCall:0", "harmonic_distribution": "StatefulPartitionedCall:1",
-           "noise_magnitudes": "StatefulPartitionedCall:2", "state": "StatefulPartitionedCall:3"}  # fmt: skip
+INPUTS = {"f0_scaled": F0, "pw_scaled": LEVEL}
+OUTPUTS = {"amplitude": AMPLITUDE, "harmonic_distribution": DISTRIBUTION, "noise_magnitudes": NOISE, "state": NEW_STATE}
 
 #: What changes the shape of data and not the data.
 _PASSING = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "GATHER", "STRIDED_SLICE", "SLICE", "TRANSPOSE"}

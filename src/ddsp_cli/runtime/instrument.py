@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ddsp_cli import formulas
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import (
     AddConfig,
@@ -21,8 +20,9 @@ from ddsp_cli.config import (
     ReverbConfig,
 )
 from ddsp_cli.errors import ModelError
+from ddsp_cli.runtime.interpreted import InterpretedNetwork
 from ddsp_cli.runtime.leveller import Leveller, measured_as
-from ddsp_cli.runtime.network import Network, harmonic_amplitudes, network_inputs
+from ddsp_cli.runtime.network import Network
 from ddsp_cli.runtime.room import Room
 from ddsp_cli.runtime.synthesis import FilteredNoise, Harmonic, Ramp
 
@@ -47,7 +47,7 @@ class Instrument:
         self.bundle = bundle
         self.model = bundle.card.model
         self._check_graph()
-        Network(bundle)  # every weight is there and has its shape, said now and not in the middle of a file
+        open_network(bundle)  # every weight is there and has its shape, said now and not in the middle of a file
 
     def stream(self, seed: int = 0) -> Stream:
         """A performance from its start: recurrent state 0, phase 0, the room silent."""
@@ -119,6 +119,15 @@ class Instrument:
             )
 
 
+def open_network(bundle: Bundle) -> Network | InterpretedNetwork:
+    """The network of an instrument at the start of a performance.
+
+    Raises:
+      ModelError: it does not fit its configuration, or cannot be run.
+    """
+    return Network(bundle) if bundle.network is None else InterpretedNetwork(bundle.network)
+
+
 class Stream:
     """One performance on an instrument; `push` frames as they come, `finish` once.
 
@@ -130,7 +139,7 @@ class Stream:
     ) -> None:
         self._model = model = instrument.model
         response = room if isinstance(room, np.ndarray) else instrument.bundle.impulse_response if room else None
-        self._network = Network(instrument.bundle)
+        self._network = open_network(instrument.bundle)
         hop = model.hop_samples
         self._gate: Ramp | None = None
         self._harmonic: dict[str, Harmonic] = {}
@@ -157,17 +166,16 @@ class Stream:
         if not len(f0_hz):
             return np.zeros(0, np.float32)
         model = self._model
-        raw = self._network.step(network_inputs(model, f0_hz, level_db))
+        controls = self._network.controls(f0_hz, level_db)
         signals: dict[str, np.ndarray] = {
             "gate": self._open(np.ones(len(f0_hz), np.float32) if gate is None else gate, len(f0_hz))
         }
         for name, node in model.processors.items():
             if isinstance(node, HarmonicConfig):
-                amplitudes = harmonic_amplitudes(raw, f0_hz, node, model.sample_rate_hz)
+                amplitudes = controls["amplitude"] * controls["harmonic_distribution"]
                 signals[name] = self._harmonic[name].push(f0_hz, amplitudes)
             elif isinstance(node, FilteredNoiseConfig):
-                bias = np.float32(node.initial_bias)
-                signals[name] = self._noise[name].push(formulas.exp_sigmoid(raw["noise_magnitudes"] + bias))
+                signals[name] = self._noise[name].push(controls["noise_magnitudes"])
         return self._mix(signals, self._wanted(level_db, gate))
 
     def finish(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The recurrent decoder in NumPy: frames in, raw synthesiser controls out, state carried from block to block.
+"""The recurrent decoder in NumPy: frames in, synthesiser controls out, state carried from block to block.
 
 Architecture: one stack of dense layers per input, their outputs through a GRU, stacks and GRU through a last
 stack, one dense layer into the controls (magenta/ddsp 3.7.0, decoders.py:27-109, nn.py:844-862). Legend of
@@ -6,8 +6,6 @@ shapes: F frames, I inputs, C channels, U recurrent units, K harmonics, M noise 
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
@@ -178,8 +176,9 @@ class Network:
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        model, weights = bundle.card.model, _Weights(bundle.weights)
-        decoder = model.decoder
+        self._model = model = bundle.card.model
+        weights = _Weights(bundle.weights)
+        decoder = model.sizes
         self.splits = output_splits(model)
         self.stacks = [
             _Stack(weights, f"decoder/input_stacks/{name}", 1, decoder.channels, decoder.layers_per_stack)
@@ -201,9 +200,22 @@ class Network:
         if unknown:
             raise ModelError(f"the instrument has a weight that its configuration does not name: {unknown[0]}")
 
-    def reset(self) -> None:
-        """Forgets the performance so far: the recurrent state becomes 0."""
-        self.gru.reset()
+    @property
+    def state(self) -> np.ndarray:
+        """Of the recurrence after the last frame, [U]."""
+        return self.gru.state
+
+    def controls(self, f0_hz: np.ndarray, level_db: np.ndarray) -> dict[str, np.ndarray]:
+        """What the synthesisers play in the next frames.
+
+        Args:
+          f0_hz: [F], nowhere 0.
+          level_db: [F] in dB, of the kind that `model.level` names.
+
+        Returns:
+          See `physical`.
+        """
+        return physical(self._model, self.step(network_inputs(self._model, f0_hz, level_db)), f0_hz)
 
     def step(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
         """The next frames.
@@ -223,13 +235,27 @@ class Network:
         return dict(zip(self.splits, np.split(raw, borders, axis=-1), strict=True))
 
 
-def harmonic_amplitudes(
-    raw: dict[str, np.ndarray], f0_hz: np.ndarray, node: HarmonicConfig, sample_rate_hz: int
-) -> np.ndarray:
-    """Raw network output to the amplitude of each harmonic, [F, K] (synths.py:94-121)."""
-    column = np.asarray(f0_hz, np.float32)[:, None]
-    distribution = formulas.harmonic_distribution(
-        raw["harmonic_distribution"], column, sample_rate_hz, node.normalize_below_nyquist
-    )
-    amplitudes: Any = formulas.exp_sigmoid(raw["amplitude"]) * distribution
-    return np.asarray(amplitudes, np.float32)
+def physical(model: ModelConfig, raw: dict[str, np.ndarray], f0_hz: np.ndarray) -> dict[str, np.ndarray]:
+    """Raw network output to controls (synths.py:94-121, 176-192).
+
+    Args:
+      model: its synthesisers say how.
+      raw: as `Network.step` gives it.
+      f0_hz: [F] in Hz.
+
+    Returns:
+      By name: `amplitude` [F, 1], `harmonic_distribution` [F, K] of sum 1, `noise_magnitudes` [F, M]; float32.
+    """
+    harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
+    found = {}
+    if harmonic:
+        found["amplitude"] = formulas.exp_sigmoid(raw["amplitude"])
+        found["harmonic_distribution"] = formulas.harmonic_distribution(
+            raw["harmonic_distribution"],
+            np.asarray(f0_hz, np.float32)[:, None],
+            model.sample_rate_hz,
+            harmonic[1].normalize_below_nyquist,
+        )
+    if noise:
+        found["noise_magnitudes"] = formulas.exp_sigmoid(raw["noise_magnitudes"] + np.float32(noise[1].initial_bias))
+    return {name: np.asarray(value, np.float32) for name, value in found.items()}

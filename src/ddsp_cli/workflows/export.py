@@ -50,6 +50,8 @@ def export(model: str, format: str, out: Path | None = None, force: bool = False
     if folder.exists() and not force:
         raise OutputError(f"{folder} exists already", "Use --force to replace it, or --out for another place.")
     loaded = catalogue.open_at(place)
+    if format != "vst":
+        _ = loaded.card.model.sizes  # a file of unknown make cannot be written anew; said before anything is loaded
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))

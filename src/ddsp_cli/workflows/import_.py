@@ -57,7 +57,15 @@ def import_instrument(path: Path, name: str, out: Path | None = None, force: boo
         raise OutputError(f"{folder} exists already", "Use --force to replace it, or give another name.")
     found, kind = anything.load(Path(path))
     card = revise(found.card, name=name)
-    bundle.save(folder, card, found.weights, found.impulse_response, half_precision=False, force=force)
+    bundle.save(
+        folder,
+        card,
+        found.weights,
+        found.impulse_response,
+        network=found.network,
+        half_precision=False,
+        force=force,
+    )
     pitch_midi = card.statistics.pitch_midi
     return ImportResult(
         folder=folder,

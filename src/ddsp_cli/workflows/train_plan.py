@@ -53,6 +53,7 @@ def make_plan(
     settings, parent, spec = load_preset(preset), None, FeatureSpec()
     if start_from is not None:
         parent = catalogue.open_at(catalogue.find_playable(start_from))
+        _ = parent.card.model.sizes  # weights to begin with; an instrument of unknown make has none
         settings = msgspec.structs.replace(settings, model=parent.card.model, description=parent.card.description)
         spec = parent.card.features
     check_rates(settings.model)
