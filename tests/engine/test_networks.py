@@ -69,6 +69,23 @@ def test_mfcc_encoder_gives_a_latent_at_frame_rate_and_ignores_gain():
     assert [v.shape for v in again.variables] == [v.shape for v in encoder.variables]
 
 
+def test_timbre_encoder_looks_back_only_and_is_normalised_by_its_training_set():
+    encoder = engine.TimbreEncoder(4, 8, 10)
+    measured = 30.0 + 7.0 * RNG.standard_normal((3, 20, 10))
+    whole = numpy(encoder(tensor(measured)))
+    assert whole.shape == (3, 20, 4)
+    np.testing.assert_allclose(numpy(encoder(tensor(measured[:, :12]))), whole[:, :12], atol=1e-5)
+    encoder.adapt(measured)
+    of_usual = engine.TimbreEncoder.from_config(encoder.get_config())
+    of_usual.build()
+    for name, variable in of_usual.named_weights().items():
+        if name not in ("mean", "spread"):
+            variable.assign(encoder.named_weights()[name])
+    normal = (measured - measured.mean((0, 1))) / measured.std((0, 1))
+    np.testing.assert_allclose(numpy(encoder(tensor(measured))), numpy(of_usual(tensor(normal))), atol=1e-4)
+    assert {id(v) for v in encoder.named_weights().values()} == {id(v) for v in encoder.weights}
+
+
 def tiny(name):
     model = load_preset(name).model
     decoder = msgspec.structs.replace(model.decoder, channels=8, rnn_units=8, layers_per_stack=1)

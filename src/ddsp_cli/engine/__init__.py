@@ -10,7 +10,7 @@ from ddsp_cli.engine.autoencoder import Autoencoder
 from ddsp_cli.engine.convolutional import DilatedConvDecoder
 from ddsp_cli.engine.decoders import FcStack, RnnFcDecoder
 from ddsp_cli.engine.effects import ExpDecayReverb, FilteredNoiseReverb, FIRFilter, LearnedRoom, ModDelay, Reverb
-from ddsp_cli.engine.encoders import MfccEncoder
+from ddsp_cli.engine.encoders import MfccEncoder, TimbreEncoder
 from ddsp_cli.engine.graph import ProcessorGroup, group_from_config, group_from_yaml
 from ddsp_cli.engine.losses import EmbeddingLoss, SpectralLoss, mean_difference
 from ddsp_cli.engine.processors import Add, Crop, Mix, Processor
@@ -38,6 +38,7 @@ __all__ = [
     "RnnFcDecoder",
     "Sinusoidal",
     "SpectralLoss",
+    "TimbreEncoder",
     "Wavetable",
     "core",
     "group_from_config",

@@ -1,4 +1,4 @@
-"""From sound to a latent. Shapes: B batch, S samples, F frames, Z latent channels."""
+"""From sound to a latent. Shapes: B batch, S samples, F frames, C coefficients, Z latent channels."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from ddsp_cli.engine.core.resample import resample
@@ -15,10 +16,10 @@ from ddsp_cli.engine.recurrent import FastGru
 
 @keras.saving.register_keras_serializable("ddsp")
 class MfccEncoder(keras.layers.Layer):
-    """A latent that changes with time, from MFCCs (paper section 3.2 and appendix B.1; encoders.py:60).
+    """A latent that changes with time, from audio (paper section 3.2 and appendix B.1; encoders.py:60).
 
     MFCCs are normalised over time, run through a GRU and brought down to Z channels: what pitch and loudness do not
-    say about the sound.
+    say about the sound. The whole sound must be known before the first latent is; `TimbreEncoder` does without.
 
     Args:
       z_dims: Z.
@@ -68,4 +69,61 @@ class MfccEncoder(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         names = ("z_dims", "rnn_units", "n_mfccs", "fft_size", "overlap", "sample_rate_hz")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable("ddsp")
+class TimbreEncoder(keras.layers.Layer):
+    """A latent that changes with time, from MFCCs frame by frame: it looks back only, so it can follow a stream.
+
+    The paper's encoder but for two differences. MFCCs are normalised by their mean and spread over the training set
+    and not over each sound, which would need the sound's end and would take away what tells instruments apart; and
+    they come measured (`features.timbre`), on the frame grid of the model.
+
+    Args:
+      z_dims: Z.
+      rnn_units: of the GRU.
+      n_mfccs: C.
+    """
+
+    def __init__(self, z_dims: int = 16, rnn_units: int = 512, n_mfccs: int = 29, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.z_dims = z_dims
+        self.rnn_units = rnn_units
+        self.n_mfccs = n_mfccs
+        self.mean = self.add_weight(shape=(n_mfccs,), initializer="zeros", trainable=False, name="mean")
+        self.spread = self.add_weight(shape=(n_mfccs,), initializer="ones", trainable=False, name="spread")
+        self.rnn = FastGru(rnn_units, name="rnn")
+        self.dense_out = keras.layers.Dense(z_dims, name="dense_out")
+
+    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
+        self.rnn.build((None, None, self.n_mfccs))
+        self.dense_out.build((None, None, self.rnn_units))
+        self.built = True
+
+    def adapt(self, mfcc: np.ndarray) -> None:
+        """Takes mean and spread from the training set [..., C]."""
+        flat = mfcc.reshape(-1, self.n_mfccs)
+        self.mean.assign(flat.mean(axis=0))
+        self.spread.assign(np.maximum(flat.std(axis=0), 1e-3))
+
+    def call(self, mfcc: Any) -> Any:
+        """MFCCs [B, F, C] to a latent [B, F, Z]."""
+        return self.dense_out(self.rnn((mfcc - self.mean) / self.spread))
+
+    def named_weights(self) -> dict[str, Any]:
+        """Variables by the names under which a bundle keeps them."""
+        cell = self.rnn.cell
+        return {
+            "mean": self.mean,
+            "spread": self.spread,
+            "rnn/kernel": cell.kernel,
+            "rnn/recurrent_kernel": cell.recurrent_kernel,
+            "rnn/bias": cell.bias,
+            "dense_out/kernel": self.dense_out.kernel,
+            "dense_out/bias": self.dense_out.bias,
+        }
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("z_dims", "rnn_units", "n_mfccs")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -51,7 +51,7 @@ class FrameStream:
     Args:
       window_samples: length of a window.
       hop_samples: distance between the centres of two windows.
-      measure: windows [n, window] float32 → one number each, [n].
+      measure: windows [n, window] float32 → one number each, [n], or a row of them, [n, C].
       centred: False lets window i begin at sample i·hop, as programs did that did not centre.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from keras import ops
 
 from ddsp_cli.engine.core.arrays import constant
 from ddsp_cli.engine.core.scaling import power_to_db, safe_log
+from ddsp_cli.features.timbre import cosine_matrix, mel_matrix
 
 __all__ = [
     "a_weighted_loudness", "frame", "hann", "log_magnitude", "log_mel", "mel", "mel_matrix", "mfcc", "pad_for",
@@ -66,19 +66,6 @@ def log_magnitude(audio: Any, size: int = 2048, overlap: float = 0.75, pad_end: 
     return safe_log(stft_magnitude(audio, size, overlap, pad_end))
 
 
-def mel_matrix(n_mels: int, n_bins: int, sample_rate_hz: float, low_hz: float, high_hz: float) -> np.ndarray:
-    """Triangular filters, equally wide on the mel scale of HTK: [n_bins, n_mels]; bin 0 has no weight."""
-
-    def to_mel(hz: Any) -> Any:
-        return 1127.0 * np.log1p(np.asarray(hz, np.float64) / 700.0)
-
-    bins = to_mel(np.linspace(0.0, sample_rate_hz / 2.0, n_bins))[1:, None]
-    edges = np.linspace(to_mel(low_hz), to_mel(high_hz), n_mels + 2)
-    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    return np.pad(np.maximum(0.0, np.minimum(rising, falling)), [[1, 0], [0, 0]]).astype(np.float32)
-
-
 def mel(
     audio: Any,
     size: int = 2048,
@@ -118,9 +105,7 @@ def mfcc(
 ) -> Any:
     """Mel-frequency cepstral coefficients (`spectral_ops.compute_mfcc`): [B, S] → [B, T, n_mfccs]."""
     levels = log_mel(audio, size, n_mels, low_hz, high_hz, sample_rate_hz, overlap)
-    k, n = np.arange(n_mfccs), np.arange(n_mels)[:, None]
-    cosines = 2.0 * np.cos(np.pi * k * (2 * n + 1) / (2 * n_mels)) / math.sqrt(2.0 * n_mels)
-    return ops.matmul(levels, constant(cosines))
+    return ops.matmul(levels, constant(cosine_matrix(n_mfccs, n_mels)))
 
 
 # --- levels at frame rate ----------------------------------------------------------------------------
