@@ -227,3 +227,14 @@ def test_a_terminal_gets_colour_and_a_pipe_does_not(desk):
     assert "\x1b[" in text
     assert "nowhere.wav does not exist" in text
     assert b"\x1b" not in ddsp(*command[3:], cwd=desk).stderr
+
+
+def test_time_left_counts_from_where_the_work_was_taken_up(monkeypatch, capsys):
+    """Step 1000 of 2000 when it begins, ten steps in twenty seconds: half a step a second."""
+    clock = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
+    progress = console.Progress("steps", speed=True)
+    progress("training", 1000, 2000)
+    clock[0] = 20.0
+    progress("training", 1010, 2000, "loss 5.000")
+    assert capsys.readouterr().err == "training: 1010 of 2000 steps, about 33:00 left, 0.5 steps/s, loss 5.000\n"

@@ -94,13 +94,15 @@ class Progress:
 
     Args:
       unit: what `done` and `total` count.
+      speed: also say how many of them go by in a second.
     """
 
-    def __init__(self, unit: str = "s") -> None:
-        self._unit = unit
+    def __init__(self, unit: str = "s", speed: bool = False) -> None:
+        self._unit, self._speed = unit, speed
         self._what: str | None = None
         self._bar: Any = None
         self._started = self._spoken = time.monotonic()
+        self._first = 0.0  # how much was done when this piece of work was taken up
 
     def __enter__(self) -> Self:
         return self
@@ -121,14 +123,22 @@ class Progress:
         now = time.monotonic()
         if what != self._what:
             self.close()
-            self._what, self._started = what, now
+            self._what, self._started, self._first = what, now, done
         if is_terminal(sys.stderr):
             self._draw(what, done, total, extra, now)
         elif now - self._spoken >= LINE_EVERY_S and total > 0:
             self._spoken = now
-            left = (now - self._started) * (total - done) / done if done > 0 else 0.0
             note = f", {extra}" if extra else ""
-            remark(f"{what}: {done:.0f} of {total:.0f} {self._unit}, about {duration(left)} left{note}")
+            remark(f"{what}: {done:.0f} of {total:.0f} {self._unit}{self._pace(done, total, now)}{note}")
+
+    def _pace(self, done: float, total: float, now: float) -> str:
+        """Time left, and speed; nothing before it is known."""
+        lasted_s, gone = now - self._started, done - self._first
+        if gone <= 0 or lasted_s <= 0:
+            return ""
+        rate = gone / lasted_s
+        speed = f", {rate:.3g} {self._unit}/s" if self._speed else ""
+        return f", about {duration((total - done) / rate)} left{speed}"
 
     def line(self, text: str) -> None:
         """A line that stays, above the bar."""
@@ -152,6 +162,7 @@ class Progress:
 
             self._bar = tqdm(
                 total=round(total),
+                initial=round(self._first),
                 desc=speaks(sys.stderr, what),
                 unit=f" {self._unit}",
                 file=sys.stderr,

@@ -185,12 +185,25 @@ def _level(axis: Any, features: Features | None, adapted: Adapted, level: str, n
 
 
 def plot_pair(path: Path, recording: np.ndarray, rendering: np.ndarray, rate_hz: int) -> None:
-    """Draws spectrograms of both on one colour scale, and their levels over time.
+    """Draws a recording and its reconstruction, see `draw_pair`, and replaces what stands at `path`.
+
+    Raises:
+      OutputError: it cannot be written.
+    """
+    write_picture(path, draw_pair(recording, rendering, rate_hz))
+
+
+def draw_pair(recording: np.ndarray, rendering: np.ndarray, rate_hz: int) -> bytes:
+    """Draws spectrograms of both, each in dB below its own loudest, and their levels over time.
 
     Args:
-      path: the PNG to write.
       recording, rendering: [S] at `rate_hz`.
+
+    Returns:
+      A PNG.
     """
+    from io import BytesIO
+
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -218,4 +231,6 @@ def plot_pair(path: Path, recording: np.ndarray, rendering: np.ndarray, rate_hz:
     axes[2].set_xlabel("seconds")
     axes[2].set_ylim(-90, 0)
     axes[2].legend(loc="lower right", fontsize=8)
-    figure.savefig(path, dpi=90)
+    picture = BytesIO()
+    figure.savefig(picture, dpi=90, format="png")
+    return picture.getvalue()

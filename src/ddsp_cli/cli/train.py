@@ -23,6 +23,9 @@ def train(
         str | None,
         typer.Option("--from", metavar="NAME|DIR", help="Begin with this instrument: for little material of your own."),
     ] = None,
+    listen: Annotated[
+        bool, typer.Option("--listen/--no-listen", help="Render a validation clip now and then, to hear and see.")
+    ] = True,
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
@@ -32,7 +35,7 @@ def train(
     load_preset(preset)  # a mistyped name is found before the framework has loaded for seconds
     from ddsp_cli.workflows.train import train as run
 
-    with console.Progress("steps") as progress:
+    with console.Progress("steps", speed=True) as progress:
 
         def watch(event: Any) -> None:
             extra = f"loss {event.loss:.3f}, best {event.best_loss:.3f}"
@@ -51,6 +54,7 @@ def train(
             seed=seed,
             force=force,
             start_from=start_from,
+            listen=listen,
             progress=watch,
         )
     if not result.finished:

@@ -115,11 +115,12 @@ def _advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, rep
     validation_loss = validate(model, job.validation)
     best = validation_loss < state.best_loss
     step = state.step + n_steps
+    wall_s = state.wall_s + time.monotonic() - started
     state = msgspec.structs.replace(
         state,
         step=step,
-        wall_s=state.wall_s + time.monotonic() - started,
-        history=[*state.history, Point(step, float(np.mean(watch.losses)), validation_loss)],
+        wall_s=wall_s,
+        history=[*state.history, Point(step, float(np.mean(watch.losses)), validation_loss, round(wall_s, 2))],
         best_loss=min(validation_loss, state.best_loss),
         finished=step >= job.total_steps,
     )

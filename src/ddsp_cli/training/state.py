@@ -18,6 +18,7 @@ class Point(Config):
     step: int
     loss: float
     validation_loss: float
+    wall_s: float = 0.0  # of training until then; 0 in runs of versions that did not note it
 
 
 class RunState(Config):
