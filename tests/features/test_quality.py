@@ -21,6 +21,7 @@ def test_a_sound_is_itself(phrase):
     assert same.pitch_error_cents == 0.0
     assert same.voiced_recall == 1.0
     assert same.loudness_error_db == 0.0
+    assert same.noise_balance_db == 0.0
 
 
 def test_half_the_amplitude_is_six_decibels(phrase):
@@ -37,6 +38,27 @@ def test_silence_has_no_pitch(phrase):
     nothing = quality.compare(phrase, np.zeros_like(phrase))
     assert nothing.voiced_recall == 0.0
     assert nothing.pitch_within_50_cents == 0.0
+    figures = nothing.as_dict()
+    assert "pitch_error_cents" not in figures, "nothing was measured"
+    assert "noise_balance_db" not in figures
+    assert all(np.isfinite(value) for value in figures.values())
+
+
+def test_ten_times_the_noise_is_ten_decibels_more(phrase):
+    noise = np.random.default_rng(0).normal(size=len(phrase)).astype(np.float32) * 1e-3
+    found = quality.compare(phrase + noise, phrase + np.sqrt(10) * noise)
+    assert found.noise_balance_db == pytest.approx(10, abs=0.7)
+    assert quality.compare(phrase + np.sqrt(10) * noise, phrase + noise).noise_balance_db == -found.noise_balance_db
+
+
+def test_reliable_frames_are_those_that_two_trackers_agree_about(phrase):
+    assert quality.reliable_pitch(phrase, phrase)["reliable_within_50_cents"] == 1.0
+    half = phrase.copy()
+    half[len(half) // 2 :] = 0
+    found = quality.reliable_pitch(phrase, half)
+    assert found["reliable_share"] > 0.9
+    assert found["reliable_within_50_cents"] == pytest.approx(0.5, abs=0.05), "silence is wrong"
+    assert quality.reliable_pitch(np.zeros_like(phrase), phrase) == {"reliable_share": 0.0}
 
 
 def test_spectral_distance_of_scaled_sound_is_known():

@@ -6,13 +6,15 @@ import json
 import subprocess
 import sys
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
 
+from ddsp_cli import bundle
 from ddsp_cli.errors import ExitCode, InputError, OutputError, UsageError
 from ddsp_cli.runtime.instrument import Instrument
-from ddsp_cli.workflows.evaluate import Clip, evaluate
+from ddsp_cli.workflows.evaluate import Clip, evaluate, room_share
 from fixtures import make_bundle, melody
 
 
@@ -46,6 +48,47 @@ def test_a_clip_against_itself_is_perfect():
     figures = Clip("same", sound, sound, 16000).quality().as_dict()
     assert figures["spectral_loss"] == 0
     assert figures["pitch_within_50_cents"] == 1
+
+
+def test_the_share_of_the_room_is_that_of_its_energy():
+    """An echo at half the amplitude of a sound that it does not overlap: a quarter of the energy beside the whole."""
+    dry = np.zeros(200, np.float32)
+    dry[:100] = np.random.default_rng(0).normal(size=100)
+    echo = np.roll(dry, 100) / 2
+    assert room_share(dry + echo, dry) == pytest.approx(0.2)
+    assert room_share(dry, dry) == 0.0
+    assert room_share(np.zeros(10), np.zeros(10)) == 0.0
+
+
+def test_a_room_is_reported_where_there_is_one(tmp_path):
+    sound = tmp_path / "phrase.wav"
+    soundfile.write(sound, melody((60, 64)), 16000)
+    made = make_bundle(tmp_path / "models" / "hall")
+    (found,) = evaluate(made.path, [sound])
+    assert 0 < found.figures["room_share"] < 1
+    nodes = {name: node for name, node in made.card.model.processors.items() if name != "reverb"}
+    dry = bundle.revise(made.card, model=msgspec.structs.replace(made.card.model, processors=nodes))
+    bundle.save(tmp_path / "models" / "dry", dry, made.weights)
+    (found,) = evaluate(tmp_path / "models" / "dry", [sound])
+    assert "room_share" not in found.figures
+
+
+def test_the_command_shows_what_was_measured(home, monkeypatch, capsys):
+    from ddsp_cli.cli.evaluate import evaluate as command
+
+    monkeypatch.chdir(home)
+    command("testophone", [home / "own.wav"])
+    head, row = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["recording", "length"]
+    assert head.split()[-2:] == ["noise", "room"]
+    assert row.startswith("own.wav")
+    assert row.endswith("%")
+
+
+def test_reliable_frames_are_judged_when_asked_for(home):
+    (found,) = evaluate(home / "models/testophone", [home / "other.wav"], reliable=True)
+    assert found.figures["reliable_share"] > 0.8
+    assert 0 <= found.figures["reliable_within_50_cents"] <= 1
 
 
 def test_mistakes(home, tmp_path):

@@ -10,6 +10,19 @@ import typer
 from ddsp_cli import console
 from ddsp_cli.cli.options import Force
 
+#: Figure → title of its column, and how it is written. A column in which nothing was measured is left out.
+COLUMNS = {
+    "spectral_loss": ("spectral loss", "{:.2f}"),
+    "pitch_within_50_cents": ("within 50 cents", "{:.1%}"),
+    "pitch_error_cents": ("cents", "{:.1f}"),
+    "voiced_recall": ("notes found", "{:.1%}"),
+    "reliable_within_50_cents": ("of reliable", "{:.1%}"),
+    "reliable_share": ("reliable", "{:.1%}"),
+    "loudness_error_db": ("loudness error", "{:.1f} dB"),
+    "noise_balance_db": ("noise", "{:+.1f} dB"),
+    "room_share": ("room", "{:.1%}"),
+}
+
 
 def evaluate(
     model: Annotated[str, typer.Option(metavar="NAME|DIR", help="The instrument.")],
@@ -22,26 +35,22 @@ def evaluate(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write evaluation.json and a picture of each here.")
     ] = None,
+    reliable: Annotated[
+        bool, typer.Option("--reliable", help="Also judge pitch only where pYIN agrees about the recording; slow.")
+    ] = False,
     force: Force = False,
 ) -> None:
     """Measure how near an instrument comes to recordings that it plays after."""
     from ddsp_cli.workflows.evaluate import evaluate as run
 
     with console.Progress("recordings") as progress:
-        found = run(model, audio or [], dataset=dataset, out=out, force=force, progress=progress)
+        found = run(model, audio or [], dataset=dataset, out=out, force=force, reliable=reliable, progress=progress)
+    shown = {name: column for name, column in COLUMNS.items() if any(name in one.figures for one in found)}
     rows = [
-        [
-            one.name,
-            f"{one.seconds:.0f} s",
-            f"{one.figures['spectral_loss']:.2f}",
-            f"{one.figures['pitch_within_50_cents']:.1%}",
-            f"{one.figures['pitch_error_cents']:.1f}",
-            f"{one.figures['voiced_recall']:.1%}",
-            f"{one.figures['loudness_error_db']:.1f} dB",
-        ]
+        [one.name, f"{one.seconds:.0f} s"]
+        + [form.format(one.figures[name]) if name in one.figures else "-" for name, (_, form) in shown.items()]
         for one in found
     ]
-    columns = ["recording", "length", "spectral loss", "within 50 cents", "cents", "notes found", "loudness error"]
-    console.table(columns, rows)
+    console.table(["recording", "length", *(title for title, _ in shown.values())], rows)
     if out is not None:
         console.say(f"Figures and pictures: {out}")

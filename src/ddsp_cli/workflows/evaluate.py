@@ -33,25 +33,41 @@ FIGURES = "evaluation.json"
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording and what the instrument makes of its pitch and level, [S] each at `rate_hz`."""
+    """A recording and what the instrument makes of its pitch and level.
+
+    Attributes:
+      name: of the recording.
+      recording, rendering: [S] each at `rate_hz`.
+      room_share: of the rendering's energy, what the learned room adds, 0..1; None where there is no room.
+    """
 
     name: str
     recording: np.ndarray
     rendering: np.ndarray
     rate_hz: int
+    room_share: float | None = None
 
     @property
     def seconds(self) -> float:
         return len(self.recording) / self.rate_hz
 
-    def quality(self) -> quality.Quality:
-        """Figures, both sounds taken at 16 kHz."""
+    def at_16_khz(self) -> tuple[np.ndarray, np.ndarray]:
+        """Recording and rendering, at the rate at which sound is measured."""
         import soxr
 
-        both = (self.recording, self.rendering)
-        if self.rate_hz != ANALYSIS_RATE_HZ:
-            both = tuple(soxr.resample(sound, self.rate_hz, ANALYSIS_RATE_HZ) for sound in both)
-        return quality.compare(*both)
+        if self.rate_hz == ANALYSIS_RATE_HZ:
+            return self.recording, self.rendering
+        one, other = (soxr.resample(s, self.rate_hz, ANALYSIS_RATE_HZ) for s in (self.recording, self.rendering))
+        return one, other
+
+    def quality(self) -> quality.Quality:
+        """How near they are, both taken at 16 kHz."""
+        return quality.compare(*self.at_16_khz())
+
+    def figures(self) -> dict[str, float]:
+        """All that is measured of them, by name."""
+        room = {} if self.room_share is None else {"room_share": round(self.room_share, 4)}
+        return {**self.quality().as_dict(), **room}
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,7 @@ def evaluate(
     dataset: Path | None = None,
     out: Path | None = None,
     force: bool = False,
+    reliable: bool = False,
     progress: Callable[[str, float, float], None] | None = None,
 ) -> list[Judgement]:
     """Lets an instrument play after recordings and measures the difference.
@@ -80,6 +97,7 @@ def evaluate(
       dataset: a prepared data set, whose validation part is judged; without `audio`, `datasets/NAME`.
       out: folder for `evaluation.json` and a picture of each recording; None writes nothing.
       force: write into a folder that holds an evaluation already.
+      reliable: also judge pitch where two trackers agree about the recording, which takes as long as it lasts.
       progress: called as `progress(what, done, total)`.
 
     Raises:
@@ -96,24 +114,29 @@ def evaluate(
     found: list[Judgement] = []
     for i, path in enumerate(files):
         report(f"judging {path.name}", i, len(files))
-        found.append(_judge(_after_recording(loaded, path), out))
+        found.append(_judge(_after_recording(loaded, path), out, reliable))
     if not files:
         from ddsp_cli.dataset import store
 
         source = dataset or Path("datasets") / loaded.card.name
         report(f"judging {source}", 0, 1)
-        found.append(_judge(resynthesise(loaded, store.load(source, loaded.card.features)), out))
+        found.append(_judge(resynthesise(loaded, store.load(source, loaded.card.features)), out, reliable))
     if out is not None:
         _write(found, loaded.card.name, out)
     return found
 
 
-def resynthesise(loaded: bundle.Bundle, data: Dataset) -> Clip:
-    """The validation windows of a data set, one after the other, and the instrument playing after them."""
+def resynthesise(loaded: bundle.Bundle, data: Dataset, rows: np.ndarray | None = None) -> Clip:
+    """Validation windows of a data set, one after the other, and the instrument playing after them.
+
+    Args:
+      rows: which windows; None takes up to two minutes, spread over all.
+    """
     model = loaded.card.model
     examples = data.validation
-    n = max(1, min(len(examples), round(JUDGED_S / data.manifest.window_s)))
-    rows = np.unique(np.linspace(0, len(examples) - 1, n).round().astype(int))
+    if rows is None:
+        n = max(1, min(len(examples), round(JUDGED_S / data.manifest.window_s)))
+        rows = np.unique(np.linspace(0, len(examples) - 1, n).round().astype(int))
     step = data.manifest.features.frame_rate_hz // model.frame_rate_hz
     f0_hz = hold_f0(examples.f0_hz[rows].reshape(-1))[::step]
     level_db = getattr(examples, model.level)[rows].reshape(-1)[::step]
@@ -144,23 +167,38 @@ def _after_recording(loaded: bundle.Bundle, path: Path) -> Clip:
 
 
 def _clip(loaded: bundle.Bundle, name: str, audio: np.ndarray, f0_hz: np.ndarray, level_db: np.ndarray) -> Clip:
-    rendering = np.concatenate(list(Instrument(loaded).render(f0_hz, level_db)))
+    instrument = Instrument(loaded)
+    rendering = np.concatenate(list(instrument.render(f0_hz, level_db)))
+    share = None
+    if loaded.impulse_response is not None:
+        share = room_share(rendering, np.concatenate(list(instrument.render(f0_hz, level_db, room=False))))
     length = min(len(audio), len(rendering))
-    return Clip(name, audio[:length], rendering[:length], loaded.card.model.sample_rate_hz)
+    return Clip(name, audio[:length], rendering[:length], loaded.card.model.sample_rate_hz, share)
 
 
-def _judge(clip: Clip, out: Path | None) -> Judgement:
+def room_share(rendering: np.ndarray, dry: np.ndarray) -> float:
+    """Energy of what a room added, as a share of it and of the dry sound together, 0..1.
+
+    Args:
+      rendering: [S] with the room; dry: [S], the same without it.
+    """
+    added, sound = (float(np.sum(np.square(x, dtype=np.float64))) for x in (rendering - dry, dry))
+    return added / (added + sound) if added > 0 else 0.0
+
+
+def _judge(clip: Clip, out: Path | None, reliable: bool) -> Judgement:
     picture = None
     if out is not None:
         from ddsp_cli.plots import plot_pair
 
         try:
             out.mkdir(parents=True, exist_ok=True)
-            picture = out / f"{Path(clip.name).stem}.png"
-            plot_pair(picture, clip.recording, clip.rendering, clip.rate_hz)
         except OSError as problem:
             raise OutputError(f"{out} cannot be written: {problem.strerror or problem}") from problem
-    return Judgement(clip.name, round(clip.seconds, 1), clip.quality().as_dict(), picture)
+        picture = out / f"{Path(clip.name).stem}.png"
+        plot_pair(picture, clip.recording, clip.rendering, clip.rate_hz)
+    figures = clip.figures() | (quality.reliable_pitch(*clip.at_16_khz()) if reliable else {})
+    return Judgement(clip.name, round(clip.seconds, 1), figures, picture)
 
 
 def _write(found: list[Judgement], instrument: str, out: Path) -> None:

@@ -58,6 +58,7 @@ def train(
     seed: int = 0,
     force: bool = False,
     start_from: str | Path | None = None,
+    listen: bool = True,
     progress: Callable[[TrainProgress], None] | None = None,
 ) -> TrainResult:
     """Trains an instrument, or goes on with a training that was broken off.
@@ -72,6 +73,7 @@ def train(
       seed: of weights, noise and the order of the data.
       force: replace an instrument that this run did not make.
       start_from: an instrument whose model and weights a new run begins with; two minutes of sound are enough then.
+      listen: render a validation clip into the run's folder now and then.
       progress: receives what happens.
 
     Raises:
@@ -79,10 +81,10 @@ def train(
     """
     plan = make_plan(instrument, dataset, preset, steps, out, seed, start_from)
     state = state_to_start_from(plan, resume=resume, force=force)
-    return _train(plan, state, progress or (lambda _: None))
+    return _train(plan, state, listen, progress or (lambda _: None))
 
 
-def _train(plan: Plan, state: RunState, report: Callable[[TrainProgress], None]) -> TrainResult:
+def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainProgress], None]) -> TrainResult:
     backend.load()
     from ddsp_cli.dataset import store
     from ddsp_cli.training import loop
@@ -94,7 +96,7 @@ def _train(plan: Plan, state: RunState, report: Callable[[TrainProgress], None])
     rate_hz = data.manifest.features.frame_rate_hz
     judge = Windows(data.validation, model, rate_hz)
     try:
-        records = RunFolder(plan.run_folder, model.sample_rate_hz)
+        records = RunFolder(plan.run_folder, model.sample_rate_hz, listen=listen)
     except OSError as problem:
         raise OutputError(f"{plan.run_folder} cannot be written: {problem.strerror or problem}") from problem
     job = loop.Job(
@@ -179,7 +181,7 @@ def finish(folder: Path, data: Dataset) -> dict[str, float]:
 
     loaded = bundle.load(folder)
     clip = resynthesise(loaded, data)
-    metrics = {**loaded.card.metrics, **clip.quality().as_dict(), "judged_s": round(clip.seconds, 1)}
+    metrics = {**loaded.card.metrics, **clip.figures(), "judged_s": round(clip.seconds, 1)}
     preview = np.clip(clip.rendering[: round(PREVIEW_S * clip.rate_hz)], -1.0, 1.0)
     card = bundle.revise(loaded.card, metrics=metrics)
     bundle.save(folder, card, loaded.weights, loaded.impulse_response, preview, force=True)
