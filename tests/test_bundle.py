@@ -92,6 +92,20 @@ def test_other_format_versions_are_refused(tmp_path):
     assert caught.value.hint == "Update ddsp."
 
 
+def test_what_a_kill_left_is_put_right(tmp_path):
+    """Killed between the two renames of a save, and twice before: the instrument comes back, the rest goes."""
+    made = make_bundle(tmp_path / "a")
+    (tmp_path / ".a-old-01234567").mkdir()
+    (tmp_path / "a").rename(tmp_path / ".a-old-01234567" / "a")
+    for name in (".a-zyxwvuts", ".a-b-01234567", ".a-mine"):
+        (tmp_path / name).mkdir()
+    bundle.recover(tmp_path / "a")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".a-b-01234567", ".a-mine", "a"]
+    assert bundle.load(tmp_path / "a").card == made.card
+    bundle.recover(tmp_path / "a")
+    bundle.recover(tmp_path / "nowhere" / "b")
+
+
 def test_weights_that_are_not_numbers_are_refused(tmp_path):
     folder = tmp_path / "a"
     model = small_model()

@@ -12,8 +12,10 @@ Neither TensorFlow nor pickle is needed to read one. Files are checked against t
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -185,6 +187,17 @@ def replace_folder(staging: Path, folder: Path) -> None:
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Puts right what a killed `save` left: brings back the folder that was put aside, removes what was begun."""
+    ours = re.compile(rf"\.{re.escape(folder.name)}-(old-)?[a-z0-9_]{{8}}")
+    for left in list(folder.parent.glob(f".{glob.escape(folder.name)}-*")):
+        if not ours.fullmatch(left.name):
+            continue
+        if (left / folder.name).is_dir() and not folder.exists():
+            (left / folder.name).rename(folder)
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def load_card(folder: Path) -> Card:

@@ -80,6 +80,7 @@ def train(
       DatasetError, ModelError, OutputError: see their messages.
     """
     plan = make_plan(instrument, dataset, preset, steps, out, seed, start_from)
+    bundle.recover(plan.folder)
     state = state_to_start_from(plan, resume=resume, force=force)
     return _train(plan, state, listen, progress or (lambda _: None))
 
