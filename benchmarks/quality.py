@@ -7,6 +7,8 @@ output's pitch is read by pYIN and compared with the source's, transposed as the
 
     reliable  share of the source's voiced frames (by swift-f0) that are reliable
     pitch     share of reliable frames whose output pitch is within 50 cents; silence there counts as wrong
+    limit     the same for a plain tone exactly at the pitch asked for: pYIN looks at 128 ms, and rounds off glides
+    same      share of reliable frames where pYIN hears the same in both, so that it rounds off both
     loud      correlation of RMS levels in dB, 20 ms, over frames within 40 dB of the source's loudest
     sung      the same over reliable frames only
     rest      median and 95th percentile of the level in rests after the room's tail, dBFS
@@ -29,7 +31,7 @@ from ddsp_cli import bundle
 from ddsp_cli.features import io, pitch
 from ddsp_cli.features.extract import measure
 from ddsp_cli.features.quality import level_db
-from ddsp_cli.runtime.adapt import AdaptSettings, adapt
+from ddsp_cli.runtime.adapt import Adapted, AdaptSettings, adapt
 from ddsp_cli.runtime.instrument import Instrument
 from ddsp_cli.runtime.room import tail_s
 from ddsp_cli.workflows import catalogue
@@ -84,6 +86,16 @@ def lateness_ms(source: np.ndarray, output: np.ndarray, longest_ms: int = 100) -
     return float(shifts[best])
 
 
+def plain_tone(adapted: Adapted, n_samples: int) -> np.ndarray:
+    """What a perfect instrument would play, [S]: eight harmonics at the pitch, level and gate that are asked for."""
+    place = np.arange(n_samples) * adapted.frame_rate_hz / RATE_HZ
+    frames = np.arange(len(adapted))
+    turns = np.cumsum(np.interp(place, frames, adapted.f0_hz) / RATE_HZ)
+    amplitude = np.interp(place, frames, 10.0 ** (adapted.level_db / 20.0) * adapted.gate)
+    tone = sum(np.sin(2.0 * np.pi * k * turns) / k for k in range(1, 9))
+    return np.asarray(tone * amplitude, np.float32)
+
+
 def judge(path: Path, model: Path, out: Path) -> dict[str, float | str]:
     """Transfers one recording and measures the result."""
     started = time.process_time()
@@ -97,7 +109,9 @@ def judge(path: Path, model: Path, out: Path) -> dict[str, float | str]:
     swift, pyin = pitch_at("swift-f0", source, n_frames), pitch_at("pyin", source, n_frames)
     reliable = within_50_cents(swift, pyin)
     wanted = swift * 2.0 ** (result.transpose_semitones / 12.0)
-    right = within_50_cents(wanted, pitch_at("pyin", output, n_frames))
+    heard = pitch_at("pyin", output, n_frames)
+    right = within_50_cents(wanted, heard)
+    same = within_50_cents(pyin * 2.0 ** (result.transpose_semitones / 12.0), heard)
 
     source_db, output_db = level_db(source, RATE_HZ, FRAME_S), np.maximum(level_db(output, RATE_HZ, FRAME_S), -80.0)
     loud = source_db > source_db.max() - 40.0
@@ -108,6 +122,7 @@ def judge(path: Path, model: Path, out: Path) -> dict[str, float | str]:
     room_s = tail_s(instrument.bundle.impulse_response, instrument.model.sample_rate_hz)
     statistics, level = instrument.bundle.card.statistics, instrument.model.level
     adapted = adapt(measure(source), statistics, level, AdaptSettings(transpose=result.transpose_semitones))
+    ideal = within_50_cents(wanted, pitch_at("pyin", plain_tone(adapted, n), n_frames))
     gap = np.interp(times_s, np.arange(len(adapted)) / adapted.frame_rate_hz, adapted.gate) > 0.0
     since = times_s - np.maximum.accumulate(np.where(gap, times_s, -np.inf))
     ahead = (times_s - np.minimum.accumulate(np.where(gap, times_s, np.inf)[::-1])[::-1]) < -0.03
@@ -120,6 +135,8 @@ def judge(path: Path, model: Path, out: Path) -> dict[str, float | str]:
         "st": result.transpose_semitones,
         "reliable": reliable.sum() / max(1, (swift > 0).sum()),
         "pitch": right[reliable].mean() if reliable.any() else np.nan,
+        "limit": ideal[reliable].mean() if reliable.any() else np.nan,
+        "same": same[reliable].mean() if reliable.any() else np.nan,
         "loud": np.corrcoef(source_db[loud], output_db[loud])[0, 1],
         "sung": np.corrcoef(source_db[sung], output_db[sung])[0, 1] if sung.any() else np.nan,
         "rest50": np.median(output_db[rests]) if rests.any() else np.nan,
