@@ -21,7 +21,13 @@ def prepare(
     audio: Annotated[list[Path], typer.Argument(help="Recordings, or folders of them.")],
     name: Annotated[str | None, typer.Option(help="Of the data set; by default that of the first folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; by default datasets/NAME.")] = None,
-    sample_rate: Annotated[int, typer.Option(metavar="HZ", help="Of the sound that the model will make.")] = 16000,
+    sample_rate: Annotated[
+        int | None, typer.Option(metavar="HZ", help="Of the sound that the model will make; by default 16000.")
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|DIR", help="Measure as this instrument was taught, to train it further."),
+    ] = None,
     pitch: Annotated[str, typer.Option(metavar="swift-f0|pyin|crepe", help="The pitch tracker.")] = "swift-f0",
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")] = None,
     level: Annotated[
@@ -51,6 +57,7 @@ def prepare(
             name=name,
             out=out,
             sample_rate_hz=sample_rate,
+            like=like,
             pitch=pitch,
             workers=workers,
             force=force,

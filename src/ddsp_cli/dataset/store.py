@@ -77,7 +77,7 @@ def check_features(manifest: Manifest, spec: FeatureSpec, folder: Path) -> None:
     if differences:
         raise DatasetError(
             f"{folder} was measured with other settings than the model wants: {', '.join(differences)}",
-            "Prepare the recordings again with --force.",
+            "Prepare the recordings again with --force, and with --like NAME to train the instrument NAME further.",
         )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from ddsp_cli import bundle
@@ -16,6 +17,7 @@ from ddsp_cli.errors import InputError, OutputError, UsageError
 from ddsp_cli.features import io, quality
 from ddsp_cli.features.extract import measure
 from ddsp_cli.features.frames import hold_f0
+from ddsp_cli.features.pitch import DEFAULT_TRACKER
 from ddsp_cli.runtime.instrument import Instrument
 from ddsp_cli.workflows import catalogue
 
@@ -150,14 +152,16 @@ def _after_recording(loaded: bundle.Bundle, path: Path) -> Clip:
     model = loaded.card.model
     longest = round(JUDGED_S * ANALYSIS_RATE_HZ)
     audio = io.read_mono(path, ANALYSIS_RATE_HZ)[:longest]
-    features = measure(audio)
+    # As the instrument was taught, but for the tracker: pitch is pitch, whoever finds it.
+    spec = msgspec.structs.replace(loaded.card.features.at(model.frame_rate_hz), pitch=DEFAULT_TRACKER)
+    features = measure(audio, spec)
     voiced = features.f0_hz > 0
     if not voiced.any():
         raise InputError(f"{path} holds no note to compare with")
     loud_db = float(np.percentile(features.power_db[voiced], LOUD_PERCENTILE))
     gain_db = loaded.card.statistics.power_db[LOUD_PERCENTILE] - loud_db
     audio = audio * np.float32(10 ** (gain_db / 20))
-    features = measure(audio).at(model.frame_rate_hz)
+    features = measure(audio, spec)
     target = (
         audio
         if model.sample_rate_hz == ANALYSIS_RATE_HZ

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import msgspec
+
 from ddsp_cli import __version__
 from ddsp_cli.config import SAMPLE_RATES_HZ, FeatureSpec
 from ddsp_cli.dataset.build import Progress, build, measuring_key
@@ -18,15 +20,18 @@ from ddsp_cli.dataset.store import sha256
 from ddsp_cli.errors import DatasetError, InputError, OutputError, UsageError
 from ddsp_cli.features import crepe
 from ddsp_cli.features import pitch as trackers
-from ddsp_cli.workflows import prepare_report
+from ddsp_cli.workflows import catalogue, prepare_report
 from ddsp_cli.workflows.prepare_result import PrepareResult, result_of
+
+#: Of the sound that a model makes, where nothing else is said.
+DEFAULT_RATE_HZ = 16000
 
 
 def prepare(
     inputs: Sequence[Path],
     name: str | None = None,
     out: Path | None = None,
-    sample_rate_hz: int = 16000,
+    sample_rate_hz: int | None = None,
     pitch: str = trackers.DEFAULT_TRACKER,
     workers: int | None = None,
     force: bool = False,
@@ -37,6 +42,7 @@ def prepare(
     keep_polyphonic: bool = False,
     crepe_weights: Path | None = None,
     report: bool = True,
+    like: str | Path | None = None,
     progress: Progress | None = None,
 ) -> PrepareResult:
     """Measures recordings, keeps their notes and writes them as windows of 4 s.
@@ -48,7 +54,7 @@ def prepare(
       inputs: files and folders, of sound or of shards that `ddsp_prepare_tfrecord` wrote.
       name: of the data set; by default that of the first input.
       out: the folder to write; by default `datasets/NAME`.
-      sample_rate_hz: rate of the sound that the model will make.
+      sample_rate_hz: rate of the sound that the model will make; by default 16000, or that of `like`.
       pitch: one of `features.pitch.tracker_names()`.
       workers: processes; by default one per core.
       force: start anew, and replace a data set that stands there.
@@ -60,16 +66,21 @@ def prepare(
       keep_polyphonic: also learn from what is more than one voice.
       crepe_weights: a file of weights for the tracker crepe.
       report: draw `report.png` and write `report.html` into the data set.
+      like: an instrument that shall be trained further on it: level is measured as it was when that one was taught.
       progress: see `dataset.build.Progress`.
 
     Returns:
       What the data set holds.
 
     Raises:
+      ModelError: there is no instrument `like` that.
       UsageError: an option makes no sense.
       InputError: an input or the file of sources is missing, or the recordings hold too little to learn from.
       OutputError: a different data set stands there already, another run is writing it, or it cannot be written.
     """
+    taught = catalogue.open_at(catalogue.find_playable(like)).card if like is not None else None
+    sample_rate_hz = sample_rate_hz or (taught.model.sample_rate_hz if taught else DEFAULT_RATE_HZ)
+    spec = taught.features.at(FeatureSpec().frame_rate_hz) if taught else FeatureSpec()
     _check_options(sample_rate_hz, level, validation_share, workers)
     trackers.check_tracker(pitch, crepe_weights)
     found = find(inputs)
@@ -79,7 +90,7 @@ def prepare(
     settings = Settings(
         name=name,
         sample_rate_hz=sample_rate_hz,
-        features=FeatureSpec(pitch=_pitch_of(found, pitch)),
+        features=msgspec.structs.replace(spec, pitch=_pitch_of(found, pitch)),
         level=level,
         validation_share=validation_share,
         keep_polyphonic=keep_polyphonic,
