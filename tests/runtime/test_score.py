@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mido
 import numpy as np
 import pytest
@@ -91,6 +93,9 @@ def test_legato_does_not_slide_far(tmp_path):
     midi = pitch.to_midi(adapt_score(read_score(path), STATISTICS, "power_db", 250, KEEP).f0_hz)
     between = np.flatnonzero((midi > 60.1) & (midi < 66.9))
     assert 1 <= len(between) <= 10
+    slow = adapt_score(read_score(path), STATISTICS, "power_db", 250, replace(KEEP, glide_s=0.2))
+    midi = pitch.to_midi(slow.f0_hz)
+    assert np.count_nonzero((midi > 60.1) & (midi < 66.9)) == pytest.approx(0.2 * 250, abs=4)
 
 
 def test_bends_and_tracks_and_drums(tmp_path):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddsp_cli.runtime import tuning
+from ddsp_cli.runtime.notes import Notes
 from ddsp_cli.runtime.tuning import Key
 
 RATE_HZ = 250
@@ -101,3 +102,26 @@ def test_any_melody_survives(values, amount, own):
     assert (np.isnan(tuned) == np.isnan(melody)).all()
     known = ~np.isnan(melody)
     assert np.abs(tuned[known] - melody[known]).max(initial=0.0) <= 2.5
+
+
+@pytest.mark.parametrize("glide_s", [0.06, 0.2, 0.5])
+def test_a_step_slides_for_so_long_and_vibrato_stays(glide_s):
+    t = np.arange(1000) / RATE_HZ
+    vibrato = 0.3 * np.sin(2 * np.pi * 5.5 * t)
+    steps = np.where(t < 2.0, 60.0, 67.0)
+    whole = Notes(np.array([0]), np.array([1000]), np.ones(1000, bool), -40.0, -80.0)
+    out = tuning.glide(steps, whole, glide_s, RATE_HZ)
+    sliding = (out > 60.001) & (out < 66.999)
+    assert sliding.sum() / RATE_HZ == pytest.approx(glide_s, abs=0.01)
+    assert np.median(t[sliding]) == pytest.approx(2.0, abs=0.01)
+    np.testing.assert_allclose(np.diff(out)[sliding[1:] & sliding[:-1]], 7.0 / (glide_s * RATE_HZ), rtol=0.1)
+    out = tuning.glide(steps + vibrato, whole, glide_s, RATE_HZ)
+    for part in (slice(60, 350), slice(650, 940)):
+        assert np.ptp(out[part]) == pytest.approx(0.6, rel=0.05)
+
+
+def test_nothing_slides_across_a_rest():
+    melody = np.repeat([60.0, 67.0], 250)
+    notes = Notes(np.array([0, 280]), np.array([220, 500]), np.ones(500, bool), -40.0, -80.0)
+    np.testing.assert_allclose(tuning.glide(melody, notes, 0.4, RATE_HZ), melody, atol=1e-9)
+    assert (tuning.glide(melody, notes, 0.0, RATE_HZ) == melody).all()

@@ -47,6 +47,9 @@ def transfer(
         str, typer.Option(metavar="auto|HZ", help="The A of that scale; auto takes the performance's own.")
     ] = "auto",
     vibrato: Annotated[float, typer.Option(min=0.0, max=3.0, help="0 takes it out, 1 leaves it, 2 doubles it.")] = 1.0,
+    glide: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.0, max=1.0, help="How long to slide from note to note.")
+    ] = 0.0,
     threshold: Annotated[
         float, typer.Option(metavar="DB", min=3.0, max=80.0, help="What is so far below the loudest is no note.")
     ] = 35.0,
@@ -83,7 +86,7 @@ def transfer(
         raise UsageError("no instrument was named", "Give --model NAME; ddsp models lists them.")
     chosen: dict[str, Any] = {
         "transpose": parse_transpose(transpose),
-        "settings": _settings(dynamics, loudness, autotune, key, tuning, vibrato, threshold),
+        "settings": _settings(dynamics, loudness, autotune, key, tuning, vibrato, glide, threshold),
     }
     with pipes.Pipes(inputs or [], out) as ends, console.Progress() as progress:
         results = run(
@@ -131,7 +134,14 @@ def _tell(result: TransferResult, ends: pipes.Pipes) -> None:
 
 
 def _settings(
-    dynamics: float, loudness: float, autotune: float, key: str, tuning: str, vibrato: float, threshold: float
+    dynamics: float,
+    loudness: float,
+    autotune: float,
+    key: str,
+    tuning: str,
+    vibrato: float,
+    glide: float,
+    threshold: float,
 ) -> Any:
     """The options as `AdaptSettings`.
 
@@ -142,7 +152,7 @@ def _settings(
     from ddsp_cli.runtime.notes import NoteSettings
 
     for name, value in (("dynamics", dynamics), ("loudness", loudness), ("autotune", autotune), ("vibrato", vibrato),
-                        ("threshold", threshold)):  # fmt: skip
+                        ("glide", glide), ("threshold", threshold)):  # fmt: skip
         if value != value:
             raise UsageError(f"--{name} is not a number")
     if autotune == 0.0 and (key != "auto" or tuning != "auto"):
@@ -155,6 +165,7 @@ def _settings(
         key=parse_key(key),
         tuning_semitones=parse_tuning(tuning),
         vibrato=vibrato,
+        glide_s=glide,
     )
 
 

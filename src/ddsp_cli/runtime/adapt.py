@@ -34,6 +34,7 @@ class AdaptSettings:
       key: the scale to tune to; None for the one that the melody seems to be in.
       tuning_semitones: by how much its A differs from 440 Hz; None for what the melody has.
       vibrato: 0 takes it out, 1 leaves it, 2 doubles it.
+      glide_s: how long steps inside notes take; 0 leaves them.
     """
 
     notes: NoteSettings | None = NoteSettings()
@@ -45,6 +46,7 @@ class AdaptSettings:
     key: tuning.Key | None = None
     tuning_semitones: float | None = None
     vibrato: float = 1.0
+    glide_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ def adapt(features: Features, statistics: Statistics, level: str, settings: Adap
     transpose = settings.transpose
     if transpose is None:
         transpose = choose_octave(midi[sounding], np.asarray(statistics.pitch_midi))
-    played_midi = pitch.fill(midi, notes, rate_hz, features.loudness_db) + transpose
+    filled = pitch.fill(midi, notes, rate_hz, features.loudness_db)
+    played_midi = tuning.glide(filled, notes, settings.glide_s, rate_hz) + transpose
     own_level = np.asarray(getattr(features, level), np.float64)
     target = statistics.level(level)
     level_map = match_levels(own_level[notes.voiced], target, settings.dynamics)

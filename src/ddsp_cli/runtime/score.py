@@ -16,6 +16,7 @@ from ddsp_cli.runtime.adapt import Adapted, AdaptSettings
 from ddsp_cli.runtime.levels import make_gate, rest_levels, within_reach
 from ddsp_cli.runtime.notes import Notes, runs
 from ddsp_cli.runtime.register import choose_octave
+from ddsp_cli.runtime.tuning import moving_mean
 
 SUFFIXES = frozenset({".mid", ".midi", ".smf"})
 
@@ -161,7 +162,7 @@ def adapt_score(
       statistics: of the instrument.
       level: `loudness_db` or `power_db`, what drives it.
       frame_rate_hz: of the curves.
-      settings: transpose, dynamics and louder_db count; the others are about recordings.
+      settings: transpose, dynamics, louder_db and glide_s count; the others are about recordings.
     """
     settings = settings or AdaptSettings()
     n_frames = max(1, round((score.seconds + RING_S) * frame_rate_hz))
@@ -188,8 +189,9 @@ def adapt_score(
     notes = Notes(*runs(inside), inside, -np.inf, -80.0)
     level_db, gain_db = within_reach(np.where(inside, level_db, -80.0) + settings.louder_db, target)
     gate = make_gate(notes, frame_rate_hz) * np.where(inside, 10.0 ** (gain_db / 20.0), 1.0)
+    played_midi = _connected(midi, notes, frame_rate_hz, settings.glide_s) + transpose
     return Adapted(
-        f0_hz=formulas.midi_to_hz(_connected(midi, notes, frame_rate_hz) + transpose).astype(np.float32),
+        f0_hz=formulas.midi_to_hz(played_midi).astype(np.float32),
         level_db=rest_levels(level_db, notes, frame_rate_hz, -80.0).astype(np.float32),
         gate=gate.astype(np.float32),
         transpose_semitones=float(transpose),
@@ -205,11 +207,10 @@ def velocity_db(velocity: int, target_percentiles_db: np.ndarray, dynamics: floa
     return float(np.interp(low + share * (high - low), np.arange(101), target_percentiles_db))
 
 
-def _connected(midi: np.ndarray, notes: Notes, frame_rate_hz: int) -> np.ndarray:
-    """Pitch for every frame [F]: a legato goes over in `LEGATO_S`, rests are as `pitch.fill` makes them."""
-    width = max(1, round(LEGATO_S * frame_rate_hz)) | 1
+def _connected(midi: np.ndarray, notes: Notes, frame_rate_hz: int, glide_s: float) -> np.ndarray:
+    """Pitch for every frame [F]: a legato takes `glide_s` or `LEGATO_S`, rests are as `pitch.fill` makes them."""
+    width = round(max(LEGATO_S, glide_s) * frame_rate_hz)
     out = midi.copy()
     for start, stop in zip(notes.starts, notes.stops, strict=True):
-        padded = np.pad(midi[start:stop], width // 2, mode="edge")
-        out[start:stop] = np.convolve(padded, np.full(width, 1.0 / width), "valid")
+        out[start:stop] = moving_mean(midi[start:stop], width)
     return pitch.fill(out, notes, frame_rate_hz)

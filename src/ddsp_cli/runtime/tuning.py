@@ -1,4 +1,4 @@
-"""Pitch on a scale: tuning and key of a melody, correction towards them, more or less vibrato.
+"""Pitch on a scale: tuning and key of a melody, correction towards them, more or less vibrato, slides between notes.
 
 A melody is seen as a centre, which steps and glides, and a movement around it, which is vibrato. Correction moves the
 centre only. Pure functions on [F] arrays of MIDI numbers, NaN where there is no pitch.
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddsp_cli.runtime.notes import runs
+from ddsp_cli.runtime.notes import Notes, runs
 
 #: Vibrato swings 5 to 7 times a second. A median over more than one swing, a mean over two.
 MEDIAN_S = 0.25
@@ -177,12 +177,10 @@ def correct(midi: np.ndarray, amount: float, key: Key, tuning: float, frame_rate
     if amount == 0.0:
         return out
     middle = centre(midi, frame_rate_hz)
-    width = max(1, round(CORRECTION_S * frame_rate_hz)) | 1
+    width = round(CORRECTION_S * frame_rate_hz)
     for start, stop in zip(*runs(~np.isnan(midi)), strict=True):
         correction = nearest_degrees(middle[start:stop], key, tuning) - middle[start:stop]
-        padded = np.pad(correction, width // 2, mode="edge")
-        smooth = np.convolve(padded, np.full(width, 1.0 / width), "valid")
-        out[start:stop] += amount * smooth
+        out[start:stop] += amount * moving_mean(correction, width)
     return out
 
 
@@ -192,3 +190,25 @@ def scale_vibrato(midi: np.ndarray, factor: float, frame_rate_hz: int) -> np.nda
         return midi.astype(np.float64).copy()
     middle = centre(midi, frame_rate_hz)
     return middle + factor * (midi - middle)
+
+
+def glide(midi: np.ndarray, notes: Notes, glide_s: float, frame_rate_hz: int) -> np.ndarray:
+    """The melody [F], nowhere NaN, with slides inside notes: what was a step takes `glide_s`, half of it before.
+
+    The mean over that time makes a line of a step. It is taken of the centre, so vibrato keeps its width; across a
+    rest nothing slides.
+    """
+    out = midi.astype(np.float64).copy()
+    width = round(glide_s * frame_rate_hz)
+    if width < 2:
+        return out
+    for start, stop in zip(notes.starts, notes.stops, strict=True):
+        middle = centre(midi[start:stop], frame_rate_hz)
+        out[start:stop] += moving_mean(middle, width) - middle
+    return out
+
+
+def moving_mean(values: np.ndarray, width: int) -> np.ndarray:
+    """The mean of `width` values, an odd number or one more, around each [n]; the ends are held."""
+    width = max(1, width) | 1
+    return np.convolve(np.pad(values, width // 2, mode="edge"), np.full(width, 1.0 / width), "valid")
