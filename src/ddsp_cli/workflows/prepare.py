@@ -79,7 +79,8 @@ def prepare(
       OutputError: a different data set stands there already, another run is writing it, or it cannot be written.
     """
     taught = catalogue.open_at(catalogue.find_playable(like)).card if like is not None else None
-    sample_rate_hz = sample_rate_hz or (taught.model.sample_rate_hz if taught else DEFAULT_RATE_HZ)
+    if sample_rate_hz is None:
+        sample_rate_hz = taught.model.sample_rate_hz if taught else DEFAULT_RATE_HZ
     spec = taught.features.at(FeatureSpec().frame_rate_hz) if taught else FeatureSpec()
     _check_options(sample_rate_hz, level, validation_share, workers)
     trackers.check_tracker(pitch, crepe_weights)
