@@ -10,7 +10,7 @@ import html
 import io as bytes_io
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -37,6 +37,9 @@ figcaption { margin-bottom: .5rem; }
 .about { opacity: .75; font-size: .9rem; }
 audio { width: 100%; }
 img { width: 100%; height: auto; background: white; border-radius: .5rem; margin-top: 1rem; }
+table { border-collapse: collapse; }
+th, td { text-align: left; padding: .1rem 1.5rem .1rem 0; font-weight: normal; }
+th { opacity: .75; }
 .remark { border-left: .3rem solid #d80; padding-left: .8rem; }
 """
 
@@ -84,7 +87,15 @@ def write_report(path: Path, results: Sequence[Transferred], pictures: Sequence[
       OutputError: the file exists or cannot be written.
     """
     check_writable(path, force)
-    page = make_page(results, pictures)
+    put(path, make_page(results, pictures))
+
+
+def put(path: Path, page: str) -> None:
+    """Writes a page beside its place and moves it there; replaces what stands there.
+
+    Raises:
+      OutputError: it cannot be written.
+    """
     part = path.parent / f".ddsp-{secrets.token_hex(6)}.html"
     try:
         part.write_text(page, encoding="utf-8")
@@ -99,23 +110,31 @@ def make_page(results: Sequence[Transferred], pictures: Sequence[bytes]) -> str:
     """The page as text."""
     sections = []
     for source in dict.fromkeys(result.input for result in results):
-        its = [(result, picture) for result, picture in zip(results, pictures, strict=True) if result.input == source]
-        players = [_player(source, "heard", "")] if source.suffix.lower() in io.AUDIO_SUFFIXES else []
-        players += [_player(result.output, result.instrument, _about(result)) for result, _ in its]
+        its = [(result, png) for result, png in zip(results, pictures, strict=True) if result.input == source]
+        heard = source.suffix.lower() in io.AUDIO_SUFFIXES
+        players = [player(as_mp3(source), "heard", source.name)] if heard else []
+        players += [player(as_mp3(result.output), result.instrument, _about(result)) for result, _ in its]
         remarks = dict.fromkeys(remark for result, _ in its for remark in result.remarks)
         sections.append(
             f"<section><h2>{_text(source.name)}</h2>"
             + "".join(f'<p class="remark">{_text(remark[:1].upper() + remark[1:])}.</p>' for remark in remarks)
             + f'<div class="players">{"".join(players)}</div>'
-            + "".join(_picture(picture, f"{source.name} on {result.instrument}") for result, picture in its)
+            + "".join(
+                picture(png, f"{source.name} on {result.instrument}: waveforms, spectrograms, pitch and level")
+                for result, png in its
+            )
             + "</section>"
         )
     names = ", ".join(dict.fromkeys(result.instrument for result in results))
+    return document(f"{names}: ddsp transfer", f"Played on {names}", "".join(sections))
+
+
+def document(title: str, heading: str, body: str) -> str:
+    """A whole page; title and heading are text, the body is HTML."""
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(names)}: ddsp transfer</title><style>{STYLE}</style></head>\n<body><h1>Played on "
-        f"{_text(names)}</h1>\n{''.join(sections)}\n"
+        f"<title>{_text(title)}</title><style>{STYLE}</style></head>\n<body><h1>{_text(heading)}</h1>\n{body}\n"
         f'<p class="about">Made with ddsp {__version__}.</p><script>{SCRIPT}</script></body></html>\n'
     )
 
@@ -133,17 +152,25 @@ def _about(result: Transferred) -> str:
     return ", ".join(parts)
 
 
-def _player(path: Path, title: str, about: str) -> str:
-    source = "data:audio/mpeg;base64," + base64.b64encode(as_mp3(path)).decode("ascii")
+def player(mp3: bytes, title: str, about: str) -> str:
+    """A sound with its title and a line about it, as HTML."""
+    source = "data:audio/mpeg;base64," + base64.b64encode(mp3).decode("ascii")
     return (
-        f'<figure><figcaption><strong>{_text(title)}</strong><br><span class="about">{_text(about or path.name)}</span>'
+        f'<figure><figcaption><strong>{_text(title)}</strong><br><span class="about">{_text(about)}</span>'
         f'</figcaption><audio controls preload="metadata" src="{source}"></audio></figure>'
     )
 
 
-def _picture(picture: bytes, words: str) -> str:
-    data = base64.b64encode(picture).decode("ascii")
-    return f'<img src="data:image/png;base64,{data}" alt="{_text(words)}: waveforms, spectrograms, pitch and level">'
+def picture(png: bytes, words: str) -> str:
+    """A PNG and words that say what it shows, as HTML."""
+    data = base64.b64encode(png).decode("ascii")
+    return f'<img src="data:image/png;base64,{data}" alt="{_text(words)}">'
+
+
+def table(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and values, as HTML."""
+    lines = "".join(f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in rows)
+    return f"<table>{lines}</table>"
 
 
 def _text(words: str) -> str:
@@ -152,11 +179,15 @@ def _text(words: str) -> str:
 
 def as_mp3(path: Path) -> bytes:
     """The first minutes of a sound file as MP3, mono."""
+    return mp3(islice(io.mono_blocks(path, RATE_HZ, block_s=10.0), int(LONGEST_S / 10.0)), RATE_HZ)
+
+
+def mp3(blocks: Iterable[np.ndarray], rate_hz: int) -> bytes:
+    """Sound in blocks [S] as MP3, mono; MP3 knows 16, 24, 32, 44.1 and 48 kHz."""
     import soundfile
 
     out = bytes_io.BytesIO()
-    blocks = islice(io.mono_blocks(path, RATE_HZ, block_s=10.0), int(LONGEST_S / 10.0))
-    with soundfile.SoundFile(out, "w", RATE_HZ, 1, "MPEG_LAYER_III", format="MP3") as file:
+    with soundfile.SoundFile(out, "w", rate_hz, 1, "MPEG_LAYER_III", format="MP3") as file:
         for block in blocks:
             for start in range(0, len(block), WRITE_CHUNK_SAMPLES):
                 file.write(np.clip(block[start : start + WRITE_CHUNK_SAMPLES], -1.0, 1.0))

@@ -78,7 +78,9 @@ def test_trains_and_judges_and_goes_on(prepared, monkeypatch):
     assert rate == 16000
     assert len(preview) > 16000
     run = Path("models/tone.run")
-    assert {"log.csv", "clips", "checkpoint.safetensors"} <= {entry.name for entry in run.iterdir()}
+    left = {"log.csv", "clips", "checkpoint.safetensors", "training.html", "training.png"}
+    assert left <= {entry.name for entry in run.iterdir()}
+    assert "3 steps" in (run / "training.html").read_text(encoding="utf-8")
     assert list((run / "clips").glob("step_*.png"))
     assert [event.step for event in events if event.event == "step"] == [1, 2, 3]
 
@@ -205,7 +207,7 @@ def test_ctrl_c_and_kill_keep_a_usable_instrument(prepared, tmp_path, monkeypatc
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(stop)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=240)
         assert process.returncode == code
         assert "Traceback" not in said
         assert np.isfinite(bundle.load(tmp_path / "models/tone").weights["decoder/rnn/kernel"]).all()
@@ -214,3 +216,5 @@ def test_ctrl_c_and_kill_keep_a_usable_instrument(prepared, tmp_path, monkeypatc
     assert steps == sorted(set(steps))
     assert len(steps) >= 2
     assert "go on" in said
+    page = (tmp_path / "models/tone.run/training.html").read_text(encoding="utf-8")
+    assert "not finished" in page

@@ -10,19 +10,6 @@ import typer
 from ddsp_cli import console
 from ddsp_cli.cli.options import Force
 
-#: Figure → title of its column, and how it is written. A column in which nothing was measured is left out.
-COLUMNS = {
-    "spectral_loss": ("spectral loss", "{:.2f}"),
-    "pitch_within_50_cents": ("within 50 cents", "{:.1%}"),
-    "pitch_error_cents": ("cents", "{:.1f}"),
-    "voiced_recall": ("notes found", "{:.1%}"),
-    "reliable_within_50_cents": ("of reliable", "{:.1%}"),
-    "reliable_share": ("reliable", "{:.1%}"),
-    "loudness_error_db": ("loudness error", "{:.1f} dB"),
-    "noise_balance_db": ("noise", "{:+.1f} dB"),
-    "room_share": ("room", "{:.1%}"),
-}
-
 
 def evaluate(
     model: Annotated[str, typer.Option(metavar="NAME|DIR", help="The instrument.")],
@@ -41,11 +28,12 @@ def evaluate(
     force: Force = False,
 ) -> None:
     """Measure how near an instrument comes to recordings that it plays after."""
+    from ddsp_cli.workflows.evaluate import SHOWN
     from ddsp_cli.workflows.evaluate import evaluate as run
 
     with console.Progress("recordings") as progress:
         found = run(model, audio or [], dataset=dataset, out=out, force=force, reliable=reliable, progress=progress)
-    shown = {name: column for name, column in COLUMNS.items() if any(name in one.figures for one in found)}
+    shown = {name: column for name, column in SHOWN.items() if any(name in one.figures for one in found)}
     rows = [
         [one.name, f"{one.seconds:.0f} s"]
         + [form.format(one.figures[name]) if name in one.figures else "-" for name, (_, form) in shown.items()]

@@ -11,6 +11,12 @@ from ddsp_cli import console
 from ddsp_cli.cli.models import quality
 from ddsp_cli.cli.options import Force, Seed
 
+REMARKS = {
+    "best": "best so far",
+    "rollback": "went back to the last good state",
+    "enough": "no better for a while: this is enough",
+}
+
 
 def train(
     instrument: Annotated[str, typer.Option(help="Name of the instrument.")],
@@ -34,15 +40,16 @@ def train(
 
     load_preset(preset)  # a mistyped name is found before the framework has loaded for seconds
     from ddsp_cli.workflows.train import train as run
+    from ddsp_cli.workflows.train_report import PAGE
 
     with console.Progress("steps", speed=True) as progress:
 
         def watch(event: Any) -> None:
             extra = f"loss {event.loss:.3f}, best {event.best_loss:.3f}"
             progress(f"training {instrument}", event.step, event.total, extra)
-            if event.event in {"best", "rollback"}:
-                what = "went back to the last good state" if event.event == "rollback" else "best so far"
-                progress.line(f"step {event.step}: validation loss {event.validation_loss:.3f}, {what}")
+            if event.event in REMARKS:
+                remark = REMARKS[event.event]
+                progress.line(f"step {event.step}: validation loss {event.validation_loss:.3f}, {remark}")
 
         result = run(
             instrument,
@@ -57,7 +64,9 @@ def train(
             listen=listen,
             progress=watch,
         )
+    page = result.run_folder / PAGE
     if not result.finished:
+        console.remark(f"How it went so far: {page}")
         raise KeyboardInterrupt
     console.say(
         f"{result.folder} is trained: {result.steps} steps in {console.duration(result.wall_s)}, "
@@ -65,4 +74,5 @@ def train(
     )
     if result.metrics:
         console.say(f"On recordings it did not learn from: {quality(result.metrics)}.")
+    console.say(f"How it went, and clips to compare: {page}")
     console.say(f"Play it with: ddsp transfer voice.wav --model {instrument}")

@@ -32,6 +32,19 @@ LOUD_PERCENTILE = 95
 
 FIGURES = "evaluation.json"
 
+#: Figure → what people call it, and how it is written, in the order in which it is shown.
+SHOWN = {
+    "spectral_loss": ("spectral loss", "{:.2f}"),
+    "pitch_within_50_cents": ("within 50 cents", "{:.1%}"),
+    "pitch_error_cents": ("cents", "{:.1f}"),
+    "voiced_recall": ("notes found", "{:.1%}"),
+    "reliable_within_50_cents": ("of reliable", "{:.1%}"),
+    "reliable_share": ("reliable", "{:.1%}"),
+    "loudness_error_db": ("loudness error", "{:.1f} dB"),
+    "noise_balance_db": ("noise", "{:+.1f} dB"),
+    "room_share": ("room", "{:.1%}"),
+}
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -171,11 +184,15 @@ def _after_recording(loaded: bundle.Bundle, path: Path) -> Clip:
 
 
 def _clip(loaded: bundle.Bundle, name: str, audio: np.ndarray, f0_hz: np.ndarray, level_db: np.ndarray) -> Clip:
+    import soxr
+
     instrument = Instrument(loaded)
-    rendering = np.concatenate(list(instrument.render(f0_hz, level_db)))
+    timbre = list(instrument.timbre([soxr.resample(audio, loaded.card.model.sample_rate_hz, ANALYSIS_RATE_HZ)]))
+    rendering = np.concatenate(list(instrument.render(f0_hz, level_db, timbre=timbre)))
     share = None
     if loaded.impulse_response is not None:
-        share = room_share(rendering, np.concatenate(list(instrument.render(f0_hz, level_db, room=False))))
+        dry = np.concatenate(list(instrument.render(f0_hz, level_db, room=False, timbre=timbre)))
+        share = room_share(rendering, dry)
     length = min(len(audio), len(rendering))
     return Clip(name, audio[:length], rendering[:length], loaded.card.model.sample_rate_hz, share)
 

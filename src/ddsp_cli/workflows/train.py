@@ -14,6 +14,7 @@ import numpy as np
 from ddsp_cli import __version__, backend, bundle
 from ddsp_cli.errors import OutputError
 from ddsp_cli.workflows.train_plan import Plan, make_plan, state_to_start_from
+from ddsp_cli.workflows.train_report import write_training_report
 
 if TYPE_CHECKING:
     from ddsp_cli.dataset.manifest import Manifest
@@ -137,6 +138,7 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
                 "Make room, then run the same command: it goes on from the last checkpoint.",
             ) from problem
     metrics = finish(plan.folder, data) if finished else {}
+    write_training_report(plan.run_folder, plan.folder, data)
     return TrainResult(
         plan.folder,
         plan.run_folder,
