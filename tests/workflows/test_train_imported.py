@@ -1,4 +1,4 @@
-"""Instruments of other programs are trained further: a plug-in model, and a checkpoint that knows loudness otherwise."""
+"""Instruments of other programs trained further: a plug-in model, and a checkpoint that knows another loudness."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from ddsp_cli.workflows.train import TrainResult, train
 from fixtures import melody, small_model
 from format_fixtures import loudness_model, plugin_bundle, write_checkpoint
 
-TRAINING = TrainingConfig(steps=1, batch_size=2, crop_s=0.4, learning_rate=2e-3, loss=LossConfig(fft_sizes=(512, 128)))
-STEPS = 12
+TRAINING = TrainingConfig(steps=1, batch_size=2, crop_s=0.2, learning_rate=2e-3, loss=LossConfig(fft_sizes=(512, 128)))
+STEPS = 8
 
 
 @pytest.fixture
@@ -50,6 +50,7 @@ def train_further(parent: str) -> TrainResult:
     return result
 
 
+@pytest.mark.slow
 def test_a_plugin_model(home: Path) -> None:
     """Known graphs become weights, so a data set like any other teaches them, also straight from the file."""
     prepare([home / "takes"], name="mine", workers=1, report=False)
@@ -65,6 +66,7 @@ def test_a_plugin_model(home: Path) -> None:
     assert vst.export(bundle.load(result.folder), home).checks["controls_difference"] <= 1e-4
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_first_generation(home: Path) -> None:
     """Its loudness is another, and nothing lets it learn from data measured otherwise."""
     write_checkpoint(home / "v1", loudness_model(), first_generation=True)
@@ -94,11 +96,8 @@ def test_like_takes_rate_and_loudness(home: Path) -> None:
 
     prepare([home / "takes"], name="a", workers=1, report=False, like="fast")
     found = load_manifest(Path("datasets/a"))
-    assert (found.sample_rate_hz, found.features.loudness, found.features.frame_rate_hz) == (
-        48000,
-        "a-weighted-2020",
-        250,
-    )
+    assert (found.sample_rate_hz, found.features.loudness) == (48000, "a-weighted-2020")
+    assert found.features.frame_rate_hz == 250
     with pytest.raises(ModelError, match="no instrument called nobody"):
         prepare([home / "takes"], name="b", like="nobody")
 
