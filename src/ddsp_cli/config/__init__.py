@@ -14,7 +14,7 @@ from ddsp_cli.config.base import (
     PositiveFloat,
     PositiveInt,
 )
-from ddsp_cli.config.model import DecoderConfig, ModelConfig
+from ddsp_cli.config.model import DecoderConfig, EncoderConfig, ModelConfig
 from ddsp_cli.config.preset import LossConfig, Preset, TrainingConfig, load_preset, preset_names
 from ddsp_cli.config.processors import (
     AddConfig,
@@ -36,8 +36,9 @@ from ddsp_cli.config.reading import dump_yaml, parse_yaml, to_plain
 
 __all__ = [
     "ANALYSIS_RATE_HZ", "SAMPLE_RATES_HZ", "AddConfig", "AnyProcessorConfig", "Config", "CropConfig", "DecoderConfig",
-    "ExpDecayReverbConfig", "FIRFilterConfig", "FeatureSpec", "FilteredNoiseConfig", "FilteredNoiseReverbConfig",
-    "HarmonicConfig", "LossConfig", "MixConfig", "ModDelayConfig", "ModelConfig", "NonNegativeFloat", "PositiveFloat",
-    "PositiveInt", "Preset", "ProcessorConfig", "ReverbConfig", "SinusoidalConfig", "TrainingConfig",
-    "WavetableConfig", "dump_yaml", "load_preset", "parse_yaml", "preset_names", "to_plain",
+    "EncoderConfig", "ExpDecayReverbConfig", "FIRFilterConfig", "FeatureSpec", "FilteredNoiseConfig",
+    "FilteredNoiseReverbConfig", "HarmonicConfig", "LossConfig", "MixConfig", "ModDelayConfig", "ModelConfig",
+    "NonNegativeFloat", "PositiveFloat", "PositiveInt", "Preset", "ProcessorConfig", "ReverbConfig",
+    "SinusoidalConfig", "TrainingConfig", "WavetableConfig", "dump_yaml", "load_preset", "parse_yaml", "preset_names",
+    "to_plain",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from ddsp_cli.config.base import Config, PositiveInt
 from ddsp_cli.config.processors import AnyProcessorConfig, ProcessorConfig
@@ -19,19 +19,37 @@ class DecoderConfig(Config):
     layers_per_stack: Annotated[int, Meta(ge=0)] = 3
 
 
+class EncoderConfig(Config):
+    """What makes the latent z of a sound: MFCCs through a GRU (paper section 3.2 and appendix B.1)."""
+
+    z_dims: PositiveInt = 16
+    rnn_units: PositiveInt = 512
+    n_mfccs: Annotated[int, Meta(ge=1, le=127)] = 29  # of 128 mel bands, without the coefficient that is level
+
+
 class ModelConfig(Config, kw_only=True):
     """What the network takes, how large it is, and the graph of processors that turns its output into sound."""
 
     sample_rate_hz: Literal[16000, 24000, 32000, 44100, 48000] = 16000
     frame_rate_hz: Annotated[int, Meta(ge=10, le=1000)] = 250
-    inputs: list[Literal["ld_scaled", "pw_scaled", "f0_scaled"]]
+    inputs: list[Literal["ld_scaled", "pw_scaled", "f0_scaled", "z"]]
+    encoder: EncoderConfig | UnsetType = UNSET  # of z, where that is among the inputs
     decoder: DecoderConfig | None = DecoderConfig()  # None: its make is unknown, see `runtime.interpreted`
     processors: dict[str, AnyProcessorConfig]
+
+    def __post_init__(self) -> None:
+        if ("z" in self.inputs) != bool(self.encoder):
+            raise ValueError("`inputs` name z if, and only if, there is an `encoder`")
 
     @property
     def hop_samples(self) -> int:
         """Audio samples between two frames, at the model's own rate."""
         return self.sample_rate_hz // self.frame_rate_hz
+
+    @property
+    def scaled_inputs(self) -> list[str]:
+        """The inputs that are curves of pitch and level; z is not one of them."""
+        return [name for name in self.inputs if name != "z"]
 
     @property
     def level(self) -> Literal["loudness_db", "power_db"]:

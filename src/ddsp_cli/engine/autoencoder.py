@@ -13,6 +13,7 @@ from keras import ops
 from ddsp_cli.config import LossConfig, ModelConfig
 from ddsp_cli.engine.decoders import RnnFcDecoder
 from ddsp_cli.engine.effects import LearnedRoom
+from ddsp_cli.engine.encoders import TimbreEncoder
 from ddsp_cli.engine.graph import decoder_outputs, group_from_config
 from ddsp_cli.engine.losses import SpectralLoss
 from ddsp_cli.errors import ModelError
@@ -21,7 +22,8 @@ from ddsp_cli.errors import ModelError
 class Autoencoder(keras.Model):
     """Features to audio, trained end to end by how the audio sounds (Engel et al., ICLR 2020).
 
-    The encoder is the measurement of pitch and level; what is learned is the decoder and the room.
+    Pitch and level are measured; what is learned is the decoder, the room, and, where the configuration has one, an
+    encoder of timbre.
 
     Args:
       config: network and processor graph.
@@ -40,21 +42,33 @@ class Autoencoder(keras.Model):
             config.sizes.channels,
             config.sizes.rnn_units,
             config.sizes.layers_per_stack,
+            {"z": config.encoder.z_dims} if config.encoder else None,
             name="decoder",
         )
+        self.encoder = TimbreEncoder(**msgspec.structs.asdict(config.encoder)) if config.encoder else None
         self.group = group_from_config(config, seed or 0)
         terms = msgspec.structs.asdict(loss or LossConfig())
         self.spectral_loss = SpectralLoss(**terms, sample_rate_hz=config.sample_rate_hz)
         self.decoder.build()
+        if self.encoder is not None:
+            self.encoder.build()
         self.built = True
+
+    def adapt(self, features: Mapping[str, np.ndarray]) -> None:
+        """Takes what is measured once and not learned from all features of the training set (see `call`)."""
+        if self.encoder is not None:
+            self.encoder.adapt(features["mfcc"])
 
     def call(self, features: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
         """Controls and signals by name, and `audio` [B, S].
 
         Args:
-          features: the configured inputs (`f0_scaled`, ...) and `f0_hz`, each [B, F, 1].
+          features: the configured inputs (`f0_scaled`, ...) and `f0_hz`, each [B, F, 1]; with an encoder `mfcc`
+            [B, F, C], or the latent itself, `z` [B, F, Z].
           given: see `ProcessorGroup.call`.
         """
+        if self.encoder is not None and "z" not in features:
+            features = {**features, "z": self.encoder(features["mfcc"])}
         raw = self.decoder({name: features[name] for name in self.config.inputs})
         return self.group({**raw, "f0_hz": features["f0_hz"]}, given=given)
 
@@ -71,21 +85,23 @@ class Autoencoder(keras.Model):
         return rooms[0] if rooms else None
 
     def named_variables(self) -> dict[str, Any]:
-        """Trainable variables by the names under which a bundle keeps them."""
+        """What a bundle keeps, by the names under which it does: all that is learned, and all that was adapted."""
         named = {f"decoder/{name}": value for name, value in self.decoder.named_weights().items()}
+        if self.encoder is not None:
+            named |= {f"encoder/{name}": value for name, value in self.encoder.named_weights().items()}
         for name, node in self.group.nodes.items():
             for variable in node.trainable_variables:
                 named[f"{name}/{variable.name}"] = variable
         return named
 
     def get_weights_by_name(self) -> dict[str, np.ndarray]:
-        """Copies of all trainable weights, float32."""
+        """Copies of all named variables, float32."""
         return {
             name: np.asarray(ops.convert_to_numpy(value), np.float32) for name, value in self.named_variables().items()
         }
 
     def set_weights_by_name(self, weights: Mapping[str, np.ndarray]) -> None:
-        """Sets all trainable weights.
+        """Sets all named variables.
 
         Raises:
           ModelError: a weight is missing, unknown, or has another shape.

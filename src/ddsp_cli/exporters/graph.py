@@ -17,7 +17,7 @@ from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.formulas import CONTROL_FLOOR, DB_RANGE, F0_RANGE_MIDI, MAX_AMPLITUDE
-from ddsp_cli.runtime.network import LEAKY_SLOPE, NORM_EPSILON
+from ddsp_cli.runtime.layers import LEAKY_SLOPE, NORM_EPSILON
 
 Tensor = Any  # whatever a format calls one
 
@@ -127,7 +127,14 @@ def decode(ops: Ops, bundle: Bundle, scaled: dict[str, Tensor], f0_hz: Tensor, s
       scaled: network inputs by name (`f0_scaled`, ...), [F, 1] each.
       f0_hz: [F, 1], decides which harmonics lie below half the sample rate.
       state: [1, U].
+
+    Raises:
+      ModelError: the instrument has an encoder, or not exactly one synthesiser of each kind.
     """
+    if bundle.card.model.encoder:
+        raise ModelError(
+            "this format has no place for the encoder of timbre that the instrument has", "Use --format savedmodel."
+        )
     model, weights = bundle.card.model, bundle.weights
     harmonic, noise = synths(model)
     stacks = [_stack(ops, weights, f"decoder/input_stacks/{name}", scaled[name]) for name in model.inputs]

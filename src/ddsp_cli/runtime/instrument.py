@@ -6,7 +6,7 @@ sum, the room. Legend of shapes: F frames, S samples; S = F·hop at the model's 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -15,22 +15,16 @@ from ddsp_cli.config import (
     AddConfig,
     CropConfig,
     FilteredNoiseConfig,
-    FilteredNoiseReverbConfig,
     HarmonicConfig,
-    ReverbConfig,
 )
-from ddsp_cli.errors import ModelError
+from ddsp_cli.features.timbre import mfcc_blocks
+from ddsp_cli.runtime.encoder import Frames
+from ddsp_cli.runtime.graph import ROOMS, check_graph
 from ddsp_cli.runtime.interpreted import InterpretedNetwork
 from ddsp_cli.runtime.leveller import Leveller, measured_as
 from ddsp_cli.runtime.network import Network
 from ddsp_cli.runtime.room import Room
 from ddsp_cli.runtime.synthesis import FilteredNoise, Harmonic, Ramp
-
-#: Signals that the network gives; everything else in a graph is the output of a node before.
-CONTROLS = frozenset({"amplitude", "harmonic_distribution", "noise_magnitudes", "f0_hz", "raw"})
-
-_KNOWN = (HarmonicConfig, FilteredNoiseConfig, AddConfig, ReverbConfig, FilteredNoiseReverbConfig, CropConfig)
-_ROOMS = (ReverbConfig, FilteredNoiseReverbConfig)
 
 
 class Instrument:
@@ -46,12 +40,17 @@ class Instrument:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self.model = bundle.card.model
-        self._check_graph()
+        check_graph(bundle)
         open_network(bundle)  # every weight is there and has its shape, said now and not in the middle of a file
 
     def stream(self, seed: int = 0) -> Stream:
         """A performance from its start: recurrent state 0, phase 0, the room silent."""
         return Stream(self, seed)
+
+    def timbre(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """MFCCs [n, C] of sound at 16 kHz that comes in blocks [S]; none where the instrument has no encoder."""
+        if self.model.encoder:
+            yield from mfcc_blocks(blocks, self.model.frame_rate_hz, self.model.encoder.n_mfccs)
 
     def render(
         self,
@@ -63,6 +62,7 @@ class Instrument:
         block_frames: int = 256,
         room: bool | np.ndarray = True,
         levels: bool = False,
+        timbre: Iterable[np.ndarray] = (),
     ) -> Iterator[np.ndarray]:
         """Plays frames, in blocks, in memory that does not depend on their number.
 
@@ -74,49 +74,21 @@ class Instrument:
           block_frames: frames worked on at once.
           levels: hold the sound to the levels that are asked for, see `leveller`; needs a gate.
           room: True for its own, False for none, or the impulse response [L] of another.
+          timbre: for an instrument with an encoder, the MFCCs that it follows, in blocks [n, C] of any size
+            (see `timbre`); without any it plays the average timbre of what it learned from.
 
         Yields:
           [S] float32 at the model's rate, F·hop samples altogether.
         """
         stream = Stream(self, seed, room, levels and gate is not None)
+        frames = Frames(timbre)
         n_gates = 1 if gate is None or not len(f0_hz) else len(gate) // len(f0_hz)
         for start in range(0, len(f0_hz), block_frames):
             part = slice(start, start + block_frames)
             fine = slice(part.start * n_gates, part.stop * n_gates)
-            yield stream.push(f0_hz[part], level_db[part], None if gate is None else gate[fine])
+            mfcc = frames.take(len(f0_hz[part]))
+            yield stream.push(f0_hz[part], level_db[part], None if gate is None else gate[fine], mfcc)
         yield stream.finish()
-
-    def _check_graph(self) -> None:
-        signals: set[str] = set(CONTROLS)
-        nodes = list(self.model.processors.items())
-        consumed: set[str] = set()
-        for name, node in nodes:
-            kind = type(node).__name__.removesuffix("Config")
-            if not isinstance(node, _KNOWN):
-                raise ModelError(f"the instrument has a processor of a kind that cannot be played: {kind}")
-            missing = [signal for signal in node.inputs if signal not in signals]
-            if missing:
-                raise ModelError(f"processor {name} takes {missing[0]}, which nothing before it makes")
-            if isinstance(node, CropConfig) and node.location == "front":
-                raise ModelError(f"processor {name} cuts off the start of the sound, which a stream cannot do")
-            signals.add(name)
-            consumed.update(node.inputs)
-        for kinds, what in (
-            ((HarmonicConfig,), "harmonic synthesiser"),
-            ((FilteredNoiseConfig,), "noise synthesiser"),
-            (_ROOMS, "room"),
-        ):
-            if sum(isinstance(node, kinds) for _, node in nodes) > 1:
-                raise ModelError(f"the instrument has more than one {what}, which cannot be played")
-        unused = [name for name, _ in nodes[:-1] if name not in consumed]
-        if not nodes or unused:
-            raise ModelError(f"the output of processor {unused[0]} goes nowhere" if unused else "no processors")
-        if any(isinstance(node, _ROOMS) for _, node in nodes) and self.bundle.impulse_response is None:
-            raise ModelError("the instrument has a room, but its impulse response is missing")
-        if self.model.sample_rate_hz % self.model.frame_rate_hz:
-            raise ModelError(
-                f"{self.model.frame_rate_hz} frames a second do not divide {self.model.sample_rate_hz} samples a second"
-            )
 
 
 def open_network(bundle: Bundle) -> Network | InterpretedNetwork:
@@ -150,7 +122,7 @@ class Stream:
                 self._harmonic[name] = Harmonic(hop, model.sample_rate_hz, node.amp_resample_method)
             elif isinstance(node, FilteredNoiseConfig):
                 self._noise[name] = FilteredNoise(hop, node.n_bands, node.window_size_samples, seed)
-            elif isinstance(node, _ROOMS) and response is not None:
+            elif isinstance(node, ROOMS) and response is not None:
                 self._rooms[name] = Room(response)
         # A room from elsewhere also suits an instrument that learned none.
         foreign = isinstance(room, np.ndarray) and not self._rooms
@@ -161,12 +133,21 @@ class Stream:
         self._last_level: np.ndarray | None = None
         self._last_gate = np.zeros(0, np.float32)
 
-    def push(self, f0_hz: np.ndarray, level_db: np.ndarray, gate: np.ndarray | None = None) -> np.ndarray:
-        """Takes the next frames ([F], gate [F·n], see `Instrument.render`); gives the samples they settle, [S]."""
+    def push(
+        self,
+        f0_hz: np.ndarray,
+        level_db: np.ndarray,
+        gate: np.ndarray | None = None,
+        mfcc: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Takes the next frames ([F], gate [F·n], see `Instrument.render`); gives the samples they settle, [S].
+
+        `mfcc` [F, C] is the timbre that an encoder follows, None for the average.
+        """
         if not len(f0_hz):
             return np.zeros(0, np.float32)
         model = self._model
-        controls = self._network.controls(f0_hz, level_db)
+        controls = self._network.controls(f0_hz, level_db, mfcc)
         signals: dict[str, np.ndarray] = {
             "gate": self._open(np.ones(len(f0_hz), np.float32) if gate is None else gate, len(f0_hz))
         }
@@ -238,7 +219,7 @@ class Stream:
         for name, node in self._model.processors.items():
             if isinstance(node, AddConfig):
                 ready[name] = np.sum([ready[signal] for signal in node.inputs], axis=0)
-            elif isinstance(node, _ROOMS):
+            elif isinstance(node, ROOMS):
                 dry = ready[node.inputs[0]] if gate is None else played(ready[node.inputs[0]])
                 gate = None
                 ready[name] = self._rooms[name].push(dry) if name in self._rooms else dry

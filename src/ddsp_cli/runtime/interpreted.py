@@ -43,8 +43,10 @@ class InterpretedNetwork:
         self._outputs = _places(self._run.get_output_details(), OUTPUTS, "gives")
         self.state = np.zeros(INPUTS[STATE], np.float32)
 
-    def controls(self, f0_hz: np.ndarray, level_db: np.ndarray) -> dict[str, np.ndarray]:
-        """What the synthesisers play in the next frames; as `network.Network.controls`.
+    def controls(
+        self, f0_hz: np.ndarray, level_db: np.ndarray, mfcc: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """What the synthesisers play in the next frames; as `network.Network.controls`, but no timbre is followed.
 
         Where the network gives something that is no number for the harmonics, they are silent, as in the plug-in
         (PredictControlsModel.cpp:97-105); where for the noise, that is.

@@ -6,14 +6,16 @@ Shapes: N windows, B batch, F frames, S samples.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
-from ddsp_cli.config import ModelConfig
+from ddsp_cli.config import ANALYSIS_RATE_HZ, ModelConfig
 from ddsp_cli.dataset.store import Examples
 from ddsp_cli.features.frames import hold_f0
+from ddsp_cli.features.timbre import mfcc
 from ddsp_cli.formulas import scale_db, scale_f0
 
 Batch = tuple[dict[str, np.ndarray], np.ndarray]
@@ -43,14 +45,24 @@ class Windows:
         }
         self.inputs = {
             name: np.ascontiguousarray(curves[name][:, : self.n_frames], np.float32)[..., None]
-            for name in ("f0_hz", *model.inputs)
+            for name in ("f0_hz", *model.scaled_inputs)
         }
+        if model.encoder:
+            found = [mfcc(audio, model.frame_rate_hz, model.encoder.n_mfccs) for audio in self._at_analysis_rate()]
+            self.inputs["mfcc"] = np.stack(found)[:, : self.n_frames]
 
     def __len__(self) -> int:
         return len(self.audio)
 
+    def _at_analysis_rate(self) -> Iterator[np.ndarray]:
+        """The sound of each window at the rate at which sound is measured."""
+        import soxr
+
+        for audio in self.audio:
+            yield soxr.resample(audio, self.model.sample_rate_hz, ANALYSIS_RATE_HZ)
+
     def cut(self, rows: np.ndarray, starts: np.ndarray, n_frames: int) -> Batch:
-        """Crops of `n_frames` frames: inputs [B, F, 1] by name and audio [B, S]."""
+        """Crops of `n_frames` frames: inputs [B, F, 1] (`mfcc` [B, F, C]) by name and audio [B, S]."""
         frames = starts[:, None] + np.arange(n_frames)
         hop = self.model.hop_samples
         samples = starts[:, None] * hop + np.arange(n_frames * hop)

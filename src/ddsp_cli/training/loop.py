@@ -101,6 +101,8 @@ def _resumed(job: Job, state: RunState) -> Autoencoder:
         checkpoint.restore(job.folder.path, model)
     elif job.initial is not None:
         model.set_weights_by_name(job.initial)
+    else:
+        model.adapt(job.train.inputs)
     return model
 
 

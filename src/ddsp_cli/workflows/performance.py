@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -59,6 +59,11 @@ class Performance:
             if abs(n_samples / rate_hz - self.seconds) <= 0.1:
                 return n_samples
         return round(self.seconds * rate_hz)  # of curves, or where a header promised another length than there is
+
+    def timbre(self, instrument: Instrument) -> Iterator[np.ndarray]:
+        """What an instrument with an encoder follows besides the curves: the recording, read again block by block."""
+        if self.features is not None and self.info is not None and instrument.model.encoder:
+            yield from instrument.timbre(io.mono_blocks(self.info.path, ANALYSIS_RATE_HZ))
 
 
 def perform(

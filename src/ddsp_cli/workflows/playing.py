@@ -6,7 +6,7 @@ Memory does not depend on the length: sound waits in a temporary file until its 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,6 +39,7 @@ def play_to_file(
     room: bool | np.ndarray = True,
     force: bool = False,
     progress: Callable[[float], None] | None = None,
+    timbre: Iterable[np.ndarray] = (),
 ) -> tuple[float, float]:
     """Plays curves into a file.
 
@@ -53,6 +54,7 @@ def play_to_file(
       room: see `Instrument.render`.
       force: replace an existing file.
       progress: told the seconds that are rendered.
+      timbre: see `Instrument.render`.
 
     Returns:
       The peak of the file, and by how much the sound was turned down to fit (a factor up to 1).
@@ -60,7 +62,8 @@ def play_to_file(
     Raises:
       OutputError: no space, or the file cannot be written.
     """
-    blocks = instrument.render(*adapted.at(instrument.model.frame_rate_hz), seed=seed, room=room, levels=True)
+    curves = adapted.at(instrument.model.frame_rate_hz)
+    blocks = instrument.render(*curves, seed=seed, room=room, levels=True, timbre=timbre)
     with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
         peak = 0.0
         for block in at_rate(_told(blocks, instrument.model.sample_rate_hz, progress), instrument, rate_hz):

@@ -162,6 +162,7 @@ def transfer(
                 room=its_room,
                 force=force,
                 progress=_playing(job, seconds, tell),
+                timbre=performance.timbre(instrument),
             )
             if job.plot is not None or report is not None:
                 tell(f"{job.source.name}: drawing", 0.0, 0.0)
