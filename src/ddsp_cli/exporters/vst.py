@@ -32,7 +32,7 @@ from ddsp_cli.runtime.interpreted import INPUTS, OUTPUTS
 METADATA = "metadata.json"
 #: Between these percentiles of its notes lies the range that the plug-in shows.
 SHOWN_PERCENTILES = (5, 95)
-SPOKEN = {"pw_scaled": "power", "ld_scaled": "loudness", "f0_scaled": "pitch"}
+SPOKEN = {"pw_scaled": "power", "ld_scaled": "loudness", "f0_scaled": "pitch", "z": "timbre"}
 
 
 def export(bundle: Bundle, folder: Path) -> checks.Exported:
@@ -51,7 +51,7 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
     else:
         content, interface = bundle.network, {"inputs": _shapes(INPUTS), "outputs": _shapes(OUTPUTS)}
     path.write_bytes(content)
-    if not zipfile.is_zipfile(path):
+    if bundle.network is None or not zipfile.is_zipfile(path):
         with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
             archive.writestr(METADATA, json.dumps(metadata(bundle)))
     impulse.write(bundle, folder)
