@@ -33,6 +33,28 @@ def load() -> str:
     return name
 
 
+def share_batches(batch_size: int) -> int:
+    """Lets the devices of this machine share each batch, where the backend can: JAX, by `keras.distribution`.
+
+    To be called before a model is built. With TensorFlow and PyTorch one device does everything.
+
+    Args:
+      batch_size: which has to be a multiple of the devices that take part; as many do as divide it.
+
+    Returns:
+      how many take part; batches of another size have to be multiples of it as well.
+    """
+    import keras
+
+    if keras.config.backend() != "jax":
+        return 1
+    devices = keras.distribution.list_devices()
+    n = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
+    if n > 1:
+        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices[:n]))
+    return n
+
+
 @contextlib.contextmanager
 def native_stderr_held_back() -> Iterator[None]:
     """Holds back what libraries write to the process's standard error behind Python's back.

@@ -50,3 +50,10 @@ def test_validation_has_whole_windows_in_equal_batches(windows):
     batches = validation_batches(windows, 4)
     assert [audio.shape for _, audio in batches] == [(4, 64000)]
     assert [audio.shape for _, audio in validation_batches(windows, 16)] == [(6, 64000)]
+
+
+def test_validation_can_be_shared_by_devices(windows):
+    """Six windows: four devices get one each, eight make do with some of them twice."""
+    assert [audio.shape[0] for _, audio in validation_batches(windows, 16, multiple=4)] == [4]
+    assert [audio.shape[0] for _, audio in validation_batches(windows, 4, multiple=2)] == [4]
+    assert [audio.shape[0] for _, audio in validation_batches(windows, 16, multiple=8)] == [8]

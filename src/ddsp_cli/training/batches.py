@@ -107,11 +107,12 @@ class RandomCrops(keras.utils.PyDataset):
         return self.batch(self.first_step + index)
 
 
-def validation_batches(windows: Windows, batch_size: int, limit: int = 32) -> list[Batch]:
-    """Whole windows, evenly spread over the split, in batches of equal size."""
+def validation_batches(windows: Windows, batch_size: int, limit: int = 32, multiple: int = 1) -> list[Batch]:
+    """Whole windows, evenly spread over the split, in batches of equal size, which is a multiple of `multiple`."""
     n = min(limit, len(windows))
     rows = np.unique(np.linspace(0, len(windows) - 1, n).round().astype(int))
-    size = min(batch_size, len(rows))
+    rows = np.resize(rows, max(len(rows), multiple))
+    size = min(batch_size, len(rows)) // multiple * multiple
     rows = rows[: len(rows) // size * size]
     return [windows.cut(part, np.zeros(size, int), windows.n_frames) for part in np.split(rows, len(rows) // size)]
 

@@ -88,6 +88,7 @@ def train(
 
 def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainProgress], None]) -> TrainResult:
     backend.load()
+    n_devices = backend.share_batches(plan.settings.training.batch_size)
     from ddsp_cli.dataset import store
     from ddsp_cli.training import loop
     from ddsp_cli.training.batches import Windows, validation_batches
@@ -104,7 +105,7 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
     job = loop.Job(
         plan.settings,
         Windows(data.train, model, rate_hz),
-        validation_batches(judge, plan.settings.training.batch_size),
+        validation_batches(judge, plan.settings.training.batch_size, multiple=n_devices),
         records,
         plan.total_steps,
         state.seed,
