@@ -1,6 +1,12 @@
-"""How fast a transfer is: its parts warm, live, and the whole command cold, as a user meets it.
+"""How fast a transfer is: the whole command cold, as a user meets it, its parts warm, live, and an hour of sound.
 
 python benchmarks/transfer.py [--model models/flute] [--minutes 60]
+
+The recording is `examples/voice.wav` sung over and over. Columns:
+
+    wall, cpu  seconds, of the fastest run
+    speed      seconds of sound per second of processor
+    memory     the most that the whole process holds, MB
 """
 
 from __future__ import annotations
@@ -33,6 +39,9 @@ from ddsp_cli.runtime.performer import Performer
 ROOT = Path(__file__).parent.parent
 VOICE = ROOT / "examples" / "voice.wav"
 
+#: Sound is read in blocks of 10 s and played in blocks of 256 frames; a seam would lie within 75 ms of a border.
+READ_S, PLAYED_FRAMES, SEAM_S = 10.0, 256, 0.075
+
 
 def best_s(work: Callable[[], object], repeats: int = 3) -> tuple[float, float]:
     """Wall and processor seconds of the fastest of some runs."""
@@ -45,72 +54,109 @@ def best_s(work: Callable[[], object], repeats: int = 3) -> tuple[float, float]:
 
 
 def row(what: str, seconds: tuple[float, float], audio_s: float, note: str = "") -> None:
-    """One line of the report."""
+    """One line of the table."""
     wall_s, cpu_s = seconds
-    print(f"{what:<36} {wall_s:8.2f} s wall {cpu_s:8.2f} s cpu {audio_s / cpu_s:8.1f} x real time  {note}", flush=True)
+    print(f"{what:<32}{wall_s:9.2f} s{cpu_s:9.2f} s{audio_s / cpu_s:9.1f} x  {note}", flush=True)
 
 
-def command(source: Path, model: Path, folder: Path) -> tuple[float, float, float]:
+def recording(path: Path, seconds: float) -> Path:
+    """The voice, sung again and again for so long, as a file at its own rate."""
+    once, rate_hz = soundfile.read(VOICE, dtype="float32")
+    n_left = round(seconds * rate_hz)
+    with soundfile.SoundFile(path, "w", rate_hz, 1) as file:
+        while n_left > 0:
+            file.write(once[:n_left])
+            n_left -= len(once)
+    return path
+
+
+def command(source: Path, model: Path, out: Path, *options: str) -> tuple[float, float, float]:
     """Wall and processor seconds and peak memory in MB of the whole command."""
+    words = [sys.executable, "-m", "ddsp_cli", "transfer", source, "--model", model, "--out", out, "--force", *options]
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    words = [
-        sys.executable,
-        "-m",
-        "ddsp_cli",
-        "transfer",
-        source,
-        "--model",
-        model,
-        "--out",
-        folder / "out.wav",
-        "--force",
-    ]
     subprocess.run(words, check=True, capture_output=True)
     wall_s, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    # The children's peak only ever grows; runs go from short to long.
     return wall_s, cpu_s, after.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+def seams(path: Path, frame_rate_hz: int) -> tuple[float, int]:
+    """Share of the block borders in a long sound that bend more than 95 % of other places, and how many borders.
+
+    Where no border can be heard the share is 0.05.
+    """
+    places: dict[bool, list[float]] = {True: [], False: []}
+    with soundfile.SoundFile(path) as file:
+        rate_hz, length = file.samplerate, round(2 * SEAM_S * file.samplerate)
+        borders = {round(k * READ_S * rate_hz) for k in range(1, int(file.frames / rate_hz / READ_S))}
+        n_played = PLAYED_FRAMES * rate_hz // frame_rate_hz
+        borders |= set(range(n_played, file.frames - length, n_played))
+        at_borders = {max(border - length // 2, 0): True for border in borders}
+        between = {start + n_played // 2: False for start in at_borders}
+        starts = {start: which for start, which in (between | at_borders).items() if start + length <= file.frames}
+        for start, is_border in sorted(starts.items()):
+            file.seek(start)
+            bend = np.abs(np.diff(file.read(length), 2))
+            places[is_border].append(float(bend.max() / (np.median(bend) + 1e-5)))
+    return float(np.mean(np.array(places[True]) > np.percentile(places[False], 95))), len(borders)
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Measure how fast a transfer is.")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "flute")
-    parser.add_argument("--repeats", type=int, default=3, help="how often the voice is sung in a row, warm")
-    parser.add_argument("--minutes", type=float, default=0.0, help="also play so much of it as one file")
+    parser.add_argument("--minutes", type=float, default=0.0, help="also play so much as one file, and look for seams")
     options = parser.parse_args()
 
-    voice = np.tile(io.read_mono(VOICE), options.repeats)
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, {options.model}")
+    print(f"{'':<32}{'wall':>11}{'cpu':>11}{'speed':>11}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        command(VOICE, options.model, folder / "out.wav")  # the first one compiles what is imported
+        for seconds in (10.0, 60.0):
+            source = recording(folder / f"{seconds:g}.wav", seconds)
+            wall_s, cpu_s, peak_mb = min(command(source, options.model, folder / "out.wav") for _ in range(3))
+            row(f"ddsp transfer, cold, {seconds:g} s", (wall_s, cpu_s), seconds, f"{peak_mb:.0f} MB")
+        warm(options.model, io.read_mono(folder / "60.wav"))
+        if options.minutes > 0:
+            seconds = 60.0 * options.minutes
+            source, out = recording(folder / "long.wav", seconds), folder / "long_out.wav"
+            rate_hz, frame_rate_hz = rates(options.model)
+            wall_s, cpu_s, peak_mb = command(source, options.model, out, "--sample-rate", str(rate_hz))
+            sharp, n_borders = seams(out, frame_rate_hz)
+            row(f"ddsp transfer, cold, {options.minutes:g} min", (wall_s, cpu_s), seconds, f"{peak_mb:.0f} MB")
+            print(f"{'':<32}{sharp:.1%} of {n_borders} block borders bend more than 95 % of other places")
+
+
+def rates(model: Path) -> tuple[int, int]:
+    """Samples and frames a second of an instrument."""
+    card = bundle.load(model).card
+    return card.model.sample_rate_hz, card.model.frame_rate_hz
+
+
+def warm(place: Path, voice: np.ndarray) -> None:
+    """The parts of a transfer of a voice [S] at 16 kHz once everything is loaded, and the same live."""
     audio_s = len(voice) / 16000
-    instrument = Instrument(bundle.load(options.model))
+    instrument = Instrument(bundle.load(place))
     model, statistics = instrument.model, instrument.bundle.card.statistics
     features = measure(voice)
     frames = features.at(model.frame_rate_hz)
     f0_hz, level_db = hold_f0(frames.f0_hz), getattr(frames, model.level)
 
-    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, {audio_s:.0f} s of voice, {options.model}")
-    row("measure pitch and level", best_s(lambda: measure(voice)), audio_s)
-    row("fit to the instrument", best_s(lambda: adapt(features, statistics, model.level)), audio_s)
-    row("network and synthesis", best_s(lambda: list(instrument.render(f0_hz, level_db))), audio_s)
+    def whole() -> object:
+        adapted = adapt(measure(voice), statistics, model.level)
+        return list(instrument.render(*adapted.at(model.frame_rate_hz), levels=True))
+
+    row("warm: measure pitch and level", best_s(lambda: measure(voice)), audio_s)
+    row("warm: fit to the instrument", best_s(lambda: adapt(features, statistics, model.level)), audio_s)
+    row("warm: network and synthesis", best_s(lambda: list(instrument.render(f0_hz, level_db))), audio_s)
+    row("warm: all of it", best_s(whole), audio_s)
     live = Performer(instrument)
     blocks = np.array_split(voice, len(voice) // 512)
-    row(
-        "live, blocks of 512 samples",
-        best_s(lambda: [live.push(block) for block in blocks], 1),
-        audio_s,
-        f"{1000 * live.latency_s:.1f} ms late",
-    )
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        command(VOICE, options.model, folder)  # the first one compiles what is imported
-        wall_s, cpu_s, peak_mb = min(command(VOICE, options.model, folder) for _ in range(3))
-        row("ddsp transfer, whole process, cold", (wall_s, cpu_s), audio_s / options.repeats, f"peak {peak_mb:.0f} MB")
-        if options.minutes > 0:
-            once, rate_hz = soundfile.read(VOICE, dtype="float32")
-            with soundfile.SoundFile(folder / "long.wav", "w", rate_hz, 1) as file:
-                for _ in range(round(60 * options.minutes * rate_hz / len(once))):
-                    file.write(once)
-            wall_s, cpu_s, peak_mb = command(folder / "long.wav", options.model, folder)
-            row(f"{options.minutes:g} minutes", (wall_s, cpu_s), 60 * options.minutes, f"peak {peak_mb:.0f} MB")
+    seconds = best_s(lambda: [live.push(block) for block in blocks], 1)
+    note = f"{seconds[1] / audio_s:.1%} of one core, {1000 * live.latency_s:.1f} ms late"
+    row("live, blocks of 512 samples", seconds, audio_s, note)
 
 
 if __name__ == "__main__":
