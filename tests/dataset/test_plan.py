@@ -56,3 +56,11 @@ def test_the_choice_depends_on_names_not_on_order():
 def test_without_a_share_everything_is_for_training():
     train, validation = plan.portions([take("1")], {}, 0.0)
     assert (len(train), validation) == (1, [])
+
+
+def test_what_is_held_out_is_validation_whole_and_alone():
+    takes = [take(f"{i}.wav") for i in range(5)]
+    train, validation = plan.portions(takes, {}, 0.1, {"a/3.wav", "a/1.wav"})
+    assert [portion.take.job.name for portion in validation] == ["a/1.wav", "a/3.wav"]
+    assert [portion.take.job.name for portion in train] == ["a/0.wav", "a/2.wav", "a/4.wav"]
+    assert all((portion.start, portion.end) == (0, portion.take.n_frames) for portion in validation)

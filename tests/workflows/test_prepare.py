@@ -301,3 +301,50 @@ def test_a_click_is_rounded_off_and_music_is_not():
     assert np.abs(limited).max() <= 0.99 and (np.diff(limited) >= 0).all()
     inside = np.abs(audio) <= 0.9
     np.testing.assert_array_equal(limited[inside], audio[inside])
+
+
+def splits(result: PrepareResult) -> dict[str, str]:
+    return {Path(r.path).name: r.split for r in dataset.load_manifest(result.folder).recordings}
+
+
+def test_recordings_are_held_out_and_left_out_by_name(wavs):
+    record(wavs / "take 3.wav", 4, 5, 6)
+    result = make(wavs, hold_out=["*1.wav", "take 2.wav"], leave_out=["take 0.wav"])
+    assert splits(result) == {"take 0.wav": "none", "take 1.wav": "validation", "take 2.wav": "validation",
+                              "take 3.wav": "train"}  # fmt: skip
+    assert result.skipped == (("wavs/take 0.wav", "fits --leave-out take 0.wav"),)
+    assert make(wavs, hold_out=["take 2.wav", "*1.wav"], leave_out=["take 0.wav"]).unchanged
+    with pytest.raises(OutputError, match="made with another hold_out"):
+        make(wavs, hold_out=["*1.wav"], leave_out=["take 0.wav"])
+    with pytest.raises(OutputError, match="made with another leave_out"):
+        make(wavs, hold_out=["*1.wav", "take 2.wav"])
+
+
+def test_something_must_be_left_to_learn_from_and_to_judge_by(wavs, tmp_path):
+    with pytest.raises(InputError, match=r"none of the recordings can be used: .*0.wav is held out; .*is held out"):
+        make(wavs, hold_out=["take*"])
+    soundfile.write(wavs / "silence.wav", np.zeros(16000), 16000)
+    with pytest.raises(InputError, match="nothing that --hold-out names can be used"):
+        make(wavs, hold_out=["silence.wav"])
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["wavs"]
+
+
+def test_rumble_below_the_notes_is_taken_out(wavs):
+    record(wavs / "take 3.wav", 4, 5, 6)
+    sound, _ = soundfile.read(wavs / "take 0.wav")
+    rumble = 0.02 * np.sin(2 * np.pi * 40 * np.arange(len(sound)) / 16000)
+    soundfile.write(wavs / "take 0.wav", sound + rumble, 16000, subtype="FLOAT")
+    data = dataset.load(make(wavs, level="keep", hold_out=["take 0.wav"]).folder)
+    assert data.manifest.lowest_hz == pytest.approx(220, rel=0.01)
+    spectrum = np.abs(np.fft.rfft(data.validation.audio[0] * np.hanning(64000))) / 16000  # of a sine: its peak
+    assert spectrum[4 * 40] < 0.02 * 2e-3
+    assert spectrum[4 * 200 :].max() > 0.01
+
+
+def test_music_without_a_pause_still_shows_how_to_rest(tmp_path):
+    record(tmp_path / "wavs" / "long.wav", *range(12), *range(12))
+    result = make(tmp_path / "wavs", validation_share=0.0)
+    data = dataset.load(result.folder)
+    assert result.n_train == -(-(1.03 * result.train_s) // 4) > -(-result.train_s // 4)
+    assert (data.train.power_db[-1, 500:] == -80).all()
+    assert not data.train.audio[-1, 32000:].any()

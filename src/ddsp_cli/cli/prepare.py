@@ -36,6 +36,13 @@ def prepare(
     keep_polyphonic: Annotated[
         bool, typer.Option("--keep-polyphonic", help="Also learn from chords and other voices.")
     ] = False,
+    hold_out: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Recordings to judge by and never to learn from; may be repeated."),
+    ] = None,
+    leave_out: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Recordings not to use; may be repeated.")
+    ] = None,
     crepe_weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights for --pitch crepe: model-tiny.h5 to model-full.h5.")
     ] = None,
@@ -65,6 +72,8 @@ def prepare(
             licence=licence,
             sources=sources,
             keep_polyphonic=keep_polyphonic,
+            hold_out=hold_out or (),
+            leave_out=leave_out or (),
             crepe_weights=crepe_weights,
             report=report,
             progress=progress,

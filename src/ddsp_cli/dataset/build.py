@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
 import msgspec
+import numpy as np
 
 from ddsp_cli import __version__
 from ddsp_cli.config import dump_yaml
@@ -21,7 +22,7 @@ from ddsp_cli.dataset.pool import examine_all
 from ddsp_cli.dataset.staging import Staging
 from ddsp_cli.dataset.takes import Job, Take
 from ddsp_cli.errors import InputError
-from ddsp_cli.features import io
+from ddsp_cli.features import highpass, io
 
 #: Below this nothing can be learned.
 MIN_NOTE_S = 10.0
@@ -69,17 +70,21 @@ def build(
     takes = _examined(staging, inputs, settings, workers, progress, weights)
     takes = _without_duplicates(takes)
     usable = [take for take in takes if not take.reason]
-    _check_enough(takes, usable)
+    _check_enough(takes, inputs.held_out)
     gains_db = plan.folder_gains_db(usable) if settings.level == "match" else {}
-    train, validation = plan.portions(usable, gains_db, settings.validation_share)
+    train, validation = plan.portions(usable, gains_db, settings.validation_share, inputs.held_out)
     spec = settings.features
+    played_hz = np.concatenate([take.frames()["f0_hz"] for take in usable])
+    lowest_hz = highpass.lowest_hz(played_hz, spec.frame_rate_hz)
     splits: dict[str, Split] = {}
     writers: dict[str, SplitWriter] = {}
     written_s, to_write_s = 0.0, sum(take.used_s for take in usable)
     for split_name, portions in (("train", train), ("validation", validation)):
         progress("writing", written_s, to_write_s)
-        writers[split_name] = SplitWriter(staging.result, split_name, settings.sample_rate_hz, spec, WINDOW_S)
-        splits[split_name] = writers[split_name].write(portions)
+        writers[split_name] = SplitWriter(
+            staging.result, split_name, settings.sample_rate_hz, spec, WINDOW_S, lowest_hz
+        )
+        splits[split_name] = writers[split_name].write(portions, rests=split_name == "train")
         written_s += splits[split_name].used_s
     progress("writing", to_write_s, to_write_s)
     figures = writers["train"].figures
@@ -95,6 +100,9 @@ def build(
         level=settings.level,
         validation_share=settings.validation_share,
         keep_polyphonic=settings.keep_polyphonic,
+        hold_out=settings.hold_out,
+        leave_out=settings.leave_out,
+        lowest_hz=round(lowest_hz, 2),
         statistics=figures.statistics(spec.frame_rate_hz),
         histograms=figures.histograms(spec.frame_rate_hz),
         train=splits["train"],
@@ -108,7 +116,8 @@ def build(
 def _examined(
     staging: Staging, inputs: Inputs, settings: Settings, workers: int, progress: Progress, weights: Path | None
 ) -> list[Take]:
-    total_s = sum(_seconds(path) for path in inputs.recordings)
+    wanted = {path: name for path, name in inputs.recordings.items() if name not in inputs.left_out}
+    total_s = sum(map(_seconds, wanted))
     done_s = 0.0
 
     def tick(seconds: float) -> None:
@@ -116,12 +125,18 @@ def _examined(
         done_s += seconds
         progress("measuring", min(done_s, total_s), total_s)
 
-    jobs = [
-        Job(path, name, staging.parts / _key(name), settings.sample_rate_hz, settings.features,
+    jobs = {
+        name: Job(path, name, staging.parts / _key(name), settings.sample_rate_hz, settings.features,
             settings.keep_polyphonic, weights, staging.measured)
         for path, name in inputs.recordings.items()
-    ]  # fmt: skip
-    takes = examine_all(jobs, workers, tick)
+    }  # fmt: skip
+    examined = iter(examine_all([jobs[name] for name in wanted.values()], workers, tick))
+    takes = [
+        Take(job, seconds=_seconds(job.path), reason=f"fits --leave-out {inputs.left_out[name]}")
+        if name in inputs.left_out
+        else next(examined)
+        for name, job in jobs.items()
+    ]
     if inputs.shards:
         progress("reading shards", 0.0, 0.0)
         takes += examine_shards(inputs.shards, staging.parts, settings.sample_rate_hz, settings.keep_polyphonic)
@@ -177,8 +192,12 @@ def _without_duplicates(takes: Sequence[Take]) -> list[Take]:
     return kept
 
 
-def _check_enough(takes: Sequence[Take], usable: Sequence[Take]) -> None:
-    reasons = [f"{take.job.name} {take.reason}" for take in takes if take.reason]
+def _check_enough(takes: Sequence[Take], held_out: Collection[str]) -> None:
+    why_not = {take.job.name: take.reason or ("is held out" if take.job.name in held_out else "") for take in takes}
+    if held_out and "is held out" not in why_not.values():
+        raise InputError("nothing that --hold-out names can be used", "Hold out recordings of melodies or notes.")
+    usable = [take for take in takes if not why_not[take.job.name]]
+    reasons = [f"{name} {reason}" for name, reason in why_not.items() if reason]
     listed = "; ".join(reasons[:MAX_REASONS])
     if len(reasons) > MAX_REASONS:
         listed += f"; and {len(reasons) - MAX_REASONS} more"

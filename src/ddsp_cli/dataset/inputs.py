@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
-from ddsp_cli.errors import InputError, UsageError
+from ddsp_cli.errors import InputError, UsageError, closest
 from ddsp_cli.features import io
 
 #: How `ddsp_prepare_tfrecord` and we name shards.
@@ -21,10 +21,14 @@ class Inputs:
     Attributes:
       recordings: sound files.
       shards: of data sets made by magenta/ddsp.
+      held_out: names of the recordings that are validation and nothing else; where empty, some are chosen.
+      left_out: name of each recording that shall not be used → the pattern that says so.
     """
 
     recordings: dict[Path, str] = field(default_factory=dict)
     shards: dict[Path, str] = field(default_factory=dict)
+    held_out: frozenset[str] = frozenset()
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def find(paths: Sequence[Path]) -> Inputs:
@@ -55,6 +59,40 @@ def find(paths: Sequence[Path]) -> Inputs:
             known[path] = label
             taken.add(label)
     return inputs
+
+
+def pick(inputs: Inputs, hold_out: Sequence[str] = (), leave_out: Sequence[str] = ()) -> Inputs:
+    """Marks recordings by patterns: file names or ends of paths, with `*`, `?` and `[…]` as in a shell.
+
+    Args:
+      inputs: as found.
+      hold_out: what to validate with and never to learn from.
+      leave_out: what not to use at all, even where it fits a pattern of `hold_out` too.
+
+    Raises:
+      UsageError: a pattern fits no recording.
+    """
+    held = _fitting(inputs, hold_out, "--hold-out")
+    left = _fitting(inputs, leave_out, "--leave-out")
+    return replace(inputs, held_out=frozenset(held.keys() - left.keys()), left_out=left)
+
+
+def _fitting(inputs: Inputs, patterns: Sequence[str], option: str) -> dict[str, str]:
+    """The name of each recording that a pattern fits → that pattern."""
+    found: dict[str, str] = {}
+    for pattern in patterns:
+        # as the data set calls it, which is the same on every machine, or as it was given on the command line
+        fitting = [name for path, name in inputs.recordings.items()
+                   if pattern.strip(" .") and (PurePosixPath(name).match(pattern) or path.match(pattern))]  # fmt: skip
+        if not fitting:
+            near = closest(pattern, sorted(path.name for path in inputs.recordings))
+            raise UsageError(
+                f"{option} {pattern!r} fits none of the recordings",
+                f"Did you mean {' or '.join(near)}?" if near else "Give a file name, or a pattern such as '*_forte_*'.",
+            )
+        for name in fitting:
+            found.setdefault(name, pattern)
+    return found
 
 
 def _shards(given: Path) -> list[Path]:

@@ -107,6 +107,9 @@ class Manifest(Config, kw_only=True):
     level: Literal["match", "keep"] = "match"
     validation_share: NonNegativeFloat = 0.1
     keep_polyphonic: bool = False
+    hold_out: list[str] = []  # patterns, as given
+    leave_out: list[str] = []
+    lowest_hz: NonNegativeFloat = 0.0  # the lowest note; what sounded well below it was taken out
     statistics: Statistics
     histograms: dict[str, Histogram] = {}  # of pitch_midi, loudness_db and power_db
     train: Split
@@ -138,13 +141,18 @@ class Settings(Config, kw_only=True):
     level: Literal["match", "keep"]
     validation_share: float
     keep_polyphonic: bool
+    hold_out: list[str]
+    leave_out: list[str]
     licence: str
     sources: list[Source]
 
     def differences(self, manifest: Manifest) -> list[str]:
         """What a data set that stands there was made with otherwise. Licence and sources say nothing about sound."""
         fields = ("name", "sample_rate_hz", "features", "level", "validation_share", "keep_polyphonic")
-        return [field for field in fields if getattr(self, field) != getattr(manifest, field)]
+        found = [field for field in fields if getattr(self, field) != getattr(manifest, field)]
+        # patterns say the same in any order
+        patterns = ("hold_out", "leave_out")
+        return found + [field for field in patterns if set(getattr(self, field)) != set(getattr(manifest, field))]
 
 
 def load_manifest(folder: Path) -> Manifest:

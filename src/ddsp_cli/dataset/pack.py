@@ -13,10 +13,10 @@ from ddsp_cli.bundle import Statistics
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.dataset import records
 from ddsp_cli.dataset.manifest import Histogram, Split
-from ddsp_cli.dataset.segments import FADE_S
+from ddsp_cli.dataset.segments import FADE_S, GRID_FRAMES
 from ddsp_cli.dataset.store import sha256
 from ddsp_cli.dataset.takes import Take
-from ddsp_cli.features import loudness
+from ddsp_cli.features import highpass, loudness
 from ddsp_cli.formulas import hz_to_midi
 
 #: Windows in a shard: 34 MB at 16 kHz, 65 MB at 48 kHz.
@@ -24,6 +24,9 @@ WINDOWS_PER_SHARD = 64
 
 #: Where the rounding off of clicks sets in, and what it never passes.
 KNEE, CEILING = 0.9, 0.99
+
+#: Seconds of silence for each second of sound, never less than REST_S at once: music in a room has no silent moment.
+REST_SHARE, REST_S = 0.03, 2.0
 
 #: Widths of the bins of the histograms.
 SEMITONE, LEVEL_STEP_DB = 1.0, 2.0
@@ -135,10 +138,14 @@ class SplitWriter:
       sample_rate_hz: the model's rate.
       spec: how the features are measured.
       window_s: length of an example.
+      lowest_hz: the lowest note; what sounds below it is taken out.
     """
 
-    def __init__(self, folder: Path, name: str, sample_rate_hz: int, spec: FeatureSpec, window_s: float) -> None:
+    def __init__(
+        self, folder: Path, name: str, sample_rate_hz: int, spec: FeatureSpec, window_s: float, lowest_hz: float
+    ) -> None:
         self._folder, self._name, self._rate_hz, self._spec = folder, name, sample_rate_hz, spec
+        self._lowest_hz = lowest_hz
         n_frames = round(window_s * spec.frame_rate_hz)
         self._n_frames = n_frames
         self._queues = {key: _Queue(n_frames) for key in records.FRAME_FEATURES}
@@ -149,8 +156,12 @@ class SplitWriter:
         self._n_examples = 0
         self.figures = NoteFigures()
 
-    def write(self, portions: list[Portion]) -> Split:
+    def write(self, portions: list[Portion], rests: bool = False) -> Split:
         """Packs portions in their order, the last window filled up with silence.
+
+        Args:
+          portions: what to write.
+          rests: put silence between them, see `REST_SHARE`.
 
         Returns:
           What the manifest says about the split.
@@ -158,15 +169,15 @@ class SplitWriter:
         Raises:
           OSError: the disk is full, or cannot be written to.
         """
-        n_frames = 0
+        n_frames = n_rest = 0
         for portion in portions:
             self._push(portion)
             n_frames += portion.end - portion.start
-        missing = -n_frames % self._n_frames
-        if missing:
-            silence = np.zeros(missing * self._spec.hop_samples, np.float32)
-            for key, level in self._levels.items():
-                self._queues[key].push(level.push(silence))
+            owed = int(REST_SHARE * n_frames - n_rest) // GRID_FRAMES * GRID_FRAMES
+            if rests and owed >= REST_S * self._spec.frame_rate_hz:
+                self._silence(owed)
+                n_rest += owed
+        self._silence(-(n_frames + n_rest) % self._n_frames)
         for key, level in self._levels.items():
             self._queues[key].push(level.finish())
         while any(queue.n_waiting for queue in self._queues.values()):
@@ -194,16 +205,28 @@ class SplitWriter:
             while all(queue.n_waiting >= queue.length for queue in self._queues.values()):
                 self._emit()
 
+    def _silence(self, n_frames: int) -> None:
+        """Silence of a whole number of samples at every rate."""
+        audio_16k = np.zeros(n_frames * self._spec.hop_samples, np.float32)
+        self._queues[records.AUDIO].push(np.zeros(n_frames * self._rate_hz // self._spec.frame_rate_hz, np.float32))
+        self._queues[records.AUDIO_16K].push(audio_16k)
+        for key in ("f0_hz", "f0_confidence"):
+            self._queues[key].push(np.zeros(n_frames, np.float32))
+        for key, level in self._levels.items():
+            self._queues[key].push(level.push(audio_16k))
+
     def _audio(self, portion: Portion, rate_hz: int) -> Iterator[np.ndarray]:
         """The sound of a portion with its gain, and a short ramp at either end, where it may have been cut."""
         n_samples = (portion.end - portion.start) * rate_hz // self._spec.frame_rate_hz
         n_fade = round(FADE_S * rate_hz)
         position = 0
-        for block in portion.take.audio(rate_hz, portion.start, portion.end):
+        blocks = portion.take.audio(rate_hz, portion.start, portion.end)
+        for block in highpass.without_rumble(blocks, self._lowest_hz, rate_hz):
             index = np.arange(position, position + len(block))
             ramp = np.minimum(index + 0.5, n_samples - index - 0.5) / n_fade
             played = block * (portion.gain * np.minimum(ramp, 1.0))
-            yield (soft_limit(played) if portion.take.peak * portion.gain > CEILING else played).astype(np.float32)
+            peak = max(portion.take.peak * portion.gain, float(np.abs(played).max(initial=0.0)))
+            yield (soft_limit(played) if peak > CEILING else played).astype(np.float32)
             position += len(block)
 
     def _emit(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -84,18 +84,25 @@ def choose_validation(takes: Sequence[Take], share: float) -> set[int]:
     return chosen
 
 
-def portions(takes: Sequence[Take], gains_db: dict[Path, float], share: float) -> tuple[list[Portion], list[Portion]]:
+def portions(
+    takes: Sequence[Take], gains_db: dict[Path, float], share: float, held_out: Collection[str] = ()
+) -> tuple[list[Portion], list[Portion]]:
     """What goes into training and what into validation.
 
-    A single take is parted near its end, at its quietest place there.
+    Args:
+      takes: usable ones.
+      gains_db: see `folder_gains_db`.
+      share: of the seconds that is for validation. A single take is parted near its end, at its quietest place there.
+      held_out: names of the takes that are for validation, whatever their share; where empty, some are chosen.
     """
-    if len(takes) == 1 and share > 0:
+    if len(takes) == 1 and share > 0 and not held_out:
         take = takes[0]
         low = 1.0 - share - CUT_TOLERANCE
         cut = segments.quietest_cut(take.frames()["power_db"], max(low, 0.5), min(low + 2 * CUT_TOLERANCE, 0.98))
         gain = _gain(take, gains_db)
         return [Portion(take, 0, cut, gain)], [Portion(take, cut, take.n_frames, gain)]
-    validation = choose_validation(takes, share)
+    named = {index for index, take in enumerate(takes) if take.job.name in held_out}
+    validation = named if held_out else choose_validation(takes, share)
     parts: tuple[list[Portion], list[Portion]] = ([], [])
     for index, take in enumerate(takes):
         parts[index in validation].append(Portion(take, 0, take.n_frames, _gain(take, gains_db)))

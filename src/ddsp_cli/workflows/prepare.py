@@ -12,7 +12,7 @@ from ddsp_cli import __version__
 from ddsp_cli.config import SAMPLE_RATES_HZ, FeatureSpec
 from ddsp_cli.dataset.build import Progress, build, measuring_key
 from ddsp_cli.dataset.foreign import TRACKER
-from ddsp_cli.dataset.inputs import Inputs, dataset_name, find
+from ddsp_cli.dataset.inputs import Inputs, dataset_name, find, pick
 from ddsp_cli.dataset.manifest import MANIFEST, Manifest, Settings, SourcesFile, load_manifest, load_sources
 from ddsp_cli.dataset.pool import default_workers
 from ddsp_cli.dataset.staging import staging
@@ -40,6 +40,8 @@ def prepare(
     licence: str = "unknown",
     sources: Path | None = None,
     keep_polyphonic: bool = False,
+    hold_out: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
     crepe_weights: Path | None = None,
     report: bool = True,
     like: str | Path | None = None,
@@ -64,6 +66,9 @@ def prepare(
       sources: a YAML file that names them with authors and licences, see `dataset.manifest.SourcesFile`; its licence
         counts where `licence` is "unknown".
       keep_polyphonic: also learn from what is more than one voice.
+      hold_out: patterns of the recordings that are kept apart to judge by, whole, instead of a share of all; see
+        `dataset.inputs.pick`.
+      leave_out: patterns of recordings that are not used.
       crepe_weights: a file of weights for the tracker crepe.
       report: draw `report.png` and write `report.html` into the data set.
       like: an instrument that shall be trained further on it: level is measured as it was when that one was taught.
@@ -74,7 +79,7 @@ def prepare(
 
     Raises:
       ModelError: there is no instrument `like` that.
-      UsageError: an option makes no sense.
+      UsageError: an option makes no sense, or a pattern fits no recording.
       InputError: an input or the file of sources is missing, or the recordings hold too little to learn from.
       OutputError: a different data set stands there already, another run is writing it, or it cannot be written.
     """
@@ -84,7 +89,7 @@ def prepare(
     spec = taught.features.at(FeatureSpec().frame_rate_hz) if taught else FeatureSpec()
     _check_options(sample_rate_hz, level, validation_share, workers)
     trackers.check_tracker(pitch, crepe_weights)
-    found = find(inputs)
+    found = pick(find(inputs), hold_out, leave_out)
     name = dataset_name(name or (Path(out).name if out else ""), inputs)
     folder = Path(out) if out else Path("datasets") / name
     named = load_sources(sources) if sources is not None else SourcesFile(sources=[])
@@ -95,6 +100,8 @@ def prepare(
         level=level,
         validation_share=validation_share,
         keep_polyphonic=keep_polyphonic,
+        hold_out=list(hold_out),
+        leave_out=list(leave_out),
         licence=named.licence if licence == "unknown" else licence,
         sources=named.sources,
     )

@@ -62,6 +62,7 @@ def page(manifest: Manifest) -> str:
         ("range", f"{note(pitch[1])} to {note(pitch[99])}, mostly {note(pitch[25])} to {note(pitch[75])}"),
         ("dynamics", f"{power[5]:.0f} to {power[95]:.0f} dBFS"),
         ("more than one voice", f"{clock(polyphonic_s)}{', kept' if manifest.keep_polyphonic else ', left out'}"),
+        ("taken out", f"what sounds well below {manifest.lowest_hz:.0f} Hz" if manifest.lowest_hz else "nothing"),
         ("licence", manifest.licence),
     ]
     title = f"Data set {html.escape(manifest.name)}"
