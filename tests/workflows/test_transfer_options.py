@@ -97,6 +97,17 @@ def test_a_quiet_recording_is_heard_as_well(tmp_path):
     assert level_db(quiet, 0, 3) == pytest.approx(level_db(usual, 0, 3), abs=1.5)
 
 
+def test_formants_move_and_pitch_and_level_stay(tmp_path):
+    plain, up, down = (play(tmp_path, f"f{semitones}", formant=semitones)[0] for semitones in (0.0, 7.0, -7.0))
+    note = (0.5, 0.9)
+    for moved in (up, down):
+        assert pitch_hz(moved, *note) == pytest.approx(pitch_hz(plain, *note), rel=2e-3)
+        assert level_db(moved, *note) == pytest.approx(level_db(plain, *note), abs=1.0)
+        assert np.abs(moved - plain).max() > 0.1 * np.abs(plain).max()
+    with pytest.raises(UsageError, match="formant"):
+        play(tmp_path, "far", formant=25.0)
+
+
 def test_rooms(tmp_path, desk):
     own, result = play(tmp_path, "own")
     assert result.tail_s == pytest.approx(0.25, abs=0.02)

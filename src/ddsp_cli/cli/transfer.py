@@ -58,6 +58,9 @@ def transfer(
         str, typer.Option(metavar="model|none|FILE|NAME", help="Its own, none, an impulse response, another's.")
     ] = "model",
     wet: Annotated[float, typer.Option(min=0.0, max=4.0, help="How much of the room.")] = 1.0,
+    formant: Annotated[
+        float, typer.Option(metavar="SEMITONES", help="Move its resonances, as of a smaller or larger instrument.")
+    ] = 0.0,
     sample_rate: Annotated[
         int | None, typer.Option(metavar="HZ", help="Of the output; by default that of the input.")
     ] = None,
@@ -101,6 +104,7 @@ def transfer(
             tracker=pitch,
             room=room,
             wet=wet,
+            formant=formant,
             bits=bits,
             controls=controls,
             from_controls=from_controls,

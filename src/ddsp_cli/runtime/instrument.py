@@ -19,6 +19,7 @@ from ddsp_cli.config import (
 )
 from ddsp_cli.features.timbre import mfcc_blocks
 from ddsp_cli.runtime.encoder import Frames
+from ddsp_cli.runtime.formants import shift_formants
 from ddsp_cli.runtime.graph import ROOMS, check_graph
 from ddsp_cli.runtime.interpreted import InterpretedNetwork
 from ddsp_cli.runtime.leveller import Leveller, measured_as
@@ -63,6 +64,7 @@ class Instrument:
         room: bool | np.ndarray = True,
         levels: bool = False,
         timbre: Iterable[np.ndarray] = (),
+        formant: float = 0.0,
     ) -> Iterator[np.ndarray]:
         """Plays frames, in blocks, in memory that does not depend on their number.
 
@@ -76,11 +78,12 @@ class Instrument:
           room: True for its own, False for none, or the impulse response [L] of another.
           timbre: for an instrument with an encoder, the MFCCs that it follows, in blocks [n, C] of any size
             (see `timbre`); without any it plays the average timbre of what it learned from.
+          formant: semitones by which its resonances move; pitch stays.
 
         Yields:
           [S] float32 at the model's rate, F·hop samples altogether.
         """
-        stream = Stream(self, seed, room, levels and gate is not None)
+        stream = Stream(self, seed, room, levels and gate is not None, formant)
         frames = Frames(timbre)
         n_gates = 1 if gate is None or not len(f0_hz) else len(gate) // len(f0_hz)
         for start in range(0, len(f0_hz), block_frames):
@@ -107,11 +110,16 @@ class Stream:
     """
 
     def __init__(
-        self, instrument: Instrument, seed: int = 0, room: bool | np.ndarray = True, levels: bool = False
+        self,
+        instrument: Instrument,
+        seed: int = 0,
+        room: bool | np.ndarray = True,
+        levels: bool = False,
+        formant: float = 0.0,
     ) -> None:
         self._model = model = instrument.model
         response = room if isinstance(room, np.ndarray) else instrument.bundle.impulse_response if room else None
-        self._network = open_network(instrument.bundle)
+        self._network, self._formant = open_network(instrument.bundle), formant
         hop = model.hop_samples
         self._gate: Ramp | None = None
         self._harmonic: dict[str, Harmonic] = {}
@@ -147,7 +155,7 @@ class Stream:
         if not len(f0_hz):
             return np.zeros(0, np.float32)
         model = self._model
-        controls = self._network.controls(f0_hz, level_db, mfcc)
+        controls = shift_formants(self._network.controls(f0_hz, level_db, mfcc), self._formant)
         signals: dict[str, np.ndarray] = {
             "gate": self._open(np.ones(len(f0_hz), np.float32) if gate is None else gate, len(f0_hz))
         }

@@ -38,6 +38,7 @@ class LiveSettings:
     Attributes:
       transpose: semitones; what octave suits cannot be known in advance (`choose_octave` knows it afterwards).
       louder_db: added to the level that drives the instrument.
+      formant: semitones by which the instrument's resonances move.
       notes: what counts as a note; confidence and levels count, durations do not.
       room: see `Instrument.render`.
       seed: of the noise.
@@ -45,6 +46,7 @@ class LiveSettings:
 
     transpose: float = 0.0
     louder_db: float = 0.0
+    formant: float = 0.0
     notes: NoteSettings = NoteSettings()
     room: bool | np.ndarray = True
     seed: int = 0
@@ -74,7 +76,7 @@ class Performer:
             raise ModelError(f"an instrument at {model.sample_rate_hz} Hz cannot be played live, only offline")
         self._listener = Listener(instrument.bundle.card.features.at(model.frame_rate_hz))
         self._follower = Follower(instrument, self.settings)
-        self._stream = Stream(instrument, self.settings.seed, self.settings.room)
+        self._stream = Stream(instrument, self.settings.seed, self.settings.room, formant=self.settings.formant)
         noise = model.only(FilteredNoiseConfig)
         filter_samples = noise[1].n_bands if noise else 0
         self.latency_samples = self._ratio * self._listener.latency_samples + model.hop_samples + filter_samples

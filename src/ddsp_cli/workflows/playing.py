@@ -40,6 +40,7 @@ def play_to_file(
     force: bool = False,
     progress: Callable[[float], None] | None = None,
     timbre: Iterable[np.ndarray] = (),
+    formant: float = 0.0,
 ) -> tuple[float, float]:
     """Plays curves into a file.
 
@@ -54,7 +55,7 @@ def play_to_file(
       room: see `Instrument.render`.
       force: replace an existing file.
       progress: told the seconds that are rendered.
-      timbre: see `Instrument.render`.
+      timbre, formant: see `Instrument.render`.
 
     Returns:
       The peak of the file, and by how much the sound was turned down to fit (a factor up to 1).
@@ -63,7 +64,7 @@ def play_to_file(
       OutputError: no space, or the file cannot be written.
     """
     curves = adapted.at(instrument.model.frame_rate_hz)
-    blocks = instrument.render(*curves, seed=seed, room=room, levels=True, timbre=timbre)
+    blocks = instrument.render(*curves, seed=seed, room=room, levels=True, timbre=timbre, formant=formant)
     with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
         peak = 0.0
         for block in at_rate(_told(blocks, instrument.model.sample_rate_hz, progress), instrument, rate_hz):

@@ -24,6 +24,7 @@ from ddsp_cli.workflows.playing import play_to_file
 from ddsp_cli.workflows.rooms import find_room
 
 MAX_TRANSPOSE = 60.0
+MAX_FORMANT = 24.0
 
 #: Called with what is being done, seconds of sound done and seconds in all.
 Progress = Callable[[str, float, float], None]
@@ -81,6 +82,7 @@ def transfer(
     tracker: str = pitch.DEFAULT_TRACKER,
     room: str = "model",
     wet: float = 1.0,
+    formant: float = 0.0,
     bits: str | None = None,
     controls: Path | None = None,
     from_controls: Path | None = None,
@@ -104,6 +106,7 @@ def transfer(
       tracker: which pitch tracker listens.
       room: `model`, `none`, a sound file with an impulse response, or another instrument.
       wet: how much of the room; 1 is as learned or recorded.
+      formant: semitones by which the instrument's resonances move; its pitch stays.
       bits: `16`, `24`, `32` or `float`; by default what the input has.
       controls: a .csv or .npz for the curves that are played, or a folder for several.
       from_controls: such a file to play; then `inputs` may be empty.
@@ -122,6 +125,8 @@ def transfer(
 
     if transpose != "auto" and not abs(transpose) <= MAX_TRANSPOSE:
         raise UsageError(f"a transposition of {transpose:g} semitones is out of range (±{MAX_TRANSPOSE:g})")
+    if not abs(formant) <= MAX_FORMANT:
+        raise UsageError(f"a formant shift of {formant:g} semitones is out of range (±{MAX_FORMANT:g})")
     settings = replace(settings or AdaptSettings(), transpose=None if transpose == "auto" else float(transpose))
     pitch.check_tracker(tracker)
     places = catalogue.find_all([model] if isinstance(model, str | Path) else model)
@@ -163,6 +168,7 @@ def transfer(
                 force=force,
                 progress=_playing(job, seconds, tell),
                 timbre=performance.timbre(instrument),
+                formant=formant,
             )
             if job.plot is not None or report is not None:
                 tell(f"{job.source.name}: drawing", 0.0, 0.0)
