@@ -24,6 +24,7 @@ from ddsp_cli.bundle import Bundle
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import checks, litert, onnx, vst
 from ddsp_cli.exporters.sound import state_shapes
+from ddsp_cli.runtime.interpreted import InterpretedNetwork
 from ddsp_cli.runtime.network import Network, network_inputs
 
 ROOT = Path(__file__).parent.parent
@@ -77,6 +78,12 @@ def runtime_step(bundle: Bundle) -> Callable[[], object]:
     return lambda: network.step(inputs)
 
 
+def interpreted_step(path: Path, bundle: Bundle) -> Callable[[], object]:
+    """The program playing a plug-in model of unknown make from its file."""
+    network, played = InterpretedNetwork(path.read_bytes()), checks.phrase(bundle, 1)
+    return lambda: network.controls(played.f0_hz, played.level_db)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Measure how fast exported models run.")
@@ -98,6 +105,7 @@ def main() -> None:
             vst.check_shape(loaded)
             (folder / "vst.tflite").write_bytes(vst.build(loaded)[0])
             rows.append(("vst", folder / "vst.tflite", litert_step(folder / "vst.tflite")))
+            rows.append(("vst, played from its file", None, interpreted_step(folder / "vst.tflite", loaded)))
         except ModelError as problem:
             print(f"vst: {problem.message}")
         for audio in (False, True):

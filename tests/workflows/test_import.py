@@ -77,6 +77,8 @@ def test_the_commands(model: Path, tmp_path: Path) -> None:
     directly = ddsp("transfer", "voice.wav", "--model", str(model), "--out", "direct.wav")
     assert (played.returncode, directly.returncode) == (ExitCode.OK, ExitCode.OK), played.stderr + directly.stderr
     assert (tmp_path / "imported.wav").read_bytes() == (tmp_path / "direct.wav").read_bytes()
+    spaced = ddsp("import", str(model), "--name", "erste Flöte")
+    assert '--model "erste Flöte"' in spaced.stdout
     refused = ddsp("import", "voice.wav", "--name", "x")
     assert refused.returncode == ExitCode.MODEL
     assert refused.stderr.startswith("Error: voice.wav is no model")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ddsp_cli import console
-from ddsp_cli.cli.options import Force
+from ddsp_cli.cli.options import Force, typed
 
 
 def import_(
@@ -24,4 +24,4 @@ def import_(
     low, high = console.note_name(result.lowest_midi), console.note_name(result.highest_midi)
     console.say(f"{result.folder}: {result.kind}, {console.size(result.size_bytes)}, {low} to {high}")
     console.say(result.description)
-    console.say(f"Play it with: ddsp transfer voice.wav --model {result.name if out is None else result.folder}")
+    console.say(f"Play it with: ddsp transfer voice.wav --model {typed(result.name if out is None else result.folder)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,3 +22,8 @@ def choice(option: str, value: str, known: tuple[str, ...]) -> None:
     """
     if value not in known:
         raise UsageError(f"{option} {value} is not known", did_you_mean(value, known))
+
+
+def typed(argument: str | Path) -> str:
+    """An argument as it is typed into a shell: in quotation marks where it holds more than words and paths do."""
+    return str(argument) if re.fullmatch(r"[\w./\\:-]+", str(argument)) else f'"{argument}"'
