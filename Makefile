@@ -24,11 +24,14 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 help: ## Say what can be made
 	@echo "make demo         sing through a flute: examples/voice.wav -> demo/"
 	@echo "make test         run the tests"
-	@echo "make test-backends run the engine's tests on TensorFlow, JAX and PyTorch"
+	@echo "make test-backends run the engine's tests, and train a little, on TensorFlow, JAX and PyTorch"
 	@echo "make lint         run the linters, the type checker and the import rules"
 	@echo "make bench        measure what is meant to be fast"
 	@echo "make fuzz         try to break the readers with damaged files and kills"
 	@echo "make train-NAME   train an instrument on datasets/NAME (see: ddsp prepare)"
+	@echo "make instruments  make the bundled instruments again from their recordings (see: models/RECIPES.md)"
+	@echo "make instrument-NAME make one of them again: make instrument-violin AUDIO=/path/to/recordings"
+	@echo "make data-NAME    only prepare its recordings, into datasets/NAME"
 	@echo "make clean        remove what the tools leave behind"
 	@echo "make distclean    remove .venv and the demo's results as well"
 	@echo
@@ -77,7 +80,8 @@ test: $(DEV) ## All tests
 # platform or a GPU name the packages that suit it: make test-backends TORCH="torch==2.9.0" JAX="jax[cuda12]"
 JAX   ?= jax
 TORCH ?= torch==2.13.0
-ENGINE_NEEDS := 'keras>=3.10' numpy msgspec pyyaml scipy soundfile soxr hypothesis pytest pytest-xdist
+ENGINE_NEEDS := 'keras>=3.10' numpy msgspec pyyaml safetensors scipy soundfile soxr hypothesis pytest pytest-xdist
+ENGINE_TESTS := tests/engine tests/training/test_backends.py
 
 .venv-jax/.stamp: $(SOURCES) | $(VENV)/pyvenv.cfg
 	@$(RUN) venv .venv-jax
@@ -90,13 +94,13 @@ ENGINE_NEEDS := 'keras>=3.10' numpy msgspec pyyaml scipy soundfile soxr hypothes
 	@touch $@
 
 .PHONY: test-backends test-tensorflow test-jax test-torch
-test-backends: test-tensorflow test-jax test-torch ## The engine's tests on every backend of Keras
+test-backends: test-tensorflow test-jax test-torch ## The engine and a few steps of training, on every backend of Keras
 
 test-tensorflow: $(DEV)
-	@echo "The engine on TensorFlow:"; KERAS_BACKEND=tensorflow $(RUN) pytest tests/engine $(PYTEST_ARGS)
+	@echo "The engine on TensorFlow:"; KERAS_BACKEND=tensorflow $(RUN) pytest $(ENGINE_TESTS) $(PYTEST_ARGS)
 
 test-jax test-torch: test-%: .venv-%/.stamp
-	@echo "The engine on $*:"; KERAS_BACKEND=$* PYTHONPATH=src .venv-$*/bin/python -m pytest tests/engine $(PYTEST_ARGS)
+	@echo "The engine on $*:"; KERAS_BACKEND=$* PYTHONPATH=src .venv-$*/bin/python -m pytest $(ENGINE_TESTS) $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(DEV) ## Linters, types, import rules
@@ -113,6 +117,21 @@ bench: $(DEV) ## What is fast, measured
 fuzz: $(DEV) ## Thousands of damaged files, and runs killed at random moments
 	@$(BIN)/python benchmarks/fuzz.py
 	@$(BIN)/python benchmarks/kill_resume.py
+	@$(BIN)/python benchmarks/kill_train.py
+
+# Where the recordings of the bundled instruments are: a folder for each instrument. They are not part of the project.
+AUDIO  ?= ../shared/audio/train
+PRESET ?= vst
+include models/recipes/instruments.mk
+
+.PHONY: instruments $(addprefix instrument-,$(INSTRUMENTS)) $(addprefix data-,$(INSTRUMENTS))
+instruments: $(addprefix instrument-,$(INSTRUMENTS)) ## All bundled instruments, from their recordings
+
+$(addprefix data-,$(INSTRUMENTS)): data-%: $(RUNTIME) ## The data set of a bundled instrument
+	$(BIN)/ddsp prepare "$(AUDIO)/$*" --name $* --sources models/recipes/$*.yaml $(PREPARE_$*)
+
+$(addprefix instrument-,$(INSTRUMENTS)): instrument-%: data-% ## A bundled instrument, from its recordings
+	$(BIN)/ddsp train --instrument $* --preset $(PRESET) $(TRAIN_ARGS)
 
 train-%: $(RUNTIME) ## An instrument, from datasets/NAME
 	$(BIN)/ddsp train --instrument $* $(TRAIN_ARGS)

@@ -1,0 +1,43 @@
+"""Each bundled instrument can be made again: its recipe names its sources, and git keeps the bundle."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ddsp_cli.dataset.manifest import load_sources
+
+ROOT = Path(__file__).parent.parent
+OPTIONS = (ROOT / "models/recipes/instruments.mk").read_text(encoding="utf-8")
+INSTRUMENTS = re.findall(r"^INSTRUMENTS := (.*)$", OPTIONS, re.MULTILINE)[0].split()
+
+
+@pytest.mark.parametrize("name", INSTRUMENTS)
+def test_the_sources_of_an_instrument_are_named_with_licences(name: str) -> None:
+    named = load_sources(ROOT / "models/recipes" / f"{name}.yaml")
+    assert named.licence.startswith("CC")
+    assert named.sources
+    assert all(s.title and s.licence and s.attribution and s.url.startswith("https://") for s in named.sources)
+    if any("-SA-" in source.licence for source in named.sources):
+        assert "-SA-" in named.licence
+
+
+def test_every_recipe_is_made_and_described() -> None:
+    assert {path.stem for path in (ROOT / "models/recipes").glob("*.yaml")} == set(INSTRUMENTS)
+    text = (ROOT / "models/RECIPES.md").read_text(encoding="utf-8")
+    titles = {name for line in re.findall(r"^## (.*)$", text, re.MULTILINE) for name in line.split(", ")}
+    assert titles == set(INSTRUMENTS)
+    assert set(re.findall(r"^PREPARE_(\w+)", OPTIONS, re.MULTILINE)) <= set(INSTRUMENTS)
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
+def test_git_keeps_bundles_and_no_training_state() -> None:
+    paths = {f"models/{name}/model.yaml": False for name in INSTRUMENTS} | {
+        "models/violin.run/state.npz": True, "models/mine/model.yaml": True, "models/recipes/violin.yaml": False,
+    }  # fmt: skip
+    for path, ignored in paths.items():
+        done = subprocess.run(["git", "check-ignore", "--no-index", "-q", path], cwd=ROOT, check=False)
+        assert (done.returncode == 0) == ignored, path
