@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from ddsp_cli.bundle import Bundle
+from ddsp_cli.config import EncoderConfig
 from ddsp_cli.errors import ModelError, OutputError
-from ddsp_cli.exporters import checks, graph, impulse, litert, onnx
+from ddsp_cli.exporters import checks, graph, impulse, litert, onnx, vst
 from fixtures import small_model
 from format_fixtures import in_memory, loudness_model
 
@@ -116,6 +117,14 @@ def test_two_synthesisers_are_refused(tmp_path: Path) -> None:
     nodes["dry"] = msgspec.structs.replace(nodes["dry"], inputs=["harmonic"])
     with pytest.raises(ModelError, match="one Harmonic and one FilteredNoise"):
         litert.export(in_memory(msgspec.structs.replace(model, processors=nodes)), tmp_path)
+
+
+@pytest.mark.parametrize("exporter", [litert, onnx, vst], ids=["litert", "onnx", "vst"])
+def test_an_encoder_of_timbre_is_refused(exporter: Any, tmp_path: Path) -> None:
+    model = small_model(inputs=["pw_scaled", "f0_scaled", "z"], encoder=EncoderConfig())
+    with pytest.raises(ModelError, match="timbre"):
+        exporter.export(in_memory(model), tmp_path)
+    assert not [*tmp_path.iterdir()]
 
 
 # --- the room ------------------------------------------------------------------------------------------------------

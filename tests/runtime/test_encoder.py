@@ -11,9 +11,10 @@ from ddsp_cli.config import EncoderConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.features.timbre import mfcc
 from ddsp_cli.formulas import scale_db, scale_f0
-from ddsp_cli.runtime.encoder import Frames
+from ddsp_cli.runtime.encoder import Encoder, Frames
 from ddsp_cli.runtime.instrument import Instrument
 from ddsp_cli.runtime.network import Network
+from ddsp_cli.runtime.performer import Performer
 from ddsp_cli.runtime.synthesis import white_noise
 from fixtures import make_card, melody, small_model
 
@@ -83,6 +84,20 @@ def test_timbre_follows_the_input_and_is_the_average_without_one(made, instrumen
     assert np.abs(alone - followed).max() > 0.01 * np.abs(alone).max()
     average = np.tile(found.mean(axis=0), (len(found), 1))
     np.testing.assert_allclose(play(instrument, frames, timbre=[average]), alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("block", [100, 5000])
+def test_played_live_it_follows_what_it_hears(made, instrument, block, monkeypatch):
+    _, found = made
+    heard = []
+    monkeypatch.setattr(Encoder, "__call__", lambda self, mfcc, n: heard.append(mfcc) or np.zeros((n, 4), np.float32))
+    audio = melody()
+    performer = Performer(instrument)
+    for i in range(0, len(audio), block):
+        performer.push(audio[i : i + block])
+    followed = np.concatenate(heard)
+    assert len(followed) >= len(found) - 2
+    np.testing.assert_allclose(followed, found[: len(followed)], atol=1e-4)
 
 
 def test_frames_come_as_they_are_wanted_and_the_last_one_lasts():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ddsp_cli import bundle as bundles
-from ddsp_cli.config import AddConfig, CropConfig, DecoderConfig, HarmonicConfig, load_preset
+from ddsp_cli.config import AddConfig, CropConfig, DecoderConfig, ExpDecayReverbConfig, HarmonicConfig, load_preset
 from ddsp_cli.errors import ModelError
 from ddsp_cli.runtime.instrument import Instrument
 from ddsp_cli.runtime.network import Network, network_inputs
@@ -134,6 +134,13 @@ def test_refuses_what_it_cannot_play(bundle):
     with pytest.raises(ModelError, match="impulse response"):
         Instrument(with_processors(bundle, good, impulse_response=None))
     Instrument(with_processors(bundle, good | {"crop": CropConfig(inputs=["reverb"])}))
+
+
+def test_any_room_is_played_as_its_impulse_response(bundle):
+    frames = performance()
+    nodes = bundle.card.model.processors | {"reverb": ExpDecayReverbConfig(inputs=["dry"], length_samples=4000)}
+    other = Instrument(with_processors(bundle, nodes))
+    np.testing.assert_array_equal(render(other, frames), render(Instrument(bundle), frames))
 
 
 def test_refuses_weights_that_do_not_fit(bundle):

@@ -9,8 +9,10 @@ import numpy as np
 
 from ddsp_cli import formulas
 from ddsp_cli.bundle import Bundle
+from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.errors import OutputError
 from ddsp_cli.exporters.graph import synths
+from ddsp_cli.runtime.encoder import Frames
 from ddsp_cli.runtime.instrument import Instrument, open_network
 from ddsp_cli.runtime.synthesis import white_noise
 
@@ -35,11 +37,18 @@ class Exported:
 
 @dataclass(frozen=True)
 class Phrase:
-    """A phrase through most of an instrument's range: f0_hz [F], level_db [F], noise [F, H]."""
+    """A phrase through most of an instrument's range.
+
+    Attributes:
+      f0_hz, level_db: [F].
+      noise: [F, H].
+      sound: [F·hop] at 16 kHz, whose timbre an encoder follows.
+    """
 
     f0_hz: np.ndarray
     level_db: np.ndarray
     noise: np.ndarray
+    sound: np.ndarray
 
 
 def phrase(bundle: Bundle, n_frames: int = CHECKED_FRAMES) -> Phrase:
@@ -50,19 +59,23 @@ def phrase(bundle: Bundle, n_frames: int = CHECKED_FRAMES) -> Phrase:
     level_db = np.interp(60 + 35 * swing[::-1], np.arange(101), statistics.level(model.level))
     f0_hz = _clear_of_nyquist(bundle, np.asarray(formulas.midi_to_hz(pitch_midi)))
     noise = white_noise(np.random.default_rng(0), n_frames, model.hop_samples)
-    return Phrase(np.asarray(f0_hz, np.float32), level_db.astype(np.float32), noise)
+    sound = np.cumsum(white_noise(np.random.default_rng(1), n_frames, ANALYSIS_RATE_HZ // model.frame_rate_hz)) / 100
+    return Phrase(np.asarray(f0_hz, np.float32), level_db.astype(np.float32), noise, sound.astype(np.float32))
 
 
 def expected_controls(bundle: Bundle, played: Phrase) -> dict[str, np.ndarray]:
     """By the runtime: amplitude [F, 1], harmonic_distribution [F, K], noise_magnitudes [F, M], state [1, U]."""
     network = open_network(bundle)
-    controls = network.controls(played.f0_hz, played.level_db)
+    mfcc = Frames(Instrument(bundle).timbre([played.sound])).take(len(played.f0_hz))
+    controls = network.controls(played.f0_hz, played.level_db, mfcc)
     return controls | {"state": network.state[None]}
 
 
 def expected_audio(bundle: Bundle, played: Phrase, room: bool) -> np.ndarray:
     """[S] by the runtime. Its noise is that of `phrase`, which draws from the same seed."""
-    return np.concatenate(list(Instrument(bundle).render(played.f0_hz, played.level_db, seed=0, room=room)))
+    instrument = Instrument(bundle)
+    timbre = instrument.timbre([played.sound])
+    return np.concatenate(list(instrument.render(played.f0_hz, played.level_db, seed=0, room=room, timbre=timbre)))
 
 
 def two_digits(value: float) -> float:

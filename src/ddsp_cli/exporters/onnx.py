@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from ddsp_cli.bundle import Bundle
-from ddsp_cli.config import FilteredNoiseReverbConfig, ReverbConfig
 from ddsp_cli.exporters import checks, graph, impulse
 from ddsp_cli.exporters.onnx_graph import OPSET, OnnxOps
 from ddsp_cli.exporters.sound import SynthState, state_shapes, synthesise
+from ddsp_cli.runtime.graph import ROOMS
 
 CONTROLS, AUDIO, DRY = "controls.onnx", "audio.onnx", "dry.onnx"
 FRAMES, SAMPLES = "frames", "samples"
@@ -74,9 +74,8 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
 
 def has_room(bundle: Bundle) -> bool:
     """Whether the graph ends in a learned room."""
-    rooms = (ReverbConfig, FilteredNoiseReverbConfig)
     nodes = bundle.card.model.processors.values()
-    return bundle.impulse_response is not None and any(isinstance(node, rooms) for node in nodes)
+    return bundle.impulse_response is not None and any(isinstance(node, ROOMS) for node in nodes)
 
 
 def build(bundle: Bundle, audio: bool, room: bool) -> tuple[bytes, dict[str, Any]]:

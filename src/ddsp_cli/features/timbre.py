@@ -54,14 +54,19 @@ def _some(frames: np.ndarray) -> list[np.ndarray]:
 def mfcc_stream(frame_rate_hz: int, n_mfccs: int) -> FrameStream:
     """Measures `mfcc` of blocks that are pushed; nothing, [0], where no frame is complete."""
     window = (0.5 - 0.5 * np.cos(2.0 * math.pi * np.arange(WINDOW_SAMPLES) / WINDOW_SAMPLES)).astype(np.float32)
-    bands = mel_matrix(N_MELS, WINDOW_SAMPLES // 2 + 1, ANALYSIS_RATE_HZ, LOW_HZ, HIGH_HZ)
-    cosines = cosine_matrix(n_mfccs + 1, N_MELS)[:, 1:]
+    bands, cosines = matrices(n_mfccs)
 
     def measure(windows: np.ndarray) -> np.ndarray:
         magnitudes = np.abs(np.fft.rfft(windows * window, axis=-1)).astype(np.float32)
         return np.asarray(np.log(np.maximum(magnitudes @ bands, FLOOR)) @ cosines)
 
     return FrameStream(WINDOW_SAMPLES, ANALYSIS_RATE_HZ // frame_rate_hz, measure)
+
+
+def matrices(n_mfccs: int) -> tuple[np.ndarray, np.ndarray]:
+    """What takes magnitudes to mel bands, [N, n_mels], and their logarithms to coefficients 1 to C, [n_mels, C]."""
+    bands = mel_matrix(N_MELS, WINDOW_SAMPLES // 2 + 1, ANALYSIS_RATE_HZ, LOW_HZ, HIGH_HZ)
+    return bands, cosine_matrix(n_mfccs + 1, N_MELS)[:, 1:]
 
 
 @functools.cache

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import (
     AddConfig,
     CropConfig,
+    ExpDecayReverbConfig,
     FilteredNoiseConfig,
     FilteredNoiseReverbConfig,
     HarmonicConfig,
+    ModelConfig,
     ReverbConfig,
 )
 from ddsp_cli.errors import ModelError
@@ -16,17 +17,17 @@ from ddsp_cli.errors import ModelError
 #: Signals that the network gives; everything else in a graph is the output of a node before.
 CONTROLS = frozenset({"amplitude", "harmonic_distribution", "noise_magnitudes", "f0_hz", "raw"})
 
-KNOWN = (HarmonicConfig, FilteredNoiseConfig, AddConfig, ReverbConfig, FilteredNoiseReverbConfig, CropConfig)
-ROOMS = (ReverbConfig, FilteredNoiseReverbConfig)
+#: Whatever makes it, a room is played as its impulse response.
+ROOMS = (ReverbConfig, FilteredNoiseReverbConfig, ExpDecayReverbConfig)
+KNOWN = (HarmonicConfig, FilteredNoiseConfig, AddConfig, CropConfig, *ROOMS)
 
 
-def check_graph(bundle: Bundle) -> None:
+def check_graph(model: ModelConfig) -> None:
     """Every processor can be run as a stream, in the order in which they stand.
 
     Raises:
       ModelError: with the reason and the processor's name.
     """
-    model = bundle.card.model
     signals: set[str] = set(CONTROLS)
     nodes = list(model.processors.items())
     consumed: set[str] = set()
@@ -51,7 +52,5 @@ def check_graph(bundle: Bundle) -> None:
     unused = [name for name, _ in nodes[:-1] if name not in consumed]
     if not nodes or unused:
         raise ModelError(f"the output of processor {unused[0]} goes nowhere" if unused else "no processors")
-    if any(isinstance(node, ROOMS) for _, node in nodes) and bundle.impulse_response is None:
-        raise ModelError("the instrument has a room, but its impulse response is missing")
     if model.sample_rate_hz % model.frame_rate_hz:
         raise ModelError(f"{model.frame_rate_hz} frames a second do not divide {model.sample_rate_hz} samples a second")

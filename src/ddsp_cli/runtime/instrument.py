@@ -17,6 +17,7 @@ from ddsp_cli.config import (
     FilteredNoiseConfig,
     HarmonicConfig,
 )
+from ddsp_cli.errors import ModelError
 from ddsp_cli.features.timbre import mfcc_blocks
 from ddsp_cli.runtime.encoder import Frames
 from ddsp_cli.runtime.formants import shift_formants
@@ -41,7 +42,9 @@ class Instrument:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self.model = bundle.card.model
-        check_graph(bundle)
+        check_graph(self.model)
+        if bundle.impulse_response is None and any(isinstance(node, ROOMS) for node in self.model.processors.values()):
+            raise ModelError("the instrument has a room, but its impulse response is missing")
         open_network(bundle)  # every weight is there and has its shape, said now and not in the middle of a file
 
     def stream(self, seed: int = 0) -> Stream:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig
 from ddsp_cli.errors import ModelError
+from ddsp_cli.features.timbre import mfcc_stream
 from ddsp_cli.runtime.instrument import Instrument, Stream
 from ddsp_cli.runtime.levels import within_reach
 from ddsp_cli.runtime.listener import Heard, Listener
@@ -76,6 +77,8 @@ class Performer:
             raise ModelError(f"an instrument at {model.sample_rate_hz} Hz cannot be played live, only offline")
         self._listener = Listener(instrument.bundle.card.features.at(model.frame_rate_hz))
         self._follower = Follower(instrument, self.settings)
+        self._timbre = mfcc_stream(model.frame_rate_hz, model.encoder.n_mfccs) if model.encoder else None
+        self._mfcc: list[np.ndarray] = []  # rows [C]; their windows end with those of the level
         self._stream = Stream(instrument, self.settings.seed, self.settings.room, formant=self.settings.formant)
         noise = model.only(FilteredNoiseConfig)
         filter_samples = noise[1].n_bands if noise else 0
@@ -91,8 +94,13 @@ class Performer:
         """Takes the next samples [S] float32 at 16 kHz; gives as many seconds of sound at the instrument's rate."""
         block = np.asarray(block, np.float32)
         heard = self._listener.push(block)
+        if self._timbre is not None:
+            self._mfcc.extend(self._timbre.push(block))
         # One by one, so that blocks cannot matter.
-        played = [self._stream.push(*self._follower.step(heard, i)) for i in range(len(heard.f0_hz))]
+        played = []
+        for i in range(len(heard.f0_hz)):
+            mfcc = self._mfcc.pop(0)[None] if self._timbre is not None else None
+            played.append(self._stream.push(*self._follower.step(heard, i), mfcc))
         ready = np.concatenate([self._out, *played])
         n_out = len(block) * self._ratio
         self._out = ready[n_out:]

@@ -13,6 +13,7 @@ from ddsp_cli.config import FeatureSpec, ModelConfig, Preset, dump_yaml, load_pr
 from ddsp_cli.dataset.manifest import MANIFEST, load_manifest
 from ddsp_cli.dataset.store import check_features
 from ddsp_cli.errors import DatasetError, ModelError, OutputError
+from ddsp_cli.runtime.graph import check_graph
 from ddsp_cli.training.state import RunState, read_state
 from ddsp_cli.workflows import catalogue
 
@@ -57,6 +58,7 @@ def make_plan(
         settings = msgspec.structs.replace(settings, model=parent.card.model, description=parent.card.description)
         spec = parent.card.features
     check_rates(settings.model)
+    check_graph(settings.model)  # said now, and not when the training is over
     return Plan(
         instrument,
         dataset or Path("datasets") / instrument,
