@@ -13,7 +13,7 @@ from ddsp_cli.cli.options import Force, Seed
 from ddsp_cli.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from ddsp_cli.workflows.transfer import TransferResult
+    from ddsp_cli.workflows.transfer_result import TransferResult
 
 
 def transfer(
@@ -23,7 +23,7 @@ def transfer(
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME|DIR|all", help="The instrument; may be given several times."),
+        typer.Option(metavar="NAME|DIR|all|none", help="The instrument, or several; none only adds a --room."),
     ] = None,
     out: Annotated[
         str | None, typer.Option(metavar="FILE|DIR|-", help="By default INPUT_NAME.wav, here; - is standard output.")
@@ -128,9 +128,14 @@ def _tell(result: TransferResult, ends: pipes.Pipes) -> None:
     turned = f", turned down {-result.gain_db:.1f} dB to fit" if result.gain_db < -0.05 else ""
     room = f", room {result.tail_s:.1f} s" if result.tail_s > 0.05 else ""
     phrases = f"{result.n_notes} phrase{'s' if result.n_notes != 1 else ''}"
+    what = (
+        f"on {result.instrument}, {phrases}, {shift}{tuned}{room}"
+        if result.instrument
+        else f"in a room of {result.tail_s:.1f} s"
+    )
     ends.say(
-        f"{ends.name(result.output)}: {console.duration(result.seconds)} on {result.instrument}, {phrases}, "
-        f"{shift}{tuned}{room}{turned}, in {console.duration(result.wall_s)}"
+        f"{ends.name(result.output)}: {console.duration(result.seconds)} {what}{turned}, "
+        f"in {console.duration(result.wall_s)}"
     )
     for extra in (result.plot, result.controls):
         if extra is not None:

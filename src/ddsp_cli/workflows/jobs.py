@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -169,24 +171,26 @@ def _check_folder(out: Path) -> None:
         raise OutputError(f"the folder {out.parent} does not exist", "Make it first, or write somewhere else.")
 
 
-def make_folders(jobs: list[Job]) -> list[Path]:
-    """Makes the folders of the outputs; gives back those that were not there before.
+@contextmanager
+def folders_for(jobs: list[Job]) -> Iterator[None]:
+    """Makes the folders of the outputs; takes those away again that stay empty.
 
     Raises:
       OutputError: one cannot be made.
     """
-    made = []
-    for folder in dict.fromkeys(
-        target.parent for job in jobs for target in (job.output, job.controls) if target is not None
-    ):
-        if folder.is_dir():
-            continue
-        try:
-            folder.mkdir()
-        except OSError as problem:
-            raise OutputError(f"the folder {folder} cannot be made: {problem.strerror or problem}") from problem
-        made.append(folder)
-    return made
+    targets = [target.parent for job in jobs for target in (job.output, job.controls) if target is not None]
+    missing = [folder for folder in dict.fromkeys(targets) if not folder.is_dir()]
+    try:
+        for folder in missing:
+            try:
+                folder.mkdir()
+            except OSError as problem:
+                raise OutputError(f"the folder {folder} cannot be made: {problem.strerror or problem}") from problem
+        yield
+    finally:
+        for folder in missing:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _subtype(source: Path | None, output: Path, bits: str | None) -> str | None:

@@ -1,6 +1,7 @@
 """Curves to a sound file: rendered in blocks, brought to the file's rate, its peak made to fit, rounded fairly.
 
-Memory does not depend on the length: sound waits in a temporary file until its peak is known. Shapes: S samples.
+Memory does not depend on the length: sound waits in a temporary file until its peak is known. Shapes: S samples, C
+channels; mono is [S].
 """
 
 from __future__ import annotations
@@ -65,10 +66,30 @@ def play_to_file(
     """
     curves = adapted.at(instrument.model.frame_rate_hz)
     blocks = instrument.render(*curves, seed=seed, room=room, levels=True, timbre=timbre, formant=formant)
+    own_hz = instrument.model.sample_rate_hz
+    blocks = at_rate(_told(blocks, own_hz, progress), own_hz, rate_hz)
+    return write_fitting(path, blocks, rate_hz, n_samples=n_samples, subtype=subtype, seed=seed, force=force)
+
+
+def write_fitting(
+    path: Path,
+    blocks: Iterable[np.ndarray],
+    rate_hz: int,
+    *,
+    n_samples: int,
+    subtype: str | None,
+    seed: int = 0,
+    force: bool = False,
+) -> tuple[float, float]:
+    """Writes sound ([S] or [S, C] a block) that is turned down, where it has to be, as a whole.
+
+    Arguments and result are those of `play_to_file`.
+    """
+    shape: tuple[int, ...] = ()
     with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
         peak = 0.0
-        for block in at_rate(_told(blocks, instrument.model.sample_rate_hz, progress), instrument, rate_hz):
-            peak = max(peak, float(np.abs(block).max(initial=0.0)))
+        for block in blocks:
+            peak, shape = max(peak, float(np.abs(block).max(initial=0.0))), block.shape[1:]
             try:
                 spool.write(block.tobytes())
             except OSError as problem:
@@ -78,7 +99,7 @@ def play_to_file(
                     "Free some space, or set TMPDIR to a folder that has some.",
                 ) from problem
         gain = min(1.0, PEAK_LIMIT / peak) if peak > 0.0 else 1.0
-        finished = _spooled(spool, n_samples, gain, rate_hz)
+        finished = _spooled(spool, n_samples, shape, gain, rate_hz)
         if subtype == "PCM_16":
             finished = dithered(finished, seed)
         write_audio(path, finished, rate_hz, subtype, force)
@@ -94,32 +115,32 @@ def _told(blocks: Iterator[np.ndarray], rate_hz: int, progress: Callable[[float]
         yield block
 
 
-def at_rate(blocks: Iterator[np.ndarray], instrument: Instrument, rate_hz: int) -> Iterator[np.ndarray]:
-    """The same sound at another rate, in time with it."""
-    own_hz = instrument.model.sample_rate_hz
-    if own_hz == rate_hz:
+def at_rate(blocks: Iterable[np.ndarray], from_hz: int, to_hz: int, n_channels: int = 1) -> Iterator[np.ndarray]:
+    """The same sound, [S] or [S, C] a block, at another rate, in time with it."""
+    if from_hz == to_hz:
         yield from blocks
         return
     import soxr
 
-    stream = soxr.ResampleStream(own_hz, rate_hz, 1, dtype="float32")
+    stream = soxr.ResampleStream(from_hz, to_hz, n_channels, dtype="float32")
+    end = np.zeros((0, n_channels) if n_channels > 1 else 0, np.float32)
     for block in blocks:
         yield np.asarray(stream.resample_chunk(block))
-    yield np.asarray(stream.resample_chunk(np.zeros(0, np.float32), last=True))
+    yield np.asarray(stream.resample_chunk(end, last=True))
 
 
-def _spooled(spool: IO[Any], n_samples: int, gain: float, rate_hz: int) -> Iterator[np.ndarray]:
-    """Reads the sound back: exactly `n_samples`, turned down by `gain`, its end faded out."""
+def _spooled(spool: IO[Any], n_samples: int, shape: tuple[int, ...], gain: float, rate_hz: int) -> Iterator[np.ndarray]:
+    """Reads the sound back: exactly `n_samples` of a shape, turned down by `gain`, its end faded out."""
     spool.seek(0)
     n_fade = min(n_samples, max(1, round(FADE_S * rate_hz)))
-    position = 0
+    position, n_values = 0, int(np.prod(shape))
     while position < n_samples:
         n = min(1 << 16, n_samples - position)
-        block = np.frombuffer(spool.read(4 * n), np.float32)
-        block = np.concatenate([block, np.zeros(n - len(block), np.float32)]) * np.float32(gain)
+        values = np.frombuffer(spool.read(4 * n * n_values), np.float32)
+        block = np.pad(values, (0, n * n_values - len(values))).reshape(n, *shape) * np.float32(gain)
         # The room's tail goes on beyond the end; cut off there, it would click.
-        remaining = n_samples - position - np.arange(n, dtype=np.float32)
-        yield block * np.minimum(1.0, remaining / n_fade).astype(np.float32)
+        fade = np.minimum(1.0, (n_samples - position - np.arange(n, dtype=np.float32)) / n_fade).astype(np.float32)
+        yield block * fade.reshape(n, *(1 for _ in shape))
         position += n
 
 
@@ -130,7 +151,7 @@ def dithered(blocks: Iterator[np.ndarray], seed: int) -> Iterator[np.ndarray]:
     """
     random = np.random.default_rng((seed, 16))
     for block in blocks:
-        noise = random.random((2, len(block)), dtype=np.float32)
+        noise = random.random((2, *block.shape), dtype=np.float32)
         # Just short of full scale the noise would be clipped on one side only, which is worse than none.
         quiet = np.abs(block) < 1.0 - 2.0 * STEP_16
         sounding = np.abs(block) > 0.1 * STEP_16

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -18,53 +18,15 @@ from ddsp_cli.runtime.instrument import Instrument
 from ddsp_cli.runtime.room import tail_s
 from ddsp_cli.workflows import catalogue
 from ddsp_cli.workflows.controls import write_controls
-from ddsp_cli.workflows.jobs import Job, Wanted, make_folders, plan_jobs
+from ddsp_cli.workflows.jobs import Job, Wanted, folders_for, plan_jobs
 from ddsp_cli.workflows.performance import Performance, perform
 from ddsp_cli.workflows.playing import play_to_file
+from ddsp_cli.workflows.reverberate import NO_INSTRUMENT, reverberate
 from ddsp_cli.workflows.rooms import find_room
+from ddsp_cli.workflows.transfer_result import Progress, TransferResult
 
 MAX_TRANSPOSE = 60.0
 MAX_FORMANT = 24.0
-
-#: Called with what is being done, seconds of sound done and seconds in all.
-Progress = Callable[[str, float, float], None]
-
-
-@dataclass(frozen=True)
-class TransferResult:
-    """One performance, played.
-
-    Attributes:
-      input, output: files.
-      plot, controls: a picture and a table of curves, where they were asked for.
-      instrument: its name.
-      seconds: length of the sound.
-      wall_s: how long it took.
-      transpose_semitones: what was added to the pitch.
-      key: the scale that was tuned to; empty where nothing was.
-      n_notes: phrases found between rests.
-      peak: of the file, 1 is full scale.
-      gain_db: 0, or by how much the sound was turned down to fit.
-      sample_rate_hz: of the output.
-      tail_s: how long the room goes on into rests.
-      remarks: what makes this performance hard to follow, as sentences.
-    """
-
-    input: Path
-    output: Path
-    plot: Path | None
-    controls: Path | None
-    instrument: str
-    seconds: float
-    wall_s: float
-    transpose_semitones: float
-    key: str
-    n_notes: int
-    peak: float
-    gain_db: float
-    sample_rate_hz: int
-    tail_s: float
-    remarks: tuple[str, ...] = ()
 
 
 def transfer(
@@ -94,7 +56,8 @@ def transfer(
 
     Args:
       inputs: sound files, folders of them, or MIDI files.
-      model: an instrument's name, its folder, or a `.tflite` of DDSP-VST; several of them, or "all".
+      model: an instrument's name, its folder, or a `.tflite` of DDSP-VST; several of them, or "all". "none" leaves the
+        recording as it is and only puts it into a room.
       out: a file (with one input and instrument), or a folder; by default `INPUT_MODEL.wav` in the current folder.
       transpose: semitones, or "auto" for the octave that suits the instrument.
       seed: of the noise; the same seed gives the same file.
@@ -129,10 +92,19 @@ def transfer(
         raise UsageError(f"a formant shift of {formant:g} semitones is out of range (±{MAX_FORMANT:g})")
     settings = replace(settings or AdaptSettings(), transpose=None if transpose == "auto" else float(transpose))
     pitch.check_tracker(tracker)
-    places = catalogue.find_all([model] if isinstance(model, str | Path) else model)
+    wanted, tell = Wanted(out, force, plot, controls, sample_rate_hz, bits), progress or _silence
+    paths, models = [Path(path) for path in inputs], [model] if isinstance(model, str | Path) else list(model)
+    if NO_INSTRUMENT in map(str, models):
+        others = (plot, controls, from_controls, report, formant, settings != AdaptSettings(), len(models) > 1)
+        if any(others):
+            raise UsageError(
+                "with --model none no instrument plays, so there is nothing to fit, to draw or to compare",
+                "Of the options only --room, --wet, --out, --sample-rate, --bits and --seed count then.",
+            )
+        return reverberate(paths, wanted, room, wet, seed, tell)
+    places = catalogue.find_all(models)
     names = [catalogue.title(place) for place in places]
-    wanted = Wanted(out, force, plot, controls, sample_rate_hz, bits)
-    jobs = plan_jobs([Path(path) for path in inputs], names, wanted, from_controls)
+    jobs = plan_jobs(paths, names, wanted, from_controls)
     if report is not None:
         if report.suffix.lower() not in {".html", ".htm"}:
             raise UsageError(f"--report {report} is not an .html file")
@@ -141,11 +113,9 @@ def transfer(
     rooms = [
         find_room(room, wet, player.model.sample_rate_hz, player.bundle.impulse_response) for player in instruments
     ]
-    made = make_folders(jobs)
     results: list[TransferResult] = []
     shown: list[bytes] = []
-    tell = progress or _silence
-    try:
+    with folders_for(jobs):
         performance: Performance | None = None
         for job in jobs:
             started = time.perf_counter()
@@ -181,10 +151,6 @@ def transfer(
             from ddsp_cli.report import write_report
 
             write_report(report, results, shown, force)
-    finally:
-        for folder in made:
-            if not any(folder.iterdir()):
-                folder.rmdir()
     return results
 
 

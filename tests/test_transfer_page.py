@@ -1,0 +1,106 @@
+"""docs/transfer.md keeps its word: its commands and its Python run as written, its options exist.
+
+They run in order in one folder that holds what the page speaks of. Lines with a pipe need a shell and the programs that
+they name; a line whose programs are not installed is left out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+import soundfile
+
+from fixtures import impulse_response, melody
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "transfer.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+
+
+def lines() -> list[str]:
+    return [line for block in blocks("sh") for line in block.splitlines() if line]
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the page speaks of."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "takes").mkdir()
+    voice = melody(note_s=0.6, rest_s=0.3)
+    for name in ("voice.wav", "takes/one.wav", "takes/two.flac"):
+        soundfile.write(folder / name, voice, 16000)
+    soundfile.write(folder / "clap.wav", np.concatenate([np.zeros(100), [0.9], impulse_response()[1:]]), 16000)
+    track = mido.MidiTrack([mido.Message("note_on", note=69), mido.Message("note_off", note=69, time=480)])
+    mido.MidiFile(tracks=[track]).save(folder / "tune.mid")
+    shutil.copytree(ROOT / "models" / "flute", folder / "models" / "flute")
+    return folder
+
+
+def run(line: str, folder: Path) -> None:
+    environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
+    if "|" in line:
+        programs = {part.split()[0] for part in line.split("|")} | {"bash"}
+        if any(shutil.which(program, path=environment["PATH"]) is None for program in programs):
+            return
+        words = ["bash", "-e", "-o", "pipefail", "-c", line]
+    else:
+        words = [sys.executable, "-m", "ddsp_cli", *shlex.split(line)[1:]]
+    if "song.m4a" in line:
+        subprocess.run(["ffmpeg", "-loglevel", "error", "-i", "voice.wav", "song.m4a"], cwd=folder, check=True)
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, timeout=200, check=False)
+    assert done.returncode == 0, f"{line}\n{done.stderr.decode()}"
+
+
+def test_every_command_runs_as_written(desk: Path) -> None:
+    assert all("ddsp transfer" in line for line in lines())
+    for line in lines():
+        run(line, desk)
+    made = ["tuned.wav", "played/one_flute.wav", "played/two_flute.wav", "compare.html", "tune_flute.wav", "curves.csv"]
+    made += ["voice_flute.wav", "curves_flute.wav", "voice_flute-room.wav", "hall.wav"]
+    assert [name for name in made if not (desk / name).is_file()] == []
+
+
+#: What the page does not say: where the blocks come from, and what has to come out.
+BEFORE = """
+import numpy as np, soundfile
+voice = soundfile.read("voice.wav", dtype="float32")[0]
+blocks = np.array_split(voice, 30)
+"""
+AFTER = """
+assert results[0].output.is_file()
+assert len(np.concatenate(played)) == len(voice)
+assert np.abs(np.concatenate(played)).max() > 0.01
+"""
+
+
+def test_the_python_runs_as_written(desk: Path, tmp_path: Path) -> None:
+    shutil.copytree(desk / "models", tmp_path / "models")
+    shutil.copy(desk / "voice.wav", tmp_path)
+    program = "".join([BEFORE, *blocks("python"), AFTER])
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=200)
+
+
+def test_options_and_inputs_exist() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ddsp_cli", "transfer", "--help"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"},
+        check=True,
+    )
+    known = set(re.findall(r"--[a-z][a-z-]+", done.stdout))
+    mentioned = set(re.findall(r"--[a-z][a-z-]+", PAGE))
+    assert mentioned <= known
+    assert known - mentioned <= {"--help", "--out", "--force", "--model"}
