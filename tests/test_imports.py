@@ -17,7 +17,8 @@ import pytest
 from fixtures import make_bundle
 
 #: What only training, export or pictures need; never loaded before that is asked for.
-HEAVY = ("tensorflow", "keras", "librosa", "numba", "sklearn", "matplotlib", "scipy.signal", "jax", "torch", "crepe")
+HEAVY = ("tensorflow", "keras", "librosa", "numba", "sklearn", "matplotlib", "scipy.signal", "jax", "torch", "crepe",
+         "ai_edge_litert")  # fmt: skip
 
 SOURCES = Path(__file__).parent.parent / "src" / "ddsp_cli"
 
