@@ -37,9 +37,9 @@ PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in
 STEPS = 2
 
 
-def commands() -> list[list[str]]:
-    """The command lines of all ```sh blocks, split into words, in order."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def commands(page: str = README) -> list[list[str]]:
+    """The command lines of all ```sh blocks of a page, split into words, in order."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [words for line in lines if (words := shlex.split(line, comments=True))]
 
@@ -80,18 +80,18 @@ def test_every_command_is_of_a_known_kind() -> None:
     assert ["make", "test"] in kinds("make")
 
 
-@pytest.mark.slow
-def test_every_ddsp_command_runs_as_written(desk: Path) -> None:
+def run_as_written(lines: list[list[str]], folder: Path, *train_options: str) -> None:
+    """Runs the lines of `ddsp` in a folder; each training goes a little further than the one before, with options."""
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     steps = 0
-    for words in kinds("ddsp"):
+    for words in lines:
         arguments = words[1:]
         if words[1] == "train":
             steps += STEPS
-            arguments = [*arguments, "--steps", str(steps)]
+            arguments = [*arguments, "--steps", str(steps), *train_options]
         done = subprocess.run(
             [sys.executable, "-m", "ddsp_cli", *arguments],
-            cwd=desk,
+            cwd=folder,
             env=environment,
             capture_output=True,
             text=True,
@@ -99,6 +99,11 @@ def test_every_ddsp_command_runs_as_written(desk: Path) -> None:
             check=False,
         )
         assert done.returncode == ExitCode.OK, f"{shlex.join(words)}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.slow
+def test_every_ddsp_command_runs_as_written(desk: Path) -> None:
+    run_as_written(kinds("ddsp"), desk)
     for name in (
         "voice_flute.wav",
         "flutes/voice_flute.wav",

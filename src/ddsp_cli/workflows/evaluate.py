@@ -36,7 +36,7 @@ FIGURES = "evaluation.json"
 SHOWN = {
     "spectral_loss": ("spectral loss", "{:.2f}"),
     "pitch_within_50_cents": ("within 50 cents", "{:.1%}"),
-    "pitch_error_cents": ("cents", "{:.1f}"),
+    "pitch_error_cents": ("cents off", "{:.1f}"),
     "voiced_recall": ("notes found", "{:.1%}"),
     "reliable_within_50_cents": ("of reliable", "{:.1%}"),
     "reliable_share": ("reliable", "{:.1%}"),

@@ -157,9 +157,11 @@ def _curves(axis: Any, history: Sequence[Point], places: Sequence[float], unit: 
     axis.grid(alpha=0.3)
     if not history:
         return
-    axis.plot(places, [point.loss for point in history], color="tab:blue", linewidth=1, label="training")
-    losses = [point.validation_loss for point in history]
-    axis.plot(places, losses, color="tab:orange", linewidth=1.5, marker=".", label="validation")
+    for name, values in (
+        ("training", [point.loss for point in history]),
+        ("validation", [point.validation_loss for point in history]),
+    ):
+        axis.plot(places, values, linewidth=1.2, marker="." if len(history) < 50 else "", label=name)
     best = best_point(history)
     place = places[list(history).index(best)]
     words = f"best: {best.validation_loss:.2f} after {place:,.0f}" if unit == "steps" else f"best: after {place:.1f}"

@@ -1,0 +1,39 @@
+"""docs/training.md keeps its word: its commands run as written, what it names is left, its tables know every figure.
+
+Training is cut short by `--steps` and by a preset of a few hundred weights after the written options.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ddsp_cli.config import LossConfig, Preset, TrainingConfig, dump_yaml
+from ddsp_cli.workflows.evaluate import SHOWN
+from fixtures import small_model
+from test_readme import ROOT, commands, desk, run_as_written
+
+PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+
+__all__ = ["desk"]
+
+
+@pytest.mark.slow
+def test_every_command_runs_as_written(desk: Path) -> None:
+    assert {words[0] for words in commands(PAGE)} == {"ddsp"}
+    training = TrainingConfig(batch_size=2, crop_s=0.5, loss=LossConfig(fft_sizes=(256,)))
+    preset = dump_yaml(Preset(description="small", model=small_model(), training=training))
+    (desk / "small.yaml").write_text(preset, encoding="utf-8")
+    run_as_written(commands(PAGE), desk, "--preset", "small.yaml")
+    named = re.findall(r"`(models/violin[^` ]*)` \|", PAGE)
+    assert len(named) == 6
+    assert [name for name in named if not (desk / name).exists()] == []
+    assert (desk / "models/mine/model.yaml").is_file()
+    assert (desk / "judged/evaluation.json").is_file()
+
+
+def test_every_figure_is_explained() -> None:
+    table = PAGE.partition("| figure | what it is |")[2].partition("\n\n")[0]
+    assert re.findall(r"^\| ([^|]+) \| ", table, flags=re.MULTILINE) == [title for title, _ in SHOWN.values()]
