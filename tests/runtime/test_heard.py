@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from ddsp_cli.features import io
 from ddsp_cli.features.extract import measure
 from ddsp_cli.runtime import heard
 from ddsp_cli.runtime.notes import find_notes
 from ddsp_cli.runtime.strongest import track_strongest
 from fixtures import melody
+
+RECORDINGS = Path(__file__).parents[2].parent / "shared" / "audio" / "input"
 
 
 def tone(midi, seconds=3.0):
@@ -45,6 +50,12 @@ def test_speech_chords_and_noise_are_told_apart():
     assert remarks(0.05 * np.random.default_rng(0).normal(size=32000)) == [heard.NOISE]
     # A voice over another one: a tracker follows the louder.
     assert remarks(0.1 * tone(62) + 0.06 * tone(66.3)) == [heard.CHORDS]
+
+
+@pytest.mark.skipif(not RECORDINGS.is_dir(), reason="needs the recordings in ../shared/audio/input")
+@pytest.mark.parametrize(("name", "said"), [("speech-male", [heard.SPEECH]), ("vocadito_10", []), ("solo-trumpet", [])])
+def test_a_reader_and_a_singer_are_told_apart(name, said):
+    assert remarks(io.read_mono(RECORDINGS / f"{name}.flac")) == said
 
 
 @pytest.mark.parametrize("notes", [(60, 64, 67), (57, 60, 64, 69), (62, 69), (65,)])
