@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import keras
 import msgspec
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from msgspec.structs import replace
 from safetensors.numpy import load_file
 
 from ddsp_cli.config import LossConfig, Preset, TrainingConfig
+from ddsp_cli.engine import Reverb
 from ddsp_cli.errors import ModelError
-from ddsp_cli.training import loop
+from ddsp_cli.training import loop, optimizer
 from ddsp_cli.training.batches import RandomCrops, Windows, validation_batches
 from ddsp_cli.training.records import RunFolder
 from ddsp_cli.training.state import CHECKPOINT, RunState, read_state
@@ -22,14 +24,15 @@ from training_fixtures import tones
 PRESET = Preset(
     description="small",
     model=small_model(),
-    training=TrainingConfig(batch_size=4, crop_s=0.5, learning_rate=3e-3, loss=LossConfig(fft_sizes=(256, 64))),
+    training=TrainingConfig(
+        batch_size=4, crop_s=0.5, learning_rate=3e-3, validation_steps=3, loss=LossConfig(fft_sizes=(256, 64))
+    ),
 )
 FRESH = RunState(preset="", dataset="", seed=0)
 
 
 @pytest.fixture(autouse=True)
 def short_runs(monkeypatch):
-    monkeypatch.setattr(loop, "STEPS_PER_VALIDATION", 3)
     monkeypatch.setattr(loop, "COMPILED_BACKENDS", ())  # compiling takes longer than these few steps
     monkeypatch.setattr(RunFolder, "_write_clip", lambda *args: None)
 
@@ -120,3 +123,84 @@ def test_a_torn_checkpoint_is_named(tmp_path):
     (tmp_path / CHECKPOINT).write_bytes(b"not a checkpoint")
     with pytest.raises(ModelError, match="not a readable checkpoint"):
         read_state(tmp_path)
+
+
+def test_a_training_ends_when_it_no_longer_helps(tmp_path):
+    impatient = replace(PRESET, training=replace(PRESET.training, learning_rate=1e-12, patience=2))
+    events = []
+    state = run(tmp_path, 90, events=events, preset=impatient)
+    best = min(state.history, key=lambda point: point.validation_loss)
+    assert state.finished
+    assert state.step == best.step + 2 * 3 < 90
+    assert events[-1].event == "enough"
+    assert run(tmp_path, 90, state, preset=impatient) == state  # and it stays so
+
+
+def test_a_model_that_fell_silent_goes_back(tmp_path, monkeypatch):
+    """Silence has a finite loss, often a lower one than an untrained model's."""
+    fit, falls = keras.Model.fit, [6]
+
+    def silenced(self, crops, **kwargs):
+        fit(self, crops, **kwargs)
+        if crops.first_step in falls:
+            falls.remove(crops.first_step)
+            self.decoder.dense_out.bias.assign(self.decoder.dense_out.bias * 0 - 100.0)
+
+    monkeypatch.setattr(keras.Model, "fit", silenced)
+    events = []
+    state = run(tmp_path, 12, events=events)
+    assert [event.step for event in events if event.event == "rollback"] == [6]
+    assert state.rollbacks == 1
+    assert [point.step for point in state.history] == [3, 6, 9, 12]
+
+
+def test_the_room_learns_at_its_own_pace(tmp_path):
+    moved = {}
+    for pace in (1.0, 10.0):
+        preset = replace(PRESET, training=replace(PRESET.training, room_pace=pace, clip_norm=1e9))
+        model = loop.build(preset, seed=0)
+        before = model.get_weights_by_name()
+        windows = Windows(tones(4), preset.model, 250)
+        inputs, audio = windows.cut(np.arange(4), np.zeros(4, int), 25)
+        model.train_on_batch(inputs, audio)
+        after = model.get_weights_by_name()
+        moved[pace] = {name: np.median(np.abs(after[name] - before[name])) for name in before}
+    for name in moved[1.0]:
+        assert moved[10.0][name] == pytest.approx(moved[1.0][name] * (10 if "decoder" not in name else 1), rel=0.05)
+
+
+def test_a_cosine_goes_up_and_then_down_to_almost_nothing():
+    training = TrainingConfig(schedule="cosine", learning_rate=1e-3, warmup_steps=10)
+    rate = optimizer.schedule(training, 100)
+    rates = [float(rate(step)) for step in range(101)]
+    assert np.argmax(rates) == 10
+    assert rates[10] == pytest.approx(1e-3)
+    assert rates[0] < 1e-4
+    assert rates[100] < 3e-5
+    assert np.all(np.diff(rates[10:]) < 0)
+
+
+def test_a_penalty_for_the_room_is_learned_from_and_not_judged_by():
+    losses = {}
+    for penalty in (0.0, 100.0):
+        loss = replace(PRESET.training.loss, room_penalty=penalty)
+        model = loop.build(replace(PRESET, training=replace(PRESET.training, loss=loss)), seed=0)
+        windows = Windows(tones(4), PRESET.model, 250)
+        inputs, audio = windows.cut(np.arange(4), np.zeros(4, int), 25)
+        size = float(model.room.reverberance())
+        losses[penalty] = []
+        for step in (model.test_on_batch, model.train_on_batch):
+            model.reset_metrics()
+            losses[penalty].append(float(step(inputs, audio, return_dict=True)["loss"]))
+    (judged, learned), (judged_too, penalised) = losses.values()
+    assert judged_too == pytest.approx(judged, rel=1e-5)
+    assert penalised - learned == pytest.approx(100.0 * size, rel=0.02)
+
+
+def test_reverberance_is_energy_that_counts_more_when_it_is_late():
+    room = Reverb(length_samples=100)
+    energies = []
+    for place in (1, 99):
+        room.ir.assign(np.eye(100)[place] * 0.5)
+        energies.append(float(room.reverberance()))
+    assert energies == pytest.approx([0.25 * (1 + 9 / 99), 2.5], rel=1e-5)

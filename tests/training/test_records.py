@@ -19,13 +19,12 @@ from training_fixtures import tones
 PRESET = Preset(
     description="small",
     model=small_model(),
-    training=TrainingConfig(batch_size=2, crop_s=0.5, loss=LossConfig(fft_sizes=(256,))),
+    training=TrainingConfig(batch_size=2, crop_s=0.5, validation_steps=1, loss=LossConfig(fft_sizes=(256,))),
 )
 
 
 @pytest.fixture(autouse=True)
 def short_runs(monkeypatch):
-    monkeypatch.setattr(loop, "STEPS_PER_VALIDATION", 1)
     monkeypatch.setattr(loop, "COMPILED_BACKENDS", ())  # compiling takes longer than these few steps
 
 

@@ -31,6 +31,7 @@ class LossConfig(Config):
     delta_freq_weight: NonNegativeFloat = 0.0
     cumsum_freq_weight: NonNegativeFloat = 0.0
     loudness_weight: NonNegativeFloat = 0.0  # of the A-weighted loudness in dB, once and not per size
+    room_penalty: NonNegativeFloat = 0.0  # while training, of `LearnedRoom.reverberance`
 
     def __post_init__(self) -> None:
         if not any(getattr(self, name) for name in self.__struct_fields__ if name.endswith("_weight")):
@@ -38,15 +39,29 @@ class LossConfig(Config):
 
 
 class TrainingConfig(Config):
-    """How a preset is trained. `decay_rate` per `decay_steps` as upstream's optimization/base.gin."""
+    """How a preset is trained.
+
+    Attributes:
+      schedule: `exponential` multiplies the learning rate by `decay_rate` every `decay_steps`, as upstream's
+        optimization/base.gin; `cosine` brings it down to nothing at the last step, after `warmup_steps` of growing.
+      room_pace: how many times faster than the rest the room learns.
+      validation_steps: between two validations, each of which leaves a checkpoint.
+      patience: validations without a better one after which a training ends; 0 for never.
+    """
 
     steps: PositiveInt = 30000
     batch_size: PositiveInt = 16
     crop_s: PositiveFloat = 4.0
     learning_rate: PositiveFloat = 3e-4
+    beta_2: Annotated[float, Meta(gt=0, lt=1)] = 0.999
+    schedule: Literal["exponential", "cosine"] = "exponential"
+    warmup_steps: Annotated[int, Meta(ge=0)] = 0
     decay_rate: Annotated[float, Meta(gt=0, le=1)] = 0.98
     decay_steps: PositiveInt = 10000
     clip_norm: PositiveFloat = 3.0
+    room_pace: PositiveFloat = 1.0
+    validation_steps: PositiveInt = 100
+    patience: Annotated[int, Meta(ge=0)] = 0
     loss: LossConfig = LossConfig()
 
 

@@ -48,7 +48,9 @@ class Autoencoder(keras.Model):
         self.encoder = TimbreEncoder(**msgspec.structs.asdict(config.encoder)) if config.encoder else None
         self.group = group_from_config(config, seed or 0)
         terms = msgspec.structs.asdict(loss or LossConfig())
+        self.room_penalty = terms.pop("room_penalty")
         self.spectral_loss = SpectralLoss(**terms, sample_rate_hz=config.sample_rate_hz)
+        self.level = keras.metrics.Mean(name="level")
         self.decoder.build()
         if self.encoder is not None:
             self.encoder.build()
@@ -75,8 +77,16 @@ class Autoencoder(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """Multi-scale spectral loss of the audio in `y_pred` against the target audio `y` [B, S]."""
-        return self.spectral_loss.call(y, y_pred["audio"])
+        """Multi-scale spectral loss of the audio in `y_pred` against the target audio `y` [B, S].
+
+        Along with it the metric `level` follows the energy of the audio, as a share of the target's.
+        """
+        energy, wanted = (ops.mean(ops.square(sound)) for sound in (y_pred["audio"], y))
+        self.level.update_state(energy / ops.maximum(wanted, 1e-12))
+        loss = self.spectral_loss.call(y, y_pred["audio"])
+        if training and self.room_penalty and self.room is not None:
+            loss = loss + self.room_penalty * self.room.reverberance()
+        return loss
 
     @property
     def room(self) -> LearnedRoom | None:

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from ddsp_cli import formulas
+from ddsp_cli.engine.core.arrays import constant
 from ddsp_cli.engine.core.filters import fft_convolve, frequency_filter
 from ddsp_cli.engine.core.resample import resample
 from ddsp_cli.engine.core.wavetables import variable_length_delay
@@ -27,6 +28,15 @@ class LearnedRoom(Processor):
     def impulse_response(self) -> Any:
         """The wet impulse response as it stands, [length], tap 0 masked."""
         raise NotImplementedError
+
+    def reverberance(self) -> Any:
+        """Energy of the wet response, the last tap counting ten times as much as the first: a scalar.
+
+        The energy of a response is that of the room's sound, as a share of the dry sound's, for any broad sound. As a
+        penalty it keeps a room from holding what the recordings never ask for, and from being a copy of the tone.
+        """
+        ir = self.impulse_response()
+        return ops.sum(ops.square(ir) * constant(np.linspace(1.0, 10.0, ir.shape[0])))
 
     def get_controls(self, *signals: Any) -> dict[str, Any]:
         (audio,) = signals

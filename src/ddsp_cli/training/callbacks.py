@@ -16,6 +16,9 @@ from ddsp_cli.training.state import RunState
 #: The loss that progress shows is a mean over this many steps.
 SHOWN_STEPS = 20
 
+#: A model whose sound has this share of the recordings' energy, -40 dB, has collapsed to silence.
+SILENT_LEVEL = 1e-4
+
 
 @dataclass(frozen=True)
 class TrainProgress:
@@ -26,7 +29,7 @@ class TrainProgress:
       loss: mean training loss of the last steps.
       validation_loss: of the last validation, NaN before the first.
       best_loss: the lowest validation loss so far.
-      event: `step`, `validation`, `best` or `rollback`.
+      event: `step`, `validation`, `best`, `rollback` or `enough`.
     """
 
     step: int
@@ -53,7 +56,7 @@ def progress_of(state: RunState, total: int, losses: list[float], event: str) ->
 
 
 class BrokenLossError(Exception):
-    """The loss is NaN or infinite: the last checkpoint is to be taken up again."""
+    """The loss is NaN or infinite, or the model is silent: the last checkpoint is to be taken up again."""
 
 
 class Watch(keras.callbacks.Callback):
@@ -87,13 +90,14 @@ def validate(model: keras.Model, batches: list[Batch]) -> float:
     """Mean loss over batches of equal size; the weights are left as they were.
 
     Raises:
-      BrokenLossError: it is NaN or infinite.
+      BrokenLossError: it is NaN or infinite, or the model plays nothing where there is something to play.
     """
     model.reset_metrics()
-    loss = math.nan
+    means: dict[str, float] = {}
     for inputs, audio in batches:
-        loss = float(model.test_on_batch(inputs, audio, return_dict=True)["loss"])  # a running mean
+        means = model.test_on_batch(inputs, audio, return_dict=True)  # running means
     model.reset_metrics()
-    if not math.isfinite(loss):
+    loss, level = float(means["loss"]), float(means["level"])
+    if not math.isfinite(loss) or level < SILENT_LEVEL:
         raise BrokenLossError
     return loss

@@ -10,17 +10,15 @@ import keras
 import msgspec
 import numpy as np
 
-from ddsp_cli.config import Preset
+from ddsp_cli.config import Preset, TrainingConfig
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.errors import ModelError
 from ddsp_cli.training import checkpoint
 from ddsp_cli.training.batches import Batch, RandomCrops, Windows
 from ddsp_cli.training.callbacks import BrokenLossError, TrainProgress, Watch, progress_of, validate
+from ddsp_cli.training.optimizer import make_optimizer
 from ddsp_cli.training.records import RunFolder
 from ddsp_cli.training.state import Point, RunState
-
-#: Steps between two validations, each of which leaves a checkpoint.
-STEPS_PER_VALIDATION = 100
 
 #: XLA makes a step a third faster, and costs seconds of compilation; PyTorch's compiler costs minutes.
 COMPILED_BACKENDS = ("tensorflow", "jax")
@@ -54,40 +52,42 @@ class Job:
     initial: Mapping[str, np.ndarray] | None = None
 
 
-def build(preset: Preset, seed: int, rollbacks: int = 0) -> Autoencoder:
-    """A compiled model with fresh weights; every rollback so far halves the learning rate."""
+def build(preset: Preset, seed: int, rollbacks: int = 0, total_steps: int | None = None) -> Autoencoder:
+    """A compiled model with fresh weights; every rollback so far halves the learning rate.
+
+    Args:
+      total_steps: of the training; None takes the preset's.
+    """
     keras.utils.set_random_seed(seed)
     training = preset.training
     model = Autoencoder(preset.model, training.loss, seed=seed)
-    schedule = keras.optimizers.schedules.ExponentialDecay(
-        training.learning_rate * 0.5**rollbacks, training.decay_steps, training.decay_rate
-    )
-    optimizer = keras.optimizers.Adam(schedule, global_clipnorm=training.clip_norm)
+    optimizer = make_optimizer(model, training, total_steps or training.steps, slower=0.5**rollbacks)
     model.compile(optimizer=optimizer, jit_compile=keras.config.backend() in COMPILED_BACKENDS)
-    optimizer.build(model.trainable_variables)
     return model
 
 
 def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
-    """Trains until `job.total_steps`, from the checkpoint in the run's folder where there is one.
+    """Trains until `job.total_steps`, or until it no longer helps, from the checkpoint in the run's folder if any.
 
     Args:
       on_best: called with the model whenever the validation loss is the best so far.
       report: receives progress.
 
     Raises:
-      ModelError: the loss broke more than `MAX_ROLLBACKS` times, or the checkpoint belongs to another model.
+      ModelError: more than `MAX_ROLLBACKS` times the loss broke or the model fell silent; or the checkpoint belongs to
+        another model.
       KeyboardInterrupt: passed on; the last checkpoint stands.
     """
     model = _resumed(job, state)
-    while state.step < job.total_steps:
+    while state.step < job.total_steps and not had_enough(job.preset.training, state):
         try:
             state = _advance(job, model, state, on_best, report)
         except BrokenLossError:
             state = msgspec.structs.replace(state, rollbacks=state.rollbacks + 1)
             if state.rollbacks > MAX_ROLLBACKS:
                 raise ModelError(
-                    f"the loss became infinite {state.rollbacks} times, the last time after step {state.step}",
+                    f"the loss became infinite, or the model silent, {state.rollbacks} times, "
+                    f"the last time after step {state.step}",
                     "Look for broken recordings with ddsp prepare, or lower learning_rate in the preset.",
                 ) from None
             report(progress_of(state, job.total_steps, [], "rollback"))
@@ -95,8 +95,14 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
     return state
 
 
+def had_enough(training: TrainingConfig, state: RunState) -> bool:
+    """Whether the last `patience` validations brought nothing better: more would be learning by heart."""
+    since = [point.validation_loss for point in state.history[-training.patience :]]
+    return 0 < training.patience < len(state.history) and min(since) > state.best_loss
+
+
 def _resumed(job: Job, state: RunState) -> Autoencoder:
-    model = build(job.preset, job.seed, state.rollbacks)
+    model = build(job.preset, job.seed, state.rollbacks, job.total_steps)
     if state.step:
         checkpoint.restore(job.folder.path, model)
     elif job.initial is not None:
@@ -110,7 +116,7 @@ def _advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, rep
     """Trains up to the next validation, validates, and leaves everything on disk."""
     started = time.monotonic()
     training = job.preset.training
-    n_steps = min(STEPS_PER_VALIDATION, job.total_steps - state.step)
+    n_steps = min(training.validation_steps, job.total_steps - state.step)
     watch = Watch(lambda losses: report(progress_of(state, job.total_steps, losses, "step")))
     crops = RandomCrops(job.train, training.batch_size, training.crop_s, job.seed, n_steps, first_step=state.step)
     model.fit(crops, callbacks=[watch], verbose=0, shuffle=False)
@@ -124,12 +130,14 @@ def _advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, rep
         wall_s=wall_s,
         history=[*state.history, Point(step, float(np.mean(watch.losses)), validation_loss, round(wall_s, 2))],
         best_loss=min(validation_loss, state.best_loss),
-        finished=step >= job.total_steps,
     )
+    state = msgspec.structs.replace(state, finished=step >= job.total_steps or had_enough(training, state))
     # The instrument first: a kill between the two only means that it is written once more.
     if best:
         on_best(model, state)
     checkpoint.save(job.folder.path, model, state)
     job.folder.write(state, model, job.validation[0])
-    report(progress_of(state, job.total_steps, watch.losses, "best" if best else "validation"))
+    stopped = state.finished and step < job.total_steps
+    event = "enough" if stopped else "best" if best else "validation"
+    report(progress_of(state, job.total_steps, watch.losses, event))
     return state
