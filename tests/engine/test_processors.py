@@ -190,6 +190,12 @@ def test_broken_graphs_are_named(nodes, message):
         engine.ProcessorGroup({name: (engine.Add(), inputs) for name, inputs in nodes.items()}, sources=["in"])
 
 
+def test_a_noise_room_is_cut_into_equal_frames():
+    nodes = YAML.replace("ExpDecayReverb", "FilteredNoiseReverb").replace("length_samples: 400", "length_samples: 700")
+    with pytest.raises(ModelError, match="room: 700 samples cannot be cut into 500 equal frames"):
+        engine.group_from_yaml(nodes)
+
+
 def test_yaml_mistakes_are_named():
     with pytest.raises(ModelError, match="Revreb"):
         engine.group_from_yaml("room: {type: Revreb, inputs: [x]}")

@@ -15,10 +15,12 @@ import soundfile
 import yaml
 
 from ddsp_cli import bundle
-from ddsp_cli.config import LossConfig, Preset, TrainingConfig, dump_yaml
+from ddsp_cli.config import EncoderConfig, LossConfig, ModDelayConfig, Preset, TrainingConfig, dump_yaml
 from ddsp_cli.errors import ExitCode, ModelError, OutputError
+from ddsp_cli.runtime.encoder import Encoder
 from ddsp_cli.workflows.prepare import prepare
 from ddsp_cli.workflows.train import train
+from ddsp_cli.workflows.transfer import transfer
 from fixtures import make_bundle, melody, small_model
 
 PRESET = Preset(
@@ -88,6 +90,47 @@ def test_trains_and_judges_and_goes_on(prepared, monkeypatch):
     assert again.steps == 5
     rows = (run / "log.csv").read_text(encoding="utf-8").splitlines()
     assert [row.split(",")[0] for row in rows] == ["step", "3", "5"]
+
+
+def noted(function, results):
+    """The function, which also writes down what it returns."""
+
+    def call(*arguments):
+        results.append(function(*arguments))
+        return results[-1]
+
+    return call
+
+
+def test_an_encoder_is_trained_and_follows_what_it_hears(prepared, monkeypatch):
+    monkeypatch.chdir(prepared)
+    encoder = EncoderConfig(z_dims=3, rnn_units=8, n_mfccs=6)
+    model = small_model(inputs=["ld_scaled", "f0_scaled", "z"], encoder=encoder)
+    Path("timbre.yaml").write_text(dump_yaml(msgspec.structs.replace(PRESET, model=model)), encoding="utf-8")
+    result = train("timbre", prepared / "datasets" / "tone", preset="timbre.yaml")
+    loaded = bundle.load(result.folder)
+    assert loaded.card.model == model
+    assert np.abs(loaded.weights["encoder/mean"]).max() > 1.0, "measured over the training set"
+    take = soundfile.read(prepared / "takes" / "take 0.wav", dtype="float32")[0]
+    soundfile.write("bright.wav", take, 16000)
+    soundfile.write("dull.wav", np.convolve(take, np.ones(4) / 4, "same"), 16000)
+    heard = []
+    monkeypatch.setattr(Encoder, "__call__", noted(Encoder.__call__, heard))
+    done = transfer(["bright.wav", "dull.wav"], result.folder, out=Path("played"))
+    bright, dull = np.array_split(np.concatenate(heard), 2)
+    assert len(bright) == -(-len(take) // 320), "a latent for every frame"
+    assert np.abs(bright - dull).max() > 1e-3
+    assert all(np.abs(soundfile.read(one.output)[0]).max() > 0 for one in done)
+
+
+def test_a_graph_that_cannot_be_played_is_refused_before_training(prepared, monkeypatch):
+    monkeypatch.chdir(prepared)
+    nodes = dict(PRESET.model.processors) | {"chorus": ModDelayConfig(inputs=["reverb", "gain", "phase"])}
+    preset = msgspec.structs.replace(PRESET, model=small_model(processors=nodes))
+    Path("chorus.yaml").write_text(dump_yaml(preset), encoding="utf-8")
+    with pytest.raises(ModelError, match="cannot be played: ModDelay"):
+        train("chorus", prepared / "datasets" / "tone", preset="chorus.yaml")
+    assert not Path("models/chorus").exists()
 
 
 def test_the_card_tells_what_the_data_set_knows(prepared, monkeypatch):

@@ -113,6 +113,12 @@ def build_processor(node: config.ProcessorConfig, model: config.ModelConfig, see
         case config.ReverbConfig():
             return effects.Reverb(node.length_samples, name=name)
         case config.FilteredNoiseReverbConfig():
+            hop_of_room = -(-node.length_samples // node.n_frames)
+            if -(-node.length_samples // hop_of_room) != node.n_frames:
+                raise ModelError(
+                    f"processor {name}: {node.length_samples} samples cannot be cut into {node.n_frames} equal frames",
+                    "Make length_samples a multiple of n_frames.",
+                )
             return effects.FilteredNoiseReverb(
                 node.length_samples,
                 node.n_frames,
