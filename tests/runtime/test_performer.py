@@ -13,8 +13,9 @@ from ddsp_cli.config import FeatureSpec, load_preset
 from ddsp_cli.errors import ModelError
 from ddsp_cli.features.extract import measure
 from ddsp_cli.runtime.instrument import Instrument
-from ddsp_cli.runtime.listener import Listener
-from ddsp_cli.runtime.performer import LiveSettings, Performer
+from ddsp_cli.runtime.listener import Heard, Listener
+from ddsp_cli.runtime.notes import NoteSettings
+from ddsp_cli.runtime.performer import Follower, LiveSettings, Performer
 from fixtures import make_bundle, melody, small_model
 
 
@@ -118,3 +119,21 @@ def test_it_keeps_up(instrument):
     start = time.process_time()
     play(instrument, audio, 512)
     assert time.process_time() - start < 0.8 * len(audio) / 16000
+
+
+def test_a_consonant_is_tongued(instrument):
+    """A hiss as loud as the vowels around it is neither an accent nor a rest; one that lasts ends the note."""
+    rate_hz = instrument.model.frame_rate_hz
+    n_hiss = round(NoteSettings().bridge_s * rate_hz)
+    for n_unpitched, plays_on in ((n_hiss, True), (n_hiss + round(0.1 * rate_hz), False)):
+        hiss = slice(rate_hz, rate_hz + n_unpitched)
+        f0_hz, confidence, level = np.full(2 * rate_hz, 440.0), np.full(2 * rate_hz, 0.95), np.full(2 * rate_hz, -20.0)
+        f0_hz[hiss], confidence[hiss] = 0.0, 0.1
+        heard, follower = Heard(f0_hz, confidence, level + 15.0, level), Follower(instrument, LiveSettings())
+        played = [follower.step(heard, i) for i in range(len(f0_hz))]
+        level_db, gate = (np.array([float(frame[k][0]) for frame in played]) for k in (1, 2))
+        sound_db = level_db + 20.0 * np.log10(np.maximum(gate, 1e-9))
+        dip_db = sound_db[rate_hz - 1] - sound_db[hiss]
+        assert dip_db.min() == pytest.approx(9.0, abs=0.5)
+        assert (dip_db.max() < 10.0) == plays_on
+        assert gate[hiss.stop + 2 :].min() > 0.0

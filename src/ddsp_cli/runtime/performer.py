@@ -14,7 +14,7 @@ from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.features.timbre import mfcc_stream
 from ddsp_cli.runtime.instrument import Instrument, Stream
-from ddsp_cli.runtime.levels import within_reach
+from ddsp_cli.runtime.levels import ARTICULATION_DB, within_reach
 from ddsp_cli.runtime.listener import Heard, Listener
 from ddsp_cli.runtime.notes import NoteSettings
 
@@ -28,9 +28,6 @@ FIRST_PEAK_DB, FIRST_FLOOR_DB, FIRST_USUAL_DB = -5.0, -60.0, -22.0
 #: How long "usually" is, for the level that becomes the instrument's usual one.
 USUAL_S = 8.0
 
-#: Frames without pitch inside a note before it ends.
-HOLD_S = 0.06
-
 
 @dataclass(frozen=True)
 class LiveSettings:
@@ -40,7 +37,7 @@ class LiveSettings:
       transpose: semitones; what octave suits cannot be known in advance (`choose_octave` knows it afterwards).
       louder_db: added to the level that drives the instrument.
       formant: semitones by which the instrument's resonances move.
-      notes: what counts as a note; confidence and levels count, durations do not.
+      notes: what counts as a note; of its durations only `bridge_s` counts.
       room: see `Instrument.render`.
       seed: of the noise.
     """
@@ -126,6 +123,7 @@ class Follower:
         self._target_usual_db = float(self._target[50])
         self._peak_db, self._floor_db, self._usual_db = FIRST_PEAK_DB, FIRST_FLOOR_DB, FIRST_USUAL_DB
         self._f0_hz = float(440.0 * 2.0 ** ((instrument.bundle.card.statistics.pitch_midi[50] - 69.0) / 12.0))
+        self._sung_db = FIRST_USUAL_DB
         self._sounding = False
         self._missing = 0
 
@@ -138,6 +136,9 @@ class Follower:
             self._f0_hz = f0_hz
             weight = 1.0 / (USUAL_S * self._rate_hz)
             self._usual_db += weight * (level_db - self._usual_db)
+            self._sung_db = level_db
+        else:  # a consonant: tongued, as `levels.tame_consonants` does it
+            level_db = min(level_db, self._sung_db - ARTICULATION_DB)
         wanted_db = level_db - self._usual_db + self._target_usual_db + self._settings.louder_db
         played_db, gain_db = within_reach(np.array([wanted_db]), self._target)
         gate = 10.0 ** (gain_db / 20.0) if self._sounding else np.zeros(1)
@@ -165,5 +166,5 @@ class Follower:
             self._missing = 0
             return
         self._missing = 0 if voiced else self._missing + 1
-        if loudness_db <= off_db or self._missing > HOLD_S * self._rate_hz:
+        if loudness_db <= off_db or self._missing > notes.bridge_s * self._rate_hz:
             self._sounding = False
