@@ -154,6 +154,22 @@ def test_a_model_that_fell_silent_goes_back(tmp_path, monkeypatch):
     assert [point.step for point in state.history] == [3, 6, 9, 12]
 
 
+def test_an_instrument_that_is_trained_further_never_ends_worse(tmp_path):
+    """The learning rate here breaks everything at once."""
+    wild = replace(PRESET, training=replace(PRESET.training, learning_rate=1.0, clip_norm=1e9))
+    parent = loop.build(PRESET, seed=7).get_weights_by_name()
+    windows = Windows(tones(8), PRESET.model, 250)
+    records = RunFolder(tmp_path, 16000, tensorboard=False)
+    job = loop.Job(wild, windows, validation_batches(windows, 4), records, 3, 0, parent)
+    kept = []
+    state = loop.run(job, FRESH, lambda model, now: kept.append(model.get_weights_by_name()), lambda event: None)
+    assert [point.step for point in state.history] == [0, 3]
+    assert state.best_loss == state.history[0].validation_loss < state.history[1].validation_loss
+    (best,) = kept
+    assert all(np.array_equal(best[name], parent[name]) for name in parent)
+    assert read_state(tmp_path).step == 3
+
+
 def test_the_room_learns_at_its_own_pace(tmp_path):
     moved = {}
     for pace in (1.0, 10.0):

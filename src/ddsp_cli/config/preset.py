@@ -44,7 +44,8 @@ class TrainingConfig(Config):
     Attributes:
       schedule: `exponential` multiplies the learning rate by `decay_rate` every `decay_steps`, as upstream's
         optimization/base.gin; `cosine` brings it down to nothing at the last step, after `warmup_steps` of growing.
-      room_pace: how many times faster than the rest the room learns.
+      room_pace: how many times faster the room learns than the rest, beside its kind's own pace
+        (`LearnedRoom.pace`).
       validation_steps: between two validations, each of which leaves a checkpoint.
       patience: validations without a better one after which a training ends; 0 for never.
     """

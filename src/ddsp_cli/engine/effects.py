@@ -23,7 +23,13 @@ class LearnedRoom(Processor):
     """Convolution with an impulse response that is learned, added to the dry sound.
 
     The response's first tap is 0: what is there at delay 0 is the dry sound itself (effects.py:28-117).
+
+    Attributes:
+      pace: how far its weights may go in a training step beside those of a network. Magnitudes in dB may go as far;
+        a step of every tap of a response, however small, is noise in the room.
     """
+
+    pace = 1.0
 
     def impulse_response(self) -> Any:
         """The wet impulse response as it stands, [length], tap 0 masked."""
@@ -55,6 +61,8 @@ class Reverb(LearnedRoom):
     Args:
       length_samples: of the response.
     """
+
+    pace = 1e-3
 
     def __init__(self, length_samples: int = 48000, **kwargs: Any) -> None:
         super().__init__(**kwargs)

@@ -42,18 +42,20 @@ def _gru_sequence(projected: Any, recurrent_kernel: Any, recurrent_bias: Any) ->
     inputs = ops.transpose(projected, (1, 0, 2))  # frames first, as loops want them
     initial = ops.zeros_like(inputs[0, :, :units])
 
-    def step(state: Any, x: Any) -> tuple[Any, Any]:
-        z, _, n, _ = _gates(x, ops.matmul(state, recurrent_kernel) + recurrent_bias)
-        state = n + z * (state - n)
-        return state, state
+    def step(carry: tuple[Any, Any], x: Any) -> tuple[Any, Any]:
+        state, _ = carry
+        hidden = ops.matmul(state, recurrent_kernel) + recurrent_bias
+        z, _, n, _ = _gates(x, hidden)
+        carry = (n + z * (state - n), hidden)  # TensorFlow's scan gives out what has the form of the carry
+        return carry, carry
 
-    _, states = ops.scan(step, initial, inputs)
+    _, (states, hiddens) = ops.scan(step, (initial, ops.zeros_like(inputs[0])), inputs)
 
     def gradient(*args: Any, upstream: Any = None) -> tuple[Any, Any, Any]:
         given = ops.transpose(args[-1] if upstream is None else upstream, (1, 0, 2))
         before = ops.concatenate([initial[None], states[:-1]], axis=0)
         # All frames at once: gates again, and how each projection's gradient follows from the state's.
-        z, r, n, h_n = _gates(inputs, ops.matmul(before, recurrent_kernel) + recurrent_bias)
+        z, r, n, h_n = _gates(inputs, hiddens)
         of_n = (1.0 - z) * (1.0 - n * n)
         of_z = (before - n) * z * (1.0 - z)
         of_r = of_n * h_n * r * (1.0 - r)

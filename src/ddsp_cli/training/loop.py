@@ -79,6 +79,8 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
       KeyboardInterrupt: passed on; the last checkpoint stands.
     """
     model = _resumed(job, state)
+    if not state.history and job.initial is not None:
+        state = _judge_parent(job, model, state, on_best, report)
     while state.step < job.total_steps and not had_enough(job.preset.training, state):
         try:
             state = _advance(job, model, state, on_best, report)
@@ -92,6 +94,19 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
                 ) from None
             report(progress_of(state, job.total_steps, [], "rollback"))
             model = _resumed(job, state)
+    return state
+
+
+def _judge_parent(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, report: Report) -> RunState:
+    """What a training begins with is its first instrument: it ends with nothing worse."""
+    try:
+        loss = validate(model, job.validation)
+    except BrokenLossError:  # it cannot play these recordings, and may yet learn to
+        return state
+    state = msgspec.structs.replace(state, best_loss=loss, history=[Point(0, loss, loss)])
+    on_best(model, state)
+    checkpoint.save(job.folder.path, model, state)
+    report(progress_of(state, job.total_steps, [], "best"))
     return state
 
 

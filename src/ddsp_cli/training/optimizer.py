@@ -63,7 +63,8 @@ def make_optimizer(
     """The optimiser of a training, with variables for all weights of the model."""
     room = model.room
     of_room = {id(variable) for variable in room.trainable_variables} if room else set()
-    paces = [training.room_pace if id(variable) in of_room else 1.0 for variable in model.trainable_variables]
+    pace = training.room_pace * room.pace if room else 1.0
+    paces = [pace if id(variable) in of_room else 1.0 for variable in model.trainable_variables]
     optimizer = PacedAdam(
         schedule(training, total_steps, slower), paces, beta_2=training.beta_2, global_clipnorm=training.clip_norm
     )

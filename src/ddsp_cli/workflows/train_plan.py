@@ -17,6 +17,9 @@ from ddsp_cli.runtime.graph import check_graph
 from ddsp_cli.training.state import RunState, read_state
 from ddsp_cli.workflows import catalogue
 
+#: What stands already would be forgotten at the learning rate that suits random weights.
+FINE_TUNING_SHARE = 0.3
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -55,7 +58,12 @@ def make_plan(
     if start_from is not None:
         parent = catalogue.open_at(catalogue.find_playable(start_from))
         _ = parent.card.model.sizes  # weights to begin with; an instrument of unknown make has none
-        settings = msgspec.structs.replace(settings, model=parent.card.model, description=parent.card.description)
+        training = msgspec.structs.replace(
+            settings.training, learning_rate=settings.training.learning_rate * FINE_TUNING_SHARE
+        )
+        settings = msgspec.structs.replace(
+            settings, model=parent.card.model, description=parent.card.description, training=training
+        )
         spec = parent.card.features
     check_rates(settings.model)
     check_graph(settings.model)  # said now, and not when the training is over
