@@ -32,7 +32,7 @@ def ddsp(*arguments, cwd, stdin=b"", **environment):
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory):
     folder = tmp_path_factory.mktemp("desk")
-    make_bundle(folder / "models" / "testophone", metrics={"pitch_within_50_cents": 0.97})
+    make_bundle(folder / "models" / "testophone", metrics={"pitch_within_50_cents": 0.97}, remarks=["Plays softly."])
     soundfile.write(folder / "voice.wav", melody(), 16000)
     return folder
 
@@ -120,6 +120,9 @@ def test_sound_flows_through_pipes(desk, tmp_path):
     assert flac.stdout.decode().startswith(str(tmp_path / "o.flac"))
     to_pipe = ddsp("transfer", "voice.wav", "--model", "testophone", "--out", "-", cwd=desk)
     assert to_pipe.stdout == done.stdout
+    nowhere = ddsp("transfer", "voice.wav", "--model", "testophone", "--out", "-", "--plot", cwd=desk)
+    assert (nowhere.returncode, nowhere.stdout) == (2, b"")
+    assert b"--plot" in nowhere.stderr
 
 
 def test_a_stream_of_unknown_length_is_read(desk):
@@ -149,6 +152,15 @@ def test_models_is_plain_in_a_pipe(desk):
     (line,) = [line for line in text.splitlines() if line.startswith("testophone ")]
     for words in ("C4 to C6", "vst, 16 kHz", "97% in tune", "CC0-1.0"):
         assert words in line
+
+
+def test_models_tells_all_of_one(desk):
+    text = ddsp("models", "testophone", cwd=desk).stdout.decode()
+    for words in ("range", "C4 to C6", "97% in tune", "CC0-1.0", "Plays softly."):
+        assert words in text
+    missing = ddsp("models", "testofone", cwd=desk)
+    assert missing.returncode != ExitCode.OK
+    assert "Did you mean testophone?" in missing.stderr.decode()
 
 
 def test_output_survives_a_console_without_unicode(desk, tmp_path):

@@ -88,6 +88,7 @@ class Card(Config, kw_only=True):
     training: TrainingRecord
     metrics: dict[str, float] = {}
     sources: list[Source] = []
+    remarks: list[str] = []  # what it can and cannot do
     created: str = ""
     files: dict[str, str] = {}  # name → SHA-256
 

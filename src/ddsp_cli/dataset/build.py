@@ -94,6 +94,7 @@ def build(
         created_with=__version__,
         licence=settings.licence,
         sources=settings.sources,
+        remarks=settings.remarks,
         sample_rate_hz=cast(Literal[16000], settings.sample_rate_hz),
         features=spec,
         window_s=WINDOW_S,

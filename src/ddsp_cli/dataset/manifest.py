@@ -87,10 +87,12 @@ class SourcesFile(Config, kw_only=True):
     Attributes:
       licence: of what learns from all of them together.
       sources: each body of recordings with its own licence.
+      remarks: what a player should know of what was learned from them: sentences for the instrument's card.
     """
 
     licence: str = "unknown"
     sources: list[Source]
+    remarks: list[str] = []
 
 
 class Manifest(Config, kw_only=True):
@@ -101,6 +103,7 @@ class Manifest(Config, kw_only=True):
     created_with: str
     licence: str = "unknown"
     sources: list[Source] = []
+    remarks: list[str] = []
     sample_rate_hz: Literal[16000, 24000, 32000, 44100, 48000]
     features: FeatureSpec
     window_s: PositiveFloat = 4.0
@@ -145,6 +148,7 @@ class Settings(Config, kw_only=True):
     leave_out: list[str]
     licence: str
     sources: list[Source]
+    remarks: list[str]
 
     def differences(self, manifest: Manifest) -> list[str]:
         """What a data set that stands there was made with otherwise. Licence and sources say nothing about sound."""

@@ -104,6 +104,7 @@ def prepare(
         leave_out=list(leave_out),
         licence=named.licence if licence == "unknown" else licence,
         sources=named.sources,
+        remarks=named.remarks,
     )
     weights = None
     if pitch.startswith("crepe") and found.recordings:
@@ -167,7 +168,7 @@ def _standing(folder: Path, found: Inputs, settings: Settings, force: bool) -> M
             f"{folder} exists already and was made {why}",
             "Use --force to replace it, or give another --name.",
         )
-    same = (settings.licence, settings.sources) == (manifest.licence, manifest.sources)
+    same = all(getattr(settings, field) == getattr(manifest, field) for field in ("licence", "sources", "remarks"))
     same = same and len(found.recordings) + len(found.shards) == len(manifest.recordings)
     if same and manifest.created_with == __version__ and _shards_stand(folder, manifest):
         return manifest

@@ -172,6 +172,7 @@ def _card(plan: Plan, manifest: Manifest) -> bundle.Card:
             started_from=parent.name if parent else "",
         ),
         sources=[*manifest.sources, *(parent.sources if parent else [])],
+        remarks=manifest.remarks,
     )
 
 
