@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from ddsp_cli.errors import InputError, UsageError
 from ddsp_cli.workflows.transfer import transfer
@@ -27,6 +28,15 @@ def test_curves_go_out_and_come_back(tmp_path, suffix):
     named, result = play(tmp_path, "c", from_controls=curves)
     assert len(named) == len(original)
     assert result.input == Path("voice.wav")
+
+
+def test_curves_in_place_of_a_recording_keep_its_rate_and_depth(tmp_path):
+    soundfile.write(tmp_path / "in.wav", np.zeros(33075), 22050, subtype="PCM_24")
+    (tmp_path / "edit.csv").write_text("time_s,f0_hz,power_db\n0,440,-20\n5,440,-20\n", encoding="utf-8")
+    transfer([tmp_path / "in.wav"], "testophone", tmp_path / "o.wav", from_controls=tmp_path / "edit.csv", plot=True)
+    info = soundfile.info(tmp_path / "o.wav")
+    assert (info.frames, info.samplerate, info.subtype) == (33075, 22050, "PCM_24")
+    assert (tmp_path / "o.png").is_file()
 
 
 def test_edited_curves_are_played(tmp_path):

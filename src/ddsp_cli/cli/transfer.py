@@ -92,6 +92,8 @@ def transfer(
         "settings": _settings(dynamics, loudness, autotune, key, tuning, vibrato, glide, threshold),
     }
     with pipes.Pipes(inputs or [], out) as ends, console.Progress() as progress:
+        if plot and ends.piped_out:
+            raise UsageError("--plot draws beside the sound, but that goes to standard output", "Give --out a file.")
         results = run(
             ends.inputs,
             model,

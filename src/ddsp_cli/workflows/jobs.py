@@ -30,7 +30,7 @@ class Job:
       source: the file.
       kind: what it is.
       model: index of the instrument.
-      info: of a sound file.
+      info: of a sound file, also where curves are played in its place.
       output: where the sound goes.
       plot: where a picture goes.
       controls: where the curves go.
@@ -99,7 +99,8 @@ def plan_jobs(inputs: list[Path], names: list[str], wanted: Wanted, curves: Path
     jobs: list[Job] = []
     taken: set[str] = set()
     for path, kind in sources:
-        info = io.probe(path) if kind == "sound" else None
+        is_sound = kind == "sound" or (kind == "controls" and path.suffix.lower() in io.AUDIO_SUFFIXES)
+        info = io.probe(path) if is_sound else None
         for model, name in enumerate(names):
             stem = _free_name(f"{path.stem}_{name}", taken)
             output = out if as_file and out is not None else (out or Path()) / f"{stem}.wav"

@@ -94,8 +94,7 @@ def perform(
     if job.kind == "controls":
         assert curves is not None
         adapted = read_controls(curves, level, rate_hz)
-        info = io.probe(job.source) if job.source.suffix.lower() in io.AUDIO_SUFFIXES else None
-        return Performance(adapted, None, info.seconds if info else len(adapted) / rate_hz, info)
+        return Performance(adapted, None, job.info.seconds if job.info else len(adapted) / rate_hz, job.info)
     if job.kind == "score":
         score = read_score(job.source)
         chords = "it holds chords; of each the highest note is played"
