@@ -1,6 +1,6 @@
 """Kills `ddsp train` at random moments and starts it again, until it has been killed so many times.
 
-    python benchmarks/kill_train.py [--kills 30] [--seed 0] [--steps 1500] [--keep DIR]
+    python benchmarks/kill_train.py [--kills 30] [--seed 0] [--steps 500] [--keep DIR]
 
 Every round trains the same small model on the same notes: killed (SIGKILL) after a random time, again and again, until
 a run comes through. Its curve of losses, its instrument and its last checkpoint then have to be those of an undisturbed
@@ -45,7 +45,7 @@ model:
     noise: {type: FilteredNoise, inputs: [noise_magnitudes], n_bands: 17}
     dry: {type: Add, inputs: [harmonic, noise]}
     reverb: {type: FilteredNoiseReverb, inputs: [dry], length_samples: 4000}
-training: {batch_size: 2, crop_s: 0.5, learning_rate: 1.0e-3, loss: {fft_sizes: [256]}}
+training: {batch_size: 2, crop_s: 0.5, learning_rate: 1.0e-3, validation_steps: 25, loss: {fft_sizes: [256]}}
 """
 
 
@@ -111,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--keep", type=Path, help="work here and leave everything")
     given = parser.parse_args()
     if given.keep:
