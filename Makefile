@@ -109,6 +109,8 @@ lint: $(DEV) ## Linters, types, import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
+BENCHMARKS := engine train prepare transfer export
+
 .PHONY: bench
 bench: $(DEV) ## What is fast, measured
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python "benchmarks/$$name.py" || exit 1; done
