@@ -133,7 +133,9 @@ def test_a_training_ends_when_it_no_longer_helps(tmp_path):
     assert state.finished
     assert state.step == best.step + 2 * 3 < 90
     assert events[-1].event == "enough"
-    assert run(tmp_path, 90, state, preset=impatient) == state  # and it stays so
+    events.clear()
+    assert run(tmp_path, 180, state, events, preset=impatient) == state  # and it stays so
+    assert [event.event for event in events] == ["enough"], "and says why"
 
 
 def test_a_model_that_fell_silent_goes_back(tmp_path, monkeypatch):
@@ -168,6 +170,31 @@ def test_an_instrument_that_is_trained_further_never_ends_worse(tmp_path):
     (best,) = kept
     assert all(np.array_equal(best[name], parent[name]) for name in parent)
     assert read_state(tmp_path).step == 3
+
+
+def test_a_kill_after_the_parent_was_judged_changes_nothing(tmp_path, monkeypatch):
+    """Judging it has drawn noise; what is drawn next is the same after a kill."""
+    parent = loop.build(PRESET, seed=7).get_weights_by_name()
+    windows = Windows(tones(8), PRESET.model, 250)
+
+    def fine_tune(folder):
+        records = RunFolder(folder, 16000, tensorboard=False)
+        job = loop.Job(PRESET, windows, validation_batches(windows, 4), records, 3, 0, parent)
+        return loop.run(job, read_state(folder) or FRESH, lambda model, now: None, lambda event: None)
+
+    def kill(*args):
+        raise KeyboardInterrupt
+
+    through = fine_tune(tmp_path / "through")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_advance", kill)
+        with pytest.raises(KeyboardInterrupt):
+            fine_tune(tmp_path / "killed")
+    assert [point.step for point in read_state(tmp_path / "killed").history] == [0]
+    killed = fine_tune(tmp_path / "killed")
+    assert [(p.step, p.loss, p.validation_loss) for p in killed.history] == [
+        (p.step, p.loss, p.validation_loss) for p in through.history
+    ]
 
 
 def test_the_room_learns_at_its_own_pace(tmp_path):

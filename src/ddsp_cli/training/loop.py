@@ -79,6 +79,8 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
       KeyboardInterrupt: passed on; the last checkpoint stands.
     """
     model = _resumed(job, state)
+    if had_enough(job.preset.training, state):
+        report(progress_of(state, job.total_steps, [], "enough"))
     if not state.history and job.initial is not None:
         state = _judge_parent(job, model, state, on_best, report)
     while state.step < job.total_steps and not had_enough(job.preset.training, state):
@@ -118,7 +120,7 @@ def had_enough(training: TrainingConfig, state: RunState) -> bool:
 
 def _resumed(job: Job, state: RunState) -> Autoencoder:
     model = build(job.preset, job.seed, state.rollbacks, job.total_steps)
-    if state.step:
+    if state.history:
         checkpoint.restore(job.folder.path, model)
     elif job.initial is not None:
         model.set_weights_by_name(job.initial)
