@@ -12,12 +12,7 @@ Neither TensorFlow nor pickle is needed to read one. Files are checked against t
 
 from __future__ import annotations
 
-import glob
 import hashlib
-import os
-import re
-import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +20,7 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
+from ddsp_cli.atomic import folder_beside, writing
 from ddsp_cli.config import Config, FeatureSpec, ModelConfig, dump_yaml, parse_yaml
 from ddsp_cli.errors import ModelError, OutputError
 
@@ -144,13 +140,7 @@ def save(
     folder = Path(folder)
     if folder.exists() and not force:
         raise OutputError(f"{folder} exists already", "Use --force to replace it, or give another name.")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        os.chmod(staging, 0o755)
-    except OSError as problem:
-        raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}") from problem
-    try:
+    with writing(folder), folder_beside(folder) as staging:
         dtype = np.float16 if half_precision else np.float32
         if network is None:
             save_file({name: np.ascontiguousarray(value, dtype) for name, value in weights.items()}, staging / WEIGHTS)
@@ -166,39 +156,7 @@ def save(
         (staging / CARD).write_text(dump_yaml(card), encoding="utf-8")
         for entry in staging.iterdir():
             entry.chmod(0o644)  # safetensors keeps what it writes to its user
-        replace_folder(staging, folder)
-    except OSError as problem:
-        raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}") from problem
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return card
-
-
-def replace_folder(staging: Path, folder: Path) -> None:
-    """Moves a finished folder into place; what stood there is put aside first and removed last."""
-    if not folder.exists():
-        staging.rename(folder)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    folder.rename(old / folder.name)
-    try:
-        staging.rename(folder)
-    except OSError:
-        (old / folder.name).rename(folder)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def recover(folder: Path) -> None:
-    """Puts right what a killed `save` left: brings back the folder that was put aside, removes what was begun."""
-    ours = re.compile(rf"\.{re.escape(folder.name)}-(old-)?[a-z0-9_]{{8}}")
-    for left in list(folder.parent.glob(f".{glob.escape(folder.name)}-*")):
-        if not ours.fullmatch(left.name):
-            continue
-        if (left / folder.name).is_dir() and not folder.exists():
-            (left / folder.name).rename(folder)
-        shutil.rmtree(left, ignore_errors=True)
 
 
 def load_card(folder: Path) -> Card:

@@ -12,10 +12,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from ddsp_cli.atomic import write_bytes
 from ddsp_cli.dataset import segments
 from ddsp_cli.dataset.manifest import Doubt, DoubtKind
 from ddsp_cli.dataset.segments import runs
-from ddsp_cli.dataset.takes import read_floats, write_whole
+from ddsp_cli.dataset.takes import read_floats
 from ddsp_cli.features.frames import n_frames
 from ddsp_cli.features.repair import repair
 from ddsp_cli.features.tracker import VOICED_CONFIDENCE
@@ -102,7 +103,7 @@ def remember(path: Path, measured: Measured) -> None:
     """Keeps measurements for a later run: rows of float32 [4, F] after a line of JSON."""
     notes = _Notes(measured.n_samples, list(measured.doubts), list(measured.remarks))
     rows = np.stack([measured.f0_hz, measured.confidence, measured.power_db, measured.polyphonic]).astype("<f4")
-    write_whole(path, msgspec.json.encode(notes) + b"\n" + rows.tobytes())
+    write_bytes(path, msgspec.json.encode(notes) + b"\n" + rows.tobytes())
 
 
 def known(folder: Path | None, digest: str, hop_samples: int) -> Measured | None:

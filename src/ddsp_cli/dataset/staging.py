@@ -10,16 +10,15 @@ datasets/.NAME.preparing/     settings.json, what it is being made with
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddsp_cli.bundle import replace_folder
+from ddsp_cli.atomic import replace_folder, write_bytes, writing
 from ddsp_cli.dataset.lock import exclusive
-from ddsp_cli.dataset.takes import write_whole
-from ddsp_cli.errors import OutputError
 
 SETTINGS = "settings.json"
 
@@ -70,7 +69,7 @@ class Staging:
             for litter in folder.glob(".*"):  # half-written when the run before was killed
                 litter.unlink(missing_ok=True)
         if not noted.is_file():
-            write_whole(noted, settings)
+            write_bytes(noted, settings)
 
     def reuse_measurements(self) -> None:
         """Takes over what was measured for the data set that stands there."""
@@ -97,7 +96,7 @@ class Staging:
     def remove(self) -> None:
         """Leaves nothing behind."""
         shutil.rmtree(self.root, ignore_errors=True)
-        for put_aside in self.folder.parent.glob(f".{_literally(self.folder.name)}-old-*"):
+        for put_aside in self.folder.parent.glob(f".{glob.escape(self.folder.name)}-old-*"):
             if self.folder.is_dir():
                 shutil.rmtree(put_aside, ignore_errors=True)
 
@@ -113,10 +112,8 @@ def staging(folder: Path) -> Iterator[Staging]:
     Raises:
       OutputError: another run is at it, or the place cannot be written.
     """
-    try:
+    with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}") from problem
     with exclusive(folder.parent / f".{folder.name}.lock", str(folder)):
         place = Staging(folder.parent / f".{folder.name}.preparing", folder)
         try:
@@ -132,7 +129,3 @@ def _second(source: Path, target: Path) -> None:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def _literally(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)

@@ -6,8 +6,6 @@ do the work again; that is all there is to resuming. Shapes: S samples, F kept f
 
 from __future__ import annotations
 
-import os
-import secrets
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -17,6 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ddsp_cli.atomic import beside, write_bytes
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.dataset.manifest import Doubt
 
@@ -120,7 +119,7 @@ class Take:
     def save(self) -> Take:
         """Writes the record that makes the work count as done."""
         fields = {name: getattr(self, name) for name in _RECORDED}
-        write_whole(self.job.record_file, msgspec.json.encode(msgspec.to_builtins(fields)))
+        write_bytes(self.job.record_file, msgspec.json.encode(msgspec.to_builtins(fields)))
         return self
 
 
@@ -145,29 +144,14 @@ def finished(job: Job, sha256: str) -> Take | None:
     return take
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file beside its place and moves it there, so that it is never seen half-written."""
-    part = path.with_name(f".{secrets.token_hex(6)}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def write_floats(path: Path, blocks: Iterable[np.ndarray]) -> int:
     """Writes float32 arrays one after another, beside their place first; returns the CRC-32."""
-    part = path.with_name(f".{secrets.token_hex(6)}.part")
     checksum = 0
-    try:
-        with part.open("wb") as stream:
-            for block in blocks:
-                content = np.ascontiguousarray(block, "<f4").tobytes()
-                checksum = zlib.crc32(content, checksum)
-                stream.write(content)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with beside(path) as part, part.open("wb") as stream:
+        for block in blocks:
+            content = np.ascontiguousarray(block, "<f4").tobytes()
+            checksum = zlib.crc32(content, checksum)
+            stream.write(content)
     return checksum
 
 

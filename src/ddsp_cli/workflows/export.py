@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from ddsp_cli import __version__
-from ddsp_cli.bundle import replace_folder
+from ddsp_cli.atomic import folder_beside, writing
 from ddsp_cli.config import dump_yaml, to_plain
 from ddsp_cli.errors import OutputError, UsageError, did_you_mean
 from ddsp_cli.workflows import catalogue
@@ -52,13 +50,7 @@ def export(model: str, format: str, out: Path | None = None, force: bool = False
     loaded = catalogue.open_at(place)
     if format != "vst":
         _ = loaded.card.model.sizes  # a file of unknown make cannot be written anew; said before anything is loaded
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        staging.chmod(0o755)
-    except OSError as problem:
-        raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}") from problem
-    try:
+    with writing(folder), folder_beside(folder) as staging:
         exported = importlib.import_module(FORMATS[format]).export(loaded, staging)
         card = {
             "exported_with": f"ddsp {__version__}",
@@ -69,9 +61,4 @@ def export(model: str, format: str, out: Path | None = None, force: bool = False
         }
         (staging / CARD).write_text(dump_yaml(card), encoding="utf-8")
         size = sum(entry.stat().st_size for entry in staging.rglob("*") if entry.is_file())
-        replace_folder(staging, folder)
-    except OSError as problem:
-        raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}") from problem
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return ExportResult(folder, format, size, exported.checks)

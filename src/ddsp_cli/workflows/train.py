@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from ddsp_cli import __version__, backend, bundle
+from ddsp_cli import __version__, atomic, backend, bundle
 from ddsp_cli.errors import OutputError
 from ddsp_cli.workflows.train_plan import Plan, make_plan, state_to_start_from
 from ddsp_cli.workflows.train_report import write_training_report
@@ -81,7 +81,7 @@ def train(
       DatasetError, ModelError, OutputError: see their messages.
     """
     plan = make_plan(instrument, dataset, preset, steps, out, seed, start_from)
-    bundle.recover(plan.folder)
+    atomic.recover(plan.folder)
     state = state_to_start_from(plan, resume=resume, force=force)
     return _train(plan, state, listen, progress or (lambda _: None))
 
