@@ -42,7 +42,7 @@ def test_what_is_left_out_is_not_held_out(inputs):
     assert picked.recordings == inputs.recordings
 
 
-@pytest.mark.parametrize("pattern", ["A3", "flute", "", ".", "*.mp3", "A3_LOUD.wav"])
+@pytest.mark.parametrize("pattern", ["A3", "flute", "", ".", "./", "/", "*.mp3", "A3_LOUD.wav"])
 @pytest.mark.parametrize("option", ["hold_out", "leave_out"])
 def test_a_pattern_that_fits_nothing_is_an_error(inputs, pattern, option):
     with pytest.raises(UsageError, match=f"--{option.replace('_', '-')} .* fits none of the recordings") as caught:

@@ -82,8 +82,9 @@ def _fitting(inputs: Inputs, patterns: Sequence[str], option: str) -> dict[str, 
     found: dict[str, str] = {}
     for pattern in patterns:
         # as the data set calls it, which is the same on every machine, or as it was given on the command line
+        says_something = bool(PurePosixPath(pattern).parts)
         fitting = [name for path, name in inputs.recordings.items()
-                   if pattern.strip(" .") and (PurePosixPath(name).match(pattern) or path.match(pattern))]  # fmt: skip
+                   if says_something and (PurePosixPath(name).match(pattern) or path.match(pattern))]  # fmt: skip
         if not fitting:
             near = closest(pattern, sorted(path.name for path in inputs.recordings))
             raise UsageError(
