@@ -13,6 +13,7 @@ import soundfile
 
 from ddsp_cli import __version__, console
 from ddsp_cli.cli.transfer import parse_key, parse_transpose, parse_tuning
+from ddsp_cli.config import preset_names
 from ddsp_cli.errors import ExitCode, UsageError
 from fixtures import make_bundle, melody
 
@@ -48,7 +49,7 @@ def test_help_names_every_command_and_flag(desk):
         assert command in text
     flags = {
         "prepare": "--name --out --sample-rate --pitch --workers --force",
-        "train": "--instrument --dataset --preset --steps --out --resume --fresh --seed",
+        "train": "--instrument --dataset --preset --steps --out --resume --fresh --seed " + " ".join(preset_names()),
         "transfer": "--model --out --transpose --dynamics --loudness --autotune --key --tuning --vibrato --threshold "
         "--pitch --room --wet --sample-rate --bits --controls --from-controls --plot --report --seed --force",
         "export": "--model --format --out --force",
@@ -210,6 +211,7 @@ def test_small_things_of_the_console(capsys, monkeypatch):
     assert [console.size(n) for n in (3_748_228, 950)] == ["3.7 MB", "0.9 kB"]
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     assert console.speaks(stream, "4 × – 5…") == "4 x - 5..."
+    assert console.speaks(stream, "a\x1b[2Jb\r\x9bc\td\ne") == "a?[2Jb??c\td\ne"
 
 
 def test_progress_is_occasional_lines_off_a_terminal(capsys, monkeypatch):

@@ -19,6 +19,9 @@ LINE_EVERY_S = 10.0
 _NOTE_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 _ASCII = str.maketrans({"–": "-", "—": "-", "×": "x", "…": "...", "±": "+-", "→": "->", "·": "*", "≤": "<=", "’": "'"})
 
+#: Names and remarks come from files of strangers too; on a terminal these characters would be commands.
+_CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\t")}, "?")
+
 
 def is_terminal(stream: TextIO) -> bool:
     """Whether a person watches the stream."""
@@ -29,7 +32,8 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def speaks(stream: TextIO, text: str) -> str:
-    """The text in characters that the stream can take."""
+    """The text in characters that the stream can take, without those that control a terminal."""
+    text = text.translate(_CONTROLS)
     encoding = getattr(stream, "encoding", None) or "ascii"
     try:
         text.encode(encoding)
