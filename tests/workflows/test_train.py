@@ -16,7 +16,7 @@ import yaml
 
 from ddsp_cli import bundle
 from ddsp_cli.config import EncoderConfig, LossConfig, ModDelayConfig, Preset, TrainingConfig, dump_yaml
-from ddsp_cli.errors import ExitCode, ModelError, OutputError
+from ddsp_cli.errors import DatasetError, ExitCode, ModelError, OutputError
 from ddsp_cli.runtime.encoder import Encoder
 from ddsp_cli.workflows.prepare import prepare
 from ddsp_cli.workflows.train import train
@@ -181,6 +181,8 @@ def test_fine_tuning_begins_with_the_weights_of_another(prepared, tmp_path, monk
     assert "began as parent" in child.card.licence
     with pytest.raises(ModelError, match="no instrument called nobody"):
         train("other", dataset=source, start_from="nobody")
+    with pytest.raises(ModelError, match="started with another --from"):  # whose licence would be forgotten
+        train("child", dataset=source, preset="slow.yaml", steps=2)
 
 
 def test_mistakes_are_answered_before_anything_is_loaded(prepared, tmp_path):
@@ -215,6 +217,14 @@ def test_another_sample_rate_is_refused(prepared, tmp_path):
     home = _with_manifest(prepared, tmp_path, sample_rate_hz=48000)
     said = one_sentence(ddsp("train", "--instrument", "tone", cwd=home), ExitCode.DATASET)
     assert "--sample-rate 16000" in said
+
+
+def test_nothing_to_judge_by_is_refused(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(_with_manifest(prepared, tmp_path, validation={"n_examples": 0, "shards": {}}))
+    with pytest.raises(DatasetError, match="keeps no recordings apart") as problem:
+        train("tone")
+    assert "--hold-out" in problem.value.hint
+    assert not Path("models").exists()
 
 
 def test_a_changed_data_set_is_noticed(prepared, tmp_path, monkeypatch):

@@ -33,6 +33,7 @@ class RunState(Config):
     history: list[Point] = []
     rollbacks: int = 0
     finished: bool = False
+    started_from: str | None = None  # the instrument it began with, "" for none; None where a version did not note it
 
 
 def read_state(folder: Path) -> RunState | None:

@@ -103,6 +103,11 @@ def state_to_start_from(plan: Plan, *, resume: bool, force: bool) -> RunState:
     """
     manifest = load_manifest(plan.source)
     check_features(manifest, plan.spec, plan.source)
+    if not manifest.validation.n_examples:
+        raise DatasetError(
+            f"{plan.source} keeps no recordings apart to judge by",
+            "Prepare it again with a validation share above 0, or with --hold-out.",
+        )
     rate_hz = plan.settings.model.sample_rate_hz
     if manifest.sample_rate_hz != rate_hz:
         raise DatasetError(
@@ -110,7 +115,12 @@ def state_to_start_from(plan: Plan, *, resume: bool, force: bool) -> RunState:
             f"Prepare it again with --sample-rate {rate_hz} --force.",
         )
     digest = hashlib.sha256((plan.source / MANIFEST).read_bytes()).hexdigest()
-    fresh = RunState(preset=dump_yaml(plan.settings.model), dataset=digest, seed=plan.seed)
+    fresh = RunState(
+        preset=dump_yaml(plan.settings.model),
+        dataset=digest,
+        seed=plan.seed,
+        started_from=plan.parent.card.name if plan.parent else "",
+    )
     found = read_state(plan.run_folder) if resume else None
     if found is None:
         if plan.folder.exists() and not force:
@@ -119,8 +129,9 @@ def state_to_start_from(plan: Plan, *, resume: bool, force: bool) -> RunState:
                 f"{plan.folder} exists already{why}", "Use --force to replace it, or --out for another place."
             )
         return fresh
-    for name, word in (("preset", "preset"), ("dataset", "data set"), ("seed", "seed")):
-        if getattr(found, name) != getattr(fresh, name):
+    given = (("started_from", "--from"), ("preset", "preset"), ("dataset", "data set"), ("seed", "seed"))
+    for name, word in given:
+        if getattr(found, name) not in {getattr(fresh, name), None}:
             raise ModelError(
                 f"the training in {plan.run_folder} was started with another {word}",
                 f"Start again with --fresh --force, or give the {word} it was started with.",
