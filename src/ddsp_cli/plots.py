@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddsp_cli.config import ANALYSIS_RATE_HZ
-from ddsp_cli.errors import OutputError
 from ddsp_cli.features import io
 
 if TYPE_CHECKING:
@@ -76,22 +73,6 @@ def draw_transfer(
     picture = BytesIO()
     figure.savefig(picture, dpi=100, format="png")
     return picture.getvalue()
-
-
-def write_picture(path: Path, picture: bytes) -> None:
-    """Writes a PNG beside its place and moves it there; replaces what stands there.
-
-    Raises:
-      OutputError: it cannot be written.
-    """
-    part = path.parent / f".ddsp-{secrets.token_hex(6)}{path.suffix}"
-    try:
-        part.write_bytes(picture)
-        os.replace(part, path)
-    except OSError as problem:
-        raise OutputError(f"{path} cannot be written: {problem.strerror or problem}") from problem
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> np.ndarray:
@@ -182,15 +163,6 @@ def _level(axis: Any, features: Features | None, adapted: Adapted, level: str, n
     gate.set_ylim(0, 1.05)
     gate.set_ylabel("gate")
     axis.legend(loc="lower right", fontsize=8)
-
-
-def plot_pair(path: Path, recording: np.ndarray, rendering: np.ndarray, rate_hz: int) -> None:
-    """Draws a recording and its reconstruction, see `draw_pair`, and replaces what stands at `path`.
-
-    Raises:
-      OutputError: it cannot be written.
-    """
-    write_picture(path, draw_pair(recording, rendering, rate_hz))
 
 
 def draw_pair(recording: np.ndarray, rendering: np.ndarray, rate_hz: int) -> bytes:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import base64
 import html
 import io as bytes_io
-import os
-import secrets
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from ddsp_cli import __version__
-from ddsp_cli.errors import OutputError
+from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.features import io
 from ddsp_cli.features.sink import WRITE_CHUNK_SAMPLES, check_writable
 
@@ -87,23 +85,9 @@ def write_report(path: Path, results: Sequence[Transferred], pictures: Sequence[
       OutputError: the file exists or cannot be written.
     """
     check_writable(path, force)
-    put(path, make_page(results, pictures))
-
-
-def put(path: Path, page: str) -> None:
-    """Writes a page beside its place and moves it there; replaces what stands there.
-
-    Raises:
-      OutputError: it cannot be written.
-    """
-    part = path.parent / f".ddsp-{secrets.token_hex(6)}.html"
-    try:
-        part.write_text(page, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as problem:
-        raise OutputError(f"{path} cannot be written: {problem.strerror or problem}") from problem
-    finally:
-        part.unlink(missing_ok=True)
+    page = make_page(results, pictures)
+    with writing(path):
+        write_bytes(path, page.encode())
 
 
 def make_page(results: Sequence[Transferred], pictures: Sequence[bytes]) -> str:

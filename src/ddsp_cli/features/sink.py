@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ddsp_cli.atomic import beside, writing
 from ddsp_cli.errors import OutputError, UsageError
 
 #: libsndfile's Vorbis encoder keeps a block on the stack and overflows it with long ones.
@@ -50,17 +50,9 @@ def write_audio(
         known = ", ".join(sorted(_SUBTYPES))
         raise UsageError(f"{path} has no suffix of a sound format that can be written", f"Use one of {known}.")
     check_writable(path, force)
-    # A short name of its own: the target's can already be as long as file names may be.
-    part = path.parent / f".ddsp-{secrets.token_hex(6)}{suffix}"
-    try:
-        n_samples = _write_part(part, blocks, rate_hz, _FORMATS.get(suffix, suffix[1:].upper()),
-                                subtype or _SUBTYPES[suffix])  # fmt: skip
-        os.replace(part, path)
-    except OSError as problem:
-        raise OutputError(f"{path} cannot be written: {problem.strerror or problem}") from problem
-    finally:
-        part.unlink(missing_ok=True)
-    return n_samples
+    kind = _FORMATS.get(suffix, suffix[1:].upper())
+    with writing(path), beside(path) as part:
+        return _write_part(part, blocks, rate_hz, kind, subtype or _SUBTYPES[suffix])
 
 
 def check_writable(path: Path, force: bool = False) -> None:

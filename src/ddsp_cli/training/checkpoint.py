@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from keras import ops
 
+from ddsp_cli.atomic import beside
 from ddsp_cli.errors import ModelError
 from ddsp_cli.training.state import CHECKPOINT, RunState
 
@@ -35,13 +36,11 @@ def save(folder: Path, model: keras.Model, state: RunState) -> None:
     from safetensors.numpy import save_file
 
     arrays = {name: np.array(ops.convert_to_numpy(v), order="C") for name, v in _variables(model).items()}
-    target = folder / CHECKPOINT
-    beside = folder / f".{CHECKPOINT}.new"
     record = msgspec.json.encode(state).decode()
-    save_file(arrays, beside, metadata={"state": record})
-    with beside.open("rb+") as stream:
-        os.fsync(stream.fileno())
-    os.replace(beside, target)
+    with beside(folder / CHECKPOINT, f".{CHECKPOINT}.new") as part:
+        save_file(arrays, part, metadata={"state": record})
+        with part.open("rb+") as stream:
+            os.fsync(stream.fileno())
 
 
 def restore(folder: Path, model: keras.Model) -> None:

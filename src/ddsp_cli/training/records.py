@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from ddsp_cli.atomic import beside
 from ddsp_cli.training.batches import Batch, as_arrays
 from ddsp_cli.training.state import RunState
 
@@ -116,9 +116,8 @@ def _wav(audio: np.ndarray, rate_hz: int) -> bytes:
 
 def _replace(path: Path, content: bytes) -> None:
     """Writes beside the place, under a name that is always the same so that kills leave no heap, and moves it there."""
-    beside = path.with_name(f".new{path.suffix}")
-    beside.write_bytes(content)
-    os.replace(beside, path)
+    with beside(path, f".new{path.suffix}") as part:
+        part.write_bytes(content)
 
 
 def _summary_writer(path: Path) -> Any:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ddsp_cli.errors import InputError, OutputError, UsageError
+from ddsp_cli.atomic import beside, writing
+from ddsp_cli.errors import InputError, UsageError
 from ddsp_cli.features.sink import check_writable
 from ddsp_cli.runtime.adapt import Adapted
 from ddsp_cli.runtime.notes import Notes, runs
@@ -38,15 +39,12 @@ def write_controls(path: Path, adapted: Adapted, level: str, force: bool = False
     check_writable(path, force)
     times_s = np.arange(len(adapted)) / adapted.frame_rate_hz
     columns = {"time_s": times_s, "f0_hz": adapted.f0_hz, level: adapted.level_db, "gate": adapted.gate}
-    try:
+    with writing(path), beside(path) as part, part.open("wb") as stream:
         if path.suffix.lower() == ".npz":
-            with path.open("wb") as stream:
-                np.savez(stream, allow_pickle=False, **columns)
-            return
-        table = np.stack(list(columns.values()), axis=1)
-        np.savetxt(path, table, "%.9g", delimiter=",", header=",".join(columns), comments="", encoding="utf-8")
-    except OSError as problem:
-        raise OutputError(f"{path} cannot be written: {problem.strerror or problem}") from problem
+            np.savez(stream, allow_pickle=False, **columns)
+        else:
+            table = np.stack(list(columns.values()), axis=1)
+            np.savetxt(stream, table, "%.9g", delimiter=",", header=",".join(columns), comments="", encoding="utf-8")
 
 
 def read_controls(path: Path, level: str, frame_rate_hz: int) -> Adapted:

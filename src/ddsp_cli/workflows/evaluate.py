@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from ddsp_cli import bundle
+from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.errors import InputError, OutputError, UsageError
 from ddsp_cli.features import io, quality
@@ -210,14 +211,12 @@ def room_share(rendering: np.ndarray, dry: np.ndarray) -> float:
 def _judge(clip: Clip, out: Path | None, reliable: bool) -> Judgement:
     picture = None
     if out is not None:
-        from ddsp_cli.plots import plot_pair
+        from ddsp_cli.plots import draw_pair
 
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as problem:
-            raise OutputError(f"{out} cannot be written: {problem.strerror or problem}") from problem
         picture = out / f"{Path(clip.name).stem}.png"
-        plot_pair(picture, clip.recording, clip.rendering, clip.rate_hz)
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+            write_bytes(picture, draw_pair(clip.recording, clip.rendering, clip.rate_hz))
     figures = clip.figures() | (quality.reliable_pitch(*clip.at_16_khz()) if reliable else {})
     return Judgement(clip.name, round(clip.seconds, 1), figures, picture)
 
@@ -225,9 +224,5 @@ def _judge(clip: Clip, out: Path | None, reliable: bool) -> Judgement:
 def _write(found: list[Judgement], instrument: str, out: Path) -> None:
     rows = [{"name": one.name, "seconds": one.seconds, **one.figures} for one in found]
     text = json.dumps({"instrument": instrument, "recordings": rows}, indent=2, ensure_ascii=False)
-    beside = out / f".{FIGURES}.new"
-    try:
-        beside.write_text(text + "\n", encoding="utf-8")
-        beside.replace(out / FIGURES)
-    except OSError as problem:
-        raise OutputError(f"{out} cannot be written: {problem.strerror or problem}") from problem
+    with writing(out):
+        write_bytes(out / FIGURES, f"{text}\n".encode())

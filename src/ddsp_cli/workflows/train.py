@@ -98,10 +98,8 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
     data = store.load(plan.source)
     rate_hz = data.manifest.features.frame_rate_hz
     judge = Windows(data.validation, model, rate_hz)
-    try:
+    with atomic.writing(plan.run_folder):
         records = RunFolder(plan.run_folder, model.sample_rate_hz, listen=listen)
-    except OSError as problem:
-        raise OutputError(f"{plan.run_folder} cannot be written: {problem.strerror or problem}") from problem
     job = loop.Job(
         plan.settings,
         Windows(data.train, model, rate_hz),

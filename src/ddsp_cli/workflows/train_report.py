@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddsp_cli import bundle, plots, report
+from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.training.state import Point, RunState, read_state
 from ddsp_cli.workflows.evaluate import SHOWN, Clip, resynthesise
 
@@ -42,8 +43,10 @@ def write_training_report(run_folder: Path, bundle_folder: Path, data: Dataset) 
     state = read_state(run_folder) or RunState(preset="", dataset="", seed=0)
     clips = [resynthesise(loaded, data, np.array([row])) for row in choose_windows(data)]
     picture = draw_training(state.history, clips[0])
-    plots.write_picture(run_folder / PICTURE, picture)
-    report.put(run_folder / PAGE, make_page(loaded, state, picture, clips))
+    page = make_page(loaded, state, picture, clips)
+    with writing(run_folder):
+        write_bytes(run_folder / PICTURE, picture)
+        write_bytes(run_folder / PAGE, page.encode())
     return run_folder / PAGE
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.errors import UsageError
 from ddsp_cli.features import pitch
 from ddsp_cli.runtime.adapt import AdaptSettings
@@ -165,7 +166,7 @@ def _playing(job: Job, seconds: float, progress: Progress) -> Callable[[float], 
 
 def _draw(job: Job, performance: Performance, instrument: Instrument, name: str) -> bytes:
     """The picture of a job, also written where it was asked for."""
-    from ddsp_cli.plots import draw_transfer, write_picture
+    from ddsp_cli.plots import draw_transfer
 
     picture = draw_transfer(
         job.source if job.info is not None else None,
@@ -176,7 +177,8 @@ def _draw(job: Job, performance: Performance, instrument: Instrument, name: str)
         name,
     )
     if job.plot is not None:
-        write_picture(job.plot, picture)
+        with writing(job.plot):
+            write_bytes(job.plot, picture)
     return picture
 
 
