@@ -17,7 +17,7 @@ from ddsp_cli.exporters.flatbuffer import TfliteOps
 from ddsp_cli.importers import tflite
 from ddsp_cli.runtime.instrument import Instrument
 from ddsp_cli.runtime.interpreted import INPUTS, OUTPUTS, InterpretedNetwork
-from ddsp_cli.workflows import evaluate, train_plan
+from ddsp_cli.workflows import catalogue, evaluate, train_plan
 from ddsp_cli.workflows.export import export
 from ddsp_cli.workflows.import_ import import_instrument
 from ddsp_cli.workflows.transfer import transfer
@@ -151,6 +151,16 @@ def test_without_litert_is_one_sentence(model: Path, monkeypatch: pytest.MonkeyP
         with pytest.raises(ModelError) as problem:
             use()
         assert "pip install ai-edge-litert" in problem.value.hint
+
+
+def test_a_network_that_was_put_into_a_bundle_is_tried_as_well(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own, before it is opened in this one; who made the bundle wrote its checksums as well."""
+    folder = import_instrument(model, "strange").folder
+    loud = built(harmonics=lambda ops: ops.constant(np.ones(60)))
+    bundle.save(folder, bundle.load_card(folder), {}, network=loud, force=True)
+    monkeypatch.setattr(InterpretedNetwork, "__init__", lambda *args: pytest.fail("it was opened"))
+    with pytest.raises(ModelError, match=r"network\.tflite cannot be played: its harmonics add up to more than 1"):
+        catalogue.open_at(catalogue.find_playable("strange"))
 
 
 def test_a_damaged_network_is_noticed(model: Path) -> None:

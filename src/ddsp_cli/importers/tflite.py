@@ -66,6 +66,19 @@ def load(path: Path, verify: bool = True) -> Bundle:
         raise ModelError(f"{path} cannot be imported: {problem.message}", problem.hint) from problem
 
 
+def try_out(path: Path) -> None:
+    """Tries a file that a bundle keeps as it is, as it was tried when it was imported: bundles come from strangers too.
+
+    Raises:
+      ModelError: it does not keep to the plug-in's contract, does not run, or gives what cannot be played.
+    """
+    try:
+        tflite_run.check_contract(read(_read(path)))
+        tflite_run.check_controls(tflite_run.run(path))
+    except ModelError as problem:
+        raise ModelError(f"{path} cannot be played: {problem.message}", problem.hint) from problem
+
+
 def _known(graphs: list[Subgraph]) -> tuple[dict[str, np.ndarray], Sizes] | None:
     try:
         return find_weights(graphs)

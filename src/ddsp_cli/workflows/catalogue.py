@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from ddsp_cli.bundle import CARD, Bundle, Card, load_card, revise
+from ddsp_cli.bundle import CARD, NETWORK, Bundle, Card, load_card, revise
 from ddsp_cli.bundle import load as load_bundle
 from ddsp_cli.errors import DdspError, ModelError, UsageError, did_you_mean
 from ddsp_cli.importers import tflite
@@ -118,7 +118,10 @@ def open_at(place: Path) -> Bundle:
       ModelError: it is damaged.
     """
     if not tflite.is_model(place):
-        return load_bundle(place)
+        loaded = load_bundle(place)
+        if loaded.network is not None:
+            tflite.try_out(place / NETWORK)
+        return loaded
     loaded = tflite.load(place)
     return dataclasses.replace(loaded, card=revise(loaded.card, name=title(place)))
 
