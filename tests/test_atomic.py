@@ -60,6 +60,24 @@ def test_a_broken_write_leaves_the_folder_that_stood_there(tmp_path, failure):
     assert names(tmp_path) == ["a"]
 
 
+def test_ctrl_c_between_the_two_moves_leaves_the_folder_that_stood_there(tmp_path, monkeypatch):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "old").touch()
+    rename = Path.rename
+
+    def interrupt(self: Path, target: Path) -> Path:
+        if target == folder and self.parent == tmp_path:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt), folder_beside(folder):
+        pass
+    assert names(folder) == ["old"]
+    assert names(tmp_path) == ["a"]
+
+
 def test_a_folder_that_cannot_be_moved_leaves_the_one_that_stood_there(tmp_path, monkeypatch):
     folder = tmp_path / "a"
     folder.mkdir()
@@ -75,6 +93,28 @@ def test_a_folder_that_cannot_be_moved_leaves_the_one_that_stood_there(tmp_path,
     refused = pytest.raises(OutputError, match="a cannot be written: Permission denied")
     with refused, writing(folder), folder_beside(folder) as staging:
         (staging / "new").touch()
+    assert names(folder) == ["old"]
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("failure", [PermissionError, KeyboardInterrupt])
+def test_what_was_put_aside_is_never_lost(tmp_path, monkeypatch, failure):
+    """Neither when it cannot be brought back: then the next start does."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "old").touch()
+    rename = Path.rename
+
+    def refuse(self: Path, target: Path) -> Path:
+        if target == folder:
+            raise failure
+        return rename(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(failure), folder_beside(folder) as staging:
+        patch.setattr(Path, "rename", refuse)
+        (staging / "new").touch()
+    assert not folder.exists()
+    recover(folder)
     assert names(folder) == ["old"]
     assert names(tmp_path) == ["a"]
 

@@ -86,14 +86,16 @@ def replace_folder(staging: Path, folder: Path) -> None:
         staging.rename(folder)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
-    folder.rename(old / folder.name)
     try:
+        folder.rename(old / folder.name)
         staging.rename(folder)
-    except OSError:
-        (old / folder.name).rename(folder)
+    except BaseException:  # Ctrl-C comes at any moment
+        if not folder.exists():
+            (old / folder.name).rename(folder)
         raise
     finally:
-        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():  # else it is put aside still, for `recover`
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def recover(folder: Path) -> None:
