@@ -20,8 +20,8 @@ import pytest
 import soundfile
 
 from ddsp_cli.errors import ExitCode
+from page_fixtures import ROOT, commands, known_options, options
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 #: Commands that make an environment; the tests run inside one.
@@ -37,15 +37,8 @@ PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in
 STEPS = 2
 
 
-def commands(page: str = README) -> list[list[str]]:
-    """The command lines of all ```sh blocks of a page, split into words, in order."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [words for line in lines if (words := shlex.split(line, comments=True))]
-
-
 def kinds(*programs: str) -> list[list[str]]:
-    return [words for words in commands() if words[0] in programs]
+    return [words for words in commands(README) if words[0] in programs]
 
 
 def melody(midi: list[int], seconds_each: float, rate_hz: int = 16000, seed: int = 0) -> np.ndarray:
@@ -74,7 +67,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_command_is_of_a_known_kind() -> None:
-    assert {words[0] for words in commands()} <= {"ddsp", "make", *SET_UP}
+    assert {words[0] for words in commands(README)} <= {"ddsp", "make", *SET_UP}
     assert {words[1] for words in kinds("ddsp")} == set(COMMANDS)
     assert ["make", "demo"] in kinds("make")
     assert ["make", "test"] in kinds("make")
@@ -130,19 +123,8 @@ def test_exit_codes_are_the_documented_ones() -> None:
 
 
 def test_options_exist() -> None:
-    texts = []
-    for command in ([], *([name] for name in COMMANDS)):
-        done = subprocess.run(
-            [sys.executable, "-m", "ddsp_cli", *command, "--help"],
-            capture_output=True,
-            text=True,
-            env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"},
-            check=True,
-        )
-        texts.append(done.stdout)
-    known = set(re.findall(r"--[a-z][a-z-]+", "\n".join(texts)))
-    mentioned = set(re.findall(r"--[a-z][a-z-]+", README))
-    assert mentioned <= known
+    known = known_options().union(*map(known_options, COMMANDS))
+    assert options(README) <= known
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import html.parser
+import html
 import os
 import re
 import shutil
@@ -13,6 +13,7 @@ import soundfile
 
 from ddsp_cli.workflows.transfer import transfer
 from fixtures import make_bundle, melody
+from page_fixtures import Tags
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
@@ -62,21 +63,7 @@ def test_it_is_of_one_piece(page):
 
 
 def test_its_tags_are_closed(page):
-    class Tags(html.parser.HTMLParser):
-        def __init__(self):
-            super().__init__()
-            self.open = []
-
-        def handle_starttag(self, tag, attrs):
-            if tag not in {"meta", "img", "br"}:
-                self.open.append(tag)
-
-        def handle_endtag(self, tag):
-            assert self.open.pop() == tag
-
-    tags = Tags()
-    tags.feed(page.read_text(encoding="utf-8"))
-    assert tags.open == []
+    assert Tags(page.read_text(encoding="utf-8")).open == []
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here (Debian: apt-get install chromium)")

@@ -13,7 +13,8 @@ import pytest
 from ddsp_cli.config import LossConfig, Preset, TrainingConfig, dump_yaml
 from ddsp_cli.workflows.evaluate import SHOWN
 from fixtures import small_model
-from test_readme import ROOT, commands, desk, run_as_written
+from page_fixtures import ROOT, commands
+from test_readme import desk, run_as_written
 
 PAGE = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 

@@ -7,7 +7,6 @@ they name; a line whose programs are not installed is left out.
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -20,17 +19,13 @@ import pytest
 import soundfile
 
 from fixtures import impulse_response, melody
+from page_fixtures import ROOT, code_blocks, known_options, options
 
-ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "transfer.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
-
-
 def lines() -> list[str]:
-    return [line for block in blocks("sh") for line in block.splitlines() if line]
+    return [line for block in code_blocks(PAGE, "sh") for line in block.splitlines() if line]
 
 
 @pytest.fixture(scope="module")
@@ -88,19 +83,11 @@ assert np.abs(np.concatenate(played)).max() > 0.01
 def test_the_python_runs_as_written(desk: Path, tmp_path: Path) -> None:
     shutil.copytree(desk / "models", tmp_path / "models")
     shutil.copy(desk / "voice.wav", tmp_path)
-    program = "".join([BEFORE, *blocks("python"), AFTER])
+    program = "".join([BEFORE, *code_blocks(PAGE, "python"), AFTER])
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=200)
 
 
 def test_options_and_inputs_exist() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "ddsp_cli", "transfer", "--help"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"},
-        check=True,
-    )
-    known = set(re.findall(r"--[a-z][a-z-]+", done.stdout))
-    mentioned = set(re.findall(r"--[a-z][a-z-]+", PAGE))
+    known, mentioned = known_options("transfer"), options(PAGE)
     assert mentioned <= known
     assert known - mentioned <= {"--help", "--out", "--force", "--model"}

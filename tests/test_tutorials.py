@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parent.parent / "docs" / "tutorials"
+from page_fixtures import ROOT, code_blocks
+
+FOLDER = ROOT / "docs" / "tutorials"
 TUTORIALS = sorted(FOLDER.glob("*.md"))
 
 
@@ -23,9 +25,8 @@ def run(tutorial: Path, folder: Path) -> None:
     text = tutorial.read_text(encoding="utf-8")
     names: dict[str, object] = {"__name__": "tutorial"}
     with contextlib.chdir(folder):
-        for block in re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
-            line = text[: block.start(1)].count("\n")
-            exec(compile("\n" * line + block[1], str(tutorial), "exec"), names)  # noqa: S102
+        for block in code_blocks(text, "python"):
+            exec(compile(block, str(tutorial), "exec"), names)  # noqa: S102
 
 
 def test_there_are_five():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html.parser
 import re
 from types import SimpleNamespace
 
@@ -15,6 +14,7 @@ from ddsp_cli.training.state import CHECKPOINT, Point, RunState
 from ddsp_cli.workflows import train_report
 from ddsp_cli.workflows.train_report import PAGE, PICTURE, write_training_report
 from fixtures import make_bundle
+from page_fixtures import Tags
 from training_fixtures import tones
 
 HISTORY = [Point(100, 9.0, 9.5, 30.0), Point(200, 7.0, 7.25, 61.0), Point(300, 6.0, 7.5, 90.0)]
@@ -70,21 +70,7 @@ def test_it_says_how_the_training_went(written):
 
 
 def test_tags_are_closed(written):
-    class Tags(html.parser.HTMLParser):
-        def __init__(self):
-            super().__init__()
-            self.open = []
-
-        def handle_starttag(self, tag, attrs):
-            if tag not in {"meta", "img", "br"}:
-                self.open.append(tag)
-
-        def handle_endtag(self, tag):
-            assert self.open.pop() == tag
-
-    tags = Tags()
-    tags.feed((written / PAGE).read_text(encoding="utf-8"))
-    assert tags.open == []
+    assert Tags((written / PAGE).read_text(encoding="utf-8")).open == []
 
 
 def test_windows_with_notes_are_chosen():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ddsp_cli.errors import InputError, UsageError
+from ddsp_cli.errors import InputError, OutputError, UsageError
 from ddsp_cli.workflows.transfer import transfer
 from transfer_fixtures import at_desk, desk, level_db, pitch_hz, play
 
@@ -28,6 +28,21 @@ def test_curves_go_out_and_come_back(tmp_path, suffix):
     named, result = play(tmp_path, "c", from_controls=curves)
     assert len(named) == len(original)
     assert result.input == Path("voice.wav")
+
+
+@pytest.mark.parametrize(("suffix", "writer"), [(".csv", "savetxt"), (".npz", "savez")])
+def test_a_full_disk_leaves_the_curves_that_stood_there(tmp_path, monkeypatch, suffix, writer):
+    def full(stream, *_, **__):
+        stream.write(b"time")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, writer, full)
+    curves = tmp_path / f"curves{suffix}"
+    curves.write_bytes(b"before")
+    with pytest.raises(OutputError, match="cannot be written: No space left"):
+        play(tmp_path, controls=curves, force=True)
+    assert curves.read_bytes() == b"before"
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_curves_in_place_of_a_recording_keep_its_rate_and_depth(tmp_path):
