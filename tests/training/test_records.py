@@ -12,7 +12,7 @@ from ddsp_cli.config import LossConfig, Preset, TrainingConfig
 from ddsp_cli.training import loop, records
 from ddsp_cli.training.batches import Windows, validation_batches
 from ddsp_cli.training.records import RunFolder
-from ddsp_cli.training.state import CHECKPOINT, Point, RunState
+from ddsp_cli.training.state import CHECKPOINT, Point, RunState, read_state
 from fixtures import small_model
 from training_fixtures import tones
 
@@ -80,6 +80,37 @@ def test_dear_clips_come_seldom(tmp_path, monkeypatch):
         points = [Point(step, 1.0, 1.0)]
         folder.write(RunState(preset="", dataset="", seed=0, history=points, finished=step == 300), None, None)
     assert written == [1, 101, 201, 300]
+
+
+def test_a_log_that_somebody_has_open_waits_for_the_next_validation(tmp_path, monkeypatch):
+    """As Windows answers while a spreadsheet shows it."""
+    folder = RunFolder(tmp_path, 16000, tensorboard=False, listen=False)
+    state = RunState(preset="", dataset="", seed=0, history=[Point(1, 2.0, 1.0)])
+
+    def refuse(*args):
+        raise PermissionError(13, "in use")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", refuse)
+        folder.write(state, None, None)
+    assert not list(tmp_path.iterdir())
+    folder.write(state, None, None)
+    assert (tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()[1].startswith("1,2.0")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["log.csv"]
+
+
+def test_a_run_that_begins_anew_forgets_the_one_before(tmp_path, monkeypatch):
+    run(RunFolder(tmp_path, 16000, tensorboard=False), 1)
+    assert "step_000001.wav" in clips_of(RunFolder(tmp_path, 16000, tensorboard=False))
+
+    def kill(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "_advance", kill)
+    with pytest.raises(KeyboardInterrupt):
+        run(RunFolder(tmp_path, 16000, tensorboard=False), 1)
+    assert read_state(tmp_path) is None
+    assert clips_of(RunFolder(tmp_path, 16000, tensorboard=False)) == ["original.wav"]
 
 
 def test_tensorboard_gets_figures_sounds_and_pictures(tmp_path):

@@ -78,6 +78,8 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
         another model.
       KeyboardInterrupt: passed on; the last checkpoint stands.
     """
+    if not state.history:
+        job.folder.clear()
     model = _resumed(job, state)
     if had_enough(job.preset.training, state):
         report(progress_of(state, job.total_steps, [], "enough"))

@@ -15,7 +15,7 @@ import numpy as np
 
 from ddsp_cli.atomic import beside
 from ddsp_cli.training.batches import Batch, as_arrays
-from ddsp_cli.training.state import RunState
+from ddsp_cli.training.state import CHECKPOINT, RunState
 
 #: Clips come at least this far apart, and so seldom that they take no more than this share of the time.
 CLIP_EVERY_S = 60.0
@@ -39,6 +39,15 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         self._board = _summary_writer(path / "tensorboard") if tensorboard else None
         self._next_clip = 0.0  # the first validation has one
+
+    def clear(self) -> None:
+        """Forgets a run that stood here: a kill must not bring its checkpoint back, and its clips are of another model.
+
+        TensorBoard's events stay; it shows both.
+        """
+        (self.path / CHECKPOINT).unlink(missing_ok=True)
+        for clip in (self.path / "clips").glob("step_*"):
+            clip.unlink(missing_ok=True)
 
     def write(self, state: RunState, model: keras.Model, batch: Batch) -> None:
         """Brings all records up to the last validation in `state`.
@@ -115,8 +124,12 @@ def _wav(audio: np.ndarray, rate_hz: int) -> bytes:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Writes beside the place, under a name that is always the same so that kills leave no heap, and moves it there."""
-    with beside(path, f".new{path.suffix}") as part:
+    """Writes beside the place, under a name that is always the same so that kills leave no heap, and moves it there.
+
+    What somebody has open cannot be replaced on Windows. A spreadsheet that shows the log, or a player, is no reason to
+    end a training: the next validation writes it again.
+    """
+    with contextlib.suppress(PermissionError), beside(path, f".new{path.suffix}") as part:
         part.write_bytes(content)
 
 
