@@ -68,7 +68,7 @@ def test_rate_and_depth_are_the_recordings_or_as_asked(tmp_path):
     "options",
     [{"room": "model"}, {"room": "none"}, {"wet": 0.0, "room": "testophone"}, {"room": "testophone", "transpose": 12.0},
      {"room": "testophone", "settings": AdaptSettings(autotune=1.0)}, {"room": "testophone", "plot": True},
-     {"room": "testophone", "formant": 2.0}],
+     {"room": "testophone", "tracker": "pyin"}, {"room": "testophone", "formant": 2.0}],
 )  # fmt: skip
 def test_what_makes_no_sense_without_an_instrument(tmp_path, options):
     with pytest.raises(UsageError, match="--model none"):

@@ -96,7 +96,8 @@ def transfer(
     wanted, tell = Wanted(out, force, plot, controls, sample_rate_hz, bits), progress or _silence
     paths, models = [Path(path) for path in inputs], [model] if isinstance(model, str | Path) else list(model)
     if NO_INSTRUMENT in map(str, models):
-        others = (plot, controls, from_controls, report, formant, settings != AdaptSettings(), len(models) > 1)
+        fitting = settings != AdaptSettings() or tracker != pitch.DEFAULT_TRACKER
+        others = (plot, controls, from_controls, report, formant, fitting, len(models) > 1)
         if any(others):
             raise UsageError(
                 "with --model none no instrument plays, so there is nothing to fit, to draw or to compare",
