@@ -103,7 +103,8 @@ def _facts(loaded: bundle.Bundle, state: RunState) -> list[tuple[str, str]]:
     if judged := in_words(card.metrics):
         facts.append((f"on {_time(card.metrics.get('judged_s', 0.0))} it did not learn from", judged))
     if state.rollbacks:
-        facts.append(("went back to a checkpoint", f"{state.rollbacks} times, because the loss broke"))
+        times = "once" if state.rollbacks == 1 else f"{state.rollbacks} times"
+        facts.append(("went back to a checkpoint", f"{times}, because the loss broke or the model fell silent"))
     return facts
 
 
