@@ -168,7 +168,7 @@ def load_card(folder: Path) -> Card:
     path = Path(folder) / CARD
     if not path.is_file():
         raise ModelError(f"{folder} is not a ddsp instrument: it has no {CARD}")
-    card = parse_yaml(_read(path).decode("utf-8", "replace"), Card, str(path))
+    card = parse_yaml(read_file(path).decode("utf-8", "replace"), Card, str(path))
     if card.format != FORMAT_VERSION:
         raise ModelError(
             f"{folder} has bundle format {card.format}, this program reads {FORMAT_VERSION}",
@@ -197,7 +197,7 @@ def load(folder: Path) -> Bundle:
             )
     response = _load_impulse_response(folder, card)
     if brings == NETWORK:
-        return Bundle(card, {}, response, folder, _read(folder / NETWORK))
+        return Bundle(card, {}, response, folder, read_file(folder / NETWORK))
     return Bundle(card, _load_weights(folder / WEIGHTS), response, folder)
 
 
@@ -206,7 +206,7 @@ def _load_weights(path: Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load as parse
 
     try:
-        weights = {name: value.astype(np.float32) for name, value in parse(_read(path)).items()}
+        weights = {name: value.astype(np.float32) for name, value in parse(read_file(path)).items()}
     except (SafetensorError, ValueError, KeyError) as problem:
         raise ModelError(f"{path} is not a readable weights file: {problem}") from problem
     for name, value in weights.items():
@@ -229,7 +229,12 @@ def _load_impulse_response(folder: Path, card: Card) -> np.ndarray | None:
     return np.asarray(audio)
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The contents of a file that is, or is part of, an instrument.
+
+    Raises:
+      ModelError: it cannot be read, or is larger than `MAX_FILE_BYTES`.
+    """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ModelError(f"{path} is larger than any instrument can be")

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ddsp_cli.bundle import MAX_FILE_BYTES, Bundle
+from ddsp_cli.bundle import Bundle, read_file
 from ddsp_cli.config import DecoderConfig, FeatureSpec, FilteredNoiseConfig, HarmonicConfig, ModelConfig, ReverbConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.importers import assemble, statistics, tflite_run
@@ -46,7 +46,7 @@ def load(path: Path, verify: bool = True) -> Bundle:
     Raises:
       ModelError: not such a model, or damaged.
     """
-    data = _read(path)
+    data = read_file(path)
     try:
         graphs = read(data)
         known = _known(graphs)
@@ -73,7 +73,7 @@ def try_out(path: Path) -> None:
       ModelError: it does not keep to the plug-in's contract, does not run, or gives what cannot be played.
     """
     try:
-        tflite_run.check_contract(read(_read(path)))
+        tflite_run.check_contract(read(read_file(path)))
         tflite_run.check_controls(tflite_run.run(path))
     except ModelError as problem:
         raise ModelError(f"{path} cannot be played: {problem.message}", problem.hint) from problem
@@ -125,15 +125,6 @@ def _bundle(path: Path, data: bytes, weights: dict[str, np.ndarray], sizes: Size
         assemble.training_record("vst", 0, origin),
         network=None if sizes else data,
     )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ModelError(f"{path} is larger than any instrument can be")
-        return path.read_bytes()
-    except OSError as problem:
-        raise ModelError(f"{path} cannot be read: {problem.strerror or problem}") from problem
 
 
 def _metadata(data: bytes, beside: Path) -> Mapping[str, Any]:
