@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -81,10 +82,11 @@ def _fitting(inputs: Inputs, patterns: Sequence[str], option: str) -> dict[str, 
     """The name of each recording that a pattern fits → that pattern."""
     found: dict[str, str] = {}
     for pattern in patterns:
-        # as the data set calls it, which is the same on every machine, or as it was given on the command line
-        says_something = bool(PurePosixPath(pattern).parts)
-        fitting = [name for path, name in inputs.recordings.items()
-                   if says_something and (PurePosixPath(name).match(pattern) or path.match(pattern))]  # fmt: skip
+        # Posix, so that small and capital letters differ on Windows too.
+        wanted = pattern.replace(os.sep, "/")
+        # A recording is called as the data set calls it, which is the same on every machine, or as it was given.
+        called = ((name, given) for path, name in inputs.recordings.items() for given in (name, path.as_posix()))
+        fitting = [name for name, given in called if _fits(wanted, given)]
         if not fitting:
             near = closest(pattern, sorted(path.name for path in inputs.recordings))
             raise UsageError(
@@ -94,6 +96,10 @@ def _fitting(inputs: Inputs, patterns: Sequence[str], option: str) -> dict[str, 
         for name in fitting:
             found.setdefault(name, pattern)
     return found
+
+
+def _fits(pattern: str, path: str) -> bool:
+    return bool(PurePosixPath(pattern).parts) and PurePosixPath(path).match(pattern)
 
 
 def _shards(given: Path) -> list[Path]:
