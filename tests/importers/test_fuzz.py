@@ -67,13 +67,13 @@ def survive(read_it: Callable[[bytes], object], data: bytes, n: int, seed: int, 
     n_refused = 0
     for _ in range(n):
         damaged = mutate(data, dice, lambda d: d.choice(places))
-        started = time.perf_counter()
+        started = time.process_time()  # of this process: other work on the machine does not count
         try:
             read_it(damaged)
         except ModelError as problem:
             n_refused += 1
             assert problem.message
-        assert time.perf_counter() - started < LIMIT_S
+        assert time.process_time() - started < LIMIT_S
     return n_refused
 
 
