@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -241,6 +242,18 @@ def test_a_terminal_gets_colour_and_a_pipe_does_not(desk):
     assert "\x1b[" in text
     assert "nowhere.wav does not exist" in text
     assert b"\x1b" not in ddsp(*command[3:], cwd=desk).stderr
+
+
+@pytest.mark.parametrize("out", [None, Path("elsewhere") / "my oboe"])
+def test_train_tells_how_to_play_it(out, monkeypatch, capsys):
+    from ddsp_cli.cli.train import train as command
+    from ddsp_cli.workflows.train import TrainResult
+
+    folder = out or Path("models/my oboe")
+    result = TrainResult(folder, folder.with_suffix(".run"), 1, 1.0, 1, 2.0, 1.0, {})
+    monkeypatch.setattr("ddsp_cli.workflows.train.train", lambda *args, **options: result)
+    command("my oboe", out=out)
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f'--model "{out or "my oboe"}"')
 
 
 def test_time_left_counts_from_where_the_work_was_taken_up(monkeypatch, capsys):

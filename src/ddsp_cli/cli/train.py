@@ -9,7 +9,7 @@ import typer
 
 from ddsp_cli import console
 from ddsp_cli.cli.models import quality
-from ddsp_cli.cli.options import Force, Seed
+from ddsp_cli.cli.options import Force, Seed, typed
 
 REMARKS = {
     "best": "best so far",
@@ -77,4 +77,4 @@ def train(
     if result.metrics:
         console.say(f"On recordings it did not learn from: {quality(result.metrics)}.")
     console.say(f"How it went, and clips to compare: {page}")
-    console.say(f"Play it with: ddsp transfer voice.wav --model {instrument}")
+    console.say(f"Play it with: ddsp transfer voice.wav --model {typed(instrument if out is None else result.folder)}")
