@@ -1,0 +1,30 @@
+"""A trained instrument on disk: one folder with everything that inference needs, and how it came about.
+
+    models/NAME/
+      model.yaml             what it is: configuration, features, statistics, figures, sources, checksums
+      weights.safetensors    every trained tensor, the only source of weights (half precision by default)
+      network.tflite         in its place: a network of another program and of unknown make, which is run as it is
+      impulse_response.wav   the learned room as the model renders it, where it has one
+      preview.ogg            a few seconds of it
+
+Neither TensorFlow nor pickle is needed to read one. Files are checked against their checksums.
+"""
+
+from ddsp_cli.bundle.card import (
+    CARD,
+    FORMAT_VERSION,
+    MAX_FILE_BYTES,
+    Card,
+    Source,
+    Statistics,
+    TrainingRecord,
+    load_card,
+    read_file,
+    revise,
+)
+from ddsp_cli.bundle.folder import IMPULSE_RESPONSE, NETWORK, PREVIEW, WEIGHTS, Bundle, load, save
+
+__all__ = [
+    "CARD", "FORMAT_VERSION", "IMPULSE_RESPONSE", "MAX_FILE_BYTES", "NETWORK", "PREVIEW", "WEIGHTS", "Bundle", "Card",
+    "Source", "Statistics", "TrainingRecord", "load", "load_card", "read_file", "revise", "save",
+]  # fmt: skip
