@@ -42,6 +42,8 @@ def test_shapes_of_the_presets():
         (MINIMAL + "training: {loss: {mag_weight: 0, logmag_weight: 0}}\n", "all 0"),
         (MINIMAL + "description: twice\n", "twice"),
         (MINIMAL.replace("f0_scaled", "pitch"), "pitch"),
+        (MINIMAL.replace("f0_scaled", "f0_scaled, f0_scaled"), "each input once"),
+        (MINIMAL.replace("f0_scaled", "f0_scaled, ld_scaled, pw_scaled"), "one level"),
         ("description: &a x\nmodel: *a\n", "aliases"),
         ("{", "not valid YAML"),
         ("", "Expected"),

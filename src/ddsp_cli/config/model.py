@@ -40,6 +40,8 @@ class ModelConfig(Config, kw_only=True):
     def __post_init__(self) -> None:
         if ("z" in self.inputs) != bool(self.encoder):
             raise ValueError("`inputs` name z if, and only if, there is an `encoder`")
+        if len(set(self.inputs)) < len(self.inputs) or {"ld_scaled", "pw_scaled"} <= set(self.inputs):
+            raise ValueError("`inputs` name each input once, and one level: ld_scaled or pw_scaled")
 
     @property
     def hop_samples(self) -> int:
