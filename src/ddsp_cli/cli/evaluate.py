@@ -14,7 +14,7 @@ from ddsp_cli.cli.options import Force
 def evaluate(
     model: Annotated[str, typer.Option(metavar="NAME|DIR", help="The instrument.")],
     audio: Annotated[
-        list[Path] | None, typer.Argument(metavar="[AUDIO]...", help="Recordings of the same instrument, or folders.")
+        list[Path] | None, typer.Argument(metavar="AUDIO", help="Recordings of the same instrument, or folders.")
     ] = None,
     dataset: Annotated[
         Path | None, typer.Option(help="Data set whose validation part is judged; by default datasets/NAME.")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def models(
     instrument: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="An instrument, to read all that is known of it.")
+        str | None, typer.Argument(metavar="NAME", help="An instrument, to read all that is known of it.")
     ] = None,
 ) -> None:
     """List the instruments that there are, with range, size and quality; or tell all of one."""

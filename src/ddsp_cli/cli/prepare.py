@@ -22,7 +22,8 @@ def prepare(
     name: Annotated[str | None, typer.Option(help="Of the data set; by default that of the first folder.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; by default datasets/NAME.")] = None,
     sample_rate: Annotated[
-        int | None, typer.Option(metavar="HZ", help="Of the sound that the model will make; by default 16000.")
+        int | None,
+        typer.Option(metavar="HZ", help="Of the sound that the model will make; by default 16000, or as --like."),
     ] = None,
     like: Annotated[
         str | None,
