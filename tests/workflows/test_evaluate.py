@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -12,10 +13,11 @@ import pytest
 import soundfile
 
 from ddsp_cli import bundle
-from ddsp_cli.errors import ExitCode, InputError, OutputError, UsageError
+from ddsp_cli.errors import DatasetError, ExitCode, InputError, OutputError, UsageError
 from ddsp_cli.runtime.instrument import Instrument
-from ddsp_cli.workflows.evaluate import Clip, evaluate, room_share
+from ddsp_cli.workflows.evaluate import Clip, evaluate, resynthesise, room_share
 from fixtures import make_bundle, melody
+from training_fixtures import tones
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,9 @@ def test_mistakes(home, tmp_path):
         evaluate(home / "models/testophone", [home / "silence.wav"])
     with pytest.raises(UsageError, match="a data set were given"):
         evaluate(home / "models/testophone", [home / "own.wav"], dataset=home)
+    nothing_kept_apart = SimpleNamespace(validation=tones(0), manifest=SimpleNamespace(name="scales"))
+    with pytest.raises(DatasetError, match="scales keeps no recordings apart"):
+        resynthesise(bundle.load(home / "models/testophone"), nothing_kept_apart)
     command = [sys.executable, "-m", "ddsp_cli", "evaluate", "--model", "testophone"]
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=120)
     assert done.returncode == ExitCode.DATASET

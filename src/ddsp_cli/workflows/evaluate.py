@@ -14,7 +14,7 @@ import numpy as np
 from ddsp_cli import bundle
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.config import ANALYSIS_RATE_HZ
-from ddsp_cli.errors import InputError, OutputError, UsageError
+from ddsp_cli.errors import DatasetError, InputError, OutputError, UsageError
 from ddsp_cli.features import io, quality
 from ddsp_cli.features.extract import measure
 from ddsp_cli.features.frames import hold_f0
@@ -147,9 +147,17 @@ def resynthesise(loaded: bundle.Bundle, data: Dataset, rows: np.ndarray | None =
 
     Args:
       rows: which windows; None takes up to two minutes, spread over all.
+
+    Raises:
+      DatasetError: no window was kept apart.
     """
     model = loaded.card.model
     examples = data.validation
+    if not len(examples):
+        raise DatasetError(
+            f"the data set {data.manifest.name} keeps no recordings apart to judge by",
+            "Name recordings to judge, or prepare it again with --hold-out.",
+        )
     if rows is None:
         n = max(1, min(len(examples), round(JUDGED_S / data.manifest.window_s)))
         rows = np.unique(np.linspace(0, len(examples) - 1, n).round().astype(int))
