@@ -14,8 +14,29 @@ from ddsp_cli.engine.core.spectra import mfcc
 from ddsp_cli.engine.recurrent import FastGru
 
 
+class _Encoder(keras.layers.Layer):
+    """What every encoder ends with: a GRU over C values a frame, brought down to Z channels."""
+
+    def __init__(self, z_dims: int, rnn_units: int, n_mfccs: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.z_dims = z_dims
+        self.rnn_units = rnn_units
+        self.n_mfccs = n_mfccs
+        self.rnn = FastGru(rnn_units, name="rnn")
+        self.dense_out = keras.layers.Dense(z_dims, name="dense_out")
+
+    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
+        self.rnn.build((None, None, self.n_mfccs))
+        self.dense_out.build((None, None, self.rnn_units))
+        self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("z_dims", "rnn_units", "n_mfccs")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
 @keras.saving.register_keras_serializable("ddsp")
-class MfccEncoder(keras.layers.Layer):
+class MfccEncoder(_Encoder):
     """A latent that changes with time, from audio (paper section 3.2 and appendix B.1; encoders.py:60).
 
     MFCCs are normalised over time, run through a GRU and brought down to Z channels: what pitch and loudness do not
@@ -39,22 +60,12 @@ class MfccEncoder(keras.layers.Layer):
         sample_rate_hz: int = 16000,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.z_dims = z_dims
-        self.rnn_units = rnn_units
-        self.n_mfccs = n_mfccs
+        super().__init__(z_dims, rnn_units, n_mfccs, **kwargs)
         self.fft_size = fft_size
         self.overlap = overlap
         self.sample_rate_hz = sample_rate_hz
         self.gain = self.add_weight(shape=(n_mfccs,), initializer="ones", name="gain")
         self.shift = self.add_weight(shape=(n_mfccs,), initializer="zeros", name="shift")
-        self.rnn = FastGru(rnn_units, name="rnn")
-        self.dense_out = keras.layers.Dense(z_dims, name="dense_out")
-
-    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
-        self.rnn.build((None, None, self.n_mfccs))
-        self.dense_out.build((None, None, self.rnn_units))
-        self.built = True
 
     def call(self, audio: Any, n_frames: int | None = None) -> Any:
         """Audio [B, S] to a latent [B, F, Z], interpolated to `n_frames` frames where they are given."""
@@ -68,12 +79,12 @@ class MfccEncoder(keras.layers.Layer):
         return z if n_frames is None else resample(z, n_frames)
 
     def get_config(self) -> dict[str, Any]:
-        names = ("z_dims", "rnn_units", "n_mfccs", "fft_size", "overlap", "sample_rate_hz")
+        names = ("fft_size", "overlap", "sample_rate_hz")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable("ddsp")
-class TimbreEncoder(keras.layers.Layer):
+class TimbreEncoder(_Encoder):
     """A latent that changes with time, from MFCCs frame by frame: it looks back only, so it can follow a stream.
 
     The paper's encoder but for two differences. MFCCs are normalised by their mean and spread over the training set
@@ -87,19 +98,9 @@ class TimbreEncoder(keras.layers.Layer):
     """
 
     def __init__(self, z_dims: int = 16, rnn_units: int = 512, n_mfccs: int = 29, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.z_dims = z_dims
-        self.rnn_units = rnn_units
-        self.n_mfccs = n_mfccs
+        super().__init__(z_dims, rnn_units, n_mfccs, **kwargs)
         self.mean = self.add_weight(shape=(n_mfccs,), initializer="zeros", trainable=False, name="mean")
         self.spread = self.add_weight(shape=(n_mfccs,), initializer="ones", trainable=False, name="spread")
-        self.rnn = FastGru(rnn_units, name="rnn")
-        self.dense_out = keras.layers.Dense(z_dims, name="dense_out")
-
-    def build(self, input_shape: Sequence[int | None] | None = None) -> None:
-        self.rnn.build((None, None, self.n_mfccs))
-        self.dense_out.build((None, None, self.rnn_units))
-        self.built = True
 
     def adapt(self, mfcc: np.ndarray) -> None:
         """Takes mean and spread from the training set [..., C]."""
@@ -123,7 +124,3 @@ class TimbreEncoder(keras.layers.Layer):
             "dense_out/kernel": self.dense_out.kernel,
             "dense_out/bias": self.dense_out.bias,
         }
-
-    def get_config(self) -> dict[str, Any]:
-        names = ("z_dims", "rnn_units", "n_mfccs")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
