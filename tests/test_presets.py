@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 import msgspec
 import numpy as np
 import pytest
 
-from ddsp_cli.config import FilteredNoiseReverbConfig, HarmonicConfig, Preset, load_preset, preset_names
+from ddsp_cli.config import FilteredNoiseReverbConfig, HarmonicConfig, Preset, load_preset, parse_yaml, preset_names
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.formulas import scale_db, scale_f0
+from page_fixtures import ROOT, code_blocks
 
 #: Weights of network and room; docs/presets.md tells them.
 PARAMETERS = {
@@ -24,6 +27,14 @@ PARAMETERS = {
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_sizes(name):
     assert sum(v.size for v in Autoencoder(load_preset(name).model).get_weights_by_name().values()) == PARAMETERS[name]
+
+
+def test_the_page_tells_the_sizes_and_shows_a_preset():
+    page = (ROOT / "docs" / "presets.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `(\w+)` \|.*\| ([\d,+ ]+) \|$", page, flags=re.MULTILINE)
+    assert {name: sum(int(n.replace(",", "")) for n in sizes.split("+")) for name, sizes in told} == PARAMETERS
+    (example,) = code_blocks(page, "yaml")
+    assert parse_yaml(example, Preset, "docs/presets.md").training.schedule == "cosine"
 
 
 def shrunk(preset: Preset) -> Preset:
