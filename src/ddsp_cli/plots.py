@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.features import io
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ddsp_cli.features.frames import Features
     from ddsp_cli.runtime.adapt import Adapted
 
@@ -43,15 +46,9 @@ def draw_transfer(
     Returns:
       A PNG.
     """
-    from io import BytesIO
-
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     files = [(path, colour) for path, colour in ((source, "tab:blue"), (output, "tab:orange")) if path is not None]
     n = len(files)
-    figure = Figure(figsize=(14, 5 + 3 * n), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(14, 5 + 3 * n)
     axes = figure.subplots(2 * n + 2, 1, sharex=True, height_ratios=[1] * n + [2] * n + [1.6, 1.3])
     shown_s = 0.0
     for i, (path, colour) in enumerate(files):
@@ -59,7 +56,8 @@ def draw_transfer(
         shown_s = max(shown_s, len(audio) / ANALYSIS_RATE_HZ)
         _waveform(axes[i], audio, colour)
         axes[i].set_title(path.name, fontsize=9, loc="left")
-        _spectrogram(axes[n + i], audio)
+        hop_samples = 256 if len(audio) < 20 * ANALYSIS_RATE_HZ else 1024
+        show_spectrogram(axes[n + i], audio, ANALYSIS_RATE_HZ, hop_samples)
         axes[n + i].set_title(path.name, fontsize=9, loc="left")
     n_shown = int(np.ceil(shown_s * adapted.frame_rate_hz))
     _pitch(axes[-2], features, adapted, n_shown)
@@ -70,9 +68,43 @@ def draw_transfer(
     cut = f", first {shown_s:.0f} of {total_s:.0f} s" if total_s > shown_s + 2.0 else ""
     name = (source or output).name
     figure.suptitle(f"{name} on {instrument}, transposed {adapted.transpose_semitones:+g} semitones{cut}")
+    return as_png(figure, dpi=100)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that is drawn without a screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def as_png(figure: Figure, dpi: int = 90) -> bytes:
+    """A figure as the contents of a PNG file."""
     picture = BytesIO()
-    figure.savefig(picture, dpi=100, format="png")
+    figure.savefig(picture, dpi=dpi, format="png")
     return picture.getvalue()
+
+
+def show_spectrogram(axis: Any, audio: np.ndarray, rate_hz: int, hop_samples: int = 256) -> None:
+    """Draws the spectrogram of audio [S] on an axis, over seconds and kHz."""
+    axis.imshow(
+        spectrogram_db(audio, hop_samples=hop_samples),
+        origin="lower",
+        aspect="auto",
+        extent=(0, len(audio) / rate_hz, 0, rate_hz / 2000),
+        cmap="magma",
+        interpolation="nearest",
+    )
+    axis.set_ylabel("kHz")
+
+
+def note_name(midi: float) -> str:
+    """`A4` for 69."""
+    number = round(midi)
+    return f"{NOTE_NAMES[number % 12]}{number // 12 - 1}"
 
 
 def _read(path: Path) -> np.ndarray:
@@ -102,20 +134,6 @@ def spectrogram_db(audio: np.ndarray, n_fft: int = 1024, hop_samples: int = 256)
     return np.maximum(db - db.max(initial=-180.0), -RANGE_DB)
 
 
-def _spectrogram(axis: Any, audio: np.ndarray) -> None:
-    hop_samples = 256 if len(audio) < 20 * ANALYSIS_RATE_HZ else 1024
-    extent = (0, len(audio) / ANALYSIS_RATE_HZ, 0, ANALYSIS_RATE_HZ / 2000)
-    axis.imshow(
-        spectrogram_db(audio, hop_samples=hop_samples),
-        origin="lower",
-        aspect="auto",
-        extent=extent,
-        cmap="magma",
-        interpolation="nearest",
-    )
-    axis.set_ylabel("kHz")
-
-
 def _times(adapted: Adapted, n_shown: int) -> np.ndarray:
     return np.arange(min(n_shown, len(adapted))) / adapted.frame_rate_hz
 
@@ -139,9 +157,7 @@ def _note_ticks(axis: Any) -> None:
     lowest, highest = (12.0 * np.log2(hz / 440.0) + 69.0 for hz in axis.get_ylim())
     step = next(step for step in (1, 2, 3, 4, 6, 12, 24, 48) if (highest - lowest) / step <= 9 or step == 48)
     notes = np.arange(np.ceil(lowest / step) * step, highest + 1e-6, step)
-    axis.set_yticks(
-        440.0 * 2.0 ** ((notes - 69.0) / 12.0), [f"{NOTE_NAMES[int(n) % 12]}{int(n) // 12 - 1}" for n in notes]
-    )
+    axis.set_yticks(440.0 * 2.0 ** ((notes - 69.0) / 12.0), [note_name(n) for n in notes])
     axis.yaxis.set_minor_locator(_no_ticks())
 
 
@@ -174,28 +190,13 @@ def draw_pair(recording: np.ndarray, rendering: np.ndarray, rate_hz: int) -> byt
     Returns:
       A PNG.
     """
-    from io import BytesIO
-
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     from ddsp_cli.features.quality import level_db
 
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, 7)
     axes = figure.subplots(3, 1, sharex=True)
-    length_s = len(recording) / rate_hz
     for axis, audio, title in zip(axes, (recording, rendering), ("recording", "reconstruction"), strict=False):
-        axis.imshow(
-            spectrogram_db(audio),
-            origin="lower",
-            aspect="auto",
-            extent=(0, length_s, 0, rate_hz / 2000),
-            cmap="magma",
-            interpolation="nearest",
-        )
+        show_spectrogram(axis, audio, rate_hz)
         axis.set_title(title, loc="left", fontsize=9)
-        axis.set_ylabel("kHz")
     for audio, label in ((recording, "recording"), (rendering, "reconstruction")):
         level = level_db(audio, rate_hz)
         axes[2].plot(np.arange(len(level)) * 0.02, level, label=label, linewidth=1)
@@ -203,6 +204,4 @@ def draw_pair(recording: np.ndarray, rendering: np.ndarray, rate_hz: int) -> byt
     axes[2].set_xlabel("seconds")
     axes[2].set_ylim(-90, 0)
     axes[2].legend(loc="lower right", fontsize=8)
-    picture = BytesIO()
-    figure.savefig(picture, dpi=90, format="png")
-    return picture.getvalue()
+    return as_png(figure)

@@ -13,7 +13,7 @@ from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.dataset.build import Built
 from ddsp_cli.dataset.manifest import Histogram, Manifest, Recording
 from ddsp_cli.dataset.takes import Take
-from ddsp_cli.plots import spectrogram_db
+from ddsp_cli.plots import new_figure, note_name, show_spectrogram
 
 PAGE, PICTURE = "report.html", "report.png"
 
@@ -23,7 +23,6 @@ SHOWN_S = 15.0
 #: Doubtful places that the page lists; dataset.yaml has more of them.
 MAX_LISTED = 500
 
-_NAMES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 _KINDS = {
     "polyphony": "more than one voice",
     "octave": "pitch mended",
@@ -54,12 +53,13 @@ def page(manifest: Manifest) -> str:
     given_s = sum(recording.seconds for recording in manifest.recordings)
     polyphonic_s = sum(recording.polyphonic_s for recording in manifest.recordings)
     pitch, power = manifest.statistics.pitch_midi, manifest.statistics.power_db
+    lowest, low, high, highest = (note_name(pitch[percent]) for percent in (1, 25, 75, 99))
     facts = [
         ("recordings used", f"{len(manifest.recordings) - len(manifest.skipped)} of {len(manifest.recordings)}"),
         ("given", clock(given_s)),
         ("used", f"{clock(used_s)} (for training {clock(manifest.train.used_s)})"),
         ("notes in the training part", clock(manifest.statistics.note_s)),
-        ("range", f"{note(pitch[1])} to {note(pitch[99])}, mostly {note(pitch[25])} to {note(pitch[75])}"),
+        ("range", f"{lowest} to {highest}, mostly {low} to {high}"),
         ("dynamics", f"{power[5]:.0f} to {power[95]:.0f} dBFS"),
         ("more than one voice", f"{clock(polyphonic_s)}{', kept' if manifest.keep_polyphonic else ', left out'}"),
         ("taken out", f"what sounds well below {manifest.lowest_hz:.0f} Hz" if manifest.lowest_hz else "nothing"),
@@ -115,18 +115,8 @@ def clock(seconds: float, exact: bool = False) -> str:
     return (f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}") + rest
 
 
-def note(midi: float) -> str:
-    """`A4` for 69."""
-    number = round(midi)
-    return f"{_NAMES[number % 12]}{number // 12 - 1}"
-
-
 def _draw(path: Path, built: Built) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 9), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(12, 9)
     parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1.5])
     top, bottom = parts
     pitch, level = top.subplots(1, 2)
@@ -135,7 +125,7 @@ def _draw(path: Path, built: Built) -> None:
     pitch.set_title("notes", fontsize=10, loc="left")
     pitch.set_ylabel("seconds")
     pitch.xaxis.set_major_locator(_octaves())
-    pitch.xaxis.set_major_formatter(lambda midi, _: note(midi))
+    pitch.xaxis.set_major_formatter(lambda midi, _: note_name(midi))
     _bars(level, histograms["loudness_db"], "tab:orange")
     level.set_title("loudness of the notes (dB, A-weighted)", fontsize=10, loc="left")
     usable = [take for take in built.takes if not take.reason]
@@ -161,9 +151,7 @@ def _spectrogram(axis: Any, take: Take) -> None:
     rate_hz = take.job.spec.frame_rate_hz
     n_frames = min(take.n_frames, round(SHOWN_S * rate_hz))
     audio = np.concatenate(list(take.audio(ANALYSIS_RATE_HZ, 0, n_frames)))
-    extent = (0, len(audio) / ANALYSIS_RATE_HZ, 0, ANALYSIS_RATE_HZ / 2000)
-    picture = spectrogram_db(audio)
-    axis.imshow(picture, origin="lower", aspect="auto", extent=extent, cmap="magma", interpolation="nearest")
+    show_spectrogram(axis, audio, ANALYSIS_RATE_HZ)
     f0_hz = take.frames()["f0_hz"][:n_frames]
     axis.plot(np.arange(n_frames) / rate_hz, np.where(f0_hz > 0, f0_hz, np.nan) / 1000, color="cyan", linewidth=1.2)
     axis.set_ylim(0, min(ANALYSIS_RATE_HZ / 2000, max(2.0, 6 * float(f0_hz.max(initial=0.0)) / 1000)))
@@ -171,4 +159,3 @@ def _spectrogram(axis: Any, take: Take) -> None:
     name = take.job.name.encode("ascii", "replace").decode("ascii").replace("$", "S")
     axis.set_title(f"{name}: what was kept, and its pitch", fontsize=10, loc="left")
     axis.set_xlabel("seconds")
-    axis.set_ylabel("kHz")

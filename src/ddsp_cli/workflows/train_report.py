@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,11 +126,7 @@ def draw_training(history: Sequence[Point], clip: Clip) -> bytes:
     Returns:
       A PNG.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = plots.new_figure(12, 8)
     parts: Any = figure.subfigures(2, 1, height_ratios=[1.2, 1])
     curves: Any = parts[0].subplots(1, 2, sharey=True)
     _curves(curves[0], history, [point.step for point in history], "steps")
@@ -140,20 +135,10 @@ def draw_training(history: Sequence[Point], clip: Clip) -> bytes:
     curves[0].set_ylabel("loss")
     sounds = ((clip.recording, "recording"), (clip.rendering, "reconstruction"))
     for axis, (audio, title) in zip(parts[1].subplots(1, 2, sharey=True), sounds, strict=True):
-        axis.imshow(
-            plots.spectrogram_db(audio),
-            origin="lower",
-            aspect="auto",
-            extent=(0, len(audio) / clip.rate_hz, 0, clip.rate_hz / 2000),
-            cmap="magma",
-            interpolation="nearest",
-        )
+        plots.show_spectrogram(axis, audio, clip.rate_hz)
         axis.set_title(title, loc="left", fontsize=9)
         axis.set_xlabel("seconds")
-        axis.set_ylabel("kHz")
-    out = BytesIO()
-    figure.savefig(out, dpi=90, format="png")
-    return out.getvalue()
+    return plots.as_png(figure)
 
 
 def _curves(axis: Any, history: Sequence[Point], places: Sequence[float], unit: str) -> None:
