@@ -15,7 +15,7 @@ from ddsp_cli.config import (
 from ddsp_cli.errors import ModelError
 
 #: Signals that the network gives; everything else in a graph is the output of a node before.
-CONTROLS = frozenset({"amplitude", "harmonic_distribution", "noise_magnitudes", "f0_hz", "raw"})
+CONTROLS = frozenset({"amplitude", "harmonic_distribution", "noise_magnitudes", "f0_hz"})
 
 #: Whatever makes it, a room is played as its impulse response.
 ROOMS = (ReverbConfig, FilteredNoiseReverbConfig, ExpDecayReverbConfig)

@@ -22,12 +22,9 @@ def output_splits(model: ModelConfig) -> dict[str, int]:
     """Names and widths of the controls in the order in which the last dense layer puts them out.
 
     Raises:
-      ModelError: the model has no synthesiser to control, or two of a kind.
+      ModelError: the model has no synthesiser to control.
     """
-    try:
-        harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
-    except ValueError as problem:  # pragma: no cover - depends on how `only` treats doubles
-        raise ModelError(str(problem)) from problem
+    harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
     splits: dict[str, int] = {}
     if harmonic:
         splits |= {"amplitude": 1, "harmonic_distribution": harmonic[1].n_harmonics}
