@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
 
 from ddsp_cli import bundle
+from ddsp_cli.config import HarmonicConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import checks, vst
 from ddsp_cli.exporters.flatbuffer import TfliteOps
@@ -161,6 +165,18 @@ def test_a_network_that_was_put_into_a_bundle_is_tried_as_well(model: Path, monk
     monkeypatch.setattr(InterpretedNetwork, "__init__", lambda *args: pytest.fail("it was opened"))
     with pytest.raises(ModelError, match=r"network\.tflite cannot be played: its harmonics add up to more than 1"):
         catalogue.open_at(catalogue.find_playable("strange"))
+
+
+@pytest.mark.parametrize("change", [{"sample_rate_hz": 48000}, {"frame_rate_hz": 250}, {"n_harmonics": 100}])
+def test_a_card_that_does_not_fit_the_file_is_refused(change: dict[str, Any], model: Path) -> None:
+    found = tflite.load(model)
+    config = found.card.model
+    if "n_harmonics" in change:
+        name, node = config.only(HarmonicConfig)
+        change = {"processors": config.processors | {name: msgspec.structs.replace(node, **change)}}
+    card = bundle.revise(found.card, model=msgspec.structs.replace(config, **change))
+    with pytest.raises(ModelError, match="60 harmonics and 65 noise bands"):
+        Instrument(dataclasses.replace(found, card=card))
 
 
 def test_a_damaged_network_is_noticed(model: Path) -> None:

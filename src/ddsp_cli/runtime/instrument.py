@@ -22,7 +22,7 @@ from ddsp_cli.features.timbre import mfcc_blocks
 from ddsp_cli.runtime.encoder import Frames
 from ddsp_cli.runtime.formants import shift_formants
 from ddsp_cli.runtime.graph import ROOMS, check_graph
-from ddsp_cli.runtime.interpreted import InterpretedNetwork
+from ddsp_cli.runtime.interpreted import InterpretedNetwork, check_model
 from ddsp_cli.runtime.leveller import Leveller, measured_as
 from ddsp_cli.runtime.network import Network
 from ddsp_cli.runtime.room import Room
@@ -103,7 +103,10 @@ def open_network(bundle: Bundle) -> Network | InterpretedNetwork:
     Raises:
       ModelError: it does not fit its configuration, or cannot be run.
     """
-    return Network(bundle) if bundle.network is None else InterpretedNetwork(bundle.network)
+    if bundle.network is None:
+        return Network(bundle)
+    check_model(bundle.card.model)
+    return InterpretedNetwork(bundle.network)
 
 
 class Stream:

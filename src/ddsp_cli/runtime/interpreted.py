@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ddsp_cli import formulas
+from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.errors import ModelError
 
 F0, LEVEL, STATE = "call_f0_scaled:0", "call_pw_scaled:0", "call_state:0"
@@ -77,6 +78,26 @@ class InterpretedNetwork:
 
     def _get(self, name: str) -> np.ndarray:
         return np.asarray(self._run.get_tensor(self._outputs[name]["index"])).reshape(-1)
+
+
+def check_model(model: ModelConfig) -> None:
+    """The synthesisers behind a network file have to suit what it gives.
+
+    Raises:
+      ModelError: they do not.
+    """
+    harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
+    if (
+        (model.sample_rate_hz, model.frame_rate_hz) != (SAMPLE_RATE_HZ, FRAME_RATE_HZ)
+        or (harmonic and harmonic[1].n_harmonics != OUTPUTS[DISTRIBUTION])
+        or (noise and noise[1].n_bands != OUTPUTS[NOISE])
+        or model.encoder
+    ):
+        raise ModelError(
+            f"the network file gives {OUTPUTS[DISTRIBUTION]} harmonics and {OUTPUTS[NOISE]} noise bands, "
+            f"{FRAME_RATE_HZ} times a second, for sound at {SAMPLE_RATE_HZ} Hz; the instrument's card says something else",
+            "Import the file again.",
+        )
 
 
 def check_litert() -> None:
