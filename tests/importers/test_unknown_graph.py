@@ -172,8 +172,9 @@ def test_a_card_that_does_not_fit_the_file_is_refused(change: dict[str, Any], mo
     found = tflite.load(model)
     config = found.card.model
     if "n_harmonics" in change:
-        name, node = config.only(HarmonicConfig)
-        change = {"processors": config.processors | {name: msgspec.structs.replace(node, **change)}}
+        nodes = {name: node for name, node in config.processors.items() if isinstance(node, HarmonicConfig)}
+        changed = {name: msgspec.structs.replace(node, **change) for name, node in nodes.items()}
+        change = {"processors": config.processors | changed}
     card = bundle.revise(found.card, model=msgspec.structs.replace(config, **change))
     with pytest.raises(ModelError, match="60 harmonics and 65 noise bands"):
         Instrument(dataclasses.replace(found, card=card))

@@ -95,7 +95,7 @@ def check_model(model: ModelConfig) -> None:
     ):
         raise ModelError(
             f"the network file gives {OUTPUTS[DISTRIBUTION]} harmonics and {OUTPUTS[NOISE]} noise bands, "
-            f"{FRAME_RATE_HZ} times a second, for sound at {SAMPLE_RATE_HZ} Hz; the instrument's card says something else",
+            f"{FRAME_RATE_HZ} times a second, for sound at {SAMPLE_RATE_HZ} Hz; its card says something else",
             "Import the file again.",
         )
 
