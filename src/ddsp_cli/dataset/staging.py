@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddsp_cli.atomic import replace_folder, write_bytes, writing
-from ddsp_cli.dataset.lock import exclusive
+from ddsp_cli.lock import exclusive
 
 SETTINGS = "settings.json"
 
@@ -114,7 +114,7 @@ def staging(folder: Path) -> Iterator[Staging]:
     """
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder.parent / f".{folder.name}.lock", str(folder)):
+    with exclusive(folder.parent / f".{folder.name}.lock", str(folder), "ddsp prepare", "--name"):
         place = Staging(folder.parent / f".{folder.name}.preparing", folder)
         try:
             yield place

@@ -1,3 +1,4 @@
+import functools
 import multiprocessing
 import os
 import time
@@ -5,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from ddsp_cli.dataset.lock import exclusive
 from ddsp_cli.errors import OutputError
+from ddsp_cli.lock import exclusive
+
+taken = functools.partial(exclusive, what="the set", program="ddsp prepare", option="--name")
 
 
 def hold(path: str, ready: object, seconds: float) -> None:
-    with exclusive(Path(path), "the set"):
+    with taken(Path(path)):
         ready.set()  # type: ignore[attr-defined]
         time.sleep(seconds)
 
@@ -22,23 +25,23 @@ def test_the_second_is_refused_and_told_who_is_first(tmp_path):
     other.start()
     assert ready.wait(60)
     holder = other.pid if os.name != "nt" else ""
-    refused = pytest.raises(OutputError, match=rf"writing the set just now.*{holder}")
-    with refused, exclusive(tmp_path / "lock", "the set"):
+    refused = pytest.raises(OutputError, match=rf"another ddsp prepare is writing the set just now.*{holder}")
+    with refused, taken(tmp_path / "lock"):
         pass
     other.kill()
     other.join()
-    with exclusive(tmp_path / "lock", "the set"):  # whoever was killed holds nothing, though its file lies there
+    with taken(tmp_path / "lock"):  # whoever was killed holds nothing, though its file lies there
         assert (tmp_path / "lock").exists()
     assert not (tmp_path / "lock").exists()
 
 
 def test_it_is_released_when_the_block_raises(tmp_path):
-    with pytest.raises(KeyError), exclusive(tmp_path / "lock", "the set"):
+    with pytest.raises(KeyError), taken(tmp_path / "lock"):
         raise KeyError
-    with exclusive(tmp_path / "lock", "the set"):
+    with taken(tmp_path / "lock"):
         pass
 
 
 def test_a_place_without_folder_is_an_output_error(tmp_path):
-    with pytest.raises(OutputError, match="cannot be written"), exclusive(tmp_path / "no" / "lock", "the set"):
+    with pytest.raises(OutputError, match="cannot be written"), taken(tmp_path / "no" / "lock"):
         pass

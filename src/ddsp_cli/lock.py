@@ -14,18 +14,19 @@ from ddsp_cli.errors import OutputError
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, what: str) -> Iterator[None]:
+def exclusive(path: Path, what: str, program: str, option: str) -> Iterator[None]:
     """Holds a lock file for the length of a block, and removes it afterwards.
 
     Args:
       path: the lock file.
       what: what is being written, for the error sentence.
+      program: the command that writes it; option: of this command, for writing elsewhere.
 
     Raises:
       OutputError: another process holds it, or it cannot be made.
     """
     try:
-        stream = _acquire(path, what)
+        stream = _acquire(path, what, program, option)
     except OSError as problem:
         raise OutputError(f"{what} cannot be written: {problem.strerror or problem}") from problem
     try:
@@ -36,14 +37,14 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
         stream.close()
 
 
-def _acquire(path: Path, what: str) -> BinaryIO:
+def _acquire(path: Path, what: str, program: str, option: str) -> BinaryIO:
     while True:
         stream = path.open("a+b")
         try:
             if not _try_lock(stream):
                 raise OutputError(
-                    f"another ddsp prepare is writing {what} just now{_holder(stream)}",
-                    "Wait until it has ended, or give another --name.",
+                    f"another {program} is writing {what} just now{_holder(stream)}",
+                    f"Wait until it has ended, or give another {option}.",
                 )
             # The holder before may have removed the file between our opening and locking it.
             if path.exists() and os.fstat(stream.fileno()).st_ino == path.stat().st_ino:
