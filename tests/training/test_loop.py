@@ -37,13 +37,13 @@ def short_runs(monkeypatch):
     monkeypatch.setattr(RunFolder, "_write_clip", lambda *args: None)
 
 
-def run(folder, total, state=FRESH, events=None, preset=PRESET):
+def run(folder, total, state=FRESH, events=None, preset=PRESET, on_best=lambda model, now: None):
     windows = Windows(tones(8), preset.model, 250)
     job = loop.Job(
         preset, windows, validation_batches(windows, 4), RunFolder(folder, 16000, tensorboard=False), total, 0
     )
     report = events.append if events is not None else lambda event: None
-    return loop.run(job, state, lambda model, now: None, report)
+    return loop.run(job, state, on_best, report)
 
 
 def test_going_on_is_the_same_as_not_stopping(tmp_path):
@@ -59,6 +59,22 @@ def test_going_on_is_the_same_as_not_stopping(tmp_path):
     assert a.keys() == b.keys()
     assert all(np.array_equal(a[name], b[name]) for name in a)
     assert any(name.startswith("optimizer/") for name in a)
+
+
+def test_a_kill_before_the_first_checkpoint_with_history_changes_nothing(tmp_path):
+    def kill(model, now):
+        raise KeyboardInterrupt
+
+    events = []
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", 3, events=events, on_best=kill)
+    assert all(math.isnan(event.best_loss) for event in events)
+    begun = read_state(tmp_path / "killed")
+    assert begun == FRESH
+    killed, through = run(tmp_path / "killed", 3, begun), run(tmp_path / "through", 3)
+    assert killed.history[0].validation_loss == through.history[0].validation_loss == killed.best_loss
+    a, b = (load_file(tmp_path / name / CHECKPOINT) for name in ("killed", "through"))
+    assert all(np.array_equal(a[name], b[name]) for name in b)
 
 
 def test_every_step_takes_its_own_batch(tmp_path, monkeypatch):
@@ -195,6 +211,18 @@ def test_a_kill_after_the_parent_was_judged_changes_nothing(tmp_path, monkeypatc
     assert [(p.step, p.loss, p.validation_loss) for p in killed.history] == [
         (p.step, p.loss, p.validation_loss) for p in through.history
     ]
+
+
+def test_a_model_that_is_silent_from_the_beginning_may_learn(tmp_path):
+    silent = loop.build(PRESET, seed=0)
+    silent.decoder.dense_out.bias.assign(silent.decoder.dense_out.bias * 0 - 30.0)
+    windows = Windows(tones(8), PRESET.model, 250)
+    records = RunFolder(tmp_path, 16000, tensorboard=False)
+    parent = silent.get_weights_by_name()
+    job = loop.Job(PRESET, windows, validation_batches(windows, 4), records, 6, 0, parent)
+    state = loop.run(job, FRESH, lambda model, now: None, lambda event: None)
+    assert state.history[0].level < 1e-4
+    assert (state.step, state.rollbacks) == (6, 0)
 
 
 def test_the_room_learns_at_its_own_pace(tmp_path):

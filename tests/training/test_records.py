@@ -110,7 +110,7 @@ def test_a_run_that_begins_anew_forgets_the_one_before(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "_advance", kill)
     with pytest.raises(KeyboardInterrupt):
         run(RunFolder(tmp_path, 16000, tensorboard=False), 1)
-    assert read_state(tmp_path) is None
+    assert not read_state(tmp_path).history
     assert clips_of(RunFolder(tmp_path, 16000, tensorboard=False)) == ["original.wav"]
 
 
@@ -126,6 +126,16 @@ def test_tensorboard_gets_figures_sounds_and_pictures(tmp_path):
     assert (kinds["validation/sound"], kinds["validation/spectrogram"]) == ("audio", "images")
     width, height = events.Tensors("validation/spectrogram")[0].tensor_proto.string_val[:2]
     assert (int(width), int(height)) == (990, 630)
+
+
+def test_a_run_that_begins_anew_keeps_only_its_own_events(tmp_path):
+    pytest.importorskip("tensorflow")
+    names = []
+    for _ in range(2):
+        run(RunFolder(tmp_path, 16000, listen=False), 1)
+        (events,) = (tmp_path / "tensorboard").iterdir()
+        names.append(events.name)
+    assert names[0] != names[1]
 
 
 def test_records_without_times_are_still_read():

@@ -17,6 +17,7 @@ import yaml
 from ddsp_cli import bundle
 from ddsp_cli.config import EncoderConfig, LossConfig, ModDelayConfig, Preset, TrainingConfig, dump_yaml
 from ddsp_cli.errors import DatasetError, ExitCode, ModelError, OutputError
+from ddsp_cli.lock import exclusive
 from ddsp_cli.runtime.encoder import Encoder
 from ddsp_cli.workflows.prepare import prepare
 from ddsp_cli.workflows.train import train
@@ -165,6 +166,43 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoint_stands(prepared, tmp_pat
     assert bundle.load(tmp_path / "models/tone").card.training.steps == 1
 
 
+def test_a_run_killed_at_its_first_instrument_goes_on(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source, preset = prepared / "datasets/tone", str(prepared / "small.yaml")
+
+    def kill(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ddsp_cli.training.records.RunFolder.clear", kill)
+        with pytest.raises(KeyboardInterrupt):
+            train("tone", dataset=source, preset=preset, steps=1, seed=1)
+    with monkeypatch.context() as patch:  # nothing was made yet: another seed is no mistake
+        from ddsp_cli.training import checkpoint
+
+        save = checkpoint.save
+        patch.setattr(checkpoint, "save", lambda *given: kill() if given[2].history else save(*given))
+        with pytest.raises(KeyboardInterrupt):
+            train("tone", dataset=source, preset=preset, steps=1)
+    assert bundle.load_card(tmp_path / "models/tone").training.steps == 1
+    assert not (tmp_path / "models/tone.run/training.html").exists()
+    with pytest.raises(ModelError, match="another seed"):
+        train("tone", dataset=source, preset=preset, steps=1, seed=1)
+    assert train("tone", dataset=source, preset=preset, steps=1).finished
+
+
+def test_two_trainings_of_one_instrument_are_refused(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    with (
+        exclusive(Path("models/.tone.lock"), "models/tone", "ddsp train", "--out"),
+        pytest.raises(OutputError, match="another ddsp train is writing") as problem,
+    ):
+        train("tone", dataset=prepared / "datasets/tone", preset=str(prepared / "small.yaml"))
+    assert "another --out" in problem.value.hint
+    assert not list(Path("models").iterdir())
+
+
 def test_fine_tuning_begins_with_the_weights_of_another(prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     parent = make_bundle(tmp_path / "models" / "parent")
@@ -186,7 +224,10 @@ def test_fine_tuning_begins_with_the_weights_of_another(prepared, tmp_path, monk
 
 
 def test_mistakes_are_answered_before_anything_is_loaded(prepared, tmp_path):
-    (tmp_path / "datasets").symlink_to(prepared / "datasets", target_is_directory=True)
+    try:
+        (tmp_path / "datasets").symlink_to(prepared / "datasets", target_is_directory=True)
+    except OSError:
+        pytest.skip("Windows lets only administrators and developers make links")
     assert "Did you mean tone" in one_sentence(ddsp("train", "--instrument", "tome", cwd=tmp_path), ExitCode.DATASET)
     said = one_sentence(ddsp("train", "--instrument", "tone", "--preset", "vts", cwd=tmp_path), ExitCode.MODEL)
     assert "vst" in said

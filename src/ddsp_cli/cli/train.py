@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,7 +48,8 @@ def train(
     with console.Progress("steps", speed=True) as progress:
 
         def watch(event: Any) -> None:
-            extra = f"loss {event.loss:.3f}, best {event.best_loss:.3f}"
+            best = "" if math.isnan(event.best_loss) else f", best {event.best_loss:.3f}"
+            extra = f"loss {event.loss:.3f}{best}"
             progress(f"training {instrument}", event.step, event.total, extra)
             if event.event in REMARKS:
                 remark = REMARKS[event.event]

@@ -28,7 +28,7 @@ class TrainProgress:
       step, total: steps done and wanted.
       loss: mean training loss of the last steps.
       validation_loss: of the last validation, NaN before the first.
-      best_loss: the lowest validation loss so far.
+      best_loss: the lowest validation loss so far, NaN before the first.
       event: `step`, `validation`, `best`, `rollback` or `enough`.
     """
 
@@ -50,13 +50,15 @@ def progress_of(state: RunState, total: int, losses: list[float], event: str) ->
       event: see `TrainProgress`.
     """
     loss = float(np.mean(losses[-SHOWN_STEPS:])) if losses else math.nan
-    validation_loss = state.history[-1].validation_loss if state.history else math.nan
+    validation_loss, best_loss = (
+        (state.history[-1].validation_loss, state.best_loss) if state.history else (math.nan, math.nan)
+    )
     done = state.step + len(losses) if event == "step" else state.step
-    return TrainProgress(done, total, loss, validation_loss, state.best_loss, event)
+    return TrainProgress(done, total, loss, validation_loss, best_loss, event)
 
 
 class BrokenLossError(Exception):
-    """The loss is NaN or infinite, or the model is silent: the last checkpoint is to be taken up again."""
+    """The loss is NaN or infinite, or the model fell silent: the last checkpoint is to be taken up again."""
 
 
 class Watch(keras.callbacks.Callback):
@@ -86,11 +88,11 @@ class Watch(keras.callbacks.Callback):
         self._step_done(self.losses)
 
 
-def validate(model: keras.Model, batches: list[Batch]) -> float:
-    """Mean loss over batches of equal size; the weights are left as they were.
+def validate(model: keras.Model, batches: list[Batch]) -> tuple[float, float]:
+    """Mean loss over batches of equal size, and the energy played as a share of the recordings'; no weight changes.
 
     Raises:
-      BrokenLossError: it is NaN or infinite, or the model plays nothing where there is something to play.
+      BrokenLossError: the loss is NaN or infinite.
     """
     model.reset_metrics()
     means: dict[str, float] = {}
@@ -98,6 +100,6 @@ def validate(model: keras.Model, batches: list[Batch]) -> float:
         means = model.test_on_batch(inputs, audio, return_dict=True)  # running means
     model.reset_metrics()
     loss, level = float(means["loss"]), float(means["level"])
-    if not math.isfinite(loss) or level < SILENT_LEVEL:
+    if not math.isfinite(loss):
         raise BrokenLossError
-    return loss
+    return loss, level

@@ -15,7 +15,7 @@ from ddsp_cli.engine import Autoencoder
 from ddsp_cli.errors import ModelError
 from ddsp_cli.training import checkpoint
 from ddsp_cli.training.batches import Batch, RandomCrops, Windows
-from ddsp_cli.training.callbacks import BrokenLossError, TrainProgress, Watch, progress_of, validate
+from ddsp_cli.training.callbacks import SILENT_LEVEL, BrokenLossError, TrainProgress, Watch, progress_of, validate
 from ddsp_cli.training.optimizer import make_optimizer
 from ddsp_cli.training.records import RunFolder
 from ddsp_cli.training.state import Point, RunState
@@ -70,6 +70,7 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
     """Trains until `job.total_steps`, or until it no longer helps, from the checkpoint in the run's folder if any.
 
     Args:
+      state: of that checkpoint; without history the training begins anew.
       on_best: called with the model whenever the validation loss is the best so far.
       report: receives progress.
 
@@ -78,9 +79,11 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
         another model.
       KeyboardInterrupt: passed on; the last checkpoint stands.
     """
-    if not state.history:
-        job.folder.clear()
     model = _resumed(job, state)
+    if not state.history:
+        # Before the first instrument: killed between that and its checkpoint, the run is known as its maker.
+        checkpoint.save(job.folder.path, model, state)
+        job.folder.clear()
     if had_enough(job.preset.training, state):
         report(progress_of(state, job.total_steps, [], "enough"))
     if not state.history and job.initial is not None:
@@ -104,10 +107,10 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
 def _judge_parent(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, report: Report) -> RunState:
     """What a training begins with is its first instrument: it ends with nothing worse."""
     try:
-        loss = validate(model, job.validation)
+        loss, level = validate(model, job.validation)
     except BrokenLossError:  # it cannot play these recordings, and may yet learn to
         return state
-    state = msgspec.structs.replace(state, best_loss=loss, history=[Point(0, loss, loss)])
+    state = msgspec.structs.replace(state, best_loss=loss, history=[Point(0, loss, loss, level=level)])
     on_best(model, state)
     checkpoint.save(job.folder.path, model, state)
     report(progress_of(state, job.total_steps, [], "best"))
@@ -139,7 +142,9 @@ def _advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, rep
     watch = Watch(lambda losses: report(progress_of(state, job.total_steps, losses, "step")))
     crops = RandomCrops(job.train, training.batch_size, training.crop_s, job.seed, n_steps, first_step=state.step)
     model.fit(crops, callbacks=[watch], verbose=0, shuffle=False)
-    validation_loss = validate(model, job.validation)
+    validation_loss, level = validate(model, job.validation)
+    if level < SILENT_LEVEL <= max((point.level for point in state.history), default=0.0):
+        raise BrokenLossError  # it could play already; one that cannot yet may still learn to
     best = validation_loss < state.best_loss
     step = state.step + n_steps
     wall_s = state.wall_s + time.monotonic() - started
@@ -147,7 +152,7 @@ def _advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, rep
         state,
         step=step,
         wall_s=wall_s,
-        history=[*state.history, Point(step, float(np.mean(watch.losses)), validation_loss, round(wall_s, 2))],
+        history=[*state.history, Point(step, float(np.mean(watch.losses)), validation_loss, round(wall_s, 2), level)],
         best_loss=min(validation_loss, state.best_loss),
     )
     state = msgspec.structs.replace(state, finished=step >= job.total_steps or had_enough(training, state))

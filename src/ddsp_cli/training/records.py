@@ -7,6 +7,7 @@ import csv
 import io
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from ddsp_cli.atomic import beside
 from ddsp_cli.training.batches import Batch, as_arrays
-from ddsp_cli.training.state import CHECKPOINT, RunState
+from ddsp_cli.training.state import RunState
 
 #: Clips come at least this far apart, and so seldom that they take no more than this share of the time.
 CLIP_EVERY_S = 60.0
@@ -37,17 +38,20 @@ class RunFolder:
         self.sample_rate_hz = sample_rate_hz
         self.listen = listen
         path.mkdir(parents=True, exist_ok=True)
-        self._board = _summary_writer(path / "tensorboard") if tensorboard else None
+        self.tensorboard = tensorboard
         self._next_clip = 0.0  # the first validation has one
 
     def clear(self) -> None:
-        """Forgets a run that stood here: a kill must not bring its checkpoint back, and its clips are of another model.
+        """Removes the clips and TensorBoard's events of a run that stood here: they are of another model."""
+        for pattern in ("clips/step_*", "tensorboard/events.*"):
+            for left in self.path.glob(pattern):
+                with contextlib.suppress(PermissionError):  # somebody has it open on Windows, see `_replace`
+                    left.unlink(missing_ok=True)
 
-        TensorBoard's events stay; it shows both.
-        """
-        (self.path / CHECKPOINT).unlink(missing_ok=True)
-        for clip in (self.path / "clips").glob("step_*"):
-            clip.unlink(missing_ok=True)
+    @cached_property
+    def _board(self) -> Any:
+        # opened by the first validation: `clear` has no events of this run to spare
+        return _summary_writer(self.path / "tensorboard") if self.tensorboard else None
 
     def write(self, state: RunState, model: keras.Model, batch: Batch) -> None:
         """Brings all records up to the last validation in `state`.

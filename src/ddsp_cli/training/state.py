@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ class Point(Config):
     loss: float
     validation_loss: float
     wall_s: float = 0.0  # of training until then; 0 in runs of versions that did not note it
+    level: float = 1.0  # energy played, as a share of the recordings'
 
 
 class RunState(Config):
@@ -29,7 +31,7 @@ class RunState(Config):
     seed: int
     step: int = 0
     wall_s: float = 0.0
-    best_loss: float = float("inf")
+    best_loss: float = sys.float_info.max  # worse than any; JSON knows no infinity
     history: list[Point] = []
     rollbacks: int = 0
     finished: bool = False

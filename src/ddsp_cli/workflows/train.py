@@ -13,7 +13,8 @@ import numpy as np
 
 from ddsp_cli import __version__, atomic, backend, bundle
 from ddsp_cli.errors import OutputError
-from ddsp_cli.workflows.train_plan import Plan, make_plan, state_to_start_from
+from ddsp_cli.lock import exclusive
+from ddsp_cli.workflows.train_plan import Plan, make_plan, new_state, state_to_start_from
 from ddsp_cli.workflows.train_report import write_training_report
 
 if TYPE_CHECKING:
@@ -81,9 +82,13 @@ def train(
       DatasetError, ModelError, OutputError: see their messages.
     """
     plan = make_plan(instrument, dataset, preset, steps, out, seed, start_from)
-    atomic.recover(plan.folder)
-    state = state_to_start_from(plan, resume=resume, force=force)
-    return _train(plan, state, listen, progress or (lambda _: None))
+    fresh = new_state(plan)
+    with atomic.writing(plan.folder):
+        plan.folder.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(plan.folder.with_name(f".{plan.folder.name}.lock"), str(plan.folder), "ddsp train", "--out"):
+        atomic.recover(plan.folder)
+        state = state_to_start_from(plan, fresh, resume=resume, force=force)
+        return _train(plan, state, listen, progress or (lambda _: None))
 
 
 def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainProgress], None]) -> TrainResult:
@@ -128,7 +133,7 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
             from ddsp_cli.training.state import read_state
 
             kept = read_state(plan.run_folder)
-            if kept is None or not plan.folder.exists():
+            if kept is None or not kept.history or not plan.folder.exists():  # what stands there is not of this run
                 raise
             state, finished = kept, False
         except (OSError, SafetensorError) as problem:  # a full disk, most likely; the last checkpoint stands

@@ -93,13 +93,11 @@ def check_rates(model: ModelConfig) -> None:
         )
 
 
-def state_to_start_from(plan: Plan, *, resume: bool, force: bool) -> RunState:
-    """The record of the run to go on with, or that of a new one.
+def new_state(plan: Plan) -> RunState:
+    """The record of a run that begins anew.
 
     Raises:
       DatasetError: there is no data set, or it does not suit the model.
-      ModelError: the run that stands there was started with something else.
-      OutputError: an instrument stands there that no run of ours made.
     """
     manifest = load_manifest(plan.source)
     check_features(manifest, plan.spec, plan.source)
@@ -115,13 +113,27 @@ def state_to_start_from(plan: Plan, *, resume: bool, force: bool) -> RunState:
             f"Prepare it again with --sample-rate {rate_hz} --force.",
         )
     digest = hashlib.sha256((plan.source / MANIFEST).read_bytes()).hexdigest()
-    fresh = RunState(
+    return RunState(
         preset=dump_yaml(plan.settings.model),
         dataset=digest,
         seed=plan.seed,
         started_from=plan.parent.card.name if plan.parent else "",
     )
+
+
+def state_to_start_from(plan: Plan, fresh: RunState, *, resume: bool, force: bool) -> RunState:
+    """The record of the run to go on with, or that of a new one.
+
+    Args:
+      fresh: of the new one.
+
+    Raises:
+      ModelError: the run that stands there was started with something else.
+      OutputError: an instrument stands there that no run of ours made.
+    """
     found = read_state(plan.run_folder) if resume else None
+    if found is not None and not found.history and not plan.folder.exists():
+        found = None  # it was broken off before it had made anything
     if found is None:
         if plan.folder.exists() and not force:
             why = " and there is no training of it to go on with" if resume else ""
