@@ -122,14 +122,19 @@ fuzz: $(DEV) ## Thousands of damaged files, and runs killed at random moments
 	@$(BIN)/python benchmarks/kill_train.py
 
 # Where the recordings of the bundled instruments are: a folder for each instrument. They are not part of the project.
-AUDIO  ?= ../shared/audio/train
+AUDIO  ?=
 PRESET ?= vst
 include models/recipes/instruments.mk
+
+.PHONY: audio
+audio:
+	@test -n "$(AUDIO)" || { echo "error: give AUDIO=folder that holds violin/, cello/, ...: the recordings" >&2; \
+		echo "hint:  models/RECIPES.md tells which these are" >&2; exit 1; }
 
 .PHONY: instruments $(addprefix instrument-,$(INSTRUMENTS)) $(addprefix data-,$(INSTRUMENTS))
 instruments: $(addprefix instrument-,$(INSTRUMENTS)) ## All bundled instruments, from their recordings
 
-$(addprefix data-,$(INSTRUMENTS)): data-%: $(RUNTIME) ## The data set of a bundled instrument
+$(addprefix data-,$(INSTRUMENTS)): data-%: audio $(RUNTIME) ## The data set of a bundled instrument
 	$(BIN)/ddsp prepare "$(AUDIO)/$*" --name $* --sources models/recipes/$*.yaml $(PREPARE_$*)
 
 $(addprefix instrument-,$(INSTRUMENTS)): instrument-%: data-% ## A bundled instrument, from its recordings

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -31,6 +33,17 @@ def test_every_recipe_is_made_and_described() -> None:
     titles = {name for line in re.findall(r"^## (.*)$", text, re.MULTILINE) for name in line.split(", ")}
     assert titles == set(INSTRUMENTS)
     assert set(re.findall(r"^PREPARE_(\w+)", OPTIONS, re.MULTILINE)) <= set(INSTRUMENTS)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_an_instrument_without_recordings_is_answered_with_a_sentence() -> None:
+    clean = {name: value for name, value in os.environ.items() if name not in {"AUDIO", "MAKEFLAGS", "MAKELEVEL"}}
+    done = subprocess.run(
+        ["make", "instrument-violin"], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode != 0
+    assert "give AUDIO=folder that holds violin/" in done.stderr
+    assert "ddsp" not in done.stdout
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
