@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
 from typing import Any
+
+import usage
 
 CASES = {
     "harmonic": "harmonic 60, 16 kHz",
@@ -95,7 +96,7 @@ def measure(case: str, ours: bool, batch: int, seconds: float) -> list[dict[str,
             total = y if is_loss else tf.reduce_sum(y * y)
         return total, tape.gradient(total, x)
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    _, before_mb = usage.taken()
     found = []
     for run in (forward, both):
         run(at)
@@ -105,8 +106,7 @@ def measure(case: str, ours: bool, batch: int, seconds: float) -> list[dict[str,
             _ = [x.numpy() for x in tf.nest.flatten(run(at))]
             walls.append(time.perf_counter() - wall)
             cpus.append(time.process_time() - cpu)
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-        found.append({"s": min(walls), "cpu_s": min(cpus), "mb": grown})
+        found.append({"s": min(walls), "cpu_s": min(cpus), "mb": usage.taken()[1] - before_mb})
     return found
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
 import time
+
+import usage
 
 
 def measure(name: str, n_steps: int) -> dict[str, float]:
@@ -44,14 +45,14 @@ def measure(name: str, n_steps: int) -> dict[str, float]:
         autoencoder.train_on_batch(inputs, audio)
         seconds.append(time.perf_counter() - started)
     processor_s = (time.process_time() - of_processor) / n_steps
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    _, peak_mb = usage.taken()
     return {
         "parameters": autoencoder.count_params(),
         "batch_s": training.batch_size * training.crop_s,
         "first_s": first_s,
         "step_s": statistics.median(seconds),
         "processor_s": processor_s,  # of all cores together; tells more than the clock on a busy machine
-        "peak_gb": peak / 1e9,
+        "peak_gb": peak_mb * 2**20 / 1e9,
     }
 
 

@@ -17,7 +17,6 @@ import os
 # As the command line does, and before NumPy is loaded: small products lose more by waking threads than they gain.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+import usage
 from ddsp_cli import bundle
 from ddsp_cli.features import io
 from ddsp_cli.features.extract import measure
@@ -73,12 +73,11 @@ def recording(path: Path, seconds: float) -> Path:
 def command(source: Path, model: Path, out: Path, *options: str) -> tuple[float, float, float]:
     """Wall and processor seconds and peak memory in MB of the whole command."""
     words = [sys.executable, "-m", "ddsp_cli", "transfer", source, "--model", model, "--out", out, "--force", *options]
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    (before_s, _), start = usage.taken(children=True), time.perf_counter()
     subprocess.run(words, check=True, capture_output=True)
-    wall_s, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    wall_s, (after_s, peak_mb) = time.perf_counter() - start, usage.taken(children=True)
     # The children's peak only ever grows; runs go from short to long.
-    return wall_s, cpu_s, after.ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    return wall_s, after_s - before_s, peak_mb
 
 
 def seams(path: Path, frame_rate_hz: int) -> tuple[float, int]:
