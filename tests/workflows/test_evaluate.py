@@ -45,6 +45,17 @@ def test_figures_and_files(home, tmp_path):
         evaluate(home / "models/testophone", [home / "own.wav"], out=out)
 
 
+def test_recordings_of_one_name_have_a_picture_each(home, tmp_path):
+    recordings = [tmp_path / "one" / "a.wav", tmp_path / "one" / "A.flac", tmp_path / "two" / "a.wav"]
+    for i, path in enumerate(recordings):
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, melody((60 + i, 64)), 16000)
+    found = evaluate(home / "models/testophone", recordings, out=tmp_path / "out")
+    pictures = {one.picture for one in found}
+    assert {path.name.lower() for path in pictures} == {"a.png", "a-2.png", "a-3.png"}
+    assert len({path.read_bytes() for path in pictures}) == 3
+
+
 def test_a_clip_against_itself_is_perfect():
     sound = melody((60, 64))
     figures = Clip("same", sound, sound, 16000).quality().as_dict()

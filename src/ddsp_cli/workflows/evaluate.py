@@ -21,6 +21,7 @@ from ddsp_cli.features.frames import hold_f0
 from ddsp_cli.features.pitch import DEFAULT_TRACKER
 from ddsp_cli.runtime.instrument import Instrument
 from ddsp_cli.workflows import catalogue
+from ddsp_cli.workflows.jobs import free_name
 
 if TYPE_CHECKING:
     from ddsp_cli.dataset.store import Dataset
@@ -128,15 +129,17 @@ def evaluate(
     loaded = catalogue.open_at(catalogue.find_playable(model))
     report = progress or (lambda what, done, total: None)
     found: list[Judgement] = []
+    taken: set[str] = set()
     for i, path in enumerate(files):
         report(f"judging {path.name}", i, len(files))
-        found.append(_judge(_after_recording(loaded, path), out, reliable))
+        found.append(_judge(_after_recording(loaded, path), out, reliable, free_name(path.stem, taken)))
     if not files:
         from ddsp_cli.dataset import store
 
         source = dataset or Path("datasets") / loaded.card.name
         report(f"judging {source}", 0, 1)
-        found.append(_judge(resynthesise(loaded, store.load(source, loaded.card.features)), out, reliable))
+        clip = resynthesise(loaded, store.load(source, loaded.card.features))
+        found.append(_judge(clip, out, reliable, clip.name))
     if out is not None:
         _write(found, loaded.card.name, out)
     return found
@@ -216,12 +219,12 @@ def room_share(rendering: np.ndarray, dry: np.ndarray) -> float:
     return added / (added + sound) if added > 0 else 0.0
 
 
-def _judge(clip: Clip, out: Path | None, reliable: bool) -> Judgement:
+def _judge(clip: Clip, out: Path | None, reliable: bool, stem: str) -> Judgement:
     picture = None
     if out is not None:
         from ddsp_cli.plots import draw_pair
 
-        picture = out / f"{Path(clip.name).stem}.png"
+        picture = out / f"{stem}.png"
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
             write_bytes(picture, draw_pair(clip.recording, clip.rendering, clip.rate_hz))

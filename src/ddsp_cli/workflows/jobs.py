@@ -102,7 +102,7 @@ def plan_jobs(inputs: list[Path], names: list[str], wanted: Wanted, curves: Path
         is_sound = kind == "sound" or (kind == "controls" and path.suffix.lower() in io.AUDIO_SUFFIXES)
         info = io.probe(path) if is_sound else None
         for model, name in enumerate(names):
-            stem = _free_name(f"{path.stem}_{name}", taken)
+            stem = free_name(f"{path.stem}_{name}", taken)
             output = out if as_file and out is not None else (out or Path()) / f"{stem}.wav"
             if output.exists() and output.resolve() == path.resolve():
                 raise OutputError(f"{output} is the input itself", "Name another place with --out.")
@@ -154,8 +154,8 @@ def _is_file(option: str, place: Path | None, suffixes: frozenset[str], n_jobs: 
     return True
 
 
-def _free_name(stem: str, taken: set[str]) -> str:
-    """The stem, numbered where another job of this call has the same one."""
+def free_name(stem: str, taken: set[str]) -> str:
+    """The stem, numbered where it is taken already, which capitals do not change; now it is taken as well."""
     name, number = stem, 2
     while name.lower() in taken:
         name, number = f"{stem}-{number}", number + 1
