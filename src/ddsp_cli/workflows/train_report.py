@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 PAGE, PICTURE = "training.html", "training.png"
 
+ABOUT_LOSSES = (
+    "Where the preset has a room_penalty (vst: 0.2 times the reverberance of the room), the training loss contains it, "
+    "the validation loss does not."
+)
+
 #: So many windows are played, those that hold notes for at least this share of their time, spread over the recordings.
 N_CLIPS = 4
 LEAST_VOICED = 0.5
@@ -64,7 +69,7 @@ def make_page(loaded: bundle.Bundle, state: RunState, picture: bytes, clips: Seq
     name = loaded.card.name
     sections = [f"<section>{report.table(_facts(loaded, state))}"]
     sections.append(report.picture(picture, "Loss against steps and minutes; spectrograms of a recording and of ours"))
-    sections.append("</section>")
+    sections.append(f"<p>{ABOUT_LOSSES}</p></section>")
     for i, clip in enumerate(clips, 1):
         sounds = (("recording", clip.recording, ""), ("reconstruction", clip.rendering, in_words(clip.figures())))
         players = "".join(report.player(report.mp3([s], clip.rate_hz), title, about) for title, s, about in sounds)
