@@ -143,9 +143,10 @@ def _advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, rep
     crops = RandomCrops(job.train, training.batch_size, training.crop_s, job.seed, n_steps, first_step=state.step)
     model.fit(crops, callbacks=[watch], verbose=0, shuffle=False)
     validation_loss, level = validate(model, job.validation)
-    if level < SILENT_LEVEL <= max((point.level for point in state.history), default=0.0):
-        raise BrokenLossError  # it could play already; one that cannot yet may still learn to
     best = validation_loss < state.best_loss
+    # Silence is on the way from noise to notes, and then an improvement; after notes it is none.
+    if not best and level < SILENT_LEVEL <= max((point.level for point in state.history), default=0.0):
+        raise BrokenLossError
     step = state.step + n_steps
     wall_s = state.wall_s + time.monotonic() - started
     state = msgspec.structs.replace(
