@@ -1,13 +1,14 @@
 import functools
 import multiprocessing
 import os
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from ddsp_cli.errors import OutputError
-from ddsp_cli.lock import exclusive
+from ddsp_cli.lock import exclusive, in_turn
 
 taken = functools.partial(exclusive, what="the set", program="ddsp prepare", option="--name")
 
@@ -45,3 +46,31 @@ def test_it_is_released_when_the_block_raises(tmp_path):
 def test_a_place_without_folder_is_an_output_error(tmp_path):
     with pytest.raises(OutputError, match="cannot be written"), taken(tmp_path / "no" / "lock"):
         pass
+
+
+def test_turns_are_waited_for_and_need_no_place(tmp_path):
+    order, inside, leave = [], threading.Event(), threading.Event()
+
+    def first():
+        with in_turn(tmp_path / "turn"):
+            inside.set()
+            leave.wait(10)
+            order.append("first")
+
+    def second():
+        with in_turn(tmp_path / "turn"):
+            order.append("second")
+
+    threads = [threading.Thread(target=first), threading.Thread(target=second)]
+    threads[0].start()
+    assert inside.wait(10)
+    threads[1].start()
+    threads[1].join(0.3)
+    assert order == []
+    leave.set()
+    for thread in threads:
+        thread.join(10)
+    assert order == ["first", "second"]
+    with in_turn(tmp_path / "missing" / "turn"):
+        order.append("third")
+    assert order[-1] == "third"

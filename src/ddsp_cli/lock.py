@@ -6,11 +6,15 @@ import contextlib
 import errno
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from ddsp_cli.errors import OutputError
+
+#: How often whoever waits for a turn looks whether it has come.
+WAIT_S = 0.05
 
 
 @contextlib.contextmanager
@@ -35,6 +39,17 @@ def exclusive(path: Path, what: str, program: str, option: str) -> Iterator[None
         with contextlib.suppress(OSError):  # Windows removes no open file; whoever comes next uses it again
             path.unlink()
         stream.close()
+
+
+@contextlib.contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Waits until no other process is inside such a block with this lock file, which stays. No file, no waiting."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a folder that cannot be written, or a file of somebody else
+            stream = stack.enter_context(path.open("a+b"))
+            while not _try_lock(stream):
+                time.sleep(WAIT_S)
+        yield
 
 
 def _acquire(path: Path, what: str, program: str, option: str) -> BinaryIO:

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.errors import UsageError
 from ddsp_cli.features.tracker import PITCH_RANGE_HZ, VOICED_CONFIDENCE, PitchTrack, joined
+from ddsp_cli.lock import in_turn
 
 #: pYIN is run on this much at once (20 s), a multiple of its hop as the context is, so that frames stay on one grid.
 PYIN_BLOCK_SAMPLES = 1250 * 256
 
 #: pYIN's Viterbi path forgets where it started within this context on either side of a block.
 PYIN_CONTEXT_SAMPLES = 64 * 256
+
+
+@functools.cache
+def _librosa_pyin() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """`librosa.pyin` with all its machine code.
+
+    Numba compiles it when it is used for the first time after an installation, and keeps the code in files. Two
+    processes that do so at once leave files that crash whoever loads them: one after the other.
+    """
+    with in_turn(Path(tempfile.gettempdir()) / "ddsp-librosa.lock"):
+        try:
+            import librosa
+        except ImportError as problem:
+            raise UsageError("pitch tracker pyin needs librosa, which is not installed") from problem
+        tone = np.sin(np.arange(2 * PyinTracker.FRAME_SAMPLES) * 0.1).astype(np.float32)
+        librosa.pyin(tone, fmin=PITCH_RANGE_HZ[0], fmax=PITCH_RANGE_HZ[1], sr=ANALYSIS_RATE_HZ)
+        return librosa.pyin
 
 
 class PyinTracker:
@@ -25,11 +48,7 @@ class PyinTracker:
     FRAME_SAMPLES = 2048
 
     def __init__(self) -> None:
-        try:
-            import librosa
-        except ImportError as problem:
-            raise UsageError("pitch tracker pyin needs librosa, which is not installed") from problem
-        self._pyin = librosa.pyin
+        self._pyin = _librosa_pyin()
         self._buffer = np.zeros(0, np.float32)
         self._n_context = 0  # samples at the start of the buffer that were tracked already
         self._parts: list[tuple[np.ndarray, np.ndarray]] = []
