@@ -96,7 +96,7 @@ def draw(path: Path, audio: dict[str, np.ndarray]) -> None:
 
     figure, axes = pyplot.subplots(len(audio), 1, figsize=(14, 3 * len(audio)), constrained_layout=True)
     for axis, (name, sound) in zip(axes, audio.items(), strict=True):
-        axis.specgram(sound + 1e-9, 1024, RATE_HZ, noverlap=768, vmin=-140, vmax=-30, cmap="magma")
+        axis.specgram(sound + 1e-9, NFFT=1024, Fs=RATE_HZ, noverlap=768, vmin=-140, vmax=-30, cmap="magma")
         axis.set(title=name, ylabel="Hz", xlim=(0, len(sound) / RATE_HZ))
     figure.savefig(path, dpi=80)
     pyplot.close(figure)
