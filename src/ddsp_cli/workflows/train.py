@@ -13,6 +13,7 @@ import numpy as np
 
 from ddsp_cli import __version__, atomic, backend, bundle
 from ddsp_cli.errors import OutputError
+from ddsp_cli.formulas import midi_to_hz
 from ddsp_cli.lock import exclusive
 from ddsp_cli.workflows.train_plan import Plan, make_plan, new_state, state_to_start_from
 from ddsp_cli.workflows.train_report import write_training_report
@@ -98,6 +99,7 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
     from ddsp_cli.training import loop
     from ddsp_cli.training.batches import Windows, validation_batches
     from ddsp_cli.training.records import RunFolder
+    from ddsp_cli.training.unlearned import silence_unlearned
 
     model = plan.settings.model
     data = store.load(plan.source)
@@ -115,12 +117,14 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
         plan.parent.weights if plan.parent else None,
     )
     card = _card(plan, data.manifest)
+    taught = [card.statistics, *([plan.parent.card.statistics] if plan.parent else [])]
+    lowest_hz = float(midi_to_hz(np.float64(min(each.pitch_midi[1] for each in taught))))
 
     def keep(autoencoder: Autoencoder, now: RunState) -> None:
         training = msgspec.structs.replace(card.training, steps=now.step, wall_s=round(now.wall_s, 1))
         metrics = {"validation_loss": round(now.best_loss, 4)}
         current = bundle.revise(card, training=training, metrics=metrics, created=_now())
-        weights = autoencoder.get_weights_by_name()
+        weights = silence_unlearned(autoencoder.get_weights_by_name(), model, lowest_hz)
         bundle.save(plan.folder, current, weights, autoencoder.impulse_response(), force=True)
 
     from safetensors import SafetensorError

@@ -1,0 +1,42 @@
+"""Harmonics that no recording could teach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ddsp_cli.config import HarmonicConfig, ModelConfig
+from ddsp_cli.engine.graph import decoder_outputs
+
+KERNEL, BIAS = "decoder/dense_out/kernel", "decoder/dense_out/bias"
+
+#: What the network says for a harmonic that shall not sound; `exp_sigmoid` makes its floor of it.
+SILENT = -20.0
+
+
+def silence_unlearned(weights: Mapping[str, np.ndarray], model: ModelConfig, lowest_hz: float) -> dict[str, np.ndarray]:
+    """Weights whose network leaves out the harmonics that lay above half the sample rate at every note it learned.
+
+    They had no gradient and are as loud as random weights make them: below its range an instrument would whistle.
+
+    Args:
+      weights: by name; kernel [C, outputs] and bias [outputs] of the last layer are replaced in a copy.
+      model: whose weights they are.
+      lowest_hz: the lowest note that was learned from.
+    """
+    changed = dict(weights)
+    harmonic = model.only(HarmonicConfig)
+    if harmonic is None or lowest_hz <= 0:
+        return changed
+    name = harmonic[1].inputs[1]
+    start = 0
+    for output, size in decoder_outputs(model).items():
+        if output == name:
+            first = start + int(model.sample_rate_hz / 2 / lowest_hz)  # harmonic k stands at start + k - 1
+            kernel, bias = weights[KERNEL].copy(), weights[BIAS].copy()
+            kernel[:, first : start + size] = 0.0
+            bias[first : start + size] = SILENT
+            changed |= {KERNEL: kernel, BIAS: bias}
+        start += size
+    return changed
