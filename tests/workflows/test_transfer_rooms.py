@@ -16,22 +16,23 @@ from transfer_fixtures import at_desk, desk, level_db, pitch_hz, play
 
 __all__ = ["at_desk", "desk"]  # fixtures are found by their names
 
-FLUTE = Path(__file__).parents[2] / "models" / "flute"
+#: Of the bundled instruments one with a room that is heard, and that is not so loud as to pass for a fading note.
+TROMBONE = Path(__file__).parents[2] / "models" / "trombone"
 
 
 def test_a_recording_of_the_instrument_loses_its_room(tmp_path):
-    """The flute plays in its room, and then after that recording without one (dereverberation)."""
+    """The trombone plays in its room, and then after that recording without one (dereverberation)."""
     source = tmp_path / "dry.wav"
     soundfile.write(source, melody((69, 72, 76), note_s=0.6, rest_s=0.4), 16000)
-    recorded, _ = play(tmp_path, "recorded", model=FLUTE, source=source)
+    recorded, _ = play(tmp_path, "recorded", model=TROMBONE, source=source)
     soundfile.write(tmp_path / "recorded16.wav", recorded, 16000)
-    dry, result = play(tmp_path, "again", model=FLUTE, source=tmp_path / "recorded16.wav", room="none")
+    dry, result = play(tmp_path, "again", model=TROMBONE, source=tmp_path / "recorded16.wav", room="none")
     assert result.transpose_semitones == 0.0
     for start_s in (0.4, 1.4, 2.4):  # notes of 0.6 s
         note, after = (start_s + 0.15, start_s + 0.45), (start_s + 0.78, start_s + 0.92)
         assert 1200 * np.log2(pitch_hz(dry, *note) / pitch_hz(recorded, *note)) == pytest.approx(0, abs=10)
         assert level_db(recorded, *after) > level_db(recorded, *note) - 65.0
-        assert level_db(dry, *after) < level_db(dry, *note) - 85.0
+        assert level_db(dry, *after) < level_db(dry, *note) - 80.0
 
 
 @pytest.mark.parametrize("n_channels", [1, 2])
