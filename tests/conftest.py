@@ -1,9 +1,11 @@
-"""Makes `fixtures` importable from every test."""
+"""Makes `fixtures` importable from every test; settings for all of them."""
 
 import os
 import signal
 import sys
 from pathlib import Path
+
+import pytest
 
 # As the command line does: threads of small matrix products only get into each other's way. Read when NumPy loads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -14,3 +16,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 # pytest-xdist's workers ignore Ctrl-C, and so would every command that a test starts in them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes much longer than a few steps of training; commands in processes of their own do compile."""
+    from ddsp_cli.training import loop
+
+    monkeypatch.setattr(loop, "COMPILED_BACKENDS", ())

@@ -10,6 +10,15 @@ from ddsp_cli.atomic import beside, folder_beside, recover, write_bytes, writing
 from ddsp_cli.errors import OutputError
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with one file in it, in a place of its own."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / "old").touch()
+    return folder
+
+
 def names(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
@@ -49,60 +58,46 @@ def test_a_folder_is_seen_when_it_is_whole(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [OSError, KeyboardInterrupt])
-def test_a_broken_write_leaves_the_folder_that_stood_there(tmp_path, failure):
-    folder = tmp_path / "a"
-    folder.mkdir()
-    (folder / "old").touch()
+def test_a_broken_write_leaves_the_folder_that_stood_there(folder, failure):
     with pytest.raises(failure), folder_beside(folder) as staging:
         (staging / "new").touch()
         raise failure
     assert names(folder) == ["old"]
-    assert names(tmp_path) == ["a"]
+    assert names(folder.parent) == ["a"]
 
 
-def test_ctrl_c_between_the_two_moves_leaves_the_folder_that_stood_there(tmp_path, monkeypatch):
-    folder = tmp_path / "a"
-    folder.mkdir()
-    (folder / "old").touch()
+def fail_to_move_in(folder: Path, failure: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of the two moves, of the new folder to its place, fails; the one that stood there can come back."""
     rename = Path.rename
 
-    def interrupt(self: Path, target: Path) -> Path:
-        if target == folder and self.parent == tmp_path:
-            raise KeyboardInterrupt
+    def fail(self: Path, target: Path) -> Path:
+        if target == folder and self.parent == folder.parent:
+            raise failure
         return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", interrupt)
+    monkeypatch.setattr(Path, "rename", fail)
+
+
+def test_ctrl_c_between_the_two_moves_leaves_the_folder_that_stood_there(folder, monkeypatch):
+    fail_to_move_in(folder, KeyboardInterrupt(), monkeypatch)
     with pytest.raises(KeyboardInterrupt), folder_beside(folder):
         pass
     assert names(folder) == ["old"]
-    assert names(tmp_path) == ["a"]
+    assert names(folder.parent) == ["a"]
 
 
-def test_a_folder_that_cannot_be_moved_leaves_the_one_that_stood_there(tmp_path, monkeypatch):
-    folder = tmp_path / "a"
-    folder.mkdir()
-    (folder / "old").touch()
-    rename = Path.rename
-
-    def refuse(self: Path, target: Path) -> Path:
-        if target == folder and self.parent == tmp_path:
-            raise PermissionError(13, "Permission denied")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", refuse)
+def test_a_folder_that_cannot_be_moved_leaves_the_one_that_stood_there(folder, monkeypatch):
+    fail_to_move_in(folder, PermissionError(13, "Permission denied"), monkeypatch)
     refused = pytest.raises(OutputError, match="a cannot be written: Permission denied")
     with refused, writing(folder), folder_beside(folder) as staging:
         (staging / "new").touch()
     assert names(folder) == ["old"]
-    assert names(tmp_path) == ["a"]
+    assert names(folder.parent) == ["a"]
 
 
 @pytest.mark.parametrize("failure", [PermissionError, KeyboardInterrupt])
-def test_what_was_put_aside_is_never_lost(tmp_path, monkeypatch, failure):
+def test_what_was_put_aside_is_never_lost(folder, monkeypatch, failure):
     """Neither when it cannot be brought back: then the next start does."""
-    folder = tmp_path / "a"
-    folder.mkdir()
-    (folder / "old").touch()
     rename = Path.rename
 
     def refuse(self: Path, target: Path) -> Path:
@@ -116,7 +111,7 @@ def test_what_was_put_aside_is_never_lost(tmp_path, monkeypatch, failure):
     assert not folder.exists()
     recover(folder)
     assert names(folder) == ["old"]
-    assert names(tmp_path) == ["a"]
+    assert names(folder.parent) == ["a"]
 
 
 def test_what_a_kill_left_is_put_right(tmp_path):

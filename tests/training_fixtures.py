@@ -1,10 +1,18 @@
-"""Windows to train on that are made here: ramps that show where a crop was cut, and tones to learn."""
+"""Short trainings: a small preset, and windows that are made here (ramps that show where a crop was cut, tones)."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from ddsp_cli.config import LossConfig, Preset, TrainingConfig
 from ddsp_cli.dataset.store import Examples
+from fixtures import small_model
+
+
+def small_preset(**training: int) -> Preset:
+    """A preset whose steps take no time: half a second of sound, one FFT size."""
+    settings = TrainingConfig(batch_size=2, crop_s=0.5, loss=LossConfig(fft_sizes=(256,)), **training)
+    return Preset(description="small", model=small_model(), training=settings)
 
 
 def examples(n: int) -> Examples:

@@ -32,8 +32,7 @@ FRESH = RunState(preset="", dataset="", seed=0)
 
 
 @pytest.fixture(autouse=True)
-def short_runs(monkeypatch):
-    monkeypatch.setattr(loop, "COMPILED_BACKENDS", ())  # compiling takes longer than these few steps
+def short_runs(monkeypatch, uncompiled):
     monkeypatch.setattr(RunFolder, "_write_clip", lambda *args: None)
 
 

@@ -8,24 +8,14 @@ import pytest
 import soundfile
 from safetensors.numpy import load_file
 
-from ddsp_cli.config import LossConfig, Preset, TrainingConfig
 from ddsp_cli.training import loop, records
 from ddsp_cli.training.batches import Windows, validation_batches
 from ddsp_cli.training.records import RunFolder
 from ddsp_cli.training.state import CHECKPOINT, Point, RunState, read_state
-from fixtures import small_model
-from training_fixtures import tones
+from training_fixtures import small_preset, tones
 
-PRESET = Preset(
-    description="small",
-    model=small_model(),
-    training=TrainingConfig(batch_size=2, crop_s=0.5, validation_steps=1, loss=LossConfig(fft_sizes=(256,))),
-)
-
-
-@pytest.fixture(autouse=True)
-def short_runs(monkeypatch):
-    monkeypatch.setattr(loop, "COMPILED_BACKENDS", ())  # compiling takes longer than these few steps
+pytestmark = pytest.mark.usefixtures("uncompiled")
+PRESET = small_preset(validation_steps=1)
 
 
 def run(folder: RunFolder, n_steps: int) -> RunState:

@@ -6,8 +6,9 @@ import numpy as np
 
 from ddsp_cli import bundle
 from ddsp_cli.config import HarmonicConfig
+from ddsp_cli.formulas import exp_sigmoid
 from ddsp_cli.runtime.instrument import open_network
-from ddsp_cli.training.unlearned import silence_unlearned
+from ddsp_cli.training.unlearned import SILENT, silence_unlearned
 from fixtures import make_bundle
 
 LOWEST_HZ = 1000.0  # harmonics from the ninth on lie above 8 kHz
@@ -34,3 +35,9 @@ def test_harmonics_that_were_never_heard_stay_silent_below_the_range(tmp_path):
     # those that were learned keep their proportions
     kept = [share[:, :8] / share[:, :8].sum(axis=1, keepdims=True) for share in shares.values()]
     assert np.allclose(*kept, atol=2e-3)
+
+
+def test_silent_harmonics_can_still_be_learned():
+    """Training that goes on with lower notes finds a gradient: not the floor, where there is none."""
+    step = exp_sigmoid(np.float32(SILENT + 0.1)) - exp_sigmoid(np.float32(SILENT))
+    assert step > 0.1 * exp_sigmoid(np.float32(SILENT))

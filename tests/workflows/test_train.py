@@ -15,7 +15,7 @@ import soundfile
 import yaml
 
 from ddsp_cli import bundle
-from ddsp_cli.config import EncoderConfig, LossConfig, ModDelayConfig, Preset, TrainingConfig, dump_yaml
+from ddsp_cli.config import EncoderConfig, ModDelayConfig, dump_yaml
 from ddsp_cli.errors import DatasetError, ExitCode, ModelError, OutputError
 from ddsp_cli.lock import exclusive
 from ddsp_cli.runtime.encoder import Encoder
@@ -23,20 +23,10 @@ from ddsp_cli.workflows.prepare import prepare
 from ddsp_cli.workflows.train import train
 from ddsp_cli.workflows.transfer import transfer
 from fixtures import make_bundle, melody, small_model
+from training_fixtures import small_preset
 
-PRESET = Preset(
-    description="small",
-    model=small_model(),
-    training=TrainingConfig(steps=3, batch_size=2, crop_s=0.5, loss=LossConfig(fft_sizes=(256,))),
-)
-
-
-@pytest.fixture(autouse=True)
-def uncompiled(monkeypatch):
-    """Compiling takes much longer than a few steps; the commands that run in processes of their own do compile."""
-    from ddsp_cli.training import loop
-
-    monkeypatch.setattr(loop, "COMPILED_BACKENDS", ())
+pytestmark = pytest.mark.usefixtures("uncompiled")
+PRESET = small_preset(steps=3)
 
 
 def ddsp(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

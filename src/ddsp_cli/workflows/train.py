@@ -117,8 +117,8 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
         plan.parent.weights if plan.parent else None,
     )
     card = _card(plan, data.manifest)
-    taught = [card.statistics, *([plan.parent.card.statistics] if plan.parent else [])]
-    lowest_hz = float(midi_to_hz(np.float64(min(each.pitch_midi[1] for each in taught))))
+    # What a parent plays was learned once, from notes that this data set need not have.
+    lowest_hz = float(midi_to_hz(np.float64(card.statistics.pitch_midi[1]))) if plan.parent is None else 0.0
 
     def keep(autoencoder: Autoencoder, now: RunState) -> None:
         training = msgspec.structs.replace(card.training, steps=now.step, wall_s=round(now.wall_s, 1))
