@@ -136,10 +136,10 @@ def test_both_grids_agree():
     fine, coarse = performance(250), performance(50)
     a, b = adapt(fine, STATISTICS, "power_db"), adapt(coarse, STATISTICS, "power_db")
     f0_hz, level_db, gate = a.at(50)
-    assert len(f0_hz) == len(level_db) == len(b)
-    assert len(gate) == 5 * len(b)
+    assert len(level_db) == len(b)
+    assert len(f0_hz) == len(gate) == 5 * len(b)
     sounding = (gate[::5] == 1.0) & (b.gate == 1.0)
     assert sounding.mean() > 0.45
-    np.testing.assert_allclose(f0_hz[sounding], b.f0_hz[sounding], rtol=1e-4)
+    np.testing.assert_allclose(f0_hz[::5][sounding], b.f0_hz[sounding], rtol=1e-4)
     with pytest.raises(ValueError, match="divide"):
         b.at(250)

@@ -91,6 +91,23 @@ def test_blocks_do_not_matter(bundle, block_frames):
     assert np.abs(render(instrument, frames, block_frames=block_frames) - whole).max() <= 1e-6
 
 
+def test_pitch_is_followed_between_frames(bundle):
+    """A step that comes in the middle of a frame is heard there; the network hears frames, whatever lies between."""
+    instrument, (f0_hz, level_db, gate) = Instrument(bundle), performance()
+    held = np.repeat(f0_hz, 4)
+    stepped, middle = held.copy(), 4 * 60 + 2
+    stepped[middle : middle + 2] *= 1.5
+    a, b = (render(instrument, (fine, level_db, gate), room=False) for fine in (held, stepped))
+    changed = np.flatnonzero(a != b)
+    hop = bundle.card.model.hop_samples
+    assert abs(changed[0] - (middle - 1) * hop // 4) <= 1
+    in_blocks = render(instrument, (stepped, level_db, gate), room=False, block_frames=7)
+    np.testing.assert_allclose(in_blocks, b, atol=1e-5)
+    # as many values a frame as make no whole number of samples: the first has to do
+    odd = render(instrument, (np.repeat(f0_hz, 7), level_db, gate))
+    assert np.array_equal(odd, render(instrument, (f0_hz, level_db, gate)))
+
+
 def test_seed_decides_the_noise(bundle):
     instrument, frames = Instrument(bundle), performance()
     assert (render(instrument, frames, seed=1) == render(instrument, frames, seed=1)).all()

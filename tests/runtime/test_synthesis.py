@@ -47,6 +47,24 @@ def test_harmonic_is_the_originals(method, row):
     assert np.abs(out - golden[f"audio_{method}"][row]).max() < 5e-3
 
 
+@pytest.mark.parametrize("block", [1, 3, 100])
+def test_pitch_may_be_finer_than_amplitudes(block):
+    """The phase is the exact sum of a frequency that is a straight line between five knots a frame."""
+    random, n, fine, hop = np.random.default_rng(0), 40, 5, 320
+    knots = 300.0 * 2 ** (random.normal(size=n * fine).cumsum() / 30)
+    amplitudes = random.uniform(0, 1, (n, 30))
+    player = Harmonic(hop, 16000, "linear")
+    parts = [player.push(knots[i * fine : (i + block) * fine], amplitudes[i : i + block]) for i in range(0, n, block)]
+    found = np.concatenate([*parts, player.finish()])
+    at = np.arange(n * hop) / hop
+    f0_hz = np.interp(at * fine, np.arange(n * fine), knots)  # holds the last
+    k = np.arange(1, 31)
+    curves = np.stack([np.interp(at, np.arange(n), curve) for curve in amplitudes.T], axis=1)
+    sines = np.sin(2 * np.pi * np.cumsum(f0_hz / 16000)[:, None] * k)
+    expected = (curves * (f0_hz[:, None] * k < 8000) * sines).sum(axis=1)
+    assert np.abs(found - expected).max() < 1e-4
+
+
 def test_harmonic_does_what_the_originals_streaming_does():
     """Upstream's real-time oscillator reaches the next frame half way and holds: frames doubled, hop halved."""
     golden = np.load(GOLDEN / "streaming_harmonic.npz")

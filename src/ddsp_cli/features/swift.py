@@ -61,6 +61,27 @@ class SwiftTracker:
         self._parts.append((found.pitch_hz[keep].astype(np.float32), found.confidence[keep].astype(np.float32)))
 
 
+class SwiftLook:
+    """The pitch at one moment, for those who cannot wait for the rest: 14 frames of sound take 2 ms on one core.
+
+    `SwiftF0.detect` would also measure the level of every frame, which takes half as long again.
+    """
+
+    def __init__(self) -> None:
+        from swift_f0.core import FMAX, FMIN, SILENCE_PEAK
+
+        self._session = _swift_network(1).session
+        self._limits = {"fmin": np.asarray(FMIN, np.float32), "fmax": np.asarray(FMAX, np.float32)}
+        self._silence = SILENCE_PEAK
+
+    def __call__(self, audio: np.ndarray, frame: int) -> tuple[float, float]:
+        """Pitch in Hz and confidence of one frame of sound [S] at 16 kHz, S a multiple of 256."""
+        heard = audio[frame * SWIFT_HOP_SAMPLES : (frame + 1) * SWIFT_HOP_SAMPLES]
+        f0_hz, confidence = self._session.run(["pitch", "confidence"], {"audio": audio[None], **self._limits})
+        silent = np.abs(heard).max() < self._silence
+        return float(f0_hz[0, frame]), 0.0 if silent else float(confidence[0, frame])
+
+
 @functools.lru_cache(maxsize=2)
 def _swift_network(threads: int | None) -> Any:
     """The network, loaded once for all recordings (20 ms each otherwise)."""

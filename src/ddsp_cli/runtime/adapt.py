@@ -77,7 +77,7 @@ class Adapted:
         return len(self.f0_hz)
 
     def at(self, frame_rate_hz: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pitch and level on a coarser grid whose frames all lie on this one; the gate as fine as it is here.
+        """Level on a coarser grid [C] whose frames all lie on this one; pitch and gate as fine as they are here, [C·n].
 
         Raises:
           ValueError: the rate does not divide this one.
@@ -86,8 +86,8 @@ class Adapted:
         if rest or step < 1:
             raise ValueError(f"{frame_rate_hz} Hz does not divide {self.frame_rate_hz} Hz")
         n_coarse = -(-len(self) // step)
-        gate = np.pad(self.gate, (0, n_coarse * step - len(self)), mode="edge")
-        return self.f0_hz[::step], self.level_db[::step], gate
+        f0_hz, gate = (np.pad(fine, (0, n_coarse * step - len(self)), mode="edge") for fine in (self.f0_hz, self.gate))
+        return f0_hz, self.level_db[::step], gate
 
 
 def adapt(features: Features, statistics: Statistics, level: str, settings: AdaptSettings | None = None) -> Adapted:

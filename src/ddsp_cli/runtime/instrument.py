@@ -72,7 +72,8 @@ class Instrument:
         """Plays frames, in blocks, in memory that does not depend on their number.
 
         Args:
-          f0_hz: [F], nowhere 0 (see `features.frames.hold_f0`).
+          f0_hz: [F·p] in Hz with p values a frame, nowhere 0 (see `features.frames.hold_f0`). The oscillators follow
+            all of them, the network hears the first of each frame.
           level_db: [F], the measure that `model.level` names.
           gate: [F·n] 0..1 with n values a frame, multiplies the sound before the room; all 1 if None.
           seed: of the noise; the same seed gives the same sound.
@@ -88,13 +89,19 @@ class Instrument:
         """
         stream = Stream(self, seed, room, levels and gate is not None, formant)
         frames = Frames(timbre)
-        n_gates = 1 if gate is None or not len(f0_hz) else len(gate) // len(f0_hz)
-        for start in range(0, len(f0_hz), block_frames):
-            part = slice(start, start + block_frames)
-            fine = slice(part.start * n_gates, part.stop * n_gates)
-            mfcc = frames.take(len(f0_hz[part]))
-            yield stream.push(f0_hz[part], level_db[part], None if gate is None else gate[fine], mfcc)
+        for start in range(0, len(level_db), block_frames):
+            levels_now = level_db[start : start + block_frames]
+            part = slice(start, start + len(levels_now))
+            gate_now = None if gate is None else _of_frames(gate, part, len(level_db))
+            mfcc = frames.take(len(levels_now))
+            yield stream.push(_of_frames(f0_hz, part, len(level_db)), levels_now, gate_now, mfcc)
         yield stream.finish()
+
+
+def _of_frames(fine: np.ndarray, frames: slice, n_frames: int) -> np.ndarray:
+    """The values [n·p] that belong to some of the frames, of an array [F·p]."""
+    n_fine = len(fine) // n_frames
+    return fine[frames.start * n_fine : frames.stop * n_fine]
 
 
 def open_network(bundle: Bundle) -> Network | InterpretedNetwork:
@@ -154,16 +161,21 @@ class Stream:
         gate: np.ndarray | None = None,
         mfcc: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Takes the next frames ([F], gate [F·n], see `Instrument.render`); gives the samples they settle, [S].
+        """Takes the next frames (pitch [F·p], gate [F·n], see `Instrument.render`); gives the samples they settle, [S].
 
         `mfcc` [F, C] is the timbre that an encoder follows, None for the average.
         """
-        if not len(f0_hz):
+        n_frames = len(level_db)
+        if not n_frames:
             return np.zeros(0, np.float32)
         model = self._model
-        controls = shift_formants(self._network.controls(f0_hz, level_db, mfcc), self._formant)
+        n_fine = len(f0_hz) // n_frames
+        frame_hz = f0_hz[::n_fine]
+        if model.hop_samples % n_fine:  # not a whole number of samples for each value: one a frame has to do
+            f0_hz = frame_hz
+        controls = shift_formants(self._network.controls(frame_hz, level_db, mfcc), self._formant)
         signals: dict[str, np.ndarray] = {
-            "gate": self._open(np.ones(len(f0_hz), np.float32) if gate is None else gate, len(f0_hz))
+            "gate": self._open(np.ones(n_frames, np.float32) if gate is None else gate, n_frames)
         }
         for name, node in model.processors.items():
             if isinstance(node, HarmonicConfig):

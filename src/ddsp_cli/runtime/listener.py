@@ -6,12 +6,12 @@ Shapes: S samples at 16 kHz, F frames.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
+from ddsp_cli.config import FeatureSpec
 from ddsp_cli.features.loudness import loudness_stream, power_stream
+from ddsp_cli.features.swift import SWIFT_HOP_SAMPLES, SwiftLook
 
 #: What has to follow a frame's centre before it is measured: half the window of the power, 32 ms.
 LOOKAHEAD_SAMPLES = 512
@@ -19,7 +19,6 @@ LOOKAHEAD_SAMPLES = 512
 #: swift-f0 sees 176 ms to either side of a frame. It gets what came before; what is not yet known is the end of the
 #: known turned round, which keeps the pitch going. Measured on singing and trumpet against the whole recording: 96 to
 #: 100 % of the voiced frames are found, all within 50 cents, half of them within 2.5.
-SWIFT_HOP_SAMPLES = 256
 BEFORE_FRAMES = 8
 MIRRORED_SAMPLES = 1024
 
@@ -45,10 +44,8 @@ class Listener:
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
-        from swift_f0 import SwiftF0
-
         self.spec = spec
-        self._network: Any = SwiftF0(threads=1, spin=False)
+        self._look = SwiftLook()
         self._loudness, self._power = loudness_stream(spec), power_stream(spec)
         self._waiting = {"loudness": np.zeros(0, np.float32), "power": np.zeros(0, np.float32)}
         # Pitch is measured every `_stride` frames.
@@ -84,8 +81,7 @@ class Listener:
     def _track(self) -> None:
         """One measurement of pitch, and the frames up to it."""
         known = self._buffer[self._centre : self._before + self._centre + LOOKAHEAD_SAMPLES]
-        found = self._network.detect(np.concatenate([known, known[::-1][:MIRRORED_SAMPLES]]), ANALYSIS_RATE_HZ)
-        now = float(found.pitch_hz[BEFORE_FRAMES]), float(found.confidence[BEFORE_FRAMES])
+        now = self._look(np.concatenate([known, known[::-1][:MIRRORED_SAMPLES]]), BEFORE_FRAMES)
         last = self._last if self._last is not None else now
         first = self._last is None
         for step in range(self._stride if first else 1, self._stride + 1):

@@ -2,7 +2,8 @@
 
 Each takes frames as they come (`push`) and returns the samples that are settled by them; `finish` returns
 the rest. What comes out does not depend on how the frames were cut into blocks. Formulas: magenta/ddsp 3.7.0,
-core.py and synths.py. Legend of shapes: F frames, S samples, K harmonics, M noise bands, H = hop in samples.
+core.py and synths.py. Legend of shapes: F frames, S samples, K harmonics, M noise bands, H = hop in
+samples, P = values of the pitch in each frame.
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ class Harmonic:
     is as exact after hours as in the first second. Harmonics above half the sample rate are silent, at frame
     rate (in the controls) and at sample rate (here).
 
+    Pitch may be finer than the other controls, by a factor P that divides H: at 50 frames a second a step from note to
+    note would become a glide of 20 ms, up to 10 ms early or late.
+
     Args:
       hop_samples: H.
       sample_rate_hz: rate of the sound.
@@ -75,28 +79,22 @@ class Harmonic:
         self._weight = crossfade(hop_samples, method)
         self._phase_turns = 0.0
         self._last: tuple[np.ndarray, np.ndarray] | None = None
-        # Inclusive sum of a frequency that goes from a to b in H samples:
-        # Σ_{j≤m} a + (b − a)·j/H = (m + 1)·a + (b − a)·m(m + 1)/2H
-        m = np.arange(hop_samples, dtype=np.float64)
-        self._sum_start = m + 1.0
-        self._sum_slope = m * (m + 1.0) / (2.0 * hop_samples)
-        self._position = m / hop_samples
 
     def push(self, f0_hz: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
         """The next frames.
 
         Args:
-          f0_hz: [F].
+          f0_hz: [F·P], P the same in every call.
           amplitudes: [F, K], the amplitude of each harmonic.
 
         Returns:
           [S] float32, one hop behind.
         """
-        f0_hz = np.asarray(f0_hz, np.float64)
-        if self._last is not None:
+        f0_hz = np.asarray(f0_hz, np.float64).reshape(len(amplitudes), -1)
+        if self._last is not None and len(amplitudes):
             f0_hz = np.concatenate([self._last[0], f0_hz])
             amplitudes = np.concatenate([self._last[1], amplitudes])
-        if not len(f0_hz):
+        if not len(amplitudes):
             return np.empty(0, np.float32)
         self._last = f0_hz[-1:], amplitudes[-1:]
         n_intervals = len(f0_hz) - 1
@@ -109,21 +107,32 @@ class Harmonic:
 
     def finish(self) -> np.ndarray:
         """The last hop [H], with the last frame held; empty where no frame ever came."""
-        return self.push(*self._last) if self._last is not None else np.empty(0, np.float32)
+        if self._last is None:
+            return np.empty(0, np.float32)
+        f0_hz, amplitudes = self._last
+        return self.push(np.full_like(f0_hz, f0_hz[0, -1]), amplitudes)
 
-    def _phases(self, start_hz: np.ndarray, slope_hz: np.ndarray) -> np.ndarray:
-        """Phase of the fundamental in turns, [F, H], 0..1 at the start of each frame."""
-        within = (start_hz * self._sum_start + slope_hz * self._sum_slope) / self._rate
-        totals = np.concatenate([[self._phase_turns], within[:, -1]])
-        starts = np.cumsum(totals) % 1.0
+    def _fundamental(self, f0_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Frames i and i + 1 [F+1, P] → what lies between them: phase in turns and frequency in Hz, [F, H] each.
+
+        Phases start within one turn, 0..1, P times a frame.
+        """
+        n_fine = f0_hz.shape[1]
+        knots = np.append(f0_hz[:-1].reshape(-1), f0_hz[-1, 0])
+        start_hz, slope_hz = knots[:-1, None], np.diff(knots)[:, None]
+        # Inclusive sum of a frequency that goes from a to b in h samples:
+        # Σ_{j≤m} a + (b − a)·j/h = (m + 1)·a + (b − a)·m(m + 1)/2h
+        h = self._hop // n_fine
+        m = np.arange(h, dtype=np.float64)
+        within = (start_hz * (m + 1.0) + slope_hz * (m * (m + 1.0) / (2.0 * h))) / self._rate
+        starts = np.cumsum(np.concatenate([[self._phase_turns], within[:, -1]])) % 1.0
         self._phase_turns = float(starts[-1])
-        return np.asarray(within + starts[:-1, None])
+        turns, hz = within + starts[:-1, None], start_hz + slope_hz * (m / h)
+        return turns.reshape(-1, self._hop), hz.reshape(-1, self._hop)
 
     def _render(self, f0_hz: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
-        """Frames i and i + 1 → the samples between them: [F+1], [F+1, K] → [F, H]."""
-        start_hz = f0_hz[:-1, None]
-        slope_hz = f0_hz[1:, None] - start_hz
-        phase = self._phases(start_hz, slope_hz)
+        """Frames i and i + 1 → the samples between them: [F+1, P], [F+1, K] → [F, H]."""
+        phase, sample_hz = self._fundamental(f0_hz)
         sounding = amplitudes.any(axis=0)
         n_harmonics = int(np.flatnonzero(sounding)[-1]) + 1 if sounding.any() else 0
         if not n_harmonics:
@@ -135,10 +144,9 @@ class Harmonic:
         sines *= np.float32(2.0 * np.pi)
         np.sin(sines, out=sines)
         nyquist_hz = self._rate / 2.0
-        crossing = np.flatnonzero(np.maximum(f0_hz[:-1], f0_hz[1:]) * n_harmonics >= nyquist_hz)
+        crossing = np.flatnonzero(sample_hz.max(axis=1) * n_harmonics >= nyquist_hz)
         if len(crossing):
-            f0_samples = start_hz[crossing] + slope_hz[crossing] * self._position
-            sines[crossing] *= (k * f0_samples[:, None, :]) < nyquist_hz
+            sines[crossing] *= (k * sample_hz[crossing, None, :]) < nyquist_hz
         # Interpolating amplitudes is linear, so two sums per sample replace an interpolation per harmonic.
         pairs = np.stack([amplitudes[:-1, :n_harmonics], amplitudes[1:, :n_harmonics]], axis=1)
         sums = pairs @ sines

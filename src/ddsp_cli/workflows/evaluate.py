@@ -165,7 +165,7 @@ def resynthesise(loaded: bundle.Bundle, data: Dataset, rows: np.ndarray | None =
         n = max(1, min(len(examples), round(JUDGED_S / data.manifest.window_s)))
         rows = np.unique(np.linspace(0, len(examples) - 1, n).round().astype(int))
     step = data.manifest.features.frame_rate_hz // model.frame_rate_hz
-    f0_hz = hold_f0(examples.f0_hz[rows].reshape(-1))[::step]
+    f0_hz = hold_f0(examples.f0_hz[rows].reshape(-1))
     level_db = getattr(examples, model.level)[rows].reshape(-1)[::step]
     return _clip(loaded, "validation", examples.audio[rows].reshape(-1), f0_hz, level_db)
 
@@ -178,7 +178,7 @@ def _after_recording(loaded: bundle.Bundle, path: Path) -> Clip:
     longest = round(JUDGED_S * ANALYSIS_RATE_HZ)
     audio = io.read_mono(path, ANALYSIS_RATE_HZ)[:longest]
     # As the instrument was taught, but for the tracker: pitch is pitch, whoever finds it.
-    spec = msgspec.structs.replace(loaded.card.features.at(model.frame_rate_hz), pitch=DEFAULT_TRACKER)
+    spec = msgspec.structs.replace(loaded.card.features, pitch=DEFAULT_TRACKER)
     features = measure(audio, spec)
     voiced = features.f0_hz > 0
     if not voiced.any():
@@ -192,7 +192,8 @@ def _after_recording(loaded: bundle.Bundle, path: Path) -> Clip:
         if model.sample_rate_hz == ANALYSIS_RATE_HZ
         else soxr.resample(audio, ANALYSIS_RATE_HZ, model.sample_rate_hz)
     )
-    return _clip(loaded, path.name, target, hold_f0(features.f0_hz), getattr(features, model.level))
+    level_db = getattr(features.at(model.frame_rate_hz), model.level)
+    return _clip(loaded, path.name, target, hold_f0(features.f0_hz), level_db)
 
 
 def _clip(loaded: bundle.Bundle, name: str, audio: np.ndarray, f0_hz: np.ndarray, level_db: np.ndarray) -> Clip:
