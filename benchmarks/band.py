@@ -16,8 +16,8 @@ For each instrument a data set of its name (ddsp prepare), whose validation part
 
 The second: a chromatic scale from a fifth below to a fifth above the range, at three dynamics. A note counts as dead
 below a tenth of the median amplitude of its dynamic, as a scream above ten times, as wrong when its pitch is not within
-50 cents of what was asked for by pYIN (notes below 60 Hz or above 4 kHz, which it cannot hear, are left out); clicks as
-in benchmarks/quality.py. With --out a spectrogram of each scale is drawn.
+50 cents of what was asked for by pYIN (notes below 60 Hz or above 2 kHz, which it does not look for, are left out);
+clicks as in benchmarks/quality.py. With --out a spectrogram of each scale is drawn.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def judge_scale(audio: np.ndarray, notes: list[tuple[float, int, int]]) -> tuple
         levels.append(float(np.sqrt(np.mean(frames[first + 5 : last - 3] ** 2))))
         heard = f0_hz[(first + 8) * 5 // 4 : (last - 5) * 5 // 4]
         cents = 100 * np.abs(hz_to_midi(np.maximum(heard, 1.0)) - midi)
-        wrong += 60.0 < midi_to_hz(midi) < 4000.0 and float(np.median(cents)) > 50.0
+        wrong += 60.0 < midi_to_hz(midi) < 2000.0 and float(np.median(cents)) > 50.0
     median = float(np.median(levels))
     dead = sum(level < median / 10 for level in levels)
     return dead, sum(level > median * 10 for level in levels), int(wrong), clicks(audio)

@@ -13,8 +13,9 @@ import pytest
 
 from ddsp_cli.config import DecoderConfig, load_preset
 from ddsp_cli.errors import ModelError, OutputError
-from ddsp_cli.exporters import vst
+from ddsp_cli.exporters import checks, vst
 from ddsp_cli.exporters.vst_contract import INPUTS, OPERATOR_VERSIONS, OUTPUTS, check_file
+from ddsp_cli.exporters.widen import widened
 from format_fixtures import in_memory, loudness_model, plugin_bundle
 
 
@@ -164,7 +165,7 @@ VST = load_preset("vst").model
         (loudness_model(), "loudness and pitch and has 250 frames a second"),
         (load_preset("solo").model, "--preset vst"),
         (msgspec.structs.replace(VST, sample_rate_hz=48000), "48000 Hz"),
-        (msgspec.structs.replace(VST, decoder=DecoderConfig(256, 256, 1)), "256 recurrent units"),
+        (msgspec.structs.replace(VST, decoder=DecoderConfig(256, 640, 1)), "640 recurrent units"),
     ],
 )
 def test_what_the_plugin_cannot_play_is_refused(tmp_path: Path, model: Any, reason: str) -> None:
@@ -172,6 +173,22 @@ def test_what_the_plugin_cannot_play_is_refused(tmp_path: Path, model: Any, reas
         vst.export(in_memory(model), tmp_path)
     assert reason in f"{problem.value.message} {problem.value.hint}"
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_fewer_units_are_written_as_512(tmp_path: Path, layers: int) -> None:
+    """The file keeps the contract, its controls are the instrument's, and the units that were added stay at 0."""
+    small = in_memory(msgspec.structs.replace(VST, decoder=DecoderConfig(32, 48, layers)))
+    result = vst.export(small, tmp_path)
+    assert result.contract["testophone.tflite"]["inputs"]["call_state:0"] == [512]
+    wide = widened(small, 512)
+    ours, theirs = (checks.expected_controls(one, checks.phrase(small)) for one in (small, wide))
+    np.testing.assert_array_equal(theirs["state"][0, 48:], 0)
+    np.testing.assert_allclose(theirs.pop("state")[:, :48], ours.pop("state"), atol=1e-5)
+    for name, controls in ours.items():
+        np.testing.assert_allclose(theirs[name], controls, atol=1e-5)
+    with pytest.raises(ValueError, match="512 units do not fit into 48"):
+        widened(wide, 48)
 
 
 @pytest.mark.parametrize("name", ["../a", "a/b", "a\\b", "CON:", "", "..."])

@@ -6,7 +6,7 @@
                                                        StatefulPartitionedCall:3 [512]  new recurrent state
 
 The plug-in finds tensors by these names, hosts the state, and draws the sound itself; `vst_contract` holds what it
-demands of a file.
+demands of a file. An instrument of fewer units is written with as many.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ddsp_cli.exporters import checks, graph, impulse
 from ddsp_cli.exporters.flatbuffer import TfliteOps
 from ddsp_cli.exporters.litert import Stream
 from ddsp_cli.exporters.vst_contract import check_file
+from ddsp_cli.exporters.widen import widened
 from ddsp_cli.runtime.interpreted import INPUTS, OUTPUTS
 
 METADATA = "metadata.json"
@@ -47,6 +48,7 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
     path = folder / f"{file_stem(bundle.card.name)}.tflite"
     if bundle.network is None:
         check_shape(bundle)
+        bundle = widened(bundle, INPUTS["call_state:0"])
         content, interface = build(bundle)
     else:
         content, interface = bundle.network, {"inputs": _shapes(INPUTS), "outputs": _shapes(OUTPUTS)}
@@ -82,7 +84,7 @@ def check_shape(bundle: Bundle) -> None:
         == {"pw_scaled", "f0_scaled"},
         f"has {model.frame_rate_hz} frames a second": model.frame_rate_hz == 50,
         f"sings at {model.sample_rate_hz} Hz": model.sample_rate_hz == 16000,
-        f"has {model.sizes.rnn_units} recurrent units": model.sizes.rnn_units == 512,
+        f"has {model.sizes.rnn_units} recurrent units": model.sizes.rnn_units <= INPUTS["call_state:0"],
         f"has {harmonic.n_harmonics} harmonics": harmonic.n_harmonics == 60,
         f"has {noise.n_bands} noise bands": noise.n_bands == 65,
         "counts harmonics above Nyquist": harmonic.normalize_below_nyquist,
@@ -91,7 +93,7 @@ def check_shape(bundle: Bundle) -> None:
     if wrong:
         raise ModelError(
             f"DDSP-VST cannot play this instrument: it {' and '.join(wrong)}; the plug-in plays power and pitch at "
-            "50 frames a second, 16000 Hz, 512 units, 60 harmonics, 65 noise bands",
+            "50 frames a second, 16000 Hz, up to 512 units, 60 harmonics, 65 noise bands",
             "Train it again with --preset vst, or use --format litert or onnx.",
         )
 
