@@ -123,7 +123,7 @@ fuzz: $(DEV) ## Thousands of damaged files, and runs killed at random moments
 
 # Where the recordings of the bundled instruments are: a folder for each instrument. They are not part of the project.
 AUDIO  ?=
-PRESET ?= vst
+PRESET ?= light
 include models/recipes/instruments.mk
 
 .PHONY: audio

@@ -16,6 +16,7 @@ from page_fixtures import ROOT, code_blocks
 
 #: Weights of network and room; docs/presets.md tells them.
 PARAMETERS = {
+    "light": 477_950 + 16_000,
     "vst": 1_873_278 + 16_000,
     "solo": 4_801_150 + 48_000,
     "tiny": 232_314 + 16_000,  # the paper's 0.24 M, and a room

@@ -163,7 +163,7 @@ VST = load_preset("vst").model
     ("model", "reason"),
     [
         (loudness_model(), "loudness and pitch and has 250 frames a second"),
-        (load_preset("solo").model, "--preset vst"),
+        (load_preset("solo").model, "--preset light or vst"),
         (msgspec.structs.replace(VST, sample_rate_hz=48000), "48000 Hz"),
         (msgspec.structs.replace(VST, decoder=DecoderConfig(256, 640, 1)), "640 recurrent units"),
     ],

@@ -23,8 +23,11 @@ def train(
     instrument: Annotated[str, typer.Option(help="Name of the instrument.")],
     dataset: Annotated[Path | None, typer.Option(help="Data set; by default datasets/NAME.")] = None,
     preset: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="Which model: vst, solo, tiny, autoencoder, hifi, or a YAML file.")
-    ] = "vst",
+        str,
+        typer.Option(
+            metavar="NAME|FILE", help="Which model: light, vst, solo, tiny, autoencoder, hifi, or a YAML file."
+        ),
+    ] = "light",
     steps: Annotated[int | None, typer.Option(min=1, help="How long, in all; by default what the preset says.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the instrument; by default models/NAME.")] = None,
     resume: Annotated[bool, typer.Option("--resume/--fresh", help="Go on with a training, or start anew.")] = True,

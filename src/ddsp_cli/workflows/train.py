@@ -54,7 +54,7 @@ class TrainResult:
 def train(
     instrument: str,
     dataset: Path | None = None,
-    preset: str = "vst",
+    preset: str = "light",
     steps: int | None = None,
     out: Path | None = None,
     resume: bool = True,
