@@ -51,6 +51,7 @@ def test_recordings_of_one_name_have_a_picture_each(home, tmp_path):
         path.parent.mkdir(exist_ok=True)
         soundfile.write(path, melody((60 + i, 64)), 16000)
     found = evaluate(home / "models/testophone", recordings, out=tmp_path / "out")
+    assert [one.name for one in found] == [recordings[0].as_posix(), "A.flac", recordings[2].as_posix()]
     pictures = {one.picture for one in found}
     assert {path.name.lower() for path in pictures} == {"a.png", "a-2.png", "a-3.png"}
     assert len({path.read_bytes() for path in pictures}) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Figures of one recording."""
+    """Figures of one recording, by its file's name, or its path where several have that name."""
 
     name: str
     seconds: float
@@ -130,9 +131,11 @@ def evaluate(
     report = progress or (lambda what, done, total: None)
     found: list[Judgement] = []
     taken: set[str] = set()
+    names = Counter(path.name for path in files)
     for i, path in enumerate(files):
         report(f"judging {path.name}", i, len(files))
-        found.append(_judge(_after_recording(loaded, path), out, reliable, free_name(path.stem, taken)))
+        clip = _after_recording(loaded, path, path.name if names[path.name] == 1 else path.as_posix())
+        found.append(_judge(clip, out, reliable, free_name(path.stem, taken)))
     if not files:
         from ddsp_cli.dataset import store
 
@@ -170,7 +173,7 @@ def resynthesise(loaded: bundle.Bundle, data: Dataset, rows: np.ndarray | None =
     return _clip(loaded, "validation", examples.audio[rows].reshape(-1), f0_hz, level_db)
 
 
-def _after_recording(loaded: bundle.Bundle, path: Path) -> Clip:
+def _after_recording(loaded: bundle.Bundle, path: Path, name: str) -> Clip:
     """A recording brought to the level at which the instrument learned, and the instrument playing after it."""
     import soxr
 
@@ -193,7 +196,7 @@ def _after_recording(loaded: bundle.Bundle, path: Path) -> Clip:
         else soxr.resample(audio, ANALYSIS_RATE_HZ, model.sample_rate_hz)
     )
     level_db = getattr(features.at(model.frame_rate_hz), model.level)
-    return _clip(loaded, path.name, target, hold_f0(features.f0_hz), level_db)
+    return _clip(loaded, name, target, hold_f0(features.f0_hz), level_db)
 
 
 def _clip(loaded: bundle.Bundle, name: str, audio: np.ndarray, f0_hz: np.ndarray, level_db: np.ndarray) -> Clip:
