@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ddsp_cli.dataset.store import Dataset
     from ddsp_cli.engine import Autoencoder
     from ddsp_cli.training.callbacks import TrainProgress
+    from ddsp_cli.training.loop import Job, OnBest
     from ddsp_cli.training.state import RunState
 
 PREVIEW_S = 6.0
@@ -99,7 +100,6 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
     from ddsp_cli.training import loop
     from ddsp_cli.training.batches import Windows, validation_batches
     from ddsp_cli.training.records import RunFolder
-    from ddsp_cli.training.unlearned import silence_unlearned
 
     model = plan.settings.model
     data = store.load(plan.source)
@@ -116,35 +116,9 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
         state.seed,
         plan.parent.weights if plan.parent else None,
     )
-    card = _card(plan, data.manifest)
-    # What a parent plays was learned once, from notes that this data set need not have.
-    lowest_hz = float(midi_to_hz(np.float64(card.statistics.pitch_midi[1]))) if plan.parent is None else 0.0
-
-    def keep(autoencoder: Autoencoder, now: RunState) -> None:
-        training = msgspec.structs.replace(card.training, steps=now.step, wall_s=round(now.wall_s, 1))
-        metrics = {"validation_loss": round(now.best_loss, 4)}
-        current = bundle.revise(card, training=training, metrics=metrics, created=_now())
-        weights = silence_unlearned(autoencoder.get_weights_by_name(), model, lowest_hz)
-        bundle.save(plan.folder, current, weights, autoencoder.impulse_response(), force=True)
-
-    from safetensors import SafetensorError
-
     finished = True
     if state.step < plan.total_steps:
-        try:
-            state = loop.run(job, state, keep, report)
-        except KeyboardInterrupt:
-            from ddsp_cli.training.state import read_state
-
-            kept = read_state(plan.run_folder)
-            if kept is None or not kept.history or not plan.folder.exists():  # what stands there is not of this run
-                raise
-            state, finished = kept, False
-        except (OSError, SafetensorError) as problem:  # a full disk, most likely; the last checkpoint stands
-            raise OutputError(
-                f"{plan.run_folder} cannot be written: {problem}",
-                "Make room, then run the same command: it goes on from the last checkpoint.",
-            ) from problem
+        state, finished = _to_the_end(plan, job, state, _keeper(plan, data.manifest), report)
     metrics = finish(plan.folder, data) if finished else {}
     write_training_report(plan.run_folder, plan.folder, data)
     return TrainResult(
@@ -158,6 +132,47 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
         metrics,
         finished,
     )
+
+
+def _to_the_end(
+    plan: Plan, job: Job, state: RunState, keep: OnBest, report: Callable[[TrainProgress], None]
+) -> tuple[RunState, bool]:
+    """The state of the last checkpoint, and whether it is the end: Ctrl-C is none."""
+    from safetensors import SafetensorError
+
+    from ddsp_cli.training import loop
+    from ddsp_cli.training.state import read_state
+
+    try:
+        return loop.run(job, state, keep, report), True
+    except KeyboardInterrupt:
+        kept = read_state(plan.run_folder)
+        if kept is None or not kept.history or not plan.folder.exists():  # what stands there is not of this run
+            raise
+        return kept, False
+    except (OSError, SafetensorError) as problem:  # a full disk, most likely; the last checkpoint stands
+        raise OutputError(
+            f"{plan.run_folder} cannot be written: {problem}",
+            "Make room, then run the same command: it goes on from the last checkpoint.",
+        ) from problem
+
+
+def _keeper(plan: Plan, manifest: Manifest) -> OnBest:
+    """Writes the instrument whenever it is the best so far."""
+    from ddsp_cli.training.unlearned import silence_unlearned
+
+    card = _card(plan, manifest)
+    # What a parent plays was learned once, from notes that this data set need not have.
+    lowest_hz = float(midi_to_hz(np.float64(card.statistics.pitch_midi[1]))) if plan.parent is None else 0.0
+
+    def keep(autoencoder: Autoencoder, now: RunState) -> None:
+        training = msgspec.structs.replace(card.training, steps=now.step, wall_s=round(now.wall_s, 1))
+        metrics = {"validation_loss": round(now.best_loss, 4)}
+        current = bundle.revise(card, training=training, metrics=metrics, created=_now())
+        weights = silence_unlearned(autoencoder.get_weights_by_name(), card.model, lowest_hz)
+        bundle.save(plan.folder, current, weights, autoencoder.impulse_response(), force=True)
+
+    return keep
 
 
 def _card(plan: Plan, manifest: Manifest) -> bundle.Card:
