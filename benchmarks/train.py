@@ -1,6 +1,6 @@
 """What a training step costs: seconds, memory and size of each preset.
 
-python benchmarks/train.py [--presets vst solo tiny autoencoder hifi] [--steps 5]
+python benchmarks/train.py [--presets light vst solo tiny autoencoder hifi] [--steps 5]
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def measure(name: str, n_steps: int) -> dict[str, float]:
 def main() -> None:
     """A table, one row per preset, each measured in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--presets", nargs="+", default=["vst", "solo"])
+    parser.add_argument("--presets", nargs="+", default=["light", "vst", "solo"])
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
