@@ -1,7 +1,7 @@
 """An instrument that plays: pitch and level at frame rate in, sound in blocks out.
 
 Reads the processor graph of a bundle (`ModelConfig.processors`) and runs it as streams: synthesisers, their
-sum, the room. Legend of shapes: F frames, S samples; S = F·hop at the model's rate.
+sum, the room. Legend of shapes: F frames, S samples; S = F·hop at the model's rate; F·n for what is finer than frames.
 """
 
 from __future__ import annotations
@@ -11,12 +11,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ddsp_cli.bundle import Bundle
-from ddsp_cli.config import (
-    AddConfig,
-    CropConfig,
-    FilteredNoiseConfig,
-    HarmonicConfig,
-)
+from ddsp_cli.config import AddConfig, CropConfig, FilteredNoiseConfig, HarmonicConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.features.timbre import mfcc_blocks
 from ddsp_cli.runtime.encoder import Frames
@@ -104,6 +99,12 @@ def _of_frames(fine: np.ndarray, frames: slice, n_frames: int) -> np.ndarray:
     return fine[frames.start * n_fine : frames.stop * n_fine]
 
 
+def _playable(fine: np.ndarray, n_frames: int, hop_samples: int) -> np.ndarray:
+    """Values [F·p]; the first of each frame [F] where a value would not last a whole number of samples."""
+    n_fine = len(fine) // n_frames
+    return fine[::n_fine] if hop_samples % n_fine else fine
+
+
 def open_network(bundle: Bundle) -> Network | InterpretedNetwork:
     """The network of an instrument at the start of a performance.
 
@@ -169,10 +170,9 @@ class Stream:
         if not n_frames:
             return np.zeros(0, np.float32)
         model = self._model
-        n_fine = len(f0_hz) // n_frames
-        frame_hz = f0_hz[::n_fine]
-        if model.hop_samples % n_fine:  # not a whole number of samples for each value: one a frame has to do
-            f0_hz = frame_hz
+        f0_hz = _playable(f0_hz, n_frames, model.hop_samples)
+        gate = None if gate is None else _playable(gate, n_frames, model.hop_samples)
+        frame_hz = f0_hz[:: len(f0_hz) // n_frames]
         controls = shift_formants(self._network.controls(frame_hz, level_db, mfcc), self._formant)
         signals: dict[str, np.ndarray] = {
             "gate": self._open(np.ones(n_frames, np.float32) if gate is None else gate, n_frames)
@@ -194,10 +194,8 @@ class Stream:
 
     def _open(self, gate: np.ndarray, n_frames: int) -> np.ndarray:
         """The gate [F·n] at sample rate."""
-        hop, fine = self._model.hop_samples, len(gate) // n_frames
-        if hop % fine:  # not a whole number of samples for each value: one a frame has to do
-            gate, fine = gate[::fine], 1
         if self._gate is None:
+            hop, fine = self._model.hop_samples, len(gate) // n_frames
             self._gate = Ramp(hop // fine)
             if self._levels:
                 have = measured_as(self._spec, self._model.level, self._model.sample_rate_hz, hop // fine)

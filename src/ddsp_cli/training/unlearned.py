@@ -11,7 +11,7 @@ from ddsp_cli.engine.graph import decoder_outputs
 
 KERNEL, BIAS = "decoder/dense_out/kernel", "decoder/dense_out/bias"
 
-#: What the network says for a harmonic that shall not sound: `exp_sigmoid` makes 2e-5 of it, 100 dB below the others,
+#: What the network says for a harmonic that shall not sound: `exp_sigmoid` makes 2e-5 of it, 90 dB below the others,
 #: and is steep enough there to learn it when training goes on with lower notes. At its floor it has no gradient.
 SILENT = -5.0
 
