@@ -61,6 +61,16 @@ def test_reliable_frames_are_those_that_two_trackers_agree_about(phrase):
     assert quality.reliable_pitch(np.zeros_like(phrase), phrase) == {"reliable_share": 0.0}
 
 
+def test_a_given_pitch_of_the_recording_is_not_measured_again(phrase):
+    """What was asked for is what counts, here a semitone above the recording."""
+    asked_hz = quality.pitch_hz(phrase) * np.float32(2 ** (1 / 12))
+    found = quality.compare(phrase, phrase, reference_hz=asked_hz)
+    assert found.pitch_error_cents == pytest.approx(100, abs=1)
+    assert quality.reliable_pitch(phrase, phrase, asked_hz) == {"reliable_share": 0.0}, "pYIN does not agree"
+    shorter = quality.compare(phrase, phrase, reference_hz=quality.pitch_hz(phrase)[:-10])
+    assert shorter.pitch_within_50_cents == 1.0
+
+
 def test_spectral_distance_of_scaled_sound_is_known():
     """Half the amplitude: each log magnitude differs by ln 2, each magnitude by half of itself."""
     noise = np.random.default_rng(0).normal(size=8000).astype(np.float32)

@@ -13,7 +13,9 @@ import pytest
 import soundfile
 
 from ddsp_cli import bundle
+from ddsp_cli.config import FeatureSpec
 from ddsp_cli.errors import DatasetError, ExitCode, InputError, OutputError, UsageError
+from ddsp_cli.features import quality
 from ddsp_cli.runtime.instrument import Instrument
 from ddsp_cli.workflows.evaluate import Clip, evaluate, resynthesise, room_share
 from fixtures import make_bundle, melody
@@ -62,6 +64,31 @@ def test_a_clip_against_itself_is_perfect():
     figures = Clip("same", sound, sound, 16000).quality().as_dict()
     assert figures["spectral_loss"] == 0
     assert figures["pitch_within_50_cents"] == 1
+
+
+def test_a_clip_is_judged_by_the_pitch_that_was_asked_for():
+    sound = melody((60, 64))
+    asked_hz = np.full(len(sound) // 64, 440.0, np.float32)
+    assert Clip("other", sound, sound, 16000, asked_hz).figures()["pitch_within_50_cents"] == 0
+
+
+def test_a_recording_is_played_with_its_pitch_mended(home, monkeypatch):
+    """As the data sets are that instruments learn from: an octave error of the tracker is none of the instrument's."""
+    asked = []
+    monkeypatch.setattr(quality, "mended_hz", lambda audio, f0_hz, rate_hz: asked.append(f0_hz) or f0_hz * 2)
+    clips = []
+    monkeypatch.setattr(Clip, "quality", lambda clip: clips.append(clip) or quality.Quality(0, 0, 0, 0, 0, 0))
+    evaluate(home / "models/testophone", [home / "other.wav"])
+    np.testing.assert_array_equal(clips[0].f0_hz, asked[0] * 2)
+
+
+def test_a_data_set_is_judged_by_its_own_pitch(home):
+    """It was measured in the whole recording; windows that are joined up would be heard otherwise."""
+    data = SimpleNamespace(
+        validation=tones(2), manifest=SimpleNamespace(name="scales", features=FeatureSpec(), window_s=1.0)
+    )
+    clip = resynthesise(bundle.load(home / "models/testophone"), data, np.array([0, 1]))
+    np.testing.assert_array_equal(clip.f0_hz, data.validation.f0_hz.reshape(-1))
 
 
 def test_the_share_of_the_room_is_that_of_its_energy():

@@ -14,7 +14,7 @@ import numpy as np
 
 from ddsp_cli import bundle
 from ddsp_cli.atomic import write_bytes, writing
-from ddsp_cli.config import ANALYSIS_RATE_HZ
+from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.errors import DatasetError, InputError, OutputError, UsageError
 from ddsp_cli.features import io, quality
 from ddsp_cli.features.extract import measure
@@ -56,6 +56,8 @@ class Clip:
     Attributes:
       name: of the recording.
       recording, rendering: [S] each at `rate_hz`.
+      f0_hz: [F] the recording's pitch 250 times a second, 0 where it has none, after which the instrument played;
+        None where it is not known.
       room_share: of the rendering's energy, what the learned room adds, 0..1; None where there is no room.
     """
 
@@ -63,6 +65,7 @@ class Clip:
     recording: np.ndarray
     rendering: np.ndarray
     rate_hz: int
+    f0_hz: np.ndarray | None = None
     room_share: float | None = None
 
     @property
@@ -80,7 +83,7 @@ class Clip:
 
     def quality(self) -> quality.Quality:
         """How near they are, both taken at 16 kHz."""
-        return quality.compare(*self.at_16_khz())
+        return quality.compare(*self.at_16_khz(), reference_hz=self.f0_hz)
 
     def figures(self) -> dict[str, float]:
         """All that is measured of them, by name."""
@@ -168,7 +171,7 @@ def resynthesise(loaded: bundle.Bundle, data: Dataset, rows: np.ndarray | None =
         n = max(1, min(len(examples), round(JUDGED_S / data.manifest.window_s)))
         rows = np.unique(np.linspace(0, len(examples) - 1, n).round().astype(int))
     step = data.manifest.features.frame_rate_hz // model.frame_rate_hz
-    f0_hz = hold_f0(examples.f0_hz[rows].reshape(-1))
+    f0_hz = examples.f0_hz[rows].reshape(-1)
     level_db = getattr(examples, model.level)[rows].reshape(-1)[::step]
     return _clip(loaded, "validation", examples.audio[rows].reshape(-1), f0_hz, level_db)
 
@@ -196,13 +199,15 @@ def _after_recording(loaded: bundle.Bundle, path: Path, name: str) -> Clip:
         else soxr.resample(audio, ANALYSIS_RATE_HZ, model.sample_rate_hz)
     )
     level_db = getattr(features.at(model.frame_rate_hz), model.level)
-    return _clip(loaded, name, target, hold_f0(features.f0_hz), level_db)
+    return _clip(loaded, name, target, quality.mended_hz(audio, features.f0_hz, spec.frame_rate_hz), level_db)
 
 
-def _clip(loaded: bundle.Bundle, name: str, audio: np.ndarray, f0_hz: np.ndarray, level_db: np.ndarray) -> Clip:
+def _clip(loaded: bundle.Bundle, name: str, audio: np.ndarray, tracked_hz: np.ndarray, level_db: np.ndarray) -> Clip:
+    """The instrument playing a recording's level and pitch [F·p], 0 where it has none."""
     import soxr
 
     instrument = Instrument(loaded)
+    f0_hz = hold_f0(tracked_hz)
     timbre = list(instrument.timbre([soxr.resample(audio, loaded.card.model.sample_rate_hz, ANALYSIS_RATE_HZ)]))
     rendering = np.concatenate(list(instrument.render(f0_hz, level_db, timbre=timbre)))
     share = None
@@ -210,7 +215,10 @@ def _clip(loaded: bundle.Bundle, name: str, audio: np.ndarray, f0_hz: np.ndarray
         dry = np.concatenate(list(instrument.render(f0_hz, level_db, room=False, timbre=timbre)))
         share = room_share(rendering, dry)
     length = min(len(audio), len(rendering))
-    return Clip(name, audio[:length], rendering[:length], loaded.card.model.sample_rate_hz, share)
+    rate_hz = FeatureSpec().frame_rate_hz
+    measured_hz = len(tracked_hz) // len(level_db) * loaded.card.model.frame_rate_hz
+    given_hz = tracked_hz[np.arange(len(tracked_hz) * rate_hz // measured_hz) * measured_hz // rate_hz]
+    return Clip(name, audio[:length], rendering[:length], loaded.card.model.sample_rate_hz, given_hz, share)
 
 
 def room_share(rendering: np.ndarray, dry: np.ndarray) -> float:
@@ -232,7 +240,7 @@ def _judge(clip: Clip, out: Path | None, reliable: bool, stem: str) -> Judgement
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
             write_bytes(picture, draw_pair(clip.recording, clip.rendering, clip.rate_hz))
-    figures = clip.figures() | (quality.reliable_pitch(*clip.at_16_khz()) if reliable else {})
+    figures = clip.figures() | (quality.reliable_pitch(*clip.at_16_khz(), clip.f0_hz) if reliable else {})
     return Judgement(clip.name, round(clip.seconds, 1), figures, picture)
 
 
