@@ -35,7 +35,7 @@ def measure(name: str, n_steps: int) -> dict[str, float]:
         inputs["mfcc"] = random.normal(size=(*shape[:2], model.encoder.n_mfccs)).astype(np.float32)
     inputs["f0_hz"] = random.uniform(200.0, 800.0, shape).astype(np.float32)
     audio = random.uniform(-0.1, 0.1, (training.batch_size, n_frames * model.hop_samples)).astype(np.float32)
-    autoencoder = build(preset, seed=0)
+    autoencoder = build(preset, seed=0, n_shares=backend.share_batches(training.batch_size))
     started = time.perf_counter()
     autoencoder.train_on_batch(inputs, audio)
     first_s = time.perf_counter() - started

@@ -34,18 +34,23 @@ def load() -> str:
 
 
 def share_batches(batch_size: int) -> int:
-    """Lets the devices of this machine share each batch, where the backend can: JAX, by `keras.distribution`.
+    """How many work on each batch at the same time; to be called before a model is built.
 
-    To be called before a model is built. With TensorFlow and PyTorch one device does everything.
+    With JAX all devices do, by `keras.distribution`; with TensorFlow and no GPU two programs on the processor (see
+    `training.halves`); otherwise one device does everything.
 
     Args:
-      batch_size: which has to be a multiple of the devices that take part; as many do as divide it.
+      batch_size: which has to be a multiple of those that take part; as many do as divide it.
 
     Returns:
       how many take part; batches of another size have to be multiples of it as well.
     """
     import keras
 
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return 1 if batch_size % 2 or tf.config.list_physical_devices("GPU") else 2
     if keras.config.backend() != "jax":
         return 1
     devices = keras.distribution.list_devices()

@@ -29,7 +29,7 @@ from ddsp_cli.training.state import RunState, read_state
 from fixtures import small_model
 from training_fixtures import tones
 
-n_devices = backend.share_batches(4)
+n_shares = backend.share_batches(4)
 loop.COMPILED_BACKENDS = ("jax",)  # which compiles even single operations; for others it takes longer than the steps
 loss = LossConfig(fft_sizes=(256,))
 training = TrainingConfig(batch_size=4, crop_s=0.3, learning_rate=3e-3, validation_steps=2, loss=loss)
@@ -38,8 +38,8 @@ windows = Windows(tones(3), preset.model, 250)
 
 def run(folder, n_steps):
     records = RunFolder(Path(sys.argv[1]) / folder, 16000, tensorboard=False, listen=False)
-    judge = validation_batches(windows, 4, multiple=n_devices)
-    job = loop.Job(preset, windows, judge, records, n_steps, 0)
+    judge = validation_batches(windows, 4, multiple=n_shares)
+    job = loop.Job(preset, windows, judge, records, n_steps, 0, n_shares=n_shares)
     state = read_state(records.path) or RunState(preset="", dataset="", seed=0)
     return loop.run(job, state, lambda model, now: None, lambda event: None)
 
@@ -50,7 +50,7 @@ curve = [(point.loss, point.validation_loss) for point in through.history]
 assert curve == [(point.loss, point.validation_loss) for point in halves.history], (curve, halves.history)
 assert through.step == 4
 assert curve[1][1] < curve[0][1]
-print(name, n_devices, *(loss for loss, _ in curve))
+print(name, n_shares, *(loss for loss, _ in curve))
 """
 
 

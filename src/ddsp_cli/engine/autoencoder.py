@@ -81,12 +81,23 @@ class Autoencoder(keras.Model):
 
         Along with it the metric `level` follows the energy of the audio, as a share of the target's.
         """
-        energy, wanted = (ops.mean(ops.square(sound)) for sound in (y_pred["audio"], y))
-        self.level.update_state(energy / ops.maximum(wanted, 1e-12))
-        loss = self.spectral_loss.call(y, y_pred["audio"])
+        self.note_level(*self.energies(y, y_pred["audio"]))
+        return self.objective(y, y_pred["audio"], training=training)
+
+    def objective(self, target: Any, sound: Any, training: bool = True) -> Any:
+        """What training makes small, a scalar: the spectral loss of `sound` [B, S], and what the room has to pay."""
+        loss = self.spectral_loss.call(target, sound)
         if training and self.room_penalty and self.room is not None:
             loss = loss + self.room_penalty * self.room.reverberance()
         return loss
+
+    def energies(self, target: Any, sound: Any) -> tuple[Any, Any]:
+        """Mean energy of what is played and of what it should be, both from [B, S]."""
+        return ops.mean(ops.square(sound)), ops.mean(ops.square(target))
+
+    def note_level(self, energy: Any, wanted: Any) -> None:
+        """Takes down the energy played as a share of what it should be."""
+        self.level.update_state(energy / ops.maximum(wanted, 1e-12))
 
     @property
     def room(self) -> LearnedRoom | None:

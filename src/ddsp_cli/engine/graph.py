@@ -82,6 +82,11 @@ class ProcessorGroup(keras.layers.Layer):
             found[name] = values[name]
         return {**found, "audio": values[self.output_name]}
 
+    def draw(self, batch: Any, n_samples: int) -> dict[str, dict[str, Any]]:
+        """The noise that the next `call` would draw, to be `given` to it instead: node → `noise` [batch, n_samples]."""
+        noisy = {name: node for name, node in self.nodes.items() if isinstance(node, synths.FilteredNoise)}
+        return {name: {"noise": node.draw(batch, n_samples)} for name, node in noisy.items()}
+
     def get_config(self) -> dict[str, Any]:
         nodes = {
             name: (keras.saving.serialize_keras_object(processor), self.wiring[name])

@@ -108,8 +108,12 @@ class FilteredNoise(Processor):
         noise = controls.get("noise")
         if noise is None:
             batch, n_frames, _ = ops.shape(magnitudes)
-            noise = keras.random.uniform((batch, n_frames * self.hop_samples), -1.0, 1.0, seed=self.random)
+            noise = self.draw(batch, n_frames * self.hop_samples)
         return frequency_filter(noise, magnitudes, self.window_size_samples, self.hop_samples)
+
+    def draw(self, batch: Any, n_samples: int) -> Any:
+        """The next piece of noise, [batch, n_samples]."""
+        return keras.random.uniform((batch, n_samples), -1.0, 1.0, seed=self.random)
 
     def get_config(self) -> dict[str, Any]:
         names = ("hop_samples", "n_bands", "initial_bias", "window_size_samples", "seed")

@@ -41,6 +41,7 @@ class Job:
       total_steps: wanted.
       seed: of weights, noise and crops.
       initial: weights by name to begin with, in place of random ones.
+      n_shares: how many take part in each batch, see `backend.share_batches`.
     """
 
     preset: Preset
@@ -50,17 +51,26 @@ class Job:
     total_steps: int
     seed: int
     initial: Mapping[str, np.ndarray] | None = None
+    n_shares: int = 1
 
 
-def build(preset: Preset, seed: int, rollbacks: int = 0, total_steps: int | None = None) -> Autoencoder:
+def build(
+    preset: Preset, seed: int, rollbacks: int = 0, total_steps: int | None = None, n_shares: int = 1
+) -> Autoencoder:
     """A compiled model with fresh weights; every rollback so far halves the learning rate.
 
     Args:
       total_steps: of the training; None takes the preset's.
+      n_shares: see `Job`.
     """
     keras.utils.set_random_seed(seed)
     training = preset.training
-    model = Autoencoder(preset.model, training.loss, seed=seed)
+    kind = Autoencoder
+    if n_shares == 2 and keras.config.backend() == "tensorflow":
+        from ddsp_cli.training.halves import InHalves
+
+        kind = InHalves
+    model = kind(preset.model, training.loss, seed=seed)
     optimizer = make_optimizer(model, training, total_steps or training.steps, slower=0.5**rollbacks)
     model.compile(optimizer=optimizer, jit_compile=keras.config.backend() in COMPILED_BACKENDS)
     return model
@@ -124,7 +134,7 @@ def had_enough(training: TrainingConfig, state: RunState) -> bool:
 
 
 def _resumed(job: Job, state: RunState) -> Autoencoder:
-    model = build(job.preset, job.seed, state.rollbacks, job.total_steps)
+    model = build(job.preset, job.seed, state.rollbacks, job.total_steps, job.n_shares)
     if state.history:
         checkpoint.restore(job.folder.path, model)
     elif job.initial is not None:

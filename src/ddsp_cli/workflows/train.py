@@ -95,7 +95,7 @@ def train(
 
 def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainProgress], None]) -> TrainResult:
     backend.load()
-    n_devices = backend.share_batches(plan.settings.training.batch_size)
+    n_shares = backend.share_batches(plan.settings.training.batch_size)
     from ddsp_cli.dataset import store
     from ddsp_cli.training import loop
     from ddsp_cli.training.batches import Windows, validation_batches
@@ -110,11 +110,12 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
     job = loop.Job(
         plan.settings,
         Windows(data.train, model, rate_hz),
-        validation_batches(judge, plan.settings.training.batch_size, multiple=n_devices),
+        validation_batches(judge, plan.settings.training.batch_size, multiple=n_shares),
         records,
         plan.total_steps,
         state.seed,
         plan.parent.weights if plan.parent else None,
+        n_shares,
     )
     finished = True
     if state.step < plan.total_steps:

@@ -1,0 +1,69 @@
+"""Training steps in two halves at once, for TensorFlow on processors.
+
+XLA compiles a step to one program, which does one thing after the other; only within large matrix products do several
+cores work. Half a batch each, two programs fill two cores: a step takes two thirds of the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from ddsp_cli.engine import Autoencoder
+
+Half = tuple[dict[str, Any], Any, dict[str, Any]]
+
+
+class InHalves(Autoencoder):
+    """An `Autoencoder` that learns the same from the same batches, of an even number of examples.
+
+    The halves only read weights, so that TensorFlow may run them side by side: what changes variables (drawing noise,
+    the optimiser, metrics) is done before and after.
+    """
+
+    def compile(self, *, optimizer: keras.optimizers.Optimizer, jit_compile: bool) -> None:
+        """As `keras.Model.compile`; the programs of a step are compiled each by itself."""
+        super().compile(optimizer=optimizer, jit_compile=False)
+        self._learn = tf.function(self._loss_and_gradients, jit_compile=jit_compile)
+        self._judge = tf.function(self._loss_and_energies, jit_compile=jit_compile)
+        self._update = tf.function(self._apply_mean, jit_compile=jit_compile)
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One step on a batch of inputs [B, F, C] by name and audio [B, S]; metrics by name."""
+        found = [self._learn(*half) for half in self._halves(data)]
+        self._update([gradients for _, gradients in found])
+        return self._noted([numbers for numbers, _ in found], data)
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Metrics of a batch, by name."""
+        return self._noted([self._judge(*half, training=False) for half in self._halves(data)], data)
+
+    def _halves(self, data: Any) -> list[Half]:
+        inputs, audio, _ = keras.utils.unpack_x_y_sample_weight(data)
+        batch = (inputs, audio, self.group.draw(tf.shape(audio)[0], audio.shape[-1]))
+        splits = zip(*(tf.split(value, 2) for value in tf.nest.flatten(batch)), strict=True)
+        return [tf.nest.pack_sequence_as(batch, list(half)) for half in splits]
+
+    def _loss_and_gradients(self, inputs: Mapping[str, Any], audio: Any, drawn: Mapping[str, Any]) -> tuple[Any, Any]:
+        with tf.GradientTape() as tape:
+            numbers = self._loss_and_energies(inputs, audio, drawn)
+        return numbers, tape.gradient(numbers[0], self.trainable_variables)
+
+    def _loss_and_energies(
+        self, inputs: Mapping[str, Any], audio: Any, drawn: Mapping[str, Any], training: bool = True
+    ) -> tuple[Any, Any, Any]:
+        sound = self(inputs, given=drawn)["audio"]
+        return self.objective(audio, sound, training=training), *self.energies(audio, sound)
+
+    def _apply_mean(self, gradients: list[list[Any]]) -> None:
+        mean = [sum(of_halves) / len(gradients) for of_halves in zip(*gradients, strict=True)]
+        self.optimizer.apply(mean, self.trainable_variables)
+
+    def _noted(self, numbers: list[tuple[Any, Any, Any]], data: Any) -> dict[str, Any]:
+        loss, energy, wanted = (sum(of_halves) / len(numbers) for of_halves in zip(*numbers, strict=True))
+        self._loss_tracker.update_state(loss, sample_weight=tf.shape(data[1])[0])
+        self.note_level(energy, wanted)
+        return dict(self.get_metrics_result())

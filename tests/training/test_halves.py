@@ -1,0 +1,61 @@
+"""A batch in two halves teaches what the whole batch teaches."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from ddsp_cli import backend
+from ddsp_cli.engine import Autoencoder
+from ddsp_cli.training import loop
+from ddsp_cli.training.batches import RandomCrops, Windows
+from fixtures import small_model
+from training_fixtures import small_preset, tones
+
+pytestmark = pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="only TensorFlow works in halves")
+
+
+def trained(n_shares: int, batch_size: int = 4) -> tuple[Autoencoder, list[dict[str, float]]]:
+    """A model after three steps, and what was measured at each, and in a validation after them."""
+    preset = small_preset(learning_rate=3e-3)
+    model = loop.build(preset, seed=3, n_shares=n_shares)
+    windows = Windows(tones(8), small_model(), 250)
+    crops = RandomCrops(windows, batch_size, 0.5, seed=0, n_steps=4)
+    found = []
+    for step in range(3):
+        found.append(model.train_on_batch(*crops.batch(step), return_dict=True))
+        model.reset_metrics()
+    found.append(model.test_on_batch(*crops.batch(3), return_dict=True))
+    return model, found
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_two_halves_are_the_whole():
+    (one, expected), (two, found) = trained(1), trained(2)
+    assert type(one) is Autoencoder
+    assert type(two) is not Autoencoder
+    for wanted, got in zip(expected, found, strict=True):
+        assert wanted.keys() == got.keys() == {"loss", "level"}
+        assert got["loss"] == pytest.approx(wanted["loss"], rel=1e-5), "the same noise, the same room"
+        assert got["level"] == pytest.approx(wanted["level"], rel=1e-4)
+    assert two.optimizer.iterations == 3
+    for name, weights in one.get_weights_by_name().items():
+        np.testing.assert_allclose(two.get_weights_by_name()[name], weights, atol=2e-4, err_msg=name)
+
+
+def test_compiled_they_learn_as_well():
+    model, found = trained(2)
+    assert [type(one["loss"]) for one in found] == [type(found[0]["loss"])] * 4
+    assert found[2]["loss"] < found[0]["loss"]
+    assert model.jit_compile is False, "the parts are compiled, and not the whole around them"
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_an_uneven_batch_is_not_parted(monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    assert [backend.share_batches(n) for n in (1, 2, 5, 16)] == [1, 2, 1, 2]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
+    assert backend.share_batches(16) == 1
