@@ -27,9 +27,9 @@ class InHalves(Autoencoder):
     def compile(self, *, optimizer: keras.optimizers.Optimizer, jit_compile: bool) -> None:
         """As `keras.Model.compile`; the programs of a step are compiled each by itself."""
         super().compile(optimizer=optimizer, jit_compile=False)
-        self._learn = tf.function(self._loss_and_gradients, jit_compile=jit_compile)
-        self._judge = tf.function(self._loss_and_energies, jit_compile=jit_compile)
-        self._update = tf.function(self._apply_mean, jit_compile=jit_compile)
+        self._learn = tf.function(self._loss_and_gradients, jit_compile=jit_compile, autograph=False)
+        self._judge = tf.function(self._loss_and_energies, jit_compile=jit_compile, autograph=False)
+        self._update = tf.function(self._apply_mean, jit_compile=jit_compile, autograph=False)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step on a batch of inputs [B, F, C] by name and audio [B, S]; metrics by name."""

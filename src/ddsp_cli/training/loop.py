@@ -16,6 +16,7 @@ from ddsp_cli.errors import ModelError
 from ddsp_cli.training import checkpoint
 from ddsp_cli.training.batches import Batch, RandomCrops, Windows
 from ddsp_cli.training.callbacks import SILENT_LEVEL, BrokenLossError, TrainProgress, Watch, progress_of, validate
+from ddsp_cli.training.initial import let_harmonics_fall
 from ddsp_cli.training.optimizer import make_optimizer
 from ddsp_cli.training.records import RunFolder
 from ddsp_cli.training.state import Point, RunState
@@ -141,6 +142,7 @@ def _resumed(job: Job, state: RunState) -> Autoencoder:
         model.set_weights_by_name(job.initial)
     else:
         model.adapt(job.train.inputs)
+        let_harmonics_fall(model, job.preset.training.harmonic_fall)
     return model
 
 
