@@ -188,3 +188,11 @@ def test_solo_preset_plays(tmp_path):
     whole = render(instrument, frames, block_frames=100)
     assert whole.shape == (100 * 64,)
     assert np.abs(render(instrument, frames, block_frames=7) - whole).max() <= 1e-6
+
+
+def test_pitch_and_gate_need_as_many_values_in_every_frame(bundle):
+    instrument = Instrument(bundle)
+    f0_hz, level_db, gate = performance(10)
+    for frames in ((np.repeat(f0_hz, 5)[:-1], level_db, gate), (f0_hz, level_db, np.repeat(gate, 2)[1:])):
+        with pytest.raises(ValueError, match="each of 10 frames"):
+            next(instrument.render(*frames))

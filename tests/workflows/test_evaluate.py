@@ -82,6 +82,25 @@ def test_a_recording_is_played_with_its_pitch_mended(home, monkeypatch):
     np.testing.assert_array_equal(clips[0].f0_hz, asked[0] * 2)
 
 
+@pytest.mark.parametrize("n_samples", [16000, 16001, 16063, 16065, 16319, 16321])
+def test_pitch_keeps_its_place_in_recordings_of_any_length(home, monkeypatch, n_samples):
+    """250 pitches a second for 50 levels, the last frame begun or not: a tone that rises ends as high as it is."""
+    played = {}
+    whole = Instrument.render
+    monkeypatch.setattr(
+        Instrument, "render",
+        lambda self, f0_hz, level_db, **settings: played.update(f0=f0_hz, n=len(level_db)) or whole(
+            self, f0_hz, level_db, **settings),
+    )  # fmt: skip
+    monkeypatch.setattr(quality, "mended_hz", lambda audio, f0_hz, rate_hz: 200 + np.arange(len(f0_hz), dtype="f4"))
+    soundfile.write(home / "length.wav", melody((60,), note_s=1.2)[:n_samples], 16000)
+    evaluate(home / "models/testophone", [home / "length.wav"])
+    n = -(-n_samples // 64)
+    assert len(played["f0"]) % played["n"] == 0
+    np.testing.assert_array_equal(played["f0"][:n], 200 + np.arange(n))
+    assert (played["f0"][n:] == played["f0"][n - 1]).all()
+
+
 def test_a_data_set_is_judged_by_its_own_pitch(home):
     """It was measured in the whole recording; windows that are joined up would be heard otherwise."""
     data = SimpleNamespace(

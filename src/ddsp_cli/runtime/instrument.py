@@ -81,7 +81,12 @@ class Instrument:
 
         Yields:
           [S] float32 at the model's rate, F·hop samples altogether.
+
+        Raises:
+          ValueError: pitch or gate has no whole number of values a frame.
         """
+        if len(level_db) and (len(f0_hz) % len(level_db) or (gate is not None and len(gate) % len(level_db))):
+            raise ValueError(f"pitch and gate need a whole number of values for each of {len(level_db)} frames")
         stream = Stream(self, seed, room, levels and gate is not None, formant)
         frames = Frames(timbre)
         for start in range(0, len(level_db), block_frames):

@@ -27,6 +27,9 @@ from ddsp_cli.workflows.jobs import free_name
 if TYPE_CHECKING:
     from ddsp_cli.dataset.store import Dataset
 
+#: How often a recording's pitch is measured and compared.
+PITCH_RATE_HZ = FeatureSpec().frame_rate_hz
+
 #: A judgement listens to at most this much of a data set or of one recording.
 JUDGED_S = 120.0
 
@@ -171,7 +174,7 @@ def resynthesise(loaded: bundle.Bundle, data: Dataset, rows: np.ndarray | None =
         n = max(1, min(len(examples), round(JUDGED_S / data.manifest.window_s)))
         rows = np.unique(np.linspace(0, len(examples) - 1, n).round().astype(int))
     step = data.manifest.features.frame_rate_hz // model.frame_rate_hz
-    f0_hz = examples.f0_hz[rows].reshape(-1)
+    f0_hz = _at_pitch_rate(examples.f0_hz[rows].reshape(-1), data.manifest.features.frame_rate_hz)
     level_db = getattr(examples, model.level)[rows].reshape(-1)[::step]
     return _clip(loaded, "validation", examples.audio[rows].reshape(-1), f0_hz, level_db)
 
@@ -183,8 +186,8 @@ def _after_recording(loaded: bundle.Bundle, path: Path, name: str) -> Clip:
     model = loaded.card.model
     longest = round(JUDGED_S * ANALYSIS_RATE_HZ)
     audio = io.read_mono(path, ANALYSIS_RATE_HZ)[:longest]
-    # As the instrument was taught, but for the tracker: pitch is pitch, whoever finds it.
-    spec = msgspec.structs.replace(loaded.card.features, pitch=DEFAULT_TRACKER)
+    # As the instrument was taught, but for the tracker: pitch is pitch, whoever finds it; and as fine as it is played.
+    spec = msgspec.structs.replace(loaded.card.features, pitch=DEFAULT_TRACKER, frame_rate_hz=PITCH_RATE_HZ)
     features = measure(audio, spec)
     voiced = features.f0_hz > 0
     if not voiced.any():
@@ -199,15 +202,17 @@ def _after_recording(loaded: bundle.Bundle, path: Path, name: str) -> Clip:
         else soxr.resample(audio, ANALYSIS_RATE_HZ, model.sample_rate_hz)
     )
     level_db = getattr(features.at(model.frame_rate_hz), model.level)
-    return _clip(loaded, name, target, quality.mended_hz(audio, features.f0_hz, spec.frame_rate_hz), level_db)
+    return _clip(loaded, name, target, quality.mended_hz(audio, features.f0_hz, PITCH_RATE_HZ), level_db)
 
 
 def _clip(loaded: bundle.Bundle, name: str, audio: np.ndarray, tracked_hz: np.ndarray, level_db: np.ndarray) -> Clip:
-    """The instrument playing a recording's level and pitch [F·p], 0 where it has none."""
+    """The instrument playing a recording's level [F] and its pitch, as in `Clip.f0_hz`."""
     import soxr
 
     instrument = Instrument(loaded)
-    f0_hz = hold_f0(tracked_hz)
+    # A recording's last frame of the model need not be whole.
+    n_pitches = len(level_db) * PITCH_RATE_HZ // loaded.card.model.frame_rate_hz
+    f0_hz = np.pad(hold_f0(tracked_hz), (0, n_pitches - len(tracked_hz)), mode="edge")
     timbre = list(instrument.timbre([soxr.resample(audio, loaded.card.model.sample_rate_hz, ANALYSIS_RATE_HZ)]))
     rendering = np.concatenate(list(instrument.render(f0_hz, level_db, timbre=timbre)))
     share = None
@@ -215,10 +220,13 @@ def _clip(loaded: bundle.Bundle, name: str, audio: np.ndarray, tracked_hz: np.nd
         dry = np.concatenate(list(instrument.render(f0_hz, level_db, room=False, timbre=timbre)))
         share = room_share(rendering, dry)
     length = min(len(audio), len(rendering))
-    rate_hz = FeatureSpec().frame_rate_hz
-    measured_hz = len(tracked_hz) // len(level_db) * loaded.card.model.frame_rate_hz
-    given_hz = tracked_hz[np.arange(len(tracked_hz) * rate_hz // measured_hz) * measured_hz // rate_hz]
-    return Clip(name, audio[:length], rendering[:length], loaded.card.model.sample_rate_hz, given_hz, share)
+    return Clip(name, audio[:length], rendering[:length], loaded.card.model.sample_rate_hz, tracked_hz, share)
+
+
+def _at_pitch_rate(f0_hz: np.ndarray, frame_rate_hz: int) -> np.ndarray:
+    """Pitch [F] of another rate as in `Clip.f0_hz`; each value holds until the next."""
+    n_frames = len(f0_hz) * PITCH_RATE_HZ // frame_rate_hz
+    return f0_hz[np.arange(n_frames) * frame_rate_hz // PITCH_RATE_HZ]
 
 
 def room_share(rendering: np.ndarray, dry: np.ndarray) -> float:
