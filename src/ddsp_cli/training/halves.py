@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 from ddsp_cli.engine import Autoencoder
 
@@ -26,6 +26,8 @@ class InHalves(Autoencoder):
 
     def compile(self, *, optimizer: keras.optimizers.Optimizer, jit_compile: bool) -> None:
         """As `keras.Model.compile`; the programs of a step are compiled each by itself."""
+        import tensorflow as tf
+
         super().compile(optimizer=optimizer, jit_compile=False)
         self._learn = tf.function(self._loss_and_gradients, jit_compile=jit_compile, autograph=False)
         self._judge = tf.function(self._loss_and_energies, jit_compile=jit_compile, autograph=False)
@@ -43,11 +45,13 @@ class InHalves(Autoencoder):
 
     def _halves(self, data: Any) -> list[Half]:
         inputs, audio, _ = keras.utils.unpack_x_y_sample_weight(data)
-        batch = (inputs, audio, self.group.draw(tf.shape(audio)[0], audio.shape[-1]))
-        splits = zip(*(tf.split(value, 2) for value in tf.nest.flatten(batch)), strict=True)
-        return [tf.nest.pack_sequence_as(batch, list(half)) for half in splits]
+        batch = (inputs, audio, self.group.draw(ops.shape(audio)[0], audio.shape[-1]))
+        splits = zip(*(ops.split(value, 2) for value in keras.tree.flatten(batch)), strict=True)
+        return [keras.tree.pack_sequence_as(batch, list(half)) for half in splits]
 
     def _loss_and_gradients(self, inputs: Mapping[str, Any], audio: Any, drawn: Mapping[str, Any]) -> tuple[Any, Any]:
+        import tensorflow as tf
+
         with tf.GradientTape() as tape:
             numbers = self._loss_and_energies(inputs, audio, drawn)
         return numbers, tape.gradient(numbers[0], self.trainable_variables)
@@ -64,6 +68,6 @@ class InHalves(Autoencoder):
 
     def _noted(self, numbers: list[tuple[Any, Any, Any]], data: Any) -> dict[str, Any]:
         loss, energy, wanted = (sum(of_halves) / len(numbers) for of_halves in zip(*numbers, strict=True))
-        self._loss_tracker.update_state(loss, sample_weight=tf.shape(data[1])[0])
+        self._loss_tracker.update_state(loss, sample_weight=ops.shape(data[1])[0])
         self.note_level(energy, wanted)
         return dict(self.get_metrics_result())
