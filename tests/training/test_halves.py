@@ -46,7 +46,6 @@ def test_two_halves_are_the_whole():
 
 def test_compiled_they_learn_as_well():
     model, found = trained(2)
-    assert [type(one["loss"]) for one in found] == [type(found[0]["loss"])] * 4
     assert found[2]["loss"] < found[0]["loss"]
     assert model.jit_compile is False, "the parts are compiled, and not the whole around them"
 
