@@ -25,6 +25,7 @@ class Features:
       power_db: RMS power in dBFS, floor -80 dB.
       spec: how they were measured.
       n_samples: length of the recording at 16 kHz.
+      envelope_db: RMS power in a shorter window (`loudness.envelope_stream`); None where nobody measured it.
     """
 
     f0_hz: np.ndarray
@@ -33,12 +34,14 @@ class Features:
     power_db: np.ndarray
     spec: FeatureSpec
     n_samples: int
+    envelope_db: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         expected = n_frames(self.n_samples, self.spec.hop_samples)
-        for name in ("f0_hz", "f0_confidence", "loudness_db", "power_db"):
-            if getattr(self, name).shape != (expected,):
-                raise ValueError(f"{name} has shape {getattr(self, name).shape}, the grid has {expected} frames")
+        for name in ("f0_hz", "f0_confidence", "loudness_db", "power_db", "envelope_db"):
+            values = getattr(self, name)
+            if values is not None and values.shape != (expected,):
+                raise ValueError(f"{name} has shape {values.shape}, the grid has {expected} frames")
 
     def __len__(self) -> int:
         return len(self.f0_hz)
@@ -64,6 +67,7 @@ class Features:
             power_db=self.power_db[::step],
             spec=self.spec.at(frame_rate_hz),
             n_samples=self.n_samples,
+            envelope_db=None if self.envelope_db is None else self.envelope_db[::step],
         )
 
 

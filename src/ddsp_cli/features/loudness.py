@@ -24,6 +24,9 @@ _A_OFFSET_DB = 2.0
 #: What magenta/ddsp 1.x subtracts, so that about 0 dB is the loudest (tag v1.6.2, spectral_ops.py:39).
 _REFERENCE_2020_DB = 20.7
 
+#: Window of the envelope: twice as fine as the power that drives an instrument, and still two periods of a bass.
+ENVELOPE_WINDOW_S = 0.04
+
 #: Frames computed at once: bounds the memory of the spectra to a few MiB.
 _FRAMES_AT_ONCE = 2048
 
@@ -138,6 +141,23 @@ def power_stream(spec: FeatureSpec) -> FrameStream:
         return power_to_db(energy / windows.shape[-1], spec.floor_db)
 
     return FrameStream(spec.power_window_samples, spec.hop_samples, measure)
+
+
+def envelope_stream(sample_rate_hz: int, hop_samples: int, floor_db: float) -> FrameStream:
+    """Measures RMS power in dB as `power_stream` does, under a Hann window of `ENVELOPE_WINDOW_S`, at any rate.
+
+    Args:
+      sample_rate_hz: of the sound.
+      hop_samples: samples between two frames.
+      floor_db: the least that is given.
+    """
+    window = _hann(round(ENVELOPE_WINDOW_S * sample_rate_hz))
+    weights = window / window.sum()
+
+    def measure(windows: np.ndarray) -> np.ndarray:
+        return power_to_db(np.einsum("fs,fs,s->f", windows, windows, weights), floor_db)
+
+    return FrameStream(len(window), hop_samples, measure)
 
 
 def loudness_db(audio: np.ndarray, spec: FeatureSpec | None = None) -> np.ndarray:

@@ -15,7 +15,15 @@ from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError
 from ddsp_cli.features.frames import Features
 from ddsp_cli.runtime import pitch, tuning
-from ddsp_cli.runtime.levels import make_gate, match_levels, rest_levels, tame_consonants, within_reach
+from ddsp_cli.runtime.levels import (
+    MOST_GAIN_DB,
+    finer_gain_db,
+    make_gate,
+    match_levels,
+    rest_levels,
+    tame_consonants,
+    within_reach,
+)
 from ddsp_cli.runtime.notes import Notes, NoteSettings, find_notes
 from ddsp_cli.runtime.register import choose_octave
 
@@ -29,6 +37,7 @@ class AdaptSettings:
       repair_pitch: take out octave slips and hiccups.
       transpose: semitones, or None for the octave that suits the instrument.
       dynamics: 0 keeps the performance's differences of level, 1 makes them the instrument's own.
+      finer: attacks and releases keep their shape where the level that drives the instrument blurs them.
       louder_db: added to the level that drives the instrument.
       autotune: 0 leaves pitch alone, 1 puts every note on the scale.
       key: the scale to tune to; None for the one that the melody seems to be in.
@@ -41,6 +50,7 @@ class AdaptSettings:
     repair_pitch: bool = True
     transpose: float | None = None
     dynamics: float = 1.0
+    finer: bool = True
     louder_db: float = 0.0
     autotune: float = 0.0
     key: tuning.Key | None = None
@@ -122,10 +132,13 @@ def adapt(features: Features, statistics: Statistics, level: str, settings: Adap
     own_level = np.asarray(getattr(features, level), np.float64)
     target = statistics.level(level)
     level_map = match_levels(own_level[notes.voiced], target, settings.dynamics)
-    level_db, gain_db = within_reach(level_map(tame_consonants(own_level, notes)) + settings.louder_db, target)
+    tamed = tame_consonants(own_level, notes)
+    level_db, gain_db = within_reach(level_map(tamed) + settings.louder_db, target)
+    if settings.finer and level == "power_db" and features.envelope_db is not None:
+        gain_db = gain_db + finer_gain_db(level_map, tamed, features.envelope_db, features.power_db)
     if settings.notes:
         level_db = rest_levels(level_db, notes, rate_hz, features.spec.floor_db)
-    gate = make_gate(notes, rate_hz) * 10.0 ** (gain_db / 20.0)
+    gate = make_gate(notes, rate_hz) * 10.0 ** (np.minimum(gain_db, MOST_GAIN_DB) / 20.0)
     return Adapted(
         f0_hz=np.asarray(formulas.midi_to_hz(played_midi), np.float32),
         level_db=np.maximum(level_db, features.spec.floor_db).astype(np.float32),

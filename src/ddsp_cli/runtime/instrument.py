@@ -18,7 +18,7 @@ from ddsp_cli.runtime.encoder import Frames
 from ddsp_cli.runtime.formants import shift_formants
 from ddsp_cli.runtime.graph import ROOMS, check_graph
 from ddsp_cli.runtime.interpreted import InterpretedNetwork, check_model
-from ddsp_cli.runtime.leveller import Leveller, measured_as
+from ddsp_cli.runtime.leveller import Leveller, make_leveller
 from ddsp_cli.runtime.network import Network
 from ddsp_cli.runtime.room import Room
 from ddsp_cli.runtime.synthesis import FilteredNoise, Harmonic, Ramp
@@ -156,6 +156,7 @@ class Stream:
         self._last_room = Room(room) if foreign and isinstance(room, np.ndarray) else None
         self._pending: dict[str, np.ndarray] = {}
         self._spec, self._levels = instrument.bundle.card.features, levels
+        self._response = response if self._rooms or self._last_room else None
         self._leveller: Leveller | None = None
         self._last_level: np.ndarray | None = None
         self._last_gate = np.zeros(0, np.float32)
@@ -203,8 +204,7 @@ class Stream:
             hop, fine = self._model.hop_samples, len(gate) // n_frames
             self._gate = Ramp(hop // fine)
             if self._levels:
-                have = measured_as(self._spec, self._model.level, self._model.sample_rate_hz, hop // fine)
-                self._leveller = Leveller(have, self._model.sample_rate_hz, hop // fine) if have else None
+                self._leveller = make_leveller(self._spec, self._model, hop // fine, self._response)
         return self._gate.push(gate)
 
     def _wanted(self, level_db: np.ndarray | None, gate: np.ndarray | None) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ddsp_cli.runtime.notes import Notes, percentiles, runs
@@ -15,6 +17,10 @@ SLOPES = (0.35, 1.6)
 
 #: How far a consonant inside a note lets the level dip below that of the vowels around it.
 ARTICULATION_DB = 9.0
+
+#: By how much the envelope may differ from the power that drives an instrument. That window reaches out of a note at
+#: both ends, and what lies there is not the note's.
+FINER_DB = (-20.0, 6.0)
 
 #: The sound before and after a note falls towards silence this fast.
 ATTACK_DB_PER_S = 1200.0
@@ -79,6 +85,24 @@ def match_levels(own_db: np.ndarray, target_percentiles_db: np.ndarray, dynamics
     curve = np.concatenate([[0.0], np.cumsum(slopes * steps)])
     curve += target_median - np.interp(own_median, own, curve)
     return LevelMap(own, curve)
+
+
+def finer_gain_db(
+    level_map: Callable[[np.ndarray], np.ndarray], level_db: np.ndarray, envelope_db: np.ndarray, power_db: np.ndarray
+) -> np.ndarray:
+    """What a performance does more quickly than the level that drives the instrument can tell, as gain in dB [F].
+
+    That level is the power in 64 ms, because the instrument has learned to follow it; an attack takes 20. The gain
+    makes up for it, to the same scale as the rest of the dynamics.
+
+    Args:
+      level_map: from levels of the performance to levels of the instrument.
+      level_db: [F] of the performance, as it is mapped.
+      envelope_db: [F] of the performance, in a shorter window.
+      power_db: [F] of the performance, in the window of the level.
+    """
+    finer_db = np.clip(envelope_db.astype(np.float64) - power_db, *FINER_DB)
+    return np.asarray(level_map(level_db + finer_db) - level_map(level_db))
 
 
 def tame_consonants(level_db: np.ndarray, notes: Notes) -> np.ndarray:

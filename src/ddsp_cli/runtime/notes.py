@@ -13,6 +13,9 @@ import numpy.typing as npt
 
 from ddsp_cli.features.frames import Features
 
+#: The loudness of a note beside a gap is the highest within this of it.
+NEAR_S = 0.1
+
 
 @dataclass(frozen=True)
 class NoteSettings:
@@ -30,6 +33,8 @@ class NoteSettings:
       shortest_s: what is shorter is a click or a breath.
       bridge_s: a gap in pitch up to this long inside a note is a consonant, not a rest. Singers' notes that listeners
         hear as bound lie up to 0.16 s apart, rests last 0.24 s and more (vocadito, Bittner et al. 2021, track 1).
+      bridge_loud_s: and one up to this long, where the sound hardly falls: no player rests during a long s.
+      bridge_loud_db: hardly means by less than this below the softer of the two sides.
       attack_s: how far sound is let in before pitch is found.
       release_s: how far a fading sound may go on after pitch is lost.
     """
@@ -44,6 +49,8 @@ class NoteSettings:
     headroom_db: float = 15.0
     shortest_s: float = 0.055
     bridge_s: float = 0.13
+    bridge_loud_s: float = 0.3
+    bridge_loud_db: float = 20.0
     attack_s: float = 0.016
     release_s: float = 0.08
 
@@ -131,7 +138,7 @@ def find_notes(features: Features, settings: NoteSettings | None = None) -> Note
     n_sure = np.concatenate([[0], np.cumsum(sure)])
     keep = n_sure[stops] - n_sure[starts] >= max(1, round(settings.sure_s * rate_hz))
     starts, stops = starts[keep], stops[keep]
-    starts, stops = _bridge(starts, stops, round(settings.bridge_s * rate_hz))
+    starts, stops = _bridge(starts, stops, loudness, floor_db + settings.hold_above_floor_db, rate_hz, settings)
     keep = stops - starts >= settings.shortest_s * rate_hz
     starts, stops = starts[keep], stops[keep]
     voiced = possible & spans_to_mask(starts, stops, len(features))
@@ -139,10 +146,25 @@ def find_notes(features: Features, settings: NoteSettings | None = None) -> Note
     return Notes(starts, stops, voiced, on_db, floor_db)
 
 
-def _bridge(starts: np.ndarray, stops: np.ndarray, longest_frames: int) -> tuple[np.ndarray, np.ndarray]:
+def _bridge(
+    starts: np.ndarray,
+    stops: np.ndarray,
+    loudness: np.ndarray,
+    least_db: float,
+    rate_hz: int,
+    settings: NoteSettings,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Joins notes that only a consonant parts: a short gap, or a longer one in which the sound goes on."""
     if len(starts) < 2:
         return starts, stops
-    apart = starts[1:] - stops[:-1] > longest_frames
+    gaps = starts[1:] - stops[:-1]
+    apart = gaps > round(settings.bridge_s * rate_hz)
+    near = round(NEAR_S * rate_hz)
+    for i in np.flatnonzero(apart & (gaps <= settings.bridge_loud_s * rate_hz)):
+        stop, start = int(stops[i]), int(starts[i + 1])
+        sides = min(loudness[max(stop - near, 0) : stop].max(), loudness[start : start + near].max())
+        lowest = float(percentiles(loudness[stop:start], 10))
+        apart[i] = lowest < max(sides - settings.bridge_loud_db, least_db)
     return starts[np.concatenate([[True], apart])], stops[np.concatenate([apart, [True]])]
 
 
