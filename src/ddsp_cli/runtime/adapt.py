@@ -7,6 +7,7 @@ What a player does who reads somebody else's part. Each step is a function of it
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from ddsp_cli.runtime.levels import (
 )
 from ddsp_cli.runtime.notes import Notes, NoteSettings, find_notes
 from ddsp_cli.runtime.register import choose_octave
+
+#: Levels are mapped so many at a time, so that an hour of them takes little memory.
+FRAMES_AT_ONCE = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -113,42 +117,66 @@ def adapt(features: Features, statistics: Statistics, level: str, settings: Adap
       InputError: the performance has no notes.
     """
     settings = settings or AdaptSettings()
-    rate_hz = features.spec.frame_rate_hz
     notes = find_notes(features, settings.notes) if settings.notes else _everything(features)
     if not notes.voiced.any():
         raise InputError(
             "no notes were found in it", "It needs one voice or instrument with a clear pitch, louder than the noise."
         )
+    melody = _melody(features, notes, np.asarray(statistics.pitch_midi), settings)
+    level_db, gate = _dynamics(features, notes, statistics.level(level), level, settings)
+    return Adapted(
+        f0_hz=melody.f0_hz,
+        level_db=level_db,
+        gate=gate,
+        transpose_semitones=melody.transpose_semitones,
+        notes=notes,
+        frame_rate_hz=features.spec.frame_rate_hz,
+        key=melody.key,
+        tuning_semitones=melody.tuning_semitones,
+    )
+
+
+class _Melody(NamedTuple):
+    f0_hz: np.ndarray  # [F] float32
+    transpose_semitones: float
+    key: tuning.Key | None
+    tuning_semitones: float
+
+
+def _melody(features: Features, notes: Notes, register_midi: np.ndarray, settings: AdaptSettings) -> _Melody:
+    """What is played, in the instrument's register, which its percentiles of pitch [101] tell."""
+    rate_hz = features.spec.frame_rate_hz
     midi = pitch.to_midi(features.f0_hz)
     midi = pitch.repair(midi, notes, rate_hz) if settings.repair_pitch else np.where(notes.voiced, midi, np.nan)
     midi = tuning.scale_vibrato(midi, settings.vibrato, rate_hz)
     midi, key, own_tuning = _tuned(midi, settings, rate_hz)
-    sounding = notes.voiced & ~np.isnan(midi)
     transpose = settings.transpose
     if transpose is None:
-        transpose = choose_octave(midi[sounding], np.asarray(statistics.pitch_midi))
-    filled = pitch.fill(midi, notes, rate_hz, features.loudness_db)
-    played_midi = tuning.glide(filled, notes, settings.glide_s, rate_hz) + transpose
-    own_level = np.asarray(getattr(features, level), np.float64)
-    target = statistics.level(level)
+        transpose = choose_octave(midi[notes.voiced & ~np.isnan(midi)], register_midi)
+    midi = pitch.fill(midi, notes, rate_hz, features.loudness_db)
+    midi = tuning.glide(midi, notes, settings.glide_s, rate_hz) + transpose
+    return _Melody(np.asarray(formulas.midi_to_hz(midi), np.float32), float(transpose), key, own_tuning)
+
+
+def _dynamics(
+    features: Features, notes: Notes, target: np.ndarray, level: str, settings: AdaptSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Level and gate, [F] float32 each, for an instrument whose levels have the percentiles `target` [101]."""
+    own_level, floor_db = getattr(features, level), features.spec.floor_db
+    envelope_db = features.envelope_db if settings.finer and level == "power_db" else None
     level_map = match_levels(own_level[notes.voiced], target, settings.dynamics)
     tamed = tame_consonants(own_level, notes)
-    level_db, gain_db = within_reach(level_map(tamed) + settings.louder_db, target)
-    if settings.finer and level == "power_db" and features.envelope_db is not None:
-        gain_db = gain_db + finer_gain_db(level_map, tamed, features.envelope_db, features.power_db)
+    level_db, gain_db = np.empty((2, len(features)), np.float32)
+    for start in range(0, len(features), FRAMES_AT_ONCE):
+        part = slice(start, start + FRAMES_AT_ONCE)
+        reached_db, rest_db = within_reach(level_map(tamed[part]) + settings.louder_db, target)
+        if envelope_db is not None:
+            rest_db = rest_db + finer_gain_db(level_map, tamed[part], envelope_db[part], features.power_db[part])
+        level_db[part], gain_db[part] = reached_db, np.minimum(rest_db, MOST_GAIN_DB)
     if settings.notes:
-        level_db = rest_levels(level_db, notes, rate_hz, features.spec.floor_db)
-    gate = make_gate(notes, rate_hz) * 10.0 ** (np.minimum(gain_db, MOST_GAIN_DB) / 20.0)
-    return Adapted(
-        f0_hz=np.asarray(formulas.midi_to_hz(played_midi), np.float32),
-        level_db=np.maximum(level_db, features.spec.floor_db).astype(np.float32),
-        gate=gate.astype(np.float32),
-        transpose_semitones=float(transpose),
-        notes=notes,
-        frame_rate_hz=rate_hz,
-        key=key,
-        tuning_semitones=own_tuning,
-    )
+        level_db = rest_levels(level_db, notes, features.spec.frame_rate_hz, floor_db)
+    gate = make_gate(notes, features.spec.frame_rate_hz) * np.float32(10.0) ** (gain_db / np.float32(20.0))
+    return np.maximum(level_db, np.float32(floor_db)), gate
 
 
 def _tuned(midi: np.ndarray, settings: AdaptSettings, rate_hz: int) -> tuple[np.ndarray, tuning.Key | None, float]:

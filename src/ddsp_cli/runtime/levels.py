@@ -129,7 +129,7 @@ def tame_consonants(level_db: np.ndarray, notes: Notes) -> np.ndarray:
 
 def rest_levels(level_db: np.ndarray, notes: Notes, frame_rate_hz: int, floor_db: float) -> np.ndarray:
     """Levels [F] that fall to the floor outside notes, steeply before a note and less so after it."""
-    out = np.full(len(level_db), floor_db)
+    out = np.full_like(level_db, floor_db)
     before, after = ATTACK_DB_PER_S / frame_rate_hz, RELEASE_DB_PER_S / frame_rate_hz
     for i in range(len(notes)):
         start, stop = int(notes.starts[i]), int(notes.stops[i])
