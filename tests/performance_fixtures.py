@@ -36,4 +36,6 @@ def make(f0_hz, confidence, level, rate_hz):
 def change(features, **changes):
     fields = ("f0_hz", "f0_confidence", "loudness_db", "power_db")
     arrays = {name: changes.get(name, getattr(features, name)).astype(np.float32) for name in fields}
+    if "envelope_db" in changes:
+        arrays["envelope_db"] = changes["envelope_db"].astype(np.float32)
     return Features(**arrays, spec=features.spec, n_samples=features.n_samples)

@@ -64,3 +64,25 @@ def test_a_click_is_loudest_in_the_frame_it_is_centred_on():
 def test_silence_lies_on_the_floor():
     assert (loudness.loudness_db(np.zeros(1000, np.float32)) == -80).all()
     assert (loudness.power_db(np.zeros(1000, np.float32)) == -80).all()
+
+
+@pytest.mark.parametrize("sample_rate_hz", [16000, 44100, 48000])
+def test_the_envelope_is_rms_in_a_shorter_window(sample_rate_hz):
+    t = np.arange(sample_rate_hz) / sample_rate_hz
+    tone = np.where(t < 0.5, 0.1, 1.0) * np.sin(2 * np.pi * 1000 * t)
+    hop = sample_rate_hz // 100
+    stream = loudness.envelope_stream(sample_rate_hz, hop, -80.0)
+    parts = [stream.push(tone[i : i + 701]) for i in range(0, len(tone), 701)]
+    envelope_db = np.concatenate([*parts, stream.finish()])
+    assert len(envelope_db) == -(-sample_rate_hz // hop)
+    np.testing.assert_allclose(envelope_db[3:48], -23.01, atol=0.01)
+    np.testing.assert_allclose(envelope_db[53:98], -3.01, atol=0.01)
+    # Half of the window hears the louder half where the step is: 1 % + 100 % of the power, halved.
+    assert envelope_db[50] == pytest.approx(-3.01 + 10 * np.log10(0.505), abs=0.15)
+
+
+def test_the_envelope_of_silence_is_its_floor():
+    stream = loudness.envelope_stream(16000, 64, -80.0)
+    silence = np.concatenate([stream.push(np.zeros(1000, np.float32)), stream.finish()])
+    np.testing.assert_allclose(silence, -80.0, atol=1e-4)
+    assert len(silence) == 16

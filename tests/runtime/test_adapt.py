@@ -143,3 +143,27 @@ def test_both_grids_agree():
     np.testing.assert_allclose(f0_hz[::5][sounding], b.f0_hz[sounding], rtol=1e-4)
     with pytest.raises(ValueError, match="divide"):
         b.at(250)
+
+
+@RATES
+def test_what_the_driving_level_blurs_is_in_the_gate(rate_hz):
+    features = performance(rate_hz)
+    t = features.times_s
+    stroke = (t >= 1.5) & (t < 1.54)
+    features = change(features, envelope_db=features.power_db - np.where(stroke, 8.0, 0.0))
+    result = adapt(features, STATISTICS, "power_db")
+    plain = adapt(features, STATISTICS, "power_db", AdaptSettings(finer=False))
+    np.testing.assert_array_equal(result.level_db, plain.level_db)
+    np.testing.assert_allclose(result.gate[~stroke], plain.gate[~stroke], atol=1e-6)
+    fall_db = 20.0 * np.log10(result.gate[stroke] / plain.gate[stroke])
+    assert fall_db.max() < -0.3 * 8.0
+    # Loudness, the other measure, has a window as short as the envelope's.
+    by_loudness = adapt(features, STATISTICS, "loudness_db")
+    np.testing.assert_allclose(by_loudness.gate[stroke], 1.0, atol=1e-6)
+
+
+@RATES
+def test_the_gate_stays_within_what_curves_may_hold(rate_hz):
+    features = performance(rate_hz)
+    features = change(features, envelope_db=features.power_db + 30.0)
+    assert adapt(features, STATISTICS, "power_db", AdaptSettings(louder_db=20.0)).gate.max() <= 2.0

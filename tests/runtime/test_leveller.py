@@ -5,17 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ddsp_cli.config import FeatureSpec
-from ddsp_cli.features.loudness import power_db
+from ddsp_cli.config import FeatureSpec, load_preset
+from ddsp_cli.features.loudness import envelope_stream, power_db
 from ddsp_cli.runtime.instrument import Instrument
-from ddsp_cli.runtime.leveller import Leveller, measured_as
-from fixtures import make_bundle
+from ddsp_cli.runtime.leveller import MOST_FOR_ROOM_DB, Leveller, make_leveller, measured_as
+from ddsp_cli.runtime.room import Room
+from fixtures import impulse_response, make_bundle, small_model
 
 HOP = 64
 
 
-def run(dry, want_db, block, level="power_db"):
-    leveller = Leveller(measured_as(FeatureSpec(), level, 16000, HOP), 16000, HOP)
+def run(dry, want_db, block, level="power_db", response=None):
+    dry_level, wet_level = (measured_as(FeatureSpec(), level, 16000, HOP) for _ in range(2))
+    leveller = Leveller(dry_level, 16000, HOP, None if response is None else (Room(response), wet_level))
     parts = [
         leveller.push(dry[i * HOP : (i + block) * HOP], want_db[i : i + block]) for i in range(0, len(want_db), block)
     ]
@@ -52,10 +54,43 @@ def test_what_is_right_is_left_alone_and_rests_count_for_nothing():
 
 @pytest.mark.parametrize("block", [1, 7, 64])
 @pytest.mark.parametrize("level", ["power_db", "loudness_db"])
-def test_blocks_do_not_matter(block, level):
+@pytest.mark.parametrize("response", [None, impulse_response()])
+def test_blocks_do_not_matter(block, level, response):
     want_db = -25.0 + 5.0 * np.sin(np.arange(500) / 30)
-    whole = run(tone(), want_db, 500, level)
-    np.testing.assert_allclose(run(tone(), want_db, block, level), whole, atol=1e-6)
+    whole = run(tone(), want_db, 500, level, response)
+    np.testing.assert_allclose(run(tone(), want_db, block, level, response), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("echo", [0.3, -0.3, 2.0, -0.9])
+def test_what_is_heard_in_the_room_has_the_level(echo):
+    """An echo of 20 periods adds to the tone or takes from it; the player makes up for it, within reason."""
+    response = np.zeros(801, np.float32)
+    response[800] = echo  # 22 periods of 440 Hz are 800 samples
+    dry = tone()
+    want_db = np.full(500, -23.0)
+    heard = Room(response).push(run(dry, want_db, 100, response=response))
+    off_db = 20.0 * np.log10(abs(1.0 + echo))
+    expected = -23.0 + np.sign(off_db) * max(0.0, abs(off_db) - MOST_FOR_ROOM_DB)
+    np.testing.assert_allclose(power_db(heard)[60:-40], expected, atol=0.15)
+    unheard = Room(response).push(run(dry, want_db, 100))
+    np.testing.assert_allclose(power_db(unheard)[60:-40], -23.0 + off_db, atol=0.15)
+
+
+def test_quick_changes_are_followed():
+    """A tremolo of 8 Hz, that power over 64 ms smooths out."""
+    want_db = -25.0 + 6.0 * np.sin(2 * np.pi * 8.0 * np.arange(500) / 250)
+    out = run(tone(), want_db, 100)
+    stream = envelope_stream(16000, HOP, -80.0)
+    envelope_db = np.concatenate([stream.push(out), stream.finish()])
+    swing = slice(40, -40)
+    assert np.corrcoef(envelope_db[swing], want_db[swing])[0, 1] > 0.99
+    assert np.ptp(envelope_db[swing]) > 0.6 * np.ptp(want_db[swing])
+
+
+def test_a_level_that_cannot_be_measured_has_no_leveller():
+    model = small_model(inputs=load_preset("solo").model.inputs, sample_rate_hz=48000)
+    assert make_leveller(FeatureSpec(), model, 192, None) is None
+    assert make_leveller(FeatureSpec(), small_model(), HOP, impulse_response()) is not None
 
 
 @pytest.mark.parametrize("block_frames", [1, 7, 64])

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from ddsp_cli.runtime.levels import (
     ARTICULATION_DB,
     ATTACK_DB_PER_S,
+    FINER_DB,
     RELEASE_DB_PER_S,
+    finer_gain_db,
     match_levels,
     rest_levels,
     tame_consonants,
@@ -83,3 +85,15 @@ def test_rest_levels_keep_the_louder_slope_between_close_notes():
     assert between.min() > -80.0
     assert between[0] == fall[0] > rise[0]
     assert between[-1] == rise[-1] > fall[-1]
+
+
+@given(finer=st.floats(-60, 40), level=st.floats(-70, 0), dynamics=st.floats(0, 1))
+def test_finer_dynamics_keep_the_scale_of_the_others(finer, level, dynamics):
+    """A change that is quicker than the driving level is stretched as slow ones are, and bounded."""
+    level_map = match_levels(np.linspace(-50, -10, 100), np.linspace(-35, -20, 101), dynamics)
+    power = np.array([-30.0])
+    gain_db = finer_gain_db(level_map, np.array([level]), power + finer, power)
+    bounded = np.clip(finer, *FINER_DB)
+    np.testing.assert_allclose(gain_db, level_map([level + bounded]) - level_map([level]), atol=1e-9)
+    assert 0.34 * abs(bounded) - 1e-9 <= abs(gain_db[0]) <= 1.61 * abs(bounded) + 1e-9
+    assert gain_db[0] * bounded >= 0.0

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddsp_cli.runtime.notes import find_notes, percentiles, runs, spans_to_mask
-from performance_fixtures import RATES, performance
+from performance_fixtures import RATES, change, performance
 
 
 @RATES
@@ -42,3 +42,18 @@ def test_runs_and_masks_are_inverse(mask):
 def test_percentiles_are_numpys(values):
     wanted = np.array([0.0, 5.0, 33.3, 50.0, 95.0, 100.0])
     np.testing.assert_allclose(percentiles(np.array(values), wanted), np.percentile(values, wanted), atol=1e-9)
+
+
+@RATES
+def test_a_long_consonant_is_no_rest(rate_hz):
+    """Nobody rests during an s as loud as the vowels; during a pause, or for as long as a breath, one does."""
+    for gap_s, gap_db, noise_db, expected in (
+        (0.25, -28.0, -60.0, 1),
+        (0.25, -45.0, -60.0, 2),
+        (0.35, -28.0, -60.0, 2),
+        (0.25, -28.0, -30.0, 2),  # no louder than the noise of the room
+    ):
+        features = performance(rate_hz, notes=((1.0, 2.0, 57.0), (2.0 + gap_s, 3.0, 57.0)), noise_db=noise_db)
+        gap = (features.times_s >= 2.0) & (features.times_s < 2.0 + gap_s)
+        spoken = change(features, loudness_db=np.where(gap, gap_db + 15.0, features.loudness_db))
+        assert len(find_notes(spoken)) == expected, (gap_s, gap_db, noise_db)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -17,6 +18,8 @@ from ddsp_cli.runtime.listener import Heard, Listener
 from ddsp_cli.runtime.notes import NoteSettings
 from ddsp_cli.runtime.performer import Follower, LiveSettings, Performer
 from fixtures import make_bundle, melody, small_model
+
+MODELS = Path(__file__).parents[2] / "models"
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +140,51 @@ def test_a_consonant_is_tongued(instrument):
         assert dip_db.min() == pytest.approx(9.0, abs=0.5)
         assert (dip_db.max() < 10.0) == plays_on
         assert gate[hiss.stop + 2 :].min() > 0.0
+
+
+def follow(instrument, f0_hz, confidence, level_db):
+    """Level in dB that sounds, gate included, [F]."""
+    heard = Heard(*(np.asarray(values, float) for values in (f0_hz, confidence, level_db + 15.0, level_db)))
+    follower = Follower(instrument, LiveSettings())
+    played = [follower.step(heard, i) for i in range(len(level_db))]
+    return np.array([float(level[0] + 20.0 * np.log10(max(gate[0], 1e-9))) for _, level, gate in played])
+
+
+def test_a_note_that_is_lost_for_a_moment_comes_back_at_once(instrument):
+    """A t: silence for 60 ms, and then a tone that is not sure of its pitch yet."""
+    n, lost = 100, slice(50, 53)
+    f0_hz, confidence, level_db = np.full(n, 440.0), np.full(n, 0.9), np.full(n, -20.0)
+    f0_hz[lost], confidence[lost], level_db[lost] = 0.0, 0.0, -79.0
+    confidence[53:55] = 0.55
+    sound_db = follow(instrument, f0_hz, confidence, level_db)
+    assert sound_db[lost].max() < -100.0
+    np.testing.assert_allclose(sound_db[53:], sound_db[49], atol=0.5)
+    # After a rest it has to be surer.
+    confidence[:] = 0.55
+    assert follow(instrument, f0_hz, confidence, level_db).max() < -100.0
+
+
+@pytest.mark.parametrize("sung_db", [-45.0, -22.0, -10.0])
+def test_the_first_note_has_the_instruments_usual_level(instrument, sung_db):
+    n, rate_hz = 200, instrument.model.frame_rate_hz
+    level_db = sung_db + 2.0 * np.sin(np.arange(n) / 5)
+    sound_db = follow(instrument, np.full(n, 440.0), np.full(n, 0.9), level_db)
+    usual_db = instrument.bundle.card.statistics.level(instrument.model.level)[50]
+    np.testing.assert_allclose(np.median(sound_db[rate_hz // 2 : 2 * rate_hz]), usual_db, atol=2.5)
+
+
+def half_begun_s(audio, begin_s):
+    """When a note that begins at about `begin_s` is at half of its level, seconds after that."""
+    level = np.sqrt(np.convolve(audio**2, np.full(80, 1 / 80), "same"))
+    settled = np.median(level[round((begin_s + 0.2) * 16000) : round((begin_s + 0.4) * 16000)])
+    return np.flatnonzero(level[round((begin_s - 0.1) * 16000) :] > 0.5 * settled)[0] / 16000 - 0.1
+
+
+@pytest.mark.parametrize("name", ["flute", "cello"])
+def test_a_note_begins_when_it_is_sung(name):
+    """The network swells as its instrument does, and has no warning of the note."""
+    audio = melody((69, 72), note_s=0.5, rest_s=0.5)
+    out, performer = play(Instrument(bundles.load(MODELS / name)), audio, 640, room=False)
+    late = out[performer.latency_samples :]
+    for begin_s in (0.5, 1.5):
+        assert half_begun_s(late, begin_s) == pytest.approx(half_begun_s(audio, begin_s), abs=0.015)

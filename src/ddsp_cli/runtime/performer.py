@@ -28,6 +28,13 @@ FIRST_PEAK_DB, FIRST_FLOOR_DB, FIRST_USUAL_DB = -5.0, -60.0, -22.0
 #: How long "usually" is, for the level that becomes the instrument's usual one.
 USUAL_S = 8.0
 
+#: How long the first guess of it counts against what is heard.
+FIRST_USUAL_S = 0.1
+
+#: What counts as a note when so little is known of what follows: first frames of singing are less sure of their pitch
+#: then, and white and pink noise never come up to this in 20 s.
+LIVE_NOTES = NoteSettings(sure_confidence=0.65)
+
 
 @dataclass(frozen=True)
 class LiveSettings:
@@ -45,7 +52,7 @@ class LiveSettings:
     transpose: float = 0.0
     louder_db: float = 0.0
     formant: float = 0.0
-    notes: NoteSettings = NoteSettings()
+    notes: NoteSettings = LIVE_NOTES
     room: bool | np.ndarray = True
     seed: int = 0
 
@@ -124,7 +131,9 @@ class Follower:
         self._peak_db, self._floor_db, self._usual_db = FIRST_PEAK_DB, FIRST_FLOOR_DB, FIRST_USUAL_DB
         self._f0_hz = float(440.0 * 2.0 ** ((instrument.bundle.card.statistics.pitch_midi[50] - 69.0) / 12.0))
         self._sung_db = FIRST_USUAL_DB
+        self._n_sung = 0
         self._sounding = False
+        self._loud_enough = False
         self._missing = 0
 
     def step(self, heard: Heard, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -134,15 +143,17 @@ class Follower:
         self._listen(f0_hz, confidence, loudness_db)
         if self._sounding and self._missing == 0:
             self._f0_hz = f0_hz
-            weight = 1.0 / (USUAL_S * self._rate_hz)
+            # The mean of all there was, and later of the last seconds: the first note shall not wait for those.
+            self._n_sung += 1
+            weight = 1.0 / min(self._n_sung + FIRST_USUAL_S * self._rate_hz, USUAL_S * self._rate_hz)
             self._usual_db += weight * (level_db - self._usual_db)
             self._sung_db = level_db
         else:  # a consonant: tongued, as `levels.tame_consonants` does it
             level_db = min(level_db, self._sung_db - ARTICULATION_DB)
         wanted_db = level_db - self._usual_db + self._target_usual_db + self._settings.louder_db
         played_db, gain_db = within_reach(np.array([wanted_db]), self._target)
-        gate = 10.0 ** (gain_db / 20.0) if self._sounding else np.zeros(1)
-        played_db = played_db if self._sounding else np.array([-80.0])
+        # In rests the instrument plays on as softly as it can, unheard: from silence it would take two frames to begin.
+        gate = 10.0 ** (gain_db / 20.0) if self._sounding and self._loud_enough else np.zeros(1)
         transposed_hz = self._f0_hz * 2.0 ** (self._settings.transpose / 12.0)
         return (
             np.array([transposed_hz], np.float32),
@@ -161,10 +172,12 @@ class Follower:
         on_db = max(self._peak_db - notes.below_peak_db, self._floor_db + notes.above_floor_db)
         on_db = min(on_db, self._peak_db - notes.headroom_db)
         off_db = min(self._peak_db - notes.hold_below_peak_db, on_db - 3.0)
+        self._loud_enough = loudness_db > off_db
+        # A note that was sure of its pitch goes on with less, and may take it up again soon after it has lost it.
         if not self._sounding:
             self._sounding = voiced and confidence >= notes.sure_confidence and loudness_db > on_db
             self._missing = 0
             return
-        self._missing = 0 if voiced else self._missing + 1
-        if loudness_db <= off_db or self._missing > notes.bridge_s * self._rate_hz:
+        self._missing = 0 if voiced and self._loud_enough else self._missing + 1
+        if self._missing > notes.bridge_s * self._rate_hz:
             self._sounding = False
