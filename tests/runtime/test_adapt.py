@@ -52,6 +52,26 @@ def test_octave_slip_and_hiccup_are_repaired(rate_hz):
 
 
 @RATES
+def test_an_octave_that_is_played_is_no_slip(rate_hz):
+    """A short note an octave above its neighbours stays if a bow or a tongue began it; a wavering tracker is mended."""
+    features = performance(rate_hz, notes=((1.0, 3.0, 57.0),))
+    t, f0_hz = features.times_s, features.f0_hz.copy()
+    high = (t >= 1.5) & (t < 1.7)
+    f0_hz[high] *= 2.0
+    steady = np.where(features.f0_hz > 0, -20.0, features.power_db)
+    stroke = np.where((t >= 1.48) & (t < 1.5), -28.0, steady)
+    unsure = np.where(high, 0.7, features.f0_confidence)
+    for level, confidence, played_hz in (
+        (stroke, features.f0_confidence, 440.0),
+        (steady, features.f0_confidence, 220.0),
+        (stroke, unsure, 220.0),
+    ):
+        changed = change(features, f0_hz=f0_hz, f0_confidence=confidence, power_db=level, loudness_db=level + 15.0)
+        result = adapt(changed, STATISTICS, "power_db", AdaptSettings(transpose=0.0))
+        np.testing.assert_allclose(result.f0_hz[high], played_hz, rtol=1e-3)
+
+
+@RATES
 def test_what_a_singer_does_is_left_alone(rate_hz):
     """Vibrato, glides, leaps of an octave that last."""
     features = performance(rate_hz, notes=((1.0, 3.0, 57.0),))

@@ -57,3 +57,28 @@ def test_a_long_consonant_is_no_rest(rate_hz):
         gap = (features.times_s >= 2.0) & (features.times_s < 2.0 + gap_s)
         spoken = change(features, loudness_db=np.where(gap, gap_db + 15.0, features.loudness_db))
         assert len(find_notes(spoken)) == expected, (gap_s, gap_db, noise_db)
+
+
+@RATES
+def test_soft_notes_of_quick_playing_are_not_taken_for_noise(rate_hz):
+    """Between quick notes there is never silence, only their onsets and the room; what is softer may be a note."""
+    times = np.arange(0.0, 4.0, 0.16)
+    features = performance(rate_hz, notes=[(t, t + 0.12, 60.0 + i % 5) for i, t in enumerate(times)], note_db=-15.0)
+    voiced = features.f0_hz > 0
+    level = np.where(voiced, features.power_db, -22.0)
+    soft = voiced & (features.times_s >= times[8]) & (features.times_s < times[9])
+    level[soft] = -35.0
+    notes = find_notes(change(features, loudness_db=level + 15.0, power_db=level))
+    assert notes.voiced[soft].all()
+    np.testing.assert_array_equal(notes.voiced, voiced)
+
+
+@RATES
+def test_an_unsure_note_has_to_be_loud_and_long(rate_hz):
+    for seconds, level_db, found in ((0.3, -20.0, True), (0.3, -45.0, False), (0.06, -20.0, False)):
+        features = performance(rate_hz, notes=((1.0, 2.0, 57.0), (2.5, 2.5 + seconds, 60.0)))
+        unsure = (features.times_s >= 2.5) & (features.f0_hz > 0)
+        confidence = np.where(unsure, 0.6, features.f0_confidence)
+        level = np.where(unsure, level_db, features.power_db)
+        changed = change(features, f0_confidence=confidence, power_db=level, loudness_db=level + 15.0)
+        assert find_notes(changed).mask[unsure].any() == found, (seconds, level_db)

@@ -147,7 +147,10 @@ def _melody(features: Features, notes: Notes, register_midi: np.ndarray, setting
     """What is played, in the instrument's register, which its percentiles of pitch [101] tell."""
     rate_hz = features.spec.frame_rate_hz
     midi = pitch.to_midi(features.f0_hz)
-    midi = pitch.repair(midi, notes, rate_hz) if settings.repair_pitch else np.where(notes.voiced, midi, np.nan)
+    if settings.repair_pitch:
+        midi = pitch.repair(midi, notes, rate_hz, features.f0_confidence, features.loudness_db)
+    else:
+        midi = np.where(notes.voiced, midi, np.nan)
     midi = tuning.scale_vibrato(midi, settings.vibrato, rate_hz)
     midi, key, own_tuning = _tuned(midi, settings, rate_hz)
     transpose = settings.transpose

@@ -7,6 +7,7 @@ of sound between two rests: a legato phrase is one.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,10 @@ from ddsp_cli.features.frames import Features
 #: The loudness of a note beside a gap is the highest within this of it.
 NEAR_S = 0.1
 
+#: The noise between notes is listened to at this distance from them. Nearer it is their onsets and their reverberation,
+#: and in quick playing there is nothing else: soft notes would be taken for noise.
+APART_S = 0.08
+
 
 @dataclass(frozen=True)
 class NoteSettings:
@@ -24,6 +29,7 @@ class NoteSettings:
     Attributes:
       sure_confidence: a note has frames at least this sure of their pitch ...
       sure_s: ... for this long altogether,
+      unsure_s: or is loud, at most `headroom_db` below the peak, and only possible for this long,
       possible_confidence: and goes on while frames are this sure.
       below_peak_db: a note rises to within this of the loudest notes (95th percentile of voiced frames),
       hold_below_peak_db: and goes on while it is within this.
@@ -41,6 +47,7 @@ class NoteSettings:
 
     sure_confidence: float = 0.75
     sure_s: float = 0.03
+    unsure_s: float = 0.1
     possible_confidence: float = 0.5
     below_peak_db: float = 35.0
     hold_below_peak_db: float = 45.0
@@ -104,20 +111,35 @@ def percentiles(values: np.ndarray, percents: npt.ArrayLike) -> np.ndarray:
     return np.interp(np.asarray(percents) / 100.0 * (len(ordered) - 1), np.arange(len(ordered)), ordered)
 
 
-def thresholds(features: Features, settings: NoteSettings) -> tuple[float, float, float]:
-    """Loudness at which notes begin, down to which they go on, and of the noise between them, in dB."""
+class _Thresholds(NamedTuple):
+    """Loudness in dB: at which notes begin, down to which they go on, of the noise between them, of loud notes."""
+
+    on_db: float
+    off_db: float
+    floor_db: float
+    loud_db: float
+
+
+def _thresholds(features: Features, settings: NoteSettings) -> _Thresholds:
     loudness = features.loudness_db
     voiced = (features.f0_hz > 0) & (features.f0_confidence >= settings.possible_confidence)
     if not voiced.any():
-        return np.inf, np.inf, float(features.spec.floor_db)
+        return _Thresholds(np.inf, np.inf, float(features.spec.floor_db), np.inf)
     peak_db = float(percentiles(loudness[voiced], 95))
-    unvoiced = loudness[~voiced]
+    between = loudness[_apart(voiced, round(APART_S * features.spec.frame_rate_hz))]
     enough = 0.1 * features.spec.frame_rate_hz
-    floor_db = float(percentiles(unvoiced, 20)) if len(unvoiced) >= enough else float(features.spec.floor_db)
+    floor_db = float(percentiles(between, 20)) if len(between) >= enough else float(features.spec.floor_db)
     on_db = max(peak_db - settings.below_peak_db, floor_db + settings.above_floor_db)
     off_db = max(peak_db - settings.hold_below_peak_db, floor_db + settings.hold_above_floor_db)
-    on_db = min(on_db, peak_db - settings.headroom_db)
-    return on_db, min(off_db, on_db - 3.0), floor_db
+    loud_db = peak_db - settings.headroom_db
+    on_db = min(on_db, loud_db)
+    return _Thresholds(on_db, min(off_db, on_db - 3.0), floor_db, loud_db)
+
+
+def _apart(voiced: np.ndarray, distance: int) -> np.ndarray:
+    """Mask [F] of the frames that are further than this from any voiced one."""
+    counted = np.cumsum(np.pad(voiced, (distance + 1, distance)), dtype=np.int32)
+    return np.asarray(counted[2 * distance + 1 :] == counted[: len(voiced)])
 
 
 def find_notes(features: Features, settings: NoteSettings | None = None) -> Notes:
@@ -129,14 +151,15 @@ def find_notes(features: Features, settings: NoteSettings | None = None) -> Note
     """
     settings = settings or NoteSettings()
     rate_hz = features.spec.frame_rate_hz
-    on_db, off_db, floor_db = thresholds(features, settings)
+    on_db, off_db, floor_db, loud_db = _thresholds(features, settings)
     loudness, confidence = features.loudness_db, features.f0_confidence
     possible = (features.f0_hz > 0) & (confidence >= settings.possible_confidence) & (loudness > off_db)
     sure = possible & (confidence >= settings.sure_confidence) & (loudness > on_db)
     starts, stops = runs(possible)
     # Every stretch needs some certainty of its own before it may be joined to others.
-    n_sure = np.concatenate([[0], np.cumsum(sure)])
+    n_sure, n_loud = (np.concatenate([[0], np.cumsum(mask)]) for mask in (sure, possible & (loudness > loud_db)))
     keep = n_sure[stops] - n_sure[starts] >= max(1, round(settings.sure_s * rate_hz))
+    keep |= n_loud[stops] - n_loud[starts] >= settings.unsure_s * rate_hz
     starts, stops = starts[keep], stops[keep]
     starts, stops = _bridge(starts, stops, loudness, floor_db + settings.hold_above_floor_db, rate_hz, settings)
     keep = stops - starts >= settings.shortest_s * rate_hz
@@ -163,8 +186,8 @@ def _bridge(
     for i in np.flatnonzero(apart & (gaps <= settings.bridge_loud_s * rate_hz)):
         stop, start = int(stops[i]), int(starts[i + 1])
         sides = min(loudness[max(stop - near, 0) : stop].max(), loudness[start : start + near].max())
-        lowest = float(percentiles(loudness[stop:start], 10))
-        apart[i] = lowest < max(sides - settings.bridge_loud_db, least_db)
+        usual = float(percentiles(loudness[stop:start], 50))
+        apart[i] = usual < max(sides - settings.bridge_loud_db, least_db)
     return starts[np.concatenate([[True], apart])], stops[np.concatenate([apart, [True]])]
 
 

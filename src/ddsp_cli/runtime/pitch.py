@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -22,6 +23,12 @@ LONGEST_SLIP_S = 0.25
 SLIPS_SEMITONES = (12.0, -12.0, 24.0, -24.0, 19.02, -19.02)
 SLIP_TOLERANCE_SEMITONES = 1.5
 
+#: Such a piece is a note all the same, an octave that was played, if the tracker is this sure of it and it has an
+#: onset: the level changes by so much within so long of its start. A tracker wavers in the middle of a tone.
+OWN_CONFIDENCE = 0.9
+OWN_ONSET_DB = 3.0
+ONSET_S = 0.03
+
 #: Across a gap inside a note pitch moves in a straight line by this much; further it jumps.
 LARGEST_BRIDGE_SEMITONES = 2.0
 
@@ -29,28 +36,41 @@ LARGEST_BRIDGE_SEMITONES = 2.0
 LEAD_S = 0.06
 
 
-def repair(midi: np.ndarray, notes: Notes, frame_rate_hz: int) -> np.ndarray:
+def repair(
+    midi: np.ndarray, notes: Notes, frame_rate_hz: int, confidence: np.ndarray, loudness_db: np.ndarray
+) -> np.ndarray:
     """Removes what a tracker invents, note by note.
 
     Args:
       midi: [F] pitch as MIDI numbers, meaningful where `notes.voiced`.
       notes: where the notes are.
       frame_rate_hz: frames per second.
+      confidence: [F] of the pitch, 0..1.
+      loudness_db: [F] of the sound.
 
     Returns:
       [F], NaN where there is no pitch to rely on (to be filled by `fill`).
     """
     out = np.where(notes.voiced, midi, np.nan).astype(np.float64)
     limit = JUMP_SEMITONES + JUMP_SEMITONES_PER_S / frame_rate_hz
+    reach = max(1, round(ONSET_S * frame_rate_hz))
+
+    def is_own(frames: np.ndarray) -> bool:
+        """Whether these frames are a note in their own right."""
+        around = loudness_db[max(frames[0] - reach, 0) : frames[0] + reach]
+        return bool(np.median(confidence[frames]) >= OWN_CONFIDENCE and np.ptp(around) >= OWN_ONSET_DB)
+
     for start, stop in zip(notes.starts, notes.stops, strict=True):
         stretch = out[start:stop]
         frames = np.flatnonzero(~np.isnan(stretch))
         if len(frames):
-            stretch[frames] = _repair_note(stretch[frames], frames, limit, frame_rate_hz)
+            stretch[frames] = _repair_note(stretch[frames], frames + start, limit, frame_rate_hz, is_own)
     return out
 
 
-def _repair_note(pitch: np.ndarray, frames: np.ndarray, limit: float, frame_rate_hz: int) -> np.ndarray:
+def _repair_note(
+    pitch: np.ndarray, frames: np.ndarray, limit: float, frame_rate_hz: int, is_own: Callable[[np.ndarray], bool]
+) -> np.ndarray:
     """Pitch [n] of the voiced frames of one note → the same with slips shifted and hiccups as NaN."""
     # Across a gap pitch had more time to move.
     jumps = np.abs(np.diff(pitch)) > limit * np.minimum(np.diff(frames), 4)
@@ -77,7 +97,8 @@ def _repair_note(pitch: np.ndarray, frames: np.ndarray, limit: float, frame_rate
         if after is None and kept[i - 1][1] - kept[i - 1][0] < 2 * (stop - start):
             continue
         shift = _slip(pitch[start], pitch[stop - 1], before, after)
-        pitch[start:stop] += shift
+        if shift and not is_own(frames[start:stop]):
+            pitch[start:stop] += shift
     return pitch
 
 
