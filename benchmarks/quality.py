@@ -10,7 +10,9 @@ output's pitch is read by pYIN and compared with the source's, transposed as the
     limit     the same for a plain tone exactly at the pitch asked for: pYIN looks at 128 ms, and rounds off glides
     same      share of reliable frames where pYIN hears the same in both, so that it rounds off both
     loud      correlation of RMS levels in dB, 20 ms, over frames within 40 dB of the source's loudest
+    notes     the same over those of them in which a note was found: without breaths and what is left of consonants
     sung      the same over reliable frames only
+    live      as sung, played block by block by `Performer`
     rest      median and 95th percentile of the level in rests after the room's tail, dBFS
     dry       95th percentile of the level in all rests when the room is left out, from 50 ms after a note
     clicks    samples whose second difference stands out of its surroundings
@@ -33,6 +35,7 @@ from ddsp_cli.features.extract import measure
 from ddsp_cli.features.quality import level_db
 from ddsp_cli.runtime.adapt import Adapted, AdaptSettings, adapt
 from ddsp_cli.runtime.instrument import Instrument
+from ddsp_cli.runtime.performer import LiveSettings, Performer
 from ddsp_cli.runtime.room import tail_s
 from ddsp_cli.workflows import catalogue
 from ddsp_cli.workflows.transfer import transfer
@@ -96,6 +99,13 @@ def plain_tone(adapted: Adapted, n_samples: int) -> np.ndarray:
     return np.asarray(tone * amplitude, np.float32)
 
 
+def play_live(instrument: Instrument, source: np.ndarray, transpose: float) -> np.ndarray:
+    """What a live performance sounds like, [S], brought back in time by its latency."""
+    performer = Performer(instrument, LiveSettings(transpose=transpose))
+    blocks = [performer.push(source[start : start + 512]) for start in range(0, len(source), 512)]
+    return np.concatenate([*blocks, performer.finish()])[performer.latency_samples :][: len(source)]
+
+
 def judge(path: Path, model: Path, out: Path) -> dict[str, float | str]:
     """Transfers one recording and measures the result."""
     started = time.process_time()
@@ -124,6 +134,7 @@ def judge(path: Path, model: Path, out: Path) -> dict[str, float | str]:
     adapted = adapt(measure(source), statistics, level, AdaptSettings(transpose=result.transpose_semitones))
     ideal = within_50_cents(wanted, pitch_at("pyin", plain_tone(adapted, n), n_frames))
     gap = np.interp(times_s, np.arange(len(adapted)) / adapted.frame_rate_hz, adapted.gate) > 0.0
+    live_db = np.maximum(level_db(play_live(instrument, source, result.transpose_semitones), RATE_HZ, FRAME_S), -80.0)
     since = times_s - np.maximum.accumulate(np.where(gap, times_s, -np.inf))
     ahead = (times_s - np.minimum.accumulate(np.where(gap, times_s, np.inf)[::-1])[::-1]) < -0.03
     rests = (since > room_s + 0.02) & ahead
@@ -138,7 +149,9 @@ def judge(path: Path, model: Path, out: Path) -> dict[str, float | str]:
         "limit": ideal[reliable].mean() if reliable.any() else np.nan,
         "same": same[reliable].mean() if reliable.any() else np.nan,
         "loud": np.corrcoef(source_db[loud], output_db[loud])[0, 1],
+        "notes": np.corrcoef(source_db[loud & gap], output_db[loud & gap])[0, 1],
         "sung": np.corrcoef(source_db[sung], output_db[sung])[0, 1] if sung.any() else np.nan,
+        "live": np.corrcoef(source_db[sung], live_db[sung])[0, 1] if sung.any() else np.nan,
         "rest50": np.median(output_db[rests]) if rests.any() else np.nan,
         "rest95": np.percentile(output_db[rests], 95) if rests.any() else np.nan,
         "dry95": np.percentile(dry_db[(since > 0.05) & ahead], 95),
