@@ -33,14 +33,15 @@ class NoteSettings:
       possible_confidence: and goes on while frames are this sure.
       below_peak_db: a note rises to within this of the loudest notes (95th percentile of voiced frames),
       hold_below_peak_db: and goes on while it is within this.
-      above_floor_db: a note rises this far above the noise between notes,
+      above_floor_db: a note rises this far above the noise between notes, in which trackers hear notes well,
       hold_above_floor_db: and goes on while it is this far above.
       headroom_db: a noisy recording raises the threshold at most to this far below the peak.
       shortest_s: what is shorter is a click or a breath.
       bridge_s: a gap in pitch up to this long inside a note is a consonant, not a rest. Singers' notes that listeners
         hear as bound lie up to 0.16 s apart, rests last 0.24 s and more (vocadito, Bittner et al. 2021, track 1).
       bridge_loud_s: and one up to this long, where the sound hardly falls: no player rests during a long s.
-      bridge_loud_db: hardly means by less than this below the softer of the two sides.
+      bridge_loud_db: hardly means by less than this below the softer of the two sides,
+      bridge_above_floor_db: and not down to this far above the noise between notes.
       attack_s: how far sound is let in before pitch is found.
       release_s: how far a fading sound may go on after pitch is lost.
     """
@@ -51,13 +52,14 @@ class NoteSettings:
     possible_confidence: float = 0.5
     below_peak_db: float = 35.0
     hold_below_peak_db: float = 45.0
-    above_floor_db: float = 9.0
-    hold_above_floor_db: float = 5.0
+    above_floor_db: float = 6.0
+    hold_above_floor_db: float = 4.0
     headroom_db: float = 15.0
     shortest_s: float = 0.055
     bridge_s: float = 0.13
     bridge_loud_s: float = 0.3
     bridge_loud_db: float = 20.0
+    bridge_above_floor_db: float = 5.0
     attack_s: float = 0.016
     release_s: float = 0.08
 
@@ -161,7 +163,7 @@ def find_notes(features: Features, settings: NoteSettings | None = None) -> Note
     keep = n_sure[stops] - n_sure[starts] >= max(1, round(settings.sure_s * rate_hz))
     keep |= n_loud[stops] - n_loud[starts] >= settings.unsure_s * rate_hz
     starts, stops = starts[keep], stops[keep]
-    starts, stops = _bridge(starts, stops, loudness, floor_db + settings.hold_above_floor_db, rate_hz, settings)
+    starts, stops = _bridge(starts, stops, loudness, floor_db + settings.bridge_above_floor_db, rate_hz, settings)
     keep = stops - starts >= settings.shortest_s * rate_hz
     starts, stops = starts[keep], stops[keep]
     voiced = possible & spans_to_mask(starts, stops, len(features))
