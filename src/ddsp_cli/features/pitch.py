@@ -31,6 +31,9 @@ DEFAULT_TRACKER = "swift-f0"
 #: Two neighbouring frames of a tracker further apart than this are two notes, not a glide between them.
 MAX_GLIDE_SEMITONES = 2.0
 
+#: Frames that are brought onto the grid at once: bounds the memory of what is between.
+_FRAMES_AT_ONCE = 1 << 15
+
 CREPE_SIZES = ("tiny", "small", "medium", "large", "full")
 
 #: `crepe` alone is the size that its weights have, the largest first where there are several.
@@ -115,18 +118,26 @@ def on_grid(pitch: PitchTrack, n_frames: int, hop_samples: int) -> tuple[np.ndar
     n_tracked = len(pitch.f0_hz)
     if n_tracked == 0:
         return np.zeros(n_frames, np.float32), np.zeros(n_frames, np.float32)
-    position = (np.arange(n_frames) * hop_samples - pitch.delay_samples) / pitch.hop_samples
-    position = np.maximum(position, 0.0)
-    left = np.minimum(position.astype(np.int64), n_tracked - 1)
-    right = np.minimum(left + 1, n_tracked - 1)
-    share = np.clip(position - left, 0.0, 1.0)
-
     source = np.nan_to_num(np.clip(pitch.confidence, 0.0, 1.0)).astype(np.float64)
     voiced = (source >= VOICED_CONFIDENCE) & (pitch.f0_hz > 0)
     source = np.where(voiced, source, np.minimum(source, np.nextafter(VOICED_CONFIDENCE, 0.0)))
-    confidence = (1.0 - share) * source[left] + share * source[right]
-
     octaves = np.log2(np.where(voiced, pitch.f0_hz, 1.0).astype(np.float64))
+    f0_hz, confidence = np.empty((2, n_frames), np.float32)
+    for start in range(0, n_frames, _FRAMES_AT_ONCE):
+        frames = np.arange(start, min(start + _FRAMES_AT_ONCE, n_frames))
+        position = np.maximum((frames * hop_samples - pitch.delay_samples) / pitch.hop_samples, 0.0)
+        f0_hz[frames], confidence[frames] = _between(position, voiced, octaves, source)
+    return f0_hz, confidence
+
+
+def _between(
+    position: np.ndarray, voiced: np.ndarray, octaves: np.ndarray, source: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """f0 in Hz and confidence [n] at positions between tracked frames, see `on_grid`."""
+    left = np.minimum(position.astype(np.int64), len(voiced) - 1)
+    right = np.minimum(left + 1, len(voiced) - 1)
+    share = np.clip(position - left, 0.0, 1.0)
+    confidence = (1.0 - share) * source[left] + share * source[right]
     glide = np.abs(octaves[right] - octaves[left]) <= MAX_GLIDE_SEMITONES / 12.0
     nearer = np.where(share <= 0.5, left, right)
     only = np.where(voiced[left], left, right)  # where just one side is voiced
@@ -134,4 +145,4 @@ def on_grid(pitch: PitchTrack, n_frames: int, hop_samples: int) -> tuple[np.ndar
     blended = (1.0 - share) * octaves[left] + share * octaves[right]
     value = np.where(voiced[left] & voiced[right] & glide, blended, held)
     sounding = (confidence >= VOICED_CONFIDENCE) & (voiced[left] | voiced[right])
-    return np.where(sounding, 2.0**value, 0.0).astype(np.float32), confidence.astype(np.float32)
+    return np.where(sounding, 2.0**value, 0.0), confidence
