@@ -1,3 +1,4 @@
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -135,7 +136,7 @@ def test_a_full_disk_is_an_output_error(tmp_path):
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(OutputError, match="cannot be written"):
+        with pytest.raises(OutputError, match=f"cannot be written: {os.strerror(errno.EFBIG)}"):
             io.write_audio(tmp_path / "a.wav", [noise()] * 20, 16000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

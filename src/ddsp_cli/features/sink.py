@@ -87,10 +87,20 @@ def _write_part(part: Path, blocks: Iterable[np.ndarray], rate_hz: int, kind: st
         file = file or soundfile.SoundFile(part, "w", rate_hz, 1, subtype, format=kind)
         file.close()
     except soundfile.SoundFileError as problem:
-        raise OSError(str(problem)) from problem
+        raise _reason(part, problem) from problem
     except ValueError as problem:
         raise UsageError(f"{kind.lower()} cannot hold this sound: {problem}") from problem
     finally:
         if file is not None and not file.closed:
             file.close()
     return n_samples
+
+
+def _reason(part: Path, problem: Exception) -> OSError:
+    """Why a file could not be written on: libsndfile says "System error.", the system itself that a disk is full."""
+    try:
+        with part.open("ab") as stream:
+            stream.write(bytes(WRITE_CHUNK_SAMPLES))
+    except OSError as reason:
+        return reason
+    return OSError(str(problem))
