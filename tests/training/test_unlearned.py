@@ -7,7 +7,7 @@ import numpy as np
 from ddsp_cli import bundle
 from ddsp_cli.config import HarmonicConfig
 from ddsp_cli.formulas import exp_sigmoid
-from ddsp_cli.runtime.instrument import open_network
+from ddsp_cli.runtime.stream import open_network
 from ddsp_cli.training.unlearned import SILENT, silence_unlearned
 from fixtures import make_bundle
 

@@ -13,7 +13,8 @@ from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.errors import OutputError
 from ddsp_cli.exporters.graph import synths
 from ddsp_cli.runtime.encoder import Frames
-from ddsp_cli.runtime.instrument import Instrument, open_network
+from ddsp_cli.runtime.instrument import Instrument
+from ddsp_cli.runtime.stream import open_network
 from ddsp_cli.runtime.synthesis import white_noise
 
 #: An export must agree with the instrument this well: controls absolutely, sound relative to its loudest sample.

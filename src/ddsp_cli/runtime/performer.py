@@ -13,10 +13,11 @@ import numpy as np
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.features.timbre import mfcc_stream
-from ddsp_cli.runtime.instrument import Instrument, Stream
+from ddsp_cli.runtime.instrument import Instrument
 from ddsp_cli.runtime.levels import ARTICULATION_DB, within_reach
 from ddsp_cli.runtime.listener import Heard, Listener
 from ddsp_cli.runtime.notes import NoteSettings
+from ddsp_cli.runtime.stream import Stream
 
 #: The level of the loudest notes is forgotten this fast, and the noise between notes rises this fast when notes last.
 PEAK_FALL_DB_PER_S = 1.0
@@ -83,7 +84,7 @@ class Performer:
         self._follower = Follower(instrument, self.settings)
         self._timbre = mfcc_stream(model.frame_rate_hz, model.encoder.n_mfccs) if model.encoder else None
         self._mfcc: list[np.ndarray] = []  # rows [C]; their windows end with those of the level
-        self._stream = Stream(instrument, self.settings.seed, self.settings.room, formant=self.settings.formant)
+        self._stream = Stream(instrument.bundle, self.settings.seed, self.settings.room, formant=self.settings.formant)
         noise = model.only(FilteredNoiseConfig)
         filter_samples = noise[1].n_bands if noise else 0
         self.latency_samples = self._ratio * self._listener.latency_samples + model.hop_samples + filter_samples
