@@ -81,4 +81,6 @@ def test_blocks_do_not_matter_to_the_strongest_voice():
 def test_noise_has_no_strongest_voice():
     noise = (0.1 * np.random.default_rng(0).normal(size=32000)).astype(np.float32)
     assert track_strongest([noise]).confidence.max() < 0.5
+    hiss = np.diff(noise, 4, prepend=np.zeros(4, np.float32))  # mostly above 4 kHz
+    assert np.mean(track_strongest([hiss]).confidence >= 0.5) < 0.02
     assert len(track_strongest([]).f0_hz) in {0, 1}

@@ -236,3 +236,28 @@ def test_nothing_of_all_this_is_overwritten(tmp_path):
         with pytest.raises(OutputError, match="exists already"):
             play(tmp_path, **options)
     assert {path.read_bytes() for path in tmp_path.iterdir()} == {b"precious"}
+
+
+def whistle(notes_midi, note_s=0.5, rest_s=0.3):
+    """Notes as good as without overtones, [S] at 16 kHz."""
+    t = np.arange(round(note_s * 16000)) / 16000
+    fade = np.minimum(1.0, np.minimum(t, t[::-1]) / 0.03)
+    rest = np.zeros(round(rest_s * 16000))
+    tones = [0.2 * fade * np.sin(2 * np.pi * 440.0 * 2.0 ** ((midi - 69.0) / 12.0) * t) for midi in notes_midi]
+    noise = np.random.default_rng(0).normal(size=len(tones) * (len(t) + len(rest))) * 1e-3
+    return np.concatenate([part for tone in tones for part in (rest, tone)]) + noise
+
+
+@pytest.mark.parametrize("lowest", [84, 95])
+def test_a_whistled_melody_is_played(tmp_path, lowest):
+    """Up to C8, an octave above what pitch trackers listen to."""
+    notes = [lowest, lowest + 4, lowest + 7, lowest + 12]
+    soundfile.write(tmp_path / "whistle.wav", whistle(notes), 16000)
+    curves = tmp_path / "curves.csv"
+    _, result = play(tmp_path, source=tmp_path / "whistle.wav", controls=curves)
+    played = table(curves)
+    for i, note in enumerate(notes):
+        middle = slice(round((0.8 * i + 0.4) * 250), round((0.8 * i + 0.7) * 250))
+        midi = 69.0 + 12.0 * np.log2(played["f0_hz"][middle] / 440.0) - result.transpose_semitones
+        np.testing.assert_allclose(midi, note, atol=0.2)
+        assert played["gate"][middle].min() > 0.0

@@ -31,6 +31,10 @@ AUDIBLE_DB = -70.0
 #: Trackers are less sure of soft sounds: where the loudest are softer than this, a louder copy is tracked.
 QUIET_DB, USUAL_DB = -35.0, -15.0
 
+#: Trackers hear nothing above 2.1 kHz, where whistling and high strings go on. Where a melody comes near that, or has
+#: no pitch, it is tracked once more at half its speed, and what lies above the second figure is taken from there.
+HIGH_HZ, HIGHER_HZ = 1400.0, 1800.0
+
 Progress = Callable[[str, float, float], None]
 
 
@@ -146,6 +150,8 @@ def _hear(
     loud_db = float(percentiles(features.power_db, 98))
     if loud_db < QUIET_DB:
         features = _listen_closer(info, features, 10.0 ** ((USUAL_DB - loud_db) / 20.0))
+    if _ends_high(features, find_notes(features, settings.notes)):
+        features = _listen_higher(info, features)
     n_blocks = int(heard.LONGEST_S / 10.0)
     audio = np.concatenate(list(islice(io.mono_blocks(info.path, ANALYSIS_RATE_HZ, 10.0), n_blocks)))
     notes = find_notes(features, settings.notes)
@@ -169,6 +175,34 @@ def _listen_closer(info: io.AudioInfo, features: Features, gain: float) -> Featu
         stream.push(block * np.float32(gain))
     closer = stream.finish()
     return replace(features, f0_hz=closer.f0_hz, f0_confidence=closer.f0_confidence)
+
+
+def _ends_high(features: Features, notes: Notes) -> bool:
+    """Whether there may be notes too high for a tracker: beside high ones, or where there is hardly any."""
+    pitched = features.f0_hz[notes.voiced]
+    if len(pitched) and float(percentiles(pitched, 95)) > HIGH_HZ:
+        return True
+    return heard.pitched_share(features, notes) < heard.NOISE_PITCHED_SHARE
+
+
+def _listen_higher(info: io.AudioInfo, features: Features) -> Features:
+    """The same features with the pitch of what is too high for the tracker."""
+    import soxr
+
+    stream = soxr.ResampleStream(ANALYSIS_RATE_HZ, 2 * ANALYSIS_RATE_HZ, 1, dtype="float32")
+    tracker = pitch.open_tracker(features.spec.pitch)
+    for block in io.mono_blocks(info.path, ANALYSIS_RATE_HZ):
+        tracker.push(np.asarray(stream.resample_chunk(block)))
+    tracker.push(np.asarray(stream.resample_chunk(np.zeros(0, np.float32), last=True)))
+    slow = tracker.finish()
+    track = replace(slow, f0_hz=2.0 * slow.f0_hz, hop_samples=slow.hop_samples // 2)
+    f0_hz, confidence = pitch.on_grid(track, len(features), features.spec.hop_samples)
+    higher = (f0_hz > HIGHER_HZ) & (features.power_db > features.spec.floor_db)
+    return replace(
+        features,
+        f0_hz=np.where(higher, f0_hz, features.f0_hz),
+        f0_confidence=np.where(higher, confidence, features.f0_confidence),
+    )
 
 
 def resting(n_frames: int, frame_rate_hz: int) -> Adapted:
