@@ -148,10 +148,11 @@ def _hear(
     if float(features.power_db.max(initial=-80.0)) < AUDIBLE_DB:
         return features, ()
     loud_db = float(percentiles(features.power_db, 98))
-    if loud_db < QUIET_DB:
-        features = _listen_closer(info, features, 10.0 ** ((USUAL_DB - loud_db) / 20.0))
+    gain = 10.0 ** ((USUAL_DB - loud_db) / 20.0) if loud_db < QUIET_DB else 1.0
+    if gain > 1.0:
+        features = _listen_closer(info, features, gain)
     if _ends_high(features, find_notes(features, settings.notes)):
-        features = _listen_higher(info, features)
+        features = _listen_higher(info, features, gain)
     n_blocks = int(heard.LONGEST_S / 10.0)
     audio = np.concatenate(list(islice(io.mono_blocks(info.path, ANALYSIS_RATE_HZ, 10.0), n_blocks)))
     notes = find_notes(features, settings.notes)
@@ -185,14 +186,14 @@ def _ends_high(features: Features, notes: Notes) -> bool:
     return heard.pitched_share(features, notes) < heard.NOISE_PITCHED_SHARE
 
 
-def _listen_higher(info: io.AudioInfo, features: Features) -> Features:
-    """The same features with the pitch of what is too high for the tracker."""
+def _listen_higher(info: io.AudioInfo, features: Features, gain: float) -> Features:
+    """The same features with the pitch of what is too high for the tracker, of the sound made louder."""
     import soxr
 
     stream = soxr.ResampleStream(ANALYSIS_RATE_HZ, 2 * ANALYSIS_RATE_HZ, 1, dtype="float32")
     tracker = pitch.open_tracker(features.spec.pitch)
     for block in io.mono_blocks(info.path, ANALYSIS_RATE_HZ):
-        tracker.push(np.asarray(stream.resample_chunk(block)))
+        tracker.push(np.asarray(stream.resample_chunk(block * np.float32(gain))))
     tracker.push(np.asarray(stream.resample_chunk(np.zeros(0, np.float32), last=True)))
     slow = tracker.finish()
     track = replace(slow, f0_hz=2.0 * slow.f0_hz, hop_samples=slow.hop_samples // 2)
