@@ -176,7 +176,7 @@ def _level(axis: Any, features: Features | None, adapted: Adapted, level: str, n
     axis.grid(alpha=0.3)
     gate = axis.twinx()
     gate.fill_between(times, adapted.gate[shown], color="tab:green", alpha=0.15, linewidth=0)
-    gate.set_ylim(0, 1.05)
+    gate.set_ylim(0, 1.05 * max(1.0, float(adapted.gate.max(initial=0.0))))
     gate.set_ylabel("gate")
     axis.legend(loc="lower right", fontsize=8)
 
