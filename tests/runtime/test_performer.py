@@ -132,7 +132,7 @@ def test_a_consonant_is_tongued(instrument):
         hiss = slice(rate_hz, rate_hz + n_unpitched)
         f0_hz, confidence, level = np.full(2 * rate_hz, 440.0), np.full(2 * rate_hz, 0.95), np.full(2 * rate_hz, -20.0)
         f0_hz[hiss], confidence[hiss] = 0.0, 0.1
-        heard, follower = Heard(f0_hz, confidence, level + 15.0, level), Follower(instrument, LiveSettings())
+        heard, follower = Heard(f0_hz, confidence, level + 15.0, level, level), Follower(instrument, LiveSettings())
         played = [follower.step(heard, i) for i in range(len(f0_hz))]
         level_db, gate = (np.array([float(frame[k][0]) for frame in played]) for k in (1, 2))
         sound_db = level_db + 20.0 * np.log10(np.maximum(gate, 1e-9))
@@ -142,9 +142,10 @@ def test_a_consonant_is_tongued(instrument):
         assert gate[hiss.stop + 2 :].min() > 0.0
 
 
-def follow(instrument, f0_hz, confidence, level_db):
+def follow(instrument, f0_hz, confidence, level_db, finer_db=0.0):
     """Level in dB that sounds, gate included, [F]."""
-    heard = Heard(*(np.asarray(values, float) for values in (f0_hz, confidence, level_db + 15.0, level_db)))
+    levels_db = (level_db + 15.0, level_db, level_db + finer_db)
+    heard = Heard(*(np.asarray(values, float) for values in (f0_hz, confidence, *levels_db)))
     follower = Follower(instrument, LiveSettings())
     played = [follower.step(heard, i) for i in range(len(level_db))]
     return np.array([float(level[0] + 20.0 * np.log10(max(gate[0], 1e-9))) for _, level, gate in played])
@@ -188,3 +189,13 @@ def test_a_note_begins_when_it_is_sung(name):
     late = out[performer.latency_samples :]
     for begin_s in (0.5, 1.5):
         assert half_begun_s(late, begin_s) == pytest.approx(half_begun_s(audio, begin_s), abs=0.015)
+
+
+def test_what_the_driving_level_blurs_is_heard_live(instrument):
+    n = 60
+    finer_db = np.zeros(n)
+    finer_db[30], finer_db[40], finer_db[50] = -7.0, 3.0, 90.0
+    steady = np.full(n, 440.0), np.full(n, 0.9), np.full(n, -20.0)
+    plain, finer = follow(instrument, *steady), follow(instrument, *steady, finer_db)
+    np.testing.assert_allclose((finer - plain)[[29, 30, 31, 40]], [0.0, -7.0, 0.0, 3.0], atol=1e-3)
+    assert finer[50] - plain[50] == pytest.approx(6.0, abs=1e-3)  # no louder than that

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddsp_cli.config import FeatureSpec
-from ddsp_cli.features.loudness import loudness_stream, power_stream
+from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
+from ddsp_cli.features.loudness import envelope_stream, loudness_stream, power_stream
 from ddsp_cli.features.swift import SWIFT_HOP_SAMPLES, SwiftLook
 
 #: What has to follow a frame's centre before it is measured: half the window of the power, 32 ms.
@@ -34,6 +34,7 @@ class Heard:
     f0_confidence: np.ndarray
     loudness_db: np.ndarray
     power_db: np.ndarray
+    envelope_db: np.ndarray
 
 
 class Listener:
@@ -46,8 +47,12 @@ class Listener:
     def __init__(self, spec: FeatureSpec) -> None:
         self.spec = spec
         self._look = SwiftLook()
-        self._loudness, self._power = loudness_stream(spec), power_stream(spec)
-        self._waiting = {"loudness": np.zeros(0, np.float32), "power": np.zeros(0, np.float32)}
+        self._levels = {
+            "loudness": loudness_stream(spec),
+            "power": power_stream(spec),
+            "envelope": envelope_stream(ANALYSIS_RATE_HZ, spec.hop_samples, spec.floor_db),
+        }
+        self._waiting = {name: np.zeros(0, np.float32) for name in self._levels}
         # Pitch is measured every `_stride` frames.
         self._stride = max(1, -(-spec.frame_rate_hz // PITCH_RATE_HZ))
         self._before = BEFORE_FRAMES * SWIFT_HOP_SAMPLES
@@ -67,7 +72,7 @@ class Listener:
     def push(self, block: np.ndarray) -> Heard:
         """The next samples [S] float32 at 16 kHz."""
         self._buffer = np.concatenate([self._buffer, block])
-        for name, stream in (("loudness", self._loudness), ("power", self._power)):
+        for name, stream in self._levels.items():
             self._waiting[name] = np.concatenate([self._waiting[name], stream.push(block)])
         while self._before + self._centre + LOOKAHEAD_SAMPLES <= len(self._buffer):
             self._track()
@@ -76,7 +81,7 @@ class Listener:
         levels = {name: values[:n_ready] for name, values in self._waiting.items()}
         self._waiting = {name: values[n_ready:] for name, values in self._waiting.items()}
         f0_hz, confidence = np.array(pitch, np.float32).reshape(-1, 2).T
-        return Heard(f0_hz, confidence, levels["loudness"], levels["power"])
+        return Heard(f0_hz, confidence, levels["loudness"], levels["power"], levels["envelope"])
 
     def _track(self) -> None:
         """One measurement of pitch, and the frames up to it."""
