@@ -33,7 +33,8 @@ from ddsp_cli.dataset import store
 from ddsp_cli.features.quality import spectral_distance
 from ddsp_cli.formulas import hz_to_midi, midi_to_hz
 from ddsp_cli.runtime.instrument import Instrument
-from ddsp_cli.workflows.evaluate import evaluate, resynthesise
+from ddsp_cli.workflows.evaluate import evaluate
+from ddsp_cli.workflows.resynthesis import resynthesise
 from quality import clicks, pitch_at
 
 ROOT = Path(__file__).parent.parent

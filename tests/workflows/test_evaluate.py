@@ -17,7 +17,8 @@ from ddsp_cli.config import FeatureSpec
 from ddsp_cli.errors import DatasetError, ExitCode, InputError, OutputError, UsageError
 from ddsp_cli.features import quality
 from ddsp_cli.runtime.instrument import Instrument
-from ddsp_cli.workflows.evaluate import Clip, evaluate, resynthesise, room_share
+from ddsp_cli.workflows.evaluate import evaluate
+from ddsp_cli.workflows.resynthesis import Clip, resynthesise, room_share
 from fixtures import make_bundle, melody
 from training_fixtures import tones
 

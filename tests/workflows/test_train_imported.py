@@ -109,6 +109,6 @@ def test_judged_by_the_loudness_it_knows(home: Path, monkeypatch: pytest.MonkeyP
         asked.append(spec)
         return measure(audio, spec)
 
-    monkeypatch.setattr("ddsp_cli.workflows.evaluate.measure", noted)
+    monkeypatch.setattr("ddsp_cli.workflows.resynthesis.measure", noted)
     evaluate("old", audio=[home / "takes" / "take 0.wav"])
     assert {spec.loudness for spec in asked} == {"a-weighted-2020"}

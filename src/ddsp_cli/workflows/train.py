@@ -205,7 +205,7 @@ def finish(folder: Path, data: Dataset) -> dict[str, float]:
     Returns:
       figures by name; they also go into the bundle's card.
     """
-    from ddsp_cli.workflows.evaluate import resynthesise
+    from ddsp_cli.workflows.resynthesis import resynthesise
 
     loaded = bundle.load(folder)
     clip = resynthesise(loaded, data)

@@ -11,7 +11,8 @@ import numpy as np
 from ddsp_cli import bundle, plots, report
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.training.state import Point, RunState, read_state
-from ddsp_cli.workflows.evaluate import SHOWN, Clip, resynthesise
+from ddsp_cli.workflows.evaluate import SHOWN
+from ddsp_cli.workflows.resynthesis import Clip, resynthesise
 
 if TYPE_CHECKING:
     from ddsp_cli.dataset.store import Dataset
