@@ -97,3 +97,14 @@ def test_finer_dynamics_keep_the_scale_of_the_others(finer, level, dynamics):
     np.testing.assert_allclose(gain_db, level_map([level + bounded]) - level_map([level]), atol=1e-9)
     assert 0.34 * abs(bounded) - 1e-9 <= abs(gain_db[0]) <= 1.61 * abs(bounded) + 1e-9
     assert gain_db[0] * bounded >= 0.0
+
+
+def test_how_notes_end_is_no_dynamics():
+    """Half of the frames are a hall that dies away: notes are matched as without it, and it keeps its distance."""
+    random = np.random.default_rng(0)
+    notes, tail = random.normal(-20.0, 3.0, 2000), np.linspace(-46.0, -70.0, 2000)
+    target = np.percentile(random.normal(-25.0, 4.0, 2000), np.arange(101))
+    alone, both = match_levels(notes, target), match_levels(np.concatenate([notes, tail]), target)
+    levels_db = np.linspace(-25.0, -14.0, 30)
+    np.testing.assert_allclose(both(levels_db), alone(levels_db), atol=0.1)
+    assert both([-40.0])[0] - both([-60.0])[0] == pytest.approx(20.0)

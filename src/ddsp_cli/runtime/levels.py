@@ -11,6 +11,10 @@ from ddsp_cli.runtime.notes import Notes, percentiles, runs
 #: Percentiles between which levels are matched. The ends are left out: they are single moments.
 MATCHED_PERCENTILES = np.arange(5.0, 96.0, 10.0)
 
+#: What is further than this below the loud notes is how they end, or the room, and no dynamics: it takes no part in the
+#: matching, and keeps its distance to the notes.
+DYNAMICS_DB = 25.0
+
 #: How much the matching may stretch or squeeze differences of level. Without bounds the small unevenness of a
 #: performance at constant level would be blown up to the whole range of the instrument.
 SLOPES = (0.35, 1.6)
@@ -75,6 +79,7 @@ def match_levels(own_db: np.ndarray, target_percentiles_db: np.ndarray, dynamics
       target_percentiles_db: [101] of the instrument.
       dynamics: 0 shifts only, 1 matches.
     """
+    own_db = own_db[own_db >= percentiles(own_db, 95.0) - DYNAMICS_DB]
     own = percentiles(own_db, MATCHED_PERCENTILES)
     target = np.interp(MATCHED_PERCENTILES, np.arange(101), target_percentiles_db)
     own_median = float(percentiles(own_db, 50.0))
