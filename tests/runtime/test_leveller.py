@@ -63,9 +63,9 @@ def test_blocks_do_not_matter(block, level, response):
 
 @pytest.mark.parametrize("echo", [0.3, -0.3, 2.0, -0.9])
 def test_what_is_heard_in_the_room_has_the_level(echo):
-    """An echo of 20 periods adds to the tone or takes from it; the player makes up for it, within reason."""
+    """An echo after 22 periods adds to the tone or takes from it; the player makes up for it, within reason."""
     response = np.zeros(801, np.float32)
-    response[800] = echo  # 22 periods of 440 Hz are 800 samples
+    response[800] = echo  # samples of 22 periods of 440 Hz
     dry = tone()
     want_db = np.full(500, -23.0)
     heard = Room(response).push(run(dry, want_db, 100, response=response))

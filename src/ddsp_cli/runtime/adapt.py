@@ -29,7 +29,7 @@ from ddsp_cli.runtime.notes import Notes, NoteSettings, find_notes
 from ddsp_cli.runtime.register import choose_octave
 
 #: Levels are mapped so many at a time, so that an hour of them takes little memory.
-FRAMES_AT_ONCE = 1 << 15
+_FRAMES_AT_ONCE = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,8 @@ def _dynamics(
     level_map = match_levels(own_level[notes.voiced], target, settings.dynamics)
     tamed = tame_consonants(own_level, notes)
     level_db, gain_db = np.empty((2, len(features)), np.float32)
-    for start in range(0, len(features), FRAMES_AT_ONCE):
-        part = slice(start, start + FRAMES_AT_ONCE)
+    for start in range(0, len(features), _FRAMES_AT_ONCE):
+        part = slice(start, start + _FRAMES_AT_ONCE)
         reached_db, rest_db = within_reach(level_map(tamed[part]) + settings.louder_db, target)
         if envelope_db is not None:
             rest_db = rest_db + finer_gain_db(level_map, tamed[part], envelope_db[part], features.power_db[part])

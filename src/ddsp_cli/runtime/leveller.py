@@ -51,7 +51,7 @@ class Leveller:
     """Takes dry sound and the levels it should have, gives it with those levels, later.
 
     Args:
-      dry: measures the sound, see `measured_as`.
+      measure: the level of the sound, see `measured_as`.
       sample_rate_hz: of the sound.
       hop_samples: samples between two levels.
       room: that the sound will be heard in, and what measures it there; None for none.
@@ -59,12 +59,12 @@ class Leveller:
 
     def __init__(
         self,
-        dry: FrameStream,
+        measure: FrameStream,
         sample_rate_hz: int,
         hop_samples: int,
         room: tuple[Room, FrameStream] | None = None,
     ) -> None:
-        self._measure, self._room = dry, room
+        self._measure, self._room = measure, room
         half = max(1, round(SMOOTH_S * sample_rate_hz / hop_samples / 2))
         self._kernel = np.hanning(2 * half + 3)[1:-1]
         self._half = half

@@ -92,6 +92,11 @@ def match_levels(own_db: np.ndarray, target_percentiles_db: np.ndarray, dynamics
     return LevelMap(own, curve)
 
 
+def finer_db(envelope_db: np.ndarray, power_db: np.ndarray) -> np.ndarray:
+    """By how much the envelope lies above the power in its longer window, in dB and within bounds."""
+    return np.clip(envelope_db.astype(np.float64) - power_db, *FINER_DB)
+
+
 def finer_gain_db(
     level_map: Callable[[np.ndarray], np.ndarray], level_db: np.ndarray, envelope_db: np.ndarray, power_db: np.ndarray
 ) -> np.ndarray:
@@ -106,8 +111,7 @@ def finer_gain_db(
       envelope_db: [F] of the performance, in a shorter window.
       power_db: [F] of the performance, in the window of the level.
     """
-    finer_db = np.clip(envelope_db.astype(np.float64) - power_db, *FINER_DB)
-    return np.asarray(level_map(level_db + finer_db) - level_map(level_db))
+    return np.asarray(level_map(level_db + finer_db(envelope_db, power_db)) - level_map(level_db))
 
 
 def tame_consonants(level_db: np.ndarray, notes: Notes) -> np.ndarray:

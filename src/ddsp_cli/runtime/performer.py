@@ -14,7 +14,7 @@ from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.features.timbre import mfcc_stream
 from ddsp_cli.runtime.instrument import Instrument
-from ddsp_cli.runtime.levels import ARTICULATION_DB, FINER_DB, MOST_GAIN_DB, within_reach
+from ddsp_cli.runtime.levels import ARTICULATION_DB, MOST_GAIN_DB, finer_db, within_reach
 from ddsp_cli.runtime.listener import Heard, Listener
 from ddsp_cli.runtime.notes import NoteSettings
 from ddsp_cli.runtime.stream import Stream
@@ -154,8 +154,7 @@ class Follower:
         wanted_db = level_db - self._usual_db + self._target_usual_db + self._settings.louder_db
         played_db, gain_db = within_reach(np.array([wanted_db]), self._target)
         if self._level == "power_db":
-            finer_db = np.clip(heard.envelope_db[i] - heard.power_db[i], *FINER_DB)
-            gain_db = np.minimum(gain_db + finer_db, MOST_GAIN_DB)
+            gain_db = np.minimum(gain_db + finer_db(heard.envelope_db[i], heard.power_db[i]), MOST_GAIN_DB)
         # In rests the instrument plays on as softly as it can, unheard: from silence it would take two frames to begin.
         gate = 10.0 ** (gain_db / 20.0) if self._sounding and self._loud_enough else np.zeros(1)
         transposed_hz = self._f0_hz * 2.0 ** (self._settings.transpose / 12.0)
