@@ -29,12 +29,11 @@ from pathlib import Path
 import numpy as np
 
 from ddsp_cli import bundle
-from ddsp_cli.dataset import store
-from ddsp_cli.features.quality import spectral_distance
-from ddsp_cli.formulas import hz_to_midi, midi_to_hz
-from ddsp_cli.runtime.instrument import Instrument
-from ddsp_cli.workflows.evaluate import evaluate
-from ddsp_cli.workflows.resynthesis import resynthesise
+from ddsp_cli.analysis.metrics import spectral_distance
+from ddsp_cli.dataset import loader
+from ddsp_cli.scaling import hz_to_midi, midi_to_hz
+from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.workflows.evaluate import evaluate, resynthesise
 from quality import clicks, pitch_at
 
 ROOT = Path(__file__).parent.parent
@@ -119,7 +118,7 @@ def main() -> None:
     for name in names:
         (found,) = evaluate(options.models / name, dataset=options.datasets / name, reliable=True)
         figures = found.figures
-        data = store.load(options.datasets / name, band[name].card.features)
+        data = loader.load(options.datasets / name, band[name].card.features)
         n = max(1, min(len(data.validation), 15))
         rows = np.linspace(0, len(data.validation) - 1, n).round().astype(int)
         losses = {}

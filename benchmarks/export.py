@@ -24,8 +24,8 @@ from ddsp_cli.bundle import Bundle
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import checks, litert, onnx, vst
 from ddsp_cli.exporters.sound import state_shapes
-from ddsp_cli.runtime.interpreted import InterpretedNetwork
-from ddsp_cli.runtime.network import Network, network_inputs
+from ddsp_cli.synthesis.decoder import Network, network_inputs
+from ddsp_cli.synthesis.litert_decoder import InterpretedNetwork
 
 ROOT = Path(__file__).parent.parent
 AIM_MS = 0.5

@@ -27,12 +27,12 @@ import numpy as np
 import soundfile
 
 from ddsp_cli import dataset
+from ddsp_cli.audio import read
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.config import FeatureSpec, dump_yaml
-from ddsp_cli.dataset import records
+from ddsp_cli.dataset import tfrecord
 from ddsp_cli.dataset.manifest import FORMAT_VERSION, MANIFEST, Manifest, Recording, Split
 from ddsp_cli.errors import DatasetError, DdspError, InputError
-from ddsp_cli.features import io
 
 #: No file takes longer than this, even on a busy machine.
 STUCK_AFTER_S = 60.0
@@ -80,7 +80,7 @@ def sounds(folder: Path) -> list[Path]:
 def read_sound(path: Path) -> str:
     """Reads a file as `ddsp prepare` does; says what came of it."""
     try:
-        audio = io.read_mono(path)
+        audio = read.read_mono(path)
     except InputError:
         return "refused"
     if audio.dtype != np.float32 or audio.ndim != 1 or not np.isfinite(audio).all():
@@ -98,9 +98,9 @@ def small_set(folder: Path) -> Path:
         shard = folder / f"{name}.tfrecord-00000-of-00001"
         with shard.open("wb") as stream:
             for _ in range(2):
-                frames = {key: random_.uniform(0, 1, 25) for key in records.FRAME_FEATURES}
+                frames = {key: random_.uniform(0, 1, 25) for key in tfrecord.FRAME_FEATURES}
                 example = frames | {"audio": random_.uniform(-1, 1, 1600), "audio_16k": random_.uniform(-1, 1, 1600)}
-                records.write_record(stream, records.encode_example(example))
+                tfrecord.write_record(stream, tfrecord.encode_example(example))
         digest = hashlib.sha256(shard.read_bytes()).hexdigest()
         splits[name] = Split(n_examples=2, used_s=0.2, shards={shard.name: digest})
     quantiles = [float(value) for value in range(101)]
@@ -126,10 +126,10 @@ def damage_set(folder: Path, chance: random.Random) -> None:
     if kind == 1:
         shard.write_bytes(mutated(content, chance, 200))
         return
-    examples = list(records.read_records(shard))
+    examples = list(tfrecord.read_records(shard))
     with shard.open("wb") as stream:
         for data in examples:
-            records.write_record(stream, mutated(data, chance, 200))
+            tfrecord.write_record(stream, mutated(data, chance, 200))
     text = manifest_path.read_text(encoding="utf-8")
     old, new = (hashlib.sha256(part).hexdigest() for part in (content, shard.read_bytes()))
     manifest_path.write_text(text.replace(old, new), encoding="utf-8")

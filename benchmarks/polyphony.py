@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ddsp_cli.dataset import load_manifest
-from ddsp_cli.dataset.measured import known
+from ddsp_cli.dataset.cache import known
 
 
 def voices(path: Path, n_frames: int, frame_rate_hz: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from ddsp_cli.features import io
+from ddsp_cli.audio import read
 
 
 def melody(rate_hz: int, seconds: float, seed: int) -> np.ndarray:
@@ -108,7 +108,7 @@ def main() -> None:
             folders = [Path(place) / "takes"]
             folders[0].mkdir()
             synthesise(folders[0], given.hours, given.files, given.rate)
-        seconds = sum(io.probe(path).seconds for path in io.list_audio(folders))
+        seconds = sum(read.probe(path).seconds for path in read.list_audio(folders))
         command = [sys.executable, "-m", "ddsp_cli", "prepare", *map(str, folders), "--name", "bench",
                    "--out", str(Path(place) / "set"), *given.options.split()]  # fmt: skip
         before = os.times()

@@ -30,14 +30,15 @@ from pathlib import Path
 import numpy as np
 
 from ddsp_cli import bundle
-from ddsp_cli.features import io, pitch
-from ddsp_cli.features.extract import measure
-from ddsp_cli.features.quality import level_db
-from ddsp_cli.runtime.adapt import Adapted, AdaptSettings, adapt
-from ddsp_cli.runtime.instrument import Instrument
-from ddsp_cli.runtime.performer import LiveSettings, Performer
-from ddsp_cli.runtime.room import tail_s
-from ddsp_cli.workflows import catalogue
+from ddsp_cli.adaptation.adapt import Adapted, AdaptSettings, adapt
+from ddsp_cli.analysis.extract import measure
+from ddsp_cli.analysis.metrics import level_db
+from ddsp_cli.analysis.pitch import trackers
+from ddsp_cli.audio import read
+from ddsp_cli.live.performer import LiveSettings, Performer
+from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.synthesis.reverb import tail_s
+from ddsp_cli.workflows import models
 from ddsp_cli.workflows.transfer import transfer
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +48,7 @@ FRAME_S = 0.02
 
 def pitch_at(tracker: str, audio: np.ndarray, n_frames: int) -> np.ndarray:
     """Pitch every 16 ms, [n_frames] Hz, 0 where there is none."""
-    f0_hz, _ = pitch.on_grid(pitch.track(tracker, audio), n_frames, 256)
+    f0_hz, _ = trackers.on_grid(trackers.track(tracker, audio), n_frames, 256)
     return f0_hz
 
 
@@ -111,7 +112,7 @@ def judge(path: Path, model: Path, out: Path) -> dict[str, float | str]:
     started = time.process_time()
     (result,) = transfer([path], model, out=out / f"{path.stem}.wav", force=True, sample_rate_hz=RATE_HZ, plot=True)
     cpu_s = time.process_time() - started
-    source, output = io.read_mono(path, RATE_HZ), io.read_mono(result.output, RATE_HZ)
+    source, output = read.read_mono(path, RATE_HZ), read.read_mono(result.output, RATE_HZ)
     n = min(len(source), len(output))
     source, output = source[:n], output[:n]
 
@@ -128,7 +129,7 @@ def judge(path: Path, model: Path, out: Path) -> dict[str, float | str]:
     times_s = (np.arange(len(source_db)) + 0.5) * FRAME_S
     sung = reliable[np.minimum((times_s * RATE_HZ / 256).round().astype(int), n_frames - 1)] & loud
 
-    instrument = Instrument(bundle.load(catalogue.find(model)))
+    instrument = Instrument(bundle.load(models.find(model)))
     room_s = tail_s(instrument.bundle.impulse_response, instrument.model.sample_rate_hz)
     statistics, level = instrument.bundle.card.statistics, instrument.model.level
     adapted = adapt(measure(source), statistics, level, AdaptSettings(transpose=result.transpose_semitones))
@@ -173,7 +174,7 @@ def main() -> None:
         out = options.out or Path(folder)
         out.mkdir(parents=True, exist_ok=True)
         first = True
-        for path in io.list_audio(options.recordings):
+        for path in read.list_audio(options.recordings):
             row = judge(path, options.model, out)
             if first:
                 print(f"Python {sys.version.split()[0]}, {options.model}")

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ddsp_cli.analysis.pitch import trackers
+from ddsp_cli.analysis.pitch.octave_correction import repair
+from ddsp_cli.audio import read
 from ddsp_cli.errors import DdspError
-from ddsp_cli.features import io, pitch
-from ddsp_cli.features.repair import repair
 
 RATE_HZ, HOP_SAMPLES = 16000, 64
 
@@ -41,10 +42,10 @@ def with_noise(sound: np.ndarray, snr_db: float, seed: int = 0) -> np.ndarray:
 
 def measured(name: str, audio: np.ndarray, weights: Path | None, mend: bool) -> tuple[np.ndarray, float]:
     """f0 on our grid [F], and how many seconds of sound a second of computing took."""
-    tracker = pitch.open_tracker(name, threads=1, weights=weights if name.startswith("crepe") else None)
+    tracker = trackers.open_tracker(name, threads=1, weights=weights if name.startswith("crepe") else None)
     start = time.process_time()
     tracker.push(audio)
-    f0_hz, _ = pitch.on_grid(tracker.finish(), -(-len(audio) // HOP_SAMPLES), HOP_SAMPLES)
+    f0_hz, _ = trackers.on_grid(tracker.finish(), -(-len(audio) // HOP_SAMPLES), HOP_SAMPLES)
     speed = len(audio) / RATE_HZ / (time.process_time() - start)
     if mend:
         f0_hz = repair(lambda first, last: audio[first:last], len(audio), f0_hz, RATE_HZ // HOP_SAMPLES).f0_hz
@@ -79,7 +80,7 @@ def main() -> None:
     cases = [("glide", clean, true_hz[::HOP_SAMPLES])]
     cases += [(f"glide, noise at {db} dB", with_noise(clean, db), true_hz[::HOP_SAMPLES]) for db in (20, 5)]
     if given.voice and given.reference:
-        audio = io.read_mono(given.voice)
+        audio = read.read_mono(given.voice)
         with given.reference.open(encoding="utf-8", newline="") as stream:
             rows = np.array([[float(cell) for cell in row[:2]] for row in csv.reader(stream)])
         centres_s = np.arange(-(-len(audio) // HOP_SAMPLES)) * HOP_SAMPLES / RATE_HZ

@@ -29,12 +29,12 @@ import soundfile
 
 import usage
 from ddsp_cli import bundle
-from ddsp_cli.features import io
-from ddsp_cli.features.extract import measure
-from ddsp_cli.features.frames import hold_f0
-from ddsp_cli.runtime.adapt import adapt
-from ddsp_cli.runtime.instrument import Instrument
-from ddsp_cli.runtime.performer import Performer
+from ddsp_cli.adaptation.adapt import adapt
+from ddsp_cli.analysis.extract import measure
+from ddsp_cli.analysis.features import hold_f0
+from ddsp_cli.audio import read
+from ddsp_cli.live.performer import Performer
+from ddsp_cli.synthesis.instrument import Instrument
 
 ROOT = Path(__file__).parent.parent
 VOICE = ROOT / "examples" / "voice.wav"
@@ -117,7 +117,7 @@ def main() -> None:
             source = recording(folder / f"{seconds:g}.wav", seconds)
             wall_s, cpu_s, peak_mb = min(command(source, options.model, folder / "out.wav") for _ in range(3))
             row(f"ddsp transfer, cold, {seconds:g} s", (wall_s, cpu_s), seconds, f"{peak_mb:.0f} MB")
-        warm(options.model, io.read_mono(folder / "60.wav"))
+        warm(options.model, read.read_mono(folder / "60.wav"))
         if options.minutes > 0:
             seconds = 60.0 * options.minutes
             source, out = recording(folder / "long.wav", seconds), folder / "long_out.wav"

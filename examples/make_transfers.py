@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ddsp_cli.features import io
-from ddsp_cli.plots import spectrogram_db
+from ddsp_cli.audio import read
+from ddsp_cli.reports.plots import spectrogram_db
 from ddsp_cli.workflows.transfer import transfer
 
 EXAMPLES = Path(__file__).parent
@@ -54,10 +54,10 @@ def main() -> None:
     names = parser.parse_args().names or sorted(path.stem for path in (ROOT / "models" / "recipes").glob("*.yaml"))
     OUT.mkdir(exist_ok=True)
     voice = EXAMPLES / "voice.wav"
-    sounds = {"voice": io.read_mono(voice, RATE_HZ)}
+    sounds = {"voice": read.read_mono(voice, RATE_HZ)}
     for name in names:
         (result,) = transfer([voice], ROOT / "models" / name, out=OUT / f"voice_{name}.ogg", force=True)
-        sounds[name.replace("_", " ")] = io.read_mono(result.output, RATE_HZ)
+        sounds[name.replace("_", " ")] = read.read_mono(result.output, RATE_HZ)
         print(f"{result.output}: {result.transpose_semitones:+g} semitones")
     draw(sounds, OUT / "band.png")
 

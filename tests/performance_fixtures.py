@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ddsp_cli.analysis.features import Features
 from ddsp_cli.config import FeatureSpec
-from ddsp_cli.features.frames import Features
 from fixtures import make_card, small_model
 
 STATISTICS = make_card(small_model()).statistics

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from ddsp_cli import __version__, console
+from ddsp_cli import __version__
+from ddsp_cli.cli import console
 from ddsp_cli.cli.transfer import parse_key, parse_transpose, parse_tuning
 from ddsp_cli.config import preset_names
 from ddsp_cli.errors import ExitCode, UsageError

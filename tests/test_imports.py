@@ -60,7 +60,17 @@ def test_command_line_is_light(arguments: list[str], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["workflows.transfer", "features.extract", "runtime", "bundle", "config", "formulas", "console"],
+    [
+        "workflows.transfer",
+        "analysis.extract",
+        "adaptation.adapt",
+        "synthesis.instrument",
+        "live.performer",
+        "bundle",
+        "config",
+        "scaling",
+        "cli.console",
+    ],
 )
 def test_module_is_light(module: str, tmp_path: Path) -> None:
     assert heavy_after(f"import ddsp_cli.{module}\n", tmp_path) == []

@@ -11,7 +11,7 @@ import pytest
 
 from ddsp_cli.config import FilteredNoiseReverbConfig, HarmonicConfig, Preset, load_preset, parse_yaml, preset_names
 from ddsp_cli.engine import Autoencoder
-from ddsp_cli.formulas import scale_db, scale_f0
+from ddsp_cli.scaling import scale_db, scale_f0
 from page_fixtures import ROOT, code_blocks
 
 #: Weights of network and room; docs/presets.md tells them.

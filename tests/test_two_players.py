@@ -7,9 +7,9 @@ import pytest
 
 from ddsp_cli import bundle
 from ddsp_cli.config import HarmonicConfig, ReverbConfig
-from ddsp_cli.formulas import scale_db, scale_f0
-from ddsp_cli.runtime.instrument import Instrument
-from ddsp_cli.runtime.synthesis import white_noise
+from ddsp_cli.scaling import scale_db, scale_f0
+from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.synthesis.noise import white_noise
 from fixtures import impulse_response, make_card, small_model
 
 N_FRAMES = 60

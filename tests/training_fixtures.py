@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ddsp_cli.config import LossConfig, Preset, TrainingConfig
-from ddsp_cli.dataset.store import Examples
+from ddsp_cli.dataset.loader import Examples
 from fixtures import small_model
 
 

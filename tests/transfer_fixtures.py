@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ddsp_cli.features.extract import measure
+from ddsp_cli.analysis.extract import measure
 from ddsp_cli.workflows.transfer import transfer
 from fixtures import make_bundle, melody
 

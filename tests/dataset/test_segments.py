@@ -3,8 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
+from ddsp_cli.analysis.extract import measure
 from ddsp_cli.dataset import segments
-from ddsp_cli.features.extract import measure
 from fixtures import melody
 
 

@@ -9,16 +9,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from ddsp_cli import formulas
+from ddsp_cli import scaling
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import ModelConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import litert
 from ddsp_cli.importers import anything, checkpoint, tflite
-from ddsp_cli.runtime.instrument import Instrument
-from ddsp_cli.runtime.network import Network, network_inputs
-from ddsp_cli.runtime.room import Room
-from ddsp_cli.runtime.synthesis import FilteredNoise
+from ddsp_cli.synthesis.decoder import Network, network_inputs
+from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.synthesis.noise import FilteredNoise
+from ddsp_cli.synthesis.reverb import Room
 from ddsp_cli.workflows.import_ import import_instrument
 from ddsp_cli.workflows.transfer import transfer
 from fixtures import melody, small_model
@@ -98,7 +98,7 @@ def test_first_generation(model: ModelConfig, tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     f0_hz, level_db = random.uniform(100, 900, 40), random.uniform(-120, 0, 40)
     original = Network(Bundle(found.card, weights))
-    inputs = np.stack([level_db / 120 + 1, formulas.scale_f0(f0_hz)], axis=-1).astype(np.float32)
+    inputs = np.stack([level_db / 120 + 1, scaling.scale_f0(f0_hz)], axis=-1).astype(np.float32)
     ours = Network(found).step(network_inputs(found.card.model, f0_hz, level_db))
     for name, value in original.step(inputs).items():
         np.testing.assert_allclose(ours[name], value, atol=2e-5, err_msg=name)

@@ -14,7 +14,7 @@ import pytest
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import checks, litert, vst
 from ddsp_cli.importers import anything, tflite, tflite_run
-from ddsp_cli.workflows import catalogue
+from ddsp_cli.workflows import models
 from fixtures import impulse_response
 from format_fixtures import GOLDEN, plugin_bundle
 
@@ -141,9 +141,9 @@ def test_zip_and_folder(model: Path, tmp_path: Path) -> None:
 
 
 def test_played_without_import(model: Path) -> None:
-    place = catalogue.find_playable(str(model))
-    assert (catalogue.title(place), catalogue.open_at(place).card.name) == ("Flöte 1", "Flöte 1")
-    assert catalogue.find_all([model, model]) == [model]
+    place = models.find_playable(str(model))
+    assert (models.title(place), models.open_at(place).card.name) == ("Flöte 1", "Flöte 1")
+    assert models.find_all([model, model]) == [model]
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs the numbers made with magenta/ddsp, beside the checkout")

@@ -19,9 +19,9 @@ from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import checks, vst
 from ddsp_cli.exporters.flatbuffer import TfliteOps
 from ddsp_cli.importers import tflite
-from ddsp_cli.runtime.instrument import Instrument
-from ddsp_cli.runtime.interpreted import INPUTS, OUTPUTS, InterpretedNetwork
-from ddsp_cli.workflows import catalogue, evaluate, train_plan
+from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.synthesis.litert_decoder import INPUTS, OUTPUTS, InterpretedNetwork
+from ddsp_cli.workflows import evaluate, models, train
 from ddsp_cli.workflows.export import export
 from ddsp_cli.workflows.import_ import import_instrument
 from ddsp_cli.workflows.transfer import transfer
@@ -86,7 +86,7 @@ def test_cannot_be_written_in_another_format(kind: str, model: Path, tmp_path: P
 
 def test_cannot_be_trained_on(model: Path) -> None:
     with pytest.raises(ModelError, match="unknown make"):
-        train_plan.make_plan("mine", None, "vst", 1, None, 0, model)
+        train.make_plan("mine", None, "vst", 1, None, 0, model)
 
 
 def built(**changes: Callable[[TfliteOps], int]) -> bytes:
@@ -164,7 +164,7 @@ def test_a_network_that_was_put_into_a_bundle_is_tried_as_well(model: Path, monk
     bundle.save(folder, bundle.load_card(folder), {}, network=loud, force=True)
     monkeypatch.setattr(InterpretedNetwork, "__init__", lambda *args: pytest.fail("it was opened"))
     with pytest.raises(ModelError, match=r"network\.tflite cannot be played: its harmonics add up to more than 1"):
-        catalogue.open_at(catalogue.find_playable("strange"))
+        models.open_at(models.find_playable("strange"))
 
 
 @pytest.mark.parametrize("change", [{"sample_rate_hz": 48000}, {"frame_rate_hz": 250}, {"n_harmonics": 100}])

@@ -16,7 +16,7 @@ from ddsp_cli.engine import Reverb
 from ddsp_cli.errors import ModelError
 from ddsp_cli.training import loop, optimizer
 from ddsp_cli.training.batches import RandomCrops, Windows, validation_batches
-from ddsp_cli.training.records import RunFolder
+from ddsp_cli.training.run_log import RunFolder
 from ddsp_cli.training.state import CHECKPOINT, RunState, read_state
 from fixtures import small_model
 from training_fixtures import tones

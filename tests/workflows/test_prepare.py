@@ -6,12 +6,11 @@ import pytest
 import soundfile
 
 from ddsp_cli import dataset
+from ddsp_cli.analysis import extract
 from ddsp_cli.config import FeatureSpec
-from ddsp_cli.dataset import examine, pool, records
+from ddsp_cli.dataset import tfrecord, workers
 from ddsp_cli.errors import DatasetError, InputError, OutputError, UsageError
-from ddsp_cli.features import extract
-from ddsp_cli.workflows.prepare import prepare
-from ddsp_cli.workflows.prepare_result import PrepareResult
+from ddsp_cli.workflows.prepare import PrepareResult, prepare
 from fixtures import melody
 
 NOTES = (57, 60, 64, 62, 59, 67, 65, 69)
@@ -80,7 +79,7 @@ def test_models_of_other_rates_get_their_own_sound(wavs, rate_hz):
     result = make(wavs, sample_rate_hz=rate_hz)
     data = dataset.load(result.folder)
     assert data.train.audio.shape[1] == 4 * rate_hz
-    example = next(records.read_examples(result.folder / next(iter(data.manifest.train.shards))))
+    example = next(tfrecord.read_examples(result.folder / next(iter(data.manifest.train.shards))))
     assert example["audio_16k"].shape == (64000,)
     seconds = np.arange(40) * 0.1
     loud = {name: [np.abs(example[name][round(s * rate) : round((s + 0.1) * rate)]).max() for s in seconds]
@@ -124,14 +123,14 @@ def test_one_bad_file_never_stops_the_rest(wavs):
 
 
 def test_a_crashing_decoder_costs_one_file(wavs, monkeypatch):
-    jobs = [pool.Job(path, path.name, wavs / path.stem, 16000, FeatureSpec()) for path in sorted(wavs.glob("*.wav"))]
+    jobs = [workers.Job(path, path.name, wavs / path.stem, 16000, FeatureSpec()) for path in sorted(wavs.glob("*.wav"))]
     jobs.insert(1, CrashingJob(wavs / "take 0.wav", "bad", wavs / "bad", 16000, FeatureSpec()))
-    takes = pool.examine_all(jobs, 2, lambda _: None)
+    takes = workers.examine_all(jobs, 2, lambda _: None)
     assert [bool(take.reason) for take in takes] == [False, True, False, False]
     assert "crashed" in takes[1].reason
 
 
-class CrashingJob(pool.Job):
+class CrashingJob(workers.Job):
     """Takes the process that works on it down, as a fault in a decoder would."""
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -218,8 +217,8 @@ def test_a_data_set_grows_and_measures_only_what_is_new(wavs, monkeypatch):
     make(wavs, "grown", name="x")
     record(wavs / "take 3.wav", 7)
     seen = []
-    measure = examine._measure
-    monkeypatch.setattr(examine, "_measure", lambda job, *rest: seen.append(job.name) or measure(job, *rest))
+    measure = workers._measure
+    monkeypatch.setattr(workers, "_measure", lambda job, *rest: seen.append(job.name) or measure(job, *rest))
     grown = make(wavs, "grown", name="x")
     assert grown.n_recordings == 4 and not grown.unchanged
     assert seen == ["wavs/take 3.wav"]
@@ -294,7 +293,7 @@ def test_chords_are_left_out_unless_wanted(tmp_path):
 
 
 def test_a_click_is_rounded_off_and_music_is_not():
-    from ddsp_cli.dataset.pack import soft_limit
+    from ddsp_cli.dataset.writer import soft_limit
 
     audio = np.linspace(-5, 5, 1001)
     limited = soft_limit(audio)

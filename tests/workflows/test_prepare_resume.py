@@ -12,7 +12,8 @@ import pytest
 import soundfile
 
 from ddsp_cli.config import FeatureSpec
-from ddsp_cli.dataset import build, examine, takes
+from ddsp_cli.dataset import build, cache
+from ddsp_cli.dataset import workers as dataset_workers
 from ddsp_cli.errors import InputError, OutputError
 from ddsp_cli.workflows.prepare import prepare
 from fixtures import melody
@@ -65,8 +66,8 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(wavs, n_done, monk
     time.sleep(0.5)
     done = len(list(parts.glob("*.json")))
     again = []
-    measure = examine._measure
-    monkeypatch.setattr(examine, "_measure", lambda job, *rest: again.append(job.name) or measure(job, *rest))
+    measure = dataset_workers._measure
+    monkeypatch.setattr(dataset_workers, "_measure", lambda job, *rest: again.append(job.name) or measure(job, *rest))
     folder = prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False).folder
     assert len(again) <= 6 - min(n_done, done)
     monkeypatch.undo()
@@ -80,16 +81,16 @@ def test_interrupted_while_it_writes_it_goes_on(wavs, stage, monkeypatch):
         raise KeyboardInterrupt
 
     if stage == "shards":
-        monkeypatch.setattr("ddsp_cli.dataset.pack.SplitWriter._close", fail)
+        monkeypatch.setattr("ddsp_cli.dataset.writer.SplitWriter._close", fail)
     elif stage == "manifest":
         monkeypatch.setattr(build, "dump_yaml", fail)
     else:
-        monkeypatch.setattr("ddsp_cli.dataset.staging.replace_folder", fail)
+        monkeypatch.setattr("ddsp_cli.dataset.cache.replace_folder", fail)
     with pytest.raises(KeyboardInterrupt):
         prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False)
     monkeypatch.undo()
     assert sorted(entry.name for entry in wavs.parent.iterdir()) == [".set.preparing", "wavs"]
-    monkeypatch.setattr(examine, "_measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(dataset_workers, "_measure", lambda *_: pytest.fail("measured again"))
     folder = prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False).folder
     monkeypatch.undo()
     assert content(folder) == whole(wavs)
@@ -102,8 +103,8 @@ def test_other_settings_and_changed_recordings_are_measured_anew(wavs, monkeypat
     monkeypatch.undo()
     soundfile.write(wavs / "2.wav", 0.1 * melody(NOTES, 0.7, 0.2), 16000)
     seen: list[str] = []
-    measure = examine._measure
-    monkeypatch.setattr(examine, "_measure", lambda job, *rest: seen.append(job.name) or measure(job, *rest))
+    measure = dataset_workers._measure
+    monkeypatch.setattr(dataset_workers, "_measure", lambda job, *rest: seen.append(job.name) or measure(job, *rest))
     prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False)
     assert seen == ["wavs/2.wav"]
     seen.clear()
@@ -112,19 +113,19 @@ def test_other_settings_and_changed_recordings_are_measured_anew(wavs, monkeypat
 
 
 def test_half_written_and_damaged_parts_are_not_trusted(wavs, tmp_path):
-    job = takes.Job(wavs / "0.wav", "0", tmp_path / "part", 16000, FeatureSpec())
-    take = examine.examine(job)
-    assert takes.finished(job, take.sha256) == take
-    assert takes.finished(job, "other") is None
+    job = cache.Job(wavs / "0.wav", "0", tmp_path / "part", 16000, FeatureSpec())
+    take = dataset_workers.examine(job)
+    assert cache.finished(job, take.sha256) == take
+    assert cache.finished(job, "other") is None
     for path in (job.frames_file, job.audio_file(16000), job.record_file):
         good = path.read_bytes()
         for bad in (good[:-1], good[:-1] + bytes([good[-1] ^ 1]), b""):
             path.write_bytes(bad)
-            assert takes.finished(job, take.sha256) is None
+            assert cache.finished(job, take.sha256) is None
         path.write_bytes(good)
-    assert takes.finished(job, take.sha256) == take
+    assert cache.finished(job, take.sha256) == take
     job.frames_file.unlink()
-    assert takes.finished(job, take.sha256) is None
+    assert cache.finished(job, take.sha256) is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits of Unix")

@@ -18,7 +18,7 @@ from ddsp_cli import bundle
 from ddsp_cli.config import EncoderConfig, ModDelayConfig, dump_yaml
 from ddsp_cli.errors import DatasetError, ExitCode, ModelError, OutputError
 from ddsp_cli.lock import exclusive
-from ddsp_cli.runtime.encoder import Encoder
+from ddsp_cli.synthesis.decoder import Encoder
 from ddsp_cli.workflows.prepare import prepare
 from ddsp_cli.workflows.train import train
 from ddsp_cli.workflows.transfer import transfer
@@ -164,7 +164,7 @@ def test_a_run_killed_at_its_first_instrument_goes_on(prepared, tmp_path, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("ddsp_cli.training.records.RunFolder.clear", kill)
+        patch.setattr("ddsp_cli.training.run_log.RunFolder.clear", kill)
         with pytest.raises(KeyboardInterrupt):
             train("tone", dataset=source, preset=preset, steps=1, seed=1)
     with monkeypatch.context() as patch:  # nothing was made yet: another seed is no mistake

@@ -9,10 +9,10 @@ import pytest
 import soundfile
 
 from ddsp_cli import bundle
+from ddsp_cli.analysis.extract import measure
 from ddsp_cli.config import LossConfig, Preset, TrainingConfig, dump_yaml
 from ddsp_cli.errors import DatasetError, ModelError
 from ddsp_cli.exporters import vst
-from ddsp_cli.features.extract import measure
 from ddsp_cli.importers import tflite
 from ddsp_cli.workflows.evaluate import evaluate
 from ddsp_cli.workflows.import_ import import_instrument
@@ -109,6 +109,6 @@ def test_judged_by_the_loudness_it_knows(home: Path, monkeypatch: pytest.MonkeyP
         asked.append(spec)
         return measure(audio, spec)
 
-    monkeypatch.setattr("ddsp_cli.workflows.resynthesis.measure", noted)
+    monkeypatch.setattr("ddsp_cli.workflows.evaluate.measure", noted)
     evaluate("old", audio=[home / "takes" / "take 0.wav"])
     assert {spec.loudness for spec in asked} == {"a-weighted-2020"}

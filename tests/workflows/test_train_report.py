@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from ddsp_cli.errors import OutputError
+from ddsp_cli.reports import training_report
+from ddsp_cli.reports.training_report import PAGE, PICTURE, write_training_report
 from ddsp_cli.training.state import CHECKPOINT, Point, RunState
-from ddsp_cli.workflows import train_report
-from ddsp_cli.workflows.train_report import PAGE, PICTURE, write_training_report
 from fixtures import make_bundle
 from page_fixtures import Tags
 from training_fixtures import tones
@@ -76,10 +76,10 @@ def test_tags_are_closed(written):
 def test_windows_with_notes_are_chosen():
     data = dataset(20)
     data.validation.f0_hz[::2] = 0
-    assert train_report.choose_windows(data) == [1, 7, 13, 19]
+    assert training_report.choose_windows(data) == [1, 7, 13, 19]
     data.validation.f0_hz[:] = 0
     data.validation.f0_hz[3, :10] = 440
-    assert train_report.choose_windows(data) == [3], "the best there is"
+    assert training_report.choose_windows(data) == [3], "the best there is"
 
 
 def test_a_run_without_times_or_validations_has_a_page_too(tmp_path):

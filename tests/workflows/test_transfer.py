@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from ddsp_cli.errors import InputError, ModelError, OutputError, UsageError
-from ddsp_cli.workflows import catalogue
+from ddsp_cli.workflows import models
 from ddsp_cli.workflows.transfer import transfer
 from fixtures import make_bundle, melody
 
@@ -82,9 +82,9 @@ def test_transpose_is_what_is_asked_for(tmp_path):
 
 
 def test_peak_fits(tmp_path, monkeypatch):
-    from ddsp_cli.workflows import playing as module
+    from ddsp_cli.workflows import transfer as workflows_transfer
 
-    monkeypatch.setattr(module, "PEAK_LIMIT", 0.01)
+    monkeypatch.setattr(workflows_transfer, "PEAK_LIMIT", 0.01)
     (result,) = transfer(["voice.wav"], "testophone", out=tmp_path / "a.wav")
     audio, _ = soundfile.read(tmp_path / "a.wav")
     assert np.abs(audio).max() <= 0.0101
@@ -93,10 +93,10 @@ def test_peak_fits(tmp_path, monkeypatch):
 
 
 def test_long_sound_waits_on_disk_and_is_the_same(tmp_path, monkeypatch):
-    from ddsp_cli.workflows import playing as module
+    from ddsp_cli.workflows import transfer as workflows_transfer
 
     transfer(["voice.wav"], "testophone", out=tmp_path / "a.wav")
-    monkeypatch.setattr(module, "SPOOL_BYTES", 1000)
+    monkeypatch.setattr(workflows_transfer, "SPOOL_BYTES", 1000)
     transfer(["voice.wav"], "testophone", out=tmp_path / "b.wav")
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
 
@@ -193,21 +193,21 @@ def test_plot_is_a_picture(tmp_path):
 
 
 def test_names_are_found_here_then_by_path(desk, tmp_path):
-    assert catalogue.find("testophone") == Path("models/testophone")
-    assert catalogue.find(desk / "models" / "testophone") == desk / "models" / "testophone"
-    assert {"testophone", "otherophone"} <= {entry.name for entry in catalogue.catalogue()}
+    assert models.find("testophone") == Path("models/testophone")
+    assert models.find(desk / "models" / "testophone") == desk / "models" / "testophone"
+    assert {"testophone", "otherophone"} <= {entry.name for entry in models.catalogue()}
     with pytest.raises(ModelError, match="no instrument called testofone") as caught:
-        catalogue.find("testofone")
+        models.find("testofone")
     assert "testophone" in caught.value.hint
     with pytest.raises(ModelError, match="is a file"):
-        catalogue.find("voice.wav")
+        models.find("voice.wav")
 
 
 def test_a_damaged_instrument_is_listed_as_such(desk, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models" / "broken").mkdir(parents=True)
     (tmp_path / "models" / "broken" / "model.yaml").write_text("format: [")
-    (entry,) = [entry for entry in catalogue.catalogue() if entry.name == "broken"]
+    (entry,) = [entry for entry in models.catalogue() if entry.name == "broken"]
     assert entry.card is None
     assert "YAML" in entry.problem
 

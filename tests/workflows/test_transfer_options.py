@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from ddsp_cli.adaptation.adapt import AdaptSettings
+from ddsp_cli.adaptation.autotune import Key
+from ddsp_cli.adaptation.segmentation import NoteSettings
 from ddsp_cli.errors import InputError, ModelError, OutputError, UsageError
-from ddsp_cli.runtime.adapt import AdaptSettings
-from ddsp_cli.runtime.notes import NoteSettings
-from ddsp_cli.runtime.tuning import Key
 from ddsp_cli.workflows.transfer import transfer
 from fixtures import impulse_response, melody
 from transfer_fixtures import at_desk, desk, level_db, pitch_hz, play
@@ -72,15 +72,15 @@ def test_threshold_decides_what_is_a_note(tmp_path):
 
 
 def test_the_tracker_that_is_asked_for_listens(tmp_path, monkeypatch):
-    from ddsp_cli.features import pitch
+    from ddsp_cli.analysis.pitch import trackers
 
-    opened, real = [], pitch.open_tracker
+    opened, real = [], trackers.open_tracker
 
     def spy(name="swift-f0", *rest):
         opened.append(name)
         return real("swift-f0", *rest)
 
-    monkeypatch.setattr(pitch, "open_tracker", spy)
+    monkeypatch.setattr(trackers, "open_tracker", spy)
     play(tmp_path, tracker="pyin")
     assert opened == ["pyin"]
     with pytest.raises(UsageError, match="tracker"):

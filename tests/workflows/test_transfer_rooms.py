@@ -9,8 +9,8 @@ import pytest
 import soundfile
 
 from ddsp_cli import bundle
+from ddsp_cli.adaptation.adapt import AdaptSettings
 from ddsp_cli.errors import UsageError
-from ddsp_cli.runtime.adapt import AdaptSettings
 from ddsp_cli.workflows.transfer import transfer
 from fixtures import impulse_response, melody
 from transfer_fixtures import at_desk, desk, level_db, pitch_hz, play

@@ -12,7 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ddsp_cli import __version__, console
+from ddsp_cli import __version__
+from ddsp_cli.cli import console
 from ddsp_cli.cli.evaluate import evaluate
 from ddsp_cli.cli.export import export
 from ddsp_cli.cli.import_ import import_

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ddsp_cli import console
+from ddsp_cli.cli import console
 from ddsp_cli.cli.options import Force, typed
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddsp_cli import console
+from ddsp_cli.cli import console
 
 if TYPE_CHECKING:
     from ddsp_cli.bundle import Card
@@ -18,7 +18,7 @@ def models(
     ] = None,
 ) -> None:
     """List the instruments that there are, with range, size and quality; or tell all of one."""
-    from ddsp_cli.workflows.catalogue import catalogue, find_playable, open_at
+    from ddsp_cli.workflows.models import catalogue, find_playable, open_at
 
     if instrument is not None:
         _tell(open_at(find_playable(instrument)).card)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ddsp_cli import console
+from ddsp_cli.cli import console
 from ddsp_cli.errors import InputError, UsageError
 
 PIPE = "-"

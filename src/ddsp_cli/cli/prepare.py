@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddsp_cli import console
+from ddsp_cli.cli import console
 from ddsp_cli.cli.options import Force, choice
 
 if TYPE_CHECKING:
-    from ddsp_cli.workflows.prepare_result import PrepareResult
+    from ddsp_cli.workflows.prepare import PrepareResult
 
 #: Recordings that are remarked upon one by one; the rest is in the report.
 MAX_REMARKS = 20

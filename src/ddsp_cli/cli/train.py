@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ddsp_cli import console
+from ddsp_cli.cli import console
 from ddsp_cli.cli.models import quality
 from ddsp_cli.cli.options import Force, Seed, typed
 
@@ -45,8 +45,8 @@ def train(
     from ddsp_cli.config import load_preset
 
     load_preset(preset)  # a mistyped name is found before the framework has loaded for seconds
+    from ddsp_cli.reports.training_report import PAGE
     from ddsp_cli.workflows.train import train as run
-    from ddsp_cli.workflows.train_report import PAGE
 
     with console.Progress("steps", speed=True) as progress:
 

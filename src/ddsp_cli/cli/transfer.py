@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ddsp_cli import console
-from ddsp_cli.cli import pipes
+from ddsp_cli.cli import console, pipes
 from ddsp_cli.cli.options import Force, Seed
 from ddsp_cli.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from ddsp_cli.workflows.transfer_result import TransferResult
+    from ddsp_cli.workflows.transfer import TransferResult
 
 
 def transfer(
@@ -159,8 +158,8 @@ def _settings(
     Raises:
       UsageError: no such key or tuning; a number that is none.
     """
-    from ddsp_cli.runtime.adapt import AdaptSettings
-    from ddsp_cli.runtime.notes import NoteSettings
+    from ddsp_cli.adaptation.adapt import AdaptSettings
+    from ddsp_cli.adaptation.segmentation import NoteSettings
 
     for name, value in (("dynamics", dynamics), ("loudness", loudness), ("autotune", autotune), ("vibrato", vibrato),
                         ("glide", glide), ("threshold", threshold)):  # fmt: skip
@@ -205,12 +204,12 @@ def parse_key(text: str) -> Any:
     """
     if text.lower() == "auto":
         return None
-    from ddsp_cli.runtime import tuning
+    from ddsp_cli.adaptation import autotune as adaptation_autotune
 
     try:
-        return tuning.parse_key(text)
+        return adaptation_autotune.parse_key(text)
     except ValueError:
-        known = [f"{name} {mode}" for name in tuning.NAMES for mode in ("major", "minor")]
+        known = [f"{name} {mode}" for name in adaptation_autotune.NAMES for mode in ("major", "minor")]
         raise UsageError(f"--key {text} is not a key", did_you_mean(text, [*known, "chromatic"])) from None
 
 

@@ -102,3 +102,6 @@ AnyProcessorConfig = (
     | MixConfig
     | CropConfig
 )
+
+#: Processors that the player renders as one room, a convolution with the bundle's impulse response.
+ROOMS = (ReverbConfig, FilteredNoiseReverbConfig, ExpDecayReverbConfig)

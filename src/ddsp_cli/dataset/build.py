@@ -12,17 +12,16 @@ import msgspec
 import numpy as np
 
 from ddsp_cli import __version__
+from ddsp_cli.audio import highpass, read
 from ddsp_cli.config import dump_yaml
-from ddsp_cli.dataset import plan
-from ddsp_cli.dataset.foreign import examine_shards
-from ddsp_cli.dataset.inputs import Inputs
+from ddsp_cli.dataset import split as dataset_split
+from ddsp_cli.dataset.cache import Job, Staging, Take
+from ddsp_cli.dataset.magenta_shards import examine_shards
 from ddsp_cli.dataset.manifest import FORMAT_VERSION, MANIFEST, DoubtKind, Manifest, Recording, Settings, Split
-from ddsp_cli.dataset.pack import Portion, SplitWriter
-from ddsp_cli.dataset.pool import examine_all
-from ddsp_cli.dataset.staging import Staging
-from ddsp_cli.dataset.takes import Job, Take
+from ddsp_cli.dataset.sources import Inputs
+from ddsp_cli.dataset.workers import examine_all
+from ddsp_cli.dataset.writer import Portion, SplitWriter
 from ddsp_cli.errors import InputError
-from ddsp_cli.features import highpass, io
 
 #: Below this nothing can be learned.
 MIN_NOTE_S = 10.0
@@ -71,8 +70,8 @@ def build(
     takes = _without_duplicates(takes)
     usable = [take for take in takes if not take.reason]
     _check_enough(takes, inputs.held_out)
-    gains_db = plan.folder_gains_db(usable) if settings.level == "match" else {}
-    train, validation = plan.portions(usable, gains_db, settings.validation_share, inputs.held_out)
+    gains_db = dataset_split.folder_gains_db(usable) if settings.level == "match" else {}
+    train, validation = dataset_split.portions(usable, gains_db, settings.validation_share, inputs.held_out)
     spec = settings.features
     played_hz = np.concatenate([take.frames()["f0_hz"] for take in usable])
     lowest_hz = highpass.lowest_hz(played_hz, spec.frame_rate_hz)
@@ -215,6 +214,6 @@ def _check_enough(takes: Sequence[Take], held_out: Collection[str]) -> None:
 
 def _seconds(path: Path) -> float:
     try:
-        return io.probe(path).seconds
+        return read.probe(path).seconds
     except InputError:
         return 0.0

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ddsp_cli import formulas
+from ddsp_cli import scaling
 from ddsp_cli.engine.core.arrays import constant
 from ddsp_cli.engine.core.filters import fft_convolve, frequency_filter
 from ddsp_cli.engine.core.resample import resample
@@ -128,7 +128,7 @@ class FilteredNoiseReverb(LearnedRoom):
         return ops.convert_to_tensor((scatter - fall).astype(np.float32), dtype)
 
     def impulse_response(self) -> Any:
-        magnitudes = formulas.exp_sigmoid(self.magnitudes + self.initial_bias, xp=ops)
+        magnitudes = scaling.exp_sigmoid(self.magnitudes + self.initial_bias, xp=ops)
         noise = ops.convert_to_tensor(self._noise)
         ir = frequency_filter(noise, magnitudes[None], self.window_size_samples)[0]
         return ops.concatenate([ops.zeros((1,)), ir[1:]])
@@ -164,7 +164,7 @@ class ExpDecayReverb(LearnedRoom):
     def impulse_response(self) -> Any:
         time = np.linspace(0.0, 1.0, self.length_samples, dtype=np.float32)
         envelope = ops.exp(-(2.0 + ops.exp(self.decay)) * ops.convert_to_tensor(time))
-        ir = formulas.exp_sigmoid(self.gain, xp=ops) * envelope * ops.convert_to_tensor(self._noise)
+        ir = scaling.exp_sigmoid(self.gain, xp=ops) * envelope * ops.convert_to_tensor(self._noise)
         return ops.concatenate([ops.zeros((1,)), ir[1:]])
 
     def get_config(self) -> dict[str, Any]:
@@ -188,7 +188,7 @@ class FIRFilter(Processor):
     def get_controls(self, *signals: Any) -> dict[str, Any]:
         """Audio [B, S] and raw magnitudes [B, F, M] or [B, M]."""
         audio, magnitudes = signals
-        return {"audio": audio, "magnitudes": formulas.exp_sigmoid(magnitudes, xp=ops)}
+        return {"audio": audio, "magnitudes": scaling.exp_sigmoid(magnitudes, xp=ops)}
 
     def get_signal(self, **controls: Any) -> Any:
         return frequency_filter(controls["audio"], controls["magnitudes"], self.window_size_samples)
@@ -226,7 +226,7 @@ class ModDelay(Processor):
     def get_controls(self, *signals: Any) -> dict[str, Any]:
         """Audio [B, S], raw gain and raw phase [B, F, 1]."""
         audio, gain, phase = signals
-        return {"audio": audio, "gain": formulas.exp_sigmoid(gain, xp=ops), "phase": ops.sigmoid(phase)}
+        return {"audio": audio, "gain": scaling.exp_sigmoid(gain, xp=ops), "phase": ops.sigmoid(phase)}
 
     def get_signal(self, **controls: Any) -> Any:
         audio = controls["audio"]

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from ddsp_cli import formulas
+from ddsp_cli import scaling
 from ddsp_cli.engine.core.filters import frequency_filter
 from ddsp_cli.engine.core.oscillators import harmonic_synthesis, sinusoidal_synthesis
 from ddsp_cli.engine.core.scaling import frequencies_sigmoid, remove_above_nyquist
@@ -47,8 +47,8 @@ class Harmonic(Processor):
         """Raw amplitude [B, F, 1], raw distribution [B, F, K] and f0 in Hz [B, F, 1] to physical controls."""
         amplitude, distribution, f0_hz = signals
         return {
-            "amplitude": formulas.exp_sigmoid(amplitude, xp=ops),
-            "harmonic_distribution": formulas.harmonic_distribution(
+            "amplitude": scaling.exp_sigmoid(amplitude, xp=ops),
+            "harmonic_distribution": scaling.harmonic_distribution(
                 distribution, f0_hz, self.sample_rate_hz, self.normalize_below_nyquist, xp=ops
             ),
             "f0_hz": f0_hz,
@@ -100,7 +100,7 @@ class FilteredNoise(Processor):
     def get_controls(self, *signals: Any) -> dict[str, Any]:
         """Raw magnitudes [B, F, M] to linear magnitudes."""
         (magnitudes,) = signals
-        return {"noise_magnitudes": formulas.exp_sigmoid(magnitudes + self.initial_bias, xp=ops)}
+        return {"noise_magnitudes": scaling.exp_sigmoid(magnitudes + self.initial_bias, xp=ops)}
 
     def get_signal(self, **controls: Any) -> Any:
         """Filtered noise [B, S]; `noise` [B, S] may be given, else uniform noise in [-1, 1) is drawn."""
@@ -154,7 +154,7 @@ class Sinusoidal(Processor):
         """Raw amplitudes and raw frequencies, both [B, F, K], to linear amplitudes and Hz."""
         amplitudes, frequencies = signals
         hz = frequencies_sigmoid(frequencies, hz_min=self.hz_min, hz_max=self.hz_max)
-        audible = remove_above_nyquist(hz, formulas.exp_sigmoid(amplitudes, xp=ops), self.sample_rate_hz)
+        audible = remove_above_nyquist(hz, scaling.exp_sigmoid(amplitudes, xp=ops), self.sample_rate_hz)
         return {"amplitudes": audible, "frequencies_hz": hz}
 
     def get_signal(self, **controls: Any) -> Any:
@@ -193,7 +193,7 @@ class Wavetable(Processor):
         """Raw amplitude [B, F, 1], raw tables [B, F, W] (or [B, W]) and f0 in Hz [B, F, 1]."""
         amplitude, wavetables, f0_hz = signals
         return {
-            "amplitude": formulas.exp_sigmoid(amplitude, xp=ops),
+            "amplitude": scaling.exp_sigmoid(amplitude, xp=ops),
             "wavetables": ops.tanh(wavetables),
             "f0_hz": f0_hz,
         }

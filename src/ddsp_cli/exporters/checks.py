@@ -7,15 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ddsp_cli import formulas
+from ddsp_cli import scaling
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.errors import OutputError
 from ddsp_cli.exporters.graph import synths
-from ddsp_cli.runtime.encoder import Frames
-from ddsp_cli.runtime.instrument import Instrument
-from ddsp_cli.runtime.stream import open_network
-from ddsp_cli.runtime.synthesis import white_noise
+from ddsp_cli.synthesis.decoder import Frames
+from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.synthesis.noise import white_noise
+from ddsp_cli.synthesis.stream import open_network
 
 #: An export must agree with the instrument this well: controls absolutely, sound relative to its loudest sample.
 CONTROLS_TOLERANCE = 1e-4
@@ -58,7 +58,7 @@ def phrase(bundle: Bundle, n_frames: int = CHECKED_FRAMES) -> Phrase:
     swing = np.sin(np.linspace(0, 6 * np.pi, n_frames))
     pitch_midi = np.interp(50 + 40 * swing, np.arange(101), statistics.pitch_midi)
     level_db = np.interp(60 + 35 * swing[::-1], np.arange(101), statistics.level(model.level))
-    f0_hz = _clear_of_nyquist(bundle, np.asarray(formulas.midi_to_hz(pitch_midi)))
+    f0_hz = _clear_of_nyquist(bundle, np.asarray(scaling.midi_to_hz(pitch_midi)))
     noise = white_noise(np.random.default_rng(0), n_frames, model.hop_samples)
     sound = np.cumsum(white_noise(np.random.default_rng(1), n_frames, ANALYSIS_RATE_HZ // model.frame_rate_hz)) / 100
     return Phrase(np.asarray(f0_hz, np.float32), level_db.astype(np.float32), noise, sound.astype(np.float32))

@@ -16,8 +16,8 @@ import numpy as np
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.errors import ModelError
-from ddsp_cli.formulas import CONTROL_FLOOR, DB_RANGE, F0_RANGE_MIDI, MAX_AMPLITUDE
-from ddsp_cli.runtime.layers import LEAKY_SLOPE, NORM_EPSILON
+from ddsp_cli.scaling import CONTROL_FLOOR, DB_RANGE, F0_RANGE_MIDI, MAX_AMPLITUDE
+from ddsp_cli.synthesis.decoder import LEAKY_SLOPE, NORM_EPSILON
 
 Tensor = Any  # whatever a format calls one
 

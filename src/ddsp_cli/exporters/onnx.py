@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from ddsp_cli.bundle import Bundle
+from ddsp_cli.config.processors import ROOMS
 from ddsp_cli.exporters import checks, graph, impulse
 from ddsp_cli.exporters.onnx_graph import OPSET, OnnxOps
 from ddsp_cli.exporters.sound import SynthState, state_shapes, synthesise
-from ddsp_cli.runtime.graph import ROOMS
 
 CONTROLS, AUDIO, DRY = "controls.onnx", "audio.onnx", "dry.onnx"
 FRAMES, SAMPLES = "frames", "samples"

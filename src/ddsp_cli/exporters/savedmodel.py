@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from ddsp_cli import backend
+from ddsp_cli.analysis import mfcc
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig, HarmonicConfig
 from ddsp_cli.errors import ModelError, OutputError
 from ddsp_cli.exporters import checks, impulse
 from ddsp_cli.exporters.graph import synths
-from ddsp_cli.features import timbre
 
 
 def export(bundle: Bundle, folder: Path) -> checks.Exported:
@@ -66,7 +66,7 @@ def _module(bundle: Bundle) -> Any:
     import tensorflow as tf
 
     from ddsp_cli.engine import Autoencoder
-    from ddsp_cli.formulas import scale_db, scale_f0
+    from ddsp_cli.scaling import scale_db, scale_f0
 
     config = bundle.card.model
     level = config.level
@@ -132,11 +132,11 @@ def _mfcc(sound: Any, frame_rate_hz: int, n_mfccs: int) -> Any:
     import tensorflow as tf
 
     hop = ANALYSIS_RATE_HZ // frame_rate_hz
-    bands, cosines = timbre.matrices(n_mfccs)
-    half = timbre.WINDOW_SAMPLES // 2
-    windows = tf.signal.frame(tf.pad(sound, [[0, 0], [half, half + hop]]), timbre.WINDOW_SAMPLES, hop)
-    windows = windows[:, : -(-tf.shape(sound)[1] // hop)] * tf.signal.hann_window(timbre.WINDOW_SAMPLES)
-    return tf.math.log(tf.maximum(tf.abs(tf.signal.rfft(windows)) @ bands, timbre.FLOOR)) @ cosines
+    bands, cosines = mfcc.matrices(n_mfccs)
+    half = mfcc.WINDOW_SAMPLES // 2
+    windows = tf.signal.frame(tf.pad(sound, [[0, 0], [half, half + hop]]), mfcc.WINDOW_SAMPLES, hop)
+    windows = windows[:, : -(-tf.shape(sound)[1] // hop)] * tf.signal.hann_window(mfcc.WINDOW_SAMPLES)
+    return tf.math.log(tf.maximum(tf.abs(tf.signal.rfft(windows)) @ bands, mfcc.FLOOR)) @ cosines
 
 
 def _compare(bundle: Bundle, reopened: Any) -> dict[str, float]:

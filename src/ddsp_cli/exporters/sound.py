@@ -14,7 +14,8 @@ import numpy as np
 from ddsp_cli.config import FilteredNoiseConfig, ModelConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters.graph import Controls, Ops, Tensor, synths
-from ddsp_cli.runtime.synthesis import crossfade, impulse_window
+from ddsp_cli.synthesis.noise import impulse_window
+from ddsp_cli.synthesis.oscillators import crossfade
 
 
 @dataclass(frozen=True)

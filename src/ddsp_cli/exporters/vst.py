@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ddsp_cli import __version__, formulas
+from ddsp_cli import __version__, scaling
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import to_plain
 from ddsp_cli.errors import ModelError
@@ -28,7 +28,7 @@ from ddsp_cli.exporters.flatbuffer import TfliteOps
 from ddsp_cli.exporters.litert import Stream
 from ddsp_cli.exporters.vst_contract import check_file
 from ddsp_cli.exporters.widen import widened
-from ddsp_cli.runtime.interpreted import INPUTS, OUTPUTS
+from ddsp_cli.synthesis.litert_decoder import INPUTS, OUTPUTS
 
 METADATA = "metadata.json"
 #: Between these percentiles of its notes lies the range that the plug-in shows.
@@ -121,8 +121,8 @@ def metadata(bundle: Bundle) -> dict[str, Any]:
         "name": bundle.card.name,
         "mean_min_pitch_note": low,
         "mean_max_pitch_note": high,
-        "mean_min_pitch_note_hz": float(formulas.midi_to_hz(np.float64(low))),
-        "mean_max_pitch_note_hz": float(formulas.midi_to_hz(np.float64(high))),
+        "mean_min_pitch_note_hz": float(scaling.midi_to_hz(np.float64(low))),
+        "mean_max_pitch_note_hz": float(scaling.midi_to_hz(np.float64(high))),
         "mean_min_power_note": statistics.power_db[SHOWN_PERCENTILES[0]],
         "mean_max_power_note": statistics.power_db[SHOWN_PERCENTILES[1]],
         "version": __version__,
@@ -145,8 +145,8 @@ def _stream(bundle: Bundle, path: Path) -> tuple[dict[str, np.ndarray], dict[str
     played = checks.phrase(bundle)
     stream = Stream(path, {"call_state:0": "StatefulPartitionedCall:3"})
     frames = {
-        "call_f0_scaled:0": np.asarray(formulas.scale_f0(played.f0_hz)),
-        "call_pw_scaled:0": np.asarray(formulas.scale_db(played.level_db)),
+        "call_f0_scaled:0": np.asarray(scaling.scale_f0(played.f0_hz)),
+        "call_pw_scaled:0": np.asarray(scaling.scale_db(played.level_db)),
     }
     found = stream.run(frames)
     names = ("amplitude", "harmonic_distribution", "noise_magnitudes")

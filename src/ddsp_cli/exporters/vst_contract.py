@@ -12,7 +12,7 @@ import zipfile
 from typing import Any
 
 from ddsp_cli.errors import OutputError
-from ddsp_cli.runtime.interpreted import INPUTS, OUTPUTS
+from ddsp_cli.synthesis.litert_decoder import INPUTS, OUTPUTS
 
 #: Highest version of each operator that the plug-in's TensorFlow Lite (2.9) registers. No others may be used.
 OPERATOR_VERSIONS = {

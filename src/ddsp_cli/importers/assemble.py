@@ -8,15 +8,8 @@ import numpy as np
 
 from ddsp_cli import __version__
 from ddsp_cli.bundle import FORMAT_VERSION, Bundle, Card, Statistics, TrainingRecord
-from ddsp_cli.config import (
-    AddConfig,
-    AnyProcessorConfig,
-    FeatureSpec,
-    FilteredNoiseConfig,
-    HarmonicConfig,
-    ModelConfig,
-)
-from ddsp_cli.runtime.instrument import Instrument
+from ddsp_cli.config import AddConfig, AnyProcessorConfig, FeatureSpec, FilteredNoiseConfig, HarmonicConfig, ModelConfig
+from ddsp_cli.synthesis.instrument import Instrument
 
 #: Names of the nodes in the bundles of this program.
 HARMONIC, NOISE, DRY, ROOM = "harmonic", "noise", "dry", "reverb"

@@ -22,9 +22,9 @@ from ddsp_cli.config import (
     ReverbConfig,
 )
 from ddsp_cli.errors import ModelError
-from ddsp_cli.formulas import DB_RANGE
 from ddsp_cli.importers import assemble
 from ddsp_cli.importers.gin import GinConfig, Reference
+from ddsp_cli.scaling import DB_RANGE
 
 FIRST_RANGE_DB = 120.0
 FIRST_WINDOW_SAMPLES = 2048

@@ -23,7 +23,7 @@ from ddsp_cli.errors import ModelError
 from ddsp_cli.importers import assemble, statistics, tflite_run
 from ddsp_cli.importers.flatbuffer import Subgraph, read
 from ddsp_cli.importers.tflite_graph import Sizes, find_weights
-from ddsp_cli.runtime.interpreted import DISTRIBUTION, FRAME_RATE_HZ, NOISE, OUTPUTS, SAMPLE_RATE_HZ
+from ddsp_cli.synthesis.litert_decoder import DISTRIBUTION, FRAME_RATE_HZ, NOISE, OUTPUTS, SAMPLE_RATE_HZ
 
 SUFFIX = ".tflite"
 METADATA = "metadata.json"

@@ -8,7 +8,7 @@ import numpy as np
 
 from ddsp_cli.errors import ModelError
 from ddsp_cli.importers.flatbuffer import Operator, Subgraph
-from ddsp_cli.runtime.interpreted import AMPLITUDE, DISTRIBUTION, F0, LEVEL, NEW_STATE, NOISE, STATE
+from ddsp_cli.synthesis.litert_decoder import AMPLITUDE, DISTRIBUTION, F0, LEVEL, NEW_STATE, NOISE, STATE
 
 #: Network input → tensor of the file.
 INPUTS = {"f0_scaled": F0, "pw_scaled": LEVEL}

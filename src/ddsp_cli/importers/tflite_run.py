@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ddsp_cli import formulas
+from ddsp_cli import scaling
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.errors import ModelError
 from ddsp_cli.importers import tflite_graph
 from ddsp_cli.importers.flatbuffer import Subgraph
-from ddsp_cli.runtime.interpreted import INPUTS, NEW_STATE, OUTPUTS, STATE, check_litert
-from ddsp_cli.runtime.network import Network, physical
+from ddsp_cli.synthesis.decoder import Network, physical
+from ddsp_cli.synthesis.litert_decoder import INPUTS, NEW_STATE, OUTPUTS, STATE, check_litert
 
 TOLERANCE = 1e-4
 N_FRAMES = 24
@@ -136,7 +136,7 @@ def controls(bundle: Bundle, frames: dict[str, np.ndarray]) -> dict[str, np.ndar
         rows.append(network.step(row[None]))
         states.append(network.state)
     raw = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-    f0_hz = np.asarray(formulas.midi_to_hz(frames["f0_scaled"] * np.float32(formulas.F0_RANGE_MIDI)))
+    f0_hz = np.asarray(scaling.midi_to_hz(frames["f0_scaled"] * np.float32(scaling.F0_RANGE_MIDI)))
     return physical(model, raw, f0_hz) | {"state": np.stack(states)}
 
 

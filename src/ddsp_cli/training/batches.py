@@ -12,11 +12,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from ddsp_cli.analysis.features import hold_f0
+from ddsp_cli.analysis.mfcc import mfcc
 from ddsp_cli.config import ANALYSIS_RATE_HZ, ModelConfig
-from ddsp_cli.dataset.store import Examples
-from ddsp_cli.features.frames import hold_f0
-from ddsp_cli.features.timbre import mfcc
-from ddsp_cli.formulas import scale_db, scale_f0
+from ddsp_cli.dataset.loader import Examples
+from ddsp_cli.scaling import scale_db, scale_f0
 
 Batch = tuple[dict[str, np.ndarray], np.ndarray]
 

@@ -10,7 +10,7 @@ from ddsp_cli import __version__
 from ddsp_cli.atomic import folder_beside, writing
 from ddsp_cli.config import dump_yaml, to_plain
 from ddsp_cli.errors import OutputError, UsageError, did_you_mean
-from ddsp_cli.workflows import catalogue
+from ddsp_cli.workflows import models
 
 #: Formats that can be written, and the module that writes each.
 FORMATS = {name: f"ddsp_cli.exporters.{name}" for name in ("savedmodel", "litert", "onnx", "vst")}
@@ -43,11 +43,11 @@ def export(model: str, format: str, out: Path | None = None, force: bool = False
     """
     if format not in FORMATS:
         raise UsageError(f"there is no export format {format}", did_you_mean(format, FORMATS))
-    place = catalogue.find_playable(model)
-    folder = out or Path(f"{catalogue.title(place)}_{format}")
+    place = models.find_playable(model)
+    folder = out or Path(f"{models.title(place)}_{format}")
     if folder.exists() and not force:
         raise OutputError(f"{folder} exists already", "Use --force to replace it, or --out for another place.")
-    loaded = catalogue.open_at(place)
+    loaded = models.open_at(place)
     if format != "vst":
         _ = loaded.card.model.sizes  # a file of unknown make cannot be written anew; said before anything is loaded
     with writing(folder), folder_beside(folder) as staging:

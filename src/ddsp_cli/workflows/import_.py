@@ -9,7 +9,7 @@ from ddsp_cli import bundle
 from ddsp_cli.bundle import revise
 from ddsp_cli.errors import OutputError, UsageError
 from ddsp_cli.importers import anything
-from ddsp_cli.workflows import catalogue
+from ddsp_cli.workflows import models
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def import_instrument(path: Path, name: str, out: Path | None = None, force: boo
     """
     if name in {"", ".", ".."} or PurePosixPath(name).name != name or PureWindowsPath(name).name != name:
         raise UsageError(f"{name!r} cannot be the name of an instrument", "Give a plain name, such as violin.")
-    folder = out or catalogue.OWN / name
+    folder = out or models.OWN / name
     if folder.exists() and not force:
         raise OutputError(f"{folder} exists already", "Use --force to replace it, or give another name.")
     found, kind = anything.load(Path(path))

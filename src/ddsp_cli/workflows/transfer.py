@@ -1,32 +1,546 @@
-"""`ddsp transfer`: a performance, played by an instrument."""
+"""`ddsp transfer`: a performance, played by an instrument.
+
+What comes out of a transfer.
+
+What is to be played from where to where: everything about paths that can be known before work begins.
+
+Curves to a sound file: rendered in blocks, brought to the file's rate, its peak made to fit, rounded fairly.
+
+Memory does not depend on the length: sound waits in a temporary file until its peak is known. Shapes: S samples, C
+channels; mono is [S].
+
+
+An input of any kind, heard or read, and fitted to an instrument.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from ddsp_cli.adaptation import diagnostics
+from ddsp_cli.adaptation.adapt import Adapted, AdaptSettings, adapt
+from ddsp_cli.adaptation.curves import SUFFIXES as CONTROL_SUFFIXES
+from ddsp_cli.adaptation.curves import read_controls, write_controls
+from ddsp_cli.adaptation.midi import SUFFIXES as SCORE_SUFFIXES
+from ddsp_cli.adaptation.midi import adapt_score, read_score
+from ddsp_cli.adaptation.segmentation import Notes, find_notes, percentiles
+from ddsp_cli.analysis.features import Features
+from ddsp_cli.analysis.pitch import trackers
+from ddsp_cli.analysis.pitch.salience import track_strongest
 from ddsp_cli.atomic import write_bytes, writing
-from ddsp_cli.errors import UsageError
-from ddsp_cli.features import pitch
-from ddsp_cli.runtime.adapt import AdaptSettings
-from ddsp_cli.runtime.instrument import Instrument
-from ddsp_cli.runtime.room import tail_s
-from ddsp_cli.workflows import catalogue
-from ddsp_cli.workflows.controls import write_controls
-from ddsp_cli.workflows.jobs import Job, Wanted, folders_for, plan_jobs
-from ddsp_cli.workflows.performance import Performance, perform
-from ddsp_cli.workflows.playing import play_to_file
-from ddsp_cli.workflows.reverberate import NO_INSTRUMENT, reverberate
-from ddsp_cli.workflows.rooms import find_room
-from ddsp_cli.workflows.transfer_result import Progress, TransferResult
+from ddsp_cli.audio import read
+from ddsp_cli.audio.resample import at_rate
+from ddsp_cli.audio.write import check_writable, write_fitting
+from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
+from ddsp_cli.errors import InputError, OutputError, UsageError, did_you_mean
+from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.synthesis.reverb import tail_s
+from ddsp_cli.workflows import models as workflows_models
+from ddsp_cli.workflows.models import find_room
+from ddsp_cli.workflows.reverb import NO_INSTRUMENT, reverberate
+
+#: Called with what is being done, seconds of sound done and seconds in all.
+Progress = Callable[[str, float, float], None]
+
+
+@dataclass(frozen=True)
+class TransferResult:
+    """One performance, played, or one recording in a room.
+
+    Attributes:
+      input, output: files.
+      plot, controls: a picture and a table of curves, where they were asked for.
+      instrument: its name; empty where a recording only came into a room.
+      seconds: length of the sound.
+      wall_s: how long it took.
+      transpose_semitones: what was added to the pitch.
+      key: the scale that was tuned to; empty where nothing was.
+      n_notes: phrases found between rests.
+      peak: of the file, 1 is full scale.
+      gain_db: 0, or by how much the sound was turned down to fit.
+      sample_rate_hz: of the output.
+      tail_s: how long the room goes on into rests.
+      remarks: what makes this performance hard to follow, as sentences.
+    """
+
+    input: Path
+    output: Path
+    plot: Path | None
+    controls: Path | None
+    instrument: str
+    seconds: float
+    wall_s: float
+    transpose_semitones: float
+    key: str
+    n_notes: int
+    peak: float
+    gain_db: float
+    sample_rate_hz: int
+    tail_s: float
+    remarks: tuple[str, ...] = ()
+
+
+Kind = Literal["sound", "score", "controls"]
+
+BITS = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "float": "FLOAT"}
+
+#: Formats whose depth can be chosen; the others have one way of coding.
+_DEEP = frozenset({".wav", ".flac", ".aiff", ".aif", ".w64", ".rf64", ".caf"})
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input on one instrument, with everything that can be known before work begins.
+
+    Attributes:
+      source: the file.
+      kind: what it is.
+      model: index of the instrument.
+      info: of a sound file, also where curves are played in its place.
+      output: where the sound goes.
+      plot: where a picture goes.
+      controls: where the curves go.
+      rate_hz: of the output; None for the instrument's own.
+      subtype: encoding of the output, as libsndfile names it; None for what the format has.
+    """
+
+    source: Path
+    kind: Kind
+    model: int
+    info: read.AudioInfo | None
+    output: Path
+    plot: Path | None
+    controls: Path | None
+    rate_hz: int | None
+    subtype: str | None
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What shall come out of a transfer.
+
+    Attributes:
+      out: a file, a folder, or None for the current folder.
+      force: existing files may be replaced.
+      plot: pictures are wanted.
+      controls: a file or folder for the curves.
+      sample_rate_hz: of the outputs; None for that of each input.
+      bits: one of `BITS`; None for what each input has.
+    """
+
+    out: Path | None = None
+    force: bool = False
+    plot: bool = False
+    controls: Path | None = None
+    sample_rate_hz: int | None = None
+    bits: str | None = None
+
+
+def plan_jobs(inputs: list[Path], names: list[str], wanted: Wanted, curves: Path | None = None) -> list[Job]:
+    """Checks every path and decides where everything goes.
+
+    Args:
+      inputs: files and folders.
+      names: of the instruments, for the names of outputs.
+      wanted: what shall come out.
+      curves: a file of curves to play, in place of what the inputs (none, or one) hold.
+
+    Returns:
+      One job per input and instrument, the instruments of one input beside each other.
+
+    Raises:
+      UsageError, InputError, OutputError: see their messages.
+    """
+    sources = _sources(inputs, curves)
+    if not sources:
+        raise UsageError("no input was given")
+    if wanted.bits is not None and wanted.bits not in BITS:
+        raise UsageError(f"--bits {wanted.bits} is not known", did_you_mean(wanted.bits, BITS))
+    rate_hz = wanted.sample_rate_hz
+    if rate_hz is not None and not read.PLAUSIBLE_RATES_HZ[0] <= rate_hz <= read.PLAUSIBLE_RATES_HZ[1]:
+        raise UsageError(f"a sample rate of {rate_hz} Hz makes no sense")
+    n_jobs, out = len(sources) * len(names), wanted.out
+    as_file = _is_file("--out", out, read.AUDIO_SUFFIXES, n_jobs)
+    one_table = _is_file("--controls", wanted.controls, frozenset(CONTROL_SUFFIXES), n_jobs)
+    jobs: list[Job] = []
+    taken: set[str] = set()
+    for path, kind in sources:
+        is_sound = kind == "sound" or (kind == "controls" and path.suffix.lower() in read.AUDIO_SUFFIXES)
+        info = read.probe(path) if is_sound else None
+        for model, name in enumerate(names):
+            stem = free_name(f"{path.stem}_{name}", taken)
+            output = out if as_file and out is not None else (out or Path()) / f"{stem}.wav"
+            if output.exists() and output.resolve() == path.resolve():
+                raise OutputError(f"{output} is the input itself", "Name another place with --out.")
+            picture = output.with_suffix(".png") if wanted.plot else None
+            table = wanted.controls if one_table or wanted.controls is None else wanted.controls / f"{stem}.csv"
+            for target, place in ((output, out), (picture, out), (table, wanted.controls)):
+                if target is not None and (place is None or place.is_dir() or target == place or as_file):
+                    check_writable(target, wanted.force)
+            own_rate_hz = rate_hz or (info.sample_rate_hz if info else None)
+            subtype = _subtype(path if info else None, output, wanted.bits)
+            jobs.append(Job(path, kind, model, info, output, picture, table, own_rate_hz, subtype))
+    for folder, is_file in ((out, as_file), (wanted.controls, one_table)):
+        if folder is not None and not is_file:
+            _check_folder(folder)
+    return jobs
+
+
+def _sources(inputs: list[Path], curves: Path | None) -> list[tuple[Path, Kind]]:
+    """Every input file with what it is, folders searched for sound."""
+    if curves is not None:
+        if len(inputs) > 1:
+            raise UsageError("--from-controls plays one file of curves, but there are several inputs")
+        if not curves.is_file():
+            raise InputError(f"{curves} does not exist" if not curves.exists() else f"{curves} is not a file")
+        return [(inputs[0] if inputs and inputs[0].is_file() else curves, "controls")]
+    sources: dict[Path, Kind] = {}
+    for path in inputs:
+        if path.suffix.lower() in SCORE_SUFFIXES and not path.is_dir():
+            if not path.exists():
+                raise InputError(f"{path} does not exist")
+            sources[path] = "score"
+        elif path.suffix.lower() in CONTROL_SUFFIXES and path.is_file():
+            raise UsageError(f"{path} holds curves, not sound", f"Play it with --from-controls {path}.")
+        else:
+            sources |= dict.fromkeys(read.list_audio([path]), "sound")
+    return list(sources.items())
+
+
+def _is_file(option: str, place: Path | None, suffixes: frozenset[str], n_jobs: int) -> bool:
+    """Whether a place names one file; a folder has no suffix, or exists."""
+    if place is None or place.is_dir() or place.suffix == "":
+        return False
+    if place.suffix.lower() not in suffixes:
+        known = ", ".join(sorted(suffixes & {".wav", ".flac", ".ogg", ".mp3", ".csv", ".npz"}))
+        what = "a sound format" if option == "--out" else "a table"
+        raise UsageError(f"{place} has no suffix of {what}", f"Use {known}; or name a folder.")
+    if n_jobs > 1:
+        raise UsageError(f"{option} {place} is one file, but there are {n_jobs} inputs", "Give a folder instead.")
+    return True
+
+
+def free_name(stem: str, taken: set[str]) -> str:
+    """The stem, numbered where it is taken already, which capitals do not change; now it is taken as well."""
+    name, number = stem, 2
+    while name.lower() in taken:
+        name, number = f"{stem}-{number}", number + 1
+    taken.add(name.lower())
+    return name
+
+
+def _check_folder(out: Path) -> None:
+    if out.is_dir():
+        return
+    if out.exists():
+        raise OutputError(f"{out} is a file, not a folder", "With an ending such as .wav it would be taken for a file.")
+    if not out.parent.is_dir():
+        raise OutputError(f"the folder {out.parent} does not exist", "Make it first, or write somewhere else.")
+
+
+@contextmanager
+def folders_for(jobs: list[Job]) -> Iterator[None]:
+    """Makes the folders of the outputs; takes those away again that stay empty.
+
+    Raises:
+      OutputError: one cannot be made.
+    """
+    targets = [target.parent for job in jobs for target in (job.output, job.controls) if target is not None]
+    missing = [folder for folder in dict.fromkeys(targets) if not folder.is_dir()]
+    try:
+        for folder in missing:
+            try:
+                folder.mkdir()
+            except OSError as problem:
+                raise OutputError(f"the folder {folder} cannot be made: {problem.strerror or problem}") from problem
+        yield
+    finally:
+        for folder in missing:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _subtype(source: Path | None, output: Path, bits: str | None) -> str | None:
+    """The depth that is asked for, else as many bits as the input has, where the output's format has a choice.
+
+    Raises:
+      UsageError: a depth that the format does not have.
+    """
+    import soundfile
+
+    kind = output.suffix.lower()
+    if kind not in _DEEP:
+        if bits is not None:
+            raise UsageError(f"{kind[1:]} files have no --bits to choose", "Choose it for wav, flac or aiff.")
+        return None
+    if bits is not None:
+        if kind == ".flac" and bits in {"32", "float"}:
+            raise UsageError(f"flac files cannot hold --bits {bits}", "Use 16 or 24, or a wav file.")
+        return BITS[bits]
+    own = soundfile.info(source).subtype if source is not None else "PCM_24"
+    if own in {"FLOAT", "DOUBLE"}:
+        return "PCM_24" if kind == ".flac" else "FLOAT"
+    return "PCM_24" if own in {"PCM_24", "PCM_32"} else "PCM_16"
+
+
+def play_to_file(
+    adapted: Adapted,
+    instrument: Instrument,
+    path: Path,
+    *,
+    rate_hz: int,
+    n_samples: int,
+    subtype: str | None,
+    seed: int = 0,
+    room: bool | np.ndarray = True,
+    force: bool = False,
+    progress: Callable[[float], None] | None = None,
+    timbre: Iterable[np.ndarray] = (),
+    formant: float = 0.0,
+) -> tuple[float, float]:
+    """Plays curves into a file.
+
+    Args:
+      adapted: what to play.
+      instrument: what plays it.
+      path: where to; the suffix decides the format.
+      rate_hz: of the file.
+      n_samples: of the file; the end is faded out.
+      subtype: encoding, None for what the format has.
+      seed: of the noise.
+      room: see `Instrument.render`.
+      force: replace an existing file.
+      progress: told the seconds that are rendered.
+      timbre, formant: see `Instrument.render`.
+
+    Returns:
+      The peak of the file, and by how much the sound was turned down to fit (a factor up to 1).
+
+    Raises:
+      OutputError: no space, or the file cannot be written.
+    """
+    curves = adapted.at(instrument.model.frame_rate_hz)
+    blocks = instrument.render(*curves, seed=seed, room=room, levels=True, timbre=timbre, formant=formant)
+    own_hz = instrument.model.sample_rate_hz
+    blocks = at_rate(_told(blocks, own_hz, progress), own_hz, rate_hz)
+    return write_fitting(path, blocks, rate_hz, n_samples=n_samples, subtype=subtype, seed=seed, force=force)
+
+
+def _told(blocks: Iterator[np.ndarray], rate_hz: int, progress: Callable[[float], None] | None) -> Iterator[np.ndarray]:
+    n_done = 0
+    for block in blocks:
+        n_done += len(block)
+        if progress is not None:
+            progress(n_done / rate_hz)
+        yield block
+
+
+#: Performances are measured at this rate where the model's own divides it: notes are found to 4 ms.
+MEASURE_RATE_HZ = 250
+
+#: A recording that never reaches this is silent, not hard to follow.
+AUDIBLE_DB = -70.0
+
+#: Trackers are less sure of soft sounds: where the loudest are softer than this, a louder copy is tracked.
+QUIET_DB, USUAL_DB = -35.0, -15.0
+
+#: Trackers hear nothing above 2.1 kHz, where whistling and high strings go on. Where a melody comes near that, or has
+#: no pitch, it is tracked once more at half its speed, and what lies above the second figure is taken from there.
+HIGH_HZ, HIGHER_HZ = 1400.0, 1800.0
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What an instrument is to play, and what it came from.
+
+    Attributes:
+      adapted: the curves.
+      features: of the recording; None where there was none.
+      seconds: how long the sound shall be.
+      info: of the recording.
+      remarks: what makes it hard to follow.
+    """
+
+    adapted: Adapted
+    features: Features | None
+    seconds: float
+    info: read.AudioInfo | None = None
+    remarks: tuple[str, ...] = ()
+
+    def n_samples(self, rate_hz: int) -> int:
+        """Length of the output: the input's to the sample, brought to another rate."""
+        if self.info is not None:
+            n_samples = round(self.info.n_samples * rate_hz / self.info.sample_rate_hz)
+            if abs(n_samples / rate_hz - self.seconds) <= 0.1:
+                return n_samples
+        return round(self.seconds * rate_hz)  # of curves, or where a header promised another length than there is
+
+    def timbre(self, instrument: Instrument) -> Iterator[np.ndarray]:
+        """What an instrument with an encoder follows besides the curves: the recording, read again block by block."""
+        if self.features is not None and self.info is not None and instrument.model.encoder:
+            yield from instrument.timbre(read.mono_blocks(self.info.path, ANALYSIS_RATE_HZ))
+
+
+def perform(
+    job: Job,
+    instrument: Instrument,
+    settings: AdaptSettings,
+    tracker: str,
+    curves: Path | None,
+    progress: Progress,
+    last: Performance | None = None,
+) -> Performance:
+    """Hears or reads the input of a job and fits it to an instrument.
+
+    Args:
+      job: names the input and its kind.
+      instrument: to fit it to.
+      settings: how.
+      tracker: which pitch tracker listens.
+      curves: a file of curves, for a job of that kind.
+      progress: told how far it is.
+      last: what the job before it heard; the same input is not heard twice.
+
+    Raises:
+      InputError: nothing to play in it.
+    """
+    level, statistics = instrument.model.level, instrument.bundle.card.statistics
+    rate_hz = frame_rate(instrument)
+    if job.kind == "controls":
+        assert curves is not None
+        adapted = read_controls(curves, level, rate_hz)
+        return Performance(adapted, None, job.info.seconds if job.info else len(adapted) / rate_hz, job.info)
+    if job.kind == "score":
+        score = read_score(job.source)
+        chords = "it holds chords; of each the highest note is played"
+        remarks: tuple[str, ...] = (chords,) if score.n_overlapping else ()
+        adapted = adapt_score(score, statistics, level, rate_hz, settings)
+        return Performance(adapted, None, len(adapted) / rate_hz, None, remarks)
+    assert job.info is not None
+    spec = _spec(instrument, tracker)
+    if last is not None and last.info is job.info and last.features is not None and last.features.spec == spec:
+        features, remarks = last.features, last.remarks
+    else:
+        features, remarks = _hear(job.info, spec, settings, progress)
+    try:
+        adapted = adapt(features, statistics, level, settings)
+    except InputError as problem:
+        if not remarks:
+            raise InputError(f"{job.source}: {problem.message}", problem.hint) from problem
+        adapted = resting(len(features), rate_hz)
+    return Performance(adapted, features, features.n_samples / ANALYSIS_RATE_HZ, job.info, remarks)
+
+
+def frame_rate(instrument: Instrument) -> int:
+    """Frames a second of the curves: fine, where the model's own rate divides that."""
+    own_hz = instrument.model.frame_rate_hz
+    return MEASURE_RATE_HZ if MEASURE_RATE_HZ % own_hz == 0 else own_hz
+
+
+def _spec(instrument: Instrument, tracker: str) -> FeatureSpec:
+    """How to measure: as for the instrument, but for the tracker: pitch is pitch, whoever finds it."""
+    import msgspec
+
+    return msgspec.structs.replace(instrument.bundle.card.features.at(frame_rate(instrument)), pitch=tracker)
+
+
+def _measure(info: read.AudioInfo, spec: FeatureSpec, progress: Progress) -> Features:
+    from ddsp_cli.analysis.extract import measure_file
+
+    what = f"{info.path.name}: listening"
+    return measure_file(info.path, spec, lambda done: progress(what, min(done, info.seconds), info.seconds))
+
+
+def _hear(
+    info: read.AudioInfo, spec: FeatureSpec, settings: AdaptSettings, progress: Progress
+) -> tuple[Features, tuple[str, ...]]:
+    """Features of a recording, and what makes it hard to follow, judged by its beginning."""
+    features = _measure(info, spec, progress)
+    if float(features.power_db.max(initial=-80.0)) < AUDIBLE_DB:
+        return features, ()
+    loud_db = float(percentiles(features.power_db, 98))
+    gain = 10.0 ** ((USUAL_DB - loud_db) / 20.0) if loud_db < QUIET_DB else 1.0
+    if gain > 1.0:
+        features = _listen_closer(info, features, gain)
+    if _ends_high(features, find_notes(features, settings.notes)):
+        features = _listen_higher(info, features, gain)
+    n_blocks = int(diagnostics.LONGEST_S / 10.0)
+    audio = np.concatenate(list(islice(read.mono_blocks(info.path, ANALYSIS_RATE_HZ, 10.0), n_blocks)))
+    notes = find_notes(features, settings.notes)
+    if diagnostics.pitched_share(features, notes) >= diagnostics.NOISE_PITCHED_SHARE:
+        return features, tuple(diagnostics.remarks(features, notes, audio))
+    # Little of it has a pitch to a tracker of single voices. In chords the strongest voice has one all the same.
+    track = track_strongest(read.mono_blocks(info.path, ANALYSIS_RATE_HZ, 10.0))
+    f0_hz, confidence = trackers.on_grid(track, len(features), spec.hop_samples)
+    strongest = replace(features, f0_hz=f0_hz, f0_confidence=confidence)
+    if diagnostics.pitched_share(strongest, find_notes(strongest, settings.notes)) >= diagnostics.NOISE_PITCHED_SHARE:
+        return strongest, (diagnostics.CHORDS,)
+    return features, (diagnostics.NOISE,)
+
+
+def _listen_closer(info: read.AudioInfo, features: Features, gain: float) -> Features:
+    """The same features with the pitch of the sound made louder."""
+    from ddsp_cli.analysis.extract import FeatureStream
+
+    stream = FeatureStream(features.spec)
+    for block in read.mono_blocks(info.path, ANALYSIS_RATE_HZ):
+        stream.push(block * np.float32(gain))
+    closer = stream.finish()
+    return replace(features, f0_hz=closer.f0_hz, f0_confidence=closer.f0_confidence)
+
+
+def _ends_high(features: Features, notes: Notes) -> bool:
+    """Whether there may be notes too high for a tracker: beside high ones, or where there is hardly any."""
+    pitched = features.f0_hz[notes.voiced]
+    if len(pitched) and float(percentiles(pitched, 95)) > HIGH_HZ:
+        return True
+    return diagnostics.pitched_share(features, notes) < diagnostics.NOISE_PITCHED_SHARE
+
+
+def _listen_higher(info: read.AudioInfo, features: Features, gain: float) -> Features:
+    """The same features with the pitch of what is too high for the tracker, of the sound made louder."""
+    import soxr
+
+    stream = soxr.ResampleStream(ANALYSIS_RATE_HZ, 2 * ANALYSIS_RATE_HZ, 1, dtype="float32")
+    tracker = trackers.open_tracker(features.spec.pitch)
+    for block in read.mono_blocks(info.path, ANALYSIS_RATE_HZ):
+        tracker.push(np.asarray(stream.resample_chunk(block * np.float32(gain))))
+    tracker.push(np.asarray(stream.resample_chunk(np.zeros(0, np.float32), last=True)))
+    slow = tracker.finish()
+    track = replace(slow, f0_hz=2.0 * slow.f0_hz, hop_samples=slow.hop_samples // 2)
+    f0_hz, confidence = trackers.on_grid(track, len(features), features.spec.hop_samples)
+    higher = (f0_hz > HIGHER_HZ) & (features.power_db > features.spec.floor_db)
+    return replace(
+        features,
+        f0_hz=np.where(higher, f0_hz, features.f0_hz),
+        f0_confidence=np.where(higher, confidence, features.f0_confidence),
+    )
+
+
+def resting(n_frames: int, frame_rate_hz: int) -> Adapted:
+    """Curves [F] of an instrument that has nothing to play."""
+    nothing = np.zeros(0, np.int64)
+    return Adapted(
+        f0_hz=np.full(n_frames, 440.0, np.float32),
+        level_db=np.full(n_frames, -80.0, np.float32),
+        gate=np.zeros(n_frames, np.float32),
+        transpose_semitones=0.0,
+        notes=Notes(nothing, nothing, np.zeros(n_frames, bool), np.inf, -80.0),
+        frame_rate_hz=frame_rate_hz,
+    )
+
 
 MAX_TRANSPOSE = 60.0
+
 MAX_FORMANT = 24.0
 
 
@@ -42,7 +556,7 @@ def transfer(
     progress: Progress | None = None,
     *,
     settings: AdaptSettings | None = None,
-    tracker: str = pitch.DEFAULT_TRACKER,
+    tracker: str = trackers.DEFAULT_TRACKER,
     room: str = "model",
     wet: float = 1.0,
     formant: float = 0.0,
@@ -85,18 +599,18 @@ def transfer(
       ModelError: no such instrument, or a damaged one.
       OutputError: an output that exists already or cannot be written.
     """
-    from ddsp_cli.features.sink import check_writable
+    from ddsp_cli.audio.write import check_writable
 
     if transpose != "auto" and not abs(transpose) <= MAX_TRANSPOSE:
         raise UsageError(f"a transposition of {transpose:g} semitones is out of range (±{MAX_TRANSPOSE:g})")
     if not abs(formant) <= MAX_FORMANT:
         raise UsageError(f"a formant shift of {formant:g} semitones is out of range (±{MAX_FORMANT:g})")
     settings = replace(settings or AdaptSettings(), transpose=None if transpose == "auto" else float(transpose))
-    pitch.check_tracker(tracker)
+    trackers.check_tracker(tracker)
     wanted, tell = Wanted(out, force, plot, controls, sample_rate_hz, bits), progress or _silence
     paths, models = [Path(path) for path in inputs], [model] if isinstance(model, str | Path) else list(model)
     if NO_INSTRUMENT in map(str, models):
-        fitting = settings != AdaptSettings() or tracker != pitch.DEFAULT_TRACKER
+        fitting = settings != AdaptSettings() or tracker != trackers.DEFAULT_TRACKER
         others = (plot, controls, from_controls, report, formant, fitting, len(models) > 1)
         if any(others):
             raise UsageError(
@@ -104,14 +618,14 @@ def transfer(
                 "Of the options only --room, --wet, --out, --sample-rate, --bits and --seed count then.",
             )
         return reverberate(paths, wanted, room, wet, seed, tell)
-    places = catalogue.find_all(models)
-    names = [catalogue.title(place) for place in places]
+    places = workflows_models.find_all(models)
+    names = [workflows_models.title(place) for place in places]
     jobs = plan_jobs(paths, names, wanted, from_controls)
     if report is not None:
         if report.suffix.lower() not in {".html", ".htm"}:
             raise UsageError(f"--report {report} is not an .html file")
         check_writable(report, force)
-    instruments = [Instrument(catalogue.open_at(place)) for place in places]
+    instruments = [Instrument(workflows_models.open_at(place)) for place in places]
     rooms = [
         find_room(room, wet, player.model.sample_rate_hz, player.bundle.impulse_response) for player in instruments
     ]
@@ -150,7 +664,7 @@ def transfer(
                 replace(result, seconds=seconds, sample_rate_hz=rate_hz, wall_s=time.perf_counter() - started)
             )
         if report is not None:
-            from ddsp_cli.report import write_report
+            from ddsp_cli.reports.page import write_report
 
             write_report(report, results, shown, force)
     return results
@@ -167,7 +681,7 @@ def _playing(job: Job, seconds: float, progress: Progress) -> Callable[[float], 
 
 def _draw(job: Job, performance: Performance, instrument: Instrument, name: str) -> bytes:
     """The picture of a job, also written where it was asked for."""
-    from ddsp_cli.plots import draw_transfer
+    from ddsp_cli.reports.plots import draw_transfer
 
     picture = draw_transfer(
         job.source if job.info is not None else None,

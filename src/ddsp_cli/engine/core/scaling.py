@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from ddsp_cli import formulas
+from ddsp_cli import scaling
 from ddsp_cli.engine.core.arrays import constant, counting
 
-DB_RANGE = formulas.DB_RANGE
+DB_RANGE = scaling.DB_RANGE
 
-exp_sigmoid = functools.partial(formulas.exp_sigmoid, xp=ops)
-hz_to_midi = functools.partial(formulas.hz_to_midi, xp=ops)
+exp_sigmoid = functools.partial(scaling.exp_sigmoid, xp=ops)
+hz_to_midi = functools.partial(scaling.hz_to_midi, xp=ops)
 
 
 def sym_exp_sigmoid(x: Any, width: float = 8.0) -> Any:
@@ -45,7 +45,7 @@ def safe_divide(numerator: Any, denominator: Any, eps: float = 1e-7) -> Any:
 
 def midi_to_hz(midi: Any, midi_zero_silence: bool = False) -> Any:
     """Frequency in Hz of a MIDI note number; with `midi_zero_silence` note 0 is 0 Hz (core.py:280)."""
-    hz = formulas.midi_to_hz(midi, xp=ops)
+    hz = scaling.midi_to_hz(midi, xp=ops)
     return ops.where(midi == 0.0, ops.zeros_like(hz), hz) if midi_zero_silence else hz
 
 
@@ -62,7 +62,7 @@ def midi_to_unit(midi: Any, midi_min: float = 20.0, midi_max: float = 90.0, clip
 
 
 def _midi_of(hz: float) -> float:
-    return float(formulas.hz_to_midi(np.asarray(hz, np.float64)))
+    return float(scaling.hz_to_midi(np.asarray(hz, np.float64)))
 
 
 def unit_to_hz(unit: Any, hz_min: float, hz_max: float, clip: bool = False) -> Any:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from ddsp_cli.analysis.mfcc import cosine_matrix, mel_matrix
 from ddsp_cli.engine.core.arrays import constant
 from ddsp_cli.engine.core.scaling import power_to_db, safe_log
-from ddsp_cli.features.timbre import cosine_matrix, mel_matrix
 
 __all__ = [
     "a_weighted_loudness", "frame", "hann", "log_magnitude", "log_mel", "mel", "mel_matrix", "mfcc", "pad_for",
@@ -166,7 +166,7 @@ def a_weighted_loudness(
 
     Not divided by the energy of the window: a full-scale sine at 1 kHz reads about +20 dB with 512 samples.
     """
-    from ddsp_cli.features.loudness import a_weighting_db
+    from ddsp_cli.analysis.loudness import a_weighting_db
 
     hop = sample_rate_hz // frame_rate_hz
     frames = frame(pad_for(audio, size, hop, padding), size, hop, pad_end=False)

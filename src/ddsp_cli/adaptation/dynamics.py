@@ -1,0 +1,168 @@
+"""Dynamics: levels of a performance become levels of the instrument, and silence where it rests. Shapes: F frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ddsp_cli.adaptation.segmentation import Notes, percentiles, runs
+
+#: Percentiles between which levels are matched. The ends are left out: they are single moments.
+MATCHED_PERCENTILES = np.arange(5.0, 96.0, 10.0)
+
+#: What is further than this below the loud notes is how they end, or the room, and no dynamics: it takes no part in the
+#: matching, and keeps its distance to the notes.
+DYNAMICS_DB = 25.0
+
+#: How much the matching may stretch or squeeze differences of level. Without bounds the small unevenness of a
+#: performance at constant level would be blown up to the whole range of the instrument.
+SLOPES = (0.35, 1.6)
+
+#: How far a consonant inside a note lets the level dip below that of the vowels around it.
+ARTICULATION_DB = 9.0
+
+#: By how much the envelope may differ from the power that drives an instrument. That window reaches out of a note at
+#: both ends, and what lies there is not the note's.
+FINER_DB = (-20.0, 6.0)
+
+#: The sound before and after a note falls towards silence this fast.
+ATTACK_DB_PER_S = 1200.0
+
+RELEASE_DB_PER_S = 500.0
+
+#: Length of the ramps of the gate, outside the note.
+RAMP_S = 0.014
+
+#: Percentiles of its own levels between which an instrument is asked to play. Softer is little else than breath, since
+#: it was seldom heard so; louder it never was. Beyond them such a tone is faded instead, louder by `MOST_GAIN_DB`.
+PLAYABLE_PERCENTILES = (15.0, 99.5)
+
+MOST_GAIN_DB = 6.0
+
+
+def within_reach(level_db: np.ndarray, target_percentiles_db: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Levels [F] as levels that the instrument can play, and the gain in dB [F] that makes up the rest.
+
+    Args:
+      level_db: what is wanted.
+      target_percentiles_db: [101] of the instrument.
+    """
+    softest, loudest = np.interp(PLAYABLE_PERCENTILES, np.arange(101), target_percentiles_db)
+    played = np.clip(level_db, softest, loudest)
+    return played, np.minimum(level_db - played, MOST_GAIN_DB)
+
+
+class LevelMap:
+    """A monotone curve from levels of the performance to levels of the instrument, in dB.
+
+    Straight lines between the given points, continued at slope 1 beyond them.
+    """
+
+    def __init__(self, own_db: np.ndarray, target_db: np.ndarray) -> None:
+        self.own_db = np.asarray(own_db, np.float64)
+        self.target_db = np.asarray(target_db, np.float64)
+
+    def __call__(self, level_db: np.ndarray) -> np.ndarray:
+        level_db = np.asarray(level_db, np.float64)
+        inside = np.interp(level_db, self.own_db, self.target_db)
+        beyond = level_db - np.clip(level_db, self.own_db[0], self.own_db[-1])
+        return inside + beyond
+
+
+def match_levels(own_db: np.ndarray, target_percentiles_db: np.ndarray, dynamics: float = 1.0) -> LevelMap:
+    """Quantile matching: the performance's soft is the instrument's soft, its loud the instrument's loud.
+
+    Slopes stay within bounds and the medians meet, so the curve is strictly monotone and never steep: differences
+    of level keep their order and nothing pumps.
+
+    Args:
+      own_db: [N] levels of the frames that sound.
+      target_percentiles_db: [101] of the instrument.
+      dynamics: 0 shifts only, 1 matches.
+    """
+    own_db = own_db[own_db >= percentiles(own_db, 95.0) - DYNAMICS_DB]
+    own = percentiles(own_db, MATCHED_PERCENTILES)
+    target = np.interp(MATCHED_PERCENTILES, np.arange(101), target_percentiles_db)
+    own_median = float(percentiles(own_db, 50.0))
+    target_median = float(np.interp(50.0, np.arange(101), target_percentiles_db))
+    steps = np.diff(own)
+    slopes = np.clip(np.diff(target) / np.maximum(steps, 1e-3), *SLOPES)
+    slopes = 1.0 + dynamics * (slopes - 1.0)
+    curve = np.concatenate([[0.0], np.cumsum(slopes * steps)])
+    curve += target_median - np.interp(own_median, own, curve)
+    return LevelMap(own, curve)
+
+
+def finer_db(envelope_db: np.ndarray, power_db: np.ndarray) -> np.ndarray:
+    """By how much the envelope lies above the power in its longer window, in dB and within bounds."""
+    return np.clip(envelope_db.astype(np.float64) - power_db, *FINER_DB)
+
+
+def finer_gain_db(
+    level_map: Callable[[np.ndarray], np.ndarray], level_db: np.ndarray, envelope_db: np.ndarray, power_db: np.ndarray
+) -> np.ndarray:
+    """What a performance does more quickly than the level that drives the instrument can tell, as gain in dB [F].
+
+    That level is the power in 64 ms, because the instrument has learned to follow it; an attack takes 20. The gain
+    makes up for it, to the same scale as the rest of the dynamics.
+
+    Args:
+      level_map: from levels of the performance to levels of the instrument.
+      level_db: [F] of the performance, as it is mapped.
+      envelope_db: [F] of the performance, in a shorter window.
+      power_db: [F] of the performance, in the window of the level.
+    """
+    return np.asarray(level_map(level_db + finer_db(envelope_db, power_db)) - level_map(level_db))
+
+
+def tame_consonants(level_db: np.ndarray, notes: Notes) -> np.ndarray:
+    """Levels [F] in which the unpitched parts of notes are softer than the pitched ones around them.
+
+    An s between two vowels would otherwise become an accent, or be drowned in a held tone. A player tongues there: the
+    level dips, deepest in the middle.
+    """
+    out = level_db.copy()
+    for start, stop in zip(notes.starts, notes.stops, strict=True):
+        voiced = notes.voiced[start:stop]
+        if not voiced.any():
+            continue
+        frames = np.arange(stop - start)
+        ceiling = np.interp(frames, frames[voiced], level_db[start:stop][voiced])
+        for first, end in zip(*runs(~voiced), strict=True):
+            if first > 0 and end < len(voiced):  # before and after the note there is nothing to part
+                ceiling[first:end] -= ARTICULATION_DB * np.sin(
+                    np.pi * (frames[first:end] - first + 0.5) / (end - first)
+                )
+        out[start:stop] = np.minimum(out[start:stop], ceiling)
+    return out
+
+
+def rest_levels(level_db: np.ndarray, notes: Notes, frame_rate_hz: int, floor_db: float) -> np.ndarray:
+    """Levels [F] that fall to the floor outside notes, steeply before a note and less so after it."""
+    out = np.full_like(level_db, floor_db)
+    before, after = ATTACK_DB_PER_S / frame_rate_hz, RELEASE_DB_PER_S / frame_rate_hz
+    for i in range(len(notes)):
+        start, stop = int(notes.starts[i]), int(notes.stops[i])
+        out[start:stop] = level_db[start:stop]
+        last = int(notes.stops[i - 1]) if i else 0
+        rise = level_db[start] - before * np.arange(start - last, 0, -1)
+        out[last:start] = np.maximum(out[last:start], rise)
+        following = int(notes.starts[i + 1]) if i + 1 < len(notes) else len(level_db)
+        if stop > start:
+            fall = level_db[stop - 1] - after * np.arange(1, following - stop + 1)
+            out[stop:following] = np.maximum(out[stop:following], fall)
+    return np.maximum(out, floor_db)
+
+
+def make_gate(notes: Notes, frame_rate_hz: int) -> np.ndarray:
+    """[F] float32: 1 in notes, 0 in rests, ramps of `RAMP_S` between them, outside the notes."""
+    ramp = max(1, round(RAMP_S * frame_rate_hz))
+    gate = notes.mask.astype(np.float32)
+    kernel = 1.0 - np.abs(np.arange(-ramp, ramp + 1)) / (ramp + 1)
+    out = gate.copy()
+    for offset, value in zip(range(-ramp, ramp + 1), kernel, strict=True):
+        shifted = np.zeros_like(gate)
+        shifted[max(offset, 0) : len(gate) + min(offset, 0)] = gate[max(-offset, 0) : len(gate) + min(-offset, 0)]
+        np.maximum(out, shifted * np.float32(value), out=out)
+    return out

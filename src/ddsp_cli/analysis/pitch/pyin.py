@@ -1,0 +1,85 @@
+"""pYIN, the pitch tracker without a network."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ddsp_cli.analysis.pitch.tracker import PITCH_RANGE_HZ, VOICED_CONFIDENCE, PitchTrack, joined
+from ddsp_cli.config import ANALYSIS_RATE_HZ
+from ddsp_cli.errors import UsageError
+from ddsp_cli.lock import in_turn
+
+#: pYIN is run on this much at once (20 s), a multiple of its hop as the context is, so that frames stay on one grid.
+PYIN_BLOCK_SAMPLES = 1250 * 256
+
+#: pYIN's Viterbi path forgets where it started within this context on either side of a block.
+PYIN_CONTEXT_SAMPLES = 64 * 256
+
+
+@functools.cache
+def _librosa_pyin() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """`librosa.pyin` with all its machine code.
+
+    Numba compiles it when it is used for the first time after an installation, and keeps the code in files. Two
+    processes that do so at once leave files that crash whoever loads them: one after the other.
+    """
+    with in_turn(Path(tempfile.gettempdir()) / "ddsp-librosa.lock"):
+        try:
+            import librosa
+        except ImportError as problem:
+            raise UsageError("pitch tracker pyin needs librosa, which is not installed") from problem
+        tone = np.sin(np.arange(2 * PyinTracker.FRAME_SAMPLES) * 0.1).astype(np.float32)
+        librosa.pyin(tone, fmin=PITCH_RANGE_HZ[0], fmax=PITCH_RANGE_HZ[1], sr=ANALYSIS_RATE_HZ)
+        return librosa.pyin
+
+
+class PyinTracker:
+    """pYIN (Mauch and Dixon 2014) as librosa implements it; slow, without a network, good on clean single notes.
+
+    Blocks overlap by `PYIN_CONTEXT_SAMPLES` on either side, so memory is bounded whatever the length.
+    """
+
+    HOP_SAMPLES = 256
+    FRAME_SAMPLES = 2048
+
+    def __init__(self) -> None:
+        self._pyin = _librosa_pyin()
+        self._buffer = np.zeros(0, np.float32)
+        self._n_context = 0  # samples at the start of the buffer that were tracked already
+        self._parts: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def push(self, block: np.ndarray) -> None:
+        self._buffer = np.concatenate([self._buffer, block])
+        while len(self._buffer) >= self._n_context + PYIN_BLOCK_SAMPLES + PYIN_CONTEXT_SAMPLES:
+            end = self._n_context + PYIN_BLOCK_SAMPLES
+            self._track(self._buffer[: end + PYIN_CONTEXT_SAMPLES], end)
+            self._buffer = self._buffer[end - PYIN_CONTEXT_SAMPLES :]
+            self._n_context = PYIN_CONTEXT_SAMPLES
+
+    def finish(self) -> PitchTrack:
+        if len(self._buffer) > self._n_context:
+            self._track(self._buffer, len(self._buffer))
+        f0_hz, confidence = joined(self._parts)
+        return PitchTrack(f0_hz, confidence, self.HOP_SAMPLES)
+
+    def _track(self, audio: np.ndarray, end: int) -> None:
+        """Tracks `audio` and keeps the frames centred on samples from the context up to `end`."""
+        f0_hz, voiced, probability = self._pyin(
+            audio,
+            fmin=PITCH_RANGE_HZ[0],
+            fmax=PITCH_RANGE_HZ[1],
+            sr=ANALYSIS_RATE_HZ,
+            frame_length=self.FRAME_SAMPLES,
+            hop_length=self.HOP_SAMPLES,
+            fill_na=0.0,
+        )
+        # The decision is the Viterbi path's; the probability only says how far from it a frame is.
+        split = VOICED_CONFIDENCE
+        confidence = np.where(voiced, np.maximum(probability, split), np.minimum(probability, 0.98 * split))
+        keep = slice(self._n_context // self.HOP_SAMPLES, -(-end // self.HOP_SAMPLES))
+        self._parts.append((f0_hz[keep].astype(np.float32), confidence[keep].astype(np.float32)))

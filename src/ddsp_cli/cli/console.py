@@ -1,0 +1,202 @@
+"""How progress, tables and errors look. The only module that prints.
+
+On a terminal: colour, bars, tables. Anywhere else (a pipe, a file, a log): plain lines without escape codes.
+Rich and tqdm are loaded when they are first needed, which for a short transfer is never.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+#: A bar appears when work has lasted this long, and plain lines come this far apart.
+BAR_AFTER_S = 0.5
+
+LINE_EVERY_S = 10.0
+
+_NOTE_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+
+_ASCII = str.maketrans({"–": "-", "—": "-", "×": "x", "…": "...", "±": "+-", "→": "->", "·": "*", "≤": "<=", "’": "'"})
+
+#: Names and remarks come from files of strangers too; on a terminal these characters would be commands.
+_CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\t")}, "?")
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether a person watches the stream."""
+    try:
+        return stream.isatty()
+    except ValueError:  # closed
+        return False
+
+
+def speaks(stream: TextIO, text: str) -> str:
+    """The text in characters that the stream can take, without those that control a terminal."""
+    text = text.translate(_CONTROLS)
+    encoding = getattr(stream, "encoding", None) or "ascii"
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
+    return text
+
+
+def say(text: str = "") -> None:
+    """One line of result, on standard output."""
+    print(speaks(sys.stdout, text), flush=True)
+
+
+def remark(text: str) -> None:
+    """One line beside the result, on standard error."""
+    print(speaks(sys.stderr, text), file=sys.stderr, flush=True)
+
+
+def error(message: str, hint: str = "") -> None:
+    """`Error: message.` and a hint on a line of its own, on standard error."""
+    sentence = " ".join(message.split())
+    if not sentence.endswith((".", "?", "!")):
+        sentence += "."
+    if is_terminal(sys.stderr):
+        from rich.console import Console
+        from rich.text import Text
+
+        console = Console(stderr=True, highlight=False, soft_wrap=True)
+        console.print(Text.assemble(("Error: ", "bold red"), speaks(sys.stderr, sentence)))
+        if hint:
+            console.print(Text(speaks(sys.stderr, hint), style="dim"))
+        return
+    remark(f"Error: {sentence}")
+    if hint:
+        remark(hint)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table: ruled on a terminal, aligned columns two spaces apart elsewhere."""
+    if is_terminal(sys.stdout):
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        fits = speaks(sys.stdout, "─") == "─"
+        drawn = Table(box=box.SIMPLE_HEAD if fits else box.ASCII, header_style="bold")
+        for i, column in enumerate(columns):
+            drawn.add_column(column, no_wrap=i == 0, style="cyan" if i == 0 else "")
+        for row in rows:
+            drawn.add_row(*(Text(speaks(sys.stdout, cell)) for cell in row))
+        Console(highlight=False).print(drawn)
+        return
+    lines = [list(columns), *map(list, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in lines:
+        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+class Progress:
+    """Shows how far long work is: `progress(what, done, total)`, as often as one likes.
+
+    Args:
+      unit: what `done` and `total` count.
+      speed: also say how many of them go by in a second.
+    """
+
+    def __init__(self, unit: str = "s", speed: bool = False) -> None:
+        self._unit, self._speed = unit, speed
+        self._what: str | None = None
+        self._bar: Any = None
+        self._started = self._spoken = time.monotonic()
+        self._first = 0.0  # how much was done when this piece of work was taken up
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __call__(self, what: str, done: float, total: float, extra: str = "") -> None:
+        """Takes note of progress; shows it now and then.
+
+        Args:
+          what: is being done; another text is another piece of work.
+          done, total: how far it is; total is 0 where that is not known.
+          extra: something worth seeing beside it, such as a loss.
+        """
+        now = time.monotonic()
+        if what != self._what:
+            self.close()
+            self._what, self._started, self._first = what, now, done
+        if is_terminal(sys.stderr):
+            self._draw(what, done, total, extra, now)
+        elif now - self._spoken >= LINE_EVERY_S and total > 0:
+            self._spoken = now
+            note = f", {extra}" if extra else ""
+            remark(f"{what}: {done:.0f} of {total:.0f} {self._unit}{self._pace(done, total, now)}{note}")
+
+    def _pace(self, done: float, total: float, now: float) -> str:
+        """Time left, and speed; nothing before it is known."""
+        lasted_s, gone = now - self._started, done - self._first
+        if gone <= 0 or lasted_s <= 0:
+            return ""
+        rate = gone / lasted_s
+        speed = f", {rate:.3g} {self._unit}/s" if self._speed else ""
+        return f", about {duration((total - done) / rate)} left{speed}"
+
+    def line(self, text: str) -> None:
+        """A line that stays, above the bar."""
+        if self._bar is not None:
+            self._bar.write(speaks(sys.stderr, text), file=sys.stderr)
+        else:
+            remark(text)
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        self._what = None
+
+    def _draw(self, what: str, done: float, total: float, extra: str, now: float) -> None:
+        if self._bar is None:
+            if now - self._started < BAR_AFTER_S or total <= 0:
+                return
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                total=round(total),
+                initial=round(self._first),
+                desc=speaks(sys.stderr, what),
+                unit=f" {self._unit}",
+                file=sys.stderr,
+                leave=False,
+                dynamic_ncols=True,
+                ascii=speaks(sys.stderr, "█") != "█",
+            )
+        self._bar.n = min(round(done), round(total))
+        if extra:
+            self._bar.set_postfix_str(extra, refresh=False)
+        self._bar.refresh() if self._bar.n >= self._bar.total else self._bar.update(0)
+
+
+def duration(seconds: float) -> str:
+    """`3.2 s`, `4:05` or `1:02:03`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def note_name(midi: float) -> str:
+    """`A4` for 69."""
+    number = round(midi)
+    return f"{_NOTE_NAMES[number % 12]}{number // 12 - 1}"
+
+
+def size(n_bytes: int) -> str:
+    """`3.7 MB`."""
+    return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 100_000 else f"{n_bytes / 1e3:.1f} kB"

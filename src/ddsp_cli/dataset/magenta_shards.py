@@ -1,0 +1,204 @@
+"""Data sets made by `ddsp_prepare_tfrecord` (magenta/ddsp), read as if they were recordings.
+
+Theirs are windows of 4 s that begin every second, in no order: each second of sound stands there four times. Windows
+that overlap are found by their bytes and put together again, so that what belongs together is learned from once and is
+never parted between training and validation. Their pitch is that of CREPE; in data sets made without `--center` it runs
+32 ms ahead of the sound (prepare_tfrecord_lib.py:83-95), which is made up for. Power is measured, loudness measured
+anew. Shapes: S samples, T frames of theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ddsp_cli.analysis import loudness
+from ddsp_cli.analysis.features import n_frames
+from ddsp_cli.analysis.pitch import trackers
+from ddsp_cli.analysis.pitch.tracker import PitchTrack
+from ddsp_cli.audio import read, resample
+from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
+from ddsp_cli.dataset import tfrecord
+from ddsp_cli.dataset.cache import Job, Take, finished, judge, write_floats
+from ddsp_cli.dataset.workers import keep
+from ddsp_cli.errors import DatasetError, InputError
+
+#: What their pitch was measured with, for the FeatureSpec.
+TRACKER = "crepe"
+
+#: CREPE looks at 1024 samples; not centred, its frame i begins where ours has its middle.
+UNCENTRED_DELAY_SAMPLES = 512
+
+#: Windows begin this far apart (`--hop_secs`).
+HOP_S = 1.0
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Where a window lies: shard, number in it, bytes before it; and digests of its seconds."""
+
+    shard: Path
+    index: int
+    offset: int
+    seconds: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What all windows of a data set have in common."""
+
+    rate_hz: int
+    n_audio: int
+    n_audio_16k: int
+    n_pitch: int
+
+    @property
+    def seconds(self) -> float:
+        return self.n_audio / self.rate_hz
+
+    def track(self, f0_hz: np.ndarray, confidence: np.ndarray) -> PitchTrack:
+        """Their pitch on their grid. A grid with one frame more than the hop divides the sound into is centred."""
+        centred = self.n_pitch % 2 == 1
+        hop_samples = self.n_audio_16k / (self.n_pitch - centred)
+        if hop_samples != int(hop_samples):
+            raise InputError(f"has {self.n_pitch} frames of pitch in {self.seconds:g} s, which is no whole hop")
+        delay_samples = 0 if centred else UNCENTRED_DELAY_SAMPLES
+        return PitchTrack(f0_hz, confidence, int(hop_samples), delay_samples)
+
+
+def examine_shards(shards: Mapping[Path, str], parts: Path, sample_rate_hz: int, keep_polyphonic: bool) -> list[Take]:
+    """Makes takes of shards: one for each stretch of sound that hangs together.
+
+    Args:
+      shards: file → name.
+      parts: folder for what is kept.
+      sample_rate_hz: the model's rate.
+      keep_polyphonic: keep what is more than one voice.
+
+    Raises:
+      InputError: the shards hold something else, or not all the same.
+      OSError: what is kept cannot be written.
+    """
+    try:
+        layout, windows = _index(shards)
+        takes = []
+        for number, chain in enumerate(_chains(windows)):
+            first = shards[chain[0].shard]
+            name = f"{first} #{chain[0].index}"
+            stem = parts / f"chain-{number:06d}"
+            job = Job(chain[0].shard, name, stem, sample_rate_hz, FeatureSpec(pitch=TRACKER), keep_polyphonic)
+            takes.append(_take(job, layout, chain))
+    except DatasetError as problem:
+        raise InputError(
+            problem.message, "It was expected to be a shard written by ddsp_prepare_tfrecord."
+        ) from problem
+    return takes
+
+
+def _index(shards: Mapping[Path, str]) -> tuple[_Layout, list[_Window]]:
+    layout: _Layout | None = None
+    windows = []
+    for shard in shards:
+        for index, (offset, example) in enumerate(tfrecord.locate_examples(shard)):
+            found = _layout(shard, example)
+            layout = layout or found
+            if found != layout:
+                raise DatasetError(f"{shard} holds windows of another length or rate than the shards before it")
+            per_second = layout.rate_hz if layout.seconds % HOP_S == 0 else layout.n_audio
+            seconds = example[tfrecord.AUDIO].reshape(-1, per_second)
+            digests = tuple(hashlib.sha256(part.tobytes()).digest() for part in seconds)
+            windows.append(_Window(shard, index, offset, digests))
+    if layout is None:
+        raise DatasetError(f"{', '.join(map(str, shards))}: there are no examples in it")
+    return layout, windows
+
+
+def _layout(shard: Path, example: dict[str, np.ndarray]) -> _Layout:
+    for name in (tfrecord.AUDIO, "f0_hz", "f0_confidence"):
+        values = example.get(name)
+        if values is None or not len(values) or not np.isfinite(values).all():
+            raise DatasetError(f"{shard} does not hold usable values of {name} in each example")
+    n_audio, n_pitch = len(example[tfrecord.AUDIO]), len(example["f0_hz"])
+    n_16k = len(example.get(tfrecord.AUDIO_16K, example[tfrecord.AUDIO]))  # older data sets are at 16 kHz alone
+    rate_hz = round(n_audio / max(n_16k, 1) * ANALYSIS_RATE_HZ)
+    if (
+        not read.PLAUSIBLE_RATES_HZ[0] <= rate_hz <= read.PLAUSIBLE_RATES_HZ[1]
+        or len(example["f0_confidence"]) != n_pitch
+    ):
+        raise DatasetError(f"{shard} holds sound and pitch of lengths that do not belong together")
+    return _Layout(rate_hz, n_audio, n_16k, n_pitch)
+
+
+def _chains(windows: list[_Window]) -> Iterator[list[_Window]]:
+    """Puts windows that continue one another in a row; what is there twice is there once."""
+    unique = {window.seconds: window for window in windows}
+    starts: dict[tuple[bytes, ...], list[_Window]] = {}
+    for window in unique.values():
+        starts.setdefault(window.seconds[:-1], []).append(window)
+
+    def after(window: _Window) -> _Window | None:
+        following = starts.get(window.seconds[1:], []) if len(window.seconds) > 1 else []
+        # Silence goes on as silence anywhere: where it is not clear what follows, nothing does.
+        return following[0] if len(following) == 1 and following[0] is not window else None
+
+    continued = {following.seconds for window in unique.values() if (following := after(window)) is not None}
+    done: set[tuple[bytes, ...]] = set()
+    firsts = [window for window in unique.values() if window.seconds not in continued]
+    for first in [*firsts, *unique.values()]:  # a loop has no first window: it is cut anywhere
+        chain: list[_Window] = []
+        member: _Window | None = first
+        while member is not None and member.seconds not in done:
+            done.add(member.seconds)
+            chain.append(member)
+            member = after(member)
+        if chain:
+            yield chain
+
+
+def _take(job: Job, layout: _Layout, chain: list[_Window]) -> Take:
+    digest = hashlib.sha256(b"".join(part for window in chain for part in window.seconds)).hexdigest()
+    known = finished(job, digest)
+    if known is not None:
+        return known
+    spool = job.stem.with_name(f".{job.stem.name}.spool")
+    own_spool = job.stem.with_name(f".{job.stem.name}.{layout.rate_hz}.spool")
+    try:
+        examples = [tfrecord.read_example(window.shard, window.offset) for window in chain]
+        n_hop = round(HOP_S * layout.rate_hz)
+        audio = _joined([example[tfrecord.AUDIO] for example in examples], n_hop)
+        audio_16k = _joined([example.get(tfrecord.AUDIO_16K, example[tfrecord.AUDIO]) for example in examples],
+                            round(HOP_S * ANALYSIS_RATE_HZ))  # fmt: skip
+        write_floats(spool, [audio_16k])
+        resampler = resample.Resampler(layout.rate_hz, job.sample_rate_hz)
+        write_floats(own_spool, [resampler.push(audio), resampler.finish()])
+        f0_hz, confidence = _pitch(layout, examples, job.spec, len(audio_16k))
+        power_db = loudness.power_db(audio_16k, job.spec)
+        f0_hz = np.where(power_db > job.spec.floor_db, f0_hz, np.float32(0.0))
+        measured = judge(f0_hz, confidence, power_db, spool, len(audio_16k), job.spec.frame_rate_hz)
+        spools = {job.sample_rate_hz: own_spool, ANALYSIS_RATE_HZ: spool}
+        return keep(job, measured, digest, spools).save()
+    except InputError as problem:
+        return replace(Take(job, digest), reason=problem.message)
+    finally:
+        spool.unlink(missing_ok=True)
+        own_spool.unlink(missing_ok=True)
+
+
+def _pitch(
+    layout: _Layout, examples: list[dict[str, np.ndarray]], spec: FeatureSpec, n_samples: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Their pitch and confidence on our grid, [F] each."""
+    first = layout.track(examples[0]["f0_hz"], examples[0]["f0_confidence"])
+    n_hop = round(HOP_S * ANALYSIS_RATE_HZ) // first.hop_samples
+    joined = [_joined([example[name] for example in examples], n_hop) for name in ("f0_hz", "f0_confidence")]
+    track = replace(first, f0_hz=joined[0], confidence=joined[1])
+    return trackers.on_grid(track, n_frames(n_samples, spec.hop_samples), spec.hop_samples)
+
+
+def _joined(windows: list[np.ndarray], n_hop: int) -> np.ndarray:
+    """The first window and what each further one adds."""
+    return np.concatenate([windows[0], *(window[-n_hop:] for window in windows[1:])])

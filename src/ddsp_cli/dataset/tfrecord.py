@@ -1,0 +1,210 @@
+"""TFRecord shards with the feature names and types of magenta/ddsp, written and read without TensorFlow.
+
+A shard is a row of records: length, its checksum, data, its checksum. The data is a protocol buffer `tf.train.Example`,
+here one whose features are all float lists. Ours come out byte for byte the same for the same numbers: features stand
+in alphabetical order, floats are packed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from ddsp_cli.dataset import crc32c
+from ddsp_cli.errors import DatasetError
+
+#: Features of an example, as magenta/ddsp names them (data.py:256-270); `power_db` is our own.
+AUDIO, AUDIO_16K = "audio", "audio_16k"
+
+FRAME_FEATURES = ("f0_hz", "f0_confidence", "loudness_db", "power_db")
+
+_LENGTH = struct.Struct("<Q")
+
+_CHECKSUM = struct.Struct("<I")
+
+#: No example is larger (60 s at 48 kHz would be 12 MB); a length beyond it is damage.
+MAX_RECORD_BYTES = 256 * 1024 * 1024
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protocol buffer wire types
+
+
+def write_record(stream: BinaryIO, data: bytes) -> None:
+    """Appends one record to an open shard."""
+    length = _LENGTH.pack(len(data))
+    stream.write(length + _CHECKSUM.pack(crc32c.masked(length)))
+    stream.write(data)
+    stream.write(_CHECKSUM.pack(crc32c.masked(data)))
+
+
+def read_records(path: Path) -> Iterator[bytes]:
+    """The records of a shard, each checked against its checksum.
+
+    Raises:
+      DatasetError: the file is missing, cut short or damaged.
+    """
+    for _, data in _locate_records(Path(path)):
+        yield data
+
+
+def encode_example(features: Mapping[str, np.ndarray]) -> bytes:
+    """A `tf.train.Example` of float lists.
+
+    Args:
+      features: name → array of one dimension, stored as float32.
+    """
+    entries = []
+    for name in sorted(features):
+        values = np.ascontiguousarray(features[name], "<f4").tobytes()
+        float_list = _field(1, values)  # FloatList.value, packed
+        feature = _field(2, float_list)  # Feature.float_list
+        entries.append(_field(1, _field(1, name.encode()) + _field(2, feature)))  # Features.feature, a map
+    return _field(1, b"".join(entries))  # Example.features
+
+
+def decode_example(data: bytes) -> dict[str, np.ndarray]:
+    """The float lists of a `tf.train.Example`, name → [n] float32; features of other types are left out.
+
+    Raises:
+      ValueError: not such a message.
+    """
+    features: dict[str, np.ndarray] = {}
+    for number, message in _fields(memoryview(data)):
+        if number != 1:
+            continue
+        for entry_number, entry in _fields(message):
+            if entry_number != 1:
+                continue
+            name, value = "", memoryview(b"")
+            for part_number, part in _fields(entry):
+                if part_number == 1:
+                    name = bytes(part).decode("utf-8")
+                elif part_number == 2:
+                    value = part
+            for kind, float_list in _fields(value):
+                if kind == 2:
+                    features[name] = _floats(float_list)
+    return features
+
+
+def read_examples(path: Path) -> Iterator[dict[str, np.ndarray]]:
+    """The examples of a shard, ours or one that `ddsp_prepare_tfrecord` wrote; see `decode_example`.
+
+    Raises:
+      DatasetError: the shard is missing, damaged, or holds something else.
+    """
+    for _, example in locate_examples(path):
+        yield example
+
+
+def locate_examples(path: Path) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """The examples of a shard, each with the number of bytes before it.
+
+    Raises:
+      DatasetError: as `read_examples`.
+    """
+    for offset, data in _locate_records(Path(path)):
+        yield offset, _decoded(data, path)
+
+
+def read_example(path: Path, offset: int) -> dict[str, np.ndarray]:
+    """The example at a place that `locate_examples` named.
+
+    Raises:
+      DatasetError: as `read_examples`.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            stream.seek(offset)
+            return _decoded(_read_record(stream, stream.read(_LENGTH.size + _CHECKSUM.size), path), path)
+    except OSError as problem:
+        raise DatasetError(f"{path} cannot be read: {problem.strerror or problem}") from problem
+
+
+def _locate_records(path: Path) -> Iterator[tuple[int, bytes]]:
+    try:
+        with path.open("rb") as stream:
+            while header := stream.read(_LENGTH.size + _CHECKSUM.size):
+                offset = stream.tell() - len(header)
+                yield offset, _read_record(stream, header, path)
+    except OSError as problem:
+        raise DatasetError(f"{path} cannot be read: {problem.strerror or problem}") from problem
+
+
+def _decoded(data: bytes, path: Path) -> dict[str, np.ndarray]:
+    try:
+        return decode_example(data)
+    except ValueError as problem:
+        raise DatasetError(f"{path} holds records that are no examples: {problem}") from problem
+
+
+def _read_record(stream: BinaryIO, header: bytes, path: Path) -> bytes:
+    damaged = DatasetError(f"{path} is damaged or cut short", "Prepare the data set again with --force.")
+    if len(header) != _LENGTH.size + _CHECKSUM.size:
+        raise damaged
+    length_bytes, checksum = header[: _LENGTH.size], header[_LENGTH.size :]
+    (length,) = _LENGTH.unpack(length_bytes)
+    if _CHECKSUM.pack(crc32c.masked(length_bytes)) != checksum or length > MAX_RECORD_BYTES:
+        raise damaged
+    data = stream.read(length)
+    if len(data) != length or stream.read(_CHECKSUM.size) != _CHECKSUM.pack(crc32c.masked(data)):
+        raise damaged
+    return data
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _field(number: int, payload: bytes) -> bytes:
+    return _varint(number << 3 | _BYTES) + _varint(len(payload)) + payload
+
+
+def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            raise ValueError("a number is cut short")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError("a number is too long")
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Number and payload of each field; numbers of fixed or variable length come as their bytes."""
+    at = 0
+    while at < len(data):
+        key, at = _read_varint(data, at)
+        kind = key & 7
+        if kind == _BYTES:
+            length, at = _read_varint(data, at)
+        elif kind in (_FIXED32, _FIXED64):
+            length = 4 if kind == _FIXED32 else 8
+        elif kind == _VARINT:
+            _, end = _read_varint(data, at)
+            length = end - at
+        else:
+            raise ValueError(f"unknown wire type {kind}")
+        if length > len(data) - at:
+            raise ValueError("a field is cut short")
+        yield key >> 3, data[at : at + length]
+        at += length
+
+
+def _floats(float_list: memoryview) -> np.ndarray:
+    """FloatList.value, packed or one by one."""
+    parts = [bytes(part) for number, part in _fields(float_list) if number == 1]
+    if any(len(part) % 4 for part in parts):
+        raise ValueError("a list of floats has a length that is no multiple of 4")
+    return np.frombuffer(b"".join(parts), "<f4").astype(np.float32)

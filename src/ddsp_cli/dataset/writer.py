@@ -1,0 +1,201 @@
+"""Takes put one after another, cut into windows of equal length, measured and written as TFRecord shards."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ddsp_cli.analysis import loudness
+from ddsp_cli.audio import highpass
+from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
+from ddsp_cli.dataset import tfrecord
+from ddsp_cli.dataset.cache import Take
+from ddsp_cli.dataset.loader import sha256
+from ddsp_cli.dataset.manifest import Split
+from ddsp_cli.dataset.segments import FADE_S, GRID_FRAMES
+from ddsp_cli.dataset.statistics import NoteFigures
+
+#: Windows in a shard: 34 MB at 16 kHz, 65 MB at 48 kHz.
+WINDOWS_PER_SHARD = 64
+
+#: Where the rounding off of clicks sets in, and what it never passes.
+KNEE, CEILING = 0.9, 0.99
+
+#: Seconds of silence for each second of sound, never less than REST_S at once: music in a room has no silent moment.
+REST_SHARE, REST_S = 0.03, 2.0
+
+
+@dataclass(frozen=True)
+class Portion:
+    """A part of a take that goes into a split: frames [start, end) of what was kept, and its gain.
+
+    Clicks that the gain would drive beyond full scale are rounded off, see `soft_limit`.
+    """
+
+    take: Take
+    start: int
+    end: int
+    gain: float = 1.0
+
+
+def soft_limit(audio: np.ndarray) -> np.ndarray:
+    """Bends what lies above `KNEE` towards `CEILING` [S]; samples below stay as they are."""
+    level = np.abs(audio)
+    room = CEILING - KNEE
+    bent = KNEE + room * np.tanh((level - KNEE) / room)
+    return np.where(level > KNEE, np.copysign(bent, audio), audio)
+
+
+class _Queue:
+    """Samples or frames that come in pieces and leave in windows of fixed length."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.n_waiting = 0
+        self._parts: deque[np.ndarray] = deque()
+
+    def push(self, values: np.ndarray) -> None:
+        self._parts.append(values)
+        self.n_waiting += len(values)
+
+    def pop(self) -> np.ndarray:
+        """The next window [length] float32; silence (0) fills up what is missing."""
+        window = np.zeros(self.length, np.float32)
+        filled = 0
+        while filled < self.length and self._parts:
+            part = self._parts.popleft()
+            used = min(len(part), self.length - filled)
+            window[filled : filled + used] = part[:used]
+            filled += used
+            if used < len(part):
+                self._parts.appendleft(part[used:])
+        self.n_waiting -= filled
+        return window
+
+
+class SplitWriter:
+    """Writes the shards of one split.
+
+    The levels are measured here, on the sound as it is written (after gain, cuts and joins), so features and audio
+    agree whatever was done to the recording.
+
+    Args:
+      folder: where the shards go.
+      name: "train" or "validation".
+      sample_rate_hz: the model's rate.
+      spec: how the features are measured.
+      window_s: length of an example.
+      lowest_hz: the lowest note; what sounds below it is taken out.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, sample_rate_hz: int, spec: FeatureSpec, window_s: float, lowest_hz: float
+    ) -> None:
+        self._folder, self._name, self._rate_hz, self._spec = folder, name, sample_rate_hz, spec
+        self._lowest_hz = lowest_hz
+        n_frames = round(window_s * spec.frame_rate_hz)
+        self._n_frames = n_frames
+        self._queues = {key: _Queue(n_frames) for key in tfrecord.FRAME_FEATURES}
+        self._queues[tfrecord.AUDIO] = _Queue(round(window_s * sample_rate_hz))
+        self._queues[tfrecord.AUDIO_16K] = _Queue(round(window_s * ANALYSIS_RATE_HZ))
+        self._levels = {"loudness_db": loudness.loudness_stream(spec), "power_db": loudness.power_stream(spec)}
+        self._shards: list[Path] = []
+        self._n_examples = 0
+        self.figures = NoteFigures()
+
+    def write(self, portions: list[Portion], rests: bool = False) -> Split:
+        """Packs portions in their order, the last window filled up with silence.
+
+        Args:
+          portions: what to write.
+          rests: put silence between them, see `REST_SHARE`.
+
+        Returns:
+          What the manifest says about the split.
+
+        Raises:
+          OSError: the disk is full, or cannot be written to.
+        """
+        n_frames = n_rest = 0
+        for portion in portions:
+            self._push(portion)
+            n_frames += portion.end - portion.start
+            owed = int(REST_SHARE * n_frames - n_rest) // GRID_FRAMES * GRID_FRAMES
+            if rests and owed >= REST_S * self._spec.frame_rate_hz:
+                self._silence(owed)
+                n_rest += owed
+        self._silence(-(n_frames + n_rest) % self._n_frames)
+        for key, level in self._levels.items():
+            self._queues[key].push(level.finish())
+        while any(queue.n_waiting for queue in self._queues.values()):
+            self._emit()
+        used_s = n_frames / self._spec.frame_rate_hz
+        return Split(n_examples=self._n_examples, used_s=used_s, shards=self._close())
+
+    def _push(self, portion: Portion) -> None:
+        frames = portion.take.frames()
+        for key in ("f0_hz", "f0_confidence"):
+            self._queues[key].push(frames[key][portion.start : portion.end])
+        audio_16k = self._audio(portion, ANALYSIS_RATE_HZ)
+        # Both come in blocks of 4 s, so neither is ever far ahead of the other. The sound at 16 kHz is what was
+        # measured, not a resampled copy of the cut one.
+        pairs: Iterable[tuple[np.ndarray, np.ndarray]] = (
+            ((block, block) for block in audio_16k)
+            if self._rate_hz == ANALYSIS_RATE_HZ
+            else zip(self._audio(portion, self._rate_hz), audio_16k, strict=True)
+        )
+        for block, block_16k in pairs:
+            self._queues[tfrecord.AUDIO].push(block)
+            self._queues[tfrecord.AUDIO_16K].push(block_16k)
+            for key, level in self._levels.items():
+                self._queues[key].push(level.push(block_16k))
+            while all(queue.n_waiting >= queue.length for queue in self._queues.values()):
+                self._emit()
+
+    def _silence(self, n_frames: int) -> None:
+        """Silence of a whole number of samples at every rate."""
+        audio_16k = np.zeros(n_frames * self._spec.hop_samples, np.float32)
+        self._queues[tfrecord.AUDIO].push(np.zeros(n_frames * self._rate_hz // self._spec.frame_rate_hz, np.float32))
+        self._queues[tfrecord.AUDIO_16K].push(audio_16k)
+        for key in ("f0_hz", "f0_confidence"):
+            self._queues[key].push(np.zeros(n_frames, np.float32))
+        for key, level in self._levels.items():
+            self._queues[key].push(level.push(audio_16k))
+
+    def _audio(self, portion: Portion, rate_hz: int) -> Iterator[np.ndarray]:
+        """The sound of a portion with its gain, and a short ramp at either end, where it may have been cut."""
+        n_samples = (portion.end - portion.start) * rate_hz // self._spec.frame_rate_hz
+        n_fade = round(FADE_S * rate_hz)
+        position = 0
+        blocks = portion.take.audio(rate_hz, portion.start, portion.end)
+        for block in highpass.without_rumble(blocks, self._lowest_hz, rate_hz):
+            index = np.arange(position, position + len(block))
+            ramp = np.minimum(index + 0.5, n_samples - index - 0.5) / n_fade
+            played = block * (portion.gain * np.minimum(ramp, 1.0))
+            peak = max(portion.take.peak * portion.gain, float(np.abs(played).max(initial=0.0)))
+            yield (soft_limit(played) if peak > CEILING else played).astype(np.float32)
+            position += len(block)
+
+    def _emit(self) -> None:
+        example = {key: queue.pop() for key, queue in self._queues.items()}
+        sounding = example["power_db"] > self._spec.floor_db
+        example["f0_hz"] = np.where(sounding, example["f0_hz"], np.float32(0.0))
+        example["f0_confidence"] = np.where(sounding, example["f0_confidence"], np.float32(0.0))
+        if self._n_examples % WINDOWS_PER_SHARD == 0:
+            self._shards.append(self._folder / f"{self._name}-{len(self._shards):05d}.part")
+        self._n_examples += 1
+        self.figures.add(example)
+        with self._shards[-1].open("ab") as stream:
+            tfrecord.write_record(stream, tfrecord.encode_example(example))
+
+    def _close(self) -> dict[str, str]:
+        """Gives the shards their final names, as `ddsp_prepare_tfrecord` names them; name → SHA-256."""
+        named = {}
+        for index, part in enumerate(self._shards):
+            shard = part.with_name(f"{self._name}.tfrecord-{index:05d}-of-{len(self._shards):05d}")
+            named[shard.name] = sha256(part.rename(shard))
+        return named

@@ -1,0 +1,1 @@
+"""Draw figures and write HTML pages about data sets, trainings and transfers."""

@@ -1,0 +1,84 @@
+"""Formulas that the differentiable engine and the NumPy runtime both need, written once.
+
+Each takes the array namespace to compute in: `xp=numpy` (default) or `xp=keras.ops`. Every function is
+elementwise unless its docstring says otherwise. Sources are files of magenta/ddsp 3.7.0.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+Array = Any  # numpy.ndarray, or a tensor of the Keras backend
+
+DB_RANGE = 80.0
+
+F0_RANGE_MIDI = 127.0
+
+MAX_AMPLITUDE = 2.0
+
+CONTROL_FLOOR = 1e-7
+
+
+def sigmoid(x: Array, xp: Any = np) -> Array:
+    """Logistic function; the array library's own where it has one, for its gradient."""
+    if hasattr(xp, "sigmoid"):
+        return xp.sigmoid(x)
+    with np.errstate(over="ignore"):
+        return 1.0 / (1.0 + np.exp(-x))
+
+
+def exp_sigmoid(
+    x: Array, exponent: float = 10.0, max_value: float = MAX_AMPLITUDE, threshold: float = CONTROL_FLOOR, xp: Any = np
+) -> Array:
+    """Bounded positive scaling with an exponential lower end: max·σ(x)^ln(exponent) + threshold (core.py:387)."""
+    return max_value * sigmoid(x, xp) ** math.log(exponent) + threshold
+
+
+def hz_to_midi(hz: Array, xp: Any = np) -> Array:
+    """MIDI note number of a frequency in Hz; 0 for frequencies of 0 or less (core.py:300)."""
+    positive = hz > 0
+    safe = xp.where(positive, hz, xp.ones_like(hz))
+    return xp.where(positive, 12.0 * (xp.log2(safe) - math.log2(440.0)) + 69.0, xp.zeros_like(hz))
+
+
+def midi_to_hz(midi: Array, xp: Any = np) -> Array:
+    """Frequency in Hz of a MIDI note number, A4 = 69 = 440 Hz (core.py:280)."""
+    return 440.0 * xp.exp((midi - 69.0) * (math.log(2.0) / 12.0))
+
+
+def scale_f0(f0_hz: Array, xp: Any = np) -> Array:
+    """Network input `f0_scaled`: MIDI / 127, so 0 where f0 is 0 (preprocessing.py:47)."""
+    return hz_to_midi(f0_hz, xp) / F0_RANGE_MIDI
+
+
+def scale_db(db: Array) -> Array:
+    """Network input `ld_scaled` or `pw_scaled`: -80 dB → 0, 0 dB → 1 (preprocessing.py:37)."""
+    return db / DB_RANGE + 1.0
+
+
+def below_nyquist(f0_hz: Array, n_harmonics: int, sample_rate_hz: float, xp: Any = np) -> Array:
+    """Mask [..., K], 1 where harmonic k of f0 [..., 1] lies below half the sample rate (core.py:869)."""
+    k = (
+        xp.cast(xp.arange(1, n_harmonics + 1), "float32")
+        if hasattr(xp, "cast")
+        else np.arange(1, n_harmonics + 1, dtype=np.float32)
+    )
+    mask = f0_hz * k < sample_rate_hz / 2.0
+    return xp.cast(mask, "float32") if hasattr(xp, "cast") else mask.astype(np.float32)
+
+
+def harmonic_distribution(
+    raw: Array, f0_hz: Array, sample_rate_hz: float, normalize_below_nyquist: bool = True, xp: Any = np
+) -> Array:
+    """Raw network output [..., K] to a distribution over audible harmonics, sum 1 (synths.py:94).
+
+    Where every harmonic lies above Nyquist all are 0. Source: `Harmonic.get_controls`.
+    """
+    weights = exp_sigmoid(raw, xp=xp)
+    if normalize_below_nyquist:
+        weights = weights * below_nyquist(f0_hz, raw.shape[-1], sample_rate_hz, xp)
+    total = xp.sum(weights, axis=-1, keepdims=True)
+    return weights / xp.where(total == 0.0, xp.full_like(total, CONTROL_FLOOR), total)

@@ -1,0 +1,146 @@
+"""An instrument that plays: pitch and level at frame rate in, sound in blocks out.
+
+Legend of shapes: F frames, S samples; S = F·hop at the model's rate; F·n for what is finer than frames.
+
+
+Which processor graphs can be played.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from ddsp_cli.analysis.mfcc import mfcc_blocks
+from ddsp_cli.bundle import Bundle
+from ddsp_cli.config import (
+    AddConfig,
+    CropConfig,
+    FilteredNoiseConfig,
+    HarmonicConfig,
+    ModelConfig,
+)
+from ddsp_cli.config.processors import ROOMS
+from ddsp_cli.errors import ModelError
+from ddsp_cli.synthesis.decoder import Frames
+from ddsp_cli.synthesis.stream import Stream, open_network
+
+#: Signals that the network gives; everything else in a graph is the output of a node before.
+CONTROLS = frozenset({"amplitude", "harmonic_distribution", "noise_magnitudes", "f0_hz"})
+
+KNOWN = (HarmonicConfig, FilteredNoiseConfig, AddConfig, CropConfig, *ROOMS)
+
+
+def check_graph(model: ModelConfig) -> None:
+    """Every processor can be run as a stream, in the order in which they stand.
+
+    Raises:
+      ModelError: with the reason and the processor's name.
+    """
+    signals: set[str] = set(CONTROLS)
+    nodes = list(model.processors.items())
+    consumed: set[str] = set()
+    for name, node in nodes:
+        kind = type(node).__name__.removesuffix("Config")
+        if not isinstance(node, KNOWN):
+            raise ModelError(f"the instrument has a processor of a kind that cannot be played: {kind}")
+        missing = [signal for signal in node.inputs if signal not in signals]
+        if missing:
+            raise ModelError(f"processor {name} takes {missing[0]}, which nothing before it makes")
+        if isinstance(node, CropConfig) and node.location == "front":
+            raise ModelError(f"processor {name} cuts off the start of the sound, which a stream cannot do")
+        signals.add(name)
+        consumed.update(node.inputs)
+    for kinds, what in (
+        ((HarmonicConfig,), "harmonic synthesiser"),
+        ((FilteredNoiseConfig,), "noise synthesiser"),
+        (ROOMS, "room"),
+    ):
+        if sum(isinstance(node, kinds) for _, node in nodes) > 1:
+            raise ModelError(f"the instrument has more than one {what}, which cannot be played")
+    unused = [name for name, _ in nodes[:-1] if name not in consumed]
+    if not nodes or unused:
+        raise ModelError(f"the output of processor {unused[0]} goes nowhere" if unused else "no processors")
+    if model.sample_rate_hz % model.frame_rate_hz:
+        raise ModelError(f"{model.frame_rate_hz} frames a second do not divide {model.sample_rate_hz} samples a second")
+
+
+class Instrument:
+    """A bundle, checked and ready to play.
+
+    Args:
+      bundle: weights, configuration, impulse response.
+
+    Raises:
+      ModelError: the graph holds something that this program cannot play, or does not fit the weights.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.model = bundle.card.model
+        check_graph(self.model)
+        if bundle.impulse_response is None and any(isinstance(node, ROOMS) for node in self.model.processors.values()):
+            raise ModelError("the instrument has a room, but its impulse response is missing")
+        open_network(bundle)  # every weight is there and has its shape, said now and not in the middle of a file
+
+    def stream(self, seed: int = 0) -> Stream:
+        """A performance from its start: recurrent state 0, phase 0, the room silent."""
+        return Stream(self.bundle, seed)
+
+    def timbre(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """MFCCs [n, C] of sound at 16 kHz that comes in blocks [S]; none where the instrument has no encoder."""
+        if self.model.encoder:
+            yield from mfcc_blocks(blocks, self.model.frame_rate_hz, self.model.encoder.n_mfccs)
+
+    def render(
+        self,
+        f0_hz: np.ndarray,
+        level_db: np.ndarray,
+        gate: np.ndarray | None = None,
+        *,
+        seed: int = 0,
+        block_frames: int = 256,
+        room: bool | np.ndarray = True,
+        levels: bool = False,
+        timbre: Iterable[np.ndarray] = (),
+        formant: float = 0.0,
+    ) -> Iterator[np.ndarray]:
+        """Plays frames, in blocks, in memory that does not depend on their number.
+
+        Args:
+          f0_hz: [F·p] in Hz with p values a frame, nowhere 0 (see `features.frames.hold_f0`). The oscillators follow
+            all of them, the network hears the first of each frame.
+          level_db: [F], the measure that `model.level` names.
+          gate: [F·n] 0..1 with n values a frame, multiplies the sound before the room; all 1 if None.
+          seed: of the noise; the same seed gives the same sound.
+          block_frames: frames worked on at once.
+          levels: hold the sound to the levels that are asked for, see `leveller`; needs a gate.
+          room: True for its own, False for none, or the impulse response [L] of another.
+          timbre: for an instrument with an encoder, the MFCCs that it follows, in blocks [n, C] of any size
+            (see `timbre`); without any it plays the average timbre of what it learned from.
+          formant: semitones by which its resonances move; pitch stays.
+
+        Yields:
+          [S] float32 at the model's rate, F·hop samples altogether.
+
+        Raises:
+          ValueError: pitch or gate has no whole number of values a frame.
+        """
+        if len(level_db) and (len(f0_hz) % len(level_db) or (gate is not None and len(gate) % len(level_db))):
+            raise ValueError(f"pitch and gate need a whole number of values for each of {len(level_db)} frames")
+        stream = Stream(self.bundle, seed, room, levels and gate is not None, formant)
+        frames = Frames(timbre)
+        for start in range(0, len(level_db), block_frames):
+            levels_now = level_db[start : start + block_frames]
+            part = slice(start, start + len(levels_now))
+            gate_now = None if gate is None else _of_frames(gate, part, len(level_db))
+            mfcc = frames.take(len(levels_now))
+            yield stream.push(_of_frames(f0_hz, part, len(level_db)), levels_now, gate_now, mfcc)
+        yield stream.finish()
+
+
+def _of_frames(fine: np.ndarray, frames: slice, n_frames: int) -> np.ndarray:
+    """The values [n·p] that belong to some of the frames, of an array [F·p]."""
+    n_fine = len(fine) // n_frames
+    return fine[frames.start * n_fine : frames.stop * n_fine]

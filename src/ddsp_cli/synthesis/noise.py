@@ -1,0 +1,98 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class FilteredNoise:
+    """White noise through a filter that changes with every frame (core.py:1317-1565).
+
+    Each hop of noise is convolved with its own frame's impulse response and the results are added. Upstream
+    cuts `(taps − 1)//2 − 1` samples off the front, which leaves 2 samples of delay; so does this.
+
+    Args:
+      hop_samples: H.
+      n_bands: M magnitudes, equally spaced from 0 Hz to half the sample rate.
+      window_size_samples: width of the window on the impulse response; 0 for all of it.
+      seed: of the noise; frames draw in order, so block sizes do not matter.
+    """
+
+    def __init__(self, hop_samples: int, n_bands: int, window_size_samples: int = 0, seed: int = 0) -> None:
+        self._hop = hop_samples
+        n_taps = 2 * (n_bands - 1)
+        self._window, self._lags = impulse_window(n_taps, window_size_samples)
+        n_kept = len(self._lags)
+        self._n_fft = 1 << (hop_samples + n_kept - 2).bit_length()
+        self._carry = np.zeros(n_kept - 1, np.float32)
+        self._skip = max((n_kept - 1) // 2 - 1, 0)
+        self._skipped = 0
+        self._random = np.random.default_rng(seed)
+
+    def push(self, magnitudes: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
+        """The next frames.
+
+        Args:
+          magnitudes: [F, M].
+          noise: [F, H] to filter in place of fresh noise, for comparisons.
+
+        Returns:
+          [S] float32; the first call returns `_skip` samples less than it was given.
+        """
+        n_frames = len(magnitudes)
+        if noise is None:
+            noise = white_noise(self._random, n_frames, self._hop)
+        if not n_frames:
+            return np.empty(0, np.float32)
+        taps = np.fft.irfft(magnitudes.astype(np.float32))[:, self._lags] * self._window
+        spectrum = np.fft.rfft(noise, self._n_fft) * np.fft.rfft(taps, self._n_fft)
+        filtered = np.fft.irfft(spectrum, self._n_fft)[:, : self._hop + len(self._lags) - 1]
+        return self._trim(self._overlap_add(filtered.astype(np.float32)))
+
+    def finish(self) -> np.ndarray:
+        """The tail after the last frame, so that every pushed frame has given one hop of samples."""
+        return self._trim(self._carry[: self._skip])
+
+    def _overlap_add(self, filtered: np.ndarray) -> np.ndarray:
+        n_frames, hop = len(filtered), self._hop
+        n_tail = len(self._carry)
+        total = np.zeros(n_frames * hop + n_tail, np.float32)
+        total[:n_tail] = self._carry
+        # Piece p of every frame's output starts p hops after the frame: one addition per piece, not per frame.
+        for p in range(0, filtered.shape[1], hop):
+            piece = filtered[:, p : p + hop]
+            place = total[p : p + n_frames * hop]
+            if len(place) < n_frames * hop:
+                place = np.zeros(n_frames * hop, np.float32)
+            place.reshape(n_frames, hop)[:, : piece.shape[1]] += piece
+            if place.base is not total:
+                total[p:] += place[: len(total) - p]
+        self._carry = total[n_frames * hop :].copy()
+        return total[: n_frames * hop]
+
+    def _trim(self, samples: np.ndarray) -> np.ndarray:
+        drop = min(self._skip - self._skipped, len(samples))
+        self._skipped += drop
+        return samples[drop:]
+
+
+def white_noise(random: np.random.Generator, n_frames: int, hop_samples: int) -> np.ndarray:
+    """Uniform noise in [-1, 1), drawn frame by frame, [F, H] float32."""
+    return random.random((n_frames, hop_samples), dtype=np.float32) * np.float32(2.0) - np.float32(1.0)
+
+
+def impulse_window(n_taps: int, window_size_samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """Window and lags that turn a zero-phase impulse response into a causal one (core.py:1477-1540).
+
+    Returns:
+      window: [T], a periodic Hann window centred on lag 0.
+      lags: [T] int, where in the zero-phase response (negative lags at its end) each tap stands.
+    """
+    size = window_size_samples if 0 < window_size_samples < n_taps else n_taps
+    if size == n_taps:
+        lags = np.arange(n_taps) - n_taps // 2
+    else:  # upstream keeps one tap less than the window has and starts two lags late; the last lag weighs 0
+        half = (size + 1) // 2
+        lags = np.arange(2 - half, half + 1)
+    window = 0.5 + 0.5 * np.cos(2.0 * np.pi * lags / size)
+    return window.astype(np.float32), lags

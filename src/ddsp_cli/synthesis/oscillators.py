@@ -1,0 +1,153 @@
+"""Synthesisers that render block by block in NumPy: harmonics and filtered noise.
+
+Each takes frames as they come (`push`) and returns the samples that are settled by them; `finish` returns
+the rest. What comes out does not depend on how the frames were cut into blocks. Formulas: magenta/ddsp 3.7.0,
+core.py and synths.py. Legend of shapes: F frames, S samples, K harmonics, M noise bands, H = hop in
+samples, P = values of the pitch in each frame.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+ResampleMethod = Literal["linear", "window"]
+
+#: Frames worked on at once: the table of sines [F, K, H] should stay in the processor's cache.
+_TABLE_ELEMENTS = 160_000
+
+
+def crossfade(hop_samples: int, method: ResampleMethod) -> np.ndarray:
+    """Weight of the following frame at each sample between two frames, shape [H], 0 at the frame itself.
+
+    `linear` is a straight line (core.py:613); `window` is what overlapping Hann windows add up to: half a
+    period of a raised cosine (core.py:645-714).
+    """
+    position = np.arange(hop_samples) / hop_samples
+    if method == "window":
+        position = 0.5 - 0.5 * np.cos(np.pi * position)
+    return position.astype(np.float32)
+
+
+class Ramp:
+    """A control at frame rate, brought to sample rate by straight lines; the last frame is held for one hop.
+
+    Args:
+      hop_samples: H.
+    """
+
+    def __init__(self, hop_samples: int) -> None:
+        self._weight = crossfade(hop_samples, "linear")
+        self._last: np.ndarray | None = None
+
+    def push(self, values: np.ndarray) -> np.ndarray:
+        """Frames [F] → samples [S], one hop behind."""
+        values = np.asarray(values, np.float32)
+        if self._last is not None:
+            values = np.concatenate([self._last, values])
+        if not len(values):
+            return np.empty(0, np.float32)
+        self._last = values[-1:]
+        start, stop = values[:-1, None], values[1:, None]
+        return (start + (stop - start) * self._weight).reshape(-1)
+
+    def finish(self) -> np.ndarray:
+        """The last hop [H]; empty where no frame ever came."""
+        return self.push(self._last) if self._last is not None else np.empty(0, np.float32)
+
+
+class Harmonic:
+    """A bank of sines at multiples of the fundamental (core.py:912-962, 1048-1111).
+
+    The phase of the fundamental is summed in closed form in double precision and kept within one turn, so it
+    is as exact after hours as in the first second. Harmonics above half the sample rate are silent, at frame
+    rate (in the controls) and at sample rate (here).
+
+    Pitch may be finer than the other controls, by a factor P that divides H: at 50 frames a second a step from note to
+    note would become a glide of 20 ms, up to 10 ms early or late.
+
+    Args:
+      hop_samples: H.
+      sample_rate_hz: rate of the sound.
+      method: how amplitudes get from frames to samples.
+    """
+
+    def __init__(self, hop_samples: int, sample_rate_hz: int, method: ResampleMethod = "window") -> None:
+        self._hop = hop_samples
+        self._rate = sample_rate_hz
+        self._weight = crossfade(hop_samples, method)
+        self._phase_turns = 0.0
+        self._last: tuple[np.ndarray, np.ndarray] | None = None
+
+    def push(self, f0_hz: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
+        """The next frames.
+
+        Args:
+          f0_hz: [F·P], P the same in every call.
+          amplitudes: [F, K], the amplitude of each harmonic.
+
+        Returns:
+          [S] float32, one hop behind.
+        """
+        f0_hz = np.asarray(f0_hz, np.float64).reshape(len(amplitudes), -1)
+        if self._last is not None and len(amplitudes):
+            f0_hz = np.concatenate([self._last[0], f0_hz])
+            amplitudes = np.concatenate([self._last[1], amplitudes])
+        if not len(amplitudes):
+            return np.empty(0, np.float32)
+        self._last = f0_hz[-1:], amplitudes[-1:]
+        n_intervals = len(f0_hz) - 1
+        out = np.empty((n_intervals, self._hop), np.float32)
+        per_chunk = max(1, _TABLE_ELEMENTS // (self._hop * amplitudes.shape[1]))
+        for begin in range(0, n_intervals, per_chunk):
+            chunk = slice(begin, min(begin + per_chunk, n_intervals) + 1)
+            out[begin : chunk.stop - 1] = self._render(f0_hz[chunk], amplitudes[chunk])
+        return out.reshape(-1)
+
+    def finish(self) -> np.ndarray:
+        """The last hop [H], with the last frame held; empty where no frame ever came."""
+        if self._last is None:
+            return np.empty(0, np.float32)
+        f0_hz, amplitudes = self._last
+        return self.push(np.full_like(f0_hz, f0_hz[0, -1]), amplitudes)
+
+    def _fundamental(self, f0_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Frames i and i + 1 [F+1, P] → what lies between them: phase in turns and frequency in Hz, [F, H] each.
+
+        Phases start within one turn, 0..1, P times a frame.
+        """
+        n_fine = f0_hz.shape[1]
+        knots = np.append(f0_hz[:-1].reshape(-1), f0_hz[-1, 0])
+        start_hz, slope_hz = knots[:-1, None], np.diff(knots)[:, None]
+        # Inclusive sum of a frequency that goes from a to b in h samples:
+        # Σ_{j≤m} a + (b − a)·j/h = (m + 1)·a + (b − a)·m(m + 1)/2h
+        h = self._hop // n_fine
+        m = np.arange(h, dtype=np.float64)
+        within = (start_hz * (m + 1.0) + slope_hz * (m * (m + 1.0) / (2.0 * h))) / self._rate
+        starts = np.cumsum(np.concatenate([[self._phase_turns], within[:, -1]])) % 1.0
+        self._phase_turns = float(starts[-1])
+        turns, hz = within + starts[:-1, None], start_hz + slope_hz * (m / h)
+        return turns.reshape(-1, self._hop), hz.reshape(-1, self._hop)
+
+    def _render(self, f0_hz: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
+        """Frames i and i + 1 → the samples between them: [F+1, P], [F+1, K] → [F, H]."""
+        phase, sample_hz = self._fundamental(f0_hz)
+        sounding = amplitudes.any(axis=0)
+        n_harmonics = int(np.flatnonzero(sounding)[-1]) + 1 if sounding.any() else 0
+        if not n_harmonics:
+            return np.zeros_like(phase, np.float32)
+        k = np.arange(1.0, n_harmonics + 1.0)[:, None]
+        turns = k * phase[:, None, :]
+        turns -= np.rint(turns)  # single precision is enough for a sine once whole turns are gone
+        sines = turns.astype(np.float32)
+        sines *= np.float32(2.0 * np.pi)
+        np.sin(sines, out=sines)
+        nyquist_hz = self._rate / 2.0
+        crossing = np.flatnonzero(sample_hz.max(axis=1) * n_harmonics >= nyquist_hz)
+        if len(crossing):
+            sines[crossing] *= (k * sample_hz[crossing, None, :]) < nyquist_hz
+        # Interpolating amplitudes is linear, so two sums per sample replace an interpolation per harmonic.
+        pairs = np.stack([amplitudes[:-1, :n_harmonics], amplitudes[1:, :n_harmonics]], axis=1)
+        sums = pairs @ sines
+        return np.asarray(sums[:, 0] + (sums[:, 1] - sums[:, 0]) * self._weight)

@@ -1,0 +1,146 @@
+"""The files a run leaves to be looked at and listened to: `log.csv`, `clips/`, TensorBoard events."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import time
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from ddsp_cli.atomic import beside
+from ddsp_cli.training.batches import Batch, as_arrays
+from ddsp_cli.training.state import RunState
+
+#: Clips come at least this far apart, and so seldom that they take no more than this share of the time.
+CLIP_EVERY_S = 60.0
+
+CLIP_SHARE = 0.02
+
+
+class RunFolder:
+    """The folder of a run, beside the instrument it makes.
+
+    Args:
+      path: the folder; made where it is missing.
+      sample_rate_hz: of the clips.
+      tensorboard: also write TensorBoard events, which needs TensorFlow to be there.
+      listen: render a clip now and then.
+    """
+
+    def __init__(self, path: Path, sample_rate_hz: int, tensorboard: bool = True, listen: bool = True) -> None:
+        self.path = path
+        self.sample_rate_hz = sample_rate_hz
+        self.listen = listen
+        path.mkdir(parents=True, exist_ok=True)
+        self.tensorboard = tensorboard
+        self._next_clip = 0.0  # the first validation has one
+
+    def clear(self) -> None:
+        """Removes the clips and TensorBoard's events of a run that stood here: they are of another model."""
+        for pattern in ("clips/step_*", "tensorboard/events.*"):
+            for left in self.path.glob(pattern):
+                with contextlib.suppress(PermissionError):  # somebody has it open on Windows, see `_replace`
+                    left.unlink(missing_ok=True)
+
+    @cached_property
+    def _board(self) -> Any:
+        # opened by the first validation: `clear` has no events of this run to spare
+        return _summary_writer(self.path / "tensorboard") if self.tensorboard else None
+
+    def write(self, state: RunState, model: keras.Model, batch: Batch) -> None:
+        """Brings all records up to the last validation in `state`.
+
+        Args:
+          model: as it is now; its random state is left alone, so that the training goes on as without a clip.
+          batch: of the validation; its loudest window is what is rendered.
+        """
+        point = state.history[-1]
+        self._write_log(state)
+        if self._board is not None:
+            import tensorflow as tf
+
+            with self._board.as_default(step=point.step):
+                tf.summary.scalar("loss/training", point.loss)
+                tf.summary.scalar("loss/validation", point.validation_loss)
+            self._board.flush()
+        started = time.monotonic()
+        if self.listen and (state.finished or started >= self._next_clip):
+            self._write_clip(point.step, model, batch)
+            ended = time.monotonic()
+            self._next_clip = ended + max(CLIP_EVERY_S, (ended - started) / CLIP_SHARE)
+
+    def _write_log(self, state: RunState) -> None:
+        text = io.StringIO(newline="")
+        rows = csv.writer(text)
+        rows.writerow(["step", "loss", "validation_loss", "wall_s"])
+        rows.writerows([p.step, f"{p.loss:.5f}", f"{p.validation_loss:.5f}", f"{p.wall_s:.1f}"] for p in state.history)
+        _replace(self.path / "log.csv", text.getvalue().encode())
+
+    def _write_clip(self, step: int, model: keras.Model, batch: Batch) -> None:
+        from ddsp_cli.reports.plots import draw_pair
+
+        inputs, audio = batch
+        loudest = int(np.argmax(np.mean(np.square(audio), axis=1)))
+        row = slice(loudest, loudest + 1)
+        one, _ = as_arrays(({name: values[row] for name, values in inputs.items()}, audio[row]))
+        with _random_state_kept(model):
+            rendering = np.asarray(keras.ops.convert_to_numpy(model(one, training=False)["audio"]))[0]
+        recording, rate_hz = audio[loudest], self.sample_rate_hz
+        picture = draw_pair(recording, rendering, rate_hz)
+        clips = self.path / "clips"
+        clips.mkdir(exist_ok=True)
+        _replace(clips / "original.wav", _wav(recording, rate_hz))
+        _replace(clips / f"step_{step:06d}.wav", _wav(rendering, rate_hz))
+        _replace(clips / f"step_{step:06d}.png", picture)
+        if self._board is not None:
+            import tensorflow as tf
+
+            with self._board.as_default(step=step):
+                sounds = np.stack([recording, rendering])[..., None]
+                tf.summary.audio("validation/sound", np.clip(sounds, -1, 1), rate_hz)
+                tf.summary.image("validation/spectrogram", tf.io.decode_png(picture, channels=3)[None])
+            self._board.flush()
+
+
+@contextlib.contextmanager
+def _random_state_kept(model: keras.Model) -> Iterator[None]:
+    """Gives back the noise that a clip draws: a run that goes on after a kill has not rendered the clip before it."""
+    kept = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in model.non_trainable_variables]
+    try:
+        yield
+    finally:
+        for variable, value in kept:
+            variable.assign(value)
+
+
+def _wav(audio: np.ndarray, rate_hz: int) -> bytes:
+    import soundfile
+
+    out = io.BytesIO()
+    soundfile.write(out, np.clip(audio, -1.0, 1.0), rate_hz, format="WAV")
+    return out.getvalue()
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Writes beside the place, under a name that is always the same so that kills leave no heap, and moves it there.
+
+    What somebody has open cannot be replaced on Windows. A spreadsheet that shows the log, or a player, is no reason to
+    end a training: the next validation writes it again.
+    """
+    with contextlib.suppress(PermissionError), beside(path, f".new{path.suffix}") as part:
+        part.write_bytes(content)
+
+
+def _summary_writer(path: Path) -> Any:
+    try:
+        import tensorflow as tf
+    except ImportError:
+        return None
+    return tf.summary.create_file_writer(str(path))

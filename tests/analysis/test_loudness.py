@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddsp_cli.analysis import loudness
+from ddsp_cli.config import FeatureSpec
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "loudness_power.npz"
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    return dict(np.load(GOLDEN))
+
+
+def test_a_weighting_is_that_of_the_standard(golden):
+    weights = loudness.a_weighting_db(np.fft.rfftfreq(512, 1 / 16000))
+    np.testing.assert_allclose(weights, golden["a_weighting_512"], atol=1e-9)
+    # IEC 61672-1, table 3, to its one decimal; 10^(n/10) are the exact frequencies
+    table = {63: -26.2, 100: -19.1, 500: -3.2, 1000: 0.0, 2000: 1.2, 4000: 1.0, 8000: -1.1, 16000: -6.6}
+    exact_hz = [10 ** (round(10 * np.log10(hz)) / 10) for hz in table]
+    np.testing.assert_allclose(loudness.a_weighting_db(np.array(exact_hz)), list(table.values()), atol=0.051)
+
+
+def test_loudness_and_power_are_those_of_magenta(golden):
+    for i, audio in enumerate(golden["audio"]):
+        # theirs has one frame more, centred on the sample after the last
+        np.testing.assert_allclose(loudness.loudness_db(audio), golden["loud_default"][i][:-1], atol=0.001)
+        power = loudness.power_db(audio, FeatureSpec(frame_rate_hz=50))
+        np.testing.assert_allclose(power, golden["power_fr50_1024"][i][:-1], atol=0.001)
+
+
+def test_full_scale_sine_reads_what_can_be_worked_out_by_hand():
+    sine = np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000).astype(np.float32)
+    # Hann: peak bin 128, its neighbours 64; A(1 kHz) = 0 dB and nearly so 31 Hz to either side
+    assert loudness.loudness_db(sine)[125] == pytest.approx(10 * np.log10((128**2 + 2 * 64**2) / 257), abs=0.05)
+    assert loudness.power_db(sine)[125] == pytest.approx(-3.01, abs=0.01)
+
+
+@pytest.mark.parametrize("n_samples", [1, 63, 64, 65, 511, 1024, 5000])
+@pytest.mark.parametrize("stream", [loudness.loudness_stream, loudness.power_stream])
+def test_streams_equal_whole_signals_for_any_block_size(stream, n_samples):
+    audio = np.random.default_rng(0).normal(size=n_samples).astype(np.float32) * 0.1
+    spec = FeatureSpec()
+    whole = stream(spec)
+    expected = np.concatenate([whole.push(audio), whole.finish()])
+    assert expected.shape == (-(-n_samples // 64),)
+    for block in (1, 64, 999) if n_samples < 2000 else (64, 999):
+        parts = stream(spec)
+        frames = [parts.push(audio[i : i + block]) for i in range(0, n_samples, block)]
+        np.testing.assert_array_equal(np.concatenate([*frames, parts.finish()]), expected)
+
+
+def test_a_click_is_loudest_in_the_frame_it_is_centred_on():
+    for frame in (0, 10, 100):
+        audio = np.zeros(16000, np.float32)
+        audio[frame * 64] = 1.0
+        assert np.argmax(loudness.loudness_db(audio)) == frame
+        loud = np.flatnonzero(loudness.power_db(audio) > -79)
+        assert (loud[0] + loud[-1] - 1) / 2 <= frame <= (loud[0] + loud[-1] + 1) / 2 or frame == 0
+
+
+def test_silence_lies_on_the_floor():
+    assert (loudness.loudness_db(np.zeros(1000, np.float32)) == -80).all()
+    assert (loudness.power_db(np.zeros(1000, np.float32)) == -80).all()
+
+
+@pytest.mark.parametrize("sample_rate_hz", [16000, 44100, 48000])
+def test_the_envelope_is_rms_in_a_shorter_window(sample_rate_hz):
+    t = np.arange(sample_rate_hz) / sample_rate_hz
+    tone = np.where(t < 0.5, 0.1, 1.0) * np.sin(2 * np.pi * 1000 * t)
+    hop = sample_rate_hz // 100
+    stream = loudness.envelope_stream(sample_rate_hz, hop, -80.0)
+    parts = [stream.push(tone[i : i + 701]) for i in range(0, len(tone), 701)]
+    envelope_db = np.concatenate([*parts, stream.finish()])
+    assert len(envelope_db) == -(-sample_rate_hz // hop)
+    np.testing.assert_allclose(envelope_db[3:48], -23.01, atol=0.01)
+    np.testing.assert_allclose(envelope_db[53:98], -3.01, atol=0.01)
+    # Half of the window hears the louder half where the step is: 1 % + 100 % of the power, halved.
+    assert envelope_db[50] == pytest.approx(-3.01 + 10 * np.log10(0.505), abs=0.15)
+
+
+def test_the_envelope_of_silence_is_its_floor():
+    stream = loudness.envelope_stream(16000, 64, -80.0)
+    silence = np.concatenate([stream.push(np.zeros(1000, np.float32)), stream.finish()])
+    np.testing.assert_allclose(silence, -80.0, atol=1e-4)
+    assert len(silence) == 16

@@ -1,0 +1,85 @@
+"""Figures of nearness: known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ddsp_cli.analysis import metrics
+from fixtures import melody
+
+
+@pytest.fixture(scope="module")
+def phrase():
+    return melody((60, 64, 67), note_s=0.6)
+
+
+def test_a_sound_is_itself(phrase):
+    same = metrics.compare(phrase, phrase)
+    assert same.spectral_loss == 0.0
+    assert same.pitch_within_50_cents == 1.0
+    assert same.pitch_error_cents == 0.0
+    assert same.voiced_recall == 1.0
+    assert same.loudness_error_db == 0.0
+    assert same.noise_balance_db == 0.0
+
+
+def test_half_the_amplitude_is_six_decibels(phrase):
+    assert metrics.compare(phrase, phrase / 2).loudness_error_db == pytest.approx(6.02, abs=0.01)
+
+
+def test_a_semitone_is_a_hundred_cents(phrase):
+    other = metrics.compare(phrase, melody((61, 65, 68), note_s=0.6))
+    assert other.pitch_error_cents == pytest.approx(100, abs=10)
+    assert other.pitch_within_50_cents < 0.05
+
+
+def test_silence_has_no_pitch(phrase):
+    nothing = metrics.compare(phrase, np.zeros_like(phrase))
+    assert nothing.voiced_recall == 0.0
+    assert nothing.pitch_within_50_cents == 0.0
+    figures = nothing.as_dict()
+    assert "pitch_error_cents" not in figures, "nothing was measured"
+    assert "noise_balance_db" not in figures
+    assert all(np.isfinite(value) for value in figures.values())
+
+
+def test_ten_times_the_noise_is_ten_decibels_more(phrase):
+    noise = np.random.default_rng(0).normal(size=len(phrase)).astype(np.float32) * 1e-3
+    found = metrics.compare(phrase + noise, phrase + np.sqrt(10) * noise)
+    assert found.noise_balance_db == pytest.approx(10, abs=0.7)
+    assert metrics.compare(phrase + np.sqrt(10) * noise, phrase + noise).noise_balance_db == -found.noise_balance_db
+
+
+def test_reliable_frames_are_those_that_two_trackers_agree_about(phrase):
+    assert metrics.reliable_pitch(phrase, phrase)["reliable_within_50_cents"] == 1.0
+    half = phrase.copy()
+    half[len(half) // 2 :] = 0
+    found = metrics.reliable_pitch(phrase, half)
+    assert found["reliable_share"] > 0.9
+    assert found["reliable_within_50_cents"] == pytest.approx(0.5, abs=0.05), "silence is wrong"
+    assert metrics.reliable_pitch(np.zeros_like(phrase), phrase) == {"reliable_share": 0.0}
+
+
+def test_a_given_pitch_of_the_recording_is_not_measured_again(phrase):
+    """What was asked for is what counts, here a semitone above the recording."""
+    asked_hz = metrics.pitch_hz(phrase) * np.float32(2 ** (1 / 12))
+    found = metrics.compare(phrase, phrase, reference_hz=asked_hz)
+    assert found.pitch_error_cents == pytest.approx(100, abs=1)
+    assert metrics.reliable_pitch(phrase, phrase, asked_hz) == {"reliable_share": 0.0}, "pYIN does not agree"
+    shorter = metrics.compare(phrase, phrase, reference_hz=metrics.pitch_hz(phrase)[:-10])
+    assert shorter.pitch_within_50_cents == 1.0
+
+
+def test_spectral_distance_of_scaled_sound_is_known():
+    """Half the amplitude: each log magnitude differs by ln 2, each magnitude by half of itself."""
+    noise = np.random.default_rng(0).normal(size=8000).astype(np.float32)
+    log_part = len(metrics.FFT_SIZES) * np.log(2)
+    # frames beyond the end are zero in both and add nothing; where a frame is partly padded the ratio still is 2
+    linear = sum(0.5 * np.mean(metrics._magnitudes(noise, size)) for size in metrics.FFT_SIZES)
+    assert metrics.spectral_distance(noise, noise / 2) == pytest.approx(log_part + linear, rel=1e-3)
+
+
+def test_lengths_must_agree(phrase):
+    with pytest.raises(ValueError, match="one length"):
+        metrics.compare(phrase, phrase[:-1])

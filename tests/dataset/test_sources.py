@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from ddsp_cli.dataset.sources import Inputs, find, pick
+from ddsp_cli.errors import UsageError
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Inputs:
+    for name in ("notes/A3_loud.wav", "notes/A3_soft.wav", "phrases/A3.wav", "phrases/slow/B3.wav"):
+        (tmp_path / "flute" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "flute" / name).touch()
+    return find([tmp_path / "flute"])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("A3.wav", {"flute/phrases/A3.wav"}),
+        ("*_loud*", {"flute/notes/A3_loud.wav"}),
+        ("notes/*", {"flute/notes/A3_loud.wav", "flute/notes/A3_soft.wav"}),
+        ("slow/B3.wav", {"flute/phrases/slow/B3.wav"}),
+        ("./phrases/A3.wav", {"flute/phrases/A3.wav"}),
+        ("[AB]3.wav", {"flute/phrases/A3.wav", "flute/phrases/slow/B3.wav"}),
+    ],
+)
+def test_patterns_are_file_names_or_ends_of_paths(inputs, pattern, names):
+    assert pick(inputs, [pattern]).held_out == names
+    assert pick(inputs, leave_out=[pattern]).left_out == dict.fromkeys(names, pattern)
+
+
+def test_a_path_as_it_was_given_is_a_pattern(inputs):
+    path, name = next(iter(inputs.recordings.items()))
+    assert pick(inputs, [str(path)]).held_out == {name}
+
+
+def test_what_is_left_out_is_not_held_out(inputs):
+    picked = pick(inputs, ["A3*"], ["*_soft*"])
+    assert picked.held_out == {"flute/notes/A3_loud.wav", "flute/phrases/A3.wav"}
+    assert picked.left_out == {"flute/notes/A3_soft.wav": "*_soft*"}
+    assert picked.recordings == inputs.recordings
+
+
+@pytest.mark.parametrize("pattern", ["A3", "flute", "", ".", "./", "/", "*.mp3", "A3_LOUD.wav"])
+@pytest.mark.parametrize("option", ["hold_out", "leave_out"])
+def test_a_pattern_that_fits_nothing_is_an_error(inputs, pattern, option):
+    with pytest.raises(UsageError, match=f"--{option.replace('_', '-')} .* fits none of the recordings") as caught:
+        pick(inputs, **{option: [pattern]})
+    assert caught.value.hint
+
+
+def test_a_mistyped_name_gets_a_suggestion(inputs):
+    with pytest.raises(UsageError) as caught:
+        pick(inputs, ["A3_lowd.wav"])
+    assert "A3_loud.wav" in caught.value.hint

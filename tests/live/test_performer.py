@@ -1,0 +1,201 @@
+"""Playing live: blocks do not matter, the latency is what is said, notes sound and rests do not."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from ddsp_cli import bundle as bundles
+from ddsp_cli.adaptation.segmentation import NoteSettings
+from ddsp_cli.analysis.extract import measure
+from ddsp_cli.config import FeatureSpec, load_preset
+from ddsp_cli.errors import ModelError
+from ddsp_cli.live.listener import Heard, Listener
+from ddsp_cli.live.performer import Follower, LiveSettings, Performer
+from ddsp_cli.synthesis.instrument import Instrument
+from fixtures import make_bundle, melody, small_model
+
+MODELS = Path(__file__).parents[2] / "models"
+
+
+@pytest.fixture(scope="module")
+def instrument(tmp_path_factory):
+    return Instrument(make_bundle(tmp_path_factory.mktemp("models") / "testophone"))
+
+
+def play(instrument, audio, block, **settings):
+    performer = Performer(instrument, LiveSettings(**settings))
+    parts = [performer.push(audio[i : i + block]) for i in range(0, len(audio), block)]
+    assert [len(part) for part in parts] == [len(audio[i : i + block]) for i in range(0, len(audio), block)]
+    return np.concatenate([*parts, performer.finish()]), performer
+
+
+@pytest.mark.parametrize("block", [64, 441, 4096])
+def test_blocks_do_not_matter(instrument, block):
+    audio = melody()
+    whole, _ = play(instrument, audio, 65536)
+    assert np.abs(whole).max() > 0.01
+    np.testing.assert_array_equal(play(instrument, audio, block)[0], whole)
+
+
+def test_latency_is_stated_and_true(instrument):
+    audio = melody((69,), note_s=0.6, rest_s=0.5)
+    out, performer = play(instrument, audio, 1000, room=False)
+    assert performer.latency_s <= 0.064
+    vst = load_preset("vst").model
+    assert 512 + vst.hop_samples + 65 <= 0.064 * 16000  # the same sum for the real preset
+    late = out[performer.latency_samples :][: len(audio)]
+    level = np.sqrt(np.convolve(late**2, np.full(160, 1 / 160), "same"))
+    sounding = np.flatnonzero(level > 0.3 * level.max()) / 16000
+    assert sounding[0] == pytest.approx(0.5, abs=0.05)
+    assert sounding[-1] == pytest.approx(1.1, abs=0.08)
+
+
+def test_rests_are_silent(instrument):
+    audio = melody((69, 72), note_s=0.5, rest_s=0.5)
+    out, performer = play(instrument, audio, 640, room=False)
+    late = out[performer.latency_samples :]
+    for begin, end in ((0.1, 0.45), (1.15, 1.45), (2.15, 2.4)):
+        assert np.abs(late[round(begin * 16000) : round(end * 16000)]).max() < 1e-4
+
+
+def test_transposition_and_loudness_act(instrument):
+    audio = melody((69,), note_s=0.8)
+    plain, performer = play(instrument, audio, 640, room=False)
+    higher, _ = play(instrument, audio, 640, room=False, transpose=12.0)
+    middle = slice(performer.latency_samples + round(0.5 * 16000), performer.latency_samples + round(0.9 * 16000))
+
+    def f0_hz(sound):
+        found = measure(sound.astype(np.float32))
+        return np.median(found.f0_hz[found.f0_hz > 0])
+
+    assert f0_hz(plain[middle]) == pytest.approx(440.0, rel=0.01)
+    assert f0_hz(higher[middle]) == pytest.approx(880.0, rel=0.01)
+    softer, _ = play(instrument, audio, 640, room=False, louder_db=-40.0)
+    assert np.std(softer[middle]) < 0.8 * np.std(plain[middle])
+
+
+@pytest.mark.parametrize("rate_hz", [50, 250])
+def test_the_listener_measures_what_is_measured_afterwards(rate_hz):
+    audio = melody((57, 64, 72))
+    spec = FeatureSpec(frame_rate_hz=rate_hz)
+    listener = Listener(spec)
+    heard = [listener.push(audio[i : i + 777]) for i in range(0, len(audio), 777)]
+    reference = measure(audio, spec)
+    f0_hz, confidence, power = (
+        np.concatenate([getattr(part, name) for part in heard]) for name in ("f0_hz", "f0_confidence", "power_db")
+    )
+    n = len(f0_hz)
+    assert 0 <= len(reference) - n <= listener.latency_samples // spec.hop_samples + 2
+    np.testing.assert_allclose(power, reference.power_db[:n], atol=1e-4)
+    both = (reference.f0_hz[:n] > 0) & (confidence >= 0.5)
+    assert both.sum() >= 0.93 * (reference.f0_hz > 0).sum()
+    cents = np.abs(1200 * np.log2(f0_hz[both] / reference.f0_hz[:n][both]))
+    assert np.mean(cents < 50) > 0.93  # the others are the first and last frames of notes
+    assert np.median(cents) < 5
+
+
+def test_finer_models_are_as_quick(tmp_path):
+    preset = load_preset("solo").model
+    instrument = Instrument(make_bundle(tmp_path / "solo", small_model(inputs=preset.inputs, frame_rate_hz=250)))
+    out, performer = play(instrument, melody((69,)), 500)
+    assert performer.latency_s <= 0.064
+    assert np.abs(out).max() > 0.001
+
+
+def test_a_rate_that_does_not_fit_is_refused(instrument):
+    model = msgspec.structs.replace(instrument.model, sample_rate_hz=44100)
+    card = msgspec.structs.replace(instrument.bundle.card, model=model)
+    other = Instrument(bundles.Bundle(card, instrument.bundle.weights, instrument.bundle.impulse_response))
+    with pytest.raises(ModelError, match="live"):
+        Performer(other)
+
+
+@pytest.mark.slow
+def test_it_keeps_up(instrument):
+    """A tenth of the real limit of a driver's thread; the figure itself is the benchmark's business."""
+    audio = np.tile(melody(), 2)
+    start = time.process_time()
+    play(instrument, audio, 512)
+    assert time.process_time() - start < 0.8 * len(audio) / 16000
+
+
+def test_a_consonant_is_tongued(instrument):
+    """A hiss as loud as the vowels around it is neither an accent nor a rest; one that lasts ends the note."""
+    rate_hz = instrument.model.frame_rate_hz
+    n_hiss = round(NoteSettings().bridge_s * rate_hz)
+    for n_unpitched, plays_on in ((n_hiss, True), (n_hiss + round(0.1 * rate_hz), False)):
+        hiss = slice(rate_hz, rate_hz + n_unpitched)
+        f0_hz, confidence, level = np.full(2 * rate_hz, 440.0), np.full(2 * rate_hz, 0.95), np.full(2 * rate_hz, -20.0)
+        f0_hz[hiss], confidence[hiss] = 0.0, 0.1
+        heard, follower = Heard(f0_hz, confidence, level + 15.0, level, level), Follower(instrument, LiveSettings())
+        played = [follower.step(heard, i) for i in range(len(f0_hz))]
+        level_db, gate = (np.array([float(frame[k][0]) for frame in played]) for k in (1, 2))
+        sound_db = level_db + 20.0 * np.log10(np.maximum(gate, 1e-9))
+        dip_db = sound_db[rate_hz - 1] - sound_db[hiss]
+        assert dip_db.min() == pytest.approx(9.0, abs=0.5)
+        assert (dip_db.max() < 10.0) == plays_on
+        assert gate[hiss.stop + 2 :].min() > 0.0
+
+
+def follow(instrument, f0_hz, confidence, level_db, finer_db=0.0):
+    """Level in dB that sounds, gate included, [F]."""
+    levels_db = (level_db + 15.0, level_db, level_db + finer_db)
+    heard = Heard(*(np.asarray(values, float) for values in (f0_hz, confidence, *levels_db)))
+    follower = Follower(instrument, LiveSettings())
+    played = [follower.step(heard, i) for i in range(len(level_db))]
+    return np.array([float(level[0] + 20.0 * np.log10(max(gate[0], 1e-9))) for _, level, gate in played])
+
+
+def test_a_note_that_is_lost_for_a_moment_comes_back_at_once(instrument):
+    """A t: silence for 60 ms, and then a tone that is not sure of its pitch yet."""
+    n, lost = 100, slice(50, 53)
+    f0_hz, confidence, level_db = np.full(n, 440.0), np.full(n, 0.9), np.full(n, -20.0)
+    f0_hz[lost], confidence[lost], level_db[lost] = 0.0, 0.0, -79.0
+    confidence[53:55] = 0.55
+    sound_db = follow(instrument, f0_hz, confidence, level_db)
+    assert sound_db[lost].max() < -100.0
+    np.testing.assert_allclose(sound_db[53:], sound_db[49], atol=0.5)
+    # After a rest it has to be surer.
+    confidence[:] = 0.55
+    assert follow(instrument, f0_hz, confidence, level_db).max() < -100.0
+
+
+@pytest.mark.parametrize("sung_db", [-45.0, -22.0, -10.0])
+def test_the_first_note_has_the_instruments_usual_level(instrument, sung_db):
+    n, rate_hz = 200, instrument.model.frame_rate_hz
+    level_db = sung_db + 2.0 * np.sin(np.arange(n) / 5)
+    sound_db = follow(instrument, np.full(n, 440.0), np.full(n, 0.9), level_db)
+    usual_db = instrument.bundle.card.statistics.level(instrument.model.level)[50]
+    np.testing.assert_allclose(np.median(sound_db[rate_hz // 2 : 2 * rate_hz]), usual_db, atol=2.5)
+
+
+def half_begun_s(audio, begin_s):
+    """When a note that begins at about `begin_s` is at half of its level, seconds after that."""
+    level = np.sqrt(np.convolve(audio**2, np.full(80, 1 / 80), "same"))
+    settled = np.median(level[round((begin_s + 0.2) * 16000) : round((begin_s + 0.4) * 16000)])
+    return np.flatnonzero(level[round((begin_s - 0.1) * 16000) :] > 0.5 * settled)[0] / 16000 - 0.1
+
+
+@pytest.mark.parametrize("name", ["flute", "cello"])
+def test_a_note_begins_when_it_is_sung(name):
+    """The network swells as its instrument does, and has no warning of the note."""
+    audio = melody((69, 72), note_s=0.5, rest_s=0.5)
+    out, performer = play(Instrument(bundles.load(MODELS / name)), audio, 640, room=False)
+    late = out[performer.latency_samples :]
+    for begin_s in (0.5, 1.5):
+        assert half_begun_s(late, begin_s) == pytest.approx(half_begun_s(audio, begin_s), abs=0.015)
+
+
+def test_what_the_driving_level_blurs_is_heard_live(instrument):
+    n = 60
+    finer_db = np.zeros(n)
+    finer_db[30], finer_db[40], finer_db[50] = -7.0, 3.0, 90.0
+    steady = np.full(n, 440.0), np.full(n, 0.9), np.full(n, -20.0)
+    plain, finer = follow(instrument, *steady), follow(instrument, *steady, finer_db)
+    np.testing.assert_allclose((finer - plain)[[29, 30, 31, 40]], [0.0, -7.0, 0.0, 3.0], atol=1e-3)
+    assert finer[50] - plain[50] == pytest.approx(6.0, abs=1e-3)  # no louder than that
