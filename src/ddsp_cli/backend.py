@@ -37,7 +37,7 @@ def share_batches(batch_size: int) -> int:
     """How many work on each batch at the same time; to be called before a model is built.
 
     With JAX all devices do, by `keras.distribution`; with TensorFlow and no GPU two programs on the processor (see
-    `training.halves`); otherwise one device does everything.
+    `training.split_batch`); otherwise one device does everything.
 
     Args:
       batch_size: which has to be a multiple of those that take part; as many do as divide it.

@@ -68,7 +68,7 @@ def test_silence_has_no_pitch():
 def test_measuring_loads_none_of_the_heavy_libraries():
     heavy = "{'tensorflow', 'keras', 'librosa', 'matplotlib', 'scipy.signal', 'numba'}"
     code = (
-        "import sys, numpy as np; from ddsp_cli.features import extract;"
+        "import sys, numpy as np; from ddsp_cli.analysis import extract;"
         f"extract.measure(np.zeros(1000, 'f4')); print(sorted({heavy} & set(sys.modules)))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

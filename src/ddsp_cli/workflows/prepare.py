@@ -172,7 +172,7 @@ def prepare(
         counts where `licence` is "unknown".
       keep_polyphonic: also learn from what is more than one voice.
       hold_out: patterns of the recordings that are kept apart to judge by, whole, instead of a share of all; see
-        `dataset.inputs.pick`.
+        `dataset.sources.pick`.
       leave_out: patterns of recordings that are not used.
       crepe_weights: a file of weights for the tracker crepe.
       report: draw `report.png` and write `report.html` into the data set.

@@ -46,7 +46,6 @@ from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.reverb import tail_s
 from ddsp_cli.workflows import models as workflows_models
 from ddsp_cli.workflows.models import find_room
-from ddsp_cli.workflows.reverb import NO_INSTRUMENT, reverberate
 
 #: Called with what is being done, seconds of sound done and seconds in all.
 Progress = Callable[[str, float, float], None]
@@ -609,6 +608,8 @@ def transfer(
     trackers.check_tracker(tracker)
     wanted, tell = Wanted(out, force, plot, controls, sample_rate_hz, bits), progress or _silence
     paths, models = [Path(path) for path in inputs], [model] if isinstance(model, str | Path) else list(model)
+    from ddsp_cli.workflows.reverb import NO_INSTRUMENT, reverberate
+
     if NO_INSTRUMENT in map(str, models):
         fitting = settings != AdaptSettings() or tracker != trackers.DEFAULT_TRACKER
         others = (plot, controls, from_controls, report, formant, fitting, len(models) > 1)
