@@ -46,7 +46,7 @@ class TrainingConfig(Config):
         optimization/base.gin; `cosine` brings it down to nothing at the last step, after `warmup_steps` of growing.
       room_pace: how many times faster the room learns than the rest, beside its kind's own pace
         (`LearnedRoom.pace`).
-      harmonic_fall: harmonic k begins with 1/k^harmonic_fall of the first, see `training.harmonic_init`; 0 for all alike.
+      harmonic_fall: harmonic k starts at 1/k^harmonic_fall of the first, see `training.harmonic_init`; 0: all equal.
       validation_steps: between two validations, each of which leaves a checkpoint.
       patience: validations without a better one after which a training ends; 0 for never.
     """
