@@ -13,6 +13,7 @@ import numpy as np
 
 from ddsp_cli import __version__
 from ddsp_cli.audio import highpass, read
+from ddsp_cli.checksum import sha256
 from ddsp_cli.config import dump_yaml
 from ddsp_cli.dataset import split as dataset_split
 from ddsp_cli.dataset.cache import Job, Staging, Take
@@ -45,7 +46,7 @@ class Built:
 
 def measuring_key(settings: Settings, weights: Path | None) -> bytes:
     """All that decides how a single recording is measured and cut."""
-    network = hashlib.sha256(weights.read_bytes()).hexdigest() if weights else ""
+    network = sha256(weights) if weights else ""
     values = (
         __version__,
         FORMAT_VERSION,

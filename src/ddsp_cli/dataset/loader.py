@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ddsp_cli.checksum import sha256
 from ddsp_cli.config import FeatureSpec
 from ddsp_cli.dataset import tfrecord
 from ddsp_cli.dataset.manifest import Manifest, Split, load_manifest
@@ -115,9 +115,3 @@ def _checked(folder: Path, split: Split) -> Iterator[tuple[Path, dict[str, np.nd
             raise DatasetError(f"{shard} is missing or damaged", "Prepare the data set again with --force.")
         for example in tfrecord.read_examples(shard):
             yield shard, example
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

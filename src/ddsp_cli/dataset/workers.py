@@ -26,10 +26,10 @@ from ddsp_cli.analysis import extract
 from ddsp_cli.analysis.pitch.tracker import VOICED_CONFIDENCE
 from ddsp_cli.analysis.recording_checks import ClippingWatch, HumWatch
 from ddsp_cli.audio import read, resample
+from ddsp_cli.checksum import sha256
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.dataset import segments
 from ddsp_cli.dataset.cache import Job, Measured, Take, finished, judge, known, read_floats, remember, write_floats
-from ddsp_cli.dataset.loader import sha256
 from ddsp_cli.dataset.manifest import Doubt
 from ddsp_cli.errors import InputError
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from ddsp_cli.analysis import loudness
 from ddsp_cli.audio import highpass
+from ddsp_cli.checksum import sha256
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.dataset import tfrecord
 from ddsp_cli.dataset.cache import Take
-from ddsp_cli.dataset.loader import sha256
 from ddsp_cli.dataset.manifest import Split
 from ddsp_cli.dataset.segments import FADE_S, GRID_FRAMES
 from ddsp_cli.dataset.statistics import NoteFigures

@@ -15,10 +15,10 @@ import msgspec
 
 from ddsp_cli import __version__
 from ddsp_cli.analysis.pitch import crepe, trackers
+from ddsp_cli.checksum import sha256
 from ddsp_cli.config import SAMPLE_RATES_HZ, FeatureSpec
 from ddsp_cli.dataset.build import Progress, build, measuring_key
 from ddsp_cli.dataset.cache import staging
-from ddsp_cli.dataset.loader import sha256
 from ddsp_cli.dataset.magenta_shards import TRACKER
 from ddsp_cli.dataset.manifest import MANIFEST, Manifest, Settings, SourcesFile, load_manifest, load_sources
 from ddsp_cli.dataset.sources import Inputs, dataset_name, find, pick
