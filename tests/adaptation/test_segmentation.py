@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddsp_cli.adaptation.segmentation import find_notes, percentiles, runs, spans_to_mask
+from ddsp_cli.adaptation.segmentation import find_notes
+from ddsp_cli.arrays import percentiles, runs, spans_to_mask
 from performance_fixtures import RATES, change, performance
 
 

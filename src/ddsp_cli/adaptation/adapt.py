@@ -26,8 +26,9 @@ from ddsp_cli.adaptation.dynamics import (
     tame_consonants,
     within_reach,
 )
-from ddsp_cli.adaptation.segmentation import Notes, NoteSettings, find_notes, percentiles
+from ddsp_cli.adaptation.segmentation import Notes, NoteSettings, find_notes
 from ddsp_cli.analysis.features import Features
+from ddsp_cli.arrays import percentiles
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddsp_cli.adaptation.segmentation import Notes, runs
+from ddsp_cli.adaptation.segmentation import Notes
+from ddsp_cli.arrays import runs
 
 #: Vibrato swings 5 to 7 times a second. A median over more than one swing, a mean over two.
 MEDIAN_S = 0.25

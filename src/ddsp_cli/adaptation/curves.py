@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ddsp_cli.adaptation.adapt import Adapted
-from ddsp_cli.adaptation.segmentation import Notes, runs
+from ddsp_cli.adaptation.segmentation import Notes
+from ddsp_cli.arrays import runs
 from ddsp_cli.atomic import beside, writing
 from ddsp_cli.audio.write import check_writable
 from ddsp_cli.errors import InputError, UsageError

@@ -6,9 +6,10 @@ import numpy as np
 
 from ddsp_cli.adaptation import f0_cleanup
 from ddsp_cli.adaptation.autotune import centre
-from ddsp_cli.adaptation.segmentation import Notes, percentiles, runs
+from ddsp_cli.adaptation.segmentation import Notes
 from ddsp_cli.analysis import harmonicity
 from ddsp_cli.analysis.features import Features
+from ddsp_cli.arrays import percentiles, runs
 
 #: Speech never rests on a pitch: less than this share of it lies in stretches of `STEADY_S` whose centre moves more
 #: slowly than `STEADY_SEMITONES_PER_S`. Four singers and a trumpet have 0.52 to 0.89, a calm reader 0.31.

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ddsp_cli.adaptation.segmentation import Notes, percentiles, runs
+from ddsp_cli.adaptation.segmentation import Notes
+from ddsp_cli.arrays import percentiles, runs
 
 #: Percentiles between which levels are matched. The ends are left out: they are single moments.
 MATCHED_PERCENTILES = np.arange(5.0, 96.0, 10.0)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ddsp_cli import scaling
-from ddsp_cli.adaptation.segmentation import Notes, runs
+from ddsp_cli.adaptation.segmentation import Notes
+from ddsp_cli.arrays import runs
 
 #: Between two frames pitch may move by this much plus this much per second before it counts as a jump. Singers'
 #: vibrato (± 1 semitone at 6 Hz) moves 38 semitones a second, an octave of glide in a tenth of a second 120.

@@ -13,7 +13,8 @@ from ddsp_cli.adaptation import f0_cleanup
 from ddsp_cli.adaptation.adapt import Adapted, AdaptSettings, choose_octave
 from ddsp_cli.adaptation.autotune import moving_mean
 from ddsp_cli.adaptation.dynamics import make_gate, rest_levels, within_reach
-from ddsp_cli.adaptation.segmentation import Notes, runs
+from ddsp_cli.adaptation.segmentation import Notes
+from ddsp_cli.arrays import runs
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from ddsp_cli.analysis.features import Features
+from ddsp_cli.arrays import percentiles, runs, spans_to_mask
 
 #: The loudness of a note beside a gap is the highest within this of it.
 NEAR_S = 0.1
@@ -88,29 +88,6 @@ class Notes:
     def mask(self) -> np.ndarray:
         """[F] bool, true inside notes."""
         return spans_to_mask(self.starts, self.stops, len(self.voiced))
-
-
-def runs(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and stops (exclusive) of the stretches where a mask [F] is true."""
-    edges = np.diff(np.concatenate([[0], np.asarray(mask, np.int8), [0]]))
-    return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
-
-
-def spans_to_mask(starts: np.ndarray, stops: np.ndarray, n_frames: int) -> np.ndarray:
-    """[F] bool, true from each start to its stop; the inverse of `runs` for spans that lie apart."""
-    steps = np.zeros(n_frames + 1, np.int32)
-    np.add.at(steps, starts, 1)
-    np.add.at(steps, stops, -1)
-    return np.cumsum(steps[:-1]) > 0
-
-
-def percentiles(values: np.ndarray, percents: npt.ArrayLike) -> np.ndarray:
-    """Percentiles with straight lines between the sorted values, as NumPy defines them by default.
-
-    NumPy's own function loads masked arrays, a twentieth of the time that a short transfer takes.
-    """
-    ordered = np.sort(np.asarray(values, np.float64))
-    return np.interp(np.asarray(percents) / 100.0 * (len(ordered) - 1), np.arange(len(ordered)), ordered)
 
 
 class _Thresholds(NamedTuple):

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from ddsp_cli import onnx_session
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config.processors import ROOMS
 from ddsp_cli.exporters import checks, graph, impulse
@@ -141,9 +142,7 @@ def run(path: Path, frames: dict[str, np.ndarray], calls: list[int]) -> dict[str
     Returns:
       Outputs of all calls joined, and the last value of each state.
     """
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    session = onnx_session.load().InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     shapes = {entry.name: entry.shape for entry in session.get_inputs()}
     states = {name: np.zeros(shape, np.float32) for name, shape in shapes.items() if name not in frames}
     names = [entry.name for entry in session.get_outputs()]

@@ -32,10 +32,11 @@ from ddsp_cli.adaptation.curves import SUFFIXES as CONTROL_SUFFIXES
 from ddsp_cli.adaptation.curves import read_controls, write_controls
 from ddsp_cli.adaptation.midi import SUFFIXES as SCORE_SUFFIXES
 from ddsp_cli.adaptation.midi import adapt_score, read_score
-from ddsp_cli.adaptation.segmentation import Notes, find_notes, percentiles
+from ddsp_cli.adaptation.segmentation import Notes, find_notes
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.analysis.pitch import trackers
 from ddsp_cli.analysis.pitch.salience import track_strongest
+from ddsp_cli.arrays import percentiles
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio import read
 from ddsp_cli.audio.resample import at_rate

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ddsp_cli import onnx_session
 from ddsp_cli.analysis.pitch.tracker import PitchTrack, joined
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 
@@ -68,9 +69,9 @@ class SwiftLook:
     """
 
     def __init__(self) -> None:
+        self._session = _swift_network(1).session
         from swift_f0.core import FMAX, FMIN, SILENCE_PEAK
 
-        self._session = _swift_network(1).session
         self._limits = {"fmin": np.asarray(FMIN, np.float32), "fmax": np.asarray(FMAX, np.float32)}
         self._silence = SILENCE_PEAK
 
@@ -85,6 +86,7 @@ class SwiftLook:
 @functools.lru_cache(maxsize=2)
 def _swift_network(threads: int | None) -> Any:
     """The network, loaded once for all recordings (20 ms each otherwise)."""
+    onnx_session.load()  # before swift-f0 imports it with telemetry on
     from swift_f0 import SwiftF0
 
     # Not spinning leaves the cores to the other workers between two blocks.
