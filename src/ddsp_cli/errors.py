@@ -1,13 +1,16 @@
 """Failures that a user can cause, and the exit codes they end with.
 
-Work functions raise; only the command line catches (`cli/__init__.py` holds the one error boundary).
+The library raises a `DdspError`; only the command line catches it (`cli/__init__.py` is the one error boundary).
+Messages and hints name arguments as Python does, never options of the command line: `parameter` and `kind` are there
+for the command line to add those (`cli/hints.py`).
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from enum import IntEnum
+from enum import IntEnum, StrEnum
+from typing import Self
 
 
 class ExitCode(IntEnum):
@@ -23,20 +26,57 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130  # Ctrl-C
 
 
+class Kind(StrEnum):
+    """What went wrong, for a caller that words the hint itself. Only errors whose cure is an argument have a kind."""
+
+    NONE = ""
+    EXISTS = "exists"  # the output exists and may not be replaced
+    CURVES = "curves"  # `path` holds curves where a recording was expected
+    UNKNOWN_INSTRUMENT = "unknown-instrument"  # no instrument has this name, nor a similar one
+    NO_INSTRUMENTS = "no-instruments"  # there is no instrument at all
+    NO_NAME = "no-name"  # no instrument was named
+    CHECKPOINT = "checkpoint"  # `path` is a magenta/ddsp checkpoint, which has to be imported first
+    FOREIGN_MODEL = "foreign-model"  # a model of another program, which has to be imported first
+    UNKNOWN_DATASET = "unknown-dataset"  # no data set has this name, nor a similar one
+    FOREIGN_SHARDS = "foreign-shards"  # `path` holds TFRecord shards of another program, which have to be prepared
+    DATASET_DAMAGED = "dataset-damaged"  # or of a format of the past
+    OTHER_FEATURES = "other-features"  # the data set was measured with other settings than the model needs
+    OTHER_RATE = "other-rate"  # the data set has another sample rate than the preset, which needs `rate_hz`
+    NO_VALIDATION = "no-validation"  # the data set has no validation split
+    OTHER_RUN = "other-run"  # the training that stands there was started with another `what`
+    CREPE_WEIGHTS = "crepe-weights"  # the tracker needs `file` from `url`, in `folder` or elsewhere
+    CHECKPOINT_UNUSABLE = "checkpoint-unusable"  # a training cannot be resumed
+
+
 class DdspError(Exception):
-    """A failure with a cure: one sentence that says what is wrong, one that says what to do.
+    """A failure that a user can mend: one sentence that says what is wrong, one that says what to do.
 
     Args:
       message: what is wrong, as a sentence without a final full stop.
-      hint: what the user can do about it; may be empty.
+      hint: what to do about it; may be empty.
+      kind: what went wrong, for programs.
+      parameter: name of the argument that is wrong, as Python spells it; empty where it is none.
+      **details: what the kind names in backticks.
     """
 
     exit_code = ExitCode.INTERNAL
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(
+        self, message: str, hint: str = "", *, kind: Kind = Kind.NONE, parameter: str = "", **details: object
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.kind = kind
+        self.parameter = parameter
+        self.details = details
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.hint}" if self.hint else self.message
+
+    def reworded(self, message: str) -> Self:
+        """The same failure with another message."""
+        return type(self)(message, self.hint, kind=self.kind, parameter=self.parameter, **self.details)
 
 
 class UsageError(DdspError):

@@ -186,7 +186,7 @@ def test_two_trainings_of_one_instrument_are_refused(prepared, tmp_path, monkeyp
     Path("models").mkdir()
     with (
         exclusive(Path("models/.tone.lock"), "models/tone", "ddsp train", "--out"),
-        pytest.raises(OutputError, match="another ddsp train is writing") as problem,
+        pytest.raises(OutputError, match="another training is writing") as problem,
     ):
         train("tone", dataset=prepared / "datasets/tone", preset=str(prepared / "small.yaml"))
     assert "another --out" in problem.value.hint
@@ -209,7 +209,7 @@ def test_fine_tuning_begins_with_the_weights_of_another(prepared, tmp_path, monk
     assert "began as parent" in child.card.licence
     with pytest.raises(ModelError, match="no instrument called nobody"):
         train("other", dataset=source, start_from="nobody")
-    with pytest.raises(ModelError, match="started with another --from"):  # whose licence would be forgotten
+    with pytest.raises(ModelError, match="started with another start_from"):  # whose licence would be forgotten
         train("child", dataset=source, preset="slow.yaml", steps=2)
 
 
@@ -252,7 +252,7 @@ def test_another_sample_rate_is_refused(prepared, tmp_path):
 
 def test_nothing_to_judge_by_is_refused(prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(_with_manifest(prepared, tmp_path, validation={"n_examples": 0, "shards": {}}))
-    with pytest.raises(DatasetError, match="keeps no recordings apart") as problem:
+    with pytest.raises(DatasetError, match="has no validation split") as problem:
         train("tone")
     assert "--hold-out" in problem.value.hint
     assert not Path("models").exists()

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 
 from ddsp_cli.atomic import beside, writing
-from ddsp_cli.errors import OutputError, UsageError
+from ddsp_cli.errors import Kind, OutputError, UsageError
 
 #: libsndfile's Vorbis encoder keeps a block on the stack and overflows it with long ones.
 WRITE_CHUNK_SAMPLES = 1 << 15
@@ -67,11 +67,13 @@ def check_writable(path: Path, force: bool = False) -> None:
     if path.is_dir():
         raise OutputError(f"{path} is a folder, not a place for a file")
     if path.exists() and not force:
-        raise OutputError(f"{path} exists already", "Use --force to replace it, or give another name.")
+        raise OutputError(
+            f"{path} exists already", "Replace it with force=True, or choose another name.", kind=Kind.EXISTS
+        )
     if not path.parent.is_dir():
         raise OutputError(f"the folder {path.parent} does not exist", "Make it first, or write somewhere else.")
     if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"the folder {path.parent} cannot be written to", "Write somewhere else with --out.")
+        raise OutputError(f"the folder {path.parent} cannot be written to", "Choose another folder.")
 
 
 def _write_part(part: Path, blocks: Iterable[np.ndarray], rate_hz: int, kind: str, subtype: str) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from ddsp_cli.atomic import folder_beside, writing
 from ddsp_cli.bundle.card import CARD, FORMAT_VERSION, Card, load_card, read_file, revise
 from ddsp_cli.config import dump_yaml
-from ddsp_cli.errors import ModelError, OutputError
+from ddsp_cli.errors import Kind, ModelError, OutputError
 
 WEIGHTS = "weights.safetensors"
 NETWORK = "network.tflite"
@@ -69,7 +69,9 @@ def save(
 
     folder = Path(folder)
     if folder.exists() and not force:
-        raise OutputError(f"{folder} exists already", "Use --force to replace it, or give another name.")
+        raise OutputError(
+            f"{folder} exists already", "Replace it with force=True, or choose another name.", kind=Kind.EXISTS
+        )
     with writing(folder), folder_beside(folder) as staging:
         dtype = np.float16 if half_precision else np.float32
         if network is None:
@@ -104,9 +106,7 @@ def load(folder: Path) -> Bundle:
         if Path(name).name != name:
             raise ModelError(f"{folder / CARD} names a file outside its folder: {name}")
         if name != PREVIEW and (not (folder / name).is_file() or _sha256(folder / name) != digest):
-            raise ModelError(
-                f"{folder / name} is missing or damaged", "Copy the instrument again, or train it again with --force."
-            )
+            raise ModelError(f"{folder / name} is missing or damaged", "Copy the instrument again, or train it again.")
     response = _load_impulse_response(folder, card)
     if brings == NETWORK:
         return Bundle(card, {}, response, folder, read_file(folder / NETWORK))

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ddsp_cli import __version__
-from ddsp_cli.cli import console
+from ddsp_cli.cli import console, hints
 from ddsp_cli.cli.evaluate import evaluate
 from ddsp_cli.cli.export import export
 from ddsp_cli.cli.import_ import import_
@@ -86,7 +86,7 @@ def _run(arguments: list[str], debug: bool) -> int:
         return int(code) if isinstance(code, int) else ExitCode.OK
     except DdspError as problem:
         _trace(debug)
-        console.error(problem.message, problem.hint)
+        console.error(hints.message(problem), hints.hint(problem))
         return problem.exit_code
     except _ClickUsageError as problem:
         return _usage(problem, command)

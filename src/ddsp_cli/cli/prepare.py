@@ -56,6 +56,7 @@ def prepare(
     force: Force = False,
 ) -> None:
     """Measure recordings of an instrument and make a data set of them."""
+    from ddsp_cli.workflows.prepare import POLYPHONIC
     from ddsp_cli.workflows.prepare import prepare as run
 
     choice("--level", level, ("match", "keep"))
@@ -80,6 +81,8 @@ def prepare(
             progress=progress,
         )
     _remarks([(title, f"left out, it {reason}") for title, reason in result.skipped])
+    if any(reason == POLYPHONIC for _, reason in result.skipped):
+        console.remark("Polyphonic recordings are used with --keep-polyphonic.")
     _remarks(list(result.notes))
     console.say(f"{result.folder} {'is up to date' if result.unchanged else 'is ready'}.")
     console.table(["", ""], summary(result))

@@ -133,7 +133,7 @@ def _examined(
     }  # fmt: skip
     examined = iter(examine_all([jobs[name] for name in wanted.values()], workers, tick))
     takes = [
-        Take(job, seconds=_seconds(job.path), reason=f"fits --leave-out {inputs.left_out[name]}")
+        Take(job, seconds=_seconds(job.path), reason=f"matches the leave-out pattern {inputs.left_out[name]}")
         if name in inputs.left_out
         else next(examined)
         for name, job in jobs.items()
@@ -196,7 +196,7 @@ def _without_duplicates(takes: Sequence[Take]) -> list[Take]:
 def _check_enough(takes: Sequence[Take], held_out: Collection[str]) -> None:
     why_not = {take.job.name: take.reason or ("is held out" if take.job.name in held_out else "") for take in takes}
     if held_out and "is held out" not in why_not.values():
-        raise InputError("nothing that --hold-out names can be used", "Hold out recordings of melodies or notes.")
+        raise InputError("none of the held-out recordings can be used", "Hold out recordings of melodies or notes.")
     usable = [take for take in takes if not why_not[take.job.name]]
     reasons = [f"{name} {reason}" for name, reason in why_not.items() if reason]
     listed = "; ".join(reasons[:MAX_REASONS])

@@ -397,7 +397,7 @@ def staging(folder: Path) -> Iterator[Staging]:
     """
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder.parent / f".{folder.name}.lock", str(folder), "ddsp prepare", "--name"):
+    with exclusive(folder.parent / f".{folder.name}.lock", str(folder), "preparation", "name"):
         place = Staging(folder.parent / f".{folder.name}.preparing", folder)
         try:
             yield place

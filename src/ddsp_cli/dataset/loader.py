@@ -12,7 +12,7 @@ from ddsp_cli.checksum import sha256
 from ddsp_cli.config import FeatureSpec
 from ddsp_cli.dataset import tfrecord
 from ddsp_cli.dataset.manifest import Manifest, Split, load_manifest
-from ddsp_cli.errors import DatasetError
+from ddsp_cli.errors import DatasetError, Kind
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ def check_features(manifest: Manifest, spec: FeatureSpec, folder: Path) -> None:
     if differences:
         raise DatasetError(
             f"{folder} was measured with other settings than the model wants: {', '.join(differences)}",
-            "Prepare the recordings again with --force, and with --like NAME to train the instrument NAME further.",
+            "Prepare the recordings again with force=True, and with like=NAME to train the instrument NAME further.",
+            kind=Kind.OTHER_FEATURES,
         )
 
 
@@ -112,6 +113,10 @@ def _checked(folder: Path, split: Split) -> Iterator[tuple[Path, dict[str, np.nd
         except OSError as problem:
             raise DatasetError(f"{shard} cannot be read: {problem.strerror or problem}") from problem
         if not whole:
-            raise DatasetError(f"{shard} is missing or damaged", "Prepare the data set again with --force.")
+            raise DatasetError(
+                f"{shard} is missing or damaged",
+                "Prepare the data set again with force=True.",
+                kind=Kind.DATASET_DAMAGED,
+            )
         for example in tfrecord.read_examples(shard):
             yield shard, example

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from ddsp_cli.bundle import Source, Statistics
 from ddsp_cli.config import Config, FeatureSpec, NonNegativeFloat, PositiveFloat, parse_yaml
-from ddsp_cli.errors import DatasetError, InputError, did_you_mean
+from ddsp_cli.errors import DatasetError, InputError, Kind, did_you_mean
 
 FORMAT_VERSION = 1
 MANIFEST = "dataset.yaml"
@@ -168,9 +168,9 @@ def load_manifest(folder: Path) -> Manifest:
     folder = Path(folder)
     path = folder / MANIFEST
     if not folder.is_dir():
-        raise DatasetError(f"there is no data set {folder}", _hint(folder))
+        raise _not_there(folder, f"there is no data set {folder}")
     if not path.is_file():
-        raise DatasetError(f"{folder} is not a data set: it has no {MANIFEST}", _hint(folder))
+        raise _not_there(folder, f"{folder} is not a data set: it has no {MANIFEST}")
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise DatasetError(f"{path} is larger than any manifest can be")
@@ -181,7 +181,8 @@ def load_manifest(folder: Path) -> Manifest:
     if manifest.format != FORMAT_VERSION:
         raise DatasetError(
             f"{folder} has data set format {manifest.format}, this program reads {FORMAT_VERSION}",
-            "Update ddsp." if manifest.format > FORMAT_VERSION else "Prepare it again with --force.",
+            "Update ddsp." if manifest.format > FORMAT_VERSION else "Prepare it again with force=True.",
+            kind=Kind.NONE if manifest.format > FORMAT_VERSION else Kind.DATASET_DAMAGED,
         )
     return manifest
 
@@ -207,8 +208,11 @@ def dataset_names(parent: Path) -> list[str]:
         return []
 
 
-def _hint(folder: Path) -> str:
+def _not_there(folder: Path, message: str) -> DatasetError:
     if folder.is_dir() and any(folder.glob("*.tfrecord*")):
-        return f"It holds shards of another program: make a data set of them with: ddsp prepare {folder} --name NAME"
+        hint = "It holds shards of another program: prepare a data set from them first."
+        return DatasetError(message, hint, kind=Kind.FOREIGN_SHARDS, path=folder)
     others = [name for name in dataset_names(folder.parent) if name != folder.name]
-    return did_you_mean(folder.name, others) or "Make one with: ddsp prepare FOLDER_OF_RECORDINGS"
+    if hint := did_you_mean(folder.name, others):
+        return DatasetError(message, hint)
+    return DatasetError(message, "Prepare one from a folder of recordings.", kind=Kind.UNKNOWN_DATASET)

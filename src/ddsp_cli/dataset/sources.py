@@ -40,7 +40,7 @@ def find(paths: Sequence[Path]) -> Inputs:
       InputError: a path is missing, or a folder holds neither.
     """
     if not paths:
-        raise UsageError("no recordings were given", "Name files or folders, for example: ddsp prepare ./wavs")
+        raise UsageError("no recordings were given", "Name files or folders of recordings.")
     inputs = Inputs()
     taken: set[str] = set()
     for given in map(Path, paths):
@@ -73,12 +73,12 @@ def pick(inputs: Inputs, hold_out: Sequence[str] = (), leave_out: Sequence[str] 
     Raises:
       UsageError: a pattern fits no recording.
     """
-    held = _fitting(inputs, hold_out, "--hold-out")
-    left = _fitting(inputs, leave_out, "--leave-out")
+    held = _fitting(inputs, hold_out, "hold_out")
+    left = _fitting(inputs, leave_out, "leave_out")
     return replace(inputs, held_out=frozenset(held.keys() - left.keys()), left_out=left)
 
 
-def _fitting(inputs: Inputs, patterns: Sequence[str], option: str) -> dict[str, str]:
+def _fitting(inputs: Inputs, patterns: Sequence[str], parameter: str) -> dict[str, str]:
     """The name of each recording that a pattern fits → that pattern."""
     found: dict[str, str] = {}
     for pattern in patterns:
@@ -90,8 +90,9 @@ def _fitting(inputs: Inputs, patterns: Sequence[str], option: str) -> dict[str, 
         if not fitting:
             near = closest(pattern, sorted(path.name for path in inputs.recordings))
             raise UsageError(
-                f"{option} {pattern!r} fits none of the recordings",
+                f"{pattern!r} matches none of the recordings",
                 f"Did you mean {' or '.join(near)}?" if near else "Give a file name, or a pattern such as '*_forte_*'.",
+                parameter=parameter,
             )
         for name in fitting:
             found.setdefault(name, pattern)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ddsp_cli.dataset import crc32c
-from ddsp_cli.errors import DatasetError
+from ddsp_cli.errors import DatasetError, Kind
 
 #: Features of an example, as magenta/ddsp names them (data.py:256-270); `power_db` is our own.
 AUDIO, AUDIO_16K = "audio", "audio_16k"
@@ -142,7 +142,9 @@ def _decoded(data: bytes, path: Path) -> dict[str, np.ndarray]:
 
 
 def _read_record(stream: BinaryIO, header: bytes, path: Path) -> bytes:
-    damaged = DatasetError(f"{path} is damaged or cut short", "Prepare the data set again with --force.")
+    damaged = DatasetError(
+        f"{path} is damaged or cut short", "Prepare the data set again with force=True.", kind=Kind.DATASET_DAMAGED
+    )
     if len(header) != _LENGTH.size + _CHECKSUM.size:
         raise damaged
     length_bytes, checksum = header[: _LENGTH.size], header[_LENGTH.size :]

@@ -36,6 +36,9 @@ from ddsp_cli.errors import InputError
 #: Notes that reach only this level in dBFS (95th percentile) are said to be very quiet.
 QUIET_DB = -50.0
 
+#: Why a recording is left out that has no monophonic segment.
+POLYPHONIC = "is polyphonic throughout"
+
 #: Doubtful places of one recording that are listed; their total length is always counted.
 MAX_DOUBTS = 200
 
@@ -153,7 +156,7 @@ def keep(job: Job, measured: Measured, digest: str, spools: Mapping[int, Path]) 
     unwanted = np.zeros_like(notes) if job.keep_polyphonic else measured.polyphonic
     kept = segments.segments(notes, rate_hz, unwanted)
     if not kept:
-        return replace(take, reason="is more than one voice throughout (--keep-polyphonic keeps it)")
+        return replace(take, reason=POLYPHONIC)
     notes = notes & ~unwanted
     confidence = np.where(notes, measured.confidence, np.minimum(measured.confidence, 0.98 * VOICED_CONFIDENCE))
     rows = (np.where(notes, measured.f0_hz, 0.0), confidence, measured.power_db)

@@ -133,7 +133,7 @@ def decode(ops: Ops, bundle: Bundle, scaled: dict[str, Tensor], f0_hz: Tensor, s
     """
     if bundle.card.model.encoder:
         raise ModelError(
-            "this format has no place for the encoder of timbre that the instrument has", "Use --format savedmodel."
+            "this format has no place for the encoder of timbre that the instrument has", "Export it as savedmodel."
         )
     model, weights = bundle.card.model, bundle.weights
     harmonic, noise = synths(model)

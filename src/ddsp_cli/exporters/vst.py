@@ -94,7 +94,7 @@ def check_shape(bundle: Bundle) -> None:
         raise ModelError(
             f"DDSP-VST cannot play this instrument: it {' and '.join(wrong)}; the plug-in plays power and pitch at "
             "50 frames a second, 16000 Hz, up to 512 units, 60 harmonics, 65 noise bands",
-            "Train it again with --preset light or vst, or use --format litert or onnx.",
+            "Train it again with the preset light or vst, or export it as litert or onnx.",
         )
 
 

@@ -40,7 +40,7 @@ def _load(path: Path) -> tuple[Bundle, str]:
             try:
                 return _load_folder(Path(folder))
             except ModelError as problem:
-                raise ModelError(problem.message.replace(folder, str(path)), problem.hint) from problem
+                raise problem.reworded(problem.message.replace(folder, str(path))) from problem
     if checkpoint.is_part(path.name):
         return checkpoint.load(path.parent), "magenta/ddsp checkpoint"
     raise ModelError(f"{path} is no model that can be imported", HINT)
@@ -48,7 +48,9 @@ def _load(path: Path) -> tuple[Bundle, str]:
 
 def _load_folder(folder: Path) -> tuple[Bundle, str]:
     if (folder / CARD).is_file():
-        raise ModelError(f"{folder} is an instrument already", "Copy it into models/, or name it with --model.")
+        raise ModelError(
+            f"{folder} is an instrument already", "It can be played as it is: give its folder as the model."
+        )
     if checkpoint.is_checkpoint(folder):
         return checkpoint.load(folder), "magenta/ddsp checkpoint"
     models = [entry for entry in sorted(folder.iterdir()) if tflite.is_model(entry)]

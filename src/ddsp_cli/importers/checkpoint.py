@@ -66,7 +66,7 @@ def load(folder: Path) -> Bundle:
         response = _impulse_response(described, weights)
         described.fold(weights)
     except ModelError as problem:
-        raise ModelError(f"{folder} cannot be imported: {problem.message}", problem.hint) from problem
+        raise problem.reworded(f"{folder} cannot be imported: {problem.message}") from problem
     preset = "vst" if described.model.level == "power_db" else "solo"
     return assemble.make_bundle(
         described.model,

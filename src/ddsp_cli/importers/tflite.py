@@ -63,7 +63,7 @@ def load(path: Path, verify: bool = True) -> Bundle:
         tflite_run.check_controls(found)
         return _bundle(path, data, {}, None)
     except ModelError as problem:
-        raise ModelError(f"{path} cannot be imported: {problem.message}", problem.hint) from problem
+        raise problem.reworded(f"{path} cannot be imported: {problem.message}") from problem
 
 
 def try_out(path: Path) -> None:
@@ -76,7 +76,7 @@ def try_out(path: Path) -> None:
         tflite_run.check_contract(read(read_file(path)))
         tflite_run.check_controls(tflite_run.run(path))
     except ModelError as problem:
-        raise ModelError(f"{path} cannot be played: {problem.message}", problem.hint) from problem
+        raise problem.reworded(f"{path} cannot be played: {problem.message}") from problem
 
 
 def _known(graphs: list[Subgraph]) -> tuple[dict[str, np.ndarray], Sizes] | None:

@@ -16,7 +16,7 @@ import numpy as np
 from keras import ops
 
 from ddsp_cli.atomic import beside
-from ddsp_cli.errors import ModelError
+from ddsp_cli.errors import Kind, ModelError
 from ddsp_cli.training.state import CHECKPOINT, RunState
 
 
@@ -54,6 +54,10 @@ def restore(folder: Path, model: keras.Model) -> None:
     arrays = load_file(folder / CHECKPOINT)
     variables = _variables(model)
     if arrays.keys() != variables.keys() or any(tuple(v.shape) != arrays[name].shape for name, v in variables.items()):
-        raise ModelError(f"{folder / CHECKPOINT} belongs to another model", "Start again with --fresh.")
+        raise ModelError(
+            f"{folder / CHECKPOINT} belongs to another model",
+            "Start again with resume=False.",
+            kind=Kind.CHECKPOINT_UNUSABLE,
+        )
     for name, variable in variables.items():
         variable.assign(arrays[name])

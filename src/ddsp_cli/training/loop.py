@@ -205,7 +205,7 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
                 raise ModelError(
                     f"the loss became infinite, or the model silent, {state.rollbacks} times, "
                     f"the last time after step {state.step}",
-                    "Look for broken recordings with ddsp prepare, or lower learning_rate in the preset.",
+                    "Look for broken recordings in the data set, or lower learning_rate in the preset.",
                 ) from None
             report(progress_of(state, job.total_steps, [], "rollback"))
             model = _resumed(job, state)

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from ddsp_cli.config import Config
-from ddsp_cli.errors import ModelError
+from ddsp_cli.errors import Kind, ModelError
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -54,4 +54,6 @@ def read_state(folder: Path) -> RunState | None:
             metadata = stream.metadata() or {}
         return msgspec.json.decode(metadata.get("state", ""), type=RunState)
     except (SafetensorError, OSError, msgspec.DecodeError) as problem:
-        raise ModelError(f"{path} is not a readable checkpoint", "Start again with --fresh.") from problem
+        raise ModelError(
+            f"{path} is not a readable checkpoint", "Start again with resume=False.", kind=Kind.CHECKPOINT_UNUSABLE
+        ) from problem

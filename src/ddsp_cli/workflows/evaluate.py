@@ -19,7 +19,7 @@ from ddsp_cli.analysis.pitch.trackers import DEFAULT_TRACKER
 from ddsp_cli.audio import read
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
-from ddsp_cli.errors import DatasetError, InputError
+from ddsp_cli.errors import DatasetError, InputError, Kind
 from ddsp_cli.synthesis.instrument import Instrument
 
 if TYPE_CHECKING:
@@ -98,8 +98,9 @@ def resynthesise(loaded: Bundle, data: Dataset, rows: np.ndarray | None = None) 
     examples = data.validation
     if not len(examples):
         raise DatasetError(
-            f"the data set {data.manifest.name} keeps no recordings apart to judge by",
-            "Name recordings to judge, or prepare it again with --hold-out.",
+            f"the data set {data.manifest.name} has no validation split",
+            "Name recordings to judge, or prepare it again with hold_out.",
+            kind=Kind.NO_VALIDATION,
         )
     if rows is None:
         n = max(1, min(len(examples), round(JUDGED_S / data.manifest.window_s)))
@@ -233,7 +234,9 @@ def evaluate(
         raise UsageError("recordings and a data set were given", "Judge one or the other.")
     files = read.list_audio(audio) if audio else []
     if out is not None and (out / FIGURES).exists() and not force:
-        raise OutputError(f"{out / FIGURES} exists already", "Use --force to replace it, or --out for another place.")
+        raise OutputError(
+            f"{out / FIGURES} exists already", "Replace it with force=True, or choose another place.", kind=Kind.EXISTS
+        )
     loaded = models.open_at(models.find_playable(model))
     report = progress or (lambda what, done, total: None)
     found: list[Judgement] = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from ddsp_cli import __version__
 from ddsp_cli.atomic import folder_beside, writing
 from ddsp_cli.config import dump_yaml, to_plain
-from ddsp_cli.errors import OutputError, UsageError, did_you_mean
+from ddsp_cli.errors import Kind, OutputError, UsageError, did_you_mean
 from ddsp_cli.workflows import models
 
 #: Formats that can be written, and the module that writes each.
@@ -46,7 +46,9 @@ def export(model: str, format: str, out: Path | None = None, force: bool = False
     place = models.find_playable(model)
     folder = out or Path(f"{models.title(place)}_{format}")
     if folder.exists() and not force:
-        raise OutputError(f"{folder} exists already", "Use --force to replace it, or --out for another place.")
+        raise OutputError(
+            f"{folder} exists already", "Replace it with force=True, or choose another place.", kind=Kind.EXISTS
+        )
     loaded = models.open_at(place)
     if format != "vst":
         _ = loaded.card.model.sizes  # a file of unknown make cannot be written anew; said before anything is loaded

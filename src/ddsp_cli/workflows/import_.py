@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ddsp_cli import bundle
 from ddsp_cli.bundle import revise
-from ddsp_cli.errors import OutputError, UsageError
+from ddsp_cli.errors import Kind, OutputError, UsageError
 from ddsp_cli.importers import anything
 from ddsp_cli.workflows import models
 
@@ -54,7 +54,9 @@ def import_instrument(path: Path, name: str, out: Path | None = None, force: boo
         raise UsageError(f"{name!r} cannot be the name of an instrument", "Give a plain name, such as violin.")
     folder = out or models.OWN / name
     if folder.exists() and not force:
-        raise OutputError(f"{folder} exists already", "Use --force to replace it, or give another name.")
+        raise OutputError(
+            f"{folder} exists already", "Replace it with force=True, or choose another name.", kind=Kind.EXISTS
+        )
     found, kind = anything.load(Path(path))
     card = revise(found.card, name=name)
     bundle.save(

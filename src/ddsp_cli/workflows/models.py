@@ -17,7 +17,7 @@ from ddsp_cli.audio import read
 from ddsp_cli.audio.impulse_response import from_file
 from ddsp_cli.bundle import CARD, NETWORK, Bundle, Card, load_card, revise
 from ddsp_cli.bundle import load as load_bundle
-from ddsp_cli.errors import DdspError, ModelError, UsageError, did_you_mean
+from ddsp_cli.errors import DdspError, Kind, ModelError, UsageError, did_you_mean
 from ddsp_cli.importers import tflite
 from ddsp_cli.importers.checkpoint import is_checkpoint
 
@@ -92,15 +92,19 @@ def find(name: str | Path) -> Path:
         if is_checkpoint(path):
             raise ModelError(
                 f"{path} is a magenta/ddsp checkpoint, not an instrument",
-                f"Import it with: ddsp import {path} --name NAME",
+                "Import it first.",
+                kind=Kind.CHECKPOINT,
+                path=path,
             )
         return path
     if path.exists():
-        hint = "A model of another program is imported with: ddsp import PATH --name NAME"
-        raise ModelError(f"{path} is a file, not the folder of an instrument", hint)
+        hint = "Import it first, if it is a model of another program."
+        raise ModelError(f"{path} is a file, not the folder of an instrument", hint, kind=Kind.FOREIGN_MODEL)
     known = [entry.name for entry in catalogue()]
-    hint = did_you_mean(path.name, known) or "Train one with: ddsp train --instrument NAME"
-    raise ModelError(f"there is no instrument called {name}", hint)
+    message = f"there is no instrument called {name}"
+    if hint := did_you_mean(path.name, known):
+        raise ModelError(message, hint)
+    raise ModelError(message, "Train one first.", kind=Kind.UNKNOWN_INSTRUMENT)
 
 
 def find_playable(name: str | Path) -> Path:
@@ -141,13 +145,13 @@ def find_all(names: Sequence[str | Path]) -> list[Path]:
       ModelError: one that does not exist; no instrument at all.
     """
     if not names:
-        raise UsageError("no instrument was named", "Give --model NAME; ddsp models lists them.")
+        raise UsageError("no instrument was named", kind=Kind.NO_NAME)
     found: list[Path] = []
     for name in names:
         if str(name) == "all":
             readable = [entry.path for entry in catalogue() if entry.card is not None]
             if not readable:
-                raise ModelError("there are no instruments here yet", "Train one with: ddsp train --instrument NAME")
+                raise ModelError("there are no instruments yet", "Train one first.", kind=Kind.NO_INSTRUMENTS)
             found += readable
         else:
             found.append(find_playable(name))
@@ -175,7 +179,7 @@ def find_room(name: str, wet: float, rate_hz: int, own: np.ndarray | None) -> np
       ModelError: no such instrument, or one without a room.
     """
     if not 0.0 <= wet <= MOST_WET:
-        raise UsageError(f"--wet {wet:g} is out of range (0 to {MOST_WET:g})")
+        raise UsageError(f"{wet:g} is out of range (0 to {MOST_WET:g})", parameter="wet")
     if name == "none" or wet == 0.0:
         return False
     if name == "model":

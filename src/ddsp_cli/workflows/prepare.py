@@ -22,11 +22,13 @@ from ddsp_cli.dataset.cache import staging
 from ddsp_cli.dataset.magenta_shards import TRACKER
 from ddsp_cli.dataset.manifest import MANIFEST, Manifest, Settings, SourcesFile, load_manifest, load_sources
 from ddsp_cli.dataset.sources import Inputs, dataset_name, find, pick
-from ddsp_cli.dataset.workers import default_workers
-from ddsp_cli.errors import DatasetError, InputError, OutputError, UsageError
+from ddsp_cli.dataset.workers import POLYPHONIC, default_workers
+from ddsp_cli.errors import DatasetError, InputError, Kind, OutputError, UsageError
 from ddsp_cli.reports import dataset_report
 from ddsp_cli.reports.dataset_report import PAGE
 from ddsp_cli.workflows import models
+
+__all__ = ["POLYPHONIC", "PrepareResult", "advice", "prepare", "result_of"]
 
 #: From here on an instrument usually comes out well.
 ENOUGH_S = 600.0
@@ -253,14 +255,14 @@ def _standing(folder: Path, found: Inputs, settings: Settings, force: bool) -> M
     if not folder.exists():
         return "nothing"
     if not folder.is_dir() or (not (folder / MANIFEST).is_file() and any(folder.iterdir())):
-        raise OutputError(f"{folder} exists and is not a data set", "Give another place with --out or --name.")
+        raise OutputError(f"{folder} exists and is not a data set", "Choose another folder or name.")
     if force or not (folder / MANIFEST).is_file():
         return "nothing"
     try:
         manifest = load_manifest(folder)
     except DatasetError as problem:
         raise OutputError(f"{folder} holds an unreadable data set: {problem.message}",
-                          "Use --force to replace it.") from problem  # fmt: skip
+                          "Replace it with force=True.", kind=Kind.EXISTS) from problem  # fmt: skip
     different = settings.differences(manifest)
     missing = "" if different else _missing(found, manifest)
     if different or missing:
@@ -271,7 +273,8 @@ def _standing(folder: Path, found: Inputs, settings: Settings, force: bool) -> M
         )
         raise OutputError(
             f"{folder} exists already and was made {why}",
-            "Use --force to replace it, or give another --name.",
+            "Replace it with force=True, or choose another name.",
+            kind=Kind.EXISTS,
         )
     same = all(getattr(settings, field) == getattr(manifest, field) for field in ("licence", "sources", "remarks"))
     same = same and len(found.recordings) + len(found.shards) == len(manifest.recordings)

@@ -19,7 +19,7 @@ from ddsp_cli import __version__, atomic, backend, bundle
 from ddsp_cli.config import FeatureSpec, ModelConfig, Preset, dump_yaml, load_preset
 from ddsp_cli.dataset.loader import check_features
 from ddsp_cli.dataset.manifest import MANIFEST, load_manifest
-from ddsp_cli.errors import DatasetError, ModelError, OutputError
+from ddsp_cli.errors import DatasetError, Kind, ModelError, OutputError
 from ddsp_cli.lock import exclusive
 from ddsp_cli.reports.training_report import write_training_report
 from ddsp_cli.scaling import midi_to_hz
@@ -121,14 +121,17 @@ def new_state(plan: Plan) -> RunState:
     check_features(manifest, plan.spec, plan.source)
     if not manifest.validation.n_examples:
         raise DatasetError(
-            f"{plan.source} keeps no recordings apart to judge by",
-            "Prepare it again with a validation share above 0, or with --hold-out.",
+            f"{plan.source} has no validation split",
+            "Prepare it again with a validation_share above 0, or with hold_out.",
+            kind=Kind.NO_VALIDATION,
         )
     rate_hz = plan.settings.model.sample_rate_hz
     if manifest.sample_rate_hz != rate_hz:
         raise DatasetError(
             f"{plan.source} holds sound at {manifest.sample_rate_hz} Hz, the preset needs {rate_hz}",
-            f"Prepare it again with --sample-rate {rate_hz} --force.",
+            f"Prepare it again with sample_rate_hz={rate_hz} and force=True.",
+            kind=Kind.OTHER_RATE,
+            rate_hz=rate_hz,
         )
     digest = hashlib.sha256((plan.source / MANIFEST).read_bytes()).hexdigest()
     return RunState(
@@ -156,15 +159,19 @@ def state_to_start_from(plan: Plan, fresh: RunState, *, resume: bool, force: boo
         if plan.folder.exists() and not force:
             why = " and there is no training of it to go on with" if resume else ""
             raise OutputError(
-                f"{plan.folder} exists already{why}", "Use --force to replace it, or --out for another place."
+                f"{plan.folder} exists already{why}",
+                "Replace it with force=True, or choose another place.",
+                kind=Kind.EXISTS,
             )
         return fresh
-    given = (("started_from", "--from"), ("preset", "preset"), ("dataset", "data set"), ("seed", "seed"))
+    given = (("started_from", "start_from"), ("preset", "preset"), ("dataset", "data set"), ("seed", "seed"))
     for name, word in given:
         if getattr(found, name) not in {getattr(fresh, name), None}:
             raise ModelError(
                 f"the training in {plan.run_folder} was started with another {word}",
-                f"Start again with --fresh --force, or give the {word} it was started with.",
+                f"Start again with resume=False and force=True, or give the {word} it was started with.",
+                kind=Kind.OTHER_RUN,
+                what=word,
             )
     return found
 
@@ -230,7 +237,7 @@ def train(
     fresh = new_state(plan)
     with atomic.writing(plan.folder):
         plan.folder.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(plan.folder.with_name(f".{plan.folder.name}.lock"), str(plan.folder), "ddsp train", "--out"):
+    with exclusive(plan.folder.with_name(f".{plan.folder.name}.lock"), str(plan.folder), "training", "folder"):
         atomic.recover(plan.folder)
         state = state_to_start_from(plan, fresh, resume=resume, force=force)
         return _train(plan, state, listen, progress or (lambda _: None))

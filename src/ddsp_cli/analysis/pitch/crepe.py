@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from ddsp_cli.analysis.pitch.tracker import PitchTrack
-from ddsp_cli.errors import UsageError
+from ddsp_cli.errors import Kind, UsageError
 
 SIZES = ("full", "large", "medium", "small", "tiny")  # the best first
 
-#: Names a file of weights where none is given; the command line's --crepe-weights comes before it.
+#: Names a file of weights where none is given; the argument crepe_weights comes before it.
 WEIGHTS_VARIABLE = "DDSP_CREPE_WEIGHTS"
 
 WINDOW_SAMPLES = 1024
@@ -86,10 +86,14 @@ def find_weights(size: str = "", given: Path | None = None) -> Path:
                 if (folder / name).is_file():
                     return folder / name
     wanted = f"model-{size or 'full'}.h5.bz2"
+    url = f"https://github.com/marl/crepe/raw/models/{wanted}"
     raise UsageError(
         f"pitch tracker crepe{'-' + size if size else ''} needs its weights, and none were found",
-        f"Download {wanted} from https://github.com/marl/crepe/raw/models/{wanted} and name it with "
-        f"--crepe-weights, or put it into {cache_folder()}.",
+        f"Download {wanted} from {url} and put it into {cache_folder()}, or name the file as crepe_weights.",
+        kind=Kind.CREPE_WEIGHTS,
+        file=wanted,
+        url=url,
+        folder=cache_folder(),
     )
 
 

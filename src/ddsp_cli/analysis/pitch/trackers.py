@@ -62,7 +62,7 @@ def check_tracker(name: str, weights: Path | None = None) -> None:
 
         crepe.find_weights(name.removeprefix("crepe").removeprefix("-"), weights)
     elif weights is not None:
-        raise UsageError(f"pitch tracker {name} takes no weights", "Use --pitch crepe with --crepe-weights.")
+        raise UsageError(f"pitch tracker {name} takes no weights", "Weights are for the tracker crepe.")
 
 
 def open_tracker(name: str = DEFAULT_TRACKER, threads: int | None = None, weights: Path | None = None) -> Tracker:

@@ -1,0 +1,55 @@
+"""Errors of the library in the words of the command line: which option is wrong, which option or command helps."""
+
+from __future__ import annotations
+
+from ddsp_cli.errors import DdspError, Kind
+
+#: What to do about each kind of error; `{name}` is filled from the error's details.
+HINTS = {
+    Kind.EXISTS: "Use --force to replace it, or choose another name.",
+    Kind.CURVES: "Play it with --from-controls {path}.",
+    Kind.UNKNOWN_INSTRUMENT: "List instruments with: ddsp models. Train one with: ddsp train --instrument NAME",
+    Kind.NO_INSTRUMENTS: "Train one with: ddsp train --instrument NAME",
+    Kind.NO_NAME: "Give --model NAME; ddsp models lists them.",
+    Kind.CHECKPOINT: "Import it with: ddsp import {path} --name NAME",
+    Kind.FOREIGN_MODEL: "Import a model of another program with: ddsp import PATH --name NAME",
+    Kind.UNKNOWN_DATASET: "Make one with: ddsp prepare FOLDER_OF_RECORDINGS",
+    Kind.FOREIGN_SHARDS: "It holds shards of another program. Make a data set from them with: "
+    "ddsp prepare {path} --name NAME",
+    Kind.DATASET_DAMAGED: "Prepare the data set again with --force.",
+    Kind.OTHER_FEATURES: "Prepare the recordings again with --force, and with --like NAME to train the instrument NAME "
+    "further.",
+    Kind.OTHER_RATE: "Prepare it again with --sample-rate {rate_hz} --force.",
+    Kind.NO_VALIDATION: "Prepare it again with --hold-out, or name recordings.",
+    Kind.OTHER_RUN: "Start again with --fresh --force, or give the {what} it was started with.",
+    Kind.CREPE_WEIGHTS: "Download {file} from {url} and name it with --crepe-weights, or put it into {folder}.",
+    Kind.CHECKPOINT_UNUSABLE: "Start again with --fresh.",
+}
+
+#: Arguments of the library whose option has another name; None where they are no option.
+OPTIONS = {
+    "inputs": None,
+    "louder_db": "--loudness",
+    "sample_rate_hz": "--sample-rate",
+    "start_from": "--from",
+    "formant_semitones": "--formant",
+    "tracker": "--pitch",
+}
+
+
+def option(parameter: str) -> str:
+    """`--from-controls` for `from_controls`; empty for what is no option."""
+    return OPTIONS.get(parameter, "--" + parameter.replace("_", "-")) or ""
+
+
+def message(problem: DdspError) -> str:
+    """The message of an error, behind the option that it is about."""
+    name = option(problem.parameter) if problem.parameter else ""
+    return f"{name}: {problem.message}" if name else problem.message
+
+
+def hint(problem: DdspError) -> str:
+    """What to do about an error on the command line."""
+    if problem.kind in HINTS:
+        return HINTS[problem.kind].format(**problem.details)
+    return problem.hint
