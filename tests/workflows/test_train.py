@@ -185,11 +185,11 @@ def test_two_trainings_of_one_instrument_are_refused(prepared, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     Path("models").mkdir()
     with (
-        exclusive(Path("models/.tone.lock"), "models/tone", "ddsp train", "--out"),
+        exclusive(Path("models/.tone.lock"), "models/tone", "training", "folder"),
         pytest.raises(OutputError, match="another training is writing") as problem,
     ):
         train("tone", dataset=prepared / "datasets/tone", preset=str(prepared / "small.yaml"))
-    assert "another --out" in problem.value.hint
+    assert "another folder" in problem.value.hint
     assert not list(Path("models").iterdir())
 
 
@@ -254,7 +254,7 @@ def test_nothing_to_judge_by_is_refused(prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(_with_manifest(prepared, tmp_path, validation={"n_examples": 0, "shards": {}}))
     with pytest.raises(DatasetError, match="has no validation split") as problem:
         train("tone")
-    assert "--hold-out" in problem.value.hint
+    assert "hold_out" in problem.value.hint
     assert not Path("models").exists()
 
 
