@@ -77,7 +77,7 @@ def test_bad_files_are_refused_with_a_reason(tmp_path):
         read.probe(tmp_path / "none.wav")
     for value in (np.nan, np.inf):
         soundfile.write(tmp_path / "nan.wav", np.array([0.0, value, 0.0]), 16000, subtype="FLOAT")
-        with pytest.raises(InputError, match="NaN or infinite"):
+        with pytest.raises(InputError, match="NaN or infinity"):
             read.read_mono(tmp_path / "nan.wav")
 
 

@@ -82,9 +82,9 @@ def test_transpose_is_what_is_asked_for(tmp_path):
 
 
 def test_peak_fits(tmp_path, monkeypatch):
-    from ddsp_cli.workflows import transfer as workflows_transfer
+    from ddsp_cli.audio import write
 
-    monkeypatch.setattr(workflows_transfer, "PEAK_LIMIT", 0.01)
+    monkeypatch.setattr(write, "PEAK_LIMIT", 0.01)
     (result,) = transfer(["voice.wav"], "testophone", out=tmp_path / "a.wav")
     audio, _ = soundfile.read(tmp_path / "a.wav")
     assert np.abs(audio).max() <= 0.0101
@@ -93,10 +93,10 @@ def test_peak_fits(tmp_path, monkeypatch):
 
 
 def test_long_sound_waits_on_disk_and_is_the_same(tmp_path, monkeypatch):
-    from ddsp_cli.workflows import transfer as workflows_transfer
+    from ddsp_cli.audio import write
 
     transfer(["voice.wav"], "testophone", out=tmp_path / "a.wav")
-    monkeypatch.setattr(workflows_transfer, "SPOOL_BYTES", 1000)
+    monkeypatch.setattr(write, "SPOOL_BYTES", 1000)
     transfer(["voice.wav"], "testophone", out=tmp_path / "b.wav")
     assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
 

@@ -136,7 +136,13 @@ class Adapted:
         return f0_hz, self.level_db[::step], gate
 
 
-def adapt(features: Features, statistics: Statistics, level: str, settings: AdaptSettings | None = None) -> Adapted:
+def adapt(
+    features: Features,
+    statistics: Statistics,
+    level: str,
+    settings: AdaptSettings | None = None,
+    notes: Notes | None = None,
+) -> Adapted:
     """Fits a performance to an instrument.
 
     Args:
@@ -144,12 +150,16 @@ def adapt(features: Features, statistics: Statistics, level: str, settings: Adap
       statistics: of the instrument.
       level: `loudness_db` or `power_db`, what drives it.
       settings: which steps, how far.
+      notes: found in these features with `settings.notes`; None finds them here.
 
     Raises:
       InputError: the performance has no notes.
     """
     settings = settings or AdaptSettings()
-    notes = find_notes(features, settings.notes) if settings.notes else _everything(features)
+    if settings.notes is None:
+        notes = _everything(features)
+    elif notes is None:
+        notes = find_notes(features, settings.notes)
     if not notes.voiced.any():
         raise InputError(
             "no notes were found in it", "It needs one voice or instrument with a clear pitch, louder than the noise."

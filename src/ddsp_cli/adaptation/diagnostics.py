@@ -8,8 +8,10 @@ from ddsp_cli.adaptation import f0_cleanup
 from ddsp_cli.adaptation.autotune import centre
 from ddsp_cli.adaptation.segmentation import Notes
 from ddsp_cli.analysis import harmonicity
+from ddsp_cli.analysis.extract import BEGINNING_S, PITCHED_SHARE, Analysis, pitched_share
 from ddsp_cli.analysis.features import Features
-from ddsp_cli.arrays import percentiles, runs
+from ddsp_cli.arrays import runs
+from ddsp_cli.config import ANALYSIS_RATE_HZ
 
 #: Speech never rests on a pitch: less than this share of it lies in stretches of `STEADY_S` whose centre moves more
 #: slowly than `STEADY_SEMITONES_PER_S`. Four singers and a trumpet have 0.52 to 0.89, a calm reader 0.31.
@@ -19,22 +21,25 @@ STEADY_S = 0.12
 
 STEADY_SEMITONES_PER_S = 4.0
 
-#: Less than this share of the loud frames has a pitch: noise, percussion, whispering.
-NOISE_PITCHED_SHARE = 0.4
-
-LOUD_RANGE_DB = 25.0
-
 #: More than this share of the looks finds energy beside the harmonics: chords, or something in the background.
 CHORDS_SHARE = 0.2
-
-#: Only so much is looked at.
-LONGEST_S = 60.0
 
 CHORDS = "it sounds like several voices or chords; one line can be played, the strongest voice was followed"
 
 NOISE = "little of it has a clear pitch, like noise or whispering; there the instrument rests"
 
 SPEECH = "it sounds like speech, whose pitch never rests; sing or hum for a melody, or try --autotune 1"
+
+
+def warnings(analysis: Analysis[Notes]) -> tuple[str, ...]:
+    """Sentences about what makes an analysed recording hard to follow; none for one clear voice, or for silence."""
+    if analysis.character == "silent":
+        return ()
+    if analysis.character == "polyphonic":
+        return (CHORDS,)
+    if analysis.character == "unpitched":
+        return (NOISE,)
+    return tuple(remarks(analysis.features, analysis.segments, analysis.beginning))
 
 
 def remarks(features: Features, notes: Notes, audio: np.ndarray) -> list[str]:
@@ -49,21 +54,12 @@ def remarks(features: Features, notes: Notes, audio: np.ndarray) -> list[str]:
     n_frames = min(len(features), -(-len(audio) // features.spec.hop_samples))
     if several_voices(features.f0_hz[:n_frames], rate_hz, audio):
         return [CHORDS]
-    if pitched_share(features, notes) < NOISE_PITCHED_SHARE:
+    if pitched_share(features, notes.voiced) < PITCHED_SHARE:
         return [NOISE]
     midi = np.where(notes.voiced, f0_cleanup.to_midi(features.f0_hz), np.nan)[:n_frames]
     if steady_share(midi, rate_hz) < SPEECH_STEADY_SHARE:
         return [SPEECH]
     return []
-
-
-def pitched_share(features: Features, notes: Notes) -> float:
-    """Share of the loud frames whose pitch was found."""
-    loudness = features.loudness_db
-    if not len(loudness):
-        return 0.0
-    loud = loudness >= float(percentiles(loudness, 98)) - LOUD_RANGE_DB
-    return float(notes.voiced[loud].mean())
 
 
 def steady_share(midi: np.ndarray, frame_rate_hz: int) -> float:
@@ -86,7 +82,7 @@ def several_voices(f0_hz: np.ndarray, frame_rate_hz: int, audio: np.ndarray) -> 
       frame_rate_hz: of it.
       audio: [S] at 16 kHz.
     """
-    audio = audio[: round(LONGEST_S * 16000)]
+    audio = audio[: round(BEGINNING_S * ANALYSIS_RATE_HZ)]
     found = harmonicity.explain(lambda start, stop: audio[start:stop], len(audio), f0_hz, frame_rate_hz)
     sounding = found.energy > 1e-4 * found.energy.max(initial=0.0)
     if not sounding.any():

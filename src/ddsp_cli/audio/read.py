@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ddsp_cli.arrays import FloatArray
 from ddsp_cli.audio.resample import Resampler
 from ddsp_cli.audio.write import check_writable, write_audio
 from ddsp_cli.config import ANALYSIS_RATE_HZ
@@ -91,7 +92,7 @@ def mono_blocks(path: Path, rate_hz: int = ANALYSIS_RATE_HZ, block_s: float = 10
       [S] float32, S differing from block to block, never empty.
 
     Raises:
-      InputError: what `probe` raises, a damaged file, NaN or infinite samples, no samples at all.
+      InputError: what `probe` raises, a damaged file, NaN or infinity, no samples at all.
     """
     resampler: Resampler | None = None
     for info, block in decoded_blocks(path, block_s):
@@ -191,7 +192,7 @@ def decoded_blocks(
       What the header says, and the next samples [S] float32.
 
     Raises:
-      InputError: what `probe` raises, a damaged file, NaN or infinite samples, no samples at all.
+      InputError: what `probe` raises, a damaged file, NaN or infinity, no samples at all.
     """
     import soundfile
 
@@ -209,16 +210,30 @@ def decoded_blocks(
                 break
             if watch is not None:
                 watch(block)
-            mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float64).astype(np.float32)
-            if not np.isfinite(mono).all():
-                raise InputError(
-                    f"{info.path} holds NaN or infinite samples", "Export it again from the program it came from."
-                )
-            if len(mono) and max(float(mono.max()), -float(mono.min())) > MAX_AMPLITUDE:
-                raise InputError(
-                    f"{info.path} holds samples far beyond full scale", "Export it again from the program it came from."
-                )
+            mono = average_channels(block, str(info.path))
             n_read += len(mono)
             yield info, np.ascontiguousarray(mono)
     if n_read == 0:
         raise InputError(f"{info.path} holds no sound that can be decoded", "The file is probably damaged.")
+
+
+def average_channels(audio: FloatArray, name: str = "the sound") -> FloatArray:
+    """Mixes channels down to mono: their mean.
+
+    Args:
+      audio: [S, C].
+      name: where it comes from, for messages.
+
+    Returns:
+      [S] float32.
+
+    Raises:
+      InputError: NaN, infinity, or samples beyond `MAX_AMPLITUDE`.
+    """
+    mono = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1, dtype=np.float64)
+    mono = np.asarray(mono, np.float32)
+    if not np.isfinite(mono).all():
+        raise InputError(f"{name} contains NaN or infinity", "Export it again from the program it came from.")
+    if len(mono) and max(float(mono.max()), -float(mono.min())) > MAX_AMPLITUDE:
+        raise InputError(f"{name} has samples far beyond full scale", "Export it again from the program it came from.")
+    return mono

@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -33,12 +32,12 @@ from ddsp_cli.adaptation.curves import read_controls, write_controls
 from ddsp_cli.adaptation.midi import SUFFIXES as SCORE_SUFFIXES
 from ddsp_cli.adaptation.midi import adapt_score, read_score
 from ddsp_cli.adaptation.segmentation import Notes, find_notes
+from ddsp_cli.analysis.extract import Analysis, analyze
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.analysis.pitch import trackers
-from ddsp_cli.analysis.pitch.salience import track_strongest
-from ddsp_cli.arrays import percentiles
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio import read
+from ddsp_cli.audio.recording import FileRecording, Recording
 from ddsp_cli.audio.resample import at_rate
 from ddsp_cli.audio.write import check_writable, write_fitting
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
@@ -347,16 +346,6 @@ def _told(blocks: Iterator[np.ndarray], rate_hz: int, progress: Callable[[float]
 #: Performances are measured at this rate where the model's own divides it: notes are found to 4 ms.
 MEASURE_RATE_HZ = 250
 
-#: A recording that never reaches this is silent, not hard to follow.
-AUDIBLE_DB = -70.0
-
-#: Trackers are less sure of soft sounds: where the loudest are softer than this, a louder copy is tracked.
-QUIET_DB, USUAL_DB = -35.0, -15.0
-
-#: Trackers hear nothing above 2.1 kHz, where whistling and high strings go on. Where a melody comes near that, or has
-#: no pitch, it is tracked once more at half its speed, and what lies above the second figure is taken from there.
-HIGH_HZ, HIGHER_HZ = 1400.0, 1800.0
-
 
 @dataclass(frozen=True)
 class Performance:
@@ -364,17 +353,24 @@ class Performance:
 
     Attributes:
       adapted: the curves.
-      features: of the recording; None where there was none.
+      analysis: of the recording; None where there was none.
       seconds: how long the sound shall be.
       info: of the recording.
       remarks: what makes it hard to follow.
+      recording: the sound, for those who follow it more closely than by its features.
     """
 
     adapted: Adapted
-    features: Features | None
+    analysis: Analysis[Notes] | None
     seconds: float
     info: read.AudioInfo | None = None
     remarks: tuple[str, ...] = ()
+    recording: Recording | None = None
+
+    @property
+    def features(self) -> Features | None:
+        """Of the recording; None where there was none."""
+        return self.analysis.features if self.analysis is not None else None
 
     def n_samples(self, rate_hz: int) -> int:
         """Length of the output: the input's to the sample, brought to another rate."""
@@ -386,8 +382,8 @@ class Performance:
 
     def timbre(self, instrument: Instrument) -> Iterator[np.ndarray]:
         """What an instrument with an encoder follows besides the curves: the recording, read again block by block."""
-        if self.features is not None and self.info is not None and instrument.model.encoder:
-            yield from instrument.timbre(read.mono_blocks(self.info.path, ANALYSIS_RATE_HZ))
+        if self.recording is not None and instrument.model.encoder:
+            yield from instrument.timbre(self.recording.blocks())
 
 
 def perform(
@@ -427,17 +423,21 @@ def perform(
         return Performance(adapted, None, len(adapted) / rate_hz, None, remarks)
     assert job.info is not None
     spec = _spec(instrument, tracker)
-    if last is not None and last.info is job.info and last.features is not None and last.features.spec == spec:
-        features, remarks = last.features, last.remarks
+    same = last if last is not None and last.info is job.info else None
+    recording = same.recording if same is not None and same.recording is not None else FileRecording(job.source)
+    if same is not None and same.analysis is not None and same.analysis.features.spec == spec:
+        analysis, remarks = same.analysis, same.remarks
     else:
-        features, remarks = _hear(job.info, spec, settings, progress)
+        analysis = _analyze(recording, job.info, spec, settings, progress)
+        remarks = diagnostics.warnings(analysis)
+    features = analysis.features
     try:
-        adapted = adapt(features, statistics, level, settings)
+        adapted = adapt(features, statistics, level, settings, analysis.segments)
     except InputError as problem:
         if not remarks:
             raise InputError(f"{job.source}: {problem.message}", problem.hint) from problem
         adapted = resting(len(features), rate_hz)
-    return Performance(adapted, features, features.n_samples / ANALYSIS_RATE_HZ, job.info, remarks)
+    return Performance(adapted, analysis, features.n_samples / ANALYSIS_RATE_HZ, job.info, remarks, recording)
 
 
 def frame_rate(instrument: Instrument) -> int:
@@ -453,76 +453,14 @@ def _spec(instrument: Instrument, tracker: str) -> FeatureSpec:
     return msgspec.structs.replace(instrument.bundle.card.features.at(frame_rate(instrument)), pitch=tracker)
 
 
-def _measure(info: read.AudioInfo, spec: FeatureSpec, progress: Progress) -> Features:
-    from ddsp_cli.analysis.extract import measure_file
-
-    what = f"{info.path.name}: listening"
-    return measure_file(info.path, spec, lambda done: progress(what, min(done, info.seconds), info.seconds))
-
-
-def _hear(
-    info: read.AudioInfo, spec: FeatureSpec, settings: AdaptSettings, progress: Progress
-) -> tuple[Features, tuple[str, ...]]:
-    """Features of a recording, and what makes it hard to follow, judged by its beginning."""
-    features = _measure(info, spec, progress)
-    if float(features.power_db.max(initial=-80.0)) < AUDIBLE_DB:
-        return features, ()
-    loud_db = float(percentiles(features.power_db, 98))
-    gain = 10.0 ** ((USUAL_DB - loud_db) / 20.0) if loud_db < QUIET_DB else 1.0
-    if gain > 1.0:
-        features = _listen_closer(info, features, gain)
-    if _ends_high(features, find_notes(features, settings.notes)):
-        features = _listen_higher(info, features, gain)
-    n_blocks = int(diagnostics.LONGEST_S / 10.0)
-    audio = np.concatenate(list(islice(read.mono_blocks(info.path, ANALYSIS_RATE_HZ, 10.0), n_blocks)))
-    notes = find_notes(features, settings.notes)
-    if diagnostics.pitched_share(features, notes) >= diagnostics.NOISE_PITCHED_SHARE:
-        return features, tuple(diagnostics.remarks(features, notes, audio))
-    # Little of it has a pitch to a tracker of single voices. In chords the strongest voice has one all the same.
-    track = track_strongest(read.mono_blocks(info.path, ANALYSIS_RATE_HZ, 10.0))
-    f0_hz, confidence = trackers.on_grid(track, len(features), spec.hop_samples)
-    strongest = replace(features, f0_hz=f0_hz, f0_confidence=confidence)
-    if diagnostics.pitched_share(strongest, find_notes(strongest, settings.notes)) >= diagnostics.NOISE_PITCHED_SHARE:
-        return strongest, (diagnostics.CHORDS,)
-    return features, (diagnostics.NOISE,)
-
-
-def _listen_closer(info: read.AudioInfo, features: Features, gain: float) -> Features:
-    """The same features with the pitch of the sound made louder."""
-    from ddsp_cli.analysis.extract import FeatureStream
-
-    stream = FeatureStream(features.spec)
-    for block in read.mono_blocks(info.path, ANALYSIS_RATE_HZ):
-        stream.push(block * np.float32(gain))
-    closer = stream.finish()
-    return replace(features, f0_hz=closer.f0_hz, f0_confidence=closer.f0_confidence)
-
-
-def _ends_high(features: Features, notes: Notes) -> bool:
-    """Whether there may be notes too high for a tracker: beside high ones, or where there is hardly any."""
-    pitched = features.f0_hz[notes.voiced]
-    if len(pitched) and float(percentiles(pitched, 95)) > HIGH_HZ:
-        return True
-    return diagnostics.pitched_share(features, notes) < diagnostics.NOISE_PITCHED_SHARE
-
-
-def _listen_higher(info: read.AudioInfo, features: Features, gain: float) -> Features:
-    """The same features with the pitch of what is too high for the tracker, of the sound made louder."""
-    import soxr
-
-    stream = soxr.ResampleStream(ANALYSIS_RATE_HZ, 2 * ANALYSIS_RATE_HZ, 1, dtype="float32")
-    tracker = trackers.open_tracker(features.spec.pitch)
-    for block in read.mono_blocks(info.path, ANALYSIS_RATE_HZ):
-        tracker.push(np.asarray(stream.resample_chunk(block * np.float32(gain))))
-    tracker.push(np.asarray(stream.resample_chunk(np.zeros(0, np.float32), last=True)))
-    slow = tracker.finish()
-    track = replace(slow, f0_hz=2.0 * slow.f0_hz, hop_samples=slow.hop_samples // 2)
-    f0_hz, confidence = trackers.on_grid(track, len(features), features.spec.hop_samples)
-    higher = (f0_hz > HIGHER_HZ) & (features.power_db > features.spec.floor_db)
-    return replace(
-        features,
-        f0_hz=np.where(higher, f0_hz, features.f0_hz),
-        f0_confidence=np.where(higher, confidence, features.f0_confidence),
+def _analyze(
+    recording: Recording, info: read.AudioInfo, spec: FeatureSpec, settings: AdaptSettings, progress: Progress
+) -> Analysis[Notes]:
+    return analyze(
+        recording,
+        spec,
+        lambda features: find_notes(features, settings.notes),
+        progress=lambda done_s: progress(f"{info.path.name}: listening", min(done_s, info.seconds), info.seconds),
     )
 
 

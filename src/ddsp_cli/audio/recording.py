@@ -1,0 +1,158 @@
+"""Recordings as analysis reads them: mono sound at 16 kHz in blocks, as many times as there are passes.
+
+A file, an array and blocks that arrive only once (a pipe, a microphone) are read in the same way. Up to `KEPT_SAMPLES`
+(4 minutes) of a file stay in memory after the first pass, so an ordinary file is decoded once. A longer file is
+decoded again by each further pass: that takes 1 % of the time of the analysis and needs no disk space. Blocks that
+arrive only once wait in a temporary file when they are longer than that (230 MB an hour).
+
+Shapes: S samples, C channels.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ddsp_cli.arrays import FloatArray
+from ddsp_cli.audio import read
+from ddsp_cli.audio.resample import Resampler
+from ddsp_cli.config import ANALYSIS_RATE_HZ
+from ddsp_cli.errors import InputError, OutputError
+
+#: Samples of a recording that stay in memory (16 MiB): 4 min 22 s.
+KEPT_SAMPLES = 1 << 22
+
+#: Samples in a block that comes from memory or from a temporary file: 10 s.
+BLOCK_SAMPLES = 10 * ANALYSIS_RATE_HZ
+
+
+class Recording(Protocol):
+    """Mono sound at 16 kHz that can be read more than once."""
+
+    def blocks(self) -> Iterator[FloatArray]:
+        """The sound from its beginning, [S] float32 at 16 kHz a block, no block empty.
+
+        Raises:
+          InputError: the sound cannot be read, is empty, or contains NaN or infinity.
+        """
+
+
+class FileRecording:
+    """A sound file.
+
+    Args:
+      path: a file that `read.mono_blocks` reads.
+      kept_samples: longer sound is decoded again in each pass.
+
+    Attributes:
+      n_decodes: how many times the file was decoded so far.
+    """
+
+    def __init__(self, path: Path, kept_samples: int = KEPT_SAMPLES) -> None:
+        self.path = path
+        self.n_decodes = 0
+        self._kept_samples = kept_samples
+        self._kept: FloatArray | None = None
+
+    def blocks(self) -> Iterator[FloatArray]:
+        """See `Recording.blocks`."""
+        if self._kept is not None:
+            yield from _split(self._kept)
+            return
+        self.n_decodes += 1
+        parts: list[FloatArray] = []
+        n_samples = 0
+        for block in read.mono_blocks(self.path, ANALYSIS_RATE_HZ):
+            n_samples += len(block)
+            if n_samples <= self._kept_samples:
+                parts.append(block)
+            else:
+                parts.clear()
+            yield block
+        if n_samples <= self._kept_samples:
+            self._kept = np.concatenate(parts)
+
+
+class ArrayRecording:
+    """Sound in memory.
+
+    Args:
+      audio: [S], or [C, S] whose channels are averaged.
+      sample_rate_hz: its rate.
+
+    Raises:
+      InputError: it is empty, or contains NaN or infinity.
+    """
+
+    def __init__(self, audio: FloatArray, sample_rate_hz: int = ANALYSIS_RATE_HZ) -> None:
+        audio = np.asarray(audio)
+        if audio.ndim not in {1, 2}:
+            raise InputError(f"sound has the shape [samples] or [channels, samples], not {audio.shape}")
+        if audio.size == 0:
+            raise InputError("the sound is empty: it has 0 samples")
+        mono = read.average_channels(np.atleast_2d(audio).T)
+        resampler = Resampler(sample_rate_hz, ANALYSIS_RATE_HZ)
+        self._audio = np.concatenate([resampler.push(mono), resampler.finish()])
+
+    def blocks(self) -> Iterator[FloatArray]:
+        """See `Recording.blocks`."""
+        yield from _split(self._audio)
+
+
+class StreamRecording:
+    """Sound that arrives once, from a pipe or a microphone; the first pass has to read it to its end.
+
+    Args:
+      blocks: [S] float32 each, in order.
+      sample_rate_hz: their rate.
+      kept_samples: longer sound waits in a temporary file.
+    """
+
+    def __init__(
+        self,
+        blocks: Iterable[FloatArray],
+        sample_rate_hz: int = ANALYSIS_RATE_HZ,
+        kept_samples: int = KEPT_SAMPLES,
+    ) -> None:
+        self._arriving: Iterator[FloatArray] | None = iter(blocks)
+        self._resampler = Resampler(sample_rate_hz, ANALYSIS_RATE_HZ)
+        self._spool = tempfile.SpooledTemporaryFile(max_size=4 * kept_samples)  # noqa: SIM115
+        weakref.finalize(self, self._spool.close)
+
+    def blocks(self) -> Iterator[FloatArray]:
+        """See `Recording.blocks`.
+
+        Raises:
+          OutputError: the disk has no space for the temporary file.
+        """
+        if self._arriving is None:
+            self._spool.seek(0)
+            while data := self._spool.read(4 * BLOCK_SAMPLES):
+                yield np.frombuffer(data, np.float32)
+            return
+        arriving, self._arriving = self._arriving, None
+        for block in arriving:
+            yield from self._keep(self._resampler.push(np.asarray(block, np.float32)))
+        yield from self._keep(self._resampler.finish())
+
+    def _keep(self, block: FloatArray) -> Iterator[FloatArray]:
+        if not len(block):
+            return
+        try:
+            self._spool.write(np.ascontiguousarray(block).tobytes())
+        except OSError as problem:
+            raise OutputError(
+                f"{tempfile.gettempdir()} has no space for the sound that arrives: {problem.strerror or problem}",
+                "Free some space, or set TMPDIR to a folder that has some.",
+            ) from problem
+        yield block
+
+
+def _split(audio: FloatArray) -> Iterator[FloatArray]:
+    for start in range(0, len(audio), BLOCK_SAMPLES):
+        yield audio[start : start + BLOCK_SAMPLES]

@@ -1,0 +1,77 @@
+"""A recording sounds the same from a file, an array and a stream, in every pass."""
+
+from __future__ import annotations
+
+import tempfile
+
+import numpy as np
+import pytest
+
+from ddsp_cli.audio.recording import ArrayRecording, FileRecording, StreamRecording
+from ddsp_cli.audio.write import write_audio
+from ddsp_cli.errors import InputError
+from fixtures import melody
+
+
+def sound_of(recording):
+    return np.concatenate(list(recording.blocks()))
+
+
+@pytest.mark.parametrize("rate_hz", [16000, 44100])
+def test_file_array_and_stream_are_one_sound_in_every_pass(tmp_path, rate_hz):
+    audio = np.tile(melody(rate_hz=rate_hz), 6)
+    write_audio(tmp_path / "a.wav", [audio], rate_hz, subtype="FLOAT")
+    pieces = np.array_split(audio, 37)
+    found = [
+        FileRecording(tmp_path / "a.wav"),
+        FileRecording(tmp_path / "a.wav", kept_samples=1000),
+        ArrayRecording(audio, rate_hz),
+        StreamRecording(pieces, rate_hz),
+        StreamRecording(pieces, rate_hz, kept_samples=1000),
+    ]
+    expected = sound_of(found[0])
+    assert len(expected) == round(len(audio) * 16000 / rate_hz)
+    for recording in found:
+        for _ in range(3):
+            np.testing.assert_array_equal(sound_of(recording), expected)
+
+
+def test_a_file_that_fits_in_memory_is_decoded_once(tmp_path):
+    write_audio(tmp_path / "a.wav", [melody()], 16000)
+    short, long = FileRecording(tmp_path / "a.wav"), FileRecording(tmp_path / "a.wav", kept_samples=1000)
+    for recording in (short, long):
+        sound_of(recording)
+        sound_of(recording)
+    assert (short.n_decodes, long.n_decodes) == (1, 2)
+
+
+def test_a_pass_that_ends_early_is_not_taken_for_the_whole(tmp_path):
+    audio = np.tile(melody(), 8)
+    write_audio(tmp_path / "a.wav", [audio], 16000)
+    recording = FileRecording(tmp_path / "a.wav")
+    next(recording.blocks())
+    assert len(sound_of(recording)) == len(audio)
+
+
+def test_channels_are_averaged():
+    left, right = melody(), np.roll(melody(), 100)
+    np.testing.assert_allclose(sound_of(ArrayRecording(np.stack([left, right]))), (left + right) / 2, atol=1e-7)
+
+
+def test_arrays_that_are_no_sound_are_refused():
+    for audio, words in (
+        (np.zeros(0), "0 samples"),
+        (np.array([0.0, np.nan]), "NaN"),
+        (np.zeros((1, 2, 3)), "shape"),
+        (np.full(10, 1e9), "full scale"),
+    ):
+        with pytest.raises(InputError, match=words):
+            ArrayRecording(audio)
+
+
+def test_temporary_files_are_gone_with_the_recording(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    recording = StreamRecording([melody()], kept_samples=10)
+    assert len(sound_of(recording)) == len(melody())
+    del recording
+    assert list(tmp_path.iterdir()) == []
