@@ -1,12 +1,17 @@
-"""The engine that learns and the runtime that plays are two programs of one model: they must sound the same."""
+"""The engine that learns and every program that plays are programs of one model: they must sound the same."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import msgspec
 import numpy as np
 import pytest
 
-from ddsp_cli import bundle
-from ddsp_cli.config import HarmonicConfig, ReverbConfig
+from ddsp_cli.bundle import Bundle
+from ddsp_cli.config import HarmonicConfig, ModelConfig, ReverbConfig, load_preset
+from ddsp_cli.exporters import litert, onnx, vst
 from ddsp_cli.scaling import scale_db, scale_f0
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.noise import white_noise
@@ -15,7 +20,7 @@ from fixtures import impulse_response, make_card, small_model
 N_FRAMES = 60
 
 
-def solo_like():
+def solo_like() -> ModelConfig:
     """250 frames a second, amplitudes crossfaded by windows, a room learned tap by tap."""
     processors = dict(small_model().processors)
     processors["harmonic"] = HarmonicConfig(inputs=["amplitude", "harmonic_distribution", "f0_hz"], n_harmonics=30)
@@ -23,29 +28,93 @@ def solo_like():
     return small_model(frame_rate_hz=250, inputs=["ld_scaled", "f0_scaled"], processors=processors)
 
 
-@pytest.mark.parametrize("model", [small_model(), solo_like()], ids=["vst", "solo"])
-def test_engine_and_runtime_agree_to_minus_sixty_decibels(model, tmp_path):
+def permuted(model: ModelConfig, order: str) -> ModelConfig:
+    """The processors in another order: the sound is another one, since columns follow the order, but for all alike."""
+    return msgspec.structs.replace(model, processors={name: model.processors[name] for name in order.split()})
+
+
+def renamed(model: ModelConfig) -> ModelConfig:
+    """Signals under other names, two of them under each other's."""
+    nodes = dict(model.processors)
+    nodes["harmonic"] = msgspec.structs.replace(
+        nodes["harmonic"], inputs=["harmonic_distribution", "amplitude", "f0_hz"]
+    )
+    nodes["noise"] = msgspec.structs.replace(nodes["noise"], inputs=["breath"])
+    return msgspec.structs.replace(model, processors=nodes)
+
+
+MODELS = {
+    "vst": small_model(),
+    "solo": solo_like(),
+    "noise first": permuted(small_model(), "noise harmonic dry reverb"),
+    "room first": permuted(small_model(), "reverb dry noise harmonic"),
+    "renamed": renamed(small_model()),
+}
+
+
+def trained(model: ModelConfig) -> tuple[Any, Bundle]:
+    """An engine of random weights, and the instrument that training would make of it."""
     from ddsp_cli.engine import Autoencoder
 
     autoencoder = Autoencoder(model, seed=1)
     weights = autoencoder.get_weights_by_name()
-    room = next(name for name in weights if name.startswith("reverb/"))
-    if room == "reverb/ir":
-        weights[room] = impulse_response(3000)
+    if "reverb/ir" in weights:
+        weights["reverb/ir"] = impulse_response(3000)
         autoencoder.set_weights_by_name(weights)
-    bundle.save(tmp_path / "a", make_card(model), weights, autoencoder.impulse_response(), half_precision=False)
-    loaded = bundle.load(tmp_path / "a")
+    return autoencoder, Bundle(make_card(model), weights, autoencoder.impulse_response())
 
-    f0_hz = np.linspace(200, 3000, N_FRAMES, dtype=np.float32)  # upper harmonics pass Nyquist on the way
-    level_db = np.linspace(-60, -5, N_FRAMES, dtype=np.float32)
-    played = np.concatenate(list(Instrument(loaded).render(f0_hz, level_db, seed=3, block_frames=7)))
 
-    noise = white_noise(np.random.default_rng(3), N_FRAMES, model.hop_samples).reshape(1, -1)
+def performance() -> tuple[np.ndarray, np.ndarray]:
+    """Upper harmonics pass half the sample rate on the way; [F] in Hz and in dB."""
+    return np.linspace(200, 3000, N_FRAMES, dtype=np.float32), np.linspace(-60, -5, N_FRAMES, dtype=np.float32)
+
+
+def learned(autoencoder: Any, noise: np.ndarray) -> dict[str, Any]:
+    """Everything that the engine makes of the performance and of noise [F, H]."""
+    f0_hz, level_db = performance()
     scaled = scale_db(level_db)
     curves = {"f0_hz": f0_hz, "f0_scaled": scale_f0(f0_hz), "pw_scaled": scaled, "ld_scaled": scaled}
-    features = {name: curves[name][None, :, None].astype(np.float32) for name in ("f0_hz", *model.inputs)}
-    learned = np.asarray(autoencoder(features, given={"noise": {"noise": noise}})["audio"])[0]
+    inputs = ("f0_hz", *autoencoder.config.inputs)
+    features = {name: curves[name][None, :, None].astype(np.float32) for name in inputs}
+    return autoencoder(features, given={"noise": {"noise": noise.reshape(1, -1)}})
 
-    assert played.shape == learned.shape
-    difference = np.abs(played - learned).max() / np.abs(learned).max()
-    assert 20 * np.log10(difference) < -60
+
+def difference_db(found: np.ndarray, expected: np.ndarray) -> float:
+    assert found.shape == expected.shape
+    return 20 * float(np.log10(np.abs(found - expected).max() / np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_engine_and_players_agree_to_minus_sixty_decibels(name: str, tmp_path: Path) -> None:
+    model = MODELS[name]
+    autoencoder, bundle = trained(model)
+    f0_hz, level_db = performance()
+    noise = white_noise(np.random.default_rng(3), N_FRAMES, model.hop_samples)
+    made = learned(autoencoder, noise)
+    wet, dry = (np.asarray(made[signal])[0] for signal in ("audio", "dry"))
+
+    played = np.concatenate(list(Instrument(bundle).render(f0_hz, level_db, seed=3, block_frames=7)))
+    assert difference_db(played, wet) < -60
+
+    frames = {"f0_hz": f0_hz, model.level: level_db, "noise": noise}
+    hop = model.hop_samples
+    (tmp_path / "audio.onnx").write_bytes(onnx.build(bundle, audio=True, room=True)[0])
+    by_onnx = onnx.run(tmp_path / "audio.onnx", frames, [20, 40])["audio"]
+    assert difference_db(by_onnx[hop:], wet[:-hop]) < -60
+    (tmp_path / "audio.tflite").write_bytes(litert.build(bundle, audio=True)[0])
+    states = {name: f"next_{name}" for name in ("state", *litert.state_shapes(model))}
+    by_litert = litert.Stream(tmp_path / "audio.tflite", states).run(frames)["audio"].reshape(-1)
+    assert difference_db(by_litert[hop:], dry[:-hop]) < -60
+
+
+@pytest.mark.parametrize("order", ["harmonic noise dry reverb", "noise harmonic reverb dry"])
+def test_the_plugin_gets_the_engines_controls(order: str, tmp_path: Path) -> None:
+    """The export itself compares the file with the NumPy player, which is compared with the engine here."""
+    model = permuted(load_preset("light").model, order)
+    autoencoder, bundle = trained(model)
+    assert vst.export(bundle, tmp_path).checks["controls_difference"] <= 1e-5
+    made = learned(autoencoder, np.zeros((N_FRAMES, model.hop_samples), np.float32))
+    controls = Instrument(bundle).stream()._network.controls(*performance())
+    for control, processor in (("amplitude", "harmonic"), ("harmonic_distribution", "harmonic"),
+                               ("noise_magnitudes", "noise")):  # fmt: skip
+        np.testing.assert_allclose(controls[control], np.asarray(made[f"{processor}/{control}"])[0], atol=1e-5)

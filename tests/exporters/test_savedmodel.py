@@ -21,6 +21,12 @@ def timbre_model() -> ModelConfig:
     return small_model(inputs=["pw_scaled", "f0_scaled", "z"], encoder=encoder)
 
 
+def noise_first() -> ModelConfig:
+    """Whose decoder puts out the noise before the harmonics."""
+    nodes = small_model().processors
+    return small_model(processors={name: nodes[name] for name in ("noise", "harmonic", "dry", "reverb")})
+
+
 def trained(model: ModelConfig) -> Bundle:
     """An instrument as training leaves it: weights of the room and the response they make."""
     from ddsp_cli import backend
@@ -37,7 +43,7 @@ def trained(model: ModelConfig) -> Bundle:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [small_model, loudness_model, timbre_model])
+@pytest.mark.parametrize("make", [small_model, loudness_model, timbre_model, noise_first])
 def test_agrees(make: Callable[[], ModelConfig], tmp_path: Path) -> None:
     import tensorflow as tf
 

@@ -10,11 +10,12 @@ import msgspec
 import numpy as np
 from keras import ops
 
+from ddsp_cli.bundle.layout import decoder_outputs
 from ddsp_cli.config import LossConfig, ModelConfig
 from ddsp_cli.engine.decoders import RnnFcDecoder
 from ddsp_cli.engine.effects import LearnedRoom
 from ddsp_cli.engine.encoders import TimbreEncoder
-from ddsp_cli.engine.graph import decoder_outputs, group_from_config
+from ddsp_cli.engine.graph import group_from_config
 from ddsp_cli.engine.losses import SpectralLoss
 from ddsp_cli.errors import ModelError
 

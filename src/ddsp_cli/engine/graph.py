@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import keras
 
 from ddsp_cli import config
+from ddsp_cli.bundle.layout import F0, decoder_outputs, processing_order
 from ddsp_cli.engine import effects, processors, synths
 from ddsp_cli.engine.processors import Processor
-from ddsp_cli.errors import ModelError, did_you_mean
-
-
-def order_of(nodes: Mapping[str, Sequence[str]], sources: Sequence[str]) -> list[str]:
-    """Names of the nodes in an order in which every input is there before it is needed.
-
-    Args:
-      nodes: name → names of its inputs.
-      sources: signals that come from outside the graph.
-
-    Raises:
-      ModelError: an input that nothing makes, a name used twice, or a cycle; each is named.
-    """
-    for name, inputs in nodes.items():
-        if name in sources:
-            raise ModelError(f"processor {name} has the name of an input signal")
-        for wanted in inputs:
-            if wanted not in nodes and wanted not in sources:
-                hint = did_you_mean(wanted, [*nodes, *sources])
-                raise ModelError(f"processor {name} takes {wanted}, which nothing in the graph makes", hint)
-    internal = {name: [i for i in inputs if i in nodes] for name, inputs in nodes.items()}
-    try:
-        return list(TopologicalSorter(internal).static_order())
-    except CycleError as problem:
-        raise ModelError(f"the processors form a cycle: {' → '.join(problem.args[1])}") from problem
+from ddsp_cli.errors import ModelError
 
 
 @keras.saving.register_keras_serializable("ddsp")
@@ -56,7 +32,7 @@ class ProcessorGroup(keras.layers.Layer):
         self.sources = list(sources)
         self.wiring = {name: list(inputs) for name, (_, inputs) in nodes.items()}
         self.nodes = {name: processor for name, (processor, _) in nodes.items()}
-        self.order = order_of(self.wiring, self.sources)
+        self.order = processing_order(self.wiring, self.sources)
         taken = {wanted for inputs in self.wiring.values() for wanted in inputs}
         ends = [name for name in self.order if name not in taken]
         if len(ends) != 1:
@@ -165,7 +141,7 @@ def group_from_config(model: config.ModelConfig, seed: int = 0, sources: Sequenc
       sources: signals that come from outside besides what the network predicts and `f0_hz`.
     """
     nodes = {name: (build_processor(node, model, seed, name), node.inputs) for name, node in model.processors.items()}
-    outside = dict.fromkeys([*decoder_outputs(model), "f0_hz", *sources])
+    outside = dict.fromkeys([*decoder_outputs(model), F0, *sources])
     return ProcessorGroup(nodes, sources=list(outside), name="processors")
 
 
@@ -183,38 +159,3 @@ def group_from_yaml(text: str, sample_rate_hz: int = 16000, frame_rate_hz: int =
         processors=nodes,
     )
     return group_from_config(model, seed)
-
-
-def decoder_outputs(model: config.ModelConfig) -> dict[str, int]:
-    """Which raw controls the network has to predict, with their sizes, in the original's order.
-
-    A control that two processors take must have one size; what a processor of the graph makes is not predicted.
-    """
-    sizes: dict[str, int] = {}
-    for name, node in model.processors.items():
-        for wanted, size in zip(node.inputs, _input_sizes(node), strict=False):
-            if size is None or wanted in model.processors:
-                continue
-            if sizes.setdefault(wanted, size) != size:
-                raise ModelError(f"processor {name} takes {wanted} with {size} channels, another takes {sizes[wanted]}")
-    return sizes
-
-
-def _input_sizes(node: config.ProcessorConfig) -> tuple[int | None, ...]:
-    """Channels of each input of a node that a network may predict; None for audio and for measured pitch."""
-    match node:
-        case config.HarmonicConfig():
-            return 1, node.n_harmonics, None
-        case config.FilteredNoiseConfig():
-            return (node.n_bands,)
-        case config.SinusoidalConfig():
-            return node.n_sinusoids, node.n_sinusoids
-        case config.WavetableConfig():
-            return 1, node.n_points, None
-        case config.FIRFilterConfig():
-            return None, node.n_bands
-        case config.ModDelayConfig():
-            return None, 1, 1
-        case config.MixConfig():
-            return None, None, 1
-    return ()

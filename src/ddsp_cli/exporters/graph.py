@@ -17,9 +17,11 @@ from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.scaling import CONTROL_FLOOR, DB_RANGE, F0_RANGE_MIDI, MAX_AMPLITUDE
-from ddsp_cli.synthesis.decoder import LEAKY_SLOPE, NORM_EPSILON
+from ddsp_cli.synthesis.decoder import LEAKY_SLOPE, NORM_EPSILON, playable_columns
 
 Tensor = Any  # whatever a format calls one
+
+CONTROL_NAMES = ("amplitude", "harmonic_distribution", "noise_magnitudes")
 
 #: MIDI note 0. What is lower, silence included, counts as it.
 LOWEST_HZ = 440.0 * 2.0 ** (-69.0 / 12.0)
@@ -142,7 +144,10 @@ def decode(ops: Ops, bundle: Bundle, scaled: dict[str, Tensor], f0_hz: Tensor, s
     cell = [weights[f"decoder/rnn/{name}"] for name in ("kernel", "recurrent_kernel", "bias")]
     recurrent, new_state = ops.gru(joined, state, *cell)
     hidden = _stack(ops, weights, "decoder/out_stack", ops.concat([*stacks, recurrent], 1))
-    raw = ops.dense(hidden, weights["decoder/dense_out/kernel"], weights["decoder/dense_out/bias"])
+    # Every exported file has its columns in one order, whatever order the processors have.
+    columns = playable_columns(model)
+    order = np.concatenate([np.r_[columns[name]] for name in CONTROL_NAMES])
+    raw = ops.dense(hidden, weights["decoder/dense_out/kernel"][:, order], weights["decoder/dense_out/bias"][order])
     n_harmonics, n_bands = harmonic.n_harmonics, noise.n_bands
     amplitude = exp_sigmoid(ops, ops.columns(raw, 0, 1))
     distribution = exp_sigmoid(ops, ops.columns(raw, 1, 1 + n_harmonics))

@@ -24,12 +24,19 @@ import numpy as np
 
 from ddsp_cli import scaling
 from ddsp_cli.bundle import Bundle
-from ddsp_cli.config import EncoderConfig, FilteredNoiseConfig, HarmonicConfig, ModelConfig
+from ddsp_cli.bundle.layout import control_columns, decoder_outputs
+from ddsp_cli.config import EncoderConfig, FilteredNoiseConfig, HarmonicConfig, ModelConfig, ProcessorConfig
 from ddsp_cli.errors import ModelError
 
 NORM_EPSILON = np.float32(1e-3)  # Keras LayerNormalization default
 
 LEAKY_SLOPE = np.float32(0.2)  # tf.nn.leaky_relu default
+
+#: The synthesisers that the player has, and what the decoder must predict for them.
+SYNTHESISERS: dict[type[ProcessorConfig], tuple[str, ...]] = {
+    HarmonicConfig: ("amplitude", "harmonic_distribution"),
+    FilteredNoiseConfig: ("noise_magnitudes",),
+}
 
 
 class Weights:
@@ -190,21 +197,28 @@ class Frames:
         return frames[:n_frames]
 
 
-def output_splits(model: ModelConfig) -> dict[str, int]:
-    """Names and widths of the controls in the order in which the last dense layer puts them out.
+def playable_columns(model: ModelConfig) -> dict[str, slice]:
+    """Finds the columns of the decoder's output that drive the player's synthesisers.
+
+    Returns:
+      `amplitude`, `harmonic_distribution`, `noise_magnitudes` → columns, those that the model has.
 
     Raises:
-      ModelError: the model has no synthesiser to control.
+      ModelError: the model has no synthesiser, or one whose controls the decoder does not predict.
     """
-    harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
-    splits: dict[str, int] = {}
-    if harmonic:
-        splits |= {"amplitude": 1, "harmonic_distribution": harmonic[1].n_harmonics}
-    if noise:
-        splits["noise_magnitudes"] = noise[1].n_bands
-    if not splits:
+    columns: dict[str, slice] = {}
+    for kind, controls in SYNTHESISERS.items():
+        found = model.only(kind)
+        if found is None:
+            continue
+        own = control_columns(model, found[0])
+        missing = [control for control in controls if control not in own]
+        if missing:
+            raise ModelError(f"processor {found[0]} does not get its {missing[0]} from the decoder")
+        columns |= own
+    if not columns:
         raise ModelError("the model has neither a harmonic nor a noise synthesiser")
-    return splits
+    return columns
 
 
 def network_inputs(model: ModelConfig, f0_hz: np.ndarray, level_db: np.ndarray) -> np.ndarray:
@@ -240,7 +254,7 @@ class Network:
         self._model = model = bundle.card.model
         weights = Weights(bundle.weights)
         decoder = model.sizes
-        self.splits = output_splits(model)
+        self.columns = playable_columns(model)
         self.encoder = Encoder(weights, model.encoder) if model.encoder else None
         widths = {name: model.encoder.z_dims if name == "z" and model.encoder else 1 for name in model.inputs}
         self.stacks = {
@@ -256,7 +270,7 @@ class Network:
             decoder.channels,
             decoder.layers_per_stack,
         )
-        n_out = sum(self.splits.values())
+        n_out = sum(decoder_outputs(model).values())
         self.kernel = weights.take("decoder/dense_out/kernel", self.out_stack.n_out, n_out)
         self.bias = weights.take("decoder/dense_out/bias", n_out)
         ours = (name for name in bundle.weights if name.startswith(("decoder/", "encoder/")))
@@ -301,8 +315,7 @@ class Network:
         recurrent = self.gru(joined)
         raw = self.out_stack(np.concatenate([joined, recurrent], axis=-1)) @ self.kernel
         raw += self.bias
-        borders = np.cumsum(list(self.splits.values()))[:-1]
-        return dict(zip(self.splits, np.split(raw, borders, axis=-1), strict=True))
+        return {control: raw[:, columns] for control, columns in self.columns.items()}
 
 
 def physical(model: ModelConfig, raw: dict[str, np.ndarray], f0_hz: np.ndarray) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ddsp_cli.analysis.mfcc import mfcc_blocks
 from ddsp_cli.bundle import Bundle
+from ddsp_cli.bundle.layout import F0, decoder_outputs, processing_order
 from ddsp_cli.config import (
     AddConfig,
     CropConfig,
@@ -23,45 +24,49 @@ from ddsp_cli.config import (
 )
 from ddsp_cli.config.processors import ROOMS
 from ddsp_cli.errors import ModelError
-from ddsp_cli.synthesis.decoder import Frames
+from ddsp_cli.synthesis.decoder import Frames, playable_columns
 from ddsp_cli.synthesis.stream import Stream, open_network
 
-#: Signals that the network gives; everything else in a graph is the output of a node before.
-CONTROLS = frozenset({"amplitude", "harmonic_distribution", "noise_magnitudes", "f0_hz"})
-
-KNOWN = (HarmonicConfig, FilteredNoiseConfig, AddConfig, CropConfig, *ROOMS)
+PLAYABLE = (HarmonicConfig, FilteredNoiseConfig, AddConfig, CropConfig, *ROOMS)
 
 
 def check_graph(model: ModelConfig) -> None:
-    """Every processor can be run as a stream, in the order in which they stand.
+    """Checks that every processor can be run as a stream.
 
     Raises:
       ModelError: with the reason and the processor's name.
     """
-    signals: set[str] = set(CONTROLS)
-    nodes = list(model.processors.items())
-    consumed: set[str] = set()
-    for name, node in nodes:
+    nodes = model.processors
+    if not nodes:
+        raise ModelError("the instrument has no processors")
+    order = processing_order({name: node.inputs for name, node in nodes.items()}, [*decoder_outputs(model), F0])
+    for name, node in nodes.items():
         kind = type(node).__name__.removesuffix("Config")
-        if not isinstance(node, KNOWN):
+        if not isinstance(node, PLAYABLE):
             raise ModelError(f"the instrument has a processor of a kind that cannot be played: {kind}")
-        missing = [signal for signal in node.inputs if signal not in signals]
-        if missing:
-            raise ModelError(f"processor {name} takes {missing[0]}, which nothing before it makes")
+        n_inputs = 3 if isinstance(node, HarmonicConfig) else None if isinstance(node, AddConfig) else 1
+        if n_inputs is not None and len(node.inputs) != n_inputs:
+            raise ModelError(f"processor {name} takes {n_inputs} inputs, its configuration names {len(node.inputs)}")
+        if isinstance(node, HarmonicConfig) and node.inputs[2] != F0:
+            raise ModelError(f"processor {name} must take {F0} as its third input")
+        if not isinstance(node, HarmonicConfig | FilteredNoiseConfig):
+            wrong = [signal for signal in node.inputs if signal not in nodes] or ["nothing"] * (not node.inputs)
+            if wrong:
+                raise ModelError(f"processor {name} takes {wrong[0]}, which is no audio")
         if isinstance(node, CropConfig) and node.location == "front":
             raise ModelError(f"processor {name} cuts off the start of the sound, which a stream cannot do")
-        signals.add(name)
-        consumed.update(node.inputs)
     for kinds, what in (
         ((HarmonicConfig,), "harmonic synthesiser"),
         ((FilteredNoiseConfig,), "noise synthesiser"),
         (ROOMS, "room"),
     ):
-        if sum(isinstance(node, kinds) for _, node in nodes) > 1:
+        if sum(isinstance(node, kinds) for node in nodes.values()) > 1:
             raise ModelError(f"the instrument has more than one {what}, which cannot be played")
-    unused = [name for name, _ in nodes[:-1] if name not in consumed]
-    if not nodes or unused:
-        raise ModelError(f"the output of processor {unused[0]} goes nowhere" if unused else "no processors")
+    consumed = {signal for node in nodes.values() for signal in node.inputs}
+    unused = [name for name in order if name not in consumed]
+    if len(unused) != 1:
+        raise ModelError(f"the output of processor {unused[0]} goes nowhere")
+    playable_columns(model)
     if model.sample_rate_hz % model.frame_rate_hz:
         raise ModelError(f"{model.frame_rate_hz} frames a second do not divide {model.sample_rate_hz} samples a second")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ddsp_cli.bundle import Bundle
+from ddsp_cli.bundle.layout import F0, decoder_outputs, processing_order
 from ddsp_cli.config import AddConfig, CropConfig, FilteredNoiseConfig, HarmonicConfig
 from ddsp_cli.config.processors import ROOMS
 from ddsp_cli.synthesis.decoder import Network
@@ -65,6 +66,9 @@ class Stream:
                 self._noise[name] = FilteredNoise(hop, node.n_bands, node.window_size_samples, seed)
             elif isinstance(node, ROOMS) and response is not None:
                 self._rooms[name] = Room(response)
+        self._order = processing_order(
+            {name: node.inputs for name, node in model.processors.items()}, [*decoder_outputs(model), F0]
+        )
         # A room from elsewhere also suits an instrument that learned none.
         foreign = isinstance(room, np.ndarray) and not self._rooms
         self._last_room = Room(room) if foreign and isinstance(room, np.ndarray) else None
@@ -159,7 +163,8 @@ class Stream:
             out = self._leveller.push(dry, wanted_db)
             return np.concatenate([out, self._leveller.finish(np.zeros(0))]) if last else out
 
-        for name, node in self._model.processors.items():
+        for name in self._order:
+            node = self._model.processors[name]
             if isinstance(node, AddConfig):
                 ready[name] = np.sum([ready[signal] for signal in node.inputs], axis=0)
             elif isinstance(node, ROOMS):

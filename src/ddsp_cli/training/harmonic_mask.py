@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ddsp_cli.bundle.layout import control_columns
 from ddsp_cli.config import HarmonicConfig, ModelConfig
-from ddsp_cli.engine.graph import decoder_outputs
 
 KERNEL, BIAS = "decoder/dense_out/kernel", "decoder/dense_out/bias"
 
@@ -30,14 +30,11 @@ def silence_unlearned(weights: Mapping[str, np.ndarray], model: ModelConfig, low
     harmonic = model.only(HarmonicConfig)
     if harmonic is None or lowest_hz <= 0:
         return changed
-    name = harmonic[1].inputs[1]
-    start = 0
-    for output, size in decoder_outputs(model).items():
-        if output == name:
-            first = start + int(model.sample_rate_hz / 2 / lowest_hz)  # harmonic k stands at start + k - 1
-            kernel, bias = weights[KERNEL].copy(), weights[BIAS].copy()
-            kernel[:, first : start + size] = 0.0
-            bias[first : start + size] = SILENT
-            changed |= {KERNEL: kernel, BIAS: bias}
-        start += size
-    return changed
+    columns = control_columns(model, harmonic[0]).get("harmonic_distribution")
+    if columns is None:
+        return changed
+    first = columns.start + int(model.sample_rate_hz / 2 / lowest_hz)  # harmonic k stands at start + k - 1
+    kernel, bias = weights[KERNEL].copy(), weights[BIAS].copy()
+    kernel[:, first : columns.stop] = 0.0
+    bias[first : columns.stop] = SILENT
+    return changed | {KERNEL: kernel, BIAS: bias}

@@ -1,0 +1,122 @@
+"""Which columns of the decoder's last dense layer drive which control of which processor.
+
+The order of the columns is that of the `processors` in the configuration, and within a processor that of its inputs. A
+signal that several processors take has one range of columns; a signal that a processor of the graph makes has none.
+The engine, the player, the exporters and the importers all ask here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+
+from ddsp_cli.config import (
+    FilteredNoiseConfig,
+    FIRFilterConfig,
+    HarmonicConfig,
+    MixConfig,
+    ModDelayConfig,
+    ModelConfig,
+    ProcessorConfig,
+    SinusoidalConfig,
+    WavetableConfig,
+)
+from ddsp_cli.errors import ModelError, did_you_mean
+
+#: The one signal of a processor graph that is measured and not predicted by the decoder.
+F0 = "f0_hz"
+
+
+def decoder_outputs(model: ModelConfig) -> dict[str, int]:
+    """Lists the raw controls that the decoder predicts.
+
+    Args:
+      model: its processors, in the order in which the configuration names them.
+
+    Returns:
+      Signal name → number of columns, in the order of the columns.
+
+    Raises:
+      ModelError: two processors take one signal with different numbers of channels.
+    """
+    sizes: dict[str, int] = {}
+    for name, node in model.processors.items():
+        for signal, size in zip(node.inputs, _controls(node).values(), strict=False):
+            if size is None or signal in model.processors:
+                continue
+            if sizes.setdefault(signal, size) != size:
+                raise ModelError(f"processor {name} takes {signal} with {size} channels, another takes {sizes[signal]}")
+    return sizes
+
+
+def decoder_columns(model: ModelConfig) -> dict[str, slice]:
+    """Finds the columns of every raw control in the output of the decoder, [F, sum of `decoder_outputs`].
+
+    Returns:
+      Signal name → its columns.
+    """
+    columns, start = {}, 0
+    for signal, size in decoder_outputs(model).items():
+        columns[signal] = slice(start, start + size)
+        start += size
+    return columns
+
+
+def control_columns(model: ModelConfig, processor: str) -> dict[str, slice]:
+    """Finds the columns that drive one processor.
+
+    Args:
+      model: the configuration.
+      processor: a name among `model.processors`.
+
+    Returns:
+      Control → columns, for each control that the decoder predicts. Controls have the processor's own names
+      (`amplitude`, `harmonic_distribution`, `noise_magnitudes`, ...), whatever the configuration calls the signals.
+    """
+    columns, node = decoder_columns(model), model.processors[processor]
+    pairs = zip(_controls(node).items(), node.inputs, strict=False)
+    return {control: columns[signal] for (control, size), signal in pairs if size is not None and signal in columns}
+
+
+def processing_order(nodes: Mapping[str, Sequence[str]], sources: Sequence[str]) -> list[str]:
+    """Sorts processors so that each comes after those whose output it takes.
+
+    Args:
+      nodes: processor name → names of its inputs.
+      sources: signals that come from outside the graph.
+
+    Raises:
+      ModelError: an input that nothing makes, a name used twice, or a cycle; each is named.
+    """
+    for name, inputs in nodes.items():
+        if name in sources:
+            raise ModelError(f"processor {name} has the name of an input signal")
+        for signal in inputs:
+            if signal not in nodes and signal not in sources:
+                hint = did_you_mean(signal, [*nodes, *sources])
+                raise ModelError(f"processor {name} takes {signal}, which nothing in the graph makes", hint)
+    internal = {name: [signal for signal in inputs if signal in nodes] for name, inputs in nodes.items()}
+    try:
+        return list(TopologicalSorter(internal).static_order())
+    except CycleError as problem:
+        raise ModelError(f"the processors form a cycle: {' → '.join(problem.args[1])}") from problem
+
+
+def _controls(node: ProcessorConfig) -> dict[str, int | None]:
+    """Controls of a processor in the order of its inputs → channels; None for audio and for measured pitch."""
+    match node:
+        case HarmonicConfig():
+            return {"amplitude": 1, "harmonic_distribution": node.n_harmonics, F0: None}
+        case FilteredNoiseConfig():
+            return {"noise_magnitudes": node.n_bands}
+        case SinusoidalConfig():
+            return {"amplitudes": node.n_sinusoids, "frequencies": node.n_sinusoids}
+        case WavetableConfig():
+            return {"amplitude": 1, "wavetables": node.n_points, F0: None}
+        case FIRFilterConfig():
+            return {"audio": None, "magnitudes": node.n_bands}
+        case ModDelayConfig():
+            return {"audio": None, "gain": 1, "phase": 1}
+        case MixConfig():
+            return {"first": None, "second": None, "mix_level": 1}
+    return {}
