@@ -1,8 +1,8 @@
 """CREPE's network (Kim, Salamon, Li and Bello 2018, arXiv 1802.06182) and its published weights.
 
-Six convolutions over 64 ms of sound and one dense layer: how likely is each of 360 pitches, 20 cents apart? The five
-sizes differ in the number of filters only. It belongs to the engine because it is a Keras network; the pitch tracker
-built on it is `features.crepe`.
+Six convolutions over 64 ms of sound and one dense layer give the activation of each of 360 pitches, 20 cents apart. The
+five sizes differ in the number of filters only. The pitch tracker `analysis.pitch.crepe` finds `load_network` by an
+entry point.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from ddsp_cli.analysis.pitch.crepe import N_PITCHES, WINDOW_SAMPLES, Network
 from ddsp_cli.errors import UsageError
-
-WINDOW_SAMPLES = 1024
-N_PITCHES = 360
 
 #: Filters of each layer for the size "tiny", which has a multiplier of 4; the largest, "full", has 32.
 _FILTERS = (32, 4, 4, 4, 8, 16)
@@ -47,6 +45,15 @@ def build(size: str) -> keras.Model:
     x = layers.Flatten()(x)
     x = layers.Dense(N_PITCHES, activation="sigmoid", name="classifier")(x)
     return keras.Model(frames, x, name=f"crepe-{size}")
+
+
+def load_network(path: Path) -> Network:
+    """Loads published weights as the pitch tracker takes them: frames [B, 1024] → activations [B, 360].
+
+    Raises:
+      UsageError: the file cannot be read, or contains something else.
+    """
+    return load(path).predict_on_batch
 
 
 def load(path: Path) -> keras.Model:

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from ddsp_cli import __version__
-from ddsp_cli.analysis.pitch import crepe, trackers
+from ddsp_cli.analysis.pitch import trackers
 from ddsp_cli.checksum import sha256
 from ddsp_cli.config import SAMPLE_RATES_HZ, FeatureSpec
 from ddsp_cli.dataset.build import Progress, build, measuring_key
@@ -195,7 +195,7 @@ def prepare(
         sample_rate_hz = taught.model.sample_rate_hz if taught else DEFAULT_RATE_HZ
     spec = taught.features.at(FeatureSpec().frame_rate_hz) if taught else FeatureSpec()
     _check_options(sample_rate_hz, level, validation_share, workers)
-    trackers.check_tracker(pitch, crepe_weights)
+    weights = trackers.check_tracker(pitch, crepe_weights)
     found = pick(find(inputs), hold_out, leave_out)
     name = dataset_name(name or (Path(out).name if out else ""), inputs)
     folder = Path(out) if out else Path("datasets") / name
@@ -213,9 +213,8 @@ def prepare(
         sources=named.sources,
         remarks=named.remarks,
     )
-    weights = None
-    if pitch.startswith("crepe") and found.recordings:
-        weights = crepe.find_weights(pitch.removeprefix("crepe").removeprefix("-"), crepe_weights)
+    if not found.recordings:
+        weights = None
     with staging(folder) as place:
         standing = _standing(folder, found, settings, force)
         if isinstance(standing, Manifest):

@@ -1,3 +1,5 @@
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -118,3 +120,52 @@ def test_swift_in_blocks_agrees_with_swift_at_once(monkeypatch):
     assert blocks.f0_hz.shape == whole.f0_hz.shape == (750,)
     assert np.abs(cents(blocks.f0_hz, whole.f0_hz)).max() < 0.1
     np.testing.assert_allclose(blocks.confidence, whole.confidence, atol=1e-3)
+
+
+class CountingTracker:
+    """Hears 100 Hz everywhere."""
+
+    def __init__(self, threads, weights):
+        self.n_samples = 0
+
+    def push(self, block):
+        self.n_samples += len(block)
+
+    def finish(self):
+        n = self.n_samples // 100
+        return trackers.PitchTrack(np.full(n, 100.0, np.float32), np.ones(n, np.float32), 100)
+
+
+@pytest.fixture
+def added(tmp_path, monkeypatch):
+    """A package that adds the trackers `counting` and `broken`."""
+    folder = tmp_path / "other_package-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: other-package\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text(
+        f"[{trackers.ENTRY_POINTS}]\ncounting = other_package:CountingTracker\nbroken = no_such_module:open\n"
+        "pyin = other_package:CountingTracker\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = types.ModuleType("other_package")
+    module.CountingTracker = CountingTracker
+    monkeypatch.setitem(sys.modules, "other_package", module)
+
+
+def test_other_packages_add_trackers(added):
+    assert trackers.tracker_names()[-2:] == ["broken", "counting"]
+    trackers.check_tracker("counting")
+    features = measure(np.full(RATE_HZ, 0.1, np.float32), FeatureSpec(pitch="counting"))
+    assert (features.f0_hz[:-2] == 100.0).all()
+    with pytest.raises(UsageError, match=r"broken.*cannot be imported"):
+        trackers.open_tracker("broken")
+    with pytest.raises(UsageError, match="no pitch tracker called countin") as refused:
+        trackers.check_tracker("countin")
+    assert "counting" in refused.value.hint
+
+
+def test_a_built_in_tracker_cannot_be_replaced_and_costs_no_search(added, monkeypatch):
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: pytest.fail("entry points were searched"))
+    assert trackers.check_tracker("swift-f0") is None
+    assert isinstance(trackers.open_tracker("swift-f0"), swift_f0.SwiftTracker)
+    trackers.check_tracker("pyin")

@@ -1,26 +1,34 @@
-"""CREPE, the pitch tracker that magenta/ddsp uses: precise and slow, needs weights that we may not ship.
+"""CREPE, the pitch tracker that magenta/ddsp uses: precise, slow, and its weights may not be shipped with this program.
 
-This file holds what is around the network: finding the weights, cutting and normalising frames, the Viterbi path. The
-network itself needs Keras and stands in `engine.crepe`; it is loaded by name when the tracker is opened, so measuring
-with another tracker knows nothing of it. Shapes: S samples, T frames (10 ms apart), N = 360 pitches.
+Kim, Salamon, Li and Bello, "CREPE: a convolutional representation for pitch estimation" (2018, arXiv 1802.06182), as
+marl/crepe 0.0.16 implements it. This module finds the weights, cuts and normalises frames, and decodes the activations
+(Viterbi); it needs NumPy only. The network is a callable that `CrepeTracker` is given. The program's own needs Keras,
+so it is found by an entry point, and other trackers know nothing of it. Shapes: S samples, T frames (10 ms apart),
+N = 360 pitches.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from ddsp_cli.analysis.pitch.tracker import PitchTrack
+from ddsp_cli.analysis.pitch.trackers import CREPE_SIZES
+from ddsp_cli.arrays import DoubleArray, FloatArray, IntArray
 from ddsp_cli.errors import Kind, UsageError
 
-SIZES = ("full", "large", "medium", "small", "tiny")  # the best first
+#: Takes frames [B, 1024], each of mean 0 and deviation 1; gives activations [B, N].
+Network: TypeAlias = Callable[[FloatArray], FloatArray]
+
+#: Where the entry point `crepe` names the function that loads a network: a file of weights → `Network`.
+ENTRY_POINTS = "ddsp_cli.pitch_networks"
 
 #: Names a file of weights where none is given; the argument crepe_weights comes before it.
 WEIGHTS_VARIABLE = "DDSP_CREPE_WEIGHTS"
@@ -29,7 +37,7 @@ WINDOW_SAMPLES = 1024
 
 HOP_SAMPLES = 160
 
-#: Frames that the network is given at once, always as many, so that a result never depends on the blocks.
+#: Frames in a batch of the network, always the same number, so that results do not depend on the blocks.
 BATCH_FRAMES = 128
 
 #: Pitch n lies 20 cents above pitch n - 1; cents count from 10 Hz (crepe/core.py:93).
@@ -37,16 +45,16 @@ N_PITCHES = 360
 
 CENTS = np.linspace(0.0, 7180.0, N_PITCHES) + 1997.3794084376191
 
-#: f0 is the mean of so many pitches on either side of the path, weighed by their activation.
+#: F0 is the mean of the pitches up to this distance from the path, weighted by their activations.
 AVERAGED_PITCHES = 4
 
 #: Transition weights fall linearly to 0 at this distance (crepe/core.py:119).
 REACH_PITCHES = 12
 
-#: How likely a pitch shows itself as the strongest activation, apart from an even share of the rest.
+#: Probability that a pitch has the strongest activation, besides an even share of the rest.
 SELF_EMISSION = 0.1
 
-#: Pending frames after which it is looked for a point that all paths share.
+#: Undecided frames after which `ViterbiPath` searches for a frame in which all paths meet.
 DECIDE_FRAMES = 500
 
 
@@ -65,7 +73,7 @@ def find_weights(size: str = "", given: Path | None = None) -> Path:
     """The file of weights to use: a given one, else of the installed package `crepe`, else of the cache folder.
 
     Args:
-      size: one of `SIZES`; empty takes the largest there is.
+      size: one of `CREPE_SIZES`; empty takes the largest there is.
       given: a file named by the user.
 
     Raises:
@@ -80,7 +88,7 @@ def find_weights(size: str = "", given: Path | None = None) -> Path:
     package = importlib.util.find_spec("crepe")
     if package is not None and package.origin:
         folders.insert(0, Path(package.origin).parent)
-    for candidate in (size,) if size else SIZES:
+    for candidate in (size,) if size else CREPE_SIZES:
         for folder in folders:
             for name in (f"model-{candidate}.h5", f"model-{candidate}.h5.bz2"):
                 if (folder / name).is_file():
@@ -97,25 +105,45 @@ def find_weights(size: str = "", given: Path | None = None) -> Path:
     )
 
 
-class CrepeTracker:
-    """CREPE with its Viterbi path, on sound of any length in bounded memory.
-
-    Args:
-      size: as `find_weights`.
-      weights: as `find_weights`.
+def load_network(weights: Path) -> Network:
+    """Loads the network of the package that has one.
 
     Raises:
-      UsageError: no weights, unreadable ones, or no Keras.
+      UsageError: the weights cannot be read, or Keras cannot be loaded.
+    """
+    return _load_network(weights.resolve())
+
+
+@functools.lru_cache(maxsize=1)
+def _load_network(weights: Path) -> Network:
+    from importlib.metadata import entry_points
+
+    from ddsp_cli import backend
+
+    for found in entry_points(group=ENTRY_POINTS, name="crepe"):
+        try:
+            backend.load()  # quietly, before the network's module imports Keras
+            return found.load()(weights)
+        except ImportError as problem:
+            raise UsageError(f"pitch tracker crepe needs Keras, which cannot be loaded: {problem}") from problem
+    raise UsageError("no installed package has a network for the pitch tracker crepe", "Install ddsp-cli again.")
+
+
+class CrepeTracker:
+    """CREPE with its Viterbi decoding, for sound of any length in bounded memory.
+
+    Args:
+      network: see `Network`; `load_network` gives one.
     """
 
-    def __init__(self, size: str = "", weights: Path | None = None) -> None:
-        self._network = _network(find_weights(size, weights))
+    def __init__(self, network: Network) -> None:
+        self._network = network
         self._buffer = np.zeros(WINDOW_SAMPLES // 2, np.float32)  # frame 0 is centred on sample 0
         self._path = ViterbiPath()
-        self._confidence: list[np.ndarray] = []
+        self._confidence: list[FloatArray] = []
         self._n_samples = 0
 
-    def push(self, block: np.ndarray) -> None:
+    def push(self, block: FloatArray) -> None:
         self._n_samples += len(block)
         self._buffer = np.concatenate([self._buffer, np.asarray(block, np.float32)])
         n_ready = (len(self._buffer) - WINDOW_SAMPLES) // HOP_SAMPLES + 1
@@ -130,15 +158,12 @@ class CrepeTracker:
         confidence = np.concatenate([np.zeros(0, np.float32), *self._confidence])
         return PitchTrack(self._path.finish(), confidence, HOP_SAMPLES)
 
-    def activation(self, frames: np.ndarray) -> np.ndarray:
-        """What the network makes of frames [n, 1024], [n, N]."""
+    def activation(self, frames: FloatArray) -> FloatArray:
+        """Activations [n, N] of frames [n, 1024]."""
         centred = frames - frames.mean(axis=1, keepdims=True)
         normal = centred / np.maximum(centred.std(axis=1, keepdims=True), 1e-8)
         padded = np.pad(normal, ((0, -len(normal) % BATCH_FRAMES), (0, 0))).astype(np.float32)
-        parts = [
-            self._network.predict_on_batch(padded[start : start + BATCH_FRAMES])
-            for start in range(0, len(padded), BATCH_FRAMES)
-        ]
+        parts = [self._network(padded[start : start + BATCH_FRAMES]) for start in range(0, len(padded), BATCH_FRAMES)]
         return np.concatenate([np.zeros((0, N_PITCHES), np.float32), *parts])[: len(frames)]
 
     def _track(self, n_frames: int) -> None:
@@ -160,25 +185,25 @@ class ViterbiPath:
     """
 
     def __init__(self) -> None:
-        self._score: np.ndarray | None = None
-        self._back: list[np.ndarray] = []  # of each undecided frame but the first: the pitch before, [N]
-        self._activations: list[np.ndarray] = []
-        self._f0: list[np.ndarray] = []
+        self._score: DoubleArray | None = None
+        self._back: list[IntArray] = []  # of each undecided frame but the first: the pitch before, [N]
+        self._activations: list[FloatArray] = []
+        self._f0: list[FloatArray] = []
 
-    def push(self, activation: np.ndarray) -> None:
+    def push(self, activation: FloatArray) -> None:
         """The next frames [T, N]."""
         for row in activation:
             self._step(row)
         if len(self._activations) >= DECIDE_FRAMES:
             self._decide_what_is_certain()
 
-    def finish(self) -> np.ndarray:
+    def finish(self) -> FloatArray:
         """f0 of all frames in Hz, [T] float32."""
         if self._score is not None and self._activations:
             self._decide(len(self._activations) - 1, int(np.argmax(self._score)))
         return np.concatenate([np.zeros(0, np.float32), *self._f0])
 
-    def _step(self, row: np.ndarray) -> None:
+    def _step(self, row: FloatArray) -> None:
         emission = np.full(N_PITCHES, np.log((1.0 - SELF_EMISSION) / N_PITCHES))  # of the strongest pitch seen
         emission[int(np.argmax(row))] = np.log(SELF_EMISSION + (1.0 - SELF_EMISSION) / N_PITCHES)
         if self._score is None:
@@ -195,7 +220,7 @@ class ViterbiPath:
         self._activations.append(np.asarray(row, np.float32))
 
     def _decide_what_is_certain(self) -> None:
-        pitches = np.arange(N_PITCHES)
+        pitches: IntArray = np.arange(N_PITCHES)
         for frame in range(len(self._activations) - 2, -1, -1):
             pitches = self._back[frame][pitches]
             if (pitches == pitches[0]).all():
@@ -214,7 +239,7 @@ class ViterbiPath:
         del self._back[: last + 1]
 
 
-def _local_average_hz(activation: np.ndarray, path: np.ndarray) -> np.ndarray:
+def _local_average_hz(activation: FloatArray, path: IntArray) -> FloatArray:
     """f0 [T] from activations [T, N] around a path [T]."""
     near = path[:, None] + np.arange(-AVERAGED_PITCHES, AVERAGED_PITCHES + 1)
     inside = (near >= 0) & (near < N_PITCHES)
@@ -226,7 +251,7 @@ def _local_average_hz(activation: np.ndarray, path: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _transitions() -> tuple[np.ndarray, np.ndarray]:
+def _transitions() -> tuple[IntArray, DoubleArray]:
     """For each pitch those it can be reached from [N, 23] (N where there is none), and the log-probability of it."""
     reach = np.arange(1 - REACH_PITCHES, REACH_PITCHES)
     source = np.arange(N_PITCHES)[:, None] + reach
@@ -236,13 +261,3 @@ def _transitions() -> tuple[np.ndarray, np.ndarray]:
     share = weight / weight.sum(axis=1)[:, None]  # of what leaves each pitch
     log_weight = np.log(np.maximum(share[np.clip(source, 0, N_PITCHES - 1), pitches[:, None]], 1e-300))
     return np.where(inside, source, N_PITCHES), np.where(inside, log_weight, -np.inf)
-
-
-@functools.lru_cache(maxsize=1)
-def _network(weights: Path) -> Any:
-    # By name: this package may not know of the layers above it, and only this tracker needs a framework.
-    try:
-        importlib.import_module("ddsp_cli.backend").load()
-        return importlib.import_module("ddsp_cli.engine.crepe").load(weights)
-    except ImportError as problem:
-        raise UsageError(f"pitch tracker crepe needs Keras, which cannot be loaded: {problem}") from problem

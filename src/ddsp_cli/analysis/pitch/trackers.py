@@ -1,16 +1,23 @@
-"""Fundamental frequency: a shelf of trackers, and their frames brought onto our grid.
+"""The registry of pitch trackers, and their frames brought onto the grid of the features.
 
-A tracker takes 16 kHz blocks of any size and answers with a `PitchTrack` on a time grid of its own. Only the tracker
-that is asked for is imported. Shapes: S samples, T frames of a tracker, F frames of our grid.
+swift-f0, pYIN and CREPE are built in; only the one that is opened is imported. Other packages add trackers by an entry
+point, which is looked up for names that are not built in:
+
+    [project.entry-points."ddsp_cli.pitch_trackers"]
+    yin = "their_package:open_yin"  # (threads: int | None, weights: Path | None) -> Tracker
+
+Shapes: S samples, T frames of a tracker, F frames of the features.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from ddsp_cli.analysis.pitch.tracker import PITCH_RANGE_HZ, VOICED_CONFIDENCE, PitchTrack, Tracker
+from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray
 from ddsp_cli.errors import UsageError, did_you_mean
 
 __all__ = [
@@ -28,59 +35,71 @@ __all__ = [
 
 DEFAULT_TRACKER = "swift-f0"
 
+#: `crepe` alone takes the largest size whose weights are there.
+CREPE_SIZES = ("full", "large", "medium", "small", "tiny")
+
+BUILT_IN = ("swift-f0", "pyin", "crepe", *(f"crepe-{size}" for size in CREPE_SIZES))
+
+#: Where other packages name their trackers.
+ENTRY_POINTS = "ddsp_cli.pitch_trackers"
+
 #: Two neighbouring frames of a tracker further apart than this are two notes, not a glide between them.
 MAX_GLIDE_SEMITONES = 2.0
 
-#: Frames that are brought onto the grid at once: bounds the memory of what is between.
+#: Frames that are brought onto the grid at once: bounds the memory of intermediate arrays.
 _FRAMES_AT_ONCE = 1 << 15
-
-CREPE_SIZES = ("tiny", "small", "medium", "large", "full")
-
-#: `crepe` alone is the size that its weights have, the largest first where there are several.
-_CREPE = {"crepe", *(f"crepe-{size}" for size in CREPE_SIZES)}
 
 
 def tracker_names() -> list[str]:
-    """Names that `open_tracker` takes."""
-    return ["swift-f0", "pyin", "crepe", *(f"crepe-{size}" for size in CREPE_SIZES)]
+    """Names that `open_tracker` takes: the built-in ones, then those of other packages."""
+    from importlib.metadata import entry_points
+
+    return [*BUILT_IN, *sorted(entry_points(group=ENTRY_POINTS).names - set(BUILT_IN))]
 
 
-def check_tracker(name: str, weights: Path | None = None) -> None:
-    """Says early that a tracker cannot be had.
+def check_tracker(name: str, weights: Path | None = None) -> Path | None:
+    """Checks before any work that a tracker can be opened.
 
     Args:
       name: one of `tracker_names()`.
-      weights: a file of weights to use, for crepe only.
+      weights: a file of weights, for trackers that need one.
+
+    Returns:
+      The file of weights that the tracker will use; None where it needs none.
 
     Raises:
-      UsageError: no tracker of that name, or one whose library or weights are missing.
+      UsageError: there is no tracker of this name, or its library or weights are missing.
     """
-    if name not in tracker_names():
-        raise UsageError(f"there is no pitch tracker called {name}", did_you_mean(name, tracker_names()))
-    if name in _CREPE:
+    if name not in BUILT_IN:
+        _added_tracker(name)
+        return weights
+    if name.startswith("crepe"):
         from ddsp_cli.analysis.pitch import crepe
 
-        crepe.find_weights(name.removeprefix("crepe").removeprefix("-"), weights)
-    elif weights is not None:
+        return crepe.find_weights(_crepe_size(name), weights)
+    if weights is not None:
         raise UsageError(f"pitch tracker {name} takes no weights", "Weights are for the tracker crepe.")
+    return None
 
 
 def open_tracker(name: str = DEFAULT_TRACKER, threads: int | None = None, weights: Path | None = None) -> Tracker:
-    """A tracker ready to take blocks.
+    """Opens a tracker, which then takes blocks of sound.
 
     Args:
       name: one of `tracker_names()`.
-      threads: how many threads it may use, where it uses any.
-      weights: a file of weights, for crepe only.
+      threads: how many threads it may use; None leaves it to the tracker.
+      weights: a file of weights, for trackers that need one.
 
     Raises:
-      UsageError: unknown or unavailable.
+      UsageError: there is no tracker of this name, or its library or weights are missing.
     """
-    check_tracker(name, weights)
-    if name in _CREPE:
-        from ddsp_cli.analysis.pitch.crepe import CrepeTracker
+    if name not in BUILT_IN:
+        return _added_tracker(name)(threads, weights)
+    weights = check_tracker(name, weights)
+    if weights is not None:
+        from ddsp_cli.analysis.pitch import crepe
 
-        return CrepeTracker(name.removeprefix("crepe").removeprefix("-"), weights)
+        return crepe.CrepeTracker(crepe.load_network(weights))
     if name == "pyin":
         from ddsp_cli.analysis.pitch.pyin import PyinTracker
 
@@ -90,27 +109,56 @@ def open_tracker(name: str = DEFAULT_TRACKER, threads: int | None = None, weight
     return SwiftTracker(threads)
 
 
-def track(name: str, audio: np.ndarray, threads: int | None = None, weights: Path | None = None) -> PitchTrack:
-    """Pitch of a whole 16 kHz signal [S] on the tracker's own grid.
+def _crepe_size(name: str) -> str:
+    return name.removeprefix("crepe").removeprefix("-")
+
+
+def _added_tracker(name: str) -> Callable[[int | None, Path | None], Tracker]:
+    """What opens the tracker of another package.
 
     Raises:
-      UsageError: unknown or unavailable tracker.
+      UsageError: no package has one of this name, or it cannot be imported.
+    """
+    from importlib.metadata import entry_points
+
+    for found in entry_points(group=ENTRY_POINTS, name=name):
+        try:
+            return found.load()
+        except (ImportError, AttributeError) as problem:
+            raise UsageError(f"pitch tracker {name} ({found.value}) cannot be imported: {problem}") from problem
+    names = tracker_names()
+    raise UsageError(f"there is no pitch tracker called {name}", did_you_mean(name, names), parameter="tracker")
+
+
+def track(name: str, audio: FloatArray, threads: int | None = None, weights: Path | None = None) -> PitchTrack:
+    """Tracks the pitch of a whole signal.
+
+    Args:
+      name: one of `tracker_names()`.
+      audio: [S] at 16 kHz.
+      threads, weights: see `open_tracker`.
+
+    Returns:
+      The pitch on the tracker's own grid.
+
+    Raises:
+      UsageError: as `open_tracker`.
     """
     tracker = open_tracker(name, threads, weights)
     tracker.push(np.asarray(audio, np.float32))
     return tracker.finish()
 
 
-def on_grid(pitch: PitchTrack, n_frames: int, hop_samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Brings a tracker's frames onto our grid.
+def on_grid(pitch: PitchTrack, n_frames: int, hop_samples: int) -> tuple[FloatArray, FloatArray]:
+    """Brings a tracker's frames onto the grid of the features.
 
     Confidence is interpolated linearly. f0 is interpolated in log-frequency between two voiced frames that can belong
-    to one glide; at the edge of a gap and at a jump the nearer voiced frame holds, so no frequency is invented.
+    to one glide; at the edge of a gap and at a jump the nearer voiced frame holds, so no frequency is made up.
 
     Args:
       pitch: what the tracker found.
       n_frames: F, how many frames to fill.
-      hop_samples: distance of our frames.
+      hop_samples: distance of the features' frames.
 
     Returns:
       f0_hz [F] (0 where the confidence is below 0.5) and f0_confidence [F], both float32.
@@ -131,8 +179,8 @@ def on_grid(pitch: PitchTrack, n_frames: int, hop_samples: int) -> tuple[np.ndar
 
 
 def _between(
-    position: np.ndarray, voiced: np.ndarray, octaves: np.ndarray, source: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+    position: DoubleArray, voiced: BoolArray, octaves: DoubleArray, source: DoubleArray
+) -> tuple[DoubleArray, DoubleArray]:
     """f0 in Hz and confidence [n] at positions between tracked frames, see `on_grid`."""
     left = np.minimum(position.astype(np.int64), len(voiced) - 1)
     right = np.minimum(left + 1, len(voiced) - 1)
