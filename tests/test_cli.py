@@ -208,7 +208,6 @@ def test_transpose_is_refused(text):
 
 
 def test_small_things_of_the_console(capsys, monkeypatch):
-    assert [console.note_name(midi) for midi in (69, 60, 61.4, 21)] == ["A4", "C4", "C#4", "A0"]
     assert [console.duration(s) for s in (3.21, 245, 3723)] == ["3.2 s", "4:05", "1:02:03"]
     assert [console.size(n) for n in (3_748_228, 950)] == ["3.7 MB", "0.9 kB"]
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")

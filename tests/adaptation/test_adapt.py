@@ -8,7 +8,7 @@ import pytest
 from ddsp_cli.adaptation import f0_cleanup
 from ddsp_cli.adaptation.adapt import AdaptSettings, adapt
 from ddsp_cli.adaptation.dynamics import make_gate
-from ddsp_cli.adaptation.segmentation import find_notes
+from ddsp_cli.adaptation.segmentation import find_segments
 from ddsp_cli.errors import InputError
 from performance_fixtures import RATES, STATISTICS, change, make, performance
 
@@ -27,8 +27,8 @@ def test_clicks_breath_and_room_noise_are_not_notes(rate_hz):
     features = change(
         features, f0_hz=f0_hz, f0_confidence=confidence, power_db=level, loudness_db=level + np.float32(15.0)
     )
-    notes = find_notes(features)
-    np.testing.assert_allclose(notes.starts / rate_hz, [1.0, 2.5], atol=0.03)
+    segments = find_segments(features)
+    np.testing.assert_allclose(segments.starts / rate_hz, [1.0, 2.5], atol=0.03)
     gate = adapt(features, STATISTICS, "power_db").gate
     assert gate[click].max() == gate[hum].max() == 0.0
     assert gate[(t >= 2.15) & (t < 2.4)].max() == 0.0
@@ -94,7 +94,7 @@ def test_a_large_step_across_a_gap_is_not_a_slide():
     level[505] = -60.0  # 2.02 s
     result = adapt(change(features, loudness_db=level), STATISTICS, "power_db", AdaptSettings(transpose=0.0))
     midi = f0_cleanup.to_midi(result.f0_hz)
-    assert len(result.notes) == 1
+    assert len(result.segments) == 1
     np.testing.assert_allclose(midi[400:505], 57.0, atol=0.01)
     np.testing.assert_allclose(midi[505:700], 64.0, atol=0.01)
 
@@ -115,7 +115,7 @@ def test_dynamics_act_on_what_is_played(rate_hz):
     features = performance(rate_hz)
     plain = adapt(features, STATISTICS, "power_db")
     louder = adapt(features, STATISTICS, "power_db", AdaptSettings(louder_db=6.0))
-    inside = plain.notes.voiced
+    inside = plain.segments.voiced
     np.testing.assert_allclose(louder.level_db[inside] - plain.level_db[inside], 6.0, atol=1e-4)
     keep = adapt(features, STATISTICS, "power_db", AdaptSettings(dynamics=0.0))
     assert np.std(plain.level_db[inside]) > 1.3 * np.std(keep.level_db[inside])
@@ -134,10 +134,10 @@ def test_rests_are_silent(rate_hz):
 @RATES
 def test_gate_ramps_outside_the_notes(rate_hz):
     result = adapt(performance(rate_hz), STATISTICS, "power_db")
-    gate, mask = result.gate, result.notes.mask
-    assert (gate[result.notes.voiced] == 1.0).all()
+    gate, mask = result.gate, result.segments.mask
+    assert (gate[result.segments.voiced] == 1.0).all()
     assert (gate[mask] > 0.0).all()
-    gate = make_gate(result.notes, rate_hz)
+    gate = make_gate(result.segments, rate_hz)
     assert (gate[mask] == 1.0).all()
     ramp_s = np.count_nonzero((gate > 0) & (gate < 1)) / rate_hz / 4
     assert 0.008 <= ramp_s <= 0.021
@@ -172,7 +172,7 @@ def test_what_the_driving_level_blurs_is_in_the_gate(rate_hz):
     stroke = (t >= 1.5) & (t < 1.54)
     features = change(features, envelope_db=features.power_db - np.where(stroke, 8.0, 0.0))
     result = adapt(features, STATISTICS, "power_db")
-    plain = adapt(features, STATISTICS, "power_db", AdaptSettings(finer=False))
+    plain = adapt(features, STATISTICS, "power_db", AdaptSettings(fast_envelope=False))
     np.testing.assert_array_equal(result.level_db, plain.level_db)
     np.testing.assert_allclose(result.gate[~stroke], plain.gate[~stroke], atol=1e-6)
     fall_db = 20.0 * np.log10(result.gate[stroke] / plain.gate[stroke])

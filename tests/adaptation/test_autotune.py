@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ddsp_cli.adaptation import autotune
 from ddsp_cli.adaptation.autotune import Key
-from ddsp_cli.adaptation.segmentation import Notes
+from ddsp_cli.adaptation.segmentation import Segments
 
 RATE_HZ = 250
 C_MAJOR = (60, 62, 64, 65, 67, 69, 71, 72, 67, 64, 60)
@@ -109,7 +109,7 @@ def test_a_step_slides_for_so_long_and_vibrato_stays(glide_s):
     t = np.arange(1000) / RATE_HZ
     vibrato = 0.3 * np.sin(2 * np.pi * 5.5 * t)
     steps = np.where(t < 2.0, 60.0, 67.0)
-    whole = Notes(np.array([0]), np.array([1000]), np.ones(1000, bool), -40.0, -80.0)
+    whole = Segments(np.array([0]), np.array([1000]), np.ones(1000, bool), -40.0, -80.0)
     out = autotune.glide(steps, whole, glide_s, RATE_HZ)
     sliding = (out > 60.001) & (out < 66.999)
     assert sliding.sum() / RATE_HZ == pytest.approx(glide_s, abs=0.01)
@@ -122,6 +122,6 @@ def test_a_step_slides_for_so_long_and_vibrato_stays(glide_s):
 
 def test_nothing_slides_across_a_rest():
     melody = np.repeat([60.0, 67.0], 250)
-    notes = Notes(np.array([0, 280]), np.array([220, 500]), np.ones(500, bool), -40.0, -80.0)
-    np.testing.assert_allclose(autotune.glide(melody, notes, 0.4, RATE_HZ), melody, atol=1e-9)
-    assert (autotune.glide(melody, notes, 0.0, RATE_HZ) == melody).all()
+    segments = Segments(np.array([0, 280]), np.array([220, 500]), np.ones(500, bool), -40.0, -80.0)
+    np.testing.assert_allclose(autotune.glide(melody, segments, 0.4, RATE_HZ), melody, atol=1e-9)
+    assert (autotune.glide(melody, segments, 0.0, RATE_HZ) == melody).all()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ddsp_cli.adaptation import diagnostics
-from ddsp_cli.adaptation.segmentation import find_notes
+from ddsp_cli.adaptation.segmentation import find_segments
 from ddsp_cli.analysis.extract import measure
 from ddsp_cli.analysis.pitch.salience import track_strongest
 from ddsp_cli.audio import read
@@ -37,7 +37,7 @@ def babble(seconds=4.0):
 
 def remarks(audio):
     features = measure(audio.astype(np.float32))
-    return diagnostics.remarks(features, find_notes(features), audio.astype(np.float32))
+    return diagnostics.remarks(features, find_segments(features), audio.astype(np.float32))
 
 
 def test_one_clear_voice_needs_no_remark():

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from ddsp_cli.adaptation.dynamics import (
     ARTICULATION_DB,
     ATTACK_DB_PER_S,
-    FINER_DB,
+    FAST_ENVELOPE_RANGE_DB,
     RELEASE_DB_PER_S,
-    finer_gain_db,
+    fast_envelope_gain_db,
     match_levels,
     rest_levels,
     tame_consonants,
     within_reach,
 )
-from ddsp_cli.adaptation.segmentation import find_notes
+from ddsp_cli.adaptation.segmentation import find_segments
 from performance_fixtures import RATES, change, performance
 
 
@@ -31,7 +31,7 @@ def test_a_consonant_is_tongued(rate_hz):
     inside = (t >= gap[0]) & (t < gap[1])
     for spoken_db in (-10.0, -20.0, -50.0):
         level = np.where(inside, spoken_db, features.power_db)
-        tamed = tame_consonants(level, find_notes(change(features, power_db=level, loudness_db=level + 15.0)))
+        tamed = tame_consonants(level, find_segments(change(features, power_db=level, loudness_db=level + 15.0)))
         around = np.mean([level[t < gap[0]][-1], level[t >= gap[1]][0]])
         assert tamed[inside].min() == pytest.approx(min(around - ARTICULATION_DB, spoken_db), abs=1.0)
         np.testing.assert_array_equal(tamed[~inside], level[~inside])
@@ -74,10 +74,10 @@ def test_beyond_its_reach_an_instrument_fades(low, width):
 
 
 def test_rest_levels_keep_the_louder_slope_between_close_notes():
-    notes = find_notes(performance(250, notes=((1.0, 2.0, 57.0), (2.15, 3.0, 57.0))))
-    level = rest_levels(np.full(1000, -20.0), notes, 250, -80.0)
-    assert level[: notes.starts[0]].min() == -80.0
-    between = level[notes.stops[0] : notes.starts[1]]
+    segments = find_segments(performance(250, notes=((1.0, 2.0, 57.0), (2.15, 3.0, 57.0))))
+    level = rest_levels(np.full(1000, -20.0), segments, 250, -80.0)
+    assert level[: segments.starts[0]].min() == -80.0
+    between = level[segments.stops[0] : segments.starts[1]]
     n_frames = np.arange(1, len(between) + 1)
     fall = -20.0 - RELEASE_DB_PER_S / 250 * n_frames
     rise = -20.0 - ATTACK_DB_PER_S / 250 * n_frames[::-1]
@@ -92,8 +92,8 @@ def test_finer_dynamics_keep_the_scale_of_the_others(finer, level, dynamics):
     """A change that is quicker than the driving level is stretched as slow ones are, and bounded."""
     level_map = match_levels(np.linspace(-50, -10, 100), np.linspace(-35, -20, 101), dynamics)
     power = np.array([-30.0])
-    gain_db = finer_gain_db(level_map, np.array([level]), power + finer, power)
-    bounded = np.clip(finer, *FINER_DB)
+    gain_db = fast_envelope_gain_db(level_map, np.array([level]), power + finer, power)
+    bounded = np.clip(finer, *FAST_ENVELOPE_RANGE_DB)
     np.testing.assert_allclose(gain_db, level_map([level + bounded]) - level_map([level]), atol=1e-9)
     assert 0.34 * abs(bounded) - 1e-9 <= abs(gain_db[0]) <= 1.61 * abs(bounded) + 1e-9
     assert gain_db[0] * bounded >= 0.0

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from ddsp_cli import arrays
 from ddsp_cli.analysis.extract import measure
 from ddsp_cli.dataset import segments
 from fixtures import melody
@@ -52,7 +53,7 @@ def test_blips_and_murmurs_are_no_notes():
     f0_hz[200:400] = 440
     f0_hz[600:800] = 440
     power_db[600:800] = -75  # someone hums far away
-    found = segments.runs(segments.note_frames(f0_hz, power_db))
+    found = list(zip(*arrays.runs(segments.note_frames(f0_hz, power_db)), strict=True))
     assert found == [(200, 400)]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ddsp_cli import bundle as bundles
-from ddsp_cli.adaptation.segmentation import NoteSettings
+from ddsp_cli.adaptation.segmentation import SegmentSettings
 from ddsp_cli.analysis.extract import measure
 from ddsp_cli.config import FeatureSpec, load_preset
 from ddsp_cli.errors import ModelError
@@ -127,7 +127,7 @@ def test_it_keeps_up(instrument):
 def test_a_consonant_is_tongued(instrument):
     """A hiss as loud as the vowels around it is neither an accent nor a rest; one that lasts ends the note."""
     rate_hz = instrument.model.frame_rate_hz
-    n_hiss = round(NoteSettings().bridge_s * rate_hz)
+    n_hiss = round(SegmentSettings().bridge_s * rate_hz)
     for n_unpitched, plays_on in ((n_hiss, True), (n_hiss + round(0.1 * rate_hz), False)):
         hiss = slice(rate_hz, rate_hz + n_unpitched)
         f0_hz, confidence, level = np.full(2 * rate_hz, 440.0), np.full(2 * rate_hz, 0.95), np.full(2 * rate_hz, -20.0)
@@ -142,9 +142,9 @@ def test_a_consonant_is_tongued(instrument):
         assert gate[hiss.stop + 2 :].min() > 0.0
 
 
-def follow(instrument, f0_hz, confidence, level_db, finer_db=0.0):
+def follow(instrument, f0_hz, confidence, level_db, envelope_offset_db=0.0):
     """Level in dB that sounds, gate included, [F]."""
-    levels_db = (level_db + 15.0, level_db, level_db + finer_db)
+    levels_db = (level_db + 15.0, level_db, level_db + envelope_offset_db)
     heard = Heard(*(np.asarray(values, float) for values in (f0_hz, confidence, *levels_db)))
     follower = Follower(instrument, LiveSettings())
     played = [follower.step(heard, i) for i in range(len(level_db))]
@@ -193,9 +193,9 @@ def test_a_note_begins_when_it_is_sung(name):
 
 def test_what_the_driving_level_blurs_is_heard_live(instrument):
     n = 60
-    finer_db = np.zeros(n)
-    finer_db[30], finer_db[40], finer_db[50] = -7.0, 3.0, 90.0
+    envelope_offset_db = np.zeros(n)
+    envelope_offset_db[30], envelope_offset_db[40], envelope_offset_db[50] = -7.0, 3.0, 90.0
     steady = np.full(n, 440.0), np.full(n, 0.9), np.full(n, -20.0)
-    plain, finer = follow(instrument, *steady), follow(instrument, *steady, finer_db)
+    plain, finer = follow(instrument, *steady), follow(instrument, *steady, envelope_offset_db)
     np.testing.assert_allclose((finer - plain)[[29, 30, 31, 40]], [0.0, -7.0, 0.0, 3.0], atol=1e-3)
     assert finer[50] - plain[50] == pytest.approx(6.0, abs=1e-3)  # no louder than that

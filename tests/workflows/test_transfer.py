@@ -35,7 +35,7 @@ def test_writes_beside_with_the_inputs_length_rate_and_depth(desk, tmp_path):
     assert result.output == Path("voice_testophone.wav")
     made = soundfile.info(result.output)
     assert (made.frames, made.samplerate, made.subtype, made.channels) == (source.frames, 22050, "PCM_16", 1)
-    assert result.n_notes == 3
+    assert result.n_segments == 3
     assert result.transpose_semitones == 12.0
     result.output.unlink()
 

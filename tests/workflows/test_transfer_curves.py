@@ -24,7 +24,7 @@ def test_curves_go_out_and_come_back(tmp_path, suffix):
     n = min(len(original), len(again))
     assert abs(len(original) - len(again)) <= 64
     assert np.abs(original[: n - 400] - again[: n - 400]).max() < 1e-3 * np.abs(original).max()
-    assert result.n_notes == 3
+    assert result.n_segments == 3
     named, result = play(tmp_path, "c", from_controls=curves)
     assert len(named) == len(original)
     assert result.input == Path("voice.wav")

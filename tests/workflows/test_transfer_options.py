@@ -8,7 +8,7 @@ import soundfile
 
 from ddsp_cli.adaptation.adapt import AdaptSettings
 from ddsp_cli.adaptation.autotune import Key
-from ddsp_cli.adaptation.segmentation import NoteSettings
+from ddsp_cli.adaptation.segmentation import SegmentSettings
 from ddsp_cli.errors import InputError, ModelError, OutputError, UsageError
 from ddsp_cli.workflows.transfer import transfer
 from fixtures import impulse_response, melody
@@ -62,10 +62,10 @@ def test_threshold_decides_what_is_a_note(tmp_path):
     soundfile.write(tmp_path / "in.wav", audio, 16000, subtype="FLOAT")
 
     def phrases(below_db):
-        notes = NoteSettings(below_peak_db=below_db, hold_below_peak_db=below_db + 10.0)
-        return play(tmp_path, f"o{below_db}", source=tmp_path / "in.wav", settings=AdaptSettings(notes=notes))[
+        segments = SegmentSettings(below_peak_db=below_db, hold_below_peak_db=below_db + 10.0)
+        return play(tmp_path, f"o{below_db}", source=tmp_path / "in.wav", settings=AdaptSettings(segments=segments))[
             1
-        ].n_notes
+        ].n_segments
 
     assert phrases(60.0) == 2
     assert phrases(20.0) == 1
@@ -93,7 +93,7 @@ def test_a_quiet_recording_is_heard_as_well(tmp_path):
         soundfile.write(tmp_path / "in.wav", gain * melody(), 16000, subtype="FLOAT")
         results.append(play(tmp_path, name, source=tmp_path / "in.wav"))
     (usual, a), (quiet, b) = results
-    assert (a.n_notes, a.transpose_semitones) == (b.n_notes, b.transpose_semitones)
+    assert (a.n_segments, a.transpose_semitones) == (b.n_segments, b.transpose_semitones)
     assert level_db(quiet, 0, 3) == pytest.approx(level_db(usual, 0, 3), abs=1.5)
 
 

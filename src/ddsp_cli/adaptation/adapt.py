@@ -18,15 +18,15 @@ from ddsp_cli import scaling
 from ddsp_cli.adaptation import autotune as adaptation_autotune
 from ddsp_cli.adaptation import f0_cleanup
 from ddsp_cli.adaptation.dynamics import (
-    MOST_GAIN_DB,
-    finer_gain_db,
+    MAX_GAIN_DB,
+    fast_envelope_gain_db,
     make_gate,
     match_levels,
     rest_levels,
     tame_consonants,
     within_reach,
 )
-from ddsp_cli.adaptation.segmentation import Notes, NoteSettings, find_notes
+from ddsp_cli.adaptation.segmentation import Segments, SegmentSettings, find_segments
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.arrays import percentiles
 from ddsp_cli.bundle import Statistics
@@ -69,11 +69,11 @@ class AdaptSettings:
     """Which steps are done, and how far.
 
     Attributes:
-      notes: what counts as a note; None plays everything, rests included.
+      segments: what counts as a segment; None plays everything, rests included.
       repair_pitch: take out octave slips and hiccups.
       transpose: semitones, or None for the octave that suits the instrument.
       dynamics: 0 keeps the performance's differences of level, 1 makes them the instrument's own.
-      finer: attacks and releases keep their shape where the level that drives the instrument blurs them.
+      fast_envelope: attacks and releases keep their shape where the level that drives the instrument blurs them.
       louder_db: added to the level that drives the instrument.
       autotune: 0 leaves pitch alone, 1 puts every note on the scale.
       key: the scale to tune to; None for the one that the melody seems to be in.
@@ -82,11 +82,11 @@ class AdaptSettings:
       glide_s: how long steps inside notes take; 0 leaves them.
     """
 
-    notes: NoteSettings | None = NoteSettings()
+    segments: SegmentSettings | None = SegmentSettings()
     repair_pitch: bool = True
     transpose: float | None = None
     dynamics: float = 1.0
-    finer: bool = True
+    fast_envelope: bool = True
     louder_db: float = 0.0
     autotune: float = 0.0
     key: adaptation_autotune.Key | None = None
@@ -104,7 +104,7 @@ class Adapted:
       level_db: the measure that the model takes, -80 in rests.
       gate: multiplies the sound: 0 in rests, 1 in notes, less where one fades beyond the softest tone there is.
       transpose_semitones: what was added to the pitch.
-      notes: where the notes are.
+      segments: stretches between rests.
       frame_rate_hz: frames per second.
       key: the scale that was tuned to; None where nothing was.
       tuning_semitones: by how much that scale's A differs from 440 Hz.
@@ -114,7 +114,7 @@ class Adapted:
     level_db: np.ndarray
     gate: np.ndarray
     transpose_semitones: float
-    notes: Notes
+    segments: Segments
     frame_rate_hz: int
     key: adaptation_autotune.Key | None = None
     tuning_semitones: float = field(default=0.0)
@@ -141,7 +141,7 @@ def adapt(
     statistics: Statistics,
     level: str,
     settings: AdaptSettings | None = None,
-    notes: Notes | None = None,
+    segments: Segments | None = None,
 ) -> Adapted:
     """Fits a performance to an instrument.
 
@@ -150,28 +150,28 @@ def adapt(
       statistics: of the instrument.
       level: `loudness_db` or `power_db`, what drives it.
       settings: which steps, how far.
-      notes: found in these features with `settings.notes`; None finds them here.
+      segments: found in these features with `settings.segments`; None finds them here.
 
     Raises:
       InputError: the performance has no notes.
     """
     settings = settings or AdaptSettings()
-    if settings.notes is None:
-        notes = _everything(features)
-    elif notes is None:
-        notes = find_notes(features, settings.notes)
-    if not notes.voiced.any():
+    if settings.segments is None:
+        segments = _everything(features)
+    elif segments is None:
+        segments = find_segments(features, settings.segments)
+    if not segments.voiced.any():
         raise InputError(
             "no notes were found in it", "It needs one voice or instrument with a clear pitch, louder than the noise."
         )
-    melody = _melody(features, notes, np.asarray(statistics.pitch_midi), settings)
-    level_db, gate = _dynamics(features, notes, statistics.level(level), level, settings)
+    melody = _melody(features, segments, np.asarray(statistics.pitch_midi), settings)
+    level_db, gate = _dynamics(features, segments, statistics.level(level), level, settings)
     return Adapted(
         f0_hz=melody.f0_hz,
         level_db=level_db,
         gate=gate,
         transpose_semitones=melody.transpose_semitones,
-        notes=notes,
+        segments=segments,
         frame_rate_hz=features.spec.frame_rate_hz,
         key=melody.key,
         tuning_semitones=melody.tuning_semitones,
@@ -185,42 +185,44 @@ class _Melody(NamedTuple):
     tuning_semitones: float
 
 
-def _melody(features: Features, notes: Notes, register_midi: np.ndarray, settings: AdaptSettings) -> _Melody:
+def _melody(features: Features, segments: Segments, register_midi: np.ndarray, settings: AdaptSettings) -> _Melody:
     """What is played, in the instrument's register, which its percentiles of pitch [101] tell."""
     rate_hz = features.spec.frame_rate_hz
     midi = f0_cleanup.to_midi(features.f0_hz)
     if settings.repair_pitch:
-        midi = f0_cleanup.repair(midi, notes, rate_hz, features.f0_confidence, features.loudness_db)
+        midi = f0_cleanup.repair(midi, segments, rate_hz, features.f0_confidence, features.loudness_db)
     else:
-        midi = np.where(notes.voiced, midi, np.nan)
+        midi = np.where(segments.voiced, midi, np.nan)
     midi = adaptation_autotune.scale_vibrato(midi, settings.vibrato, rate_hz)
     midi, key, own_tuning = _tuned(midi, settings, rate_hz)
     transpose = settings.transpose
     if transpose is None:
-        transpose = choose_octave(midi[notes.voiced & ~np.isnan(midi)], register_midi)
-    midi = f0_cleanup.fill(midi, notes, rate_hz, features.loudness_db)
-    midi = adaptation_autotune.glide(midi, notes, settings.glide_s, rate_hz) + transpose
+        transpose = choose_octave(midi[segments.voiced & ~np.isnan(midi)], register_midi)
+    midi = f0_cleanup.fill(midi, segments, rate_hz, features.loudness_db)
+    midi = adaptation_autotune.glide(midi, segments, settings.glide_s, rate_hz) + transpose
     return _Melody(np.asarray(scaling.midi_to_hz(midi), np.float32), float(transpose), key, own_tuning)
 
 
 def _dynamics(
-    features: Features, notes: Notes, target: np.ndarray, level: str, settings: AdaptSettings
+    features: Features, segments: Segments, target: np.ndarray, level: str, settings: AdaptSettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Level and gate, [F] float32 each, for an instrument whose levels have the percentiles `target` [101]."""
     own_level, floor_db = getattr(features, level), features.spec.floor_db
-    envelope_db = features.envelope_db if settings.finer and level == "power_db" else None
-    level_map = match_levels(own_level[notes.voiced], target, settings.dynamics)
-    tamed = tame_consonants(own_level, notes)
+    envelope_db = features.envelope_db if settings.fast_envelope and level == "power_db" else None
+    level_map = match_levels(own_level[segments.voiced], target, settings.dynamics)
+    tamed = tame_consonants(own_level, segments)
     level_db, gain_db = np.empty((2, len(features)), np.float32)
     for start in range(0, len(features), _FRAMES_AT_ONCE):
         part = slice(start, start + _FRAMES_AT_ONCE)
         reached_db, rest_db = within_reach(level_map(tamed[part]) + settings.louder_db, target)
         if envelope_db is not None:
-            rest_db = rest_db + finer_gain_db(level_map, tamed[part], envelope_db[part], features.power_db[part])
-        level_db[part], gain_db[part] = reached_db, np.minimum(rest_db, MOST_GAIN_DB)
-    if settings.notes:
-        level_db = rest_levels(level_db, notes, features.spec.frame_rate_hz, floor_db)
-    gate = make_gate(notes, features.spec.frame_rate_hz) * np.float32(10.0) ** (gain_db / np.float32(20.0))
+            rest_db = rest_db + fast_envelope_gain_db(
+                level_map, tamed[part], envelope_db[part], features.power_db[part]
+            )
+        level_db[part], gain_db[part] = reached_db, np.minimum(rest_db, MAX_GAIN_DB)
+    if settings.segments:
+        level_db = rest_levels(level_db, segments, features.spec.frame_rate_hz, floor_db)
+    gate = make_gate(segments, features.spec.frame_rate_hz) * np.float32(10.0) ** (gain_db / np.float32(20.0))
     return np.maximum(level_db, np.float32(floor_db)), gate
 
 
@@ -238,7 +240,7 @@ def _tuned(
     return adaptation_autotune.correct(midi, settings.autotune, key, own, rate_hz), key, own
 
 
-def _everything(features: Features) -> Notes:
+def _everything(features: Features) -> Segments:
     """The whole recording as one note."""
     n_frames = len(features)
-    return Notes(np.array([0]), np.array([n_frames]), features.f0_hz > 0, -np.inf, float(features.spec.floor_db))
+    return Segments(np.array([0]), np.array([n_frames]), features.f0_hz > 0, -np.inf, float(features.spec.floor_db))

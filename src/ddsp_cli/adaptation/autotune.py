@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddsp_cli.adaptation.segmentation import Notes
+from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.arrays import runs
 
 #: Vibrato swings 5 to 7 times a second. A median over more than one swing, a mean over two.
@@ -195,7 +195,7 @@ def scale_vibrato(midi: np.ndarray, factor: float, frame_rate_hz: int) -> np.nda
     return middle + factor * (midi - middle)
 
 
-def glide(midi: np.ndarray, notes: Notes, glide_s: float, frame_rate_hz: int) -> np.ndarray:
+def glide(midi: np.ndarray, segments: Segments, glide_s: float, frame_rate_hz: int) -> np.ndarray:
     """The melody [F], nowhere NaN, with slides inside notes: what was a step takes `glide_s`, half of it before.
 
     The mean over that time makes a line of a step. It is taken of the centre, so vibrato keeps its width; across a
@@ -205,7 +205,7 @@ def glide(midi: np.ndarray, notes: Notes, glide_s: float, frame_rate_hz: int) ->
     width = round(glide_s * frame_rate_hz)
     if width < 2:
         return out
-    for start, stop in zip(notes.starts, notes.stops, strict=True):
+    for start, stop in zip(segments.starts, segments.stops, strict=True):
         middle = centre(midi[start:stop], frame_rate_hz)
         out[start:stop] += moving_mean(middle, width) - middle
     return out

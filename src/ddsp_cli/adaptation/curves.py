@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ddsp_cli.adaptation.adapt import Adapted
-from ddsp_cli.adaptation.segmentation import Notes
+from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.arrays import runs
 from ddsp_cli.atomic import beside, writing
 from ddsp_cli.audio.write import check_writable
@@ -92,7 +92,7 @@ def read_controls(path: Path, level: str, frame_rate_hz: int) -> Adapted:
         level_db=np.interp(grid_s, times_s, level_db).astype(np.float32),
         gate=gate,
         transpose_semitones=0.0,
-        notes=Notes(*runs(sounding), sounding, -np.inf, -80.0),
+        segments=Segments(*runs(sounding), sounding, -np.inf, -80.0),
         frame_rate_hz=frame_rate_hz,
     )
 

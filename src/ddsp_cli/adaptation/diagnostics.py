@@ -6,7 +6,7 @@ import numpy as np
 
 from ddsp_cli.adaptation import f0_cleanup
 from ddsp_cli.adaptation.autotune import centre
-from ddsp_cli.adaptation.segmentation import Notes
+from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.analysis import harmonicity
 from ddsp_cli.analysis.extract import BEGINNING_S, PITCHED_SHARE, Analysis, pitched_share
 from ddsp_cli.analysis.features import Features
@@ -31,7 +31,7 @@ NOISE = "little of it has a clear pitch, like noise or whispering; there the ins
 SPEECH = "it sounds like speech, whose pitch never rests; sing or hum for a melody, or try --autotune 1"
 
 
-def warnings(analysis: Analysis[Notes]) -> tuple[str, ...]:
+def warnings(analysis: Analysis[Segments]) -> tuple[str, ...]:
     """Sentences about what makes an analysed recording hard to follow; none for one clear voice, or for silence."""
     if analysis.character == "silent":
         return ()
@@ -42,21 +42,21 @@ def warnings(analysis: Analysis[Notes]) -> tuple[str, ...]:
     return tuple(remarks(analysis.features, analysis.segments, analysis.beginning))
 
 
-def remarks(features: Features, notes: Notes, audio: np.ndarray) -> list[str]:
+def remarks(features: Features, segments: Segments, audio: np.ndarray) -> list[str]:
     """Sentences about what makes a performance hard to follow; none for one clear voice.
 
     Args:
       features: of the performance.
-      notes: found in it.
+      segments: found in it.
       audio: [S] at 16 kHz, the performance or its beginning.
     """
     rate_hz = features.spec.frame_rate_hz
     n_frames = min(len(features), -(-len(audio) // features.spec.hop_samples))
     if several_voices(features.f0_hz[:n_frames], rate_hz, audio):
         return [CHORDS]
-    if pitched_share(features, notes.voiced) < PITCHED_SHARE:
+    if pitched_share(features, segments.voiced) < PITCHED_SHARE:
         return [NOISE]
-    midi = np.where(notes.voiced, f0_cleanup.to_midi(features.f0_hz), np.nan)[:n_frames]
+    midi = np.where(segments.voiced, f0_cleanup.to_midi(features.f0_hz), np.nan)[:n_frames]
     if steady_share(midi, rate_hz) < SPEECH_STEADY_SHARE:
         return [SPEECH]
     return []

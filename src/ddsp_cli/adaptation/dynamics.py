@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ddsp_cli.adaptation.segmentation import Notes
+from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.arrays import percentiles, runs
 
 #: Percentiles between which levels are matched. The ends are left out: they are single moments.
@@ -25,7 +25,7 @@ ARTICULATION_DB = 9.0
 
 #: By how much the envelope may differ from the power that drives an instrument. That window reaches out of a note at
 #: both ends, and what lies there is not the note's.
-FINER_DB = (-20.0, 6.0)
+FAST_ENVELOPE_RANGE_DB = (-20.0, 6.0)
 
 #: The sound before and after a note falls towards silence this fast.
 ATTACK_DB_PER_S = 1200.0
@@ -36,10 +36,10 @@ RELEASE_DB_PER_S = 500.0
 RAMP_S = 0.014
 
 #: Percentiles of its own levels between which an instrument is asked to play. Softer is little else than breath, since
-#: it was seldom heard so; louder it never was. Beyond them such a tone is faded instead, louder by `MOST_GAIN_DB`.
+#: it was seldom heard so; louder it never was. Beyond them such a tone is faded instead, louder by `MAX_GAIN_DB`.
 PLAYABLE_PERCENTILES = (15.0, 99.5)
 
-MOST_GAIN_DB = 6.0
+MAX_GAIN_DB = 6.0
 
 
 def within_reach(level_db: np.ndarray, target_percentiles_db: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -51,7 +51,7 @@ def within_reach(level_db: np.ndarray, target_percentiles_db: np.ndarray) -> tup
     """
     softest, loudest = np.interp(PLAYABLE_PERCENTILES, np.arange(101), target_percentiles_db)
     played = np.clip(level_db, softest, loudest)
-    return played, np.minimum(level_db - played, MOST_GAIN_DB)
+    return played, np.minimum(level_db - played, MAX_GAIN_DB)
 
 
 class LevelMap:
@@ -95,12 +95,12 @@ def match_levels(own_db: np.ndarray, target_percentiles_db: np.ndarray, dynamics
     return LevelMap(own, curve)
 
 
-def finer_db(envelope_db: np.ndarray, power_db: np.ndarray) -> np.ndarray:
+def fast_envelope_db(envelope_db: np.ndarray, power_db: np.ndarray) -> np.ndarray:
     """By how much the envelope lies above the power in its longer window, in dB and within bounds."""
-    return np.clip(envelope_db.astype(np.float64) - power_db, *FINER_DB)
+    return np.clip(envelope_db.astype(np.float64) - power_db, *FAST_ENVELOPE_RANGE_DB)
 
 
-def finer_gain_db(
+def fast_envelope_gain_db(
     level_map: Callable[[np.ndarray], np.ndarray], level_db: np.ndarray, envelope_db: np.ndarray, power_db: np.ndarray
 ) -> np.ndarray:
     """What a performance does more quickly than the level that drives the instrument can tell, as gain in dB [F].
@@ -114,18 +114,18 @@ def finer_gain_db(
       envelope_db: [F] of the performance, in a shorter window.
       power_db: [F] of the performance, in the window of the level.
     """
-    return np.asarray(level_map(level_db + finer_db(envelope_db, power_db)) - level_map(level_db))
+    return np.asarray(level_map(level_db + fast_envelope_db(envelope_db, power_db)) - level_map(level_db))
 
 
-def tame_consonants(level_db: np.ndarray, notes: Notes) -> np.ndarray:
+def tame_consonants(level_db: np.ndarray, segments: Segments) -> np.ndarray:
     """Levels [F] in which the unpitched parts of notes are softer than the pitched ones around them.
 
     An s between two vowels would otherwise become an accent, or be drowned in a held tone. A player tongues there: the
     level dips, deepest in the middle.
     """
     out = level_db.copy()
-    for start, stop in zip(notes.starts, notes.stops, strict=True):
-        voiced = notes.voiced[start:stop]
+    for start, stop in zip(segments.starts, segments.stops, strict=True):
+        voiced = segments.voiced[start:stop]
         if not voiced.any():
             continue
         frames = np.arange(stop - start)
@@ -139,27 +139,27 @@ def tame_consonants(level_db: np.ndarray, notes: Notes) -> np.ndarray:
     return out
 
 
-def rest_levels(level_db: np.ndarray, notes: Notes, frame_rate_hz: int, floor_db: float) -> np.ndarray:
+def rest_levels(level_db: np.ndarray, segments: Segments, frame_rate_hz: int, floor_db: float) -> np.ndarray:
     """Levels [F] that fall to the floor outside notes, steeply before a note and less so after it."""
     out = np.full_like(level_db, floor_db)
     before, after = ATTACK_DB_PER_S / frame_rate_hz, RELEASE_DB_PER_S / frame_rate_hz
-    for i in range(len(notes)):
-        start, stop = int(notes.starts[i]), int(notes.stops[i])
+    for i in range(len(segments)):
+        start, stop = int(segments.starts[i]), int(segments.stops[i])
         out[start:stop] = level_db[start:stop]
-        last = int(notes.stops[i - 1]) if i else 0
+        last = int(segments.stops[i - 1]) if i else 0
         rise = level_db[start] - before * np.arange(start - last, 0, -1)
         out[last:start] = np.maximum(out[last:start], rise)
-        following = int(notes.starts[i + 1]) if i + 1 < len(notes) else len(level_db)
+        following = int(segments.starts[i + 1]) if i + 1 < len(segments) else len(level_db)
         if stop > start:
             fall = level_db[stop - 1] - after * np.arange(1, following - stop + 1)
             out[stop:following] = np.maximum(out[stop:following], fall)
     return np.maximum(out, floor_db)
 
 
-def make_gate(notes: Notes, frame_rate_hz: int) -> np.ndarray:
+def make_gate(segments: Segments, frame_rate_hz: int) -> np.ndarray:
     """[F] float32: 1 in notes, 0 in rests, ramps of `RAMP_S` between them, outside the notes."""
     ramp = max(1, round(RAMP_S * frame_rate_hz))
-    gate = notes.mask.astype(np.float32)
+    gate = segments.mask.astype(np.float32)
     kernel = 1.0 - np.abs(np.arange(-ramp, ramp + 1)) / (ramp + 1)
     out = gate.copy()
     for offset, value in zip(range(-ramp, ramp + 1), kernel, strict=True):

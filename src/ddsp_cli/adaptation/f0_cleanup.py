@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ddsp_cli import scaling
-from ddsp_cli.adaptation.segmentation import Notes
+from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.arrays import runs
 
 #: Between two frames pitch may move by this much plus this much per second before it counts as a jump. Singers'
@@ -43,13 +43,13 @@ LEAD_S = 0.06
 
 
 def repair(
-    midi: np.ndarray, notes: Notes, frame_rate_hz: int, confidence: np.ndarray, loudness_db: np.ndarray
+    midi: np.ndarray, segments: Segments, frame_rate_hz: int, confidence: np.ndarray, loudness_db: np.ndarray
 ) -> np.ndarray:
     """Removes what a tracker invents, note by note.
 
     Args:
-      midi: [F] pitch as MIDI numbers, meaningful where `notes.voiced`.
-      notes: where the notes are.
+      midi: [F] pitch as MIDI numbers, meaningful where `segments.voiced`.
+      segments: stretches between rests.
       frame_rate_hz: frames per second.
       confidence: [F] of the pitch, 0..1.
       loudness_db: [F] of the sound.
@@ -57,7 +57,7 @@ def repair(
     Returns:
       [F], NaN where there is no pitch to rely on (to be filled by `fill`).
     """
-    out = np.where(notes.voiced, midi, np.nan).astype(np.float64)
+    out = np.where(segments.voiced, midi, np.nan).astype(np.float64)
     limit = JUMP_SEMITONES + JUMP_SEMITONES_PER_S / frame_rate_hz
     reach = max(1, round(ONSET_S * frame_rate_hz))
 
@@ -66,7 +66,7 @@ def repair(
         around = loudness_db[max(frames[0] - reach, 0) : frames[0] + reach]
         return bool(np.median(confidence[frames]) >= OWN_CONFIDENCE and np.ptp(around) >= OWN_ONSET_DB)
 
-    for start, stop in zip(notes.starts, notes.stops, strict=True):
+    for start, stop in zip(segments.starts, segments.stops, strict=True):
         stretch = out[start:stop]
         frames = np.flatnonzero(~np.isnan(stretch))
         if len(frames):
@@ -119,7 +119,7 @@ def _slip(first: float, last: float, before: float | None, after: float | None) 
 
 def fill(
     midi: np.ndarray,
-    notes: Notes,
+    segments: Segments,
     frame_rate_hz: int,
     loudness_db: np.ndarray | None = None,
     default_midi: float = 69.0,
@@ -132,7 +132,7 @@ def fill(
 
     Args:
       midi: [F], NaN where unknown.
-      notes: where the notes are.
+      segments: stretches between rests.
       frame_rate_hz: frames per second.
       loudness_db: [F], finds the softest frame of a gap; without it the middle is taken.
       default_midi: where no note is at all.
@@ -141,7 +141,7 @@ def fill(
       [F] float64 without NaN.
     """
     n_frames = len(midi)
-    inside = notes.mask
+    inside = segments.mask
     out = np.where(inside, midi, np.nan).astype(np.float64)
     if np.isnan(out).all():
         return np.full(n_frames, default_midi)

@@ -13,7 +13,7 @@ from ddsp_cli.adaptation import f0_cleanup
 from ddsp_cli.adaptation.adapt import Adapted, AdaptSettings, choose_octave
 from ddsp_cli.adaptation.autotune import moving_mean
 from ddsp_cli.adaptation.dynamics import make_gate, rest_levels, within_reach
-from ddsp_cli.adaptation.segmentation import Notes
+from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.arrays import runs
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError
@@ -193,16 +193,16 @@ def adapt_score(
     transpose = settings.transpose
     if transpose is None:
         transpose = choose_octave(midi[inside], np.asarray(statistics.pitch_midi))
-    notes = Notes(*runs(inside), inside, -np.inf, -80.0)
+    segments = Segments(*runs(inside), inside, -np.inf, -80.0)
     level_db, gain_db = within_reach(np.where(inside, level_db, -80.0) + settings.louder_db, target)
-    gate = make_gate(notes, frame_rate_hz) * np.where(inside, 10.0 ** (gain_db / 20.0), 1.0)
-    played_midi = _connected(midi, notes, frame_rate_hz, settings.glide_s) + transpose
+    gate = make_gate(segments, frame_rate_hz) * np.where(inside, 10.0 ** (gain_db / 20.0), 1.0)
+    played_midi = _connected(midi, segments, frame_rate_hz, settings.glide_s) + transpose
     return Adapted(
         f0_hz=scaling.midi_to_hz(played_midi).astype(np.float32),
-        level_db=rest_levels(level_db, notes, frame_rate_hz, -80.0).astype(np.float32),
+        level_db=rest_levels(level_db, segments, frame_rate_hz, -80.0).astype(np.float32),
         gate=gate.astype(np.float32),
         transpose_semitones=float(transpose),
-        notes=notes,
+        segments=segments,
         frame_rate_hz=frame_rate_hz,
     )
 
@@ -214,10 +214,10 @@ def velocity_db(velocity: int, target_percentiles_db: np.ndarray, dynamics: floa
     return float(np.interp(low + share * (high - low), np.arange(101), target_percentiles_db))
 
 
-def _connected(midi: np.ndarray, notes: Notes, frame_rate_hz: int, glide_s: float) -> np.ndarray:
+def _connected(midi: np.ndarray, segments: Segments, frame_rate_hz: int, glide_s: float) -> np.ndarray:
     """Pitch for every frame [F]: a legato takes `glide_s` or `LEGATO_S`, rests are as `pitch.fill` makes them."""
     width = round(max(LEGATO_S, glide_s) * frame_rate_hz)
     out = midi.copy()
-    for start, stop in zip(notes.starts, notes.stops, strict=True):
+    for start, stop in zip(segments.starts, segments.stops, strict=True):
         out[start:stop] = moving_mean(midi[start:stop], width)
-    return f0_cleanup.fill(out, notes, frame_rate_hz)
+    return f0_cleanup.fill(out, segments, frame_rate_hz)

@@ -23,7 +23,7 @@ APART_S = 0.08
 
 
 @dataclass(frozen=True)
-class NoteSettings:
+class SegmentSettings:
     """What counts as a note. Levels are relative, so that recordings need not be loud.
 
     Attributes:
@@ -65,7 +65,7 @@ class NoteSettings:
 
 
 @dataclass(frozen=True)
-class Notes:
+class Segments:
     """Frames that hold notes.
 
     Attributes:
@@ -99,7 +99,7 @@ class _Thresholds(NamedTuple):
     loud_db: float
 
 
-def _thresholds(features: Features, settings: NoteSettings) -> _Thresholds:
+def _thresholds(features: Features, settings: SegmentSettings) -> _Thresholds:
     loudness = features.loudness_db
     voiced = (features.f0_hz > 0) & (features.f0_confidence >= settings.possible_confidence)
     if not voiced.any():
@@ -121,14 +121,14 @@ def _apart(voiced: np.ndarray, distance: int) -> np.ndarray:
     return np.asarray(counted[2 * distance + 1 :] == counted[: len(voiced)])
 
 
-def find_notes(features: Features, settings: NoteSettings | None = None) -> Notes:
+def find_segments(features: Features, settings: SegmentSettings | None = None) -> Segments:
     """Notes by hysteresis: frames that may belong to one, kept where enough of them surely do.
 
     Args:
       features: of the performance.
       settings: what counts as a note.
     """
-    settings = settings or NoteSettings()
+    settings = settings or SegmentSettings()
     rate_hz = features.spec.frame_rate_hz
     on_db, off_db, floor_db, loud_db = _thresholds(features, settings)
     loudness, confidence = features.loudness_db, features.f0_confidence
@@ -145,7 +145,7 @@ def find_notes(features: Features, settings: NoteSettings | None = None) -> Note
     starts, stops = starts[keep], stops[keep]
     voiced = possible & spans_to_mask(starts, stops, len(features))
     starts, stops = _margins(starts, stops, loudness, off_db, rate_hz, settings)
-    return Notes(starts, stops, voiced, on_db, floor_db)
+    return Segments(starts, stops, voiced, on_db, floor_db)
 
 
 def _bridge(
@@ -154,7 +154,7 @@ def _bridge(
     loudness: np.ndarray,
     least_db: float,
     rate_hz: int,
-    settings: NoteSettings,
+    settings: SegmentSettings,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Joins notes that only a consonant parts: a short gap, or a longer one in which the sound goes on."""
     if len(starts) < 2:
@@ -176,7 +176,7 @@ def _margins(
     loudness: np.ndarray,
     off_db: float,
     rate_hz: int,
-    settings: NoteSettings,
+    settings: SegmentSettings,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Lets the attack in and the release fade out, as far as the neighbouring notes leave room."""
     n_frames = len(loudness)

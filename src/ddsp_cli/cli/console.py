@@ -17,7 +17,6 @@ BAR_AFTER_S = 0.5
 
 LINE_EVERY_S = 10.0
 
-_NOTE_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
 
 _ASCII = str.maketrans({"–": "-", "—": "-", "×": "x", "…": "...", "±": "+-", "→": "->", "·": "*", "≤": "<=", "’": "'"})
 
@@ -189,12 +188,6 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def note_name(midi: float) -> str:
-    """`A4` for 69."""
-    number = round(midi)
-    return f"{_NOTE_NAMES[number % 12]}{number // 12 - 1}"
 
 
 def size(n_bytes: int) -> str:

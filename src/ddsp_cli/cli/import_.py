@@ -9,6 +9,7 @@ import typer
 
 from ddsp_cli.cli import console
 from ddsp_cli.cli.options import Force, typed
+from ddsp_cli.pitch_names import note_name
 
 
 def import_(
@@ -21,7 +22,7 @@ def import_(
     from ddsp_cli.workflows.import_ import import_instrument
 
     result = import_instrument(path, name, out=out, force=force)
-    low, high = console.note_name(result.lowest_midi), console.note_name(result.highest_midi)
+    low, high = note_name(result.lowest_midi), note_name(result.highest_midi)
     console.say(f"{result.folder}: {result.kind}, {console.size(result.size_bytes)}, {low} to {high}")
     console.say(result.description)
     console.say(f"Play it with: ddsp transfer voice.wav --model {typed(result.name if out is None else result.folder)}")

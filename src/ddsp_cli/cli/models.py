@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddsp_cli.cli import console
+from ddsp_cli.pitch_names import note_name
 
 if TYPE_CHECKING:
     from ddsp_cli.bundle import Card
@@ -69,7 +70,7 @@ def _tell(card: Card) -> None:
 def played_range(card: Card) -> str:
     """From the lowest to the highest note, single frames left aside."""
     pitch = card.statistics.pitch_midi
-    return f"{console.note_name(pitch[1])} to {console.note_name(pitch[99])}"
+    return f"{note_name(pitch[1])} to {note_name(pitch[99])}"
 
 
 def learned_from(card: Card) -> str:

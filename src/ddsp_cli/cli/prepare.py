@@ -9,6 +9,7 @@ import typer
 
 from ddsp_cli.cli import console
 from ddsp_cli.cli.options import Force, choice
+from ddsp_cli.pitch_names import note_name
 
 if TYPE_CHECKING:
     from ddsp_cli.workflows.prepare import PrepareResult
@@ -94,7 +95,7 @@ def prepare(
 def summary(result: PrepareResult) -> list[list[str]]:
     """What a data set holds, as rows of two cells."""
     seconds = console.duration
-    low, high = console.note_name(result.lowest_midi), console.note_name(result.highest_midi)
+    low, high = note_name(result.lowest_midi), note_name(result.highest_midi)
     used_s = min(result.minutes * 60.0, result.given_s)  # ends are rounded up to 20 ms
     polyphonic = f"{seconds(result.polyphonic_s)}{' (kept)' if result.keep_polyphonic else ''}"
     rests_s = max(0.0, result.given_s - used_s - (0.0 if result.keep_polyphonic else result.polyphonic_s))

@@ -128,7 +128,7 @@ def _tell(result: TransferResult, ends: pipes.Pipes) -> None:
     tuned = f", tuned to {result.key}" if result.key else ""
     turned = f", turned down {-result.gain_db:.1f} dB to fit" if result.gain_db < -0.05 else ""
     room = f", room {result.tail_s:.1f} s" if result.tail_s > 0.05 else ""
-    phrases = f"{result.n_notes} phrase{'s' if result.n_notes != 1 else ''}"
+    phrases = f"{result.n_segments} phrase{'s' if result.n_segments != 1 else ''}"
     what = (
         f"on {result.instrument}, {phrases}, {shift}{tuned}{room}"
         if result.instrument
@@ -159,7 +159,7 @@ def _settings(
       UsageError: no such key or tuning; a number that is none.
     """
     from ddsp_cli.adaptation.adapt import AdaptSettings
-    from ddsp_cli.adaptation.segmentation import NoteSettings
+    from ddsp_cli.adaptation.segmentation import SegmentSettings
 
     for name, value in (("dynamics", dynamics), ("loudness", loudness), ("autotune", autotune), ("vibrato", vibrato),
                         ("glide", glide), ("threshold", threshold)):  # fmt: skip
@@ -168,7 +168,7 @@ def _settings(
     if autotune == 0.0 and (key != "auto" or tuning != "auto"):
         raise UsageError("--key and --tuning say where --autotune goes, which is 0", "Add --autotune 1.")
     return AdaptSettings(
-        notes=NoteSettings(below_peak_db=threshold, hold_below_peak_db=threshold + 10.0),
+        segments=SegmentSettings(below_peak_db=threshold, hold_below_peak_db=threshold + 10.0),
         dynamics=dynamics,
         louder_db=loudness,
         autotune=autotune,

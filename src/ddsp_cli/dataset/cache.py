@@ -36,11 +36,11 @@ import numpy as np
 from ddsp_cli.analysis.features import n_frames
 from ddsp_cli.analysis.pitch.octave_correction import repair
 from ddsp_cli.analysis.pitch.tracker import VOICED_CONFIDENCE
+from ddsp_cli.arrays import runs
 from ddsp_cli.atomic import beside, replace_folder, write_bytes, writing
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
-from ddsp_cli.dataset import segments
 from ddsp_cli.dataset.manifest import Doubt, DoubtKind
-from ddsp_cli.dataset.segments import runs
+from ddsp_cli.dataset.segments import without_short_runs
 from ddsp_cli.lock import exclusive
 
 #: Sound is handed on in blocks of this many seconds.
@@ -252,15 +252,15 @@ def judge(
     repaired = repair(read, n_samples, f0_hz, frame_rate_hz)
     voiced = repaired.f0_hz > 0
     polyphonic = repaired.voices.polyphonic(len(f0_hz), frame_rate_hz)
-    polyphonic = segments.without_short_runs(polyphonic & voiced, round(LEAST_POLYPHONY_S * frame_rate_hz))
-    polyphonic = ~segments.without_short_runs(~polyphonic, round(BETWEEN_S * frame_rate_hz)) & polyphonic.any()
+    polyphonic = without_short_runs(polyphonic & voiced, round(LEAST_POLYPHONY_S * frame_rate_hz))
+    polyphonic = ~without_short_runs(~polyphonic, round(BETWEEN_S * frame_rate_hz)) & polyphonic.any()
     places: tuple[tuple[DoubtKind, np.ndarray], ...] = (
         ("polyphony", polyphonic), ("octave", repaired.mended), ("jump", repaired.silenced),
     )  # fmt: skip
     doubts = [
         Doubt(kind=kind, start_s=round(start / frame_rate_hz, 2), end_s=round(end / frame_rate_hz, 2))
         for kind, mask in places
-        for start, end in runs(mask)
+        for start, end in zip(*runs(mask), strict=True)
     ]
     doubts += [Doubt(kind="clipping", start_s=round(start, 2), end_s=round(end, 2)) for start, end in clipped_s]
     confidence = np.where(voiced, confidence, np.minimum(confidence, 0.98 * VOICED_CONFIDENCE))

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from ddsp_cli.arrays import runs, spans_to_mask
+
 Segment = tuple[int, int]
 
 #: Segments begin and end at multiples of this many frames, 20 ms at 250 Hz.
@@ -53,16 +55,9 @@ def note_frames(f0_hz: np.ndarray, power_db: np.ndarray, frame_rate_hz: int = 25
 
 def without_short_runs(mask: np.ndarray, n_least: int) -> np.ndarray:
     """The mask [F] without its runs of fewer than `n_least` true values."""
-    long = np.zeros_like(mask)
-    for start, end in runs(mask):
-        long[start:end] = end - start >= n_least
-    return long
-
-
-def runs(mask: np.ndarray) -> list[Segment]:
-    """The runs of true values in a mask [F], as (start, end)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
+    starts, stops = runs(mask)
+    long = stops - starts >= n_least
+    return spans_to_mask(starts[long], stops[long], len(mask))
 
 
 def segments(notes: np.ndarray, frame_rate_hz: int = 250, unwanted: np.ndarray | None = None) -> list[Segment]:
@@ -79,14 +74,14 @@ def segments(notes: np.ndarray, frame_rate_hz: int = 250, unwanted: np.ndarray |
     before, after = round(BEFORE_S * frame_rate_hz), round(AFTER_S * frame_rate_hz)
     n_cells = -(-len(notes) // GRID_FRAMES)
     kept = np.zeros(n_cells, bool)
-    for note_start, note_end in runs(notes if unwanted is None else notes & ~unwanted):
+    for note_start, note_end in zip(*runs(notes if unwanted is None else notes & ~unwanted), strict=True):
         kept[max(0, note_start - before) // GRID_FRAMES : -(-(note_end + after) // GRID_FRAMES)] = True
     n_least = 0
     if unwanted is not None and unwanted.any():
         cells = np.pad(unwanted, (0, n_cells * GRID_FRAMES - len(unwanted))).reshape(-1, GRID_FRAMES)
         kept &= ~cells.any(axis=1)
         n_least = round(MIN_NOTE_S * frame_rate_hz)
-    found = [(start * GRID_FRAMES, end * GRID_FRAMES) for start, end in runs(kept)]
+    found = [(int(start) * GRID_FRAMES, int(end) * GRID_FRAMES) for start, end in zip(*runs(kept), strict=True)]
     return [(start, end) for start, end in found if notes[start:end].sum() >= n_least]
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddsp_cli.adaptation.dynamics import ARTICULATION_DB, MOST_GAIN_DB, finer_db, within_reach
-from ddsp_cli.adaptation.segmentation import NoteSettings
+from ddsp_cli.adaptation.dynamics import ARTICULATION_DB, MAX_GAIN_DB, fast_envelope_db, within_reach
+from ddsp_cli.adaptation.segmentation import SegmentSettings
 from ddsp_cli.analysis.mfcc import mfcc_stream
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig
 from ddsp_cli.errors import ModelError
@@ -35,7 +35,7 @@ FIRST_USUAL_S = 0.1
 
 #: What counts as a note when so little is known of what follows: first frames of singing are less sure of their pitch
 #: then, and white and pink noise never come up to this in 20 s.
-LIVE_NOTES = NoteSettings(sure_confidence=0.65)
+LIVE_SEGMENTS = SegmentSettings(sure_confidence=0.65)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class LiveSettings:
       transpose: semitones; what octave suits cannot be known in advance (`choose_octave` knows it afterwards).
       louder_db: added to the level that drives the instrument.
       formant: semitones by which the instrument's resonances move.
-      notes: what counts as a note; of its durations only `bridge_s` counts.
+      segments: what counts as a segment; of its durations only `bridge_s` counts.
       room: see `Instrument.render`.
       seed: of the noise.
     """
@@ -54,7 +54,7 @@ class LiveSettings:
     transpose: float = 0.0
     louder_db: float = 0.0
     formant: float = 0.0
-    notes: NoteSettings = LIVE_NOTES
+    segments: SegmentSettings = LIVE_SEGMENTS
     room: bool | np.ndarray = True
     seed: int = 0
 
@@ -155,7 +155,7 @@ class Follower:
         wanted_db = level_db - self._usual_db + self._target_usual_db + self._settings.louder_db
         played_db, gain_db = within_reach(np.array([wanted_db]), self._target)
         if self._level == "power_db":
-            gain_db = np.minimum(gain_db + finer_db(heard.envelope_db[i], heard.power_db[i]), MOST_GAIN_DB)
+            gain_db = np.minimum(gain_db + fast_envelope_db(heard.envelope_db[i], heard.power_db[i]), MAX_GAIN_DB)
         # In rests the instrument plays on as softly as it can, unheard: from silence it would take two frames to begin.
         gate = 10.0 ** (gain_db / 20.0) if self._sounding and self._loud_enough else np.zeros(1)
         transposed_hz = self._f0_hz * 2.0 ** (self._settings.transpose / 12.0)
@@ -167,21 +167,21 @@ class Follower:
 
     def _listen(self, f0_hz: float, confidence: float, loudness_db: float) -> None:
         """Decides whether a note sounds, by hysteresis, and keeps the levels that this rests on."""
-        notes = self._settings.notes
-        voiced = f0_hz > 0 and confidence >= notes.possible_confidence
+        rules = self._settings.segments
+        voiced = f0_hz > 0 and confidence >= rules.possible_confidence
         if voiced:
             self._peak_db = max(loudness_db, self._peak_db - PEAK_FALL_DB_PER_S / self._rate_hz)
         else:
             self._floor_db = min(loudness_db, self._floor_db + FLOOR_RISE_DB_PER_S / self._rate_hz)
-        on_db = max(self._peak_db - notes.below_peak_db, self._floor_db + notes.above_floor_db)
-        on_db = min(on_db, self._peak_db - notes.headroom_db)
-        off_db = min(self._peak_db - notes.hold_below_peak_db, on_db - 3.0)
+        on_db = max(self._peak_db - rules.below_peak_db, self._floor_db + rules.above_floor_db)
+        on_db = min(on_db, self._peak_db - rules.headroom_db)
+        off_db = min(self._peak_db - rules.hold_below_peak_db, on_db - 3.0)
         self._loud_enough = loudness_db > off_db
         # A note that was sure of its pitch goes on with less, and may take it up again soon after it has lost it.
         if not self._sounding:
-            self._sounding = voiced and confidence >= notes.sure_confidence and loudness_db > on_db
+            self._sounding = voiced and confidence >= rules.sure_confidence and loudness_db > on_db
             self._missing = 0
             return
         self._missing = 0 if voiced and self._loud_enough else self._missing + 1
-        if self._missing > notes.bridge_s * self._rate_hz:
+        if self._missing > rules.bridge_s * self._rate_hz:
             self._sounding = False

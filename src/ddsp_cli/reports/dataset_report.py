@@ -13,7 +13,8 @@ from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.dataset.build import Built
 from ddsp_cli.dataset.cache import Take
 from ddsp_cli.dataset.manifest import Histogram, Manifest, Recording
-from ddsp_cli.reports.plots import new_figure, note_name, show_spectrogram
+from ddsp_cli.pitch_names import note_name
+from ddsp_cli.reports.plots import new_figure, show_spectrogram
 
 PAGE, PICTURE = "report.html", "report.png"
 

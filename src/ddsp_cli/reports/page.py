@@ -65,7 +65,7 @@ class Transferred(Protocol):
     @property
     def key(self) -> str: ...
     @property
-    def n_notes(self) -> int: ...
+    def n_segments(self) -> int: ...
     @property
     def tail_s(self) -> float: ...
     @property
@@ -126,7 +126,7 @@ def document(title: str, heading: str, body: str) -> str:
 def _about(result: Transferred) -> str:
     parts = [
         f"{result.seconds:.1f} s",
-        f"{result.n_notes} phrase{'s' if result.n_notes != 1 else ''}",
+        f"{result.n_segments} phrase{'s' if result.n_segments != 1 else ''}",
         f"{result.transpose_semitones:+g} semitones" if result.transpose_semitones else "not transposed",
     ]
     if result.key:

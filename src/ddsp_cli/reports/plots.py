@@ -11,6 +11,7 @@ import numpy as np
 
 from ddsp_cli.audio import read
 from ddsp_cli.config import ANALYSIS_RATE_HZ
+from ddsp_cli.pitch_names import note_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 MAX_SHOWN_S = 60.0
 
 RANGE_DB = 80.0
-
-NOTE_NAMES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 
 
 def draw_transfer(
@@ -101,12 +100,6 @@ def show_spectrogram(axis: Any, audio: np.ndarray, rate_hz: int, hop_samples: in
         interpolation="nearest",
     )
     axis.set_ylabel("kHz")
-
-
-def note_name(midi: float) -> str:
-    """`A4` for 69."""
-    number = round(midi)
-    return f"{NOTE_NAMES[number % 12]}{number // 12 - 1}"
 
 
 def _read(path: Path) -> np.ndarray:

@@ -85,7 +85,7 @@ def _place(job: Job, responses: dict[int, np.ndarray], force: bool, seed: int, p
         wall_s=time.perf_counter() - started,
         transpose_semitones=0.0,
         key="",
-        n_notes=0,
+        n_segments=0,
         peak=peak,
         gain_db=20.0 * math.log10(gain),
         sample_rate_hz=rate_hz,

@@ -31,7 +31,7 @@ from ddsp_cli.adaptation.curves import SUFFIXES as CONTROL_SUFFIXES
 from ddsp_cli.adaptation.curves import read_controls, write_controls
 from ddsp_cli.adaptation.midi import SUFFIXES as SCORE_SUFFIXES
 from ddsp_cli.adaptation.midi import adapt_score, read_score
-from ddsp_cli.adaptation.segmentation import Notes, find_notes
+from ddsp_cli.adaptation.segmentation import Segments, find_segments
 from ddsp_cli.analysis.extract import Analysis, analyze
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.analysis.pitch import trackers
@@ -63,7 +63,7 @@ class TransferResult:
       wall_s: how long it took.
       transpose_semitones: what was added to the pitch.
       key: the scale that was tuned to; empty where nothing was.
-      n_notes: phrases found between rests.
+      n_segments: stretches between rests.
       peak: of the file, 1 is full scale.
       gain_db: 0, or by how much the sound was turned down to fit.
       sample_rate_hz: of the output.
@@ -80,7 +80,7 @@ class TransferResult:
     wall_s: float
     transpose_semitones: float
     key: str
-    n_notes: int
+    n_segments: int
     peak: float
     gain_db: float
     sample_rate_hz: int
@@ -361,7 +361,7 @@ class Performance:
     """
 
     adapted: Adapted
-    analysis: Analysis[Notes] | None
+    analysis: Analysis[Segments] | None
     seconds: float
     info: read.AudioInfo | None = None
     remarks: tuple[str, ...] = ()
@@ -455,11 +455,11 @@ def _spec(instrument: Instrument, tracker: str) -> FeatureSpec:
 
 def _analyze(
     recording: Recording, info: read.AudioInfo, spec: FeatureSpec, settings: AdaptSettings, progress: Progress
-) -> Analysis[Notes]:
+) -> Analysis[Segments]:
     return analyze(
         recording,
         spec,
-        lambda features: find_notes(features, settings.notes),
+        lambda features: find_segments(features, settings.segments),
         progress=lambda done_s: progress(f"{info.path.name}: listening", min(done_s, info.seconds), info.seconds),
     )
 
@@ -472,7 +472,7 @@ def resting(n_frames: int, frame_rate_hz: int) -> Adapted:
         level_db=np.full(n_frames, -80.0, np.float32),
         gate=np.zeros(n_frames, np.float32),
         transpose_semitones=0.0,
-        notes=Notes(nothing, nothing, np.zeros(n_frames, bool), np.inf, -80.0),
+        segments=Segments(nothing, nothing, np.zeros(n_frames, bool), np.inf, -80.0),
         frame_rate_hz=frame_rate_hz,
     )
 
@@ -658,7 +658,7 @@ def _result(
         wall_s=0.0,
         transpose_semitones=adapted.transpose_semitones,
         key=str(adapted.key) if adapted.key is not None else "",
-        n_notes=len(adapted.notes),
+        n_segments=len(adapted.segments),
         peak=peak,
         gain_db=20.0 * math.log10(gain),
         sample_rate_hz=instrument.model.sample_rate_hz,
