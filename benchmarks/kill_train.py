@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from safetensors.numpy import load_file
 
 from ddsp_cli import bundle
-from ddsp_cli.training.state import CHECKPOINT, RunState, read_state
+from ddsp_cli.training.checkpoint import CHECKPOINT, RunState, read_state
 from ddsp_cli.workflows.prepare import prepare
 from prepare import melody
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from ddsp_cli.errors import ModelError
-from ddsp_cli.training.state import read_state
+from ddsp_cli.training.checkpoint import read_state
 
 #: Minutes → held-out loss of the original, 1,200 steps in all.
 ORIGINAL = {5: 8.6, 10: 7.5, 20: 7.2, 30: 7.3, 40: 7.1}

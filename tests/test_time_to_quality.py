@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from ddsp_cli.errors import ModelError
-from ddsp_cli.training.state import CHECKPOINT, Point, RunState
+from ddsp_cli.training.checkpoint import CHECKPOINT, Point, RunState
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "time_to_quality.py"
 

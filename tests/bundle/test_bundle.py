@@ -103,14 +103,19 @@ def test_an_instrument_survives_a_kill(tmp_path):
     assert bundle.load(tmp_path / "a").card == made.card
 
 
-def test_weights_that_are_not_numbers_are_refused(tmp_path):
-    folder = tmp_path / "a"
-    model = small_model()
-    weights = random_weights(model)
-    weights["decoder/dense_out/bias"][0] = np.nan
-    bundle.save(folder, make_card(model), weights)
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e10])  # 1e10 is infinite in half precision
+def test_weights_that_are_not_numbers_never_replace_an_instrument(tmp_path, monkeypatch, value):
+    before = make_bundle(tmp_path / "a")
+    weights = before.weights | {"decoder/dense_out/bias": np.full(38, value)}
+    with pytest.raises(ModelError, match="cannot be used"):
+        bundle.save(tmp_path / "a", before.card, weights, force=True)
+    assert bundle.load(tmp_path / "a").card == before.card
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
+    with monkeypatch.context() as patch:  # as earlier versions wrote it
+        patch.setattr("ddsp_cli.bundle.folder.load", lambda folder: None)
+        bundle.save(tmp_path / "a", before.card, weights, force=True)
     with pytest.raises(ModelError, match="NaN"):
-        bundle.load(folder)
+        bundle.load(tmp_path / "a")
 
 
 @pytest.mark.parametrize("header", [b"\xff" * 8, struct.pack("<Q", 2**62), struct.pack("<Q", 4) + b"nope", b""])

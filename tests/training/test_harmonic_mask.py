@@ -8,7 +8,7 @@ from ddsp_cli import bundle
 from ddsp_cli.config import HarmonicConfig
 from ddsp_cli.scaling import exp_sigmoid
 from ddsp_cli.synthesis.stream import open_network
-from ddsp_cli.training.harmonic_mask import SILENT, silence_unlearned
+from ddsp_cli.training.harmonic_mask import MASKED_OUTPUT, mask_untrained_harmonics
 from fixtures import make_bundle
 
 LOWEST_HZ = 1000.0  # harmonics from the ninth on lie above 8 kHz
@@ -16,7 +16,7 @@ LOWEST_HZ = 1000.0  # harmonics from the ninth on lie above 8 kHz
 
 def test_harmonics_that_were_never_heard_stay_silent_below_the_range(tmp_path):
     made = make_bundle(tmp_path / "random")
-    changed = silence_unlearned(made.weights, made.card.model, LOWEST_HZ)
+    changed = mask_untrained_harmonics(made.weights, made.card.model, LOWEST_HZ)
     assert {name for name in changed if not np.array_equal(changed[name], made.weights[name])} == {
         "decoder/dense_out/kernel",
         "decoder/dense_out/bias",
@@ -39,5 +39,5 @@ def test_harmonics_that_were_never_heard_stay_silent_below_the_range(tmp_path):
 
 def test_silent_harmonics_can_still_be_learned():
     """Training that goes on with lower notes finds a gradient: not the floor, where there is none."""
-    step = exp_sigmoid(np.float32(SILENT + 0.1)) - exp_sigmoid(np.float32(SILENT))
-    assert step > 0.1 * exp_sigmoid(np.float32(SILENT))
+    step = exp_sigmoid(np.float32(MASKED_OUTPUT + 0.1)) - exp_sigmoid(np.float32(MASKED_OUTPUT))
+    assert step > 0.1 * exp_sigmoid(np.float32(MASKED_OUTPUT))

@@ -14,10 +14,10 @@ from safetensors.numpy import load_file
 from ddsp_cli.config import LossConfig, Preset, TrainingConfig
 from ddsp_cli.engine import Reverb
 from ddsp_cli.errors import ModelError
-from ddsp_cli.training import loop, optimizer
+from ddsp_cli.training import checkpoint, loop, optimizer
 from ddsp_cli.training.batches import RandomCrops, Windows, validation_batches
+from ddsp_cli.training.checkpoint import CHECKPOINT, RunState, read_state
 from ddsp_cli.training.run_log import RunFolder
-from ddsp_cli.training.state import CHECKPOINT, RunState, read_state
 from fixtures import small_model
 from training_fixtures import tones
 
@@ -274,3 +274,41 @@ def test_reverberance_is_energy_that_counts_more_when_it_is_late():
         room.ir.assign(np.eye(100)[place] * 0.5)
         energies.append(float(room.reverberance()))
     assert energies == pytest.approx([0.25 * (1 + 9 / 99), 2.5], rel=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e10])
+def test_weights_that_no_instrument_can_store_never_count_as_best(tmp_path, monkeypatch, value):
+    """The loss need not tell: 1e10 is infinite in half precision."""
+    fit, breaks, kept = keras.Model.fit, [3], []
+
+    def broken(self, crops, **kwargs):
+        fit(self, crops, **kwargs)
+        if crops.first_step in breaks:
+            breaks.remove(crops.first_step)
+            kernel = self.decoder.dense_out.kernel
+            kernel.assign(np.where(np.arange(kernel.shape[1]) == 1, value, np.array(kernel)))
+
+    monkeypatch.setattr(keras.Model, "fit", broken)
+    monkeypatch.setattr(loop, "validate", lambda model, batches: (1.0 / (len(kept) + 1), 1.0))  # finite, and better
+    events = []
+    state = run(tmp_path, 9, events=events, on_best=lambda model, now: kept.append(model.get_weights_by_name()))
+    assert [event.step for event in events if event.event == "rollback"] == [3]
+    assert [point.step for point in state.history] == [3, 6, 9]
+    assert len(kept) == 3
+    assert all(np.abs(weight).max() < 100 for weights in kept for weight in weights.values())
+
+
+def test_a_flipped_bit_in_the_checkpoint_costs_one_validation(tmp_path):
+    """The exponent of a weight: training went on, and called what came of it the best."""
+    through = run(tmp_path / "through", 9)
+    run(tmp_path / "flipped", 6)
+    path = tmp_path / "flipped" / CHECKPOINT
+    content = bytearray(path.read_bytes())
+    content[-101] ^= 0x40
+    path.write_bytes(content)
+    found = checkpoint.read(tmp_path / "flipped")
+    assert (found.state.step, found.damaged) == (3, path)
+    flipped = run(tmp_path / "flipped", 9, found.state)
+    assert [(p.step, p.validation_loss) for p in flipped.history] == [
+        (p.step, p.validation_loss) for p in through.history
+    ]

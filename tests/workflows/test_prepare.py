@@ -264,6 +264,10 @@ def test_damaged_and_foreign_data_sets_are_refused(wavs, tmp_path):
     for old, new, reason in (("format: 1", "format: 2", "format 2"), ("window_s", "windows", "windows"),
                              ("n_examples: ", "n_examples: 99999", "99999")):  # fmt: skip
         yaml.write_text(text.replace(old, new, 1), encoding="utf-8")
+        with pytest.raises(DatasetError, match="damaged or was edited"):
+            dataset.load(folder)
+        by_hand = text.replace(old, new, 1).rpartition("# sha256")[0]
+        yaml.write_text(by_hand, encoding="utf-8")
         with pytest.raises(DatasetError, match=reason):
             dataset.load(folder)
     yaml.write_text(text, encoding="utf-8")

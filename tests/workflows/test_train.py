@@ -144,15 +144,17 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoint_stands(prepared, tmp_pat
     monkeypatch.chdir(tmp_path)
     source = prepared / "datasets/tone"
     train("tone", dataset=source, preset=str(prepared / "small.yaml"), steps=1)
-    before = (tmp_path / "models/tone.run/checkpoint.safetensors").read_bytes()
+    run = tmp_path / "models/tone.run"
+    before = (run / "checkpoint.safetensors").read_bytes()
 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("safetensors.numpy.save_file", full)
+    monkeypatch.setattr("ddsp_cli.training.checkpoint.os.fsync", full)
     with pytest.raises(OutputError, match="No space left"):
         train("tone", dataset=source, preset=str(prepared / "small.yaml"), steps=2)
-    assert (tmp_path / "models/tone.run/checkpoint.safetensors").read_bytes() == before
+    assert (run / "checkpoint.safetensors").read_bytes() == before
+    assert not list(run.glob(".*")), "nothing half-written is left"
     assert bundle.load(tmp_path / "models/tone").card.training.steps == 1
 
 

@@ -12,7 +12,7 @@ import pytest
 from ddsp_cli.errors import OutputError
 from ddsp_cli.reports import training_report
 from ddsp_cli.reports.training_report import PAGE, PICTURE, write_training_report
-from ddsp_cli.training.state import CHECKPOINT, Point, RunState
+from ddsp_cli.training.checkpoint import CHECKPOINT, Point, RunState
 from fixtures import make_bundle
 from page_fixtures import Tags
 from training_fixtures import tones

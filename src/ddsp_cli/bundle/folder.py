@@ -63,6 +63,7 @@ def save(
 
     Raises:
       OutputError: the place is taken, or cannot be written.
+      ModelError: what was written cannot be loaded; what was there before is untouched.
     """
     import soundfile
     from safetensors.numpy import save_file
@@ -75,7 +76,9 @@ def save(
     with writing(folder), folder_beside(folder) as staging:
         dtype = np.float16 if half_precision else np.float32
         if network is None:
-            save_file({name: np.ascontiguousarray(value, dtype) for name, value in weights.items()}, staging / WEIGHTS)
+            with np.errstate(over="ignore"):  # `load` refuses infinity below
+                stored = {name: np.ascontiguousarray(value, dtype) for name, value in weights.items()}
+            save_file(stored, staging / WEIGHTS)
         else:
             (staging / NETWORK).write_bytes(network)
         rate = card.model.sample_rate_hz
@@ -88,6 +91,11 @@ def save(
         (staging / CARD).write_text(dump_yaml(card), encoding="utf-8")
         for entry in staging.iterdir():
             entry.chmod(0o644)  # safetensors keeps what it writes to its user
+        try:
+            load(staging)  # before it replaces another
+        except ModelError as problem:
+            what = problem.message.replace(f"{staging}", "it", 1)
+            raise ModelError(f"the new instrument {folder} cannot be used: {what}", problem.hint) from problem
     return card
 
 

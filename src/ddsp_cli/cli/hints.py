@@ -23,7 +23,7 @@ HINTS = {
     Kind.NO_VALIDATION: "Prepare it again with --hold-out, or name recordings.",
     Kind.OTHER_RUN: "Start again with --fresh --force, or give the {what} it was started with.",
     Kind.CREPE_WEIGHTS: "Download {file} from {url} and name it with --crepe-weights, or put it into {folder}.",
-    Kind.CHECKPOINT_UNUSABLE: "Start again with --fresh.",
+    Kind.CHECKPOINT_UNUSABLE: "The instrument is as it was. Start again with --fresh --force.",
 }
 
 #: Arguments of the library whose option has another name; None where they are no option.

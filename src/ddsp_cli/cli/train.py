@@ -45,18 +45,19 @@ def train(
     from ddsp_cli.config import load_preset
 
     load_preset(preset)  # a mistyped name is found before the framework has loaded for seconds
-    from ddsp_cli.reports.training_report import PAGE
     from ddsp_cli.workflows.train import train as run
 
     with console.Progress("steps", speed=True) as progress:
 
         def watch(event: Any) -> None:
-            best = "" if math.isnan(event.best_loss) else f", best {event.best_loss:.3f}"
-            extra = f"loss {event.loss:.3f}{best}"
-            progress(f"training {instrument}", event.step, event.total, extra)
+            if event.event in ("phase", "damaged"):
+                progress.line(f"{event.message[:1].upper()}{event.message[1:]}.")
+                return
             if event.event in REMARKS:
                 remark = REMARKS[event.event]
                 progress.line(f"step {event.step}: validation loss {event.validation_loss:.3f}, {remark}")
+            best = "" if math.isnan(event.best_loss) else f" best {event.best_loss:.2f}"
+            progress("training", event.step, event.total, f"loss {event.loss:.2f}{best}")
 
         result = run(
             instrument,
@@ -71,9 +72,9 @@ def train(
             listen=listen,
             progress=watch,
         )
-    page = result.run_folder / PAGE
     if not result.finished:
-        console.remark(f"How it went so far: {page}")
+        if result.page is not None:
+            console.remark(f"How it went so far: {result.page}")
         raise KeyboardInterrupt
     console.say(
         f"{result.folder} is trained: {result.steps} steps in {console.duration(result.wall_s)}, "
@@ -81,5 +82,5 @@ def train(
     )
     if result.metrics:
         console.say(f"On recordings it did not learn from: {quality(result.metrics)}.")
-    console.say(f"How it went, and clips to compare: {page}")
+    console.say(f"How it went, and clips to compare: {result.page}")
     console.say(f"Play it with: ddsp transfer voice.wav --model {typed(instrument if out is None else result.folder)}")

@@ -46,7 +46,7 @@ class TrainingConfig(Config):
         optimization/base.gin; `cosine` brings it down to nothing at the last step, after `warmup_steps` of growing.
       room_pace: how many times faster the room learns than the rest, beside its kind's own pace
         (`LearnedRoom.pace`).
-      harmonic_fall: harmonic k starts at 1/k^harmonic_fall of the first, see `training.harmonic_init`; 0: all equal.
+      harmonic_rolloff: harmonic k starts at 1/k**harmonic_rolloff, see `training.harmonic_init`; 0: all equal.
       validation_steps: between two validations, each of which leaves a checkpoint.
       patience: validations without a better one after which a training ends; 0 for never.
     """
@@ -62,7 +62,7 @@ class TrainingConfig(Config):
     decay_steps: PositiveInt = 10000
     clip_norm: PositiveFloat = 3.0
     room_pace: PositiveFloat = 1.0
-    harmonic_fall: Annotated[float, Meta(ge=0, le=4)] = 0.0
+    harmonic_rolloff: Annotated[float, Meta(ge=0, le=4)] = 0.0
     validation_steps: PositiveInt = 100
     patience: Annotated[int, Meta(ge=0)] = 0
     loss: LossConfig = LossConfig()

@@ -13,7 +13,7 @@ import numpy as np
 
 from ddsp_cli import __version__
 from ddsp_cli.audio import highpass, read
-from ddsp_cli.checksum import sha256
+from ddsp_cli.checksum import seal_text, sha256
 from ddsp_cli.config import dump_yaml
 from ddsp_cli.dataset import split as dataset_split
 from ddsp_cli.dataset.cache import Job, Staging, Take
@@ -110,8 +110,13 @@ def build(
         validation=splits["validation"],
         recordings=_recordings(takes, train, validation, gains_db),
     )
-    (staging.result / MANIFEST).write_text(dump_yaml(manifest), encoding="utf-8")
+    write_manifest(staging.result, manifest)
     return Built(manifest, takes)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Writes `dataset.yaml`, with its digest in the last line."""
+    (folder / MANIFEST).write_text(seal_text(dump_yaml(manifest)), encoding="utf-8")
 
 
 def _examined(

@@ -38,6 +38,7 @@ from ddsp_cli.analysis.pitch.octave_correction import repair
 from ddsp_cli.analysis.pitch.tracker import VOICED_CONFIDENCE
 from ddsp_cli.arrays import runs
 from ddsp_cli.atomic import beside, replace_folder, write_bytes, writing
+from ddsp_cli.checksum import seal, unseal
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.dataset.manifest import Doubt, DoubtKind
 from ddsp_cli.dataset.segments import without_short_runs
@@ -143,7 +144,7 @@ class Take:
     def save(self) -> Take:
         """Writes the record that makes the work count as done."""
         fields = {name: getattr(self, name) for name in _RECORDED}
-        write_bytes(self.job.record_file, msgspec.json.encode(msgspec.to_builtins(fields)))
+        write_bytes(self.job.record_file, seal(msgspec.json.encode(msgspec.to_builtins(fields))))
         return self
 
 
@@ -156,7 +157,7 @@ _RECORDED = (
 def finished(job: Job, sha256: str) -> Take | None:
     """The take of an earlier run, where it is of the same bytes and all it wrote still stands there unharmed."""
     try:
-        values: dict[str, Any] = msgspec.json.decode(job.record_file.read_bytes())
+        values: dict[str, Any] = msgspec.json.decode(unseal(job.record_file.read_bytes()))
         values["doubts"] = tuple(msgspec.convert(values["doubts"], list[Doubt]))
         values["remarks"] = tuple(values["remarks"])
         take = Take(job, **values)
@@ -276,10 +277,10 @@ def judge(
 
 
 def remember(path: Path, measured: Measured) -> None:
-    """Keeps measurements for a later run: rows of float32 [4, F] after a line of JSON."""
+    """Keeps measurements for a later run: a digest, a line of JSON, rows of float32 [4, F]."""
     notes = _Notes(measured.n_samples, list(measured.doubts), list(measured.remarks))
     rows = np.stack([measured.f0_hz, measured.confidence, measured.power_db, measured.polyphonic]).astype("<f4")
-    write_bytes(path, msgspec.json.encode(notes) + b"\n" + rows.tobytes())
+    write_bytes(path, seal(msgspec.json.encode(notes) + b"\n" + rows.tobytes()))
 
 
 def known(folder: Path | None, digest: str, hop_samples: int) -> Measured | None:
@@ -293,7 +294,7 @@ def known(folder: Path | None, digest: str, hop_samples: int) -> Measured | None
     if folder is None:
         return None
     try:
-        first, _, content = (folder / f"{digest}.measured").read_bytes().partition(b"\n")
+        first, _, content = unseal((folder / f"{digest}.measured").read_bytes()).partition(b"\n")
         notes = msgspec.json.decode(first, type=_Notes)
         rows = np.frombuffer(content, "<f4").reshape(4, n_frames(notes.n_samples, hop_samples))
     except (OSError, ValueError):

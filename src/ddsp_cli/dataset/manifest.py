@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from ddsp_cli.bundle import Source, Statistics
+from ddsp_cli.checksum import TEXT_MARK, is_altered
 from ddsp_cli.config import Config, FeatureSpec, NonNegativeFloat, PositiveFloat, parse_yaml
 from ddsp_cli.errors import DatasetError, InputError, Kind, did_you_mean
 
@@ -177,6 +178,11 @@ def load_manifest(folder: Path) -> Manifest:
         text = path.read_bytes().decode("utf-8", "replace")
     except OSError as problem:
         raise DatasetError(f"{path} cannot be read: {problem.strerror or problem}") from problem
+    if is_altered(text):
+        raise DatasetError(
+            f"{path} is damaged or was edited: its content does not match its checksum",
+            f"Prepare it again with force=True; if you edited it, remove its last line ({TEXT_MARK.strip()} ...).",
+        )
     manifest = parse_yaml(text, Manifest, str(path), error=DatasetError)
     if manifest.format != FORMAT_VERSION:
         raise DatasetError(

@@ -12,7 +12,7 @@ from ddsp_cli import bundle
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.reports import page as reports_page
 from ddsp_cli.reports import plots
-from ddsp_cli.training.state import Point, RunState, read_state
+from ddsp_cli.training.checkpoint import Point, RunState, read_state
 from ddsp_cli.workflows.evaluate import SHOWN, Clip, resynthesise
 
 if TYPE_CHECKING:

@@ -1,23 +1,175 @@
-"""The whole state of a training on disk: written beside its place, flushed, renamed. A kill loses steps, never the run.
+"""Checkpoints of a training: all variables of model and optimiser and the record of the run, in one safetensors file.
 
-One safetensors file holds every variable of model and optimiser (random state and step count are among them) with
-the run's own record in its metadata, so that the two cannot come apart.
+A checkpoint is written beside its place, flushed and renamed, so that a kill loses steps and never the run. It carries
+a SHA-256 digest of its own bytes; the checkpoint before it is kept, and a training goes on from that one where the
+newest is damaged. Neither TensorFlow nor Keras is imported to read one, so that a mistake is answered before they load.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
+import re
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import msgspec
 import numpy as np
-from keras import ops
 
 from ddsp_cli.atomic import beside
+from ddsp_cli.config import Config
 from ddsp_cli.errors import Kind, ModelError
-from ddsp_cli.training.state import CHECKPOINT, RunState
+
+if TYPE_CHECKING:
+    import keras
+
+CHECKPOINT = "checkpoint.safetensors"
+PREVIOUS = "checkpoint.previous.safetensors"
+
+#: The digest is taken with zeros in its own place. Entries of the metadata are JSON without spaces; the quotes inside
+#: the record are escaped, so the pattern fits the entry alone.
+_DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
+_NO_DIGEST = b'"sha256":"' + b"0" * 64 + b'"'
+
+
+
+class Point(Config):
+    """One validation.
+
+    Attributes:
+      step: steps done.
+      loss: mean training loss since the validation before.
+      validation_loss: mean over the validation batches.
+      wall_s: seconds of training until then; 0 in runs of versions that did not note it.
+      level: energy of the rendering as a share of the recordings'.
+    """
+
+    step: int
+    loss: float
+    validation_loss: float
+    wall_s: float = 0.0
+    level: float = 1.0
+
+
+class RunState(Config):
+    """The record of a run: what it needs besides its variables to go on.
+
+    Attributes:
+      preset: the model, as YAML text.
+      dataset: SHA-256 of the data set's manifest.
+      seed: of weights, noise and crops.
+      step, wall_s: steps done, and the seconds they took.
+      best_loss: lowest validation loss so far; JSON has no infinity, so that it begins with the largest number.
+      history: all validations.
+      rollbacks: how often the training went back to a checkpoint.
+      finished: all steps are done, or early stopping ended it.
+      started_from: instrument whose weights it began with, "" for none; None where an earlier version did not note it.
+    """
+
+    preset: str
+    dataset: str
+    seed: int
+    step: int = 0
+    wall_s: float = 0.0
+    best_loss: float = sys.float_info.max
+    history: list[Point] = []
+    rollbacks: int = 0
+    finished: bool = False
+    started_from: str | None = None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was read and checked.
+
+    Attributes:
+      path: of the file.
+      state: the record of the run.
+      arrays: every variable of model and optimiser, by name.
+      damaged: the newest checkpoint, where it could not be used and this is the one before it.
+    """
+
+    path: Path
+    state: RunState
+    arrays: dict[str, np.ndarray]
+    damaged: Path | None = None
+
+
+def save(folder: Path, model: keras.Model, state: RunState) -> None:
+    """Replaces the checkpoint in `folder` in one step, and keeps the one that was there as the previous one.
+
+    Raises:
+      OSError: the folder cannot be written.
+    """
+    from keras import ops
+
+    arrays = {name: np.array(ops.convert_to_numpy(v), order="C") for name, v in _variables(model).items()}
+    write(folder, arrays, state)
+
+
+def write(folder: Path, arrays: dict[str, np.ndarray], state: RunState) -> None:
+    """`save` for arrays by name."""
+    from safetensors.numpy import save as serialise
+
+    record = msgspec.json.encode(state).decode()
+    content = serialise(arrays, metadata={"state": record, "sha256": "0" * 64})
+    digest = hashlib.sha256(content).hexdigest().encode()
+    with beside(folder / CHECKPOINT, f".{CHECKPOINT}.new") as part:
+        with part.open("wb") as stream:
+            stream.write(content.replace(_NO_DIGEST, b'"sha256":"' + digest + b'"', 1))
+            stream.flush()
+            os.fsync(stream.fileno())
+        # Killed between the two moves there is only the previous checkpoint, from which the run goes on as well.
+        with contextlib.suppress(FileNotFoundError):
+            if state.history:
+                os.replace(folder / CHECKPOINT, folder / PREVIOUS)
+            else:
+                (folder / PREVIOUS).unlink()  # of another run
+
+
+def read(folder: Path) -> Checkpoint | None:
+    """The newest undamaged checkpoint in `folder`; None where there is none at all.
+
+    Raises:
+      ModelError: there are checkpoints and none of them can be used.
+    """
+    newest, previous = folder / CHECKPOINT, folder / PREVIOUS
+    if not newest.exists():
+        return _read(previous) if previous.exists() else None
+    try:
+        return _read(newest)
+    except ModelError:
+        if not previous.exists():
+            raise
+        try:
+            return replace(_read(previous), damaged=newest)
+        except ModelError:
+            raise _unusable(f"{newest} and the checkpoint before it are damaged") from None
+
+
+def read_state(folder: Path) -> RunState | None:
+    """The record of the checkpoint that `read` finds."""
+    found = read(folder)
+    return found.state if found else None
+
+
+def restore(folder: Path, model: keras.Model) -> None:
+    """Sets every variable of model and optimiser from the checkpoint in `folder`.
+
+    Raises:
+      ModelError: the checkpoint is missing or damaged, or belongs to another model.
+    """
+    found = read(folder)
+    if found is None:
+        raise _unusable(f"{folder / CHECKPOINT} is missing")
+    variables, arrays = _variables(model), found.arrays
+    if arrays.keys() != variables.keys() or any(tuple(v.shape) != arrays[name].shape for name, v in variables.items()):
+        raise _unusable(f"{found.path} belongs to another model")
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
 
 
 def _variables(model: keras.Model) -> dict[str, Any]:
@@ -31,33 +183,37 @@ def _variables(model: keras.Model) -> dict[str, Any]:
     return {f"{owner}/{i:03d}": v for owner, found in owners.items() for i, v in enumerate(found)}
 
 
-def save(folder: Path, model: keras.Model, state: RunState) -> None:
-    """Replaces the checkpoint in `folder` in one step."""
-    from safetensors.numpy import save_file
+def _read(path: Path) -> Checkpoint:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as parse
 
-    arrays = {name: np.array(ops.convert_to_numpy(v), order="C") for name, v in _variables(model).items()}
-    record = msgspec.json.encode(state).decode()
-    with beside(folder / CHECKPOINT, f".{CHECKPOINT}.new") as part:
-        save_file(arrays, part, metadata={"state": record})
-        with part.open("rb+") as stream:
-            os.fsync(stream.fileno())
+    try:
+        content = path.read_bytes()
+        header = _header_end(content)
+        metadata = msgspec.json.decode(content[8:header])["__metadata__"]
+        if metadata.keys() != {"state"}:  # checkpoints of earlier versions have no digest
+            found = _DIGEST.search(content, 0, header)
+            blank = _DIGEST.sub(_NO_DIGEST, content, count=1)
+            if not found or hashlib.sha256(blank).hexdigest().encode() != found[1]:
+                raise _unusable(f"{path} is damaged: its content does not match its checksum")
+        state = msgspec.json.decode(metadata["state"], type=RunState)
+        arrays = parse(content)
+    except (SafetensorError, OSError, msgspec.DecodeError, ValueError, KeyError, TypeError) as problem:
+        raise _unusable(f"{path} is not a readable checkpoint") from problem
+    if not all(np.isfinite(value).all() for value in arrays.values()):
+        raise _unusable(f"{path} contains NaN or infinity")
+    return Checkpoint(path, state, arrays)
 
 
-def restore(folder: Path, model: keras.Model) -> None:
-    """Sets every variable of model and optimiser from the checkpoint in `folder`.
+def _unusable(message: str) -> ModelError:
+    return ModelError(
+        message, "Start again with resume=False and force=True.", kind=Kind.CHECKPOINT_UNUSABLE
+    )
 
-    Raises:
-      ModelError: the checkpoint belongs to another model.
-    """
-    from safetensors.numpy import load_file
 
-    arrays = load_file(folder / CHECKPOINT)
-    variables = _variables(model)
-    if arrays.keys() != variables.keys() or any(tuple(v.shape) != arrays[name].shape for name, v in variables.items()):
-        raise ModelError(
-            f"{folder / CHECKPOINT} belongs to another model",
-            "Start again with resume=False.",
-            kind=Kind.CHECKPOINT_UNUSABLE,
-        )
-    for name, variable in variables.items():
-        variable.assign(arrays[name])
+def _header_end(content: bytes) -> int:
+    """Where the header of a safetensors file ends."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    if not 8 < end <= len(content):
+        raise ValueError("the header is longer than the file")
+    return end

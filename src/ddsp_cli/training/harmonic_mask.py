@@ -1,4 +1,4 @@
-"""Harmonics that no recording could teach."""
+"""Mask the harmonics that no recording could train."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ from ddsp_cli.config import HarmonicConfig, ModelConfig
 
 KERNEL, BIAS = "decoder/dense_out/kernel", "decoder/dense_out/bias"
 
-#: What the network says for a harmonic that shall not sound: `exp_sigmoid` makes 2e-5 of it, 90 dB below the others,
-#: and is steep enough there to learn it when training goes on with lower notes. At its floor it has no gradient.
-SILENT = -5.0
+#: Raw output of a masked harmonic: `exp_sigmoid` makes 2e-5 of it, 90 dB below the others, and is steep enough there
+#: to learn it when training goes on with lower notes. At its floor it has no gradient.
+MASKED_OUTPUT = -5.0
 
 
-def silence_unlearned(weights: Mapping[str, np.ndarray], model: ModelConfig, lowest_hz: float) -> dict[str, np.ndarray]:
-    """Weights whose network leaves out the harmonics that lay above half the sample rate at every note it learned.
+def mask_untrained_harmonics(
+    weights: Mapping[str, np.ndarray], model: ModelConfig, lowest_hz: float
+) -> dict[str, np.ndarray]:
+    """Weights whose network leaves out the harmonics above half the sample rate at every note of the data set.
 
-    They had no gradient and are as loud as random weights make them: below its range an instrument would whistle.
+    Those had no gradient and are as loud as random weights make them: below its range the instrument would whistle.
 
     Args:
       weights: by name; kernel [C, outputs] and bias [outputs] of the last layer are replaced in a copy.
       model: whose weights they are.
-      lowest_hz: the lowest note that was learned from.
+      lowest_hz: F0 of the lowest note in the data set.
     """
     changed = dict(weights)
     harmonic = model.only(HarmonicConfig)
@@ -36,5 +38,5 @@ def silence_unlearned(weights: Mapping[str, np.ndarray], model: ModelConfig, low
     first = columns.start + int(model.sample_rate_hz / 2 / lowest_hz)  # harmonic k stands at start + k - 1
     kernel, bias = weights[KERNEL].copy(), weights[BIAS].copy()
     kernel[:, first : columns.stop] = 0.0
-    bias[first : columns.stop] = SILENT
+    bias[first : columns.stop] = MASKED_OUTPUT
     return changed | {KERNEL: kernel, BIAS: bias}

@@ -1,6 +1,14 @@
-"""One training from its configuration to its end: build, resume, fit, roll back when the loss breaks.
+"""The training loop: build or resume a model, fit it between validations, save the best, recover from a broken loss.
 
-What is watched between the steps of `fit`, and how a model is judged.
+`keras.Model.fit` runs the steps between two validations. What happens at a validation is written here and not with the
+callbacks of Keras, because a run that was killed has to go on as if it had not been:
+
+- `EarlyStopping` and `ReduceLROnPlateau` count in memory and begin at zero after a restart; `had_enough` counts in the
+  history that the checkpoint holds.
+- `ModelCheckpoint` and `BackupAndRestore` write weights and training state into files that a kill can part, and check
+  none of them; `checkpoint` writes one file with a digest.
+- `CSVLogger` appends, and would log the steps after the last checkpoint twice; `run_log` writes the history.
+- `TerminateOnNaN` prints to standard output and only ends `fit`; `LossWatch` raises.
 """
 
 from __future__ import annotations
@@ -14,118 +22,37 @@ from typing import Any
 import keras
 import msgspec
 import numpy as np
+from keras import ops
 
 from ddsp_cli.config import Preset, TrainingConfig
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.errors import ModelError
 from ddsp_cli.training import checkpoint
 from ddsp_cli.training.batches import Batch, RandomCrops, Windows
-from ddsp_cli.training.harmonic_init import let_harmonics_fall
+from ddsp_cli.training.checkpoint import Point, RunState
+from ddsp_cli.training.harmonic_init import init_harmonic_rolloff
 from ddsp_cli.training.optimizer import make_optimizer
+from ddsp_cli.training.progress import Event, Report, progress_of
 from ddsp_cli.training.run_log import RunFolder
-from ddsp_cli.training.state import Point, RunState
 
-#: The loss that progress shows is a mean over this many steps.
-SHOWN_STEPS = 20
-
-#: A model whose sound has this share of the recordings' energy, -40 dB, has collapsed to silence.
+#: A model whose rendering has less than this share of the recordings' energy (-40 dB) has collapsed to silence.
 SILENT_LEVEL = 1e-4
 
-
-@dataclass(frozen=True)
-class TrainProgress:
-    """What a training says of itself while it runs.
-
-    Attributes:
-      step, total: steps done and wanted.
-      loss: mean training loss of the last steps.
-      validation_loss: of the last validation, NaN before the first.
-      best_loss: the lowest validation loss so far, NaN before the first.
-      event: `step`, `validation`, `best`, `rollback` or `enough`.
-    """
-
-    step: int
-    total: int
-    loss: float
-    validation_loss: float
-    best_loss: float
-    event: str = "step"
-
-
-def progress_of(state: RunState, total: int, losses: list[float], event: str) -> TrainProgress:
-    """Progress of a run.
-
-    Args:
-      state: as of the last validation.
-      total: steps wanted.
-      losses: of the steps since the validation before; only a `step` event is ahead of `state` by them.
-      event: see `TrainProgress`.
-    """
-    loss = float(np.mean(losses[-SHOWN_STEPS:])) if losses else math.nan
-    validation_loss, best_loss = (
-        (state.history[-1].validation_loss, state.best_loss) if state.history else (math.nan, math.nan)
-    )
-    done = state.step + len(losses) if event == "step" else state.step
-    return TrainProgress(done, total, loss, validation_loss, best_loss, event)
-
-
-class BrokenLossError(Exception):
-    """The loss is NaN or infinite, or the model fell silent: the last checkpoint is to be taken up again."""
-
-
-class Watch(keras.callbacks.Callback):
-    """Takes down the loss of every step, reports it, and stops at one that is no number.
-
-    Args:
-      step_done: called after every step with the losses so far.
-
-    Raises:
-      BrokenLossError: inside `fit`.
-    """
-
-    def __init__(self, step_done: Callable[[list[float]], None]) -> None:
-        super().__init__()
-        self.losses: list[float] = []
-        self._step_done = step_done
-        self._mean = 0.0
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        # `fit` only tells running means; the loss of one step shows a break at once
-        mean = float((logs or {})["loss"])
-        loss = mean * (batch + 1) - self._mean * batch
-        self._mean = mean
-        if not math.isfinite(loss):
-            raise BrokenLossError
-        self.losses.append(loss)
-        self._step_done(self.losses)
-
-
-def validate(model: keras.Model, batches: list[Batch]) -> tuple[float, float]:
-    """Mean loss over batches of equal size, and the energy played as a share of the recordings'; no weight changes.
-
-    Raises:
-      BrokenLossError: the loss is NaN or infinite.
-    """
-    model.reset_metrics()
-    means: dict[str, float] = {}
-    for inputs, audio in batches:
-        means = model.test_on_batch(inputs, audio, return_dict=True)  # running means
-    model.reset_metrics()
-    loss, level = float(means["loss"]), float(means["level"])
-    if not math.isfinite(loss):
-        raise BrokenLossError
-    return loss, level
-
-
-#: XLA makes a step a third faster, and costs seconds of compilation; PyTorch's compiler costs minutes.
+#: Backends whose steps are compiled. XLA makes a step a third faster and costs seconds of compilation; PyTorch's
+#: compiler costs minutes.
 COMPILED_BACKENDS = ("tensorflow", "jax")
 
-#: A run whose loss breaks this often is not going to become an instrument.
+#: A run whose loss breaks more often is not going to become an instrument.
 MAX_ROLLBACKS = 3
+
+#: The largest weight that an instrument can store: its weights are float16.
+MAX_WEIGHT = float(np.finfo(np.float16).max)
 
 OnBest = Callable[[Autoencoder, RunState], None]
 
-Report = Callable[[TrainProgress], None]
+
+class BrokenLossError(Exception):
+    """The loss or a weight is NaN or infinite, or the model fell silent: the last checkpoint has to be restored."""
 
 
 @dataclass(frozen=True)
@@ -134,12 +61,13 @@ class Job:
 
     Attributes:
       preset: model and training configuration.
-      train, validation: windows to learn from, batches to judge by.
+      train: windows to learn from.
+      validation: batches to validate on.
       folder: of the run.
-      total_steps: wanted.
+      total_steps: steps wanted, counted from the beginning of the run.
       seed: of weights, noise and crops.
-      initial: weights by name to begin with, in place of random ones.
-      n_shares: how many take part in each batch, see `backend.share_batches`.
+      initial: weights by name to begin with; None for random ones.
+      n_shares: into how many parts a batch is split, see `backend.share_batches`.
     """
 
     preset: Preset
@@ -155,9 +83,12 @@ class Job:
 def build(
     preset: Preset, seed: int, rollbacks: int = 0, total_steps: int | None = None, n_shares: int = 1
 ) -> Autoencoder:
-    """A compiled model with fresh weights; every rollback so far halves the learning rate.
+    """Builds and compiles a model with random weights.
 
     Args:
+      preset: model and training configuration.
+      seed: of weights and noise.
+      rollbacks: so far; each halves the learning rate.
       total_steps: of the training; None takes the preset's.
       n_shares: see `Job`.
     """
@@ -165,29 +96,38 @@ def build(
     training = preset.training
     kind = Autoencoder
     if n_shares == 2 and keras.config.backend() == "tensorflow":
-        from ddsp_cli.training.split_batch import InHalves
+        from ddsp_cli.training.split_batch import SplitBatchAutoencoder
 
-        kind = InHalves
+        kind = SplitBatchAutoencoder
     model = kind(preset.model, training.loss, seed=seed)
     optimizer = make_optimizer(model, training, total_steps or training.steps, slower=0.5**rollbacks)
-    model.compile(optimizer=optimizer, jit_compile=keras.config.backend() in COMPILED_BACKENDS)
+    model.compile(optimizer=optimizer, jit_compile=is_compiled())
     return model
 
 
+def is_compiled() -> bool:
+    """Whether steps are compiled on this backend."""
+    return keras.config.backend() in COMPILED_BACKENDS
+
+
 def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
-    """Trains until `job.total_steps`, or until it no longer helps, from the checkpoint in the run's folder if any.
+    """Trains until `job.total_steps` or early stopping, from the checkpoint in the run's folder where there is one.
 
     Args:
-      state: of that checkpoint; without history the training begins anew.
-      on_best: called with the model whenever the validation loss is the best so far.
+      job: what to train.
+      state: of that checkpoint; without history the training begins from random or initial weights.
+      on_best: called with the model whenever the validation loss is the lowest so far.
       report: receives progress.
 
+    Returns:
+      The state of the last checkpoint.
+
     Raises:
-      ModelError: more than `MAX_ROLLBACKS` times the loss broke or the model fell silent; or the checkpoint belongs to
+      ModelError: the loss broke or the model fell silent more than `MAX_ROLLBACKS` times; or the checkpoint belongs to
         another model.
       KeyboardInterrupt: passed on; the last checkpoint stands.
     """
-    model = _resumed(job, state)
+    model = _resume(job, state)
     if not state.history:
         # Before the first instrument: killed between that and its checkpoint, the run is known as its maker.
         checkpoint.save(job.folder.path, model, state)
@@ -195,7 +135,7 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
     if had_enough(job.preset.training, state):
         report(progress_of(state, job.total_steps, [], "enough"))
     if not state.history and job.initial is not None:
-        state = _judge_parent(job, model, state, on_best, report)
+        state = _validate_parent(job, model, state, on_best, report)
     while state.step < job.total_steps and not had_enough(job.preset.training, state):
         try:
             state = _advance(job, model, state, on_best, report)
@@ -208,14 +148,93 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
                     "Look for broken recordings in the data set, or lower learning_rate in the preset.",
                 ) from None
             report(progress_of(state, job.total_steps, [], "rollback"))
-            model = _resumed(job, state)
+            model = _resume(job, state)
     return state
 
 
-def _judge_parent(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, report: Report) -> RunState:
-    """What a training begins with is its first instrument: it ends with nothing worse."""
+def had_enough(training: TrainingConfig, state: RunState) -> bool:
+    """Early stopping: whether none of the last `patience` validations had a lower loss than the best before them."""
+    since = [point.validation_loss for point in state.history[-training.patience :]]
+    return 0 < training.patience < len(state.history) and min(since) > state.best_loss
+
+
+def validate(model: keras.Model, batches: list[Batch]) -> tuple[float, float]:
+    """Mean loss over batches of equal size, and the level of the rendering; no weight changes.
+
+    Returns:
+      The loss, and the energy of the rendering as a share of the recordings'.
+
+    Raises:
+      BrokenLossError: the loss is NaN or infinite.
+    """
+    model.reset_metrics()
+    means: dict[str, float] = {}
+    for inputs, audio in batches:
+        means = model.test_on_batch(inputs, audio, return_dict=True)  # running means
+    model.reset_metrics()
+    loss, level = float(means["loss"]), float(means["level"])
+    if not math.isfinite(loss):
+        raise BrokenLossError
+    return loss, level
+
+
+def check_weights(model: keras.Model) -> None:
+    """Refuses weights that no instrument could store.
+
+    The loss need not tell: minima and clipped controls hide a NaN, and a weight of 1e10 is infinite in half precision.
+
+    Raises:
+      BrokenLossError: a trainable weight is NaN, infinite, or larger than `MAX_WEIGHT`.
+    """
+    for variable in model.trainable_variables:
+        if not np.abs(ops.convert_to_numpy(variable)).max(initial=0.0) <= MAX_WEIGHT:  # NaN compares as False
+            raise BrokenLossError
+
+
+class LossWatch(keras.callbacks.Callback):
+    """Collects the training loss of every step and ends `fit` at the first that is NaN or infinite.
+
+    Args:
+      step_done: called after every step with the losses so far.
+
+    Raises:
+      BrokenLossError: inside `fit`.
+    """
+
+    def __init__(self, step_done: Callable[[list[float]], None]) -> None:
+        super().__init__()
+        self.losses: list[float] = []
+        self._step_done = step_done
+        self._mean = 0.0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        # `fit` gives running means; the loss of one step shows a break at once
+        mean = float((logs or {})["loss"])
+        loss = mean * (batch + 1) - self._mean * batch
+        self._mean = mean
+        if not math.isfinite(loss):
+            raise BrokenLossError
+        self.losses.append(loss)
+        self._step_done(self.losses)
+
+
+def _resume(job: Job, state: RunState) -> Autoencoder:
+    model = build(job.preset, job.seed, state.rollbacks, job.total_steps, job.n_shares)
+    if state.history:
+        checkpoint.restore(job.folder.path, model)
+    elif job.initial is not None:
+        model.set_weights_by_name(job.initial)
+    else:
+        model.adapt(job.train.inputs)
+        init_harmonic_rolloff(model, job.preset.training.harmonic_rolloff)
+    return model
+
+
+def _validate_parent(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, report: Report) -> RunState:
+    """Makes the weights that a training begins with its first instrument, so that it ends with nothing worse."""
     try:
         loss, level = validate(model, job.validation)
+        check_weights(model)
     except BrokenLossError:  # it cannot play these recordings, and may yet learn to
         return state
     state = msgspec.structs.replace(state, best_loss=loss, history=[Point(0, loss, loss, level=level)])
@@ -225,33 +244,16 @@ def _judge_parent(job: Job, model: Autoencoder, state: RunState, on_best: OnBest
     return state
 
 
-def had_enough(training: TrainingConfig, state: RunState) -> bool:
-    """Whether the last `patience` validations brought nothing better: more would be learning by heart."""
-    since = [point.validation_loss for point in state.history[-training.patience :]]
-    return 0 < training.patience < len(state.history) and min(since) > state.best_loss
-
-
-def _resumed(job: Job, state: RunState) -> Autoencoder:
-    model = build(job.preset, job.seed, state.rollbacks, job.total_steps, job.n_shares)
-    if state.history:
-        checkpoint.restore(job.folder.path, model)
-    elif job.initial is not None:
-        model.set_weights_by_name(job.initial)
-    else:
-        model.adapt(job.train.inputs)
-        let_harmonics_fall(model, job.preset.training.harmonic_fall)
-    return model
-
-
 def _advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, report: Report) -> RunState:
-    """Trains up to the next validation, validates, and leaves everything on disk."""
+    """Trains up to the next validation, validates, and writes instrument, checkpoint and log."""
     started = time.monotonic()
     training = job.preset.training
     n_steps = min(training.validation_steps, job.total_steps - state.step)
-    watch = Watch(lambda losses: report(progress_of(state, job.total_steps, losses, "step")))
+    watch = LossWatch(lambda losses: report(progress_of(state, job.total_steps, losses, "step")))
     crops = RandomCrops(job.train, training.batch_size, training.crop_s, job.seed, n_steps, first_step=state.step)
     model.fit(crops, callbacks=[watch], verbose=0, shuffle=False)
     validation_loss, level = validate(model, job.validation)
+    check_weights(model)
     best = validation_loss < state.best_loss
     # Silence is on the way from noise to notes, and then an improvement; after notes it is none.
     if not best and level < SILENT_LEVEL <= max((point.level for point in state.history), default=0.0):
@@ -272,6 +274,6 @@ def _advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, rep
     checkpoint.save(job.folder.path, model, state)
     job.folder.write(state, model, job.validation[0])
     stopped = state.finished and step < job.total_steps
-    event = "enough" if stopped else "best" if best else "validation"
+    event: Event = "enough" if stopped else "best" if best else "validation"
     report(progress_of(state, job.total_steps, watch.losses, event))
     return state

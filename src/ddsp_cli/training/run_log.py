@@ -16,7 +16,7 @@ import numpy as np
 
 from ddsp_cli.atomic import beside
 from ddsp_cli.training.batches import Batch, as_arrays
-from ddsp_cli.training.state import RunState
+from ddsp_cli.training.checkpoint import RunState
 
 #: Clips come at least this far apart, and so seldom that they take no more than this share of the time.
 CLIP_EVERY_S = 60.0

@@ -1,7 +1,7 @@
-"""Training steps in two halves at once, for TensorFlow on processors.
+"""Data parallelism on one processor: each half of a batch in a program of its own, for TensorFlow without a GPU.
 
-XLA compiles a step to one program, which does one thing after the other; only within large matrix products do several
-cores work. Half a batch each, two programs fill two cores: a step takes two thirds of the time.
+XLA compiles a step to one program, which runs its operations one after the other; several cores work only within large
+matrix products. Two programs with half a batch each fill two cores: a step takes two thirds of the time.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from ddsp_cli.engine import Autoencoder
 Half = tuple[dict[str, Any], Any, dict[str, Any]]
 
 
-class InHalves(Autoencoder):
-    """An `Autoencoder` that learns the same from the same batches, of an even number of examples.
+class SplitBatchAutoencoder(Autoencoder):
+    """An `Autoencoder` that splits each batch, of an even number of examples, and learns the same from it.
 
-    The halves only read weights, so that TensorFlow may run them side by side: what changes variables (drawing noise,
-    the optimiser, metrics) is done before and after.
+    The halves only read weights, so that TensorFlow may run them in parallel; whatever changes variables (the random
+    state, the optimiser, metrics) runs before and after.
     """
 
     def compile(self, *, optimizer: keras.optimizers.Optimizer, jit_compile: bool) -> None:
-        """As `keras.Model.compile`; the programs of a step are compiled each by itself."""
+        """As `keras.Model.compile`, with a program for each part of a step."""
         import tensorflow as tf
 
         super().compile(optimizer=optimizer, jit_compile=False)
-        self._learn = tf.function(self._loss_and_gradients, jit_compile=jit_compile, autograph=False)
-        self._judge = tf.function(self._loss_and_energies, jit_compile=jit_compile, autograph=False)
-        self._update = tf.function(self._apply_mean, jit_compile=jit_compile, autograph=False)
+        self._half_gradients = tf.function(self._loss_and_gradients, jit_compile=jit_compile, autograph=False)
+        self._half_loss = tf.function(self._loss_and_energies, jit_compile=jit_compile, autograph=False)
+        self._apply_gradients = tf.function(self._apply_mean, jit_compile=jit_compile, autograph=False)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step on a batch of inputs [B, F, C] by name and audio [B, S]; metrics by name."""
-        found = [self._learn(*half) for half in self._halves(data)]
-        self._update([gradients for _, gradients in found])
-        return self._noted([numbers for numbers, _ in found], data)
+        found = [self._half_gradients(*half) for half in self._halves(data)]
+        self._apply_gradients([gradients for _, gradients in found])
+        return self._update_metrics([numbers for numbers, _ in found], data)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Metrics of a batch, by name."""
-        return self._noted([self._judge(*half, training=False) for half in self._halves(data)], data)
+        return self._update_metrics([self._half_loss(*half, training=False) for half in self._halves(data)], data)
 
     def _halves(self, data: Any) -> list[Half]:
         inputs, audio, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -66,7 +66,7 @@ class InHalves(Autoencoder):
         mean = [sum(of_halves) / len(gradients) for of_halves in zip(*gradients, strict=True)]
         self.optimizer.apply(mean, self.trainable_variables)
 
-    def _noted(self, numbers: list[tuple[Any, Any, Any]], data: Any) -> dict[str, Any]:
+    def _update_metrics(self, numbers: list[tuple[Any, Any, Any]], data: Any) -> dict[str, Any]:
         loss, energy, wanted = (sum(of_halves) / len(numbers) for of_halves in zip(*numbers, strict=True))
         self._loss_tracker.update_state(loss, sample_weight=ops.shape(data[1])[0])
         self.note_level(energy, wanted)

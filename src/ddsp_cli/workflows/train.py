@@ -1,12 +1,12 @@
-"""`ddsp train`: a data set and a preset become an instrument.
+"""`ddsp train`: train an instrument on a data set.
 
-What `ddsp train` will do, settled and checked before anything heavy is loaded.
+Everything is resolved and checked before a framework is loaded (`make_plan`, `new_state`, `state_to_start_from`). Then
+the training loop runs, the best weights become a bundle, and the run leaves a page beside it.
 """
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from ddsp_cli import __version__, atomic, backend, bundle
+from ddsp_cli.checksum import sha256
 from ddsp_cli.config import FeatureSpec, ModelConfig, Preset, dump_yaml, load_preset
 from ddsp_cli.dataset.loader import check_features
 from ddsp_cli.dataset.manifest import MANIFEST, load_manifest
@@ -24,24 +25,115 @@ from ddsp_cli.lock import exclusive
 from ddsp_cli.reports.training_report import write_training_report
 from ddsp_cli.scaling import midi_to_hz
 from ddsp_cli.synthesis.instrument import check_graph
-from ddsp_cli.training.state import RunState, read_state
+from ddsp_cli.training import checkpoint
+from ddsp_cli.training.checkpoint import RunState
+from ddsp_cli.training.progress import TrainProgress
 from ddsp_cli.workflows import models
 
 if TYPE_CHECKING:
     from ddsp_cli.dataset.loader import Dataset
     from ddsp_cli.dataset.manifest import Manifest
     from ddsp_cli.engine import Autoencoder
-    from ddsp_cli.training.loop import Job, OnBest, TrainProgress
-    from ddsp_cli.training.state import RunState
+    from ddsp_cli.training.loop import Job, OnBest
 
-
-#: What stands already would be forgotten at the learning rate that suits random weights.
+#: Fine-tuning at the learning rate that suits random weights would undo what the instrument has learned.
 FINE_TUNING_SHARE = 0.3
+
+#: Length of the preview in a bundle.
+PREVIEW_S = 6.0
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """The outcome of a training.
+
+    Attributes:
+      folder: of the instrument.
+      run_folder: of the run's own files.
+      steps, wall_s, parameters: what it took.
+      first_loss, best_loss: validation loss at the first validation and at the best.
+      metrics: quality on the validation split; empty when the run was interrupted.
+      page: the training's page; None where writing it was interrupted too.
+      finished: False after Ctrl-C.
+    """
+
+    folder: Path
+    run_folder: Path
+    steps: int
+    wall_s: float
+    parameters: int
+    first_loss: float
+    best_loss: float
+    metrics: dict[str, float]
+    page: Path | None
+    finished: bool = True
+
+
+def train(
+    instrument: str,
+    dataset: Path | None = None,
+    preset: str = "light",
+    steps: int | None = None,
+    out: Path | None = None,
+    resume: bool = True,
+    seed: int = 0,
+    force: bool = False,
+    start_from: str | Path | None = None,
+    listen: bool = True,
+    progress: Callable[[TrainProgress], None] | None = None,
+) -> TrainResult:
+    """Trains an instrument, or resumes a training that was interrupted.
+
+    Args:
+      instrument: its name; by default `datasets/NAME` is read and `models/NAME` written.
+      dataset: another data set.
+      preset: a preset's name or YAML file.
+      steps: in all, counted from the beginning; None takes the preset's.
+      out: another folder for the instrument. The run keeps its own files in `<out>.run` beside it.
+      resume: go on with the run in that folder; otherwise start again.
+      seed: of weights, noise and the order of the data.
+      force: replace an instrument that this run did not make.
+      start_from: an instrument whose model and weights a new run begins with; two minutes of sound are enough then.
+      listen: render a validation clip into the run's folder now and then.
+      progress: receives reports.
+
+    Returns:
+      The outcome, also after Ctrl-C where there is an instrument by then.
+
+    Raises:
+      DatasetError: the data set is missing, damaged, or does not suit the model.
+      ModelError: an unknown preset or instrument, a run started with something else, or a loss that stays broken.
+      OutputError: an instrument is there already, or a folder cannot be written.
+    """
+    plan = make_plan(instrument, dataset, preset, steps, out, seed, start_from)
+    fresh = new_state(plan)
+    report = progress or (lambda _: None)
+    with atomic.writing(plan.folder):
+        plan.folder.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(plan.folder.with_name(f".{plan.folder.name}.lock"), str(plan.folder), "training", "folder"):
+        atomic.recover(plan.folder)
+        state = state_to_start_from(plan, fresh, report, resume=resume, force=force)
+        return _train(plan, state, listen, report)
+
+
+# --- what to train, settled before anything heavy is loaded ------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be trained from what, before anything heavy is loaded."""
+    """What is to be trained from what.
+
+    Attributes:
+      instrument: its name.
+      source: folder of the data set.
+      folder: of the instrument.
+      settings: model and training configuration.
+      preset_name: where they come from.
+      parent: the instrument to begin with.
+      spec: how pitch and level have to be measured.
+      total_steps: wanted.
+      seed: of weights, noise and the order of the data.
+    """
 
     instrument: str
     source: Path
@@ -67,10 +159,10 @@ def make_plan(
     seed: int,
     start_from: str | Path | None,
 ) -> Plan:
-    """Resolves names and defaults of `workflows.train.train`.
+    """Resolves names and defaults; arguments as `train`.
 
     Raises:
-      ModelError: an unknown preset or instrument, or rates that do not meet.
+      ModelError: an unknown preset or instrument, or a model that could not be played.
     """
     settings, parent, spec = load_preset(preset), None, FeatureSpec()
     if start_from is not None:
@@ -99,7 +191,7 @@ def make_plan(
 
 
 def check_rates(model: ModelConfig) -> None:
-    """Frame rate and sample rate must meet on whole samples, at 16 kHz and at the model's rate.
+    """Checks that frames begin on whole samples, at 16 kHz and at the model's rate.
 
     Raises:
       ModelError: they do not.
@@ -112,7 +204,7 @@ def check_rates(model: ModelConfig) -> None:
 
 
 def new_state(plan: Plan) -> RunState:
-    """The record of a run that begins anew.
+    """The record of a new run.
 
     Raises:
       DatasetError: there is no data set, or it does not suit the model.
@@ -133,28 +225,32 @@ def new_state(plan: Plan) -> RunState:
             kind=Kind.OTHER_RATE,
             rate_hz=rate_hz,
         )
-    digest = hashlib.sha256((plan.source / MANIFEST).read_bytes()).hexdigest()
     return RunState(
         preset=dump_yaml(plan.settings.model),
-        dataset=digest,
+        dataset=sha256(plan.source / MANIFEST),
         seed=plan.seed,
         started_from=plan.parent.card.name if plan.parent else "",
     )
 
 
-def state_to_start_from(plan: Plan, fresh: RunState, *, resume: bool, force: bool) -> RunState:
-    """The record of the run to go on with, or that of a new one.
+def state_to_start_from(
+    plan: Plan, fresh: RunState, report: Callable[[TrainProgress], None], *, resume: bool, force: bool
+) -> RunState:
+    """The record of the run to resume, or that of a new one.
 
     Args:
-      fresh: of the new one.
+      plan: what to train.
+      fresh: the record of a new run.
+      report: told where the newest checkpoint is damaged and the one before it is taken.
+      resume, force: see `train`.
 
     Raises:
-      ModelError: the run that stands there was started with something else.
-      OutputError: an instrument stands there that no run of ours made.
+      ModelError: the run in that folder was started with something else, or no checkpoint of it can be used.
+      OutputError: there is an instrument that no run of ours made.
     """
-    found = read_state(plan.run_folder) if resume else None
-    if found is not None and not found.history and not plan.folder.exists():
-        found = None  # it was broken off before it had made anything
+    found = checkpoint.read(plan.run_folder) if resume else None
+    if found is not None and not found.state.history and not plan.folder.exists():
+        found = None  # it was interrupted before it had made anything
     if found is None:
         if plan.folder.exists() and not force:
             why = " and there is no training of it to go on with" if resume else ""
@@ -166,84 +262,27 @@ def state_to_start_from(plan: Plan, fresh: RunState, *, resume: bool, force: boo
         return fresh
     given = (("started_from", "start_from"), ("preset", "preset"), ("dataset", "data set"), ("seed", "seed"))
     for name, word in given:
-        if getattr(found, name) not in {getattr(fresh, name), None}:
+        if getattr(found.state, name) not in {getattr(fresh, name), None}:
             raise ModelError(
                 f"the training in {plan.run_folder} was started with another {word}",
                 f"Start again with resume=False and force=True, or give the {word} it was started with.",
                 kind=Kind.OTHER_RUN,
                 what=word,
             )
-    return found
+    if found.damaged is not None:
+        message = f"{found.damaged} is damaged; going on from the checkpoint before it, step {found.state.step}"
+        report(TrainProgress(found.state.step, plan.total_steps, event="damaged", message=message))
+    return found.state
 
 
-PREVIEW_S = 6.0
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a training ended with.
-
-    Attributes:
-      folder: of the instrument; run_folder: of the run's own files.
-      steps, wall_s, parameters: what it took.
-      first_loss, best_loss: validation loss at the first validation and at the best.
-      metrics: quality on recordings not trained on; empty when the run was broken off.
-      finished: False after Ctrl-C.
-    """
-
-    folder: Path
-    run_folder: Path
-    steps: int
-    wall_s: float
-    parameters: int
-    first_loss: float
-    best_loss: float
-    metrics: dict[str, float]
-    finished: bool = True
-
-
-def train(
-    instrument: str,
-    dataset: Path | None = None,
-    preset: str = "light",
-    steps: int | None = None,
-    out: Path | None = None,
-    resume: bool = True,
-    seed: int = 0,
-    force: bool = False,
-    start_from: str | Path | None = None,
-    listen: bool = True,
-    progress: Callable[[TrainProgress], None] | None = None,
-) -> TrainResult:
-    """Trains an instrument, or goes on with a training that was broken off.
-
-    Args:
-      instrument: its name; `datasets/NAME` is read and `models/NAME` written where nothing else is said.
-      dataset: another data set.
-      preset: a preset's name or YAML file.
-      steps: in all, counted from the beginning; None takes the preset's.
-      out: another place for the instrument. The run keeps its own files in `<out>.run` beside it.
-      resume: go on with the run that stands there; otherwise start again.
-      seed: of weights, noise and the order of the data.
-      force: replace an instrument that this run did not make.
-      start_from: an instrument whose model and weights a new run begins with; two minutes of sound are enough then.
-      listen: render a validation clip into the run's folder now and then.
-      progress: receives what happens.
-
-    Raises:
-      DatasetError, ModelError, OutputError: see their messages.
-    """
-    plan = make_plan(instrument, dataset, preset, steps, out, seed, start_from)
-    fresh = new_state(plan)
-    with atomic.writing(plan.folder):
-        plan.folder.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(plan.folder.with_name(f".{plan.folder.name}.lock"), str(plan.folder), "training", "folder"):
-        atomic.recover(plan.folder)
-        state = state_to_start_from(plan, fresh, resume=resume, force=force)
-        return _train(plan, state, listen, progress or (lambda _: None))
+# --- the training itself -----------------------------------------------------------------------------------
 
 
 def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainProgress], None]) -> TrainResult:
+    def phase(message: str, step: int | None = None) -> None:
+        report(TrainProgress(state.step if step is None else step, plan.total_steps, event="phase", message=message))
+
+    phase("loading the training framework")
     backend.load()
     n_shares = backend.share_batches(plan.settings.training.batch_size)
     from ddsp_cli.dataset import loader
@@ -251,16 +290,17 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
     from ddsp_cli.training.batches import Windows, validation_batches
     from ddsp_cli.training.run_log import RunFolder
 
+    phase(f"reading {plan.source}")
     model = plan.settings.model
     data = loader.load(plan.source)
     rate_hz = data.manifest.features.frame_rate_hz
-    judge = Windows(data.validation, model, rate_hz)
+    validation = Windows(data.validation, model, rate_hz)
     with atomic.writing(plan.run_folder):
         records = RunFolder(plan.run_folder, model.sample_rate_hz, listen=listen)
     job = loop.Job(
         plan.settings,
         Windows(data.train, model, rate_hz),
-        validation_batches(judge, plan.settings.training.batch_size, multiple=n_shares),
+        validation_batches(validation, plan.settings.training.batch_size, multiple=n_shares),
         records,
         plan.total_steps,
         state.seed,
@@ -269,9 +309,20 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
     )
     finished = True
     if state.step < plan.total_steps:
-        state, finished = _to_the_end(plan, job, state, _keeper(plan, data.manifest), report)
-    metrics = finish(plan.folder, data) if finished else {}
-    write_training_report(plan.run_folder, plan.folder, data)
+        if loop.is_compiled():
+            phase("compiling the model; the first step takes a quarter to half a minute")
+        state, finished = _run(plan, job, state, _bundle_writer(plan, data.manifest), report)
+    page, metrics = None, {}
+    try:
+        if finished:
+            phase("rendering the validation recordings", state.step)
+            metrics = finish(plan.folder, data)
+        else:
+            phase(f"stopped after step {state.step}; {plan.folder} can be played. Writing the page "
+                  "(Ctrl-C again skips it)", state.step)  # fmt: skip
+        page = write_training_report(plan.run_folder, plan.folder, data)
+    except KeyboardInterrupt:  # the instrument is written; only its figures or the page are not
+        finished = False
     return TrainResult(
         plan.folder,
         plan.run_folder,
@@ -281,49 +332,47 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
         state.history[0].validation_loss if state.history else float("nan"),
         state.best_loss,
         metrics,
+        page,
         finished,
     )
 
 
-def _to_the_end(
-    plan: Plan, job: Job, state: RunState, keep: OnBest, report: Callable[[TrainProgress], None]
+def _run(
+    plan: Plan, job: Job, state: RunState, write_bundle: OnBest, report: Callable[[TrainProgress], None]
 ) -> tuple[RunState, bool]:
-    """The state of the last checkpoint, and whether it is the end: Ctrl-C is none."""
-    from safetensors import SafetensorError
-
+    """The state of the last checkpoint, and whether the training came to its end (Ctrl-C is none)."""
     from ddsp_cli.training import loop
-    from ddsp_cli.training.state import read_state
 
     try:
-        return loop.run(job, state, keep, report), True
+        return loop.run(job, state, write_bundle, report), True
     except KeyboardInterrupt:
-        kept = read_state(plan.run_folder)
-        if kept is None or not kept.history or not plan.folder.exists():  # what stands there is not of this run
+        kept = checkpoint.read_state(plan.run_folder)
+        if kept is None or not kept.history or not plan.folder.exists():  # the instrument there is not of this run
             raise
         return kept, False
-    except (OSError, SafetensorError) as problem:  # a full disk, most likely; the last checkpoint stands
+    except OSError as problem:  # a full disk, most likely; the last checkpoint stands
         raise OutputError(
             f"{plan.run_folder} cannot be written: {problem}",
             "Make room, then run the same command: it goes on from the last checkpoint.",
         ) from problem
 
 
-def _keeper(plan: Plan, manifest: Manifest) -> OnBest:
-    """Writes the instrument whenever it is the best so far."""
-    from ddsp_cli.training.harmonic_mask import silence_unlearned
+def _bundle_writer(plan: Plan, manifest: Manifest) -> OnBest:
+    """Writes the instrument whenever its validation loss is the lowest so far."""
+    from ddsp_cli.training.harmonic_mask import mask_untrained_harmonics
 
     card = _card(plan, manifest)
     # What a parent plays was learned once, from notes that this data set need not have.
     lowest_hz = float(midi_to_hz(np.float64(card.statistics.pitch_midi[1]))) if plan.parent is None else 0.0
 
-    def keep(autoencoder: Autoencoder, now: RunState) -> None:
+    def write(autoencoder: Autoencoder, now: RunState) -> None:
         training = msgspec.structs.replace(card.training, steps=now.step, wall_s=round(now.wall_s, 1))
         metrics = {"validation_loss": round(now.best_loss, 4)}
         current = bundle.revise(card, training=training, metrics=metrics, created=_now())
-        weights = silence_unlearned(autoencoder.get_weights_by_name(), card.model, lowest_hz)
+        weights = mask_untrained_harmonics(autoencoder.get_weights_by_name(), card.model, lowest_hz)
         bundle.save(plan.folder, current, weights, autoencoder.impulse_response(), force=True)
 
-    return keep
+    return write
 
 
 def _card(plan: Plan, manifest: Manifest) -> bundle.Card:
@@ -350,10 +399,10 @@ def _card(plan: Plan, manifest: Manifest) -> bundle.Card:
 
 
 def finish(folder: Path, data: Dataset) -> dict[str, float]:
-    """Judges the best weights as they will be played, on recordings not trained on, and adds a preview.
+    """Measures the best weights as they will be played, on the validation split, and adds a preview to the bundle.
 
     Returns:
-      figures by name; they also go into the bundle's card.
+      Metrics by name; they also go into the bundle's card.
     """
     from ddsp_cli.workflows.evaluate import resynthesise
 
