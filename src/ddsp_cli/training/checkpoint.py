@@ -35,7 +35,6 @@ _DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _NO_DIGEST = b'"sha256":"' + b"0" * 64 + b'"'
 
 
-
 class Point(Config):
     """One validation.
 
@@ -206,9 +205,7 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _unusable(message: str) -> ModelError:
-    return ModelError(
-        message, "Start again with resume=False and force=True.", kind=Kind.CHECKPOINT_UNUSABLE
-    )
+    return ModelError(message, "Start again with resume=False and force=True.", kind=Kind.CHECKPOINT_UNUSABLE)
 
 
 def _header_end(content: bytes) -> int:
