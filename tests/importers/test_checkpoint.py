@@ -9,12 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from ddsp_cli import scaling
+from ddsp_cli import importers, scaling
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import ModelConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import litert
-from ddsp_cli.importers import anything, checkpoint, tflite
 from ddsp_cli.synthesis.decoder import Network, network_inputs
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.noise import FilteredNoise
@@ -35,7 +34,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, np.
 
 def test_weights_and_shape(plain: tuple[Path, dict[str, np.ndarray]]) -> None:
     folder, weights = plain
-    found = checkpoint.load(folder)
+    found = importers.read(folder)[0]
     assert found.weights.keys() == weights.keys()
     for name, value in weights.items():
         np.testing.assert_array_equal(found.weights[name], value, err_msg=name)
@@ -56,10 +55,10 @@ def test_zip(plain: tuple[Path, dict[str, np.ndarray]], tmp_path: Path) -> None:
             archive.write(path, f"solo/{path.name}")
         archive.writestr("solo/notes.txt", "left out")
         archive.writestr("__MACOSX/solo/._ckpt-300.index", "what a Mac adds")
-    found, kind = anything.load(tmp_path / "modèle.zip")
+    found, kind = importers.read(tmp_path / "modèle.zip")
     assert kind == "magenta/ddsp checkpoint"
     np.testing.assert_array_equal(found.weights["reverb/ir"], plain[1]["reverb/ir"])
-    one_file, _ = anything.load(plain[0] / "ckpt-300.index")
+    one_file, _ = importers.read(plain[0] / "ckpt-300.index")
     assert one_file.weights.keys() == found.weights.keys()
 
 
@@ -91,7 +90,7 @@ def test_imported_instruments_play_export_and_train(
 def test_first_generation(model: ModelConfig, tmp_path: Path) -> None:
     """Fed with ld / 120 + 1 as it was trained, and through our ld / 80 + 1: the same controls."""
     weights = write_checkpoint(tmp_path / "v1", model, first_generation=True)
-    found = checkpoint.load(tmp_path / "v1")
+    found = importers.read(tmp_path / "v1")[0]
     spec = found.card.features
     assert (spec.loudness, spec.loudness_window_samples, spec.floor_db) == ("a-weighted-2020", 2048, -120)
     assert "1.x" in found.card.description
@@ -120,7 +119,7 @@ def test_first_generation(model: ModelConfig, tmp_path: Path) -> None:
 def test_what_is_not_understood_is_an_error(variable: str, value: np.ndarray, tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "x", loudness_model(), extra={variable: value})
     with pytest.raises(ModelError) as problem:
-        checkpoint.load(tmp_path / "x")
+        importers.read(tmp_path / "x")[0]
     assert "weight" in problem.value.message
 
 
@@ -150,18 +149,18 @@ def test_models_that_cannot_be_played(
     assert old in text
     config.write_text(text.replace(old, new))
     with pytest.raises(ModelError, match=words):
-        checkpoint.load(tmp_path)
+        importers.read(tmp_path)[0]
 
 
 def test_incomplete_folders(plain: tuple[Path, dict[str, np.ndarray]], tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no model"):
-        anything.load(tmp_path)
+        importers.read(tmp_path)
     (tmp_path / "ckpt-300.index").write_bytes((plain[0] / "ckpt-300.index").read_bytes())
     with pytest.raises(ModelError, match="no gin file"):
-        anything.load(tmp_path)
+        importers.read(tmp_path)
     (tmp_path / "x.gin").write_bytes((plain[0] / "operative_config-0.gin").read_bytes())
     with pytest.raises(ModelError, match="damaged"):
-        anything.load(tmp_path)
+        importers.read(tmp_path)
 
 
 # --- the original's own numbers ---------------------------------------------------------------------------------------
@@ -196,7 +195,7 @@ def upstream_harmonics(f0_hz: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
 
 @golden
 def test_magenta_solo() -> None:
-    found = checkpoint.load(GOLDEN / "solo")
+    found = importers.read(GOLDEN / "solo")[0]
     n_frames, n_samples = 400, 399 * 64  # 1.6 s; the last hop leads to a frame beyond them
     reference = {name: value[0] for name, value in np.load(GOLDEN / "solo_reference.npz").items() if value.ndim > 1}
     reference = {name: value[: n_samples if value.ndim == 1 else n_frames] for name, value in reference.items()}
@@ -221,8 +220,8 @@ def test_magenta_solo() -> None:
 @golden
 def test_magenta_vst_is_the_same_twice() -> None:
     """Checkpoint and plug-in file of one training hold the same weights."""
-    found = checkpoint.load(GOLDEN / "vst")
-    other = tflite.load(GOLDEN / "vst_predict_controls.tflite", verify=False)
+    found = importers.read(GOLDEN / "vst")[0]
+    other = importers.read(GOLDEN / "vst_predict_controls.tflite", verify=False)[0]
     names = {name for name in found.weights if name.startswith("decoder/")}
     assert names == {name for name in other.weights if name.startswith("decoder/")}
     for name in names:

@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddsp_cli import importers
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import vst
-from ddsp_cli.importers import anything, archive, checkpoint_config, gin, pickles, statistics, tflite
+from ddsp_cli.importers import card, checkpoint, gin, pickles, tensor_bundle
+from ddsp_cli.importers.files import Archive, Folder
 from ddsp_cli.importers.flatbuffer import read
+from ddsp_cli.importers.tflite import check_contract
 from ddsp_cli.importers.tflite_graph import find_weights
-from ddsp_cli.importers.tflite_run import check_contract
 from format_fixtures import GIN, plugin_bundle, unknown_graph
+from hostile import BundleEntry, tensor_index
 
 #: No damaged file may keep us longer, even on a slow machine.
 LIMIT_S = 10.0
@@ -100,7 +103,7 @@ def test_tflite_of_unknown_make(tmp_path: Path) -> None:
 
     def load(damaged: bytes) -> object:
         path.write_bytes(damaged)
-        return tflite.load(path)
+        return importers.load(path)
 
     survive(load, data, 10, 7, graph_part(data))
     assert {entry.name for entry in tmp_path.iterdir()} == {"x.tflite"}
@@ -108,7 +111,7 @@ def test_tflite_of_unknown_make(tmp_path: Path) -> None:
 
 def test_gin() -> None:
     def load(data: bytes) -> object:
-        return checkpoint_config.describe(gin.parse(data.decode("utf-8", "replace")))
+        return checkpoint.describe(gin.parse(data.decode("utf-8", "replace")))
 
     text = GIN.format(generation="F0LoudnessPreprocessor.compute_loudness = True", layers=1)
     load(text.encode())
@@ -121,16 +124,28 @@ def test_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def load(data: bytes) -> object:
         found = pickles.load(data)
-        return statistics.from_mapping(found) if isinstance(found, dict) else None
+        return card.read_statistics(found) if isinstance(found, dict) else None
 
     refused = sum(survive(load, pickle.dumps(table, protocol=p), 25, 10 + p) for p in range(1, 6))
     assert refused > 40
     assert not list(tmp_path.iterdir())
 
 
+def test_tensor_bundle(tmp_path: Path) -> None:
+    data = bytes(24)
+    index = tensor_index({f"layer{i}/kernel": BundleEntry((2, 3), data=data) for i in range(20)})
+    (tmp_path / "ckpt-1.data-00000-of-00001").write_bytes(data)
+
+    def load(damaged: bytes) -> object:
+        (tmp_path / "ckpt-1.index").write_bytes(damaged)
+        return tensor_bundle.read(Folder(tmp_path, lambda name: True), "ckpt-1", lambda name: True)
+
+    assert survive(load, index, 200, 8) > 150
+
+
 def test_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    source, folder = tmp_path / "in" / "a.zip", tmp_path / "out"
+    source = tmp_path / "in" / "a.zip"
     source.parent.mkdir()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as target:
@@ -140,15 +155,8 @@ def test_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def load(data: bytes) -> object:
         source.write_bytes(data)
-        folder.mkdir()
-        try:
-            return archive.unpack(source, folder, lambda name: True)
-        finally:
-            for path in folder.iterdir():
-                assert path.is_file()
-                assert not path.is_symlink()
-                path.unlink()
-            folder.rmdir()
+        found = Archive(source, lambda name: True)
+        return [found.read(name) for name in found.names()]
 
     assert survive(load, buffer.getvalue(), 100, 5) > 40
     assert {path.name for path in tmp_path.rglob("*")} == {"in", "a.zip"}
@@ -159,4 +167,4 @@ def test_nonsense_under_every_name(name: str, tmp_path: Path) -> None:
     for content in (b"", b"\0" * 100, b"PK\x05\x06" + bytes(18), bytes(random.Random(0).randbytes(5000))):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ModelError):
-            anything.load(tmp_path / name)
+            importers.read(tmp_path / name)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
+
 import pytest
 
 from ddsp_cli.errors import ModelError
+from ddsp_cli.importers import checkpoint
 from ddsp_cli.importers.gin import GinConfig, Macro, Reference, parse
+from format_fixtures import GIN
+from hostile import gin_attacks
 
 TEXT = """
 import ddsp
@@ -42,7 +48,7 @@ def test_values(config: GinConfig) -> None:
     assert config.get("X.numbers") == (1, -2.5, 1e-7, 0.5)
     assert config.get("X.words") == [True, False, None]
     assert config.get("X.single") == 7
-    assert config.get("X.table") == {"'a'": 1, "'b'": (2,)}
+    assert config.get("X.table") == {"a": 1, "b": (2,)}
     assert config.get("X.escaped") == "it's"
     assert config.get("X.missing", 3) == 3
     assert not config.has("X.missing")
@@ -82,6 +88,41 @@ def test_macros_in_circles() -> None:
     for name in ("X.y", "X.z"):
         with pytest.raises(ModelError, match="macro"):
             config.get(name)
+
+
+@pytest.mark.parametrize("name", gin_attacks())
+def test_attacks(name: str) -> None:
+    """Read as a whole file, where the last binding wins: a sentence or a model, at once."""
+    text = GIN.format(generation="", layers=1)
+    started = time.process_time()
+    for attack in (gin_attacks()[name] + text, text + gin_attacks()[name]):
+        with contextlib.suppress(ModelError):
+            checkpoint.describe(parse(attack))
+    assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("'a' 'b'", "ab"),
+        ("r'\\d'", "\\d"),
+        ("-5", -5),
+        ("[-1, +2,\n # remark\n 3]", [-1, 2, 3]),
+        ("()", ()),
+        ("{'a': @f}", {"a": Reference("f", False)}),
+        ("@a/b.c()", Reference("a/b.c", True)),
+        ("%a.b", Macro("a.b")),
+        ("(@f(),)", (Reference("f", True),)),
+    ],
+)
+def test_single_values(value: str, expected: object) -> None:
+    assert parse(f"x.y = {value}").bindings["x.y"] == expected
+
+
+def test_macros_that_grow() -> None:
+    config = parse("a = [1] \nx.y = [" + "%a, " * 9000 + "]")
+    with pytest.raises(ModelError, match="grow without bound"):
+        config.get("x.y")
 
 
 def test_too_long() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import pickle
+import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,8 @@ import numpy as np
 import pytest
 
 from ddsp_cli.errors import ModelError
-from ddsp_cli.importers import pickles
+from ddsp_cli.importers import card, pickles
+from hostile import pickle_attacks
 
 
 class QuantileTransformer:
@@ -77,17 +81,37 @@ def test_nothing_is_called(value: Any, tmp_path: Path) -> None:
     assert not target.exists()
 
 
-def test_bombs(tmp_path: Path) -> None:
-    nested = b"\x80\x04]" + b"\x94h\x00\x86" * 1000 + b"."  # tuples of tuples of …
-    key = b"\x80\x04})" + b"2\x86" * 60 + b"K\x01s."  # a key whose hash would take for ever
-    place = b"\x80\x02}r\xff\xff\xff\x7f."  # the two billionth entry of the memo
-    long = b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x7f."  # a text of 2^63 bytes
-    array = b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x7f."
-    for data in (nested, key, long, array, b"", b".", b"\x80\x04", b"\x80\x04N" * 300_000):
-        try:
-            pickles.load(data)
-        except ModelError:
-            continue
-    assert pickles.load(place) == {}
+@pytest.mark.parametrize("name", pickle_attacks())
+def test_bombs(name: str) -> None:
+    """Refused at once, or a few plain values, and nothing large is built."""
+    tracemalloc.start()
+    started = time.process_time()
+    try:
+        with contextlib.suppress(ModelError):
+            card.read_statistics({"quantile_transform": pickles.load(pickle_attacks()[name])})
+            assert name == "ragged lists as an array"
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()
+    assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize("data", [b"", b".", b"\x80\x04", b"N", b"(.", b"0.", b"h\0.", b"\x94."])
+def test_what_is_cut_short(data: bytes) -> None:
+    with pytest.raises(ModelError):
+        pickles.load(data)
+
+
+def test_size() -> None:
     with pytest.raises(ModelError, match="larger"):
         pickles.load(bytes(pickles.MAX_BYTES + 1))
+
+
+def test_shared_values_are_counted_each_time() -> None:
+    """A column of 1,000 references to one tuple is what it is; 20 doublings of it are refused."""
+    shared = (1.0, 2.0)
+    assert pickles.load(pickle.dumps({"x": [shared] * 1000}))["x"] == [shared] * 1000
+    for _ in range(20):
+        shared = (shared, shared)
+    with pytest.raises(ModelError, match="more values"):
+        pickles.load(pickle.dumps({"x": shared}))

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddsp_cli import importers
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import checks, litert, vst
-from ddsp_cli.importers import anything, tflite, tflite_run
+from ddsp_cli.importers import tflite
 from ddsp_cli.workflows import models
 from fixtures import impulse_response
 from format_fixtures import GOLDEN, plugin_bundle
@@ -32,7 +33,7 @@ def alone(model: Path, folder: Path) -> Path:
 
 
 def test_our_own_comes_back(model: Path) -> None:
-    found = tflite.load(model)
+    found = importers.read(model)[0]
     original = plugin_bundle()
     for name, value in original.weights.items():
         np.testing.assert_array_equal(found.weights[name], value, err_msg=name)
@@ -46,7 +47,7 @@ def test_without_room_and_metadata(model: Path, tmp_path: Path) -> None:
     path = tmp_path / "bare.tflite"
     data = model.read_bytes()
     path.write_bytes(data[: data.rindex(b"PK\x03\x04")])
-    found = tflite.load(path, verify=False)
+    found = importers.read(path, verify=False)[0]
     assert found.impulse_response is None
     assert "pitch assumed" in found.card.description
     assert "reverb" not in found.card.model.processors
@@ -65,7 +66,7 @@ def test_magenta_metadata(model: Path, tmp_path: Path) -> None:
     }
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("METADATA.json", json.dumps(figures))
-    statistics = tflite.load(path, verify=False).card.statistics
+    statistics = importers.read(path, verify=False)[0].card.statistics
     assert (statistics.pitch_midi[5], statistics.pitch_midi[95]) == (62.0, 81.0)
     assert (statistics.power_db[0], statistics.power_db[100]) == (-34.0, -14.0)
     assert (np.diff(statistics.pitch_midi) >= 0).all()
@@ -87,7 +88,7 @@ def test_senseless_metadata(model: Path, tmp_path: Path, figures: dict[str, obje
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("metadata.json", json.dumps(figures))
     with pytest.raises(ModelError):
-        tflite.load(path, verify=False)
+        importers.read(path, verify=False)[0]
 
 
 def test_a_file_that_does_something_else(model: Path, tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_a_file_that_does_something_else(model: Path, tmp_path: Path) -> None:
     at = data.index(bias)
     data[at : at + 4] = np.float32(-4.0).tobytes()
     (tmp_path / "other.tflite").write_bytes(data)
-    found = tflite.load(tmp_path / "other.tflite")
+    found = importers.read(tmp_path / "other.tflite")[0]
     assert found.network == bytes(data)
     played = checks.phrase(found)
     noise, known = (
@@ -112,24 +113,24 @@ def test_a_file_that_does_something_else(model: Path, tmp_path: Path) -> None:
 def test_a_file_that_does_not_run(tmp_path: Path) -> None:
     (tmp_path / "x.tflite").write_bytes(b"\x10\0\0\0TFL3" + bytes(64))
     with pytest.raises(ModelError, match="does not run"):
-        tflite_run.run(tmp_path / "x.tflite")
+        tflite.run((tmp_path / "x.tflite").read_bytes())
 
 
 def test_other_models_are_refused(tmp_path: Path) -> None:
     (tmp_path / "controls.tflite").write_bytes(litert.build(plugin_bundle(), audio=False)[0])
     with pytest.raises(ModelError) as problem:
-        tflite.load(tmp_path / "controls.tflite")
+        importers.read(tmp_path / "controls.tflite")[0]
     assert "f0_hz" in problem.value.message
     assert "DDSP-VST" in problem.value.hint
     (tmp_path / "text.tflite").write_text("no model at all")
     with pytest.raises(ModelError, match="not a TensorFlow Lite file"):
-        tflite.load(tmp_path / "text.tflite")
+        importers.read(tmp_path / "text.tflite")[0]
 
 
 def test_zip_and_folder(model: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.write(model, "Flute/Flute.tflite")
-    found, kind = anything.load(tmp_path / "a.zip")
+    found, kind = importers.read(tmp_path / "a.zip")
     assert kind == "DDSP-VST model"
     assert found.impulse_response is None
     folder = tmp_path / "two"
@@ -137,7 +138,7 @@ def test_zip_and_folder(model: Path, tmp_path: Path) -> None:
     for name in ("a.tflite", "b.tflite"):
         shutil.copy(model, folder / name)
     with pytest.raises(ModelError, match="several models"):
-        anything.load(folder)
+        importers.read(folder)
 
 
 def test_played_without_import(model: Path) -> None:
@@ -149,10 +150,10 @@ def test_played_without_import(model: Path) -> None:
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs the numbers made with magenta/ddsp, beside the checkout")
 def test_magenta_file() -> None:
     """Weights in a WHILE loop; 50 frames that Magenta's own interpreter played."""
-    found = tflite.load(GOLDEN / "vst_predict_controls.tflite")
+    found = importers.read(GOLDEN / "vst_predict_controls.tflite")[0]
     reference = np.load(GOLDEN / "vst_tflite_50frames.npz")
     frames = {name: reference[name][:, 0] for name in ("f0_scaled", "pw_scaled")}
-    controls = tflite_run.controls(found, frames)
+    controls = tflite.controls(found, frames)
     names = {"amplitude": "ctl_amps", "harmonic_distribution": "ctl_hd", "noise_magnitudes": "ctl_noise"}
     for name, golden in (names | {"state": "ctl_state"}).items():
         np.testing.assert_allclose(controls[name], reference[golden], atol=5e-6, err_msg=name)

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from ddsp_cli import bundle
+from ddsp_cli import bundle, importers
 from ddsp_cli.errors import ExitCode, ModelError, OutputError, UsageError
 from ddsp_cli.exporters import vst
-from ddsp_cli.importers import tflite
 from ddsp_cli.workflows.import_ import import_instrument
 from fixtures import make_bundle, melody
 from format_fixtures import plugin_bundle
@@ -81,15 +80,15 @@ def test_the_commands(model: Path, tmp_path: Path) -> None:
     assert '--model "erste Flöte"' in spaced.stdout
     refused = ddsp("import", "voice.wav", "--name", "x")
     assert refused.returncode == ExitCode.MODEL
-    assert refused.stderr.startswith("Error: voice.wav is no model")
+    assert refused.stderr.startswith("Error: voice.wav is not a model")
     assert "Traceback" not in refused.stderr
 
 
 def test_playing_a_file_loads_no_framework(model: Path) -> None:
     code = f"""
 import sys
-from ddsp_cli.workflows import catalogue
-catalogue.open_at(catalogue.find_playable({str(model)!r}))
+from ddsp_cli.workflows import models
+models.open_at(models.find_playable({str(model)!r}))
 assert not {{"tensorflow", "keras"}} & {{*sys.modules}}
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
@@ -98,4 +97,4 @@ assert not {{"tensorflow", "keras"}} & {{*sys.modules}}
 def test_suffix_alone_makes_no_model(tmp_path: Path) -> None:
     (tmp_path / "x.tflite").write_bytes(b"")
     with pytest.raises(ModelError):
-        tflite.load(tmp_path / "x.tflite")
+        importers.load(tmp_path / "x.tflite")

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from ddsp_cli import bundle
+from ddsp_cli import bundle, importers
 from ddsp_cli.analysis.extract import measure
 from ddsp_cli.config import LossConfig, Preset, TrainingConfig, dump_yaml
 from ddsp_cli.errors import DatasetError, ModelError
 from ddsp_cli.exporters import vst
-from ddsp_cli.importers import tflite
 from ddsp_cli.workflows.evaluate import evaluate
 from ddsp_cli.workflows.import_ import import_instrument
 from ddsp_cli.workflows.prepare import prepare
@@ -56,7 +55,7 @@ def test_a_plugin_model(home: Path) -> None:
     card = bundle.load_card(result.folder)
     assert card.training.started_from == "Flöte 1"
     assert "reverb" in card.model.processors
-    parent, child = tflite.load(home / "Flöte 1.tflite", verify=False).weights, bundle.load(result.folder).weights
+    parent, child = importers.read(home / "Flöte 1.tflite", verify=False)[0].weights, bundle.load(result.folder).weights
     assert parent.keys() == child.keys()
     moved = [np.abs(child[name] - value).max() for name, value in parent.items()]
     assert 1e-4 < max(moved) < 0.2  # nothing of the parent is silenced, however high the notes it goes on with
@@ -72,7 +71,7 @@ def test_a_checkpoint_of_the_first_generation(home: Path) -> None:
     with pytest.raises(DatasetError) as problem:
         train("mine", preset="quick.yaml", start_from="old")
     assert "loudness a-weighted-2022 against a-weighted-2020" in problem.value.message
-    assert "--like" in problem.value.hint
+    assert "like=NAME" in problem.value.hint
     assert not Path("models/mine").exists()
     result = prepare([home / "takes"], name="mine", workers=1, report=False, like="old", force=True)
     assert result.folder == Path("datasets/mine")

@@ -1,11 +1,15 @@
-"""Reads TensorFlow Lite files (FlatBuffers, schema 3) of strangers: lazily, within bounds, in plain Python.
+"""Reads TensorFlow Lite files (FlatBuffers, schema 3) lazily, within bounds, in plain Python.
 
-The generated reader of the schema follows every offset it meets; a damaged file sends it through gigabytes. This
-one reads the few tables that a network needs and refuses sizes that no network of ours has.
+LiteRT's generated reader follows every offset that it meets; a damaged file sends it through gigabytes. This one reads
+the few tables that a network needs, copies no buffer, and bounds the number of tables, names and dimensions over the
+whole file, however often a file points at the same place. Operator and type codes are those of LiteRT's own schema.
+
+Source: tensorflow/lite/schema/schema.fbs (field numbers), flatbuffers.dev "FlatBuffer Internals" (tables and vectors).
 """
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,24 +17,20 @@ from typing import Any
 import numpy as np
 
 from ddsp_cli.errors import ModelError
+from ddsp_cli.synthesis.litert_decoder import check_litert
 
 IDENTIFIER = b"TFL3"
-MAX_TABLES = 8192
+#: Over the whole file: tables, and integers in vectors. Magenta's models have 1,200 and 3,000.
+MAX_TABLES = 30_000
+MAX_INTEGERS = 200_000
 MAX_NAME_BYTES = 4096
-_FLOAT32, _INT32 = 0, 2
-
-#: Codes of the operators that matter here (tensorflow/lite/schema/schema.fbs, BuiltinOperator).
-OPERATORS = {
-    0: "ADD", 2: "CONCATENATION", 9: "FULLY_CONNECTED", 14: "LOGISTIC", 18: "MUL", 22: "RESHAPE", 28: "TANH",
-    36: "GATHER", 39: "TRANSPOSE", 40: "MEAN", 41: "SUB", 42: "DIV", 43: "SQUEEZE", 45: "STRIDED_SLICE", 49: "SPLIT",
-    65: "SLICE", 70: "EXPAND_DIMS", 74: "SUM", 75: "SQRT", 76: "RSQRT", 78: "POW", 98: "LEAKY_RELU",
-    99: "SQUARED_DIFFERENCE", 102: "SPLIT_V", 119: "WHILE", 126: "BATCH_MATMUL",
-}  # fmt: skip
+MAX_DIMENSIONS = 8
+MAX_ELEMENTS = 1 << 26
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """An entry of a subgraph's table; `value` where it is a float32 or int32 constant."""
+    """An entry of a subgraph's table; `value` where it is a float32 or int32 constant, a view of the file."""
 
     name: str
     shape: tuple[int, ...]
@@ -40,7 +40,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Operator:
-    """`options` holds `alpha` of LEAKY_RELU, `body` of WHILE."""
+    """An operator by its name in the schema; `options` holds `alpha` of LEAKY_RELU, `body` of WHILE."""
 
     kind: str
     inputs: tuple[int, ...]
@@ -62,14 +62,16 @@ def read(data: bytes) -> list[Subgraph]:
     """The subgraphs of a file, the main one first.
 
     Raises:
-      ModelError: not a TensorFlow Lite file, or a damaged one.
+      ModelError: not a TensorFlow Lite file, a damaged one, or LiteRT, which knows the codes, is not installed.
     """
+    check_litert()
     if data[4:8] != IDENTIFIER:
         raise ModelError("it is not a TensorFlow Lite file")
     try:
-        model = _Table.root(data)
+        file = _File(data)
+        model = file.root()
         buffers = [table.vector_bytes(0) for table in model.tables(4)]
-        codes = [_kind(table) for table in model.tables(1)]
+        codes = [_operator_name(table) for table in model.tables(1)]
         graphs = [_subgraph(table, buffers, codes) for table in model.tables(2)]
     except (struct.error, IndexError, ValueError, OverflowError, UnicodeDecodeError) as problem:
         raise ModelError(f"the TensorFlow Lite file is damaged: {problem}") from problem
@@ -78,81 +80,93 @@ def read(data: bytes) -> list[Subgraph]:
     return graphs
 
 
+class _File:
+    """The bytes of a file, and how much may still be read out of it."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = memoryview(data)
+        self._left = {"tables": MAX_TABLES, "integers": MAX_INTEGERS}
+
+    def root(self) -> _Table:
+        return _Table(self, self.get("<I", 0))
+
+    def get(self, layout: str, at: int) -> Any:
+        if at < 0:
+            raise ValueError("an offset leads out of it")
+        return struct.unpack_from(layout, self.data, at)[0]
+
+    def spend(self, what: str, n: int) -> None:
+        self._left[what] -= n
+        if self._left[what] < 0:
+            raise ValueError(f"it has more {what} than any network")
+
+
 @dataclass(frozen=True)
 class _Table:
     """A FlatBuffers table: fields by their number in the schema."""
 
-    data: bytes
+    file: _File
     at: int
-
-    @staticmethod
-    def root(data: bytes) -> _Table:
-        return _Table(data, _get("<I", data, 0))
 
     def _field(self, number: int) -> int | None:
         """Where a field stands, or None where it is left out."""
-        fields = self.at - _get("<i", self.data, self.at)
+        get = self.file.get
+        fields = self.at - get("<i", self.at)
         place = 4 + 2 * number
-        if place + 2 > _get("<H", self.data, fields):
+        if place + 2 > get("<H", fields):
             return None
-        offset = _get("<H", self.data, fields + place)
+        offset = get("<H", fields + place)
         return self.at + offset if offset else None
 
     def scalar(self, number: int, layout: str, default: Any = 0) -> Any:
         place = self._field(number)
-        return default if place is None else _get(layout, self.data, place)
+        return default if place is None else self.file.get(layout, place)
 
     def table(self, number: int) -> _Table | None:
         place = self._field(number)
-        return None if place is None else _Table(self.data, place + _get("<I", self.data, place))
+        return None if place is None else _Table(self.file, place + self.file.get("<I", place))
 
     def _vector(self, number: int, item_bytes: int) -> tuple[int, int]:
         """Start and length of a vector that lies within the file; (0, 0) where it is left out."""
         place = self._field(number)
         if place is None:
             return 0, 0
-        start = place + _get("<I", self.data, place)
-        length = _get("<I", self.data, start)
-        if start + 4 + length * item_bytes > len(self.data):
+        start = place + self.file.get("<I", place)
+        length = self.file.get("<I", start)
+        if start + 4 + length * item_bytes > len(self.file.data):
             raise ValueError("a list reaches beyond its end")
         return start + 4, length
 
-    def vector_bytes(self, number: int) -> bytes:
+    def vector_bytes(self, number: int) -> memoryview:
         start, length = self._vector(number, 1)
-        return self.data[start : start + length]
+        return self.file.data[start : start + length]
 
     def integers(self, number: int) -> tuple[int, ...]:
         start, length = self._vector(number, 4)
-        if length > MAX_TABLES:
-            raise ValueError("a list is longer than in any network")
-        return struct.unpack_from(f"<{length}i", self.data, start) if length else ()
+        self.file.spend("integers", length)
+        return struct.unpack_from(f"<{length}i", self.file.data, start) if length else ()
 
     def tables(self, number: int) -> list[_Table]:
         start, length = self._vector(number, 4)
-        if length > MAX_TABLES:
-            raise ValueError("a list is longer than in any network")
+        self.file.spend("tables", length)
         places = range(start, start + 4 * length, 4)
-        return [_Table(self.data, place + _get("<I", self.data, place)) for place in places]
+        return [_Table(self.file, place + self.file.get("<I", place)) for place in places]
 
     def text(self, number: int) -> str:
         start, length = self._vector(number, 1)
         if length > MAX_NAME_BYTES:
             raise ValueError("a name is too long")
-        return self.data[start : start + length].decode("utf-8")
+        return bytes(self.file.data[start : start + length]).decode("utf-8")
 
 
-def _get(layout: str, data: bytes, at: int) -> Any:
-    if at < 0:
-        raise ValueError("an offset leads out of it")
-    return struct.unpack_from(layout, data, at)[0]
+def _operator_name(code: _Table) -> str:
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
 
-
-def _kind(code: _Table) -> str:
     number = max(code.scalar(0, "<b"), code.scalar(3, "<i"))
-    return OPERATORS.get(number, f"operator {number}")
+    return next((name for name, value in vars(BuiltinOperator).items() if value == number), f"operator {number}")
 
 
-def _subgraph(table: _Table, buffers: list[bytes], codes: list[str]) -> Subgraph:
+def _subgraph(table: _Table, buffers: list[memoryview], codes: list[str]) -> Subgraph:
     tensors = [_tensor(entry, buffers) for entry in table.tables(0)]
     operators = [_operator(entry, codes) for entry in table.tables(3)]
     inputs, outputs = table.integers(1), table.integers(2)
@@ -162,14 +176,19 @@ def _subgraph(table: _Table, buffers: list[bytes], codes: list[str]) -> Subgraph
     return Subgraph(tensors, inputs, outputs, operators)
 
 
-def _tensor(table: _Table, buffers: list[bytes]) -> Tensor:
+def _tensor(table: _Table, buffers: list[memoryview]) -> Tensor:
+    from ai_edge_litert.schema_py_generated import TensorType
+
     shape, kind, index = table.integers(0), table.scalar(1, "<b"), table.scalar(2, "<I")
     if index >= len(buffers):
         raise ValueError("a tensor names a buffer that does not exist")
+    if len(shape) > MAX_DIMENSIONS or math.prod(shape) > MAX_ELEMENTS:
+        raise ValueError("a tensor is larger, or has more dimensions, than in any network")
     value = None
-    if buffers[index] and kind in {_FLOAT32, _INT32}:
-        value = np.frombuffer(buffers[index], "<f4" if kind == _FLOAT32 else "<i4").reshape(shape)
-    return Tensor(table.text(3), shape, kind == _FLOAT32, value)
+    is_float32 = kind == TensorType.FLOAT32
+    if len(buffers[index]) and (is_float32 or kind == TensorType.INT32):
+        value = np.frombuffer(buffers[index], "<f4" if is_float32 else "<i4").reshape(shape)
+    return Tensor(table.text(3), shape, is_float32, value)
 
 
 def _operator(table: _Table, codes: list[str]) -> Operator:

@@ -1,33 +1,35 @@
 """Reads gin configuration as data. Nothing is imported, called or evaluated.
 
-The grammar of an `operative_config`: `import` lines, `NAME = value`, `scope/module.Name.parameter = value`, comments,
-lines continued inside brackets or by a backslash. Values are Python literals, `@references` and `%macros`.
+The grammar of an `operative_config` (gin-config 0.5.0, config_parser.py): `import` lines, `NAME = value`,
+`scope/module.Name.parameter = value`, comments, lines continued inside brackets or by a backslash. Values are Python
+literals, `@references` and `%macros`.
+
+Python's own tokenizer splits the text and `ast.literal_eval` reads the values, after the tokens have been held to
+those of literals and to a depth that the parser cannot overflow at.
 """
 
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from ddsp_cli.errors import ModelError
 
-MAX_CHARACTERS = 1 << 20
+MAX_CHARACTERS = 1 << 16
 MAX_DEPTH = 32
 MAX_NUMBER_CHARACTERS = 40
+#: Values that a binding may have once its macros are replaced.
+MAX_VALUES = 10_000
 
-_TOKEN = re.compile(
-    r"(?P<skip>[ \t\r\f]+|\#[^\n]*|\\[ \t\r]*\n)"
-    r"|(?P<newline>\n)"
-    r"|(?P<string>'(?:[^'\\\n]|\\.)*'|\"(?:[^\"\\\n]|\\.)*\")"
-    r"|(?P<number>[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
-    r"|(?P<word>[@%]?[A-Za-z_][\w./]*)"
-    r"|(?P<sign>[=()\[\]{},:])"
-)
-_WORDS = {"True": True, "False": False, "None": None}
-_CLOSING = {"(": ")", "[": "]", "{": "}"}
+_NAME = re.compile(r"[A-Za-z_]\w*(?:[./]+[A-Za-z_]\w*)*")
+_CONSTANTS = {"True", "False", "None"}
+_OPENING, _CLOSING = {"(", "[", "{"}, {")", "]", "}"}
+_IGNORED = {tokenize.COMMENT, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
 
 
 @dataclass(frozen=True)
@@ -53,29 +55,46 @@ class GinConfig:
     macros: dict[str, Any] = field(default_factory=dict)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The value bound to `Class.parameter`, whatever module or scope stands before it; macros resolved."""
+        """The value bound to `Class.parameter`, whatever module or scope stands before it; macros are replaced.
+
+        Raises:
+          ModelError: the value's macros go in circles or make it too large.
+        """
         for selector, value in self.bindings.items():
-            if selector.rpartition("/")[2].split(".")[-2:] == name.split("."):
+            if _matches(selector, name):
                 return self.resolve(value)
         return default
 
     def has(self, name: str) -> bool:
         """Whether `Class.parameter` is bound."""
-        return any(selector.rpartition("/")[2].split(".")[-2:] == name.split(".") for selector in self.bindings)
+        return any(_matches(selector, name) for selector in self.bindings)
 
-    def resolve(self, value: Any, depth: int = 0) -> Any:
-        """The value with macros replaced by what they stand for."""
-        if depth > MAX_DEPTH:
-            raise ModelError("the gin file has macros that go in circles")
-        if isinstance(value, Macro):
-            if value.name not in self.macros:
-                raise ModelError(f"the gin file has no macro %{value.name}")
-            return self.resolve(self.macros[value.name], depth + 1)
-        if isinstance(value, list):
-            return [self.resolve(item, depth + 1) for item in value]
-        if isinstance(value, tuple):
-            return tuple(self.resolve(item, depth + 1) for item in value)
-        return value
+    def resolve(self, value: Any) -> Any:
+        """The value with macros replaced by their values.
+
+        Raises:
+          ModelError: a macro that does not exist, macros in circles, or more than `MAX_VALUES` values.
+        """
+        n_values = 0
+
+        def replace(value: Any, depth: int) -> Any:
+            nonlocal n_values
+            n_values += 1
+            if depth > MAX_DEPTH or n_values > MAX_VALUES:
+                raise ModelError("the gin file has macros that go in circles or grow without bound")
+            if isinstance(value, Macro):
+                if value.name not in self.macros:
+                    raise ModelError(f"the gin file has no macro %{value.name[:60]}")
+                return replace(self.macros[value.name], depth + 1)
+            if isinstance(value, list | tuple):
+                return type(value)(replace(item, depth + 1) for item in value)
+            return value
+
+        return replace(value, 0)
+
+
+def _matches(selector: str, name: str) -> bool:
+    return selector.rpartition("/")[2].split(".")[-2:] == name.split(".")
 
 
 def parse(text: str) -> GinConfig:
@@ -86,130 +105,106 @@ def parse(text: str) -> GinConfig:
     """
     if len(text) > MAX_CHARACTERS:
         raise ModelError("the gin file is longer than any configuration")
-    return _Parser(text).run()
+    config = GinConfig()
+    for line in _lines(text):
+        first = line[0]
+        if first.string in {"import", "from"}:
+            continue
+        if first.string == "include":
+            raise _problem(first, "include is not supported")
+        at = next((i for i, token in enumerate(line) if token.string == "="), None)
+        if at is None:
+            raise _problem(first, "a statement has no =")
+        name = "".join(token.string for token in line[:at])
+        if not _NAME.fullmatch(name):
+            raise _problem(first, f"{name[:60]!r} is not a name")
+        value = _value(line[at + 1 :], first)
+        (config.bindings if "." in name else config.macros)[name] = value
+    return config
 
 
-class _Parser:
-    def __init__(self, text: str) -> None:
-        self._tokens = list(_tokens(text))
-        self._at = 0
-
-    def run(self) -> GinConfig:
-        config = GinConfig()
-        while self._at < len(self._tokens):
-            kind, text, line = self._take()
-            if kind == "newline":
-                continue
-            if kind != "word" or text[0] in "@%":
-                raise _problem(line, f"a statement cannot begin with {text!r}")
-            if text in {"import", "from"}:
-                while self._peek()[0] not in {"newline", "end"}:
-                    self._take()
-                continue
-            if text == "include":
-                raise _problem(line, "include is not read")
-            self._expect("=")
-            value = self._value(0)
-            kind, found, line = self._take() if self._at < len(self._tokens) else ("newline", "", line)
-            if kind != "newline":
-                raise _problem(line, f"{found!r} stands after a value")
-            (config.bindings if "." in text else config.macros)[text] = value
-        return config
-
-    def _peek(self) -> tuple[str, str, int]:
-        return self._tokens[self._at] if self._at < len(self._tokens) else ("end", "", -1)
-
-    def _take(self) -> tuple[str, str, int]:
-        if self._at >= len(self._tokens):
-            raise ModelError("the gin file ends in the middle of a statement")
-        self._at += 1
-        return self._tokens[self._at - 1]
-
-    def _expect(self, sign: str) -> None:
-        kind, text, line = self._take()
-        if (kind, text) != ("sign", sign):
-            raise _problem(line, f"{text!r} stands where {sign!r} should")
-
-    def _value(self, depth: int) -> Any:
-        kind, text, line = self._take()
-        if depth > MAX_DEPTH:
-            raise _problem(line, "values are nested too deeply")
-        if kind == "number":
-            if len(text) > MAX_NUMBER_CHARACTERS:
-                raise _problem(line, "a number is too long")
-            return ast.literal_eval(text) if "_" not in text else _problem_number(line)
-        if kind == "string":
-            return _string(text, line)
-        if kind == "word":
-            return self._word(text, line)
-        if kind == "sign" and text in _CLOSING:
-            return self._container(text, depth)
-        raise _problem(line, f"{text!r} is no value")
-
-    def _word(self, text: str, line: int) -> Any:
-        if text in _WORDS:
-            return _WORDS[text]
-        if text[0] == "%":
-            return Macro(text[1:])
-        if text[0] == "@":
-            called = self._peek()[1] == "("
-            if called:
-                self._take()
-                self._expect(")")
-            return Reference(text[1:], called)
-        raise _problem(line, f"{text!r} is no value")
-
-    def _container(self, opening: str, depth: int) -> Any:
-        closing, items, comma = _CLOSING[opening], [], False
-        self._skip_newlines()
-        while self._peek()[1] != closing or self._peek()[0] != "sign":
-            item = self._value(depth + 1)
-            self._skip_newlines()
-            if opening == "{":
-                self._expect(":")
-                self._skip_newlines()
-                item = (item, self._value(depth + 1))
-                self._skip_newlines()
-            items.append(item)
-            comma = self._peek()[:2] == ("sign", ",")
-            if not comma:
-                break
-            self._take()
-            self._skip_newlines()
-        self._expect(closing)
-        if opening == "{":
-            return {repr(key): value for key, value in items}
-        if opening == "[":
-            return items
-        return items[0] if len(items) == 1 and not comma else tuple(items)
-
-    def _skip_newlines(self) -> None:
-        while self._peek()[0] == "newline":
-            self._take()
-
-
-def _tokens(text: str) -> Iterator[tuple[str, str, int]]:
-    position, line = 0, 1
-    while position < len(text):
-        found = _TOKEN.match(text, position)
-        if found is None:
-            raise _problem(line, f"{text[position]!r} cannot be read")
-        if found.lastgroup != "skip":
-            yield str(found.lastgroup), found.group(), line
-        line += found.group().count("\n")
-        position = found.end()
-
-
-def _string(text: str, line: int) -> str:
+def _lines(text: str) -> Iterator[list[tokenize.TokenInfo]]:
+    """The tokens of each statement."""
+    line: list[tokenize.TokenInfo] = []
     try:
-        return str(ast.literal_eval(text))  # the token is a string literal and nothing else
-    except (ValueError, SyntaxError) as problem:
-        raise _problem(line, "a string cannot be read") from problem
+        for token in tokenize.generate_tokens(io.StringIO(text).readline):
+            if token.type == tokenize.NEWLINE:
+                if line:
+                    yield line
+                line = []
+            elif token.type not in _IGNORED:
+                line.append(token)
+    except (tokenize.TokenError, SyntaxError) as problem:
+        raise ModelError(f"the gin file cannot be read: {problem.args[0]}") from problem
+    if line:
+        yield line
 
 
-def _problem_number(line: int) -> Any:
-    raise _problem(line, "a number cannot be read")
+def _value(tokens: list[tokenize.TokenInfo], start: tokenize.TokenInfo) -> Any:
+    """The value of a statement: references become placeholders, the rest must be a literal."""
+    source: list[str] = []
+    found: dict[str, Reference | Macro] = {}
+    depth, at = 0, 0
+    while at < len(tokens):
+        token, text = tokens[at], tokens[at].string
+        if text in {"@", "%"}:
+            value, at = _reference(tokens, at)
+            placeholder = f"_{len(found)}"
+            found[placeholder] = value
+            source.append(placeholder)
+            continue
+        depth += (text in _OPENING) - (text in _CLOSING)
+        if depth > MAX_DEPTH:
+            raise _problem(token, "values are nested too deeply")
+        if not _is_literal(tokens, at):
+            raise _problem(token, f"{text[:60]!r} is not part of a value")
+        source.append(text)
+        at += 1
+    try:
+        tree = ast.parse(" ".join(source), mode="eval")
+        return ast.literal_eval(_Placeholders(found).visit(tree))
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as problem:
+        raise _problem(start, "a value is not a literal") from problem
 
 
-def _problem(line: int, what: str) -> ModelError:
-    return ModelError(f"the gin file cannot be read, line {line}: {what}")
+def _is_literal(tokens: list[tokenize.TokenInfo], at: int) -> bool:
+    """Whether a token may stand in a literal; a sign only before a number and not after a value."""
+    kind, text = tokens[at].type, tokens[at].string
+    if kind == tokenize.NUMBER:
+        return len(text) <= MAX_NUMBER_CHARACTERS and "_" not in text
+    if kind == tokenize.NAME:
+        return text in _CONSTANTS
+    if text in {"-", "+"}:
+        before = tokens[at - 1].string if at else ","
+        after = tokens[at + 1].type if at + 1 < len(tokens) else None
+        return after == tokenize.NUMBER and (before in _OPENING or before in {",", ":"})
+    return kind == tokenize.STRING or text in _OPENING or text in _CLOSING or text in {",", ":"}
+
+
+def _reference(tokens: list[tokenize.TokenInfo], at: int) -> tuple[Reference | Macro, int]:
+    """`@name`, `@name()` or `%name`, and the index of the token after it."""
+    sign = tokens[at]
+    end = at + 1
+    while end < len(tokens) and (tokens[end].type == tokenize.NAME or tokens[end].string in {".", "/"}):
+        end += 1
+    name = "".join(token.string for token in tokens[at + 1 : end])
+    if not _NAME.fullmatch(name):
+        raise _problem(sign, f"no name follows {sign.string}")
+    if sign.string == "%":
+        return Macro(name), end
+    called = [token.string for token in tokens[end : end + 2]] == ["(", ")"]
+    return Reference(name, called), end + 2 * called
+
+
+class _Placeholders(ast.NodeTransformer):
+    """Puts references in the place of their placeholders; no other name can stand in a value."""
+
+    def __init__(self, found: dict[str, Reference | Macro]) -> None:
+        self._found = found
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Constant(self._found[node.id]) if node.id in self._found else node  # type: ignore[arg-type]
+
+
+def _problem(token: tokenize.TokenInfo, what: str) -> ModelError:
+    return ModelError(f"the gin file cannot be read, line {token.start[0]}: {what}")

@@ -1,67 +1,55 @@
-"""Reads pickled statistics as plain data: numbers, texts, lists, dictionaries, arrays of numbers.
+"""Reads pickled statistics as plain data: numbers, text, lists, dictionaries and numeric arrays.
 
-A pickle is a program. This is an interpreter of the few instructions that such data needs; names in it are never
-imported and nothing in it is ever called. Python's own unpickler is not used.
+A pickle is a program that can call anything. It is read by the standard library's `pickle.Unpickler`, restricted in
+three ways:
+
+- `find_class` returns an inert stand-in for the few names that statistics hold (NumPy's dtype, scalar and array
+  constructors, `QuantileTransformer`) and refuses all others. A stand-in stores its arguments and its state and does
+  nothing with them; arrays are made of them afterwards, with type and size checked.
+- Before that, `pickletools.genops` lists the instructions without running them. Their number, the memo's indices, the
+  size of integers, and the size and depth of the values that they build, with shared parts counted each time, are
+  bounded; persistent ids, extension codes, sets and out-of-band buffers are refused.
+- What comes out is copied with a bounded number of values and levels.
+
+Format: Python documentation, "pickle", and the comments of `pickletools.py`.
 """
 
 from __future__ import annotations
 
+import io
+import pickle
 import pickletools
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ddsp_cli.errors import ModelError
 
-MAX_BYTES = 16 * 1024 * 1024
+MAX_BYTES = 16 << 20
 MAX_INSTRUCTIONS = 200_000
+MAX_VALUES = 200_000
+MAX_DEPTH = 32
+#: Generators of random numbers have a state of 128 bits.
+MAX_INTEGER = 1 << 256
 
-_KINDS = {"f4", "f8", "f2", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
-_CLASSES = {"QuantileTransformer"}  # of magenta/ddsp and of scikit-learn, by their last name
-_UNUSED = "numpy.random"
+#: NumPy's type codes that are read: float, signed, unsigned and bool.
+_KINDS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
 
-_MARK = object()
-#: Instructions that push their argument.
-_LITERALS = {
-    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT", "UNICODE", "BINUNICODE",
-    "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "STRING", "BINSTRING",
-    "SHORT_BINSTRING", "BYTEARRAY8",
+_PUTS, _GETS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}, {"GET", "BINGET", "LONG_BINGET"}
+#: Instructions that change the container that lies below their arguments.
+_CHANGES = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD"}
+_ALLOWED = _PUTS | _GETS | _CHANGES | {
+    "PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "NONE", "NEWTRUE", "NEWFALSE",
+    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
+    "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
+    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
+    "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "LIST", "EMPTY_DICT", "DICT",
+    "GLOBAL", "STACK_GLOBAL", "REDUCE", "NEWOBJ",
 }  # fmt: skip
-_CONSTANTS: dict[str, Callable[[], Any]] = {
-    "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False, "EMPTY_DICT": dict,
-    "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "MARK": lambda: _MARK,
-}  # fmt: skip
-_PUTS, _GETS = {"PUT", "BINPUT", "LONG_BINPUT"}, {"GET", "BINGET", "LONG_BINGET"}
 
 
 @dataclass(frozen=True)
-class _Name:
-    """A class or function that the pickle names."""
-
-    module: str
-    name: str
-
-
-@dataclass
-class _Dtype:
-    kind: str
-    order: str = "<"
-
-    def read(self, raw: Any) -> np.ndarray:
-        if isinstance(raw, str):
-            raw = raw.encode("latin1")
-        order = ">" if self.order == ">" else "<"
-        return np.frombuffer(raw, np.dtype(order + self.kind)).astype(np.float64)
-
-
-@dataclass
-class _Array:
-    value: np.ndarray = field(default_factory=lambda: np.zeros(0))
-
-
-@dataclass
 class Record:
     """An object of a known class: its attributes as they were stored."""
 
@@ -72,8 +60,11 @@ class Record:
 def load(data: bytes) -> Any:
     """Reads a pickle.
 
+    Args:
+      data: the file's contents, of any protocol.
+
     Returns:
-      Plain values; arrays as float64, transformers as `Record`.
+      Numbers, text, lists, tuples, dictionaries, float64 arrays, and transformers as `Record`.
 
     Raises:
       ModelError: damaged, too large, or anything but plain data.
@@ -81,94 +72,179 @@ def load(data: bytes) -> Any:
     if len(data) > MAX_BYTES:
         raise ModelError("the statistics file is larger than any statistics")
     try:
-        found = _plain(_Machine().run(data))
-        return {key: _plain(value) for key, value in found.items()} if isinstance(found, dict) else found
+        _check_instructions(data)
+        return _Copy().plain(_Unpickler(io.BytesIO(data), encoding="latin1").load(), 0)
     except ModelError:
         raise
-    except (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, MemoryError) as problem:
-        raise ModelError(f"the statistics file is damaged: {problem}") from problem
-    except Exception as problem:  # pickletools raises whatever decoding its arguments raises
-        raise ModelError(f"the statistics file cannot be read: {problem}") from problem
+    except Exception as problem:  # a damaged pickle ends in whatever the instruction it hits raises
+        raise ModelError(f"the statistics file is damaged: {str(problem)[:200]}") from problem
 
 
-class _Machine:
-    """The stack machine of `pickle`, without anything that calls."""
+# --- before: what the instructions would build -------------------------------------------------------
+
+
+def _check_instructions(data: bytes) -> None:
+    """Refuses a pickle whose instructions, or what they build, are not those of statistics.
+
+    Each entry of the simulated stack is the size and the depth of a value, None for a mark.
+    """
+    stack: list[tuple[int, int] | None] = []
+    memo: dict[int, tuple[int, int] | None] = {}
+    argument: Any
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+        name = opcode.name
+        if count > MAX_INSTRUCTIONS:
+            raise ModelError("the statistics file is longer than any statistics")
+        if name not in _ALLOWED:
+            raise ModelError(f"the statistics file holds more than data ({name})", "It may be malicious.")
+        if name in _PUTS:
+            index = len(memo) if name == "MEMOIZE" else int(argument)
+            if index > count:
+                raise ModelError("the statistics file is damaged: it numbers its values by leaps")
+            memo[index] = stack[-1]
+        elif name in _GETS:
+            stack.append(memo[int(argument)])
+        else:
+            if isinstance(argument, int) and abs(argument) > MAX_INTEGER:
+                raise ModelError("the statistics file holds an integer of more than 256 bits")
+            _move(opcode, stack)
+
+
+def _move(opcode: pickletools.OpcodeInfo, stack: list[tuple[int, int] | None]) -> None:
+    """Takes an instruction's arguments from the simulated stack and puts down its result."""
+    needs, gives = opcode.stack_before, opcode.stack_after
+    taken: list[tuple[int, int]] = []
+    n_fixed = len(needs)
+    if pickletools.markobject in needs:
+        n_fixed = needs.index(pickletools.markobject)
+        while (item := stack.pop()) is not None:
+            taken.append(item)
+    for _ in range(n_fixed):
+        item = stack.pop()
+        if item is None:
+            raise ModelError("the statistics file is damaged: a mark where a value should be")
+        taken.append(item)
+    if not gives:
+        return
+    if gives == [pickletools.markobject]:
+        stack.append(None)
+        return
+    size = 1 + sum(size for size, _ in taken)
+    if opcode.name in _CHANGES:
+        container = taken.pop()
+        depth = max([container[1], *(1 + depth for _, depth in taken)])
+    else:
+        depth = 1 + max((depth for _, depth in taken), default=0)
+    if size > MAX_VALUES or depth > MAX_DEPTH:
+        raise ModelError("the statistics file holds more values, or more levels, than any statistics")
+    stack.append((size, depth))
+
+
+# --- during: stand-ins for the names in it -----------------------------------------------------------
+
+
+class _StandIn:
+    """What a name in a pickle becomes, and what a call of that name returns: arguments and state, kept as they are."""
+
+    kind: ClassVar[str] = ""
+
+    def __new__(cls, *arguments: Any) -> _StandIn:
+        made = super().__new__(cls)
+        made.arguments = arguments
+        made.state = None
+        return made
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments: tuple[Any, ...]
+        self.state: Any
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+def _stand_in(kind: str) -> type[_StandIn]:
+    return type(kind, (_StandIn,), {"kind": kind})
+
+
+_DTYPE, _SCALAR, _ARRAY, _FROM_BUFFER, _ENCODE, _OBJECT = (
+    _stand_in(kind) for kind in ("dtype", "scalar", "_reconstruct", "_frombuffer", "encode", "_reconstructor")
+)
+_RANDOM = _stand_in("random")  # the generator that a transformer was fitted with; not used
+_CLASS = _stand_in("class")  # ndarray and object, as arguments of the two constructors
+_TRANSFORMER = _stand_in("QuantileTransformer")  # of magenta/ddsp and of scikit-learn
+_NUMPY = {"dtype": _DTYPE, "scalar": _SCALAR, "_reconstruct": _ARRAY, "_frombuffer": _FROM_BUFFER, "ndarray": _CLASS}
+_PYTHON = {
+    ("_codecs", "encode"): _ENCODE,
+    ("copyreg", "_reconstructor"): _OBJECT,
+    ("copy_reg", "_reconstructor"): _OBJECT,
+    ("builtins", "object"): _CLASS,
+    ("__builtin__", "object"): _CLASS,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """The standard unpickler, to which every name is a stand-in."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.startswith("numpy.random"):
+            return _RANDOM
+        if module.partition(".")[0] == "numpy" and name in _NUMPY:
+            return _NUMPY[name]
+        if name == _TRANSFORMER.kind:
+            return _TRANSFORMER
+        if (module, name) in _PYTHON:
+            return _PYTHON[module, name]
+        raise ModelError(f"the statistics file asks for {f'{module}.{name}'[:80]!r}", "It may be malicious.")
+
+    def persistent_load(self, pid: Any) -> Any:
+        raise ModelError("the statistics file refers to another file")
+
+
+# --- after: plain values of what was read ------------------------------------------------------------
+
+
+class _Copy:
+    """Copies what was read into plain values, so many and no more."""
 
     def __init__(self) -> None:
-        self._stack: list[Any] = []
-        self._memo: dict[int, Any] = {}
+        self._n_values = 0
 
-    def run(self, data: bytes) -> Any:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
-            if count > MAX_INSTRUCTIONS:
-                raise ModelError("the statistics file is longer than any statistics")
-            name = opcode.name
-            if name == "STOP":
-                return self._stack.pop()
-            self._step(name, argument)
-        raise ModelError("the statistics file ends too early")
+    def plain(self, value: Any, depth: int) -> Any:
+        self._n_values += 1
+        if self._n_values > MAX_VALUES or depth > MAX_DEPTH:
+            raise ModelError("the statistics file holds more values, or more levels, than any statistics")
+        if value is None or isinstance(value, bool | int | float | str | bytes):
+            return value
+        if isinstance(value, list | tuple):
+            return type(value)(self.plain(item, depth + 1) for item in value)
+        if isinstance(value, dict):
+            return {_of(key, str): self.plain(item, depth + 1) for key, item in value.items()}
+        if isinstance(value, _StandIn):
+            return self._made(value, depth)
+        raise ModelError(f"the statistics file holds a {type(value).__name__} where data should be")
 
-    def _step(self, name: str, argument: Any) -> None:
-        stack = self._stack
-        if name in {"PROTO", "FRAME"}:
-            return
-        if name in _LITERALS:
-            stack.append(argument)
-        elif name in _CONSTANTS:
-            stack.append(_CONSTANTS[name]())
-        elif name in _PUTS:
-            self._memo[int(argument)] = stack[-1]
-        elif name == "MEMOIZE":
-            self._memo[len(self._memo)] = stack[-1]
-        elif name in _GETS:
-            stack.append(self._memo[int(argument)])
-        elif name in {"TUPLE1", "TUPLE2", "TUPLE3"}:
-            size = int(name[-1])
-            stack[-size:] = [tuple(stack[-size:])]
-        elif name in {"TUPLE", "LIST"}:
-            items = self._to_mark()
-            stack.append(tuple(items) if name == "TUPLE" else items)
-        elif name in {"APPEND", "APPENDS"}:
-            items = [stack.pop()] if name == "APPEND" else self._to_mark()
-            _of(stack[-1], list).extend(items)
-        elif name in {"SETITEM", "SETITEMS", "DICT"}:
-            self._set_items(name)
-        else:
-            self._objects(name, argument)
-
-    def _set_items(self, name: str) -> None:
-        items = [self._stack.pop(), self._stack.pop()][::-1] if name == "SETITEM" else self._to_mark()
-        if name == "DICT":
-            self._stack.append({})
-        target = _of(self._stack[-1], dict)
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            target[_of(key, str)] = value
-
-    def _objects(self, name: str, argument: Any) -> None:
-        stack = self._stack
-        if name == "GLOBAL":
-            module, _, attribute = argument.partition(" ")
-            stack.append(_Name(module, attribute))
-        elif name == "STACK_GLOBAL":
-            attribute, module = _of(stack.pop(), str), _of(stack.pop(), str)
-            stack.append(_Name(module, attribute))
-        elif name == "REDUCE":
-            arguments, function = _of(stack.pop(), tuple), _of(stack.pop(), _Name)
-            stack.append(_make(function, arguments))
-        elif name == "NEWOBJ":
-            stack.pop()
-            stack.append(_record(_of(stack.pop(), _Name)))
-        elif name == "BUILD":
-            state = stack.pop()
-            _build(stack[-1], state)
-        else:
-            raise ModelError(f"the statistics file holds more than data ({name})")
-
-    def _to_mark(self) -> list[Any]:
-        items = []
-        while (item := self._stack.pop()) is not _MARK:
-            items.append(item)
-        return items[::-1]
+    def _made(self, value: _StandIn, depth: int) -> Any:
+        """What a call in the pickle stands for, for the few calls that stand for data."""
+        if isinstance(value, _RANDOM):
+            return None
+        if isinstance(value, _ENCODE):
+            return _bytes(value)
+        if isinstance(value, _SCALAR):
+            dtype, raw = value.arguments
+            return float(_numbers(dtype, raw)[0])
+        if isinstance(value, _ARRAY):
+            _, shape, dtype, is_fortran, raw = _of(value.state, tuple)
+            return _numbers(dtype, raw).reshape(_of(shape, tuple), order="F" if is_fortran else "C")
+        if isinstance(value, _FROM_BUFFER):
+            raw, dtype, shape, order = value.arguments
+            if order not in ("C", "F"):
+                raise ModelError("the statistics file holds an array in an unknown order")
+            return _numbers(dtype, raw).reshape(_of(shape, tuple), order=order)
+        is_transformer = isinstance(value, _TRANSFORMER)
+        if is_transformer or (isinstance(value, _OBJECT) and value.arguments[:1] == (_TRANSFORMER,)):
+            state = self.plain(_of(value.state, dict), depth + 1)
+            return Record(_TRANSFORMER.kind, state)
+        raise ModelError(f"the statistics file holds a {value.kind} where data should be")
 
 
 def _of(value: Any, kind: type) -> Any:
@@ -177,57 +253,17 @@ def _of(value: Any, kind: type) -> Any:
     return value
 
 
-def _make(function: _Name, arguments: tuple[Any, ...]) -> Any:
-    """What a call in the pickle stands for, for the few calls that stand for data."""
-    if function.module.startswith("numpy.random."):
-        return Record(_UNUSED)  # the generator that a transformer was fitted with
-    if function.module.split(".")[0] == "numpy":
-        if function.name == "dtype":
-            kind = _of(arguments[0], str).lstrip("<>|=")
-            if kind not in _KINDS:
-                raise ModelError(f"the statistics file holds values of type {kind!r}")
-            return _Dtype(kind)
-        if function.name == "scalar":
-            return float(_of(arguments[0], _Dtype).read(arguments[1])[0])
-        if function.name == "_reconstruct":
-            return _Array()
-        if function.name == "_frombuffer":
-            raw, dtype, shape, order = arguments[:4]
-            if order not in {"C", "F"}:
-                raise ModelError("the statistics file holds an array in an unknown order")
-            return _Array(_of(dtype, _Dtype).read(raw).reshape(shape, order=order))
-    if (function.module, function.name) == ("_codecs", "encode") and isinstance(arguments[0], str):
-        return arguments[0].encode("latin1")
-    if (function.module, function.name) in {("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor")}:
-        return _record(_of(arguments[0], _Name))
-    raise ModelError(f"the statistics file wants to call {function.module}.{function.name}", "It may be malicious.")
+def _bytes(value: Any) -> bytes:
+    """Bytes, also as protocols below 3 and 5 store them."""
+    if isinstance(value, _ENCODE):
+        return bytes(_of(value.arguments[0], str).encode("latin1"))
+    return value.encode("latin1") if isinstance(value, str) else bytes(memoryview(value))
 
 
-def _record(name: _Name) -> Record:
-    if name.name not in _CLASSES:
-        raise ModelError(f"the statistics file holds an object of {name.module}.{name.name}", "It may be malicious.")
-    return Record(name.name)
-
-
-def _build(target: Any, state: Any) -> None:
-    if isinstance(target, _Dtype):
-        target.order = str(_of(state, tuple)[1])
-    elif isinstance(target, _Array):
-        _, shape, dtype, fortran, raw = _of(state, tuple)
-        target.value = _of(dtype, _Dtype).read(raw).reshape(shape, order="F" if fortran else "C")
-    elif isinstance(target, Record):
-        if target.kind == _UNUSED:
-            return
-        target.state = dict(_of(state, dict))
-    else:
-        raise ModelError("the statistics file is damaged: an instruction without an object")
-
-
-def _plain(value: Any) -> Any:
-    """Arrays out of their shells; one level deep, since a few bytes can describe endless nesting."""
-    if isinstance(value, _Array):
-        return value.value
-    if isinstance(value, Record):
-        shells = {key: item.value if isinstance(item, _Array) else item for key, item in value.state.items()}
-        return Record(value.kind, shells)
-    return None if isinstance(value, _Name | _Dtype) else value
+def _numbers(dtype: Any, raw: Any) -> np.ndarray:
+    """Numbers of a simple type, [n] float64."""
+    kind = _of(_of(dtype, _DTYPE).arguments[0], str).lstrip("<>|=")
+    if kind not in _KINDS:
+        raise ModelError(f"the statistics file holds values of type {kind[:20]!r}")
+    order = ">" if dtype.state is not None and _of(dtype.state, tuple)[1] == ">" else "<"
+    return np.frombuffer(_bytes(raw), np.dtype(order + kind)).astype(np.float64)

@@ -1,4 +1,9 @@
-"""Finds the layers of a decoder in the graph of a TensorFlow Lite file, by following the data through it."""
+"""Finds the layers of a decoder in the graph of a TensorFlow Lite file, by following the data through it.
+
+From each input through dense layers and normalisations to where the stacks join, on through the GRU (in a WHILE loop in
+Magenta's files, unrolled in ours) and the last stack to the raw controls. Operators are found by what they do, not by
+their place in the file.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ddsp_cli.errors import ModelError
+from ddsp_cli.importers.files import MAX_BYTES
 from ddsp_cli.importers.flatbuffer import Operator, Subgraph
+from ddsp_cli.synthesis.decoder import LEAKY_SLOPE
 from ddsp_cli.synthesis.litert_decoder import AMPLITUDE, DISTRIBUTION, F0, LEVEL, NEW_STATE, NOISE, STATE
 
 #: Network input → tensor of the file.
@@ -18,7 +25,6 @@ OUTPUTS = {"amplitude": AMPLITUDE, "harmonic_distribution": DISTRIBUTION, "noise
 _PASSING = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "GATHER", "STRIDED_SLICE", "SLICE", "TRANSPOSE"}
 #: What a normalisation is made of.
 _NORMALISING = {*_PASSING, "MEAN", "SQUARED_DIFFERENCE", "ADD", "RSQRT", "MUL", "SUB", "SQRT", "DIV"}
-_LEAKY_SLOPE = 0.2
 MAX_LAYERS = 16
 MAX_CHANNELS = 8192
 
@@ -37,12 +43,19 @@ class Sizes:
 
 @dataclass(frozen=True)
 class _Dense:
-    """A fully connected operator with constant weights."""
+    """A fully connected operator with constant weights: `kernel` [in, out] and `bias` [out], views of the file."""
 
-    graph: int
     operator: Operator
-    kernel: np.ndarray  # [in, out]
-    bias: np.ndarray  # [out]
+    kernel: np.ndarray
+    bias: np.ndarray
+
+    @property
+    def n_in(self) -> int:
+        return int(self.kernel.shape[0])
+
+    @property
+    def n_out(self) -> int:
+        return int(self.kernel.shape[1])
 
 
 def find_weights(graphs: list[Subgraph]) -> tuple[dict[str, np.ndarray], Sizes]:
@@ -51,7 +64,10 @@ def find_weights(graphs: list[Subgraph]) -> tuple[dict[str, np.ndarray], Sizes]:
     Raises:
       ModelError: the graph is not that of a DDSP decoder of power and pitch.
     """
-    return _Finder(graphs).run()
+    try:
+        return _Finder(graphs).run()
+    except (IndexError, KeyError) as problem:  # operators without inputs or outputs, stacks that end in one place
+        raise ModelError("its graph is not that of a decoder") from problem
 
 
 class _Finder:
@@ -99,20 +115,24 @@ class _Finder:
         harmonics, bands = (
             self._size(outputs[OUTPUTS[name]]) for name in ("harmonic_distribution", "noise_magnitudes")
         )
-        if last.kernel.shape[1] != 1 + harmonics + bands or bands < 2:
+        if last.n_out != 1 + harmonics + bands or bands < 2:
             raise ModelError("its outputs do not fit its output layer")
         self.weights |= {"decoder/dense_out/kernel": last.kernel, "decoder/dense_out/bias": last.bias}
-        return self.weights, Sizes(order, channels, n_layers, units, harmonics, bands)
+        # A graph may use one large tensor in many places: together its layers are no larger than a file may be.
+        if sum(value.nbytes for value in self.weights.values()) > MAX_BYTES:
+            raise ModelError("its layers are larger than those of any instrument")
+        weights = {name: np.ascontiguousarray(value, np.float32) for name, value in self.weights.items()}
+        return weights, Sizes(order, channels, n_layers, units, harmonics, bands)
 
     def _stack(self, name: str, start: int) -> tuple[int, int, int]:
         """Follows dense layers with normalisations; returns where they end, how many, how wide."""
         at, n_layers, channels = start, 0, 0
         while n_layers < MAX_LAYERS and (dense := self._next_dense(0, at)) is not None:
-            normal = self._normalised(dense.operator.outputs[0], dense.kernel.shape[1])
+            normal = self._normalised(dense.operator.outputs[0], dense.n_out)
             if normal is None:
                 break
             gamma, beta, at = normal
-            prefix, channels = f"{name}/{n_layers}", dense.kernel.shape[1]
+            prefix, channels = f"{name}/{n_layers}", dense.n_out
             self.weights |= {f"{prefix}/dense/kernel": dense.kernel, f"{prefix}/dense/bias": dense.bias}
             self.weights |= {f"{prefix}/norm/gamma": gamma, f"{prefix}/norm/beta": beta}
             n_layers += 1
@@ -127,7 +147,7 @@ class _Finder:
         while pending:
             for op in self._used.get((0, pending.pop(0)), []):
                 if op.kind == "LEAKY_RELU":
-                    if gamma is None or beta is None or abs(op.options.get("alpha", 0.0) - _LEAKY_SLOPE) > 1e-6:
+                    if gamma is None or beta is None or abs(op.options.get("alpha", 0.0) - LEAKY_SLOPE) > 1e-6:
                         return None
                     return gamma, beta, op.outputs[0]
                 if op.kind not in _NORMALISING or op.outputs[0] in reached:
@@ -152,12 +172,12 @@ class _Finder:
         for number, graph in enumerate(self._graphs):
             for op in graph.operators:
                 dense = self._dense(number, op)
-                if dense is not None and dense.kernel.shape[1] == 3 * units:
+                if dense is not None and dense.n_out == 3 * units:
                     cells[self._origin(number, op.inputs[0])] = dense
         fresh, held = cells.get(joined), cells.get(state)
         if fresh is None or held is None or len(cells) != 2:
             raise ModelError("it has no GRU that could be found")
-        if fresh.kernel.shape[0] != n_in or held.kernel.shape[0] != units:
+        if fresh.n_in != n_in or held.n_in != units:
             raise ModelError("its GRU has an unknown shape")
         self.weights |= {
             "decoder/rnn/kernel": fresh.kernel,
@@ -210,7 +230,7 @@ class _Finder:
             bias = np.zeros(n_out, np.float32)
         if bias.size != n_out:
             raise ModelError("a layer's bias does not fit its weights")
-        return _Dense(graph, op, np.ascontiguousarray(kernel.T), np.array(bias.reshape(-1), np.float32))
+        return _Dense(op, kernel.T, bias.reshape(-1))
 
     def _constant(self, graph: int, tensor: int) -> np.ndarray | None:
         return self._graphs[graph].tensors[tensor].value if tensor >= 0 else None

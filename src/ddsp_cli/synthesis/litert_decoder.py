@@ -2,7 +2,7 @@
 
 What a file takes and gives is the plug-in's contract (magenta/ddsp-vst 1.1.0, util/Constants.h:30-49); what is inside
 is its own affair. LiteRT is native code and trusts what it runs, so a stranger's file is first tried in a process of
-its own (`importers.tflite_run`). It is imported when such a model is opened, and not before.
+its own (`importers.try_out`). It is imported when such a model is opened, and not before.
 """
 
 from __future__ import annotations

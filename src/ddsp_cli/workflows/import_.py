@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from ddsp_cli import bundle
+from ddsp_cli import bundle, importers
 from ddsp_cli.bundle import revise
 from ddsp_cli.errors import Kind, OutputError, UsageError
-from ddsp_cli.importers import anything
 from ddsp_cli.workflows import models
 
 
@@ -57,7 +56,7 @@ def import_instrument(path: Path, name: str, out: Path | None = None, force: boo
         raise OutputError(
             f"{folder} exists already", "Replace it with force=True, or choose another name.", kind=Kind.EXISTS
         )
-    found, kind = anything.load(Path(path))
+    found, kind = importers.load(Path(path))
     card = revise(found.card, name=name)
     bundle.save(
         folder,

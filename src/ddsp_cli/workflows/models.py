@@ -13,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ddsp_cli import importers
 from ddsp_cli.audio import read
 from ddsp_cli.audio.impulse_response import from_file
 from ddsp_cli.bundle import CARD, NETWORK, Bundle, Card, load_card, revise
 from ddsp_cli.bundle import load as load_bundle
 from ddsp_cli.errors import DdspError, Kind, ModelError, UsageError, did_you_mean
-from ddsp_cli.importers import tflite
-from ddsp_cli.importers.checkpoint import is_checkpoint
 
 OWN = Path("models")
 
@@ -89,7 +88,7 @@ def find(name: str | Path) -> Path:
             if (folder / path / CARD).is_file():
                 return folder / path
     if path.is_dir():
-        if is_checkpoint(path):
+        if importers.is_checkpoint(path):
             raise ModelError(
                 f"{path} is a magenta/ddsp checkpoint, not an instrument",
                 "Import it first.",
@@ -114,12 +113,12 @@ def find_playable(name: str | Path) -> Path:
       ModelError: there is none.
     """
     path = Path(name)
-    return path if tflite.is_model(path) else find(name)
+    return path if importers.is_model(path) else find(name)
 
 
 def title(place: Path) -> str:
     """What results made with an instrument are called after, also for `.` and `models/flute/`."""
-    return place.stem if tflite.is_model(place) else place.resolve().name
+    return place.stem if importers.is_model(place) else place.resolve().name
 
 
 def open_at(place: Path) -> Bundle:
@@ -128,12 +127,12 @@ def open_at(place: Path) -> Bundle:
     Raises:
       ModelError: it is damaged.
     """
-    if not tflite.is_model(place):
+    if not importers.is_model(place):
         loaded = load_bundle(place)
         if loaded.network is not None:
-            tflite.try_out(place / NETWORK)
+            importers.try_out(place / NETWORK)
         return loaded
-    loaded = tflite.load(place)
+    loaded, _ = importers.load(place)
     return dataclasses.replace(loaded, card=revise(loaded.card, name=title(place)))
 
 

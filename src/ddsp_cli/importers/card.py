@@ -1,0 +1,239 @@
+"""The card of an imported instrument: its processors, its statistics, its licence and sources, its bundle.
+
+Every importer fills in the same card. Statistics come from `dataset_statistics.pkl` (Magenta's checkpoints) or
+`metadata.json` (plug-in models); licence and sources from the `card.yaml` that `ddsp export` puts beside a model.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ddsp_cli import __version__
+from ddsp_cli.bundle import FORMAT_VERSION, Bundle, Card, Statistics, TrainingRecord
+from ddsp_cli.config import (
+    AddConfig,
+    AnyProcessorConfig,
+    Config,
+    FeatureSpec,
+    FilteredNoiseConfig,
+    HarmonicConfig,
+    ModelConfig,
+    parse_yaml,
+)
+from ddsp_cli.errors import ModelError
+from ddsp_cli.importers import is_model_name
+from ddsp_cli.importers.files import Files
+from ddsp_cli.importers.pickles import Record
+from ddsp_cli.synthesis.instrument import Instrument
+
+#: Names of the nodes in this program's bundles.
+HARMONIC, NOISE, DRY, ROOM = "harmonic", "noise", "dry", "reverb"
+
+EXPORTED_CARD = "card.yaml"
+MAX_CARD_BYTES = 1 << 20
+
+PERCENTILES = np.arange(101.0)
+#: Statistics where a file has none: two octaves from C4, and levels that instruments are commonly played at.
+ASSUMED = {
+    "pitch_midi": {5.0: 60.0, 95.0: 84.0},
+    "loudness_db": {5.0: -45.0, 50.0: -25.0, 95.0: -10.0},
+    "power_db": {5.0: -45.0, 50.0: -28.0, 95.0: -16.0},
+}
+#: At which percentile each statistic of magenta/ddsp is placed; `mean_min` is the mean of the minima of all examples.
+_ANCHORS = {"min_{}_note": 0.0, "mean_min_{}_note": 5.0, "mean_{}_note": 50.0, "mean_max_{}_note": 95.0,
+            "max_{}_note": 100.0}  # fmt: skip
+_BOUNDS = {"pitch": (0.0, 127.0), "loudness": (-120.0, 40.0), "power": (-120.0, 20.0)}
+
+
+class ExportedCard(Config):
+    """The contents of `card.yaml`, which `ddsp export` writes beside every model."""
+
+    exported_with: str
+    format: str
+    checks: dict[str, float]
+    contract: dict[str, Any]
+    instrument: Card
+
+
+def processors(
+    harmonic: HarmonicConfig, noise: FilteredNoiseConfig, room: AnyProcessorConfig | None
+) -> dict[str, AnyProcessorConfig]:
+    """The graph of every instrument that can be imported: harmonics and noise, added, with or without a room."""
+    nodes: dict[str, AnyProcessorConfig] = {HARMONIC: harmonic, NOISE: noise, DRY: AddConfig(inputs=[HARMONIC, NOISE])}
+    return nodes if room is None else nodes | {ROOM: room}
+
+
+def make_bundle(
+    model: ModelConfig,
+    features: FeatureSpec,
+    statistics: Statistics,
+    weights: dict[str, np.ndarray],
+    impulse_response: np.ndarray | None,
+    description: str,
+    training: TrainingRecord,
+    network: bytes | None = None,
+    exported: Card | None = None,
+) -> Bundle:
+    """Makes a bundle in memory and checks that graph and weights fit together.
+
+    Args:
+      model, features, statistics, description, training: for the card.
+      weights: name → float32 array.
+      impulse_response: [S] of the learned room, or None.
+      network: a `.tflite` file that is kept in place of weights.
+      exported: the card of the instrument that the model was exported from; licence, sources, remarks and origin are
+        taken from it.
+
+    Raises:
+      ModelError: graph and weights do not fit together.
+    """
+    card = Card(
+        format=FORMAT_VERSION,
+        name="imported",
+        description=description,
+        model=model,
+        features=features,
+        statistics=statistics,
+        training=training,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    if exported is not None:
+        earlier = exported.training
+        program = f"{earlier.program or 'ddsp'}; {training.program}"
+        card = msgspec.structs.replace(
+            card,
+            licence=exported.licence,
+            sources=exported.sources,
+            remarks=exported.remarks,
+            training=msgspec.structs.replace(earlier, program=program),
+        )
+    bundle = Bundle(card, weights, impulse_response, network=network)
+    Instrument(bundle)
+    return bundle
+
+
+def training_record(preset: str, steps: int, origin: str) -> TrainingRecord:
+    """Who trained it, and that it was imported."""
+    return TrainingRecord(preset=preset, steps=steps, seed=0, program=f"{origin}; imported with ddsp {__version__}")
+
+
+def exported_card(files: Files, model: str) -> ExportedCard | None:
+    """Reads the card that `ddsp export` wrote beside a model.
+
+    Args:
+      files: among which the model is.
+      model: its file name, which the card must name.
+
+    Returns:
+      The card, or None where there is none, or it belongs to another program or another file.
+
+    Raises:
+      ModelError: it is damaged.
+    """
+    if EXPORTED_CARD not in files.names():
+        return None
+    text = files.read(EXPORTED_CARD, MAX_CARD_BYTES).decode("utf-8", "replace")
+    if "exported_with: ddsp" not in text:
+        return None
+    found = parse_yaml(text, ExportedCard, EXPORTED_CARD)
+    if model in found.contract or len([name for name in files.names() if is_model_name(name)]) == 1:
+        return found
+    return None
+
+
+# --- statistics --------------------------------------------------------------------------------------
+
+
+def read_statistics(found: Mapping[str, Any]) -> tuple[Statistics, str]:
+    """Statistics from `dataset_statistics.pkl` or the `metadata.json` of a plug-in model.
+
+    Args:
+      found: its contents.
+
+    Returns:
+      The statistics, and a sentence for the card about where they come from.
+
+    Raises:
+      ModelError: values that are not numbers, or out of range.
+    """
+    if "percentiles" in found:
+        return _own_percentiles(found["percentiles"]), "Statistics: those of the instrument it was exported from."
+    curves: dict[str, np.ndarray] = {}
+    sources = []
+    for field in ("pitch_midi", "loudness_db", "power_db"):
+        name = field.rpartition("_")[0]
+        anchors = {
+            at: _number(found[key.format(name)], key.format(name), _BOUNDS[name])
+            for key, at in _ANCHORS.items()
+            if key.format(name) in found
+        }
+        quantiles = _quantiles(found.get("quantile_transform")) if name == "loudness" else None
+        if quantiles is not None:
+            curves[field] = quantiles
+            sources.append(f"{name} from a quantile transform")
+        elif len(anchors) >= 2:
+            curves[field] = curve(anchors)
+            sources.append(f"{name} from {len(anchors)} summary figures")
+        else:
+            curves[field] = curve(ASSUMED[field])
+            sources.append(f"{name} assumed")
+    lists = {field: [round(float(value), 4) for value in values] for field, values in curves.items()}
+    return Statistics(**lists, note_s=0.0), f"Statistics: {', '.join(sources)}."
+
+
+def _own_percentiles(found: Any) -> Statistics:
+    """Statistics that this program put into an export."""
+    try:
+        statistics = msgspec.convert(found, Statistics, strict=True)
+    except msgspec.ValidationError as problem:
+        raise ModelError(f"the percentiles in the metadata cannot be read: {problem}") from problem
+    for field in ("pitch_midi", "loudness_db", "power_db"):
+        low, high = _BOUNDS[field.rpartition("_")[0]]
+        values = np.asarray(getattr(statistics, field))
+        if not ((values >= low) & (values <= high)).all() or (np.diff(values) < 0).any():
+            raise ModelError(f"the percentiles of {field} in the metadata are out of range or not in order")
+    if not 0.0 <= statistics.note_s < np.inf:
+        raise ModelError("the length of the notes in the metadata is out of range")
+    return statistics
+
+
+def curve(anchors: Mapping[float, float]) -> np.ndarray:
+    """101 percentiles through known ones: interpolated linearly, flat beyond the ends, never falling."""
+    at = sorted(anchors)
+    values = np.maximum.accumulate([anchors[percentile] for percentile in at])
+    return np.interp(PERCENTILES, at, values)
+
+
+def _quantiles(transform: Any) -> np.ndarray | None:
+    """Percentiles of a QuantileTransformer fitted to one variable, [101], or None."""
+    if not isinstance(transform, Record):
+        return None
+    quantiles, references = (transform.state.get(name) for name in ("quantiles_", "references_"))
+    if not isinstance(quantiles, np.ndarray) or not isinstance(references, np.ndarray):
+        return None
+    quantiles, references = quantiles.reshape(-1), references.reshape(-1)
+    if len(quantiles) < 2 or len(quantiles) != len(references):
+        return None
+    low, high = _BOUNDS["loudness"]
+    if not (np.isfinite(quantiles).all() and np.isfinite(references).all()) or (np.diff(references) < 0).any():
+        raise ModelError("the statistics file has a quantile transform with values that are not finite or not in order")
+    if quantiles.min() < low or quantiles.max() > high:
+        raise ModelError("the statistics file has loudness out of range")
+    sounding = quantiles > quantiles[0]  # silence repeats at the low end, and is no note
+    if sounding.sum() >= 2:
+        quantiles, references = quantiles[sounding], references[sounding]
+    spread = max(references[-1] - references[0], 1e-9)
+    return np.maximum.accumulate(np.interp(PERCENTILES / 100.0, (references - references[0]) / spread, quantiles))
+
+
+def _number(value: Any, name: str, bounds: tuple[float, float]) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not bounds[0] <= value <= bounds[1]:
+        shown = f"{value:g}" if isinstance(value, float) else type(value).__name__
+        low, high = bounds
+        raise ModelError(f"the statistics have {name} = {shown}, and it must be a number from {low:g} to {high:g}")
+    return float(value)
