@@ -23,9 +23,9 @@ from ddsp_cli import bundle
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import checks, litert, onnx, vst
-from ddsp_cli.exporters.sound import state_shapes
-from ddsp_cli.synthesis.decoder import Network, network_inputs
-from ddsp_cli.synthesis.litert_decoder import InterpretedNetwork
+from ddsp_cli.exporters.audio_graph import state_shapes
+from ddsp_cli.synthesis.decoder import Decoder, scale_inputs
+from ddsp_cli.synthesis.litert_decoder import LiteRtDecoder
 
 ROOT = Path(__file__).parent.parent
 AIM_MS = 0.5
@@ -74,15 +74,15 @@ def onnx_step(path: Path) -> Callable[[], object]:
 
 def runtime_step(bundle: Bundle) -> Callable[[], object]:
     """The program's own network, for comparison."""
-    network, played = Network(bundle), checks.phrase(bundle, 1)
-    inputs = network_inputs(bundle.card.model, played.f0_hz, played.level_db)
-    return lambda: network.step(inputs)
+    decoder, played = Decoder(bundle), checks.phrase(bundle, 1)
+    inputs = scale_inputs(bundle.card.model, played.f0_hz, played.level_db)
+    return lambda: decoder.step(inputs, played.f0_hz)
 
 
 def interpreted_step(path: Path, bundle: Bundle) -> Callable[[], object]:
     """The program playing a plug-in model of unknown make from its file."""
-    network, played = InterpretedNetwork(path.read_bytes()), checks.phrase(bundle, 1)
-    return lambda: network.controls(played.f0_hz, played.level_db)
+    decoder, played = LiteRtDecoder(path.read_bytes()), checks.phrase(bundle, 1)
+    return lambda: decoder.controls(played.f0_hz, played.level_db)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from ddsp_cli.exporters import litert, onnx, vst
 from ddsp_cli.scaling import scale_db, scale_f0
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.noise import white_noise
+from ddsp_cli.synthesis.stream import open_decoder
 from fixtures import impulse_response, make_card, small_model
 
 N_FRAMES = 60
@@ -114,7 +115,7 @@ def test_the_plugin_gets_the_engines_controls(order: str, tmp_path: Path) -> Non
     autoencoder, bundle = trained(model)
     assert vst.export(bundle, tmp_path).checks["controls_difference"] <= 1e-5
     made = learned(autoencoder, np.zeros((N_FRAMES, model.hop_samples), np.float32))
-    controls = Instrument(bundle).stream()._network.controls(*performance())
+    controls = open_decoder(bundle).controls(*performance())
     for control, processor in (("amplitude", "harmonic"), ("harmonic_distribution", "harmonic"),
                                ("noise_magnitudes", "noise")):  # fmt: skip
         np.testing.assert_allclose(controls[control], np.asarray(made[f"{processor}/{control}"])[0], atol=1e-5)

@@ -14,8 +14,7 @@ import pytest
 from ddsp_cli.config import DecoderConfig, load_preset
 from ddsp_cli.errors import ModelError, OutputError
 from ddsp_cli.exporters import checks, vst
-from ddsp_cli.exporters.vst_contract import INPUTS, OPERATOR_VERSIONS, OUTPUTS, check_file
-from ddsp_cli.exporters.widen import widened
+from ddsp_cli.exporters.vst import INPUTS, OPERATOR_VERSIONS, OUTPUTS, check_file, widened
 from format_fixtures import in_memory, loudness_model, plugin_bundle
 
 
@@ -163,7 +162,7 @@ VST = load_preset("vst").model
     ("model", "reason"),
     [
         (loudness_model(), "loudness and pitch and has 250 frames a second"),
-        (load_preset("solo").model, "--preset light or vst"),
+        (load_preset("solo").model, "preset light or vst"),
         (msgspec.structs.replace(VST, sample_rate_hz=48000), "48000 Hz"),
         (msgspec.structs.replace(VST, decoder=DecoderConfig(256, 640, 1)), "640 recurrent units"),
     ],

@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from ddsp_cli import importers, scaling
+from ddsp_cli import importers
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import ModelConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import litert
-from ddsp_cli.synthesis.decoder import Network, network_inputs
+from ddsp_cli.synthesis.decoder import Decoder, scale_inputs
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.noise import FilteredNoise
 from ddsp_cli.synthesis.reverb import Room
@@ -96,10 +96,11 @@ def test_first_generation(model: ModelConfig, tmp_path: Path) -> None:
     assert "1.x" in found.card.description
     random = np.random.default_rng(3)
     f0_hz, level_db = random.uniform(100, 900, 40), random.uniform(-120, 0, 40)
-    original = Network(Bundle(found.card, weights))
-    inputs = np.stack([level_db / 120 + 1, scaling.scale_f0(f0_hz)], axis=-1).astype(np.float32)
-    ours = Network(found).step(network_inputs(found.card.model, f0_hz, level_db))
-    for name, value in original.step(inputs).items():
+    original = Decoder(Bundle(found.card, weights))
+    inputs = scale_inputs(found.card.model, f0_hz, level_db)
+    old_inputs = inputs | {"ld_scaled": (level_db / 120 + 1).astype(np.float32)[:, None]}
+    ours = Decoder(found).step(inputs, f0_hz)
+    for name, value in original.step(old_inputs, f0_hz).items():
         np.testing.assert_allclose(ours[name], value, atol=2e-5, err_msg=name)
 
 
@@ -201,7 +202,7 @@ def test_magenta_solo() -> None:
     reference = {name: value[: n_samples if value.ndim == 1 else n_frames] for name, value in reference.items()}
     f0_hz, level_db = reference["f0_hz"][:, 0], reference["loudness_db"][:, 0]
     white = np.concatenate([reference["white_noise"], np.zeros(64, np.float32)]).reshape(-1, 64)
-    controls = Network(found).controls(f0_hz, level_db)
+    controls = Decoder(found).controls(f0_hz, level_db)
     for name, golden_name in (("amplitude", "amplitudes"), ("harmonic_distribution", "harmonic_distribution"),
                               ("noise_magnitudes", "noise_magnitudes")):  # fmt: skip
         np.testing.assert_allclose(controls[name], reference[golden_name], atol=2e-6, err_msg=name)

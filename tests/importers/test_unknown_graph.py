@@ -17,9 +17,9 @@ from ddsp_cli import bundle, importers
 from ddsp_cli.config import HarmonicConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import checks, vst
-from ddsp_cli.exporters.flatbuffer import TfliteOps
+from ddsp_cli.exporters.tflite_ops import TfliteOps
 from ddsp_cli.synthesis.instrument import Instrument
-from ddsp_cli.synthesis.litert_decoder import INPUTS, OUTPUTS, InterpretedNetwork
+from ddsp_cli.synthesis.litert_decoder import INPUTS, OUTPUTS, LiteRtDecoder
 from ddsp_cli.workflows import evaluate, models, train
 from ddsp_cli.workflows.export import export
 from ddsp_cli.workflows.import_ import import_instrument
@@ -46,9 +46,9 @@ def test_plays_what_it_was_made_from(model: Path) -> None:
     expected = checks.expected_controls(plugin_bundle(), played)
     for name, value in checks.expected_controls(found, played).items():
         np.testing.assert_allclose(value, expected[name], atol=1e-5, err_msg=name)
-    network = InterpretedNetwork(unknown_graph())
+    network = LiteRtDecoder(unknown_graph())
     parts = [network.controls(played.f0_hz[i : i + 1], played.level_db[i : i + 1]) for i in range(20)]
-    at_once = InterpretedNetwork(unknown_graph()).controls(played.f0_hz[:20], played.level_db[:20])
+    at_once = LiteRtDecoder(unknown_graph()).controls(played.f0_hz[:20], played.level_db[:20])
     for name, value in at_once.items():
         np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), value)
 
@@ -143,7 +143,7 @@ def test_other_sizes_are_refused(tmp_path: Path) -> None:
 def test_numbers_that_are_none_are_silent() -> None:
     """As in the plug-in: one harmonic that is no number silences the frame's tone."""
     content = built(harmonics=lambda ops: ops.constant([np.nan] + [0.0] * 59))
-    found = InterpretedNetwork(content).controls(np.array([440.0]), np.array([-20.0]))
+    found = LiteRtDecoder(content).controls(np.array([440.0]), np.array([-20.0]))
     assert not found["amplitude"].any()
     assert not found["harmonic_distribution"].any()
     assert found["noise_magnitudes"].all()
@@ -164,7 +164,7 @@ def test_a_network_that_was_put_into_a_bundle_is_tried_as_well(model: Path, monk
     folder = import_instrument(model, "strange").folder
     loud = built(harmonics=lambda ops: ops.constant(np.ones(60)))
     bundle.save(folder, bundle.load_card(folder), {}, network=loud, force=True)
-    monkeypatch.setattr(InterpretedNetwork, "__init__", lambda *args: pytest.fail("it was opened"))
+    monkeypatch.setattr(LiteRtDecoder, "__init__", lambda *args: pytest.fail("it was opened"))
     with pytest.raises(ModelError, match=r"network\.tflite cannot be played: its harmonics add up to more than 1"):
         models.open_at(models.find_playable("strange"))
 

@@ -12,7 +12,7 @@ from ddsp_cli.config import EncoderConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.live.performer import Performer
 from ddsp_cli.scaling import scale_db, scale_f0
-from ddsp_cli.synthesis.decoder import Encoder, Frames, Network
+from ddsp_cli.synthesis.decoder import Decoder, Encoder, FrameQueue
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.noise import white_noise
 from fixtures import make_card, melody, small_model
@@ -51,7 +51,7 @@ def play(instrument, frames, **options):
 def test_the_latent_is_the_engines(made, instrument):
     autoencoder, found = made
     z = np.asarray(autoencoder.encoder(found[None]))[0]
-    network = Network(instrument.bundle)
+    network = Decoder(instrument.bundle)
     ours = np.concatenate([network.encoder(found[:7], 7), network.encoder(found[7:], len(found) - 7)])
     np.testing.assert_allclose(ours, z, atol=1e-4)
 
@@ -101,14 +101,14 @@ def test_played_live_it_follows_what_it_hears(made, instrument, block, monkeypat
 
 def test_frames_come_as_they_are_wanted_and_the_last_one_lasts():
     rows = np.arange(10.0)[:, None]
-    frames = Frames([rows[:3], rows[3:4], rows[4:]])
+    frames = FrameQueue([rows[:3], rows[3:4], rows[4:]])
     taken = [frames.take(n)[:, 0].tolist() for n in (2, 1, 5, 2, 2)]
     assert taken == [[0, 1], [2], [3, 4, 5, 6, 7], [8, 9], [9, 9]]
-    assert Frames([]).take(3) is None
-    assert Frames([rows[:2]]).take(4)[:, 0].tolist() == [0, 1, 1, 1]
+    assert FrameQueue([]).take(3) is None
+    assert FrameQueue([rows[:2]]).take(4)[:, 0].tolist() == [0, 1, 1, 1]
 
 
 def test_a_bundle_without_its_encoder_is_refused(instrument):
     weights = {name: value for name, value in instrument.bundle.weights.items() if name != "encoder/mean"}
     with pytest.raises(ModelError, match="lacks the weight encoder/mean"):
-        Network(Bundle(instrument.bundle.card, weights))
+        Decoder(Bundle(instrument.bundle.card, weights))

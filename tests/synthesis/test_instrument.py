@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from ddsp_cli import bundle as bundles
+from ddsp_cli import scaling
 from ddsp_cli.config import AddConfig, CropConfig, DecoderConfig, ExpDecayReverbConfig, HarmonicConfig, load_preset
 from ddsp_cli.errors import ModelError
-from ddsp_cli.synthesis.decoder import Network, network_inputs
+from ddsp_cli.synthesis.decoder import Decoder, scale_inputs
 from ddsp_cli.synthesis.instrument import Instrument
 from fixtures import make_bundle, random_weights, small_model
 
@@ -68,18 +69,23 @@ def test_network_computes_its_definition(layers, level):
 
     weights = random_weights(model)
     f0_hz, level_db, _ = performance(40)
-    inputs = network_inputs(model, f0_hz, level_db)
-    raw = Network(bundles.Bundle(make_card(model), weights)).step(inputs)
-    assert {name: value.shape[1] for name, value in raw.items()} == {
-        "amplitude": 1, "harmonic_distribution": 20, "noise_magnitudes": 17,
-    }  # fmt: skip
-    expected = reference_decoder(weights, model, inputs)
-    np.testing.assert_allclose(np.concatenate(list(raw.values()), axis=1), expected, atol=2e-5)
+    inputs = scale_inputs(model, f0_hz, level_db)
+    found = Decoder(bundles.Bundle(make_card(model), weights)).step(inputs, f0_hz)
+    raw = reference_decoder(weights, model, np.concatenate([inputs[name] for name in model.inputs], axis=1))
+    amplitude, distribution, noise = np.split(raw, [1, 21], axis=1)
+    expected = {
+        "amplitude": scaling.exp_sigmoid(amplitude),
+        "harmonic_distribution": scaling.harmonic_distribution(distribution, f0_hz[:, None], 16000),
+        "noise_magnitudes": scaling.exp_sigmoid(noise - 5.0),
+    }
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=2e-4, atol=1e-6, err_msg=name)
 
 
 def test_building_a_network_leaves_the_weights_alone(bundle):
     before = {name: value.copy() for name, value in bundle.weights.items()}
-    Network(bundle)
+    Decoder(bundle)
     assert all((bundle.weights[name] == value).all() for name, value in before.items())
 
 

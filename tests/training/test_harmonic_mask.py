@@ -7,7 +7,7 @@ import numpy as np
 from ddsp_cli import bundle
 from ddsp_cli.config import HarmonicConfig
 from ddsp_cli.scaling import exp_sigmoid
-from ddsp_cli.synthesis.stream import open_network
+from ddsp_cli.synthesis.stream import open_decoder
 from ddsp_cli.training.harmonic_mask import MASKED_OUTPUT, mask_untrained_harmonics
 from fixtures import make_bundle
 
@@ -27,7 +27,7 @@ def test_harmonics_that_were_never_heard_stay_silent_below_the_range(tmp_path):
     n = made.card.model.only(HarmonicConfig)[1].n_harmonics
     shares = {}
     for name in ("random", "quiet"):
-        network = open_network(bundle.load(tmp_path / name))
+        network = open_decoder(bundle.load(tmp_path / name))
         shares[name] = network.controls(f0_hz, level_db)["harmonic_distribution"]
     assert np.all(shares["random"][:, 8:] > 1e-4)
     assert np.all(shares["quiet"][:, 8:] < 1e-5)

@@ -11,11 +11,11 @@ from ddsp_cli import scaling
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.errors import OutputError
-from ddsp_cli.exporters.graph import synths
-from ddsp_cli.synthesis.decoder import Frames
+from ddsp_cli.exporters.audio_graph import synthesisers
+from ddsp_cli.synthesis.decoder import FrameQueue
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.noise import white_noise
-from ddsp_cli.synthesis.stream import open_network
+from ddsp_cli.synthesis.stream import open_decoder
 
 #: An export must agree with the instrument this well: controls absolutely, sound relative to its loudest sample.
 CONTROLS_TOLERANCE = 1e-4
@@ -66,10 +66,10 @@ def phrase(bundle: Bundle, n_frames: int = CHECKED_FRAMES) -> Phrase:
 
 def expected_controls(bundle: Bundle, played: Phrase) -> dict[str, np.ndarray]:
     """By the runtime: amplitude [F, 1], harmonic_distribution [F, K], noise_magnitudes [F, M], state [1, U]."""
-    network = open_network(bundle)
-    mfcc = Frames(Instrument(bundle).timbre([played.sound])).take(len(played.f0_hz))
-    controls = network.controls(played.f0_hz, played.level_db, mfcc)
-    return controls | {"state": network.state[None]}
+    decoder = open_decoder(bundle)
+    mfcc = FrameQueue(Instrument(bundle).timbre([played.sound])).take(len(played.f0_hz))
+    controls = decoder.controls(played.f0_hz, played.level_db, mfcc)
+    return controls | {"state": decoder.state[None]}
 
 
 def expected_audio(bundle: Bundle, played: Phrase, room: bool) -> np.ndarray:
@@ -117,7 +117,7 @@ def audio_difference_db(found: np.ndarray, expected: np.ndarray) -> float:
 
 def _clear_of_nyquist(bundle: Bundle, f0_hz: np.ndarray) -> np.ndarray:
     """[F], moved by a hair where a harmonic lies so close to half the sample rate that rounding decides about it."""
-    harmonic, _ = synths(bundle.card.model)
+    harmonic, _ = synthesisers(bundle.card.model)
     k = np.arange(1, harmonic.n_harmonics + 1)
     relative = f0_hz[:, None] * k / (bundle.card.model.sample_rate_hz / 2.0) - 1.0
     return np.where((np.abs(relative) < 1e-5).any(axis=1), f0_hz * 1.00005, f0_hz)

@@ -19,9 +19,9 @@ import numpy as np
 
 from ddsp_cli.backend import native_stderr_held_back
 from ddsp_cli.bundle import Bundle
-from ddsp_cli.exporters import checks, graph, impulse
-from ddsp_cli.exporters.flatbuffer import TfliteOps
-from ddsp_cli.exporters.sound import SynthState, state_shapes, synthesise
+from ddsp_cli.exporters import audio_graph, checks, companions
+from ddsp_cli.exporters.audio_graph import CONTROL_NAMES, SynthState, state_shapes, synthesise
+from ddsp_cli.exporters.tflite_ops import TfliteOps
 
 CONTROLS, AUDIO = "controls.tflite", "audio.tflite"
 
@@ -38,11 +38,11 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
     for name, audio in ((CONTROLS, False), (AUDIO, True)):
         content, contract[name] = build(bundle, audio)
         (folder / name).write_bytes(content)
-    impulse.write(bundle, folder)
+    companions.write_impulse_responses(bundle, folder)
     played = checks.phrase(bundle)
     frames = {"f0_hz": played.f0_hz, model.level: played.level_db}
     found = Stream(folder / CONTROLS, {"state": "next_state"}).run(frames)
-    controls = {name: found[name] for name in ("amplitude", "harmonic_distribution", "noise_magnitudes")}
+    controls = {name: found[name] for name in CONTROL_NAMES}
     controls["state"] = found["next_state"][-1]
     difference = checks.controls_difference(controls, checks.expected_controls(bundle, played))
     states = {name: f"next_{name}" for name in ("state", *state_shapes(model))}
@@ -64,9 +64,9 @@ def build(bundle: Bundle, audio: bool) -> tuple[bytes, dict[str, Any]]:
     f0_hz = ops.reshape(ops.input("f0_hz", (1,)), (1, 1))
     level = ops.reshape(ops.input(model.level, (1,)), (1, 1))
     state = ops.reshape(ops.input("state", (units,)), (1, units))
-    scaled_level = graph.scaled_from_db(ops, level)
-    scaled = {"f0_scaled": graph.scaled_from_f0(ops, f0_hz), "pw_scaled": scaled_level, "ld_scaled": scaled_level}
-    controls = graph.decode(ops, bundle, scaled, f0_hz, state)
+    scaled_level = audio_graph.scaled_from_db(ops, level)
+    scaled = {"f0_scaled": audio_graph.scaled_from_f0(ops, f0_hz), "pw_scaled": scaled_level, "ld_scaled": scaled_level}
+    controls, next_state = audio_graph.decode_controls(ops, bundle, scaled, f0_hz, state)
     names = ["f0_hz", model.level, "state", "next_state"]
     if audio:
         noise = ops.reshape(ops.input("noise", (hop,)), (1, hop))
@@ -78,11 +78,10 @@ def build(bundle: Bundle, audio: bool) -> tuple[bytes, dict[str, Any]]:
             ops.output(f"next_{field.name}", getattr(new, field.name), (int(np.prod(shapes[field.name])),))
         names += ["noise", "audio", *shapes, *(f"next_{name}" for name in shapes)]
     else:
-        for name in ("amplitude", "harmonic_distribution", "noise_magnitudes"):
-            value = getattr(controls, name)
-            ops.output(name, value, (ops.size(value),))
+        for name in CONTROL_NAMES:
+            ops.output(name, controls[name], (ops.size(controls[name]),))
             names.append(name)
-    ops.output("next_state", controls.state, (units,))
+    ops.output("next_state", next_state, (units,))
     content = ops.finish(f"{bundle.card.name}, a ddsp instrument", {name: name for name in names})
     return content, ops.interface()
 

@@ -26,9 +26,9 @@ import numpy as np
 from ddsp_cli import onnx_session
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config.processors import ROOMS
-from ddsp_cli.exporters import checks, graph, impulse
-from ddsp_cli.exporters.onnx_graph import OPSET, OnnxOps
-from ddsp_cli.exporters.sound import SynthState, state_shapes, synthesise
+from ddsp_cli.exporters import audio_graph, checks, companions
+from ddsp_cli.exporters.audio_graph import CONTROL_NAMES, SynthState, state_shapes, synthesise
+from ddsp_cli.exporters.onnx_ops import OPSET, OnnxOps
 
 CONTROLS, AUDIO, DRY = "controls.onnx", "audio.onnx", "dry.onnx"
 FRAMES, SAMPLES = "frames", "samples"
@@ -51,7 +51,7 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
     for name, kind in kinds.items():
         content, contract[name] = build(bundle, *kind)
         (folder / name).write_bytes(content)
-    impulse.write(bundle, folder)
+    companions.write_impulse_responses(bundle, folder)
     played = checks.phrase(bundle)
     frames = {"f0_hz": played.f0_hz, model.level: played.level_db}
     found = run(folder / CONTROLS, frames, [1] * checks.CHECKED_FRAMES)
@@ -87,9 +87,9 @@ def build(bundle: Bundle, audio: bool, room: bool) -> tuple[bytes, dict[str, Any
     f0_hz = ops.reshape(ops.input("f0_hz", (FRAMES,)), (-1, 1))
     level = ops.reshape(ops.input(model.level, (FRAMES,)), (-1, 1))
     state = ops.reshape(ops.input("state", (units,)), (1, units))
-    scaled_level = graph.scaled_from_db(ops, level)
-    scaled = {"f0_scaled": graph.scaled_from_f0(ops, f0_hz), "pw_scaled": scaled_level, "ld_scaled": scaled_level}
-    controls = graph.decode(ops, bundle, scaled, f0_hz, state)
+    scaled_level = audio_graph.scaled_from_db(ops, level)
+    scaled = {"f0_scaled": audio_graph.scaled_from_f0(ops, f0_hz), "pw_scaled": scaled_level, "ld_scaled": scaled_level}
+    controls, next_state = audio_graph.decode_controls(ops, bundle, scaled, f0_hz, state)
     if audio:
         noise = ops.input("noise", (FRAMES, hop))
         shapes = state_shapes(model)
@@ -102,11 +102,10 @@ def build(bundle: Bundle, audio: bool, room: bool) -> tuple[bytes, dict[str, Any
         for field in fields(new):
             ops.output(f"next_{field.name}", getattr(new, field.name), (int(np.prod(shapes[field.name])),))
     else:
-        harmonic, bands = graph.synths(model)
-        ops.output("amplitude", controls.amplitude, (FRAMES, 1))
-        ops.output("harmonic_distribution", controls.harmonic_distribution, (FRAMES, harmonic.n_harmonics))
-        ops.output("noise_magnitudes", controls.noise_magnitudes, (FRAMES, bands.n_bands))
-    ops.output("next_state", controls.state, (units,))
+        harmonic, bands = audio_graph.synthesisers(model)
+        for name, width in zip(CONTROL_NAMES, (1, harmonic.n_harmonics, bands.n_bands), strict=True):
+            ops.output(name, controls[name], (FRAMES, width))
+    ops.output("next_state", next_state, (units,))
     content = ops.finish(bundle.card.name, f"{bundle.card.name}, a ddsp instrument", _metadata(bundle))
     return content, ops.interface()
 

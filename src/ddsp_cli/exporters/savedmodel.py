@@ -22,8 +22,8 @@ from ddsp_cli.analysis import mfcc
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig, HarmonicConfig
 from ddsp_cli.errors import ModelError, OutputError
-from ddsp_cli.exporters import checks, impulse
-from ddsp_cli.exporters.graph import synths
+from ddsp_cli.exporters import checks, companions
+from ddsp_cli.exporters.audio_graph import synthesisers
 
 
 def export(bundle: Bundle, folder: Path) -> checks.Exported:
@@ -41,7 +41,7 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
             f"a SavedModel needs the TensorFlow backend, Keras runs on {name}",
             "Run it with KERAS_BACKEND=tensorflow.",
         )
-    synths(bundle.card.model)  # said before seconds of work
+    synthesisers(bundle.card.model)  # said before seconds of work
     module = _module(bundle)
     signatures = {
         "serving_default": module.audio,
@@ -56,7 +56,7 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
         tf.saved_model.save(module, str(folder), signatures=signatures, options=options)
     except (OSError, tf.errors.OpError) as problem:
         raise OutputError(f"{folder} cannot be written: {problem}") from problem
-    impulse.write(bundle, folder)
+    companions.write_impulse_responses(bundle, folder)
     logging.getLogger("absl").setLevel(logging.ERROR)  # it would warn of the gradients left out on purpose
     measured = _compare(bundle, tf.saved_model.load(str(folder)))
     return checks.Exported(measured | {"checked_frames": float(checks.CHECKED_FRAMES)}, _contract(bundle))
@@ -159,7 +159,7 @@ def _compare(bundle: Bundle, reopened: Any) -> dict[str, float]:
 
 
 def _contract(bundle: Bundle) -> dict[str, Any]:
-    harmonic, noise = synths(bundle.card.model)
+    harmonic, noise = synthesisers(bundle.card.model)
     frames: dict[str, list[Any]] = {"f0_hz": ["batch", "frames"], bundle.card.model.level: ["batch", "frames"]}
     encoder = bundle.card.model.encoder
     z: dict[str, list[Any]] = {"z": ["batch", "frames", encoder.z_dims]} if encoder else {}

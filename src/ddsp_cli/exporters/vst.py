@@ -5,35 +5,77 @@
     call_state:0 [512]     recurrent state             StatefulPartitionedCall:2 [65]   noise magnitudes
                                                        StatefulPartitionedCall:3 [512]  new recurrent state
 
-The plug-in finds tensors by these names, hosts the state, and draws the sound itself; `vst_contract` holds what it
-demands of a file. An instrument of fewer units is written with as many.
+The plug-in finds tensors by these names (`synthesis.litert_decoder`), hosts the state, and synthesises the sound
+itself. `check_file` checks what it demands of a file, row by row. An instrument of fewer units is written with as many.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
+import io
 import json
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from ddsp_cli import __version__, scaling
-from ddsp_cli.bundle import Bundle
-from ddsp_cli.config import to_plain
-from ddsp_cli.errors import ModelError
-from ddsp_cli.exporters import checks, graph, impulse
-from ddsp_cli.exporters.flatbuffer import TfliteOps
+from ddsp_cli.arrays import FloatArray
+from ddsp_cli.bundle import Bundle, revise
+from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, to_plain
+from ddsp_cli.errors import ModelError, OutputError
+from ddsp_cli.exporters import audio_graph, checks, companions
+from ddsp_cli.exporters.audio_graph import CONTROL_NAMES
 from ddsp_cli.exporters.litert import Stream
-from ddsp_cli.exporters.vst_contract import check_file
-from ddsp_cli.exporters.widen import widened
-from ddsp_cli.synthesis.litert_decoder import INPUTS, OUTPUTS
+from ddsp_cli.exporters.tflite_ops import TfliteOps
+from ddsp_cli.synthesis.decoder import playable_columns
+from ddsp_cli.synthesis.litert_decoder import (
+    AMPLITUDE,
+    DISTRIBUTION,
+    F0,
+    FRAME_RATE_HZ,
+    INPUTS,
+    LEVEL,
+    NEW_STATE,
+    NOISE,
+    OUTPUTS,
+    SAMPLE_RATE_HZ,
+    STATE,
+)
 
 METADATA = "metadata.json"
-#: Between these percentiles of its notes lies the range that the plug-in shows.
+N_UNITS, N_HARMONICS, N_BANDS = INPUTS[STATE], OUTPUTS[DISTRIBUTION], OUTPUTS[NOISE]
+
+#: Percentiles of the notes between which lies the range that the plug-in shows.
 SHOWN_PERCENTILES = (5, 95)
+
+#: Decoder inputs in words.
 SPOKEN = {"pw_scaled": "power", "ld_scaled": "loudness", "f0_scaled": "pitch", "z": "timbre"}
+
+#: What the plug-in calls a frame: samples that it analyses at once (util/Constants.h).
+PLUGIN_FRAME_SAMPLES = 1024
+
+#: Highest version of each operator that the plug-in's TensorFlow Lite (2.9) registers. No others may be used.
+OPERATOR_VERSIONS = {
+    "ADD": 4, "BATCH_MATMUL": 4, "CAST": 4, "CONCATENATION": 3, "DIV": 2, "EQUAL": 3, "EXP": 1, "EXPAND_DIMS": 1,
+    "FILL": 3, "FULLY_CONNECTED": 9, "GATHER": 5, "GREATER": 2, "GREATER_EQUAL": 2, "LEAKY_RELU": 2, "LESS": 2,
+    "LESS_EQUAL": 2, "LOG": 1, "LOGICAL_AND": 1, "LOGISTIC": 3, "MAXIMUM": 4, "MEAN": 3, "MINIMUM": 4, "MUL": 5,
+    "NEG": 1, "PACK": 3, "POW": 1, "RESHAPE": 1, "RSQRT": 2, "SELECT": 2, "SELECT_V2": 1, "SHAPE": 1, "SLICE": 5,
+    "SPLIT": 4, "SPLIT_V": 2, "SQRT": 1, "SQUARED_DIFFERENCE": 2, "SQUEEZE": 2, "STRIDED_SLICE": 6, "SUB": 5,
+    "SUM": 2, "TANH": 3, "TRANSPOSE": 5, "UNPACK": 4, "WHILE": 1,
+}  # fmt: skip
+
+#: Entries of the metadata that the plug-in reads (audio/tflite/ModelLibrary.cpp:92-321).
+METADATA_NUMBERS = (
+    "mean_min_pitch_note_hz",
+    "mean_max_pitch_note_hz",
+    "mean_min_power_note",
+    "mean_max_power_note",
+)
+METADATA_TEXTS = ("version", "export_time")
 
 
 def export(bundle: Bundle, folder: Path) -> checks.Exported:
@@ -48,7 +90,6 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
     path = folder / f"{file_stem(bundle.card.name)}.tflite"
     if bundle.network is None:
         check_shape(bundle)
-        bundle = widened(bundle, INPUTS["call_state:0"])
         content, interface = build(bundle)
     else:
         content, interface = bundle.network, {"inputs": _shapes(INPUTS), "outputs": _shapes(OUTPUTS)}
@@ -56,7 +97,7 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
     if bundle.network is None or not zipfile.is_zipfile(path):
         with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
             archive.writestr(METADATA, json.dumps(metadata(bundle)))
-    impulse.write(bundle, folder)
+    companions.write_impulse_responses(bundle, folder)
     n_rows = check_file(path.read_bytes())
     measured = {
         "controls_difference": checks.controls_difference(*_stream(bundle, path)),
@@ -78,38 +119,39 @@ def check_shape(bundle: Bundle) -> None:
       ModelError: with the reason and what to do.
     """
     model = bundle.card.model
-    harmonic, noise = graph.synths(model)
+    harmonic, noise = audio_graph.synthesisers(model)
     wanted = {
         f"is driven by {' and '.join(SPOKEN[name] for name in model.inputs)}": set(model.inputs)
         == {"pw_scaled", "f0_scaled"},
-        f"has {model.frame_rate_hz} frames a second": model.frame_rate_hz == 50,
-        f"sings at {model.sample_rate_hz} Hz": model.sample_rate_hz == 16000,
-        f"has {model.sizes.rnn_units} recurrent units": model.sizes.rnn_units <= INPUTS["call_state:0"],
-        f"has {harmonic.n_harmonics} harmonics": harmonic.n_harmonics == 60,
-        f"has {noise.n_bands} noise bands": noise.n_bands == 65,
+        f"has {model.frame_rate_hz} frames a second": model.frame_rate_hz == FRAME_RATE_HZ,
+        f"sings at {model.sample_rate_hz} Hz": model.sample_rate_hz == SAMPLE_RATE_HZ,
+        f"has {model.sizes.rnn_units} recurrent units": model.sizes.rnn_units <= N_UNITS,
+        f"has {harmonic.n_harmonics} harmonics": harmonic.n_harmonics == N_HARMONICS,
+        f"has {noise.n_bands} noise bands": noise.n_bands == N_BANDS,
         "counts harmonics above Nyquist": harmonic.normalize_below_nyquist,
     }
     wrong = [what for what, holds in wanted.items() if not holds]
     if wrong:
         raise ModelError(
             f"DDSP-VST cannot play this instrument: it {' and '.join(wrong)}; the plug-in plays power and pitch at "
-            "50 frames a second, 16000 Hz, up to 512 units, 60 harmonics, 65 noise bands",
+            f"{FRAME_RATE_HZ} frames a second, {SAMPLE_RATE_HZ} Hz, up to {N_UNITS} units, {N_HARMONICS} harmonics, "
+            f"{N_BANDS} noise bands",
             "Train it again with the preset light or vst, or export it as litert or onnx.",
         )
 
 
 def build(bundle: Bundle) -> tuple[bytes, dict[str, Any]]:
     """The file without its metadata, and what it takes and gives."""
+    bundle = widened(harmonics_first(bundle), N_UNITS)
     ops = TfliteOps()
-    units = INPUTS["call_state:0"]
     # The order of Magenta's files, though the plug-in goes by names.
     f0, power, state = (ops.input(name, (size,)) for name, size in INPUTS.items())
     scaled = {"f0_scaled": ops.reshape(f0, (1, 1)), "pw_scaled": ops.reshape(power, (1, 1))}
-    f0_hz = graph.f0_from_scaled(ops, scaled["f0_scaled"])
-    found = graph.decode(ops, bundle, scaled, f0_hz, ops.reshape(state, (1, units)))
-    values = (found.amplitude, found.harmonic_distribution, found.noise_magnitudes, found.state)
-    for (name, size), value in zip(OUTPUTS.items(), values, strict=True):
-        ops.output(name, value, (size,))
+    f0_hz = audio_graph.f0_from_scaled(ops, scaled["f0_scaled"])
+    controls, new_state = audio_graph.decode_controls(ops, bundle, scaled, f0_hz, ops.reshape(state, (1, N_UNITS)))
+    tensors = dict(zip((AMPLITUDE, DISTRIBUTION, NOISE), CONTROL_NAMES, strict=True))
+    for tensor, size in OUTPUTS.items():
+        ops.output(tensor, new_state if tensor == NEW_STATE else controls[tensors[tensor]], (size,))
     return ops.finish(f"{bundle.card.name}, a DDSP-VST instrument"), ops.interface()
 
 
@@ -127,10 +169,10 @@ def metadata(bundle: Bundle) -> dict[str, Any]:
         "mean_max_power_note": statistics.power_db[SHOWN_PERCENTILES[1]],
         "version": __version__,
         "export_time": datetime.datetime.now().isoformat(timespec="microseconds"),
-        "num_harmonics": OUTPUTS["StatefulPartitionedCall:1"],
-        "num_noise_amps": OUTPUTS["StatefulPartitionedCall:2"],
+        "num_harmonics": N_HARMONICS,
+        "num_noise_amps": N_BANDS,
         "frame_rate": model.frame_rate_hz,
-        "frame_size": 1024,
+        "frame_size": PLUGIN_FRAME_SAMPLES,
         "sample_rate": model.sample_rate_hz,
         "licence": bundle.card.licence,
         "percentiles": to_plain(statistics),  # nothing to the plug-in, all to `ddsp import`
@@ -141,14 +183,140 @@ def _shapes(sizes: dict[str, int]) -> dict[str, list[int]]:
     return {name: [size] for name, size in sizes.items()}
 
 
-def _stream(bundle: Bundle, path: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+def _stream(bundle: Bundle, path: Path) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+    """Controls and last state of the test phrase, as the file gives them and as the instrument does."""
     played = checks.phrase(bundle)
-    stream = Stream(path, {"call_state:0": "StatefulPartitionedCall:3"})
-    frames = {
-        "call_f0_scaled:0": np.asarray(scaling.scale_f0(played.f0_hz)),
-        "call_pw_scaled:0": np.asarray(scaling.scale_db(played.level_db)),
+    found = Stream(path, {STATE: NEW_STATE}).run(
+        {F0: np.asarray(scaling.scale_f0(played.f0_hz)), LEVEL: np.asarray(scaling.scale_db(played.level_db))}
+    )
+    controls = dict(zip(CONTROL_NAMES, (found[tensor] for tensor in (AMPLITUDE, DISTRIBUTION, NOISE)), strict=True))
+    expected = checks.expected_controls(bundle, played)
+    # The state of units that were added stays at 0.
+    expected["state"] = np.pad(expected["state"], ((0, 0), (0, N_UNITS - expected["state"].shape[1])))
+    return controls | {"state": found[NEW_STATE][-1]}, expected
+
+
+# --- fitting an instrument into the plug-in's sizes -----------------------------------------------------------------
+
+
+def harmonics_first(bundle: Bundle) -> Bundle:
+    """Brings the processors, and the decoder's columns with them, into the order of Magenta's files.
+
+    An importer that reads the weights out of a file then finds its columns in the order that all such files have.
+    """
+    model = bundle.card.model
+    columns = playable_columns(model)
+    order = np.concatenate([np.r_[columns[name]] for name in CONTROL_NAMES])
+    nodes = dict(found for kind in (HarmonicConfig, FilteredNoiseConfig) if (found := model.only(kind)) is not None)
+    weights = dict(bundle.weights)
+    for part in ("kernel", "bias"):
+        weights[f"decoder/dense_out/{part}"] = weights[f"decoder/dense_out/{part}"][..., order]
+    card = revise(bundle.card, model=msgspec.structs.replace(model, processors=nodes | model.processors))
+    return dataclasses.replace(bundle, card=card, weights=weights)
+
+
+def widened(small: Bundle, units: int) -> Bundle:
+    """Adds units to the GRU of an instrument, up to `units`, without a change of its sound.
+
+    The weights of the new units are 0: their candidate is tanh(0) = 0 whatever the input, so their state stays at 0,
+    and no other weight reads them.
+
+    Args:
+      small: an instrument with at most so many units.
+      units: wanted.
+
+    Raises:
+      ValueError: it has more.
+    """
+    model = small.card.model
+    decoder = model.sizes
+    n_new = units - decoder.rnn_units
+    if n_new < 0:
+        raise ValueError(f"{decoder.rnn_units} units do not fit into {units}")
+    if n_new == 0:
+        return small
+    weights = dict(small.weights)
+    for part in ("kernel", "recurrent_kernel", "bias"):
+        name = f"decoder/rnn/{part}"
+        gates = np.split(weights[name], 3, axis=-1)
+        weights[name] = np.concatenate([_with_zeros(gate, n_new, axis=-1) for gate in gates], axis=-1)
+    # Units come last wherever they are read.
+    reader = "decoder/out_stack/0/dense/kernel" if decoder.layers_per_stack else "decoder/dense_out/kernel"
+    for name in ("decoder/rnn/recurrent_kernel", reader):
+        weights[name] = _with_zeros(weights[name], n_new, axis=0)
+    wide = msgspec.structs.replace(decoder, rnn_units=units)
+    card = revise(small.card, model=msgspec.structs.replace(model, decoder=wide))
+    return dataclasses.replace(small, card=card, weights=weights)
+
+
+def _with_zeros(values: FloatArray, n_new: int, axis: int) -> FloatArray:
+    shape = list(values.shape)
+    shape[axis] = n_new
+    return np.concatenate([values, np.zeros(shape, values.dtype)], axis=axis)
+
+
+# --- what the plug-in demands of a file ----------------------------------------------------------------------------
+
+
+def check_file(data: bytes) -> int:
+    """Checks every demand of the plug-in on the bytes of a file.
+
+    Read from magenta/ddsp-vst 1.1.0: util/Constants.h:30-63, audio/tflite/ModelLibrary.cpp:92-321,
+    audio/tflite/PredictControlsModel.cpp:26-136.
+
+    Returns:
+      How many rows were checked.
+
+    Raises:
+      OutputError: the rows that do not hold, in words.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
+    rows = {
+        "the file cannot be taken for text: byte 0 is 1 to 127 and byte 1 is 0": 1 <= data[0] <= 127 and not data[1]
     }
-    found = stream.run(frames)
-    names = ("amplitude", "harmonic_distribution", "noise_magnitudes")
-    controls = {name: found[tensor] for name, tensor in zip(names, OUTPUTS, strict=False)}
-    return controls | {"state": found["StatefulPartitionedCall:3"][-1]}, checks.expected_controls(bundle, played)
+    rows["it is a TensorFlow Lite file of schema 3"] = data[4:8] == b"TFL3" and model.version == 3
+    rows |= _operator_rows(schema, model)
+    main = model.subgraphs[0]
+    rows |= _tensor_rows(schema, main, main.inputs, INPUTS, "input")
+    rows |= _tensor_rows(schema, main, main.outputs, OUTPUTS, "output")
+    rows |= _metadata_rows(data)
+    broken = [row for row, holds in rows.items() if not holds]
+    if broken:
+        raise OutputError(f"DDSP-VST would not take the exported file, these do not hold: {'; '.join(broken)}")
+    return len(rows)
+
+
+def _operator_rows(schema: Any, model: Any) -> dict[str, bool]:
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    rows = {}
+    for code in model.operatorCodes:
+        name = names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "an unknown operator")
+        known = not code.customCode and code.version <= OPERATOR_VERSIONS.get(name, 0)
+        rows[f"{name} version {code.version} is a builtin of TensorFlow Lite 2.9"] = known
+    return rows
+
+
+def _tensor_rows(schema: Any, graph: Any, indices: Any, wanted: dict[str, int], kind: str) -> dict[str, bool]:
+    tensors = [graph.tensors[i] for i in indices]
+    found = {tensor.name.decode(): tensor for tensor in tensors}
+    rows = {f"there are exactly {len(wanted)} {kind}s": len(tensors) == len(found) == len(wanted)}
+    for name, size in wanted.items():
+        tensor = found.get(name)
+        rows[f"there is an {kind} {name}"] = tensor is not None
+        fits = tensor is not None and list(tensor.shape) == [size] and tensor.type == schema.TensorType.FLOAT32
+        static = tensor is not None and tensor.shapeSignature is None
+        rows[f"{kind} {name} is {size} float32 of static shape"] = fits and static
+    return rows
+
+
+def _metadata_rows(data: bytes) -> dict[str, bool]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            found = json.loads(archive.read(METADATA))
+    except (zipfile.BadZipFile, KeyError, ValueError):
+        return {"a ZIP archive with metadata.json follows the model": False}
+    rows = {"a ZIP archive with metadata.json follows the model": True}
+    rows |= {f"its {key} is a number": isinstance(found.get(key), float | int) for key in METADATA_NUMBERS}
+    return rows | {f"its {key} is a text": isinstance(found.get(key), str) for key in METADATA_TEXTS}

@@ -33,7 +33,7 @@ from ddsp_cli.importers.flatbuffer import Subgraph, read
 from ddsp_cli.importers.tflite_graph import INPUTS as INPUT_TENSORS
 from ddsp_cli.importers.tflite_graph import OUTPUTS as OUTPUT_TENSORS
 from ddsp_cli.importers.tflite_graph import Sizes, find_weights
-from ddsp_cli.synthesis.decoder import Network, physical
+from ddsp_cli.synthesis.decoder import Decoder
 from ddsp_cli.synthesis.litert_decoder import (
     DISTRIBUTION,
     FRAME_RATE_HZ,
@@ -295,15 +295,12 @@ def check_controls(found: dict[str, np.ndarray]) -> None:
 
 def controls(bundle: Bundle, frames: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Controls and the state after each frame that a bundle's network gives for scaled inputs [F], as the file does."""
-    model = bundle.card.model
-    network = Network(bundle)
-    rows, states = [], []
-    for row in np.stack([frames[name] for name in model.inputs], axis=-1):
-        rows.append(network.step(row[None]))
-        states.append(network.state)
-    raw = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    decoder, parts, states = Decoder(bundle), [], []
     f0_hz = np.asarray(scaling.midi_to_hz(frames["f0_scaled"] * np.float32(scaling.F0_RANGE_MIDI)))
-    return physical(model, raw, f0_hz) | {"state": np.stack(states)}
+    for i in range(len(f0_hz)):
+        parts.append(decoder.step({name: values[i : i + 1, None] for name, values in frames.items()}, f0_hz[i : i + 1]))
+        states.append(decoder.state)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} | {"state": np.stack(states)}
 
 
 def _listed(sizes: dict[str, int]) -> str:

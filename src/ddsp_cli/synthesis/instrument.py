@@ -24,8 +24,8 @@ from ddsp_cli.config import (
 )
 from ddsp_cli.config.processors import ROOMS
 from ddsp_cli.errors import ModelError
-from ddsp_cli.synthesis.decoder import Frames, playable_columns
-from ddsp_cli.synthesis.stream import Stream, open_network
+from ddsp_cli.synthesis.decoder import FrameQueue, playable_columns
+from ddsp_cli.synthesis.stream import Stream, open_decoder
 
 PLAYABLE = (HarmonicConfig, FilteredNoiseConfig, AddConfig, CropConfig, *ROOMS)
 
@@ -87,7 +87,7 @@ class Instrument:
         check_graph(self.model)
         if bundle.impulse_response is None and any(isinstance(node, ROOMS) for node in self.model.processors.values()):
             raise ModelError("the instrument has a room, but its impulse response is missing")
-        open_network(bundle)  # every weight is there and has its shape, said now and not in the middle of a file
+        open_decoder(bundle)  # every weight is there and has its shape, said now and not in the middle of a file
 
     def stream(self, seed: int = 0) -> Stream:
         """A performance from its start: recurrent state 0, phase 0, the room silent."""
@@ -135,7 +135,7 @@ class Instrument:
         if len(level_db) and (len(f0_hz) % len(level_db) or (gate is not None and len(gate) % len(level_db))):
             raise ValueError(f"pitch and gate need a whole number of values for each of {len(level_db)} frames")
         stream = Stream(self.bundle, seed, room, levels and gate is not None, formant)
-        frames = Frames(timbre)
+        frames = FrameQueue(timbre)
         for start in range(0, len(level_db), block_frames):
             levels_now = level_db[start : start + block_frames]
             part = slice(start, start + len(levels_now))

@@ -31,8 +31,8 @@ SAMPLE_RATE_HZ: Literal[16000] = 16000
 FRAME_RATE_HZ = 50
 
 
-class InterpretedNetwork:
-    """A network that is run from its file, with the state of one performance; plays like `network.Network`.
+class LiteRtDecoder:
+    """A network that is run from its file, with the state of one performance; plays like `decoder.Decoder`.
 
     Args:
       content: of the file.
@@ -50,7 +50,7 @@ class InterpretedNetwork:
     def controls(
         self, f0_hz: np.ndarray, level_db: np.ndarray, mfcc: np.ndarray | None = None
     ) -> dict[str, np.ndarray]:
-        """What the synthesisers play in the next frames; as `network.Network.controls`, but no timbre is followed.
+        """What the synthesisers play in the next frames; as `decoder.Decoder.controls`, but no timbre is followed.
 
         Where the network gives something that is no number for the harmonics, they are silent, as in the plug-in
         (PredictControlsModel.cpp:97-105); where for the noise, that is.

@@ -12,25 +12,25 @@ from ddsp_cli.bundle import Bundle
 from ddsp_cli.bundle.layout import F0, decoder_outputs, processing_order
 from ddsp_cli.config import AddConfig, CropConfig, FilteredNoiseConfig, HarmonicConfig
 from ddsp_cli.config.processors import ROOMS
-from ddsp_cli.synthesis.decoder import Network
+from ddsp_cli.synthesis.decoder import Decoder
 from ddsp_cli.synthesis.formant_shift import shift_formants
 from ddsp_cli.synthesis.level_correction import Leveller, make_leveller
-from ddsp_cli.synthesis.litert_decoder import InterpretedNetwork, check_model
+from ddsp_cli.synthesis.litert_decoder import LiteRtDecoder, check_model
 from ddsp_cli.synthesis.noise import FilteredNoise
 from ddsp_cli.synthesis.oscillators import Harmonic, Ramp
 from ddsp_cli.synthesis.reverb import Room
 
 
-def open_network(bundle: Bundle) -> Network | InterpretedNetwork:
+def open_decoder(bundle: Bundle) -> Decoder | LiteRtDecoder:
     """The network of an instrument at the start of a performance.
 
     Raises:
       ModelError: it does not fit its configuration, or cannot be run.
     """
     if bundle.network is None:
-        return Network(bundle)
+        return Decoder(bundle)
     check_model(bundle.card.model)
-    return InterpretedNetwork(bundle.network)
+    return LiteRtDecoder(bundle.network)
 
 
 class Stream:
@@ -53,7 +53,7 @@ class Stream:
     ) -> None:
         self._model = model = bundle.card.model
         response = room if isinstance(room, np.ndarray) else bundle.impulse_response if room else None
-        self._network, self._formant = open_network(bundle), formant
+        self._decoder, self._formant = open_decoder(bundle), formant
         hop = model.hop_samples
         self._gate: Ramp | None = None
         self._harmonic: dict[str, Harmonic] = {}
@@ -97,7 +97,7 @@ class Stream:
         f0_hz = _playable(f0_hz, n_frames, model.hop_samples)
         gate = None if gate is None else _playable(gate, n_frames, model.hop_samples)
         frame_hz = f0_hz[:: len(f0_hz) // n_frames]
-        controls = shift_formants(self._network.controls(frame_hz, level_db, mfcc), self._formant)
+        controls = shift_formants(self._decoder.controls(frame_hz, level_db, mfcc), self._formant)
         signals: dict[str, np.ndarray] = {
             "gate": self._open(np.ones(n_frames, np.float32) if gate is None else gate, n_frames)
         }

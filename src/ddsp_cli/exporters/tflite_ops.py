@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ddsp_cli.exporters.aligned import aligned_buffer
+from ddsp_cli.arrays import FloatArray
+from ddsp_cli.synthesis.ops import layer_norm
 
 _FLOAT, _INT, _BOOL = np.float32, np.int32, np.bool_
 
@@ -20,10 +21,11 @@ _UNARY = {"sigmoid": "LOGISTIC", "tanh": "TANH", "sin": "SIN", "exp": "EXP", "lo
 _BINARY = {"add": "ADD", "sub": "SUB", "mul": "MUL", "div": "DIV", "pow": "POW", "maximum": "MAXIMUM"}
 _FILE_IDENTIFIER = b"TFL3"
 _SCHEMA_VERSION = 3
+_ALIGNMENT = 16  # force_align of Buffer.data in the schema
 
 
 class TfliteOps:
-    """The vocabulary of `exporters.graph.Ops` as a LiteRT graph. Tensors are indices into the file's table."""
+    """The vocabulary of `synthesis.ops.Ops` as a LiteRT graph. Tensors are indices into the file's table."""
 
     def __init__(self) -> None:
         from ai_edge_litert import schema_py_generated as schema
@@ -113,13 +115,16 @@ class TfliteOps:
     def sum(self, x: int) -> int:
         return self._reduce("SUM", x)
 
-    def dense(self, x: int, kernel: np.ndarray, bias: np.ndarray | None = None) -> int:
+    def dense(self, x: int, kernel: FloatArray, bias: FloatArray | None = None) -> int:
         inputs = [x, self._constant(np.ascontiguousarray(kernel.T, _FLOAT))]
         inputs.append(-1 if bias is None else self._constant(bias.astype(_FLOAT)))
         options = self._schema.FullyConnectedOptionsT()
         return self._operator("FULLY_CONNECTED", inputs, (1, kernel.shape[1]), options)
 
-    def gru(self, x: int, state: int, kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray) -> tuple[int, int]:
+    def layer_norm(self, x: int, gamma: FloatArray, beta: FloatArray, epsilon: float) -> int:
+        return layer_norm(self, x, gamma, beta, epsilon)
+
+    def gru(self, x: int, state: int, kernel: FloatArray, recurrent: FloatArray, bias: FloatArray) -> tuple[int, int]:
         units = recurrent.shape[0]
         fresh, held = self.dense(x, kernel, bias[0]), self.dense(state, recurrent, bias[1])
         gates = [(self.columns(fresh, i * units, (i + 1) * units), self.columns(held, i * units, (i + 1) * units))
@@ -155,10 +160,10 @@ class TfliteOps:
     def sum_before(self, x: int) -> int:
         return self.constant(np.zeros(self._shape(x)))
 
-    def precise(self, x: int) -> int:
+    def to_double(self, x: int) -> int:
         return x
 
-    def plain(self, x: int) -> int:
+    def to_single(self, x: int) -> int:
         return x
 
     def size(self, x: int) -> int:
@@ -200,7 +205,7 @@ class TfliteOps:
     def _constant(self, value: np.ndarray) -> int:
         key = (value.dtype.str, value.shape, value.tobytes())
         if key not in self._constants:
-            buffer = aligned_buffer(self._schema, value)
+            buffer = _aligned_buffer(self._schema, value)
             self._buffers.append(buffer)
             index = self._tensor(value.shape, value.dtype.type, buffer=len(self._buffers) - 1)
             self._constants[key] = index
@@ -237,3 +242,22 @@ class TfliteOps:
             entry.name, entry.tensorIndex = friendly, by_tensor[tensor]
             (signature.inputs if by_tensor[tensor] in self._inputs else signature.outputs).append(entry)
         return signature
+
+
+def _aligned_buffer(schema: Any, value: np.ndarray) -> Any:
+    """Makes a `BufferT` that packs a constant on the boundary that the schema asks for and its Python code forgets."""
+
+    class Buffer(schema.BufferT):
+        def Pack(self, builder: Any) -> Any:  # noqa: N802 - the schema's name
+            size = len(self.data)
+            builder.StartVector(1, size, _ALIGNMENT)
+            builder.head -= size
+            builder.Bytes[builder.head : builder.head + size] = self.data
+            data = builder.EndVector()
+            schema.BufferStart(builder)
+            schema.BufferAddData(builder, data)
+            return schema.BufferEnd(builder)
+
+    buffer = Buffer()
+    buffer.data = np.ascontiguousarray(value).tobytes()
+    return buffer

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ddsp_cli.arrays import FloatArray
+from ddsp_cli.synthesis.ops import layer_norm
+
 #: The least that has a Fourier transform (DFT); ONNX Runtime reads it since 1.13, onnxruntime-web too.
 OPSET = 17
 IR_VERSION = 8
@@ -16,7 +19,7 @@ _BINARY = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "pow": "Pow",
 
 
 class OnnxOps:
-    """The vocabulary of `exporters.graph.Ops` as an ONNX graph. Tensors are names."""
+    """The vocabulary of `synthesis.ops.Ops` as an ONNX graph. Tensors are names."""
 
     def __init__(self) -> None:
         import onnx
@@ -36,8 +39,8 @@ class OnnxOps:
 
     def output(self, name: str, x: str, shape: tuple[int | str, ...]) -> None:
         """A tensor that the host gets: `x`, reshaped; at most one axis may be a name."""
-        plain = np.array([-1 if isinstance(axis, str) else axis for axis in shape], np.int64)
-        self._nodes.append(self._onnx.helper.make_node("Reshape", [x, self._constant(plain)], [name]))
+        fixed = np.array([-1 if isinstance(axis, str) else axis for axis in shape], np.int64)
+        self._nodes.append(self._onnx.helper.make_node("Reshape", [x, self._constant(fixed)], [name]))
         self._outputs.append(self._value(name, shape))
 
     def interface(self) -> dict[str, dict[str, list[int | str]]]:
@@ -77,7 +80,7 @@ class OnnxOps:
         return self.node("LeakyRelu", x, alpha=slope)
 
     def less(self, a: str, b: str) -> str:
-        return self.plain(self.node("Less", a, b))
+        return self.to_single(self.node("Less", a, b))
 
     def mean(self, x: str) -> str:
         return self.node("ReduceMean", x, axes=[-1], keepdims=1)
@@ -85,11 +88,14 @@ class OnnxOps:
     def sum(self, x: str) -> str:
         return self.node("ReduceSum", x, self.integers(-1), keepdims=1)
 
-    def dense(self, x: str, kernel: np.ndarray, bias: np.ndarray | None = None) -> str:
+    def dense(self, x: str, kernel: FloatArray, bias: FloatArray | None = None) -> str:
         inputs = [x, self.constant(kernel)] + ([] if bias is None else [self.constant(bias)])
         return self.node("Gemm", *inputs)
 
-    def gru(self, x: str, state: str, kernel: np.ndarray, recurrent: np.ndarray, bias: np.ndarray) -> tuple[str, str]:
+    def layer_norm(self, x: str, gamma: FloatArray, beta: FloatArray, epsilon: float) -> str:
+        return layer_norm(self, x, gamma, beta, epsilon)
+
+    def gru(self, x: str, state: str, kernel: FloatArray, recurrent: FloatArray, bias: FloatArray) -> tuple[str, str]:
         units = recurrent.shape[0]
         # One batch; ONNX wants [directions, 3U, I] and both biases in one row. Its gates are z, r, h like Keras's.
         weights = [self.constant(kernel.T[None]), self.constant(recurrent.T[None]), self.constant(bias.reshape(1, -1))]
@@ -118,10 +124,10 @@ class OnnxOps:
     def sum_before(self, x: str) -> str:
         return self.node("CumSum", x, self._constant(np.array(0, np.int64)), exclusive=1)
 
-    def precise(self, x: str) -> str:
+    def to_double(self, x: str) -> str:
         return self.node("Cast", x, to=self._onnx.TensorProto.DOUBLE)
 
-    def plain(self, x: str) -> str:
+    def to_single(self, x: str) -> str:
         return self.node("Cast", x, to=self._onnx.TensorProto.FLOAT)
 
     # --- what only ONNX has ---------------------------------------------------------------------------------------
@@ -136,11 +142,12 @@ class OnnxOps:
         self._nodes.append(self._onnx.helper.make_node(kind, list(inputs), [name], **attributes))
         return name
 
-    def convolve(self, signal: str, response: np.ndarray) -> str:
+    def convolve(self, signal: str, response: FloatArray) -> str:
         """`signal` [S + L - 1], whose first L - 1 samples are the past, through `response` [L] → [S]."""
         size = self.node("ReduceSum", self.node("Shape", signal), self.integers(0), keepdims=0)
-        exponent = self.node("Ceil", self.node("Div", self.node("Log", self.plain(size)), self.constant(np.log(2.0))))
-        length = self.node("Cast", self.node("Pow", self.constant(2.0), exponent), to=self._onnx.TensorProto.INT64)
+        octaves = self.node("Div", self.node("Log", self.to_single(size)), self.constant(np.log(2.0)))
+        power = self.node("Pow", self.constant(2.0), self.node("Ceil", octaves))
+        length = self.node("Cast", power, to=self._onnx.TensorProto.INT64)
         column = (1, -1, 1)
         spectra = [self.node("DFT", self.reshape(x, column), length, axis=1) for x in (signal, self.constant(response))]
         (a, b), (c, d) = ([self.columns(x, 0, 1), self.columns(x, 1, 2)] for x in spectra)

@@ -12,7 +12,7 @@ from ddsp_cli.bundle import Bundle
 HOST_RATES_HZ = (16000, 44100, 48000)
 
 
-def write(bundle: Bundle, folder: Path) -> list[Path]:
+def write_impulse_responses(bundle: Bundle, folder: Path) -> list[Path]:
     """Writes `reverb_ir_RATE_hz.wav` for the model's rate and those of hosts; nothing where there is no room.
 
     The response is wet only: the direct sound, its sample 0 at the model's rate, is 0. Sound goes dry + dry ∗ response.

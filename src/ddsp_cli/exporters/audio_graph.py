@@ -1,21 +1,97 @@
-"""An instrument's synthesisers as a graph, in the vocabulary of `exporters.graph`.
+"""What the graph formats share: an instrument's inputs, controls and sound in the vocabulary of `synthesis.ops`.
 
-Legend of shapes: F frames (always 1 in LiteRT), H hop in samples, K harmonics, M noise bands, P rows of noise that
-overlap. Formulas as in `runtime.synthesis`.
+The decoder is `synthesis.decoder.decode`. The synthesisers are here, since a graph computes them differently from the
+player: all frames at once, states given and returned, phases exact in single precision.
+
+Shapes: F frames (always 1 in LiteRT), H hop in samples, U recurrent units, K harmonics, M noise bands, P rows of noise
+that overlap.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from ddsp_cli.config import FilteredNoiseConfig, ModelConfig
+from ddsp_cli.arrays import FloatArray
+from ddsp_cli.bundle import Bundle
+from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.errors import ModelError
-from ddsp_cli.exporters.graph import Controls, Ops, Tensor, synths
+from ddsp_cli.scaling import DB_RANGE, F0_RANGE_MIDI
+from ddsp_cli.synthesis.decoder import checked_weights, decode
 from ddsp_cli.synthesis.noise import impulse_window
+from ddsp_cli.synthesis.ops import Ops, Tensor
 from ddsp_cli.synthesis.oscillators import crossfade
+
+#: The controls of every exported file, in the order of its outputs.
+CONTROL_NAMES = ("amplitude", "harmonic_distribution", "noise_magnitudes")
+
+#: MIDI note 0. Lower frequencies, 0 included, are scaled as this one.
+LOWEST_HZ = 440.0 * 2.0 ** (-69.0 / 12.0)
+
+
+def synthesisers(model: ModelConfig) -> tuple[HarmonicConfig, FilteredNoiseConfig]:
+    """Finds the two synthesisers of a model that has exactly one of each.
+
+    Raises:
+      ModelError: it has more, fewer, or others.
+    """
+    kinds = [type(node) for node in model.processors.values()]
+    harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
+    if harmonic is None or noise is None or kinds.count(HarmonicConfig) != 1 or kinds.count(FilteredNoiseConfig) != 1:
+        raise ModelError("this export takes instruments with one Harmonic and one FilteredNoise")
+    return harmonic[1], noise[1]
+
+
+# --- inputs and controls ------------------------------------------------------------------------------------------
+
+
+def f0_from_scaled(ops: Ops, f0_scaled: Tensor) -> Tensor:
+    """Converts a scaled pitch, MIDI / 127, to Hz."""
+    octaves = ops.binary("mul", f0_scaled, ops.constant(F0_RANGE_MIDI * math.log(2.0) / 12.0))
+    return ops.binary("mul", ops.unary("exp", octaves), ops.constant(LOWEST_HZ))
+
+
+def scaled_from_f0(ops: Ops, f0_hz: Tensor) -> Tensor:
+    """Converts Hz to MIDI / 127; everything below MIDI note 0 to 0."""
+    ratio = ops.binary("maximum", ops.binary("mul", f0_hz, ops.constant(1.0 / LOWEST_HZ)), ops.constant(1.0))
+    return ops.binary("mul", ops.unary("log", ratio), ops.constant(12.0 / math.log(2.0) / F0_RANGE_MIDI))
+
+
+def scaled_from_db(ops: Ops, level_db: Tensor) -> Tensor:
+    """Converts -80..0 dB to 0..1."""
+    return ops.binary("add", ops.binary("mul", level_db, ops.constant(1.0 / DB_RANGE)), ops.constant(1.0))
+
+
+def decode_controls(
+    ops: Ops, bundle: Bundle, scaled: Mapping[str, Tensor], f0_hz: Tensor, state: Tensor
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Writes the decoder of an instrument.
+
+    Args:
+      ops: the format.
+      bundle: weights and configuration.
+      scaled: decoder inputs by name (`f0_scaled`, ...), [F, 1] each.
+      f0_hz: [F, 1], decides which harmonics lie below half the sample rate.
+      state: [1, U].
+
+    Returns:
+      Controls by `CONTROL_NAMES`, and the next state [1, U]; see `synthesis.decoder.decode`.
+
+    Raises:
+      ModelError: the instrument has an encoder, or not exactly one synthesiser of each kind.
+    """
+    if bundle.card.model.encoder:
+        raise ModelError(
+            "this format has no place for the encoder of timbre that the instrument has", "Use --format savedmodel."
+        )
+    synthesisers(bundle.card.model)
+    return decode(ops, bundle.card.model, checked_weights(bundle), scaled, f0_hz, state)
+
+
+# --- sound --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -30,7 +106,7 @@ class SynthState:
 
 def state_shapes(model: ModelConfig) -> dict[str, tuple[int, int]]:
     """Shapes of the fields of `SynthState`; all of them are 0 at the start."""
-    harmonic, noise = synths(model)
+    harmonic, noise = synthesisers(model)
     n_rows = len(_noise_matrices(noise, model.hop_samples)[2][0]) // model.hop_samples
     return {
         "last_f0_hz": (1, 1),
@@ -41,23 +117,23 @@ def state_shapes(model: ModelConfig) -> dict[str, tuple[int, int]]:
 
 
 def synthesise(
-    ops: Ops, model: ModelConfig, controls: Controls, f0_hz: Tensor, noise: Tensor, state: SynthState
+    ops: Ops, model: ModelConfig, controls: Mapping[str, Tensor], f0_hz: Tensor, noise: Tensor, state: SynthState
 ) -> tuple[Tensor, SynthState]:
     """Dry sound [F, H], one hop behind the frames: it goes from the frame before the first to the last.
 
     Args:
       ops: the format.
       model: of the bundle.
-      controls: from `decode`.
+      controls: by `CONTROL_NAMES`, see `decode_controls`.
       f0_hz: [F, 1].
       noise: [F, H] in [-1, 1).
       state: where the last call ended. At the start the first hop is silence.
     """
-    _, noise_config = synths(model)
-    amplitudes = ops.binary("mul", controls.amplitude, controls.harmonic_distribution)
+    _, noise_config = synthesisers(model)
+    amplitudes = ops.binary("mul", controls["amplitude"], controls["harmonic_distribution"])
     tone, phase_turns = _harmonic(ops, model, amplitudes, f0_hz, state)
     breath, noise_tail = _noise(
-        ops, noise_config, model.hop_samples, controls.noise_magnitudes, noise, state.noise_tail
+        ops, noise_config, model.hop_samples, controls["noise_magnitudes"], noise, state.noise_tail
     )
     new = SynthState(ops.rows(f0_hz, -1, None), ops.rows(amplitudes, -1, None), phase_turns, noise_tail)
     return ops.binary("add", tone, breath), new
@@ -66,17 +142,17 @@ def synthesise(
 def _harmonic(
     ops: Ops, model: ModelConfig, amplitudes: Tensor, f0_hz: Tensor, state: SynthState
 ) -> tuple[Tensor, Tensor]:
-    harmonic, _ = synths(model)
+    harmonic, _ = synthesisers(model)
     hop, n_harmonics = model.hop_samples, harmonic.n_harmonics
     before_hz = ops.rows(ops.concat([state.last_f0_hz, f0_hz], 0), 0, -1)
     slope_hz = ops.binary("sub", f0_hz, before_hz)
     # The phase stands still until there is a frame to start from.
     started = ops.less(ops.constant(0.0), before_hz)
     within = _turns_within(ops, model, ops.binary("mul", before_hz, started), ops.binary("mul", slope_hz, started))
-    total = ops.precise(_fraction(ops, ops.columns(within, hop - 1, hop)))
-    start = ops.binary("add", ops.precise(state.phase_turns), ops.sum_before(total))
-    turns = _fraction(ops, ops.binary("add", within, ops.plain(_fraction(ops, start))))
-    phase_turns = ops.plain(_fraction(ops, ops.rows(ops.binary("add", start, total), -1, None)))
+    total = ops.to_double(_fraction(ops, ops.columns(within, hop - 1, hop)))
+    start = ops.binary("add", ops.to_double(state.phase_turns), ops.sum_before(total))
+    turns = _fraction(ops, ops.binary("add", within, ops.to_single(_fraction(ops, start))))
+    phase_turns = ops.to_single(_fraction(ops, ops.rows(ops.binary("add", start, total), -1, None)))
 
     k = ops.constant(np.arange(1, n_harmonics + 1, dtype=np.float32)[None, None])
     each = _fraction(ops, ops.binary("mul", ops.reshape(turns, (-1, hop, 1)), k))
@@ -137,7 +213,7 @@ def _noise(
     return ops.rows(out, 0, 1 - n_rows), ops.rows(out, 1 - n_rows, None)
 
 
-def _noise_matrices(config: FilteredNoiseConfig, hop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _noise_matrices(config: FilteredNoiseConfig, hop: int) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Noise [H] → spectrum, magnitudes [M] → spectrum, spectrum → filtered noise [P·H]; real parts first.
 
     The last one also shifts: its row 0 is the hop before the frame, so that noise lags as the harmonics do.
