@@ -1,23 +1,80 @@
-"""Files and folders that are whole or not there: written beside their place, and moved there when they are finished."""
+"""Write files and folders so that a reader finds the old one or the new one, never half of either.
+
+Everything is written in a hidden workspace beside its target, flushed to disk, and renamed:
+
+    PARENT/.ddsp-0123456789ab/   one workspace per file or folder that is being written
+      lock                       held as long as the process that writes is alive
+      new, new.wav               what is being written
+      plan.json                  before a folder is replaced: its name, and which of its entries are carried over
+      old                        the folder that is being replaced
+    replaced                   the same, when the new one is in its place
+
+A file is replaced by one rename. A folder needs two (the old one out, the new one in), and a process can be killed
+between them. `recover` finds workspaces whose process has ended, moves the old folder back or completes the exchange,
+and removes the workspace. It runs whenever a command looks for an instrument or a data set, or writes beside it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import glob
+import fnmatch
 import os
 import re
 import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from ddsp_cli.errors import OutputError
+import msgspec
+
+from ddsp_cli.errors import Kind, OutputError
+from ddsp_cli.lock import try_lock
+
+_WORKSPACE = re.compile(r"\.ddsp-[0-9a-f]{12}")
+_LOCK_FILE = re.compile(r"\.ddsp-[0-9a-f]{12}\.lock")
+
+#: Where a file system has no locks, a workspace counts as abandoned when it has not changed for a day.
+ABANDONED_AFTER_S = 86400.0
+
+#: Files that desktops put into every folder they show.
+DESKTOP_FILES = (".DS_Store", "._*", "Thumbs.db", "desktop.ini", ".directory")
+
+_swept: set[Path] = set()
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """How a folder that this program wrote is told from any other.
+
+    Attributes:
+      what: in words, for error messages: "an instrument".
+      recognise: whether an existing folder is of this kind.
+      entries: patterns (`fnmatch`) of the names that the program writes into it. Others belong to the user and are
+        kept when the folder is replaced.
+    """
+
+    what: str
+    recognise: Callable[[Path], bool]
+    entries: tuple[str, ...]
+
+    def foreign_entries(self, folder: Path) -> list[str]:
+        """Names in the folder that the program did not write."""
+        patterns = (*self.entries, *DESKTOP_FILES)
+        names = (entry.name for entry in folder.iterdir())
+        return sorted(name for name in names if not any(fnmatch.fnmatchcase(name, p) for p in patterns))
+
+
+class _Plan(msgspec.Struct):
+    target: str
+    carry_over: list[str] = []
 
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Says what could not be written when something in the block cannot be.
+    """Turns an OSError inside the block into an `OutputError` that names the path.
 
     Raises:
       OutputError: in place of an OSError.
@@ -29,81 +86,221 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def beside(path: Path, name: str = "") -> Iterator[Path]:
-    """Where to write a file that shall stand at `path`: it is moved there when the block ends well, else removed.
+def beside(path: Path, name: str = "", *, durable: bool = True) -> Iterator[Path]:
+    """Gives the block a temporary path; renames that file to `path` when the block ends without an exception.
+
+    A link at `path` is followed: its target is replaced, the link stays.
 
     Args:
-      path: what stands there is replaced, and stays when something goes wrong.
-      name: of the file while it is written; by default one of its own. A name that is always the same suits places
-        where one program writes again and again: being killed leaves no heap.
+      path: replaced by one rename; unchanged when the block raises.
+      name: a fixed name of the temporary file, for folders that one locked program writes again and again. Without
+        it the file is written in a workspace of its own.
+      durable: flush the file and its folder to disk before and after the rename. Not needed for caches whose content
+        is checked when it is read.
 
     Raises:
-      OSError: it cannot be moved.
+      OSError: the file cannot be flushed or renamed.
     """
-    # A short name: the target's can already be as long as file names may be.
-    part = path.with_name(name or f".ddsp-{secrets.token_hex(6)}.part")
-    try:
+    path = Path(os.path.realpath(path))
+    with contextlib.ExitStack() as stack:
+        if name:
+            part = path.with_name(name)
+            stack.callback(part.unlink, missing_ok=True)
+        else:
+            part = stack.enter_context(_workspace(path.parent)) / f"new{path.suffix}"
         yield part
+        if durable:
+            _flush(part)
         os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        if durable:
+            _flush(path.parent)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, name: str = "", *, durable: bool = True) -> None:
     """Writes a file, see `beside`.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the file cannot be written.
     """
-    with beside(path) as part:
+    with beside(path, name, durable=durable) as part:
         part.write_bytes(content)
 
 
 @contextlib.contextmanager
-def folder_beside(folder: Path) -> Iterator[Path]:
-    """A folder to fill that shall stand at `folder`: it is moved there when the block ends well, else removed.
+def folder_beside(folder: Path, kind: FolderKind | None = None) -> Iterator[Path]:
+    """Gives the block an empty folder; puts it in the place of `folder` when the block ends without an exception.
+
+    Args:
+      folder: created or replaced; unchanged when the block raises. A link is followed.
+      kind: which of the old folder's entries are the program's own; the others are carried over into the new folder.
 
     Raises:
-      OSError: it cannot be made or moved.
+      OSError: the folder cannot be created or renamed.
     """
+    folder = Path(os.path.realpath(folder))
     folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        staging.chmod(0o755)  # mkdtemp keeps what it makes to its user
-        yield staging
-        replace_folder(staging, folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with _workspace(folder.parent) as work:
+        new = work / "new"
+        new.mkdir()
+        yield new
+        _exchange(new, folder, work, kind)
 
 
-def replace_folder(staging: Path, folder: Path) -> None:
-    """Moves a finished folder into place; what stood there is put aside first and removed last.
+def replace_folder(new: Path, folder: Path, kind: FolderKind | None = None) -> None:
+    """Puts a finished folder in the place of `folder`, see `folder_beside`. Both are on one file system.
 
     Raises:
-      OSError: it cannot be moved; what stood there stands there still.
+      OSError: it cannot be renamed; `folder` is unchanged.
     """
-    if not folder.exists():
-        staging.rename(folder)
+    folder = Path(os.path.realpath(folder))
+    with _workspace(folder.parent) as work:
+        _exchange(new, folder, work, kind)
+
+
+def check_replaceable(folder: Path, kind: FolderKind, force: bool) -> None:
+    """Checks before any work that a result may take the place of `folder`.
+
+    Raises:
+      OutputError: the place is taken by a file, by a folder of another kind, or (without `force`) at all.
+    """
+    if not os.path.lexists(folder):
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}-old-", dir=folder.parent))
+    if not folder.is_dir():
+        raise OutputError(f"{folder} is a file, not a folder", "Choose another place.")
+    if not any(folder.iterdir()):
+        return
+    if not kind.recognise(folder):
+        raise OutputError(
+            f"{folder} exists and is not {kind.what}, so it is not replaced", "Choose another place, or a folder in it."
+        )
+    if not force:
+        raise OutputError(
+            f"{folder} exists already", "Replace it with force=True, or choose another name.", kind=Kind.EXISTS
+        )
+
+
+def recover(parent: Path) -> None:
+    """Completes or undoes what processes that were killed left in a folder; does nothing while they are alive.
+
+    Args:
+      parent: the folder that holds the targets, such as `models`. It may be missing or unreadable.
+    """
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(parent)):
+            if _WORKSPACE.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
+                with contextlib.suppress(OSError):
+                    _settle_abandoned(Path(entry.path))
+            elif _LOCK_FILE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(OSError), Path(entry.path).open("r+b") as stream:
+                    if try_lock(stream):
+                        Path(entry.path).unlink()
+
+
+@contextlib.contextmanager
+def _workspace(parent: Path) -> Iterator[Path]:
+    """A new hidden folder in `parent`, locked while the block runs and removed after it."""
+    if parent not in _swept:
+        _swept.add(parent)
+        recover(parent)
+    work, lock = _make_workspace(parent)
     try:
-        folder.rename(old / folder.name)
-        staging.rename(folder)
-    except BaseException:  # Ctrl-C comes at any moment
-        if not folder.exists():
-            (old / folder.name).rename(folder)
-        raise
+        yield work
     finally:
-        if folder.exists():  # else it is put aside still, for `recover`
-            shutil.rmtree(old, ignore_errors=True)
+        _settle(work, lock)
 
 
-def recover(folder: Path) -> None:
-    """Puts right what was killed inside `folder_beside`: brings back what was put aside, removes what was begun."""
-    ours = re.compile(rf"\.{re.escape(folder.name)}-(old-)?[a-z0-9_]{{8}}")
-    for left in list(folder.parent.glob(f".{glob.escape(folder.name)}-*")):
-        if not ours.fullmatch(left.name):
+def _make_workspace(parent: Path) -> tuple[Path, BinaryIO]:
+    while True:
+        work = parent / f".ddsp-{secrets.token_hex(6)}"
+        work.mkdir()
+        try:
+            lock = (work / "lock").open("x+b")
+        except FileNotFoundError:  # another process removed the empty folder
             continue
-        if (left / folder.name).is_dir() and not folder.exists():
-            (left / folder.name).rename(folder)
-        shutil.rmtree(left, ignore_errors=True)
+        if try_lock(lock) is not False and (work / "lock").exists():
+            return work, lock
+        lock.close()  # another process took it for abandoned in between
+
+
+def _settle_abandoned(work: Path) -> None:
+    path = work / "lock"
+    if not os.path.lexists(path):
+        work.rmdir()  # killed before it was locked; fails where there is anything inside
+        return
+    if path.is_symlink() or not path.is_file():
+        return
+    lock = path.open("r+b")
+    locked = try_lock(lock)
+    if locked is None:
+        locked = time.time() - max(entry.stat().st_mtime for entry in (work, *work.iterdir())) > ABANDONED_AFTER_S
+    if not locked:
+        lock.close()
+        return
+    _settle(work, lock)
+
+
+def _settle(work: Path, lock: BinaryIO) -> None:
+    """Leaves the old or the new folder at its place, with every entry of the user, and removes the workspace."""
+    try:
+        old = work / "old"
+        if old.is_dir() and not old.is_symlink():
+            plan = msgspec.json.decode((work / "plan.json").read_bytes(), type=_Plan)
+            if any(name != Path(name).name or name in {"", ".", ".."} for name in (plan.target, *plan.carry_over)):
+                return  # not written by this program
+            target = work.parent / plan.target
+            if not os.path.lexists(target):
+                old.rename(target)
+            else:
+                for name in plan.carry_over:
+                    if os.path.lexists(old / name) and not os.path.lexists(target / name):
+                        (old / name).rename(target / name)
+                old.rename(work / "replaced")  # so that a folder half removed is never moved back
+        # The lock file goes last: without it nobody would know the rest for a workspace.
+        for entry in list(os.scandir(work)):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            elif entry.name != "lock":
+                Path(entry.path).unlink()
+        lock.close()  # Windows removes no open file
+        (work / "lock").unlink()
+        work.rmdir()
+    except (OSError, msgspec.MsgspecError):
+        pass  # nothing is removed that could not be put back; the next command tries again
+    finally:
+        lock.close()
+
+
+def _exchange(new: Path, folder: Path, work: Path, kind: FolderKind | None) -> None:
+    _flush_tree(new)
+    if os.path.lexists(folder):
+        plan = _Plan(folder.name, kind.foreign_entries(folder) if kind is not None else [])
+        (work / "plan.json").write_bytes(msgspec.json.encode(plan))
+        _flush_tree(work, only_files=True)
+        folder.rename(work / "old")
+    new.rename(folder)
+    _flush(folder.parent)
+
+
+def _flush_tree(folder: Path, only_files: bool = False) -> None:
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            if not only_files:
+                _flush_tree(Path(entry.path))
+        elif entry.is_file(follow_symlinks=False):
+            _flush(Path(entry.path))
+    _flush(folder)
+
+
+def _flush(path: Path) -> None:
+    """Flushes a file or the entries of a folder to disk; file systems that cannot do that are let off."""
+    if path.is_dir():
+        if os.name == "nt":  # has no way to flush a folder; renames are journalled
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+    else:
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,9 +1,14 @@
-"""One program at a time: a lock that the operating system releases when its holder ends, however it ends."""
+"""One process at a time: locks that the operating system releases when the process ends, however it ends.
+
+Kept instead of the package filelock, which leaves its lock files behind, cannot name the process that holds one, and
+fails on file systems without locks.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import sys
 import time
@@ -13,21 +18,28 @@ from typing import BinaryIO
 
 from ddsp_cli.errors import OutputError
 
-#: How often whoever waits for a turn looks whether it has come.
+#: Interval between two attempts of `in_turn`.
 WAIT_S = 0.05
+
+
+def lock_file(folder: Path) -> Path:
+    """The lock file of an instrument or data set, hidden beside it; short, however long the folder's name is."""
+    folder = Path(os.path.realpath(folder))
+    return folder.with_name(f".ddsp-{hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:12]}.lock")
 
 
 @contextlib.contextmanager
 def exclusive(path: Path, what: str, program: str, option: str) -> Iterator[None]:
-    """Holds a lock file for the length of a block, and removes it afterwards.
+    """Holds a lock file while the block runs, and removes it afterwards.
 
     Args:
-      path: the lock file.
-      what: what is being written, for the error sentence.
-      program: the command that writes it; option: of this command, for writing elsewhere.
+      path: the lock file, see `lock_file`.
+      what: what is being written, for the error message.
+      program: the command that writes it, for the error message.
+      option: its option for writing elsewhere, for the error message.
 
     Raises:
-      OutputError: another process holds it, or it cannot be made.
+      OutputError: another process holds the lock, or the file cannot be created.
     """
     try:
         stream = _acquire(path, what, program, option)
@@ -36,18 +48,21 @@ def exclusive(path: Path, what: str, program: str, option: str) -> Iterator[None
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # Windows removes no open file; whoever comes next uses it again
+        with contextlib.suppress(OSError):  # Windows removes no open file; the next process uses it again
             path.unlink()
         stream.close()
 
 
 @contextlib.contextmanager
 def in_turn(path: Path) -> Iterator[None]:
-    """Waits until no other process is inside such a block with this lock file, which stays. No file, no waiting."""
+    """Waits until no other process runs such a block with this lock file; the file stays.
+
+    Where the file cannot be created the block runs at once.
+    """
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # a folder that cannot be written, or a file of somebody else
+        with contextlib.suppress(OSError):  # a read-only folder, or the file of another user
             stream = stack.enter_context(path.open("a+b"))
-            while not _try_lock(stream):
+            while try_lock(stream) is False:
                 time.sleep(WAIT_S)
         yield
 
@@ -56,12 +71,12 @@ def _acquire(path: Path, what: str, program: str, option: str) -> BinaryIO:
     while True:
         stream = path.open("a+b")
         try:
-            if not _try_lock(stream):
+            if try_lock(stream) is False:
                 raise OutputError(
                     f"another {program} is writing {what} just now{_holder(stream)}",
                     f"Wait until it has ended, or give another {option}.",
                 )
-            # The holder before may have removed the file between our opening and locking it.
+            # The previous holder may have removed the file after it was opened here and before it was locked.
             if path.exists() and os.fstat(stream.fileno()).st_ino == path.stat().st_ino:
                 stream.truncate(0)
                 stream.write(f"{os.getpid()}\n".encode())
@@ -77,7 +92,7 @@ def _holder(stream: BinaryIO) -> str:
     try:
         stream.seek(0)
         number = stream.read(20).strip()
-    except OSError:  # Windows lets nobody read what is locked
+    except OSError:  # Windows does not let a locked file be read
         return ""
     return f" (process {int(number)})" if number.isdigit() else ""
 
@@ -85,7 +100,13 @@ def _holder(stream: BinaryIO) -> str:
 if sys.platform == "win32":
     import msvcrt
 
-    def _try_lock(stream: BinaryIO) -> bool:
+    def try_lock(stream: BinaryIO) -> bool | None:
+        """Locks an open file without waiting.
+
+        Returns:
+          True: locked until the file is closed. False: another process has locked it. None: its file system has no
+          locks.
+        """
         stream.seek(0)
         try:
             msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
@@ -96,15 +117,21 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    #: File systems that know no locks; going on without is better than not going on.
+    #: File systems without locks; going on without is better than not going on.
     _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
-    def _try_lock(stream: BinaryIO) -> bool:
+    def try_lock(stream: BinaryIO) -> bool | None:
+        """Locks an open file without waiting.
+
+        Returns:
+          True: locked until the file is closed. False: another process has locked it. None: its file system has no
+          locks.
+        """
         try:
             fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as problem:
             if problem.errno in _NO_LOCKS:
-                return True
+                return None
             if problem.errno in {errno.EWOULDBLOCK, errno.EACCES}:
                 return False
             raise

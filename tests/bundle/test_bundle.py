@@ -62,6 +62,26 @@ def _edit_card(folder, **changes):
     (folder / "model.yaml").write_text(yaml.safe_dump(card | changes), encoding="utf-8")
 
 
+def test_only_instruments_are_replaced(tmp_path):
+    """With force an instrument is replaced, and what else is in its folder is kept; any other folder is refused."""
+    folder = tmp_path / "a"
+    make_bundle(folder)
+    (folder / "notes.txt").write_text("mine", encoding="utf-8")
+    (folder / "takes").mkdir()
+    (folder / "takes" / "1.wav").touch()
+    make_bundle(folder, seed=1)
+    assert (folder / "notes.txt").read_text(encoding="utf-8") == "mine"
+    assert (folder / "takes" / "1.wav").is_file()
+    assert bundle.load(folder).card.name == "a"
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    (documents / "letter.txt").touch()
+    with pytest.raises(OutputError, match="documents exists and is not an instrument, so it is not replaced"):
+        make_bundle(documents)
+    assert [entry.name for entry in documents.iterdir()] == ["letter.txt"]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a", "documents"]
+
+
 def test_damage_is_noticed(tmp_path):
     folder = tmp_path / "a"
     make_bundle(folder)
@@ -96,9 +116,12 @@ def test_other_format_versions_are_refused(tmp_path):
 def test_an_instrument_survives_a_kill(tmp_path):
     """Killed between the two renames of a save: the instrument comes back."""
     made = make_bundle(tmp_path / "a")
-    (tmp_path / ".a-old-01234567").mkdir()
-    (tmp_path / "a").rename(tmp_path / ".a-old-01234567" / "a")
-    recover(tmp_path / "a")
+    work = tmp_path / ".ddsp-0123456789ab"
+    work.mkdir()
+    (work / "lock").touch()
+    (work / "plan.json").write_text('{"target": "a"}', encoding="utf-8")
+    (tmp_path / "a").rename(work / "old")
+    recover(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
     assert bundle.load(tmp_path / "a").card == made.card
 

@@ -67,16 +67,55 @@ def test_plugin_export_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert again.checks["controls_difference"] <= 1e-4
 
 
-def test_existing_target(instrument: Path, tmp_path: Path) -> None:
+def test_only_an_export_is_replaced(instrument: Path, tmp_path: Path) -> None:
     target = tmp_path / "there"
-    target.mkdir()
+    export(str(instrument), "litert", out=target)
     (target / "keep.txt").write_text("mine")
+    (target / "audio.tflite").write_text("old")
     with pytest.raises(OutputError, match="exists already"):
         export(str(instrument), "litert", out=target)
-    assert (target / "keep.txt").read_text() == "mine"
     export(str(instrument), "litert", out=target, force=True)
-    assert not (target / "keep.txt").exists()
-    assert (target / "card.yaml").is_file()
+    assert (target / "keep.txt").read_text() == "mine"
+    assert (target / "audio.tflite").stat().st_size > 1000
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_folder_with_other_things_gets_a_folder_more(instrument: Path, tmp_path: Path) -> None:
+    """`--out Documents --force` adds to it, and replaces nothing but an earlier export."""
+    documents = tmp_path / "Documents"
+    documents.mkdir()
+    (documents / "card.yaml").write_text("letters: mine", encoding="utf-8")
+    result = export(str(instrument), "litert", out=documents, force=True)
+    assert result.folder == documents / "flûte_litert"
+    assert sorted(path.name for path in documents.iterdir()) == ["card.yaml", "flûte_litert"]
+    assert (documents / "card.yaml").read_text(encoding="utf-8") == "letters: mine"
+    with pytest.raises(OutputError, match="flûte_litert exists already"):
+        export(str(instrument), "litert", out=documents)
+    (documents / "flûte_litert" / "card.yaml").write_text("mine too", encoding="utf-8")
+    with pytest.raises(OutputError, match="not an export, so it is not replaced"):
+        export(str(instrument), "litert", out=documents, force=True)
+
+
+def test_the_folder_of_the_plugin_gets_one_file(tmp_path: Path) -> None:
+    original = plugin_bundle()
+    bundle.save(tmp_path / "flute", original.card, original.weights, original.impulse_response)
+    plugin = tmp_path / "Models"
+    plugin.mkdir()
+    (plugin / "Violin.tflite").write_bytes(b"of somebody else")
+    result = export(str(tmp_path / "flute"), "vst", out=plugin)
+    name = result.folder.name
+    assert result.folder.parent == plugin
+    assert sorted(path.name for path in plugin.iterdir()) == sorted(["Violin.tflite", name])
+    assert result.size_bytes == (plugin / name).stat().st_size
+    with pytest.raises(OutputError, match="exists already"):
+        export(str(tmp_path / "flute"), "vst", out=plugin)
+    export(str(tmp_path / "flute"), "vst", out=plugin, force=True)
+    (plugin / name).write_bytes(b"of somebody else")
+    with pytest.raises(OutputError, match="was not written by ddsp"):
+        export(str(tmp_path / "flute"), "vst", out=plugin, force=True)
+    assert (plugin / name).read_bytes() == b"of somebody else"
+    assert (plugin / "Violin.tflite").read_bytes() == b"of somebody else"
+    assert sorted(path.name for path in plugin.iterdir()) == sorted(["Violin.tflite", name])
 
 
 @pytest.mark.parametrize("problem", [OutputError("does not agree"), KeyboardInterrupt(), OSError(28, "No space left")])
@@ -87,7 +126,7 @@ def test_nothing_broken_is_left(
     target = tmp_path / "target"
     if existing:
         target.mkdir()
-        (target / "old").write_text("whole")
+        (target / "card.yaml").write_text("exported_with: ddsp 0")
 
     def half(loaded: Any, folder: Path) -> Any:
         (folder / "controls.tflite").write_bytes(b"half")
@@ -98,7 +137,7 @@ def test_nothing_broken_is_left(
         export(str(instrument), "litert", out=target, force=True)
     assert [path.name for path in tmp_path.iterdir()] == (["target"] if existing else [])
     if existing:
-        assert [path.name for path in target.iterdir()] == ["old"]
+        assert [path.name for path in target.iterdir()] == ["card.yaml"]
 
 
 def test_a_file_as_parent_is_one_sentence(instrument: Path, tmp_path: Path) -> None:

@@ -46,6 +46,16 @@ def test_places(model: Path, tmp_path: Path) -> None:
         import_instrument(model, "x", out=tmp_path / "file" / "x")
 
 
+def test_force_replaces_only_instruments(model: Path, tmp_path: Path) -> None:
+    documents = tmp_path / "Documents"
+    documents.mkdir()
+    (documents / "letter.txt").write_text("mine")
+    with pytest.raises(OutputError, match="Documents exists and is not an instrument"):
+        import_instrument(model, "x", out=documents, force=True)
+    assert [path.name for path in documents.iterdir()] == ["letter.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["Documents"]
+
+
 def test_a_failed_import_leaves_what_was_there(model: Path, tmp_path: Path) -> None:
     target = tmp_path / "x"
     import_instrument(model, "x", out=target)

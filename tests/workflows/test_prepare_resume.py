@@ -162,7 +162,7 @@ def test_the_second_of_two_runs_is_refused_and_ctrl_c_keeps_what_is_done(wavs):
         second = start(wavs)
         _, said = second.communicate(timeout=60)
         assert second.returncode == 6
-        assert "another ddsp prepare is writing" in said and str(first.pid) in said
+        assert "another preparation is writing" in said and str(first.pid) in said
     finally:
         os.kill(first.pid, signal.SIGCONT)
     first.send_signal(signal.SIGINT)

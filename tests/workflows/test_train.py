@@ -17,7 +17,7 @@ import yaml
 from ddsp_cli import bundle
 from ddsp_cli.config import EncoderConfig, ModDelayConfig, dump_yaml
 from ddsp_cli.errors import DatasetError, ExitCode, ModelError, OutputError
-from ddsp_cli.lock import exclusive
+from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.synthesis.decoder import Encoder
 from ddsp_cli.workflows.prepare import prepare
 from ddsp_cli.workflows.train import train
@@ -187,7 +187,7 @@ def test_two_trainings_of_one_instrument_are_refused(prepared, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     Path("models").mkdir()
     with (
-        exclusive(Path("models/.tone.lock"), "models/tone", "training", "folder"),
+        exclusive(lock_file(Path("models/tone")), "models/tone", "training", "folder"),
         pytest.raises(OutputError, match="another training is writing") as problem,
     ):
         train("tone", dataset=prepared / "datasets/tone", preset=str(prepared / "small.yaml"))

@@ -22,9 +22,9 @@ from ddsp_cli.bundle.card import (
     read_file,
     revise,
 )
-from ddsp_cli.bundle.folder import IMPULSE_RESPONSE, NETWORK, PREVIEW, WEIGHTS, Bundle, load, save
+from ddsp_cli.bundle.folder import IMPULSE_RESPONSE, INSTRUMENT, NETWORK, PREVIEW, WEIGHTS, Bundle, load, save
 
 __all__ = [
-    "CARD", "FORMAT_VERSION", "IMPULSE_RESPONSE", "MAX_FILE_BYTES", "NETWORK", "PREVIEW", "WEIGHTS", "Bundle", "Card",
-    "Source", "Statistics", "TrainingRecord", "load", "load_card", "read_file", "revise", "save",
+    "CARD", "FORMAT_VERSION", "IMPULSE_RESPONSE", "INSTRUMENT", "MAX_FILE_BYTES", "NETWORK", "PREVIEW", "WEIGHTS",
+    "Bundle", "Card", "Source", "Statistics", "TrainingRecord", "load", "load_card", "read_file", "revise", "save",
 ]  # fmt: skip

@@ -8,15 +8,28 @@ from pathlib import Path
 
 import numpy as np
 
-from ddsp_cli.atomic import folder_beside, writing
+from ddsp_cli.atomic import FolderKind, check_replaceable, folder_beside, writing
 from ddsp_cli.bundle.card import CARD, FORMAT_VERSION, Card, load_card, read_file, revise
 from ddsp_cli.config import dump_yaml
-from ddsp_cli.errors import Kind, ModelError, OutputError
+from ddsp_cli.errors import ModelError
 
 WEIGHTS = "weights.safetensors"
 NETWORK = "network.tflite"
 IMPULSE_RESPONSE = "impulse_response.wav"
 PREVIEW = "preview.ogg"
+
+
+def _is_instrument(folder: Path) -> bool:
+    """Whether a folder holds an instrument, damaged or not."""
+    if not (folder / CARD).is_file():
+        return False
+    with (folder / CARD).open("rb") as stream:
+        begins = stream.read(16)
+    return begins.startswith(b"format:") or any((folder / name).is_file() for name in (WEIGHTS, NETWORK))
+
+
+#: What `save` may replace.
+INSTRUMENT = FolderKind("an instrument", _is_instrument, (CARD, WEIGHTS, NETWORK, IMPULSE_RESPONSE, PREVIEW))
 
 
 @dataclass(frozen=True)
@@ -59,21 +72,19 @@ def save(
       preview: [S] at the model's rate.
       network: a file that is run in place of weights, see `Bundle`.
       half_precision: store weights as float16, which halves the size at -70 dB of error or better.
-      force: replace what stands there.
+      force: replace an instrument that exists. Other entries of its folder are kept.
 
     Raises:
-      OutputError: the place is taken, or cannot be written.
+      OutputError: the place is taken, holds something that is not an instrument, or cannot be written.
       ModelError: what was written cannot be loaded; what was there before is untouched.
     """
     import soundfile
     from safetensors.numpy import save_file
 
     folder = Path(folder)
-    if folder.exists() and not force:
-        raise OutputError(
-            f"{folder} exists already", "Replace it with force=True, or choose another name.", kind=Kind.EXISTS
-        )
-    with writing(folder), folder_beside(folder) as staging:
+    with writing(folder):
+        check_replaceable(folder, INSTRUMENT, force)
+    with writing(folder), folder_beside(folder, INSTRUMENT) as staging:
         dtype = np.float16 if half_precision else np.float32
         if network is None:
             with np.errstate(over="ignore"):  # `load` refuses infinity below

@@ -6,8 +6,11 @@ training framework.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -74,7 +77,34 @@ def main() -> None:
     end_of_options = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end_of_options]
     arguments = [word for i, word in enumerate(arguments) if word != "--debug" or i >= end_of_options]
-    sys.exit(_run(arguments, debug))
+    with _clean_end() as received:
+        code = _run(arguments, debug)
+    sys.exit(128 + received[0] if received and code == ExitCode.INTERRUPTED else code)
+
+
+@contextlib.contextmanager
+def _clean_end() -> Iterator[list[int]]:
+    """Ends on SIGTERM and SIGHUP as on Ctrl-C: unfinished files are removed. Gives the signals received.
+
+    A signal that is ignored at the start, such as SIGHUP under nohup, stays ignored.
+    """
+    received: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    # SIGBREAK: the console window on Windows is closed.
+    names = ("SIGTERM", "SIGHUP", "SIGBREAK")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    taken = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    try:
+        for number in taken:
+            signal.signal(number, interrupt)
+        yield received
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _run(arguments: list[str], debug: bool) -> int:

@@ -1,6 +1,6 @@
 """Where a data set comes about: a hidden folder beside its place, locked, and found again after a kill.
 
-datasets/.NAME.lock           held while a run lasts
+datasets/.ddsp-….lock         held while a run lasts
 datasets/.NAME.preparing/     settings.json, what it is being made with
                               parts/, each recording cut
                               measured/, each recording measured
@@ -21,7 +21,6 @@ Shapes: S samples, F frames.
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import shutil
 import zlib
@@ -40,9 +39,9 @@ from ddsp_cli.arrays import runs
 from ddsp_cli.atomic import beside, replace_folder, write_bytes, writing
 from ddsp_cli.checksum import seal, unseal
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
-from ddsp_cli.dataset.manifest import Doubt, DoubtKind
+from ddsp_cli.dataset.manifest import DATASET, Doubt, DoubtKind
 from ddsp_cli.dataset.segments import without_short_runs
-from ddsp_cli.lock import exclusive
+from ddsp_cli.lock import exclusive, lock_file
 
 #: Sound is handed on in blocks of this many seconds.
 BLOCK_S = 4
@@ -144,7 +143,8 @@ class Take:
     def save(self) -> Take:
         """Writes the record that makes the work count as done."""
         fields = {name: getattr(self, name) for name in _RECORDED}
-        write_bytes(self.job.record_file, seal(msgspec.json.encode(msgspec.to_builtins(fields))))
+        content = seal(msgspec.json.encode(msgspec.to_builtins(fields)))
+        write_bytes(self.job.record_file, content, _part_name(self.job.record_file), durable=False)
         return self
 
 
@@ -169,10 +169,15 @@ def finished(job: Job, sha256: str) -> Take | None:
     return take
 
 
+def _part_name(path: Path) -> str:
+    """The name of a file while it is written. `Staging.start` removes what a killed run left under such names."""
+    return f".{path.name}.part"
+
+
 def write_floats(path: Path, blocks: Iterable[np.ndarray]) -> int:
     """Writes float32 arrays one after another, beside their place first; returns the CRC-32."""
     checksum = 0
-    with beside(path) as part, part.open("wb") as stream:
+    with beside(path, _part_name(path), durable=False) as part, part.open("wb") as stream:
         for block in blocks:
             content = np.ascontiguousarray(block, "<f4").tobytes()
             checksum = zlib.crc32(content, checksum)
@@ -280,7 +285,8 @@ def remember(path: Path, measured: Measured) -> None:
     """Keeps measurements for a later run: a digest, a line of JSON, rows of float32 [4, F]."""
     notes = _Notes(measured.n_samples, list(measured.doubts), list(measured.remarks))
     rows = np.stack([measured.f0_hz, measured.confidence, measured.power_db, measured.polyphonic]).astype("<f4")
-    write_bytes(path, seal(msgspec.json.encode(notes) + b"\n" + rows.tobytes()))
+    content = seal(msgspec.json.encode(notes) + b"\n" + rows.tobytes())
+    write_bytes(path, content, _part_name(path), durable=False)
 
 
 def known(folder: Path | None, digest: str, hop_samples: int) -> Measured | None:
@@ -353,7 +359,7 @@ class Staging:
             for litter in folder.glob(".*"):  # half-written when the run before was killed
                 litter.unlink(missing_ok=True)
         if not noted.is_file():
-            write_bytes(noted, settings)
+            write_bytes(noted, settings, _part_name(noted), durable=False)
 
     def reuse_measurements(self) -> None:
         """Takes over what was measured for the data set that stands there."""
@@ -374,15 +380,12 @@ class Staging:
             source = self.measured / f"{digest}.measured"
             if source.is_file():
                 _second(source, kept / source.name)  # not moved: being killed here must lose nothing
-        replace_folder(self.result, self.folder)
+        replace_folder(self.result, self.folder, DATASET)
         self.remove()
 
     def remove(self) -> None:
         """Leaves nothing behind."""
         shutil.rmtree(self.root, ignore_errors=True)
-        for put_aside in self.folder.parent.glob(f".{glob.escape(self.folder.name)}-old-*"):
-            if self.folder.is_dir():
-                shutil.rmtree(put_aside, ignore_errors=True)
 
     def has_work(self) -> bool:
         """Whether something was finished that a next run can go on from."""
@@ -398,8 +401,9 @@ def staging(folder: Path) -> Iterator[Staging]:
     """
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(folder.parent / f".{folder.name}.lock", str(folder), "preparation", "name"):
-        place = Staging(folder.parent / f".{folder.name}.preparing", folder)
+    with exclusive(lock_file(folder), str(folder), "preparation", "name"):
+        real = Path(os.path.realpath(folder))  # of a link: staging and data set are on one file system
+        place = Staging(real.with_name(f".{real.name}.preparing"), folder)
         try:
             yield place
         finally:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from ddsp_cli.atomic import FolderKind, recover
 from ddsp_cli.bundle import Source, Statistics
 from ddsp_cli.checksum import TEXT_MARK, is_altered
 from ddsp_cli.config import Config, FeatureSpec, NonNegativeFloat, PositiveFloat, parse_yaml
@@ -14,6 +15,13 @@ from ddsp_cli.errors import DatasetError, InputError, Kind, did_you_mean
 
 FORMAT_VERSION = 1
 MANIFEST = "dataset.yaml"
+
+#: What `ddsp prepare` may replace.
+DATASET = FolderKind(
+    "a data set",
+    lambda folder: (folder / MANIFEST).is_file(),
+    (MANIFEST, "measured", "report.html", "report.png", "*.tfrecord-*-of-*"),
+)
 
 #: A manifest of 10,000 recordings has 3 MB; what is larger is not one.
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
@@ -168,6 +176,7 @@ def load_manifest(folder: Path) -> Manifest:
     """
     folder = Path(folder)
     path = folder / MANIFEST
+    recover(folder.parent)
     if not folder.is_dir():
         raise _not_there(folder, f"there is no data set {folder}")
     if not path.is_file():

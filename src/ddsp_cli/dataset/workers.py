@@ -289,7 +289,9 @@ def _run(jobs: dict[int, Job], workers: int, tick: Callable[[float], None], take
 def _start_worker(counter: Any, stop: Any) -> None:
     _shared[:] = counter, stop
     # Ctrl-C reaches the whole group; the parent alone answers it and tells the workers to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP"):  # a terminal that closes reaches the whole group too
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     # Decoders remark on every damaged frame there, behind Python's back; what matters comes back as a result.
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)

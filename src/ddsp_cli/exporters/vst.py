@@ -47,6 +47,7 @@ from ddsp_cli.synthesis.litert_decoder import (
 )
 
 METADATA = "metadata.json"
+MAX_METADATA_BYTES = 1 << 20
 N_UNITS, N_HARMONICS, N_BANDS = INPUTS[STATE], OUTPUTS[DISTRIBUTION], OUTPUTS[NOISE]
 
 #: Percentiles of the notes between which lies the range that the plug-in shows.
@@ -110,6 +111,19 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
 def file_stem(name: str) -> str:
     """A name that every file system takes; the plug-in shows it in its list."""
     return "".join("-" if c in '<>:"/\\|?*' or ord(c) < 32 else c for c in name).strip(" .") or "instrument"
+
+
+def is_written_by_ddsp(path: Path, content: bytes) -> bool:
+    """Whether a file is an export of this program, by its metadata, or already holds this content."""
+    try:
+        if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+            return True
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(METADATA).file_size > MAX_METADATA_BYTES:
+                return False
+            return "percentiles" in json.loads(archive.read(METADATA))
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, RecursionError, NotImplementedError):
+        return False
 
 
 def check_shape(bundle: Bundle) -> None:

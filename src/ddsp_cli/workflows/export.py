@@ -2,24 +2,43 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import importlib
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ddsp_cli import __version__
-from ddsp_cli.atomic import folder_beside, writing
-from ddsp_cli.config import dump_yaml, to_plain
+from ddsp_cli import __version__, bundle
+from ddsp_cli.atomic import FolderKind, beside, check_replaceable, folder_beside, writing
+from ddsp_cli.config import dump_yaml, parse_yaml, to_plain
 from ddsp_cli.errors import Kind, OutputError, UsageError, did_you_mean
+from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.workflows import models
+
+Exporter = Callable[[bundle.Bundle, Path], Any]
 
 #: Formats that can be written, and the module that writes each.
 FORMATS = {name: f"ddsp_cli.exporters.{name}" for name in ("savedmodel", "litert", "onnx", "vst")}
 CARD = "card.yaml"
+_CARD_BEGINS = b"exported_with: ddsp "
+
+#: The card of an export holds that of the instrument, and the shapes of a few tensors.
+MAX_CARD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """Where an export stands and what its verification measured."""
+    """Where an export was written, and what its verification measured.
+
+    Attributes:
+      folder: the folder; or the one file that was added to a folder with other things in it.
+      format: one of `FORMATS`.
+      size_bytes: of all files that were written.
+      checks: what was measured, by name.
+    """
 
     folder: Path
     format: str
@@ -30,11 +49,14 @@ class ExportResult:
 def export(model: str, format: str, out: Path | None = None, force: bool = False) -> ExportResult:
     """Writes an instrument in another format, verified against the instrument itself.
 
+    In a folder that holds other things nothing is replaced: `vst` adds its one file there, as the plug-in wants it; the
+    other formats add a folder of their own, `NAME_format`.
+
     Args:
       model: a name, a folder, or a `.tflite` of DDSP-VST.
       format: one of `FORMATS`.
       out: the folder to write; by default `NAME_FORMAT` in the current one.
-      force: replace what stands there.
+      force: replace an earlier export.
 
     Raises:
       UsageError: an unknown format.
@@ -44,23 +66,82 @@ def export(model: str, format: str, out: Path | None = None, force: bool = False
     if format not in FORMATS:
         raise UsageError(f"there is no export format {format}", did_you_mean(format, FORMATS))
     place = models.find_playable(model)
-    folder = out or Path(f"{models.title(place)}_{format}")
-    if folder.exists() and not force:
-        raise OutputError(
-            f"{folder} exists already", "Replace it with force=True, or choose another place.", kind=Kind.EXISTS
-        )
+    own_name = f"{models.title(place)}_{format}"
+    folder = out or Path(own_name)
+    with writing(folder):
+        alone = _has_other_things(folder)
+    if alone and format != "vst":
+        folder, alone = folder / own_name, False
+    with writing(folder):
+        if not alone:
+            check_replaceable(folder, _kind_of(folder), force)
     loaded = models.open_at(place)
     if format != "vst":
-        _ = loaded.card.model.sizes  # a file of unknown make cannot be written anew; said before anything is loaded
-    with writing(folder), folder_beside(folder) as staging:
-        exported = importlib.import_module(FORMATS[format]).export(loaded, staging)
-        card = {
-            "exported_with": f"ddsp {__version__}",
-            "format": format,
-            "checks": exported.checks,
-            "contract": exported.contract,
-            "instrument": to_plain(loaded.card),
-        }
-        (staging / CARD).write_text(dump_yaml(card), encoding="utf-8")
-        size = sum(entry.stat().st_size for entry in staging.rglob("*") if entry.is_file())
+        _ = loaded.card.model.sizes  # a network of unknown make cannot be converted; say so before loading anything
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with writing(folder), exclusive(lock_file(folder), str(folder), "program", "place"):
+        write = importlib.import_module(FORMATS[format]).export
+        if alone:
+            return _add_file(folder, loaded, write, force)
+        with folder_beside(folder, _kind_of(folder)) as staging:
+            exported = write(loaded, staging)
+            card = {
+                "exported_with": f"ddsp {__version__}",
+                "format": format,
+                "checks": exported.checks,
+                "contract": exported.contract,
+                "instrument": to_plain(loaded.card),
+                "files": sorted(entry.name for entry in staging.iterdir()),
+            }
+            (staging / CARD).write_text(dump_yaml(card), encoding="utf-8")
+            size = sum(entry.stat().st_size for entry in staging.rglob("*") if entry.is_file())
     return ExportResult(folder, format, size, exported.checks)
+
+
+def _has_other_things(folder: Path) -> bool:
+    """Whether a folder exists that is not an export, and is not empty: the plug-in's own, or the user's documents."""
+    return folder.is_dir() and not _is_export(folder) and any(folder.iterdir())
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        with (folder / CARD).open("rb") as stream:
+            return stream.read(len(_CARD_BEGINS)) == _CARD_BEGINS
+    except OSError:
+        return False
+
+
+def _kind_of(folder: Path) -> FolderKind:
+    """Which entries of a folder an earlier export wrote: those that its card names."""
+    names: list[str] = []
+    if _is_export(folder) and (folder / CARD).stat().st_size <= MAX_CARD_BYTES:
+        with contextlib.suppress(OutputError, UnicodeDecodeError):
+            card = parse_yaml((folder / CARD).read_text(encoding="utf-8"), dict, str(folder / CARD), OutputError)
+            for entry in ("files", "contract"):
+                names += map(str, card.get(entry) or ())
+    return FolderKind("an export", _is_export, (CARD, "reverb_ir_*_hz.wav", *map(glob.escape, names)))
+
+
+def _add_file(folder: Path, loaded: bundle.Bundle, write: Exporter, force: bool) -> ExportResult:
+    """Adds the model of a plug-in, alone, to a folder that holds other things.
+
+    Raises:
+      OutputError: a file of its name exists, and `force` is not given or ddsp did not write it.
+    """
+    from ddsp_cli.exporters import vst
+
+    target = folder / f"{vst.file_stem(loaded.card.name)}.tflite"
+    if os.path.lexists(target) and not force:
+        raise OutputError(
+            f"{target} exists already", "Replace it with force=True, or choose another place.", kind=Kind.EXISTS
+        )
+    with beside(target) as part:
+        work = part.with_name("export")
+        work.mkdir()
+        exported = write(loaded, work)
+        content = (work / target.name).read_bytes()
+        if os.path.lexists(target) and not vst.is_written_by_ddsp(target, content):
+            raise OutputError(f"{target} exists and was not written by ddsp", "Move it away, or choose another place.")
+        part.write_bytes(content)
+    return ExportResult(target, "vst", len(content), exported.checks)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ddsp_cli import bundle, importers
+from ddsp_cli.atomic import check_replaceable, writing
 from ddsp_cli.bundle import revise
-from ddsp_cli.errors import Kind, OutputError, UsageError
+from ddsp_cli.errors import UsageError
+from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.workflows import models
 
 
@@ -52,21 +54,22 @@ def import_instrument(path: Path, name: str, out: Path | None = None, force: boo
     if name in {"", ".", ".."} or PurePosixPath(name).name != name or PureWindowsPath(name).name != name:
         raise UsageError(f"{name!r} cannot be the name of an instrument", "Give a plain name, such as violin.")
     folder = out or models.OWN / name
-    if folder.exists() and not force:
-        raise OutputError(
-            f"{folder} exists already", "Replace it with force=True, or choose another name.", kind=Kind.EXISTS
-        )
+    with writing(folder):
+        check_replaceable(folder, bundle.INSTRUMENT, force)
     found, kind = importers.load(Path(path))
     card = revise(found.card, name=name)
-    bundle.save(
-        folder,
-        card,
-        found.weights,
-        found.impulse_response,
-        network=found.network,
-        half_precision=False,
-        force=force,
-    )
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with exclusive(lock_file(folder), str(folder), "program", "place"):
+        bundle.save(
+            folder,
+            card,
+            found.weights,
+            found.impulse_response,
+            network=found.network,
+            half_precision=False,
+            force=force,
+        )
     pitch_midi = card.statistics.pitch_midi
     return ImportResult(
         folder=folder,

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ddsp_cli import importers
+from ddsp_cli.atomic import recover
 from ddsp_cli.audio import read
 from ddsp_cli.audio.impulse_response import from_file
 from ddsp_cli.bundle import CARD, NETWORK, Bundle, Card, load_card, revise
@@ -59,17 +60,34 @@ def folders() -> list[Path]:
 def catalogue() -> list[Entry]:
     """Every instrument there is, in the order of their names; one's own hides a bundled one of the same name."""
     entries: dict[str, Entry] = {}
+    recover(OWN)
     for folder in folders():
-        if not folder.is_dir():
-            continue
-        for path in sorted(folder.iterdir()):
-            if path.name not in entries and not path.name.startswith(".") and (path / CARD).is_file():
+        for path in _subfolders(folder):
+            if path.name not in entries:
                 entries[path.name] = _entry(path, bundled=folder is not OWN)
     return [entries[name] for name in sorted(entries)]
 
 
+def _subfolders(folder: Path) -> list[Path]:
+    """The folders inside a folder that have a card; none where it cannot be read."""
+    try:
+        return [path for path in sorted(folder.iterdir()) if path.name[0] != "." and _has_card(path)]
+    except OSError:
+        return []
+
+
+def _has_card(folder: Path) -> bool:
+    try:
+        return (folder / CARD).is_file()
+    except OSError:  # a folder that may not be entered, or a name that is too long
+        return False
+
+
 def _entry(path: Path, bundled: bool) -> Entry:
-    size_bytes = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    try:
+        size_bytes = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
+    except OSError as problem:
+        return Entry(path.name, path, bundled, 0, None, f"{path} cannot be read: {problem.strerror or problem}")
     try:
         return Entry(path.name, path, bundled, size_bytes, load_card(path))
     except DdspError as problem:
@@ -84,9 +102,12 @@ def find(name: str | Path) -> Path:
     """
     path = Path(name)
     if len(path.parts) == 1 and str(name) not in {".", ".."}:
+        recover(OWN)
         for folder in folders():
-            if (folder / path / CARD).is_file():
+            if _has_card(folder / path):
                 return folder / path
+    else:
+        recover(path.parent)
     if path.is_dir():
         if importers.is_checkpoint(path):
             raise ModelError(

@@ -21,7 +21,7 @@ from ddsp_cli.config import FeatureSpec, ModelConfig, Preset, dump_yaml, load_pr
 from ddsp_cli.dataset.loader import check_features
 from ddsp_cli.dataset.manifest import MANIFEST, load_manifest
 from ddsp_cli.errors import DatasetError, Kind, ModelError, OutputError
-from ddsp_cli.lock import exclusive
+from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.reports.training_report import write_training_report
 from ddsp_cli.scaling import midi_to_hz
 from ddsp_cli.synthesis.instrument import check_graph
@@ -110,8 +110,8 @@ def train(
     report = progress or (lambda _: None)
     with atomic.writing(plan.folder):
         plan.folder.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(plan.folder.with_name(f".{plan.folder.name}.lock"), str(plan.folder), "training", "folder"):
-        atomic.recover(plan.folder)
+    with exclusive(lock_file(plan.folder), str(plan.folder), "training", "folder"):
+        atomic.recover(plan.folder.parent)
         state = state_to_start_from(plan, fresh, report, resume=resume, force=force)
         return _train(plan, state, listen, report)
 
@@ -252,7 +252,9 @@ def state_to_start_from(
     if found is not None and not found.state.history and not plan.folder.exists():
         found = None  # it was interrupted before it had made anything
     if found is None:
-        if plan.folder.exists() and not force:
+        with atomic.writing(plan.folder):
+            atomic.check_replaceable(plan.folder, bundle.INSTRUMENT, force=True)
+        if plan.folder.exists() and any(plan.folder.iterdir()) and not force:
             why = " and there is no training of it to go on with" if resume else ""
             raise OutputError(
                 f"{plan.folder} exists already{why}",
