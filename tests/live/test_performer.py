@@ -8,14 +8,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import soxr
 
 from ddsp_cli import bundle as bundles
 from ddsp_cli.adaptation.segmentation import SegmentSettings
 from ddsp_cli.analysis.extract import measure
 from ddsp_cli.config import FeatureSpec, load_preset
-from ddsp_cli.errors import ModelError
-from ddsp_cli.live.listener import Heard, Listener
-from ddsp_cli.live.performer import Follower, LiveSettings, Performer
+from ddsp_cli.errors import ModelError, UsageError
+from ddsp_cli.live.listener import Listener, LiveFrames
+from ddsp_cli.live.performer import LiveAdaptation, LiveSettings, Performer
 from ddsp_cli.synthesis.instrument import Instrument
 from fixtures import make_bundle, melody, small_model
 
@@ -53,6 +54,34 @@ def test_latency_is_stated_and_true(instrument):
     sounding = np.flatnonzero(level > 0.3 * level.max()) / 16000
     assert sounding[0] == pytest.approx(0.5, abs=0.05)
     assert sounding[-1] == pytest.approx(1.1, abs=0.08)
+
+
+@pytest.mark.parametrize("rate_hz", [44100, 48000, 16000, 11025])
+def test_any_device_rate_gives_the_same_sound_in_blocks_of_any_size(instrument, rate_hz):
+    """Resampled as a stream: as many samples out as in, and the sound of 16 kHz, later by what is said."""
+    audio, own = melody(), Performer(instrument)
+    at_rate = soxr.resample(audio, 16000, rate_hz, "VHQ")
+    reference = np.concatenate([own.push(audio), own.finish()])
+    played = {}
+    for block in (441, 7919):
+        performer = Performer(instrument, sample_rate_hz=rate_hz)
+        parts = [performer.push(at_rate[i : i + block]) for i in range(0, len(at_rate), block)]
+        assert [len(part) for part in parts] == [len(at_rate[i : i + block]) for i in range(0, len(at_rate), block)]
+        played[block] = np.concatenate([*parts, performer.finish()])[performer.latency_samples :][: len(at_rate)]
+        assert performer.latency_s < own.latency_s + 0.008
+    np.testing.assert_array_equal(played[441], played[7919])
+    expected = soxr.resample(reference[own.latency_samples :][: len(audio)], 16000, rate_hz, "VHQ")
+    level, level_there = (np.sqrt(np.convolve(x**2, np.full(rate_hz // 50, 50 / rate_hz), "same"))
+                          for x in (played[441], expected[: len(at_rate)]))  # fmt: skip
+    assert np.corrcoef(level, level_there)[0, 1] > 0.97
+    lag = np.argmax(np.correlate(level, level_there, "same")) - len(level) // 2
+    assert abs(lag) < 0.01 * rate_hz
+
+
+@pytest.mark.parametrize("rate_hz", [0, 4000, 10**6])
+def test_a_device_rate_out_of_range_is_refused(instrument, rate_hz):
+    with pytest.raises(UsageError, match="8000 to 192000 Hz"):
+        Performer(instrument, sample_rate_hz=rate_hz)
 
 
 def test_rests_are_silent(instrument):
@@ -132,7 +161,10 @@ def test_a_consonant_is_tongued(instrument):
         hiss = slice(rate_hz, rate_hz + n_unpitched)
         f0_hz, confidence, level = np.full(2 * rate_hz, 440.0), np.full(2 * rate_hz, 0.95), np.full(2 * rate_hz, -20.0)
         f0_hz[hiss], confidence[hiss] = 0.0, 0.1
-        heard, follower = Heard(f0_hz, confidence, level + 15.0, level, level), Follower(instrument, LiveSettings())
+        heard, follower = (
+            LiveFrames(f0_hz, confidence, level + 15.0, level, level),
+            LiveAdaptation(instrument, LiveSettings()),
+        )
         played = [follower.step(heard, i) for i in range(len(f0_hz))]
         level_db, gate = (np.array([float(frame[k][0]) for frame in played]) for k in (1, 2))
         sound_db = level_db + 20.0 * np.log10(np.maximum(gate, 1e-9))
@@ -145,8 +177,8 @@ def test_a_consonant_is_tongued(instrument):
 def follow(instrument, f0_hz, confidence, level_db, envelope_offset_db=0.0):
     """Level in dB that sounds, gate included, [F]."""
     levels_db = (level_db + 15.0, level_db, level_db + envelope_offset_db)
-    heard = Heard(*(np.asarray(values, float) for values in (f0_hz, confidence, *levels_db)))
-    follower = Follower(instrument, LiveSettings())
+    heard = LiveFrames(*(np.asarray(values, float) for values in (f0_hz, confidence, *levels_db)))
+    follower = LiveAdaptation(instrument, LiveSettings())
     played = [follower.step(heard, i) for i in range(len(level_db))]
     return np.array([float(level[0] + 20.0 * np.log10(max(gate[0], 1e-9))) for _, level, gate in played])
 

@@ -1,11 +1,19 @@
 """An instrument played live: a block of sound in, a block of the same length out, a fixed time later.
 
-Nothing is known of what will come, so what `adapt` finds out by looking at a whole performance is followed here: the
-level of the loudest notes, the noise between them, how loud the player usually is. Shapes: S samples, F frames.
+    performer = Performer(instrument, LiveSettings(transpose=12.0), sample_rate_hz=48000)
+    while playing:
+        write(performer.push(read()))
+    write(performer.finish())
+
+The rest of a performance is not known while it is played. So what `adaptation` finds in a whole performance is
+estimated frame by frame: the level of the loudest notes, the noise floor between them, the usual level of the player.
+
+Shapes: S samples, F frames.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,40 +21,48 @@ import numpy as np
 from ddsp_cli.adaptation.dynamics import ARTICULATION_DB, MAX_GAIN_DB, fast_envelope_db, within_reach
 from ddsp_cli.adaptation.segmentation import SegmentSettings
 from ddsp_cli.analysis.mfcc import mfcc_stream
+from ddsp_cli.arrays import FloatArray
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig
-from ddsp_cli.errors import ModelError
-from ddsp_cli.live.listener import Heard, Listener
+from ddsp_cli.errors import ModelError, UsageError
+from ddsp_cli.live.listener import Listener, LiveFrames
+from ddsp_cli.live.resampler import LiveResampler
+from ddsp_cli.scaling import midi_to_hz
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.stream import Stream
 
-#: The level of the loudest notes is forgotten this fast, and the noise between notes rises this fast when notes last.
+#: How fast the estimate of the loudest notes falls.
 PEAK_FALL_DB_PER_S = 1.0
 
+#: How fast the estimate of the noise floor rises while notes last.
 FLOOR_RISE_DB_PER_S = 2.0
 
-#: Before anything is heard: a voice near a microphone.
+#: The estimates before any input: a voice near a microphone. Loudness of the loudest notes and of the noise floor, and
+#: the usual level of the notes.
 FIRST_PEAK_DB, FIRST_FLOOR_DB, FIRST_USUAL_DB = -5.0, -60.0, -22.0
 
-#: How long "usually" is, for the level that becomes the instrument's usual one.
+#: Time constant of the usual level.
 USUAL_S = 8.0
 
-#: How long the first guess of it counts against what is heard.
+#: Weight of the first estimate of the usual level, as a duration.
 FIRST_USUAL_S = 0.1
 
-#: What counts as a note when so little is known of what follows: first frames of singing are less sure of their pitch
-#: then, and white and pink noise never come up to this in 20 s.
+#: What counts as a note when nothing after it is known: the first frames of singing are less sure of their pitch then.
+#: White and pink noise never reach this confidence in 20 s.
 LIVE_SEGMENTS = SegmentSettings(sure_confidence=0.65)
+
+#: Rates of audio devices.
+DEVICE_RATES_HZ = (8000, 192000)
 
 
 @dataclass(frozen=True)
 class LiveSettings:
-    """How to follow.
+    """Settings of a live performance.
 
     Attributes:
-      transpose: semitones; what octave suits cannot be known in advance (`choose_octave` knows it afterwards).
+      transpose: semitones. The octave that suits an instrument (`adaptation.choose_octave`) is not known in advance.
       louder_db: added to the level that drives the instrument.
       formant: semitones by which the instrument's resonances move.
-      segments: what counts as a segment; of its durations only `bridge_s` counts.
+      segments: what counts as a note; of its durations only `bridge_s` is used.
       room: see `Instrument.render`.
       seed: of the noise.
     """
@@ -55,118 +71,152 @@ class LiveSettings:
     louder_db: float = 0.0
     formant: float = 0.0
     segments: SegmentSettings = LIVE_SEGMENTS
-    room: bool | np.ndarray = True
+    room: bool | FloatArray = True
     seed: int = 0
 
 
 class Performer:
     """Plays while it listens.
 
-    The output is the same whatever the sizes of the blocks, and `latency_samples` behind the input: half the window
+    The output does not depend on the sizes of the blocks, and is `latency_samples` behind the input: half the window
     in which level and pitch are measured (32 ms), one frame, because sound is interpolated towards the next one, and
-    the delay of the noise filter; 55.9 ms for `vst` models. An audio driver's buffers come on top.
+    the delay of the noise filter; 55.9 ms for `vst` models. At the rate of a device resampling adds 3 to 5 ms. The
+    driver's buffers come on top.
 
     Args:
       instrument: what plays.
-      settings: how to follow.
+      settings: see `LiveSettings`.
+      sample_rate_hz: of the device: of the blocks pushed and of those returned. None for blocks at 16 kHz in and at the
+        instrument's rate out, without resampling.
 
     Raises:
       ModelError: the instrument's rate is no multiple of 16 kHz.
+      UsageError: the rate of the device is not one between 8 and 192 kHz.
     """
 
-    def __init__(self, instrument: Instrument, settings: LiveSettings | None = None) -> None:
+    def __init__(
+        self, instrument: Instrument, settings: LiveSettings | None = None, sample_rate_hz: int | None = None
+    ) -> None:
         self.settings = settings or LiveSettings()
         self.instrument = instrument
         model = instrument.model
-        self._ratio, rest = divmod(model.sample_rate_hz, ANALYSIS_RATE_HZ)
+        ratio, rest = divmod(model.sample_rate_hz, ANALYSIS_RATE_HZ)
         if rest:
             raise ModelError(f"an instrument at {model.sample_rate_hz} Hz cannot be played live, only offline")
+        lowest_hz, highest_hz = DEVICE_RATES_HZ
+        if sample_rate_hz is not None and not lowest_hz <= sample_rate_hz <= highest_hz:
+            raise UsageError(f"an audio device runs at {lowest_hz} to {highest_hz} Hz, not at {sample_rate_hz}")
+        #: Rates of the blocks that are pushed and of those that are returned.
+        self.input_rate_hz = sample_rate_hz or ANALYSIS_RATE_HZ
+        self.output_rate_hz = sample_rate_hz or model.sample_rate_hz
         self._listener = Listener(instrument.bundle.card.features.at(model.frame_rate_hz))
-        self._follower = Follower(instrument, self.settings)
+        self._adaptation = LiveAdaptation(instrument, self.settings)
         self._timbre = mfcc_stream(model.frame_rate_hz, model.encoder.n_mfccs) if model.encoder else None
-        self._mfcc: list[np.ndarray] = []  # rows [C]; their windows end with those of the level
+        self._mfcc: list[FloatArray] = []  # rows [C]; their windows end with those of the level
         self._stream = Stream(instrument.bundle, self.settings.seed, self.settings.room, formant=self.settings.formant)
         noise = model.only(FilteredNoiseConfig)
         filter_samples = noise[1].n_bands if noise else 0
-        self.latency_samples = self._ratio * self._listener.latency_samples + model.hop_samples + filter_samples
-        self._out = np.zeros(self.latency_samples, np.float32)
+        own_samples = ratio * self._listener.latency_samples + model.hop_samples + filter_samples
+        self._resample_in = LiveResampler(self.input_rate_hz, ANALYSIS_RATE_HZ)
+        self._resample_out = LiveResampler(model.sample_rate_hz, self.output_rate_hz)
+        self._latency_samples = own_samples
+        if sample_rate_hz is not None:
+            # Each resampler waits for its window, and for at most one sample of its output more.
+            delay_s = self._resample_in.delay_samples / self.input_rate_hz + 1.0 / ANALYSIS_RATE_HZ
+            delay_s += (own_samples + self._resample_out.delay_samples) / model.sample_rate_hz
+            self._latency_samples = math.ceil(delay_s * sample_rate_hz) + 1
+        self._ready = np.zeros(self._latency_samples, np.float32)
+
+    @property
+    def latency_samples(self) -> int:
+        """By how many samples of the output it is behind the input, without the buffers of an audio driver."""
+        return self._latency_samples
 
     @property
     def latency_s(self) -> float:
-        """By how much the output is behind the input, without the blocks of an audio driver."""
-        return self.latency_samples / self.instrument.model.sample_rate_hz
+        """The same in seconds."""
+        return self._latency_samples / self.output_rate_hz
 
-    def push(self, block: np.ndarray) -> np.ndarray:
-        """Takes the next samples [S] float32 at 16 kHz; gives as many seconds of sound at the instrument's rate."""
+    def push(self, block: FloatArray) -> FloatArray:
+        """Takes the next samples of the input and plays for as long.
+
+        Args:
+          block: [S] float32 at `input_rate_hz`, of any length.
+
+        Returns:
+          [S·`output_rate_hz`/`input_rate_hz`] float32.
+        """
         block = np.asarray(block, np.float32)
-        heard = self._listener.push(block)
+        n_out = len(block) * self.output_rate_hz // self.input_rate_hz
+        heard = self._resample_in.push(block)
+        frames = self._listener.push(heard)
         if self._timbre is not None:
-            self._mfcc.extend(self._timbre.push(block))
-        # One by one, so that blocks cannot matter.
-        played = []
-        for i in range(len(heard.f0_hz)):
+            self._mfcc.extend(self._timbre.push(heard))
+        parts = [self._ready]
+        for i in range(len(frames.f0_hz)):  # one by one, so that the sizes of blocks cannot matter
             mfcc = self._mfcc.pop(0)[None] if self._timbre is not None else None
-            played.append(self._stream.push(*self._follower.step(heard, i), mfcc))
-        ready = np.concatenate([self._out, *played])
-        n_out = len(block) * self._ratio
-        self._out = ready[n_out:]
+            parts.append(self._resample_out.push(self._stream.push(*self._adaptation.step(frames, i), mfcc)))
+        ready = np.concatenate(parts)
+        self._ready = ready[n_out:]
         return ready[:n_out]
 
-    def finish(self) -> np.ndarray:
-        """What is still under way when the input has ended, `latency_samples` or a little more."""
-        return self.push(np.zeros(-(-self.latency_samples // self._ratio), np.float32))
+    def finish(self) -> FloatArray:
+        """Plays on after the end of the input: the last `latency_samples`, or a little more."""
+        n_in = -(-self._latency_samples * self.input_rate_hz // self.output_rate_hz)
+        return self.push(np.zeros(n_in, np.float32))
 
 
-class Follower:
-    """From frames as they are heard to what the instrument is to play now.
+class LiveAdaptation:
+    """Adapts what was measured to the instrument, frame by frame.
 
     Args:
       instrument: its statistics say what is soft, usual and loud.
-      settings: how to follow.
+      settings: see `LiveSettings`.
     """
 
     def __init__(self, instrument: Instrument, settings: LiveSettings) -> None:
         self._settings, self._level = settings, instrument.model.level
         self._rate_hz = instrument.model.frame_rate_hz
-        self._target = instrument.bundle.card.statistics.level(self._level)
-        self._target_usual_db = float(self._target[50])
+        statistics = instrument.bundle.card.statistics
+        self._target_db = statistics.level(self._level)
+        self._target_usual_db = float(self._target_db[50])
         self._peak_db, self._floor_db, self._usual_db = FIRST_PEAK_DB, FIRST_FLOOR_DB, FIRST_USUAL_DB
-        self._f0_hz = float(440.0 * 2.0 ** ((instrument.bundle.card.statistics.pitch_midi[50] - 69.0) / 12.0))
-        self._sung_db = FIRST_USUAL_DB
-        self._n_sung = 0
-        self._sounding = False
+        self._f0_hz = float(midi_to_hz(np.float64(statistics.pitch_midi[50])))
+        self._note_db = FIRST_USUAL_DB
+        self._n_voiced = 0
+        self._in_note = False
         self._loud_enough = False
-        self._missing = 0
+        self._n_unvoiced = 0
 
-    def step(self, heard: Heard, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Frame `i` of what was heard → pitch in Hz, level in dB and gate, [1] each."""
-        f0_hz, confidence = float(heard.f0_hz[i]), float(heard.f0_confidence[i])
-        loudness_db, level_db = float(heard.loudness_db[i]), float(getattr(heard, self._level)[i])
-        self._listen(f0_hz, confidence, loudness_db)
-        if self._sounding and self._missing == 0:
+    def step(self, frames: LiveFrames, i: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Adapts frame `i` of what was measured.
+
+        Returns:
+          Pitch in Hz, level in dB and gate of the instrument, [1] each.
+        """
+        f0_hz, confidence = float(frames.f0_hz[i]), float(frames.f0_confidence[i])
+        loudness_db, level_db = float(frames.loudness_db[i]), float(getattr(frames, self._level)[i])
+        self._find_note(f0_hz, confidence, loudness_db)
+        if self._in_note and self._n_unvoiced == 0:
             self._f0_hz = f0_hz
-            # The mean of all there was, and later of the last seconds: the first note shall not wait for those.
-            self._n_sung += 1
-            weight = 1.0 / min(self._n_sung + FIRST_USUAL_S * self._rate_hz, USUAL_S * self._rate_hz)
+            # The mean of all notes so far, and later of the last seconds: the first note need not wait for those.
+            self._n_voiced += 1
+            weight = 1.0 / min(self._n_voiced + FIRST_USUAL_S * self._rate_hz, USUAL_S * self._rate_hz)
             self._usual_db += weight * (level_db - self._usual_db)
-            self._sung_db = level_db
-        else:  # a consonant: tongued, as `levels.tame_consonants` does it
-            level_db = min(level_db, self._sung_db - ARTICULATION_DB)
+            self._note_db = level_db
+        else:  # a consonant: tongued, as `dynamics.tame_consonants` does it
+            level_db = min(level_db, self._note_db - ARTICULATION_DB)
         wanted_db = level_db - self._usual_db + self._target_usual_db + self._settings.louder_db
-        played_db, gain_db = within_reach(np.array([wanted_db]), self._target)
+        played_db, gain_db = within_reach(np.array([wanted_db]), self._target_db)
         if self._level == "power_db":
-            gain_db = np.minimum(gain_db + fast_envelope_db(heard.envelope_db[i], heard.power_db[i]), MAX_GAIN_DB)
+            gain_db = np.minimum(gain_db + fast_envelope_db(frames.envelope_db[i], frames.power_db[i]), MAX_GAIN_DB)
         # In rests the instrument plays on as softly as it can, unheard: from silence it would take two frames to begin.
-        gate = 10.0 ** (gain_db / 20.0) if self._sounding and self._loud_enough else np.zeros(1)
+        gate = 10.0 ** (gain_db / 20.0) if self._in_note and self._loud_enough else np.zeros(1)
         transposed_hz = self._f0_hz * 2.0 ** (self._settings.transpose / 12.0)
-        return (
-            np.array([transposed_hz], np.float32),
-            played_db.astype(np.float32),
-            gate.astype(np.float32),
-        )
+        return np.array([transposed_hz], np.float32), played_db.astype(np.float32), gate.astype(np.float32)
 
-    def _listen(self, f0_hz: float, confidence: float, loudness_db: float) -> None:
-        """Decides whether a note sounds, by hysteresis, and keeps the levels that this rests on."""
+    def _find_note(self, f0_hz: float, confidence: float, loudness_db: float) -> None:
+        """Decides by hysteresis whether a note lasts, and updates the levels that this is decided by."""
         rules = self._settings.segments
         voiced = f0_hz > 0 and confidence >= rules.possible_confidence
         if voiced:
@@ -178,10 +228,10 @@ class Follower:
         off_db = min(self._peak_db - rules.hold_below_peak_db, on_db - 3.0)
         self._loud_enough = loudness_db > off_db
         # A note that was sure of its pitch goes on with less, and may take it up again soon after it has lost it.
-        if not self._sounding:
-            self._sounding = voiced and confidence >= rules.sure_confidence and loudness_db > on_db
-            self._missing = 0
+        if not self._in_note:
+            self._in_note = voiced and confidence >= rules.sure_confidence and loudness_db > on_db
+            self._n_unvoiced = 0
             return
-        self._missing = 0 if voiced and self._loud_enough else self._missing + 1
-        if self._missing > rules.bridge_s * self._rate_hz:
-            self._sounding = False
+        self._n_unvoiced = 0 if voiced and self._loud_enough else self._n_unvoiced + 1
+        if self._n_unvoiced > rules.bridge_s * self._rate_hz:
+            self._in_note = False
