@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ddsp_cli.analysis import extract
-from ddsp_cli.audio import read
+from ddsp_cli.audio import write
 from ddsp_cli.config import FeatureSpec
 from ddsp_cli.errors import InputError, UsageError
 from fixtures import melody
@@ -44,7 +44,7 @@ def test_a_melody_is_read_as_it_was_played():
 
 def test_files_of_any_rate_are_measured_at_16_khz(tmp_path):
     sound = melody(rate_hz=44100)
-    read.write_audio(tmp_path / "a.wav", [sound], 44100)
+    write.write_audio(tmp_path / "a.wav", [sound], 44100)
     seen = []
     features = extract.measure_file(tmp_path / "a.wav", progress=seen.append)
     assert features.n_samples == round(len(sound) * 16000 / 44100)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ddsp_cli.audio import read
+from ddsp_cli.audio import read, write
 from ddsp_cli.errors import InputError, OutputError, UsageError
 
 
@@ -51,7 +51,7 @@ def test_resampling_keeps_time_and_level_for_any_block_size(tmp_path, rate_hz):
 def test_every_format_is_written_and_read_again(tmp_path, suffix):
     sine = (0.5 * np.sin(2 * np.pi * 440 * np.arange(48000) / 48000)).astype(np.float32)
     path = tmp_path / f"a.{suffix}"
-    assert read.write_audio(path, np.array_split(sine, 7), 48000) == 48000
+    assert write.write_audio(path, np.array_split(sine, 7), 48000) == 48000
     back = read.read_mono(path, 48000)
     assert abs(len(back) - 48000) < 3000
     assert np.sqrt(np.mean(back[5000:40000] ** 2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.02)
@@ -109,9 +109,9 @@ def test_nothing_is_overwritten_without_force(tmp_path):
     path = tmp_path / "a.wav"
     path.write_bytes(b"precious")
     with pytest.raises(OutputError, match="exists already"):
-        read.write_audio(path, [noise()], 16000)
+        write.write_audio(path, [noise()], 16000)
     assert path.read_bytes() == b"precious"
-    read.write_audio(path, [noise()], 16000, force=True)
+    write.write_audio(path, [noise()], 16000, force=True)
     assert read.probe(path).n_samples == 20000
 
 
@@ -122,7 +122,7 @@ def test_nothing_half_written_is_left(tmp_path):
 
     (tmp_path / "a.wav").write_bytes(b"before")
     with pytest.raises(KeyboardInterrupt):
-        read.write_audio(tmp_path / "a.wav", interrupted(), 16000, force=True)
+        write.write_audio(tmp_path / "a.wav", interrupted(), 16000, force=True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.wav"]
     assert (tmp_path / "a.wav").read_bytes() == b"before"
 
@@ -137,7 +137,7 @@ def test_a_full_disk_is_an_output_error(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
         with pytest.raises(OutputError, match=f"cannot be written: {os.strerror(errno.EFBIG)}"):
-            read.write_audio(tmp_path / "a.wav", [noise()] * 20, 16000)
+            write.write_audio(tmp_path / "a.wav", [noise()] * 20, 16000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
@@ -146,16 +146,16 @@ def test_a_full_disk_is_an_output_error(tmp_path):
 
 def test_places_that_cannot_be_written_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no suffix"):
-        read.write_audio(tmp_path / "a.xyz", [noise()], 16000)
+        write.write_audio(tmp_path / "a.xyz", [noise()], 16000)
     with pytest.raises(OutputError, match="does not exist"):
-        read.write_audio(tmp_path / "no" / "a.wav", [noise()], 16000)
+        write.write_audio(tmp_path / "no" / "a.wav", [noise()], 16000)
     with pytest.raises(OutputError, match="is a folder"):
-        read.check_writable(tmp_path)
+        write.check_writable(tmp_path)
     if hasattr(os, "geteuid") and os.geteuid() != 0:
         tmp_path.chmod(0o500)
         try:
             with pytest.raises(OutputError, match="cannot be written"):
-                read.write_audio(tmp_path / "a.wav", [noise()], 16000)
+                write.write_audio(tmp_path / "a.wav", [noise()], 16000)
         finally:
             tmp_path.chmod(0o700)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ddsp_cli.arrays import FloatArray, hann_window
+from ddsp_cli.audio.read import Decoded
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 
 #: So many samples in a row at full scale are no wave any more.
@@ -25,31 +27,78 @@ HUM_OVER_DB = 15.0
 HUM_LEAST_DB = -75.0
 
 
+#: From this share of clipped samples on a recording is heavily clipped: its notes buzz.
+HEAVY_CLIPPING = 0.005
+
+#: Clipped samples no further from each other than this are stored as one span, which bounds the memory.
+_SPAN_GAP_SAMPLES = 64
+
+
 class ClippingWatch:
-    """Finds where a recording was driven beyond full scale. Shown the blocks [S, C] as they were decoded."""
+    """Finds where a recording was driven beyond full scale. Called with the blocks [S, C] as they were decoded.
+
+    Attributes:
+      n_samples: seen so far.
+      n_clipped: of them, samples of which at least one channel is clipped.
+    """
 
     def __init__(self) -> None:
-        self._n_samples = 0
-        self._at: list[np.ndarray] = []
+        self.n_samples = 0
+        self.n_clipped = 0
+        self._spans: list[tuple[int, int]] = []
 
-    def __call__(self, block: np.ndarray) -> None:
-        """The next samples. Runs across the edge of two blocks are not seen; blocks last seconds."""
+    def __call__(self, block: FloatArray) -> None:
+        """Takes the next samples. Runs across the edge of two blocks are not seen; blocks last seconds."""
         if len(block) >= CLIPPED_SAMPLES and max(block.max(), -block.min()) >= FULL_SCALE:
+            clipped = np.zeros(len(block), bool)
             for channel in block.T:
                 for full in (channel >= FULL_SCALE, channel <= -FULL_SCALE):
-                    runs = full[2:] & full[1:-1] & full[:-2]
-                    self._at.append(np.flatnonzero(runs) + self._n_samples)
-        self._n_samples += len(block)
+                    first = np.flatnonzero(full[2:] & full[1:-1] & full[:-2])
+                    for offset in range(CLIPPED_SAMPLES):
+                        clipped[first + offset] = True
+            at = np.flatnonzero(clipped)
+            self.n_clipped += len(at)
+            breaks = np.flatnonzero(np.diff(at) > _SPAN_GAP_SAMPLES)
+            starts, ends = at[np.r_[0, breaks + 1][: len(at)]], at[np.r_[breaks, len(at) - 1][: len(at)]]
+            self._spans += [
+                (int(start) + self.n_samples, int(end) + self.n_samples)
+                for start, end in zip(starts, ends, strict=True)
+            ]
+        self.n_samples += len(block)
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether so much is clipped that the notes are not those that were played."""
+        return self.n_clipped > HEAVY_CLIPPING * self.n_samples
 
     def places_s(self, rate_hz: int) -> list[tuple[float, float]]:
         """Start and end of each clipped place in seconds, in order."""
         places: list[tuple[float, float]] = []
-        for at_s in np.unique(np.concatenate([np.zeros(0, np.int64), *self._at])) / rate_hz:
-            if places and at_s - places[-1][1] < APART_S:
-                places[-1] = (places[-1][0], float(at_s))
+        for start, end in self._spans:
+            start_s, end_s = start / rate_hz, max(start, end - CLIPPED_SAMPLES + 1) / rate_hz
+            if places and start_s - places[-1][1] < APART_S:
+                places[-1] = (places[-1][0], end_s)
             else:
-                places.append((float(at_s), float(at_s)))
+                places.append((start_s, end_s))
         return places
+
+
+def file_warnings(decoded: Decoded, clipping: ClippingWatch, sample_rate_hz: int) -> tuple[str, ...]:
+    """Sentences about a file that was read to its end: cut short, heavily clipped.
+
+    Args:
+      decoded: what decoding it found.
+      clipping: having seen all of it.
+      sample_rate_hz: its own rate.
+    """
+    warnings = []
+    if decoded.is_cut_short:
+        seconds = decoded.n_samples / sample_rate_hz
+        warnings.append(f"the file is cut short or damaged; its first {seconds:.1f} s could be read")
+    if clipping.is_heavy:
+        share = 100.0 * clipping.n_clipped / clipping.n_samples
+        warnings.append(f"it is heavily clipped ({share:.1f}% of the samples); record it with less gain")
+    return tuple(warnings)
 
 
 class HumWatch:
@@ -60,8 +109,7 @@ class HumWatch:
     """
 
     def __init__(self) -> None:
-        size = ANALYSIS_RATE_HZ
-        self._window = (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(size) / size)).astype(np.float32)
+        self._window = hann_window(ANALYSIS_RATE_HZ)
         self._rest = np.zeros(0, np.float32)
         self._seconds: list[np.ndarray] = []
 

@@ -1,7 +1,8 @@
-"""Sound files: what they hold, and reading them block by block. (Writing them: `sink`.)
+"""Read sound files: what their headers say, and their sound block by block.
 
-Everything libsndfile opens is read (wav, flac, ogg, opus, mp3, aiff, caf ...), in any bit depth, channel count and
-rate. Shapes: S samples, C channels.
+libsndfile reads wav, flac, ogg, opus, mp3, aiff, caf and more, in any bit depth, channel count and sample rate;
+`containers` reads m4a and videos. What a header says is shown and never relied on: lengths are counted while decoding.
+Shapes: S samples, C channels.
 """
 
 from __future__ import annotations
@@ -9,29 +10,29 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from ddsp_cli.arrays import FloatArray
+from ddsp_cli.audio import containers
+from ddsp_cli.audio.containers import DecodeError
 from ddsp_cli.audio.resample import Resampler
-from ddsp_cli.audio.write import check_writable, write_audio
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.errors import InputError
 
-__all__ = [
-    "AUDIO_SUFFIXES", "AudioInfo", "Resampler", "check_writable", "decoded_blocks", "list_audio", "mono_blocks",
-    "probe", "read_mono", "write_audio",
-]  # fmt: skip
-
-#: What a folder is searched for; a file named outright may have any suffix.
+#: Suffixes of sound files that libsndfile reads; most of them can be written as well.
 AUDIO_SUFFIXES = frozenset({
     ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64", ".wav",
 })  # fmt: skip
 
-#: A header outside this range is a damaged one: no recording has it, and resampling from it would not end.
+#: What folders are searched for; a file named outright may have any suffix.
+READABLE_SUFFIXES = AUDIO_SUFFIXES | containers.SUFFIXES
+
+#: A header with a sample rate outside this range is damaged: no recording has it, and resampling would not end.
 PLAUSIBLE_RATES_HZ = (1000, 1_000_000)
 
 #: Samples beyond this are damage: even floats scaled as 16-bit integers stay below, and their squares can be summed.
@@ -39,6 +40,16 @@ MAX_AMPLITUDE = 1e6
 
 #: Numbers decoded at once at most (8 MiB of float32), whatever the rate and the number of channels.
 MAX_BLOCK_VALUES = 1 << 21
+
+#: Less than this share of what a header claims, and this much less, is a file cut short; headers of mp3 estimate.
+CUT_SHARE, CUT_S = 0.98, 0.25
+
+
+#: What libsndfile is asked for at once.
+_PIECE_SAMPLES = 1 << 14
+
+#: What libsndfile says of a length that the header leaves open, as FLAC written into a pipe does.
+_UNKNOWN_SAMPLES = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -49,8 +60,10 @@ class AudioInfo:
       path: the file.
       sample_rate_hz: its own rate.
       n_channels: 1 for mono.
-      n_samples: samples per channel; what is really there can be less in a damaged file.
+      n_samples: samples per channel as the header claims, which may be wrong; 0 where it does not say.
       seconds: n_samples / sample_rate_hz.
+      subtype: encoding as libsndfile names it (`PCM_16`, `FLOAT`, `VORBIS` ...); empty for other decoders.
+      is_cut_short: the header claims more bytes than the file has.
     """
 
     path: Path
@@ -58,6 +71,21 @@ class AudioInfo:
     n_channels: int
     n_samples: int
     seconds: float
+    subtype: str = ""
+    is_cut_short: bool = False
+
+
+@dataclass
+class Decoded:
+    """What decoding a file found; complete when its last block was read.
+
+    Attributes:
+      n_samples: per channel, at the file's own rate.
+      is_cut_short: the file ends, or cannot be decoded further, before its claimed end.
+    """
+
+    n_samples: int = 0
+    is_cut_short: bool = False
 
 
 def probe(path: Path) -> AudioInfo:
@@ -67,17 +95,23 @@ def probe(path: Path) -> AudioInfo:
       InputError: it is missing, a folder, unreadable, not audio, or holds no samples.
     """
     path = Path(path)
-    with _open(path) as file:
-        rate_hz, n_samples = int(file.samplerate), int(file.frames)
-        info = AudioInfo(path, rate_hz, int(file.channels), n_samples, n_samples / max(rate_hz, 1))
+    with closing(_open(path)) as decoder:
+        info = _info(path, decoder)
     if not PLAUSIBLE_RATES_HZ[0] <= info.sample_rate_hz <= PLAUSIBLE_RATES_HZ[1]:
         raise InputError(f"{path} claims a sample rate of {info.sample_rate_hz} Hz", "The file is probably damaged.")
-    if info.n_samples <= 0:
+    if isinstance(decoder, _LibsndfileDecoder) and decoder.is_empty:
         raise InputError(f"{path} holds no sound: it has 0 samples")
     return info
 
 
-def mono_blocks(path: Path, rate_hz: int = ANALYSIS_RATE_HZ, block_s: float = 10.0) -> Iterator[np.ndarray]:
+def mono_blocks(
+    path: Path,
+    rate_hz: int = ANALYSIS_RATE_HZ,
+    block_s: float = 10.0,
+    *,
+    watch: Callable[[FloatArray], None] | None = None,
+    decoded: Decoded | None = None,
+) -> Iterator[FloatArray]:
     """Reads a file as mono at a given rate, a block at a time, in memory that does not depend on its length.
 
     Channels are averaged, then resampled by soxr at its high quality; the blocks together have
@@ -87,6 +121,7 @@ def mono_blocks(path: Path, rate_hz: int = ANALYSIS_RATE_HZ, block_s: float = 10
       path: the file.
       rate_hz: the rate of the result.
       block_s: how much to decode at once, in seconds of the recording.
+      watch, decoded: see `decoded_blocks`.
 
     Yields:
       [S] float32, S differing from block to block, never empty.
@@ -95,7 +130,7 @@ def mono_blocks(path: Path, rate_hz: int = ANALYSIS_RATE_HZ, block_s: float = 10
       InputError: what `probe` raises, a damaged file, NaN or infinity, no samples at all.
     """
     resampler: Resampler | None = None
-    for info, block in decoded_blocks(path, block_s):
+    for info, block in decoded_blocks(path, block_s, watch, decoded):
         resampler = resampler or Resampler(info.sample_rate_hz, rate_hz)
         resampled = resampler.push(block)
         if len(resampled):
@@ -105,7 +140,7 @@ def mono_blocks(path: Path, rate_hz: int = ANALYSIS_RATE_HZ, block_s: float = 10
         yield rest
 
 
-def read_mono(path: Path, rate_hz: int = ANALYSIS_RATE_HZ) -> np.ndarray:
+def read_mono(path: Path, rate_hz: int = ANALYSIS_RATE_HZ) -> FloatArray:
     """Reads a whole file as mono at a given rate.
 
     Returns:
@@ -136,7 +171,7 @@ def list_audio(paths: Sequence[Path]) -> list[Path]:
             continue
         inside = _search(path)
         if not inside:
-            known = ", ".join(sorted(suffix[1:] for suffix in AUDIO_SUFFIXES))
+            known = ", ".join(sorted(suffix[1:] for suffix in READABLE_SUFFIXES))
             raise InputError(f"the folder {path} holds no sound files", f"Looked for {known}.")
         found.update(dict.fromkeys(inside))
     return list(found)
@@ -149,44 +184,156 @@ def _search(folder: Path) -> list[Path]:
         found += [
             Path(parent) / name
             for name in names
-            if Path(name).suffix.lower() in AUDIO_SUFFIXES and not name.startswith(".")
+            if Path(name).suffix.lower() in READABLE_SUFFIXES and not name.startswith(".")
         ]
     return sorted((path for path in found if path.is_file()), key=lambda path: path.relative_to(folder).as_posix())
 
 
-def _open(path: Path) -> Any:
-    """A `soundfile.SoundFile` for reading, or an InputError that says why not."""
-    import soundfile
+def count_samples(path: Path) -> int:
+    """Samples per channel that a file really has, at its own rate: decoded and counted.
 
+    Raises:
+      InputError: as `decoded_blocks`; a file that is damaged after its beginning ends there.
+    """
+    decoded = Decoded()
+    for _ in decoded_blocks(path, decoded=decoded):
+        pass
+    return decoded.n_samples
+
+
+class _Decoder(Protocol):
+    """A sound file, opened."""
+
+    sample_rate_hz: int
+    n_channels: int
+    n_samples: int  # as the header claims; 0 where it does not say
+
+    def read(self, n_samples: int) -> FloatArray:
+        """The next samples [S, C], none at the end; raises `DecodeError` where it is damaged."""
+
+    def close(self) -> None:
+        """Closes the file."""
+
+
+class _LibsndfileDecoder:
+    """Reads from beginning to end, never seeking: soundfile seeks after each read, which fails where a header lies."""
+
+    def __init__(self, path: Path) -> None:
+        import soundfile
+
+        class Sequential(soundfile.SoundFile):
+            def seekable(self) -> bool:
+                return False
+
+        self._failures = (soundfile.SoundFileError, OSError)
+        self._failed: Exception | None = None
+        try:
+            self._file = Sequential(path)
+        except (soundfile.SoundFileError, OSError, TypeError, ValueError) as problem:
+            # TypeError: soundfile asks for the rate of files that it takes for headerless because of their suffix.
+            raise DecodeError(str(problem)) from problem
+        self.sample_rate_hz, self.n_channels = int(self._file.samplerate), int(self._file.channels)
+        self.subtype = str(self._file.subtype)
+        self.n_samples = int(self._file.frames)
+        self.is_empty = self.n_samples == 0
+        if self.n_samples >= _UNKNOWN_SAMPLES:
+            self.n_samples = 0
+
+    def read(self, n_samples: int) -> FloatArray:
+        # In pieces: of a piece with damage nothing comes, of those before it everything.
+        if self._failed is not None:
+            raise DecodeError(str(self._failed)) from self._failed
+        audio = np.empty((n_samples, self.n_channels), np.float32)
+        n_read = 0
+        while n_read < n_samples:
+            end = min(n_read + _PIECE_SAMPLES, n_samples)
+            try:
+                n_piece = len(self._file.read(out=audio[n_read:end]))
+            except self._failures as problem:
+                if not n_read:
+                    raise DecodeError(str(problem)) from problem
+                self._failed = problem  # libsndfile would call the next read the end
+                break
+            n_read += n_piece
+            if n_piece == 0:
+                break
+        return audio[:n_read]
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _open(path: Path) -> _Decoder:
+    """Opens a file for decoding.
+
+    Raises:
+      InputError: it is missing, a folder, empty, unreadable, or no sound.
+    """
     if path.is_dir():
         raise InputError(f"{path} is a folder, not a sound file")
     try:
         with path.open("rb") as stream:
-            empty = not stream.read(1)
+            head = stream.read(12)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except (OSError, ValueError) as problem:
         raise InputError(f"{path} cannot be read: {getattr(problem, 'strerror', None) or problem}") from problem
-    if empty:
+    if not head:
         raise InputError(f"{path} is an empty file")
     try:
-        return soundfile.SoundFile(path)
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as problem:
-        # TypeError: soundfile asks for the rate of files that it takes for headerless because of their suffix.
+        return _LibsndfileDecoder(path)
+    except DecodeError as problem:
+        if containers.is_container(path, head):
+            try:
+                return containers.open_container(path)
+            except DecodeError:
+                pass
         raise InputError(
-            f"{path} is not a sound file that can be read", "Readable are wav, flac, ogg, opus, mp3, aiff and more."
+            f"{path} is not a sound file that can be read",
+            "Readable are wav, flac, ogg, opus, mp3, aiff and more, and m4a and videos with PyAV or ffmpeg.",
         ) from problem
 
 
+def _info(path: Path, decoder: _Decoder) -> AudioInfo:
+    seconds = decoder.n_samples / max(decoder.sample_rate_hz, 1)
+    subtype, is_cut_short = "", False
+    if isinstance(decoder, _LibsndfileDecoder):
+        subtype, is_cut_short = decoder.subtype, _claims_more(path)
+    elif path.suffix.lower() in AUDIO_SUFFIXES:
+        is_cut_short = True  # libsndfile refuses ogg files without their end
+    return AudioInfo(
+        path, decoder.sample_rate_hz, decoder.n_channels, decoder.n_samples, seconds, subtype, is_cut_short
+    )
+
+
+def _claims_more(path: Path) -> bool:
+    """Whether a RIFF (wav) or FORM (aiff) header claims more bytes than there are: libsndfile corrects it silently.
+
+    Programs that write into a pipe cannot know the length and claim about 2^31 or 2^32 bytes; those are no lies.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(8)
+    order = {b"RIFF": "little", b"RIFX": "big", b"FORM": "big"}.get(head[:4])
+    if order is None:
+        return False
+    claimed = int.from_bytes(head[4:], "little" if order == "little" else "big")
+    return claimed < 0x7FFF0000 and claimed + 8 > path.stat().st_size + 1  # a chunk's padding byte is often left out
+
+
 def decoded_blocks(
-    path: Path, block_s: float = 10.0, watch: Callable[[np.ndarray], None] | None = None
-) -> Iterator[tuple[AudioInfo, np.ndarray]]:
+    path: Path,
+    block_s: float = 10.0,
+    watch: Callable[[FloatArray], None] | None = None,
+    decoded: Decoded | None = None,
+) -> Iterator[tuple[AudioInfo, FloatArray]]:
     """Reads a file at its own rate, a block at a time, its channels averaged.
 
     Args:
       path: the file.
       block_s: how much to decode at once.
-      watch: shown each block [S, C] as it was decoded, before anything is done to it.
+      watch: called with each block [S, C] as it was decoded, before anything is done to it.
+      decoded: filled in while decoding. With it, a file that is damaged after its first block ends there instead of
+        being refused.
 
     Yields:
       What the header says, and the next samples [S] float32.
@@ -194,27 +341,32 @@ def decoded_blocks(
     Raises:
       InputError: what `probe` raises, a damaged file, NaN or infinity, no samples at all.
     """
-    import soundfile
-
     info = probe(path)
+    found = decoded if decoded is not None else Decoded()
+    found.n_samples, found.is_cut_short = 0, info.is_cut_short
     wanted = max(1, math.ceil(block_s * info.sample_rate_hz))
     n_block = max(1, min(wanted, MAX_BLOCK_VALUES // info.n_channels))
-    n_read = 0
-    with _open(info.path) as file:
+    with closing(_open(info.path)) as decoder:
         while True:
             try:
-                block = file.read(n_block, dtype="float32", always_2d=True)
-            except (soundfile.SoundFileError, OSError) as problem:
-                raise InputError(f"{info.path} is damaged and cannot be decoded") from problem
+                block = decoder.read(n_block)
+            except DecodeError as problem:
+                if decoded is None or not found.n_samples:
+                    raise InputError(f"{info.path} is damaged and cannot be decoded") from problem
+                found.is_cut_short = True
+                break
             if not len(block):
                 break
             if watch is not None:
                 watch(block)
             mono = average_channels(block, str(info.path))
-            n_read += len(mono)
+            found.n_samples += len(mono)
             yield info, np.ascontiguousarray(mono)
-    if n_read == 0:
+    if found.n_samples == 0:
         raise InputError(f"{info.path} holds no sound that can be decoded", "The file is probably damaged.")
+    missing = info.n_samples - found.n_samples
+    if missing > max(CUT_S * info.sample_rate_hz, (1.0 - CUT_SHARE) * info.n_samples):
+        found.is_cut_short = True
 
 
 def average_channels(audio: FloatArray, name: str = "the sound") -> FloatArray:

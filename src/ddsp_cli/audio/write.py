@@ -21,6 +21,13 @@ _SUBTYPES = {
     ".opus": "OPUS", ".mp3": "MPEG_LAYER_III", ".caf": "PCM_24", ".w64": "PCM_24", ".rf64": "PCM_24", ".au": "PCM_24",
 }  # fmt: skip
 
+#: Sample rates of formats that have only some, and the highest of formats that have a limit.
+_RATES_HZ = {
+    ".mp3": (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
+    ".opus": (8000, 12000, 16000, 24000, 48000),
+}
+_HIGHEST_RATE_HZ = {".ogg": 192_000, ".oga": 192_000, ".flac": 655_350}
+
 _FORMATS = {".aif": "AIFF", ".oga": "OGG", ".opus": "OGG"}
 
 
@@ -76,6 +83,14 @@ def check_writable(path: Path, force: bool = False) -> None:
         raise OutputError(f"the folder {path.parent} cannot be written to", "Choose another folder.")
 
 
+def nearest_rate_hz(path: Path, rate_hz: int) -> int:
+    """The sample rate that the format of a file has for sound of a rate: the same, the next higher, or the highest."""
+    suffix = Path(path).suffix.lower()
+    if suffix in _RATES_HZ:
+        return min((rate for rate in _RATES_HZ[suffix] if rate >= rate_hz), default=_RATES_HZ[suffix][-1])
+    return min(rate_hz, _HIGHEST_RATE_HZ.get(suffix, rate_hz))
+
+
 def _write_part(part: Path, blocks: Iterable[np.ndarray], rate_hz: int, kind: str, subtype: str) -> int:
     import soundfile
 
@@ -126,20 +141,35 @@ def write_fitting(
     blocks: Iterable[np.ndarray],
     rate_hz: int,
     *,
-    n_samples: int,
+    n_samples: int | None,
     subtype: str | None,
     seed: int = 0,
     force: bool = False,
 ) -> tuple[float, float]:
-    """Writes sound ([S] or [S, C] a block) that is turned down, where it has to be, as a whole.
+    """Writes sound, scaled as a whole where its peak would be above `PEAK_LIMIT`, its end faded out.
 
-    Arguments and result are those of `play_to_file`.
+    Args:
+      path: where to; the suffix decides the format.
+      blocks: [S] or [S, C] float32 each, full scale 1.
+      rate_hz: of the blocks and the file.
+      n_samples: length of the file per channel; None for that of the blocks.
+      subtype: encoding as libsndfile names it, None for what the format has; `PCM_16` is dithered.
+      seed: of the dither.
+      force: replace an existing file.
+
+    Returns:
+      The peak of the file, and the gain that was applied (1 or less).
+
+    Raises:
+      OutputError: no space, or the file cannot be written.
     """
+    n_written = 0
     shape: tuple[int, ...] = ()
     with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
         peak = 0.0
         for block in blocks:
             peak, shape = max(peak, float(np.abs(block).max(initial=0.0))), block.shape[1:]
+            n_written += len(block)
             try:
                 spool.write(block.tobytes())
             except OSError as problem:
@@ -149,7 +179,7 @@ def write_fitting(
                     "Free some space, or set TMPDIR to a folder that has some.",
                 ) from problem
         gain = min(1.0, PEAK_LIMIT / peak) if peak > 0.0 else 1.0
-        finished = _spooled(spool, n_samples, shape, gain, rate_hz)
+        finished = _spooled(spool, n_written if n_samples is None else n_samples, shape, gain, rate_hz)
         if subtype == "PCM_16":
             finished = dithered(finished, seed)
         write_audio(path, finished, rate_hz, subtype, force)

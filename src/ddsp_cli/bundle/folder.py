@@ -157,6 +157,8 @@ def _load_impulse_response(folder: Path, card: Card) -> np.ndarray | None:
         raise ModelError(f"{folder / IMPULSE_RESPONSE} is not a readable sound: {problem}") from problem
     if rate != card.model.sample_rate_hz or audio.ndim != 1:
         raise ModelError(f"{folder / IMPULSE_RESPONSE} is not mono at {card.model.sample_rate_hz} Hz")
+    if not np.isfinite(audio).all():
+        raise ModelError(f"{folder / IMPULSE_RESPONSE} contains NaN or infinity", "Install or train it again.")
     return np.asarray(audio)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ddsp_cli.audio import read
 from ddsp_cli.audio.resample import at_rate
-from ddsp_cli.audio.write import write_fitting
+from ddsp_cli.audio.write import nearest_rate_hz, write_fitting
 from ddsp_cli.errors import UsageError
 from ddsp_cli.synthesis.reverb import Room, tail_s
 from ddsp_cli.workflows.models import find_room
@@ -65,12 +65,13 @@ def _place(job: Job, responses: dict[int, np.ndarray], force: bool, seed: int, p
     assert job.info is not None
     started = time.perf_counter()
     own_hz, n_channels = job.info.sample_rate_hz, job.info.n_channels
-    rate_hz = job.rate_hz or own_hz
+    rate_hz = nearest_rate_hz(job.output, job.rate_hz or own_hz)
+    decoded = read.Decoded()
     peak, gain = write_fitting(
         job.output,
-        at_rate(_in_room(job.info, responses[own_hz], progress), own_hz, rate_hz, n_channels),
+        at_rate(_in_room(job.info, responses[own_hz], progress, decoded), own_hz, rate_hz, n_channels),
         rate_hz,
-        n_samples=round(job.info.n_samples * rate_hz / own_hz),
+        n_samples=None,
         subtype=job.subtype,
         seed=seed,
         force=force,
@@ -81,7 +82,7 @@ def _place(job: Job, responses: dict[int, np.ndarray], force: bool, seed: int, p
         plot=None,
         controls=None,
         instrument="",
-        seconds=job.info.seconds,
+        seconds=decoded.n_samples / own_hz,
         wall_s=time.perf_counter() - started,
         transpose_semitones=0.0,
         key="",
@@ -93,13 +94,15 @@ def _place(job: Job, responses: dict[int, np.ndarray], force: bool, seed: int, p
     )
 
 
-def _in_room(info: read.AudioInfo, response: np.ndarray, progress: Progress) -> Iterator[np.ndarray]:
+def _in_room(
+    info: read.AudioInfo, response: np.ndarray, progress: Progress, into: read.Decoded
+) -> Iterator[np.ndarray]:
     """The recording with the room added, [S] or [S, C] a block, at its own rate."""
     rooms = [Room(response) for _ in range(info.n_channels)]
-    decoded: list[np.ndarray] = []
+    channels: list[np.ndarray] = []
     n_done = 0
-    for _ in read.decoded_blocks(info.path, BLOCK_S, decoded.append):
-        block = decoded.pop()
+    for _ in read.decoded_blocks(info.path, BLOCK_S, channels.append, into):
+        block = channels.pop()
         n_done += len(block)
         progress(f"{info.path.name}: playing", n_done / info.sample_rate_hz, info.seconds)
         wet = np.stack([room.push(channel) for room, channel in zip(rooms, block.T, strict=True)], axis=1)

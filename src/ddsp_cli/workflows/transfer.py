@@ -35,11 +35,12 @@ from ddsp_cli.adaptation.segmentation import Segments, find_segments
 from ddsp_cli.analysis.extract import Analysis, analyze
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.analysis.pitch import trackers
+from ddsp_cli.analysis.recording_checks import ClippingWatch, file_warnings
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio import read
-from ddsp_cli.audio.recording import FileRecording, Recording
+from ddsp_cli.audio.recording import FileRecording
 from ddsp_cli.audio.resample import at_rate
-from ddsp_cli.audio.write import check_writable, write_fitting
+from ddsp_cli.audio.write import check_writable, nearest_rate_hz, write_fitting
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.errors import InputError, OutputError, UsageError, did_you_mean
 from ddsp_cli.synthesis.instrument import Instrument
@@ -180,13 +181,19 @@ def plan_jobs(inputs: list[Path], names: list[str], wanted: Wanted, curves: Path
             output = out if as_file and out is not None else (out or Path()) / f"{stem}.wav"
             if output.exists() and output.resolve() == path.resolve():
                 raise OutputError(f"{output} is the input itself", "Name another place with --out.")
+            if rate_hz is not None and nearest_rate_hz(output, rate_hz) != rate_hz:
+                raise UsageError(
+                    f"{output.suffix[1:]} files have no sample rate of {rate_hz} Hz",
+                    f"The nearest they have is {nearest_rate_hz(output, rate_hz)} Hz.",
+                    parameter="sample_rate_hz",
+                )
             picture = output.with_suffix(".png") if wanted.plot else None
             table = wanted.controls if one_table or wanted.controls is None else wanted.controls / f"{stem}.csv"
             for target, place in ((output, out), (picture, out), (table, wanted.controls)):
                 if target is not None and (place is None or place.is_dir() or target == place or as_file):
                     check_writable(target, wanted.force)
             own_rate_hz = rate_hz or (info.sample_rate_hz if info else None)
-            subtype = _subtype(path if info else None, output, wanted.bits)
+            subtype = _subtype(info, output, wanted.bits)
             jobs.append(Job(path, kind, model, info, output, picture, table, own_rate_hz, subtype))
     for folder, is_file in ((out, as_file), (wanted.controls, one_table)):
         if folder is not None and not is_file:
@@ -268,14 +275,12 @@ def folders_for(jobs: list[Job]) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _subtype(source: Path | None, output: Path, bits: str | None) -> str | None:
+def _subtype(info: read.AudioInfo | None, output: Path, bits: str | None) -> str | None:
     """The depth that is asked for, else as many bits as the input has, where the output's format has a choice.
 
     Raises:
       UsageError: a depth that the format does not have.
     """
-    import soundfile
-
     kind = output.suffix.lower()
     if kind not in _DEEP:
         if bits is not None:
@@ -285,7 +290,7 @@ def _subtype(source: Path | None, output: Path, bits: str | None) -> str | None:
         if kind == ".flac" and bits in {"32", "float"}:
             raise UsageError(f"flac files cannot hold --bits {bits}", "Use 16 or 24, or a wav file.")
         return BITS[bits]
-    own = soundfile.info(source).subtype if source is not None else "PCM_24"
+    own = info.subtype if info is not None else "PCM_24"
     if own in {"FLOAT", "DOUBLE"}:
         return "PCM_24" if kind == ".flac" else "FLOAT"
     return "PCM_24" if own in {"PCM_24", "PCM_32"} else "PCM_16"
@@ -358,6 +363,7 @@ class Performance:
       info: of the recording.
       remarks: what makes it hard to follow.
       recording: the sound, for those who follow it more closely than by its features.
+      clipping: what was found while it was decoded.
     """
 
     adapted: Adapted
@@ -365,7 +371,8 @@ class Performance:
     seconds: float
     info: read.AudioInfo | None = None
     remarks: tuple[str, ...] = ()
-    recording: Recording | None = None
+    recording: FileRecording | None = None
+    clipping: ClippingWatch | None = None
 
     @property
     def features(self) -> Features | None:
@@ -375,10 +382,12 @@ class Performance:
     def n_samples(self, rate_hz: int) -> int:
         """Length of the output: the input's to the sample, brought to another rate."""
         if self.info is not None:
-            n_samples = round(self.info.n_samples * rate_hz / self.info.sample_rate_hz)
+            # Counted while decoding: what the header says is not relied on.
+            own = self.recording.decoded.n_samples if self.recording is not None else self.info.n_samples
+            n_samples = round(own * rate_hz / self.info.sample_rate_hz)
             if abs(n_samples / rate_hz - self.seconds) <= 0.1:
                 return n_samples
-        return round(self.seconds * rate_hz)  # of curves, or where a header promised another length than there is
+        return round(self.seconds * rate_hz)
 
     def timbre(self, instrument: Instrument) -> Iterator[np.ndarray]:
         """What an instrument with an encoder follows besides the curves: the recording, read again block by block."""
@@ -414,7 +423,10 @@ def perform(
     if job.kind == "controls":
         assert curves is not None
         adapted = read_controls(curves, level, rate_hz)
-        return Performance(adapted, None, job.info.seconds if job.info else len(adapted) / rate_hz, job.info)
+        if job.info is None:
+            return Performance(adapted, None, len(adapted) / rate_hz)
+        info = replace(job.info, n_samples=read.count_samples(job.source))
+        return Performance(adapted, None, info.n_samples / info.sample_rate_hz, info)
     if job.kind == "score":
         score = read_score(job.source)
         chords = "it holds chords; of each the highest note is played"
@@ -423,13 +435,16 @@ def perform(
         return Performance(adapted, None, len(adapted) / rate_hz, None, remarks)
     assert job.info is not None
     spec = _spec(instrument, tracker)
-    same = last if last is not None and last.info is job.info else None
-    recording = same.recording if same is not None and same.recording is not None else FileRecording(job.source)
-    if same is not None and same.analysis is not None and same.analysis.features.spec == spec:
-        analysis, remarks = same.analysis, same.remarks
+    if last is not None and last.info is job.info and last.recording is not None and last.clipping is not None:
+        recording, clipping = last.recording, last.clipping
+    else:
+        last, clipping = None, ClippingWatch()
+        recording = FileRecording(job.source, watch=clipping)
+    if last is not None and last.analysis is not None and last.analysis.features.spec == spec:
+        analysis = last.analysis
     else:
         analysis = _analyze(recording, job.info, spec, settings, progress)
-        remarks = diagnostics.warnings(analysis)
+    remarks = diagnostics.warnings(analysis)
     features = analysis.features
     try:
         adapted = adapt(features, statistics, level, settings, analysis.segments)
@@ -437,7 +452,9 @@ def perform(
         if not remarks:
             raise InputError(f"{job.source}: {problem.message}", problem.hint) from problem
         adapted = resting(len(features), rate_hz)
-    return Performance(adapted, analysis, features.n_samples / ANALYSIS_RATE_HZ, job.info, remarks, recording)
+    remarks = (*file_warnings(recording.decoded, clipping, job.info.sample_rate_hz), *remarks)
+    seconds = features.n_samples / ANALYSIS_RATE_HZ
+    return Performance(adapted, analysis, seconds, job.info, remarks, recording, clipping)
 
 
 def frame_rate(instrument: Instrument) -> int:
@@ -454,7 +471,7 @@ def _spec(instrument: Instrument, tracker: str) -> FeatureSpec:
 
 
 def _analyze(
-    recording: Recording, info: read.AudioInfo, spec: FeatureSpec, settings: AdaptSettings, progress: Progress
+    recording: FileRecording, info: read.AudioInfo, spec: FeatureSpec, settings: AdaptSettings, progress: Progress
 ) -> Analysis[Segments]:
     return analyze(
         recording,
@@ -577,7 +594,13 @@ def transfer(
             started = time.perf_counter()
             instrument, its_room = instruments[job.model], rooms[job.model]
             performance = perform(job, instrument, settings, tracker, from_controls, tell, performance)
-            rate_hz = job.rate_hz or instrument.model.sample_rate_hz
+            wanted_hz = job.rate_hz or instrument.model.sample_rate_hz
+            rate_hz = nearest_rate_hz(job.output, wanted_hz)
+            if rate_hz != wanted_hz:
+                lacks = (
+                    f"{job.output.suffix[1:]} has no sample rate of {wanted_hz} Hz, so it was written at {rate_hz} Hz"
+                )
+                performance = replace(performance, remarks=(*performance.remarks, lacks))
             n_samples = performance.n_samples(rate_hz)
             seconds = n_samples / rate_hz
             if job.controls is not None:
