@@ -58,6 +58,7 @@ class ExportedCard(Config):
     checks: dict[str, float]
     contract: dict[str, Any]
     instrument: Card
+    files: list[str] = []  # names of what was written; missing in cards of older versions
 
 
 def processors(
