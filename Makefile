@@ -28,6 +28,7 @@ help: ## Say what can be made
 	@echo "make lint         run the linters, the type checker and the import rules"
 	@echo "make bench        measure what is meant to be fast"
 	@echo "make fuzz         try to break the readers with damaged files and kills"
+	@echo "make licences     list what is installed, with licences, and write an SBOM"
 	@echo "make train-NAME   train an instrument on datasets/NAME (see: ddsp prepare)"
 	@echo "make instruments  make the bundled instruments again from their recordings (see: models/RECIPES.md)"
 	@echo "make instrument-NAME make one of them again: make instrument-violin AUDIO=/path/to/recordings"
@@ -114,6 +115,10 @@ BENCHMARKS := engine train prepare transfer export
 .PHONY: bench
 bench: $(DEV) ## What is fast, measured
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python "benchmarks/$$name.py" || exit 1; done
+
+.PHONY: licences
+licences: $(RUNTIME) ## What is installed: an SBOM (CycloneDX) and the licences, in build/licences
+	@$(BIN)/python tools/licences.py --audit
 
 .PHONY: fuzz
 fuzz: $(DEV) ## Thousands of damaged files, and runs killed at random moments
