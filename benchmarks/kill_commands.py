@@ -3,8 +3,8 @@
     python benchmarks/kill_commands.py [--kills 200] [--calls 40] [--seed 0] [--commands import,export,...]
 
 Each command replaces an earlier result of its own (`--force`) and is killed (SIGKILL). After the next command the
-result has to be the old or the new one, whole, and nothing hidden may be left beside it. The next command is in turn the
-same one and, where there is one that reads such results, that one. With strace installed the command is also killed at
+result has to be the old or the new one, whole, and nothing hidden may be left beside it. The next command is in turn
+the same one and, where one reads such results, that one. With strace installed the command is also killed at
 its n-th call of rename, fsync, unlink and rmdir, where random moments hardly ever fall.
 
 Prints a line per command and the totals; ends with 1 when anything was lost, left, or went wrong inside.

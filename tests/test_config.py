@@ -49,6 +49,17 @@ def test_shapes_of_the_presets():
         ("", "Expected"),
         ("- a\n- b\n", "Expected"),
         ("!!python/object/apply:os.getcwd []", "not valid YAML"),
+        ('description: !!int ""', "tags (tag:yaml.org,2002:int)"),
+        ("description: !!timestamp x", "tags"),
+        ("description: 2024-99-99", "not valid YAML"),
+        ("description: 0b_", "not valid YAML"),
+        (MINIMAL + "training: {crop_s: .inf}\n", "NaN and infinity are not allowed - at `$.training.crop_s`"),
+        (MINIMAL + "training: {loss: {mag_weight: .nan}}\n", "NaN and infinity"),
+        (MINIMAL + f"training: {{steps: {10**400}}}\n", "steps"),
+        (MINIMAL + f"training: {{clip_norm: {10**400}}}\n", "clip_norm"),
+        (MINIMAL + f"training: {{batch_size: {10**9}}}\n", "batch_size"),
+        ("a: " + "[" * 100, "nested"),
+        ("a" * 1000 + ": 1\n", "unknown field"),
     ],
 )
 def test_mistakes_are_named(text, says):

@@ -135,7 +135,7 @@ def table(found: dict[str, list[str]]) -> str:
     lines += [
         "",
         "libsndfile and libsoxr are under the LGPL. Both are shared libraries in files of their own inside the "
-        "packages soundfile and soxr, are loaded at run time, and can be replaced by another build of the same version.",
+        "packages soundfile and soxr, are loaded at run time, and can be replaced by another build of it.",
         "",
     ]
     return "\n".join(lines)

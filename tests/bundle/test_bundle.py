@@ -166,3 +166,75 @@ def test_no_pickle_anywhere(tmp_path):
 def test_a_folder_that_is_no_bundle(tmp_path):
     with pytest.raises(ModelError, match="not a ddsp instrument"):
         bundle.load(tmp_path)
+
+
+def test_every_flipped_bit_of_the_card_and_the_preview_is_noticed(tmp_path):
+    folder = tmp_path / "a"
+    model = small_model()
+    preview = np.sin(np.arange(8000) * 0.2).astype(np.float32) * 0.5
+    bundle.save(folder, make_card(model), random_weights(model), preview=preview)
+    random = np.random.default_rng(0)
+    for name in ("model.yaml", "preview.ogg"):
+        whole = (folder / name).read_bytes()
+        for _ in range(100):
+            at, bit = random.integers(len(whole)), random.integers(8)
+            flipped = bytearray(whole)
+            flipped[at] ^= 1 << bit
+            (folder / name).write_bytes(flipped)
+            with pytest.raises(ModelError):
+                bundle.load(folder)
+        (folder / name).write_bytes(whole)
+    (folder / "preview.ogg").unlink()
+    bundle.load(folder)
+
+
+def test_a_card_without_a_digest_is_read(tmp_path):
+    """Of an older version, or edited by hand."""
+    made = make_bundle(tmp_path / "a")
+    path = tmp_path / "a" / "model.yaml"
+    text, _, _ = path.read_text(encoding="utf-8").partition("# sha256")
+    path.write_text(text.replace("random weights", "edited"), encoding="utf-8")
+    card = bundle.load(tmp_path / "a").card
+    assert card == bundle.revise(made.card, description="edited")
+
+
+HOSTILE = {
+    "a window of 10^8 samples": ("features", "power_window_samples", 10**8),
+    "10^9 layers": ("model", "decoder", {"layers_per_stack": 10**9}),
+    "10^9 units": ("model", "decoder", {"rnn_units": 10**9}),
+    "an hour of room": ("model", "processors", {"reverb": {"type": "Reverb", "inputs": [], "length_samples": 1 << 28}}),
+    "NaN": ("features", "floor_db", float("nan")),
+    "infinity": ("training", "wall_s", float("inf")),
+    "NaN among the percentiles": ("statistics", "pitch_midi", [float("nan")] * 101),
+    "too many percentiles": ("statistics", "power_db", [0.0] * 100_000),
+    "a seed beyond all": ("training", "seed", 10**400),
+    "a long name": ("training", "preset", "x" * 100_000),
+}
+
+
+@pytest.mark.parametrize(("section", "key", "value"), HOSTILE.values(), ids=HOSTILE)
+def test_sizes_in_a_card_are_bounded(tmp_path, section, key, value):
+    folder = tmp_path / "a"
+    make_bundle(folder)
+    card = yaml.safe_load((folder / "model.yaml").read_text(encoding="utf-8"))
+    card[section][key] = card[section][key] | value if isinstance(value, dict) else value
+    _edit_card(folder, **card)
+    with pytest.raises(ModelError, match=f"{section}.{key}|valid YAML"):
+        bundle.load(folder)
+
+
+def test_a_card_is_not_larger_than_cards_are(tmp_path):
+    make_bundle(tmp_path / "a")
+    with (tmp_path / "a" / "model.yaml").open("ab") as stream:
+        stream.write(b"#" * bundle.card.MAX_CARD_BYTES)
+    with pytest.raises(ModelError, match="larger than 2 MB"):
+        bundle.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize(("n_samples", "value", "words"), [(61 * 16000, 0.0, "no impulse response"),
+                                                           (100, np.nan, "NaN")])  # fmt: skip
+def test_an_impulse_response_is_one(tmp_path, n_samples, value, words):
+    model = small_model()
+    with pytest.raises(ModelError, match=words):
+        bundle.save(tmp_path / "a", make_card(model), random_weights(model), np.full(n_samples, value, np.float32))
+    assert not list(tmp_path.iterdir())

@@ -1,4 +1,8 @@
-"""The card of an instrument, `model.yaml`: what it is, and how it came about."""
+"""The card of an instrument, `model.yaml`: what it is, and how it came about.
+
+The file ends in a comment line with a digest of the rest (`ddsp_cli.checksum`). Cards without that line, of older
+versions or edited by hand, are read too.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,22 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
-from ddsp_cli.config import Config, FeatureSpec, ModelConfig, parse_yaml
+from ddsp_cli.checksum import TEXT_MARK, is_altered, seal_text
+from ddsp_cli.config import Config, FeatureSpec, ModelConfig, Name, NonNegativeFloat, Text, dump_yaml, parse_yaml
 from ddsp_cli.errors import ModelError
+from ddsp_cli.limits import read_regular
 
 FORMAT_VERSION = 1
 CARD = "model.yaml"
 
-#: No file of a bundle is larger; what is larger is not a bundle and is not read.
-MAX_FILE_BYTES = 256 * 1024 * 1024
+#: No card is larger; the longest, with hundreds of sources, have 100 kB.
+MAX_CARD_BYTES = 2 << 20
 
-Quantiles = Annotated[list[float], Meta(min_length=101, max_length=101)]
+#: No other file of a bundle is larger; those of the presets have up to 25 MB.
+MAX_FILE_BYTES = 256 << 20
+
+Quantiles = Annotated[list[Annotated[float, Meta(ge=-1000, le=1000)]], Meta(min_length=101, max_length=101)]
+Count = Annotated[int, Meta(ge=0, le=2**62)]
 
 
 class Statistics(Config):
@@ -26,7 +36,7 @@ class Statistics(Config):
     pitch_midi: Quantiles
     loudness_db: Quantiles
     power_db: Quantiles
-    note_s: float
+    note_s: NonNegativeFloat
 
     def level(self, name: str) -> np.ndarray:
         """Percentiles of `loudness_db` or `power_db`, shape [101]."""
@@ -36,52 +46,58 @@ class Statistics(Config):
 class Source(Config):
     """A body of recordings that a model learned from."""
 
-    title: str
-    licence: str = "unknown"
-    attribution: str = ""
-    url: str = ""
+    title: Text
+    licence: Name = "unknown"
+    attribution: Text = ""
+    url: Text = ""
 
 
 class TrainingRecord(Config):
     """How a bundle came about."""
 
-    preset: str
-    steps: int
-    seed: int
-    wall_s: float = 0.0
-    audio_s: float = 0.0
-    program: str = ""
-    started_from: str = ""  # the instrument whose weights it began with
+    preset: Name
+    steps: Count
+    seed: Count
+    wall_s: NonNegativeFloat = 0.0
+    audio_s: NonNegativeFloat = 0.0
+    program: Name = ""
+    started_from: Name = ""  # the instrument whose weights it began with
 
 
 class Card(Config, kw_only=True):
     """The contents of `model.yaml`."""
 
     format: int
-    name: str
-    description: str = ""
-    licence: str = "unknown"
+    name: Name
+    description: Text = ""
+    licence: Text = "unknown"
     model: ModelConfig
     features: FeatureSpec
     statistics: Statistics
     training: TrainingRecord
-    metrics: dict[str, float] = {}
+    metrics: Annotated[dict[Name, float], Meta(max_length=1000)] = {}
     sources: list[Source] = []
-    remarks: list[str] = []  # what it can and cannot do
-    created: str = ""
-    files: dict[str, str] = {}  # name → SHA-256
+    remarks: Annotated[list[Text], Meta(max_length=1000)] = []  # what it can and cannot do
+    created: Name = ""
+    files: Annotated[dict[Name, Name], Meta(max_length=100)] = {}  # name → SHA-256
 
 
 def load_card(folder: Path) -> Card:
     """Reads `model.yaml` alone.
 
     Raises:
-      ModelError: not a bundle, or one of another format version.
+      ModelError: not a bundle, one of another format version, or a damaged card.
     """
     path = Path(folder) / CARD
     if not path.is_file():
         raise ModelError(f"{folder} is not a ddsp instrument: it has no {CARD}")
-    card = parse_yaml(read_file(path).decode("utf-8", "replace"), Card, str(path))
+    text = read_regular(path, MAX_CARD_BYTES).decode("utf-8", "replace")
+    if is_altered(text):
+        raise ModelError(
+            f"{path} is damaged or was edited: its content does not match its checksum",
+            f"Copy the instrument again; if you edited the card, remove its last line ({TEXT_MARK.strip()} ...).",
+        )
+    card = parse_yaml(text, Card, str(path))
     if card.format != FORMAT_VERSION:
         raise ModelError(
             f"{folder} has bundle format {card.format}, this program reads {FORMAT_VERSION}",
@@ -90,18 +106,22 @@ def load_card(folder: Path) -> Card:
     return card
 
 
-def read_file(path: Path) -> bytes:
-    """The contents of a file that is, or is part of, an instrument.
+def write_card(folder: Path, card: Card) -> None:
+    """Writes `model.yaml` with its digest.
 
     Raises:
-      ModelError: it cannot be read, or is larger than `MAX_FILE_BYTES`.
+      OSError: it cannot be written.
     """
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ModelError(f"{path} is larger than any instrument can be")
-        return path.read_bytes()
-    except OSError as problem:
-        raise ModelError(f"{path} cannot be read: {problem.strerror or problem}") from problem
+    (folder / CARD).write_text(seal_text(dump_yaml(card)), encoding="utf-8", newline="\n")
+
+
+def read_file(path: Path) -> bytes:
+    """The contents of a file that is part of an instrument.
+
+    Raises:
+      ModelError: it cannot be read, is not a regular file, or is larger than `MAX_FILE_BYTES`.
+    """
+    return read_regular(path, MAX_FILE_BYTES)
 
 
 def revise(card: Card, **changes: Any) -> Card:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from ddsp_cli.arrays import FloatArray
 from ddsp_cli.atomic import FolderKind, check_replaceable, folder_beside, writing
-from ddsp_cli.bundle.card import CARD, FORMAT_VERSION, Card, load_card, read_file, revise
-from ddsp_cli.config import dump_yaml
+from ddsp_cli.bundle.card import CARD, FORMAT_VERSION, Card, load_card, read_file, revise, write_card
+from ddsp_cli.checksum import sha256
 from ddsp_cli.errors import ModelError
 
 WEIGHTS = "weights.safetensors"
 NETWORK = "network.tflite"
 IMPULSE_RESPONSE = "impulse_response.wav"
 PREVIEW = "preview.ogg"
+
+#: No learned room is longer; the convolution costs as much as it is long.
+MAX_RESPONSE_S = 60
 
 
 def _is_instrument(folder: Path) -> bool:
@@ -45,8 +51,8 @@ class Bundle:
     """
 
     card: Card
-    weights: dict[str, np.ndarray]
-    impulse_response: np.ndarray | None = None
+    weights: dict[str, FloatArray]
+    impulse_response: FloatArray | None = None
     path: Path = field(default_factory=Path)
     network: bytes | None = None
 
@@ -54,9 +60,9 @@ class Bundle:
 def save(
     folder: Path,
     card: Card,
-    weights: dict[str, np.ndarray],
-    impulse_response: np.ndarray | None = None,
-    preview: np.ndarray | None = None,
+    weights: dict[str, FloatArray],
+    impulse_response: FloatArray | None = None,
+    preview: FloatArray | None = None,
     *,
     network: bytes | None = None,
     half_precision: bool = True,
@@ -97,9 +103,10 @@ def save(
             soundfile.write(staging / IMPULSE_RESPONSE, impulse_response, rate, subtype="FLOAT")
         if preview is not None:
             soundfile.write(staging / PREVIEW, preview, rate, format="OGG", subtype="VORBIS")
-        files = {entry.name: _sha256(entry) for entry in sorted(staging.iterdir())}
-        card = revise(card, format=FORMAT_VERSION, files=files)
-        (staging / CARD).write_text(dump_yaml(card), encoding="utf-8")
+        files = {entry.name: sha256(entry) for entry in sorted(staging.iterdir())}
+        metrics = {name: value for name, value in card.metrics.items() if math.isfinite(value)}
+        card = revise(card, format=FORMAT_VERSION, files=files, metrics=metrics)
+        write_card(staging, card)
         for entry in staging.iterdir():
             entry.chmod(0o644)  # safetensors keeps what it writes to its user
         try:
@@ -121,47 +128,53 @@ def load(folder: Path) -> Bundle:
     brings = WEIGHTS if card.model.decoder else NETWORK
     if brings not in card.files:
         raise ModelError(f"{folder} names no {brings}", "The instrument is incomplete; install or train it again.")
+    contents: dict[str, bytes] = {}
     for name, digest in card.files.items():
         if Path(name).name != name:
             raise ModelError(f"{folder / CARD} names a file outside its folder: {name}")
-        if name != PREVIEW and (not (folder / name).is_file() or _sha256(folder / name) != digest):
-            raise ModelError(f"{folder / name} is missing or damaged", "Copy the instrument again, or train it again.")
-    response = _load_impulse_response(folder, card)
+        path = folder / name
+        if name == PREVIEW and not path.exists():  # only to listen to
+            continue
+        content = read_file(path) if path.exists() else b""
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise ModelError(f"{path} is missing or damaged", "Copy the instrument again, or train it again.")
+        if name in {WEIGHTS, NETWORK, IMPULSE_RESPONSE}:
+            contents[name] = content
+    response = _parse_impulse_response(contents.get(IMPULSE_RESPONSE), folder / IMPULSE_RESPONSE, card)
     if brings == NETWORK:
-        return Bundle(card, {}, response, folder, read_file(folder / NETWORK))
-    return Bundle(card, _load_weights(folder / WEIGHTS), response, folder)
+        return Bundle(card, {}, response, folder, contents[NETWORK])
+    return Bundle(card, _parse_weights(contents[WEIGHTS], folder / WEIGHTS), response, folder)
 
 
-def _load_weights(path: Path) -> dict[str, np.ndarray]:
+def _parse_weights(content: bytes, path: Path) -> dict[str, FloatArray]:
     from safetensors import SafetensorError
     from safetensors.numpy import load as parse
 
     try:
-        weights = {name: value.astype(np.float32) for name, value in parse(read_file(path)).items()}
-    except (SafetensorError, ValueError, KeyError) as problem:
+        weights = {name: value.astype(np.float32) for name, value in parse(content).items()}
+    except (SafetensorError, ValueError, KeyError, TypeError) as problem:
         raise ModelError(f"{path} is not a readable weights file: {problem}") from problem
     for name, value in weights.items():
         if not np.isfinite(value).all():
-            raise ModelError(f"{path}: weight {name} holds NaN or infinity")
+            raise ModelError(f"{path}: weight {name} contains NaN or infinity")
     return weights
 
 
-def _load_impulse_response(folder: Path, card: Card) -> np.ndarray | None:
-    if IMPULSE_RESPONSE not in card.files:
+def _parse_impulse_response(content: bytes | None, path: Path, card: Card) -> FloatArray | None:
+    if content is None:
         return None
     import soundfile
 
+    rate_hz = card.model.sample_rate_hz
     try:
-        audio, rate = soundfile.read(folder / IMPULSE_RESPONSE, dtype="float32")
-    except soundfile.SoundFileError as problem:
-        raise ModelError(f"{folder / IMPULSE_RESPONSE} is not a readable sound: {problem}") from problem
-    if rate != card.model.sample_rate_hz or audio.ndim != 1:
-        raise ModelError(f"{folder / IMPULSE_RESPONSE} is not mono at {card.model.sample_rate_hz} Hz")
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            if file.samplerate != rate_hz or file.channels != 1:
+                raise ModelError(f"{path} is not mono at {rate_hz} Hz")
+            audio = file.read(MAX_RESPONSE_S * rate_hz + 1, dtype="float32")
+    except (soundfile.SoundFileError, ValueError, TypeError) as problem:
+        raise ModelError(f"{path} is not a readable sound: {problem}") from problem
+    if len(audio) > MAX_RESPONSE_S * rate_hz:
+        raise ModelError(f"{path} lasts more than {MAX_RESPONSE_S} s, which is no impulse response")
     if not np.isfinite(audio).all():
-        raise ModelError(f"{folder / IMPULSE_RESPONSE} contains NaN or infinity", "Install or train it again.")
+        raise ModelError(f"{path} contains NaN or infinity", "Install or train it again.")
     return np.asarray(audio)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -9,10 +9,13 @@ from ddsp_cli.config.base import (
     ANALYSIS_RATE_HZ,
     SAMPLE_RATES_HZ,
     Config,
+    Decibels,
     FeatureSpec,
+    Name,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    Text,
 )
 from ddsp_cli.config.model import DecoderConfig, EncoderConfig, ModelConfig
 from ddsp_cli.config.preset import LossConfig, Preset, TrainingConfig, load_preset, preset_names
@@ -35,10 +38,10 @@ from ddsp_cli.config.processors import (
 from ddsp_cli.config.reading import dump_yaml, parse_yaml, to_plain
 
 __all__ = [
-    "ANALYSIS_RATE_HZ", "SAMPLE_RATES_HZ", "AddConfig", "AnyProcessorConfig", "Config", "CropConfig", "DecoderConfig",
-    "EncoderConfig", "ExpDecayReverbConfig", "FIRFilterConfig", "FeatureSpec", "FilteredNoiseConfig",
-    "FilteredNoiseReverbConfig", "HarmonicConfig", "LossConfig", "MixConfig", "ModDelayConfig", "ModelConfig",
-    "NonNegativeFloat", "PositiveFloat", "PositiveInt", "Preset", "ProcessorConfig", "ReverbConfig",
-    "SinusoidalConfig", "TrainingConfig", "WavetableConfig", "dump_yaml", "load_preset", "parse_yaml", "preset_names",
-    "to_plain",
+    "ANALYSIS_RATE_HZ", "SAMPLE_RATES_HZ", "AddConfig", "AnyProcessorConfig", "Config", "CropConfig", "Decibels",
+    "DecoderConfig", "EncoderConfig", "ExpDecayReverbConfig", "FIRFilterConfig", "FeatureSpec",
+    "FilteredNoiseConfig", "FilteredNoiseReverbConfig", "HarmonicConfig", "LossConfig", "MixConfig",
+    "ModDelayConfig", "ModelConfig", "Name", "NonNegativeFloat", "PositiveFloat", "PositiveInt", "Preset",
+    "ProcessorConfig", "ReverbConfig", "SinusoidalConfig", "Text", "TrainingConfig", "WavetableConfig", "dump_yaml",
+    "load_preset", "parse_yaml", "preset_names", "to_plain",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from ddsp_cli.config.base import Config, PositiveInt
+from ddsp_cli.config.base import Config, Name, NetworkSize
 from ddsp_cli.config.processors import AnyProcessorConfig, ProcessorConfig
 from ddsp_cli.errors import ModelError
 
@@ -14,16 +14,16 @@ from ddsp_cli.errors import ModelError
 class DecoderConfig(Config):
     """The recurrent decoder of the paper (section 3.2 and appendix B.2)."""
 
-    channels: PositiveInt = 512
-    rnn_units: PositiveInt = 512
-    layers_per_stack: Annotated[int, Meta(ge=0)] = 3
+    channels: NetworkSize = 512
+    rnn_units: NetworkSize = 512
+    layers_per_stack: Annotated[int, Meta(ge=0, le=64)] = 3
 
 
 class EncoderConfig(Config):
     """What makes the latent z of a sound: MFCCs through a GRU (paper section 3.2 and appendix B.1)."""
 
-    z_dims: PositiveInt = 16
-    rnn_units: PositiveInt = 512
+    z_dims: NetworkSize = 16
+    rnn_units: NetworkSize = 512
     n_mfccs: Annotated[int, Meta(ge=1, le=127)] = 29  # of 128 mel bands, without the coefficient that is level
 
 
@@ -35,7 +35,7 @@ class ModelConfig(Config, kw_only=True):
     inputs: list[Literal["ld_scaled", "pw_scaled", "f0_scaled", "z"]]
     encoder: EncoderConfig | UnsetType = UNSET  # of z, where that is among the inputs
     decoder: DecoderConfig | None = DecoderConfig()  # None: its make is unknown, see `runtime.interpreted`
-    processors: dict[str, AnyProcessorConfig]
+    processors: Annotated[dict[Name, AnyProcessorConfig], Meta(max_length=64)]
 
     def __post_init__(self) -> None:
         if ("z" in self.inputs) != bool(self.encoder):

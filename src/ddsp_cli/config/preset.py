@@ -8,10 +8,14 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from ddsp_cli.config.base import Config, NonNegativeFloat, PositiveFloat, PositiveInt
+from ddsp_cli.config.base import Config, NonNegativeFloat, PositiveFloat, PositiveInt, Text
 from ddsp_cli.config.model import ModelConfig
 from ddsp_cli.config.reading import parse_yaml
 from ddsp_cli.errors import ModelError, did_you_mean
+from ddsp_cli.limits import read_regular
+
+#: A preset is a page of text.
+MAX_PRESET_BYTES = 1 << 20
 
 
 class LossConfig(Config):
@@ -20,7 +24,7 @@ class LossConfig(Config):
     The first two terms are those of the paper and cost little memory; a weight of 0 leaves a term out, at no cost.
     """
 
-    fft_sizes: Annotated[tuple[Annotated[int, Meta(ge=16, le=65536)], ...], Meta(min_length=1)] = (
+    fft_sizes: Annotated[tuple[Annotated[int, Meta(ge=16, le=65536)], ...], Meta(min_length=1, max_length=32)] = (
         2048, 1024, 512, 256, 128, 64,
     )  # fmt: skip
     loss_type: Literal["L1", "L2", "COSINE"] = "L1"
@@ -52,26 +56,26 @@ class TrainingConfig(Config):
     """
 
     steps: PositiveInt = 30000
-    batch_size: PositiveInt = 16
-    crop_s: PositiveFloat = 4.0
+    batch_size: Annotated[int, Meta(ge=1, le=65536)] = 16
+    crop_s: Annotated[float, Meta(gt=0, le=600)] = 4.0
     learning_rate: PositiveFloat = 3e-4
     beta_2: Annotated[float, Meta(gt=0, lt=1)] = 0.999
     schedule: Literal["exponential", "cosine"] = "exponential"
-    warmup_steps: Annotated[int, Meta(ge=0)] = 0
+    warmup_steps: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
     decay_rate: Annotated[float, Meta(gt=0, le=1)] = 0.98
     decay_steps: PositiveInt = 10000
     clip_norm: PositiveFloat = 3.0
     room_pace: PositiveFloat = 1.0
     harmonic_rolloff: Annotated[float, Meta(ge=0, le=4)] = 0.0
     validation_steps: PositiveInt = 100
-    patience: Annotated[int, Meta(ge=0)] = 0
+    patience: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
     loss: LossConfig = LossConfig()
 
 
 class Preset(Config):
     """A named model with the training that suits it; one YAML file each."""
 
-    description: str
+    description: Text
     model: ModelConfig
     training: TrainingConfig = TrainingConfig()
 
@@ -93,8 +97,6 @@ def load_preset(name: str) -> Preset:
         return parse_yaml(text, Preset, f"preset {name}")
     path = Path(name)
     if path.suffix in {".yaml", ".yml"}:
-        try:
-            return parse_yaml(path.read_text(encoding="utf-8"), Preset, str(path))
-        except (OSError, UnicodeDecodeError) as problem:
-            raise ModelError(f"preset file {path} cannot be read: {problem}") from problem
+        text = read_regular(path, MAX_PRESET_BYTES).decode("utf-8", "replace")
+        return parse_yaml(text, Preset, str(path))
     raise ModelError(f"there is no preset called {name}", did_you_mean(name, preset_names()))

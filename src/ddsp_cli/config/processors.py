@@ -6,17 +6,27 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from ddsp_cli.config.base import Config, NonNegativeFloat, PositiveFloat, PositiveInt
+from ddsp_cli.config.base import (
+    Config,
+    Gain,
+    ImpulseResponseSamples,
+    Name,
+    NBands,
+    NHarmonics,
+    NonNegativeFloat,
+    PositiveFloat,
+    WindowSamples,
+)
 
 
 class ProcessorConfig(Config, tag_field="type"):
     """A node of the processor graph: what it is, and the names of the signals it takes."""
 
-    inputs: list[str]
+    inputs: Annotated[list[Name], Meta(max_length=64)]
 
 
 class HarmonicConfig(ProcessorConfig, tag="Harmonic"):
-    n_harmonics: PositiveInt = 60
+    n_harmonics: NHarmonics = 60
     amp_resample_method: Literal["linear", "window"] = "window"
     normalize_below_nyquist: bool = True
 
@@ -24,7 +34,7 @@ class HarmonicConfig(ProcessorConfig, tag="Harmonic"):
 class SinusoidalConfig(ProcessorConfig, tag="Sinusoidal"):
     """Takes raw amplitudes and raw frequencies."""
 
-    n_sinusoids: PositiveInt = 60
+    n_sinusoids: NHarmonics = 60
     hz_min: NonNegativeFloat = 0.0
     hz_max: PositiveFloat = 8000.0
     amp_resample_method: Literal["nearest", "linear", "cubic", "window"] = "window"
@@ -33,45 +43,45 @@ class SinusoidalConfig(ProcessorConfig, tag="Sinusoidal"):
 class WavetableConfig(ProcessorConfig, tag="Wavetable"):
     """Takes a raw amplitude, raw tables and f0_hz."""
 
-    n_points: Annotated[int, Meta(ge=2)] = 512
+    n_points: Annotated[int, Meta(ge=2, le=65536)] = 512
 
 
 class FilteredNoiseConfig(ProcessorConfig, tag="FilteredNoise"):
-    n_bands: Annotated[int, Meta(ge=2)] = 65
-    initial_bias: float = -5.0
-    window_size_samples: Annotated[int, Meta(ge=0)] = 0
+    n_bands: NBands = 65
+    initial_bias: Gain = -5.0
+    window_size_samples: WindowSamples = 0
 
 
 class ReverbConfig(ProcessorConfig, tag="Reverb"):
-    length_samples: PositiveInt = 48000
+    length_samples: ImpulseResponseSamples = 48000
 
 
 class FilteredNoiseReverbConfig(ProcessorConfig, tag="FilteredNoiseReverb"):
-    length_samples: PositiveInt = 24000
-    n_frames: PositiveInt = 500
-    n_bands: Annotated[int, Meta(ge=2)] = 32
-    initial_bias: float = -3.0
-    window_size_samples: Annotated[int, Meta(ge=0)] = 257
+    length_samples: ImpulseResponseSamples = 24000
+    n_frames: Annotated[int, Meta(ge=1, le=100_000)] = 500
+    n_bands: NBands = 32
+    initial_bias: Gain = -3.0
+    window_size_samples: WindowSamples = 257
 
 
 class ExpDecayReverbConfig(ProcessorConfig, tag="ExpDecayReverb"):
-    length_samples: PositiveInt = 48000
-    gain: float = 2.0
-    decay: float = 4.0
+    length_samples: ImpulseResponseSamples = 48000
+    gain: Gain = 2.0
+    decay: Gain = 4.0
 
 
 class FIRFilterConfig(ProcessorConfig, tag="FIRFilter"):
     """Takes audio and raw magnitudes."""
 
-    n_bands: Annotated[int, Meta(ge=2)] = 65
-    window_size_samples: Annotated[int, Meta(ge=0)] = 0
+    n_bands: NBands = 65
+    window_size_samples: WindowSamples = 0
 
 
 class ModDelayConfig(ProcessorConfig, tag="ModDelay"):
     """Takes audio, a raw gain and a raw phase."""
 
-    center_ms: NonNegativeFloat = 15.0
-    depth_ms: PositiveFloat = 10.0
+    center_ms: Annotated[float, Meta(ge=0, le=10_000)] = 15.0
+    depth_ms: Annotated[float, Meta(gt=0, le=10_000)] = 10.0
     add_dry: bool = True
 
 
@@ -84,7 +94,7 @@ class MixConfig(ProcessorConfig, tag="Mix"):
 
 
 class CropConfig(ProcessorConfig, tag="Crop"):
-    length_samples: PositiveInt = 320
+    length_samples: ImpulseResponseSamples = 320
     location: Literal["front", "back"] = "back"
 
 

@@ -1,7 +1,11 @@
-"""YAML read strictly: an unknown key, a wrong type or a number out of range names its place and the closest key."""
+"""Read YAML strictly: an unknown key, a wrong type or a number out of range is an error that names its place.
+
+Files also come from strangers. Aliases and tags are refused, nesting is bounded, and no number may be NaN or infinite.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, TypeVar
 
@@ -14,63 +18,100 @@ from ddsp_cli.errors import DdspError, ModelError, closest
 T = TypeVar("T")
 _UNKNOWN_FIELD = re.compile(r"unknown field `(?P<name>[^`]*)`")
 
-
 #: libyaml where PyYAML comes with it: data sets of thousands of recordings are read six times as fast.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
-#: Nothing of ours is nested deeper; libyaml would overflow the stack.
+#: Deeper than any file of this program; libyaml would overflow the stack.
 MAX_DEPTH = 64
+
+#: An error quotes at most this much of a file.
+MAX_QUOTED = 300
 
 
 class UniqueKeyLoader(_Loader):  # type: ignore[misc]
-    """PyYAML's safe loader, which alone would let the second of two equal keys win in silence."""
+    """PyYAML's safe loader, but a repeated key is an error instead of silently replacing the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
-                raise yaml.YAMLError(f"key '{key}' stands there twice (line {key_node.start_mark.line + 1})")
+                raise yaml.YAMLError(f"key '{key}' is there twice (line {key_node.start_mark.line + 1})")
             if isinstance(key, str):
                 seen.add(key)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
 
 
-def _check_structure(text: str) -> None:
-    """Refuses what could grow without bound when it is loaded.
+def parse_yaml(text: str, kind: type[T], source: str, error: type[DdspError] = ModelError) -> T:
+    """Reads YAML strictly into a configuration structure.
+
+    Args:
+      text: the YAML document.
+      kind: the structure to build.
+      source: where the text came from, for the error message.
+      error: the class of the error, which decides the exit code.
 
     Raises:
-      yaml.YAMLError: aliases, too many levels, or no YAML at all.
+      DdspError: of the class `error`, whatever is wrong with the text.
+    """
+    try:
+        data = _load(text)
+        _check_numbers(data)
+        return msgspec.convert(data, kind, strict=True)
+    except yaml.YAMLError as problem:
+        raise error(f"{source} is not valid YAML: {_quoted(problem)}") from problem
+    except (msgspec.ValidationError, RecursionError, OverflowError) as problem:
+        words = _quoted(problem)
+        raise error(f"{source}: {words}", _hint_for(words)) from problem
+
+
+def _load(text: str) -> Any:
+    _check_structure(text)
+    try:
+        return yaml.load(text, Loader=UniqueKeyLoader)
+    # PyYAML's constructors raise whatever Python does when a plain value is not what it resembles: 2024-99-99.
+    except (ValueError, LookupError, ArithmeticError, AttributeError, TypeError, RuntimeError) as problem:
+        raise yaml.YAMLError(str(problem) or type(problem).__name__) from problem
+
+
+def _quoted(problem: Exception) -> str:
+    words = " ".join(str(problem).split())
+    return words if len(words) <= MAX_QUOTED else f"{words[:MAX_QUOTED]}…"
+
+
+def _check_structure(text: str) -> None:
+    """Refuses what could grow without bound, or build something unexpected, when it is loaded.
+
+    Raises:
+      yaml.YAMLError: aliases, tags, too many levels, or no YAML at all.
     """
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not allowed")
+        if getattr(event, "tag", None) is not None:
+            raise yaml.YAMLError(f"tags ({event.tag}) are not allowed (line {event.start_mark.line + 1})")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise yaml.YAMLError(f"it is nested more than {MAX_DEPTH} levels deep")
 
 
-def parse_yaml(text: str, kind: type[T], source: str, error: type[DdspError] = ModelError) -> T:
-    """Reads YAML strictly into a configuration structure.
+def _check_numbers(data: Any, place: str = "") -> None:
+    """Refuses NaN and infinity, which break every computation; ranges alone let NaN through.
 
-    Args:
-      text: the YAML document. Aliases are refused: they can grow without bound.
-      kind: the structure to build.
-      source: where the text came from, for the error sentence.
-      error: what to raise; which file it was decides the exit code.
+    Raises:
+      msgspec.ValidationError: with the place of the first one.
     """
-    try:
-        _check_structure(text)
-        data = yaml.load(text, Loader=UniqueKeyLoader)
-        return msgspec.convert(data, kind, strict=True)
-    except (yaml.YAMLError, ValueError, RecursionError) as problem:
-        if isinstance(problem, msgspec.ValidationError):
-            raise error(f"{source}: {problem}", _hint_for(str(problem))) from problem
-        first_line = " ".join(str(problem).split())
-        raise error(f"{source} is not valid YAML: {first_line}") from problem
+    if isinstance(data, float) and not math.isfinite(data):
+        raise msgspec.ValidationError(f"NaN and infinity are not allowed - at `${place}`")
+    if isinstance(data, dict):
+        for key, value in data.items():
+            _check_numbers(value, f"{place}.{key}")
+    elif isinstance(data, list):
+        for i, value in enumerate(data):
+            _check_numbers(value, f"{place}[{i}]")
 
 
 def _hint_for(message: str) -> str:
