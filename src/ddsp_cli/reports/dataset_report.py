@@ -1,22 +1,24 @@
-"""The report of a data set: `report.html` with its recordings and doubtful places, `report.png` to look at."""
+"""`report.html` of a data set: what is in it, its recordings, and its doubtful places to listen to."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ddsp_cli.atomic import write_bytes
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.dataset.build import Built
 from ddsp_cli.dataset.cache import Take
-from ddsp_cli.dataset.manifest import Histogram, Manifest, Recording
+from ddsp_cli.dataset.manifest import Doubt, Histogram, Manifest, Recording
 from ddsp_cli.pitch_names import note_name
-from ddsp_cli.reports.plots import new_figure, show_spectrogram
+from ddsp_cli.reports.page import as_mp3, clock, render
+from ddsp_cli.reports.plots import as_png, new_figure, show_spectrogram
 
-PAGE, PICTURE = "report.html", "report.png"
+PAGE = "report.html"
 
 #: How much of one recording is shown as a spectrogram.
 SHOWN_S = 15.0
@@ -24,100 +26,142 @@ SHOWN_S = 15.0
 #: Doubtful places that the page lists; dataset.yaml has more of them.
 MAX_LISTED = 500
 
+#: Doubtful places of each kind that can be played, the longest ones, and how much of each.
+PLAYERS_PER_KIND = 10
+PLAYED_S = 4.0
+
+#: Sound before and after a doubtful place.
+MARGIN_S = 0.5
+
 _KINDS = {
-    "polyphony": "more than one voice",
-    "octave": "pitch mended",
-    "jump": "pitch taken out",
+    "polyphony": "polyphonic",
+    "octave": "pitch corrected",
+    "jump": "pitch removed",
     "clipping": "clipped",
 }
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0 } th, td { text-align: left; padding: .15rem 1rem .15rem 0 }
-th { border-bottom: 1px solid #999 } td.number { text-align: right } img { max-width: 100% }
-"""
+_SPLITS = {"none": "left out", "both": "training and validation", "train": "training"}
 
 
 def write(folder: Path, built: Built, progress: Callable[[str, float, float], None]) -> None:
-    """Writes page and picture into the folder of a data set.
+    """Writes the page into the folder of a data set.
 
     Raises:
-      OSError: they cannot be written.
+      OSError: it cannot be written.
     """
     progress("drawing the report", 0.0, 0.0)
-    _draw(folder / PICTURE, built)
-    (folder / PAGE).write_text(page(built.manifest), encoding="utf-8")
+    files = {take.job.name: take.job.path for take in built.takes}
+    page = make_page(built.manifest, draw(built), play_doubts(built.manifest, files))
+    write_bytes(folder / PAGE, page.encode("utf-8", "replace"))
 
 
-def page(manifest: Manifest) -> str:
-    """The report as HTML that stands alone but for its picture."""
+def make_page(manifest: Manifest, picture: bytes, sounds: dict[tuple[str, int], bytes]) -> str:
+    """The page as HTML text.
+
+    Args:
+      manifest: of the data set.
+      picture: see `draw`.
+      sounds: see `play_doubts`.
+    """
+    doubts = [
+        {
+            "path": recording.path,
+            "start": clock(doubt.start_s, True),
+            "end": clock(doubt.end_s, True),
+            "what": _KINDS[doubt.kind],
+            "mp3": sounds.get((recording.path, index)),
+        }
+        for recording in manifest.recordings
+        for index, doubt in enumerate(recording.doubts)
+    ]
+    # Those that can be played are listed in any case.
+    played = [doubt for doubt in doubts if doubt["mp3"]]
+    n_rest = max(0, MAX_LISTED - len(played))
+    rest = {id(doubt) for doubt in [doubt for doubt in doubts if not doubt["mp3"]][:n_rest]}
+    listed = [doubt for doubt in doubts if doubt["mp3"] or id(doubt) in rest]
+    title = f"Data set {manifest.name}"
+    return render(
+        "dataset.html", title, title, facts=_facts(manifest), picture=picture,
+        recordings=[_row(recording) for recording in manifest.recordings],
+        doubts=listed, n_players=len(played), n_more=len(doubts) - len(listed),
+    )  # fmt: skip
+
+
+def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     used_s = manifest.train.used_s + manifest.validation.used_s
     given_s = sum(recording.seconds for recording in manifest.recordings)
     polyphonic_s = sum(recording.polyphonic_s for recording in manifest.recordings)
     pitch, power = manifest.statistics.pitch_midi, manifest.statistics.power_db
     lowest, low, high, highest = (note_name(pitch[percent]) for percent in (1, 25, 75, 99))
-    facts = [
+    return [
         ("recordings used", f"{len(manifest.recordings) - len(manifest.skipped)} of {len(manifest.recordings)}"),
         ("given", clock(given_s)),
         ("used", f"{clock(used_s)} (for training {clock(manifest.train.used_s)})"),
-        ("notes in the training part", clock(manifest.statistics.note_s)),
+        ("notes in the training split", clock(manifest.statistics.note_s)),
         ("range", f"{lowest} to {highest}, mostly {low} to {high}"),
         ("dynamics", f"{power[5]:.0f} to {power[95]:.0f} dBFS"),
-        ("more than one voice", f"{clock(polyphonic_s)}{', kept' if manifest.keep_polyphonic else ', left out'}"),
-        ("taken out", f"what sounds well below {manifest.lowest_hz:.0f} Hz" if manifest.lowest_hz else "nothing"),
+        ("polyphonic", f"{clock(polyphonic_s)}{', kept' if manifest.keep_polyphonic else ', left out'}"),
+        ("high-pass filter", f"below {manifest.lowest_hz:.0f} Hz, the lowest note" if manifest.lowest_hz else "none"),
         ("licence", manifest.licence),
     ]
-    title = f"Data set {html.escape(manifest.name)}"
-    return "\n".join([
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
-        f"<style>{_STYLE}</style></head><body><h1>{title}</h1>",
-        "<table>" + "".join(f"<tr><th>{key}</th><td>{html.escape(value)}</td></tr>" for key, value in facts)
-        + "</table>",
-        f'<img src="{PICTURE}" alt="Histograms of pitch and loudness; a spectrogram with the pitch over it">',
-        "<h2>Recordings</h2>",
-        _table(["recording", "length", "used", "more than one voice", "part", "remarks"],
-               (_recording_row(recording) for recording in manifest.recordings)),
-        "<h2>Doubtful places</h2>",
-        _table(["recording", "from", "to", "what"], _doubt_rows(manifest)),
-        "</body></html>\n",
-    ])  # fmt: skip
 
 
-def _recording_row(recording: Recording) -> list[str]:
-    part = {"none": "left out", "both": "training and validation", "train": "training"}
-    return [
-        recording.path, clock(recording.seconds), clock(recording.used_s), clock(recording.polyphonic_s),
-        part.get(recording.split, recording.split), "; ".join(recording.notes),
-    ]  # fmt: skip
+def _row(recording: Recording) -> dict[str, str]:
+    return {
+        "path": recording.path,
+        "length": clock(recording.seconds),
+        "used": clock(recording.used_s),
+        "polyphonic": clock(recording.polyphonic_s),
+        "split": _SPLITS.get(recording.split, recording.split),
+        "remarks": "; ".join(recording.notes),
+    }
 
 
-def _doubt_rows(manifest: Manifest) -> Iterator[list[str]]:
-    n_listed = 0
+def play_doubts(manifest: Manifest, files: dict[str, Path]) -> dict[tuple[str, int], bytes]:
+    """MP3s of the longest doubtful places of each kind.
+
+    Args:
+      manifest: of the data set.
+      files: the sound file of each recording.
+
+    Returns:
+      (recording, number of the doubtful place in it) → MP3; without those whose file cannot be read there.
+    """
+    kinds: dict[str, list[tuple[float, str, int, Doubt]]] = defaultdict(list)
     for recording in manifest.recordings:
-        for doubt in recording.doubts:
-            if n_listed == MAX_LISTED:
-                yield ["…", "", "", "there are more; see dataset.yaml"]
-                return
-            n_listed += 1
-            yield [recording.path, clock(doubt.start_s, True), clock(doubt.end_s, True), _KINDS[doubt.kind]]
+        for index, doubt in enumerate(recording.doubts):
+            kinds[doubt.kind].append((doubt.start_s - doubt.end_s, recording.path, index, doubt))
+    sounds = {}
+    for places in kinds.values():
+        for _, path, index, doubt in sorted(places, key=lambda place: place[:3])[:PLAYERS_PER_KIND]:
+            audio = _excerpt(files[path], doubt.start_s - MARGIN_S, doubt.end_s + MARGIN_S) if path in files else None
+            if audio is not None:
+                sounds[path, index] = as_mp3([audio], ANALYSIS_RATE_HZ)
+    return sounds
 
 
-def _table(columns: list[str], rows: Iterator[list[str]]) -> str:
-    head = "".join(f"<th>{column}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
-    return f"<table><tr>{head}</tr>\n{body}</table>" if body else "<p>None.</p>"
+def _excerpt(path: Path, start_s: float, end_s: float) -> np.ndarray | None:
+    """A stretch of a sound file, [S] mono at 16 kHz, at most `PLAYED_S` of it; None where it cannot be read."""
+    import soundfile
+    import soxr
+
+    start_s = max(0.0, start_s)
+    try:
+        with soundfile.SoundFile(path) as file:
+            rate_hz = file.samplerate
+            file.seek(int(start_s * rate_hz))
+            audio = file.read(int(min(end_s - start_s, PLAYED_S) * rate_hz), "float32", always_2d=True).mean(axis=1)
+    except (soundfile.SoundFileError, OSError):
+        return None
+    return soxr.resample(audio, rate_hz, ANALYSIS_RATE_HZ) if len(audio) and np.isfinite(audio).all() else None
 
 
-def clock(seconds: float, exact: bool = False) -> str:
-    """`1:02:03` or `4:05`; with hundredths where `exact`."""
-    whole = int(seconds) if exact else round(seconds)
-    rest = f"{seconds - whole:.2f}"[1:] if exact else ""
-    minutes, left = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return (f"{hours}:{minutes:02}:{left:02}" if hours else f"{minutes}:{left:02}") + rest
+def draw(built: Built) -> bytes:
+    """Draws histograms of pitch and loudness, and a spectrogram of the longest recording with its F0.
 
-
-def _draw(path: Path, built: Built) -> None:
+    Returns:
+      A PNG.
+    """
     figure = new_figure(12, 9)
     parts: Any = figure.subfigures(2, 1, height_ratios=[1, 1.5])
     top, bottom = parts
@@ -133,7 +177,7 @@ def _draw(path: Path, built: Built) -> None:
     usable = [take for take in built.takes if not take.reason]
     longest = max(usable, key=lambda take: (take.n_frames, take.job.name))
     _spectrogram(bottom.subplots(), longest)
-    figure.savefig(path, dpi=90)
+    return as_png(figure)
 
 
 def _octaves() -> Any:
@@ -149,7 +193,7 @@ def _bars(axis: Any, histogram: Histogram, colour: str) -> None:
 
 
 def _spectrogram(axis: Any, take: Take) -> None:
-    """The first seconds of what was kept of the longest take, its pitch drawn over it."""
+    """The first seconds of what was kept of a recording, with its F0."""
     rate_hz = take.job.spec.frame_rate_hz
     n_frames = min(take.n_frames, round(SHOWN_S * rate_hz))
     audio = np.concatenate(list(take.audio(ANALYSIS_RATE_HZ, 0, n_frames)))
@@ -159,5 +203,5 @@ def _spectrogram(axis: Any, take: Take) -> None:
     axis.set_ylim(0, min(ANALYSIS_RATE_HZ / 2000, max(2.0, 6 * float(f0_hz.max(initial=0.0)) / 1000)))
     # No glyphs of the name are taken for granted: fonts lack most of the world's letters.
     name = take.job.name.encode("ascii", "replace").decode("ascii").replace("$", "S")
-    axis.set_title(f"{name}: what was kept, and its pitch", fontsize=10, loc="left")
+    axis.set_title(f"{name}: what was kept, and its F0", fontsize=10, loc="left")
     axis.set_xlabel("seconds")
