@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from ddsp_cli.dataset.crc32c import masked
+from ddsp_cli.dataset.tfrecord import masked_crc32c
 
 # --- TensorFlow checkpoints --------------------------------------------------------------------------
 
@@ -46,7 +46,7 @@ class BundleEntry:
     def pack(self) -> bytes:
         shape = proto(*((2, proto((1, axis))) for axis in self.shape))
         size = len(self.data) if self.size is None else self.size
-        checksum = masked(self.data) if self.checksum is None else self.checksum
+        checksum = masked_crc32c(self.data) if self.checksum is None else self.checksum
         fields = proto((1, self.dtype), (2, shape), (3, self.shard), (4, self.offset), (5, size))
         fields += varint(6 << 3 | 5) + struct.pack("<I", checksum)
         return fields + (proto((7, proto((1, 0)))) if self.slices else b"")
@@ -66,7 +66,8 @@ def _with_block(data: bytes, rows: list[tuple[bytes, bytes]]) -> tuple[bytes, by
     """The file with one block more, and the block's handle."""
     block = b"".join(varint(0) + varint(len(key)) + varint(len(value)) + key + value for key, value in rows)
     block += struct.pack("<II", 0, 1)
-    return data + block + b"\0" + struct.pack("<I", masked(block + b"\0")), varint(len(data)) + varint(len(block))
+    checksum = struct.pack("<I", masked_crc32c(block + b"\0"))
+    return data + block + b"\0" + checksum, varint(len(data)) + varint(len(block))
 
 
 # --- pickles -----------------------------------------------------------------------------------------

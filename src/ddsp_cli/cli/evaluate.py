@@ -28,12 +28,12 @@ def evaluate(
     force: Force = False,
 ) -> None:
     """Measure how near an instrument comes to recordings that it plays after."""
-    from ddsp_cli.workflows.evaluate import SHOWN
+    from ddsp_cli.reports.metric_names import METRICS
     from ddsp_cli.workflows.evaluate import evaluate as run
 
     with console.Progress("recordings") as progress:
         found = run(model, audio or [], dataset=dataset, out=out, force=force, reliable=reliable, progress=progress)
-    shown = {name: column for name, column in SHOWN.items() if any(name in one.figures for one in found)}
+    shown = {name: column for name, column in METRICS.items() if any(name in one.figures for one in found)}
     rows = [
         [one.name, f"{one.seconds:.0f} s"]
         + [form.format(one.figures[name]) if name in one.figures else "-" for name, (_, form) in shown.items()]

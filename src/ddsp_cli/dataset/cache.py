@@ -264,7 +264,7 @@ def judge(
         ("polyphony", polyphonic), ("octave", repaired.mended), ("jump", repaired.silenced),
     )  # fmt: skip
     doubts = [
-        Doubt(kind=kind, start_s=round(start / frame_rate_hz, 2), end_s=round(end / frame_rate_hz, 2))
+        Doubt(kind=kind, start_s=round(int(start) / frame_rate_hz, 2), end_s=round(int(end) / frame_rate_hz, 2))
         for kind, mask in places
         for start, end in zip(*runs(mask), strict=True)
     ]

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+import google_crc32c
 import numpy as np
 
-from ddsp_cli.dataset import crc32c
 from ddsp_cli.errors import DatasetError, Kind
 
 #: Features of an example, as magenta/ddsp names them (data.py:256-270); `power_db` is our own.
@@ -29,15 +29,25 @@ _CHECKSUM = struct.Struct("<I")
 #: No example is larger (60 s at 48 kHz would be 12 MB); a length beyond it is damage.
 MAX_RECORD_BYTES = 256 * 1024 * 1024
 
+#: Added to the rotated checksum, so that the checksum of a file of checksums stays strong (tensorflow/tsl,
+#: lib/hash/crc32c.h).
+_MASK_DELTA = 0xA282EAD8
+
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protocol buffer wire types
+
+
+def masked_crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli, RFC 3720) as TFRecord files store it: rotated by 15 bits and offset."""
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
 def write_record(stream: BinaryIO, data: bytes) -> None:
     """Appends one record to an open shard."""
     length = _LENGTH.pack(len(data))
-    stream.write(length + _CHECKSUM.pack(crc32c.masked(length)))
+    stream.write(length + _CHECKSUM.pack(masked_crc32c(length)))
     stream.write(data)
-    stream.write(_CHECKSUM.pack(crc32c.masked(data)))
+    stream.write(_CHECKSUM.pack(masked_crc32c(data)))
 
 
 def read_records(path: Path) -> Iterator[bytes]:
@@ -149,10 +159,10 @@ def _read_record(stream: BinaryIO, header: bytes, path: Path) -> bytes:
         raise damaged
     length_bytes, checksum = header[: _LENGTH.size], header[_LENGTH.size :]
     (length,) = _LENGTH.unpack(length_bytes)
-    if _CHECKSUM.pack(crc32c.masked(length_bytes)) != checksum or length > MAX_RECORD_BYTES:
+    if _CHECKSUM.pack(masked_crc32c(length_bytes)) != checksum or length > MAX_RECORD_BYTES:
         raise damaged
     data = stream.read(length)
-    if len(data) != length or stream.read(_CHECKSUM.size) != _CHECKSUM.pack(crc32c.masked(data)):
+    if len(data) != length or stream.read(_CHECKSUM.size) != _CHECKSUM.pack(masked_crc32c(data)):
         raise damaged
     return data
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ddsp_cli.dataset.crc32c import masked
+from ddsp_cli.dataset.tfrecord import masked_crc32c
 from ddsp_cli.errors import ModelError
 from ddsp_cli.importers.files import Files
 
@@ -89,8 +89,8 @@ def _tensor(name: str, entry: Fields, data: bytes) -> np.ndarray:
     offset, n_bytes = _integer(entry, 4), _integer(entry, 5)
     if math.prod(dimensions) * 4 != n_bytes or offset < 0 or offset + n_bytes > len(data):
         raise ModelError(f"the checkpoint is damaged: {name} reaches beyond its file, or its size is not its shape's")
-    content = memoryview(data)[offset : offset + n_bytes]
-    if masked(content) != _integer(entry, 6):
+    content = bytes(memoryview(data)[offset : offset + n_bytes])
+    if masked_crc32c(content) != _integer(entry, 6):
         raise ModelError(f"the checkpoint is damaged: the checksum of {name} does not match")
     return np.frombuffer(content, "<f4").reshape(dimensions)
 
@@ -122,7 +122,7 @@ def _block(data: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
         raise ValueError("its index reaches beyond its file")
     if data[trailer] != 0:
         raise ValueError("its index is compressed")
-    if masked(data[start : trailer + 1]) != struct.unpack_from("<I", data, trailer + 1)[0]:
+    if masked_crc32c(data[start : trailer + 1]) != struct.unpack_from("<I", data, trailer + 1)[0]:
         raise ValueError("the checksum of its index does not match")
     block = data[start:trailer]
     end = len(block) - 4 * (1 + struct.unpack("<I", block[-4:])[0])

@@ -1,4 +1,4 @@
-"""Pictures. Matplotlib is loaded by whoever asks for one, and draws without a screen."""
+"""Figures, drawn by Matplotlib without a screen. It is loaded with the first figure."""
 
 from __future__ import annotations
 
@@ -138,8 +138,8 @@ def _pitch(axis: Any, features: Features | None, adapted: Adapted, n_shown: int)
     played = np.where(adapted.gate > 0, adapted.f0_hz, np.nan)[shown]
     if features is not None:
         heard = np.where(features.f0_hz > 0, features.f0_hz, np.nan)[shown]
-        axis.plot(times, heard, color="tab:blue", linewidth=1.2, label="heard")
-    axis.plot(times, played, color="tab:orange", linewidth=1.2, label="played")
+        axis.plot(times, heard, color="tab:blue", linewidth=1.0, label="input", zorder=3)
+    axis.plot(times, played, color="tab:orange", linewidth=3.0, alpha=0.7, label="output")
     _note_ticks(axis)
     axis.set_ylabel("pitch")
     axis.grid(alpha=0.3)
@@ -165,8 +165,8 @@ def _no_ticks() -> Any:
 def _level(axis: Any, features: Features | None, adapted: Adapted, level: str, n_shown: int) -> None:
     shown, times = slice(0, n_shown), _times(adapted, n_shown)
     if features is not None:
-        axis.plot(times, getattr(features, level)[shown], color="tab:blue", linewidth=1.0, label="heard")
-    axis.plot(times, adapted.level_db[shown], color="tab:orange", linewidth=1.0, label="played")
+        axis.plot(times, getattr(features, level)[shown], color="tab:blue", linewidth=1.0, label="input", zorder=3)
+    axis.plot(times, adapted.level_db[shown], color="tab:orange", linewidth=3.0, alpha=0.7, label="output")
     axis.set_ylabel(f"{level.removesuffix('_db')} (dB)")
     axis.grid(alpha=0.3)
     gate = axis.twinx()

@@ -1,10 +1,14 @@
-"""`ddsp evaluate`: how near an instrument comes to recordings that it plays after. No training framework needed.
+"""`ddsp evaluate`: compare an instrument with recordings, or with the validation split of its data set.
 
-An instrument playing after a recording, or after the windows that a data set keeps apart: what both sound like.
+The instrument plays the F0 and level that were measured in a recording; what it plays is compared with that recording
+(`analysis.metrics`). No training framework is loaded.
 """
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,189 +20,45 @@ from ddsp_cli.analysis import metrics
 from ddsp_cli.analysis.extract import measure
 from ddsp_cli.analysis.features import hold_f0
 from ddsp_cli.analysis.pitch.trackers import DEFAULT_TRACKER
+from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio import read
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
-from ddsp_cli.errors import DatasetError, InputError, Kind
+from ddsp_cli.errors import DatasetError, InputError, Kind, OutputError, UsageError
 from ddsp_cli.synthesis.instrument import Instrument
-
-if TYPE_CHECKING:
-    from ddsp_cli.dataset.loader import Dataset
-import json
-from collections import Counter
-from collections.abc import Callable, Sequence
-
-from ddsp_cli.atomic import write_bytes, writing
-from ddsp_cli.errors import OutputError, UsageError
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.transfer import free_name
 
-#: How often a recording's pitch is measured and compared.
-PITCH_RATE_HZ = FeatureSpec().frame_rate_hz
+if TYPE_CHECKING:
+    from ddsp_cli.dataset.loader import Dataset
 
-#: At most this much of a data set or of one recording is played after.
-JUDGED_S = 120.0
-
-#: How loud an instrument plays is compared by this percentile of the levels of notes.
-LOUD_PERCENTILE = 95
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A recording and what the instrument makes of its pitch and level.
-
-    Attributes:
-      name: of the recording.
-      recording, rendering: [S] each at `rate_hz`.
-      f0_hz: [F] the recording's pitch 250 times a second, 0 where it has none, after which the instrument played;
-        None where it is not known.
-      room_share: of the rendering's energy, what the learned room adds, 0..1; None where there is no room.
-    """
-
-    name: str
-    recording: np.ndarray
-    rendering: np.ndarray
-    rate_hz: int
-    f0_hz: np.ndarray | None = None
-    room_share: float | None = None
-
-    @property
-    def seconds(self) -> float:
-        return len(self.recording) / self.rate_hz
-
-    def at_16_khz(self) -> tuple[np.ndarray, np.ndarray]:
-        """Recording and rendering, at the rate at which sound is measured."""
-        import soxr
-
-        if self.rate_hz == ANALYSIS_RATE_HZ:
-            return self.recording, self.rendering
-        one, other = (soxr.resample(s, self.rate_hz, ANALYSIS_RATE_HZ) for s in (self.recording, self.rendering))
-        return one, other
-
-    def quality(self) -> metrics.Quality:
-        """How near they are, both taken at 16 kHz."""
-        return metrics.compare(*self.at_16_khz(), reference_hz=self.f0_hz)
-
-    def figures(self) -> dict[str, float]:
-        """All that is measured of them, by name."""
-        room = {} if self.room_share is None else {"room_share": round(self.room_share, 4)}
-        return {**self.quality().as_dict(), **room}
-
-
-def resynthesise(loaded: Bundle, data: Dataset, rows: np.ndarray | None = None) -> Clip:
-    """Validation windows of a data set, one after the other, and the instrument playing after them.
-
-    Args:
-      rows: which windows; None takes up to two minutes, spread over all.
-
-    Raises:
-      DatasetError: no window was kept apart.
-    """
-    model = loaded.card.model
-    examples = data.validation
-    if not len(examples):
-        raise DatasetError(
-            f"the data set {data.manifest.name} has no validation split",
-            "Name recordings to judge, or prepare it again with hold_out.",
-            kind=Kind.NO_VALIDATION,
-        )
-    if rows is None:
-        n = max(1, min(len(examples), round(JUDGED_S / data.manifest.window_s)))
-        rows = np.unique(np.linspace(0, len(examples) - 1, n).round().astype(int))
-    step = data.manifest.features.frame_rate_hz // model.frame_rate_hz
-    f0_hz = _at_pitch_rate(examples.f0_hz[rows].reshape(-1), data.manifest.features.frame_rate_hz)
-    level_db = getattr(examples, model.level)[rows].reshape(-1)[::step]
-    return _clip(loaded, "validation", examples.audio[rows].reshape(-1), f0_hz, level_db)
-
-
-def after_recording(loaded: Bundle, path: Path, name: str) -> Clip:
-    """A recording brought to the level at which the instrument learned, and the instrument playing after it.
-
-    Args:
-      loaded: the instrument.
-      path: of the recording.
-      name: what the clip is called.
-
-    Raises:
-      InputError: it cannot be read, or holds no note.
-    """
-    import soxr
-
-    model = loaded.card.model
-    longest = round(JUDGED_S * ANALYSIS_RATE_HZ)
-    audio = read.read_mono(path, ANALYSIS_RATE_HZ)[:longest]
-    # As the instrument was taught, but for the tracker: pitch is pitch, whoever finds it; and as fine as it is played.
-    spec = msgspec.structs.replace(loaded.card.features, pitch=DEFAULT_TRACKER, frame_rate_hz=PITCH_RATE_HZ)
-    features = measure(audio, spec)
-    voiced = features.f0_hz > 0
-    if not voiced.any():
-        raise InputError(f"{path} holds no note to compare with")
-    loud_db = float(np.percentile(features.power_db[voiced], LOUD_PERCENTILE))
-    gain_db = loaded.card.statistics.power_db[LOUD_PERCENTILE] - loud_db
-    audio = audio * np.float32(10 ** (gain_db / 20))
-    features = measure(audio, spec)
-    target = (
-        audio
-        if model.sample_rate_hz == ANALYSIS_RATE_HZ
-        else soxr.resample(audio, ANALYSIS_RATE_HZ, model.sample_rate_hz)
-    )
-    level_db = getattr(features.at(model.frame_rate_hz), model.level)
-    return _clip(loaded, name, target, metrics.mended_hz(audio, features.f0_hz, PITCH_RATE_HZ), level_db)
-
-
-def _clip(loaded: Bundle, name: str, audio: np.ndarray, tracked_hz: np.ndarray, level_db: np.ndarray) -> Clip:
-    """The instrument playing a recording's level [F] and its pitch, as in `Clip.f0_hz`."""
-    import soxr
-
-    instrument = Instrument(loaded)
-    # A recording's last frame of the model need not be whole.
-    n_pitches = len(level_db) * PITCH_RATE_HZ // loaded.card.model.frame_rate_hz
-    f0_hz = np.pad(hold_f0(tracked_hz), (0, n_pitches - len(tracked_hz)), mode="edge")
-    timbre = list(instrument.timbre([soxr.resample(audio, loaded.card.model.sample_rate_hz, ANALYSIS_RATE_HZ)]))
-    rendering = np.concatenate(list(instrument.render(f0_hz, level_db, timbre=timbre)))
-    share = None
-    if loaded.impulse_response is not None:
-        dry = np.concatenate(list(instrument.render(f0_hz, level_db, room=False, timbre=timbre)))
-        share = room_share(rendering, dry)
-    length = min(len(audio), len(rendering))
-    return Clip(name, audio[:length], rendering[:length], loaded.card.model.sample_rate_hz, tracked_hz, share)
-
-
-def _at_pitch_rate(f0_hz: np.ndarray, frame_rate_hz: int) -> np.ndarray:
-    """Pitch [F] of another rate as in `Clip.f0_hz`; each value holds until the next."""
-    n_frames = len(f0_hz) * PITCH_RATE_HZ // frame_rate_hz
-    return f0_hz[np.arange(n_frames) * frame_rate_hz // PITCH_RATE_HZ]
-
-
-def room_share(rendering: np.ndarray, dry: np.ndarray) -> float:
-    """Energy of what a room added, as a share of it and of the dry sound together, 0..1.
-
-    Args:
-      rendering: [S] with the room; dry: [S], the same without it.
-    """
-    added, sound = (float(np.sum(np.square(x, dtype=np.float64))) for x in (rendering - dry, dry))
-    return added / (added + sound) if added > 0 else 0.0
-
-
+#: What `ddsp evaluate --out` writes beside the pictures.
 FIGURES = "evaluation.json"
 
-#: Figure → what people call it, and how it is written, in the order in which it is shown.
-SHOWN = {
-    "spectral_loss": ("spectral loss", "{:.2f}"),
-    "pitch_within_50_cents": ("within 50 cents", "{:.1%}"),
-    "pitch_error_cents": ("cents off", "{:.1f}"),
-    "voiced_recall": ("notes found", "{:.1%}"),
-    "reliable_within_50_cents": ("of reliable", "{:.1%}"),
-    "reliable_share": ("reliable", "{:.1%}"),
-    "loudness_error_db": ("loudness error", "{:.1f} dB"),
-    "noise_balance_db": ("noise", "{:+.1f} dB"),
-    "room_share": ("room", "{:.1%}"),
-}
+#: How often F0 is measured and compared.
+F0_RATE_HZ = FeatureSpec().frame_rate_hz
+
+#: At most this much of a data set or of one recording is compared.
+COMPARED_S = 120.0
+
+#: The level of an instrument's notes is compared by this percentile.
+LOUD_PERCENTILE = 95
+
+#: So many clips are rendered for the page of a training, and their windows are voiced for at least this share.
+N_CLIPS = 4
+LEAST_VOICED = 0.5
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """Figures of one recording, by its file's name, or its path where several have that name."""
+    """The metrics of one recording.
+
+    Attributes:
+      name: of its file, or its path where several have that name.
+      seconds: how much was compared.
+      figures: metrics by name.
+      picture: spectrograms of recording and reconstruction, where they were written.
+    """
 
     name: str
     seconds: float
@@ -215,16 +75,19 @@ def evaluate(
     reliable: bool = False,
     progress: Callable[[str, float, float], None] | None = None,
 ) -> list[Judgement]:
-    """Lets an instrument play after recordings and measures the difference.
+    """Reconstructs recordings with an instrument and measures the difference.
 
     Args:
       model: a name, a folder, or the file of a DDSP-VST model.
-      audio: recordings of the same instrument, or folders of them; each is judged.
-      dataset: a prepared data set, whose validation part is judged; without `audio`, `datasets/NAME`.
+      audio: recordings of the same instrument, or folders of them.
+      dataset: a prepared data set, whose validation split is taken; without `audio`, `datasets/NAME`.
       out: folder for `evaluation.json` and a picture of each recording; None writes nothing.
       force: write into a folder that holds an evaluation already.
-      reliable: also judge pitch where two trackers agree about the recording, which takes as long as it lasts.
+      reliable: also compare F0 where two trackers agree about the recording, which takes as long as it lasts.
       progress: called as `progress(what, done, total)`.
+
+    Returns:
+      Metrics of each recording, or of the validation split.
 
     Raises:
       UsageError: both recordings and a data set.
@@ -244,7 +107,7 @@ def evaluate(
     names = Counter(path.name for path in files)
     for i, path in enumerate(files):
         report(f"judging {path.name}", i, len(files))
-        clip = after_recording(loaded, path, path.name if names[path.name] == 1 else path.as_posix())
+        clip = reconstruct(loaded, path, path.name if names[path.name] == 1 else path.as_posix())
         found.append(_judge(clip, out, reliable, free_name(path.stem, taken)))
     if not files:
         from ddsp_cli.dataset import loader
@@ -256,6 +119,156 @@ def evaluate(
     if out is not None:
         _write(found, loaded.card.name, out)
     return found
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A recording and its reconstruction: what the instrument plays for the recording's F0 and level.
+
+    Attributes:
+      name: of the recording.
+      recording, rendering: [S] each, at `rate_hz`.
+      f0_hz: [F] F0 of the recording at `F0_RATE_HZ`, 0 where unvoiced, which the instrument played; None where it is
+        not known.
+      room_share: energy that the learned room adds, as a share of the rendering's, 0..1; None without a room.
+    """
+
+    name: str
+    recording: np.ndarray
+    rendering: np.ndarray
+    rate_hz: int
+    f0_hz: np.ndarray | None = None
+    room_share: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return len(self.recording) / self.rate_hz
+
+    def at_16_khz(self) -> tuple[np.ndarray, np.ndarray]:
+        """Recording and rendering [S] at the analysis rate."""
+        import soxr
+
+        if self.rate_hz == ANALYSIS_RATE_HZ:
+            return self.recording, self.rendering
+        one, other = (soxr.resample(s, self.rate_hz, ANALYSIS_RATE_HZ) for s in (self.recording, self.rendering))
+        return one, other
+
+    def quality(self) -> metrics.Quality:
+        """The metrics of both at 16 kHz."""
+        return metrics.compare(*self.at_16_khz(), reference_hz=self.f0_hz)
+
+    def figures(self) -> dict[str, float]:
+        """All metrics by name."""
+        room = {} if self.room_share is None else {"room_share": round(self.room_share, 4)}
+        return {**self.quality().as_dict(), **room}
+
+
+def resynthesise(loaded: Bundle, data: Dataset, rows: np.ndarray | None = None) -> Clip:
+    """Reconstructs windows of the validation split, one after the other.
+
+    Args:
+      loaded: the instrument.
+      data: the data set.
+      rows: which windows; None takes up to `COMPARED_S`, spread over all.
+
+    Raises:
+      DatasetError: there is no validation split.
+    """
+    model = loaded.card.model
+    examples = data.validation
+    if not len(examples):
+        raise DatasetError(
+            f"the data set {data.manifest.name} has no validation split",
+            "Name recordings to judge, or prepare it again with hold_out.",
+            kind=Kind.NO_VALIDATION,
+        )
+    if rows is None:
+        n = max(1, min(len(examples), round(COMPARED_S / data.manifest.window_s)))
+        rows = np.unique(np.linspace(0, len(examples) - 1, n).round().astype(int))
+    step = data.manifest.features.frame_rate_hz // model.frame_rate_hz
+    f0_hz = _at_f0_rate(examples.f0_hz[rows].reshape(-1), data.manifest.features.frame_rate_hz)
+    level_db = getattr(examples, model.level)[rows].reshape(-1)[::step]
+    return _reconstruct(loaded, "validation", examples.audio[rows].reshape(-1), f0_hz, level_db)
+
+
+def choose_windows(data: Dataset) -> list[int]:
+    """Windows of the validation split to listen to: up to `N_CLIPS` with notes in them, spread over the recordings."""
+    voiced = np.mean(data.validation.f0_hz > 0, axis=1)
+    usable = np.flatnonzero(voiced >= LEAST_VOICED)
+    if not len(usable):
+        usable = np.array([int(np.argmax(voiced))])
+    places = np.linspace(0, len(usable) - 1, min(N_CLIPS, len(usable))).round().astype(int)
+    return [int(row) for row in usable[np.unique(places)]]
+
+
+def reconstruct(loaded: Bundle, path: Path, name: str) -> Clip:
+    """Reconstructs a recording, which is brought to the level of the training set first.
+
+    Args:
+      loaded: the instrument.
+      path: of the recording.
+      name: of the clip.
+
+    Raises:
+      InputError: the recording cannot be read, or is unvoiced.
+    """
+    import soxr
+
+    model = loaded.card.model
+    longest = round(COMPARED_S * ANALYSIS_RATE_HZ)
+    audio = read.read_mono(path, ANALYSIS_RATE_HZ)[:longest]
+    # As the instrument was taught, but for the tracker: pitch is pitch, whoever finds it; and as fine as it is played.
+    spec = msgspec.structs.replace(loaded.card.features, pitch=DEFAULT_TRACKER, frame_rate_hz=F0_RATE_HZ)
+    features = measure(audio, spec)
+    voiced = features.f0_hz > 0
+    if not voiced.any():
+        raise InputError(f"{path} holds no note to compare with")
+    loud_db = float(np.percentile(features.power_db[voiced], LOUD_PERCENTILE))
+    gain_db = loaded.card.statistics.power_db[LOUD_PERCENTILE] - loud_db
+    audio = audio * np.float32(10 ** (gain_db / 20))
+    features = measure(audio, spec)
+    target = (
+        audio
+        if model.sample_rate_hz == ANALYSIS_RATE_HZ
+        else soxr.resample(audio, ANALYSIS_RATE_HZ, model.sample_rate_hz)
+    )
+    level_db = getattr(features.at(model.frame_rate_hz), model.level)
+    return _reconstruct(loaded, name, target, metrics.mended_hz(audio, features.f0_hz, F0_RATE_HZ), level_db)
+
+
+def _reconstruct(loaded: Bundle, name: str, audio: np.ndarray, tracked_hz: np.ndarray, level_db: np.ndarray) -> Clip:
+    """Plays the level [F] and F0 (as in `Clip.f0_hz`) of a recording [S]."""
+    import soxr
+
+    instrument = Instrument(loaded)
+    # A recording's last frame of the model need not be whole.
+    n_pitches = len(level_db) * F0_RATE_HZ // loaded.card.model.frame_rate_hz
+    f0_hz = np.pad(hold_f0(tracked_hz), (0, n_pitches - len(tracked_hz)), mode="edge")
+    timbre = list(instrument.timbre([soxr.resample(audio, loaded.card.model.sample_rate_hz, ANALYSIS_RATE_HZ)]))
+    rendering = np.concatenate(list(instrument.render(f0_hz, level_db, timbre=timbre)))
+    share = None
+    if loaded.impulse_response is not None:
+        dry = np.concatenate(list(instrument.render(f0_hz, level_db, room=False, timbre=timbre)))
+        share = room_share(rendering, dry)
+    length = min(len(audio), len(rendering))
+    return Clip(name, audio[:length], rendering[:length], loaded.card.model.sample_rate_hz, tracked_hz, share)
+
+
+def _at_f0_rate(f0_hz: np.ndarray, frame_rate_hz: int) -> np.ndarray:
+    """F0 [F] of another frame rate at `F0_RATE_HZ`; each value holds until the next."""
+    n_frames = len(f0_hz) * F0_RATE_HZ // frame_rate_hz
+    return f0_hz[np.arange(n_frames) * frame_rate_hz // F0_RATE_HZ]
+
+
+def room_share(rendering: np.ndarray, dry: np.ndarray) -> float:
+    """Energy that a room adds, as a share of it and of the dry sound together, 0..1.
+
+    Args:
+      rendering: [S] with the room.
+      dry: [S] without it.
+    """
+    added, sound = (float(np.sum(np.square(x, dtype=np.float64))) for x in (rendering - dry, dry))
+    return added / (added + sound) if added > 0 else 0.0
 
 
 def _judge(clip: Clip, out: Path | None, reliable: bool, stem: str) -> Judgement:

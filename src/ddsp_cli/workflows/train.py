@@ -22,7 +22,7 @@ from ddsp_cli.dataset.loader import check_features
 from ddsp_cli.dataset.manifest import MANIFEST, load_manifest
 from ddsp_cli.errors import DatasetError, Kind, ModelError, OutputError
 from ddsp_cli.lock import exclusive, lock_file
-from ddsp_cli.reports.training_report import write_training_report
+from ddsp_cli.reports.training_report import TrainingSummary, write_training_report
 from ddsp_cli.scaling import midi_to_hz
 from ddsp_cli.synthesis.instrument import check_graph
 from ddsp_cli.training import checkpoint
@@ -322,7 +322,7 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
         else:
             phase(f"stopped after step {state.step}; {plan.folder} can be played. Writing the page "
                   "(Ctrl-C again skips it)", state.step)  # fmt: skip
-        page = write_training_report(plan.run_folder, plan.folder, data)
+        page = _write_page(plan, state, data)
     except KeyboardInterrupt:  # the instrument is written; only its figures or the page are not
         finished = False
     return TrainResult(
@@ -415,6 +415,28 @@ def finish(folder: Path, data: Dataset) -> dict[str, float]:
     card = bundle.revise(loaded.card, metrics=metrics)
     bundle.save(folder, card, loaded.weights, loaded.impulse_response, preview, force=True)
     return metrics
+
+
+def _write_page(plan: Plan, state: RunState, data: Dataset) -> Path:
+    """Writes the page of the run, with clips by the instrument as it is now."""
+    from ddsp_cli.workflows.evaluate import choose_windows, resynthesise
+
+    loaded = bundle.load(plan.folder)
+    card = loaded.card
+    summary = TrainingSummary(
+        instrument=card.name,
+        preset=card.training.preset,
+        n_weights=sum(value.size for value in loaded.weights.values()),
+        audio_s=card.training.audio_s,
+        steps=state.step,
+        wall_s=state.wall_s,
+        finished=state.finished,
+        rollbacks=state.rollbacks,
+        history=state.history,
+        metrics=card.metrics,
+    )
+    clips = [resynthesise(loaded, data, np.array([row])) for row in choose_windows(data)]
+    return write_training_report(plan.run_folder, summary, clips)
 
 
 def _now() -> str:

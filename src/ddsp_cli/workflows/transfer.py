@@ -627,7 +627,7 @@ def transfer(
                 replace(result, seconds=seconds, sample_rate_hz=rate_hz, wall_s=time.perf_counter() - started)
             )
         if report is not None:
-            from ddsp_cli.reports.page import write_report
+            from ddsp_cli.reports.transfer_report import write_report
 
             write_report(report, results, shown, force)
     return results
