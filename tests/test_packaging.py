@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -15,16 +16,25 @@ import ddsp_cli
 ROOT = Path(__file__).parent.parent
 
 
+PLAYER = ROOT / "packaging" / "player"
+
+
+def build(project: Path, folder: Path) -> zipfile.ZipFile:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder]
+    subprocess.run(command, cwd=project, check=True, capture_output=True)
+    return zipfile.ZipFile(next(folder.glob("*.whl")))
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    return zipfile.ZipFile(next(folder.glob("*.whl")))
+    return build(ROOT, tmp_path_factory.mktemp("wheel"))
+
+
+def dependencies(project: Path) -> dict[str, str]:
+    """Package → requirement."""
+    with (project / "pyproject.toml").open("rb") as file:
+        listed = tomllib.load(file)["project"]["dependencies"]
+    return {re.split(r"[<>=!~; \[]", entry)[0]: entry for entry in listed}
 
 
 def committed(folder: str) -> set[str]:
@@ -54,6 +64,23 @@ def test_wheel_holds_nothing_else(wheel: zipfile.ZipFile) -> None:
     assert [name for name in wheel.namelist() if not name.startswith(("ddsp_cli/", info))] == []
     entry_points = wheel.read(info + "entry_points.txt").decode()
     assert "ddsp = ddsp_cli.cli:main" in entry_points
+
+
+#: Packages that training, export, the pYIN tracker and imports of DDSP-VST models need; the player does without.
+NOT_IN_PLAYER = {"ai-edge-litert", "flatbuffers", "h5py", "keras", "librosa", "onnx", "tensorboard", "tensorflow"}
+
+
+def test_player_holds_the_same_files(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    def program(archive: zipfile.ZipFile) -> set[str]:
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
+
+    assert program(build(PLAYER, tmp_path)) == program(wheel)
+
+
+def test_player_needs_all_but_the_training_framework() -> None:
+    complete, player = dependencies(ROOT), dependencies(PLAYER)
+    assert set(complete) - set(player) == NOT_IN_PLAYER
+    assert {name: complete[name] for name in player} == player
 
 
 def test_no_committed_file_is_large() -> None:

@@ -16,12 +16,21 @@ from ddsp_cli.atomic import FolderKind, beside, check_replaceable, folder_beside
 from ddsp_cli.config import dump_yaml, parse_yaml, to_plain
 from ddsp_cli.errors import Kind, OutputError, UsageError, did_you_mean
 from ddsp_cli.lock import exclusive, lock_file
+from ddsp_cli.packages import require
 from ddsp_cli.workflows import models
 
 Exporter = Callable[[bundle.Bundle, Path], Any]
 
 #: Formats that can be written, and the module that writes each.
 FORMATS = {name: f"ddsp_cli.exporters.{name}" for name in ("savedmodel", "litert", "onnx", "vst")}
+
+#: Modules that the exporters import.
+NEEDS = {
+    "savedmodel": ("keras", "tensorflow"),
+    "litert": ("ai_edge_litert", "flatbuffers"),
+    "onnx": ("onnx",),
+    "vst": ("ai_edge_litert", "flatbuffers"),
+}
 CARD = "card.yaml"
 _CARD_BEGINS = b"exported_with: ddsp "
 
@@ -59,12 +68,13 @@ def export(model: str, format: str, out: Path | None = None, force: bool = False
       force: replace an earlier export.
 
     Raises:
-      UsageError: an unknown format.
+      UsageError: an unknown format, or one whose packages are not installed.
       ModelError: no such instrument, or one that cannot be written in this format.
       OutputError: the place is taken or cannot be written, or the export failed its verification.
     """
     if format not in FORMATS:
         raise UsageError(f"there is no export format {format}", did_you_mean(format, FORMATS))
+    require(f"export to {format}", *NEEDS[format])
     place = models.find_playable(model)
     own_name = f"{models.title(place)}_{format}"
     folder = out or Path(own_name)

@@ -7,6 +7,7 @@ the training loop runs, the best weights become a bundle, and the run leaves a p
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from ddsp_cli.dataset.loader import check_features
 from ddsp_cli.dataset.manifest import MANIFEST, load_manifest
 from ddsp_cli.errors import DatasetError, Kind, ModelError, OutputError
 from ddsp_cli.lock import exclusive, lock_file
+from ddsp_cli.packages import require
 from ddsp_cli.reports.training_report import TrainingSummary, write_training_report
 from ddsp_cli.scaling import midi_to_hz
 from ddsp_cli.synthesis.instrument import check_graph
@@ -104,7 +106,10 @@ def train(
       DatasetError: the data set is missing, damaged, or does not suit the model.
       ModelError: an unknown preset or instrument, a run started with something else, or a loss that stays broken.
       OutputError: an instrument is there already, or a folder cannot be written.
+      UsageError: Keras or its backend is not installed.
     """
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    require("training", "keras", backend)
     plan = make_plan(instrument, dataset, preset, steps, out, seed, start_from)
     fresh = new_state(plan)
     report = progress or (lambda _: None)

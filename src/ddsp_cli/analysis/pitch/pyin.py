@@ -11,8 +11,8 @@ import numpy as np
 
 from ddsp_cli.analysis.pitch.tracker import PITCH_RANGE_HZ, VOICED_CONFIDENCE, PitchTrack, joined
 from ddsp_cli.config import ANALYSIS_RATE_HZ
-from ddsp_cli.errors import UsageError
 from ddsp_cli.lock import in_turn
+from ddsp_cli.packages import require
 
 #: pYIN is run on this much at once (20 s), a multiple of its hop as the context is, so that frames stay on one grid.
 PYIN_BLOCK_SAMPLES = 1250 * 256
@@ -29,10 +29,9 @@ def _librosa_pyin() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
     processes that do so at once leave files that crash whoever loads them: one after the other.
     """
     with in_turn(Path(tempfile.gettempdir()) / "ddsp-librosa.lock"):
-        try:
-            import librosa
-        except ImportError as problem:
-            raise UsageError("pitch tracker pyin needs librosa, which is not installed") from problem
+        require("pitch tracker pyin", "librosa")
+        import librosa
+
         tone = np.sin(np.arange(2 * PyinTracker.FRAME_SAMPLES) * 0.1).astype(np.float32)
         librosa.pyin(tone, fmin=PITCH_RANGE_HZ[0], fmax=PITCH_RANGE_HZ[1], sr=ANALYSIS_RATE_HZ)
         return librosa.pyin

@@ -1,0 +1,39 @@
+"""Check for packages that only some commands need, and say what to install.
+
+`ddsp-cli` installs all of them but those of its extras. `ddsp-cli-player` leaves out what training and export need.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+from ddsp_cli.errors import UsageError
+
+#: Module → the package that users know it by.
+_NAMES = {
+    "ai_edge_litert": "LiteRT",
+    "flatbuffers": "FlatBuffers",
+    "jax": "JAX",
+    "keras": "Keras",
+    "onnx": "ONNX",
+    "tensorflow": "TensorFlow",
+    "torch": "PyTorch",
+}
+
+
+def require(what: str, *modules: str) -> None:
+    """Checks that modules can be imported, without importing them.
+
+    Args:
+      what: needs them, as the subject of the error message: "training", "pitch tracker pyin".
+      *modules: top-level modules.
+
+    Raises:
+      UsageError: one is missing; the hint says what to install.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise UsageError(
+                f"{what} needs {_NAMES.get(module, module)}, which is not installed",
+                "Install the complete program: pip install ddsp-cli",
+            )
