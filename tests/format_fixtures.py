@@ -15,6 +15,7 @@ from ddsp_cli.config import ModelConfig, ReverbConfig, load_preset
 from ddsp_cli.exporters import vst
 from ddsp_cli.exporters.tflite_ops import TfliteOps
 from fixtures import impulse_response, make_card, random_weights, small_model
+from hostile import BundleEntry, tensor_index
 
 #: Numbers made by running magenta/ddsp; beside a checkout, not inside it.
 GOLDEN = Path(__file__).resolve().parents[1].parent / "shared" / "golden" / "magenta_ckpt"
@@ -96,6 +97,16 @@ RnnFcDecoder.rnn_type = 'gru'
 """
 
 
+STATISTICS = {
+    "mean_min_pitch_note": np.float32(60.5),
+    "mean_max_pitch_note": np.float32(80.5),
+    "mean_pitch_note": 70.0,
+    "mean_min_power_note": np.float64(-40.0),
+    "mean_max_power_note": -15.0,
+    "table": np.arange(6, dtype=np.float32).reshape(2, 3),
+}
+
+
 def write_checkpoint(
     folder: Path, model: ModelConfig, first_generation: bool = False, extra: dict[str, np.ndarray] | None = None
 ) -> dict[str, np.ndarray]:
@@ -134,16 +145,32 @@ def write_checkpoint(
     generation = "" if first_generation else "F0LoudnessPreprocessor.compute_loudness = True"
     text = GIN.format(generation=generation, layers=model.decoder.layers_per_stack)
     (folder / "operative_config-0.gin").write_text(text)
-    statistics = {
-        "mean_min_pitch_note": np.float32(60.5),
-        "mean_max_pitch_note": np.float32(80.5),
-        "mean_pitch_note": 70.0,
-        "mean_min_power_note": np.float64(-40.0),
-        "mean_max_power_note": -15.0,
-        "table": np.arange(6, dtype=np.float32).reshape(2, 3),
-    }
-    (folder / "dataset_statistics.pkl").write_bytes(pickle.dumps(statistics))
+    (folder / "dataset_statistics.pkl").write_bytes(pickle.dumps(STATISTICS))
     return weights
+
+
+def checkpoint_files(model: ModelConfig, changes: dict[str, BundleEntry] | None = None) -> dict[str, bytes]:
+    """The files of `write_checkpoint`, made without TensorFlow.
+
+    Args:
+      model: of `loudness_model`.
+      changes: entries of the index by their name, as they shall be.
+    """
+    weights = random_weights(model) | {"reverb/ir": impulse_response()}
+    entries: dict[str, BundleEntry] = {}
+    data = b""
+    for name, value in weights.items():
+        content = np.ascontiguousarray(value, "<f4").tobytes()
+        place = f"{_magenta_name(name, model)}/.ATTRIBUTES/VARIABLE_VALUE"
+        entries[place] = BundleEntry(value.shape, content, offset=len(data))
+        data += content
+    text = GIN.format(generation="F0LoudnessPreprocessor.compute_loudness = True", layers=model.sizes.layers_per_stack)
+    return {
+        "ckpt-300.index": tensor_index(entries | (changes or {})),
+        "ckpt-300.data-00000-of-00001": data,
+        "operative_config-0.gin": text.encode(),
+        "dataset_statistics.pkl": pickle.dumps(STATISTICS),
+    }
 
 
 def _magenta_name(name: str, model: ModelConfig) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+import numpy as np
+
 from ddsp_cli.dataset.tfrecord import masked_crc32c
 
 # --- TensorFlow checkpoints --------------------------------------------------------------------------
@@ -147,3 +149,178 @@ def gin_attacks() -> dict[str, str]:
         "zero bytes": "x = 1\0\n",
         "half an indentation": "x = 1\n    y = 2\n  z = 3\n",
     }
+
+
+# --- TensorFlow Lite ---------------------------------------------------------------------------------
+
+
+class _Flat:
+    """A FlatBuffers file, to find and to redirect what its tables point at."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def number(self, layout: str, at: int) -> int:
+        return int(struct.unpack_from(layout, self.data, at)[0])
+
+    def target(self, at: int) -> int:
+        return at + self.number("<I", at)
+
+    def field(self, table: int, number: int) -> int:
+        fields = table - self.number("<i", table)
+        offset = self.number("<H", fields + 4 + 2 * number)
+        assert offset, "the field is left out"
+        return table + offset
+
+    def table(self, *path: tuple[int, int]) -> int:
+        """The table behind (field, index), (field, index), …, from the root on."""
+        table = self.target(0)
+        for number, index in path:
+            entry = self.target(self.field(table, number)) + 4 + 4 * index
+            table = self.target(entry)
+        return table
+
+    def repeated(self, n: int, number: int, *path: tuple[int, int], padding: int = 0) -> bytes:
+        """The file with a list of n times its first table in place of a list of tables."""
+        place = self.field(self.table(*path), number)
+        first = self.target(self.target(place) + 4)
+        data = bytearray(self.data) + bytes(-len(self.data) % 16)
+        vector = len(data)
+        copy = vector + 4 + 4 * n + (-(vector + 4 + 4 * n) % 16)
+        data += struct.pack("<I", n)
+        data += b"".join(struct.pack("<I", copy + first - (vector + 4 + 4 * i)) for i in range(n))
+        data += bytes(copy - len(data)) + self.data + bytes(padding)
+        struct.pack_into("<I", data, place, vector - place)
+        return bytes(data)
+
+    def list_of(self, content: bytes, n: int, number: int, *path: tuple[int, int]) -> bytes:
+        """The file with a list of n items, given as bytes, in place of another."""
+        place = self.field(self.table(*path), number)
+        data = bytearray(self.data) + bytes(-len(self.data) % 16)
+        struct.pack_into("<I", data, place, len(data) - place)
+        return bytes(data + struct.pack("<I", n) + content)
+
+
+def tflite_attacks(model: bytes) -> dict[str, bytes]:
+    """Files of a plug-in model with lists that have no end, by what they try.
+
+    Args:
+      model: a plug-in model whose buffer 1 and tensor 0 exist.
+    """
+    flat = _Flat(model)
+    graph, tensor = (2, 0), (0, 0)
+    megabyte = 1 << 20
+    # One buffer of a megabyte, 8,000 times.
+    whole = _Flat(model + bytes(-len(model) % 16))
+    single = _Flat(whole.list_of(bytes(megabyte), megabyte, 0, (4, 1)))
+    big = single.data
+    at_big = _Flat(big)
+    place = at_big.field(at_big.table(), 4)
+    vector = at_big.target(place)
+    entries = bytearray(big)
+    target = at_big.target(vector + 8)  # buffer 1, which is the big one
+    for i in range(at_big.number("<I", vector)):
+        if target > vector + 4 + 4 * i:
+            struct.pack_into("<I", entries, vector + 4 + 4 * i, target - (vector + 4 + 4 * i))
+    return {
+        "8,000 buffers": flat.repeated(8000, 4),
+        "all buffers at one place": bytes(entries),
+        "8,000 buffers of a megabyte at one place": _Flat(bytes(entries)).repeated(8000, 4),
+        "10^6 buffers": flat.repeated(1_000_000, 4),
+        "8,000 graphs at one place": flat.repeated(8000, 2),
+        "100,000 tensors at one place": flat.repeated(100_000, 0, graph),
+        "8,000 operators at one place": flat.repeated(8000, 3, graph),
+        "100,000 operator codes": flat.repeated(100_000, 1),
+        "500,000 dimensions of 1": flat.list_of(struct.pack("<i", 1) * 500_000, 500_000, 0, graph, tensor),
+        "8,000 dimensions of 2^31": flat.list_of(b"\xff\xff\xff\x7f" * 8000, 8000, 0, graph, tensor),
+        "dimensions of -1": flat.list_of(b"\xff\xff\xff\xff" * 3, 3, 0, graph, tensor),
+        "2^31 in two dimensions": flat.list_of(b"\xff\xff\xff\x7f" * 2, 2, 0, graph, tensor),
+        "a name of a megabyte": flat.list_of(b"x" * megabyte, megabyte, 3, graph, tensor),
+        "10^6 inputs": flat.list_of(bytes(4_000_000), 1_000_000, 1, graph),
+        "a list longer than the file": flat.list_of(bytes(8), 0x7FFFFFFF, 1, graph),
+        "cut in the middle": model[: len(model) // 2],
+        "a header alone": model[:8],
+    }
+
+
+def heavy_graphs() -> dict[str, bytes]:
+    """Files that keep the plug-in's contract, and take memory or time without end when they run."""
+    from ddsp_cli.exporters.flatbuffer import TfliteOps
+    from ddsp_cli.synthesis.litert_decoder import INPUTS, OUTPUTS
+
+    def built(n_tables: int, n_rounds: int, side: int) -> bytes:
+        ops = TfliteOps()
+        given = {name: ops.input(name, (size,)) for name, size in INPUTS.items()}
+        pitch = given["call_f0_scaled:0"]
+        column = ops.binary("add", ops.constant(np.zeros((1, side, 1))), ops.reshape(pitch, (1, 1, 1)))
+        row = ops.binary("add", ops.constant(np.zeros((1, 1, side))), ops.reshape(pitch, (1, 1, 1)))
+        tables = [ops.binary("add", column, ops.binary("mul", row, ops.constant([i + 1.0]))) for i in range(n_tables)]
+        for _ in range(n_rounds):
+            tables = [ops.unary("sin", table) for table in tables]
+        total = tables[0]
+        for table in tables[1:]:
+            total = ops.binary("add", total, table)
+        mean = ops.mean(ops.reshape(ops.mean(total), (1, side)))
+        nothing = ops.binary("mul", ops.reshape(mean, (1,)), ops.constant([0.0]))
+        for name, size in OUTPUTS.items():
+            ops.output(name, ops.binary("add", ops.constant(np.full(size, 1 / size)), nothing), (size,))
+        return ops.finish("heavy")
+
+    return {
+        "tables of 16 GB together": built(64, 0, 8000),
+        "a table of 1 TB": built(1, 0, 500_000),
+        "an hour for a frame": built(1, 400, 4000),
+        "a table of 2^32 bytes": built(1, 0, 1 << 15),
+    }
+
+
+# --- metadata and cards ------------------------------------------------------------------------------
+
+
+def metadata_attacks() -> dict[str, bytes]:
+    """Contents of `metadata.json`, by what they try."""
+    return {
+        "100,000 levels": b"[" * 100_000 + b"]" * 100_000,
+        "objects of 100,000 levels": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        "a number of 900,000 digits": b'{"mean_min_pitch_note": ' + b"9" * 900_000 + b"}",
+        "a number of 4,000 digits": b'{"mean_min_pitch_note": ' + b"9" * 4000 + b', "mean_max_pitch_note": 3}',
+        "infinity": b'{"mean_min_pitch_note": 1e999, "mean_max_pitch_note": 1e999}',
+        "NaN": b'{"mean_min_power_note": NaN, "mean_max_power_note": NaN}',
+        "text for numbers": b'{"mean_min_pitch_note": "\\u001b[2J", "mean_max_pitch_note": []}',
+        "percentiles that are text": b'{"percentiles": "all"}',
+        "percentiles of NaN": b'{"percentiles": {"pitch_midi": [' + b"NaN," * 100 + b"NaN]}}",
+        "not UTF-8": bytes(range(128, 256)),
+        "a list": b"[1, 2, 3]",
+        "a version of a megabyte": b'{"version": "' + b"x" * 900_000 + b'"}',
+        "quantiles that are text": b'{"quantile_transform": {"quantiles_": "x"}}',
+    }
+
+
+def card_attacks(card: str) -> dict[str, bytes]:
+    """Contents of `card.yaml`, by what they try.
+
+    Args:
+      card: one as `ddsp export` writes it.
+    """
+    head = "exported_with: ddsp 0.1.0\n"
+    return {
+        "an empty integer": (card + "more: !!int ''\n").encode(),
+        "a timestamp": card.replace("licence:", "licence: !!timestamp 2001-99-99 #", 1).encode(),
+        "infinite figures": card.replace("note_s:", "note_s: .inf #", 1).encode(),
+        "NaN figures": card.replace("note_s:", "note_s: .nan #", 1).encode(),
+        "aliases that double": (head + "a: &a [x, x]\n" + "".join(
+            f"a{i}: &a{i} [*a{i - 1 or ''}, *a{i - 1 or ''}]\n" for i in range(1, 40)
+        )).encode(),
+        "100,000 levels": (head + "a: " + "[" * 100_000).encode(),
+        "a Python object": (head + "a: !!python/object/apply:os.system ['true']\n").encode(),
+        "a binary": (head + "a: !!binary ////\n").encode(),
+        "a card of 900 kB": (card + "#" * 900_000).encode(),
+        "a card of 2 MB": (card + "#" * 2_000_000).encode(),
+        "10^9 harmonics": card.replace("n_harmonics: 60", "n_harmonics: 1000000000").encode(),
+        "keys twice": (card + "format: vst\n").encode(),
+        "nothing but a head": head.encode(),
+        "not UTF-8": head.encode() + bytes(range(128, 256)),
+        "zero bytes": head.encode() + b"a: \0\n",
+        "sets and dates": (head + "? [1, 2]\n: 2001-12-14\n").encode(),
+        "a number in base 60": (head + "checks: 99:99:99:99:99:99:99\n").encode(),
+    }  # fmt: skip
