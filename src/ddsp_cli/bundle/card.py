@@ -38,6 +38,11 @@ class Statistics(Config):
     power_db: Quantiles
     note_s: NonNegativeFloat
 
+    @property
+    def range_midi(self) -> tuple[float, float]:
+        """The lowest and the highest note that it played, single frames left aside."""
+        return self.pitch_midi[1], self.pitch_midi[99]
+
     def level(self, name: str) -> np.ndarray:
         """Percentiles of `loudness_db` or `power_db`, shape [101]."""
         return np.asarray(getattr(self, name), np.float32)

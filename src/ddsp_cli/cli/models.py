@@ -68,9 +68,9 @@ def _tell(card: Card) -> None:
 
 
 def played_range(card: Card) -> str:
-    """From the lowest to the highest note, single frames left aside."""
-    pitch = card.statistics.pitch_midi
-    return f"{note_name(pitch[1])} to {note_name(pitch[99])}"
+    """From the lowest to the highest note."""
+    lowest_midi, highest_midi = card.statistics.range_midi
+    return f"{note_name(lowest_midi)} to {note_name(highest_midi)}"
 
 
 def learned_from(card: Card) -> str:

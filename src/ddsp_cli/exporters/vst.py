@@ -189,6 +189,7 @@ def metadata(bundle: Bundle) -> dict[str, Any]:
         "frame_size": PLUGIN_FRAME_SAMPLES,
         "sample_rate": model.sample_rate_hz,
         "licence": bundle.card.licence,
+        "sources": to_plain(bundle.card.sources),
         "percentiles": to_plain(statistics),  # nothing to the plug-in, all to `ddsp import`
     }
 

@@ -1,7 +1,8 @@
 """The card of an imported instrument: its processors, its statistics, its licence and sources, its bundle.
 
 Every importer fills in the same card. Statistics come from `dataset_statistics.pkl` (Magenta's checkpoints) or
-`metadata.json` (plug-in models); licence and sources from the `card.yaml` that `ddsp export` puts beside a model.
+`metadata.json` (plug-in models); licence and sources from the `card.yaml` that `ddsp export` puts beside a model, or
+else from its metadata.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import msgspec
 import numpy as np
 
 from ddsp_cli import __version__
-from ddsp_cli.bundle import FORMAT_VERSION, Bundle, Card, Statistics, TrainingRecord
+from ddsp_cli.bundle import FORMAT_VERSION, Bundle, Card, Source, Statistics, TrainingRecord, revise
 from ddsp_cli.config import (
     AddConfig,
     AnyProcessorConfig,
@@ -61,6 +62,15 @@ class ExportedCard(Config):
     files: list[str] = []  # names of what was written; missing in cards of older versions
 
 
+class Origin(Config):
+    """Whom an instrument is owed to: what every export and import has to keep of its card."""
+
+    licence: str = "unknown"
+    sources: list[Source] = []
+    remarks: list[str] = []
+    training: TrainingRecord | None = None
+
+
 def processors(
     harmonic: HarmonicConfig, noise: FilteredNoiseConfig, room: AnyProcessorConfig | None
 ) -> dict[str, AnyProcessorConfig]:
@@ -78,7 +88,7 @@ def make_bundle(
     description: str,
     training: TrainingRecord,
     network: bytes | None = None,
-    exported: Card | None = None,
+    origin: Origin | None = None,
 ) -> Bundle:
     """Makes a bundle in memory and checks that graph and weights fit together.
 
@@ -87,8 +97,7 @@ def make_bundle(
       weights: name → float32 array.
       impulse_response: [S] of the learned room, or None.
       network: a `.tflite` file that is kept in place of weights.
-      exported: the card of the instrument that the model was exported from; licence, sources, remarks and origin are
-        taken from it.
+      origin: of the instrument that the model was exported from.
 
     Raises:
       ModelError: graph and weights do not fit together.
@@ -103,16 +112,11 @@ def make_bundle(
         training=training,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    if exported is not None:
-        earlier = exported.training
-        program = f"{earlier.program or 'ddsp'}; {training.program}"
-        card = msgspec.structs.replace(
-            card,
-            licence=exported.licence,
-            sources=exported.sources,
-            remarks=exported.remarks,
-            training=msgspec.structs.replace(earlier, program=program),
-        )
+    if origin is not None:
+        card = revise(card, licence=origin.licence, sources=origin.sources, remarks=origin.remarks)
+        if origin.training is not None:
+            program = f"{origin.training.program or 'ddsp'}; {training.program}"
+            card = revise(card, training=msgspec.structs.replace(origin.training, program=program))
     bundle = Bundle(card, weights, impulse_response, network=network)
     Instrument(bundle)
     return bundle
@@ -123,28 +127,37 @@ def training_record(preset: str, steps: int, origin: str) -> TrainingRecord:
     return TrainingRecord(preset=preset, steps=steps, seed=0, program=f"{origin}; imported with ddsp {__version__}")
 
 
-def exported_card(files: Files, model: str) -> ExportedCard | None:
-    """Reads the card that `ddsp export` wrote beside a model.
+def read_origin(files: Files, model: str, metadata: Mapping[str, Any]) -> Origin:
+    """Whom a model that `ddsp export` wrote is owed to.
 
     Args:
       files: among which the model is.
-      model: its file name, which the card must name.
+      model: its file name; a `card.yaml` beside it must name it, unless it is the only model there.
+      metadata: of the model, which keeps licence and sources where the card is lost.
 
     Returns:
-      The card, or None where there is none, or it belongs to another program or another file.
+      What card and metadata say, or that nothing is known.
 
     Raises:
-      ModelError: it is damaged.
+      ModelError: the card, or the metadata of this program, is damaged.
     """
-    if EXPORTED_CARD not in files.names():
-        return None
-    text = files.read(EXPORTED_CARD, MAX_CARD_BYTES).decode("utf-8", "replace")
-    if "exported_with: ddsp" not in text:
-        return None
-    found = parse_yaml(text, ExportedCard, EXPORTED_CARD)
-    if model in found.contract or len([name for name in files.names() if is_model_name(name)]) == 1:
-        return found
-    return None
+    text = ""
+    if EXPORTED_CARD in files.names():
+        text = files.read(EXPORTED_CARD, MAX_CARD_BYTES).decode("utf-8", "replace")
+    if "exported_with: ddsp" in text:
+        try:
+            found = parse_yaml(text, ExportedCard, EXPORTED_CARD)
+        except ModelError as problem:
+            hint = "It tells licence and sources. Copy it again, update ddsp, or move it away."
+            raise ModelError(problem.message, hint) from problem
+        if model in found.contract or sum(map(is_model_name, files.names())) == 1:
+            card = found.instrument
+            return Origin(card.licence, card.sources, card.remarks, card.training)
+    known = {name: metadata[name] for name in ("licence", "sources") if name in metadata}
+    try:
+        return msgspec.convert(known, Origin, strict=True)
+    except msgspec.ValidationError as problem:
+        raise ModelError(f"licence and sources in the metadata cannot be read: {problem}") from problem
 
 
 # --- statistics --------------------------------------------------------------------------------------

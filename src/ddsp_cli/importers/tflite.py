@@ -114,7 +114,7 @@ def _known(graphs: list[Subgraph]) -> tuple[dict[str, np.ndarray], Sizes] | None
 def _bundle(files: Files, name: str, data: bytes, weights: dict[str, np.ndarray], sizes: Sizes | None) -> Bundle:
     """The instrument: of weights where the sizes of its decoder are known, else of the file itself."""
     metadata = _metadata(data, files)
-    exported = card.exported_card(files, name)
+    origin = card.read_origin(files, name, metadata)
     statistics, where = card.read_statistics(metadata)
     response = _room(files)
     room = None if response is None else ReverbConfig(inputs=[card.DRY], length_samples=len(response))
@@ -140,7 +140,7 @@ def _bundle(files: Files, name: str, data: bytes, weights: dict[str, np.ndarray]
         ),
     )
     how = "" if sizes else "Its network is of an unknown make, so the file itself is kept and run. "
-    origin = f"DDSP-VST model, version {str(metadata.get('version', 'unknown'))[:40]}"
+    program = f"DDSP-VST model, version {str(metadata.get('version', 'unknown'))[:40]}"
     return card.make_bundle(
         model,
         FeatureSpec(frame_rate_hz=FRAME_RATE_HZ),
@@ -148,9 +148,9 @@ def _bundle(files: Files, name: str, data: bytes, weights: dict[str, np.ndarray]
         weights,
         response,
         f"Imported from the DDSP-VST model {name}. {how}{where}",
-        card.training_record("vst", 0, origin),
+        card.training_record("vst", 0, program),
         network=None if sizes else data,
-        exported=exported.instrument if exported else None,
+        origin=origin,
     )
 
 

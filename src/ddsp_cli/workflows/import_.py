@@ -70,13 +70,13 @@ def import_instrument(path: Path, name: str, out: Path | None = None, force: boo
             half_precision=False,
             force=force,
         )
-    pitch_midi = card.statistics.pitch_midi
+    lowest_midi, highest_midi = card.statistics.range_midi
     return ImportResult(
         folder=folder,
         name=name,
         kind=kind,
         size_bytes=sum(entry.stat().st_size for entry in folder.iterdir() if entry.is_file()),
         description=card.description,
-        lowest_midi=pitch_midi[5],
-        highest_midi=pitch_midi[95],
+        lowest_midi=lowest_midi,
+        highest_midi=highest_midi,
     )
