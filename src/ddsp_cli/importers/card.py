@@ -147,9 +147,10 @@ def read_origin(files: Files, model: str, metadata: Mapping[str, Any]) -> Origin
     if "exported_with: ddsp" in text:
         try:
             found = parse_yaml(text, ExportedCard, EXPORTED_CARD)
-        except ModelError as problem:
+        except (ModelError, ArithmeticError, AttributeError, LookupError, TypeError) as problem:
             hint = "It tells licence and sources. Copy it again, update ddsp, or move it away."
-            raise ModelError(problem.message, hint) from problem
+            message = problem.message if isinstance(problem, ModelError) else f"{EXPORTED_CARD} is damaged: {problem}"
+            raise ModelError(message, hint) from problem
         if model in found.contract or sum(map(is_model_name, files.names())) == 1:
             card = found.instrument
             return Origin(card.licence, card.sources, card.remarks, card.training)
