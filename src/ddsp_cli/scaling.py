@@ -7,6 +7,7 @@ elementwise unless its docstring says otherwise. Sources are files of magenta/dd
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -71,14 +72,42 @@ def below_nyquist(f0_hz: Array, n_harmonics: int, sample_rate_hz: float, xp: Any
 
 
 def harmonic_distribution(
-    raw: Array, f0_hz: Array, sample_rate_hz: float, normalize_below_nyquist: bool = True, xp: Any = np
+    raw: Array,
+    f0_hz: Array,
+    sample_rate_hz: float,
+    normalize_below_nyquist: bool = True,
+    xp: Any = np,
+    scale: Callable[[Array], Array] | None = None,
 ) -> Array:
     """Raw network output [..., K] to a distribution over audible harmonics, sum 1 (synths.py:94).
 
-    Where every harmonic lies above Nyquist all are 0. Source: `Harmonic.get_controls`.
+    Where every harmonic lies above Nyquist all are 0. Source: `Harmonic.get_controls`. `scale` makes positive weights
+    of raw output; None takes `exp_sigmoid`.
     """
-    weights = exp_sigmoid(raw, xp=xp)
+    weights = exp_sigmoid(raw, xp=xp) if scale is None else scale(raw)
     if normalize_below_nyquist:
         weights = weights * below_nyquist(f0_hz, raw.shape[-1], sample_rate_hz, xp)
     total = xp.sum(weights, axis=-1, keepdims=True)
     return weights / xp.where(total == 0.0, xp.full_like(total, CONTROL_FLOOR), total)
+
+
+def impulse_window(n_taps: int, window_size_samples: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Window and lags that turn a zero-phase impulse response into a causal one (core.py:1477-1540).
+
+    A window of odd length T is symmetric, with its peak on the middle tap: the filter has linear phase. (The original's
+    peak lies half a sample off.) Of an even length below `n_taps` the original keeps T - 1 taps, of which the first has
+    lag 2 - T/2 and the last weighs 0; of the full length it keeps all.
+
+    Args:
+      n_taps: length of the zero-phase response.
+      window_size_samples: length of the Hann window; 0, or more than `n_taps`, means `n_taps`.
+
+    Returns:
+      window: [T] float32, periodic Hann, 1 at lag 0.
+      lags: [T] int, where in the zero-phase response (negative lags at its end) each tap stands.
+    """
+    size = window_size_samples if 0 < window_size_samples < n_taps else n_taps
+    half = size // 2
+    whole = size % 2 or size == n_taps
+    lags = np.arange(size) - half if whole else np.arange(-max(half - 2, 0), half + 1)
+    return (0.5 + 0.5 * np.cos(2.0 * np.pi * lags / size)).astype(np.float32), lags

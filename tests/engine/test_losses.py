@@ -100,7 +100,7 @@ def test_loss_goes_through_its_config():
     loss = engine.SpectralLoss((64,), 1.0, 0.5, 1e-5, loss_type="L2", loudness_weight=0.1)
     again = engine.SpectralLoss.from_config(loss.get_config())
     assert again.get_config() == loss.get_config()
-    with pytest.raises(ValueError, match="known are L1"):
+    with pytest.raises(ValueError, match="must be one of L1, L2, COSINE"):
         engine.SpectralLoss(loss_type="L3")
 
 

@@ -118,12 +118,8 @@ def test_weights_have_the_names_and_the_order_of_bundles_and_checkpoints(name):
 
 TERMS = [
     LossConfig(fft_sizes=(256, 64)),
-    LossConfig(fft_sizes=(256, 64), loss_type="L2"),
-    LossConfig(fft_sizes=(256, 64), loss_type="COSINE"),
-    *(
-        LossConfig(fft_sizes=(256, 64), **{f"{name}_weight": 0.5})
-        for name in ("delta_time", "delta_freq", "cumsum_freq", "loudness")
-    ),
+    LossConfig(fft_sizes=(256, 64), loss_type="COSINE", delta_time_weight=0.5, cumsum_freq_weight=0.1),
+    LossConfig(fft_sizes=(256, 64), loss_type="L2", delta_freq_weight=0.5, loudness_weight=0.1),
 ]
 
 
@@ -132,7 +128,8 @@ def test_a_model_learns(loss):
     config = tiny("vst")
     keras.utils.set_random_seed(0)
     model = engine.Autoencoder(config, loss, seed=0)
-    model.compile(optimizer=keras.optimizers.Adam(0.01), run_eagerly=keras.config.backend() == "torch")
+    eager = keras.config.backend() == "torch"
+    model.compile(optimizer=keras.optimizers.Adam(0.01), run_eagerly=eager, jit_compile=False)
     n_frames = 4
     x = {name: RNG.random((2, n_frames, 1)).astype(np.float32) for name in config.inputs}
     x["f0_hz"] = np.full((2, n_frames, 1), 300.0, np.float32)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from keras import ops
 
 from ddsp_cli.engine import core
-from ddsp_cli.engine.core import blocks
-from ddsp_cli.engine.core.waves import cosine, sine
+from ddsp_cli.engine.core import tensors
+from ddsp_cli.engine.core.oscillators import cosine, sine
 from engine.golden import RELATIVE, Golden, error
 from engine.gradients import gradient
 
@@ -181,7 +181,7 @@ def test_pieces_of_bounded_memory_make_the_same_sound_and_gradient(monkeypatch):
         return ops.sum(core.harmonic_synthesis(f0_hz, a, 16, 16000) * weight)
 
     whole, of_whole = loss(tensor(amplitudes)), gradient(loss, amplitudes)
-    monkeypatch.setattr(blocks, "BLOCK_ELEMENTS", 16 * 5 * 4)  # four frames at a time; 26 are not a multiple
+    monkeypatch.setattr(tensors, "BLOCK_ELEMENTS", 16 * 5 * 4)  # four frames at a time; 26 are not a multiple
     assert error(loss(tensor(amplitudes)), whole) < 1e-5
     assert error(gradient(loss, amplitudes), of_whole) < 1e-5
 

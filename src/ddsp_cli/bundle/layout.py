@@ -17,6 +17,7 @@ from ddsp_cli.config import (
     MixConfig,
     ModDelayConfig,
     ModelConfig,
+    OwnProcessorConfig,
     ProcessorConfig,
     SinusoidalConfig,
     WavetableConfig,
@@ -119,4 +120,6 @@ def _controls(node: ProcessorConfig) -> dict[str, int | None]:
             return {"audio": None, "gain": 1, "phase": 1}
         case MixConfig():
             return {"first": None, "second": None, "mix_level": 1}
+        case OwnProcessorConfig():
+            return {f"input_{i}": size for i, size in enumerate(node.input_channels)}
     return {}

@@ -17,7 +17,7 @@ from ddsp_cli.config.base import (
     PositiveInt,
     Text,
 )
-from ddsp_cli.config.model import DecoderConfig, EncoderConfig, ModelConfig
+from ddsp_cli.config.model import DecoderConfig, EncoderConfig, InstrumentsConfig, ModelConfig
 from ddsp_cli.config.preset import LossConfig, Preset, TrainingConfig, load_preset, preset_names
 from ddsp_cli.config.processors import (
     AddConfig,
@@ -30,6 +30,7 @@ from ddsp_cli.config.processors import (
     HarmonicConfig,
     MixConfig,
     ModDelayConfig,
+    OwnProcessorConfig,
     ProcessorConfig,
     ReverbConfig,
     SinusoidalConfig,
@@ -40,8 +41,9 @@ from ddsp_cli.config.reading import dump_yaml, parse_yaml, to_plain
 __all__ = [
     "ANALYSIS_RATE_HZ", "SAMPLE_RATES_HZ", "AddConfig", "AnyProcessorConfig", "Config", "CropConfig", "Decibels",
     "DecoderConfig", "EncoderConfig", "ExpDecayReverbConfig", "FIRFilterConfig", "FeatureSpec",
-    "FilteredNoiseConfig", "FilteredNoiseReverbConfig", "HarmonicConfig", "LossConfig", "MixConfig",
-    "ModDelayConfig", "ModelConfig", "Name", "NonNegativeFloat", "PositiveFloat", "PositiveInt", "Preset",
-    "ProcessorConfig", "ReverbConfig", "SinusoidalConfig", "Text", "TrainingConfig", "WavetableConfig", "dump_yaml",
+    "FilteredNoiseConfig", "FilteredNoiseReverbConfig", "HarmonicConfig", "InstrumentsConfig", "LossConfig",
+    "MixConfig", "ModDelayConfig", "ModelConfig", "Name", "NonNegativeFloat", "OwnProcessorConfig", "PositiveFloat",
+    "PositiveInt", "Preset", "ProcessorConfig", "ReverbConfig", "SinusoidalConfig", "Text", "TrainingConfig",
+    "WavetableConfig", "dump_yaml",
     "load_preset", "parse_yaml", "preset_names", "to_plain",
 ]  # fmt: skip

@@ -27,19 +27,45 @@ class EncoderConfig(Config):
     n_mfccs: Annotated[int, Meta(ge=1, le=127)] = 29  # of 128 mel bands, without the coefficient that is level
 
 
+class InstrumentsConfig(Config):
+    """Conditioning of one network on many instruments: a vector for each, constant over time.
+
+    Attributes:
+      names: of the instruments, as the data set names them; the index in this list is what batches carry.
+      vector_dims: length of a learned vector; 0 for one-hot vectors, which have as many entries as there are names.
+    """
+
+    names: Annotated[list[Name], Meta(min_length=2, max_length=8192)]
+    vector_dims: Annotated[int, Meta(ge=0, le=8192)] = 0
+
+    def __post_init__(self) -> None:
+        if len(set(self.names)) < len(self.names):
+            raise ValueError("`instruments` name each instrument once")
+        if self.vector_dims == 1:
+            raise ValueError("`vector_dims` of 1 cannot tell instruments apart; give 0 (one-hot) or 2 and more")
+
+    @property
+    def n_channels(self) -> int:
+        """Entries of a vector."""
+        return self.vector_dims or len(self.names)
+
+
 class ModelConfig(Config, kw_only=True):
     """What the network takes, how large it is, and the graph of processors that turns its output into sound."""
 
     sample_rate_hz: Literal[16000, 24000, 32000, 44100, 48000] = 16000
     frame_rate_hz: Annotated[int, Meta(ge=10, le=1000)] = 250
-    inputs: list[Literal["ld_scaled", "pw_scaled", "f0_scaled", "z"]]
+    inputs: list[Literal["ld_scaled", "pw_scaled", "f0_scaled", "z", "instrument"]]
     encoder: EncoderConfig | UnsetType = UNSET  # of z, where that is among the inputs
+    instruments: InstrumentsConfig | UnsetType = UNSET  # where `instrument` is among the inputs
     decoder: DecoderConfig | None = DecoderConfig()  # None: its make is unknown, see `runtime.interpreted`
     processors: Annotated[dict[Name, AnyProcessorConfig], Meta(max_length=64)]
 
     def __post_init__(self) -> None:
         if ("z" in self.inputs) != bool(self.encoder):
             raise ValueError("`inputs` name z if, and only if, there is an `encoder`")
+        if ("instrument" in self.inputs) != bool(self.instruments):
+            raise ValueError("`inputs` name instrument if, and only if, there are `instruments`")
         if len(set(self.inputs)) < len(self.inputs) or {"ld_scaled", "pw_scaled"} <= set(self.inputs):
             raise ValueError("`inputs` name each input once, and one level: ld_scaled or pw_scaled")
 
@@ -50,8 +76,14 @@ class ModelConfig(Config, kw_only=True):
 
     @property
     def scaled_inputs(self) -> list[str]:
-        """The inputs that are curves of pitch and level; z is not one of them."""
-        return [name for name in self.inputs if name != "z"]
+        """The inputs that are curves of pitch and level; neither z nor instrument is one of them."""
+        return [name for name in self.inputs if name not in ("z", "instrument")]
+
+    @property
+    def input_sizes(self) -> dict[str, int]:
+        """Channels of the inputs that have more than one."""
+        sizes = {"z": self.encoder.z_dims} if self.encoder else {}
+        return sizes | ({"instrument": self.instruments.n_channels} if self.instruments else {})
 
     @property
     def level(self) -> Literal["loudness_db", "power_db"]:

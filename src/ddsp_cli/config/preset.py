@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from ddsp_cli.config.base import Config, NonNegativeFloat, PositiveFloat, PositiveInt, Text
+from ddsp_cli.config.base import Config, Name, NonNegativeFloat, PositiveFloat, PositiveInt, Text
 from ddsp_cli.config.model import ModelConfig
+from ddsp_cli.config.processors import AnyProcessorConfig, OwnProcessorConfig
 from ddsp_cli.config.reading import parse_yaml
 from ddsp_cli.errors import ModelError, did_you_mean
 from ddsp_cli.limits import read_regular
@@ -80,6 +81,18 @@ class Preset(Config):
     training: TrainingConfig = TrainingConfig()
 
 
+class _OwnModelConfig(ModelConfig, kw_only=True):
+    """A model in a user's preset, which may name processors of the user's own."""
+
+    processors: Annotated[  # type: ignore[assignment]
+        dict[Name, AnyProcessorConfig | OwnProcessorConfig], Meta(max_length=64)
+    ]
+
+
+class _OwnPreset(Preset):
+    model: _OwnModelConfig
+
+
 def preset_names() -> list[str]:
     """Names of the presets that come with the program."""
     folder = resources.files("ddsp_cli") / "presets"
@@ -98,5 +111,7 @@ def load_preset(name: str) -> Preset:
     path = Path(name)
     if path.suffix in {".yaml", ".yml"}:
         text = read_regular(path, MAX_PRESET_BYTES).decode("utf-8", "replace")
-        return parse_yaml(text, Preset, str(path))
+        found = parse_yaml(text, _OwnPreset, str(path))
+        fields = {name: getattr(found.model, name) for name in ModelConfig.__struct_fields__}
+        return Preset(found.description, ModelConfig(**fields), found.training)
     raise ModelError(f"there is no preset called {name}", did_you_mean(name, preset_names()))

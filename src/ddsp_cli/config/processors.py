@@ -26,6 +26,8 @@ class ProcessorConfig(Config, tag_field="type"):
 
 
 class HarmonicConfig(ProcessorConfig, tag="Harmonic"):
+    """Takes a raw amplitude, a raw harmonic distribution and f0_hz."""
+
     n_harmonics: NHarmonics = 60
     amp_resample_method: Literal["linear", "window"] = "window"
     normalize_below_nyquist: bool = True
@@ -47,16 +49,22 @@ class WavetableConfig(ProcessorConfig, tag="Wavetable"):
 
 
 class FilteredNoiseConfig(ProcessorConfig, tag="FilteredNoise"):
+    """Takes raw noise magnitudes."""
+
     n_bands: NBands = 65
     initial_bias: Gain = -5.0
     window_size_samples: WindowSamples = 0
 
 
 class ReverbConfig(ProcessorConfig, tag="Reverb"):
+    """Takes audio."""
+
     length_samples: ImpulseResponseSamples = 48000
 
 
 class FilteredNoiseReverbConfig(ProcessorConfig, tag="FilteredNoiseReverb"):
+    """Takes audio."""
+
     length_samples: ImpulseResponseSamples = 24000
     n_frames: Annotated[int, Meta(ge=1, le=100_000)] = 500
     n_bands: NBands = 32
@@ -65,6 +73,8 @@ class FilteredNoiseReverbConfig(ProcessorConfig, tag="FilteredNoiseReverb"):
 
 
 class ExpDecayReverbConfig(ProcessorConfig, tag="ExpDecayReverb"):
+    """Takes audio."""
+
     length_samples: ImpulseResponseSamples = 48000
     gain: Gain = 2.0
     decay: Gain = 4.0
@@ -86,7 +96,7 @@ class ModDelayConfig(ProcessorConfig, tag="ModDelay"):
 
 
 class AddConfig(ProcessorConfig, tag="Add"):
-    pass
+    """Takes two or more signals."""
 
 
 class MixConfig(ProcessorConfig, tag="Mix"):
@@ -94,10 +104,27 @@ class MixConfig(ProcessorConfig, tag="Mix"):
 
 
 class CropConfig(ProcessorConfig, tag="Crop"):
+    """Takes audio."""
+
     length_samples: ImpulseResponseSamples = 320
     location: Literal["front", "back"] = "back"
 
 
+class OwnProcessorConfig(ProcessorConfig, tag="Own"):
+    """A processor of the user's own. Presets and `engine.group_from_yaml` read it; a bundle that names one is refused.
+
+    Attributes:
+      processor: `module:Class`, or the name of an entry point in the group `ddsp_cli.processors`.
+      settings: arguments of its constructor; `sample_rate_hz` and `hop_samples` come from the model.
+      input_channels: of each input that the network predicts; null for audio, F0 and what comes from outside.
+    """
+
+    processor: Annotated[str, Meta(min_length=1, max_length=1000)]
+    settings: Annotated[dict[Name, bool | int | float | Text | None], Meta(max_length=64)] = {}
+    input_channels: Annotated[list[NetworkSize | None], Meta(max_length=64)] = []
+
+
+#: What a bundle may hold: nothing here imports code.
 AnyProcessorConfig = (
     HarmonicConfig
     | SinusoidalConfig

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import msgspec
 import yaml
 
 from ddsp_cli.config.base import Config
-from ddsp_cli.errors import DdspError, ModelError, closest
+from ddsp_cli.errors import DdspError, ModelError, closest, did_you_mean
 
 T = TypeVar("T")
 _UNKNOWN_FIELD = re.compile(r"unknown field `(?P<name>[^`]*)`")
+_INVALID_VALUE = re.compile(r"Invalid value '(?P<name>[^']*)' - at `(?P<place>[^`]*)`")
 
 #: libyaml where PyYAML comes with it: data sets of thousands of recordings are read six times as fast.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -116,20 +118,31 @@ def _check_numbers(data: Any, place: str = "") -> None:
 
 def _hint_for(message: str) -> str:
     found = _UNKNOWN_FIELD.search(message)
-    if not found:
-        return ""
-    matches = closest(found["name"], _all_field_names(), limit=1)
-    return f"Did you mean {matches[0]}?" if matches else ""
+    if found:
+        matches = closest(found["name"], _all_field_names(), limit=1)
+        return f"Did you mean {matches[0]}?" if matches else ""
+    found = _INVALID_VALUE.search(message)
+    if found and found["place"].endswith(".type"):
+        return did_you_mean(found["name"], _all_tags())
+    return ""
 
 
-def _all_field_names() -> set[str]:
-    names: set[str] = set()
+def _all_kinds() -> Iterator[type]:
     pending: list[type] = [Config]
     while pending:
         kind = pending.pop()
         pending.extend(kind.__subclasses__())
-        names.update(getattr(kind, "__struct_fields__", ()))
-    return names
+        yield kind
+
+
+def _all_field_names() -> set[str]:
+    return {name for kind in _all_kinds() for name in getattr(kind, "__struct_fields__", ())}
+
+
+def _all_tags() -> set[str]:
+    """Values of `type`, which tells the kind of a structure."""
+    found = {getattr(getattr(kind, "__struct_config__", None), "tag", None) for kind in _all_kinds()}
+    return {tag for tag in found if isinstance(tag, str)}
 
 
 def to_plain(config: Any) -> Any:

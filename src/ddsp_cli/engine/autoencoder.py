@@ -9,32 +9,40 @@ import keras
 import msgspec
 import numpy as np
 from keras import ops
+from msgspec import UNSET
 
 from ddsp_cli.bundle.layout import decoder_outputs
 from ddsp_cli.config import LossConfig, ModelConfig
+from ddsp_cli.engine.core.tensors import ArgumentError, Tensor
 from ddsp_cli.engine.decoders import RnnFcDecoder
 from ddsp_cli.engine.effects import LearnedRoom
-from ddsp_cli.engine.encoders import TimbreEncoder
+from ddsp_cli.engine.encoders import InstrumentVectors, TimbreEncoder
 from ddsp_cli.engine.graph import group_from_config
 from ddsp_cli.engine.losses import SpectralLoss
-from ddsp_cli.errors import ModelError
+from ddsp_cli.engine.processors import missing_signal
+from ddsp_cli.errors import ModelError, did_you_mean
 
 
 class Autoencoder(keras.Model):
-    """Features to audio, trained end to end by how the audio sounds (Engel et al., ICLR 2020).
+    """Features to audio, trained end to end on the sound of its output (Engel et al., ICLR 2020).
 
-    Pitch and level are measured; what is learned is the decoder, the room, and, where the configuration has one, an
-    encoder of timbre.
+    Pitch and level are measured; the decoder and the room are learned, and, where the configuration has them, an
+    encoder of timbre and a vector for each instrument. Under a mixed-precision policy the networks compute in half
+    precision, all else in float32.
 
     Args:
       config: network and processor graph.
-      loss: of the spectral loss.
+      loss: weights of the spectral loss.
       seed: of the noise that training draws.
+
+    Raises:
+      ModelError: the processor graph is none, see `ProcessorGroup`.
     """
 
     def __init__(
         self, config: ModelConfig, loss: LossConfig | None = None, seed: int | None = None, **kwargs: Any
     ) -> None:
+        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.config = config
         self.decoder = RnnFcDecoder(
@@ -43,10 +51,13 @@ class Autoencoder(keras.Model):
             config.sizes.channels,
             config.sizes.rnn_units,
             config.sizes.layers_per_stack,
-            {"z": config.encoder.z_dims} if config.encoder else None,
+            config.input_sizes,
             name="decoder",
         )
         self.encoder = TimbreEncoder(**msgspec.structs.asdict(config.encoder)) if config.encoder else None
+        self.instruments = None
+        if config.instruments:
+            self.instruments = InstrumentVectors(len(config.instruments.names), config.instruments.vector_dims)
         self.group = group_from_config(config, seed or 0)
         terms = msgspec.structs.asdict(loss or LossConfig())
         self.room_penalty = terms.pop("room_penalty")
@@ -58,72 +69,119 @@ class Autoencoder(keras.Model):
         self.built = True
 
     def adapt(self, features: Mapping[str, np.ndarray]) -> None:
-        """Takes what is measured once and not learned from all features of the training set (see `call`)."""
+        """Sets what is measured once instead of learned.
+
+        Args:
+          features: all of the training set, by name, see `call`.
+        """
         if self.encoder is not None:
             self.encoder.adapt(features["mfcc"])
 
-    def call(self, features: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
-        """Controls and signals by name, and `audio` [B, S].
+    def call(
+        self, features: Mapping[str, Tensor], given: Mapping[str, Mapping[str, Tensor]] | None = None
+    ) -> dict[str, Tensor]:
+        """Renders features.
 
         Args:
-          features: the configured inputs (`f0_scaled`, ...) and `f0_hz`, each [B, F, 1]; with an encoder `mfcc`
+          features: the configured inputs and `f0_hz`, each [B, F, 1]: `f0_hz` in Hz, `f0_scaled` MIDI / 127,
+            `ld_scaled` and `pw_scaled` dB / 80 + 1, `instrument` an index or a vector [B, F, D]; with an encoder `mfcc`
             [B, F, C], or the latent itself, `z` [B, F, Z].
           given: see `ProcessorGroup.call`.
+
+        Returns:
+          controls and signals by name, and `audio` [B, S].
+
+        Raises:
+          ValueError: a feature is missing, or has another shape.
         """
+        features = dict(features)
         if self.encoder is not None and "z" not in features:
-            features = {**features, "z": self.encoder(features["mfcc"])}
-        raw = self.decoder({name: features[name] for name in self.config.inputs})
+            if "mfcc" not in features:
+                raise ArgumentError(missing_signal("Autoencoder", "mfcc", list(features)))
+            features["z"] = self.encoder(features["mfcc"])
+        if self.instruments is not None and "instrument" in features:
+            features["instrument"] = self.instruments(features["instrument"])
+        if "f0_hz" not in features:
+            raise ArgumentError(missing_signal("Autoencoder", "f0_hz", list(features)))
+        raw = self.decoder({name: features[name] for name in self.config.inputs if name in features})
         return self.group({**raw, "f0_hz": features["f0_hz"]}, given=given)
 
     def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
-    ) -> Any:
-        """Multi-scale spectral loss of the audio in `y_pred` against the target audio `y` [B, S].
+        self,
+        x: Any = None,
+        y: Tensor = None,
+        y_pred: Any = None,
+        sample_weight: Tensor | None = None,
+        training: bool = True,
+    ) -> Tensor:
+        """Computes the loss of a batch, and updates the metric `level`, the energy of the audio against the target's.
 
-        Along with it the metric `level` follows the energy of the audio, as a share of the target's.
+        Args:
+          x: not used.
+          y: target audio [B, S].
+          y_pred: what `call` returned.
+          sample_weight: of each example [B], or each sample [B, S]; see `SpectralLoss.call`.
+          training: add the penalty of the room.
+
+        Returns:
+          a scalar.
         """
         self.note_level(*self.energies(y, y_pred["audio"]))
-        return self.objective(y, y_pred["audio"], training=training)
+        return self.objective(y, y_pred["audio"], training=training, weights=sample_weight)
 
-    def objective(self, target: Any, sound: Any, training: bool = True) -> Any:
-        """What training makes small, a scalar: the spectral loss of `sound` [B, S], and what the room has to pay."""
-        loss = self.spectral_loss.call(target, sound)
+    def objective(self, target: Tensor, sound: Tensor, training: bool = True, weights: Tensor | None = None) -> Tensor:
+        """Computes what training minimises: the spectral loss, and in training the penalty of the room.
+
+        Args:
+          target: audio [B, S].
+          sound: audio [B, S].
+          training: add the penalty.
+          weights: see `SpectralLoss.call`.
+
+        Returns:
+          a scalar.
+        """
+        loss = self.spectral_loss.call(target, sound, weights)
         if training and self.room_penalty and self.room is not None:
             loss = loss + self.room_penalty * self.room.reverberance()
         return loss
 
-    def energies(self, target: Any, sound: Any) -> tuple[Any, Any]:
-        """Mean energy of what is played and of what it should be, both from [B, S]."""
+    def energies(self, target: Tensor, sound: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the mean squares of what is rendered and of its target, both from [B, S]."""
         return ops.mean(ops.square(sound)), ops.mean(ops.square(target))
 
-    def note_level(self, energy: Any, wanted: Any) -> None:
-        """Takes down the energy played as a share of what it should be."""
+    def note_level(self, energy: Tensor, wanted: Tensor) -> None:
+        """Updates the metric `level` by an energy and that of the target."""
         self.level.update_state(energy / ops.maximum(wanted, 1e-12))
 
     @property
     def room(self) -> LearnedRoom | None:
         """The processor that is a learned room, where the graph has one."""
-        rooms = [node for node in self.group.nodes.values() if isinstance(node, LearnedRoom)]
+        rooms = [node for node in self.group.nodes.values() if isinstance(node, LearnedRoom) and not node.from_network]
         return rooms[0] if rooms else None
 
     def named_variables(self) -> dict[str, Any]:
-        """What a bundle keeps, by the names under which it does: all that is learned, and all that was adapted."""
+        """Returns all learned and adapted variables, by the names under which a bundle keeps them."""
         named = {f"decoder/{name}": value for name, value in self.decoder.named_weights().items()}
-        if self.encoder is not None:
-            named |= {f"encoder/{name}": value for name, value in self.encoder.named_weights().items()}
+        for prefix, part in (("encoder", self.encoder), ("instruments", self.instruments)):
+            if part is not None:
+                named |= {f"{prefix}/{name}": value for name, value in part.named_weights().items()}
         for name, node in self.group.nodes.items():
             for variable in node.trainable_variables:
                 named[f"{name}/{variable.name}"] = variable
         return named
 
     def get_weights_by_name(self) -> dict[str, np.ndarray]:
-        """Copies of all named variables, float32."""
+        """Returns copies of all named variables, float32."""
         return {
             name: np.asarray(ops.convert_to_numpy(value), np.float32) for name, value in self.named_variables().items()
         }
 
     def set_weights_by_name(self, weights: Mapping[str, np.ndarray]) -> None:
         """Sets all named variables.
+
+        Args:
+          weights: by the names of `named_variables`.
 
         Raises:
           ModelError: a weight is missing, unknown, or has another shape.
@@ -140,6 +198,49 @@ class Autoencoder(keras.Model):
             variable.assign(weights[name])
 
     def impulse_response(self) -> np.ndarray | None:
-        """The learned room's wet response [length], tap 0 masked, or None."""
+        """Returns the learned room's wet response [L], tap 0 masked, or None without a room."""
         room = self.room
         return None if room is None else np.asarray(ops.convert_to_numpy(room.impulse_response()), np.float32)
+
+    def for_instrument(self, instrument: str) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+        """Makes a model of one instrument from one that is conditioned on many.
+
+        The vector of an instrument is constant, and so is the output of its input stack; its part of the GRU and of the
+        layer behind it is a constant too, and is added to their biases. The result sounds the same, has one input less,
+        and makes a bundle like any other.
+
+        Args:
+          instrument: its name in the configuration.
+
+        Returns:
+          the configuration without `instruments`, and the weights by name.
+
+        Raises:
+          ModelError: the model is not conditioned, or knows no such instrument.
+        """
+        config = self.config
+        if not config.instruments or self.instruments is None:
+            raise ModelError("this model is not conditioned on instruments")
+        names = config.instruments.names
+        if instrument not in names:
+            raise ModelError(f"this model knows no instrument {instrument}", did_you_mean(instrument, names))
+        vector = ops.convert_to_tensor(self.instruments.vector(names.index(instrument))[None, None])
+        place = config.inputs.index("instrument")
+        constant = np.asarray(ops.convert_to_numpy(self.decoder.input_stacks[place](vector)), np.float32)[0, 0]
+        widths = [config.sizes.channels if config.sizes.layers_per_stack else n for n in self.decoder.sizes.values()]
+        rows = slice(sum(widths[:place]), sum(widths[: place + 1]))
+        weights = {
+            name: value
+            for name, value in self.get_weights_by_name().items()
+            if not name.startswith(("decoder/input_stacks/instrument/", "instruments/"))
+        }
+        behind = "decoder/out_stack/0/dense" if config.sizes.layers_per_stack else "decoder/dense_out"
+        kernel = weights["decoder/rnn/kernel"]
+        bias = weights["decoder/rnn/bias"].copy()  # [2, 3U]: of the inputs, of the state
+        bias[0] += constant @ kernel[rows]
+        weights |= {"decoder/rnn/kernel": np.delete(kernel, rows, axis=0), "decoder/rnn/bias": bias}
+        kernel = weights[f"{behind}/kernel"]
+        weights[f"{behind}/bias"] = weights[f"{behind}/bias"] + constant @ kernel[rows]
+        weights[f"{behind}/kernel"] = np.delete(kernel, rows, axis=0)
+        inputs = [name for name in config.inputs if name != "instrument"]
+        return msgspec.structs.replace(config, inputs=inputs, instruments=UNSET), weights

@@ -28,10 +28,14 @@ MAX_WEIGHTS_BYTES = 512 * 1024 * 1024
 
 
 def build(size: str) -> keras.Model:
-    """The network without weights: frames [B, 1024], each of mean 0 and deviation 1, to activations [B, 360].
+    """Builds the network with random weights.
 
     Args:
       size: one of `MULTIPLIERS`.
+
+    Returns:
+      a model from frames [B, 1024] at 16 kHz, each of mean 0 and standard deviation 1, to activations [B, 360] in 0..1,
+      one for each pitch from 32.7 Hz (C1) on in steps of 20 cents.
     """
     layers = keras.layers
     x = frames = keras.Input((WINDOW_SAMPLES,))
@@ -57,7 +61,13 @@ def load_network(path: Path) -> Network:
 
 
 def load(path: Path) -> keras.Model:
-    """The network with published weights (`model-SIZE.h5`, also as `.h5.bz2`); the file decides the size.
+    """Loads the network with published weights.
+
+    Args:
+      path: of `model-SIZE.h5` or `model-SIZE.h5.bz2`; the size is read from the file.
+
+    Returns:
+      the model, see `build`.
 
     Raises:
       UsageError: the file cannot be read, or holds something else.

@@ -1,4 +1,4 @@
-"""The network: features in, raw controls out. Shapes: B batch, F frames, C channels."""
+"""Networks from features to raw controls. Shapes: B batch, F frames, C channels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,66 @@ from typing import Any
 import keras
 from keras import ops
 
+from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, as_float32, check_shapes, static_shape
+from ddsp_cli.engine.processors import missing_signal
 from ddsp_cli.engine.recurrent import FastGru
 
 LAYER_NORM_EPSILON = 1e-3
 LEAKY_SLOPE = 0.2
+
+
+def split_controls(raw: Tensor, outputs: Mapping[str, int]) -> dict[str, Tensor]:
+    """Cuts the output of a network [B, F, C] into controls by name, in the order of `outputs` (name → channels)."""
+    controls, start = {}, 0
+    for name, size in outputs.items():
+        controls[name] = raw[..., start : start + size]
+        start += size
+    return controls
+
+
+def _checked(owner: str, features: Mapping[str, Tensor], sizes: Mapping[str, int]) -> list[Tensor]:
+    """Returns the features [B, F, C] of a network in order.
+
+    Raises:
+      ValueError: a feature is missing, or has another shape.
+    """
+    for name in sizes:
+        if name not in features:
+            raise ArgumentError(missing_signal(owner, name, list(features)))
+    tensors = {name: as_float32(features[name], f"{owner}: {name}") for name in sizes}
+    shapes = {name: static_shape(tensor) for name, tensor in tensors.items()}
+    check_shapes(owner, shapes, {name: f"B F {size}" for name, size in sizes.items()})
+    return list(tensors.values())
+
+
+class Decoder(keras.layers.Layer):
+    """What all decoders share: named features in, named raw controls out.
+
+    Args:
+      input_sizes: name → channels of the features, in the order in which they are concatenated.
+      outputs: name → channels of the raw controls, in the order in which the last layer is split.
+
+    The last layer computes in float32, also under a mixed-precision policy.
+    """
+
+    def __init__(self, input_sizes: Mapping[str, int], outputs: Mapping[str, int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sizes = dict(input_sizes)
+        self.outputs = dict(outputs)
+
+    def projection(self) -> keras.layers.Dense:
+        """Makes the last layer; a subclass makes it last, as the order of the weights is that of bundles."""
+        return keras.layers.Dense(sum(self.outputs.values()), name="dense_out", dtype="float32")
+
+    def __call__(self, features: Mapping[str, Tensor], *args: Any, **kwargs: Any) -> Any:
+        """Converts and checks the features, then applies the network; see `call`."""
+        tensors = _checked(type(self).__name__, features, self.sizes)
+        return super().__call__(dict(zip(self.sizes, tensors, strict=True)), *args, **kwargs)
+
+    def compute_output_spec(self, features: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Shapes of the raw controls, for Keras' functional API on every backend."""
+        batch, n_frames = next(iter(features.values())).shape[:2]
+        return {name: keras.KerasTensor((batch, n_frames, size), "float32") for name, size in self.outputs.items()}
 
 
 @keras.saving.register_keras_serializable("ddsp")
@@ -20,7 +76,7 @@ class FcStack(keras.layers.Layer):
 
     Args:
       channels: width of every layer.
-      n_layers: how many; 0 makes it the identity.
+      n_layers: number of layers; 0 makes it the identity.
     """
 
     def __init__(self, channels: int, n_layers: int, **kwargs: Any) -> None:
@@ -33,19 +89,22 @@ class FcStack(keras.layers.Layer):
         ]
 
     def build(self, input_shape: Sequence[int | None]) -> None:
+        """Makes the weights for inputs of this shape."""
         shape = tuple(input_shape)
         for dense, norm in zip(self.dense, self.norm, strict=True):
             dense.build(shape)
             shape = (*shape[:-1], self.channels)
             norm.build(shape)
+        self.built = True
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Tensor) -> Tensor:
+        """Applies the stack: [B, F, C] → [B, F, channels]."""
         for dense, norm in zip(self.dense, self.norm, strict=True):
             x = ops.leaky_relu(norm(dense(x)), negative_slope=LEAKY_SLOPE)
         return x
 
     def named_weights(self) -> dict[str, Any]:
-        """Variables by the names under which a bundle keeps them."""
+        """Returns the variables by the names under which a bundle keeps them."""
         named: dict[str, Any] = {}
         for i, (dense, norm) in enumerate(zip(self.dense, self.norm, strict=True)):
             named |= {f"{i}/dense/kernel": dense.kernel, f"{i}/dense/bias": dense.bias}
@@ -53,17 +112,20 @@ class FcStack(keras.layers.Layer):
         return named
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the settings, for `from_config`."""
         return {**super().get_config(), "channels": self.channels, "n_layers": self.n_layers}
 
 
 @keras.saving.register_keras_serializable("ddsp")
-class RnnFcDecoder(keras.layers.Layer):
-    """Stack per input, GRU, stack, projection (paper appendix B.2; decoders.py:27).
+class RnnFcDecoder(Decoder):
+    """A stack per input, a GRU, a stack, and a projection (paper appendix B.2; decoders.py:27).
 
     Args:
       inputs: names of the inputs, in the order in which they are concatenated.
       outputs: name → channels of the outputs, in the order in which the projection is split.
-      channels, rnn_units, layers_per_stack: sizes.
+      channels: width of the stacks.
+      rnn_units: of the GRU.
+      layers_per_stack: layers of each stack; 0 leaves the stacks out.
       input_sizes: channels of inputs that have more than one, such as a latent.
     """
 
@@ -77,20 +139,20 @@ class RnnFcDecoder(keras.layers.Layer):
         input_sizes: Mapping[str, int] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
         self.input_sizes = dict(input_sizes or {})
         self.inputs = list(inputs)
-        self.outputs = dict(outputs)
         self.channels = channels
         self.rnn_units = rnn_units
         self.layers_per_stack = layers_per_stack
+        super().__init__({name: self.input_sizes.get(name, 1) for name in inputs}, outputs, **kwargs)
         self.input_stacks = [FcStack(channels, layers_per_stack, name=f"stack_{name}") for name in inputs]
         self.rnn = FastGru(rnn_units, name="rnn")
         self.out_stack = FcStack(channels, layers_per_stack, name="out_stack")
-        self.dense_out = keras.layers.Dense(sum(outputs.values()), name="dense_out")
+        self.dense_out = self.projection()
 
     def build(self, input_shape: Any = None) -> None:
-        sizes = [self.input_sizes.get(name, 1) for name in self.inputs]
+        """Makes all weights."""
+        sizes = list(self.sizes.values())
         for stack, size in zip(self.input_stacks, sizes, strict=True):
             stack.build((None, None, size))
         joined = self.channels * len(sizes) if self.layers_per_stack else sum(sizes)
@@ -99,19 +161,15 @@ class RnnFcDecoder(keras.layers.Layer):
         self.dense_out.build((None, None, self.channels if self.layers_per_stack else joined + self.rnn_units))
         self.built = True
 
-    def call(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        """Features [B, F, 1] by name to raw controls [B, F, C] by name."""
+    def call(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Maps features [B, F, C] by name to raw controls [B, F, C] by name."""
         processed = [stack(features[name]) for name, stack in zip(self.inputs, self.input_stacks, strict=True)]
         joined = ops.concatenate(processed, axis=-1)
         raw = self.dense_out(self.out_stack(ops.concatenate([joined, self.rnn(joined)], axis=-1)))
-        result, start = {}, 0
-        for name, size in self.outputs.items():
-            result[name] = raw[..., start : start + size]
-            start += size
-        return result
+        return split_controls(raw, self.outputs)
 
     def named_weights(self) -> dict[str, Any]:
-        """Variables by the names under which a bundle keeps them, e.g. `input_stacks/f0_scaled/0/dense/kernel`."""
+        """Returns the variables by the names under which a bundle keeps them, such as `rnn/kernel`."""
         named: dict[str, Any] = {}
         for name, stack in zip(self.inputs, self.input_stacks, strict=True):
             named |= {f"input_stacks/{name}/{key}": value for key, value in stack.named_weights().items()}
@@ -122,5 +180,145 @@ class RnnFcDecoder(keras.layers.Layer):
         return named
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the settings, for `from_config`."""
         names = ("inputs", "outputs", "channels", "rnn_units", "layers_per_stack", "input_sizes")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable("ddsp")
+class CausalConv(keras.layers.Layer):
+    """A dilated convolution over the current and past frames: [B, F, C] → [B, F, channels].
+
+    Args:
+      channels: of the output.
+      kernel_size: number of frames in the kernel.
+      dilation: distance between them.
+    """
+
+    def __init__(self, channels: int, kernel_size: int = 3, dilation: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.kernel_size = kernel_size
+        self.dilation = dilation
+
+    @property
+    def n_past(self) -> int:
+        """Number of frames before the current one that the output depends on."""
+        return (self.kernel_size - 1) * self.dilation
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Makes the weights for inputs of this shape."""
+        self.kernel = self.add_weight(shape=(self.kernel_size, input_shape[-1], self.channels), name="kernel")
+        self.bias = self.add_weight(shape=(self.channels,), initializer="zeros", name="bias")
+
+    def call(self, x: Tensor, past: Tensor | None = None) -> Tensor:
+        """Applies the convolution.
+
+        Args:
+          x: [B, F, C].
+          past: [B, n_past, C], the frames before x; zeros where it is None.
+
+        Returns:
+          [B, F, channels].
+        """
+        if past is None:
+            past = ops.zeros((ops.shape(x)[0], self.n_past, x.shape[-1]), x.dtype)
+        seen = ops.concatenate([past, x], axis=1)
+        n_frames = ops.shape(x)[1]
+        total = self.bias
+        for i in range(self.kernel_size):  # a sum of matrix products: fast where grouped convolutions are not
+            start = i * self.dilation
+            total = total + ops.matmul(seen[:, start : start + n_frames], self.kernel[i])
+        return total
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the settings, for `from_config`."""
+        names = ("channels", "kernel_size", "dilation")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable("ddsp")
+class DilatedConvDecoder(Decoder):
+    """Stacks of causal convolutions with growing dilation, in place of a GRU (decoders.py:206).
+
+    Args:
+      inputs: name → channels of the inputs.
+      outputs: name → channels of the outputs.
+      channels: of every convolution.
+      kernel_size: of every convolution.
+      layers_per_stack: the dilation grows by the factor `dilation` from layer to layer.
+      n_stacks: number of such stacks.
+      dilation: factor.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, int],
+        outputs: Mapping[str, int],
+        channels: int = 256,
+        kernel_size: int = 3,
+        layers_per_stack: int = 5,
+        n_stacks: int = 2,
+        dilation: int = 2,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(inputs, outputs, **kwargs)
+        self.inputs = dict(inputs)
+        self.channels = channels
+        self.kernel_size = kernel_size
+        self.layers_per_stack = layers_per_stack
+        self.n_stacks = n_stacks
+        self.dilation = dilation
+        dilations = [dilation**i for _ in range(n_stacks) for i in range(layers_per_stack)]
+        self.dense_in = keras.layers.Dense(channels, name="dense_in")
+        self.convs = [CausalConv(channels, kernel_size, d, name=f"conv_{i}") for i, d in enumerate(dilations)]
+        self.norms = [
+            keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, name=f"norm_{i}") for i in range(len(dilations))
+        ]
+        self.dense_out = self.projection()
+
+    def build(self, input_shape: Any = None) -> None:
+        """Makes all weights."""
+        self.dense_in.build((None, None, sum(self.inputs.values())))
+        for layer in (*self.convs, *self.norms, self.dense_out):
+            layer.build((None, None, self.channels))
+        self.built = True
+
+    @property
+    def receptive_frames(self) -> int:
+        """Number of frames an output depends on, the current one included."""
+        return 1 + sum(conv.n_past for conv in self.convs)
+
+    def initial_state(self, n_examples: int = 1) -> list[Tensor]:
+        """Returns the state of `stream` before the first frame: zeros [n_examples, n_past, channels] of each layer."""
+        return [ops.zeros((n_examples, conv.n_past, self.channels)) for conv in self.convs]
+
+    def call(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Maps features [B, F, C] by name to raw controls [B, F, C] by name."""
+        return self._run([features[name] for name in self.inputs], [None] * len(self.convs))[0]
+
+    def stream(self, features: Mapping[str, Tensor], state: Sequence[Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Maps the next frames of a stream; all pieces together equal one call on all frames.
+
+        Args:
+          features: [B, F, C] by name.
+          state: of the piece before, or `initial_state`.
+
+        Returns:
+          raw controls [B, F, C] by name, and the state for the next piece.
+        """
+        return self._run(_checked(type(self).__name__, features, self.inputs), state)
+
+    def _run(self, features: Sequence[Tensor], state: Sequence[Any]) -> tuple[dict[str, Tensor], list[Tensor]]:
+        x = self.dense_in(ops.concatenate(features, axis=-1))
+        new_state = []
+        for conv, norm, past in zip(self.convs, self.norms, state, strict=True):
+            seen = x if past is None else ops.concatenate([past, x], axis=1)
+            new_state.append(seen[:, -conv.n_past :] if conv.n_past else seen[:, :0])
+            x = x + ops.leaky_relu(norm(conv(x, past)), negative_slope=LEAKY_SLOPE)
+        return split_controls(self.dense_out(x), self.outputs), new_state
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the settings, for `from_config`."""
+        names = ("inputs", "outputs", "channels", "kernel_size", "layers_per_stack", "n_stacks", "dilation")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

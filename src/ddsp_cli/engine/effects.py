@@ -1,100 +1,189 @@
-"""Processors that change sound: rooms, filters, delays. Shapes: B batch, F frames, S samples, M bands."""
+"""Processors that change sound: rooms, filters, delays. Shapes: B batch, F frames, S samples, M bands, L taps."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 from keras import ops
 
 from ddsp_cli import scaling
-from ddsp_cli.engine.core.arrays import constant
 from ddsp_cli.engine.core.filters import fft_convolve, frequency_filter
 from ddsp_cli.engine.core.resample import resample
+from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, constant, positive, takes, whole
 from ddsp_cli.engine.core.wavetables import variable_length_delay
-from ddsp_cli.engine.processors import Processor
+from ddsp_cli.engine.processors import Controls, Processor, Shape
+from ddsp_cli.engine.synths import Scaled, optional_count
 
-#: How far an untrained room dies away over its length; 120 dB in 1.5 s is a reverberation time of 0.75 s.
+#: Decay of an untrained noise room over its length; 120 dB in 1.5 s is a reverberation time of 0.75 s.
 INITIAL_DECAY_DB = 120.0
 
 
 class LearnedRoom(Processor):
-    """Convolution with an impulse response that is learned, added to the dry sound.
+    """Convolution with an impulse response, added to the dry sound (effects.py:28-117 of the original).
 
-    The response's first tap is 0: what is there at delay 0 is the dry sound itself (effects.py:28-117).
+    The response is learned, one for all sounds; with `from_network` a network gives one for each example of a batch
+    (the original's `trainable=False`). With `add_dry` its first tap is 0: at delay 0 there is the dry sound itself.
+
+    Args:
+      length_samples: L, taps of the response.
+      from_network: take the response from further signals, and have no weights.
+      add_dry: add the dry sound to the wet.
 
     Attributes:
-      pace: how far its weights may go in a training step beside those of a network. Magnitudes in dB may go as far;
-        a step of every tap of a response, however small, is noise in the room.
+      pace: how far its weights may go in a training step compared with those of a network. Magnitudes in dB may go as
+        far; a step of every tap of a response, however small, is noise in the room.
     """
 
+    settings: ClassVar[tuple[str, ...]] = ("length_samples", "from_network", "add_dry")
+    sizes_by = {"L": "length_samples"}
     pace = 1.0
 
-    def impulse_response(self) -> Any:
-        """The wet impulse response as it stands, [length], tap 0 masked."""
-        raise NotImplementedError
+    def __init__(self, length_samples: int, from_network: bool = False, add_dry: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.length_samples = whole(length_samples, "length_samples", smallest=2)
+        self.from_network = from_network
+        self.add_dry = add_dry
 
-    def reverberance(self) -> Any:
-        """Energy of the wet response, the last tap counting ten times as much as the first: a scalar.
+    def signal_names(self) -> list[str]:
+        """Returns the names of the signals that `get_controls` must have."""
+        names = self._all_signal_names()
+        return names if self.from_network else names[:1]
 
-        The energy of a response is that of the room's sound, as a share of the dry sound's, for any broad sound. As a
-        penalty it keeps a room from holding what the recordings never ask for, and from being a copy of the tone.
+    def impulse_response(self) -> Tensor:
+        """Returns the learned wet impulse response [L], tap 0 masked.
+
+        Raises:
+          ValueError: a network gives it.
+        """
+        self._check_source()
+        return self._masked(self._response()[None])[0]
+
+    def reverberance(self) -> Tensor:
+        """Energy of the wet response, the last tap weighted ten times as much as the first: a scalar.
+
+        The energy of a response is that of the room's sound, as a share of the dry sound's, for any broadband sound. As
+        a penalty it keeps a room from holding what no recording needs, and from being a copy of the tone.
         """
         ir = self.impulse_response()
         return ops.sum(ops.square(ir) * constant(np.linspace(1.0, 10.0, ir.shape[0])))
 
-    def get_controls(self, *signals: Any) -> dict[str, Any]:
-        (audio,) = signals
-        return {"audio": audio, "ir": self.impulse_response()[None, :]}
+    @takes(audio="B S", ir="B? L")
+    def get_signal(self, audio: Tensor, ir: Tensor) -> Tensor:
+        """Convolves audio with a response.
 
-    def get_signal(self, **controls: Any) -> Any:
-        audio, ir = controls["audio"], controls["ir"]
-        ir = ops.concatenate([ops.zeros_like(ir[:, :1]), ir[:, 1:]], axis=-1)
-        return audio + fft_convolve(audio, ir, delay_compensation=0)
+        Args:
+          audio: [B, S].
+          ir: [B or 1, L], linear; with `add_dry` its first tap counts as 0.
+
+        Returns:
+          audio [B, S].
+        """
+        wet = fft_convolve(audio, self._masked(ir), delay_compensation=0)
+        return audio + wet if self.add_dry else wet
+
+    def signal_shape(self, *shapes: Shape) -> Shape:
+        """Returns the shape of the audio."""
+        return shapes[0]
+
+    def _response(self, *given: Tensor) -> Tensor:
+        """The response [L] from the weights, or [B, L] from what a network gave."""
+        raise NotImplementedError
+
+    def _controls(self, audio: Tensor, *given: Tensor | None) -> Controls:
+        came = [signal for signal in given if signal is not None]
+        if not self.from_network:
+            if came:
+                raise ArgumentError(
+                    f"{type(self).__name__}: its response is learned, so it takes audio alone; "
+                    "with from_network=True it takes a response for each example"
+                )
+            return {"audio": audio, "ir": self._response()[None]}
+        if len(came) < len(given):
+            names = ", ".join(self._all_signal_names())
+            raise ArgumentError(f"{type(self).__name__}: with from_network=True it takes {names}")
+        return {"audio": audio, "ir": self._response(*came)}
+
+    def _all_signal_names(self) -> list[str]:
+        return list(type(self).get_controls.arguments.specs)  # type: ignore[attr-defined]
+
+    def _check_source(self) -> None:
+        if self.from_network:
+            raise ArgumentError(f"{type(self).__name__}: a network gives its response, there is no learned one")
+
+    def _masked(self, ir: Tensor) -> Tensor:
+        return ops.concatenate([ops.zeros_like(ir[:, :1]), ir[:, 1:]], axis=-1) if self.add_dry else ir
 
 
 @keras.saving.register_keras_serializable("ddsp")
 class Reverb(LearnedRoom):
-    """A room whose impulse response is learned tap by tap (effects.py:28).
+    """A room whose impulse response is learned tap by tap (paper section 3.5; effects.py:28).
 
     Args:
-      length_samples: of the response.
+      length_samples: L, taps of the response.
+      from_network: see `LearnedRoom`.
+      add_dry: see `LearnedRoom`.
     """
 
     pace = 1e-3
 
-    def __init__(self, length_samples: int = 48000, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.length_samples = length_samples
-        self.ir = self.add_weight(
-            shape=(length_samples,), initializer=keras.initializers.RandomNormal(0.0, 1e-6, seed=0), name="ir"
-        )
+    def __init__(
+        self, length_samples: int = 48000, from_network: bool = False, add_dry: bool = True, **kwargs: Any
+    ) -> None:
+        super().__init__(length_samples, from_network, add_dry, **kwargs)
+        if not from_network:
+            self.ir = self.add_weight(
+                shape=(length_samples,), initializer=keras.initializers.RandomNormal(0.0, 1e-6, seed=0), name="ir"
+            )
 
-    def impulse_response(self) -> Any:
-        return ops.concatenate([ops.zeros((1,)), self.ir[1:]])
+    @takes(audio="B S", ir="B L")
+    def get_controls(self, audio: Tensor, ir: Tensor | None = None) -> Controls:
+        """Adds the response to the audio.
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "length_samples": self.length_samples}
+        Args:
+          audio: [B, S].
+          ir: [B, L], with `from_network` only: linear, used as it is.
+
+        Returns:
+          `audio`, and `ir` [1 or B, L].
+        """
+        return self._controls(audio, ir)
+
+    def _response(self, *given: Tensor) -> Tensor:
+        return given[0] if given else ops.convert_to_tensor(self.ir)
 
 
 @keras.saving.register_keras_serializable("ddsp")
 class FilteredNoiseReverb(LearnedRoom):
-    """A room that is noise through learned, time-varying bands: it can be a room but not a copy of a tone.
+    """A room of noise through learned, time-varying bands: it can be a room but not a copy of a tone.
 
     The original draws new noise at each call, so the response it exports is not the one it was trained with
     (effects.py:202-278). Here the noise is fixed by the seed: one room, the same in training and in every export.
 
-    Before training the response dies away, where the original's is as loud at its end as at its beginning. What a dry
-    recording never asks for is then not there; else it would stay, a second and a half of hiss behind each note.
+    Before training the response decays, where the original's is as loud at its end as at its beginning: magnitudes that
+    no recording trains would stay, a second and a half of hiss behind each note.
 
     Args:
-      length_samples: of the response.
-      n_frames, n_bands: shape of the learned magnitudes.
+      length_samples: L, taps of the response.
+      n_frames: of the magnitudes.
+      n_bands: M, of the magnitudes.
       initial_bias: added to the raw magnitudes.
       window_size_samples: Hann window of the filters.
       seed: of the noise.
+      from_network: see `LearnedRoom`.
+      add_dry: see `LearnedRoom`.
     """
+
+    settings: ClassVar[tuple[str, ...]] = (
+        *LearnedRoom.settings,
+        "n_frames",
+        "n_bands",
+        "initial_bias",
+        "window_size_samples",
+        "seed",
+    )
+    sizes_by = {**LearnedRoom.sizes_by, "N": "n_frames", "M": "n_bands"}
 
     def __init__(
         self,
@@ -104,102 +193,160 @@ class FilteredNoiseReverb(LearnedRoom):
         initial_bias: float = -3.0,
         window_size_samples: int = 257,
         seed: int = 0,
+        from_network: bool = False,
+        add_dry: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.length_samples = length_samples
-        self.n_frames = n_frames
-        self.n_bands = n_bands
+        super().__init__(length_samples, from_network, add_dry, **kwargs)
+        self.n_frames = whole(n_frames, "n_frames")
+        self.n_bands = whole(n_bands, "n_bands", smallest=2)
         self.initial_bias = initial_bias
-        self.window_size_samples = window_size_samples
+        self.window_size_samples = whole(window_size_samples, "window_size_samples", smallest=0)
         self.seed = seed
-        self.magnitudes = self.add_weight(
-            shape=(n_frames, n_bands),
-            initializer=self._dying_away,
-            name="magnitudes",
-        )
+        if not from_network:
+            self.magnitudes = self.add_weight(shape=(n_frames, n_bands), initializer=self._decaying, name="magnitudes")
         # NumPy's generator gives the same noise on every backend and machine.
         self._noise = np.random.default_rng(seed).uniform(-1.0, 1.0, (1, length_samples)).astype(np.float32)
 
-    def _dying_away(self, shape: tuple[int, int], dtype: str | None = None) -> Any:
+    def _decaying(self, shape: tuple[int, int], dtype: str | None = None) -> Any:
         """Raw magnitudes [n_frames, n_bands] that fall by `INITIAL_DECAY_DB`: far below 0 a unit is 20 dB."""
         scatter = np.random.default_rng(self.seed).normal(0.0, 1e-2, shape)
         fall = np.linspace(0.0, INITIAL_DECAY_DB / 20.0, shape[0])[:, None]
         return ops.convert_to_tensor((scatter - fall).astype(np.float32), dtype)
 
-    def impulse_response(self) -> Any:
-        magnitudes = scaling.exp_sigmoid(self.magnitudes + self.initial_bias, xp=ops)
-        noise = ops.convert_to_tensor(self._noise)
-        ir = frequency_filter(noise, magnitudes[None], self.window_size_samples)[0]
-        return ops.concatenate([ops.zeros((1,)), ir[1:]])
+    @takes(audio="B S", magnitudes="B N M")
+    def get_controls(self, audio: Tensor, magnitudes: Tensor | None = None) -> Controls:
+        """Adds the response to the audio.
 
-    def get_config(self) -> dict[str, Any]:
-        names = ("length_samples", "n_frames", "n_bands", "initial_bias", "window_size_samples", "seed")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        Args:
+          audio: [B, S].
+          magnitudes: [B, n_frames, n_bands], with `from_network` only: any real numbers.
+
+        Returns:
+          `audio`, and `ir` [1 or B, L].
+        """
+        return self._controls(audio, magnitudes)
+
+    def _response(self, *given: Tensor) -> Tensor:
+        raw = given[0] if given else ops.convert_to_tensor(self.magnitudes)[None]
+        magnitudes = scaling.exp_sigmoid(raw + self.initial_bias, xp=ops)
+        noise = ops.tile(ops.convert_to_tensor(self._noise), (ops.shape(magnitudes)[0], 1))
+        ir = frequency_filter(noise, magnitudes, self.window_size_samples)
+        return ir if given else ir[0]
 
 
 @keras.saving.register_keras_serializable("ddsp")
 class ExpDecayReverb(LearnedRoom):
-    """A room that is noise dying away exponentially, with two learned numbers (effects.py:121-165).
+    """A room of noise that decays exponentially, with two learned numbers (effects.py:121-165).
 
     As in `FilteredNoiseReverb` the noise is fixed by the seed.
 
     Args:
-      length_samples: of the response.
-      gain, decay: what the raw numbers start at.
+      length_samples: L, taps of the response.
+      gain: what the raw gain starts at.
+      decay: what the raw decay starts at.
       seed: of the noise.
+      from_network: see `LearnedRoom`.
+      add_dry: see `LearnedRoom`.
     """
 
+    settings: ClassVar[tuple[str, ...]] = (*LearnedRoom.settings, "seed")
+
     def __init__(
-        self, length_samples: int = 48000, gain: float = 2.0, decay: float = 4.0, seed: int = 0, **kwargs: Any
+        self,
+        length_samples: int = 48000,
+        gain: float = 2.0,
+        decay: float = 4.0,
+        seed: int = 0,
+        from_network: bool = False,
+        add_dry: bool = True,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.length_samples = length_samples
+        super().__init__(length_samples, from_network, add_dry, **kwargs)
         self.initial = {"gain": gain, "decay": decay}
         self.seed = seed
-        self.gain = self.add_weight(shape=(), initializer=keras.initializers.Constant(gain), name="gain")
-        self.decay = self.add_weight(shape=(), initializer=keras.initializers.Constant(decay), name="decay")
+        if not from_network:
+            self.gain = self.add_weight(shape=(), initializer=keras.initializers.Constant(gain), name="gain")
+            self.decay = self.add_weight(shape=(), initializer=keras.initializers.Constant(decay), name="decay")
         self._noise = np.random.default_rng(seed).uniform(-1.0, 1.0, length_samples).astype(np.float32)
 
-    def impulse_response(self) -> Any:
+    @takes(audio="B S", gain="B 1", decay="B 1")
+    def get_controls(self, audio: Tensor, gain: Tensor | None = None, decay: Tensor | None = None) -> Controls:
+        """Adds the response to the audio.
+
+        Args:
+          audio: [B, S].
+          gain: [B, 1], with `from_network` only: any real number, scaled to 0..2.
+          decay: [B, 1], with `from_network` only: any real number d; the response falls by a factor of
+            exp(-(2 + exp(d))) over its length.
+
+        Returns:
+          `audio`, and `ir` [1 or B, L].
+        """
+        return self._controls(audio, gain, decay)
+
+    def _response(self, *given: Tensor) -> Tensor:
+        gain, decay = given or (ops.convert_to_tensor(self.gain), ops.convert_to_tensor(self.decay))
         time = np.linspace(0.0, 1.0, self.length_samples, dtype=np.float32)
-        envelope = ops.exp(-(2.0 + ops.exp(self.decay)) * ops.convert_to_tensor(time))
-        ir = scaling.exp_sigmoid(self.gain, xp=ops) * envelope * ops.convert_to_tensor(self._noise)
-        return ops.concatenate([ops.zeros((1,)), ir[1:]])
+        envelope = ops.exp(-(2.0 + ops.exp(decay)) * ops.convert_to_tensor(time))
+        return scaling.exp_sigmoid(gain, xp=ops) * envelope * ops.convert_to_tensor(self._noise)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "length_samples": self.length_samples, **self.initial, "seed": self.seed}
+        """Returns the settings, for `from_config`."""
+        return {**super().get_config(), **self.initial}
 
 
 @keras.saving.register_keras_serializable("ddsp")
-class FIRFilter(Processor):
+class FIRFilter(Scaled):
     """A filter whose magnitudes may change with every frame (effects.py:281).
 
     Args:
-      n_bands: M, what a controller has to predict; not needed to filter.
+      n_bands: M; None accepts any number.
       window_size_samples: Hann window of the filters; 0 for their full length.
+      scale_fn: of raw magnitudes, see `synths.Scaled`.
     """
 
-    def __init__(self, n_bands: int = 65, window_size_samples: int = 0, **kwargs: Any) -> None:
+    settings = ("n_bands", "window_size_samples")
+    sizes_by = {"M": "n_bands"}
+
+    def __init__(self, n_bands: int | None = 65, window_size_samples: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.n_bands = n_bands
-        self.window_size_samples = window_size_samples
+        self.n_bands = optional_count(n_bands, "n_bands", smallest=2)
+        self.window_size_samples = whole(window_size_samples, "window_size_samples", smallest=0)
 
-    def get_controls(self, *signals: Any) -> dict[str, Any]:
-        """Audio [B, S] and raw magnitudes [B, F, M] or [B, M]."""
-        audio, magnitudes = signals
-        return {"audio": audio, "magnitudes": scaling.exp_sigmoid(magnitudes, xp=ops)}
+    @takes(audio="B S", magnitudes="B F M | B M")
+    def get_controls(self, audio: Tensor, magnitudes: Tensor) -> Controls:
+        """Scales raw magnitudes.
 
-    def get_signal(self, **controls: Any) -> Any:
-        return frequency_filter(controls["audio"], controls["magnitudes"], self.window_size_samples)
+        Args:
+          audio: [B, S].
+          magnitudes: [B, F, M] or [B, M], any real number.
 
-    def get_config(self) -> dict[str, Any]:
-        names = ("n_bands", "window_size_samples")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        Returns:
+          `audio`, and `magnitudes`, linear gain in 0..2, of the shape that came.
+        """
+        return {"audio": audio, "magnitudes": self.scale(magnitudes)}
+
+    @takes(audio="B S", magnitudes="B F M | B M")
+    def get_signal(self, audio: Tensor, magnitudes: Tensor) -> Tensor:
+        """Filters audio.
+
+        Args:
+          audio: [B, S].
+          magnitudes: [B, F, M] or [B, M], linear gain of M bands from 0 Hz to Nyquist.
+
+        Returns:
+          audio [B, S].
+        """
+        return frequency_filter(audio, magnitudes, self.window_size_samples)
+
+    def signal_shape(self, *shapes: Shape) -> Shape:
+        """Returns the shape of the audio."""
+        return shapes[0]
 
 
 @keras.saving.register_keras_serializable("ddsp")
-class ModDelay(Processor):
+class ModDelay(Scaled):
     """A delay of moving length: vibrato, chorus, flanger (effects.py:326).
 
     Args:
@@ -207,7 +354,10 @@ class ModDelay(Processor):
       center_ms: the delay at phase 0.
       depth_ms: by how much phase 1 lengthens it.
       add_dry: add the sound to its delayed self.
+      scale_fn: of the raw gain, see `synths.Scaled`.
     """
+
+    settings = ("sample_rate_hz", "center_ms", "depth_ms", "add_dry")
 
     def __init__(
         self,
@@ -218,25 +368,46 @@ class ModDelay(Processor):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.sample_rate_hz = sample_rate_hz
+        self.sample_rate_hz = positive(sample_rate_hz, "sample_rate_hz")
         self.center_ms = center_ms
         self.depth_ms = depth_ms
         self.add_dry = add_dry
+        positive(center_ms + depth_ms, "center_ms + depth_ms")
 
-    def get_controls(self, *signals: Any) -> dict[str, Any]:
-        """Audio [B, S], raw gain and raw phase [B, F, 1]."""
-        audio, gain, phase = signals
-        return {"audio": audio, "gain": scaling.exp_sigmoid(gain, xp=ops), "phase": ops.sigmoid(phase)}
+    @takes(audio="B S", gain="B F 1", phase="B F 1")
+    def get_controls(self, audio: Tensor, gain: Tensor, phase: Tensor) -> Controls:
+        """Scales raw controls.
 
-    def get_signal(self, **controls: Any) -> Any:
-        audio = controls["audio"]
+        Args:
+          audio: [B, S].
+          gain: [B, F, 1], any real number.
+          phase: [B, F, 1], any real number.
+
+        Returns:
+          `audio`, `gain` [B, F, 1] in 0..2, and `phase` [B, F, 1] in 0..1.
+        """
+        return {"audio": audio, "gain": self.scale(gain), "phase": ops.sigmoid(phase)}
+
+    @takes(audio="B S", gain="B F 1", phase="B F 1")
+    def get_signal(self, audio: Tensor, gain: Tensor, phase: Tensor) -> Tensor:
+        """Delays audio.
+
+        Args:
+          audio: [B, S].
+          gain: [B, F, 1], linear gain of the delayed sound.
+          phase: [B, F, 1], 0 for a delay of center_ms to 1 for center_ms + depth_ms.
+
+        Returns:
+          audio [B, S].
+        """
         n_samples = ops.shape(audio)[1]
-        gain, phase = (resample(controls[name], n_samples)[..., 0] for name in ("gain", "phase"))
+        gain, phase = (resample(control, n_samples)[..., 0] for control in (gain, phase))
         longest_ms = self.center_ms + self.depth_ms
         share = (self.center_ms + self.depth_ms * phase) / longest_ms
-        wet = gain * variable_length_delay(share, audio, int(self.sample_rate_hz * longest_ms / 1000.0))
+        longest_samples = max(1, int(self.sample_rate_hz * longest_ms / 1000.0))
+        wet = gain * variable_length_delay(share, audio, longest_samples)
         return audio + wet if self.add_dry else wet
 
-    def get_config(self) -> dict[str, Any]:
-        names = ("sample_rate_hz", "center_ms", "depth_ms", "add_dry")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+    def signal_shape(self, *shapes: Shape) -> Shape:
+        """Returns the shape of the audio."""
+        return shapes[0]

@@ -1,4 +1,7 @@
-"""From sound to a latent. Shapes: B batch, S samples, F frames, C coefficients, Z latent channels."""
+"""Networks and tables that condition a decoder: timbre as a latent over time, the instrument as a vector.
+
+Shapes: B batch, S samples, F frames, C coefficients, Z latent channels, D entries of an instrument's vector.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ from keras import ops
 
 from ddsp_cli.engine.core.resample import resample
 from ddsp_cli.engine.core.spectra import mfcc
+from ddsp_cli.engine.core.tensors import Tensor, as_float32, check_shapes, static_shape, whole
 from ddsp_cli.engine.recurrent import FastGru
 
 
 class _Encoder(keras.layers.Layer):
-    """What every encoder ends with: a GRU over C values a frame, brought down to Z channels."""
+    """The common end of the encoders: a GRU over C values a frame, and a projection to Z channels."""
 
     def __init__(self, z_dims: int, rnn_units: int, n_mfccs: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -26,11 +30,13 @@ class _Encoder(keras.layers.Layer):
         self.dense_out = keras.layers.Dense(z_dims, name="dense_out")
 
     def build(self, input_shape: Sequence[int | None] | None = None) -> None:
+        """Makes all weights."""
         self.rnn.build((None, None, self.n_mfccs))
         self.dense_out.build((None, None, self.rnn_units))
         self.built = True
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the settings, for `from_config`."""
         names = ("z_dims", "rnn_units", "n_mfccs")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
@@ -39,14 +45,15 @@ class _Encoder(keras.layers.Layer):
 class MfccEncoder(_Encoder):
     """A latent that changes with time, from audio (paper section 3.2 and appendix B.1; encoders.py:60).
 
-    MFCCs are normalised over time, run through a GRU and brought down to Z channels: what pitch and loudness do not
-    say about the sound. The whole sound must be known before the first latent is; `TimbreEncoder` does without.
+    MFCCs are normalised over time, run through a GRU and projected to Z channels. The whole sound must be known before
+    the first latent; `TimbreEncoder` does not need it.
 
     Args:
       z_dims: Z.
       rnn_units: of the GRU.
-      n_mfccs: coefficients.
-      fft_size, overlap: of the spectra; 1024 and 0.5 make 125 latents in 4 s at 16 kHz.
+      n_mfccs: C.
+      fft_size: samples of a spectrum's window; 1024 with an overlap of 0.5 makes 125 latents in 4 s at 16 kHz.
+      overlap: of neighbouring windows.
       sample_rate_hz: of the audio.
     """
 
@@ -67,8 +74,16 @@ class MfccEncoder(_Encoder):
         self.gain = self.add_weight(shape=(n_mfccs,), initializer="ones", name="gain")
         self.shift = self.add_weight(shape=(n_mfccs,), initializer="zeros", name="shift")
 
-    def call(self, audio: Any, n_frames: int | None = None) -> Any:
-        """Audio [B, S] to a latent [B, F, Z], interpolated to `n_frames` frames where they are given."""
+    def call(self, audio: Tensor, n_frames: int | None = None) -> Tensor:
+        """Encodes audio.
+
+        Args:
+          audio: [B, S].
+          n_frames: F, to which the latent is interpolated; None keeps a latent for each spectrum.
+
+        Returns:
+          z [B, F, Z].
+        """
         coefficients = mfcc(
             audio, self.n_mfccs, self.fft_size, sample_rate_hz=self.sample_rate_hz, overlap=self.overlap
         )
@@ -79,17 +94,18 @@ class MfccEncoder(_Encoder):
         return z if n_frames is None else resample(z, n_frames)
 
     def get_config(self) -> dict[str, Any]:
+        """Returns the settings, for `from_config`."""
         names = ("fft_size", "overlap", "sample_rate_hz")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable("ddsp")
 class TimbreEncoder(_Encoder):
-    """A latent that changes with time, from MFCCs frame by frame: it looks back only, so it can follow a stream.
+    """A latent that changes with time, from MFCCs frame by frame; it is causal, so it can follow a stream.
 
-    The paper's encoder but for two differences. MFCCs are normalised by their mean and spread over the training set
-    and not over each sound, which would need the sound's end and would take away what tells instruments apart; and
-    they come measured (`features.timbre`), on the frame grid of the model.
+    The paper's encoder with two differences. MFCCs are normalised by their mean and standard deviation over the
+    training set, and not over each sound, which would need the sound's end and would remove what tells instruments
+    apart; and they are measured before (`analysis.mfcc`), on the frame grid of the model.
 
     Args:
       z_dims: Z.
@@ -103,17 +119,21 @@ class TimbreEncoder(_Encoder):
         self.spread = self.add_weight(shape=(n_mfccs,), initializer="ones", trainable=False, name="spread")
 
     def adapt(self, mfcc: np.ndarray) -> None:
-        """Takes mean and spread from the training set [..., C]."""
+        """Sets mean and standard deviation to those of the training set.
+
+        Args:
+          mfcc: [..., C].
+        """
         flat = mfcc.reshape(-1, self.n_mfccs)
         self.mean.assign(flat.mean(axis=0))
         self.spread.assign(np.maximum(flat.std(axis=0), 1e-3))
 
-    def call(self, mfcc: Any) -> Any:
-        """MFCCs [B, F, C] to a latent [B, F, Z]."""
+    def call(self, mfcc: Tensor) -> Tensor:
+        """Encodes MFCCs [B, F, C] to a latent [B, F, Z]."""
         return self.dense_out(self.rnn((mfcc - self.mean) / self.spread))
 
     def named_weights(self) -> dict[str, Any]:
-        """Variables by the names under which a bundle keeps them."""
+        """Returns the variables by the names under which a bundle keeps them."""
         cell = self.rnn.cell
         return {
             "mean": self.mean,
@@ -124,3 +144,67 @@ class TimbreEncoder(_Encoder):
             "dense_out/kernel": self.dense_out.kernel,
             "dense_out/bias": self.dense_out.bias,
         }
+
+
+@keras.saving.register_keras_serializable("ddsp")
+class InstrumentVectors(keras.layers.Layer):
+    """The instrument as a condition of the decoder: a vector for each, constant over time.
+
+    Learned vectors make a base model: one network that plays many instruments, each by D numbers, and new ones by D
+    numbers more (`InstrumentVectors` is then the only layer to train). One-hot vectors have no weights.
+
+    Args:
+      n_instruments: rows of the table.
+      vector_dims: D; 0 for one-hot vectors, D = n_instruments.
+    """
+
+    def __init__(self, n_instruments: int, vector_dims: int = 0, **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.n_instruments = whole(n_instruments, "n_instruments")
+        self.vector_dims = whole(vector_dims, "vector_dims", smallest=0)
+        if vector_dims:
+            self.vectors = self.add_weight(
+                shape=(n_instruments, vector_dims),
+                initializer=keras.initializers.RandomNormal(0.0, 1.0),
+                name="vectors",
+            )
+
+    @property
+    def n_channels(self) -> int:
+        """D."""
+        return self.vector_dims or self.n_instruments
+
+    def call(self, instrument: Tensor) -> Tensor:
+        """Looks vectors up.
+
+        Args:
+          instrument: [B, F, 1], index in 0..n_instruments - 1, a whole number; or [B, F, D], the vector itself, such
+            as a mix of two.
+
+        Returns:
+          [B, F, D].
+
+        Raises:
+          ValueError: the shape is another one.
+        """
+        instrument = as_float32(instrument, "instrument")
+        check_shapes("InstrumentVectors", {"x": static_shape(instrument)}, {"x": f"B F 1 | B F {self.n_channels}"})
+        if instrument.shape[-1] == self.n_channels:
+            return instrument
+        one_hot = ops.one_hot(ops.cast(instrument[..., 0], "int32"), self.n_instruments, dtype="float32")
+        return ops.matmul(one_hot, ops.convert_to_tensor(self.vectors)) if self.vector_dims else one_hot
+
+    def vector(self, index: int) -> np.ndarray:
+        """Returns the vector of an instrument, [D] float32."""
+        if not self.vector_dims:
+            return np.eye(self.n_instruments, dtype=np.float32)[index]
+        return np.asarray(ops.convert_to_numpy(self.vectors), np.float32)[index]
+
+    def named_weights(self) -> dict[str, Any]:
+        """Returns the variables by the names under which a bundle keeps them."""
+        return {"vectors": self.vectors} if self.vector_dims else {}
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the settings, for `from_config`."""
+        return {**super().get_config(), "n_instruments": self.n_instruments, "vector_dims": self.vector_dims}

@@ -1,8 +1,11 @@
-"""A directed acyclic graph of processors, from the `processors` of a preset."""
+"""A directed acyclic graph of processors, from Python or from the `processors` of a preset."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 import keras
@@ -10,29 +13,40 @@ import keras
 from ddsp_cli import config
 from ddsp_cli.bundle.layout import F0, decoder_outputs, processing_order
 from ddsp_cli.engine import effects, processors, synths
+from ddsp_cli.engine.core.tensors import ArgumentError, Tensor
 from ddsp_cli.engine.processors import Processor
-from ddsp_cli.errors import ModelError
+from ddsp_cli.errors import ModelError, did_you_mean
+
+#: Entry points of installed packages that name processors; see `own_processor`.
+ENTRY_POINT_GROUP = "ddsp_cli.processors"
 
 
 @keras.saving.register_keras_serializable("ddsp")
 class ProcessorGroup(keras.layers.Layer):
     """Processors wired by name (processors.py:82 of the original, without gin).
 
+    The output of the group is the signal of the one node that no other node takes. Like a processor, the group computes
+    in float32.
+
     Args:
-      nodes: name → (processor, names of its inputs).
+      nodes: name → (processor, names of its inputs, in the order of the processor's `get_controls`).
       sources: names of the signals that come from outside.
 
-    The output of the group is the signal of the last node in dependency order that no other node takes.
+    Raises:
+      ModelError: a node has the wrong number of inputs, or the graph is none: see `bundle.layout.processing_order`.
     """
 
     def __init__(
         self, nodes: Mapping[str, tuple[Processor, Sequence[str]]], sources: Sequence[str], **kwargs: Any
     ) -> None:
+        kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.sources = list(sources)
         self.wiring = {name: list(inputs) for name, (_, inputs) in nodes.items()}
         self.nodes = {name: processor for name, (processor, _) in nodes.items()}
         self.order = processing_order(self.wiring, self.sources)
+        for name, processor in self.nodes.items():
+            _check_inputs(name, processor, self.wiring[name])
         taken = {wanted for inputs in self.wiring.values() for wanted in inputs}
         ends = [name for name in self.order if name not in taken]
         if len(ends) != 1:
@@ -40,30 +54,48 @@ class ProcessorGroup(keras.layers.Layer):
         self.output_name = ends[0]
         self.built = True  # every processor makes its weights when it is made
 
-    def call(self, signals: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, Any]:
-        """Every signal by name, controls as `node/control`, and the group's output as `audio`.
+    def call(
+        self, signals: Mapping[str, Tensor], given: Mapping[str, Mapping[str, Tensor]] | None = None
+    ) -> dict[str, Tensor]:
+        """Runs the graph.
 
         Args:
           signals: by name, all of `sources`.
-          given: node → control → value; takes the place of, or is added to, what the node makes itself.
+          given: node → control → value, which replaces, or is added to, the node's own controls.
+
+        Returns:
+          every signal by name, controls as `node/control`, and the group's output as `audio` [B, S].
+
+        Raises:
+          ValueError: a signal is missing, a node of `given` is unknown, or a shape is not what a node takes.
         """
+        for wanted in self.sources:
+            if wanted not in signals:
+                raise ArgumentError(processors.missing_signal(f"processor group {self.name}", wanted, list(signals)))
+        for name in given or {}:
+            if name not in self.nodes:
+                raise ArgumentError(f"given names no node of the graph: {name}. {did_you_mean(name, self.nodes)}")
         values = dict(signals)
         found: dict[str, Any] = {}
         for name in self.order:
             processor = self.nodes[name]
-            controls = processor.get_controls(*(values[wanted] for wanted in self.wiring[name]))
-            controls |= (given or {}).get(name, {})
-            values[name] = processor.get_signal(**controls)
+            try:
+                controls = processor.get_controls(*(values[wanted] for wanted in self.wiring[name]))
+                controls = controls | dict((given or {}).get(name, {}))
+                values[name] = processor.get_signal(**controls)
+            except (TypeError, ArgumentError) as problem:
+                raise ArgumentError(f"processor {name}: {problem}") from problem
             found |= {f"{name}/{control}": value for control, value in controls.items()}
             found[name] = values[name]
         return {**found, "audio": values[self.output_name]}
 
-    def draw(self, batch: Any, n_samples: int) -> dict[str, dict[str, Any]]:
-        """The noise that the next `call` would draw, to be `given` to it instead: node → `noise` [batch, n_samples]."""
+    def draw(self, batch: Any, n_samples: int) -> dict[str, dict[str, Tensor]]:
+        """Draws the noise of the next `call`, to be `given` to it instead: node → `noise` [batch, n_samples]."""
         noisy = {name: node for name, node in self.nodes.items() if isinstance(node, synths.FilteredNoise)}
         return {name: {"noise": node.draw(batch, n_samples)} for name, node in noisy.items()}
 
     def get_config(self) -> dict[str, Any]:
+        """Returns nodes and sources, for `from_config`."""
         nodes = {
             name: (keras.saving.serialize_keras_object(processor), self.wiring[name])
             for name, processor in self.nodes.items()
@@ -72,15 +104,89 @@ class ProcessorGroup(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ProcessorGroup:
+        """Makes a group from what `get_config` returned."""
         nodes = {
             name: (keras.saving.deserialize_keras_object(processor), inputs)
-            for name, (processor, inputs) in config.pop("nodes").items()
+            for name, (processor, inputs) in config["nodes"].items()
         }
-        return cls(nodes=nodes, **config)
+        return cls(**{**config, "nodes": nodes})
+
+
+def _check_inputs(name: str, processor: Processor, inputs: Sequence[str]) -> None:
+    """Compares the number of a node's inputs with what its processor takes.
+
+    Raises:
+      ModelError: they differ.
+    """
+    kind, names = type(processor).__name__, processor.signal_names()
+    if names is None and len(inputs) < 2:
+        raise ModelError(f"processor {name} ({kind}) takes two or more signals, its inputs name {len(inputs)}")
+    if names is not None and len(inputs) != len(names):
+        raise ModelError(
+            f"processor {name} ({kind}) takes {len(names)} signals: {', '.join(names)}; "
+            f"its inputs name {len(inputs)}: {', '.join(inputs)}"
+        )
+
+
+# --- from a configuration ----------------------------------------------------------------------------
+
+
+def own_processor(reference: str) -> type[Processor]:
+    """Finds a processor that is not part of this project. This imports, and so runs, the code that is named.
+
+    Args:
+      reference: `module:Class`, or the name of an entry point in the group `ddsp_cli.processors`.
+
+    Returns:
+      the class.
+
+    Raises:
+      ModelError: there is no such module, class or entry point, or it is no `Processor`.
+    """
+    points = {point.name: point for point in metadata.entry_points(group=ENTRY_POINT_GROUP)}
+    if reference in points:
+        reference = points[reference].value
+    module, _, name = reference.partition(":")
+    if not module or not name:
+        hint = did_you_mean(reference, points) or "Name it as module:Class."
+        raise ModelError(f"there is no processor {reference}: no installed package offers it", hint)
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as problem:
+        raise ModelError(f"the processor {reference} cannot be imported: {problem}") from problem
+    if not (isinstance(found, type) and issubclass(found, Processor)):
+        raise ModelError(f"{reference} is no subclass of ddsp_cli.engine.Processor")
+    return found
+
+
+def _build_own(node: config.OwnProcessorConfig, model: config.ModelConfig, name: str) -> Processor:
+    """A processor of the user's own. `sample_rate_hz` and `hop_samples` come from the model where it takes them."""
+    kind = own_processor(node.processor)
+    settings = dict(node.settings)
+    for given, value in (("sample_rate_hz", model.sample_rate_hz), ("hop_samples", model.hop_samples)):
+        if given in inspect.signature(kind).parameters:
+            settings.setdefault(given, value)
+    try:
+        return kind(**settings, name=name)
+    except (TypeError, ValueError) as problem:
+        raise ModelError(f"processor {name} ({node.processor}): {problem}") from problem
 
 
 def build_processor(node: config.ProcessorConfig, model: config.ModelConfig, seed: int, name: str) -> Processor:
-    """The processor that a node of a preset describes."""
+    """Makes the processor that a node of a preset describes.
+
+    Args:
+      node: of the configuration.
+      model: whose sample rate and hop the processor takes.
+      seed: of the noise that is drawn at every call.
+      name: of the node.
+
+    Returns:
+      the processor.
+
+    Raises:
+      ModelError: a setting is out of range.
+    """
     rate, hop = model.sample_rate_hz, model.hop_samples
     match node:
         case config.HarmonicConfig():
@@ -124,38 +230,66 @@ def build_processor(node: config.ProcessorConfig, model: config.ModelConfig, see
             return processors.Mix(name=name)
         case config.CropConfig():
             return processors.Crop(node.length_samples, node.location, name=name)
+        case config.OwnProcessorConfig():
+            return _build_own(node, model, name)
     raise ModelError(f"processor {name} is of a kind that the engine does not know")
 
 
 def _settings(node: config.ProcessorConfig) -> dict[str, Any]:
-    """What a node says beyond its kind and its inputs; the names are those of the processor's arguments."""
+    """Settings of a node besides its kind and inputs, by the names of the processor's arguments."""
     return {name: getattr(node, name) for name in node.__struct_fields__ if name != "inputs"}
 
 
 def group_from_config(model: config.ModelConfig, seed: int = 0, sources: Sequence[str] = ()) -> ProcessorGroup:
-    """The processors of a preset, wired.
+    """Makes the processor group of a preset.
 
     Args:
-      model: their configuration.
-      seed: of the noise that is drawn anew at every call.
+      model: configuration of the processors.
+      seed: of the noise that is drawn at every call.
       sources: signals that come from outside besides what the network predicts and `f0_hz`.
+
+    Returns:
+      the group.
+
+    Raises:
+      ModelError: the graph is none, see `ProcessorGroup`; or a frame is no whole number of samples.
     """
+    if model.sample_rate_hz % model.frame_rate_hz:
+        raise ModelError(
+            f"{model.sample_rate_hz} samples a second cannot be cut into {model.frame_rate_hz} frames of equal, whole "
+            "length",
+            "Choose a frame_rate_hz that divides sample_rate_hz.",
+        )
     nodes = {name: (build_processor(node, model, seed, name), node.inputs) for name, node in model.processors.items()}
     outside = dict.fromkeys([*decoder_outputs(model), F0, *sources])
     return ProcessorGroup(nodes, sources=list(outside), name="processors")
 
 
-def group_from_yaml(text: str, sample_rate_hz: int = 16000, frame_rate_hz: int = 250, seed: int = 0) -> ProcessorGroup:
-    """A group from the text of a `processors` section, as it stands in a preset.
+def group_from_yaml(
+    text: str, sample_rate_hz: int = 16000, frame_rate_hz: int = 250, seed: int = 0, sources: Sequence[str] = ()
+) -> ProcessorGroup:
+    """Makes a processor group from the text of a `processors` section, as in a preset.
+
+    A node of `type: Own` imports code by its name; do not pass text that came with an instrument.
+
+    Args:
+      text: YAML: name → `{type: …, inputs: […], settings…}`.
+      sample_rate_hz: of the audio.
+      frame_rate_hz: of the controls; divides the sample rate.
+      seed: of the noise that is drawn at every call.
+      sources: signals that come from outside besides what the network predicts and `f0_hz`.
+
+    Returns:
+      the group.
 
     Raises:
-      ModelError: not valid YAML, an unknown kind or setting, a cycle, an input that nothing makes; each by its name.
+      ModelError: the text is not valid YAML, names an unknown kind or setting, or its graph is none; each by its name.
     """
-    nodes = config.parse_yaml(text, dict[str, config.AnyProcessorConfig], "processors")
+    nodes = config.parse_yaml(text, dict[str, config.AnyProcessorConfig | config.OwnProcessorConfig], "processors")
     model = config.ModelConfig(
         sample_rate_hz=sample_rate_hz,  # type: ignore[arg-type]
         frame_rate_hz=frame_rate_hz,
         inputs=[],
-        processors=nodes,
+        processors=nodes,  # type: ignore[arg-type]
     )
-    return group_from_config(model, seed)
+    return group_from_config(model, seed, sources)

@@ -1,49 +1,161 @@
-"""What every processor is, and those that only combine or cut signals. Shapes: B batch, F frames, S samples."""
+"""The base of processors, and those that combine or cut signals. Shapes: B batch, F frames, S samples, C channels."""
 
 from __future__ import annotations
 
+import inspect
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
 
 from ddsp_cli.engine.core.resample import resample
+from ddsp_cli.engine.core.tensors import (
+    ArgumentError,
+    Arguments,
+    Tensor,
+    as_float32,
+    check_shapes,
+    one_of,
+    static_shape,
+    takes,
+    whole,
+)
+from ddsp_cli.errors import did_you_mean
+
+Controls = dict[str, Tensor]
+Shape = tuple[int | None, ...]
 
 
 class Processor(keras.layers.Layer):
     """A differentiable piece of signal processing, in two steps that can be used alone.
 
-    `get_controls(*raw)` scales whatever comes in to physical, constrained controls (a dict by name);
-    `get_signal(**controls)` turns controls into audio [B, S]; calling the processor does both.
+    `get_controls` scales its signals, usually raw outputs of a network, to physical, bounded controls; `get_signal`
+    makes audio from controls; calling the processor does both. Signals are given by position or by name. A processor
+    computes in float32 whatever the dtype policy is, and casts its signals.
+
+    A subclass defines both methods with named arguments, decorates them with `core.takes`, and lists its settings:
+
+        class Gain(Processor):
+            settings = ("gain_db",)
+
+            def __init__(self, gain_db: float = 0.0, **kwargs): ...
+
+            @takes(audio="B S")
+            def get_controls(self, audio): return {"audio": audio}
+
+            @takes(audio="B S")
+            def get_signal(self, audio): return audio * 10 ** (self.gain_db / 20)
+
+    Attributes:
+      settings: arguments of the constructor that `get_config` keeps, under the same names as attributes.
+      sizes_by: letter of a shape → setting that fixes it; None as its value allows any number.
     """
 
-    def get_controls(self, *signals: Any) -> dict[str, Any]:
-        """Raw inputs to constrained controls."""
+    settings: ClassVar[tuple[str, ...]] = ()
+    sizes_by: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        if self.compute_dtype != "float32":
+            raise ArgumentError(
+                f"{type(self).__name__} computes in float32, as phases and spectra need it, not in "
+                f"{self.compute_dtype}. Leave dtype out: signals of other types are cast"
+            )
+
+    def get_controls(self, *args: Any, **kwargs: Any) -> Controls:
+        """Scales signals to controls, by name."""
         raise NotImplementedError
 
-    def get_signal(self, **controls: Any) -> Any:
-        """Controls to audio [B, S]."""
+    def get_signal(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Makes audio [B, S] from controls."""
         raise NotImplementedError
 
-    def call(self, *signals: Any) -> Any:
+    def call(self, *signals: Tensor) -> Tensor:
+        """Makes audio [B, S] from the signals that `get_controls` takes."""
         return self.get_signal(**self.get_controls(*signals))
+
+    def __call__(self, *signals: Tensor, **named: Tensor) -> Tensor:
+        """Makes audio from signals, by position or by name; see `get_controls` for their shapes."""
+        named.pop("training", None)  # Keras hands it to every layer
+        return super().__call__(*self.in_order(*signals, **named))
+
+    def in_order(self, *signals: Tensor, **named: Tensor) -> list[Tensor]:
+        """Returns the signals that `get_controls` takes in their order, converted and checked.
+
+        Raises:
+          TypeError: a signal is missing or unknown.
+          ValueError: a signal has another shape than `get_controls` takes.
+        """
+        arguments: Arguments | None = getattr(type(self).get_controls, "arguments", None)
+        if arguments is not None:
+            return list(arguments.bind(self, *signals, **named).args[1:])
+        return list(inspect.signature(self.get_controls).bind(*signals, **named).args)
+
+    def sizes(self) -> dict[str, tuple[str, int]]:
+        """Returns the letters of shapes that settings fix: letter → (setting, value)."""
+        fixed = {letter: (name, getattr(self, name)) for letter, name in self.sizes_by.items()}
+        return {letter: (name, value) for letter, (name, value) in fixed.items() if value is not None}
+
+    def signal_names(self) -> list[str] | None:
+        """Returns the names of the signals that `get_controls` must have, in order; None where it takes any number."""
+        parameters = list(inspect.signature(self.get_controls).parameters.values())
+        if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+            return None
+        return [p.name for p in parameters if p.default is p.empty]
+
+    def signal_shape(self, *shapes: Shape) -> Shape | None:
+        """Returns the shape of the audio made of signals of such shapes; None to find it by tracing."""
+        return None
+
+    def compute_output_spec(self, *signals: Any) -> Any:
+        """Shape and type of the output, for Keras' functional API on every backend."""
+        shape = self.signal_shape(*(tuple(signal.shape) for signal in signals))
+        return super().compute_output_spec(*signals) if shape is None else keras.KerasTensor(shape, "float32")
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the settings, for `from_config`."""
+        return {**super().get_config(), **{name: getattr(self, name) for name in self.settings}}
+
+
+def times(n: int | None, factor: int) -> int | None:
+    """Multiplies a dimension that may be unknown."""
+    return None if n is None else n * factor
 
 
 @keras.saving.register_keras_serializable("ddsp")
 class Add(Processor):
-    """The sum of two or more signals of one shape."""
+    """The sum of two or more signals of one shape (processors.py of the original)."""
 
-    def get_controls(self, *signals: Any) -> dict[str, Any]:
-        if len(signals) < 2:
-            raise ValueError("Add takes two or more signals")
-        return {f"signal_{i}": signal for i, signal in enumerate(signals)}
+    def in_order(self, *signals: Tensor, **named: Tensor) -> list[Tensor]:
+        """Returns the signals, converted and checked."""
+        return list(self.get_controls(*signals, **named).values())
 
-    def get_signal(self, **controls: Any) -> Any:
-        first, *others = controls.values()
+    def get_controls(self, *signals: Tensor, **named: Tensor) -> Controls:
+        """Takes two or more signals of one shape, [B, S] or [B, S, C].
+
+        Raises:
+          ValueError: there are fewer, or their shapes differ.
+        """
+        given = {f"signal_{i}": signal for i, signal in enumerate(signals)} | named
+        if len(given) < 2:
+            raise ArgumentError(f"Add takes two or more signals, {len(given)} came")
+        given = {name: as_float32(signal, f"Add: {name}") for name, signal in given.items()}
+        shapes = {name: static_shape(signal) for name, signal in given.items()}
+        check_shapes("Add", shapes, dict.fromkeys(given, "B S | B S C"))
+        return given
+
+    def get_signal(self, *signals: Tensor, **named: Tensor) -> Tensor:
+        """Adds the signals that `get_controls` returns."""
+        first, *others = self.get_controls(*signals, **named).values()
         for other in others:
             first = first + other
         return first
+
+    def signal_shape(self, *shapes: Shape) -> Shape:
+        """Returns the shape of the signals."""
+        return shapes[0]
 
 
 @keras.saving.register_keras_serializable("ddsp")
@@ -51,27 +163,42 @@ class Crop(Processor):
     """Cuts samples off one end of a signal (processors.py of the original).
 
     Args:
-      length_samples: how many.
+      length_samples: number of samples to cut off; 0 leaves the signal as it is.
       location: `front` or `back`.
     """
 
+    settings = ("length_samples", "location")
+
     def __init__(self, length_samples: int, location: str = "back", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if location not in ("front", "back"):
-            raise ValueError(f"location is front or back, not {location!r}")
-        self.length_samples = length_samples
-        self.location = location
+        self.length_samples = whole(length_samples, "length_samples", smallest=0)
+        self.location = one_of(location, "location", ("front", "back"))
 
-    def get_controls(self, *signals: Any) -> dict[str, Any]:
-        (audio,) = signals
+    @takes(audio="B S")
+    def get_controls(self, audio: Tensor) -> Controls:
+        """Takes audio [B, S], longer than what is cut off."""
         return {"audio": audio}
 
-    def get_signal(self, **controls: Any) -> Any:
-        audio = controls["audio"]
-        return audio[:, self.length_samples :] if self.location == "front" else audio[:, : -self.length_samples]
+    @takes(audio="B S")
+    def get_signal(self, audio: Tensor) -> Tensor:
+        """Cuts audio [B, S] to [B, S - length_samples].
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "length_samples": self.length_samples, "location": self.location}
+        Raises:
+          ValueError: the signal is not longer than what is cut off.
+        """
+        n_samples = audio.shape[1]
+        if n_samples is not None and n_samples <= self.length_samples:
+            raise ArgumentError(
+                f"Crop: audio has {n_samples} samples, {self.length_samples} cannot be cut off"
+            )
+        if self.location == "front":
+            return audio[:, self.length_samples :]
+        return audio[:, : -self.length_samples] if self.length_samples else audio
+
+    def signal_shape(self, *shapes: Shape) -> Shape:
+        """Returns [B, S - length_samples]."""
+        batch, n_samples = shapes[0]
+        return batch, None if n_samples is None else n_samples - self.length_samples
 
 
 @keras.saving.register_keras_serializable("ddsp")
@@ -81,12 +208,51 @@ class Mix(Processor):
     The original's two gains are √m and 1 - √(1 - m), whose power dips in between; these are a sine and a cosine.
     """
 
-    def get_controls(self, *signals: Any) -> dict[str, Any]:
-        """Two signals [B, S] and a raw level [B, F, 1]: low is all of the second, high all of the first."""
-        first, second, level = signals
+    @takes(first="B S | B S C", second="B S | B S C", level="B F 1")
+    def get_controls(self, first: Tensor, second: Tensor, level: Tensor) -> Controls:
+        """Scales the level.
+
+        Args:
+          first: [B, S], or any control [B, S, C].
+          second: of the shape of `first`.
+          level: [B, F, 1], any real number; low is all of the second signal, high all of the first.
+
+        Returns:
+          `first`, `second`, and `mix_level` [B, F, 1] in 0..1.
+        """
         return {"first": first, "second": second, "mix_level": ops.sigmoid(level)}
 
-    def get_signal(self, **controls: Any) -> Any:
-        first, second = controls["first"], controls["second"]
-        angle = resample(controls["mix_level"], ops.shape(first)[1])[..., 0] * (0.5 * math.pi)
+    @takes(first="B S | B S C", second="B S | B S C", mix_level="B F 1")
+    def get_signal(self, first: Tensor, second: Tensor, mix_level: Tensor) -> Tensor:
+        """Mixes two signals.
+
+        Args:
+          first: [B, S] or [B, S, C].
+          second: of the shape of `first`.
+          mix_level: [B, F, 1], 0 for the second signal to 1 for the first.
+
+        Returns:
+          the mix, of the shape of `first`.
+        """
+        check_shapes("Mix", {"second": static_shape(second)}, {"second": _as_spec(first)})
+        angle = resample(mix_level, ops.shape(first)[1]) * (0.5 * math.pi)
+        if len(first.shape) == 2:
+            angle = angle[..., 0]
         return first * ops.sin(angle) + second * ops.cos(angle)
+
+    def signal_shape(self, *shapes: Shape) -> Shape:
+        """Returns the shape of the first signal."""
+        return shapes[0]
+
+
+def _as_spec(signal: Tensor) -> str:
+    """The shape of a signal as a declaration; a letter for each unknown dimension."""
+    return " ".join(
+        letter if n is None else str(n) for letter, n in zip("BSC", static_shape(signal) or (), strict=False)
+    )
+
+
+def missing_signal(owner: str, name: str, known: list[str]) -> str:
+    """An error sentence for a signal that a graph needs and did not get."""
+    hint = did_you_mean(name, known)
+    return f"{owner}: the signal {name} is missing. {hint}" if hint else f"{owner}: the signal {name} is missing"

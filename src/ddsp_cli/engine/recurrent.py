@@ -1,8 +1,8 @@
-"""A gated recurrent unit whose gradient is written out. Shapes: B batch, F frames, U units.
+"""A gated recurrent unit with an explicit gradient. Shapes: B batch, F frames, U units.
 
-Differentiating a loop step by step makes every step write its share of the weight gradient, a [U, 3U] matrix, and
-that traffic is most of the cost of a small GRU on a CPU. Here the backward loop only carries the state's gradient;
-the weights' gradient is one matrix product over all frames at the end.
+Differentiating a loop step by step makes every step write its share of the weight gradient, a [U, 3U] matrix, and that
+traffic is most of the cost of a small GRU on a CPU. Here the backward loop carries the state's gradient only; the
+weights' gradient is one matrix product over all frames at the end.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def gru_sequence(projected: Any, recurrent_kernel: Any, recurrent_bias: Any) -> 
       recurrent_bias: [3U].
 
     Returns:
-      states [B, F, U].
+      states [B, F, U] after each frame.
     """
     return _gru_sequence(projected, recurrent_kernel, recurrent_bias)
 
@@ -46,13 +46,13 @@ def _gru_sequence(projected: Any, recurrent_kernel: Any, recurrent_bias: Any) ->
         state, _ = carry
         hidden = ops.matmul(state, recurrent_kernel) + recurrent_bias
         z, _, n, _ = _gates(x, hidden)
-        carry = (n + z * (state - n), hidden)  # TensorFlow's scan gives out what has the form of the carry
+        carry = (n + z * (state - n), hidden)  # TensorFlow's scan returns values of the form of the carry
         return carry, carry
 
     _, (states, hiddens) = ops.scan(step, (initial, ops.zeros_like(inputs[0])), inputs)
 
     def gradient(*args: Any, upstream: Any = None) -> tuple[Any, Any, Any]:
-        given = ops.transpose(args[-1] if upstream is None else upstream, (1, 0, 2))
+        of_states = ops.transpose(args[-1] if upstream is None else upstream, (1, 0, 2))
         before = ops.concatenate([initial[None], states[:-1]], axis=0)
         # All frames at once: gates again, and how each projection's gradient follows from the state's.
         z, r, n, h_n = _gates(inputs, hiddens)
@@ -63,12 +63,12 @@ def _gru_sequence(projected: Any, recurrent_kernel: Any, recurrent_bias: Any) ->
         transposed = ops.transpose(recurrent_kernel)
 
         def back(carry: Any, frame: tuple[Any, ...]) -> tuple[Any, Any]:
-            given, z, of_hidden = frame
-            d_state = carry + given
+            of_state, z, of_hidden = frame
+            d_state = carry + of_state
             d_hidden = ops.reshape(d_state[:, None] * of_hidden, (-1, 3 * units))
             return d_state * z + ops.matmul(d_hidden, transposed), d_state
 
-        backwards = tuple(ops.flip(values, axis=0) for values in (given, z, of_hidden))
+        backwards = tuple(ops.flip(values, axis=0) for values in (of_states, z, of_hidden))
         _, d_states = ops.scan(back, ops.zeros_like(initial), backwards)
         d_states = ops.flip(d_states, axis=0)
         d_hidden = ops.reshape(d_states[..., None, :] * of_hidden, (*ops.shape(d_states)[:2], 3 * units))
@@ -82,13 +82,18 @@ def _gru_sequence(projected: Any, recurrent_kernel: Any, recurrent_bias: Any) ->
 
 @keras.saving.register_keras_serializable("ddsp")
 class FastGru(keras.layers.GRU):
-    """`keras.layers.GRU(units, return_sequences=True, reset_after=True)` from state 0, with the gradient above."""
+    """`keras.layers.GRU(units, return_sequences=True, reset_after=True)` from state 0, with the gradient above.
+
+    Args:
+      units: U.
+    """
 
     def __init__(self, units: int, **kwargs: Any) -> None:
         kwargs |= {"return_sequences": True, "reset_after": True}
         super().__init__(units, **kwargs)
 
     def call(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
+        """Runs the GRU: [B, F, C] → [B, F, U]."""
         cell = self.cell
         bias, recurrent_bias = cell.bias[0], cell.bias[1]  # JAX and PyTorch cannot unstack a variable
         projected = ops.matmul(sequences, cell.kernel) + bias

@@ -19,9 +19,8 @@ from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.errors import ModelError
-from ddsp_cli.scaling import DB_RANGE, F0_RANGE_MIDI
+from ddsp_cli.scaling import DB_RANGE, F0_RANGE_MIDI, impulse_window
 from ddsp_cli.synthesis.decoder import checked_weights, decode
-from ddsp_cli.synthesis.noise import impulse_window
 from ddsp_cli.synthesis.ops import Ops, Tensor
 from ddsp_cli.synthesis.oscillators import crossfade
 

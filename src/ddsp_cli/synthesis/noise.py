@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ddsp_cli.scaling import impulse_window
+
 
 class FilteredNoise:
     """White noise through a filter that changes with every frame (core.py:1317-1565).
@@ -79,20 +81,3 @@ class FilteredNoise:
 def white_noise(random: np.random.Generator, n_frames: int, hop_samples: int) -> np.ndarray:
     """Uniform noise in [-1, 1), drawn frame by frame, [F, H] float32."""
     return random.random((n_frames, hop_samples), dtype=np.float32) * np.float32(2.0) - np.float32(1.0)
-
-
-def impulse_window(n_taps: int, window_size_samples: int) -> tuple[np.ndarray, np.ndarray]:
-    """Window and lags that turn a zero-phase impulse response into a causal one (core.py:1477-1540).
-
-    Returns:
-      window: [T], a periodic Hann window centred on lag 0.
-      lags: [T] int, where in the zero-phase response (negative lags at its end) each tap stands.
-    """
-    size = window_size_samples if 0 < window_size_samples < n_taps else n_taps
-    if size == n_taps:
-        lags = np.arange(n_taps) - n_taps // 2
-    else:  # upstream keeps one tap less than the window has and starts two lags late; the last lag weighs 0
-        half = (size + 1) // 2
-        lags = np.arange(2 - half, half + 1)
-    window = 0.5 + 0.5 * np.cos(2.0 * np.pi * lags / size)
-    return window.astype(np.float32), lags

@@ -56,6 +56,7 @@ from ddsp_cli.engine.core.spectra import (
     stft,
     stft_magnitude,
 )
+from ddsp_cli.engine.core.tensors import takes
 from ddsp_cli.engine.core.wavetables import linear_lookup, variable_length_delay, wavetable_synthesis
 
 __all__ = [
@@ -107,6 +108,7 @@ __all__ = [
     "stft_magnitude",
     "streaming_harmonic_synthesis",
     "sym_exp_sigmoid",
+    "takes",
     "unit_to_hz",
     "unit_to_midi",
     "upsample",

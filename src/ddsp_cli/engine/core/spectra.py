@@ -1,32 +1,55 @@
-"""Spectrograms and levels. Shapes: B batch, S samples, T spectral frames, N frequency bins."""
+"""Spectrograms and levels. Shapes: B batch, S samples, T spectral frames, N frequency bins, F frames at frame rate."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from keras import ops
 
 from ddsp_cli.analysis.mfcc import cosine_matrix, mel_matrix
-from ddsp_cli.engine.core.arrays import constant
 from ddsp_cli.engine.core.scaling import power_to_db, safe_log
+from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, constant, one_of, positive, takes, whole
 
-__all__ = [
-    "a_weighted_loudness", "frame", "hann", "log_magnitude", "log_mel", "mel", "mel_matrix", "mfcc", "pad_for",
-    "rms", "rms_power", "safe_log", "safe_sqrt", "stft", "stft_magnitude",
-]  # fmt: skip
+PADDINGS = ("center", "same", "valid")
+
+# --- spectrograms ------------------------------------------------------------------------------------
 
 
 def hann(size: int) -> np.ndarray:
-    """Periodic Hann window [size]."""
+    """Periodic Hann window [size] float32."""
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
 
 
-def frame(audio: Any, size: int, hop: int, pad_end: bool = True) -> Any:
-    """Overlapping frames, frame t from sample t·hop: [B, S] → [B, T, size].
+def hop_of(size: int, overlap: float) -> int:
+    """Samples between two windows of a given size and overlap.
 
-    With `pad_end` T = ceil(S/hop), the last frames filled up with zeros; without it only full frames are made.
+    Raises:
+      ValueError: the overlap is not in [0, 1), or leaves no whole sample.
     """
+    hop = int(whole(size, "the window size") * (1.0 - overlap)) if 0.0 <= overlap < 1.0 else 0
+    if hop < 1:
+        raise ArgumentError(
+            f"an overlap of {overlap} of {size} samples is out of range; it must be 0 or more, and below 1"
+        )
+    return hop
+
+
+@takes(audio="B S")
+def frame(audio: Tensor, size: int, hop: int, pad_end: bool = True) -> Tensor:
+    """Cuts audio into overlapping frames, frame t from sample t·hop on.
+
+    Args:
+      audio: [B, S].
+      size: samples of a frame.
+      hop: samples from the start of one frame to the start of the next.
+      pad_end: make ceil(S/hop) frames, the last filled up with zeros, instead of full frames only.
+
+    Returns:
+      [B, T, size].
+
+    Raises:
+      ValueError: size or hop are out of range.
+    """
+    size, hop = whole(size, "size"), whole(hop, "hop")
     n_samples = audio.shape[-1]
     n_frames = -(-n_samples // hop) if pad_end else max(0, (n_samples - size) // hop + 1)
     n_parts = -(-size // hop)
@@ -38,63 +61,86 @@ def frame(audio: Any, size: int, hop: int, pad_end: bool = True) -> Any:
     return frames[..., :size] if n_parts * hop != size else frames
 
 
-def stft(audio: Any, size: int, overlap: float = 0.75, pad_end: bool = True) -> tuple[Any, Any]:
-    """Real and imaginary part of a Hann-windowed short-time Fourier transform, [B, T, N] each.
+def stft(audio: Tensor, size: int, overlap: float = 0.75, pad_end: bool = True) -> tuple[Tensor, Tensor]:
+    """Short-time Fourier transform with a periodic Hann window, in two real parts.
 
-    The FFT is as long as the next power of two; frame t starts at sample t·hop; N = fft/2 + 1.
+    Args:
+      audio: [B, S].
+      size: samples of the window; the FFT is as long as the next power of two.
+      overlap: of neighbouring windows, from 0 up to but not including 1.
+      pad_end: see `frame`.
+
+    Returns:
+      real and imaginary part, [B, T, N] each, N = fft/2 + 1; frame t starts at sample t·size·(1 - overlap).
+
+    Raises:
+      ValueError: size or overlap are out of range.
     """
+    hop = hop_of(size, overlap)
     fft_length = 1 << (size - 1).bit_length()
-    return ops.rfft(
-        frame(audio, size, int(size * (1.0 - overlap)), pad_end) * constant(hann(size)), fft_length=fft_length
-    )
+    return ops.rfft(frame(audio, size, hop, pad_end) * constant(hann(size)), fft_length=fft_length)
 
 
-def safe_sqrt(power: Any) -> Any:
-    """Square root whose gradient is 0, not infinite, at 0."""
-    nothing = power <= 0.0  # false for NaN, which must not pass for silence
-    return ops.where(nothing, ops.zeros_like(power), ops.sqrt(ops.where(nothing, ops.ones_like(power), power)))
+@takes(power="...")
+def safe_sqrt(power: Tensor) -> Tensor:
+    """Square root whose gradient at 0 is 0 instead of infinite; NaN stays NaN."""
+    at_zero = power <= 0.0
+    return ops.where(at_zero, ops.zeros_like(power), ops.sqrt(ops.where(at_zero, ops.ones_like(power), power)))
 
 
-def stft_magnitude(audio: Any, size: int, overlap: float = 0.75, pad_end: bool = True) -> Any:
+def stft_magnitude(audio: Tensor, size: int, overlap: float = 0.75, pad_end: bool = True) -> Tensor:
     """Magnitudes of `stft` (`spectral_ops.compute_mag`): [B, S] → [B, T, N]; gradient 0 where a magnitude is 0."""
     real, imaginary = stft(audio, size, overlap, pad_end)
     return safe_sqrt(real * real + imaginary * imaginary)
 
 
-def log_magnitude(audio: Any, size: int = 2048, overlap: float = 0.75, pad_end: bool = True) -> Any:
-    """Natural logarithm of `stft_magnitude` (`spectral_ops.compute_logmag`)."""
+def log_magnitude(audio: Tensor, size: int = 2048, overlap: float = 0.75, pad_end: bool = True) -> Tensor:
+    """Natural logarithm of `stft_magnitude` (`spectral_ops.compute_logmag`): [B, S] → [B, T, N]."""
     return safe_log(stft_magnitude(audio, size, overlap, pad_end))
 
 
 def mel(
-    audio: Any,
+    audio: Tensor,
     size: int = 2048,
     n_mels: int = 64,
     low_hz: float = 0.0,
     high_hz: float = 8000.0,
     sample_rate_hz: float = 16000,
     overlap: float = 0.75,
-) -> Any:
-    """Mel spectrogram of magnitudes (`spectral_ops.compute_mel`): [B, S] → [B, T, n_mels]."""
+) -> Tensor:
+    """Mel spectrogram of magnitudes (`spectral_ops.compute_mel`).
+
+    Args:
+      audio: [B, S].
+      size: samples of the window.
+      n_mels: number of mel bands.
+      low_hz: lower edge of the first band.
+      high_hz: upper edge of the last band.
+      sample_rate_hz: of the audio.
+      overlap: of neighbouring windows.
+
+    Returns:
+      [B, T, n_mels], linear.
+    """
     magnitude = stft_magnitude(audio, size, overlap)
     return ops.matmul(magnitude, constant(mel_matrix(n_mels, magnitude.shape[-1], sample_rate_hz, low_hz, high_hz)))
 
 
 def log_mel(
-    audio: Any,
+    audio: Tensor,
     size: int = 2048,
     n_mels: int = 64,
     low_hz: float = 80.0,
     high_hz: float = 7600.0,
     sample_rate_hz: float = 16000,
     overlap: float = 0.75,
-) -> Any:
+) -> Tensor:
     """Natural logarithm of `mel` (`spectral_ops.compute_logmel`, whose range is narrower by default)."""
     return safe_log(mel(audio, size, n_mels, low_hz, high_hz, sample_rate_hz, overlap))
 
 
 def mfcc(
-    audio: Any,
+    audio: Tensor,
     n_mfccs: int = 13,
     size: int = 1024,
     n_mels: int = 128,
@@ -102,8 +148,22 @@ def mfcc(
     high_hz: float = 8000.0,
     sample_rate_hz: float = 16000,
     overlap: float = 0.75,
-) -> Any:
-    """Mel-frequency cepstral coefficients (`spectral_ops.compute_mfcc`): [B, S] → [B, T, n_mfccs]."""
+) -> Tensor:
+    """Mel-frequency cepstral coefficients (`spectral_ops.compute_mfcc`): [B, S] → [B, T, n_mfccs].
+
+    Args:
+      audio: [B, S].
+      n_mfccs: number of coefficients, the first of which is level.
+      size: samples of the window.
+      n_mels: number of mel bands; the other arguments as in `mel`.
+      low_hz: lower edge of the first band.
+      high_hz: upper edge of the last band.
+      sample_rate_hz: of the audio.
+      overlap: of neighbouring windows.
+
+    Returns:
+      [B, T, n_mfccs].
+    """
     levels = log_mel(audio, size, n_mels, low_hz, high_hz, sample_rate_hz, overlap)
     return ops.matmul(levels, constant(cosine_matrix(n_mfccs, n_mels)))
 
@@ -111,64 +171,132 @@ def mfcc(
 # --- levels at frame rate ----------------------------------------------------------------------------
 
 
-def pad_for(audio: Any, size: int, hop: int, padding: str) -> Any:
-    """Silence around audio [B, S] so that `frame` without end padding makes the wanted frames.
+def pad_for(audio: Tensor, size: int, hop: int, padding: str) -> Tensor:
+    """Pads audio with zeros so that `frame` without end padding makes the wanted frames.
 
     Args:
+      audio: [B, S].
+      size: samples of a frame.
+      hop: samples between two frames.
       padding: `center`: frame i centred on sample i·hop, S//hop + 1 frames; `same`: frame i from sample i·hop on,
-        ceil(S/hop) frames; `valid`: as they fit.
+        ceil(S/hop) frames; `valid`: no padding.
+
+    Returns:
+      [B, S + padding].
 
     Raises:
       ValueError: no such padding.
     """
+    one_of(padding, "padding", PADDINGS)
     n_samples = audio.shape[-1]
     if padding == "center":
         return ops.pad(audio, [[0, 0], [size // 2, size // 2]])
     if padding == "same":
         return ops.pad(audio, [[0, 0], [0, max(0, (-(-n_samples // hop) - 1) * hop + size - n_samples)]])
-    if padding == "valid":
-        return audio
-    raise ValueError(f"padding is center, same or valid, not {padding!r}")
+    return audio
 
 
+def whole_hop(sample_rate_hz: float, frame_rate_hz: float) -> int:
+    """Samples between two frames.
+
+    Raises:
+      ValueError: a second of samples does not hold a whole number of them for each frame.
+    """
+    positive(sample_rate_hz, "sample_rate_hz")
+    hop = sample_rate_hz / positive(frame_rate_hz, "frame_rate_hz")
+    if hop != int(hop):
+        raise ArgumentError(
+            f"{sample_rate_hz} samples a second cannot be cut into {frame_rate_hz} frames of equal, whole length; "
+            "frame_rate_hz must divide sample_rate_hz"
+        )
+    return int(hop)
+
+
+@takes(audio="B S")
 def rms(
-    audio: Any, sample_rate_hz: int = 16000, frame_rate_hz: int = 250, size: int = 512, padding: str = "center"
-) -> Any:
-    """Root mean square of frames (`spectral_ops.compute_rms_energy`): [B, S] → [B, F]."""
-    hop = sample_rate_hz // frame_rate_hz
+    audio: Tensor, sample_rate_hz: int = 16000, frame_rate_hz: int = 250, size: int = 512, padding: str = "center"
+) -> Tensor:
+    """Root mean square of frames (`spectral_ops.compute_rms_energy`).
+
+    Args:
+      audio: [B, S].
+      sample_rate_hz: of the audio.
+      frame_rate_hz: of the result; divides the sample rate.
+      size: samples of a frame.
+      padding: `center`, `same` or `valid`, see `pad_for`.
+
+    Returns:
+      [B, F], linear.
+
+    Raises:
+      ValueError: the hop is no whole number of samples, or no such padding.
+    """
+    hop = whole_hop(sample_rate_hz, frame_rate_hz)
     frames = frame(pad_for(audio, size, hop, padding), size, hop, pad_end=False)
     return safe_sqrt(ops.mean(ops.square(frames), axis=-1))
 
 
 def rms_power(
-    audio: Any,
+    audio: Tensor,
     sample_rate_hz: int = 16000,
     frame_rate_hz: int = 250,
     size: int = 512,
     padding: str = "center",
     ref_db: float = 0.0,
     range_db: float = 80.0,
-) -> Any:
-    """Power of frames in dB, full scale 0 (`spectral_ops.compute_power`): [B, S] → [B, F]."""
+) -> Tensor:
+    """Power of frames in dB, 0 dB for a full-scale constant (`spectral_ops.compute_power`).
+
+    Args:
+      audio: [B, S].
+      sample_rate_hz: of the audio.
+      frame_rate_hz: of the result; divides the sample rate.
+      size: samples of a frame.
+      padding: `center`, `same` or `valid`, see `pad_for`.
+      ref_db: subtracted from the result.
+      range_db: the result is -range_db or more.
+
+    Returns:
+      [B, F] in dB.
+
+    Raises:
+      ValueError: see `rms`.
+    """
     return power_to_db(ops.square(rms(audio, sample_rate_hz, frame_rate_hz, size, padding)), ref_db, range_db)
 
 
+@takes(audio="B S")
 def a_weighted_loudness(
-    audio: Any,
+    audio: Tensor,
     sample_rate_hz: int = 16000,
     frame_rate_hz: int = 250,
     size: int = 512,
     padding: str = "center",
     ref_db: float = 0.0,
     range_db: float = 80.0,
-) -> Any:
-    """A-weighted loudness in dB, as magenta/ddsp defines it since 2.0 (`compute_loudness`): [B, S] → [B, F].
+) -> Tensor:
+    """A-weighted loudness of frames, as magenta/ddsp defines it since 2.0 (`spectral_ops.compute_loudness`).
 
-    Not divided by the energy of the window: a full-scale sine at 1 kHz reads about +20 dB with 512 samples.
+    It is not divided by the energy of the window: a full-scale sine at 1 kHz reads about +20 dB with 512 samples.
+
+    Args:
+      audio: [B, S].
+      sample_rate_hz: of the audio.
+      frame_rate_hz: of the result; divides the sample rate.
+      size: samples of a frame.
+      padding: `center`, `same` or `valid`, see `pad_for`.
+      ref_db: subtracted from the result.
+      range_db: the result is -range_db or more.
+
+    Returns:
+      [B, F] in dB.
+
+    Raises:
+      ValueError: see `rms`.
     """
     from ddsp_cli.analysis.loudness import a_weighting_db
 
-    hop = sample_rate_hz // frame_rate_hz
+    hop = whole_hop(sample_rate_hz, frame_rate_hz)
     frames = frame(pad_for(audio, size, hop, padding), size, hop, pad_end=False)
     real, imaginary = ops.rfft(frames * constant(hann(size)), fft_length=1 << (size - 1).bit_length())
     weights = 10.0 ** (a_weighting_db(np.linspace(0.0, sample_rate_hz / 2.0, real.shape[-1])) / 10.0)

@@ -1,17 +1,16 @@
-"""Reading sound from tables and from the past. Shapes: B batch, F frames, S samples, W points of a table."""
+"""Wavetable oscillators and delay lines. Shapes: B batch, F frames, S samples, H hop, W points of a table."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from keras import ops
 
-from ddsp_cli.engine.core.arrays import constant
 from ddsp_cli.engine.core.oscillators import harmonic_phase
 from ddsp_cli.engine.core.resample import next_frames, ramp, upsample
+from ddsp_cli.engine.core.tensors import Tensor, constant, takes, whole
 
 
-def linear_lookup(phase: Any, wavetables: Any) -> Any:
+@takes(phase="B? S | B? S H", wavetables="B? W | B? S W")
+def linear_lookup(phase: Tensor, wavetables: Tensor) -> Tensor:
     """Reads one cycle of a wave at given phases, with linear interpolation (core.py:1168).
 
     Args:
@@ -36,17 +35,24 @@ def linear_lookup(phase: Any, wavetables: Any) -> Any:
     return out[..., 0] if phase.shape[-1] == 1 else out
 
 
+@takes(f0_hz="B F 1", amplitude="B F 1", wavetables="B F W | B W")
 def wavetable_synthesis(
-    f0_hz: Any, amplitude: Any, wavetables: Any, hop_samples: int, sample_rate_hz: float = 16000
-) -> Any:
-    """An oscillator that plays a table, which may change with every frame (core.py:1216).
+    f0_hz: Tensor, amplitude: Tensor, wavetables: Tensor, hop_samples: int, sample_rate_hz: float = 16000
+) -> Tensor:
+    """Renders an oscillator that plays a table, which may change with every frame (core.py:1216).
 
     Args:
-      f0_hz, amplitude: [B, F, 1].
-      wavetables: [B, F, W], or [B, W] for one that stays.
+      f0_hz: [B, F, 1] in Hz.
+      amplitude: [B, F, 1], linear.
+      wavetables: [B, F, W], or [B, W] for one that stays; one cycle each.
+      hop_samples: samples between two frames.
+      sample_rate_hz: of the audio.
 
     Returns:
-      audio [B, S]; the first sample is read at phase 0.
+      audio [B, S], S = F·hop; the first sample is read at phase 0.
+
+    Raises:
+      ValueError: hop or sample rate are out of range.
     """
     phase, hz = harmonic_phase(f0_hz, hop_samples, sample_rate_hz)
     phase = phase - hz / sample_rate_hz
@@ -59,25 +65,31 @@ def wavetable_synthesis(
     return ops.reshape(waves, (batch, n_frames * hop_samples)) * upsample(amplitude, hop_samples, "window")[..., 0]
 
 
-def variable_length_delay(phase: Any, audio: Any, max_length: int = 512) -> Any:
-    """Audio as it was some time ago, the time changing with every sample (core.py:1281).
+@takes(phase="B S | B S 1", audio="B S")
+def variable_length_delay(phase: Tensor, audio: Tensor, max_length: int = 512) -> Tensor:
+    """Delays audio by a time that changes with every sample (core.py:1281).
 
-    The original reads a ring, so that delays in the last sample before the greatest one slide back to the present;
-    here the greatest delay is really `max_length`.
+    The original reads a ring, so that delays in the last sample before the greatest one slide back to the present; here
+    the greatest delay is really `max_length`.
 
     Args:
-      phase: [B, S, 1] or [B, S], 0 to 1 for a delay of 0 to max_length samples.
+      phase: [B, S, 1] or [B, S], 0 to 1 for a delay of 0 to `max_length` samples.
       audio: [B, S]; before it there is silence.
+      max_length: the greatest delay in samples.
 
     Returns:
       [B, S].
+
+    Raises:
+      ValueError: the greatest delay is no whole number of samples.
     """
+    max_length = whole(max_length, "max_length")
     delay = (phase[..., 0] if len(phase.shape) == 3 else phase) * max_length
     batch, n_samples = ops.shape(audio)
     padded = ops.concatenate([ops.zeros((batch, max_length + 1), audio.dtype), audio], axis=1)
-    whole = ops.floor(delay)
+    before = ops.floor(delay)
     now = ops.arange(0, n_samples, dtype="int32") + (max_length + 1)
-    index = ops.clip(now - ops.cast(whole, "int32"), 1, n_samples + max_length)
+    index = ops.clip(now - ops.cast(before, "int32"), 1, n_samples + max_length)
     here = ops.take_along_axis(padded, index, axis=1)
     earlier = ops.take_along_axis(padded, index - 1, axis=1)
-    return here + (earlier - here) * (delay - whole)
+    return here + (earlier - here) * (delay - before)
