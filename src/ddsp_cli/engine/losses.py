@@ -226,9 +226,7 @@ class SpectralLoss(keras.losses.Loss):
         self.sample_rate_hz = sample_rate_hz
         weights = {name: getattr(self, name) for name in self._weights}
         if any(weight < 0 for weight in weights.values()) or not any(weights.values()):
-            raise ArgumentError(
-                f"SpectralLoss: one of {', '.join(weights)} must be above 0, and none below 0"
-            )
+            raise ArgumentError(f"SpectralLoss: one of {', '.join(weights)} must be above 0, and none below 0")
         if not self.fft_sizes and not loudness_weight:
             raise ArgumentError("SpectralLoss: fft_sizes is empty")
 

@@ -188,9 +188,7 @@ class Crop(Processor):
         """
         n_samples = audio.shape[1]
         if n_samples is not None and n_samples <= self.length_samples:
-            raise ArgumentError(
-                f"Crop: audio has {n_samples} samples, {self.length_samples} cannot be cut off"
-            )
+            raise ArgumentError(f"Crop: audio has {n_samples} samples, {self.length_samples} cannot be cut off")
         if self.location == "front":
             return audio[:, self.length_samples :]
         return audio[:, : -self.length_samples] if self.length_samples else audio
