@@ -12,9 +12,11 @@ from ddsp_cli.config.base import (
     ImpulseResponseSamples,
     Name,
     NBands,
+    NetworkSize,
     NHarmonics,
     NonNegativeFloat,
     PositiveFloat,
+    Text,
     WindowSamples,
 )
 
