@@ -189,7 +189,7 @@ def test_transpose_is_read(text, value):
 
 def test_key_and_tuning_are_read():
     assert parse_key("auto") is None
-    assert str(parse_key("bb")) == "A# major"
+    assert str(parse_key("bb")) == "Bb major"
     assert parse_tuning("auto") is None
     assert parse_tuning("440") == 0.0
     assert parse_tuning("442") == pytest.approx(0.0785, abs=1e-3)

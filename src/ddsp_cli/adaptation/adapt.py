@@ -1,22 +1,19 @@
-"""A performance fitted to an instrument: its notes, its melody, its register, its dynamics, its rests.
+"""Adapt a performance to an instrument: its pitch, its register, its dynamics, its rests.
 
-What a player does who reads somebody else's part. Each step is a function of its own and can be switched off;
-`adapt` runs them in order. Shapes: F frames at the rate of the features.
-
-
-The register: the octave in which an instrument plays a melody.
+Each step is a function of its own and can be switched off; `adapt` runs them in order. Shapes: F frames at the rate of
+the features.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from ddsp_cli import scaling
-from ddsp_cli.adaptation import autotune as adaptation_autotune
 from ddsp_cli.adaptation import f0_cleanup
+from ddsp_cli.adaptation.autotune import RETUNE_S, Key, centre, find_tuning, glide, scale_vibrato, tune_melody
 from ddsp_cli.adaptation.dynamics import (
     MAX_GAIN_DB,
     fast_envelope_gain_db,
@@ -28,58 +25,37 @@ from ddsp_cli.adaptation.dynamics import (
 )
 from ddsp_cli.adaptation.segmentation import Segments, SegmentSettings, find_segments
 from ddsp_cli.analysis.features import Features
-from ddsp_cli.arrays import percentiles
+from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray, percentiles
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError
 
-#: What one octave of transposition costs, as a share of the notes: a shift has to be worth it.
+#: What one octave of transposition costs, as a share of the frames: a shift has to be worth it.
 OCTAVE_COST = 0.03
 
+#: A melody stays where it is if this share of it lies within these percentiles of the instrument's pitch.
+FITTING_SHARE, FITTING_PERCENTILES = 0.98, (1, 99)
 
-def choose_octave(midi: np.ndarray, target_midi: np.ndarray) -> float:
-    """The shift in whole octaves that puts most of the melody where the instrument is at home.
-
-    Args:
-      midi: [N] pitch of every frame that sounds.
-      target_midi: [101] percentiles of what the instrument played.
-
-    Returns:
-      A multiple of 12; the smaller shift where two are about as good.
-    """
-    low, high = percentiles(target_midi, [5, 95])
-    lowest, highest = target_midi[0], target_midi[-1]
-
-    def worth(octaves: int) -> float:
-        shifted = midi + 12.0 * octaves
-        comfortable = np.mean((shifted >= low - 0.5) & (shifted <= high + 0.5))
-        possible = np.mean((shifted >= lowest - 0.5) & (shifted <= highest + 0.5))
-        distance = np.mean(np.maximum(np.maximum(low - shifted, shifted - high), 0.0))
-        # The distance decides where nothing reaches the range at all.
-        return float(comfortable + 0.5 * possible - OCTAVE_COST * abs(octaves) - 0.02 * distance)
-
-    return 12.0 * max(sorted(range(-5, 6), key=abs), key=worth)
-
-
-#: Levels are mapped so many at a time, so that an hour of them takes little memory.
+#: Levels are mapped this many frames at a time, so that an hour of them takes little memory.
 _FRAMES_AT_ONCE = 1 << 15
 
 
 @dataclass(frozen=True)
 class AdaptSettings:
-    """Which steps are done, and how far.
+    """Which steps are done, and how far they go.
 
     Attributes:
       segments: what counts as a segment; None plays everything, rests included.
-      repair_pitch: take out octave slips and hiccups.
+      repair_pitch: correct octave errors and blips of the tracker.
       transpose: semitones, or None for the octave that suits the instrument.
       dynamics: 0 keeps the performance's differences of level, 1 makes them the instrument's own.
-      fast_envelope: attacks and releases keep their shape where the level that drives the instrument blurs them.
+      fast_envelope: attacks and releases keep their shape where the level that drives the instrument smooths them.
       louder_db: added to the level that drives the instrument.
       autotune: 0 leaves pitch alone, 1 puts every note on the scale.
-      key: the scale to tune to; None for the one that the melody seems to be in.
-      tuning_semitones: by how much its A differs from 440 Hz; None for what the melody has.
-      vibrato: 0 takes it out, 1 leaves it, 2 doubles it.
-      glide_s: how long steps inside notes take; 0 leaves them.
+      key: the scale to tune to; None guesses it, and lets it decide only for notes between two semitones.
+      tuning_semitones: how far the A of the scale lies above 440 Hz; None for that of the performance.
+      retune_s: how long a tuned melody takes from note to note; longer keeps more of the performer's slides.
+      vibrato: 0 removes it, 1 keeps it, 2 doubles its width.
+      glide_s: how long steps inside segments take; 0 leaves them.
     """
 
     segments: SegmentSettings | None = SegmentSettings()
@@ -89,41 +65,46 @@ class AdaptSettings:
     fast_envelope: bool = True
     louder_db: float = 0.0
     autotune: float = 0.0
-    key: adaptation_autotune.Key | None = None
+    key: Key | None = None
     tuning_semitones: float | None = None
+    retune_s: float = RETUNE_S
     vibrato: float = 1.0
     glide_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Adapted:
-    """What the instrument is to play. Arrays [F] float32.
+    """What the instrument plays.
 
     Attributes:
-      f0_hz: nowhere 0.
-      level_db: the measure that the model takes, -80 in rests.
-      gate: multiplies the sound: 0 in rests, 1 in notes, less where one fades beyond the softest tone there is.
+      f0_hz: [F], nowhere 0.
+      level_db: [F], the measure that drives the instrument; -80 in rests.
+      gate: [F], multiplies the sound: 0 in rests, 1 in segments, less where a note is softer than the instrument's
+        softest tone.
       transpose_semitones: what was added to the pitch.
       segments: stretches between rests.
       frame_rate_hz: frames per second.
-      key: the scale that was tuned to; None where nothing was.
-      tuning_semitones: by how much that scale's A differs from 440 Hz.
+      key: the scale that was tuned to; None where nothing was tuned.
+      tuning_semitones: how far that scale's A lies above 440 Hz.
     """
 
-    f0_hz: np.ndarray
-    level_db: np.ndarray
-    gate: np.ndarray
+    f0_hz: FloatArray
+    level_db: FloatArray
+    gate: FloatArray
     transpose_semitones: float
     segments: Segments
     frame_rate_hz: int
-    key: adaptation_autotune.Key | None = None
-    tuning_semitones: float = field(default=0.0)
+    key: Key | None = None
+    tuning_semitones: float = 0.0
 
     def __len__(self) -> int:
         return len(self.f0_hz)
 
-    def at(self, frame_rate_hz: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Level on a coarser grid [C] whose frames all lie on this one; pitch and gate as fine as they are here, [C·n].
+    def at(self, frame_rate_hz: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Takes the level on a coarser grid whose frames all lie on this one; F0 and gate keep their rate.
+
+        Returns:
+          F0 [C·n], level [C] and gate [C·n], for C coarse frames of n frames each.
 
         Raises:
           ValueError: the rate does not divide this one.
@@ -143,12 +124,12 @@ def adapt(
     settings: AdaptSettings | None = None,
     segments: Segments | None = None,
 ) -> Adapted:
-    """Fits a performance to an instrument.
+    """Adapts a performance to an instrument.
 
     Args:
       features: of the performance, at any frame rate.
       statistics: of the instrument.
-      level: `loudness_db` or `power_db`, what drives it.
+      level: `loudness_db` or `power_db`, what drives the instrument.
       settings: which steps, how far.
       segments: found in these features with `settings.segments`; None finds them here.
 
@@ -157,15 +138,15 @@ def adapt(
     """
     settings = settings or AdaptSettings()
     if settings.segments is None:
-        segments = _everything(features)
+        segments = _whole(features)
     elif segments is None:
         segments = find_segments(features, settings.segments)
     if not segments.voiced.any():
         raise InputError(
             "no notes were found in it", "It needs one voice or instrument with a clear pitch, louder than the noise."
         )
-    melody = _melody(features, segments, np.asarray(statistics.pitch_midi), settings)
-    level_db, gate = _dynamics(features, segments, statistics.level(level), level, settings)
+    melody = _adapt_pitch(features, segments, np.asarray(statistics.pitch_midi), settings)
+    level_db, gate = _adapt_level(features, segments, statistics.level(level), level, settings)
     return Adapted(
         f0_hz=melody.f0_hz,
         level_db=level_db,
@@ -178,69 +159,96 @@ def adapt(
     )
 
 
+def choose_octave(midi: RealArray, target_midi: RealArray) -> float:
+    """Chooses the octave in which the instrument plays a melody.
+
+    A melody that fits is left alone. Otherwise the shift wins that puts most of it between the 5th and the 95th
+    percentile of the instrument's pitch; the smaller shift where two are about as good.
+
+    Args:
+      midi: [N], pitch of every voiced frame.
+      target_midi: [101], percentiles of the instrument's pitch.
+
+    Returns:
+      Semitones, a multiple of 12.
+    """
+    lower, upper = target_midi[list(FITTING_PERCENTILES)]
+    if np.mean((midi >= lower - 0.5) & (midi <= upper + 0.5)) >= FITTING_SHARE:
+        return 0.0
+    low, high = percentiles(target_midi, [5, 95])
+    lowest, highest = target_midi[0], target_midi[-1]
+
+    def worth(octaves: int) -> float:
+        shifted = midi + 12.0 * octaves
+        comfortable = np.mean((shifted >= low - 0.5) & (shifted <= high + 0.5))
+        possible = np.mean((shifted >= lowest - 0.5) & (shifted <= highest + 0.5))
+        distance = np.mean(np.maximum(np.maximum(low - shifted, shifted - high), 0.0))
+        # The distance decides where nothing reaches the range at all.
+        return float(comfortable + 0.5 * possible - OCTAVE_COST * abs(octaves) - 0.02 * distance)
+
+    return 12.0 * max(sorted(range(-5, 6), key=abs), key=worth)
+
+
 class _Melody(NamedTuple):
-    f0_hz: np.ndarray  # [F] float32
+    f0_hz: FloatArray  # [F]
     transpose_semitones: float
-    key: adaptation_autotune.Key | None
+    key: Key | None
     tuning_semitones: float
 
 
-def _melody(features: Features, segments: Segments, register_midi: np.ndarray, settings: AdaptSettings) -> _Melody:
-    """What is played, in the instrument's register, which its percentiles of pitch [101] tell."""
+def _adapt_pitch(features: Features, segments: Segments, target_midi: RealArray, settings: AdaptSettings) -> _Melody:
+    """Repairs, tunes and transposes the pitch; `target_midi` [101] are the percentiles of the instrument's pitch."""
     rate_hz = features.spec.frame_rate_hz
     midi = f0_cleanup.to_midi(features.f0_hz)
     if settings.repair_pitch:
         midi = f0_cleanup.repair(midi, segments, rate_hz, features.f0_confidence, features.loudness_db)
     else:
         midi = np.where(segments.voiced, midi, np.nan)
-    midi = adaptation_autotune.scale_vibrato(midi, settings.vibrato, rate_hz)
-    midi, key, own_tuning = _tuned(midi, settings, rate_hz)
+    midi, key, tuning_semitones = _tune(midi, settings, rate_hz)
+    midi = scale_vibrato(midi, settings.vibrato, rate_hz)
     transpose = settings.transpose
     if transpose is None:
-        transpose = choose_octave(midi[segments.voiced & ~np.isnan(midi)], register_midi)
+        transpose = choose_octave(midi[segments.voiced & ~np.isnan(midi)], target_midi)
     midi = f0_cleanup.fill(midi, segments, rate_hz, features.loudness_db)
-    midi = adaptation_autotune.glide(midi, segments, settings.glide_s, rate_hz) + transpose
-    return _Melody(np.asarray(scaling.midi_to_hz(midi), np.float32), float(transpose), key, own_tuning)
+    midi = glide(midi, segments, settings.glide_s, rate_hz) + transpose
+    return _Melody(np.asarray(scaling.midi_to_hz(midi), np.float32), float(transpose), key, tuning_semitones)
 
 
-def _dynamics(
-    features: Features, segments: Segments, target: np.ndarray, level: str, settings: AdaptSettings
-) -> tuple[np.ndarray, np.ndarray]:
-    """Level and gate, [F] float32 each, for an instrument whose levels have the percentiles `target` [101]."""
+def _tune(midi: DoubleArray, settings: AdaptSettings, rate_hz: int) -> tuple[DoubleArray, Key | None, float]:
+    """Tunes a melody [F] to its scale; returns it with the scale and its tuning in semitones."""
+    if settings.autotune == 0.0:
+        return midi, None, 0.0
+    tuning_semitones = settings.tuning_semitones
+    if tuning_semitones is None:
+        tuning_semitones = find_tuning(centre(midi, rate_hz))
+    tuned, key = tune_melody(midi, settings.autotune, settings.key, tuning_semitones, rate_hz, settings.retune_s)
+    return tuned, key, tuning_semitones
+
+
+def _adapt_level(
+    features: Features, segments: Segments, target_db: RealArray, level: str, settings: AdaptSettings
+) -> tuple[FloatArray, FloatArray]:
+    """Level and gate, [F] each, for an instrument whose levels have the percentiles `target_db` [101]."""
     own_level, floor_db = getattr(features, level), features.spec.floor_db
     envelope_db = features.envelope_db if settings.fast_envelope and level == "power_db" else None
-    level_map = match_levels(own_level[segments.voiced], target, settings.dynamics)
+    level_map = match_levels(own_level[segments.voiced], target_db, settings.dynamics)
     tamed = tame_consonants(own_level, segments)
     level_db, gain_db = np.empty((2, len(features)), np.float32)
     for start in range(0, len(features), _FRAMES_AT_ONCE):
         part = slice(start, start + _FRAMES_AT_ONCE)
-        reached_db, rest_db = within_reach(level_map(tamed[part]) + settings.louder_db, target)
+        played_db, rest_db = within_reach(level_map(tamed[part]) + settings.louder_db, target_db)
         if envelope_db is not None:
             rest_db = rest_db + fast_envelope_gain_db(
                 level_map, tamed[part], envelope_db[part], features.power_db[part]
             )
-        level_db[part], gain_db[part] = reached_db, np.minimum(rest_db, MAX_GAIN_DB)
+        level_db[part], gain_db[part] = played_db, np.minimum(rest_db, MAX_GAIN_DB)
     if settings.segments:
         level_db = rest_levels(level_db, segments, features.spec.frame_rate_hz, floor_db)
     gate = make_gate(segments, features.spec.frame_rate_hz) * np.float32(10.0) ** (gain_db / np.float32(20.0))
     return np.maximum(level_db, np.float32(floor_db)), gate
 
 
-def _tuned(
-    midi: np.ndarray, settings: AdaptSettings, rate_hz: int
-) -> tuple[np.ndarray, adaptation_autotune.Key | None, float]:
-    """The melody [F] drawn to its scale, the scale, and its tuning."""
-    if settings.autotune == 0.0:
-        return midi, None, 0.0
-    middle = adaptation_autotune.centre(midi, rate_hz)
-    own = (
-        settings.tuning_semitones if settings.tuning_semitones is not None else adaptation_autotune.find_tuning(middle)
-    )
-    key = settings.key or adaptation_autotune.find_key(middle - own)
-    return adaptation_autotune.correct(midi, settings.autotune, key, own, rate_hz), key, own
-
-
-def _everything(features: Features) -> Segments:
-    """The whole recording as one note."""
+def _whole(features: Features) -> Segments:
+    """The whole recording as one segment."""
     n_frames = len(features)
     return Segments(np.array([0]), np.array([n_frames]), features.f0_hz > 0, -np.inf, float(features.spec.floor_db))

@@ -1,18 +1,24 @@
-"""Pitch on a scale: tuning and key of a melody, correction towards them, more or less vibrato, slides between notes.
+"""Correct the pitch of a melody towards a scale; scale its vibrato; slide between its notes.
 
-A melody is seen as a centre, which steps and glides, and a movement around it, which is vibrato. Correction moves the
-centre only. Pure functions on [F] arrays of MIDI numbers, NaN where there is no pitch.
+A note is moved as a whole to a degree of the scale, so vibrato keeps its width and its speed. Drift inside a note and
+slides into and out of it are taken out, over `retune_s`. The scale is one that the user names, and then every note is
+moved to it; or a guess, and then it decides only for notes that lie halfway between two semitones: a note within
+`SURE_SEMITONES` of a semitone stays there, whatever the key seems to be. All functions are pure; melodies are [F]
+arrays of MIDI numbers, NaN where there is no pitch.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from ddsp_cli.adaptation.notes import Notes, find_notes, nearest_note
 from ddsp_cli.adaptation.segmentation import Segments
-from ddsp_cli.arrays import runs
+from ddsp_cli.arrays import DoubleArray, IntArray, RealArray, percentiles, runs
+from ddsp_cli.pitch_names import SHARP_NAMES, pitch_class
 
 #: Vibrato swings 5 to 7 times a second. A median over more than one swing, a mean over two.
 MEDIAN_S = 0.25
@@ -22,81 +28,141 @@ MEAN_S = 0.36
 #: Further from its note a frame belongs to another one.
 SAME_NOTE_SEMITONES = 0.8
 
-#: How long a corrected note takes from one degree of the scale to the next.
-CORRECTION_S = 0.04
+#: How long a corrected melody takes from one note to the next.
+RETUNE_S = 0.05
 
-#: The centre has to come this much nearer to another degree before it counts as that, in semitones.
-STICK_SEMITONES = 0.15
+#: At each end of a note vibrato fades in and out for this long: what moves there is a slide.
+VIBRATO_FADE_S = 0.1
 
-#: Degrees above the key note. A minor scale has both sevenths; harmony decides between them.
+#: No guessed key moves a note that is this near to a semitone.
+SURE_SEMITONES = 0.3
+
+#: A guessed key counts if this share of the time is spent on its degrees, if the tune has so many of them, and if no
+#: key with other degrees fits nearly as well (difference of correlations).
+KEY_SHARE, KEY_DEGREES, KEY_MARGIN = 0.95, 6, 0.04
+
+#: Degrees above the key note, by mode. `minor` has both sevenths: harmony decides between them.
 SCALES = {
     "major": (0, 2, 4, 5, 7, 9, 11),
     "minor": (0, 2, 3, 5, 7, 8, 10, 11),
+    "natural minor": (0, 2, 3, 5, 7, 8, 10),
+    "harmonic minor": (0, 2, 3, 5, 7, 8, 11),
+    "melodic minor": (0, 2, 3, 5, 7, 9, 11),
+    "dorian": (0, 2, 3, 5, 7, 9, 10),
+    "phrygian": (0, 1, 3, 5, 7, 8, 10),
+    "lydian": (0, 2, 4, 6, 7, 9, 11),
+    "mixolydian": (0, 2, 4, 5, 7, 9, 10),
+    "locrian": (0, 1, 3, 5, 6, 8, 10),
+    "major pentatonic": (0, 2, 4, 7, 9),
+    "minor pentatonic": (0, 3, 5, 7, 10),
+    "blues": (0, 3, 5, 6, 7, 10),
+    "whole tone": (0, 2, 4, 6, 8, 10),
     "chromatic": tuple(range(12)),
 }
 
-#: How well each degree fits a key (Krumhansl and Kessler 1982).
+#: Other spellings of modes, without spaces.
+_MODES = {
+    "": "major", "maj": "major", "ionian": "major", "m": "minor", "min": "minor", "aeolian": "natural minor",
+    "pentatonic": "major pentatonic", "wholetone": "whole tone",
+} | {name.replace(" ", ""): name for name in SCALES}  # fmt: skip
+
+#: How well each degree fits a key (Krumhansl and Kessler 1982, table 1). Those of the modes are the same with the
+#: degrees exchanged in which a mode differs from major or minor.
+_MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
+
+_MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
+
+
+def _exchanged(profile: tuple[float, ...], a: int, b: int) -> tuple[float, ...]:
+    values = list(profile)
+    values[a], values[b] = values[b], values[a]
+    return tuple(values)
+
+
 PROFILES = {
-    "major": (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
-    "minor": (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
+    "major": _MAJOR,
+    "minor": _MINOR,
+    "dorian": _exchanged(_MINOR, 8, 9),
+    "phrygian": _exchanged(_MINOR, 1, 2),
+    "lydian": _exchanged(_MAJOR, 5, 6),
+    "mixolydian": _exchanged(_MAJOR, 10, 11),
 }
 
-NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+#: A mode has to fit this much better than major or minor (difference of correlations): most tunes are one of the two.
+_MODE_MARGIN = 0.05
 
-_FLATS = {"DB": 1, "EB": 3, "GB": 6, "AB": 8, "BB": 10, "CB": 11, "FB": 4, "E#": 5, "B#": 0}
+#: How keys are usually written: D flat major, but C sharp minor.
+_MAJOR_NAMES = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
+
+_MINOR_NAMES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
 
 _ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
 class Key:
-    """A scale: its key note 0..11 (C is 0) and which kind it is."""
+    """A scale.
+
+    Attributes:
+      tonic: its key note as a pitch class, C is 0.
+      mode: one of `SCALES`.
+      spelling: of the key note; two keys that differ in it alone are equal.
+    """
 
     tonic: int
     mode: str
+    spelling: str = field(default="", compare=False)
 
     def __str__(self) -> str:
-        return "chromatic" if self.mode == "chromatic" else f"{NAMES[self.tonic]} {self.mode}"
+        if self.mode == "chromatic":
+            return "chromatic"
+        minor_third = 3 in SCALES[self.mode] and 4 not in SCALES[self.mode]
+        return f"{self.spelling or (_MINOR_NAMES if minor_third else _MAJOR_NAMES)[self.tonic]} {self.mode}"
 
     @property
-    def pitch_classes(self) -> np.ndarray:
+    def pitch_classes(self) -> IntArray:
         """Its degrees as pitch classes 0..11."""
         return (np.asarray(SCALES[self.mode]) + self.tonic) % 12
 
 
+#: Every semitone.
+CHROMATIC = Key(0, "chromatic")
+
+
 def parse_key(text: str) -> Key:
-    """`C major`, `f# minor`, `Bb`, `am` or `chromatic`.
+    """Reads a key: `C major`, `f# minor`, `Bb`, `am`, `D dorian`, `A minor pentatonic` or `chromatic`.
 
     Raises:
-      ValueError: none of these.
+      ValueError: not a key.
     """
-    word = "".join(text.split()).lower()
-    if word == "chromatic":
-        return Key(0, "chromatic")
-    mode = "major"
-    for ending, its_mode in (
-        ("minor", "minor"),
-        ("major", "major"),
-        ("min", "minor"),
-        ("maj", "major"),
-        ("m", "minor"),
-    ):
-        if word.endswith(ending):
-            word, mode = word.removesuffix(ending), its_mode
-            break
-    name = word.upper()
-    if name in NAMES:
-        return Key(NAMES.index(name), mode)
-    if name in _FLATS:
-        return Key(_FLATS[name], mode)
-    raise ValueError(text)
+    if text.strip().lower() == "chromatic":
+        return CHROMATIC
+    match = re.fullmatch(r"([A-Ga-g])([#♯b♭]?)(.*)", text.strip())
+    mode = _MODES.get("".join(match[3].split()).lower()) if match else None
+    if match is None or mode is None or mode == "chromatic":
+        raise ValueError(text)
+    spelling = match[1].upper() + match[2].replace("♯", "#").replace("♭", "b")
+    return Key(pitch_class(spelling), mode, spelling)
 
 
-def centre(midi: np.ndarray, frame_rate_hz: int) -> np.ndarray:
-    """The melody [F] without its vibrato, stretch by stretch of pitch.
+def known_keys() -> list[str]:
+    """Keys that `parse_key` reads, for suggestions."""
+    names = dict.fromkeys([*SHARP_NAMES, *_MAJOR_NAMES, *_MINOR_NAMES])
+    return [f"{name} {mode}" for name in names for mode in SCALES if mode != "chromatic"] + ["chromatic"]
+
+
+def centre(midi: RealArray, frame_rate_hz: int) -> DoubleArray:
+    """Removes vibrato from a melody, stretch by stretch of pitch.
 
     A running median finds the note, since it keeps steps as they are. The mean under a Hann window as long as two
-    swings of vibrato, over the frames that belong to that note, finds its middle.
+    swings of vibrato, over the frames that belong to that note, finds its centre.
+
+    Args:
+      midi: [F].
+      frame_rate_hz: frames per second.
+
+    Returns:
+      [F] float64, NaN where there is no pitch.
     """
     out = midi.astype(np.float64).copy()
     half_median = max(1, round(MEDIAN_S * frame_rate_hz / 2))
@@ -115,8 +181,8 @@ def centre(midi: np.ndarray, frame_rate_hz: int) -> np.ndarray:
     return out
 
 
-def _windows(stretch: np.ndarray, half: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """Windows [n, 2·half + 1] around each value, the ends mirrored, not too many at once."""
+def _windows(stretch: DoubleArray, half: int) -> Iterator[tuple[slice, DoubleArray]]:
+    """Windows [n, 2·half + 1] around each value, the ends mirrored, at most `_ROWS_AT_ONCE` at a time."""
     padded = np.pad(stretch, half, mode="reflect" if len(stretch) > half else "edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
     for first in range(0, len(windows), _ROWS_AT_ONCE):
@@ -124,82 +190,168 @@ def _windows(stretch: np.ndarray, half: int) -> Iterator[tuple[slice, np.ndarray
         yield slice(first, first + len(rows)), rows
 
 
-def find_tuning(midi: np.ndarray) -> float:
-    """By how much the melody's own A differs from 440 Hz, in semitones -0.5..0.5: the mean on the circle of one."""
+def find_tuning(midi: RealArray) -> float:
+    """Estimates how far the melody's own A lies above 440 Hz: the circular mean of pitch modulo a semitone.
+
+    Args:
+      midi: [F].
+
+    Returns:
+      Semitones, -0.5 to 0.5.
+    """
     known = midi[~np.isnan(midi)]
     if not len(known):
         return 0.0
     return float(np.angle(np.mean(np.exp(2j * np.pi * known))) / (2.0 * np.pi))
 
 
-def find_key(midi: np.ndarray) -> Key:
-    """The major or minor key whose profile correlates best with how long each pitch class sounds.
+def find_key(notes: Notes, tuning_semitones: float = 0.0) -> Key:
+    """Guesses the key whose profile correlates best with how long each pitch class lasts.
+
+    Notes further than `SURE_SEMITONES` from a semitone do not count.
 
     Args:
-      midi: [F] of one tuning, see `find_tuning`.
+      notes: of the melody.
+      tuning_semitones: how far the melody's A lies above 440 Hz.
+
+    Returns:
+      The key if the notes are sure of it, else `CHROMATIC`: where less than `KEY_SHARE` of the time is spent on its
+      degrees (modulation, blues, chromatic tunes), where there are few different notes, or where another key with
+      other degrees fits about as well.
     """
-    known = midi[~np.isnan(midi)]
-    if not len(known):
-        return Key(0, "chromatic")
-    share = np.bincount(np.rint(known).astype(int) % 12, minlength=12) / len(known)
+    sure = np.abs(notes.centre_midi - tuning_semitones - notes.semitone) <= SURE_SEMITONES
+    if not sure.any():
+        return CHROMATIC
+    share = np.bincount(notes.semitone[sure] % 12, weights=notes.n_frames[sure], minlength=12)
+    share = share / share.sum()
     fits = {
-        Key(tonic, mode): np.corrcoef(np.roll(profile, tonic), share)[0, 1]
+        Key(tonic, mode): float(np.corrcoef(np.roll(profile, tonic), share)[0, 1])
+        - (0.0 if mode in {"major", "minor"} else _MODE_MARGIN)
         for mode, profile in PROFILES.items()
         for tonic in range(12)
     }
-    return max(fits, key=lambda key: fits[key])
+    key = max(fits, key=lambda each: fits[each])
+    degrees = set(SCALES[key.mode]) - ({11} if key.mode == "minor" else set())
+    others = [
+        fit
+        for other, fit in fits.items()
+        if not {(degree + key.tonic) % 12 for degree in degrees} <= set(other.pitch_classes.tolist())
+    ]
+    clear = (
+        share[key.pitch_classes].sum() >= KEY_SHARE
+        and np.count_nonzero(share[key.pitch_classes] > 0.01) >= KEY_DEGREES
+        and fits[key] - max(others) >= KEY_MARGIN
+    )
+    return key if clear else CHROMATIC
 
 
-def nearest_degrees(centres: np.ndarray, key: Key, tuning: float = 0.0) -> np.ndarray:
-    """The degree of the scale [n] that each centre [n] means; near the middle between two the last one sticks."""
-    numbers = np.arange(-24, 160)
-    degrees = numbers[np.isin(numbers % 12, key.pitch_classes)] + tuning
-    borders = (degrees[1:] + degrees[:-1]) / 2.0
-    chosen = np.searchsorted(borders, centres)
-    last = chosen[0] if len(chosen) else 0
-    for i, (candidate, value) in enumerate(zip(chosen, centres, strict=True)):
-        if candidate != last:
-            border = borders[max(candidate, last) - 1] if abs(candidate - last) == 1 else None
-            if border is None or abs(value - border) > STICK_SEMITONES:
-                last = candidate
-        chosen[i] = last
-    return degrees[chosen]
-
-
-def correct(midi: np.ndarray, amount: float, key: Key, tuning: float, frame_rate_hz: int) -> np.ndarray:
-    """Moves each note towards the scale, its vibrato and its slides with it.
+def target_degrees(notes: Notes, key: Key, tuning_semitones: float, guessed: bool = False) -> DoubleArray:
+    """Chooses the degree of the scale that each note is moved to.
 
     Args:
-      midi: [F], NaN where there is no pitch.
-      amount: 0 leaves all as it is, 1 puts every centre on the scale.
+      notes: of the melody.
       key: the scale.
-      tuning: by how much its A differs from 440 Hz, in semitones.
+      tuning_semitones: how far its A lies above 440 Hz.
+      guessed: the key is a guess of `find_key`; notes within `SURE_SEMITONES` of a semitone stay on it.
+
+    Returns:
+      [N], MIDI numbers with the tuning added.
+    """
+    centre_midi = notes.centre_midi - tuning_semitones
+    numbers = np.arange(-24, 160)
+    degrees = numbers[np.isin(numbers % 12, key.pitch_classes)]
+    above = np.clip(np.searchsorted(degrees, centre_midi), 1, len(degrees) - 1)
+    lower, upper = degrees[above - 1], degrees[above]
+    nearest = np.where(centre_midi - lower <= upper - centre_midi, lower, upper)
+    if guessed:
+        semitone = np.rint(centre_midi)
+        stays = (np.abs(centre_midi - semitone) <= SURE_SEMITONES) | (np.abs(nearest - centre_midi) >= 1.0)
+        nearest = np.where(stays, semitone, nearest)
+    return np.asarray(nearest + tuning_semitones, np.float64)
+
+
+def tune_melody(
+    midi: RealArray,
+    amount: float,
+    key: Key | None,
+    tuning_semitones: float,
+    frame_rate_hz: int,
+    retune_s: float = RETUNE_S,
+) -> tuple[DoubleArray, Key]:
+    """Moves the notes of a melody towards a scale.
+
+    Args:
+      midi: [F].
+      amount: 0 leaves the melody as it is; 1 puts every note on the scale, without drift and slides, with its vibrato.
+      key: the scale, or None to guess it.
+      tuning_semitones: how far its A lies above 440 Hz.
       frame_rate_hz: frames per second.
+      retune_s: how long a change from note to note takes; longer lets more of the performer's slides through.
+
+    Returns:
+      The melody [F], NaN as before, and the key that was used.
     """
     out = midi.astype(np.float64).copy()
-    if amount == 0.0:
-        return out
-    middle = centre(midi, frame_rate_hz)
-    width = round(CORRECTION_S * frame_rate_hz)
+    notes = find_notes(midi, frame_rate_hz, tuning_semitones)
+    used = key if key is not None else find_key(notes, tuning_semitones)
+    if amount == 0.0 or not len(notes):
+        return out, used
+    degrees = target_degrees(notes, used, tuning_semitones, guessed=key is None)
+    owner = nearest_note(notes, midi)
+    vibrato = _vibrato(midi, notes, frame_rate_hz)
+    width = round(retune_s * frame_rate_hz)
     for start, stop in zip(*runs(~np.isnan(midi)), strict=True):
-        correction = nearest_degrees(middle[start:stop], key, tuning) - middle[start:stop]
-        out[start:stop] += amount * moving_mean(correction, width)
+        belongs = owner[start:stop] >= 0
+        frames = np.arange(stop - start)
+        target = degrees[np.maximum(owner[start:stop], 0)]
+        if not belongs.all():  # a long slide stays one, from corrected note to corrected note
+            correction = (target - out[start:stop])[belongs]
+            target = np.where(belongs, target, out[start:stop] + np.interp(frames, frames[belongs], correction))
+        target = moving_mean(target, width) + vibrato[start:stop]
+        out[start:stop] += amount * (target - out[start:stop])
+    return out, used
+
+
+def _vibrato(midi: RealArray, notes: Notes, frame_rate_hz: int) -> DoubleArray:
+    """Movement around the slow course of each note [F], 0 outside notes and fading in and out at their ends.
+
+    The slow course is the mean under a Hann window of two swings of vibrato inside the note; it holds the drift.
+    """
+    out = np.zeros(len(midi))
+    half_mean = max(1, round(MEAN_S * frame_rate_hz / 2))
+    window = np.hanning(2 * half_mean + 3)[1:-1]
+    ramp = max(1, round(VIBRATO_FADE_S * frame_rate_hz))
+    for start, stop in zip(notes.starts, notes.stops, strict=True):
+        note = np.asarray(midi[start:stop], np.float64)
+        near = np.abs(note - percentiles(note, 50.0)) < SAME_NOTE_SEMITONES + 0.4
+        weight = np.convolve(np.pad(near.astype(np.float64), half_mean), window, "valid")
+        slow = np.convolve(np.pad(np.where(near, note, 0.0), half_mean), window, "valid") / np.maximum(weight, 1e-9)
+        frames = np.arange(1, len(note) + 1)
+        edge = np.minimum(frames, frames[::-1]) / (ramp + 1)
+        fade = 0.5 - 0.5 * np.cos(np.pi * np.clip(edge, 0.0, 1.0))
+        out[start:stop] = np.where(near, fade * (note - slow), 0.0)
     return out
 
 
-def scale_vibrato(midi: np.ndarray, factor: float, frame_rate_hz: int) -> np.ndarray:
-    """The melody [F] with its movement around the centre scaled: 0 is straight, 1 as it was, 2 twice as wide."""
+def scale_vibrato(midi: RealArray, factor: float, frame_rate_hz: int) -> DoubleArray:
+    """Scales the movement of a melody [F] around its centre: 0 removes vibrato, 1 keeps it, 2 doubles its width."""
     if factor == 1.0:
         return midi.astype(np.float64).copy()
     middle = centre(midi, frame_rate_hz)
     return middle + factor * (midi - middle)
 
 
-def glide(midi: np.ndarray, segments: Segments, glide_s: float, frame_rate_hz: int) -> np.ndarray:
-    """The melody [F], nowhere NaN, with slides inside notes: what was a step takes `glide_s`, half of it before.
+def glide(midi: RealArray, segments: Segments, glide_s: float, frame_rate_hz: int) -> DoubleArray:
+    """Turns the steps inside segments into slides that take `glide_s`, half of it before the step.
 
-    The mean over that time makes a line of a step. It is taken of the centre, so vibrato keeps its width; across a
+    The mean over that time makes a line of a step. It is taken of the centre, so vibrato keeps its width. Across a
     rest nothing slides.
+
+    Args:
+      midi: [F], nowhere NaN.
+      segments: stretches between rests.
+      glide_s: length of a slide in seconds.
+      frame_rate_hz: frames per second.
     """
     out = midi.astype(np.float64).copy()
     width = round(glide_s * frame_rate_hz)
@@ -211,7 +363,7 @@ def glide(midi: np.ndarray, segments: Segments, glide_s: float, frame_rate_hz: i
     return out
 
 
-def moving_mean(values: np.ndarray, width: int) -> np.ndarray:
-    """The mean of `width` values, an odd number or one more, around each [n]; the ends are held."""
+def moving_mean(values: RealArray, width: int) -> DoubleArray:
+    """The mean of `width` values (an odd number, or one more) around each [n]; the ends are held."""
     width = max(1, width) | 1
     return np.convolve(np.pad(values, width // 2, mode="edge"), np.full(width, 1.0 / width), "valid")

@@ -40,11 +40,15 @@ def transfer(
         float, typer.Option(min=0.0, max=1.0, help="0 leaves pitch alone, 1 puts every note on the scale.")
     ] = 0.0,
     key: Annotated[
-        str, typer.Option(metavar="auto|KEY", help="The scale for --autotune: C major, f# minor, chromatic.")
+        str, typer.Option(metavar="auto|KEY", help="The scale for --autotune: C major, f# minor, D dorian, chromatic.")
     ] = "auto",
     tuning: Annotated[
         str, typer.Option(metavar="auto|HZ", help="The A of that scale; auto takes the performance's own.")
     ] = "auto",
+    retune: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0.0, max=1.0, help="How long --autotune takes from note to note."),
+    ] = 0.05,
     vibrato: Annotated[float, typer.Option(min=0.0, max=3.0, help="0 takes it out, 1 leaves it, 2 doubles it.")] = 1.0,
     glide: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.0, max=1.0, help="How long to slide from note to note.")
@@ -88,7 +92,7 @@ def transfer(
         raise UsageError("no instrument was named", "Give --model NAME; ddsp models lists them.")
     chosen: dict[str, Any] = {
         "transpose": parse_transpose(transpose),
-        "settings": _settings(dynamics, loudness, autotune, key, tuning, vibrato, glide, threshold),
+        "settings": _settings(dynamics, loudness, autotune, key, tuning, retune, vibrato, glide, threshold),
     }
     with pipes.Pipes(inputs or [], out) as ends, console.Progress() as progress:
         if plot and ends.piped_out:
@@ -149,6 +153,7 @@ def _settings(
     autotune: float,
     key: str,
     tuning: str,
+    retune: float,
     vibrato: float,
     glide: float,
     threshold: float,
@@ -161,8 +166,8 @@ def _settings(
     from ddsp_cli.adaptation.adapt import AdaptSettings
     from ddsp_cli.adaptation.segmentation import SegmentSettings
 
-    for name, value in (("dynamics", dynamics), ("loudness", loudness), ("autotune", autotune), ("vibrato", vibrato),
-                        ("glide", glide), ("threshold", threshold)):  # fmt: skip
+    for name, value in (("dynamics", dynamics), ("loudness", loudness), ("autotune", autotune), ("retune", retune),
+                        ("vibrato", vibrato), ("glide", glide), ("threshold", threshold)):  # fmt: skip
         if value != value:
             raise UsageError(f"--{name} is not a number")
     if autotune == 0.0 and (key != "auto" or tuning != "auto"):
@@ -174,6 +179,7 @@ def _settings(
         autotune=autotune,
         key=parse_key(key),
         tuning_semitones=parse_tuning(tuning),
+        retune_s=retune,
         vibrato=vibrato,
         glide_s=glide,
     )
@@ -204,13 +210,12 @@ def parse_key(text: str) -> Any:
     """
     if text.lower() == "auto":
         return None
-    from ddsp_cli.adaptation import autotune as adaptation_autotune
+    from ddsp_cli.adaptation import autotune
 
     try:
-        return adaptation_autotune.parse_key(text)
+        return autotune.parse_key(text)
     except ValueError:
-        known = [f"{name} {mode}" for name in adaptation_autotune.NAMES for mode in ("major", "minor")]
-        raise UsageError(f"--key {text} is not a key", did_you_mean(text, [*known, "chromatic"])) from None
+        raise UsageError(f"--key {text} is not a key", did_you_mean(text, autotune.known_keys())) from None
 
 
 def parse_tuning(text: str) -> float | None:
