@@ -1,4 +1,4 @@
-"""Loading Keras and its backend: quietly, and without taking a whole GPU."""
+"""Load Keras and its backend: without messages, without a file in the user's home, without taking a whole GPU."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 
 def load() -> str:
     """Imports Keras with the backend that `KERAS_BACKEND` names (TensorFlow by default).
 
-    TensorFlow's own remarks at start are held back; they appear when loading fails. On a GPU, memory is taken as it
-    is needed.
+    Messages that TensorFlow writes while it loads are shown only when loading fails. GPU memory is allocated as needed.
+    Keras reads `~/.keras/keras.json` where the user has one, and does not create it.
 
     Returns:
       the name of the backend.
@@ -21,7 +22,8 @@ def load() -> str:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX's way to take memory as needed
     with native_stderr_held_back():
-        import keras
+        with _keras_home_untouched():
+            import keras
 
         name = str(keras.config.backend())
         if name == "tensorflow":
@@ -58,6 +60,25 @@ def share_batches(batch_size: int) -> int:
     if n > 1:
         keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices[:n]))
     return n
+
+
+@contextlib.contextmanager
+def _keras_home_untouched() -> Iterator[None]:
+    """Lets Keras write the settings file that it creates on its first import into a folder that is removed again."""
+    home = Path(os.environ.get("KERAS_HOME", Path.home() / ".keras"))
+    if (home / "keras.json").exists() or "keras" in sys.modules:
+        yield
+        return
+    before = os.environ.get("KERAS_HOME")
+    with tempfile.TemporaryDirectory(prefix="ddsp-keras-") as folder:
+        os.environ["KERAS_HOME"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["KERAS_HOME"]
+            else:
+                os.environ["KERAS_HOME"] = before
 
 
 @contextlib.contextmanager

@@ -1,0 +1,182 @@
+"""Nothing leaves the computer, and no file is written but where it was asked for. By the real commands.
+
+Every command runs once with a home folder of its own, watched in two ways: by Python's audit hooks, which work on every
+system and raise at the first use of the network (`watcher/sitecustomize.py`), and by strace, where it is installed,
+which also sees what native libraries do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from fixtures import make_bundle, melody
+
+WATCHER = Path(__file__).parent / "watcher"
+SOURCE = Path(__file__).resolve().parents[1] / "src"
+
+PRESET = """
+description: a few hundred weights
+model:
+  sample_rate_hz: 16000
+  frame_rate_hz: 50
+  inputs: [pw_scaled, f0_scaled]
+  decoder: {channels: 16, rnn_units: 16, layers_per_stack: 1}
+  processors:
+    harmonic: {type: Harmonic, inputs: [amplitude, harmonic_distribution, f0_hz], n_harmonics: 20,
+               amp_resample_method: linear}
+    noise: {type: FilteredNoise, inputs: [noise_magnitudes], n_bands: 17}
+    dry: {type: Add, inputs: [harmonic, noise]}
+training: {batch_size: 2, crop_s: 0.5, learning_rate: 1.0e-3, validation_steps: 5, loss: {fft_sizes: [256]}}
+"""
+
+#: Caches that libraries keep for the next time, below the home folder: the fonts that Matplotlib found.
+CACHES = (".cache/matplotlib", ".config/matplotlib", ".matplotlib", "AppData/Local/matplotlib")
+
+
+def works_strace() -> bool:
+    if shutil.which("strace") is None:
+        return False
+    return subprocess.run(["strace", "-o", os.devnull, "true"], capture_output=True).returncode == 0
+
+
+HAS_STRACE = works_strace()
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with inputs of every command."""
+    folder = tmp_path_factory.mktemp("desk")
+    (folder / "home").mkdir()
+    (folder / "tmp").mkdir()
+    make_bundle(folder / "models" / "testophone")
+    soundfile.write(folder / "voice.wav", melody(), 16000)
+    (folder / "takes").mkdir()
+    for i in range(2):
+        soundfile.write(folder / "takes" / f"{i}.wav", np.tile(melody((57 + i, 60, 64)), 4), 16000)
+    (folder / "small.yaml").write_text(PRESET, encoding="utf-8")
+    return folder
+
+
+#: Name → arguments, and the places that the command may write to. The order counts: some read what others wrote.
+COMMANDS = {
+    "models": (["models"], []),
+    "transfer": (["transfer", "voice.wav", "--model", "testophone", "--out", "out.wav"], ["out.wav"]),
+    "pictures": (["transfer", "voice.wav", "--model", "flute", "--out", "played", "--plot", "--report", "page.html",
+                  "--controls", "curves.csv"], ["played", "page.html", "curves.csv"]),
+    "curves": (["transfer", "--from-controls", "curves.csv", "--model", "flute", "--out", "again.wav"], ["again.wav"]),
+    "prepare": (["prepare", "takes", "--name", "set", "--workers", "2"], ["datasets"]),
+    "train": (["train", "--instrument", "new", "--dataset", "datasets/set", "--preset", "small.yaml", "--steps", "10"],
+              ["models/new", "models/new.run"]),
+    "evaluate": (["evaluate", "--model", "new", "--dataset", "datasets/set", "--out", "judged"], ["judged"]),
+    "export vst": (["export", "--model", "flute", "--format", "vst", "--out", "vst"], ["vst"]),
+    "export onnx": (["export", "--model", "testophone", "--format", "onnx", "--out", "onnx"], ["onnx"]),
+    "export litert": (["export", "--model", "testophone", "--format", "litert", "--out", "litert"], ["litert"]),
+    "export savedmodel": (["export", "--model", "flute", "--format", "savedmodel", "--out", "saved"], ["saved"]),
+    "import": (["import", "vst/flute.tflite", "--name", "back"], ["models/back"]),
+}  # fmt: skip
+
+#: gRPC inside TensorFlow opens a socket to learn whether the system has IPv6, and closes it unconnected.
+PROBES = {"train", "export savedmodel"}
+
+SLOW = {"train", "evaluate", "export savedmodel"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in COMMANDS]
+)
+def test_watched(desk, name):
+    arguments, wanted = COMMANDS[name]
+    log, trace = desk / "log", desk / "trace"
+    log.write_text("", encoding="utf-8")
+    trace.unlink(missing_ok=True)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "MPL", "KERAS_"))}
+    environment |= {
+        "HOME": str(desk / "home"), "USERPROFILE": str(desk / "home"), "TMPDIR": str(desk / "tmp"),
+        "TMP": str(desk / "tmp"), "TEMP": str(desk / "tmp"), "PYTHONPATH": os.pathsep.join([str(WATCHER), str(SOURCE)]),
+        "DDSP_WATCH_LOG": str(log), "PYTHONDONTWRITEBYTECODE": "1",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "ddsp_cli", *arguments]
+    if HAS_STRACE:
+        calls = "socket,connect,sendto,sendmsg,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat"
+        command = ["strace", "-f", "-qq", "-y", "-s", "4096", "-e", f"trace={calls}", "-o", str(trace), *command]
+    done = subprocess.run(command, cwd=desk, env=environment, capture_output=True, timeout=500)
+    assert done.returncode == 0, done.stderr.decode()
+    allowed = [desk / place for place in wanted] + [desk / "tmp"] + [desk / "home" / cache for cache in CACHES]
+    network, written = hooks(log)
+    if HAS_STRACE:
+        seen_network, seen_written = system_calls(trace, desk)
+        network, written = network + seen_network, written | seen_written
+    if name in PROBES:
+        network = [call for call in network if not call.startswith("socket(AF_INET6,")]
+    assert network == []
+    assert sorted(path for path in written if not is_allowed(Path(path), allowed, desk)) == []
+    assert [path.name for path in (desk / "tmp").iterdir()] == []
+    assert [path.name for path in desk.rglob(".ddsp*")] == []
+
+
+def hooks(log: Path) -> tuple[list[str], set[str]]:
+    """Uses of the network, and paths written to, that Python saw."""
+    events = [line.split("\t", 1) for line in log.read_text(encoding="utf-8").splitlines()]
+    network = [f"{event} {words}" for event, words in events if event.startswith("socket")]
+    return network, {words for event, words in events if not event.startswith("socket")}
+
+
+_PATH = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+
+def system_calls(trace: Path, desk: Path) -> tuple[list[str], set[str]]:
+    """Uses of the network, and paths written to, that the system saw."""
+    network: list[str] = []
+    written: set[str] = set()
+    for line in trace.read_text(encoding="utf-8", errors="replace").splitlines():
+        _, _, call = line.partition(" ")
+        call = call.strip()
+        if re.search(r"AF_INET6?\b|AF_PACKET", call):
+            network.append(call)
+        name = call.partition("(")[0]
+        writes = re.search(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC", call) or name not in {"open", "openat"}
+        if name in {"socket", "connect", "sendto", "sendmsg"} or not writes or " = -1 " in call:
+            continue
+        paths = _PATH.findall(call)
+        written |= {str(desk / path.encode().decode("unicode_escape")) for path in paths}
+    return network, written
+
+
+def is_allowed(path: Path, allowed: list[Path], desk: Path) -> bool:
+    if path.is_relative_to("/dev") or path.is_relative_to("/proc") or path == desk / "log":
+        return True
+    if any(path.is_relative_to(place) or place.is_relative_to(path) for place in allowed):
+        return True  # also the folders above, which are created
+    # The hidden neighbours of a result while it is written, and locks.
+    hidden = (
+        next((part for part in path.relative_to(desk).parts if part.startswith(".")), "")
+        if (path.is_relative_to(desk))
+        else ""
+    )
+    return hidden.startswith((".ddsp-", ".set.preparing"))
+
+
+def test_the_watcher_sees(tmp_path):
+    """A process that connects and writes is found out: the test above can fail."""
+    words = "import socket, pathlib; pathlib.Path('x').write_text(''); socket.create_connection(('127.0.0.1', 9))"
+    environment = os.environ | {"PYTHONPATH": str(WATCHER), "DDSP_WATCH_LOG": str(tmp_path / "log")}
+    command = [sys.executable, "-c", words]
+    if HAS_STRACE:
+        command = ["strace", "-f", "-qq", "-e", "trace=socket,openat,open", "-o", str(tmp_path / "trace"), *command]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
+    assert done.returncode == 1
+    assert b"may not use the network" in done.stderr
+    network, written = hooks(tmp_path / "log")
+    assert network and str(tmp_path / "x") in written
+    if HAS_STRACE:
+        _, written = system_calls(tmp_path / "trace", tmp_path)
+        assert str(tmp_path / "x") in written
