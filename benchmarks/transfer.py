@@ -145,7 +145,7 @@ def warm(place: Path, voice: np.ndarray) -> None:
 
     def whole() -> object:
         adapted = adapt(measure(voice), statistics, model.level)
-        return list(instrument.render(*adapted.at(model.frame_rate_hz), levels=True))
+        return list(instrument.render(*adapted.at(model.frame_rate_hz), level_correction=True))
 
     row("warm: measure pitch and level", best_s(lambda: measure(voice)), audio_s)
     row("warm: fit to the instrument", best_s(lambda: adapt(features, statistics, model.level)), audio_s)

@@ -17,7 +17,7 @@ from ddsp_cli.exporters import litert
 from ddsp_cli.synthesis.decoder import Decoder, scale_inputs
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.noise import FilteredNoise
-from ddsp_cli.synthesis.reverb import Room
+from ddsp_cli.synthesis.reverb import Reverb
 from ddsp_cli.workflows.import_ import import_instrument
 from ddsp_cli.workflows.transfer import transfer
 from fixtures import melody, small_model
@@ -213,7 +213,7 @@ def test_magenta_solo() -> None:
     breath = np.concatenate([noise.push(controls["noise_magnitudes"], white), noise.finish()])[: n_samples - 128]
     assert peak_db(breath, reference["noise_audio"][: n_samples - 128]) <= -100
     assert found.impulse_response is not None
-    wet = Room(found.impulse_response).push(reference["harmonic_audio"] + reference["noise_audio"])
+    wet = Reverb(found.impulse_response).push(reference["harmonic_audio"] + reference["noise_audio"])
     assert peak_db(wet, reference["harmonic_noise_reverb_audio"]) <= -80
     Instrument(found)
 

@@ -117,8 +117,8 @@ def test_pitch_is_followed_between_frames(bundle):
 def test_a_gate_that_makes_no_whole_samples_holds_the_levels_all_the_same(bundle):
     instrument, (f0_hz, level_db, gate) = Instrument(bundle), performance()
     assert bundle.card.model.hop_samples % 7
-    odd = render(instrument, (f0_hz, level_db, np.repeat(gate, 7)), levels=True)
-    assert np.array_equal(odd, render(instrument, (f0_hz, level_db, gate), levels=True))
+    odd = render(instrument, (f0_hz, level_db, np.repeat(gate, 7)), level_correction=True)
+    assert np.array_equal(odd, render(instrument, (f0_hz, level_db, gate), level_correction=True))
 
 
 def test_seed_decides_the_noise(bundle):

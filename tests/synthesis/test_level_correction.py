@@ -8,20 +8,25 @@ import pytest
 from ddsp_cli.analysis.loudness import envelope_stream, power_db
 from ddsp_cli.config import FeatureSpec, load_preset
 from ddsp_cli.synthesis.instrument import Instrument
-from ddsp_cli.synthesis.level_correction import MOST_FOR_ROOM_DB, Leveller, make_leveller, measured_as
-from ddsp_cli.synthesis.reverb import Room
+from ddsp_cli.synthesis.level_correction import (
+    MAX_REVERB_CORRECTION_DB,
+    LevelCorrection,
+    level_stream,
+    make_level_correction,
+)
+from ddsp_cli.synthesis.reverb import Reverb
 from fixtures import impulse_response, make_bundle, small_model
 
 HOP = 64
 
 
 def run(dry, want_db, block, level="power_db", response=None):
-    dry_level, wet_level = (measured_as(FeatureSpec(), level, 16000, HOP) for _ in range(2))
-    leveller = Leveller(dry_level, 16000, HOP, None if response is None else (Room(response), wet_level))
+    dry_level, wet_level = (level_stream(FeatureSpec(), level, 16000, HOP) for _ in range(2))
+    correction = LevelCorrection(dry_level, 16000, HOP, None if response is None else (Reverb(response), wet_level))
     parts = [
-        leveller.push(dry[i * HOP : (i + block) * HOP], want_db[i : i + block]) for i in range(0, len(want_db), block)
+        correction.push(dry[i * HOP : (i + block) * HOP], want_db[i : i + block]) for i in range(0, len(want_db), block)
     ]
-    return np.concatenate([*parts, leveller.finish(np.zeros(0))])
+    return np.concatenate([*parts, correction.finish(np.zeros(0))])
 
 
 def tone(n=500):
@@ -68,11 +73,11 @@ def test_what_is_heard_in_the_room_has_the_level(echo):
     response[800] = echo  # samples of 22 periods of 440 Hz
     dry = tone()
     want_db = np.full(500, -23.0)
-    heard = Room(response).push(run(dry, want_db, 100, response=response))
+    heard = Reverb(response).push(run(dry, want_db, 100, response=response))
     off_db = 20.0 * np.log10(abs(1.0 + echo))
-    expected = -23.0 + np.sign(off_db) * max(0.0, abs(off_db) - MOST_FOR_ROOM_DB)
+    expected = -23.0 + np.sign(off_db) * max(0.0, abs(off_db) - MAX_REVERB_CORRECTION_DB)
     np.testing.assert_allclose(power_db(heard)[60:-40], expected, atol=0.15)
-    unheard = Room(response).push(run(dry, want_db, 100))
+    unheard = Reverb(response).push(run(dry, want_db, 100))
     np.testing.assert_allclose(power_db(unheard)[60:-40], -23.0 + off_db, atol=0.15)
 
 
@@ -87,10 +92,10 @@ def test_quick_changes_are_followed():
     assert np.ptp(envelope_db[swing]) > 0.6 * np.ptp(want_db[swing])
 
 
-def test_a_level_that_cannot_be_measured_has_no_leveller():
+def test_a_level_that_cannot_be_measured_has_no_correction():
     model = small_model(inputs=load_preset("solo").model.inputs, sample_rate_hz=48000)
-    assert make_leveller(FeatureSpec(), model, 192, None) is None
-    assert make_leveller(FeatureSpec(), small_model(), HOP, impulse_response()) is not None
+    assert make_level_correction(FeatureSpec(), model, 192, None) is None
+    assert make_level_correction(FeatureSpec(), small_model(), HOP, impulse_response()) is not None
 
 
 @pytest.mark.parametrize("block_frames", [1, 7, 64])
@@ -102,7 +107,7 @@ def test_an_instrument_is_held_to_its_levels(tmp_path, block_frames):
     level_db = (-25 + 6 * np.sin(np.arange(n) / 12)).astype(np.float32)
 
     def sound(block, levels):
-        frames = instrument.render(f0_hz, level_db, gate, block_frames=block, room=False, levels=levels)
+        frames = instrument.render(f0_hz, level_db, gate, block_frames=block, room=False, level_correction=levels)
         return np.concatenate(list(frames))
 
     plain, held = sound(n, False), sound(n, True)

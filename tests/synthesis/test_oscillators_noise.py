@@ -10,7 +10,7 @@ import pytest
 from ddsp_cli import scaling
 from ddsp_cli.synthesis.noise import FilteredNoise
 from ddsp_cli.synthesis.oscillators import Harmonic, Ramp
-from ddsp_cli.synthesis.reverb import Room
+from ddsp_cli.synthesis.reverb import Reverb
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BLOCKS = (1, 7, 64, 1000)
@@ -92,7 +92,7 @@ def test_noise_is_the_originals(window):
 def test_room_is_the_originals(block):
     golden = np.load(GOLDEN / "reverb.npz")
     for row in (0, 1):
-        room = Room(golden["ir"][row])
+        room = Reverb(golden["ir"][row])
         out = np.concatenate([room.push(golden["audio"][row, i : i + block]) for i in range(0, 8000, block)])
         np.testing.assert_allclose(out, golden["wet_dry"][row], atol=2e-5 * np.abs(golden["wet_dry"]).max())
 
@@ -102,7 +102,7 @@ def test_room_of_any_length(length):
     random = np.random.default_rng(length)
     dry, response = random.normal(size=20000), random.normal(size=length) * 0.01
     response[0] = 0.0
-    room = Room(response)
+    room = Reverb(response)
     out = np.concatenate([room.push(part) for part in np.split(dry.astype(np.float32), [10, 4096, 4097, 13000])])
     np.testing.assert_allclose(out, dry + np.convolve(dry, response)[:20000], atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""An instrument made smaller or larger: its resonances move, pitch and level stay.
+"""Formant shift: moves the resonances of an instrument along the frequency axis; pitch and level stay.
 
 Shapes: F frames, K harmonics, M noise bands.
 """
@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Softer harmonics than this, against an amplitude of 1, count as this soft.
-SOFTEST = 1e-6
+from ddsp_cli.arrays import FloatArray, RealArray
+
+#: Floor of the harmonics' amplitudes when their envelope is computed in dB.
+AMPLITUDE_FLOOR = 1e-6
 
 
-def shift_formants(controls: dict[str, np.ndarray], semitones: float) -> dict[str, np.ndarray]:
-    """Controls whose spectral envelopes are moved along the frequency axis.
+def shift_formants(controls: dict[str, FloatArray], semitones: float) -> dict[str, FloatArray]:
+    """Moves the spectral envelopes of controls along the frequency axis.
 
     Args:
       controls: `harmonic_distribution` [F, K] and `noise_magnitudes` [F, M], either or both; others stay as they are.
-      semitones: how far up; down below 0.
+      semitones: up where positive.
 
     Returns:
-      The same with the power of the harmonics and of the noise unchanged; the distribution no longer sums to 1.
+      Controls with the same power of harmonics and of noise in each frame; the distribution no longer sums to 1.
     """
     if semitones == 0.0:
         return controls
@@ -27,33 +29,33 @@ def shift_formants(controls: dict[str, np.ndarray], semitones: float) -> dict[st
     moved = dict(controls)
     for name, move in (("harmonic_distribution", _harmonics), ("noise_magnitudes", _noise)):
         if name in controls:
-            moved[name] = _as_loud(move(controls[name], factor), controls[name])
+            moved[name] = _with_power_of(move(controls[name], factor), controls[name])
     return moved
 
 
-def _harmonics(amplitudes: np.ndarray, factor: float) -> np.ndarray:
-    """Each harmonic [F, K] gains what the envelope gains at its frequency.
+def _harmonics(amplitudes: RealArray, factor: float) -> RealArray:
+    """Multiplies each harmonic [F, K] by the change of the envelope at its frequency.
 
-    Harmonics are multiplied and not interpolated, so that those which are soft by nature, such as the even ones of a
-    clarinet, stay soft. The envelope is their mean over neighbours, in dB, which even and odd ones share.
+    Harmonics are multiplied and not interpolated, so that those which are soft in this instrument, such as the even
+    ones of a clarinet, stay soft. The envelope is a mean over neighbours, in dB, which even and odd ones share.
     """
     n_harmonics = amplitudes.shape[1]
-    # Above half the sample rate there is nothing: the last one that sounds goes on.
-    n_sounding = np.maximum(np.count_nonzero(amplitudes, axis=1), 1)
-    places = np.minimum(np.arange(n_harmonics), n_sounding[:, None] - 1)
-    log = np.log(np.maximum(np.take_along_axis(amplitudes, places, axis=1), SOFTEST))
+    # Above half the sample rate the envelope is that of the last audible harmonic.
+    n_audible = np.maximum(np.count_nonzero(amplitudes, axis=1), 1)
+    places = np.minimum(np.arange(n_harmonics), n_audible[:, None] - 1)
+    log = np.log(np.maximum(np.take_along_axis(amplitudes, places, axis=1), AMPLITUDE_FLOOR))
     padded = np.pad(log, ((0, 0), (1, 1)), mode="reflect" if n_harmonics > 1 else "edge")
     envelope = 0.25 * padded[:, :-2] + 0.5 * padded[:, 1:-1] + 0.25 * padded[:, 2:]
     number = np.arange(1, n_harmonics + 1)
     return np.asarray(amplitudes * np.exp(_at(envelope, number / factor - 1.0) - envelope), np.float32)
 
 
-def _noise(magnitudes: np.ndarray, factor: float) -> np.ndarray:
+def _noise(magnitudes: RealArray, factor: float) -> RealArray:
     """Each band [F, M] takes the magnitude of the frequency that has moved there."""
     return np.asarray(_at(magnitudes, np.arange(magnitudes.shape[1]) / factor), np.float32)
 
 
-def _at(values: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _at(values: RealArray, places: RealArray) -> RealArray:
     """Values [F, n] read at fractional places [m], the ends held: [F, m]."""
     places = np.clip(places, 0.0, values.shape[1] - 1.0)
     left = np.minimum(places.astype(int), max(values.shape[1] - 2, 0))
@@ -61,7 +63,7 @@ def _at(values: np.ndarray, places: np.ndarray) -> np.ndarray:
     return np.asarray(values[:, left] + (values[:, right] - values[:, left]) * (places - left))
 
 
-def _as_loud(values: np.ndarray, as_these: np.ndarray) -> np.ndarray:
+def _with_power_of(values: RealArray, reference: RealArray) -> RealArray:
     """Values [F, n] scaled to the power of others, frame by frame."""
-    own, wanted = (np.sum(np.square(x), axis=1, keepdims=True, dtype=np.float64) for x in (values, as_these))
+    own, wanted = (np.sum(np.square(x), axis=1, keepdims=True, dtype=np.float64) for x in (values, reference))
     return np.asarray(values * np.sqrt(wanted / np.maximum(own, 1e-30)), np.float32)

@@ -1,32 +1,110 @@
 """An instrument that plays: pitch and level at frame rate in, sound in blocks out.
 
-Legend of shapes: F frames, S samples; S = F·hop at the model's rate; F·n for what is finer than frames.
-
-
-Which processor graphs can be played.
+Shapes: F frames, S samples; S = F·hop at the model's rate; F·n and F·p for controls that are finer than frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import numpy as np
-
 from ddsp_cli.analysis.mfcc import mfcc_blocks
+from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.bundle.layout import F0, decoder_outputs, processing_order
-from ddsp_cli.config import (
-    AddConfig,
-    CropConfig,
-    FilteredNoiseConfig,
-    HarmonicConfig,
-    ModelConfig,
-)
+from ddsp_cli.config import AddConfig, CropConfig, FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.config.processors import ROOMS
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.decoder import FrameQueue, playable_columns
-from ddsp_cli.synthesis.stream import Stream, open_decoder
+from ddsp_cli.synthesis.stream import Stream, check_decoder
 
+
+class Instrument:
+    """A bundle, checked and ready to play.
+
+    Args:
+      bundle: weights, configuration, impulse response.
+
+    Raises:
+      ModelError: the graph has a processor that cannot be played, or does not fit the weights.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.model = bundle.card.model
+        check_graph(self.model)
+        if bundle.impulse_response is None and any(isinstance(node, ROOMS) for node in self.model.processors.values()):
+            raise ModelError("the instrument has a room, but its impulse response is missing")
+        check_decoder(bundle)  # said now, and not in the middle of a file
+
+    def timbre(self, blocks: Iterable[FloatArray]) -> Iterator[FloatArray]:
+        """Measures the timbre that an encoder follows.
+
+        Args:
+          blocks: of sound at 16 kHz, [S] each.
+
+        Yields:
+          MFCCs [n, C]; nothing where the instrument has no encoder.
+        """
+        if self.model.encoder:
+            yield from mfcc_blocks(blocks, self.model.frame_rate_hz, self.model.encoder.n_mfccs)
+
+    def render(
+        self,
+        f0_hz: FloatArray,
+        level_db: FloatArray,
+        gate: FloatArray | None = None,
+        *,
+        seed: int = 0,
+        block_frames: int = 256,
+        room: bool | FloatArray = True,
+        level_correction: bool = False,
+        timbre: Iterable[FloatArray] = (),
+        formant: float = 0.0,
+    ) -> Iterator[FloatArray]:
+        """Plays frames in blocks, in memory that does not depend on their number.
+
+        Args:
+          f0_hz: [F·p] in Hz with p values a frame, nowhere 0 (see `analysis.features.hold_f0`). The oscillators follow
+            all of them, the decoder gets the first of each frame.
+          level_db: [F], the measure that `model.level` names.
+          gate: [F·n] 0..1 with n values a frame, multiplies the sound before the room; all 1 if None.
+          seed: of the noise; the same seed gives the same sound.
+          block_frames: frames computed at once.
+          room: True for its own, False for none, or the impulse response [S] of another, at the model's rate.
+          level_correction: make the sound track `level_db`, see `level_correction`; needs a gate.
+          timbre: for an instrument with an encoder, the MFCCs that it follows, in blocks [n, C] of any size
+            (see `timbre`); without any it plays the average timbre of its recordings.
+          formant: semitones by which its resonances move; pitch stays.
+
+        Yields:
+          [S] float32 at the model's rate, F·hop samples altogether.
+
+        Raises:
+          ValueError: pitch or gate does not have a whole number of values a frame.
+        """
+        n_frames = len(level_db)
+        if n_frames and (len(f0_hz) % n_frames or (gate is not None and len(gate) % n_frames)):
+            raise ValueError(f"pitch and gate need a whole number of values for each of {n_frames} frames")
+        stream = Stream(self.bundle, seed, room, level_correction and gate is not None, formant)
+        mfcc = FrameQueue(timbre)
+        for start in range(0, n_frames, block_frames):
+            part = slice(start, min(start + block_frames, n_frames))
+            yield stream.push(
+                _of_frames(f0_hz, part, n_frames),
+                level_db[part],
+                None if gate is None else _of_frames(gate, part, n_frames),
+                mfcc.take(part.stop - part.start),
+            )
+        yield stream.finish()
+
+
+def _of_frames(fine: FloatArray, frames: slice, n_frames: int) -> FloatArray:
+    """The values [n·p] that belong to some of the frames, of an array [F·p]."""
+    n_fine = len(fine) // n_frames
+    return fine[frames.start * n_fine : frames.stop * n_fine]
+
+
+#: Processors that the player has.
 PLAYABLE = (HarmonicConfig, FilteredNoiseConfig, AddConfig, CropConfig, *ROOMS)
 
 
@@ -69,83 +147,3 @@ def check_graph(model: ModelConfig) -> None:
     playable_columns(model)
     if model.sample_rate_hz % model.frame_rate_hz:
         raise ModelError(f"{model.frame_rate_hz} frames a second do not divide {model.sample_rate_hz} samples a second")
-
-
-class Instrument:
-    """A bundle, checked and ready to play.
-
-    Args:
-      bundle: weights, configuration, impulse response.
-
-    Raises:
-      ModelError: the graph holds something that this program cannot play, or does not fit the weights.
-    """
-
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
-        self.model = bundle.card.model
-        check_graph(self.model)
-        if bundle.impulse_response is None and any(isinstance(node, ROOMS) for node in self.model.processors.values()):
-            raise ModelError("the instrument has a room, but its impulse response is missing")
-        open_decoder(bundle)  # every weight is there and has its shape, said now and not in the middle of a file
-
-    def stream(self, seed: int = 0) -> Stream:
-        """A performance from its start: recurrent state 0, phase 0, the room silent."""
-        return Stream(self.bundle, seed)
-
-    def timbre(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """MFCCs [n, C] of sound at 16 kHz that comes in blocks [S]; none where the instrument has no encoder."""
-        if self.model.encoder:
-            yield from mfcc_blocks(blocks, self.model.frame_rate_hz, self.model.encoder.n_mfccs)
-
-    def render(
-        self,
-        f0_hz: np.ndarray,
-        level_db: np.ndarray,
-        gate: np.ndarray | None = None,
-        *,
-        seed: int = 0,
-        block_frames: int = 256,
-        room: bool | np.ndarray = True,
-        levels: bool = False,
-        timbre: Iterable[np.ndarray] = (),
-        formant: float = 0.0,
-    ) -> Iterator[np.ndarray]:
-        """Plays frames, in blocks, in memory that does not depend on their number.
-
-        Args:
-          f0_hz: [F·p] in Hz with p values a frame, nowhere 0 (see `features.frames.hold_f0`). The oscillators follow
-            all of them, the network hears the first of each frame.
-          level_db: [F], the measure that `model.level` names.
-          gate: [F·n] 0..1 with n values a frame, multiplies the sound before the room; all 1 if None.
-          seed: of the noise; the same seed gives the same sound.
-          block_frames: frames worked on at once.
-          levels: hold the sound to the levels that are asked for, see `leveller`; needs a gate.
-          room: True for its own, False for none, or the impulse response [L] of another.
-          timbre: for an instrument with an encoder, the MFCCs that it follows, in blocks [n, C] of any size
-            (see `timbre`); without any it plays the average timbre of what it learned from.
-          formant: semitones by which its resonances move; pitch stays.
-
-        Yields:
-          [S] float32 at the model's rate, F·hop samples altogether.
-
-        Raises:
-          ValueError: pitch or gate has no whole number of values a frame.
-        """
-        if len(level_db) and (len(f0_hz) % len(level_db) or (gate is not None and len(gate) % len(level_db))):
-            raise ValueError(f"pitch and gate need a whole number of values for each of {len(level_db)} frames")
-        stream = Stream(self.bundle, seed, room, levels and gate is not None, formant)
-        frames = FrameQueue(timbre)
-        for start in range(0, len(level_db), block_frames):
-            levels_now = level_db[start : start + block_frames]
-            part = slice(start, start + len(levels_now))
-            gate_now = None if gate is None else _of_frames(gate, part, len(level_db))
-            mfcc = frames.take(len(levels_now))
-            yield stream.push(_of_frames(f0_hz, part, len(level_db)), levels_now, gate_now, mfcc)
-        yield stream.finish()
-
-
-def _of_frames(fine: np.ndarray, frames: slice, n_frames: int) -> np.ndarray:
-    """The values [n·p] that belong to some of the frames, of an array [F·p]."""
-    n_fine = len(fine) // n_frames
-    return fine[frames.start * n_fine : frames.stop * n_fine]

@@ -1,8 +1,10 @@
-"""The level that is asked for is the level that sounds: gain that evens out where an instrument plays otherwise.
+"""Level correction: a bounded, smoothed gain that makes the level of the synthesised sound track the requested one.
 
-An instrument follows the level it is given as well as it has learned to: late in quick attacks, too soft in registers
-that it hardly knows. And its room adds to what it plays, here a resonance, there the end of the note before; a player
-hears that and plays accordingly. Shapes: S samples, N levels at the rate of the gate.
+A decoder follows its level input as well as it has learned to: late in quick attacks, too soft in registers with few
+recordings. Its reverb adds to the level, at a resonance or while the note before decays; a player hears that and plays
+accordingly. The gain stays within ±9 dB.
+
+Shapes: S samples, N levels at the rate of the gate.
 """
 
 from __future__ import annotations
@@ -10,22 +12,23 @@ from __future__ import annotations
 import numpy as np
 
 from ddsp_cli.analysis.loudness import FrameStream, envelope_stream, loudness_stream
+from ddsp_cli.arrays import FloatArray, RealArray
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec, ModelConfig
 from ddsp_cli.synthesis.oscillators import Ramp
-from ddsp_cli.synthesis.reverb import Room
+from ddsp_cli.synthesis.reverb import Reverb
 
-#: No further than this is anything turned up or down.
-MOST_DB = 9.0
+#: Bound of the gain, up and down.
+MAX_CORRECTION_DB = 9.0
 
-#: The room may change that by no more than this: what it covers is not to be played much softer still.
-MOST_FOR_ROOM_DB = 4.0
+#: Bound of the part of the gain that makes up for the reverb: notes that it covers must not become much softer still.
+MAX_REVERB_CORRECTION_DB = 4.0
 
-#: The gain is averaged over this long.
+#: The gain is averaged over this time.
 SMOOTH_S = 0.04
 
 
-def measured_as(spec: FeatureSpec, level: str, sample_rate_hz: int, hop_samples: int) -> FrameStream | None:
-    """What measures the level that drives an instrument in its own sound; None where that cannot be done.
+def level_stream(spec: FeatureSpec, level: str, sample_rate_hz: int, hop_samples: int) -> FrameStream | None:
+    """Chooses how the level of the synthesised sound is measured.
 
     Power is measured in the shorter window of the envelope, at any rate; loudness, whose window is about as short, at
     16 kHz and as it is defined since 2022.
@@ -35,6 +38,9 @@ def measured_as(spec: FeatureSpec, level: str, sample_rate_hz: int, hop_samples:
       level: `power_db` or `loudness_db`.
       sample_rate_hz: of the sound.
       hop_samples: samples between two levels.
+
+    Returns:
+      A stream of levels, or None where the level cannot be measured at this rate.
     """
     if level == "power_db":
         return envelope_stream(sample_rate_hz, hop_samples, spec.floor_db)
@@ -47,14 +53,14 @@ def measured_as(spec: FeatureSpec, level: str, sample_rate_hz: int, hop_samples:
     return None
 
 
-class Leveller:
-    """Takes dry sound and the levels it should have, gives it with those levels, later.
+class LevelCorrection:
+    """Corrects the level of dry sound, as a stream; the output is later than the input by what the smoothing needs.
 
     Args:
-      measure: the level of the sound, see `measured_as`.
+      measure: the level of the sound, see `level_stream`.
       sample_rate_hz: of the sound.
       hop_samples: samples between two levels.
-      room: that the sound will be heard in, and what measures it there; None for none.
+      reverb: the reverb that follows, and what measures the sound after it; None for none.
     """
 
     def __init__(
@@ -62,37 +68,37 @@ class Leveller:
         measure: FrameStream,
         sample_rate_hz: int,
         hop_samples: int,
-        room: tuple[Room, FrameStream] | None = None,
+        reverb: tuple[Reverb, FrameStream] | None = None,
     ) -> None:
-        self._measure, self._room = measure, room
+        self._measure, self._reverb = measure, reverb
         half = max(1, round(SMOOTH_S * sample_rate_hz / hop_samples / 2))
         self._kernel = np.hanning(2 * half + 3)[1:-1]
         self._half = half
         self._ramp = Ramp(hop_samples)
         self._dry = np.zeros(0, np.float32)
         self._gain = np.zeros(0, np.float32)
-        # Levels that are wanted, of the dry sound, and in the room.
-        self._levels_db = [np.zeros(0)] * (2 if room is None else 3)
-        # Corrections and their weights, after as many of no weight as the average looks back.
+        # Levels that are requested, of the dry sound, and after the reverb.
+        self._levels_db: list[RealArray] = [np.zeros(0)] * (2 if reverb is None else 3)
+        # Corrections and their weights, which begin with as many of weight 0 as the average reaches back.
         self._corrections = np.zeros((2, half))
 
-    def push(self, dry: np.ndarray, want_db: np.ndarray) -> np.ndarray:
-        """The next samples [S] and levels [N], -inf in rests; gives the samples that are settled."""
+    def push(self, dry: RealArray, requested_db: RealArray) -> FloatArray:
+        """Takes the next samples [S] and requested levels [N], -inf in rests; gives the samples whose gain is known."""
         self._dry = np.concatenate([self._dry, dry])
-        levels_db = [want_db, self._measure.push(dry)]
-        if self._room is not None:
-            room, measure = self._room
-            levels_db.append(measure.push(room.push(dry)))
+        levels_db = [requested_db, self._measure.push(dry)]
+        if self._reverb is not None:
+            reverb, measure = self._reverb
+            levels_db.append(measure.push(reverb.push(dry)))
         return self._advance(levels_db, last=False)
 
-    def finish(self, want_db: np.ndarray) -> np.ndarray:
-        """The rest, so that as many samples have come out as went in."""
-        levels_db = [want_db, self._measure.finish()]
-        if self._room is not None:
-            levels_db.append(self._room[1].finish())
+    def finish(self, requested_db: RealArray) -> FloatArray:
+        """Takes the last requested levels; gives the rest, so that the output is as long as the input."""
+        levels_db = [requested_db, self._measure.finish()]
+        if self._reverb is not None:
+            levels_db.append(self._reverb[1].finish())
         return self._advance(levels_db, last=True)
 
-    def _advance(self, levels_db: list[np.ndarray], last: bool) -> np.ndarray:
+    def _advance(self, levels_db: list[RealArray], last: bool) -> FloatArray:
         waiting = [np.concatenate(pair) for pair in zip(self._levels_db, levels_db, strict=True)]
         n = min(len(levels) for levels in waiting)
         self._levels_db = [levels[n:] for levels in waiting]
@@ -115,27 +121,31 @@ class Leveller:
         return np.asarray(out, np.float32)
 
     @staticmethod
-    def _correction(want_db: np.ndarray, dry_db: np.ndarray, wet_db: np.ndarray | None = None) -> np.ndarray:
-        """Gain in dB [n] that brings what is heard to what is wanted, within bounds."""
-        correction = want_db - dry_db
+    def _correction(requested_db: RealArray, dry_db: RealArray, wet_db: RealArray | None = None) -> RealArray:
+        """Gain in dB [n] from the measured to the requested level, within bounds."""
+        correction = requested_db - dry_db
         if wet_db is not None:
-            for_room = np.clip(dry_db - wet_db, -MOST_FOR_ROOM_DB, MOST_FOR_ROOM_DB)
-            correction = correction + for_room
-        return np.clip(correction, -MOST_DB, MOST_DB)
+            for_reverb = np.clip(dry_db - wet_db, -MAX_REVERB_CORRECTION_DB, MAX_REVERB_CORRECTION_DB)
+            correction = correction + for_reverb
+        return np.clip(correction, -MAX_CORRECTION_DB, MAX_CORRECTION_DB)
 
 
-def make_leveller(
-    spec: FeatureSpec, model: ModelConfig, hop_samples: int, response: np.ndarray | None
-) -> Leveller | None:
-    """The leveller of an instrument; None where its level cannot be measured, see `measured_as`.
+def make_level_correction(
+    spec: FeatureSpec, model: ModelConfig, hop_samples: int, response: FloatArray | None
+) -> LevelCorrection | None:
+    """Makes the level correction of an instrument.
 
     Args:
-      spec: how the levels that it plays by are measured.
+      spec: how the levels that drive it are measured.
       model: names its level and rate.
       hop_samples: samples between two levels.
-      response: of the room that it will be heard in, [L]; None for none.
+      response: impulse response of the reverb that follows, [S]; None for none.
+
+    Returns:
+      The correction, or None where its level cannot be measured, see `level_stream`.
     """
-    dry, wet = (measured_as(spec, model.level, model.sample_rate_hz, hop_samples) for _ in range(2))
+    dry, wet = (level_stream(spec, model.level, model.sample_rate_hz, hop_samples) for _ in range(2))
     if dry is None or wet is None:
         return None
-    return Leveller(dry, model.sample_rate_hz, hop_samples, None if response is None else (Room(response), wet))
+    reverb = None if response is None else (Reverb(response), wet)
+    return LevelCorrection(dry, model.sample_rate_hz, hop_samples, reverb)

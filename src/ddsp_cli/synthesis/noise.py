@@ -1,17 +1,18 @@
-"""TODO."""
+"""Filtered noise, rendered block by block. Shapes: F frames, S samples, M noise bands, H hop in samples, T taps."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from ddsp_cli.arrays import FloatArray
 from ddsp_cli.scaling import impulse_window
 
 
 class FilteredNoise:
-    """White noise through a filter that changes with every frame (core.py:1317-1565).
+    """White noise through a filter that changes with every frame (magenta/ddsp 3.7.0, core.py:1317-1565).
 
-    Each hop of noise is convolved with its own frame's impulse response and the results are added. Upstream
-    cuts `(taps − 1)//2 − 1` samples off the front, which leaves 2 samples of delay; so does this.
+    Each hop of noise is convolved with the impulse response of its own frame, and the results are added. The original
+    cuts `(taps − 1)//2 − 1` samples off the front, which leaves a delay of 2 samples; so does this.
 
     Args:
       hop_samples: H.
@@ -31,15 +32,15 @@ class FilteredNoise:
         self._skipped = 0
         self._random = np.random.default_rng(seed)
 
-    def push(self, magnitudes: np.ndarray, noise: np.ndarray | None = None) -> np.ndarray:
-        """The next frames.
+    def push(self, magnitudes: FloatArray, noise: FloatArray | None = None) -> FloatArray:
+        """Renders the next frames.
 
         Args:
           magnitudes: [F, M].
-          noise: [F, H] to filter in place of fresh noise, for comparisons.
+          noise: [F, H] to filter in place of new noise, for comparisons.
 
         Returns:
-          [S] float32; the first call returns `_skip` samples less than it was given.
+          [S] float32; at the start `_skip` samples less than F·H.
         """
         n_frames = len(magnitudes)
         if noise is None:
@@ -51,11 +52,11 @@ class FilteredNoise:
         filtered = np.fft.irfft(spectrum, self._n_fft)[:, : self._hop + len(self._lags) - 1]
         return self._trim(self._overlap_add(filtered.astype(np.float32)))
 
-    def finish(self) -> np.ndarray:
-        """The tail after the last frame, so that every pushed frame has given one hop of samples."""
+    def finish(self) -> FloatArray:
+        """Renders the tail after the last frame, so that every frame has given one hop of samples."""
         return self._trim(self._carry[: self._skip])
 
-    def _overlap_add(self, filtered: np.ndarray) -> np.ndarray:
+    def _overlap_add(self, filtered: FloatArray) -> FloatArray:
         n_frames, hop = len(filtered), self._hop
         n_tail = len(self._carry)
         total = np.zeros(n_frames * hop + n_tail, np.float32)
@@ -72,12 +73,12 @@ class FilteredNoise:
         self._carry = total[n_frames * hop :].copy()
         return total[: n_frames * hop]
 
-    def _trim(self, samples: np.ndarray) -> np.ndarray:
+    def _trim(self, samples: FloatArray) -> FloatArray:
         drop = min(self._skip - self._skipped, len(samples))
         self._skipped += drop
         return samples[drop:]
 
 
-def white_noise(random: np.random.Generator, n_frames: int, hop_samples: int) -> np.ndarray:
-    """Uniform noise in [-1, 1), drawn frame by frame, [F, H] float32."""
+def white_noise(random: np.random.Generator, n_frames: int, hop_samples: int) -> FloatArray:
+    """Draws uniform noise in [-1, 1) frame by frame, [F, H] float32."""
     return random.random((n_frames, hop_samples), dtype=np.float32) * np.float32(2.0) - np.float32(1.0)

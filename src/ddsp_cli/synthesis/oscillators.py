@@ -1,9 +1,9 @@
-"""Synthesisers that render block by block in NumPy: harmonics and filtered noise.
+"""The bank of harmonic oscillators, and ramps from frame rate to sample rate, rendered block by block.
 
-Each takes frames as they come (`push`) and returns the samples that are settled by them; `finish` returns
-the rest. What comes out does not depend on how the frames were cut into blocks. Formulas: magenta/ddsp 3.7.0,
-core.py and synths.py. Legend of shapes: F frames, S samples, K harmonics, M noise bands, H = hop in
-samples, P = values of the pitch in each frame.
+Each takes frames as they come (`push`) and returns the samples that they complete; `finish` returns the rest. The
+output does not depend on how the frames were cut into blocks. Formulas: magenta/ddsp 3.7.0, core.py and synths.py.
+
+Shapes: F frames, S samples, K harmonics, H hop in samples, P values of the pitch in each frame.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from typing import Literal
 
 import numpy as np
 
+from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray
+
 ResampleMethod = Literal["linear", "window"]
 
 #: Frames worked on at once: the table of sines [F, K, H] should stay in the processor's cache.
 _TABLE_ELEMENTS = 160_000
 
 
-def crossfade(hop_samples: int, method: ResampleMethod) -> np.ndarray:
-    """Weight of the following frame at each sample between two frames, shape [H], 0 at the frame itself.
+def crossfade(hop_samples: int, method: ResampleMethod) -> FloatArray:
+    """Makes the weight of the following frame at each sample between two frames, [H], 0 at the frame itself.
 
     `linear` is a straight line (core.py:613); `window` is what overlapping Hann windows add up to: half a
     period of a raised cosine (core.py:645-714).
@@ -31,7 +33,7 @@ def crossfade(hop_samples: int, method: ResampleMethod) -> np.ndarray:
 
 
 class Ramp:
-    """A control at frame rate, brought to sample rate by straight lines; the last frame is held for one hop.
+    """Interpolates a control linearly from frame rate to sample rate; the last frame is held for one hop.
 
     Args:
       hop_samples: H.
@@ -39,10 +41,10 @@ class Ramp:
 
     def __init__(self, hop_samples: int) -> None:
         self._weight = crossfade(hop_samples, "linear")
-        self._last: np.ndarray | None = None
+        self._last: FloatArray | None = None
 
-    def push(self, values: np.ndarray) -> np.ndarray:
-        """Frames [F] → samples [S], one hop behind."""
+    def push(self, values: RealArray) -> FloatArray:
+        """Takes frames [F]; gives samples [S], one hop behind."""
         values = np.asarray(values, np.float32)
         if self._last is not None:
             values = np.concatenate([self._last, values])
@@ -50,19 +52,19 @@ class Ramp:
             return np.empty(0, np.float32)
         self._last = values[-1:]
         start, stop = values[:-1, None], values[1:, None]
-        return (start + (stop - start) * self._weight).reshape(-1)
+        return np.asarray(start + (stop - start) * self._weight, np.float32).reshape(-1)
 
-    def finish(self) -> np.ndarray:
-        """The last hop [H]; empty where no frame ever came."""
+    def finish(self) -> FloatArray:
+        """Gives the last hop [H]; empty where no frame ever came."""
         return self.push(self._last) if self._last is not None else np.empty(0, np.float32)
 
 
 class Harmonic:
     """A bank of sines at multiples of the fundamental (core.py:912-962, 1048-1111).
 
-    The phase of the fundamental is summed in closed form in double precision and kept within one turn, so it
-    is as exact after hours as in the first second. Harmonics above half the sample rate are silent, at frame
-    rate (in the controls) and at sample rate (here).
+    The phase of the fundamental is summed in closed form in double precision and kept within one turn, so it is as
+    exact after hours as in the first second. Harmonics above half the sample rate are silent, at frame rate (in the
+    controls) and at sample rate (here).
 
     Pitch may be finer than the other controls, by a factor P that divides H: at 50 frames a second a step from note to
     note would become a glide of 20 ms, up to 10 ms early or late.
@@ -78,10 +80,10 @@ class Harmonic:
         self._rate = sample_rate_hz
         self._weight = crossfade(hop_samples, method)
         self._phase_turns = 0.0
-        self._last: tuple[np.ndarray, np.ndarray] | None = None
+        self._last: tuple[DoubleArray, FloatArray] | None = None
 
-    def push(self, f0_hz: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
-        """The next frames.
+    def push(self, f0_hz: RealArray, amplitudes: FloatArray) -> FloatArray:
+        """Renders the next frames.
 
         Args:
           f0_hz: [F·P], P the same in every call.
@@ -90,30 +92,30 @@ class Harmonic:
         Returns:
           [S] float32, one hop behind.
         """
-        f0_hz = np.asarray(f0_hz, np.float64).reshape(len(amplitudes), -1)
+        fine_hz: DoubleArray = np.asarray(f0_hz, np.float64).reshape(len(amplitudes), -1)
         if self._last is not None and len(amplitudes):
-            f0_hz = np.concatenate([self._last[0], f0_hz])
+            fine_hz = np.concatenate([self._last[0], fine_hz])
             amplitudes = np.concatenate([self._last[1], amplitudes])
         if not len(amplitudes):
             return np.empty(0, np.float32)
-        self._last = f0_hz[-1:], amplitudes[-1:]
-        n_intervals = len(f0_hz) - 1
+        self._last = fine_hz[-1:], amplitudes[-1:]
+        n_intervals = len(fine_hz) - 1
         out = np.empty((n_intervals, self._hop), np.float32)
         per_chunk = max(1, _TABLE_ELEMENTS // (self._hop * amplitudes.shape[1]))
         for begin in range(0, n_intervals, per_chunk):
             chunk = slice(begin, min(begin + per_chunk, n_intervals) + 1)
-            out[begin : chunk.stop - 1] = self._render(f0_hz[chunk], amplitudes[chunk])
+            out[begin : chunk.stop - 1] = self._render(fine_hz[chunk], amplitudes[chunk])
         return out.reshape(-1)
 
-    def finish(self) -> np.ndarray:
-        """The last hop [H], with the last frame held; empty where no frame ever came."""
+    def finish(self) -> FloatArray:
+        """Renders the last hop [H] with the last frame held; empty where no frame ever came."""
         if self._last is None:
             return np.empty(0, np.float32)
         f0_hz, amplitudes = self._last
         return self.push(np.full_like(f0_hz, f0_hz[0, -1]), amplitudes)
 
-    def _fundamental(self, f0_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Frames i and i + 1 [F+1, P] → what lies between them: phase in turns and frequency in Hz, [F, H] each.
+    def _fundamental(self, f0_hz: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
+        """Integrates the pitch [F+1, P] between frames i and i + 1: phase in turns and frequency in Hz, [F, H] each.
 
         Phases start within one turn, 0..1, P times a frame.
         """
@@ -130,8 +132,8 @@ class Harmonic:
         turns, hz = within + starts[:-1, None], start_hz + slope_hz * (m / h)
         return turns.reshape(-1, self._hop), hz.reshape(-1, self._hop)
 
-    def _render(self, f0_hz: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
-        """Frames i and i + 1 → the samples between them: [F+1, P], [F+1, K] → [F, H]."""
+    def _render(self, f0_hz: DoubleArray, amplitudes: FloatArray) -> FloatArray:
+        """Renders the samples between frames i and i + 1: [F+1, P], [F+1, K] → [F, H]."""
         phase, sample_hz = self._fundamental(f0_hz)
         sounding = amplitudes.any(axis=0)
         n_harmonics = int(np.flatnonzero(sounding)[-1]) + 1 if sounding.any() else 0

@@ -1,25 +1,27 @@
-"""The room an instrument sounds in: convolution with an impulse response of seconds, sample by sample exact."""
+"""Reverb: convolution with an impulse response of seconds, as a stream without delay. S samples."""
 
 from __future__ import annotations
 
 import numpy as np
 
-#: Longest piece of the impulse response and of the sound that one Fourier transform handles.
+from ddsp_cli.arrays import FloatArray
+
+#: Longest partition of the impulse response and of the sound.
 _MAX_PARTITION_SAMPLES = 4096
 
 
-class Room:
-    """Adds reverberation without delay: out = dry + dry ∗ response (magenta/ddsp 3.7.0, effects.py:28-117).
+class Reverb:
+    """Adds reverb without delay: out = dry + dry ∗ response (magenta/ddsp 3.7.0, effects.py:28-117).
 
-    Convolution in equal partitions: what finished pieces of the past send through all but the first part of
-    the response is known when a new piece begins; what the piece itself sends through the first part is added
-    as it arrives. So blocks may have any size and nothing has to wait.
+    Uniformly partitioned convolution (overlap-save, T. G. Stockham 1966; W. G. Gardner 1995). The share of finished
+    partitions of the input, through all but the first partition of the response, is known when a new one begins; the
+    share of the input's own partition through the first one is added as it arrives. So blocks may have any size.
 
     Args:
-      impulse_response: [L] float32. Its first sample, the direct sound, is taken to be 0 as in training.
+      impulse_response: [S] float32. Its first sample, the direct sound, is taken to be 0 as in training.
     """
 
-    def __init__(self, impulse_response: np.ndarray) -> None:
+    def __init__(self, impulse_response: FloatArray) -> None:
         response = np.array(impulse_response, np.float32)
         response[:1] = 0.0
         size = min(_MAX_PARTITION_SAMPLES, 1 << max(len(response) - 1, 1).bit_length())
@@ -30,29 +32,29 @@ class Room:
         self._head = padded[:size]
         self._spectra = np.fft.rfft(padded.reshape(n_parts, size), 2 * size)
         self._past = np.zeros((max(n_parts - 1, 1), size + 1), np.complex64)  # newest first
-        self._piece = np.zeros(size, np.float32)
-        self._wet = np.zeros(2 * size, np.float32)  # what is known of this piece and the next
+        self._input = np.zeros(size, np.float32)
+        self._wet = np.zeros(2 * size, np.float32)  # what is known of this partition and the next
         self._position = 0
 
-    def push(self, dry: np.ndarray) -> np.ndarray:
-        """[S] float32 → [S] float32, dry and wet together."""
+    def push(self, dry: FloatArray) -> FloatArray:
+        """Takes the next samples [S]; gives as many, dry and wet together."""
         out = np.array(dry, np.float32)
         start = 0
         while start < len(out):
             n = min(self._size - self._position, len(out) - start)
-            stretch = slice(start, start + n)
-            self._take(out[stretch])
-            out[stretch] += self._wet[self._position - n : self._position]
+            part = slice(start, start + n)
+            self._take(out[part])
+            out[part] += self._wet[self._position - n : self._position]
             if self._position == self._size:
-                self._turn()
+                self._next_partition()
             start += n
         return out
 
-    def _take(self, block: np.ndarray) -> None:
-        """Adds what a stretch of the current piece sends through the first part of the response."""
+    def _take(self, block: FloatArray) -> None:
+        """Adds the share of the next samples of the current partition through the first partition of the response."""
         n, at = len(block), self._position
         self._position += n
-        self._piece[at : self._position] = block
+        self._input[at : self._position] = block
         if not block.any():
             return
         n_out = n + self._size - 1
@@ -60,26 +62,29 @@ class Room:
         head = self._spectra[0] if n_fft == 2 * self._size else np.fft.rfft(self._head, n_fft)
         self._wet[at : at + n_out] += np.fft.irfft(np.fft.rfft(block, n_fft) * head, n_fft)[:n_out]
 
-    def _turn(self) -> None:
-        """The piece is full: the next one starts with what all finished pieces send into it."""
+    def _next_partition(self) -> None:
+        """Begins a partition with the share of all finished ones."""
         size = self._size
         self._wet[:size] = self._wet[size:]
         self._wet[size:] = 0.0
         self._position = 0
         if len(self._spectra) > 1:
             self._past[1:] = self._past[:-1]
-            self._past[0] = np.fft.rfft(self._piece, 2 * size)
+            self._past[0] = np.fft.rfft(self._input, 2 * size)
             total = np.einsum("pf,pf->f", self._past, self._spectra[1:])
             self._wet += np.fft.irfft(total, 2 * size).astype(np.float32)
 
 
-def tail_s(impulse_response: np.ndarray | None, sample_rate_hz: int, fall_db: float = 60.0) -> float:
-    """How long a room goes on after a sound ends: until what is left of it is `fall_db` below the direct sound.
+def tail_s(impulse_response: FloatArray | None, sample_rate_hz: int, fall_db: float = 60.0) -> float:
+    """Measures how long a reverb rings after a sound: until the rest of its energy is `fall_db` below the direct sound.
 
     Args:
-      impulse_response: [L], without the direct sound (which is 1); None for no room.
+      impulse_response: [S], without the direct sound (which is 1); None for no reverb.
       sample_rate_hz: its rate.
-      fall_db: how far down counts as gone, of the energy of noise sent through.
+      fall_db: of the energy of noise that was sent through.
+
+    Returns:
+      Seconds.
     """
     if impulse_response is None or not len(impulse_response):
         return 0.0

@@ -13,7 +13,7 @@ from ddsp_cli.audio import read
 from ddsp_cli.audio.resample import at_rate
 from ddsp_cli.audio.write import nearest_rate_hz, write_fitting
 from ddsp_cli.errors import UsageError
-from ddsp_cli.synthesis.reverb import Room, tail_s
+from ddsp_cli.synthesis.reverb import Reverb, tail_s
 from ddsp_cli.workflows.models import find_room
 from ddsp_cli.workflows.transfer import Job, Progress, TransferResult, Wanted, folders_for, plan_jobs
 
@@ -98,7 +98,7 @@ def _in_room(
     info: read.AudioInfo, response: np.ndarray, progress: Progress, into: read.Decoded
 ) -> Iterator[np.ndarray]:
     """The recording with the room added, [S] or [S, C] a block, at its own rate."""
-    rooms = [Room(response) for _ in range(info.n_channels)]
+    rooms = [Reverb(response) for _ in range(info.n_channels)]
     channels: list[np.ndarray] = []
     n_done = 0
     for _ in read.decoded_blocks(info.path, BLOCK_S, channels.append, into):

@@ -333,7 +333,7 @@ def play_to_file(
       OutputError: no space, or the file cannot be written.
     """
     curves = adapted.at(instrument.model.frame_rate_hz)
-    blocks = instrument.render(*curves, seed=seed, room=room, levels=True, timbre=timbre, formant=formant)
+    blocks = instrument.render(*curves, seed=seed, room=room, level_correction=True, timbre=timbre, formant=formant)
     own_hz = instrument.model.sample_rate_hz
     blocks = at_rate(_told(blocks, own_hz, progress), own_hz, rate_hz)
     return write_fitting(path, blocks, rate_hz, n_samples=n_samples, subtype=subtype, seed=seed, force=force)
