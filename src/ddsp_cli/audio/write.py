@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from ddsp_cli import __version__
+from ddsp_cli.arrays import FloatArray
 from ddsp_cli.atomic import beside, writing
+from ddsp_cli.audio.integrated_loudness import LoudnessMeter
 from ddsp_cli.errors import Kind, OutputError, UsageError
 
 #: libsndfile's Vorbis encoder keeps a block on the stack and overflows it with long ones.
@@ -27,6 +32,9 @@ _RATES_HZ = {
     ".opus": (8000, 12000, 16000, 24000, 48000),
 }
 _HIGHEST_RATE_HZ = {".ogg": 192_000, ".oga": 192_000, ".flac": 655_350}
+
+#: The program, written into the header of every sound file where its format has a place for it.
+SOFTWARE = f"ddsp {__version__}"
 
 _FORMATS = {".aif": "AIFF", ".oga": "OGG", ".opus": "OGG"}
 
@@ -99,11 +107,11 @@ def _write_part(part: Path, blocks: Iterable[np.ndarray], rate_hz: int, kind: st
     try:
         for block in blocks:
             n_channels = 1 if block.ndim == 1 else block.shape[1]
-            file = file or soundfile.SoundFile(part, "w", rate_hz, n_channels, subtype, format=kind)
+            file = file or _open(part, rate_hz, n_channels, subtype, kind)
             for start in range(0, len(block), WRITE_CHUNK_SAMPLES):
                 file.write(block[start : start + WRITE_CHUNK_SAMPLES])
             n_samples += len(block)
-        file = file or soundfile.SoundFile(part, "w", rate_hz, 1, subtype, format=kind)
+        file = file or _open(part, rate_hz, 1, subtype, kind)
         file.close()
     except soundfile.SoundFileError as problem:
         raise _reason(part, problem) from problem
@@ -113,6 +121,27 @@ def _write_part(part: Path, blocks: Iterable[np.ndarray], rate_hz: int, kind: st
         if file is not None and not file.closed:
             file.close()
     return n_samples
+
+
+def _open(part: Path, rate_hz: int, n_channels: int, subtype: str, kind: str) -> Any:
+    """A new file, with the name of the program where its format keeps one."""
+    import soundfile
+
+    file = soundfile.SoundFile(part, "w", rate_hz, n_channels, subtype, format=kind)
+    with contextlib.suppress(soundfile.SoundFileError):
+        file.software = SOFTWARE
+    return file
+
+
+def written_by_ddsp(path: Path) -> bool:
+    """Whether a sound file says that this program, in any version, wrote it."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as file:
+            return str(file.software).startswith("ddsp ")
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError):  # whoever plays it says what is wrong with it
+        return False
 
 
 def _reason(part: Path, problem: Exception) -> OSError:
@@ -136,69 +165,133 @@ FADE_S = 0.008
 STEP_16 = 2.0**-15
 
 
+class Fit(NamedTuple):
+    """How a sound was fitted to its file.
+
+    Attributes:
+      peak: of the result; 1 is full scale.
+      gain: what the sound was multiplied by.
+      loudness_lufs: integrated loudness of the result; None where no loudness was asked for.
+    """
+
+    peak: float
+    gain: float
+    loudness_lufs: float | None
+
+    @property
+    def gain_db(self) -> float:
+        return 20.0 * math.log10(self.gain)
+
+
+class Fitted:
+    """A sound of known length whose level is known; see `fit_level`.
+
+    Attributes:
+      fit: its level.
+    """
+
+    def __init__(self, fit: Fit, spool: IO[Any], n_samples: int, shape: tuple[int, ...], rate_hz: int) -> None:
+        self.fit = fit
+        self._spool, self._n_samples, self._shape, self._rate_hz = spool, n_samples, shape, rate_hz
+
+    def blocks(self) -> Iterator[FloatArray]:
+        """Exactly `n_samples`, [S] or [S, C] a block, the end faded out."""
+        self._spool.seek(0)
+        n_fade = min(self._n_samples, max(1, round(FADE_S * self._rate_hz)))
+        position, n_values = 0, int(np.prod(self._shape))
+        while position < self._n_samples:
+            n = min(1 << 16, self._n_samples - position)
+            values = np.frombuffer(self._spool.read(4 * n * n_values), np.float32)
+            block = np.pad(values, (0, n * n_values - len(values))).reshape(n, *self._shape) * np.float32(self.fit.gain)
+            # The room's tail may go on beyond the end; cut off there, it would click.
+            left = self._n_samples - position - np.arange(n, dtype=np.float32)
+            fade = np.minimum(1.0, left / n_fade).astype(np.float32)
+            yield block * fade.reshape(n, *(1 for _ in self._shape))
+            position += n
+
+
+@contextlib.contextmanager
+def fit_level(
+    blocks: Iterable[FloatArray], rate_hz: int, *, n_samples: int | None, target_lufs: float | None = None
+) -> Iterator[Fitted]:
+    """Brings a sound, multiplied as a whole, to a loudness, and its peak below full scale (-0.1 dB).
+
+    Memory does not depend on the length: the sound waits in a temporary file until its level is known.
+
+    Args:
+      blocks: [S] or [S, C] each.
+      rate_hz: their rate.
+      n_samples: length of the result per channel; what is missing is silence, what goes beyond is cut off. None for
+        that of the blocks.
+      target_lufs: integrated loudness of the result, as far as the peak allows, for [S] only; None turns the sound down
+        where its peak demands it and leaves it alone otherwise.
+
+    Yields:
+      The sound. It can be read until the context ends.
+
+    Raises:
+      OutputError: the disk has no space for the temporary file.
+    """
+    n_written = 0
+    shape: tuple[int, ...] = ()
+    meter = LoudnessMeter(rate_hz) if target_lufs is not None else None
+    with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
+        peak = 0.0
+        for block in blocks:
+            peak, shape = max(peak, float(np.abs(block).max(initial=0.0))), block.shape[1:]
+            n_written += len(block)
+            if meter is not None:
+                meter.push(block)
+            try:
+                spool.write(block.tobytes())
+            except OSError as problem:
+                raise OutputError(
+                    f"{tempfile.gettempdir()} has no space for the sound until its peak is known: "
+                    f"{problem.strerror or problem}",
+                    "Free some space, or set TMPDIR to a folder that has some.",
+                ) from problem
+        gain, loudness_lufs = 1.0, None
+        if meter is not None and target_lufs is not None:
+            loudness_lufs = meter.integrated_lufs()
+            if math.isfinite(loudness_lufs) and math.isfinite(target_lufs):
+                gain = 10.0 ** ((target_lufs - loudness_lufs) / 20.0)
+        if peak > 0.0:
+            gain = min(gain, PEAK_LIMIT / peak)
+        if loudness_lufs is not None:
+            loudness_lufs += 20.0 * math.log10(gain)
+        fit = Fit(peak * gain, gain, loudness_lufs)
+        yield Fitted(fit, spool, n_written if n_samples is None else n_samples, shape, rate_hz)
+
+
 def write_fitting(
     path: Path,
-    blocks: Iterable[np.ndarray],
+    blocks: Iterable[FloatArray],
     rate_hz: int,
     *,
     n_samples: int | None,
     subtype: str | None,
     seed: int = 0,
     force: bool = False,
-) -> tuple[float, float]:
-    """Writes sound, scaled as a whole where its peak would be above `PEAK_LIMIT`, its end faded out.
+    target_lufs: float | None = None,
+) -> Fit:
+    """Writes a sound whose level is fitted, see `fit_level`; 16 bits are dithered.
 
     Args:
       path: where to; the suffix decides the format.
-      blocks: [S] or [S, C] float32 each, full scale 1.
-      rate_hz: of the blocks and the file.
-      n_samples: length of the file per channel; None for that of the blocks.
-      subtype: encoding as libsndfile names it, None for what the format has; `PCM_16` is dithered.
+      blocks, rate_hz, n_samples, target_lufs: see `fit_level`.
+      subtype: encoding as libsndfile names it; None for what the format has.
       seed: of the dither.
       force: replace an existing file.
 
-    Returns:
-      The peak of the file, and the gain that was applied (1 or less).
-
     Raises:
-      OutputError: no space, or the file cannot be written.
+      UsageError, OutputError: as `write_audio` and `fit_level`.
     """
-    n_written = 0
-    shape: tuple[int, ...] = ()
-    with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
-        peak = 0.0
-        for block in blocks:
-            peak, shape = max(peak, float(np.abs(block).max(initial=0.0))), block.shape[1:]
-            n_written += len(block)
-            try:
-                spool.write(block.tobytes())
-            except OSError as problem:
-                raise OutputError(
-                    f"{tempfile.gettempdir()} has no room for the sound until its peak is known: "
-                    f"{problem.strerror or problem}",
-                    "Free some space, or set TMPDIR to a folder that has some.",
-                ) from problem
-        gain = min(1.0, PEAK_LIMIT / peak) if peak > 0.0 else 1.0
-        finished = _spooled(spool, n_written if n_samples is None else n_samples, shape, gain, rate_hz)
+    with fit_level(blocks, rate_hz, n_samples=n_samples, target_lufs=target_lufs) as fitted:
+        finished = fitted.blocks()
         if subtype == "PCM_16":
             finished = dithered(finished, seed)
         write_audio(path, finished, rate_hz, subtype, force)
-    return peak * gain, gain
-
-
-def _spooled(spool: IO[Any], n_samples: int, shape: tuple[int, ...], gain: float, rate_hz: int) -> Iterator[np.ndarray]:
-    """Reads the sound back: exactly `n_samples` of a shape, turned down by `gain`, its end faded out."""
-    spool.seek(0)
-    n_fade = min(n_samples, max(1, round(FADE_S * rate_hz)))
-    position, n_values = 0, int(np.prod(shape))
-    while position < n_samples:
-        n = min(1 << 16, n_samples - position)
-        values = np.frombuffer(spool.read(4 * n * n_values), np.float32)
-        block = np.pad(values, (0, n * n_values - len(values))).reshape(n, *shape) * np.float32(gain)
-        # The room's tail goes on beyond the end; cut off there, it would click.
-        fade = np.minimum(1.0, (n_samples - position - np.arange(n, dtype=np.float32)) / n_fade).astype(np.float32)
-        yield block * fade.reshape(n, *(1 for _ in shape))
-        position += n
+    return fitted.fit
 
 
 def dithered(blocks: Iterator[np.ndarray], seed: int) -> Iterator[np.ndarray]:

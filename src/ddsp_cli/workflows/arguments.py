@@ -1,0 +1,58 @@
+"""Arguments as a person gives them: paths as text, one path in place of a list, numbers that may be words."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from ddsp_cli.errors import UsageError, did_you_mean
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+
+def as_path(path: PathLike | None) -> Path | None:
+    """A path, or None."""
+    return None if path is None else Path(path)
+
+
+def as_paths(paths: PathLike | Sequence[PathLike]) -> list[Path]:
+    """A list of paths, of one path or several."""
+    return [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
+
+
+def number(value: object, parameter: str, low: float, high: float) -> float:
+    """A finite number within a range.
+
+    Raises:
+      UsageError: it is none; `parameter` names the argument.
+    """
+    try:
+        found = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise UsageError(f"{value} is not a number", f"Give a number, {low:g}..{high:g}.", parameter=parameter)
+    if not low <= found <= high:
+        raise UsageError(f"{value} is out of range", f"Give a number, {low:g}..{high:g}.", parameter=parameter)
+    return found
+
+
+def number_or_word(value: object, parameter: str, low: float, high: float, words: tuple[str, ...]) -> float | str:
+    """One of some words in any case, or a finite number within a range.
+
+    Raises:
+      UsageError: it is neither; `parameter` names the argument.
+    """
+    if isinstance(value, str):
+        if value.lower() in words:
+            return value.lower()
+        try:
+            float(value)
+        except ValueError:
+            either = did_you_mean(value, words) if len(value) > 2 else ""
+            hint = either or f"Give {', '.join(words)}, or a number, {low:g}..{high:g}."
+            raise UsageError(f"{value} is not a number", hint, parameter=parameter) from None
+    return number(value, parameter, low, high)
