@@ -39,7 +39,7 @@ from ddsp_cli.live.performer import LiveSettings, Performer
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.reverb import tail_s
 from ddsp_cli.workflows import models
-from ddsp_cli.workflows.transfer import transfer
+from ddsp_cli.workflows.transfer import transfer_files
 
 ROOT = Path(__file__).parent.parent
 RATE_HZ = 16000
@@ -110,7 +110,9 @@ def play_live(instrument: Instrument, source: np.ndarray, transpose: float) -> n
 def judge(path: Path, model: Path, out: Path) -> dict[str, float | str]:
     """Transfers one recording and measures the result."""
     started = time.process_time()
-    (result,) = transfer([path], model, out=out / f"{path.stem}.wav", force=True, sample_rate_hz=RATE_HZ, plot=True)
+    (result,) = transfer_files(
+        [path], model, out=out / f"{path.stem}.wav", force=True, sample_rate_hz=RATE_HZ, plot=True
+    )
     cpu_s = time.process_time() - started
     source, output = read.read_mono(path, RATE_HZ), read.read_mono(result.output, RATE_HZ)
     n = min(len(source), len(output))

@@ -12,7 +12,7 @@ import numpy as np
 
 from ddsp_cli.audio import read
 from ddsp_cli.reports.plots import spectrogram_db
-from ddsp_cli.workflows.transfer import transfer
+from ddsp_cli.workflows.transfer import transfer_files
 
 EXAMPLES = Path(__file__).parent
 ROOT = EXAMPLES.parent
@@ -56,7 +56,7 @@ def main() -> None:
     voice = EXAMPLES / "voice.wav"
     sounds = {"voice": read.read_mono(voice, RATE_HZ)}
     for name in names:
-        (result,) = transfer([voice], ROOT / "models" / name, out=OUT / f"voice_{name}.ogg", force=True)
+        (result,) = transfer_files([voice], ROOT / "models" / name, out=OUT / f"voice_{name}.ogg", force=True)
         sounds[name.replace("_", " ")] = read.read_mono(result.output, RATE_HZ)
         print(f"{result.output}: {result.transpose_semitones:+g} semitones")
     draw(sounds, OUT / "band.png")

@@ -14,9 +14,9 @@ import soundfile
 
 from ddsp_cli import __version__
 from ddsp_cli.cli import console
-from ddsp_cli.cli.transfer import parse_key, parse_transpose, parse_tuning
 from ddsp_cli.config import preset_names
 from ddsp_cli.errors import ExitCode, UsageError
+from ddsp_cli.workflows.transfer import make_options, parse_key
 from fixtures import make_bundle, melody
 
 
@@ -47,7 +47,7 @@ def test_version(desk):
 
 def test_help_names_every_command_and_flag(desk):
     text = ddsp("--help", cwd=desk).stdout.decode()
-    for command in ("prepare", "train", "transfer", "export", "import", "models", "--version", "--debug"):
+    for command in ("prepare", "train", "transfer", "reverb", "export", "import", "models", "--version", "--debug"):
         assert command in text
     flags = {
         "prepare": "--name --out --sample-rate --pitch --workers --force",
@@ -182,29 +182,31 @@ def test_a_bare_command_shows_help(desk):
     assert b"Error" not in done.stderr
 
 
-@pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("AUTO", "auto"), ("12", 12.0), ("-0.5", -0.5)])
+@pytest.mark.parametrize(("text", "value"), [("auto", None), ("AUTO", None), ("12", 12.0), ("-0.5", -0.5)])
 def test_transpose_is_read(text, value):
-    assert parse_transpose(text) == value
+    assert make_options(transpose=text).adapt.transpose == value
 
 
 def test_key_and_tuning_are_read():
     assert parse_key("auto") is None
     assert str(parse_key("bb")) == "Bb major"
-    assert parse_tuning("auto") is None
-    assert parse_tuning("440") == 0.0
-    assert parse_tuning("442") == pytest.approx(0.0785, abs=1e-3)
+    for text, semitones in (("auto", None), ("440", 0.0), ("442", pytest.approx(0.0785, abs=1e-3))):
+        assert make_options(autotune=1.0, tuning=text).adapt.tuning_semitones == semitones
     for text in ("", "nan", "4400", "A"):
-        with pytest.raises(UsageError, match="--tuning"):
-            parse_tuning(text)
-    with pytest.raises(UsageError, match="--key") as caught:
+        with pytest.raises(UsageError) as caught:
+            make_options(autotune=1.0, tuning=text)
+        assert caught.value.parameter == "tuning"
+    with pytest.raises(UsageError, match="not a key") as caught:
         parse_key("C majro")
+    assert caught.value.parameter == "key"
     assert "C major" in caught.value.hint
 
 
 @pytest.mark.parametrize("text", ["", "up", "nan", "inf", "1,5", "12st"])
 def test_transpose_is_refused(text):
-    with pytest.raises(UsageError):
-        parse_transpose(text)
+    with pytest.raises(UsageError) as caught:
+        make_options(transpose=text)
+    assert caught.value.parameter == "transpose"
 
 
 def test_small_things_of_the_console(capsys, monkeypatch):

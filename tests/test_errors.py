@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 import string
 from pathlib import Path
 
@@ -16,6 +17,28 @@ SOURCES = Path(__file__).parent.parent / "src" / "ddsp_cli"
 
 #: Below the command line: what Python users call.
 LIBRARY = [path for path in sorted(SOURCES.rglob("*.py")) if "cli" not in path.relative_to(SOURCES).parts]
+
+
+def strings(path: Path) -> list[tuple[int, str]]:
+    """Every string of a module that is no docstring, with its line."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    docstrings = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    return [
+        (node.lineno, node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in docstrings
+    ]
+
+
+def test_the_library_names_no_options() -> None:
+    found = [(path.name, *one) for path in LIBRARY for one in strings(path) if re.search(r"(^|\W)--[a-z]", one[1])]
+    assert found == []
 
 
 def test_every_kind_of_error_has_a_hint() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
 
+from ddsp_cli.adaptation.adapt import AdaptSettings
 from ddsp_cli.analysis.extract import measure
-from ddsp_cli.workflows.transfer import transfer
+from ddsp_cli.workflows.transfer import TransferOptions, transfer_files
 from fixtures import make_bundle, melody
 
 
@@ -24,6 +27,18 @@ def desk(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def at_desk(desk, monkeypatch):
     monkeypatch.chdir(desk)
+
+
+#: Options of how a performance is played; the rest says what is written.
+HOW = {"tracker", "room", "wet", "tail", "seed", "loudness_match"}
+
+
+def transfer(inputs, model, out=None, *, settings=None, transpose=None, formant=0.0, **options):
+    """`transfer_files` with its options given one by one; the level is what the instrument gives."""
+    how = {name: options.pop(name) for name in HOW & options.keys()}
+    adapt = replace(settings or AdaptSettings(), transpose=transpose)
+    chosen = TransferOptions(**({"adapt": adapt, "formant_semitones": formant, "loudness_match": "off"} | how))
+    return transfer_files(inputs, model, out, options=chosen, **options)
 
 
 def play(tmp_path, name="out", model="testophone", source="voice.wav", **options):

@@ -23,6 +23,7 @@ class ExitCode(IntEnum):
     MODEL = 4  # an instrument or preset that is unknown, corrupt or of the wrong kind
     DATASET = 5  # a data set that is missing, corrupt or made with other settings
     OUTPUT = 6  # a result that cannot be written, or would overwrite something
+    PARTIAL = 7  # some of several inputs could not be played, the rest is done
     INTERRUPTED = 130  # Ctrl-C
 
 
@@ -31,6 +32,11 @@ class Kind(StrEnum):
 
     NONE = ""
     EXISTS = "exists"  # the output exists and may not be replaced
+    NO_INPUT = "no-input"  # neither a recording nor curves were given
+    AUTOTUNE = "autotune"  # an option of autotune was given, but autotune is off
+    REVERB = "reverb"  # no instrument shall play, only a room be added
+    NO_ROOM = "no-room"  # a recording shall come into a room, but no room was named
+    SCORE = "score"  # `path` holds notes where a recording was expected
     CURVES = "curves"  # `path` holds curves where a recording was expected
     UNKNOWN_INSTRUMENT = "unknown-instrument"  # no instrument has this name, nor a similar one
     NO_INSTRUMENTS = "no-instruments"  # there is no instrument at all

@@ -19,7 +19,7 @@ from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.noise import FilteredNoise
 from ddsp_cli.synthesis.reverb import Reverb
 from ddsp_cli.workflows.import_ import import_instrument
-from ddsp_cli.workflows.transfer import transfer
+from ddsp_cli.workflows.transfer import transfer_files
 from fixtures import melody, small_model
 from format_fixtures import GOLDEN, loudness_model, write_checkpoint
 
@@ -71,7 +71,7 @@ def test_imported_instruments_play_export_and_train(
     result = import_instrument(plain[0], "geige")
     assert result.folder == Path("models/geige")
     soundfile.write("voice.wav", melody(), 16000)
-    (played,) = transfer(["voice.wav"], "geige")
+    (played,) = transfer_files(["voice.wav"], "geige")
     assert played.n_segments == 3
     assert np.abs(soundfile.read(played.output)[0]).max() > 1e-3
     from ddsp_cli import bundle

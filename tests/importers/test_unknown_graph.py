@@ -23,7 +23,7 @@ from ddsp_cli.synthesis.litert_decoder import INPUTS, OUTPUTS, LiteRtDecoder
 from ddsp_cli.workflows import evaluate, models, train
 from ddsp_cli.workflows.export import export
 from ddsp_cli.workflows.import_ import import_instrument
-from ddsp_cli.workflows.transfer import transfer
+from ddsp_cli.workflows.transfer import transfer_files
 from fixtures import impulse_response, melody
 from format_fixtures import plugin_bundle, unknown_graph
 
@@ -62,7 +62,7 @@ def test_import_plays_judges_and_goes_back(model: Path, tmp_path: Path) -> None:
     assert (loaded.card.model.decoder, loaded.network, loaded.weights) == (None, unknown_graph(), {})
     soundfile.write(tmp_path / "voice.wav", melody(), 16000)
     for given, name in (("strange", "a.wav"), (str(model), "b.wav")):
-        transfer([tmp_path / "voice.wav"], given, out=tmp_path / name)
+        transfer_files([tmp_path / "voice.wav"], given, out=tmp_path / name)
     sound = [soundfile.read(tmp_path / name)[0] for name in ("a.wav", "b.wav")]
     np.testing.assert_array_equal(*sound)
     assert np.abs(sound[0]).max() > 0.01

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 import soundfile
 
-from ddsp_cli.workflows.transfer import transfer
+from ddsp_cli.workflows.transfer import transfer_files
 from fixtures import make_bundle, melody
 from page_fixtures import Tags
 
@@ -47,7 +47,7 @@ def page(tmp_path_factory):
         source = folder / "voice&.wav"
     soundfile.write(source, melody(), 16000)
     models = [folder / "models" / name for name in ("testophone", "otherophone")]
-    transfer([source], models, out=folder / "out", report=folder / "report.html")
+    transfer_files([source], models, out=folder / "out", report=folder / "report.html")
     return folder / "report.html"
 
 

@@ -21,7 +21,7 @@ from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.synthesis.decoder import Encoder
 from ddsp_cli.workflows.prepare import prepare
 from ddsp_cli.workflows.train import train
-from ddsp_cli.workflows.transfer import transfer
+from ddsp_cli.workflows.transfer import transfer_files
 from fixtures import make_bundle, melody, small_model
 from training_fixtures import small_preset
 
@@ -107,7 +107,7 @@ def test_an_encoder_is_trained_and_follows_what_it_hears(prepared, monkeypatch):
     soundfile.write("dull.wav", np.convolve(take, np.ones(4) / 4, "same"), 16000)
     heard = []
     monkeypatch.setattr(Encoder, "__call__", noted(Encoder.__call__, heard))
-    done = transfer(["bright.wav", "dull.wav"], result.folder, out=Path("played"))
+    done = transfer_files(["bright.wav", "dull.wav"], result.folder, out=Path("played"))
     bright, dull = np.array_split(np.concatenate(heard), 2)
     assert len(bright) == -(-len(take) // 320), "a latent for every frame"
     assert np.abs(bright - dull).max() > 1e-3

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from ddsp_cli.errors import InputError, OutputError, UsageError
-from ddsp_cli.workflows.transfer import transfer
-from transfer_fixtures import at_desk, desk, level_db, pitch_hz, play
+from ddsp_cli.errors import InputError, Kind, OutputError, UsageError
+from transfer_fixtures import at_desk, desk, level_db, pitch_hz, play, transfer
 
 __all__ = ["at_desk", "desk"]  # fixtures are found by their names
 
@@ -94,4 +93,4 @@ def test_curves_are_not_taken_for_sound(tmp_path):
     (tmp_path / "edit.csv").write_text("time_s,f0_hz,power_db\n0,440,-20\n")
     with pytest.raises(UsageError, match="holds curves") as caught:
         transfer([tmp_path / "edit.csv"], "testophone", out=tmp_path / "out.wav")
-    assert "--from-controls" in caught.value.hint
+    assert caught.value.kind == Kind.CURVES

@@ -9,9 +9,8 @@ import pytest
 import soundfile
 
 from ddsp_cli import bundle
-from ddsp_cli.adaptation.adapt import AdaptSettings
-from ddsp_cli.errors import UsageError
-from ddsp_cli.workflows.transfer import transfer
+from ddsp_cli.errors import Kind, UsageError
+from ddsp_cli.workflows.reverb import reverb_files
 from fixtures import impulse_response, melody
 from transfer_fixtures import at_desk, desk, level_db, pitch_hz, play
 
@@ -43,11 +42,11 @@ def test_any_recording_comes_into_a_room(tmp_path, n_channels):
     sound = np.random.default_rng(0).normal(0, 0.05, (30000, n_channels)).astype(np.float32)
     soundfile.write(tmp_path / "drums.wav", sound, 16000, subtype="FLOAT")
     out = tmp_path / "out.wav"
-    (result,) = transfer([tmp_path / "drums.wav"], "none", out, room="testophone", wet=0.5)
+    (result,) = reverb_files(tmp_path / "drums.wav", "testophone", out, wet=0.5)
     found = soundfile.read(out, dtype="float32", always_2d=True)[0]
     response = 0.5 * impulse_response()
     response[0] = 1.0
-    assert (result.instrument, result.seconds) == ("", 30000 / 16000)
+    assert result.seconds == 30000 / 16000
     for channel in range(n_channels):
         expected = np.convolve(sound[:, channel].astype(np.float64), response)[: len(sound)]
         np.testing.assert_allclose(found[:-200, channel], expected[:-200], atol=1e-5)
@@ -56,25 +55,43 @@ def test_any_recording_comes_into_a_room(tmp_path, n_channels):
 def test_rate_and_depth_are_the_recordings_or_as_asked(tmp_path):
     sound = 0.1 * np.sin(np.arange(44100 * 2) * 2 * np.pi * 440 / 44100)
     soundfile.write("tone.wav", np.stack([sound, 0.5 * sound], axis=1), 44100, subtype="PCM_24")
-    transfer(["tone.wav"], "none", tmp_path, room="testophone")
+    reverb_files("tone.wav", "testophone", tmp_path)
     info = soundfile.info(tmp_path / "tone_testophone-room.wav")
     assert (info.samplerate, info.channels, info.frames, info.subtype) == (44100, 2, 88200, "PCM_24")
-    transfer(["tone.wav"], "none", tmp_path / "b.wav", room="testophone", sample_rate_hz=22050, bits="16")
+    reverb_files("tone.wav", "testophone", tmp_path / "b.wav", sample_rate_hz=22050, bits="16")
     info = soundfile.info(tmp_path / "b.wav")
     assert (info.samplerate, info.channels, info.frames, info.subtype) == (22050, 2, 44100, "PCM_16")
-    (result,) = transfer(["tone.wav"], "none", tmp_path / "c.wav", room="testophone", wet=4.0, bits="float")
+    (result,) = reverb_files("tone.wav", "testophone", tmp_path / "c.wav", wet=4.0, bits="float")
     loud = soundfile.read(tmp_path / "c.wav")[0]
     assert np.abs(loud).max() <= 1.0
     assert result.peak == pytest.approx(np.abs(loud).max(), abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{"room": "model"}, {"room": "none"}, {"wet": 0.0, "room": "testophone"}, {"room": "testophone", "transpose": 12.0},
-     {"room": "testophone", "settings": AdaptSettings(autotune=1.0)}, {"room": "testophone", "plot": True},
-     {"room": "testophone", "tracker": "pyin"}, {"room": "testophone", "formant": 2.0}],
-)  # fmt: skip
-def test_what_makes_no_sense_without_an_instrument(tmp_path, options):
-    with pytest.raises(UsageError, match="--model none"):
-        transfer(["voice.wav"], "none", tmp_path / "out.wav", **options)
+@pytest.mark.parametrize("options", [{"room": "model"}, {"room": "none"}, {"room": "testophone", "wet": 0.0}])
+def test_a_room_has_to_be_named(tmp_path, options):
+    with pytest.raises(UsageError, match="no room") as caught:
+        reverb_files("voice.wav", out=tmp_path / "out.wav", **options)
+    assert caught.value.kind == Kind.NO_ROOM
     assert not list(tmp_path.iterdir())
+
+
+def test_a_room_rings_out(tmp_path):
+    """A click, then the impulse response to its -60 dB point, of a recording and of an instrument."""
+    click = np.zeros(1600, np.float32)
+    click[800] = 0.5
+    soundfile.write(tmp_path / "click.wav", click, 16000, subtype="FLOAT")
+    (short,) = reverb_files(tmp_path / "click.wav", "testophone", tmp_path / "short.wav")
+    (long,) = reverb_files(tmp_path / "click.wav", "testophone", tmp_path / "long.wav", tail=True)
+    assert short.seconds == 0.1
+    assert long.seconds == pytest.approx(0.1 + long.tail_s, abs=1e-4)
+    found, _ = soundfile.read(tmp_path / "long.wav")
+    expected = np.convolve(click, [1.0, *impulse_response()[1:]])[: len(found)]
+    np.testing.assert_allclose(found[:-200], expected[:-200], atol=1e-5)
+
+    soundfile.write(tmp_path / "cut.wav", melody((60,), rest_s=0.3)[:-4800], 16000)
+    cut, result = play(tmp_path, "played", source=tmp_path / "cut.wav")
+    tailed, with_tail = play(tmp_path, "tailed", source=tmp_path / "cut.wav", tail=True)
+    assert with_tail.seconds == pytest.approx(result.seconds + result.tail_s, abs=1e-4)
+    np.testing.assert_allclose(tailed[: len(cut) - 1600], cut[:-1600], atol=1e-6)
+    assert level_db(tailed, result.seconds + 0.02, result.seconds + 0.1) > -70
+    assert level_db(tailed, with_tail.seconds - 0.02, with_tail.seconds) < -75

@@ -28,7 +28,7 @@ CHORDS = "it sounds like several voices or chords; one line can be played, the s
 
 NOISE = "little of it has a clear pitch, like noise or whispering; there the instrument rests"
 
-SPEECH = "it sounds like speech, whose pitch never rests; sing or hum for a melody, or try --autotune 1"
+SPEECH = "it sounds like speech, whose pitch never rests; sing or hum for a melody, or try autotune 1"
 
 
 def warnings(analysis: Analysis[Segments]) -> tuple[str, ...]:

@@ -101,8 +101,8 @@ def _power(lufs: float) -> float:
 def _response(n_fft: int, sample_rate_hz: int) -> np.ndarray:
     """Frequency response [n_fft / 2 + 1] of K-weighting at any sample rate.
 
-    BS.1770-5 gives coefficients for 48 kHz only. These are the analogue filters that have them at 48 kHz by the bilinear
-    transform: a high shelf of 4 dB at 1682 Hz, then a high pass at 38 Hz.
+    BS.1770-5 gives coefficients for 48 kHz only. These are the analogue filters from which the bilinear transform makes
+    them: a high shelf of 4 dB at 1682 Hz, then a high pass at 38 Hz.
     """
     z = np.exp(-2j * np.pi * np.arange(n_fft // 2 + 1) / n_fft)  # one sample's delay
     k = math.tan(math.pi * 1681.974450955533 / sample_rate_hz)

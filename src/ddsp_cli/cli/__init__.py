@@ -1,12 +1,13 @@
 """The `ddsp` command: options to one call of a workflow, and the one place where failures are caught.
 
-One module per command. What a command needs is imported inside it: `ddsp --help` and `ddsp transfer` load no
-training framework.
+One module per command, imported when that command is called; what a command needs is imported inside it. So
+`ddsp --help` and `ddsp transfer` load no training framework.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -17,29 +18,18 @@ import typer
 
 from ddsp_cli import __version__
 from ddsp_cli.cli import console, hints
-from ddsp_cli.cli.evaluate import evaluate
-from ddsp_cli.cli.export import export
-from ddsp_cli.cli.import_ import import_
-from ddsp_cli.cli.models import models
-from ddsp_cli.cli.prepare import prepare
-from ddsp_cli.cli.train import train
-from ddsp_cli.cli.transfer import transfer
+from ddsp_cli.cli.help import Command
 from ddsp_cli.errors import DdspError, ExitCode
 
-app = typer.Typer(
-    name="ddsp",
-    help="Play a recording on an instrument learned from recordings (DDSP timbre transfer).",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
+#: Commands in the order of `ddsp --help`; each is a function in the module of its name (`import_` for `import`).
+COMMANDS = ("transfer", "models", "reverb", "prepare", "train", "evaluate", "export", "import")
 
 #: What is there after Ctrl-C.
 KEPT = {
     "prepare": "What was measured is kept; run the same command to go on.",
     "train": "The last checkpoint is kept; run the same command to go on from it.",
     "transfer": "Sound files that were finished are kept.",
+    "reverb": "Sound files that were finished are kept.",
     "export": "Nothing half-made is left.",
     "import": "Nothing half-made is left.",
 }
@@ -54,19 +44,31 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _ddsp(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
 ) -> None:
     """Play a recording on an instrument learned from recordings (DDSP timbre transfer)."""
 
 
-#: In the order of `ddsp --help`.
-for _command in (prepare, train, evaluate, transfer, export, import_, models):
-    app.command(_command.__name__.rstrip("_"))(_command)  # `import` is a word of Python's own
+def make_app(*commands: str) -> typer.Typer:
+    """The command line with some of the commands."""
+    app = typer.Typer(
+        name="ddsp",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    app.callback()(_ddsp)
+    for name in commands:
+        function = name if name != "import" else "import_"  # a word of Python's own
+        module = importlib.import_module(f"{__name__}.{function}")
+        epilog = getattr(module, "EPILOG", None)
+        app.command(name, cls=Command, epilog=epilog)(getattr(module, function))
+    return app
 
 
 def main() -> None:
@@ -110,6 +112,7 @@ def _clean_end() -> Iterator[list[int]]:
 def _run(arguments: list[str], debug: bool) -> int:
     command = next((word for word in arguments if not word.startswith("-")), "")
     try:
+        app = make_app(*([command] if command in COMMANDS else COMMANDS))
         code = app(arguments, prog_name="ddsp", standalone_mode=False)
         if code == ExitCode.INTERRUPTED:  # what typer makes of Ctrl-C
             raise KeyboardInterrupt
@@ -158,8 +161,7 @@ def _usage(problem: Any, command: str) -> int:
     if type(problem).__name__ == "NoArgsIsHelpError":
         console.remark(message)
         return ExitCode.USAGE
-    known = command in {entry.name or getattr(entry.callback, "__name__", "") for entry in app.registered_commands}
-    console.error(message, f"See: ddsp {command} --help" if known else "See: ddsp --help")
+    console.error(message, f"See: ddsp {command} --help" if command in COMMANDS else "See: ddsp --help")
     return ExitCode.USAGE
 
 

@@ -7,6 +7,11 @@ from ddsp_cli.errors import DdspError, Kind
 #: What to do about each kind of error; `{name}` is filled from the error's details.
 HINTS = {
     Kind.EXISTS: "Use --force to replace it, or choose another name.",
+    Kind.NO_INPUT: "Name a recording, or a file of curves with --from-controls.",
+    Kind.AUTOTUNE: "Add --autotune 1.",
+    Kind.REVERB: "Put recordings into a room with: ddsp reverb INPUT --room NAME",
+    Kind.NO_ROOM: "Name an instrument or an impulse response: --room flute.",
+    Kind.SCORE: "Play it on an instrument: ddsp transfer {path} --model NAME",
     Kind.CURVES: "Play it with --from-controls {path}.",
     Kind.UNKNOWN_INSTRUMENT: "List instruments with: ddsp models. Train one with: ddsp train --instrument NAME",
     Kind.NO_INSTRUMENTS: "Train one with: ddsp train --instrument NAME",

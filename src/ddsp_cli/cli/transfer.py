@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddsp_cli.cli import console, pipes
-from ddsp_cli.cli.options import Force, Seed
-from ddsp_cli.errors import UsageError, did_you_mean
+from ddsp_cli.cli import console, hints, pipes
+from ddsp_cli.cli.options import Bits, Force, Instruments, SampleRate, Seed, Tail, Tracker, Wet
+from ddsp_cli.errors import ExitCode, Kind, UsageError
 
 if TYPE_CHECKING:
-    from ddsp_cli.workflows.transfer import TransferResult
+    from ddsp_cli.workflows.reverb import ReverbResult
+    from ddsp_cli.workflows.transfer import Batch, TransferResult
+
+#: Groups of options in the help.
+PITCH, LEVEL, SOUND, FILES = "Pitch", "Level", "Sound of the instrument", "Files"
+
+EPILOG = """
+Examples:
+
+  ddsp transfer voice.wav --model flute
+
+  ddsp transfer takes/ -m flute -m violin -o played/ --autotune 1 --key "A minor" --report compare.html
+"""
 
 
 def transfer(
@@ -20,218 +33,199 @@ def transfer(
         list[str] | None,
         typer.Argument(metavar="INPUT...", help="Recordings, folders of them, MIDI files; - is standard input."),
     ] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME|DIR|all|none", help="The instrument, or several; none only adds a --room."),
-    ] = None,
+    model: Instruments = None,
     out: Annotated[
-        str | None, typer.Option(metavar="FILE|DIR|-", help="By default INPUT_NAME.wav, here; - is standard output.")
+        str | None,
+        typer.Option(
+            "--out", "-o", metavar="FILE|DIR|-", help="By default INPUT_NAME.wav, here; - is standard output."
+        ),
     ] = None,
     transpose: Annotated[
-        str, typer.Option(metavar="auto|SEMITONES", help="auto shifts by octaves into the instrument's range.")
+        str,
+        typer.Option(
+            metavar="auto|SEMITONES",
+            help="auto shifts by octaves into the range of the instrument.",
+            rich_help_panel=PITCH,
+        ),
     ] = "auto",
-    dynamics: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="0 keeps your differences of level, 1 makes them the instrument's.")
-    ] = 1.0,
-    loudness: Annotated[
-        float, typer.Option(metavar="DB", min=-40.0, max=40.0, help="Play that much louder or softer.")
-    ] = 0.0,
     autotune: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="0 leaves pitch alone, 1 puts every note on the scale.")
-    ] = 0.0,
+        str,
+        typer.Option(
+            metavar="0..1", help="0 leaves pitch alone, 1 puts every note on the scale.", rich_help_panel=PITCH
+        ),
+    ] = "0",
     key: Annotated[
-        str, typer.Option(metavar="auto|KEY", help="The scale for --autotune: C major, f# minor, D dorian, chromatic.")
+        str,
+        typer.Option(
+            metavar="auto|KEY",
+            help="The scale for --autotune: C major, f# minor, D dorian, chromatic.",
+            rich_help_panel=PITCH,
+        ),
     ] = "auto",
     tuning: Annotated[
-        str, typer.Option(metavar="auto|HZ", help="The A of that scale; auto takes the performance's own.")
+        str,
+        typer.Option(metavar="auto|HZ", help="The A of that scale; auto takes the recording's.", rich_help_panel=PITCH),
     ] = "auto",
     retune: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", min=0.0, max=1.0, help="How long --autotune takes from note to note."),
-    ] = 0.05,
-    vibrato: Annotated[float, typer.Option(min=0.0, max=3.0, help="0 takes it out, 1 leaves it, 2 doubles it.")] = 1.0,
+        str,
+        typer.Option(
+            metavar="SECONDS", help="How long --autotune takes from note to note, 0..1.", rich_help_panel=PITCH
+        ),
+    ] = "0.05",
+    vibrato: Annotated[
+        str, typer.Option(metavar="0..3", help="0 takes it out, 1 leaves it, 2 doubles it.", rich_help_panel=PITCH)
+    ] = "1",
     glide: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.0, max=1.0, help="How long to slide from note to note.")
-    ] = 0.0,
+        str, typer.Option(metavar="SECONDS", help="Time to slide from note to note, 0..1.", rich_help_panel=PITCH)
+    ] = "0",
+    pitch: Tracker = "swift-f0",
+    dynamics: Annotated[
+        str,
+        typer.Option(
+            metavar="0..1",
+            help="0 keeps your differences of level, 1 makes them the instrument's.",
+            rich_help_panel=LEVEL,
+        ),
+    ] = "1",
+    loudness: Annotated[
+        str, typer.Option(metavar="DB", help="Play louder or softer, -40..40.", rich_help_panel=LEVEL)
+    ] = "0",
+    loudness_match: Annotated[
+        str,
+        typer.Option(
+            metavar="input|off|LUFS",
+            help="Bring the output to the loudness of the input, or to a number such as -16.",
+            rich_help_panel=LEVEL,
+        ),
+    ] = "input",
     threshold: Annotated[
-        float, typer.Option(metavar="DB", min=3.0, max=80.0, help="What is so far below the loudest is no note.")
-    ] = 35.0,
-    pitch: Annotated[str, typer.Option(metavar="swift-f0|pyin|crepe", help="The pitch tracker.")] = "swift-f0",
+        str,
+        typer.Option(
+            metavar="DB",
+            help="Segments more than this many dB below the loudest notes are silent, 3..80.",
+            rich_help_panel=LEVEL,
+        ),
+    ] = "35",
     room: Annotated[
-        str, typer.Option(metavar="model|none|FILE|NAME", help="Its own, none, an impulse response, another's.")
+        str,
+        typer.Option(
+            metavar="model|none|NAME|FILE",
+            help="Room: model, none, an instrument's name, or an impulse-response file.",
+            rich_help_panel=SOUND,
+        ),
     ] = "model",
-    wet: Annotated[float, typer.Option(min=0.0, max=4.0, help="How much of the room.")] = 1.0,
+    wet: Wet = "1",
+    tail: Tail = False,
     formant: Annotated[
-        float, typer.Option(metavar="SEMITONES", help="Move its resonances, as of a smaller or larger instrument.")
-    ] = 0.0,
-    sample_rate: Annotated[
-        int | None, typer.Option(metavar="HZ", help="Of the output; by default that of the input.")
-    ] = None,
-    bits: Annotated[
-        str | None, typer.Option(metavar="16|24|32|float", help="Of the output; by default those of the input.")
-    ] = None,
+        str,
+        typer.Option(
+            metavar="SEMITONES",
+            help="Move the resonances, as of a smaller or a larger instrument, -24..24.",
+            rich_help_panel=SOUND,
+        ),
+    ] = "0",
+    seed: Seed = 0,
+    sample_rate: SampleRate = None,
+    bits: Bits = None,
     controls: Annotated[
-        Path | None, typer.Option(metavar="CSV|NPZ|DIR", help="Also write the curves that are played.")
+        Path | None,
+        typer.Option(metavar="CSV|NPZ|DIR", help="Also write the curves that are played.", rich_help_panel=FILES),
     ] = None,
     from_controls: Annotated[
-        Path | None, typer.Option(metavar="CSV|NPZ", help="Play such curves, edited or made by yourself.")
+        Path | None,
+        typer.Option(metavar="CSV|NPZ", help="Play such curves, edited or made by yourself.", rich_help_panel=FILES),
     ] = None,
-    plot: Annotated[bool, typer.Option("--plot", help="Also draw sound, pitch and level of both, as a PNG.")] = False,
+    plot: Annotated[
+        bool,
+        typer.Option("--plot", help="Also draw sound, pitch and level of both, as a PNG.", rich_help_panel=FILES),
+    ] = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="HTML", help="Also write a page with players and pictures.")
+        Path | None,
+        typer.Option(metavar="HTML", help="Also write a page with players and pictures.", rich_help_panel=FILES),
     ] = None,
-    seed: Seed = 0,
     force: Force = False,
 ) -> None:
     """Play recordings on an instrument."""
-    from ddsp_cli.workflows.transfer import transfer as run
+    from ddsp_cli.workflows.transfer import make_options, transfer_files
 
     if not inputs and from_controls is None:
-        raise UsageError("no input was given", "Name a recording, or a file of curves with --from-controls.")
+        raise UsageError("no input was given", kind=Kind.NO_INPUT)
     if not model:
-        raise UsageError("no instrument was named", "Give --model NAME; ddsp models lists them.")
-    chosen: dict[str, Any] = {
-        "transpose": parse_transpose(transpose),
-        "settings": _settings(dynamics, loudness, autotune, key, tuning, retune, vibrato, glide, threshold),
-    }
+        raise UsageError("no instrument was named", kind=Kind.NO_NAME)
+    if "none" in model:
+        raise UsageError("no instrument is called none", kind=Kind.REVERB)
+    options = make_options(
+        transpose=transpose, dynamics=dynamics, loudness=loudness, autotune=autotune, key=key, tuning=tuning, retune=retune,
+        vibrato=vibrato, glide=glide, threshold=threshold, pitch=pitch, room=room, wet=wet, formant=formant,
+        loudness_match=loudness_match, tail=tail, seed=seed,
+    )  # fmt: skip
     with pipes.Pipes(inputs or [], out) as ends, console.Progress() as progress:
         if plot and ends.piped_out:
             raise UsageError("--plot draws beside the sound, but that goes to standard output", "Give --out a file.")
-        results = run(
+        batch = transfer_files(
             ends.inputs,
             model,
-            out=ends.out,
-            seed=seed,
+            ends.out,
+            options=options,
             force=force or ends.piped_out,
             plot=plot,
             sample_rate_hz=sample_rate,
-            progress=progress,
-            tracker=pitch,
-            room=room,
-            wet=wet,
-            formant=formant,
             bits=bits,
             controls=controls,
             from_controls=from_controls,
             report=report,
-            **chosen,
+            workers=os.cpu_count() or 1,
+            progress=progress,
         )
         ends.deliver()
-    for source in dict.fromkeys(result.input for result in results):
-        remarks = dict.fromkeys(words for result in results if result.input == source for words in result.remarks)
+    for source in dict.fromkeys(result.input for result in batch):
+        remarks = dict.fromkeys(words for result in batch if result.input == source for words in result.remarks)
         for words in remarks:
             console.remark(f"Warning: {ends.name(source)}: {words}.")
-    for result in results:
-        _tell(result, ends)
-    if report is not None:
-        ends.say(str(report))
+    for result in batch:
+        ends.say(f"{ends.name(result.output)}: {_about(result)}")
+        for extra in (result.plot, result.controls):
+            if extra is not None:
+                ends.say(str(extra))
+    if batch.report is not None:
+        ends.say(str(batch.report))
+    finish(batch, ends)
 
 
-def _tell(result: TransferResult, ends: pipes.Pipes) -> None:
-    shift = f"transposed {result.transpose_semitones:+g} semitones" if result.transpose_semitones else "not transposed"
-    tuned = f", tuned to {result.key}" if result.key else ""
-    turned = f", turned down {-result.gain_db:.1f} dB to fit" if result.gain_db < -0.05 else ""
-    room = f", room {result.tail_s:.1f} s" if result.tail_s > 0.05 else ""
+def finish(batch: Batch[TransferResult] | Batch[ReverbResult], ends: pipes.Pipes) -> None:
+    """Says which inputs were left out; ends with `ExitCode.PARTIAL` where one could not be played.
+
+    Raises:
+      typer.Exit: in that case.
+    """
+    if batch.own:
+        what = "file" if len(batch.own) == 1 else "files"
+        console.remark(f"Left out {len(batch.own)} {what} that ddsp itself wrote, such as {batch.own[0]}.")
+    if not batch.failures:
+        return
+    n_inputs = len({result.input for result in batch}) + len(batch.failures)
+    console.remark(f"{len(batch.failures)} of {n_inputs} inputs could not be played:")
+    for failure in batch.failures:
+        hint = hints.hint(failure.error)
+        console.remark(f"  {hints.message(failure.error)}.{' ' if hint else ''}{hint}")
+    raise typer.Exit(ExitCode.PARTIAL)
+
+
+def _about(result: TransferResult) -> str:
+    """One line about a result."""
     phrases = f"{result.n_segments} phrase{'s' if result.n_segments != 1 else ''}"
-    what = (
-        f"on {result.instrument}, {phrases}, {shift}{tuned}{room}"
-        if result.instrument
-        else f"in a room of {result.tail_s:.1f} s"
-    )
-    ends.say(
-        f"{ends.name(result.output)}: {console.duration(result.seconds)} {what}{turned}, "
-        f"in {console.duration(result.wall_s)}"
-    )
-    for extra in (result.plot, result.controls):
-        if extra is not None:
-            ends.say(str(extra))
-
-
-def _settings(
-    dynamics: float,
-    loudness: float,
-    autotune: float,
-    key: str,
-    tuning: str,
-    retune: float,
-    vibrato: float,
-    glide: float,
-    threshold: float,
-) -> Any:
-    """The options as `AdaptSettings`.
-
-    Raises:
-      UsageError: no such key or tuning; a number that is none.
-    """
-    from ddsp_cli.adaptation.adapt import AdaptSettings
-    from ddsp_cli.adaptation.segmentation import SegmentSettings
-
-    for name, value in (("dynamics", dynamics), ("loudness", loudness), ("autotune", autotune), ("retune", retune),
-                        ("vibrato", vibrato), ("glide", glide), ("threshold", threshold)):  # fmt: skip
-        if value != value:
-            raise UsageError(f"--{name} is not a number")
-    if autotune == 0.0 and (key != "auto" or tuning != "auto"):
-        raise UsageError("--key and --tuning say where --autotune goes, which is 0", "Add --autotune 1.")
-    return AdaptSettings(
-        segments=SegmentSettings(below_peak_db=threshold, hold_below_peak_db=threshold + 10.0),
-        dynamics=dynamics,
-        louder_db=loudness,
-        autotune=autotune,
-        key=parse_key(key),
-        tuning_semitones=parse_tuning(tuning),
-        retune_s=retune,
-        vibrato=vibrato,
-        glide_s=glide,
-    )
-
-
-def parse_transpose(text: str) -> Any:
-    """`auto`, or a finite number of semitones.
-
-    Raises:
-      UsageError: neither.
-    """
-    if text.lower() == "auto":
-        return "auto"
-    try:
-        semitones = float(text)
-    except ValueError:
-        semitones = float("nan")
-    if semitones != semitones or abs(semitones) == float("inf"):
-        raise UsageError(f"--transpose {text} is not a number of semitones", "Give auto, or a number such as 12 or -5.")
-    return semitones
-
-
-def parse_key(text: str) -> Any:
-    """`auto` (None), or a key.
-
-    Raises:
-      UsageError: neither.
-    """
-    if text.lower() == "auto":
-        return None
-    from ddsp_cli.adaptation import autotune
-
-    try:
-        return autotune.parse_key(text)
-    except ValueError:
-        raise UsageError(f"--key {text} is not a key", did_you_mean(text, autotune.known_keys())) from None
-
-
-def parse_tuning(text: str) -> float | None:
-    """`auto` (None), or the frequency of A4 in Hz as semitones from 440.
-
-    Raises:
-      UsageError: neither, or no A.
-    """
-    import math
-
-    if text.lower() == "auto":
-        return None
-    try:
-        a_hz = float(text)
-    except ValueError:
-        a_hz = float("nan")
-    if not 400.0 <= a_hz <= 480.0:
-        raise UsageError(f"--tuning {text} is no frequency of A4", "Give auto, or a number such as 440 or 442.")
-    return 12.0 * math.log2(a_hz / 440.0)
+    parts = [
+        f"{console.duration(result.seconds)} on {result.instrument}",
+        phrases,
+        f"transposed {result.transpose_semitones:+g} semitones" if result.transpose_semitones else "not transposed",
+    ]
+    if result.key:
+        parts[-1] += f", tuned to {result.key}"
+    if result.tail_s > 0.05:
+        parts.append(f"room {result.tail_s:.1f} s")
+    if result.short_of_db > 0.5:
+        parts.append(f"{result.short_of_db:.1f} dB softer than wanted, to stay below full scale")
+    elif result.loudness_lufs is None and result.gain_db < -0.05:
+        parts.append(f"turned down {-result.gain_db:.1f} dB to fit")
+    parts.append(f"in {console.duration(result.wall_s)}")
+    return ", ".join(parts)

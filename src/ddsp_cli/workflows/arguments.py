@@ -23,6 +23,11 @@ def as_paths(paths: PathLike | Sequence[PathLike]) -> list[Path]:
     return [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
 
 
+def as_list(words: str | Sequence[str]) -> list[str]:
+    """A list of words, of one word or several."""
+    return [words] if isinstance(words, str) else list(words)
+
+
 def number(value: object, parameter: str, low: float, high: float) -> float:
     """A finite number within a range.
 

@@ -27,6 +27,7 @@ from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.errors import DatasetError, InputError, Kind, OutputError, UsageError
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.workflows import models
+from ddsp_cli.workflows.arguments import PathLike, as_path, as_paths
 from ddsp_cli.workflows.transfer import free_name
 
 if TYPE_CHECKING:
@@ -67,10 +68,10 @@ class Judgement:
 
 
 def evaluate(
-    model: str | Path,
-    audio: Sequence[Path] = (),
-    dataset: Path | None = None,
-    out: Path | None = None,
+    model: PathLike,
+    audio: PathLike | Sequence[PathLike] = (),
+    dataset: PathLike | None = None,
+    out: PathLike | None = None,
     force: bool = False,
     reliable: bool = False,
     progress: Callable[[str, float, float], None] | None = None,
@@ -93,6 +94,7 @@ def evaluate(
       UsageError: both recordings and a data set.
       InputError, DatasetError, ModelError, OutputError: see their messages.
     """
+    audio, dataset, out = as_paths(audio), as_path(dataset), as_path(out)
     if audio and dataset is not None:
         raise UsageError("recordings and a data set were given", "Judge one or the other.")
     files = read.list_audio(audio) if audio else []

@@ -18,6 +18,7 @@ from ddsp_cli.errors import Kind, OutputError, UsageError, did_you_mean
 from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.packages import require
 from ddsp_cli.workflows import models
+from ddsp_cli.workflows.arguments import PathLike, as_path
 
 Exporter = Callable[[bundle.Bundle, Path], Any]
 
@@ -55,7 +56,7 @@ class ExportResult:
     checks: dict[str, float]
 
 
-def export(model: str, format: str, out: Path | None = None, force: bool = False) -> ExportResult:
+def export(model: PathLike, format: str, out: PathLike | None = None, force: bool = False) -> ExportResult:
     """Writes an instrument in another format, verified against the instrument itself.
 
     In a folder that holds other things nothing is replaced: `vst` adds its one file there, as the plug-in wants it; the
@@ -77,7 +78,7 @@ def export(model: str, format: str, out: Path | None = None, force: bool = False
     require(f"export to {format}", *NEEDS[format])
     place = models.find_playable(model)
     own_name = f"{models.title(place)}_{format}"
-    folder = out or Path(own_name)
+    folder = as_path(out) or Path(own_name)
     with writing(folder):
         alone = _has_other_things(folder)
     if alone and format != "vst":

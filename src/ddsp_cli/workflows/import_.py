@@ -11,6 +11,7 @@ from ddsp_cli.bundle import revise
 from ddsp_cli.errors import UsageError
 from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.workflows import models
+from ddsp_cli.workflows.arguments import PathLike, as_path
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class ImportResult:
     highest_midi: float
 
 
-def import_instrument(path: Path, name: str, out: Path | None = None, force: bool = False) -> ImportResult:
+def import_instrument(path: PathLike, name: str, out: PathLike | None = None, force: bool = False) -> ImportResult:
     """Turns a DDSP-VST model or a magenta/ddsp checkpoint into an instrument that plays, trains on and exports.
 
     Weights are kept in single precision, so that they are exactly those of the original.
@@ -53,7 +54,7 @@ def import_instrument(path: Path, name: str, out: Path | None = None, force: boo
     """
     if name in {"", ".", ".."} or PurePosixPath(name).name != name or PureWindowsPath(name).name != name:
         raise UsageError(f"{name!r} cannot be the name of an instrument", "Give a plain name, such as violin.")
-    folder = out or models.OWN / name
+    folder = as_path(out) or models.OWN / name
     with writing(folder):
         check_replaceable(folder, bundle.INSTRUMENT, force)
     found, kind = importers.load(Path(path))

@@ -20,6 +20,7 @@ from ddsp_cli.audio.impulse_response import from_file
 from ddsp_cli.bundle import CARD, NETWORK, Bundle, Card, load_card, revise
 from ddsp_cli.bundle import load as load_bundle
 from ddsp_cli.errors import DdspError, Kind, ModelError, UsageError, did_you_mean
+from ddsp_cli.workflows.arguments import PathLike
 
 OWN = Path("models")
 
@@ -68,6 +69,11 @@ def catalogue() -> list[Entry]:
     return [entries[name] for name in sorted(entries)]
 
 
+def names() -> list[str]:
+    """The names of all instruments."""
+    return sorted({path.name for folder in folders() for path in _subfolders(folder)})
+
+
 def _subfolders(folder: Path) -> list[Path]:
     """The folders inside a folder that have a card; none where it cannot be read."""
     try:
@@ -94,7 +100,7 @@ def _entry(path: Path, bundled: bool) -> Entry:
         return Entry(path.name, path, bundled, size_bytes, None, problem.message)
 
 
-def find(name: str | Path) -> Path:
+def find(name: PathLike) -> Path:
     """The folder of an instrument by its name or path.
 
     Raises:
@@ -127,7 +133,7 @@ def find(name: str | Path) -> Path:
     raise ModelError(message, "Train one first.", kind=Kind.UNKNOWN_INSTRUMENT)
 
 
-def find_playable(name: str | Path) -> Path:
+def find_playable(name: PathLike) -> Path:
     """The folder of an instrument, or the file of a DDSP-VST model (`.tflite`), which plays without being imported.
 
     Raises:

@@ -27,6 +27,7 @@ from ddsp_cli.errors import DatasetError, InputError, Kind, OutputError, UsageEr
 from ddsp_cli.reports import dataset_report
 from ddsp_cli.reports.dataset_report import PAGE
 from ddsp_cli.workflows import models
+from ddsp_cli.workflows.arguments import PathLike, as_list, as_path, as_paths
 
 __all__ = ["POLYPHONIC", "PrepareResult", "advice", "prepare", "result_of"]
 
@@ -135,9 +136,9 @@ DEFAULT_RATE_HZ = 16000
 
 
 def prepare(
-    inputs: Sequence[Path],
+    inputs: PathLike | Sequence[PathLike],
     name: str | None = None,
-    out: Path | None = None,
+    out: PathLike | None = None,
     sample_rate_hz: int | None = None,
     pitch: str = trackers.DEFAULT_TRACKER,
     workers: int | None = None,
@@ -145,13 +146,13 @@ def prepare(
     level: Literal["match", "keep"] = "match",
     validation_share: float = 0.1,
     licence: str = "unknown",
-    sources: Path | None = None,
+    sources: PathLike | None = None,
     keep_polyphonic: bool = False,
-    hold_out: Sequence[str] = (),
-    leave_out: Sequence[str] = (),
-    crepe_weights: Path | None = None,
+    hold_out: str | Sequence[str] = (),
+    leave_out: str | Sequence[str] = (),
+    crepe_weights: PathLike | None = None,
     report: bool = True,
-    like: str | Path | None = None,
+    like: PathLike | None = None,
     progress: Progress | None = None,
 ) -> PrepareResult:
     """Measures recordings, keeps their notes and writes them as windows of 4 s.
@@ -190,6 +191,8 @@ def prepare(
       InputError: an input or the file of sources is missing, or the recordings hold too little to learn from.
       OutputError: a different data set stands there already, another run is writing it, or it cannot be written.
     """
+    inputs, out, crepe_weights = as_paths(inputs), as_path(out), as_path(crepe_weights)
+    hold_out, leave_out = as_list(hold_out), as_list(leave_out)
     taught = models.open_at(models.find_playable(like)).card if like is not None else None
     if sample_rate_hz is None:
         sample_rate_hz = taught.model.sample_rate_hz if taught else DEFAULT_RATE_HZ
@@ -197,9 +200,9 @@ def prepare(
     _check_options(sample_rate_hz, level, validation_share, workers)
     weights = trackers.check_tracker(pitch, crepe_weights)
     found = pick(find(inputs), hold_out, leave_out)
-    name = dataset_name(name or (Path(out).name if out else ""), inputs)
-    folder = Path(out) if out else Path("datasets") / name
-    named = load_sources(sources) if sources is not None else SourcesFile(sources=[])
+    name = dataset_name(name or (out.name if out else ""), inputs)
+    folder = out if out else Path("datasets") / name
+    named = load_sources(Path(sources)) if sources is not None else SourcesFile(sources=[])
     settings = Settings(
         name=name,
         sample_rate_hz=sample_rate_hz,
@@ -207,8 +210,8 @@ def prepare(
         level=level,
         validation_share=validation_share,
         keep_polyphonic=keep_polyphonic,
-        hold_out=list(hold_out),
-        leave_out=list(leave_out),
+        hold_out=hold_out,
+        leave_out=leave_out,
         licence=named.licence if licence == "unknown" else licence,
         sources=named.sources,
         remarks=named.remarks,

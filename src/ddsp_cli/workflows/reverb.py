@@ -1,109 +1,162 @@
-"""`ddsp transfer --model none`: a recording as it is, in a room that an instrument learned or somebody recorded."""
+"""`ddsp reverb`: recordings in a room that an instrument learned or that was recorded. S samples, C channels."""
 
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ddsp_cli.arrays import FloatArray
 from ddsp_cli.audio import read
 from ddsp_cli.audio.resample import at_rate
 from ddsp_cli.audio.write import nearest_rate_hz, write_fitting
-from ddsp_cli.errors import UsageError
+from ddsp_cli.errors import InputError, Kind, UsageError
 from ddsp_cli.synthesis.reverb import Reverb, tail_s
-from ddsp_cli.workflows.models import find_room
-from ddsp_cli.workflows.transfer import Job, Progress, TransferResult, Wanted, folders_for, plan_jobs
+from ddsp_cli.workflows import models
+from ddsp_cli.workflows.arguments import PathLike, as_path, as_paths, number
+from ddsp_cli.workflows.transfer import Batch, Failure, Job, Outputs, Progress, folders_for, plan_jobs
 
-#: What `--model` is then.
-NO_INSTRUMENT = "none"
-
+#: How much of a recording is convolved at once.
 BLOCK_S = 2.0
 
 
-def reverberate(
-    inputs: Sequence[Path], wanted: Wanted, room: str, wet: float, seed: int, progress: Progress
-) -> list[TransferResult]:
-    """Puts recordings into a room, each channel by itself.
+@dataclass(frozen=True)
+class ReverbResult:
+    """One recording in a room.
+
+    Attributes:
+      input, output: files.
+      seconds: length of the output.
+      wall_s: how long it took.
+      peak: of the output, 1 is full scale.
+      gain_db: 0, or by how much the sound was turned down to fit.
+      sample_rate_hz: of the output.
+      tail_s: how long the room rings.
+    """
+
+    input: Path
+    output: Path
+    seconds: float
+    wall_s: float
+    peak: float
+    gain_db: float
+    sample_rate_hz: int
+    tail_s: float
+
+
+def reverb_files(
+    inputs: PathLike | Sequence[PathLike],
+    room: PathLike,
+    out: PathLike | None = None,
+    *,
+    wet: float | str = 1.0,
+    tail: bool = False,
+    sample_rate_hz: int | None = None,
+    bits: str | None = None,
+    seed: int = 0,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Batch[ReverbResult]:
+    """Puts recordings into a room, each channel by itself, and leaves them alone otherwise.
 
     Args:
       inputs: sound files and folders.
-      wanted: what shall come out; by default `INPUT_ROOM-room.wav`.
       room: an instrument, or a sound file with an impulse response.
-      wet: how much of it.
-      seed: of the rounding to 16 bits.
-      progress: told how far it is.
-
-    Returns:
-      One result per input, in order.
+      out: a file (for one input), or a folder; by default `INPUT_ROOM-room.wav` in the current folder.
+      wet: gain of the room; 1 is as learned or recorded.
+      tail: the output goes on until the room is 60 dB down; by default it is as long as the input.
+      sample_rate_hz: of the output; by default the input's own.
+      bits: `16`, `24`, `32` or `float`; by default what the input has.
+      seed: of the dither.
+      force: replace files that exist.
+      progress: called as work goes on.
 
     Raises:
       UsageError: no room was named, or an input is no recording.
-      InputError, ModelError, OutputError: as `transfer`.
+      InputError: the only input cannot be read, or none of several.
+      ModelError, OutputError: as `transfer_files`.
     """
-    if room in {"model", "none"} or wet == 0.0:
-        raise UsageError(
-            "--model none leaves a recording as it is and puts it into a room, but no room was named",
-            "Name an instrument or an impulse response: --room flute.",
-        )
-    jobs = plan_jobs(list(inputs), [f"{Path(room).stem}-room"], wanted)
-    responses: dict[int, np.ndarray] = {}
-    for job in jobs:
+    name = os.fspath(room)
+    gain = number(wet, "wet", 0.0, models.MOST_WET)
+    if name in {"model", "none", ""} or gain == 0.0:
+        raise UsageError("no room was named", "Name an instrument or an impulse response.", kind=Kind.NO_ROOM)
+    outputs = Outputs(as_path(out), force, sample_rate_hz=sample_rate_hz, bits=bits)
+    plan = plan_jobs(as_paths(inputs), [f"{Path(name).stem}-room"], outputs)
+    responses: dict[int, FloatArray] = {}
+    for job in plan.jobs:
         if job.info is None:
-            raise UsageError(f"{job.source} holds notes, not a recording", "Let an instrument play it: --model NAME.")
+            message = f"{job.source} holds notes, not a recording"
+            raise UsageError(message, "Play it on an instrument.", kind=Kind.SCORE, path=job.source)
         rate_hz = job.info.sample_rate_hz
         if rate_hz not in responses:
-            responses[rate_hz] = np.asarray(find_room(room, wet, rate_hz, None))
-    with folders_for(jobs):
-        return [_place(job, responses, wanted.force, seed, progress) for job in jobs]
+            responses[rate_hz] = np.asarray(models.find_room(name, gain, rate_hz, None))
+    results, failures = [], plan.failures
+    with folders_for(plan.jobs):
+        for job in plan.jobs:
+            try:
+                results.append(_place(job, responses, tail, force, seed, progress))
+            except InputError as problem:
+                failures.append(Failure(job.source, problem))
+    if failures and not results:
+        raise failures[0].error
+    return Batch(tuple(results), tuple(failures), tuple(plan.own))
 
 
-def _place(job: Job, responses: dict[int, np.ndarray], force: bool, seed: int, progress: Progress) -> TransferResult:
-    """One recording, put into the room for its rate."""
+def _place(
+    job: Job, responses: dict[int, FloatArray], tail: bool, force: bool, seed: int, progress: Progress | None
+) -> ReverbResult:
+    """Puts one recording into the room for its rate."""
     assert job.info is not None
     started = time.perf_counter()
     own_hz, n_channels = job.info.sample_rate_hz, job.info.n_channels
-    rate_hz = nearest_rate_hz(job.output, job.rate_hz or own_hz)
+    response, rate_hz = responses[own_hz], nearest_rate_hz(job.output, job.rate_hz or own_hz)
+    ringing_s = tail_s(response, own_hz)
+    rest_s = ringing_s if tail else 0.0
     decoded = read.Decoded()
-    peak, gain = write_fitting(
+    fit = write_fitting(
         job.output,
-        at_rate(_in_room(job.info, responses[own_hz], progress, decoded), own_hz, rate_hz, n_channels),
+        at_rate(_in_room(job.info, response, rest_s, progress, decoded), own_hz, rate_hz, n_channels),
         rate_hz,
         n_samples=None,
         subtype=job.subtype,
         seed=seed,
         force=force,
     )
-    return TransferResult(
+    return ReverbResult(
         input=job.source,
         output=job.output,
-        plot=None,
-        controls=None,
-        instrument="",
-        seconds=decoded.n_samples / own_hz,
+        seconds=decoded.n_samples / own_hz + rest_s,
         wall_s=time.perf_counter() - started,
-        transpose_semitones=0.0,
-        key="",
-        n_segments=0,
-        peak=peak,
-        gain_db=20.0 * math.log10(gain),
+        peak=fit.peak,
+        gain_db=fit.gain_db,
         sample_rate_hz=rate_hz,
-        tail_s=tail_s(responses[own_hz], own_hz),
+        tail_s=ringing_s,
     )
 
 
 def _in_room(
-    info: read.AudioInfo, response: np.ndarray, progress: Progress, into: read.Decoded
-) -> Iterator[np.ndarray]:
-    """The recording with the room added, [S] or [S, C] a block, at its own rate."""
+    info: read.AudioInfo, response: FloatArray, rest_s: float, progress: Progress | None, decoded: read.Decoded
+) -> Iterator[FloatArray]:
+    """The recording with the room added, [S] or [S, C] a block, at its own rate; then so much of the room's end."""
     rooms = [Reverb(response) for _ in range(info.n_channels)]
-    channels: list[np.ndarray] = []
+    waiting: list[FloatArray] = []
     n_done = 0
-    for _ in read.decoded_blocks(info.path, BLOCK_S, channels.append, into):
-        block = channels.pop()
+    for _ in read.decoded_blocks(info.path, BLOCK_S, waiting.append, decoded):
+        block = waiting.pop()
         n_done += len(block)
-        progress(f"{info.path.name}: playing", n_done / info.sample_rate_hz, info.seconds)
-        wet = np.stack([room.push(channel) for room, channel in zip(rooms, block.T, strict=True)], axis=1)
-        yield np.ascontiguousarray(wet if info.n_channels > 1 else wet[:, 0])
+        if progress is not None:
+            progress(f"{info.path.name}: playing", n_done / info.sample_rate_hz, info.seconds)
+        yield _pushed(rooms, block)
+    rest = np.zeros((math.ceil(rest_s * info.sample_rate_hz), info.n_channels), np.float32)
+    if len(rest):
+        yield _pushed(rooms, rest)
+
+
+def _pushed(rooms: list[Reverb], block: FloatArray) -> FloatArray:
+    wet = np.stack([room.push(channel) for room, channel in zip(rooms, block.T, strict=True)], axis=1)
+    return np.ascontiguousarray(wet if len(rooms) > 1 else wet[:, 0])

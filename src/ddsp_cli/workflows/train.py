@@ -31,6 +31,7 @@ from ddsp_cli.training import checkpoint
 from ddsp_cli.training.checkpoint import RunState
 from ddsp_cli.training.progress import TrainProgress
 from ddsp_cli.workflows import models
+from ddsp_cli.workflows.arguments import PathLike, as_path
 
 if TYPE_CHECKING:
     from ddsp_cli.dataset.loader import Dataset
@@ -73,14 +74,14 @@ class TrainResult:
 
 def train(
     instrument: str,
-    dataset: Path | None = None,
-    preset: str = "light",
+    dataset: PathLike | None = None,
+    preset: PathLike = "light",
     steps: int | None = None,
-    out: Path | None = None,
+    out: PathLike | None = None,
     resume: bool = True,
     seed: int = 0,
     force: bool = False,
-    start_from: str | Path | None = None,
+    start_from: PathLike | None = None,
     listen: bool = True,
     progress: Callable[[TrainProgress], None] | None = None,
 ) -> TrainResult:
@@ -110,7 +111,7 @@ def train(
     """
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     require("training", "keras", backend)
-    plan = make_plan(instrument, dataset, preset, steps, out, seed, start_from)
+    plan = make_plan(instrument, as_path(dataset), str(preset), steps, as_path(out), seed, start_from)
     fresh = new_state(plan)
     report = progress or (lambda _: None)
     with atomic.writing(plan.folder):
@@ -162,7 +163,7 @@ def make_plan(
     steps: int | None,
     out: Path | None,
     seed: int,
-    start_from: str | Path | None,
+    start_from: PathLike | None,
 ) -> Plan:
     """Resolves names and defaults; arguments as `train`.
 

@@ -1,0 +1,341 @@
+"""The Python API: what `import ddsp_cli` offers for instruments, arrays and single files.
+
+Arguments are checked here and handed to the workflows, which the command line uses as well. Preparing, training,
+evaluating, exporting and importing are the workflows themselves. Shapes: S samples, C channels, F frames.
+"""
+
+from __future__ import annotations
+
+import numbers
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from ddsp_cli.adaptation.segmentation import find_segments
+from ddsp_cli.analysis import extract
+from ddsp_cli.analysis.features import Features
+from ddsp_cli.analysis.pitch import trackers
+from ddsp_cli.arrays import FloatArray
+from ddsp_cli.audio import read
+from ddsp_cli.audio.recording import ArrayRecording
+from ddsp_cli.bundle import Bundle
+from ddsp_cli.config import FeatureSpec
+from ddsp_cli.errors import InputError, UsageError
+from ddsp_cli.live.performer import LiveSettings, Performer
+from ddsp_cli.synthesis import instrument as playing
+from ddsp_cli.workflows import models as library
+from ddsp_cli.workflows.arguments import PathLike, number
+from ddsp_cli.workflows.transfer import (
+    RANGES,
+    Progress,
+    TransferResult,
+    make_options,
+    make_player,
+    transfer_audio,
+    transfer_files,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+#: More channels than this are samples, in an array that lies the wrong way round.
+MAX_CHANNELS = 32
+
+
+class Instrument(playing.Instrument):
+    """An instrument, loaded and ready to play; `load` makes one.
+
+    Attributes:
+      name: of the instrument.
+      path: its folder, or the `.tflite` file.
+      bundle: all that is known of it; `bundle.card` holds its range, licence and sources.
+    """
+
+    def __init__(self, bundle: Bundle, name: str, path: Path) -> None:
+        super().__init__(bundle)
+        self.name, self.path = name, path
+
+    def __repr__(self) -> str:
+        return f"<Instrument {self.name}, {self.sample_rate} Hz>"
+
+    @property
+    def sample_rate(self) -> int:
+        """The rate in Hz at which it plays."""
+        return self.model.sample_rate_hz
+
+    def live(
+        self,
+        *,
+        transpose: float = 0.0,
+        loudness: float = 0.0,
+        formant: float = 0.0,
+        room: PathLike = "model",
+        wet: float = 1.0,
+        seed: int = 0,
+    ) -> Performer:
+        """Plays while it listens: push blocks of sound, get blocks of the same duration.
+
+        Args:
+          transpose: semitones. The octave that suits the instrument cannot be found before the melody is known.
+          loudness: dB added to the level that drives the instrument.
+          formant, room, wet, seed: see `transfer`.
+
+        Returns:
+          A performer. Its `push` takes [S] float32 at 16 kHz, and `latency_s` says how late its sound is.
+
+        Raises:
+          UsageError: an argument is out of range.
+          ModelError: there is no such room, or the rate of the instrument is no multiple of 16 kHz.
+        """
+        response = library.find_room(os.fspath(room), number(wet, "wet", *RANGES["wet"]), self.sample_rate,
+                                     self.bundle.impulse_response)  # fmt: skip
+        settings = LiveSettings(
+            transpose=number(transpose, "transpose", *RANGES["transpose"]),
+            louder_db=number(loudness, "loudness", *RANGES["loudness"]),
+            formant=number(formant, "formant", *RANGES["formant"]),
+            room=response,
+            seed=int(number(seed, "seed", *RANGES["seed"])),
+        )
+        return Performer(self, settings)
+
+
+#: What stands for an instrument: its name, its folder, the `.tflite` file of a plug-in, or the instrument itself.
+Model: TypeAlias = "PathLike | Instrument"
+
+
+def load(model: Model) -> Instrument:
+    """Loads an instrument.
+
+    Args:
+      model: its name, its folder, or a `.tflite` of DDSP-VST; `models()` lists the names. An instrument is returned as
+        it is.
+
+    Raises:
+      ModelError: there is no such instrument, or it is damaged.
+    """
+    if isinstance(model, Instrument):
+        return model
+    if not isinstance(model, str | os.PathLike):
+        raise UsageError(f"an instrument is named by its name or path, not by {_a(model)}", parameter="model")
+    place = library.find_playable(model)
+    return Instrument(library.open_at(place), library.title(place), place)
+
+
+def transfer(
+    audio: ArrayLike,
+    sample_rate: int,
+    model: Model,
+    *,
+    transpose: float | Literal["auto"] = "auto",
+    dynamics: float = 1.0,
+    loudness: float = 0.0,
+    autotune: float = 0.0,
+    key: str = "auto",
+    tuning: float | Literal["auto"] = "auto",
+    retune: float = 0.05,
+    vibrato: float = 1.0,
+    glide: float = 0.0,
+    threshold: float = 35.0,
+    pitch: str = trackers.DEFAULT_TRACKER,
+    room: PathLike = "model",
+    wet: float = 1.0,
+    formant: float = 0.0,
+    loudness_match: float | Literal["input", "off"] = "input",
+    tail: bool = False,
+    seed: int = 0,
+) -> tuple[FloatArray, int]:
+    """Plays a sound on an instrument.
+
+    Args:
+      audio: [samples] or [channels, samples], whose channels are averaged: floats within ±1, or integers.
+      sample_rate: of the sound, in Hz.
+      model: the instrument, see `load`.
+      transpose: semitones, or "auto" for the octave that suits the instrument.
+      dynamics: 0 keeps the differences of level in the recording, 1 makes them the instrument's.
+      loudness: dB added to the level that drives the instrument, and to its sound.
+      autotune: 0 leaves pitch alone, 1 puts every note on the scale.
+      key: the scale for autotune, such as "A minor" or "chromatic"; "auto" finds it.
+      tuning: the A of that scale in Hz; "auto" takes that of the recording.
+      retune: seconds that autotune takes from note to note.
+      vibrato: 0 takes it out, 1 leaves it, 2 doubles it.
+      glide: seconds to slide from note to note.
+      threshold: segments more than this many dB below the loudest notes are silent.
+      pitch: the pitch tracker: "swift-f0", "pyin" or "crepe".
+      room: "model", "none", an instrument's name, or an impulse-response file.
+      wet: gain of the room; 1 is as learned or recorded.
+      formant: semitones by which the resonances of the instrument move; pitch and level stay.
+      loudness_match: integrated loudness of the result: "input" for that of the input, a number in LUFS, or "off" for
+        what the instrument gives. The peak stays below full scale.
+      tail: let the room ring out after the end of the input, until it is 60 dB down.
+      seed: of the noise; the same seed gives the same sound.
+
+    Returns:
+      The sound, [samples] float32, as long as the input (longer with `tail`), and its sample rate: that of the input,
+      or the instrument's where that is higher.
+
+    Raises:
+      UsageError: an argument makes no sense.
+      InputError: no notes in it, or the sound contains NaN or infinity.
+      ModelError: there is no such instrument.
+    """
+    options = make_options(
+        transpose=transpose, dynamics=dynamics, loudness=loudness, autotune=autotune, key=key, tuning=tuning, retune=retune,
+        vibrato=vibrato, glide=glide, threshold=threshold, pitch=pitch, room=room, wet=wet, formant=formant,
+        loudness_match=loudness_match, tail=tail, seed=seed,
+    )  # fmt: skip
+    sound, rate_hz = as_sound(audio), as_rate_hz(sample_rate)
+    instrument = load(model)
+    return transfer_audio(sound, rate_hz, make_player(instrument.name, instrument, options), options)
+
+
+def transfer_file(
+    input: PathLike,
+    model: Model,
+    out: PathLike | None = None,
+    *,
+    transpose: float | Literal["auto"] = "auto",
+    dynamics: float = 1.0,
+    loudness: float = 0.0,
+    autotune: float = 0.0,
+    key: str = "auto",
+    tuning: float | Literal["auto"] = "auto",
+    retune: float = 0.05,
+    vibrato: float = 1.0,
+    glide: float = 0.0,
+    threshold: float = 35.0,
+    pitch: str = trackers.DEFAULT_TRACKER,
+    room: PathLike = "model",
+    wet: float = 1.0,
+    formant: float = 0.0,
+    loudness_match: float | Literal["input", "off"] = "input",
+    tail: bool = False,
+    seed: int = 0,
+    sample_rate: int | None = None,
+    bits: Literal["16", "24", "32", "float"] | None = None,
+    plot: bool = False,
+    controls: PathLike | None = None,
+    from_controls: PathLike | None = None,
+    report: PathLike | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> TransferResult:
+    """Plays a file on an instrument and writes the result.
+
+    Args:
+      input: a sound file or a MIDI file.
+      model: the instrument, see `load`.
+      out: the file to write; by default `INPUT_MODEL.wav` in the current folder.
+      transpose, dynamics, loudness, autotune, key, tuning, retune, vibrato, glide, threshold, pitch: see `transfer`.
+      room, wet, formant, loudness_match, tail, seed: see `transfer`.
+      sample_rate: of the output; by default that of the input, or the instrument's where that is higher.
+      bits: of the output; by default those of the input.
+      plot: also draw a picture, beside the sound.
+      controls: a .csv or .npz for the curves that are played.
+      from_controls: such a file to play in place of what the input holds.
+      report: an HTML page to write, with players and pictures.
+      force: replace files that exist.
+      progress: called with what is being done, seconds done, and seconds in all.
+
+    Returns:
+      What was written, and what was found in the input.
+
+    Raises:
+      UsageError: an argument makes no sense.
+      InputError: the input is missing, no sound file, or has no notes.
+      ModelError: there is no such instrument.
+      OutputError: the output exists already, or cannot be written.
+    """
+    options = make_options(
+        transpose=transpose, dynamics=dynamics, loudness=loudness, autotune=autotune, key=key, tuning=tuning, retune=retune,
+        vibrato=vibrato, glide=glide, threshold=threshold, pitch=pitch, room=room, wet=wet, formant=formant,
+        loudness_match=loudness_match, tail=tail, seed=seed,
+    )  # fmt: skip
+    if not isinstance(input, str | os.PathLike):
+        raise UsageError(f"one file is played, named by its path, not by {_a(input)}", parameter="inputs")
+    if Path(input).is_dir():
+        raise UsageError(f"{os.fspath(input)} is a folder, not a file", parameter="inputs")
+    (result,) = transfer_files(
+        input, model.path if isinstance(model, Instrument) else model, out, options=options, force=force, plot=plot,
+        sample_rate_hz=sample_rate, bits=bits, controls=controls, from_controls=from_controls, report=report,
+        progress=progress,
+    )  # fmt: skip
+    return result
+
+
+def analyze(audio: ArrayLike, sample_rate: int, *, pitch: str = trackers.DEFAULT_TRACKER) -> Features:
+    """Measures F0, loudness and power of a sound, 250 times a second.
+
+    Quiet, high and polyphonic sound is tracked again in the way that suits it, as `transfer` does.
+
+    Args:
+      audio: [samples] or [channels, samples], whose channels are averaged: floats within ±1, or integers.
+      sample_rate: of the sound, in Hz.
+      pitch: the pitch tracker: "swift-f0", "pyin" or "crepe".
+
+    Returns:
+      Features: `times_s`, `f0_hz` (0 where unvoiced), `f0_confidence`, `loudness_db` (A-weighted) and `power_db`
+      (dBFS), [F] each.
+
+    Raises:
+      UsageError: an argument makes no sense.
+      InputError: the sound is empty, or contains NaN or infinity.
+    """
+    trackers.check_tracker(pitch)
+    recording = ArrayRecording(as_sound(audio), as_rate_hz(sample_rate))
+    return extract.analyze(recording, FeatureSpec(pitch=pitch), find_segments).features
+
+
+def as_sound(audio: ArrayLike) -> FloatArray:
+    """Sound [S] or [C, S] as float32; integers become ±1.
+
+    Raises:
+      UsageError: no sound, or [samples, channels].
+      InputError: empty, or it contains NaN or infinity, or values far beyond full scale.
+    """
+    if isinstance(audio, str | bytes | os.PathLike):
+        raise UsageError("the sound is an array, not a path", "Play files with transfer_file.", parameter="audio")
+    try:
+        sound = np.asarray(audio)
+    except ValueError as problem:  # rows of different lengths
+        raise UsageError("the sound is not an array of numbers", parameter="audio") from problem
+    if sound.ndim not in {1, 2}:
+        raise UsageError(
+            f"the sound has the shape {sound.shape}", "Give [samples] or [channels, samples].", parameter="audio"
+        )
+    if sound.size == 0:
+        raise InputError("the sound is empty: it has 0 samples")
+    if sound.ndim == 2 and sound.shape[0] > max(MAX_CHANNELS, sound.shape[1]):
+        raise UsageError(
+            f"the sound has the shape {sound.shape}, with more channels than samples",
+            "Give [channels, samples]: transpose it with audio.T.",
+            parameter="audio",
+        )
+    if sound.dtype in {np.dtype(np.int16), np.dtype(np.int32)}:
+        sound = sound / -float(np.iinfo(sound.dtype).min)
+    if not np.issubdtype(sound.dtype, np.floating):
+        hint = "Give floats within ±1, or int16 or int32."
+        raise UsageError(f"the sound is an array of {sound.dtype}", hint, parameter="audio")
+    largest = float(np.abs(sound).max())
+    if not np.isfinite(largest):
+        raise InputError("the sound contains NaN or infinity")
+    if largest > read.MAX_AMPLITUDE:
+        raise InputError("the sound has samples far beyond full scale", "Give floats within ±1.")
+    return np.ascontiguousarray(sound, np.float32)
+
+
+def as_rate_hz(sample_rate: object) -> int:
+    """A sample rate.
+
+    Raises:
+      UsageError: it is none.
+    """
+    is_number = isinstance(sample_rate, numbers.Real) and not isinstance(sample_rate, bool)
+    if not is_number or float(sample_rate) != round(float(sample_rate)):  # type: ignore[arg-type]
+        raise UsageError(f"{sample_rate!r} is not a sample rate", "Give it in Hz.", parameter="sample_rate")
+    return int(number(sample_rate, "sample_rate", *read.PLAUSIBLE_RATES_HZ))
+
+
+def _a(value: object) -> str:
+    return f"a {type(value).__name__}"
