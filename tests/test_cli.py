@@ -252,7 +252,7 @@ def test_train_tells_how_to_play_it(out, monkeypatch, capsys):
     from ddsp_cli.workflows.train import TrainResult
 
     folder = out or Path("models/my oboe")
-    result = TrainResult(folder, folder.with_suffix(".run"), 1, 1.0, 1, 2.0, 1.0, {})
+    result = TrainResult(folder, folder.with_suffix(".run"), 1, 1.0, 1, 2.0, 1.0, {}, None)
     monkeypatch.setattr("ddsp_cli.workflows.train.train", lambda *args, **options: result)
     command("my oboe", out=out)
     assert capsys.readouterr().out.splitlines()[-1].endswith(f'--model "{out or "my oboe"}"')

@@ -81,7 +81,7 @@ CASES = {
     "unknown key in card": (["transfer", "voice.wav", "--model", "garbled"], ExitCode.MODEL, "mean frame_rate_hz"),
     "transpose in words": ([*TRANSFER, "--transpose", "up"], ExitCode.USAGE, "--transpose"),
     "transpose out of range": ([*TRANSFER, "--transpose", "1000"], ExitCode.USAGE, "1000"),
-    "sample rate of nothing": ([*TRANSFER, "--sample-rate", "3"], ExitCode.USAGE, "3 Hz"),
+    "sample rate of nothing": ([*TRANSFER, "--sample-rate", "3"], ExitCode.USAGE, "--sample-rate: 3 "),
     "no model": (["transfer", "voice.wav"], ExitCode.USAGE, "--model"),
     "no input": (["transfer", "--model", "testophone"], ExitCode.USAGE, "no input"),
     "nothing in the pipe": (["transfer", "-", "--model", "testophone", "--out", "o.wav"], ExitCode.INPUT, "standard"),
@@ -147,7 +147,7 @@ def test_a_defect_of_ours_is_one_sentence(monkeypatch, capsys):
     def broken(*_, **__):
         raise ZeroDivisionError("division by zero\nand more")
 
-    monkeypatch.setattr(cli, "app", broken)
+    monkeypatch.setattr(cli, "make_app", lambda *_: broken)
     assert cli._run(["models"], debug=False) == ExitCode.INTERNAL
     text = capsys.readouterr().err
     assert text.splitlines() == [
@@ -167,7 +167,7 @@ def test_interruption_inside_an_import_is_one(monkeypatch, capsys):
         except KeyboardInterrupt as cause:
             raise ImportError("initialization failed") from cause
 
-    monkeypatch.setattr(cli, "app", interrupted)
+    monkeypatch.setattr(cli, "make_app", lambda *_: interrupted)
     assert cli._run(["transfer"], debug=False) == ExitCode.INTERRUPTED
     assert capsys.readouterr().err.startswith("Interrupted.")
 
@@ -176,7 +176,7 @@ def test_interruption_is_said_with_what_is_kept(monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "app", interrupted)
+    monkeypatch.setattr(cli, "make_app", lambda *_: interrupted)
     assert cli._run(["train"], debug=False) == ExitCode.INTERRUPTED
     assert capsys.readouterr().err == f"Interrupted. {cli.KEPT['train']}\n"
 

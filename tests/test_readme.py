@@ -28,7 +28,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SET_UP = ("pip",)
 
 #: Every command of the program; the README shows each.
-COMMANDS = ("prepare", "train", "evaluate", "transfer", "export", "import", "models")
+COMMANDS = ("prepare", "train", "evaluate", "transfer", "reverb", "export", "import", "models")
 
 #: Pages whose links are followed.
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]

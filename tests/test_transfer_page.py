@@ -1,4 +1,4 @@
-"""docs/transfer.md keeps its word: its commands and its Python run as written, its options exist.
+"""docs/transfer.md keeps its word: its commands run as written, its options exist.
 
 They run in order in one folder that holds what the page speaks of. Lines with a pipe need a shell and the programs that
 they name; a line whose programs are not installed is left out.
@@ -59,32 +59,12 @@ def run(line: str, folder: Path) -> None:
 
 
 def test_every_command_runs_as_written(desk: Path) -> None:
-    assert all("ddsp transfer" in line for line in lines())
+    assert all("ddsp transfer" in line or "ddsp reverb" in line for line in lines())
     for line in lines():
         run(line, desk)
     made = ["tuned.wav", "played/one_flute.wav", "played/two_flute.wav", "compare.html", "tune_flute.wav", "curves.csv"]
     made += ["voice_flute.wav", "curves_flute.wav", "voice_flute-room.wav", "hall.wav"]
     assert [name for name in made if not (desk / name).is_file()] == []
-
-
-#: What the page does not say: where the blocks come from, and what has to come out.
-BEFORE = """
-import numpy as np, soundfile
-voice = soundfile.read("voice.wav", dtype="float32")[0]
-blocks = np.array_split(voice, 30)
-"""
-AFTER = """
-assert results[0].output.is_file()
-assert len(np.concatenate(played)) == len(voice)
-assert np.abs(np.concatenate(played)).max() > 0.01
-"""
-
-
-def test_the_python_runs_as_written(desk: Path, tmp_path: Path) -> None:
-    shutil.copytree(desk / "models", tmp_path / "models")
-    shutil.copy(desk / "voice.wav", tmp_path)
-    program = "".join([BEFORE, *code_blocks(PAGE, "python"), AFTER])
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=200)
 
 
 def test_options_and_inputs_exist() -> None:

@@ -181,9 +181,9 @@ def transfer(
       ModelError: there is no such instrument.
     """
     options = make_options(
-        transpose=transpose, dynamics=dynamics, loudness=loudness, autotune=autotune, key=key, tuning=tuning, retune=retune,
-        vibrato=vibrato, glide=glide, threshold=threshold, pitch=pitch, room=room, wet=wet, formant=formant,
-        loudness_match=loudness_match, tail=tail, seed=seed,
+        transpose=transpose, dynamics=dynamics, loudness=loudness, autotune=autotune, key=key, tuning=tuning,
+        retune=retune, vibrato=vibrato, glide=glide, threshold=threshold, pitch=pitch, room=room, wet=wet,
+        formant=formant, loudness_match=loudness_match, tail=tail, seed=seed,
     )  # fmt: skip
     sound, rate_hz = as_sound(audio), as_rate_hz(sample_rate)
     instrument = load(model)
@@ -248,9 +248,9 @@ def transfer_file(
       OutputError: the output exists already, or cannot be written.
     """
     options = make_options(
-        transpose=transpose, dynamics=dynamics, loudness=loudness, autotune=autotune, key=key, tuning=tuning, retune=retune,
-        vibrato=vibrato, glide=glide, threshold=threshold, pitch=pitch, room=room, wet=wet, formant=formant,
-        loudness_match=loudness_match, tail=tail, seed=seed,
+        transpose=transpose, dynamics=dynamics, loudness=loudness, autotune=autotune, key=key, tuning=tuning,
+        retune=retune, vibrato=vibrato, glide=glide, threshold=threshold, pitch=pitch, room=room, wet=wet,
+        formant=formant, loudness_match=loudness_match, tail=tail, seed=seed,
     )  # fmt: skip
     if not isinstance(input, str | os.PathLike):
         raise UsageError(f"one file is played, named by its path, not by {_a(input)}", parameter="inputs")

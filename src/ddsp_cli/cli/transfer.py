@@ -155,9 +155,9 @@ def transfer(
     if "none" in model:
         raise UsageError("no instrument is called none", kind=Kind.REVERB)
     options = make_options(
-        transpose=transpose, dynamics=dynamics, loudness=loudness, autotune=autotune, key=key, tuning=tuning, retune=retune,
-        vibrato=vibrato, glide=glide, threshold=threshold, pitch=pitch, room=room, wet=wet, formant=formant,
-        loudness_match=loudness_match, tail=tail, seed=seed,
+        transpose=transpose, dynamics=dynamics, loudness=loudness, autotune=autotune, key=key, tuning=tuning,
+        retune=retune, vibrato=vibrato, glide=glide, threshold=threshold, pitch=pitch, room=room, wet=wet,
+        formant=formant, loudness_match=loudness_match, tail=tail, seed=seed,
     )  # fmt: skip
     with pipes.Pipes(inputs or [], out) as ends, console.Progress() as progress:
         if plot and ends.piped_out:

@@ -39,9 +39,9 @@ def number(value: object, parameter: str, low: float, high: float) -> float:
     except (TypeError, ValueError):
         found = math.nan
     if not math.isfinite(found):
-        raise UsageError(f"{value} is not a number", f"Give a number, {low:g}..{high:g}.", parameter=parameter)
+        raise UsageError(f"{value} is not a number", f"Give a number, {low:.9g}..{high:.9g}.", parameter=parameter)
     if not low <= found <= high:
-        raise UsageError(f"{value} is out of range", f"Give a number, {low:g}..{high:g}.", parameter=parameter)
+        raise UsageError(f"{value} is out of range", f"Give a number, {low:.9g}..{high:.9g}.", parameter=parameter)
     return found
 
 
@@ -58,6 +58,6 @@ def number_or_word(value: object, parameter: str, low: float, high: float, words
             float(value)
         except ValueError:
             either = did_you_mean(value, words) if len(value) > 2 else ""
-            hint = either or f"Give {', '.join(words)}, or a number, {low:g}..{high:g}."
+            hint = either or f"Give {', '.join(words)}, or a number, {low:.9g}..{high:.9g}."
             raise UsageError(f"{value} is not a number", hint, parameter=parameter) from None
     return number(value, parameter, low, high)

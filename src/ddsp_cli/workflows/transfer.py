@@ -121,8 +121,10 @@ def make_options(
     Raises:
       UsageError: one is out of range, no number, or no such key or tracker; `parameter` names it.
     """
-    given = {"dynamics": dynamics, "loudness": loudness, "autotune": autotune, "retune": retune,
-             "vibrato": vibrato, "glide": glide, "threshold": threshold, "wet": wet, "formant": formant, "seed": seed}  # fmt: skip
+    given = {
+        "dynamics": dynamics, "loudness": loudness, "autotune": autotune, "retune": retune, "vibrato": vibrato,
+        "glide": glide, "threshold": threshold, "wet": wet, "formant": formant, "seed": seed,
+    }  # fmt: skip
     checked = {name: number(value, name, *RANGES[name]) for name, value in given.items()}
     shift = number_or_word(transpose, "transpose", *RANGES["transpose"], words=("auto",))
     a_hz = number_or_word(tuning, "tuning", *RANGES["tuning"], words=("auto",))
