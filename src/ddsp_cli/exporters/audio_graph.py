@@ -84,7 +84,7 @@ def decode_controls(
     """
     if bundle.card.model.encoder:
         raise ModelError(
-            "this format has no place for the encoder of timbre that the instrument has", "Use --format savedmodel."
+            "this format has no place for the encoder of timbre that the instrument has", "Export it as savedmodel."
         )
     synthesisers(bundle.card.model)
     return decode(ops, bundle.card.model, checked_weights(bundle), scaled, f0_hz, state)
