@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,3 +64,90 @@ def test_a_signal_that_was_ignored_stays_ignored(desk, tmp_path):
         time.sleep(0.05)
     assert process.returncode == ExitCode.OK
     assert [path.name for path in tmp_path.iterdir()] == ["out.wav"]
+
+
+def shell(desk: Path, line: str, **names: str | Path) -> subprocess.CompletedProcess[bytes]:
+    """A command line of a shell, in which `$DDSP` is the program."""
+    variables = {"DDSP": f"{sys.executable} -m ddsp_cli", **{name: str(value) for name, value in names.items()}}
+    words = ["bash", "-c", line]
+    if shutil.which("bash") is None:
+        pytest.skip("there is no bash")
+    return subprocess.run(words, cwd=desk, env=os.environ | variables, capture_output=True, timeout=120)
+
+
+PLAY = "$DDSP transfer voice.wav --model testophone --out $OUT"
+
+#: Closed and full standard streams → exit code, and whether the sound has to be there.
+STREAMS = {
+    "no stderr": (f"{PLAY} 2>&-", ExitCode.OK),
+    "no stdout": (f"{PLAY} >&-", ExitCode.OK),
+    "no stream at all": (f"{PLAY} <&- >&- 2>&-", ExitCode.OK),
+    "full stdout": (f"{PLAY} >/dev/full", ExitCode.OUTPUT),
+    "full stderr": (f"{PLAY} 2>/dev/full", ExitCode.OK),
+}
+
+
+@pytest.mark.parametrize(("line", "code"), STREAMS.values(), ids=STREAMS)
+def test_the_sound_is_whole_whatever_the_streams_are(desk, tmp_path, line, code):
+    if "/dev/full" in line and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    done = shell(desk, line, OUT=tmp_path / "out.wav")
+    assert done.returncode == code, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert soundfile.info(tmp_path / "out.wav").frames == len(melody())
+    assert [path.name for path in tmp_path.iterdir()] == ["out.wav"]
+
+
+#: What is written to or read from streams → exit code.
+ENDS = {
+    "list to a full disk": ("$DDSP models >/dev/full", ExitCode.OUTPUT),
+    "help to a full disk": ("$DDSP --help >/dev/full", ExitCode.OUTPUT),
+    "list to nobody": ("$DDSP models >&-", ExitCode.OK),
+    "error to nobody": ("$DDSP transfer nowhere.wav --model testophone 2>&-", ExitCode.INPUT),
+    "error to a full disk": ("$DDSP transfer nowhere.wav --model testophone 2>/dev/full", ExitCode.INPUT),
+    "sound to a full disk": ("$DDSP transfer voice.wav --model testophone --out - >/dev/full", ExitCode.OUTPUT),
+    "sound to nobody": ("$DDSP transfer voice.wav --model testophone --out - >&-", ExitCode.OUTPUT),
+    "sound from nobody": ("$DDSP transfer - --model testophone --out $OUT <&-", ExitCode.INPUT),
+}
+
+
+@pytest.mark.parametrize(("line", "code"), ENDS.values(), ids=ENDS)
+def test_streams_that_fail(desk, tmp_path, line, code):
+    if "/dev/full" in line and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    done = shell(desk, line, OUT=tmp_path / "out.wav")
+    assert done.returncode == code, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert b"went wrong inside" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("source", ["/dev/stdin < voice.wav", "<(cat voice.wav)", "pipe"])
+def test_pipes_are_inputs(desk, tmp_path, source):
+    line = {"pipe": "cat voice.wav | $DDSP transfer /dev/stdin --model testophone --out $OUT"}.get(
+        source, f"$DDSP transfer --model testophone --out $OUT {source}"
+    )
+    done = shell(desk, line, OUT=tmp_path / "out.wav")
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert soundfile.info(tmp_path / "out.wav").frames == len(melody())
+
+
+def test_a_link_at_the_output_is_followed(desk, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out.wav").symlink_to(tmp_path / "elsewhere" / "real.wav")
+    done = shell(desk, PLAY, OUT=tmp_path / "out.wav")
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert (tmp_path / "out.wav").is_symlink()
+    assert soundfile.info(tmp_path / "elsewhere" / "real.wav").frames == len(melody())
+
+
+def test_little_memory_is_one_sentence(desk, tmp_path):
+    """With less and less memory: it works, or says so; never a defect, never half a file."""
+    if sys.platform != "linux":
+        pytest.skip("limits of memory differ")
+    for kilobytes in (400_000, 250_000, 160_000, 100_000):
+        out = tmp_path / f"{kilobytes}.wav"
+        done = shell(desk, f"ulimit -v {kilobytes}; {PLAY}", OUT=out)
+        assert b"went wrong inside" not in done.stderr, done.stderr
+        assert out.exists() == (done.returncode == ExitCode.OK)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".wav"] == []

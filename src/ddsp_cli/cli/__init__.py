@@ -7,6 +7,7 @@ One module per command, imported when that command is called; what a command nee
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import signal
@@ -33,6 +34,9 @@ KEPT = {
     "export": "Nothing half-made is left.",
     "import": "Nothing half-made is left.",
 }
+
+#: Errors of the system that are no defect: the disk is full, broken, read-only, or a limit is reached.
+_NO_SPACE = {errno.ENOSPC, errno.EIO, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 #: Of click, which typer brings along inside or beside itself.
 _ClickUsageError: Any = typer.BadParameter.__mro__[1]
@@ -75,6 +79,7 @@ def main() -> None:
     """Runs the command line and ends the process with an exit code of `ExitCode`."""
     # Short products in a loop lose more by waking threads than they gain. Read when NumPy loads, so set before.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    console.open_closed_streams()
     arguments = sys.argv[1:]
     end_of_options = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end_of_options]
@@ -125,13 +130,21 @@ def _run(arguments: list[str], debug: bool) -> int:
         return _usage(problem, command)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted(command)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader of a pipe, such as head, has ended
+        console.drop_standard_output()
         return ExitCode.OK
     except Exception as problem:
         if _was_interrupted(problem):
             return _interrupted(command)
         _trace(debug)
+        if isinstance(problem, OSError) and problem.errno in _NO_SPACE:  # as in the help that typer prints
+            console.drop_standard_output()
+            what = problem.filename or "standard output or a temporary file"
+            console.error(f"{what} cannot be written: {problem.strerror}")
+            return ExitCode.OUTPUT
+        if _is_out_of_memory(problem):
+            console.error("there is not enough memory for this", "Close other programs, or use shorter recordings.")
+            return ExitCode.OUTPUT
         detail = str(problem).splitlines()[0] if str(problem) else ""
         name = type(problem).__name__
         console.error(
@@ -150,6 +163,17 @@ def _was_interrupted(problem: BaseException | None) -> bool:
     """Whether Ctrl-C is behind it: a compiled module that is interrupted while it loads raises an ImportError."""
     while problem is not None:
         if isinstance(problem, KeyboardInterrupt):
+            return True
+        problem = problem.__cause__ or problem.__context__
+    return False
+
+
+def _is_out_of_memory(problem: BaseException | None) -> bool:
+    """Whether memory or threads were refused: by Python, by a native library, or while a library was loaded."""
+    words = ("cannot allocate memory", "bad_alloc", "bad allocation", "failed to allocate memory",
+             "can't start new thread", "failed to map segment")  # fmt: skip
+    while problem is not None:
+        if isinstance(problem, MemoryError) or any(word in str(problem).lower() for word in words):
             return True
         problem = problem.__cause__ or problem.__context__
     return False

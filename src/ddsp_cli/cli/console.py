@@ -6,11 +6,15 @@ Rich and tqdm are loaded when they are first needed, which for a short transfer 
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TextIO
+
+from ddsp_cli.errors import OutputError
 
 #: A bar appears when work has lasted this long, and plain lines come this far apart.
 BAR_AFTER_S = 0.5
@@ -43,14 +47,64 @@ def speaks(stream: TextIO, text: str) -> str:
     return text
 
 
+#: Names of the standard streams that were closed when the program started; they lead to the null device.
+closed: set[str] = set()
+
+
+def open_closed_streams() -> None:
+    """Opens the null device where a standard stream is closed (`2>&-`).
+
+    Otherwise the next file that is opened, perhaps the sound, becomes that stream, and messages are written into it.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            closed.add(name)
+            setattr(sys, name, os.fdopen(descriptor, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False))
+
+
+@contextlib.contextmanager
+def standard_output() -> Iterator[None]:
+    """Turns an error of standard output, such as a full disk, into an `OutputError`; a closed pipe stays one.
+
+    Raises:
+      OutputError: it cannot be written.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        drop_standard_output()
+        raise OutputError(f"standard output cannot be written: {problem.strerror or problem}") from problem
+
+
+def drop_standard_output() -> None:
+    """Leads standard output to the null device: what is still in its buffer would fail again when Python ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def say(text: str = "") -> None:
-    """One line of result, on standard output."""
-    print(speaks(sys.stdout, text), flush=True)
+    """One line of result, on standard output.
+
+    Raises:
+      OutputError: standard output cannot be written.
+    """
+    with standard_output():
+        print(speaks(sys.stdout, text), flush=True)
 
 
 def remark(text: str) -> None:
-    """One line beside the result, on standard error."""
-    print(speaks(sys.stderr, text), file=sys.stderr, flush=True)
+    """One line beside the result, on standard error; nothing where that cannot be written."""
+    with contextlib.suppress(OSError):
+        print(speaks(sys.stderr, text), file=sys.stderr, flush=True)
 
 
 def error(message: str, hint: str = "") -> None:
@@ -86,7 +140,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
             drawn.add_column(column, no_wrap=i == 0, style="cyan" if i == 0 else "")
         for row in rows:
             drawn.add_row(*(Text(speaks(sys.stdout, cell)) for cell in row))
-        Console(highlight=False).print(drawn)
+        with standard_output():
+            Console(highlight=False).print(drawn)
         return
     lines = [list(columns), *map(list, rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]

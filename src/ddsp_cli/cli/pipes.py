@@ -1,32 +1,38 @@
-"""`-` as a file name: sound from standard input, sound to standard output, words out of its way."""
+"""Pipes as inputs and outputs: `-`, `/dev/stdin`, `<(command)` and named pipes.
+
+Sound has to be heard to its end before it can be played, so a pipe is copied to a temporary file first.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import stat
 import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from ddsp_cli.cli import console
-from ddsp_cli.errors import InputError, UsageError
+from ddsp_cli.errors import InputError, OutputError, UsageError
 
 PIPE = "-"
+STDIN, STDOUT = "standard input", "standard output"
 
 
 class Pipes:
-    """Standard input as a file while it is needed, a file that becomes standard output.
-
-    Sound has to be heard to its end before it can be played, so a pipe is read whole, to disk.
+    """Gives every pipe among the inputs as a temporary file, and a temporary file that becomes standard output.
 
     Args:
-      inputs: paths as given, `-` at most once.
-      out: as given; without it `-` as the only input also means `-` as the output, unless that is a terminal.
+      inputs: paths as given; `-` is standard input.
+      out: as given; `-` is standard output. Without it `-` as the only input also means `-` as the output, unless
+        that is a terminal.
 
     Raises:
       UsageError: pipes that cannot work.
-      InputError: nothing came in.
+      InputError: a pipe is empty or cannot be read.
+      OutputError: there is no space for the temporary file.
     """
 
     def __init__(self, inputs: list[str], out: str | None) -> None:
@@ -39,50 +45,83 @@ class Pipes:
         self.piped_out = out == PIPE
         if self.piped_out and len(inputs) > 1:
             raise UsageError(f"--out - is one stream, but there are {len(inputs)} inputs", "Give a folder instead.")
-        self._arguments, self._out_argument = inputs, out
+        if self.piped_out and "stdout" in console.closed:
+            raise OutputError("standard output is closed")
         self._folder: Path | None = None
-        if self.piped_out or PIPE in inputs:
-            self._folder = Path(tempfile.mkdtemp(prefix="ddsp-"))
-        self.inputs = [self._place("stdin.wav") if name == PIPE else Path(name) for name in inputs]
-        self.out = self._place("stdout.wav") if self.piped_out else Path(out) if out is not None else None
+        self._names: dict[Path, str] = {}
+        self._pipes: dict[Path, str] = {}
+        self.inputs = [self._input(name) for name in inputs]
+        self.out = Path(out) if out is not None else None
+        if self.piped_out:
+            self.out = self._place("stdout.wav", STDOUT)
 
-    def _place(self, name: str) -> Path:
-        assert self._folder is not None
+    def _input(self, name: str) -> Path:
+        if name != PIPE and not _is_pipe(Path(name)):
+            return Path(name)
+        number = f"-{len(self._pipes) + 1}" if self._pipes else ""
+        stem, spoken = ("stdin", STDIN) if name == PIPE else ("pipe", name)
+        path = self._place(f"{stem}{number}.wav", spoken)
+        self._pipes[path] = name
+        return path
+
+    def _place(self, name: str, spoken: str) -> Path:
+        if self._folder is None:
+            self._folder = Path(tempfile.mkdtemp(prefix="ddsp-"))
+        self._names[self._folder / name] = spoken
         return self._folder / name
 
     def __enter__(self) -> Self:
-        if PIPE in self._arguments:
-            try:
-                with self._place("stdin.wav").open("wb") as file:
-                    shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
-            except BaseException:
-                self._clear()
-                raise
-            if not self._place("stdin.wav").stat().st_size:
-                self._clear()
-                raise InputError("nothing came from standard input", "Send a sound file into it, such as a WAV stream.")
+        try:
+            for path, name in self._pipes.items():
+                self._copy(path, name)
+        except BaseException:
+            self._clear()
+            raise
         return self
+
+    def _copy(self, path: Path, name: str) -> None:
+        spoken = self._names[path]
+        with contextlib.ExitStack() as stack:
+            try:
+                source: BinaryIO = sys.stdin.buffer if name == PIPE else stack.enter_context(Path(name).open("rb"))
+            except OSError as problem:
+                raise InputError(f"{spoken} cannot be read: {problem.strerror or problem}") from problem
+            try:
+                with path.open("wb") as file:
+                    shutil.copyfileobj(source, file, 1 << 20)
+            except OSError as problem:
+                raise OutputError(
+                    f"{tempfile.gettempdir()} has no room for {spoken}: {problem.strerror or problem}",
+                    "Free some space, or set TMPDIR to a folder that has some.",
+                ) from problem
+        if not path.stat().st_size:
+            raise InputError(f"nothing came from {spoken}", "Send a sound file into it, such as a WAV stream.")
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._clear()
         # A sentence about a temporary file would help nobody.
-        if self._folder is not None and isinstance(problem, Exception) and hasattr(problem, "message"):
-            for name, words in (("stdin.wav", "standard input"), ("stdout.wav", "standard output")):
-                problem.message = problem.message.replace(str(self._folder / name), words)
+        if isinstance(problem, Exception) and hasattr(problem, "message"):
+            for path, spoken in self._names.items():
+                problem.message = problem.message.replace(str(path), spoken)
 
     def _clear(self) -> None:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def deliver(self) -> None:
-        """Sends what was written to standard output, if that was wanted."""
+        """Sends what was written to standard output, if that was wanted.
+
+        Raises:
+          OutputError: standard output cannot be written.
+        """
         if not self.piped_out:
             return
-        with self._place("stdout.wav").open("rb") as file:
+        assert self.out is not None
+        with self.out.open("rb") as file, console.standard_output():
             shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
-        sys.stdout.buffer.flush()
+            sys.stdout.buffer.flush()
 
     def say(self, text: str) -> None:
         """A line of result: beside the sound where that is on standard output."""
@@ -90,6 +129,13 @@ class Pipes:
 
     def name(self, path: Path) -> str:
         """A path as the user knows it."""
-        if self._folder is not None and path.parent == self._folder:
-            return "standard input" if path.name == "stdin.wav" else "standard output"
-        return str(path)
+        return self._names.get(path, str(path))
+
+
+def _is_pipe(path: Path) -> bool:
+    """Whether a path names a pipe, a socket or a character device, such as `/dev/stdin` behind `|`."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
