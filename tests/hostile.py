@@ -76,34 +76,40 @@ def _with_block(data: bytes, rows: list[tuple[bytes, bytes]]) -> tuple[bytes, by
 
 
 def nested_tuples(levels: int) -> bytes:
-    """A tuple of two of a tuple of two …: 2^levels values when it is printed or hashed."""
-    return b"\x80\x04)\x94" + b"h\x00h\x00\x86" + b"".join(
-        b"\x94h" + bytes([i]) + b"h" + bytes([i]) + b"\x86" for i in range(1, min(levels, 250))
-    ) + b"."  # fmt: skip
+    """A tuple of two of a tuple of two …: 2^levels values when it is printed or hashed. For an empty memo."""
+    return b")" + b"".join(b"\x94h" + bytes([i]) + b"\x86" for i in range(levels))
+
+
+def nested_lists(levels: int) -> bytes:
+    """The same of lists."""
+    return b"(" * levels + b"]" + b"".join(b"\x94h" + bytes([i]) + b"l" for i in range(levels))
 
 
 def pickle_attacks() -> dict[str, bytes]:
     """Pickles that call nothing and yet take memory or time without end, by what they try."""
     head = b"\x80\x04"
-    quantiles = b"csklearn.preprocessing\nQuantileTransformer\n)\x81}X\x0a\0\0\0quantiles_"
+    number = head + b"}X\x0f\0\0\0mean_pitch_note"
+    quantiles = head + b"}X\x12\0\0\0quantile_transformcsklearn.preprocessing\nQuantileTransformer\n)\x81}"
+    quantiles += b"X\x0b\0\0\0references_]sX\x0a\0\0\0quantiles_"
     return {
-        "2^60 values in shared tuples": head + b"}\x8c\x01a" + nested_tuples(60)[2:-1] + b"s.",
-        "a key of 2^60 values": head + b"}" + nested_tuples(60)[2:-1] + b"K\x01s.",
-        "2^60 values in shared lists": head + b"]\x94" + b"".join(
-            b"]\x94(h" + bytes([i]) + b"h" + bytes([i]) + b"e" for i in range(60)
-        ) + b".",
-        "150,000 levels of lists": head + b"]" * 150_000 + b"a" * 149_999 + b".",
-        "150,000 levels of tuples": head + b"N" + b"\x85" * 150_000 + b".",
+        "2^60 values in shared tuples": number + nested_tuples(60) + b"s.",
+        "2^60 values in shared lists": number + nested_lists(60) + b"s.",
+        "2^28 values in shared tuples": number + nested_tuples(28) + b"s.",
+        "a key of 2^60 values": head + b"}" + nested_tuples(60) + b"K\x01s.",
+        "90,000 levels of lists": number + b"]" * 90_000 + b"a" * 89_999 + b"s.",
+        "150,000 levels of tuples": number + b"N" + b"\x85" * 150_000 + b"s.",
         "a key of 150,000 levels": head + b"}N" + b"\x85" * 150_000 + b"K\x01s.",
-        "a list in itself": head + b"]\x94h\0a.",
-        "nested lists as an array": head + quantiles + b"]" * 20_000 + b"a" * 19_999 + b"sb.",
-        "ragged lists as an array": head + quantiles + b"](]" + b"N" * 50_000 + b"es" + b"b.",
+        "a list in itself": number + b"]\x94h\0as.",
+        "2^60 values as an array": quantiles + nested_lists(60) + b"sbs.",
+        "2^26 values as an array": quantiles + nested_lists(26) + b"sbs.",
+        "20,000 levels as an array": quantiles + b"]" * 20_000 + b"a" * 19_999 + b"sbs.",
+        "ragged lists as an array": quantiles + b"](](" + b"N" * 50_000 + b"eesbs.",
         "two billionth entry of the memo": b"\x80\x02}r\xff\xff\xff\x7f.",
         "a text of 2^63 bytes": head + b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f.",
         "a byte array of 2^63 bytes": b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x7f.",
         "a frame of 2^63 bytes": head + b"\x95\xff\xff\xff\xff\xff\xff\xff\x7f.",
         "300,000 instructions": head + b"N" * 300_000 + b".",
-        "an integer of 16 million digits": head + b"}X\x0f\0\0\0mean_pitch_note\x8b" + struct.pack("<i", 7 << 20)
+        "an integer of 16 million digits": number + b"\x8b" + struct.pack("<i", 7 << 20)
         + b"\x7f" * (7 << 20) + b"s.",
         "a persistent id": b"\x80\x02K\x01Q.",
         "an extension code": b"\x80\x02\x82\x01.",
@@ -123,9 +129,9 @@ def pickle_attacks() -> dict[str, bytes]:
 
 def gin_attacks() -> dict[str, str]:
     """Statements that grow, nest or circle, by what they try; to be put before or behind a whole file."""
-    doubling = "\n".join(f"m{i} = [%m{i + 1}, %m{i + 1}]" for i in range(40))
+    growing = "\n".join(f"m{i} = [{f'%m{i + 1}, ' * 50}]" for i in range(8))
     return {
-        "2^40 values by macros": f"{doubling}\nm40 = 1\nRnnFcDecoder.input_keys = %m0\n",
+        "50^8 values by macros": f"{growing}\nm8 = 1\nRnnFcDecoder.input_keys = %m0\n",
         "macros in circles": "a = %b\nb = (%a, %a)\nRnnFcDecoder.input_keys = %a\n",
         "5,000 brackets": "x = " + "[" * 5000 + "]" * 5000 + "\n",
         "open brackets": "x = " + "(" * 5000,
@@ -245,7 +251,7 @@ def tflite_attacks(model: bytes) -> dict[str, bytes]:
 
 def heavy_graphs() -> dict[str, bytes]:
     """Files that keep the plug-in's contract, and take memory or time without end when they run."""
-    from ddsp_cli.exporters.flatbuffer import TfliteOps
+    from ddsp_cli.exporters.tflite_ops import TfliteOps
 
     from ddsp_cli.synthesis.litert_decoder import INPUTS, OUTPUTS
 

@@ -217,6 +217,8 @@ def read_regular(path: Path, max_bytes: int, error: type[DdspError] = ModelError
                 if stat.S_ISREG(found.st_mode):
                     # Files of /proc have size 0 and contents without end.
                     content = stream.read(min(max_bytes, max(found.st_size, 1 << 20)) + 1)
+                    if content is None:  # a file of /proc that would block
+                        raise error(f"{path} cannot be read")
                     if len(content) > max_bytes:
                         raise error(f"{path} is larger than {max_bytes / (1 << 20):.0f} MB")
                     return content

@@ -60,6 +60,7 @@ def test_fifos_devices_and_files_without_end(tmp_path: Path) -> None:
     (tmp_path / "terminal.gin").symlink_to("/dev/tty")
     (tmp_path / "circle.gin").symlink_to("circle.gin")
     (tmp_path / "nowhere.gin").symlink_to("nothing")
+    (tmp_path / "log.gin").symlink_to("/proc/kmsg")  # of size 0, and blocks
     found = Folder(tmp_path, everything)
     for name in found.names():
         with pytest.raises(ModelError, match=r"not a regular file|cannot be read"):

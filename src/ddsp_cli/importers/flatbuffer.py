@@ -182,8 +182,8 @@ def _tensor(table: _Table, buffers: list[memoryview]) -> Tensor:
     shape, kind, index = table.integers(0), table.scalar(1, "<b"), table.scalar(2, "<I")
     if index >= len(buffers):
         raise ValueError("a tensor names a buffer that does not exist")
-    if len(shape) > MAX_DIMENSIONS or math.prod(shape) > MAX_ELEMENTS:
-        raise ValueError("a tensor is larger, or has more dimensions, than in any network")
+    if len(shape) > MAX_DIMENSIONS or min(shape, default=0) < 0 or math.prod(shape) > MAX_ELEMENTS:
+        raise ValueError("a tensor has a size, or a number of dimensions, that no network has")
     value = None
     is_float32 = kind == TensorType.FLOAT32
     if len(buffers[index]) and (is_float32 or kind == TensorType.INT32):
