@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ddsp_cli.analysis.pitch import trackers
-from ddsp_cli.analysis.pitch.octave_correction import repair
+from ddsp_cli.analysis.pitch.octave_correction import correct_octaves
 from ddsp_cli.audio import read
 from ddsp_cli.errors import DdspError
 
@@ -48,7 +48,7 @@ def measured(name: str, audio: np.ndarray, weights: Path | None, mend: bool) -> 
     f0_hz, _ = trackers.on_grid(tracker.finish(), -(-len(audio) // HOP_SAMPLES), HOP_SAMPLES)
     speed = len(audio) / RATE_HZ / (time.process_time() - start)
     if mend:
-        f0_hz = repair(lambda first, last: audio[first:last], len(audio), f0_hz, RATE_HZ // HOP_SAMPLES).f0_hz
+        f0_hz = correct_octaves(lambda first, last: audio[first:last], len(audio), f0_hz, RATE_HZ // HOP_SAMPLES).f0_hz
     return f0_hz, speed
 
 

@@ -24,6 +24,9 @@ RealArray: TypeAlias = np.ndarray[Any, np.dtype[np.floating[Any]]]
 #: Indices of samples and frames.
 IntArray: TypeAlias = np.ndarray[Any, np.dtype[np.integer[Any]]]
 
+#: Of any type, where only the shape counts.
+AnyArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
 #: Masks.
 BoolArray: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ddsp_cli.adaptation.segmentation import find_notes
+from ddsp_cli.adaptation.segmentation import find_segments
 from ddsp_cli.analysis import extract
 from ddsp_cli.analysis.extract import analyze
 from ddsp_cli.audio.recording import ArrayRecording, FileRecording, StreamRecording
@@ -34,7 +34,7 @@ def chord() -> np.ndarray:
 
 
 def found(audio: np.ndarray):
-    return analyze(ArrayRecording(audio), FeatureSpec(), find_notes)
+    return analyze(ArrayRecording(audio), FeatureSpec(), find_segments)
 
 
 def test_a_clear_voice_takes_one_pass():
@@ -42,7 +42,7 @@ def test_a_clear_voice_takes_one_pass():
     assert (analysis.character, analysis.passes) == ("pitched", ("features",))
     plain = extract.measure(melody())
     np.testing.assert_array_equal(analysis.features.f0_hz, plain.f0_hz)
-    assert len(analysis.segments) == len(find_notes(plain))
+    assert len(analysis.segments) == len(find_segments(plain))
 
 
 def test_quiet_sound_has_the_pitch_of_its_amplified_copy_and_its_own_levels():
@@ -86,7 +86,7 @@ def test_the_source_of_the_sound_makes_no_difference(tmp_path, audio):
         FileRecording(tmp_path / "a.wav", kept_samples=100),
         StreamRecording(np.array_split(audio, 23)),
     ):
-        analysis = analyze(recording, FeatureSpec(), find_notes)
+        analysis = analyze(recording, FeatureSpec(), find_segments)
         assert (analysis.character, analysis.passes) == (reference.character, reference.passes)
         np.testing.assert_array_equal(analysis.features.f0_hz, reference.features.f0_hz)
         np.testing.assert_array_equal(analysis.features.loudness_db, reference.features.loudness_db)
@@ -98,7 +98,7 @@ def test_segments_are_found_again_only_where_the_pitch_changed():
 
     def count(features):
         calls.append(features)
-        return find_notes(features)
+        return find_segments(features)
 
     for audio, n_calls in ((melody(), 1), (melody() * np.float32(0.004), 1), (whistle(), 2)):
         calls.clear()

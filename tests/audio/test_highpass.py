@@ -6,7 +6,7 @@ from ddsp_cli.audio import highpass
 
 def filtered(audio: np.ndarray, lowest_hz: float, rate_hz: int = 16000, size: int = 4096) -> np.ndarray:
     blocks = [audio[at : at + size] for at in range(0, len(audio), size)]
-    return np.concatenate(list(highpass.without_rumble(blocks, lowest_hz, rate_hz)))
+    return np.concatenate(list(highpass.remove_rumble(blocks, lowest_hz, rate_hz)))
 
 
 def tone(hz: float, rate_hz: int = 16000, seconds: float = 3.0) -> np.ndarray:

@@ -75,7 +75,7 @@ def test_a_clip_is_judged_by_the_pitch_that_was_asked_for():
 def test_a_recording_is_played_with_its_pitch_mended(home, monkeypatch):
     """As the data sets are that instruments learn from: an octave error of the tracker is none of the instrument's."""
     asked = []
-    monkeypatch.setattr(metrics, "mended_hz", lambda audio, f0_hz, rate_hz: asked.append(f0_hz) or f0_hz * 2)
+    monkeypatch.setattr(metrics, "correct_f0_hz", lambda audio, f0_hz, rate_hz: asked.append(f0_hz) or f0_hz * 2)
     clips = []
     monkeypatch.setattr(Clip, "quality", lambda clip: clips.append(clip) or metrics.Quality(0, 0, 0, 0, 0, 0))
     evaluate(home / "models/testophone", [home / "other.wav"])
@@ -92,7 +92,7 @@ def test_pitch_keeps_its_place_in_recordings_of_any_length(home, monkeypatch, n_
         lambda self, f0_hz, level_db, **settings: played.update(f0=f0_hz, n=len(level_db)) or whole(
             self, f0_hz, level_db, **settings),
     )  # fmt: skip
-    monkeypatch.setattr(metrics, "mended_hz", lambda audio, f0_hz, rate_hz: 200 + np.arange(len(f0_hz), dtype="f4"))
+    monkeypatch.setattr(metrics, "correct_f0_hz", lambda audio, f0_hz, rate_hz: 200 + np.arange(len(f0_hz), dtype="f4"))
     soundfile.write(home / "length.wav", melody((60,), note_s=1.2)[:n_samples], 16000)
     evaluate(home / "models/testophone", [home / "length.wav"])
     n = -(-n_samples // 64)

@@ -83,8 +83,8 @@ def several_voices(f0_hz: np.ndarray, frame_rate_hz: int, audio: np.ndarray) -> 
       audio: [S] at 16 kHz.
     """
     audio = audio[: round(BEGINNING_S * ANALYSIS_RATE_HZ)]
-    found = harmonicity.explain(lambda start, stop: audio[start:stop], len(audio), f0_hz, frame_rate_hz)
+    found = harmonicity.measure_harmonicity(lambda start, stop: audio[start:stop], len(audio), f0_hz, frame_rate_hz)
     sounding = found.energy > 1e-4 * found.energy.max(initial=0.0)
     if not sounding.any():
         return False
-    return bool(np.mean(found.strays()[sounding] > harmonicity.POLYPHONY_SHARE) > CHORDS_SHARE)
+    return bool(np.mean(found.average_inharmonic_ratio()[sounding] > harmonicity.POLYPHONIC_RATIO) > CHORDS_SHARE)

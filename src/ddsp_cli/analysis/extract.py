@@ -24,13 +24,13 @@ from ddsp_cli.audio.resample import Resampler
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.errors import InputError
 
-#: What is measured at once. Everything pushed is cut at multiples of this, so that the result is the same to the
-#: last bit however it was pushed; 10 s keep the tracker's memory small.
+#: Sound is measured in blocks of this length, cut at its multiples however it is pushed, so that the result is the same
+#: to the last bit; 10 s keep the tracker's memory small.
 BLOCK_SAMPLES = 10 * ANALYSIS_RATE_HZ
 
 
 class FeatureStream:
-    """Measures a recording that arrives in blocks.
+    """Measures a recording that arrives in blocks, in one pass.
 
     Memory grows only by the features themselves, 20 bytes a frame (18 MB an hour at 250 Hz).
 
@@ -38,8 +38,7 @@ class FeatureStream:
       spec: how to measure.
       threads: how many threads the tracker may use; None leaves it to the tracker.
       weights: a file of weights for the tracker, see `pitch.open_tracker`.
-      with_loudness: False leaves `loudness_db` at its floor, for those who measure it later; it takes a tenth of the
-        time.
+      with_loudness: False leaves `loudness_db` at its floor, which saves a tenth of the time.
 
     Raises:
       UsageError: the tracker that the spec names is unknown or unavailable.
@@ -57,14 +56,14 @@ class FeatureStream:
         self._loudness = loudness.loudness_stream(self.spec) if with_loudness else None
         self._power = loudness.power_stream(self.spec)
         self._envelope = loudness.envelope_stream(ANALYSIS_RATE_HZ, self.spec.hop_samples, self.spec.floor_db)
-        self._loudness_parts: list[np.ndarray] = []
-        self._power_parts: list[np.ndarray] = []
-        self._envelope_parts: list[np.ndarray] = []
-        self._waiting: list[np.ndarray] = []
+        self._loudness_parts: list[FloatArray] = []
+        self._power_parts: list[FloatArray] = []
+        self._envelope_parts: list[FloatArray] = []
+        self._waiting: list[FloatArray] = []
         self._n_waiting = 0
         self._n_samples = 0
 
-    def push(self, block: np.ndarray) -> None:
+    def push(self, block: FloatArray) -> None:
         """Takes the next samples, [S] float32 at 16 kHz.
 
         Raises:
@@ -84,7 +83,7 @@ class FeatureStream:
             self._n_waiting = len(audio) - n_whole
 
     def finish(self) -> Features:
-        """The features of everything pushed.
+        """Returns the features of everything pushed.
 
         Raises:
           InputError: nothing was pushed.
@@ -99,7 +98,7 @@ class FeatureStream:
             self._tracker.finish(), n_frames(self._n_samples, hop_samples), hop_samples
         )
         power_db = np.concatenate([*self._power_parts, self._power.finish()])
-        # A tracker can be sure of itself in silence; there is no pitch where there is no sound.
+        # Trackers can be sure of a pitch in silence.
         sounding = power_db > self.spec.floor_db
         if self._loudness is not None:
             loudness_db = np.concatenate([*self._loudness_parts, self._loudness.finish()])
@@ -115,7 +114,7 @@ class FeatureStream:
             envelope_db=np.concatenate([*self._envelope_parts, self._envelope.finish()]),
         )
 
-    def _measure(self, block: np.ndarray) -> None:
+    def _measure(self, block: FloatArray) -> None:
         self._n_samples += len(block)
         self._tracker.push(block)
         if self._loudness is not None:
@@ -124,8 +123,8 @@ class FeatureStream:
         self._envelope_parts.append(self._envelope.push(block))
 
 
-def measure(audio: np.ndarray, spec: FeatureSpec | None = None, threads: int | None = None) -> Features:
-    """Measures a whole signal.
+def measure(audio: FloatArray, spec: FeatureSpec | None = None, threads: int | None = None) -> Features:
+    """Measures a whole signal in one pass.
 
     Args:
       audio: [S] at 16 kHz, mono.
@@ -147,16 +146,16 @@ def measure_file(
     progress: Callable[[float], None] | None = None,
     threads: int | None = None,
 ) -> Features:
-    """Measures a file in memory that does not depend on its length (but for the features themselves).
+    """Measures a file in one pass, in memory that does not depend on its length but for the features themselves.
 
     Args:
-      path: any file that `io` reads.
+      path: a file that `read.mono_blocks` reads.
       spec: how to measure.
-      progress: called now and then with the seconds measured so far.
+      progress: called with the seconds measured so far.
       threads: how many threads the tracker may use.
 
     Raises:
-      InputError: as `io.mono_blocks`.
+      InputError: as `read.mono_blocks`.
       UsageError: the tracker is unknown or unavailable.
     """
     stream = FeatureStream(spec, threads)

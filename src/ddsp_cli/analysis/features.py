@@ -1,4 +1,4 @@
-"""`Features`: what is measured from sound at frame rate, and the grid that all measurements share."""
+"""`Features`: F0, loudness and power of a recording on one grid of frames."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ddsp_cli.arrays import DoubleArray, FloatArray
 from ddsp_cli.config import FeatureSpec
 
 
 def n_frames(n_samples: int, hop_samples: int) -> int:
-    """Frames of a signal: F = ceil(S / hop); frame i is centred on sample i·hop."""
+    """Number of frames of a signal: F = ceil(S / hop); frame i is centred on sample i·hop."""
     return -(-n_samples // hop_samples)
 
 
@@ -19,22 +20,22 @@ class Features:
     """Frame-rate measurements of one recording. All arrays float32, shape [F].
 
     Attributes:
-      f0_hz: fundamental frequency in Hz; 0 where there is no pitch.
+      f0_hz: fundamental frequency; 0 in unvoiced frames.
       f0_confidence: 0..1; a frame is voiced from 0.5 on.
       loudness_db: A-weighted loudness, floor -80 dB (a full-scale sine at 1 kHz is about +19.8 dB).
       power_db: RMS power in dBFS, floor -80 dB.
       spec: how they were measured.
       n_samples: length of the recording at 16 kHz.
-      envelope_db: RMS power in a shorter window (`loudness.envelope_stream`); None where nobody measured it.
+      envelope_db: RMS power in a shorter window (`loudness.envelope_stream`); None where it was not measured.
     """
 
-    f0_hz: np.ndarray
-    f0_confidence: np.ndarray
-    loudness_db: np.ndarray
-    power_db: np.ndarray
+    f0_hz: FloatArray
+    f0_confidence: FloatArray
+    loudness_db: FloatArray
+    power_db: FloatArray
     spec: FeatureSpec
     n_samples: int
-    envelope_db: np.ndarray | None = None
+    envelope_db: FloatArray | None = None
 
     def __post_init__(self) -> None:
         expected = n_frames(self.n_samples, self.spec.hop_samples)
@@ -47,12 +48,12 @@ class Features:
         return len(self.f0_hz)
 
     @property
-    def times_s(self) -> np.ndarray:
+    def times_s(self) -> DoubleArray:
         """Centre of each frame in seconds, shape [F]."""
         return np.arange(len(self)) / self.spec.frame_rate_hz
 
     def at(self, frame_rate_hz: int) -> Features:
-        """The frames of a coarser grid whose centres all lie on this one (250 Hz → 50 Hz takes every fifth).
+        """The frames of a coarser grid whose centres all lie on this one (250 Hz to 50 Hz takes every fifth).
 
         Raises:
           ValueError: the rate does not divide this one.
@@ -71,14 +72,14 @@ class Features:
         )
 
 
-def hold_f0(f0_hz: np.ndarray, default_hz: float = 440.0) -> np.ndarray:
-    """Fills frames without pitch with the last one before them (the first one after, at the start).
+def hold_f0(f0_hz: FloatArray, default_hz: float = 440.0) -> FloatArray:
+    """Fills unvoiced frames with the last F0 before them (at the start, the first after them).
 
-    A network that sees pitch fall to 0 in every rest glides into and out of each note; held pitch does not.
+    Where F0 falls to 0 in rests, a network glides into and out of each note.
 
     Args:
       f0_hz: [..., F], 0 where unvoiced.
-      default_hz: what a row without any pitch gets.
+      default_hz: for rows without any voiced frame.
 
     Returns:
       [..., F], nowhere 0.

@@ -1,9 +1,10 @@
-"""How well one pitch explains a sound: is it one voice, and is the pitch in the right octave?
+"""How well the harmonics of a tracked F0 account for the energy of a sound.
 
-Each look (every 20 ms, over 64 or 128 ms) compares the energy near the multiples of the tracked pitch with all energy
-between 70 Hz and 5 kHz. A second voice, a chord or music in the background leaves energy beside the multiples. Pitch
-read an octave too high leaves it halfway between them; pitch read an octave too low finds nothing at the odd ones.
-Shapes: S samples, F frames, L looks.
+In frames of 64 or 128 ms, 20 ms apart, the energy near the multiples of F0 is compared with all energy from 70 Hz to
+5 kHz. A second voice, a chord or music in the background leaves energy beside the multiples. F0 tracked an octave too
+high leaves it halfway between them; F0 tracked an octave too low finds none at the odd multiples.
+
+Shapes: S samples, F frames of the features, L frames of this analysis.
 """
 
 from __future__ import annotations
@@ -14,119 +15,133 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ddsp_cli.arrays import AnyArray, BoolArray, DoubleArray, FloatArray, hann_window
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 
-#: A look every 20 ms.
-LOOK_SAMPLES = 320
+HOP_SAMPLES = 320
 
-LOOKS_PER_S = ANALYSIS_RATE_HZ // LOOK_SAMPLES
+FRAME_RATE_HZ = ANALYSIS_RATE_HZ // HOP_SAMPLES
 
-#: 64 ms part the partials of most notes; below `LOW_HZ` they lie closer together and need twice that.
+#: 64 ms resolve the harmonics of most notes; below `LOW_HZ` they lie closer together and need twice that.
 WINDOW_SAMPLES, LOW_WINDOW_SAMPLES = 1024, 2048
 
 LOW_HZ = 200.0
 
 BAND_HZ = (70.0, 5000.0)
 
-#: What counts as near a multiple: the main lobe of the Hann window, and what vibrato smears.
-LOBE_BINS = 2.05
+#: Energy this near to a multiple is harmonic: within the main lobe of the Hann window, plus the share of the frequency
+#: by which vibrato widens it.
+LOBE_BINS, VIBRATO_SHARE = 2.05, 0.012
 
-SMEAR = 0.012
+#: The inharmonic ratio is averaged over this long, weighted by energy: an onset or the decay of the note before is not
+#: a second voice.
+AVERAGED_S = 0.5
 
-#: Strays are weighed by energy over this long: an onset or the ring of the last note is no second voice.
-WEIGHED_S = 0.5
+#: Above this average inharmonic ratio there is more than one voice; tuned on aligned violin recordings (docs/data.md).
+POLYPHONIC_RATIO = 0.16
 
-#: From this share of stray energy on it is more than one voice; tuned on aligned violin recordings (docs/data.md).
-POLYPHONY_SHARE = 0.16
-
-#: Looks computed at once; bounds memory to a few MiB.
+#: Frames computed at once; bounds memory to a few MiB.
 _AT_ONCE = 512
 
 
 @dataclass(frozen=True)
-class Voices:
-    """What each look found, float32 [L]; all 0 where there is no pitch.
+class Harmonicity:
+    """Where the energy of each frame lies, float32 [L]; all 0 in unvoiced frames.
 
     Attributes:
       energy: of the band, in arbitrary units.
-      stray: share of it beside the multiples of the pitch.
-      odd: share of it at the odd multiples.
-      halfway: share of it halfway between the multiples.
-      first: share of it at the pitch itself.
+      inharmonic_ratio: share of it beside the multiples of F0.
+      odd_harmonic_ratio: share of it at the odd multiples.
+      half_harmonic_ratio: share of it halfway between the multiples.
+      fundamental_ratio: share of it at F0 itself.
     """
 
-    energy: np.ndarray
-    stray: np.ndarray
-    odd: np.ndarray
-    halfway: np.ndarray
-    first: np.ndarray
+    energy: FloatArray
+    inharmonic_ratio: FloatArray
+    odd_harmonic_ratio: FloatArray
+    half_harmonic_ratio: FloatArray
+    fundamental_ratio: FloatArray
 
-    def strays(self) -> np.ndarray:
-        """Share of stray energy over `WEIGHED_S` around each look, [L]."""
-        size = round(WEIGHED_S * LOOKS_PER_S)
-        return _moving_sum(self.energy * self.stray, size) / np.maximum(_moving_sum(self.energy, size), 1e-9)
+    def average_inharmonic_ratio(self) -> DoubleArray:
+        """Averages the inharmonic ratio over `AVERAGED_S` around each frame, weighted by energy, [L]."""
+        size = round(AVERAGED_S * FRAME_RATE_HZ)
+        inharmonic = _moving_sum(self.energy * self.inharmonic_ratio, size)
+        return inharmonic / np.maximum(_moving_sum(self.energy, size), 1e-9)
 
-    def polyphonic(self, n_frames: int, frame_rate_hz: int) -> np.ndarray:
-        """Where more than one voice sounds, [F] bool on the grid of the features."""
-        return on_frames(self.strays() > POLYPHONY_SHARE, n_frames, frame_rate_hz)
-
-
-def on_frames(looks: np.ndarray, n_frames: int, frame_rate_hz: int) -> np.ndarray:
-    """Each frame takes the value of the look nearest to it: [L] to [F]."""
-    if not len(looks):
-        return np.zeros(n_frames, looks.dtype)
-    nearest = np.round(np.arange(n_frames) * (LOOKS_PER_S / frame_rate_hz)).astype(np.int64)
-    return looks[np.minimum(nearest, len(looks) - 1)]
+    def polyphonic(self, n_frames: int, frame_rate_hz: int) -> BoolArray:
+        """Marks where more than one voice sounds, [F] on the grid of the features."""
+        return to_feature_frames(self.average_inharmonic_ratio() > POLYPHONIC_RATIO, n_frames, frame_rate_hz)
 
 
-def explain(read: Callable[[int, int], np.ndarray], n_samples: int, f0_hz: np.ndarray, frame_rate_hz: int) -> Voices:
-    """Looks at a recording that need not be in memory.
+def to_feature_frames(values: AnyArray, n_frames: int, frame_rate_hz: int) -> AnyArray:
+    """Brings values of this analysis to the grid of the features, each frame taking the nearest: [L] → [F]."""
+    if not len(values):
+        return np.zeros(n_frames, values.dtype)
+    nearest = np.round(np.arange(n_frames) * (FRAME_RATE_HZ / frame_rate_hz)).astype(np.int64)
+    return values[np.minimum(nearest, len(values) - 1)]
+
+
+def from_feature_frames(f0_hz: FloatArray, n_frames: int, frame_rate_hz: int) -> FloatArray:
+    """Brings F0 on the grid of the features to that of this analysis: [F] → [L], 0 where there is none."""
+    if not len(f0_hz):
+        return np.zeros(n_frames, np.float32)
+    nearest = np.round(np.arange(n_frames) * (frame_rate_hz / FRAME_RATE_HZ)).astype(np.int64)
+    return f0_hz[np.minimum(nearest, len(f0_hz) - 1)]
+
+
+def measure_harmonicity(
+    read: Callable[[int, int], FloatArray], n_samples: int, f0_hz: FloatArray, frame_rate_hz: int
+) -> Harmonicity:
+    """Measures a recording that need not be in memory.
 
     Args:
       read: (start, end) → the samples [start, end) at 16 kHz, both inside the recording.
       n_samples: S.
-      f0_hz: [F], 0 where there is no pitch.
-      frame_rate_hz: of f0.
+      f0_hz: [F], 0 in unvoiced frames.
+      frame_rate_hz: of f0_hz.
+
+    Returns:
+      L = ceil(S / 320) frames.
     """
-    n_looks = -(-n_samples // LOOK_SAMPLES)
-    frames = np.round(np.arange(n_looks) * (frame_rate_hz / LOOKS_PER_S)).astype(np.int64)
-    pitch_hz = f0_hz[np.minimum(frames, max(len(f0_hz) - 1, 0))] if len(f0_hz) else np.zeros(n_looks)
-    rows = np.zeros((5, n_looks), np.float32)
-    for start in range(0, n_looks, _AT_ONCE):
-        end = min(start + _AT_ONCE, n_looks)
+    n_frames = -(-n_samples // HOP_SAMPLES)
+    pitch_hz = from_feature_frames(f0_hz, n_frames, frame_rate_hz)
+    rows = np.zeros((5, n_frames), np.float32)
+    for start in range(0, n_frames, _AT_ONCE):
+        end = min(start + _AT_ONCE, n_frames)
         block_hz = pitch_hz[start:end]
         if not (block_hz > 0).any():
             continue
-        audio = _around(read, start * LOOK_SAMPLES, (end - 1) * LOOK_SAMPLES + 1, n_samples)
-        windows = np.lib.stride_tricks.sliding_window_view(audio, LOW_WINDOW_SAMPLES)[::LOOK_SAMPLES]
+        audio = _around(read, start * HOP_SAMPLES, (end - 1) * HOP_SAMPLES + 1, n_samples)
+        windows = np.lib.stride_tricks.sliding_window_view(audio, LOW_WINDOW_SAMPLES)[::HOP_SAMPLES]
         for size, chosen in (
             (WINDOW_SAMPLES, np.flatnonzero(block_hz >= LOW_HZ)),
             (LOW_WINDOW_SAMPLES, np.flatnonzero((block_hz > 0) & (block_hz < LOW_HZ))),
         ):
             if len(chosen):
                 edge = (LOW_WINDOW_SAMPLES - size) // 2
-                look = windows[chosen, edge : edge + size]
-                rows[:, start + chosen] = _shares(look, block_hz[chosen].astype(np.float32))
-    return Voices(*rows)
+                rows[:, start + chosen] = _shares(
+                    windows[chosen, edge : edge + size], block_hz[chosen].astype(np.float32)
+                )
+    return Harmonicity(*rows)
 
 
-def _around(read: Callable[[int, int], np.ndarray], first: int, last: int, n_samples: int) -> np.ndarray:
-    """Samples for windows centred on `first` to `last - 1`; silence lies outside the recording."""
+def _around(read: Callable[[int, int], FloatArray], first: int, last: int, n_samples: int) -> FloatArray:
+    """Samples for windows centred on `first` to `last - 1`; outside the recording they are 0."""
     half = LOW_WINDOW_SAMPLES // 2
     low, high = first - half, last - 1 + half
     inside = read(max(low, 0), min(high, n_samples))
     return np.pad(inside, (max(-low, 0), max(high - n_samples, 0)))
 
 
-def _shares(windows: np.ndarray, pitch_hz: np.ndarray) -> np.ndarray:
-    """Energy, stray, odd, halfway and first [5, n] of windows [n, size] with pitch [n]."""
+def _shares(windows: FloatArray, pitch_hz: FloatArray) -> FloatArray:
+    """The five attributes of `Harmonicity`, [5, n], of windows [n, size] with F0 [n]."""
     size = windows.shape[1]
     window, band, bins_hz = _analysis(size)
     spectra = np.fft.rfft(windows * window, axis=1)[:, band].astype(np.complex64)
     power = spectra.real**2 + spectra.imag**2
     pitch = pitch_hz[:, None]
     multiple = np.maximum(np.round(bins_hz / pitch), 1.0)
-    width_hz = LOBE_BINS * ANALYSIS_RATE_HZ / size + SMEAR * bins_hz
+    width_hz = LOBE_BINS * ANALYSIS_RATE_HZ / size + VIBRATO_SHARE * bins_hz
     near = np.abs(bins_hz - multiple * pitch) <= np.minimum(width_hz, 0.4 * pitch)
     odd = near & (multiple % 2 == 1)
     offset = np.abs(bins_hz - (np.floor(bins_hz / pitch) + 0.5) * pitch)
@@ -140,16 +155,15 @@ def _shares(windows: np.ndarray, pitch_hz: np.ndarray) -> np.ndarray:
 
 
 @functools.cache
-def _analysis(size: int) -> tuple[np.ndarray, slice, np.ndarray]:
+def _analysis(size: int) -> tuple[FloatArray, slice, FloatArray]:
     """Periodic Hann window, the bins of the band, their frequencies."""
-    window = (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(size) / size)).astype(np.float32)
     frequencies_hz = np.fft.rfftfreq(size, 1.0 / ANALYSIS_RATE_HZ).astype(np.float32)
     first, last = np.searchsorted(frequencies_hz, BAND_HZ)
-    return window, slice(int(first), int(last)), frequencies_hz[first:last]
+    return hann_window(size), slice(int(first), int(last)), frequencies_hz[first:last]
 
 
-def _moving_sum(values: np.ndarray, size: int) -> np.ndarray:
-    """Sum over `size` values centred on each, [L]; nothing counts outside."""
+def _moving_sum(values: FloatArray, size: int) -> DoubleArray:
+    """Sums `size` values centred on each, [L]; values outside count as 0."""
     before = size // 2
     total = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     index = np.arange(len(values))

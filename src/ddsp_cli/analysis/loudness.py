@@ -1,18 +1,18 @@
-"""How loud: A-weighted loudness and RMS power on the frame grid, of whole signals or of streams.
+"""A-weighted loudness and RMS power on the grid of the features, of whole signals or of streams.
 
-Both follow magenta/ddsp 3.7.0 (spectral_ops.py:223-325), centred: frame i looks at window/2 samples on either
-side of sample i·hop, and what lies outside the recording counts as silence. Shapes: S samples, F frames.
+Both follow magenta/ddsp 3.7.0 (spectral_ops.py:223-325), centred: the window of frame i reaches window/2 samples to
+either side of sample i·hop, and is silent outside the recording. Shapes: S samples, F frames.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 
 import numpy as np
 
 from ddsp_cli.analysis.features import n_frames
+from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray, hann_window
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 
 #: Pole frequencies of the A-weighting filter in Hz (IEC 61672-1, annex E).
@@ -24,19 +24,19 @@ _A_OFFSET_DB = 2.0
 #: What magenta/ddsp 1.x subtracts, so that about 0 dB is the loudest (tag v1.6.2, spectral_ops.py:39).
 _REFERENCE_2020_DB = 20.7
 
-#: Window of the envelope: twice as fine as the power that drives an instrument, and still two periods of a bass.
+#: Window of the envelope: half that of the power that drives an instrument, and still two periods of a bass.
 ENVELOPE_WINDOW_S = 0.04
 
 #: Frames computed at once: bounds the memory of the spectra to a few MiB.
 _FRAMES_AT_ONCE = 2048
 
 
-def a_weighting_db(frequencies_hz: np.ndarray, floor_db: float = -80.0) -> np.ndarray:
-    """A-weighting in dB, as IEC 61672-1 defines it analytically; 0 dB at 1 kHz.
+def a_weighting_db(frequencies_hz: RealArray, floor_db: float = -80.0) -> DoubleArray:
+    """A-weighting in dB after the formula of IEC 61672-1, annex E; 0 dB at 1 kHz.
 
     Args:
       frequencies_hz: any shape.
-      floor_db: the least weight; 0 Hz would have minus infinity.
+      floor_db: lower limit; at 0 Hz the weight is minus infinity.
 
     Returns:
       Weights in dB of the same shape, float64.
@@ -55,35 +55,35 @@ class FrameStream:
       window_samples: length of a window.
       hop_samples: distance between the centres of two windows.
       measure: windows [n, window] float32 → one number each, [n], or a row of them, [n, C].
-      centred: False lets window i begin at sample i·hop, as programs did that did not centre.
+      centred: False lets window i begin at sample i·hop, as magenta/ddsp 1.x did.
     """
 
     def __init__(
         self,
         window_samples: int,
         hop_samples: int,
-        measure: Callable[[np.ndarray], np.ndarray],
+        measure: Callable[[FloatArray], RealArray],
         centred: bool = True,
     ) -> None:
         self._window, self._hop, self._measure = window_samples, hop_samples, measure
-        self._tail = np.zeros(window_samples // 2 if centred else 0, np.float32)  # the silence before the recording
+        self._tail = np.zeros(window_samples // 2 if centred else 0, np.float32)  # silence before the recording
         self._n_samples = 0
         self._n_done = 0
 
-    def push(self, block: np.ndarray) -> np.ndarray:
-        """Takes the next samples [S]; returns the frames [n] that are complete now."""
+    def push(self, block: FloatArray) -> FloatArray:
+        """Takes the next samples [S]; returns the frames [n] that they complete."""
         self._n_samples += len(block)
         self._tail = np.concatenate([self._tail, np.asarray(block, np.float32)])
         return self._drain((len(self._tail) - self._window) // self._hop + 1)
 
-    def finish(self) -> np.ndarray:
+    def finish(self) -> FloatArray:
         """The frames [n] still missing from ceil(S/hop); silence follows the recording."""
         n_left = n_frames(self._n_samples, self._hop) - self._n_done
         needed = max(0, (n_left - 1) * self._hop + self._window)
         self._tail = np.pad(self._tail, (0, max(0, needed - len(self._tail))))
         return self._drain(n_left)
 
-    def _drain(self, n_ready: int) -> np.ndarray:
+    def _drain(self, n_ready: int) -> FloatArray:
         if n_ready <= 0:
             return np.zeros(0, np.float32)
         windows = np.lib.stride_tricks.sliding_window_view(self._tail, self._window)[:: self._hop][:n_ready]
@@ -100,10 +100,10 @@ def loudness_stream(spec: FeatureSpec) -> FrameStream:
     if spec.loudness == "a-weighted-2020":
         return _loudness_2020_stream(spec)
     window_samples = spec.loudness_window_samples
-    window = _hann(window_samples)
+    window = hann_window(window_samples)
     weights = _power_weights(window_samples)
 
-    def measure(windows: np.ndarray) -> np.ndarray:
+    def measure(windows: FloatArray) -> RealArray:
         spectra = np.fft.rfft(windows * window, axis=-1)
         power = spectra.real.astype(np.float64) ** 2 + spectra.imag.astype(np.float64) ** 2
         return power_to_db(power @ weights, spec.floor_db)
@@ -114,13 +114,13 @@ def loudness_stream(spec: FeatureSpec) -> FrameStream:
 def _loudness_2020_stream(spec: FeatureSpec) -> FrameStream:
     """Loudness of magenta/ddsp 1.x (tag v1.6.2, spectral_ops.py), which its models of that time were trained on.
 
-    A-weighted level of each bin in dB, floored, and then the mean of those decibels, which quiet bins pull far
-    below the power's mean. Windows are not centred: frame i looks ahead from sample i·hop.
+    The mean over all bins of their A-weighted level in dB, floored; quiet bins pull it far below the level of the mean
+    power. Windows are not centred: that of frame i begins at sample i·hop.
     """
-    window = _hann(spec.loudness_window_samples)
+    window = hann_window(spec.loudness_window_samples)
     offset_db = a_weighting_db(np.fft.rfftfreq(len(window), 1.0 / ANALYSIS_RATE_HZ)) - _REFERENCE_2020_DB
 
-    def measure(windows: np.ndarray) -> np.ndarray:
+    def measure(windows: FloatArray) -> RealArray:
         magnitudes = np.abs(np.fft.rfft(windows * window, axis=-1)).astype(np.float64)
         bins_db = 20.0 * np.log10(np.maximum(magnitudes, 1e-20)) + offset_db
         return np.asarray(np.maximum(bins_db, spec.floor_db).mean(axis=-1))
@@ -128,15 +128,10 @@ def _loudness_2020_stream(spec: FeatureSpec) -> FrameStream:
     return FrameStream(len(window), spec.hop_samples, measure, centred=False)
 
 
-def _hann(n_samples: int) -> np.ndarray:
-    """Periodic Hann window, [n] float32."""
-    return (0.5 - 0.5 * np.cos(2.0 * math.pi * np.arange(n_samples) / n_samples)).astype(np.float32)
-
-
 def power_stream(spec: FeatureSpec) -> FrameStream:
     """Measures `power_db`; see the function of that name."""
 
-    def measure(windows: np.ndarray) -> np.ndarray:
+    def measure(windows: FloatArray) -> RealArray:
         energy = np.einsum("fs,fs->f", windows, windows, dtype=np.float64)
         return power_to_db(energy / windows.shape[-1], spec.floor_db)
 
@@ -149,18 +144,18 @@ def envelope_stream(sample_rate_hz: int, hop_samples: int, floor_db: float) -> F
     Args:
       sample_rate_hz: of the sound.
       hop_samples: samples between two frames.
-      floor_db: the least that is given.
+      floor_db: lower limit.
     """
-    window = _hann(round(ENVELOPE_WINDOW_S * sample_rate_hz))
+    window = hann_window(round(ENVELOPE_WINDOW_S * sample_rate_hz))
     weights = window / window.sum()
 
-    def measure(windows: np.ndarray) -> np.ndarray:
+    def measure(windows: FloatArray) -> RealArray:
         return power_to_db(np.einsum("fs,fs,s->f", windows, windows, weights), floor_db)
 
     return FrameStream(len(window), hop_samples, measure)
 
 
-def loudness_db(audio: np.ndarray, spec: FeatureSpec | None = None) -> np.ndarray:
+def loudness_db(audio: FloatArray, spec: FeatureSpec | None = None) -> FloatArray:
     """A-weighted loudness as magenta/ddsp defines it since 2.0 (spectral_ops.py:253).
 
     The mean over all bins of |STFT|² weighted by 10^(A(f)/10), in dB, floored. Nothing is divided by the energy of
@@ -176,7 +171,7 @@ def loudness_db(audio: np.ndarray, spec: FeatureSpec | None = None) -> np.ndarra
     return _whole(loudness_stream(spec or FeatureSpec()), audio)
 
 
-def power_db(audio: np.ndarray, spec: FeatureSpec | None = None) -> np.ndarray:
+def power_db(audio: FloatArray, spec: FeatureSpec | None = None) -> FloatArray:
     """RMS power in dBFS, floored below and not limited above (spectral_ops.py:223).
 
     Args:
@@ -189,17 +184,17 @@ def power_db(audio: np.ndarray, spec: FeatureSpec | None = None) -> np.ndarray:
     return _whole(power_stream(spec or FeatureSpec()), audio)
 
 
-def power_to_db(power: np.ndarray, floor_db: float) -> np.ndarray:
+def power_to_db(power: RealArray, floor_db: float) -> RealArray:
     """10·log10 of power, never below the floor."""
     return 10.0 * np.log10(np.maximum(power, 10.0 ** (floor_db / 10.0)))
 
 
-def _whole(stream: FrameStream, audio: np.ndarray) -> np.ndarray:
+def _whole(stream: FrameStream, audio: FloatArray) -> FloatArray:
     return np.concatenate([stream.push(audio), stream.finish()])
 
 
 @functools.cache
-def _power_weights(window_samples: int) -> np.ndarray:
+def _power_weights(window_samples: int) -> DoubleArray:
     """Linear A-weights of the bins of a 16 kHz spectrum, divided by their number, [window/2 + 1]."""
     frequencies_hz = np.fft.rfftfreq(window_samples, 1.0 / ANALYSIS_RATE_HZ)
     return 10.0 ** (a_weighting_db(frequencies_hz) / 10.0) / len(frequencies_hz)

@@ -1,4 +1,7 @@
-"""How near one sound is to another, in figures that a person can read. NumPy only."""
+"""Measures of how much a rendering differs from the recording it should equal. NumPy only.
+
+Shapes: S samples, F frames.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,20 @@ from math import isfinite
 import numpy as np
 
 from ddsp_cli.analysis.extract import measure
-from ddsp_cli.analysis.hnr import noise_looks_db
+from ddsp_cli.analysis.hnr import noise_to_harmonics_db
 from ddsp_cli.analysis.pitch import octave_correction, trackers
+from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray, hann_window
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 
 FFT_SIZES = (2048, 1024, 512, 256, 128, 64)
 
-#: Two pitches that are nearer to each other are the same.
+#: F0 that differ by less count as the same.
 SAME_CENTS = 50.0
 
 
 @dataclass(frozen=True)
 class Quality:
-    """A rendering against the recording it should equal.
+    """Differences between a rendering and its recording.
 
     Attributes:
       spectral_loss: multi-scale spectral loss (natural log, floor 1e-5), as in training.
@@ -47,10 +51,10 @@ class Quality:
 
 
 def compare(
-    recording: np.ndarray,
-    rendering: np.ndarray,
+    recording: FloatArray,
+    rendering: FloatArray,
     rate_hz: int = ANALYSIS_RATE_HZ,
-    reference_hz: np.ndarray | None = None,
+    reference_hz: FloatArray | None = None,
 ) -> Quality:
     """Compares two mono signals of one length at 16 kHz, shape [S].
 
@@ -58,9 +62,9 @@ def compare(
       recording, rendering: [S] each.
       rate_hz: of both.
       reference_hz: [F] the recording's pitch 250 times a second, 0 where it has none, as the rendering was asked to
-        play it; None measures it anew. A second look at the same recording, its frames laid a few samples beside those
-        of the first, places note changes up to 16 ms elsewhere: on a quick violin 1.5 % of the frames then differ
-        whatever is played.
+        play it; None measures it again. A second measurement of the same recording, on frames that lie a few samples
+        beside those of the first, finds note changes up to 16 ms elsewhere: on a fast violin 1.5 % of the frames then
+        differ whatever is played.
 
     Raises:
       ValueError: another rate, or lengths that differ.
@@ -80,17 +84,17 @@ def compare(
 
 
 def reliable_pitch(
-    recording: np.ndarray, rendering: np.ndarray, reference_hz: np.ndarray | None = None
+    recording: FloatArray, rendering: FloatArray, reference_hz: FloatArray | None = None
 ) -> dict[str, float]:
-    """How well pitch is kept where there is no doubt about the recording's. pYIN makes this slow: as long as the sound.
+    """Measures how well F0 is kept where two trackers agree about the recording's. pYIN takes as long as the sound.
 
     Args:
       recording, rendering: [S] at 16 kHz.
       reference_hz: as in `compare`; tracked by swift-f0.
 
     Returns:
-      `reliable_share`: share of the recording's voiced frames about whose pitch swift-f0 and pYIN, two trackers that
-      work in unlike ways, agree within 50 cents.
+      `reliable_share`: share of the recording's voiced frames about whose pitch swift-f0 and pYIN, a network and
+      an autocorrelation, agree within 50 cents.
       `reliable_within_50_cents`: share of those at which the rendering has that pitch; silence there counts as wrong.
       Left out where no frame is reliable.
     """
@@ -107,25 +111,25 @@ def reliable_pitch(
     }
 
 
-def same_pitch(a_hz: np.ndarray, b_hz: np.ndarray) -> np.ndarray:
-    """Frames [F] that are voiced in both, at the same pitch."""
+def same_pitch(a_hz: FloatArray, b_hz: FloatArray) -> BoolArray:
+    """Marks the frames [F] that are voiced in both, at the same pitch."""
     both = (a_hz > 0) & (b_hz > 0)
     cents = 1200 * np.log2(np.where(both, a_hz, 1.0) / np.where(both, b_hz, 1.0))
     return both & (np.abs(cents) < SAME_CENTS)
 
 
-def _noise_balance_db(recording: np.ndarray, f0_hz: np.ndarray, rendering: np.ndarray, other_hz: np.ndarray) -> float:
+def _noise_balance_db(recording: FloatArray, f0_hz: FloatArray, rendering: FloatArray, other_hz: FloatArray) -> float:
     same, rate_hz = same_pitch(f0_hz, other_hz), FeatureSpec().frame_rate_hz
-    ours = noise_looks_db(rendering, np.where(same, other_hz, 0.0), rate_hz)
-    theirs = noise_looks_db(recording, np.where(same, f0_hz, 0.0), rate_hz)
-    both = np.isfinite(ours) & np.isfinite(theirs)
-    return float(np.median(ours[both]) - np.median(theirs[both])) if both.any() else float("nan")
+    rendering_db = noise_to_harmonics_db(rendering, np.where(same, other_hz, 0.0), rate_hz)
+    recording_db = noise_to_harmonics_db(recording, np.where(same, f0_hz, 0.0), rate_hz)
+    both = np.isfinite(rendering_db) & np.isfinite(recording_db)
+    return float(np.median(rendering_db[both]) - np.median(recording_db[both])) if both.any() else float("nan")
 
 
 def _both_hz(
-    recording: np.ndarray, rendering: np.ndarray, reference_hz: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pitch of both, [F] each; where the recording's is given, both as far as it goes."""
+    recording: FloatArray, rendering: FloatArray, reference_hz: FloatArray | None
+) -> tuple[FloatArray, FloatArray]:
+    """F0 of both, [F] each, cut to the shorter where the recording's is given."""
     other_hz = pitch_hz(rendering)
     if reference_hz is None:
         return pitch_hz(recording), other_hz
@@ -133,40 +137,41 @@ def _both_hz(
     return reference_hz[:n_frames], other_hz[:n_frames]
 
 
-def pitch_hz(audio: np.ndarray) -> np.ndarray:
-    """Pitch of a sound at 16 kHz as `ddsp prepare` measures it, octave errors mended: [S] → [F], 0 where unvoiced."""
+def pitch_hz(audio: FloatArray) -> FloatArray:
+    """Tracks F0 of a sound at 16 kHz as `prepare` does, octave errors corrected: [S] → [F], 0 where unvoiced."""
     spec = FeatureSpec()
-    return mended_hz(audio, measure(audio, spec).f0_hz, spec.frame_rate_hz)
+    return correct_f0_hz(audio, measure(audio, spec).f0_hz, spec.frame_rate_hz)
 
 
-def mended_hz(audio: np.ndarray, f0_hz: np.ndarray, frame_rate_hz: int) -> np.ndarray:
-    """A tracked pitch [F] without the octave errors that the sound at 16 kHz [S] gives away."""
-    return octave_correction.repair(lambda start, end: audio[start:end], len(audio), f0_hz, frame_rate_hz).f0_hz
+def correct_f0_hz(audio: FloatArray, f0_hz: FloatArray, frame_rate_hz: int) -> FloatArray:
+    """Corrects octave errors of a tracked F0 [F] by the sound [S] at 16 kHz."""
+    found = octave_correction.correct_octaves(lambda start, end: audio[start:end], len(audio), f0_hz, frame_rate_hz)
+    return found.f0_hz
 
 
-def pitch_difference_cents(reference_hz: np.ndarray, other_hz: np.ndarray) -> tuple[np.ndarray, float]:
-    """Absolute pitch differences in cents over frames voiced in both, and the share of the reference's that are."""
+def pitch_difference_cents(reference_hz: FloatArray, other_hz: FloatArray) -> tuple[FloatArray, float]:
+    """Absolute F0 differences in cents over frames voiced in both, and the share of the reference's that are."""
     voiced = reference_hz > 0
     both = voiced & (other_hz > 0)
     cents = np.abs(1200 * np.log2(other_hz[both] / reference_hz[both]))
     return cents, float(both.sum() / max(1, voiced.sum()))
 
 
-def level_db(audio: np.ndarray, rate_hz: int, frame_s: float = 0.02) -> np.ndarray:
+def level_db(audio: FloatArray, rate_hz: int, frame_s: float = 0.02) -> DoubleArray:
     """RMS level in dBFS of consecutive frames, floor -120 dB, shape [S // frame]."""
     size = round(rate_hz * frame_s)
     blocks = audio[: len(audio) // size * size].reshape(-1, size).astype(np.float64)
     return 10 * np.log10(np.maximum(np.mean(blocks**2, axis=1), 1e-12))
 
 
-def level_error_db(recording: np.ndarray, rendering: np.ndarray, rate_hz: int, range_db: float = 40.0) -> float:
+def level_error_db(recording: FloatArray, rendering: FloatArray, rate_hz: int, range_db: float = 40.0) -> float:
     """Mean absolute level difference in dB over frames within `range_db` of the recording's loudest."""
     reference, other = level_db(recording, rate_hz), level_db(rendering, rate_hz)
     loud = reference > reference.max() - range_db
     return float(np.mean(np.abs(reference[loud] - other[loud])))
 
 
-def spectral_distance(recording: np.ndarray, rendering: np.ndarray, floor: float = 1e-5) -> float:
+def spectral_distance(recording: FloatArray, rendering: FloatArray, floor: float = 1e-5) -> float:
     """The training loss in NumPy: L1 of magnitudes and of their natural logarithms, summed over FFT sizes."""
     total = 0.0
     for size in FFT_SIZES:
@@ -176,10 +181,9 @@ def spectral_distance(recording: np.ndarray, rendering: np.ndarray, floor: float
     return total
 
 
-def _magnitudes(audio: np.ndarray, size: int) -> np.ndarray:
+def _magnitudes(audio: FloatArray, size: int) -> FloatArray:
     hop = size // 4
     n_frames = -(-len(audio) // hop)
     padded = np.pad(audio, (0, (n_frames + 3) * hop - len(audio)))
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop][:n_frames]
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)
-    return np.abs(np.fft.rfft(frames * window.astype(np.float32)))
+    return np.abs(np.fft.rfft(frames * hann_window(size)))

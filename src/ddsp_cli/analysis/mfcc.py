@@ -1,8 +1,7 @@
-"""What a sound is like besides its pitch and level: mel-frequency cepstral coefficients on the frame grid.
+"""Mel-frequency cepstral coefficients on the grid of the features, the input of a timbre encoder.
 
-As an encoder of timbre takes them. Coefficient 0 is the level of the whole spectrum and is left out: the level has an
-input of its own, and timbre shall not depend on how loud a recording is. Shapes: S samples at 16 kHz, F frames,
-C coefficients.
+Coefficient 0, the level of the whole spectrum, is left out: the level has an input of its own, and the timbre must not
+depend on how loud a recording is. Shapes: S samples at 16 kHz, F frames, C coefficients.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ddsp_cli.analysis.loudness import FrameStream
+from ddsp_cli.arrays import DoubleArray, FloatArray, hann_window
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 
 #: As magenta/ddsp 3.7.0 computes them for its encoder (spectral_ops.py:`compute_mfcc`, encoders.py:60).
@@ -23,12 +23,12 @@ N_MELS = 128
 
 LOW_HZ, HIGH_HZ = 20.0, 8000.0
 
-#: Magnitudes below it count as it; the value that the original takes for those of 0 (core.py:`safe_log`).
+#: Magnitudes are limited to this from below; the original does so for 0 (core.py:`safe_log`).
 FLOOR = 1e-5
 
 
-def mfcc(audio: np.ndarray, frame_rate_hz: int, n_mfccs: int) -> np.ndarray:
-    """Coefficients 1 to C of a recording.
+def mfcc(audio: FloatArray, frame_rate_hz: int, n_mfccs: int) -> FloatArray:
+    """Computes coefficients 1 to C of a recording.
 
     Args:
       audio: [S] at 16 kHz.
@@ -41,41 +41,41 @@ def mfcc(audio: np.ndarray, frame_rate_hz: int, n_mfccs: int) -> np.ndarray:
     return np.concatenate([np.zeros((0, n_mfccs), np.float32), *mfcc_blocks([audio], frame_rate_hz, n_mfccs)])
 
 
-def mfcc_blocks(blocks: Iterable[np.ndarray], frame_rate_hz: int, n_mfccs: int) -> Iterator[np.ndarray]:
-    """The same of sound [S] that arrives in blocks of any size: frames [n, C] as they are complete."""
+def mfcc_blocks(blocks: Iterable[FloatArray], frame_rate_hz: int, n_mfccs: int) -> Iterator[FloatArray]:
+    """Computes them for sound [S] that arrives in blocks of any size: frames [n, C] as they are complete."""
     stream = mfcc_stream(frame_rate_hz, n_mfccs)
     for block in blocks:
         yield from _some(stream.push(block))
     yield from _some(stream.finish())
 
 
-def _some(frames: np.ndarray) -> list[np.ndarray]:
+def _some(frames: FloatArray) -> list[FloatArray]:
     return [frames] if len(frames) else []
 
 
 def mfcc_stream(frame_rate_hz: int, n_mfccs: int) -> FrameStream:
-    """Measures `mfcc` of blocks that are pushed; nothing, [0], where no frame is complete."""
-    window = (0.5 - 0.5 * np.cos(2.0 * math.pi * np.arange(WINDOW_SAMPLES) / WINDOW_SAMPLES)).astype(np.float32)
+    """A stream that measures `mfcc` of pushed blocks; it returns [0] where no frame is complete."""
+    window = hann_window(WINDOW_SAMPLES)
     bands, cosines = matrices(n_mfccs)
 
-    def measure(windows: np.ndarray) -> np.ndarray:
+    def measure(windows: FloatArray) -> FloatArray:
         magnitudes = np.abs(np.fft.rfft(windows * window, axis=-1)).astype(np.float32)
         return np.asarray(np.log(np.maximum(magnitudes @ bands, FLOOR)) @ cosines)
 
     return FrameStream(WINDOW_SAMPLES, ANALYSIS_RATE_HZ // frame_rate_hz, measure)
 
 
-def matrices(n_mfccs: int) -> tuple[np.ndarray, np.ndarray]:
-    """What takes magnitudes to mel bands, [N, n_mels], and their logarithms to coefficients 1 to C, [n_mels, C]."""
+def matrices(n_mfccs: int) -> tuple[FloatArray, FloatArray]:
+    """Matrices from magnitudes to mel bands [N, n_mels], and from their logarithms to coefficients [n_mels, C]."""
     bands = mel_matrix(N_MELS, WINDOW_SAMPLES // 2 + 1, ANALYSIS_RATE_HZ, LOW_HZ, HIGH_HZ)
     return bands, cosine_matrix(n_mfccs + 1, N_MELS)[:, 1:]
 
 
 @functools.cache
-def mel_matrix(n_mels: int, n_bins: int, sample_rate_hz: float, low_hz: float, high_hz: float) -> np.ndarray:
-    """Triangular filters, equally wide on the mel scale of HTK: [n_bins, n_mels] float32; bin 0 has no weight."""
+def mel_matrix(n_mels: int, n_bins: int, sample_rate_hz: float, low_hz: float, high_hz: float) -> FloatArray:
+    """Triangular filters of equal width on the HTK mel scale: [n_bins, n_mels] float32; bin 0 has no weight."""
 
-    def to_mel(hz: np.ndarray | float) -> np.ndarray:
+    def to_mel(hz: DoubleArray | float) -> DoubleArray:
         return np.asarray(1127.0 * np.log1p(np.asarray(hz, np.float64) / 700.0))
 
     bins = to_mel(np.linspace(0.0, sample_rate_hz / 2.0, n_bins))[1:, None]
@@ -85,8 +85,8 @@ def mel_matrix(n_mels: int, n_bins: int, sample_rate_hz: float, low_hz: float, h
     return np.pad(np.maximum(0.0, np.minimum(rising, falling)), [[1, 0], [0, 0]]).astype(np.float32)
 
 
-def cosine_matrix(n_mfccs: int, n_mels: int) -> np.ndarray:
-    """Levels of mel bands to cepstral coefficients from 0 on, scaled as TensorFlow does: [n_mels, n_mfccs] float32."""
+def cosine_matrix(n_mfccs: int, n_mels: int) -> FloatArray:
+    """Matrix from levels of mel bands to coefficients from 0 on, scaled as in TensorFlow: [n_mels, n_mfccs]."""
     k, n = np.arange(n_mfccs), np.arange(n_mels)[:, None]
     cosines = 2.0 * np.cos(np.pi * k * (2 * n + 1) / (2 * n_mels)) / math.sqrt(2.0 * n_mels)
     return np.asarray(cosines, np.float32)

@@ -1,4 +1,4 @@
-"""What is wrong with a recording as it comes in: clipping, hum of the mains. Shapes: S samples, C channels."""
+"""Find faults of a recording: clipping, mains hum, a file cut short. Shapes: S samples, C channels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ddsp_cli.arrays import FloatArray, hann_window
 from ddsp_cli.audio.read import Decoded
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 
-#: So many samples in a row at full scale are no wave any more.
+#: This many samples in a row at full scale are clipped.
 CLIPPED_SAMPLES = 3
 
 FULL_SCALE = 0.999
@@ -16,12 +16,12 @@ FULL_SCALE = 0.999
 #: Clipped places nearer to each other than this are one place.
 APART_S = 0.25
 
-#: Frequencies of the mains, and how many multiples are looked at.
+#: Frequencies of the mains, and the number of multiples that are measured.
 MAINS_HZ = (50, 60)
 
 N_MULTIPLES = 4
 
-#: Hum is heard from about here: over its surroundings, and in dBFS.
+#: Hum is audible from about here: above its surroundings, and in dBFS.
 HUM_OVER_DB = 15.0
 
 HUM_LEAST_DB = -75.0
@@ -102,30 +102,30 @@ def file_warnings(decoded: Decoded, clipping: ClippingWatch, sample_rate_hz: int
 
 
 class HumWatch:
-    """Listens for 50 or 60 Hz and their multiples beneath the music. Shown the sound at 16 kHz, block by block.
+    """Finds 50 or 60 Hz and their multiples beneath the music. Takes the sound at 16 kHz, block by block.
 
-    Each second is analysed alone; hum is what stands out in the quietest fifth of the seconds at each frequency, which
-    no melody does. Memory: 1 kB a second.
+    Each second is analysed on its own; hum stands out in the quietest fifth of the seconds at each frequency, which no
+    melody does. Memory: 1 kB a second.
     """
 
     def __init__(self) -> None:
         self._window = hann_window(ANALYSIS_RATE_HZ)
         self._rest = np.zeros(0, np.float32)
-        self._seconds: list[np.ndarray] = []
+        self._seconds: list[FloatArray] = []
 
-    def push(self, block: np.ndarray) -> None:
-        """The next samples [S]."""
+    def push(self, block: FloatArray) -> None:
+        """Takes the next samples [S]."""
         audio = np.concatenate([self._rest, block])
         n_whole = len(audio) // ANALYSIS_RATE_HZ
         for start in range(0, n_whole * ANALYSIS_RATE_HZ, ANALYSIS_RATE_HZ):
             second = audio[start : start + ANALYSIS_RATE_HZ] * self._window
-            # Bins are 1 Hz apart; only the lowest are needed, so the sound may be thinned before it is analysed.
-            thinned = second.reshape(-1, 16).mean(axis=1)
-            self._seconds.append(np.abs(np.fft.rfft(thinned)[:256]).astype(np.float32))
+            # Bins are 1 Hz apart; only the lowest are needed, so the sound is decimated first.
+            decimated = second.reshape(-1, 16).mean(axis=1)
+            self._seconds.append(np.abs(np.fft.rfft(decimated)[:256]).astype(np.float32))
         self._rest = audio[n_whole * ANALYSIS_RATE_HZ :].copy()
 
     def finish(self) -> tuple[int, float] | None:
-        """Frequency of the mains in Hz and level of its strongest multiple in dBFS; None where nothing hums."""
+        """Returns the mains frequency in Hz and the level of its strongest multiple in dBFS; None without hum."""
         if len(self._seconds) < 5:
             return None
         quiet = np.percentile(np.stack(self._seconds), 20, axis=0)
@@ -143,6 +143,6 @@ class HumWatch:
         return (max(found)[1], max(found)[0]) if found else None
 
 
-def _around_db(level_db: np.ndarray, at: int) -> float:
-    """The usual level 4 to 12 Hz beside a frequency."""
+def _around_db(level_db: FloatArray, at: int) -> float:
+    """The median level 4 to 12 Hz beside a frequency."""
     return float(np.median(np.concatenate([level_db[max(at - 12, 0) : at - 3], level_db[at + 4 : at + 13]])))

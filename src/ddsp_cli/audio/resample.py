@@ -1,4 +1,4 @@
-"""TODO."""
+"""Resample sound block by block (soxr, high quality). Shapes: S samples, C channels."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ddsp_cli.arrays import FloatArray
+
 
 class Resampler:
-    """Brings a mono stream from one rate to another (soxr, high quality); the same whatever the block sizes.
+    """Resamples a mono stream; the result does not depend on the sizes of the blocks.
 
     Args:
       from_hz: rate of what is pushed.
@@ -23,18 +25,18 @@ class Resampler:
 
             self._stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32")
 
-    def push(self, block: np.ndarray) -> np.ndarray:
-        """The samples [S'] that are ready after the next block [S]."""
+    def push(self, block: FloatArray) -> FloatArray:
+        """Takes the next block [S]; returns the samples [S'] that are ready."""
         return block if self._stream is None else np.asarray(self._stream.resample_chunk(block))
 
-    def finish(self) -> np.ndarray:
-        """The samples still inside."""
+    def finish(self) -> FloatArray:
+        """Returns the samples still inside."""
         nothing = np.zeros(0, np.float32)
         return nothing if self._stream is None else np.asarray(self._stream.resample_chunk(nothing, last=True))
 
 
-def at_rate(blocks: Iterable[np.ndarray], from_hz: int, to_hz: int, n_channels: int = 1) -> Iterator[np.ndarray]:
-    """The same sound, [S] or [S, C] a block, at another rate, in time with it."""
+def at_rate(blocks: Iterable[FloatArray], from_hz: int, to_hz: int, n_channels: int = 1) -> Iterator[FloatArray]:
+    """Resamples blocks [S] or [S, C]; the result is as long as the sound and aligned with it."""
     if from_hz == to_hz:
         yield from blocks
         return

@@ -1,4 +1,7 @@
-"""Writing sound files so that nothing half-written ever remains. Shapes: S samples, C channels."""
+"""Write sound files: scaled to fit, dithered, and moved into place only when they are complete.
+
+Shapes: S samples, C channels.
+"""
 
 from __future__ import annotations
 
@@ -40,12 +43,12 @@ _FORMATS = {".aif": "AIFF", ".oga": "OGG", ".opus": "OGG"}
 
 
 def write_audio(
-    path: Path, blocks: Iterable[np.ndarray], rate_hz: int, subtype: str | None = None, force: bool = False
+    path: Path, blocks: Iterable[FloatArray], rate_hz: int, subtype: str | None = None, force: bool = False
 ) -> int:
-    """Writes sound block by block beside its place, and moves it there when it is whole.
+    """Writes sound block by block into a temporary file beside its place, and moves it there when it is complete.
 
-    Whatever goes wrong, also an interruption or an error inside `blocks`, nothing half-written is left and what
-    stood at `path` before stays. Samples beyond ±1 are clipped by formats of integers.
+    After an error or an interruption, also inside `blocks`, nothing half-written is left and an existing file stays.
+    Samples beyond ±1 are clipped by formats of integers.
 
     Args:
       path: where to; the suffix decides the format.
@@ -73,7 +76,7 @@ def write_audio(
 
 
 def check_writable(path: Path, force: bool = False) -> None:
-    """Says early what `write_audio` would only find out after the work is done.
+    """Checks before any work what `write_audio` would find only after it.
 
     Raises:
       OutputError: the place is taken, or its folder is missing or read-only.
@@ -99,7 +102,7 @@ def nearest_rate_hz(path: Path, rate_hz: int) -> int:
     return min(rate_hz, _HIGHEST_RATE_HZ.get(suffix, rate_hz))
 
 
-def _write_part(part: Path, blocks: Iterable[np.ndarray], rate_hz: int, kind: str, subtype: str) -> int:
+def _write_part(part: Path, blocks: Iterable[FloatArray], rate_hz: int, kind: str, subtype: str) -> int:
     import soundfile
 
     n_samples = 0
@@ -145,7 +148,7 @@ def written_by_ddsp(path: Path) -> bool:
 
 
 def _reason(part: Path, problem: Exception) -> OSError:
-    """Why a file could not be written on: libsndfile says "System error.", the system itself that a disk is full."""
+    """Why a file could not be written: libsndfile says "System error.", the system says that the disk is full."""
     try:
         with part.open("ab") as stream:
             stream.write(bytes(WRITE_CHUNK_SAMPLES))
@@ -154,7 +157,7 @@ def _reason(part: Path, problem: Exception) -> OSError:
     return OSError(str(problem))
 
 
-#: Sound up to this size waits in memory for its peak to be known, longer sound in a temporary file.
+#: Sound up to this size is kept in memory until its peak is known, longer sound in a temporary file.
 SPOOL_BYTES = 16 * 1024 * 1024
 
 PEAK_LIMIT = 10.0 ** (-0.1 / 20.0)
@@ -294,15 +297,15 @@ def write_fitting(
     return fitted.fit
 
 
-def dithered(blocks: Iterator[np.ndarray], seed: int) -> Iterator[np.ndarray]:
-    """Sound with triangular noise of two steps of 16 bits, so that soft tones fade into noise and not into buzz.
+def dithered(blocks: Iterator[FloatArray], seed: int) -> Iterator[FloatArray]:
+    """Adds triangular dither of two steps of 16 bits, so that soft tones fade into noise instead of distortion.
 
-    Silence stays silence.
+    Digital silence stays silent.
     """
     random = np.random.default_rng((seed, 16))
     for block in blocks:
         noise = random.random((2, *block.shape), dtype=np.float32)
-        # Just short of full scale the noise would be clipped on one side only, which is worse than none.
+        # Near full scale the dither would be clipped on one side, which is worse than none.
         quiet = np.abs(block) < 1.0 - 2.0 * STEP_16
         sounding = np.abs(block) > 0.1 * STEP_16
         yield block + (noise[0] - noise[1]) * np.float32(STEP_16) * (quiet & sounding)

@@ -33,7 +33,7 @@ import msgspec
 import numpy as np
 
 from ddsp_cli.analysis.features import n_frames
-from ddsp_cli.analysis.pitch.octave_correction import repair
+from ddsp_cli.analysis.pitch.octave_correction import correct_octaves
 from ddsp_cli.analysis.pitch.tracker import VOICED_CONFIDENCE
 from ddsp_cli.arrays import runs
 from ddsp_cli.atomic import beside, replace_folder, write_bytes, writing
@@ -255,13 +255,13 @@ def judge(
     def read(first: int, last: int) -> np.ndarray:
         return next(read_floats(spool, first, last, max(last - first, 1)), np.zeros(0, np.float32))
 
-    repaired = repair(read, n_samples, f0_hz, frame_rate_hz)
-    voiced = repaired.f0_hz > 0
-    polyphonic = repaired.voices.polyphonic(len(f0_hz), frame_rate_hz)
+    corrected = correct_octaves(read, n_samples, f0_hz, frame_rate_hz)
+    voiced = corrected.f0_hz > 0
+    polyphonic = corrected.harmonicity.polyphonic(len(f0_hz), frame_rate_hz)
     polyphonic = without_short_runs(polyphonic & voiced, round(LEAST_POLYPHONY_S * frame_rate_hz))
     polyphonic = ~without_short_runs(~polyphonic, round(BETWEEN_S * frame_rate_hz)) & polyphonic.any()
     places: tuple[tuple[DoubtKind, np.ndarray], ...] = (
-        ("polyphony", polyphonic), ("octave", repaired.mended), ("jump", repaired.silenced),
+        ("polyphony", polyphonic), ("octave", corrected.corrected), ("jump", corrected.removed),
     )  # fmt: skip
     doubts = [
         Doubt(kind=kind, start_s=round(int(start) / frame_rate_hz, 2), end_s=round(int(end) / frame_rate_hz, 2))
@@ -271,7 +271,7 @@ def judge(
     doubts += [Doubt(kind="clipping", start_s=round(start, 2), end_s=round(end, 2)) for start, end in clipped_s]
     confidence = np.where(voiced, confidence, np.minimum(confidence, 0.98 * VOICED_CONFIDENCE))
     return Measured(
-        f0_hz=repaired.f0_hz,
+        f0_hz=corrected.f0_hz,
         confidence=confidence.astype(np.float32),
         power_db=power_db,
         polyphonic=polyphonic,

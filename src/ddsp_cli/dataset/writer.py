@@ -172,7 +172,7 @@ class SplitWriter:
         n_fade = round(FADE_S * rate_hz)
         position = 0
         blocks = portion.take.audio(rate_hz, portion.start, portion.end)
-        for block in highpass.without_rumble(blocks, self._lowest_hz, rate_hz):
+        for block in highpass.remove_rumble(blocks, self._lowest_hz, rate_hz):
             index = np.arange(position, position + len(block))
             ramp = np.minimum(index + 0.5, n_samples - index - 0.5) / n_fade
             played = block * (portion.gain * np.minimum(ramp, 1.0))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ddsp_cli.analysis.loudness import envelope_stream, loudness_stream, power_stream
-from ddsp_cli.analysis.pitch.swift_f0 import SWIFT_HOP_SAMPLES, SwiftLook
+from ddsp_cli.analysis.pitch.swift_f0 import SWIFT_HOP_SAMPLES, SwiftFrameTracker
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 
@@ -54,7 +54,7 @@ class Listener:
 
     def __init__(self, spec: FeatureSpec) -> None:
         self.spec = spec
-        self._track_pitch = SwiftLook()
+        self._track_pitch = SwiftFrameTracker()
         self._levels = {
             "loudness": loudness_stream(spec),
             "power": power_stream(spec),

@@ -235,7 +235,7 @@ def reconstruct(loaded: Bundle, path: Path, name: str) -> Clip:
         else soxr.resample(audio, ANALYSIS_RATE_HZ, model.sample_rate_hz)
     )
     level_db = getattr(features.at(model.frame_rate_hz), model.level)
-    return _reconstruct(loaded, name, target, metrics.mended_hz(audio, features.f0_hz, F0_RATE_HZ), level_db)
+    return _reconstruct(loaded, name, target, metrics.correct_f0_hz(audio, features.f0_hz, F0_RATE_HZ), level_db)
 
 
 def _reconstruct(loaded: Bundle, name: str, audio: np.ndarray, tracked_hz: np.ndarray, level_db: np.ndarray) -> Clip:

@@ -1,8 +1,8 @@
-"""Pitch errors found by listening again: octaves mended, blips silenced.
+"""Correct octave errors of a tracked F0 by its harmonicity, and remove blips.
 
-A tracker that takes a partial for the fundamental (or half of it) leaves a trace that `voices` sees. Where another
-pitch, that of the notes around it or an octave away, explains the sound and the tracked one does not, it is taken
-instead. Shapes: F frames, L looks.
+A tracker that takes another harmonic, or half of F0, for F0 leaves energy beside or between the multiples
+(`analysis.harmonicity`). Where another F0, that of the notes around it or one an octave away, accounts for the sound
+and the tracked one does not, it is taken instead. Shapes: F frames of the features, L frames of the harmonicity.
 """
 
 from __future__ import annotations
@@ -14,100 +14,108 @@ from dataclasses import dataclass
 import numpy as np
 
 from ddsp_cli.analysis import harmonicity
-from ddsp_cli.analysis.harmonicity import LOOKS_PER_S, Voices
+from ddsp_cli.analysis.harmonicity import FRAME_RATE_HZ, Harmonicity
+from ddsp_cli.arrays import AnyArray, BoolArray, FloatArray
 
-#: A pitch with less stray energy than this explains the sound; one with more than `DOUBTFUL` does not.
+#: F0 with a lower inharmonic ratio accounts for the sound; with one above `DOUBTFUL` it does not.
 EXPLAINED = 0.1
 
 DOUBTFUL = 0.3
 
-#: Notes have at least this share at their odd multiples, the fundamental among them. Of the single voices in the
-#: training sets 1 % of the looks have less than 0.03, read an octave too low 90 % have less than 0.02.
+#: Notes have at least this odd harmonic ratio (the fundamental is odd). Of the single voices in the training sets 1 %
+#: of the frames have less than 0.03; tracked an octave too low, 90 % have less than 0.02.
 LEAST_ODD = 0.02
 
-#: A note read an octave too high has this share halfway between the multiples, and that share at its true pitch. The
-#: second condition tells it from two voices a fifth apart, whose common lower octave nobody plays.
-LEAST_HALFWAY = 0.3
+#: A note tracked an octave too high has this half-harmonic ratio, and this fundamental ratio at its true F0. The second
+#: condition tells it from two voices a fifth apart, whose common lower octave nobody plays.
+LEAST_HALF_HARMONIC, LEAST_FUNDAMENTAL = 0.3, 0.01
 
-LEAST_FIRST = 0.01
-
-#: How far the pitch of a note before or after reaches into a doubtful place.
+#: F0 of a note before or after is a candidate up to this distance.
 REACH_S = 0.2
 
-#: Shorter runs between two jumps are errors of the tracker, whatever their pitch.
+#: Shorter runs between two jumps are errors of the tracker, whatever their F0.
 BLIP_S = 0.04
 
 JUMP_SEMITONES = 2.0
 
-#: Octaves, a third and a quarter of the frequency: what trackers confuse. Nearer than this to one of them, a correction
-#: keeps the course of the tracked pitch.
+#: Ratios that trackers confuse. A correction nearer than `RATIO_CENTS` to one of them multiplies the tracked F0 by it,
+#: and keeps its course.
 RATIOS = np.array([0.25, 1.0 / 3.0, 0.5, 2.0, 3.0, 4.0])
 
 RATIO_CENTS = 60.0
 
 
 @dataclass(frozen=True)
-class Repaired:
-    """What remains of a tracked pitch.
+class Corrected:
+    """A corrected F0.
 
     Attributes:
-      f0_hz: [F], 0 where there is no pitch.
-      voices: of the mended pitch.
-      mended: [F] bool, where another pitch was taken.
-      silenced: [F] bool, where a blip was taken out.
+      f0_hz: [F], 0 in unvoiced frames.
+      harmonicity: of the corrected F0.
+      corrected: [F] bool, where another F0 was taken.
+      removed: [F] bool, where a blip was made unvoiced.
     """
 
-    f0_hz: np.ndarray
-    voices: Voices
-    mended: np.ndarray
-    silenced: np.ndarray
+    f0_hz: FloatArray
+    harmonicity: Harmonicity
+    corrected: BoolArray
+    removed: BoolArray
 
 
-def repair(read: Callable[[int, int], np.ndarray], n_samples: int, f0_hz: np.ndarray, frame_rate_hz: int) -> Repaired:
-    """Mends a tracked pitch; see `voices.explain` for the arguments."""
-    found = harmonicity.explain(read, n_samples, f0_hz, frame_rate_hz)
-    n_looks = len(found.stray)
-    frames = np.round(np.arange(n_looks) * (frame_rate_hz / LOOKS_PER_S)).astype(np.int64)
-    pitch_hz = f0_hz[np.minimum(frames, len(f0_hz) - 1)] if len(f0_hz) else np.zeros(n_looks)
-    high = (pitch_hz > 0) & (found.stray > DOUBTFUL)
-    low = (pitch_hz > 0) & (found.stray <= DOUBTFUL) & (found.odd < LEAST_ODD) & (found.energy > 0)
-    sure = (pitch_hz > 0) & (found.stray < EXPLAINED) & (found.odd >= LEAST_ODD)
-    better_hz = np.zeros(n_looks)
-    stray = np.where(high, found.stray, np.inf)
+def correct_octaves(
+    read: Callable[[int, int], FloatArray], n_samples: int, f0_hz: FloatArray, frame_rate_hz: int
+) -> Corrected:
+    """Corrects a tracked F0.
+
+    Args:
+      read: (start, end) → the samples [start, end) at 16 kHz, both inside the recording.
+      n_samples: of the recording.
+      f0_hz: [F], 0 in unvoiced frames.
+      frame_rate_hz: of f0_hz.
+    """
+    found = harmonicity.measure_harmonicity(read, n_samples, f0_hz, frame_rate_hz)
+    inharmonic, odd = found.inharmonic_ratio, found.odd_harmonic_ratio
+    n_frames = len(inharmonic)
+    pitch_hz = harmonicity.from_feature_frames(f0_hz, n_frames, frame_rate_hz)
+    high = (pitch_hz > 0) & (inharmonic > DOUBTFUL)
+    low = (pitch_hz > 0) & (inharmonic <= DOUBTFUL) & (odd < LEAST_ODD) & (found.energy > 0)
+    sure = (pitch_hz > 0) & (inharmonic < EXPLAINED) & (odd >= LEAST_ODD)
+    better_hz = np.zeros(n_frames)
+    least = np.where(high, inharmonic, np.inf)
     before_hz, after_hz = _nearest(pitch_hz, sure)
-    octave_down = np.where(high & (found.halfway >= LEAST_HALFWAY), pitch_hz / 2.0, 0.0)
+    octave_down = np.where(high & (found.half_harmonic_ratio >= LEAST_HALF_HARMONIC), pitch_hz / 2.0, 0.0)
     candidates = [
         (np.where(high | low, before_hz, 0.0), 0.0),
         (np.where(high | low, after_hz, 0.0), 0.0),
-        (octave_down, LEAST_FIRST),
+        (octave_down, LEAST_FUNDAMENTAL),
         (np.where(low, pitch_hz * 2.0, 0.0), 0.0),
     ]
-    for candidate_hz, least_first in candidates:
-        # what is no other pitch is no correction
+    for candidate_hz, least_fundamental in candidates:
         other = (candidate_hz > 0) & (np.abs(_semitones(candidate_hz, pitch_hz)) > 1.0)
         if not other.any():
             continue
-        curve_hz = harmonicity.on_frames(np.where(other, candidate_hz, 0.0), len(f0_hz), frame_rate_hz)
-        tried = harmonicity.explain(read, n_samples, curve_hz, frame_rate_hz)
-        accepted = other & (tried.stray < EXPLAINED) & (tried.odd >= LEAST_ODD) & (tried.first >= least_first)
-        accepted &= (tried.stray < stray - 0.1) | low
+        curve_hz = harmonicity.to_feature_frames(np.where(other, candidate_hz, 0.0), len(f0_hz), frame_rate_hz)
+        tried = harmonicity.measure_harmonicity(read, n_samples, curve_hz, frame_rate_hz)
+        accepted = other & (tried.inharmonic_ratio < EXPLAINED) & (tried.odd_harmonic_ratio >= LEAST_ODD)
+        accepted &= tried.fundamental_ratio >= least_fundamental
+        accepted &= (tried.inharmonic_ratio < least - 0.1) | low
         better_hz = np.where(accepted, candidate_hz, better_hz)
-        stray = np.where(accepted, tried.stray, stray)
+        least = np.where(accepted, tried.inharmonic_ratio, least)
         low &= ~accepted
-    mended_hz = _applied(f0_hz, better_hz, pitch_hz, frame_rate_hz)
-    mended = mended_hz != f0_hz
-    kept_hz, silenced = _without_blips(mended_hz, frame_rate_hz)
-    if mended.any():
-        found = harmonicity.explain(read, n_samples, kept_hz, frame_rate_hz)
-    return Repaired(kept_hz, found, mended & ~silenced, silenced)
+    corrected_hz = _apply(f0_hz, better_hz, pitch_hz, frame_rate_hz)
+    corrected = corrected_hz != f0_hz
+    kept_hz, removed = _remove_blips(corrected_hz, frame_rate_hz)
+    if corrected.any():
+        found = harmonicity.measure_harmonicity(read, n_samples, kept_hz, frame_rate_hz)
+    return Corrected(kept_hz, found, corrected & ~removed, removed)
 
 
-def _nearest(pitch_hz: np.ndarray, sure: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The last sure pitch before each look and the first after it, within reach, else 0."""
-    reach = round(REACH_S * LOOKS_PER_S)
+def _nearest(pitch_hz: AnyArray, sure: AnyArray) -> tuple[AnyArray, AnyArray]:
+    """The last sure F0 before each frame and the first after it, within `REACH_S`, else 0."""
+    reach = round(REACH_S * FRAME_RATE_HZ)
     index = np.arange(len(pitch_hz))
 
-    def held(order: np.ndarray) -> np.ndarray:
+    def held(order: AnyArray) -> AnyArray:
         known = np.maximum.accumulate(np.where(sure[order], index, -1))
         near = (known >= 0) & (index - known <= reach)
         values = np.where(near, pitch_hz[order][np.maximum(known, 0)], 0.0)
@@ -116,34 +124,34 @@ def _nearest(pitch_hz: np.ndarray, sure: np.ndarray) -> tuple[np.ndarray, np.nda
     return held(index), held(index[::-1])
 
 
-def _semitones(a_hz: np.ndarray, b_hz: np.ndarray) -> np.ndarray:
+def _semitones(a_hz: AnyArray, b_hz: AnyArray) -> AnyArray:
     both = (a_hz > 0) & (b_hz > 0)
     return np.where(both, 12.0 * np.log2(np.where(both, a_hz, 1.0) / np.where(both, b_hz, 1.0)), 0.0)
 
 
-def _applied(f0_hz: np.ndarray, better_hz: np.ndarray, pitch_hz: np.ndarray, frame_rate_hz: int) -> np.ndarray:
-    """Brings corrections [L] to the frames: by their ratio where it is one of trackers' errors, else as they are."""
+def _apply(f0_hz: AnyArray, better_hz: AnyArray, pitch_hz: AnyArray, frame_rate_hz: int) -> AnyArray:
+    """Brings corrections [L] to the features: as a factor where they are near one of `RATIOS`, else as they are."""
     ratio = np.where(better_hz > 0, better_hz / np.where(pitch_hz > 0, pitch_hz, 1.0), 1.0)
     nearest = RATIOS[np.argmin(np.abs(np.log2(ratio[:, None] / RATIOS)), axis=1)]
     exact = np.abs(1200.0 * np.log2(ratio / nearest)) <= RATIO_CENTS
     factor = np.where(better_hz > 0, np.where(exact, nearest, ratio), 1.0)
-    factors = harmonicity.on_frames(factor, len(f0_hz), frame_rate_hz)
-    tracked = harmonicity.on_frames(pitch_hz, len(f0_hz), frame_rate_hz)
-    # Within one look the tracker may jump: only frames near the pitch that was looked at are meant.
+    factors = harmonicity.to_feature_frames(factor, len(f0_hz), frame_rate_hz)
+    tracked = harmonicity.to_feature_frames(pitch_hz, len(f0_hz), frame_rate_hz)
+    # Within one frame of the harmonicity F0 may jump: only frames near the measured F0 are corrected.
     meant = (f0_hz > 0) & (np.abs(_semitones(f0_hz, tracked)) < 1.0)
     return np.where(meant, f0_hz * factors, f0_hz).astype(np.float32)
 
 
-def _without_blips(f0_hz: np.ndarray, frame_rate_hz: int) -> tuple[np.ndarray, np.ndarray]:
-    """Takes out short runs that jump away from both neighbours; returns f0 and where that was."""
+def _remove_blips(f0_hz: AnyArray, frame_rate_hz: int) -> tuple[AnyArray, AnyArray]:
+    """Makes short runs that jump away from their neighbours unvoiced; returns F0 and where that was done."""
     previous, current = f0_hz[:-1], f0_hz[1:]
     jump = (previous > 0) & (current > 0) & (np.abs(_semitones(current, previous)) > JUMP_SEMITONES)
     edge = jump | ((previous > 0) != (current > 0))
     bounds = np.concatenate([[0], np.flatnonzero(edge) + 1, [len(f0_hz)]])
-    silenced = np.zeros(len(f0_hz), bool)
+    removed = np.zeros(len(f0_hz), bool)
     jumps = np.concatenate([[False], jump, [False]])
     for start, end in itertools.pairwise(bounds):
         short = end - start < BLIP_S * frame_rate_hz
         if short and f0_hz[start] > 0 and (jumps[start] or jumps[end]):
-            silenced[start:end] = True
-    return np.where(silenced, np.float32(0.0), f0_hz), silenced
+            removed[start:end] = True
+    return np.where(removed, np.float32(0.0), f0_hz), removed

@@ -1,4 +1,4 @@
-"""pYIN, the pitch tracker without a network."""
+"""pYIN (Mauch and Dixon 2014), as librosa implements it: a pitch tracker without a network."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ddsp_cli.analysis.pitch.tracker import PITCH_RANGE_HZ, VOICED_CONFIDENCE, PitchTrack, joined
+from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.lock import in_turn
 from ddsp_cli.packages import require
@@ -22,11 +23,11 @@ PYIN_CONTEXT_SAMPLES = 64 * 256
 
 
 @functools.cache
-def _librosa_pyin() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """`librosa.pyin` with all its machine code.
+def _librosa_pyin() -> Callable[..., tuple[DoubleArray, BoolArray, DoubleArray]]:
+    """Imports `librosa.pyin` and lets Numba compile it.
 
-    Numba compiles it when it is used for the first time after an installation, and keeps the code in files. Two
-    processes that do so at once leave files that crash whoever loads them: one after the other.
+    Numba compiles at the first use after an installation and caches the code in files. Two processes that do so at
+    once leave files that crash those who load them, so they take turns.
     """
     with in_turn(Path(tempfile.gettempdir()) / "ddsp-librosa.lock"):
         require("pitch tracker pyin", "librosa")
@@ -38,7 +39,7 @@ def _librosa_pyin() -> Callable[..., tuple[np.ndarray, np.ndarray, np.ndarray]]:
 
 
 class PyinTracker:
-    """pYIN (Mauch and Dixon 2014) as librosa implements it; slow, without a network, good on clean single notes.
+    """pYIN: slow, good on clean single notes.
 
     Blocks overlap by `PYIN_CONTEXT_SAMPLES` on either side, so memory is bounded whatever the length.
     """
@@ -50,9 +51,9 @@ class PyinTracker:
         self._pyin = _librosa_pyin()
         self._buffer = np.zeros(0, np.float32)
         self._n_context = 0  # samples at the start of the buffer that were tracked already
-        self._parts: list[tuple[np.ndarray, np.ndarray]] = []
+        self._parts: list[tuple[FloatArray, FloatArray]] = []
 
-    def push(self, block: np.ndarray) -> None:
+    def push(self, block: FloatArray) -> None:
         self._buffer = np.concatenate([self._buffer, block])
         while len(self._buffer) >= self._n_context + PYIN_BLOCK_SAMPLES + PYIN_CONTEXT_SAMPLES:
             end = self._n_context + PYIN_BLOCK_SAMPLES
@@ -66,7 +67,7 @@ class PyinTracker:
         f0_hz, confidence = joined(self._parts)
         return PitchTrack(f0_hz, confidence, self.HOP_SAMPLES)
 
-    def _track(self, audio: np.ndarray, end: int) -> None:
+    def _track(self, audio: FloatArray, end: int) -> None:
         """Tracks `audio` and keeps the frames centred on samples from the context up to `end`."""
         f0_hz, voiced, probability = self._pyin(
             audio,
@@ -77,7 +78,7 @@ class PyinTracker:
             hop_length=self.HOP_SAMPLES,
             fill_na=0.0,
         )
-        # The decision is the Viterbi path's; the probability only says how far from it a frame is.
+        # The Viterbi path decides what is voiced; the probability may lie on the other side of 0.5.
         split = VOICED_CONFIDENCE
         confidence = np.where(voiced, np.maximum(probability, split), np.minimum(probability, 0.98 * split))
         keep = slice(self._n_context // self.HOP_SAMPLES, -(-end // self.HOP_SAMPLES))
