@@ -118,3 +118,64 @@ def test_embedding_loss_trains_the_sound_and_not_the_model():
     measured = slope(lambda x: loss.call(tensor(target), x), value, steepest, 1e-3)
     assert float(np.linalg.norm(found)) == pytest.approx(measured, rel=0.01)
     assert engine.EmbeddingLoss.from_config(loss.get_config()).weight == 2.0
+
+
+def test_silence_is_left_towards_the_target():
+    target = np.random.default_rng(0).standard_normal((1, 512)).astype(np.float32)
+    loss = engine.SpectralLoss((128, 64), logmag_weight=1.0, log_floor=1e-3)
+    found = gradient(lambda x: loss.call(target, x), np.zeros_like(target))
+    assert np.abs(found).max() > 1e-3
+    assert float((found * target).sum()) < 0.0  # a step against the gradient goes towards the target
+    before = float(ops.convert_to_numpy(loss.call(target, 0 * target)))
+    assert float(ops.convert_to_numpy(loss.call(target, -1e-3 * found / np.abs(found).max()))) < before
+
+
+@pytest.mark.parametrize("kind", engine.losses.LOSS_TYPES)
+def test_weights_of_examples_and_samples(kind):
+    rng = np.random.default_rng(1)
+    target, value = rng.standard_normal((2, 2, 512)).astype(np.float32)
+    weights = {"delta_time_weight": 0.5, "loudness_weight": 0.1}
+    loss = engine.SpectralLoss((128, 64), 1.0, 0.5, 1e-3, loss_type=kind, **weights)
+
+    def number(*args):
+        return float(ops.convert_to_numpy(loss.call(*args)))
+
+    plain = number(target, value)
+    assert number(target, value, np.ones((2, 512))) == pytest.approx(plain, rel=1e-5)
+    assert number(target, value, np.ones(2)) == pytest.approx(plain, rel=1e-5)
+    first = number(target[:1], value[:1])
+    assert number(target, value, np.array([1.0, 0.0])) == pytest.approx(first / 2, rel=1e-4)
+    assert float(ops.convert_to_numpy(loss(target, value, sample_weight=np.array([1.0, 0.0])))) == pytest.approx(
+        first / 2, rel=1e-4
+    )
+    changed = value.copy()
+    changed[:, 300:] += 1.0
+    mask = (np.arange(512) < 256).astype(np.float32)[None].repeat(2, 0)
+    without = engine.SpectralLoss((32,), 1.0, 0.5, 1e-3, loss_type=kind)
+    assert float(ops.convert_to_numpy(without.call(target, changed, mask))) == pytest.approx(
+        float(ops.convert_to_numpy(without.call(target, value, mask))), rel=1e-6
+    )
+    found = gradient(lambda x: without.call(target, x, mask), value)
+    along = rng.standard_normal(value.shape)
+    measured = slope(lambda x: without.call(tensor(target), x, mask), value, along, 1e-3)
+    assert float((found * along).sum()) == pytest.approx(measured, rel=0.03, abs=2e-3)
+
+
+def test_a_group_of_losses_is_their_sum():
+    target, dry, wet = np.random.default_rng(2).standard_normal((3, 1, 256)).astype(np.float32)
+    group = engine.LossGroup(
+        {
+            "wet": (engine.SpectralLoss((64,)), ["target", "audio"]),
+            "dry": (engine.SpectralLoss((64,), mag_weight=0.5), ["target", "dry"]),
+        }
+    )
+    found = {
+        name: float(ops.convert_to_numpy(x)) for name, x in group({"target": target, "dry": dry, "audio": wet}).items()
+    }
+    assert found["total"] == pytest.approx(found["wet"] + found["dry"], rel=1e-6)
+    again = engine.LossGroup.from_config(group.get_config())
+    assert float(ops.convert_to_numpy(again({"target": target, "dry": dry, "audio": wet})["total"])) == pytest.approx(
+        found["total"], rel=1e-6
+    )
+    with pytest.raises(ValueError, match="must name two outputs"):
+        engine.LossGroup({"a": (engine.mean_difference, ["audio"])})

@@ -164,10 +164,13 @@ class SpectralDistance:
 
 
 def frame_weights(weights: Tensor, size: int) -> Tensor:
-    """Means of weights over the windows of a spectrum: [B, S] → [B, T, 1]; [B, 1] → [B, 1, 1]."""
-    if weights.shape[-1] == 1:
+    """Means of weights over the samples in the windows of a spectrum: [B, S] → [B, T, 1]; [B, 1] → [B, 1, 1]."""
+    n_samples = weights.shape[-1]
+    if n_samples == 1:
         return weights[:, :, None]
-    return ops.mean(frame(weights, size, hop_of(size, OVERLAP)), axis=-1, keepdims=True)
+    hop = hop_of(size, OVERLAP)
+    n_inside = np.minimum(size, n_samples - hop * np.arange(-(-n_samples // hop)))  # the last windows are padded
+    return ops.sum(frame(weights, size, hop), axis=-1, keepdims=True) / constant(n_inside[:, None])
 
 
 @keras.saving.register_keras_serializable("ddsp")
