@@ -879,7 +879,7 @@ def transfer_files(
       controls: a .csv or .npz for the curves that are played, or a folder for several.
       from_controls: such a file to play; then `inputs` may be empty.
       report: an HTML page to write, with players and pictures.
-      workers: processes for several inputs. A script that asks for more than 1 needs `if __name__ == "__main__"`.
+      workers: processes at most, for several inputs that last long enough. A script that asks for more than 1 needs `if __name__ == "__main__"`.
       progress: called as work goes on, see `Progress`.
 
     Raises:
@@ -906,9 +906,10 @@ def transfer_files(
             by_source.append([])
         by_source[-1].append(job)
     bar = _BatchProgress(progress, by_source)
+    n_workers = min(workers, len(by_source)) if bar.total_s >= WORTH_PROCESSES_S else 1
     with folders_for(plan.jobs):
-        if min(workers, len(by_source)) > 1:
-            done = _play_in_processes(by_source, work, min(workers, len(by_source)), bar)
+        if n_workers > 1:
+            done = _play_in_processes(by_source, work, n_workers, bar)
         else:
             done = [_play_source(jobs, players, work, bar) for jobs in by_source]
         failures = [*plan.failures, *(outcome for outcome in done if isinstance(outcome, Failure))]
@@ -956,7 +957,7 @@ class _BatchProgress:
 
     def __init__(self, progress: Progress | None, by_source: Sequence[Sequence[Job]]) -> None:
         self._progress, self._n_sources = progress, len(by_source)
-        self._total_s = sum(self.seconds(jobs[0]) * (1 + len(jobs)) for jobs in by_source)
+        self.total_s = sum(self.seconds(jobs[0]) * (1 + len(jobs)) for jobs in by_source)
         self._before_s = 0.0
 
     @staticmethod
@@ -975,7 +976,7 @@ class _BatchProgress:
             if self._n_sources == 1:
                 self._progress(f"{job.source.name}: {what}", done_s, seconds)
             else:
-                self._progress(f"{self._n_sources} files", self._before_s + done_s, self._total_s)
+                self._progress(f"{self._n_sources} files", self._before_s + done_s, self.total_s)
 
         return tell
 
@@ -983,7 +984,7 @@ class _BatchProgress:
         """A stage of so many seconds is over."""
         self._before_s += seconds
         if self._progress is not None and self._n_sources > 1:
-            self._progress(f"{self._n_sources} files", self._before_s, self._total_s)
+            self._progress(f"{self._n_sources} files", self._before_s, self.total_s)
 
 
 def _play_source(
@@ -1081,6 +1082,9 @@ def _draw(job: Job, performance: Performance, player: Player) -> bytes:
 
 
 # --- files in several processes --------------------------------------------------------------------------------------
+
+#: Less sound than this, listened to and played, is done before another process has started.
+WORTH_PROCESSES_S = 120.0
 
 #: How often progress is told.
 _POLL_S = 0.2

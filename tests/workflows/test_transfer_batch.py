@@ -1,0 +1,100 @@
+"""Several inputs: what cannot be played does not stop the rest; what we wrote is left out; processes change nothing."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from ddsp_cli.errors import ExitCode, InputError
+from ddsp_cli.workflows import transfer
+from ddsp_cli.workflows.reverb import reverb_files
+from ddsp_cli.workflows.transfer import transfer_files
+from fixtures import make_bundle, melody
+from test_cli import ddsp
+
+
+@pytest.fixture
+def takes(tmp_path, monkeypatch):
+    """Two takes among a silent one, one that is no sound, and a sound that ddsp made."""
+    monkeypatch.chdir(tmp_path)
+    make_bundle(tmp_path / "models" / "testophone")
+    folder = tmp_path / "takes"
+    folder.mkdir()
+    soundfile.write(folder / "a.wav", melody((60, 64)), 16000)
+    soundfile.write(folder / "b.wav", np.zeros(8000), 16000)
+    (folder / "c.wav").write_text("no sound at all, whatever its name says")
+    soundfile.write(folder / "d.flac", melody((67,)), 16000)
+    transfer_files(folder / "a.wav", "testophone", folder / "e.wav")
+    return folder
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_rest_is_played(takes, workers, monkeypatch):
+    monkeypatch.setattr(transfer, "WORTH_PROCESSES_S", 0.0)
+    batch = transfer_files(takes, "testophone", "played", workers=workers, report="page.html")
+    assert [result.output.name for result in batch] == ["a_testophone.wav", "d_testophone.wav"]
+    assert [failure.input.name for failure in batch.failures] == ["c.wav", "b.wav"]
+    assert ["no notes" in str(failure.error) for failure in batch.failures] == [False, True]
+    assert [path.name for path in batch.own] == ["e.wav"]
+    assert sorted(path.name for path in (takes.parent / "played").iterdir()) == [r.output.name for r in batch]
+    assert (takes.parent / "page.html").is_file()
+    alone = transfer_files(takes / "d.flac", "testophone", "alone.wav")
+    assert alone[0].output.read_bytes() == batch[1].output.read_bytes()
+
+
+def test_progress_goes_over_all_of_it(takes):
+    told = []
+    transfer_files(takes, "testophone", "played", progress=lambda *now: told.append(now))
+    assert {what for what, _, _ in told} == {"3 files"}  # c.wav was found out before
+    done = [share for _, share, _ in told]
+    assert done == sorted(done)
+    assert done[-1] == pytest.approx(told[-1][2])
+
+
+def test_nothing_played_is_an_error(takes):
+    with pytest.raises(InputError, match=r"c\.wav"):
+        transfer_files([takes / "b.wav", takes / "c.wav"], "testophone", "played")
+    with pytest.raises(InputError, match="no notes"):
+        transfer_files(takes / "b.wav", "testophone", "played")
+    assert not (takes.parent / "played").exists()
+    (takes.parent / "ours").mkdir()
+    (takes / "e.wav").rename(takes.parent / "ours" / "e.wav")
+    with pytest.raises(InputError, match="only files that ddsp itself wrote"):
+        transfer_files(takes.parent / "ours", "testophone", "played")
+    assert len(transfer_files(takes.parent / "ours" / "e.wav", "testophone", "again.wav")) == 1  # by name it is played
+
+
+def test_rooms_as_well(takes):
+    batch = reverb_files(takes, "testophone", "wet")
+    assert [result.output.name for result in batch] == [f"{name}_testophone-room.wav" for name in "abd"]
+    assert [failure.input.name for failure in batch.failures] == ["c.wav"]
+
+
+def test_the_command_names_the_bad_ones_at_the_end(takes):
+    done = ddsp("transfer", "takes", "-m", "testophone", "-o", "played", cwd=takes.parent)
+    assert done.returncode == ExitCode.PARTIAL
+    assert done.stdout.decode().count("\n") == 2
+    lines = done.stderr.decode().splitlines()
+    assert lines[0] == "Left out 1 file that ddsp itself wrote, such as takes/e.wav."
+    assert lines[1] == "2 of 4 inputs could not be played:"
+    assert "c.wav is not a sound file" in lines[2]
+    assert "b.wav: no notes were found" in lines[3]
+
+
+def test_a_script_may_use_several_processes(takes):
+    code = """
+import json, ddsp_cli
+if __name__ == "__main__":
+    from ddsp_cli.workflows import transfer
+    transfer.WORTH_PROCESSES_S = 0.0
+    batch = ddsp_cli.transfer_files("takes", "testophone", "played", workers=2)
+    print(json.dumps([result.output.name for result in batch]))
+"""
+    (takes.parent / "play.py").write_text(code, encoding="utf-8")
+    done = subprocess.run([sys.executable, "play.py"], cwd=takes.parent, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == ["a_testophone.wav", "d_testophone.wav"]
