@@ -879,7 +879,8 @@ def transfer_files(
       controls: a .csv or .npz for the curves that are played, or a folder for several.
       from_controls: such a file to play; then `inputs` may be empty.
       report: an HTML page to write, with players and pictures.
-      workers: processes at most, for several inputs that last long enough. A script that asks for more than 1 needs `if __name__ == "__main__"`.
+      workers: processes at most, for several inputs that last long enough. A script that asks for more than 1 needs
+        `if __name__ == "__main__"`.
       progress: called as work goes on, see `Progress`.
 
     Raises:
