@@ -1,15 +1,24 @@
-"""Repair of a measured melody: octave slips, hiccups at the edges of notes, gaps. Pure functions on [F] arrays."""
+"""Clean up a measured F0: leaps that the sound does not confirm, octave errors, blips, gaps.
+
+`confirm_leaps` listens to the sound again where the F0 leaps; the other functions are pure and see features only.
+Shapes: F frames, S samples.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from ddsp_cli import scaling
 from ddsp_cli.adaptation.segmentation import Segments
-from ddsp_cli.arrays import runs
+from ddsp_cli.analysis import harmonicity
+from ddsp_cli.analysis.features import Features
+from ddsp_cli.arrays import DoubleArray, FloatArray, IntArray, RealArray, percentiles, runs
+from ddsp_cli.audio.recording import Recording
 
 #: Between two frames pitch may move by this much plus this much per second before it counts as a jump. Singers'
 #: vibrato (± 1 semitone at 6 Hz) moves 38 semitones a second, an octave of glide in a tenth of a second 120.
@@ -17,10 +26,10 @@ JUMP_SEMITONES = 0.6
 
 JUMP_SEMITONES_PER_S = 130.0
 
-#: A piece of melody between two jumps that is shorter is a hiccup of the tracker.
+#: A piece of melody between two jumps that is shorter is a blip of the tracker.
 SHORTEST_PIECE_S = 0.04
 
-#: A piece an octave (or two, or a twelfth) off both its neighbours is a slip of the tracker up to this length.
+#: A piece an octave (or two, or a twelfth) off both its neighbours is an error of the tracker up to this length.
 LONGEST_SLIP_S = 0.25
 
 SLIPS_SEMITONES = (12.0, -12.0, 24.0, -24.0, 19.02, -19.02)
@@ -35,17 +44,178 @@ OWN_ONSET_DB = 3.0
 
 ONSET_S = 0.03
 
-#: Across a gap inside a note pitch moves in a straight line by this much; further it jumps.
+#: A piece at least this far from what is beside it is confirmed by the sound if it is no longer than this; at the end
+#: of a segment, where notes fade and trackers are lost, if it is no longer than that.
+LEAP_SEMITONES = 7.0
+
+#: Or if it is this far from one side and that far from the other.
+FAR_SEMITONES, STEP_SEMITONES = 10.0, 4.5
+
+LONGEST_LEAP_S, LONGEST_LEAP_AT_END_S = 0.25, 0.6
+
+#: A pitch explains the sound if at most this share of the energy lies beside its harmonics and at least that share at
+#: its odd ones. In 36 leaps over more than 10 semitones, pitches that pYIN confirms have 0.00 to 0.02 and 0.43 to 0.99;
+#: others, read an octave too low, less than 0.02 at the odd ones, or, too high, more than 0.3 beside.
+MAX_INHARMONIC, MIN_ODD = 0.15, 0.2
+
+#: The pitch of a note beside it needs only this share at the odd harmonics: an oboe has little there.
+MIN_ODD_BESIDE = 0.03
+
+#: A pitch with less than that, but this much, is not confirmed but may stay where nothing explains the sound better.
+POSSIBLE_ODD = 0.1
+
+#: Only a pitch with less than this share at its odd harmonics can be an octave too low.
+TOO_LOW_ODD = 0.03
+
+#: An octave too high finds this share of the energy halfway between its harmonics.
+TOO_HIGH_HALF = 0.3
+
+#: Across a gap inside a segment pitch moves in a straight line by this much; further it jumps.
 LARGEST_BRIDGE_SEMITONES = 2.0
 
 #: How much of a rest before a note already has the note's pitch.
 LEAD_S = 0.06
 
 
+def confirm_leaps(features: Features, segments: Segments, recording: Recording) -> Features:
+    """Listens again where the F0 leaps away for a moment, and keeps there what the sound confirms.
+
+    The tracked pitch stays if it explains the sound (`analysis.harmonicity`). Otherwise that of the notes beside it, or
+    one an octave, a twelfth or two octaves away, takes its place if that explains it. Where none does, frames whose
+    pitch is unsure and further than `FAR_SEMITONES` from both sides lose it.
+
+    Args:
+      features: of one voice.
+      segments: found in them.
+      recording: the sound; read once more, if there are leaps.
+
+    Returns:
+      The features, the same object if nothing changed.
+    """
+    leaps = _find_leaps(features, segments)
+    if not leaps:
+        return features
+    f0_hz, confidence = features.f0_hz.copy(), features.f0_confidence.copy()
+    hop = features.spec.hop_samples
+    margin = -(-harmonicity.LOW_WINDOW_SAMPLES // (2 * hop)) + 1
+    spans = [(max(leap.start - margin, 0) * hop, (leap.stop + margin) * hop) for leap in leaps]
+    for leap, (first, _), audio in zip(leaps, spans, _read_spans(recording, spans), strict=True):
+        part = slice(leap.start, leap.stop)
+        tracked_hz = features.f0_hz[part]
+        found_hz = _confirmed_hz(leap, tracked_hz, audio, leap.start - first // hop, features)
+        f0_hz[part] = np.where(tracked_hz > 0, found_hz, 0.0)
+        if not found_hz.any():
+            confidence[part] = 0.0
+    if np.array_equal(f0_hz, features.f0_hz):
+        return features
+    return replace(features, f0_hz=f0_hz, f0_confidence=confidence)
+
+
+class _Leap(NamedTuple):
+    start: int
+    stop: int
+    before_hz: float  # pitch beside it, 0 at the ends of a segment
+    after_hz: float
+
+
+def _find_leaps(features: Features, segments: Segments) -> list[_Leap]:
+    """Pieces between two jumps, or between one and the end of a segment, that are far from what is beside them."""
+    rate_hz = features.spec.frame_rate_hz
+    midi = to_midi(features.f0_hz)
+    limit = JUMP_SEMITONES + JUMP_SEMITONES_PER_S / rate_hz
+    leaps: list[_Leap] = []
+    for start, stop in zip(segments.starts, segments.stops, strict=True):
+        frames = np.flatnonzero(segments.voiced[start:stop]) + start
+        shortest = SHORTEST_PIECE_S * rate_hz
+        pieces = [piece for piece in _pieces(midi[frames], frames, limit) if piece[1] - piece[0] >= shortest]
+        for i, (first, end) in enumerate(pieces):
+            sides = [
+                int(frames[pieces[i - 1][1] - 1]) if i else -1,
+                int(frames[pieces[i + 1][0]]) if i + 1 < len(pieces) else -1,
+            ]
+            inside = min(sides) >= 0
+            longest_s = LONGEST_LEAP_S if inside else LONGEST_LEAP_AT_END_S
+            if max(sides) < 0 or end - first > longest_s * rate_hz:
+                continue
+            middle = float(percentiles(midi[frames[first:end]], 50.0))
+            distances = sorted(abs(middle - midi[side]) for side in sides if side >= 0)
+            if distances[0] >= LEAP_SEMITONES or (distances[0] >= STEP_SEMITONES and distances[-1] >= FAR_SEMITONES):
+                beside_hz = [float(features.f0_hz[side]) if side >= 0 else 0.0 for side in sides]
+                leaps.append(_Leap(int(frames[first]), int(frames[end - 1]) + 1, *beside_hz))
+    return leaps
+
+
+def _read_spans(recording: Recording, spans: list[tuple[int, int]]) -> list[FloatArray]:
+    """The sound [S] of spans (first sample, end), in one pass."""
+    parts: list[list[FloatArray]] = [[] for _ in spans]
+    position = 0
+    for block in recording.blocks():
+        for (first, end), part in zip(spans, parts, strict=True):
+            if first < position + len(block) and end > position:
+                part.append(block[max(first - position, 0) : end - position])
+        position += len(block)
+    return [np.concatenate([np.zeros(0, np.float32), *part]) for part in parts]
+
+
+def _confirmed_hz(
+    leap: _Leap, tracked_hz: FloatArray, audio: FloatArray, offset: int, features: Features
+) -> FloatArray:
+    """The F0 [n] that the sound confirms for the frames of a leap, 0 where there is none.
+
+    Args:
+      leap: the frames.
+      tracked_hz: [n], their F0.
+      audio: [S], the sound around them.
+      offset: frame of `audio` that is the first of the leap.
+      features: for the grid.
+    """
+
+    def explain(candidate_hz: FloatArray) -> tuple[float, float, float]:
+        """Shares of the energy beside the harmonics, at the odd ones, and halfway between them."""
+        curve_hz = np.zeros(offset + len(candidate_hz), np.float32)
+        curve_hz[offset:] = candidate_hz
+        found = harmonicity.explain(lambda a, b: audio[a:b], len(audio), np.append(curve_hz, np.float32(0.0)), rate_hz)
+        total = float(found.energy.sum())
+        if total <= 0.0:
+            return 1.0, 0.0, 0.0
+        inharmonic, odd, half = (
+            float((found.energy * share).sum()) / total for share in (found.stray, found.odd, found.halfway)
+        )
+        return inharmonic, odd, half
+
+    def distance(candidate_hz: FloatArray) -> float:
+        """Semitones from the nearest side."""
+        middle_hz = float(percentiles(candidate_hz, 50.0))
+        return min(abs(12.0 * np.log2(middle_hz / side_hz)) for side_hz in (leap.before_hz, leap.after_hz) if side_hz)
+
+    rate_hz = features.spec.frame_rate_hz
+    inharmonic, odd, half = explain(tracked_hz)
+    if inharmonic <= MAX_INHARMONIC and odd >= MIN_ODD:
+        return tracked_hz
+    sure = float(percentiles(features.f0_confidence[leap.start : leap.stop], 50.0)) >= OWN_CONFIDENCE
+    ratios: list[float] = []
+    if odd < TOO_LOW_ODD and not sure:
+        ratios += [2.0, 3.0, 4.0]
+    if half >= TOO_HIGH_HALF:
+        ratios += [1 / 2, 1 / 3, 1 / 4]
+    candidates = [np.full_like(tracked_hz, side_hz) for side_hz in (leap.before_hz, leap.after_hz) if side_hz > 0]
+    candidates += [tracked_hz * np.float32(ratio) for ratio in ratios]
+    leap_semitones = distance(tracked_hz)
+    best_hz, least = np.zeros_like(tracked_hz), MAX_INHARMONIC
+    for candidate_hz in candidates:
+        beside, own, _ = explain(candidate_hz)
+        away = distance(candidate_hz)
+        if beside <= least and own >= (MIN_ODD_BESIDE if away <= 1.0 else MIN_ODD) and away < leap_semitones - 1.0:
+            best_hz, least = candidate_hz, beside
+    # An unexplained pitch may still be one of several sounds, or lie in the reverberation of others.
+    possible = sure or leap_semitones < FAR_SEMITONES or (inharmonic <= MAX_INHARMONIC and odd >= POSSIBLE_ODD)
+    return best_hz if best_hz.any() or not possible else tracked_hz
+
+
 def repair(
-    midi: np.ndarray, segments: Segments, frame_rate_hz: int, confidence: np.ndarray, loudness_db: np.ndarray
-) -> np.ndarray:
-    """Removes what a tracker invents, note by note.
+    midi: RealArray, segments: Segments, frame_rate_hz: int, confidence: RealArray, loudness_db: RealArray
+) -> DoubleArray:
+    """Removes octave errors and blips of a tracker, segment by segment.
 
     Args:
       midi: [F] pitch as MIDI numbers, meaningful where `segments.voiced`.
@@ -61,7 +231,7 @@ def repair(
     limit = JUMP_SEMITONES + JUMP_SEMITONES_PER_S / frame_rate_hz
     reach = max(1, round(ONSET_S * frame_rate_hz))
 
-    def is_own(frames: np.ndarray) -> bool:
+    def is_own(frames: IntArray) -> bool:
         """Whether these frames are a note in their own right."""
         around = loudness_db[max(frames[0] - reach, 0) : frames[0] + reach]
         return bool(np.median(confidence[frames]) >= OWN_CONFIDENCE and np.ptp(around) >= OWN_ONSET_DB)
@@ -70,18 +240,24 @@ def repair(
         stretch = out[start:stop]
         frames = np.flatnonzero(~np.isnan(stretch))
         if len(frames):
-            stretch[frames] = _repair_note(stretch[frames], frames + start, limit, frame_rate_hz, is_own)
+            stretch[frames] = _repair_segment(stretch[frames], frames + start, limit, frame_rate_hz, is_own)
     return out
 
 
-def _repair_note(
-    pitch: np.ndarray, frames: np.ndarray, limit: float, frame_rate_hz: int, is_own: Callable[[np.ndarray], bool]
-) -> np.ndarray:
-    """Pitch [n] of the voiced frames of one note → the same with slips shifted and hiccups as NaN."""
+def _pieces(pitch: RealArray, frames: IntArray, limit: float) -> list[tuple[int, int]]:
+    """Pieces (start, end) of pitch [n] between jumps; `frames` [n] tell how far apart the values are."""
+    if not len(pitch):
+        return []
     # Across a gap pitch had more time to move.
     jumps = np.abs(np.diff(pitch)) > limit * np.minimum(np.diff(frames), 4)
-    borders = np.concatenate([[0], np.flatnonzero(jumps) + 1, [len(pitch)]])
-    pieces = list(itertools.pairwise(borders))
+    return list(itertools.pairwise([0, *(np.flatnonzero(jumps) + 1).tolist(), len(pitch)]))
+
+
+def _repair_segment(
+    pitch: DoubleArray, frames: IntArray, limit: float, frame_rate_hz: int, is_own: Callable[[IntArray], bool]
+) -> DoubleArray:
+    """Shifts octave errors in the pitch [n] of a segment's voiced frames, and makes blips NaN."""
+    pieces = _pieces(pitch, frames, limit)
     pitch = pitch.copy()
     shortest = SHORTEST_PIECE_S * frame_rate_hz
     longest_slip = LONGEST_SLIP_S * frame_rate_hz
@@ -109,7 +285,7 @@ def _repair_note(
 
 
 def _slip(first: float, last: float, before: float | None, after: float | None) -> float:
-    """The shift in semitones that joins a piece smoothly to all its neighbours, or 0."""
+    """Finds the shift in semitones that joins a piece smoothly to all its neighbours, or 0."""
     for shift in SLIPS_SEMITONES:
         ends = [(first, before), (last, after)]
         if all(abs(own + shift - other) <= SLIP_TOLERANCE_SEMITONES for own, other in ends if other is not None):
@@ -118,13 +294,13 @@ def _slip(first: float, last: float, before: float | None, after: float | None) 
 
 
 def fill(
-    midi: np.ndarray,
+    midi: RealArray,
     segments: Segments,
     frame_rate_hz: int,
-    loudness_db: np.ndarray | None = None,
+    loudness_db: RealArray | None = None,
     default_midi: float = 69.0,
-) -> np.ndarray:
-    """Pitch for every frame: bridged across gaps inside notes, held through rests.
+) -> DoubleArray:
+    """Gives every frame a pitch: bridged across gaps inside segments, held through rests.
 
     A small step across a gap is a straight line. A large one happens at once, where the sound is softest: a player
     changes the note there, and does not slide. A rest keeps the pitch of the note before it until shortly before the
@@ -163,6 +339,6 @@ def fill(
     return out
 
 
-def to_midi(f0_hz: np.ndarray) -> np.ndarray:
-    """[F] Hz to MIDI numbers; 0 where there is no pitch."""
+def to_midi(f0_hz: RealArray) -> DoubleArray:
+    """Converts Hz [F] to MIDI numbers; 0 where there is no pitch."""
     return np.asarray(scaling.hz_to_midi(np.asarray(f0_hz, np.float64)))

@@ -26,6 +26,7 @@ from ddsp_cli.adaptation import autotune, diagnostics
 from ddsp_cli.adaptation.adapt import Adapted, AdaptSettings, adapt
 from ddsp_cli.adaptation.curves import SUFFIXES as CONTROL_SUFFIXES
 from ddsp_cli.adaptation.curves import read_controls, write_controls
+from ddsp_cli.adaptation.f0_cleanup import confirm_leaps
 from ddsp_cli.adaptation.midi import SUFFIXES as SCORE_SUFFIXES
 from ddsp_cli.adaptation.midi import adapt_score, read_score
 from ddsp_cli.adaptation.segmentation import Segments, SegmentSettings, find_segments
@@ -659,6 +660,7 @@ def _perform_recording(
         analysis = analyze(
             recording, spec, lambda features: find_segments(features, options.adapt.segments), progress=progress
         )
+        analysis = _confirmed(analysis, recording, options.adapt)
     remarks = diagnostics.warnings(analysis)
     features, card = analysis.features, instrument.bundle.card
     try:
@@ -687,6 +689,16 @@ def frame_rate_hz(instrument: Instrument) -> int:
 def _spec(instrument: Instrument, tracker: str) -> FeatureSpec:
     """How to measure: as for the instrument, but for the tracker: pitch is pitch, whoever finds it."""
     return msgspec.structs.replace(instrument.bundle.card.features.at(frame_rate_hz(instrument)), pitch=tracker)
+
+
+def _confirmed(analysis: Analysis[Segments], recording: Recording, settings: AdaptSettings) -> Analysis[Segments]:
+    """The analysis without leaps of the F0 that the sound does not confirm."""
+    if analysis.character != "pitched" or not settings.repair_pitch:
+        return analysis
+    features = confirm_leaps(analysis.features, analysis.segments, recording)
+    if features is analysis.features:
+        return analysis
+    return replace(analysis, features=features, segments=find_segments(features, settings.segments))
 
 
 def resting(n_frames: int, frame_rate_hz: int) -> Adapted:
