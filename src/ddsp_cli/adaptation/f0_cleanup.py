@@ -174,12 +174,15 @@ def _confirmed_hz(
         """Shares of the energy beside the harmonics, at the odd ones, and halfway between them."""
         curve_hz = np.zeros(offset + len(candidate_hz), np.float32)
         curve_hz[offset:] = candidate_hz
-        found = harmonicity.explain(lambda a, b: audio[a:b], len(audio), np.append(curve_hz, np.float32(0.0)), rate_hz)
+        found = harmonicity.measure_harmonicity(
+            lambda a, b: audio[a:b], len(audio), np.append(curve_hz, np.float32(0.0)), rate_hz
+        )
         total = float(found.energy.sum())
         if total <= 0.0:
             return 1.0, 0.0, 0.0
         inharmonic, odd, half = (
-            float((found.energy * share).sum()) / total for share in (found.stray, found.odd, found.halfway)
+            float((found.energy * share).sum()) / total
+            for share in (found.inharmonic_ratio, found.odd_harmonic_ratio, found.half_harmonic_ratio)
         )
         return inharmonic, odd, half
 
