@@ -1,30 +1,40 @@
-"""Formulas that the differentiable engine and the NumPy runtime both need, written once.
+"""Formulas and constants that the differentiable engine and the NumPy player share.
 
-Each takes the array namespace to compute in: `xp=numpy` (default) or `xp=keras.ops`. Every function is
-elementwise unless its docstring says otherwise. Sources are files of magenta/ddsp 3.7.0.
+Each function takes the array namespace to compute in: `xp=numpy` (default) or `xp=keras.ops`, and is elementwise unless
+its docstring says otherwise. Sources are files of magenta/ddsp 3.7.0. K harmonics.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-Array = Any  # numpy.ndarray, or a tensor of the Keras backend
+#: An array of NumPy, or a tensor of the Keras backend: of the namespace that a function computes in.
+Array: TypeAlias = Any
 
+#: Range of the levels that a decoder takes as 0..1, in dB below full scale.
 DB_RANGE = 80.0
 
+#: Range of the pitches that a decoder takes as 0..1, in MIDI note numbers.
 F0_RANGE_MIDI = 127.0
 
+#: Bounds of a control after `exp_sigmoid`.
 MAX_AMPLITUDE = 2.0
 
 CONTROL_FLOOR = 1e-7
 
+#: Added to the variance by the decoder's layer normalisation, Keras's default (nn.py:844).
+NORM_EPSILON = 1e-3
+
+#: Slope below 0 of the decoder's leaky rectifier, tf.nn.leaky_relu's default (nn.py:844).
+LEAKY_SLOPE = 0.2
+
 
 def sigmoid(x: Array, xp: Any = np) -> Array:
-    """Logistic function; the array library's own where it has one, for its gradient."""
+    """Logistic function; that of the array library where it has one, for its gradient."""
     if hasattr(xp, "sigmoid"):
         return xp.sigmoid(x)
     with np.errstate(over="ignore"):
@@ -34,34 +44,34 @@ def sigmoid(x: Array, xp: Any = np) -> Array:
 def exp_sigmoid(
     x: Array, exponent: float = 10.0, max_value: float = MAX_AMPLITUDE, threshold: float = CONTROL_FLOOR, xp: Any = np
 ) -> Array:
-    """Bounded positive scaling with an exponential lower end: max·σ(x)^ln(exponent) + threshold (core.py:387)."""
+    """Scales to positive bounded numbers: max·σ(x)^ln(exponent) + threshold (core.py:387)."""
     return max_value * sigmoid(x, xp) ** math.log(exponent) + threshold
 
 
 def hz_to_midi(hz: Array, xp: Any = np) -> Array:
-    """MIDI note number of a frequency in Hz; 0 for frequencies of 0 or less (core.py:300)."""
+    """Converts a frequency in Hz to a MIDI note number; 0 for frequencies of 0 or less (core.py:300)."""
     positive = hz > 0
     safe = xp.where(positive, hz, xp.ones_like(hz))
     return xp.where(positive, 12.0 * (xp.log2(safe) - math.log2(440.0)) + 69.0, xp.zeros_like(hz))
 
 
 def midi_to_hz(midi: Array, xp: Any = np) -> Array:
-    """Frequency in Hz of a MIDI note number, A4 = 69 = 440 Hz (core.py:280)."""
+    """Converts a MIDI note number to Hz, A4 = 69 = 440 Hz (core.py:280)."""
     return 440.0 * xp.exp((midi - 69.0) * (math.log(2.0) / 12.0))
 
 
 def scale_f0(f0_hz: Array, xp: Any = np) -> Array:
-    """Network input `f0_scaled`: MIDI / 127, so 0 where f0 is 0 (preprocessing.py:47)."""
+    """Scales F0 in Hz to the decoder input `f0_scaled`: MIDI / 127, 0 where F0 is 0 (preprocessing.py:47)."""
     return hz_to_midi(f0_hz, xp) / F0_RANGE_MIDI
 
 
 def scale_db(db: Array) -> Array:
-    """Network input `ld_scaled` or `pw_scaled`: -80 dB → 0, 0 dB → 1 (preprocessing.py:37)."""
+    """Scales dB to the decoder inputs `ld_scaled` and `pw_scaled`: -80 dB → 0, 0 dB → 1 (preprocessing.py:37)."""
     return db / DB_RANGE + 1.0
 
 
 def below_nyquist(f0_hz: Array, n_harmonics: int, sample_rate_hz: float, xp: Any = np) -> Array:
-    """Mask [..., K], 1 where harmonic k of f0 [..., 1] lies below half the sample rate (core.py:869)."""
+    """Makes a mask [..., K], 1 where harmonic k of F0 [..., 1] lies below half the sample rate (core.py:869)."""
     k = (
         xp.cast(xp.arange(1, n_harmonics + 1), "float32")
         if hasattr(xp, "cast")
@@ -79,10 +89,18 @@ def harmonic_distribution(
     xp: Any = np,
     scale: Callable[[Array], Array] | None = None,
 ) -> Array:
-    """Raw network output [..., K] to a distribution over audible harmonics, sum 1 (synths.py:94).
+    """Scales raw decoder output to a distribution over audible harmonics (`Harmonic.get_controls`, synths.py:94).
 
-    Where every harmonic lies above Nyquist all are 0. Source: `Harmonic.get_controls`. `scale` makes positive weights
-    of raw output; None takes `exp_sigmoid`.
+    Args:
+      raw: [..., K].
+      f0_hz: [..., 1].
+      sample_rate_hz: harmonics above half of it are 0.
+      normalize_below_nyquist: whether they are left out of the sum as well.
+      xp: the array namespace.
+      scale: makes positive weights of raw output; None for `exp_sigmoid`.
+
+    Returns:
+      [..., K] of sum 1; all 0 where every harmonic lies above half the sample rate.
     """
     weights = exp_sigmoid(raw, xp=xp) if scale is None else scale(raw)
     if normalize_below_nyquist:
@@ -92,7 +110,7 @@ def harmonic_distribution(
 
 
 def impulse_window(n_taps: int, window_size_samples: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Window and lags that turn a zero-phase impulse response into a causal one (core.py:1477-1540).
+    """Makes the window and lags that turn a zero-phase impulse response into a causal one (core.py:1477-1540).
 
     A window of odd length T is symmetric, with its peak on the middle tap: the filter has linear phase. (The original's
     peak lies half a sample off.) Of an even length below `n_taps` the original keeps T - 1 taps, of which the first has

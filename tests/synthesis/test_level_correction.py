@@ -1,4 +1,4 @@
-"""The level that is asked for is the level that sounds, in any blocks, and silence stays silent."""
+"""Level correction: the level becomes the requested one within bounds, in any blocks, and silence stays silent."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def tone(n=500):
 
 
 @pytest.mark.parametrize("gain_db", [-6.0, 0.0, 6.0])
-def test_the_level_becomes_what_is_wanted(gain_db):
+def test_the_level_becomes_the_requested_one(gain_db):
     dry = tone()
     out = run(dry, np.full(500, -23.0 + gain_db), 100)
     assert out.shape == dry.shape
     np.testing.assert_allclose(power_db(out)[40:-40], -23.0 + gain_db, atol=0.1)
 
 
-def test_it_goes_no_further_than_a_hand_on_a_fader():
+def test_the_gain_is_bounded():
     out = run(tone(), np.full(500, 10.0), 100)
     assert power_db(out)[100:400].max() == pytest.approx(-23.0 + 9.0, abs=0.1)
 
 
-def test_what_is_right_is_left_alone_and_rests_count_for_nothing():
+def test_a_right_level_is_left_alone_and_rests_have_no_weight():
     dry, want_db = tone(), np.full(500, -23.0)
     dry[200 * HOP : 300 * HOP] = 0.0
     want_db[200:300] = -np.inf
@@ -67,7 +67,7 @@ def test_blocks_do_not_matter(block, level, response):
 
 
 @pytest.mark.parametrize("echo", [0.3, -0.3, 2.0, -0.9])
-def test_what_is_heard_in_the_room_has_the_level(echo):
+def test_the_level_after_the_reverb_is_the_requested_one(echo):
     """An echo after 22 periods adds to the tone or takes from it; the player makes up for it, within reason."""
     response = np.zeros(801, np.float32)
     response[800] = echo  # samples of 22 periods of 440 Hz

@@ -11,9 +11,7 @@ from keras import ops
 from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, as_float32, check_shapes, static_shape
 from ddsp_cli.engine.processors import missing_signal
 from ddsp_cli.engine.recurrent import FastGru
-
-LAYER_NORM_EPSILON = 1e-3
-LEAKY_SLOPE = 0.2
+from ddsp_cli.scaling import LEAKY_SLOPE, NORM_EPSILON
 
 
 def split_controls(raw: Tensor, outputs: Mapping[str, int]) -> dict[str, Tensor]:
@@ -84,9 +82,7 @@ class FcStack(keras.layers.Layer):
         self.channels = channels
         self.n_layers = n_layers
         self.dense = [keras.layers.Dense(channels, name=f"dense_{i}") for i in range(n_layers)]
-        self.norm = [
-            keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, name=f"norm_{i}") for i in range(n_layers)
-        ]
+        self.norm = [keras.layers.LayerNormalization(epsilon=NORM_EPSILON, name=f"norm_{i}") for i in range(n_layers)]
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes the weights for inputs of this shape."""
@@ -273,7 +269,7 @@ class DilatedConvDecoder(Decoder):
         self.dense_in = keras.layers.Dense(channels, name="dense_in")
         self.convs = [CausalConv(channels, kernel_size, d, name=f"conv_{i}") for i, d in enumerate(dilations)]
         self.norms = [
-            keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, name=f"norm_{i}") for i in range(len(dilations))
+            keras.layers.LayerNormalization(epsilon=NORM_EPSILON, name=f"norm_{i}") for i in range(len(dilations))
         ]
         self.dense_out = self.projection()
 

@@ -1,6 +1,14 @@
-"""One file per format an instrument can leave the program in.
+"""Exporters: one file per format.
 
-An exporter writes into an empty folder, opens what it wrote and compares it with the bundle; it returns the figures
-of that comparison and what its files take and give. Only when the comparison holds does the export take its place
-(`workflows.export`). `graph` holds what the graph formats share, `flatbuffer` and `onnx_graph` how each is written.
+`export(bundle, folder)` of each writes into an empty folder, opens the files that it wrote, compares them with the
+instrument on a test phrase (`checks`), and returns the figures with the inputs and outputs of each file. An export that
+does not agree raises an error and is not kept (`workflows.export`).
+
+| module | holds |
+|---|---|
+| `onnx`, `litert`, `vst`, `savedmodel` | the formats |
+| `audio_graph` | inputs, controls and sound as a graph, for all formats but SavedModel |
+| `onnx_ops`, `tflite_ops` | how each operation is written in ONNX and in TensorFlow Lite |
+| `companions` | the impulse responses beside every export |
+| `checks` | the test phrase, the instrument's own controls and sound, tolerances |
 """

@@ -95,7 +95,7 @@ def decode_controls(
 
 @dataclass(frozen=True)
 class SynthState:
-    """From call to call: last_f0_hz [1, 1], last_amplitudes [1, K], phase_turns [1, 1], noise_tail [P-1, H]."""
+    """State between calls: last_f0_hz [1, 1], last_amplitudes [1, K], phase_turns [1, 1], noise_tail [P-1, H]."""
 
     last_f0_hz: Tensor
     last_amplitudes: Tensor
@@ -104,7 +104,7 @@ class SynthState:
 
 
 def state_shapes(model: ModelConfig) -> dict[str, tuple[int, int]]:
-    """Shapes of the fields of `SynthState`; all of them are 0 at the start."""
+    """Lists the shapes of the fields of `SynthState`; all of them are 0 at the start."""
     harmonic, noise = synthesisers(model)
     n_rows = len(_noise_matrices(noise, model.hop_samples)[2][0]) // model.hop_samples
     return {
@@ -118,7 +118,7 @@ def state_shapes(model: ModelConfig) -> dict[str, tuple[int, int]]:
 def synthesise(
     ops: Ops, model: ModelConfig, controls: Mapping[str, Tensor], f0_hz: Tensor, noise: Tensor, state: SynthState
 ) -> tuple[Tensor, SynthState]:
-    """Dry sound [F, H], one hop behind the frames: it goes from the frame before the first to the last.
+    """Writes the synthesisers: dry sound one hop behind the frames, from the frame before the first to the last.
 
     Args:
       ops: the format.
@@ -126,7 +126,10 @@ def synthesise(
       controls: by `CONTROL_NAMES`, see `decode_controls`.
       f0_hz: [F, 1].
       noise: [F, H] in [-1, 1).
-      state: where the last call ended. At the start the first hop is silence.
+      state: of the call before. At the start the first hop is silence.
+
+    Returns:
+      Sound [F, H], and the next state.
     """
     _, noise_config = synthesisers(model)
     amplitudes = ops.binary("mul", controls["amplitude"], controls["harmonic_distribution"])
@@ -168,10 +171,11 @@ def _harmonic(
 
 
 def _turns_within(ops: Ops, model: ModelConfig, start_hz: Tensor, slope_hz: Tensor) -> Tensor:
-    """Phase of the fundamental since the frame's start, [F, H] in turns, right but for whole turns.
+    """Writes the phase of the fundamental since the start of the frame, [F, H] in turns, up to whole turns.
 
-    Σ_{j≤m} start + slope·j/H = (m + 1)·start + slope·m(m + 1)/2H, over the sample rate. Single precision would lose
-    the tune within seconds, so the part of the frequency that makes whole turns per frame is counted in integers.
+    Σ_{j≤m} start + slope·j/H = (m + 1)·start + slope·m(m + 1)/2H, over the sample rate. In single
+    precision the pitch would be lost within seconds, so the part of the frequency that makes whole turns per frame is
+    counted in integers.
     """
     hop, rate_hz, m = model.hop_samples, model.sample_rate_hz, np.arange(model.hop_samples)[None]
     frame_rate_hz, steps = ops.constant(rate_hz / hop), ops.constant(m + 1.0)
@@ -193,7 +197,7 @@ def _fraction(ops: Ops, turns: Tensor) -> Tensor:
 def _noise(
     ops: Ops, config: FilteredNoiseConfig, hop: int, magnitudes: Tensor, noise: Tensor, tail: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Noise through filters, by Fourier transforms written as products with constant matrices."""
+    """Writes filtered noise: Fourier transforms as products with constant matrices."""
     forward, response, backward = _noise_matrices(config, hop)
     half = forward.shape[1] // 2
     spectrum, filters = ops.dense(noise, forward), ops.dense(magnitudes, response)
@@ -213,7 +217,7 @@ def _noise(
 
 
 def _noise_matrices(config: FilteredNoiseConfig, hop: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Noise [H] → spectrum, magnitudes [M] → spectrum, spectrum → filtered noise [P·H]; real parts first.
+    """Matrices of noise [H] → spectrum, magnitudes [M] → spectrum, spectrum → filtered noise [P·H]; real parts first.
 
     The last one also shifts: its row 0 is the hop before the frame, so that noise lags as the harmonics do.
 

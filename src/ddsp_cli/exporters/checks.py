@@ -1,4 +1,7 @@
-"""What every exporter compares with: a test phrase, and what the instrument itself makes of it."""
+"""Verification of exports: a test phrase, the instrument's own controls and sound of it, and the tolerances.
+
+Shapes: F frames, S samples, H hop in samples, K harmonics, M noise bands, U recurrent units.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ddsp_cli import scaling
+from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.errors import OutputError
@@ -17,19 +21,23 @@ from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.noise import white_noise
 from ddsp_cli.synthesis.stream import open_decoder
 
-#: An export must agree with the instrument this well: controls absolutely, sound relative to its loudest sample.
+#: Largest difference of a control and of the recurrent state, absolute.
 CONTROLS_TOLERANCE = 1e-4
+
+#: Largest difference of the sound, relative to its peak.
 AUDIO_TOLERANCE_DB = -60.0
+
+#: Length of the test phrase.
 CHECKED_FRAMES = 200
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an exporter reports.
+    """The outcome of an export.
 
     Attributes:
-      checks: what its verification measured, by name.
-      contract: what each file takes and gives: file → inputs and outputs → name → shape.
+      checks: figures of the verification by name.
+      contract: file → `inputs` and `outputs` → name → shape.
     """
 
     checks: dict[str, float]
@@ -43,17 +51,17 @@ class Phrase:
     Attributes:
       f0_hz, level_db: [F].
       noise: [F, H].
-      sound: [F·hop] at 16 kHz, whose timbre an encoder follows.
+      sound: [S] at 16 kHz, whose timbre an encoder follows.
     """
 
-    f0_hz: np.ndarray
-    level_db: np.ndarray
-    noise: np.ndarray
-    sound: np.ndarray
+    f0_hz: FloatArray
+    level_db: FloatArray
+    noise: FloatArray
+    sound: FloatArray
 
 
 def phrase(bundle: Bundle, n_frames: int = CHECKED_FRAMES) -> Phrase:
-    """The test phrase; the same at each call."""
+    """Makes the test phrase, the same at each call."""
     model, statistics = bundle.card.model, bundle.card.statistics
     swing = np.sin(np.linspace(0, 6 * np.pi, n_frames))
     pitch_midi = np.interp(50 + 40 * swing, np.arange(101), statistics.pitch_midi)
@@ -64,31 +72,35 @@ def phrase(bundle: Bundle, n_frames: int = CHECKED_FRAMES) -> Phrase:
     return Phrase(np.asarray(f0_hz, np.float32), level_db.astype(np.float32), noise, sound.astype(np.float32))
 
 
-def expected_controls(bundle: Bundle, played: Phrase) -> dict[str, np.ndarray]:
-    """By the runtime: amplitude [F, 1], harmonic_distribution [F, K], noise_magnitudes [F, M], state [1, U]."""
+def expected_controls(bundle: Bundle, played: Phrase) -> dict[str, FloatArray]:
+    """Computes the controls of the phrase with the player.
+
+    Returns:
+      `amplitude` [F, 1], `harmonic_distribution` [F, K], `noise_magnitudes` [F, M], and the last `state` [1, U].
+    """
     decoder = open_decoder(bundle)
     mfcc = FrameQueue(Instrument(bundle).timbre([played.sound])).take(len(played.f0_hz))
     controls = decoder.controls(played.f0_hz, played.level_db, mfcc)
     return controls | {"state": decoder.state[None]}
 
 
-def expected_audio(bundle: Bundle, played: Phrase, room: bool) -> np.ndarray:
-    """[S] by the runtime. Its noise is that of `phrase`, which draws from the same seed."""
+def expected_audio(bundle: Bundle, played: Phrase, room: bool) -> FloatArray:
+    """Renders the phrase with the player, [S]. Its noise is that of `phrase`, which draws from the same seed."""
     instrument = Instrument(bundle)
     timbre = instrument.timbre([played.sound])
     return np.concatenate(list(instrument.render(played.f0_hz, played.level_db, seed=0, room=room, timbre=timbre)))
 
 
 def two_digits(value: float) -> float:
-    """Rounded for a report."""
+    """Rounds to two significant digits."""
     return float(f"{value:.2g}")
 
 
-def controls_difference(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> float:
-    """Largest absolute difference over all controls and the final state.
+def controls_difference(found: dict[str, FloatArray], expected: dict[str, FloatArray]) -> float:
+    """Finds the largest absolute difference over all controls and the last state.
 
     Raises:
-      OutputError: it is more than an export may have.
+      OutputError: it exceeds the tolerance.
     """
     differences = [
         float(np.abs(found[name].reshape(value.shape) - value).max()) if np.isfinite(found[name]).all() else np.inf
@@ -102,11 +114,11 @@ def controls_difference(found: dict[str, np.ndarray], expected: dict[str, np.nda
     return two_digits(worst)
 
 
-def audio_difference_db(found: np.ndarray, expected: np.ndarray) -> float:
-    """Peak difference in dB of the peak.
+def audio_difference_db(found: FloatArray, expected: FloatArray) -> float:
+    """Measures the largest difference of two sounds [S] in dB, relative to the peak of the expected one.
 
     Raises:
-      OutputError: it is more than an export may have.
+      OutputError: it exceeds the tolerance.
     """
     difference = np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-9)
     found_db = float(20.0 * np.log10(max(difference, 1e-9))) if np.isfinite(difference) else np.inf
@@ -115,8 +127,8 @@ def audio_difference_db(found: np.ndarray, expected: np.ndarray) -> float:
     return round(found_db, 1)
 
 
-def _clear_of_nyquist(bundle: Bundle, f0_hz: np.ndarray) -> np.ndarray:
-    """[F], moved by a hair where a harmonic lies so close to half the sample rate that rounding decides about it."""
+def _clear_of_nyquist(bundle: Bundle, f0_hz: FloatArray) -> FloatArray:
+    """Moves pitches [F] by 0.005 % where rounding decides whether a harmonic is below half the sample rate."""
     harmonic, _ = synthesisers(bundle.card.model)
     k = np.arange(1, harmonic.n_harmonics + 1)
     relative = f0_hz[:, None] * k / (bundle.card.model.sample_rate_hz / 2.0) - 1.0

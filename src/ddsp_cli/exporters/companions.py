@@ -1,4 +1,4 @@
-"""The learned room as wav files, at the rate that each name says."""
+"""Files that accompany every export: the learned impulse response, at the sample rates of hosts. S samples."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
+from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle import Bundle
 
-#: The rate of the plug-in and those of hosts; the model's own is always added.
+#: Sample rates of the plug-in and of hosts; that of the model is always added.
 HOST_RATES_HZ = (16000, 44100, 48000)
 
 
 def write_impulse_responses(bundle: Bundle, folder: Path) -> list[Path]:
-    """Writes `reverb_ir_RATE_hz.wav` for the model's rate and those of hosts; nothing where there is no room.
+    """Writes `reverb_ir_RATE_hz.wav` for each rate; nothing where the instrument has no room.
 
-    The response is wet only: the direct sound, its sample 0 at the model's rate, is 0. Sound goes dry + dry ∗ response.
+    The response is wet only: its sample 0, the direct sound, is 0. The sound is dry + dry ∗ response.
+
+    Returns:
+      The files.
     """
     if bundle.impulse_response is None:
         return []
@@ -30,11 +34,11 @@ def write_impulse_responses(bundle: Bundle, folder: Path) -> list[Path]:
     return paths
 
 
-def at_rate(response: np.ndarray, own_hz: int, rate_hz: int) -> np.ndarray:
-    """A response [L] for convolution at another rate.
+def at_rate(response: FloatArray, own_hz: int, rate_hz: int) -> FloatArray:
+    """Resamples an impulse response [S] so that a convolution at another rate sounds the same.
 
-    Resampled and scaled by the ratio of rates: a convolution sums over samples, and there are more of them in a
-    second. (magenta/ddsp 3.7.0 does neither: ddsp_export.py:296-299.)
+    It is scaled by the ratio of the rates, since a convolution sums over samples, of which there are more in a second.
+    (magenta/ddsp 3.7.0 does neither: ddsp_export.py:296-299.)
     """
     if rate_hz == own_hz:
         return np.asarray(response, np.float32)

@@ -6,7 +6,7 @@
                       noise_tail [N]  → audio [H], and next_… of every state
 
 LEVEL is `power_db` or `loudness_db`, whichever drives the model. States start at 0. The sound is dry, without the
-room, and lags one hop: what a frame settles is the sound up to it. Builtin operators in version 1 only.
+room, and lags one hop: a frame completes the sound up to it. Builtin operators in version 1 only.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ddsp_cli.arrays import FloatArray
 from ddsp_cli.backend import native_stderr_held_back
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.exporters import audio_graph, checks, companions
@@ -57,7 +58,15 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
 
 
 def build(bundle: Bundle, audio: bool) -> tuple[bytes, dict[str, Any]]:
-    """One of the two files, and what it takes and gives."""
+    """Writes one of the two files.
+
+    Args:
+      bundle: the instrument.
+      audio: whether it gives sound, or controls.
+
+    Returns:
+      The file, and its `inputs` and `outputs` with their shapes.
+    """
     model = bundle.card.model
     ops = TfliteOps()
     units, hop = model.sizes.rnn_units, model.hop_samples
@@ -87,7 +96,7 @@ def build(bundle: Bundle, audio: bool) -> tuple[bytes, dict[str, Any]]:
 
 
 class Stream:
-    """A model file run frame by frame, its states going round.
+    """Runs a model file frame by frame, feeding its states back.
 
     Args:
       path: of the file.
@@ -97,7 +106,7 @@ class Stream:
     def __init__(self, path: Path, states: dict[str, str]) -> None:
         from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        # Without delegates: what is compared is the file, not one accelerator's reading of it.
+        # Without delegates: the file is compared, and not an accelerator's way of computing it.
         resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         content = path.read_bytes()  # by content, since the library cannot open every path
         with native_stderr_held_back():
@@ -107,10 +116,17 @@ class Stream:
         self._outputs = {entry["name"]: entry for entry in self._interpreter.get_output_details()}
         self._states = states
 
-    def run(self, frames: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Frames by input name, [F] or [F, n] → every output [F, n], from states of 0."""
+    def run(self, frames: dict[str, FloatArray]) -> dict[str, FloatArray]:
+        """Runs frames from states of 0.
+
+        Args:
+          frames: input → values, [F] or [F, n].
+
+        Returns:
+          Output → values, [F, n].
+        """
         states = {name: np.zeros(self._inputs[name]["shape"], np.float32) for name in self._states}
-        found: dict[str, list[np.ndarray]] = {name: [] for name in self._outputs}
+        found: dict[str, list[FloatArray]] = {name: [] for name in self._outputs}
         for i in range(len(next(iter(frames.values())))):
             for name, values in frames.items():
                 entry = self._inputs[name]

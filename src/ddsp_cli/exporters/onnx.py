@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from ddsp_cli import onnx_session
+from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config.processors import ROOMS
 from ddsp_cli.exporters import audio_graph, checks, companions
@@ -74,13 +75,22 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
 
 
 def has_room(bundle: Bundle) -> bool:
-    """Whether the graph ends in a learned room."""
+    """Whether the processor graph has a learned room."""
     nodes = bundle.card.model.processors.values()
     return bundle.impulse_response is not None and any(isinstance(node, ROOMS) for node in nodes)
 
 
 def build(bundle: Bundle, audio: bool, room: bool) -> tuple[bytes, dict[str, Any]]:
-    """One of the files, and what it takes and gives."""
+    """Writes one of the files.
+
+    Args:
+      bundle: the instrument.
+      audio: whether it gives sound, or controls.
+      room: whether the sound includes the reverb.
+
+    Returns:
+      The file, and its `inputs` and `outputs` with their shapes.
+    """
     model = bundle.card.model
     ops = OnnxOps()
     units, hop = model.sizes.rnn_units, model.hop_samples
@@ -111,7 +121,7 @@ def build(bundle: Bundle, audio: bool, room: bool) -> tuple[bytes, dict[str, Any
 
 
 def _room(ops: OnnxOps, dry: str, bundle: Bundle) -> str:
-    """Dry sound [S] → with its room [S]; the past of the sound is a state of its own."""
+    """Adds reverb to dry sound [S]; the past of the sound is a state of its own."""
     assert bundle.impulse_response is not None
     response = np.array(bundle.impulse_response, np.float32)
     response[:1] = 0.0
@@ -135,8 +145,13 @@ def _metadata(bundle: Bundle) -> dict[str, str]:
     }
 
 
-def run(path: Path, frames: dict[str, np.ndarray], calls: list[int]) -> dict[str, np.ndarray]:
-    """Plays frames in calls of the given lengths, states going round from 0.
+def run(path: Path, frames: dict[str, FloatArray], calls: list[int]) -> dict[str, FloatArray]:
+    """Plays frames in calls of the given lengths, feeding the states back, from 0.
+
+    Args:
+      path: of the file.
+      frames: input → values, [F] or [F, n].
+      calls: numbers of frames, F together.
 
     Returns:
       Outputs of all calls joined, and the last value of each state.
@@ -145,7 +160,7 @@ def run(path: Path, frames: dict[str, np.ndarray], calls: list[int]) -> dict[str
     shapes = {entry.name: entry.shape for entry in session.get_inputs()}
     states = {name: np.zeros(shape, np.float32) for name, shape in shapes.items() if name not in frames}
     names = [entry.name for entry in session.get_outputs()]
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in names if not name.startswith("next_")}
+    parts: dict[str, list[FloatArray]] = {name: [] for name in names if not name.startswith("next_")}
     start = 0
     for n_frames in calls:
         given = {name: values[start : start + n_frames].astype(np.float32) for name, values in frames.items()}

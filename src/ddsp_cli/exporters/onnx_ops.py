@@ -33,18 +33,18 @@ class OnnxOps:
         self._count = 0
 
     def input(self, name: str, shape: tuple[int | str, ...]) -> str:
-        """A tensor that the host gives; axes may be names."""
+        """Declares an input of the file; axes may be names."""
         self._inputs.append(self._value(name, shape))
         return name
 
     def output(self, name: str, x: str, shape: tuple[int | str, ...]) -> None:
-        """A tensor that the host gets: `x`, reshaped; at most one axis may be a name."""
+        """Declares an output of the file: `x`, reshaped; at most one axis may be a name."""
         fixed = np.array([-1 if isinstance(axis, str) else axis for axis in shape], np.int64)
         self._nodes.append(self._onnx.helper.make_node("Reshape", [x, self._constant(fixed)], [name]))
         self._outputs.append(self._value(name, shape))
 
     def interface(self) -> dict[str, dict[str, list[int | str]]]:
-        """Names and shapes of inputs and outputs."""
+        """Lists the names and shapes of inputs and outputs."""
 
         def shape(value: Any) -> list[int | str]:
             return [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
@@ -53,7 +53,7 @@ class OnnxOps:
         return {side: {value.name: shape(value) for value in values} for side, values in sides.items()}
 
     def finish(self, name: str, description: str, metadata: dict[str, str]) -> bytes:
-        """The file, checked by the onnx package."""
+        """Returns the file, checked by the onnx package."""
         helper = self._onnx.helper
         graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, self._initializers)
         opset = helper.make_opsetid("", OPSET)
@@ -130,20 +130,28 @@ class OnnxOps:
     def to_single(self, x: str) -> str:
         return self.node("Cast", x, to=self._onnx.TensorProto.FLOAT)
 
-    # --- what only ONNX has ---------------------------------------------------------------------------------------
+    # --- beyond the vocabulary ---------------------------------------------------------------------------------------
 
     def integers(self, *values: int) -> str:
-        """A constant [n] int64."""
+        """Adds a constant [n] int64."""
         return self._constant(np.array(values, np.int64))
 
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Any operator with one output."""
+        """Adds an operator with one output."""
         name = self._name()
         self._nodes.append(self._onnx.helper.make_node(kind, list(inputs), [name], **attributes))
         return name
 
     def convolve(self, signal: str, response: FloatArray) -> str:
-        """`signal` [S + L - 1], whose first L - 1 samples are the past, through `response` [L] → [S]."""
+        """Convolves a signal by Fourier transforms.
+
+        Args:
+          signal: [S + L - 1], whose first L - 1 samples are the past.
+          response: [L].
+
+        Returns:
+          [S].
+        """
         size = self.node("ReduceSum", self.node("Shape", signal), self.integers(0), keepdims=0)
         octaves = self.node("Div", self.node("Log", self.to_single(size)), self.constant(np.log(2.0)))
         power = self.node("Pow", self.constant(2.0), self.node("Ceil", octaves))

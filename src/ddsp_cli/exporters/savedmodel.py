@@ -27,11 +27,11 @@ from ddsp_cli.exporters.audio_graph import synthesisers
 
 
 def export(bundle: Bundle, folder: Path) -> checks.Exported:
-    """Writes a SavedModel into `folder`, reopens it and compares its audio and controls with the runtime's.
+    """Writes a SavedModel into `folder`, reopens it and compares its sound and controls with the player's.
 
     Raises:
       ModelError: TensorFlow is not the Keras backend.
-      OutputError: the file cannot be written, or what was written does not sound like the bundle.
+      OutputError: the file cannot be written, or does not agree with the bundle.
     """
     name = backend.load()
     import tensorflow as tf
@@ -41,7 +41,7 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
             f"a SavedModel needs the TensorFlow backend, Keras runs on {name}",
             "Run it with KERAS_BACKEND=tensorflow.",
         )
-    synthesisers(bundle.card.model)  # said before seconds of work
+    synthesisers(bundle.card.model)  # checked before seconds of work
     module = _module(bundle)
     signatures = {
         "serving_default": module.audio,
@@ -128,7 +128,7 @@ def _module(bundle: Bundle) -> Any:
 
 
 def _mfcc(sound: Any, frame_rate_hz: int, n_mfccs: int) -> Any:
-    """`features.timbre.mfcc` of sound [B, S] whose length is not known while the graph is built."""
+    """Computes `analysis.mfcc` of sound [B, S] whose length is not known while the graph is built."""
     import tensorflow as tf
 
     hop = ANALYSIS_RATE_HZ // frame_rate_hz
@@ -140,7 +140,7 @@ def _mfcc(sound: Any, frame_rate_hz: int, n_mfccs: int) -> Any:
 
 
 def _compare(bundle: Bundle, reopened: Any) -> dict[str, float]:
-    """The reopened model against the runtime on the test phrase."""
+    """Compares the reopened model with the player on the test phrase."""
     import tensorflow as tf
 
     played, level = checks.phrase(bundle), bundle.card.model.level

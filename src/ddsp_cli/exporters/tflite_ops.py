@@ -1,7 +1,7 @@
 """Writes TensorFlow Lite / LiteRT files operator by operator, without a converter.
 
 Every operator is one of the simplest, in version 1, so that any runtime back to 2020 takes the file; names, shapes
-and the order of tensors are exactly what is asked for. One frame at a time: F is 1 and every shape is static.
+and the order of tensors are those that are given. One frame at a time: F is 1 and every shape is static.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ class TfliteOps:
         self._inputs: list[int] = []
         self._outputs: list[int] = []
 
-    # --- what the file offers to the outside -------------------------------------------------------------------
+    # --- inputs, outputs and the file ----------------------------------------------------------------------------
 
     def input(self, name: str, shape: tuple[int, ...]) -> int:
-        """A tensor that the host fills."""
+        """Declares an input of the file."""
         index = self._tensor(shape, _FLOAT, name)
         self._inputs.append(index)
         return index
 
     def output(self, name: str, x: int, shape: tuple[int, ...]) -> None:
-        """A tensor that the host reads: `x` in another shape, under a name of its own."""
+        """Declares an output of the file: `x` in another shape, under a name of its own."""
         self._outputs.append(self._reshape(x, shape, name))
 
     def interface(self) -> dict[str, dict[str, list[int]]]:
-        """Names and shapes of inputs and outputs."""
+        """Lists the names and shapes of inputs and outputs."""
         sides = {"inputs": self._inputs, "outputs": self._outputs}
         return {
             side: {self._tensors[i].name: list(self._tensors[i].shape) for i in indices}
@@ -60,7 +60,7 @@ class TfliteOps:
         }
 
     def finish(self, description: str, signature: Mapping[str, str] | None = None) -> bytes:
-        """The file.
+        """Returns the file.
 
         Args:
           description: free text in it.
@@ -167,7 +167,7 @@ class TfliteOps:
         return x
 
     def size(self, x: int) -> int:
-        """Number of elements."""
+        """Counts the elements of a tensor."""
         return int(np.prod(self._shape(x)))
 
     # --- tables of the file -------------------------------------------------------------------------------------

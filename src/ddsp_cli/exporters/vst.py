@@ -109,7 +109,7 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
 
 
 def file_stem(name: str) -> str:
-    """A name that every file system takes; the plug-in shows it in its list."""
+    """Makes a file name that every file system takes; the plug-in shows it in its list."""
     return "".join("-" if c in '<>:"/\\|?*' or ord(c) < 32 else c for c in name).strip(" .") or "instrument"
 
 
@@ -127,7 +127,7 @@ def is_written_by_ddsp(path: Path, content: bytes) -> bool:
 
 
 def check_shape(bundle: Bundle) -> None:
-    """Refuses what the plug-in would refuse, or play wrongly.
+    """Checks that the plug-in plays an instrument, and plays it right.
 
     Raises:
       ModelError: with the reason and what to do.
@@ -155,7 +155,11 @@ def check_shape(bundle: Bundle) -> None:
 
 
 def build(bundle: Bundle) -> tuple[bytes, dict[str, Any]]:
-    """The file without its metadata, and what it takes and gives."""
+    """Writes the file without its metadata.
+
+    Returns:
+      The file, and its `inputs` and `outputs` with their shapes.
+    """
     bundle = widened(harmonics_first(bundle), N_UNITS)
     ops = TfliteOps()
     # The order of Magenta's files, though the plug-in goes by names.
@@ -170,7 +174,10 @@ def build(bundle: Bundle) -> tuple[bytes, dict[str, Any]]:
 
 
 def metadata(bundle: Bundle) -> dict[str, Any]:
-    """What the plug-in shows; `export_time` is how a saved session finds its model again."""
+    """Makes the metadata behind the model: what the plug-in shows, and what `ddsp import` reads.
+
+    By `export_time` a saved session of the plug-in finds its model again.
+    """
     model, statistics = bundle.card.model, bundle.card.statistics
     low, high = (statistics.pitch_midi[i] for i in SHOWN_PERCENTILES)
     return {
@@ -199,7 +206,7 @@ def _shapes(sizes: dict[str, int]) -> dict[str, list[int]]:
 
 
 def _stream(bundle: Bundle, path: Path) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
-    """Controls and last state of the test phrase, as the file gives them and as the instrument does."""
+    """Computes controls and last state of the test phrase with the file and with the player."""
     played = checks.phrase(bundle)
     found = Stream(path, {STATE: NEW_STATE}).run(
         {F0: np.asarray(scaling.scale_f0(played.f0_hz)), LEVEL: np.asarray(scaling.scale_db(played.level_db))}

@@ -14,7 +14,7 @@ import numpy as np
 from ddsp_cli.errors import ModelError
 from ddsp_cli.importers.files import MAX_BYTES
 from ddsp_cli.importers.flatbuffer import Operator, Subgraph
-from ddsp_cli.synthesis.decoder import LEAKY_SLOPE
+from ddsp_cli.scaling import LEAKY_SLOPE
 from ddsp_cli.synthesis.litert_decoder import AMPLITUDE, DISTRIBUTION, F0, LEVEL, NEW_STATE, NOISE, STATE
 
 #: Network input → tensor of the file.

@@ -25,12 +25,6 @@ from ddsp_cli.config import EncoderConfig, FilteredNoiseConfig, HarmonicConfig, 
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.ops import NumpyOps, Ops, Tensor
 
-#: Added to the variance by Keras's LayerNormalization; also in `engine.decoders`.
-NORM_EPSILON = 1e-3
-
-#: Slope of the leaky rectifier below 0 (tf.nn.leaky_relu); also in `engine.decoders`.
-LEAKY_SLOPE = 0.2
-
 #: The synthesisers that the player has, and the controls that the decoder must predict for them.
 SYNTHESISERS: dict[type[ProcessorConfig], tuple[str, ...]] = {
     HarmonicConfig: ("amplitude", "harmonic_distribution"),
@@ -111,7 +105,7 @@ def _stack(ops: Ops, weights: Mapping[str, FloatArray], name: str, x: Tensor) ->
     while f"{name}/{j}/dense/kernel" in weights:
         x = _dense(ops, weights, f"{name}/{j}/dense", x)
         gamma, beta = (weights[f"{name}/{j}/norm/{part}"] for part in ("gamma", "beta"))
-        x = ops.leaky_relu(ops.layer_norm(x, gamma, beta, NORM_EPSILON), LEAKY_SLOPE)
+        x = ops.leaky_relu(ops.layer_norm(x, gamma, beta, scaling.NORM_EPSILON), scaling.LEAKY_SLOPE)
         j += 1
     return x
 

@@ -114,6 +114,11 @@ def check_graph(model: ModelConfig) -> None:
     Raises:
       ModelError: with the reason and the processor's name.
     """
+    if model.instruments:
+        raise ModelError(
+            "a network of several instruments cannot be played",
+            "Take one instrument out of it: Autoencoder.for_instrument gives its configuration and weights.",
+        )
     nodes = model.processors
     if not nodes:
         raise ModelError("the instrument has no processors")
