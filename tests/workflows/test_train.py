@@ -183,6 +183,16 @@ def test_a_run_killed_at_its_first_instrument_goes_on(prepared, tmp_path, monkey
     assert train("tone", dataset=source, preset=preset, steps=1).finished
 
 
+@pytest.mark.parametrize(("name", "hidden"), [("flute", True), ("nobody", False)])
+def test_a_name_that_hides_a_bundled_instrument_is_said(prepared, tmp_path, monkeypatch, name, hidden):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ddsp_cli.backend.load", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
+    events = []
+    with pytest.raises(KeyboardInterrupt):
+        train(name, dataset=prepared / "datasets/tone", preset=str(prepared / "small.yaml"), progress=events.append)
+    assert any("also a bundled instrument" in event.message for event in events) == hidden
+
+
 def test_two_trainings_of_one_instrument_are_refused(prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("models").mkdir()

@@ -47,15 +47,22 @@ def train(
     load_preset(preset)  # a mistyped name is found before the framework has loaded for seconds
     from ddsp_cli.workflows.train import train as run
 
+    place = out or f"models/{instrument}"
+    playable = False
+
     with console.Progress("steps", speed=True) as progress:
 
         def watch(event: Any) -> None:
+            nonlocal playable
             if event.event in ("phase", "damaged"):
                 progress.line(f"{event.message[:1].upper()}{event.message[1:]}.")
                 return
             if event.event in REMARKS:
                 remark = REMARKS[event.event]
                 progress.line(f"step {event.step}: validation loss {event.validation_loss:.3f}, {remark}")
+                if event.event == "best" and not playable:
+                    playable = True
+                    progress.line(f"{place} can be played from now on.")
             best = "" if math.isnan(event.best_loss) else f" best {event.best_loss:.2f}"
             progress("training", event.step, event.total, f"loss {event.loss:.2f}{best}")
 

@@ -29,6 +29,7 @@ from ddsp_cli.scaling import midi_to_hz
 from ddsp_cli.synthesis.instrument import check_graph
 from ddsp_cli.training import checkpoint
 from ddsp_cli.training.checkpoint import RunState
+from ddsp_cli.training.cost import check_cost
 from ddsp_cli.training.progress import TrainProgress
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path
@@ -119,6 +120,12 @@ def train(
     with exclusive(lock_file(plan.folder), str(plan.folder), "training", "folder"):
         atomic.recover(plan.folder.parent)
         state = state_to_start_from(plan, fresh, report, resume=resume, force=force)
+        if hides_bundled(plan):
+            message = (
+                f"{plan.instrument} is also a bundled instrument, and {plan.folder} will be played in its place; another "
+                "name keeps both"
+            )
+            report(TrainProgress(state.step, plan.total_steps, event="phase", message=message))
         return _train(plan, state, listen, report)
 
 
@@ -168,7 +175,7 @@ def make_plan(
     """Resolves names and defaults; arguments as `train`.
 
     Raises:
-      ModelError: an unknown preset or instrument, or a model that could not be played.
+      ModelError: an unknown preset or instrument, a model too large to train, or one that could not be played.
     """
     settings, parent, spec = load_preset(preset), None, FeatureSpec()
     if start_from is not None:
@@ -182,6 +189,7 @@ def make_plan(
         )
         spec = parent.card.features
     check_rates(settings.model)
+    check_cost(settings)
     check_graph(settings.model)  # said now, and not when the training is over
     return Plan(
         instrument,
@@ -194,6 +202,14 @@ def make_plan(
         steps or settings.training.steps,
         seed,
     )
+
+
+def hides_bundled(plan: Plan) -> bool:
+    """Whether the new instrument will be found before a bundled one of the same name."""
+    if plan.folder.exists() or plan.folder.resolve() != (models.OWN / plan.folder.name).resolve():
+        return False
+    elsewhere = [folder / plan.folder.name for folder in models.folders()[1:]]
+    return any((folder / bundle.CARD).is_file() for folder in elsewhere)
 
 
 def check_rates(model: ModelConfig) -> None:
