@@ -122,8 +122,8 @@ def train(
         state = state_to_start_from(plan, fresh, report, resume=resume, force=force)
         if hides_bundled(plan):
             message = (
-                f"{plan.instrument} is also a bundled instrument, and {plan.folder} will be played in its place; another "
-                "name keeps both"
+                f"{plan.instrument} is also a bundled instrument, and {plan.folder} will be played in its place; "
+                "another name keeps both"
             )
             report(TrainProgress(state.step, plan.total_steps, event="phase", message=message))
         return _train(plan, state, listen, report)
