@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ddsp_cli.dataset import load_manifest
-from ddsp_cli.dataset.cache import known
+from ddsp_cli.dataset.cache import load_measured
 
 
 def voices(path: Path, n_frames: int, frame_rate_hz: int) -> np.ndarray:
@@ -37,7 +37,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for recording in manifest.recordings:
         name = Path(recording.path).stem
-        measured = known(folder / "measured", recording.sha256, manifest.features.hop_samples)
+        measured = load_measured(folder / "measured", recording.sha256, manifest.features.hop_samples)
         if measured is None or not (alignments / f"{name}.csv").is_file():
             continue
         left = measured.polyphonic

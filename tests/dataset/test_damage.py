@@ -34,22 +34,22 @@ def test_no_flip_in_stored_measurements_goes_unnoticed(tmp_path):
     rows = np.random.default_rng(0).uniform(100, 200, (3, 50)).astype(np.float32)
     doubt = Doubt(kind="octave", start_s=0.1, end_s=0.2)
     path = tmp_path / "abc.measured"
-    cache.remember(path, cache.Measured(*rows, np.arange(50) > 40, n_samples, (doubt,), ("hums",)))
-    known = cache.known(tmp_path, "abc", 64)
+    cache.save_measured(path, cache.Measured(*rows, np.arange(50) > 40, n_samples, (doubt,), ("hums",)))
+    known = cache.load_measured(tmp_path, "abc", 64)
     assert known is not None and known.doubts == (doubt,)
     np.testing.assert_array_equal(known.f0_hz, rows[0])
     for content in flips(path):
         path.write_bytes(content)
-        assert cache.known(tmp_path, "abc", 64) is None
+        assert cache.load_measured(tmp_path, "abc", 64) is None
 
 
 def test_no_flip_in_the_record_of_a_recording_goes_unnoticed(tmp_path):
     job = cache.Job(tmp_path / "a.wav", "a", tmp_path / "part", 16000, FeatureSpec())
-    cache.Take(job, "d" * 64, 6.6, 1000, 3.0, 0.5, 0.4, remarks=("hums",)).save()
-    assert cache.finished(job, "d" * 64) is not None
+    cache.CutRecording(job, "d" * 64, 6.6, 1000, 3.0, 0.5, 0.4, remarks=("hums",)).save()
+    assert cache.load_cut(job, "d" * 64) is not None
     for content in flips(job.record_file):
         job.record_file.write_bytes(content)
-        assert cache.finished(job, "d" * 64) is None
+        assert cache.load_cut(job, "d" * 64) is None
 
 
 def test_no_flip_in_a_manifest_goes_unnoticed(tmp_path):

@@ -99,7 +99,7 @@ def test_a_data_set_of_magenta_can_be_trained_on(tmp_path):
 
     with pytest.raises(DatasetError) as refused:
         load_manifest(SHARED)
-    assert "ddsp prepare" in refused.value.hint
+    assert "prepare a data set" in refused.value.hint
     result = prepare([SHARED], name="theirs", out=tmp_path / "ours", workers=1, report=False)
     data = dataset.load(result.folder)
     assert len(data.train) >= 1 and result.note_s > 5

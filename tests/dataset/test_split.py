@@ -5,11 +5,11 @@ import pytest
 
 from ddsp_cli.config import FeatureSpec
 from ddsp_cli.dataset import split
-from ddsp_cli.dataset.cache import Job, Take
+from ddsp_cli.dataset.cache import CutRecording, Job
 
 
-def take(name: str, used_s: float = 10.0, folder: str = "a", power_db: float = -30.0, peak: float = 0.1) -> Take:
-    class Fake(Take):
+def cut(name: str, used_s: float = 10.0, folder: str = "a", power_db: float = -30.0, peak: float = 0.1) -> CutRecording:
+    class Fake(CutRecording):
         def frames(self) -> dict[str, np.ndarray]:
             power = np.full(1000, power_db)
             power[:500] = -80
@@ -20,23 +20,23 @@ def take(name: str, used_s: float = 10.0, folder: str = "a", power_db: float = -
 
 
 def test_each_folder_gets_one_gain_to_the_target():
-    takes = [take("1", power_db=-40), take("2", power_db=-20, peak=0.2), take("3", folder="b", power_db=-10, peak=0.9)]
+    takes = [cut("1", power_db=-40), cut("2", power_db=-20, peak=0.2), cut("3", folder="b", power_db=-10, peak=0.9)]
     gains = split.folder_gains_db(takes)
     assert gains == {Path("a"): pytest.approx(6.0, abs=1e-3), Path("b"): pytest.approx(-4.0, abs=1e-3)}
 
 
 def test_levels_are_raised_only_as_far_as_peaks_allow():
-    (gain_db,) = split.folder_gains_db([take("1", power_db=-40, peak=0.5)]).values()
+    (gain_db,) = split.folder_gains_db([cut("1", power_db=-40, peak=0.5)]).values()
     assert 0.5 * 10 ** (gain_db / 20) == pytest.approx(0.99, abs=1e-3)
     assert 0.5 * 10 ** (gain_db / 20) <= 0.99
-    assert list(split.folder_gains_db([take("1", power_db=-75, peak=1e-3)]).values()) == [pytest.approx(40, abs=1e-3)]
+    assert list(split.folder_gains_db([cut("1", power_db=-75, peak=1e-3)]).values()) == [pytest.approx(40, abs=1e-3)]
 
 
 @pytest.mark.parametrize("n", [2, 3, 10, 57])
 @pytest.mark.parametrize("share", [0.1, 0.3])
 def test_about_the_share_is_kept_for_validation(n, share):
     random = np.random.default_rng(n)
-    takes = [take(f"{i}.wav", random.uniform(3, 12), "ab"[i % 2]) for i in range(n)]
+    takes = [cut(f"{i}.wav", random.uniform(3, 12), "ab"[i % 2]) for i in range(n)]
     chosen = split.choose_validation(takes, share)
     assert 1 <= len(chosen) < n
     assert chosen == split.choose_validation(takes, share)
@@ -47,20 +47,20 @@ def test_about_the_share_is_kept_for_validation(n, share):
 
 
 def test_the_choice_depends_on_names_not_on_order():
-    takes = [take(f"{i}.wav", 5 + i % 3) for i in range(30)]
+    takes = [cut(f"{i}.wav", 5 + i % 3) for i in range(30)]
     forward = {takes[i].job.name for i in split.choose_validation(takes, 0.1)}
     takes.reverse()
     assert {takes[i].job.name for i in split.choose_validation(takes, 0.1)} == forward
 
 
 def test_without_a_share_everything_is_for_training():
-    train, validation = split.portions([take("1")], {}, 0.0)
+    train, validation = split.portions([cut("1")], {}, 0.0)
     assert (len(train), validation) == (1, [])
 
 
 def test_what_is_held_out_is_validation_whole_and_alone():
-    takes = [take(f"{i}.wav") for i in range(5)]
+    takes = [cut(f"{i}.wav") for i in range(5)]
     train, validation = split.portions(takes, {}, 0.1, {"a/3.wav", "a/1.wav"})
-    assert [portion.take.job.name for portion in validation] == ["a/1.wav", "a/3.wav"]
-    assert [portion.take.job.name for portion in train] == ["a/0.wav", "a/2.wav", "a/4.wav"]
-    assert all((portion.start, portion.end) == (0, portion.take.n_frames) for portion in validation)
+    assert [portion.recording.job.name for portion in validation] == ["a/1.wav", "a/3.wav"]
+    assert [portion.recording.job.name for portion in train] == ["a/0.wav", "a/2.wav", "a/4.wav"]
+    assert all((portion.start, portion.end) == (0, portion.recording.n_frames) for portion in validation)

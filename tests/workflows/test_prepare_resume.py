@@ -115,17 +115,17 @@ def test_other_settings_and_changed_recordings_are_measured_anew(wavs, monkeypat
 def test_half_written_and_damaged_parts_are_not_trusted(wavs, tmp_path):
     job = cache.Job(wavs / "0.wav", "0", tmp_path / "part", 16000, FeatureSpec())
     take = dataset_workers.examine(job)
-    assert cache.finished(job, take.sha256) == take
-    assert cache.finished(job, "other") is None
+    assert cache.load_cut(job, take.sha256) == take
+    assert cache.load_cut(job, "other") is None
     for path in (job.frames_file, job.audio_file(16000), job.record_file):
         good = path.read_bytes()
         for bad in (good[:-1], good[:-1] + bytes([good[-1] ^ 1]), b""):
             path.write_bytes(bad)
-            assert cache.finished(job, take.sha256) is None
+            assert cache.load_cut(job, take.sha256) is None
         path.write_bytes(good)
-    assert cache.finished(job, take.sha256) == take
+    assert cache.load_cut(job, take.sha256) == take
     job.frames_file.unlink()
-    assert cache.finished(job, take.sha256) is None
+    assert cache.load_cut(job, take.sha256) is None
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits of Unix")

@@ -1,4 +1,4 @@
-"""From recordings to shards and manifest, all in one staging folder that survives being killed."""
+"""Build a data set in its staging folder: measure recordings, choose gains and splits, write shards and manifest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ddsp_cli.audio import highpass, read
 from ddsp_cli.checksum import seal_text, sha256
 from ddsp_cli.config import dump_yaml
 from ddsp_cli.dataset import split as dataset_split
-from ddsp_cli.dataset.cache import Job, Staging, Take
+from ddsp_cli.dataset.cache import CutRecording, Job, Staging
 from ddsp_cli.dataset.magenta_shards import examine_shards
 from ddsp_cli.dataset.manifest import FORMAT_VERSION, MANIFEST, DoubtKind, Manifest, Recording, Settings, Split
 from ddsp_cli.dataset.sources import Inputs
@@ -24,7 +24,7 @@ from ddsp_cli.dataset.workers import examine_all
 from ddsp_cli.dataset.writer import Portion, SplitWriter
 from ddsp_cli.errors import InputError
 
-#: Below this nothing can be learned.
+#: A data set with fewer seconds of notes is refused.
 MIN_NOTE_S = 10.0
 
 WINDOW_S = 4.0
@@ -38,14 +38,14 @@ Progress = Callable[[str, float, float], None]
 
 @dataclass(frozen=True)
 class Built:
-    """A data set in its staging folder: what is in it, and what it was made of."""
+    """A data set in its staging folder, and the recordings it was made from."""
 
     manifest: Manifest
-    takes: list[Take]
+    recordings: list[CutRecording]
 
 
 def measuring_key(settings: Settings, weights: Path | None) -> bytes:
-    """All that decides how a single recording is measured and cut."""
+    """All that decides how a single recording is measured and cut, as JSON."""
     network = sha256(weights) if weights else ""
     values = (
         __version__,
@@ -61,24 +61,32 @@ def measuring_key(settings: Settings, weights: Path | None) -> bytes:
 def build(
     staging: Staging, inputs: Inputs, settings: Settings, workers: int, progress: Progress, weights: Path | None = None
 ) -> Built:
-    """Measures recordings, keeps their notes and writes shards and manifest into `staging.result`.
+    """Measures recordings, cuts out their notes and writes shards and manifest into `staging.result`.
+
+    Args:
+      staging: the started staging folder.
+      inputs: recordings and shards.
+      settings: what the data set is made with.
+      workers: how many processes.
+      progress: see `Progress`.
+      weights: a file of weights for the pitch tracker.
 
     Raises:
       InputError: the recordings hold nothing, or too little, to learn from.
       OSError: the disk is full, or cannot be written.
     """
-    takes = _examined(staging, inputs, settings, workers, progress, weights)
-    takes = _without_duplicates(takes)
-    usable = [take for take in takes if not take.reason]
-    _check_enough(takes, inputs.held_out)
+    recordings = _examined(staging, inputs, settings, workers, progress, weights)
+    recordings = _without_duplicates(recordings)
+    usable = [recording for recording in recordings if not recording.reason]
+    _check_enough(recordings, inputs.held_out)
     gains_db = dataset_split.folder_gains_db(usable) if settings.level == "match" else {}
     train, validation = dataset_split.portions(usable, gains_db, settings.validation_share, inputs.held_out)
     spec = settings.features
-    played_hz = np.concatenate([take.frames()["f0_hz"] for take in usable])
+    played_hz = np.concatenate([recording.frames()["f0_hz"] for recording in usable])
     lowest_hz = highpass.lowest_hz(played_hz, spec.frame_rate_hz)
     splits: dict[str, Split] = {}
     writers: dict[str, SplitWriter] = {}
-    written_s, to_write_s = 0.0, sum(take.used_s for take in usable)
+    written_s, to_write_s = 0.0, sum(recording.used_s for recording in usable)
     for split_name, portions in (("train", train), ("validation", validation)):
         progress("writing", written_s, to_write_s)
         writers[split_name] = SplitWriter(
@@ -108,10 +116,10 @@ def build(
         histograms=figures.histograms(spec.frame_rate_hz),
         train=splits["train"],
         validation=splits["validation"],
-        recordings=_recordings(takes, train, validation, gains_db),
+        recordings=_recordings(recordings, train, validation, gains_db),
     )
     write_manifest(staging.result, manifest)
-    return Built(manifest, takes)
+    return Built(manifest, recordings)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -121,7 +129,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def _examined(
     staging: Staging, inputs: Inputs, settings: Settings, workers: int, progress: Progress, weights: Path | None
-) -> list[Take]:
+) -> list[CutRecording]:
     wanted = {path: name for path, name in inputs.recordings.items() if name not in inputs.left_out}
     total_s = sum(map(_seconds, wanted))
     done_s = 0.0
@@ -137,16 +145,16 @@ def _examined(
         for path, name in inputs.recordings.items()
     }  # fmt: skip
     examined = iter(examine_all([jobs[name] for name in wanted.values()], workers, tick))
-    takes = [
-        Take(job, seconds=_seconds(job.path), reason=f"matches the leave-out pattern {inputs.left_out[name]}")
+    recordings = [
+        CutRecording(job, seconds=_seconds(job.path), reason=f"matches the leave-out pattern {inputs.left_out[name]}")
         if name in inputs.left_out
         else next(examined)
         for name, job in jobs.items()
     ]
     if inputs.shards:
         progress("reading shards", 0.0, 0.0)
-        takes += examine_shards(inputs.shards, staging.parts, settings.sample_rate_hz, settings.keep_polyphonic)
-    return takes
+        recordings += examine_shards(inputs.shards, staging.parts, settings.sample_rate_hz, settings.keep_polyphonic)
+    return recordings
 
 
 def _key(name: str) -> str:
@@ -155,13 +163,13 @@ def _key(name: str) -> str:
 
 
 def _recordings(
-    takes: Sequence[Take], train: list[Portion], validation: list[Portion], gains_db: dict[Path, float]
+    recordings: Sequence[CutRecording], train: list[Portion], validation: list[Portion], gains_db: dict[Path, float]
 ) -> list[Recording]:
-    in_train = {portion.take.job.name for portion in train}
-    in_validation = {portion.take.job.name for portion in validation}
+    in_train = {portion.recording.job.name for portion in train}
+    in_validation = {portion.recording.job.name for portion in validation}
     entries = []
-    for take in takes:
-        given = take.job.name
+    for recording in recordings:
+        given = recording.job.name
         split: Literal["train", "validation", "both", "none"] = "none"
         if given in in_train:
             split = "both" if given in in_validation else "train"
@@ -171,45 +179,50 @@ def _recordings(
         entries.append(
             Recording(
                 path=given,
-                sha256=take.sha256,
-                seconds=round(take.seconds, 4),
-                used_s=round(take.used_s, 4) if used else 0.0,
+                sha256=recording.sha256,
+                seconds=round(recording.seconds, 4),
+                used_s=round(recording.used_s, 4) if used else 0.0,
                 split=split,
-                gain_db=gains_db.get(take.job.path.parent, 0.0) if used else 0.0,
-                note_s=round(take.note_s, 4) if used else 0.0,
-                polyphonic_s=round(take.polyphonic_s, 4),
-                notes=[take.reason] if take.reason else list(take.remarks),
-                doubts=list(take.doubts),
-                n_doubts=cast(dict[DoubtKind, int], take.n_doubts),
+                gain_db=gains_db.get(recording.job.path.parent, 0.0) if used else 0.0,
+                note_s=round(recording.note_s, 4) if used else 0.0,
+                polyphonic_s=round(recording.polyphonic_s, 4),
+                notes=[recording.reason] if recording.reason else list(recording.remarks),
+                doubts=list(recording.doubts),
+                n_doubts=cast(dict[DoubtKind, int], recording.n_doubts),
             )
         )
     return entries
 
 
-def _without_duplicates(takes: Sequence[Take]) -> list[Take]:
-    """The same sound twice would stand in training and in validation: copies are left out."""
+def _without_duplicates(recordings: Sequence[CutRecording]) -> list[CutRecording]:
+    """Leaves out copies: the same sound must not be both in training and in validation."""
     first: dict[str, str] = {}
     kept = []
-    for take in takes:
-        original = first.setdefault(take.sha256, take.job.name) if take.sha256 else take.job.name
-        if original != take.job.name and not take.reason:
-            take = replace(take, n_frames=0, note_s=0.0, doubts=(), n_doubts={}, reason=f"is a copy of {original}")
-        kept.append(take)
+    for recording in recordings:
+        original = first.setdefault(recording.sha256, recording.job.name) if recording.sha256 else recording.job.name
+        if original != recording.job.name and not recording.reason:
+            recording = replace(
+                recording, n_frames=0, note_s=0.0, doubts=(), n_doubts={}, reason=f"is a copy of {original}"
+            )
+        kept.append(recording)
     return kept
 
 
-def _check_enough(takes: Sequence[Take], held_out: Collection[str]) -> None:
-    why_not = {take.job.name: take.reason or ("is held out" if take.job.name in held_out else "") for take in takes}
+def _check_enough(recordings: Sequence[CutRecording], held_out: Collection[str]) -> None:
+    why_not = {
+        recording.job.name: recording.reason or ("is held out" if recording.job.name in held_out else "")
+        for recording in recordings
+    }
     if held_out and "is held out" not in why_not.values():
         raise InputError("none of the held-out recordings can be used", "Hold out recordings of melodies or notes.")
-    usable = [take for take in takes if not why_not[take.job.name]]
+    usable = [recording for recording in recordings if not why_not[recording.job.name]]
     reasons = [f"{name} {reason}" for name, reason in why_not.items() if reason]
     listed = "; ".join(reasons[:MAX_REASONS])
     if len(reasons) > MAX_REASONS:
         listed += f"; and {len(reasons) - MAX_REASONS} more"
     if not usable:
         raise InputError(f"none of the recordings can be used: {listed}", "Record single notes or melodies, one voice.")
-    note_s = sum(take.note_s for take in usable)
+    note_s = sum(recording.note_s for recording in usable)
     if note_s < MIN_NOTE_S:
         raise InputError(
             f"the recordings hold only {note_s:.1f} s of notes, at least {MIN_NOTE_S:.0f} s are needed"

@@ -1,21 +1,14 @@
-"""Where a data set comes about: a hidden folder beside its place, locked, and found again after a kill.
+"""What `ddsp prepare` keeps on disk while it runs, and for the next time.
 
-datasets/.ddsp-….lock         held while a run lasts
-datasets/.NAME.preparing/     settings.json, what it is being made with
-                              parts/, each recording cut
-                              measured/, each recording measured
-                              set/, what becomes datasets/NAME
+    datasets/.ddsp-….lock         held while a run lasts
+    datasets/.NAME.preparing/     settings.json: what the data set is made with
+                                  measured/: features of each recording, by its checksum
+                                  parts/: the segments that were cut out of each recording
+                                  set/: what becomes datasets/NAME
+    datasets/NAME/measured/       the features, for when recordings are added
 
-
-One recording on its way into a data set: what shall be done with it, and what became of it, on disk.
-
-Whatever a worker finishes is described by a small file that is written last. Who finds it, and finds it true, need not
-do the work again; that is all there is to resuming. Shapes: S samples, F kept frames.
-
-
-All that is known of a recording before anything is cut, and where that is kept for the next time.
-
-Shapes: S samples, F frames.
+Every file carries a digest or its CRC-32 is recorded. A run that was killed resumes with whatever is there and
+undamaged; the rest is measured again. Shapes: S samples, F frames.
 """
 
 from __future__ import annotations
@@ -33,33 +26,102 @@ import msgspec
 import numpy as np
 
 from ddsp_cli.analysis.features import n_frames
-from ddsp_cli.analysis.pitch.octave_correction import correct_octaves
-from ddsp_cli.analysis.pitch.tracker import VOICED_CONFIDENCE
-from ddsp_cli.arrays import runs
 from ddsp_cli.atomic import beside, replace_folder, write_bytes, writing
 from ddsp_cli.checksum import seal, unseal
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
-from ddsp_cli.dataset.manifest import DATASET, Doubt, DoubtKind
-from ddsp_cli.dataset.segments import without_short_runs
+from ddsp_cli.dataset.manifest import DATASET, Doubt
 from ddsp_cli.lock import exclusive, lock_file
 
-#: Sound is handed on in blocks of this many seconds.
+#: Audio is read in blocks of this many seconds.
 BLOCK_S = 4
+
+SETTINGS = "settings.json"
+
+#: Folder of measured features, in the staging folder and in the data set.
+MEASURED = "measured"
+
+
+# --- the features of a recording, before anything is cut -----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a whole recording.
+
+    Attributes:
+      f0_hz: [F] F0 with octave errors corrected, 0 where unvoiced.
+      confidence: [F] of the F0, 0..1.
+      power_db: [F] RMS level in dBFS.
+      polyphonic: [F] bool.
+      n_samples: length at 16 kHz.
+      doubts: doubtful places.
+      remarks: what is remarkable, as sentences without a full stop.
+    """
+
+    f0_hz: np.ndarray
+    confidence: np.ndarray
+    power_db: np.ndarray
+    polyphonic: np.ndarray
+    n_samples: int
+    doubts: tuple[Doubt, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+class _MeasuredHeader(msgspec.Struct):
+    n_samples: int
+    doubts: list[Doubt]
+    remarks: list[str]
+
+
+def save_measured(path: Path, measured: Measured) -> None:
+    """Writes features: a line with their digest, a line of JSON, rows of float32 [4, F]."""
+    header = _MeasuredHeader(measured.n_samples, list(measured.doubts), list(measured.remarks))
+    rows = np.stack([measured.f0_hz, measured.confidence, measured.power_db, measured.polyphonic]).astype("<f4")
+    content = seal(msgspec.json.encode(header) + b"\n" + rows.tobytes())
+    write_bytes(path, content, _part_name(path), durable=False)
+
+
+def load_measured(folder: Path | None, digest: str, hop_samples: int) -> Measured | None:
+    """Reads the features that an earlier run measured.
+
+    Args:
+      folder: of measured features; None for none.
+      digest: SHA-256 of the recording.
+      hop_samples: of the frames.
+
+    Returns:
+      The features, or None where there are none of this recording, or damaged ones.
+    """
+    if folder is None:
+        return None
+    try:
+        first, _, content = unseal((folder / f"{digest}.measured").read_bytes()).partition(b"\n")
+        header = msgspec.json.decode(first, type=_MeasuredHeader)
+        rows = np.frombuffer(content, "<f4").reshape(4, n_frames(header.n_samples, hop_samples))
+    except (OSError, ValueError):
+        return None
+    if not np.isfinite(rows).all():
+        return None
+    doubts, remarks = tuple(header.doubts), tuple(header.remarks)
+    return Measured(rows[0], rows[1], rows[2], rows[3] > 0, header.n_samples, doubts, remarks)
+
+
+# --- the segments that were cut out of a recording -----------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker shall do.
+    """What a worker does with one recording.
 
     Attributes:
-      path: the file.
-      name: how the data set calls it.
-      stem: beginning of the names of the files that the worker writes.
+      path: of the file.
+      name: of the recording in the data set.
+      stem: path that the names of the files it writes begin with.
       sample_rate_hz: the model's rate.
       spec: how to measure.
-      keep_polyphonic: keep what is more than one voice.
+      keep_polyphonic: do not cut out what is polyphonic.
       weights: a file of weights for the pitch tracker.
-      measured: folder of measurements, by checksum of the recording; empty measures anew.
+      measured: folder of measured features; None measures again.
     """
 
     path: Path
@@ -73,7 +135,7 @@ class Job:
 
     @property
     def rates_hz(self) -> list[int]:
-        """At which rates the sound is kept."""
+        """The sample rates at which audio is kept."""
         return sorted({self.sample_rate_hz, ANALYSIS_RATE_HZ})
 
     @property
@@ -83,31 +145,31 @@ class Job:
 
     @property
     def record_file(self) -> Path:
-        """What became of the recording."""
+        """The record of the recording, written last."""
         return self.stem.with_suffix(".json")
 
     def audio_file(self, rate_hz: int) -> Path:
-        """The kept sound at one rate."""
+        """The kept audio at one sample rate."""
         return self.stem.with_suffix(f".{rate_hz}.audio")
 
 
 @dataclass(frozen=True)
-class Take:
-    """What became of a recording. `reason` is empty where it can be used; else nothing of it was kept.
+class CutRecording:
+    """A recording and what was cut out of it. Where it cannot be used, `reason` says why and nothing is kept.
 
     Attributes:
-      job: what was asked for.
-      sha256: of the file, empty where it could not be read.
-      seconds: its length.
-      n_frames: F, how much of it is kept.
-      note_s: how much of that is notes.
-      peak: greatest absolute sample of what is kept, at the model's rate and at 16 kHz.
-      loud_peak: the same without clicks: no more than 3 dB above what 99.5 % of the short stretches stay below.
-      polyphonic_s: how much was found to be more than one voice.
+      job: what was done.
+      sha256: of the file; empty where it could not be read.
+      seconds: length of the recording.
+      n_frames: F, how much is kept.
+      note_s: seconds of notes in that.
+      peak: largest absolute sample of what is kept, at the model's rate and at 16 kHz.
+      loud_peak: the same without clicks: at most 3 dB above the 99.5th percentile of short stretches.
+      polyphonic_s: seconds that are polyphonic.
       doubts: doubtful places in the recording, the longest where there are very many.
       n_doubts: how many there are of each kind.
-      remarks: what is remarkable about it, as sentences without a full stop.
-      reason: why nothing can be used.
+      remarks: what is remarkable, as sentences without a full stop.
+      reason: why it cannot be used; empty where it can.
       parts: name → CRC-32 of each file written.
     """
 
@@ -136,15 +198,15 @@ class Take:
         return {"f0_hz": rows[0], "f0_confidence": rows[1], "power_db": rows[2]}
 
     def audio(self, rate_hz: int, start: int, end: int) -> Iterator[np.ndarray]:
-        """The kept sound between two frames, in blocks [S] of up to 4 s."""
+        """The kept audio between two frames, in blocks [S] of up to `BLOCK_S`."""
         first, last = (frame * rate_hz // self.job.spec.frame_rate_hz for frame in (start, end))
         return read_floats(self.job.audio_file(rate_hz), first, last, BLOCK_S * rate_hz)
 
-    def save(self) -> Take:
-        """Writes the record that makes the work count as done."""
-        fields = {name: getattr(self, name) for name in _RECORDED}
-        content = seal(msgspec.json.encode(msgspec.to_builtins(fields)))
-        write_bytes(self.job.record_file, content, _part_name(self.job.record_file), durable=False)
+    def save(self) -> CutRecording:
+        """Writes the record, after which the recording counts as done."""
+        record = msgspec.json.encode(msgspec.to_builtins({name: getattr(self, name) for name in _RECORDED}))
+        path = self.job.record_file
+        write_bytes(path, seal(record), _part_name(path), durable=False)
         return self
 
 
@@ -154,28 +216,23 @@ _RECORDED = (
 )  # fmt: skip
 
 
-def finished(job: Job, sha256: str) -> Take | None:
-    """The take of an earlier run, where it is of the same bytes and all it wrote still stands there unharmed."""
+def load_cut(job: Job, sha256: str) -> CutRecording | None:
+    """What an earlier run cut out of the same bytes; None where there is nothing, or something damaged."""
     try:
         values: dict[str, Any] = msgspec.json.decode(unseal(job.record_file.read_bytes()))
         values["doubts"] = tuple(msgspec.convert(values["doubts"], list[Doubt]))
         values["remarks"] = tuple(values["remarks"])
-        take = Take(job, **values)
+        found = CutRecording(job, **values)
         folder = job.stem.parent
-        if take.sha256 != sha256 or any(crc32(folder / name) != value for name, value in take.parts.items()):
+        if found.sha256 != sha256 or any(crc32(folder / name) != value for name, value in found.parts.items()):
             return None
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return take
-
-
-def _part_name(path: Path) -> str:
-    """The name of a file while it is written. `Staging.start` removes what a killed run left under such names."""
-    return f".{path.name}.part"
+    return found
 
 
 def write_floats(path: Path, blocks: Iterable[np.ndarray]) -> int:
-    """Writes float32 arrays one after another, beside their place first; returns the CRC-32."""
+    """Writes arrays one after another as float32, beside their place first; returns the CRC-32 of the file."""
     checksum = 0
     with beside(path, _part_name(path), durable=False) as part, part.open("wb") as stream:
         for block in blocks:
@@ -186,7 +243,7 @@ def write_floats(path: Path, blocks: Iterable[np.ndarray]) -> int:
 
 
 def read_floats(path: Path, first: int, last: int, n_block: int) -> Iterator[np.ndarray]:
-    """Numbers [first, last) of a file of float32, in blocks."""
+    """Numbers [first, last) of a file of float32, in blocks of up to `n_block`."""
     with path.open("rb") as stream:
         stream.seek(first * 4)
         for at in range(first, last, n_block):
@@ -202,127 +259,16 @@ def crc32(path: Path) -> int:
     return checksum
 
 
-#: Monophonic moments shorter than this between two chords are left out with them.
-BETWEEN_S = 0.3
-
-LEAST_POLYPHONY_S = 0.06
-
-
-@dataclass(frozen=True)
-class Measured:
-    """All that is known of a recording before anything is cut, [F] each.
-
-    Attributes:
-      f0_hz: mended, 0 where there is no pitch.
-      confidence: of the pitch.
-      power_db: RMS level.
-      polyphonic: bool, where it is more than one voice.
-      n_samples: length at 16 kHz.
-      doubts: doubtful places.
-      remarks: what is remarkable.
-    """
-
-    f0_hz: np.ndarray
-    confidence: np.ndarray
-    power_db: np.ndarray
-    polyphonic: np.ndarray
-    n_samples: int
-    doubts: tuple[Doubt, ...] = ()
-    remarks: tuple[str, ...] = ()
-
-
-class _Notes(msgspec.Struct):
-    n_samples: int
-    doubts: list[Doubt]
-    remarks: list[str]
-
-
-def judge(
-    f0_hz: np.ndarray, confidence: np.ndarray, power_db: np.ndarray, spool: Path, n_samples: int, frame_rate_hz: int,
-    clipped_s: Iterable[tuple[float, float]] = (), remarks: Iterable[str] = (),
-) -> Measured:  # fmt: skip
-    """Mends the pitch and finds chords.
-
-    Args:
-      f0_hz, confidence, power_db: [F] as measured.
-      spool: the sound at 16 kHz, float32.
-      n_samples: its length.
-      frame_rate_hz: of the frames.
-      clipped_s: where it is clipped.
-      remarks: what is already known to be remarkable.
-    """
-
-    def read(first: int, last: int) -> np.ndarray:
-        return next(read_floats(spool, first, last, max(last - first, 1)), np.zeros(0, np.float32))
-
-    corrected = correct_octaves(read, n_samples, f0_hz, frame_rate_hz)
-    voiced = corrected.f0_hz > 0
-    polyphonic = corrected.harmonicity.polyphonic(len(f0_hz), frame_rate_hz)
-    polyphonic = without_short_runs(polyphonic & voiced, round(LEAST_POLYPHONY_S * frame_rate_hz))
-    polyphonic = ~without_short_runs(~polyphonic, round(BETWEEN_S * frame_rate_hz)) & polyphonic.any()
-    places: tuple[tuple[DoubtKind, np.ndarray], ...] = (
-        ("polyphony", polyphonic), ("octave", corrected.corrected), ("jump", corrected.removed),
-    )  # fmt: skip
-    doubts = [
-        Doubt(kind=kind, start_s=round(int(start) / frame_rate_hz, 2), end_s=round(int(end) / frame_rate_hz, 2))
-        for kind, mask in places
-        for start, end in zip(*runs(mask), strict=True)
-    ]
-    doubts += [Doubt(kind="clipping", start_s=round(start, 2), end_s=round(end, 2)) for start, end in clipped_s]
-    confidence = np.where(voiced, confidence, np.minimum(confidence, 0.98 * VOICED_CONFIDENCE))
-    return Measured(
-        f0_hz=corrected.f0_hz,
-        confidence=confidence.astype(np.float32),
-        power_db=power_db,
-        polyphonic=polyphonic,
-        n_samples=n_samples,
-        doubts=tuple(sorted(doubts, key=lambda doubt: (doubt.start_s, doubt.kind))),
-        remarks=tuple(remarks),
-    )
-
-
-def remember(path: Path, measured: Measured) -> None:
-    """Keeps measurements for a later run: a digest, a line of JSON, rows of float32 [4, F]."""
-    notes = _Notes(measured.n_samples, list(measured.doubts), list(measured.remarks))
-    rows = np.stack([measured.f0_hz, measured.confidence, measured.power_db, measured.polyphonic]).astype("<f4")
-    content = seal(msgspec.json.encode(notes) + b"\n" + rows.tobytes())
-    write_bytes(path, content, _part_name(path), durable=False)
-
-
-def known(folder: Path | None, digest: str, hop_samples: int) -> Measured | None:
-    """Measurements of the same bytes by an earlier run; None where there are none, or damaged ones.
-
-    Args:
-      folder: of measurements.
-      digest: SHA-256 of the recording.
-      hop_samples: of the frames.
-    """
-    if folder is None:
-        return None
-    try:
-        first, _, content = unseal((folder / f"{digest}.measured").read_bytes()).partition(b"\n")
-        notes = msgspec.json.decode(first, type=_Notes)
-        rows = np.frombuffer(content, "<f4").reshape(4, n_frames(notes.n_samples, hop_samples))
-    except (OSError, ValueError):
-        return None
-    if not np.isfinite(rows).all():
-        return None
-    return Measured(rows[0], rows[1], rows[2], rows[3] > 0, notes.n_samples, tuple(notes.doubts), tuple(notes.remarks))
-
-
-SETTINGS = "settings.json"
-
-#: Below the data set: measurements by checksum of the recording, for the next time it grows.
-MEASURED = "measured"
+# --- the staging folder --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Staging:
-    """The folders of a data set that is being made.
+    """The folders of a data set that is being prepared.
 
     Attributes:
       root: the hidden folder.
-      folder: where the data set will stand.
+      folder: of the data set.
     """
 
     root: Path
@@ -330,12 +276,12 @@ class Staging:
 
     @property
     def parts(self) -> Path:
-        """Recordings that were cut."""
+        """What was cut out of recordings."""
         return self.root / "parts"
 
     @property
     def measured(self) -> Path:
-        """Recordings that were measured."""
+        """Measured features."""
         return self.root / MEASURED
 
     @property
@@ -344,10 +290,14 @@ class Staging:
         return self.root / "set"
 
     def start(self, settings: bytes, fresh: bool) -> None:
-        """Makes the folders; what an earlier run left with the same settings stays.
+        """Makes the folders, and keeps what an earlier run with the same settings left.
+
+        Args:
+          settings: all that decides how a recording is measured and cut.
+          fresh: keep nothing.
 
         Raises:
-          OSError: they cannot be made.
+          OSError: the folders cannot be made.
         """
         noted = self.root / SETTINGS
         if fresh or not noted.is_file() or noted.read_bytes() != settings:
@@ -356,20 +306,23 @@ class Staging:
         for folder in (self.parts, self.measured, self.result):
             folder.mkdir(parents=True, exist_ok=True)
         for folder in (self.parts, self.measured):
-            for litter in folder.glob(".*"):  # half-written when the run before was killed
-                litter.unlink(missing_ok=True)
+            for half_written in folder.glob(".*"):
+                half_written.unlink(missing_ok=True)
         if not noted.is_file():
             write_bytes(noted, settings, _part_name(noted), durable=False)
 
-    def reuse_measurements(self) -> None:
-        """Takes over what was measured for the data set that stands there."""
-        for known in (self.folder / MEASURED).glob("*.measured"):
-            target = self.measured / known.name
+    def reuse_measured(self) -> None:
+        """Takes over the features that were measured for the existing data set."""
+        for source in (self.folder / MEASURED).glob("*.measured"):
+            target = self.measured / source.name
             if not target.exists():
-                _second(known, target)
+                _link_or_copy(source, target)
 
     def publish(self, wanted: set[str]) -> None:
-        """Moves the finished data set into its place, with the measurements named in `wanted` (checksums).
+        """Moves the finished data set to its place.
+
+        Args:
+          wanted: SHA-256 of the recordings whose features are kept with it.
 
         Raises:
           OSError: it cannot be moved.
@@ -379,25 +332,25 @@ class Staging:
         for digest in sorted(wanted):
             source = self.measured / f"{digest}.measured"
             if source.is_file():
-                _second(source, kept / source.name)  # not moved: being killed here must lose nothing
+                _link_or_copy(source, kept / source.name)  # not moved: a kill must lose nothing
         replace_folder(self.result, self.folder, DATASET)
         self.remove()
 
     def remove(self) -> None:
-        """Leaves nothing behind."""
+        """Removes the staging folder."""
         shutil.rmtree(self.root, ignore_errors=True)
 
     def has_work(self) -> bool:
-        """Whether something was finished that a next run can go on from."""
+        """Whether there is something that a next run can resume with."""
         return any(self.measured.glob("*.measured")) or any(self.parts.glob("*.json"))
 
 
 @contextlib.contextmanager
 def staging(folder: Path) -> Iterator[Staging]:
-    """The staging of a data set, for this process alone.
+    """The staging folder of a data set, locked for this process.
 
     Raises:
-      OutputError: another run is at it, or the place cannot be written.
+      OutputError: another process prepares this data set, or the place cannot be written.
     """
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -411,9 +364,14 @@ def staging(folder: Path) -> Iterator[Staging]:
                 place.remove()
 
 
-def _second(source: Path, target: Path) -> None:
-    """A second name for a file that nobody will change, or a copy where files have only one."""
+def _link_or_copy(source: Path, target: Path) -> None:
+    """A hard link to a file that nobody will change, or a copy where the file system has no links."""
     try:
         os.link(source, target)
     except OSError:
         shutil.copyfile(source, target)
+
+
+def _part_name(path: Path) -> str:
+    """The name of a file while it is written; `Staging.start` removes what a killed run left under such names."""
+    return f".{path.name}.part"

@@ -1,4 +1,4 @@
-"""Reading a prepared data set for training. Shapes: N examples, S samples, F frames of one window."""
+"""Load a prepared data set for training. Shapes: N examples, S samples, F frames of one window."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Dataset:
 
 
 def load(folder: Path, spec: FeatureSpec | None = None) -> Dataset:
-    """Reads a data set whole, each shard checked against its checksum.
+    """Loads a data set, each shard checked against its checksum.
 
     Args:
       folder: where `dataset.yaml` stands.
@@ -55,7 +55,7 @@ def load(folder: Path, spec: FeatureSpec | None = None) -> Dataset:
         of the data set's, and the pitch tracker may differ.
 
     Raises:
-      DatasetError: missing, corrupt, foreign, or measured with other settings.
+      DatasetError: it is missing or damaged, not ours, or measured with other settings.
     """
     folder = Path(folder)
     manifest = load_manifest(folder)

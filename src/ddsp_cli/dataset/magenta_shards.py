@@ -1,10 +1,10 @@
-"""Data sets made by `ddsp_prepare_tfrecord` (magenta/ddsp), read as if they were recordings.
+"""Restore recordings from data sets made by `ddsp_prepare_tfrecord` (magenta/ddsp).
 
-Theirs are windows of 4 s that begin every second, in no order: each second of sound stands there four times. Windows
-that overlap are found by their bytes and put together again, so that what belongs together is learned from once and is
-never parted between training and validation. Their pitch is that of CREPE; in data sets made without `--center` it runs
-32 ms ahead of the sound (prepare_tfrecord_lib.py:83-95), which is made up for. Power is measured, loudness measured
-anew. Shapes: S samples, T frames of theirs.
+Their examples are windows of 4 s that begin every second, in no order: each second of sound is there four times.
+Windows that overlap are found by their bytes and joined again, so that every second is learned from once and none is
+both in training and in validation. Their F0 is CREPE's; in data sets made without `--center` it is 32 ms ahead of the
+audio (prepare_tfrecord_lib.py:83-95), which is corrected. Power and loudness are measured again. Shapes: S samples,
+T frames of theirs.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ddsp_cli.analysis.pitch.tracker import PitchTrack
 from ddsp_cli.audio import read, resample
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.dataset import tfrecord
-from ddsp_cli.dataset.cache import Job, Take, finished, judge, write_floats
-from ddsp_cli.dataset.workers import keep
+from ddsp_cli.dataset.cache import CutRecording, Job, load_cut, write_floats
+from ddsp_cli.dataset.workers import assess, cut_out
 from ddsp_cli.errors import DatasetError, InputError
 
 #: What their pitch was measured with, for the FeatureSpec.
@@ -70,14 +70,16 @@ class _Layout:
         return PitchTrack(f0_hz, confidence, int(hop_samples), delay_samples)
 
 
-def examine_shards(shards: Mapping[Path, str], parts: Path, sample_rate_hz: int, keep_polyphonic: bool) -> list[Take]:
-    """Makes takes of shards: one for each stretch of sound that hangs together.
+def examine_shards(
+    shards: Mapping[Path, str], parts: Path, sample_rate_hz: int, keep_polyphonic: bool
+) -> list[CutRecording]:
+    """Restores recordings from shards: one for each chain of windows that overlap.
 
     Args:
       shards: file → name.
-      parts: folder for what is kept.
+      parts: folder for what is cut out.
       sample_rate_hz: the model's rate.
-      keep_polyphonic: keep what is more than one voice.
+      keep_polyphonic: do not cut out what is polyphonic.
 
     Raises:
       InputError: the shards hold something else, or not all the same.
@@ -85,18 +87,18 @@ def examine_shards(shards: Mapping[Path, str], parts: Path, sample_rate_hz: int,
     """
     try:
         layout, windows = _index(shards)
-        takes = []
+        recordings = []
         for number, chain in enumerate(_chains(windows)):
             first = shards[chain[0].shard]
             name = f"{first} #{chain[0].index}"
             stem = parts / f"chain-{number:06d}"
             job = Job(chain[0].shard, name, stem, sample_rate_hz, FeatureSpec(pitch=TRACKER), keep_polyphonic)
-            takes.append(_take(job, layout, chain))
+            recordings.append(_recording(job, layout, chain))
     except DatasetError as problem:
         raise InputError(
             problem.message, "It was expected to be a shard written by ddsp_prepare_tfrecord."
         ) from problem
-    return takes
+    return recordings
 
 
 def _index(shards: Mapping[Path, str]) -> tuple[_Layout, list[_Window]]:
@@ -159,9 +161,9 @@ def _chains(windows: list[_Window]) -> Iterator[list[_Window]]:
             yield chain
 
 
-def _take(job: Job, layout: _Layout, chain: list[_Window]) -> Take:
+def _recording(job: Job, layout: _Layout, chain: list[_Window]) -> CutRecording:
     digest = hashlib.sha256(b"".join(part for window in chain for part in window.seconds)).hexdigest()
-    known = finished(job, digest)
+    known = load_cut(job, digest)
     if known is not None:
         return known
     spool = job.stem.with_name(f".{job.stem.name}.spool")
@@ -178,11 +180,11 @@ def _take(job: Job, layout: _Layout, chain: list[_Window]) -> Take:
         f0_hz, confidence = _pitch(layout, examples, job.spec, len(audio_16k))
         power_db = loudness.power_db(audio_16k, job.spec)
         f0_hz = np.where(power_db > job.spec.floor_db, f0_hz, np.float32(0.0))
-        measured = judge(f0_hz, confidence, power_db, spool, len(audio_16k), job.spec.frame_rate_hz)
+        measured = assess(f0_hz, confidence, power_db, spool, len(audio_16k), job.spec.frame_rate_hz)
         spools = {job.sample_rate_hz: own_spool, ANALYSIS_RATE_HZ: spool}
-        return keep(job, measured, digest, spools).save()
+        return cut_out(job, measured, digest, spools).save()
     except InputError as problem:
-        return replace(Take(job, digest), reason=problem.message)
+        return replace(CutRecording(job, digest), reason=problem.message)
     finally:
         spool.unlink(missing_ok=True)
         own_spool.unlink(missing_ok=True)

@@ -34,8 +34,7 @@ class Doubt(Config, kw_only=True):
     """A doubtful place in a recording.
 
     Attributes:
-      kind: "polyphony" (more than one voice), "octave" (the pitch was mended), "jump" (a pitch that makes no sense was
-        taken out) or "clipping".
+      kind: "polyphony", "octave" (an octave error was corrected), "jump" (a spurious F0 was removed) or "clipping".
       start_s, end_s: seconds from the beginning of the recording.
     """
 
@@ -53,18 +52,18 @@ class Histogram(Config, kw_only=True):
 
 
 class Recording(Config, kw_only=True):
-    """One input file and what became of it.
+    """One input file in a data set.
 
     Attributes:
       path: its name below the folder that was given.
       sha256: of the file's bytes; empty where it could not be read.
       seconds: length of the recording.
       used_s: how much of it stands in the data set, rests between notes included.
-      split: where it went; "both" where one recording had to serve for training and validation, "none" when skipped.
+      split: "both" where a single recording is split between training and validation, "none" where it is left out.
       gain_db: what its level was changed by.
       note_s: seconds of notes in what is used.
-      polyphonic_s: seconds of it that are more than one voice.
-      notes: why it was skipped, or what is remarkable.
+      polyphonic_s: seconds of it that are polyphonic.
+      notes: why it is left out, or what is remarkable.
       doubts: doubtful places, the longest where there are very many.
       n_doubts: how many there are of each kind.
     """
@@ -145,7 +144,7 @@ class Manifest(Config, kw_only=True):
 
 
 class Settings(Config, kw_only=True):
-    """What a data set is made with, apart from the recordings."""
+    """The settings of a data set."""
 
     name: str
     sample_rate_hz: int
@@ -160,7 +159,7 @@ class Settings(Config, kw_only=True):
     remarks: list[str]
 
     def differences(self, manifest: Manifest) -> list[str]:
-        """What a data set that stands there was made with otherwise. Licence and sources say nothing about sound."""
+        """The settings in which an existing data set differs. Licence and sources do not change the sound."""
         fields = ("name", "sample_rate_hz", "features", "level", "validation_share", "keep_polyphonic")
         found = [field for field in fields if getattr(self, field) != getattr(manifest, field)]
         # patterns say the same in any order

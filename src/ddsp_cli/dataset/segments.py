@@ -1,4 +1,4 @@
-"""Which parts of a recording are worth learning from: the notes, what surrounds them, and some of the rests.
+"""Choose the parts of a recording to learn from: notes, what surrounds them, and some of the rests.
 
 Segments are pairs (start, end) of frames at 250 Hz on a grid of 20 ms, where the samples of every model rate are whole
 numbers (882 at 44.1 kHz). Shapes: S samples, F frames.
@@ -17,25 +17,25 @@ Segment = tuple[int, int]
 #: Segments begin and end at multiples of this many frames, 20 ms at 250 Hz.
 GRID_FRAMES = 5
 
-#: What is kept before the first frame of a note (breath, bow) and after its last (release, room).
+#: Margins kept before the first frame of a note (breath, bow) and after its last (release, room).
 BEFORE_S = 0.1
 AFTER_S = 0.5
 
-#: A shorter run of voiced frames is a blip of the tracker, not a note.
+#: Shorter runs of voiced frames are tracker errors, not notes.
 MIN_NOTE_S = 0.06
 
-#: Notes softer than the loudest ones by more than this are another sound in the room.
+#: Frames more than this below the loudest notes are other sounds in the room.
 MAX_DYNAMICS_DB = 50.0
 
 #: The least power of a note in dBFS.
 MIN_NOTE_DB = -70.0
 
-#: Length of the ramps where sound was cut, so that joins do not click.
+#: Length of the fades at cuts, so that joins do not click.
 FADE_S = 0.005
 
 
 def note_frames(f0_hz: np.ndarray, power_db: np.ndarray, frame_rate_hz: int = 250) -> np.ndarray:
-    """Where a note sounds: voiced, not a blip, and not far softer than the loudest notes.
+    """Frames with a note: voiced for at least `MIN_NOTE_S`, and within `MAX_DYNAMICS_DB` of the loudest notes.
 
     Args:
       f0_hz: [F], 0 where there is no pitch.
@@ -61,12 +61,12 @@ def without_short_runs(mask: np.ndarray, n_least: int) -> np.ndarray:
 
 
 def segments(notes: np.ndarray, frame_rate_hz: int = 250, unwanted: np.ndarray | None = None) -> list[Segment]:
-    """What to keep of a recording: each note with its margins; rests longer than both margins lose their middle.
+    """Segments to keep of a recording: notes with their margins; longer rests lose their middle.
 
     Args:
       notes: [F] bool, see `note_frames`.
       frame_rate_hz: of the mask.
-      unwanted: [F] bool, what to leave out in any case; pieces between that hold no whole note go with it.
+      unwanted: [F] bool, frames to leave out; what remains between them without a whole note is left out too.
 
     Returns:
       Disjoint segments in order, on the grid; the last may end up to 20 ms after the recording.
@@ -91,7 +91,7 @@ def total_frames(kept: Sequence[Segment]) -> int:
 
 
 def gather(values: np.ndarray, kept: Sequence[Segment]) -> np.ndarray:
-    """The frames of the segments in a row; frames after the end of the recording are 0."""
+    """Joins the frames of the segments; frames after the end of the recording are 0."""
     parts = [values[start:end] for start, end in kept]
     joined = np.concatenate(parts) if parts else values[:0]
     return np.pad(joined, (0, total_frames(kept) - len(joined)))
@@ -100,7 +100,7 @@ def gather(values: np.ndarray, kept: Sequence[Segment]) -> np.ndarray:
 def cut(
     blocks: Iterable[np.ndarray], kept: Sequence[Segment], rate_hz: int, frame_rate_hz: int
 ) -> Iterator[np.ndarray]:
-    """Cuts the segments out of a stream of sound, with a short ramp at either end of each.
+    """Cuts the segments out of a stream of audio, with a short fade at either end of each.
 
     Args:
       blocks: [S] each, the recording from its start.
@@ -109,7 +109,7 @@ def cut(
       frame_rate_hz: of the segments.
 
     Yields:
-      [S] float32; together as many samples as the segments have, silence standing for what the recording lacks.
+      [S] float32; together as many samples as the segments have, padded with silence after the recording's end.
     """
     bounds = [tuple(frame * rate_hz // frame_rate_hz for frame in segment) for segment in kept]
     n_fade = max(1, round(FADE_S * rate_hz))
@@ -133,7 +133,7 @@ def cut(
 
 
 def quietest_cut(power_db: np.ndarray, low: float, high: float, frame_rate_hz: int = 250) -> int:
-    """Where to part a recording in two: the quietest place between two shares of its length, on the grid.
+    """Where to split a recording in two: the quietest place between two shares of its length, on the grid.
 
     Args:
       power_db: [F] of the kept frames.

@@ -1,4 +1,4 @@
-"""What a data set is made of: sound files and shards, each with a name that says nothing about this machine."""
+"""Find the recordings and shards of a data set, and name each without the folders of this machine."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Inputs:
     Attributes:
       recordings: sound files.
       shards: of data sets made by magenta/ddsp.
-      held_out: names of the recordings that are validation and nothing else; where empty, some are chosen.
-      left_out: name of each recording that shall not be used → the pattern that says so.
+      held_out: names of the recordings that form the validation split; if empty, some are chosen.
+      left_out: name of each recording that is not used → the pattern that matches it.
     """
 
     recordings: dict[Path, str] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Inputs:
 
 
 def find(paths: Sequence[Path]) -> Inputs:
-    """Looks for sound files among files and folders; a folder without any may hold shards instead.
+    """Finds sound files among files and folders; a folder without any may hold shards instead.
 
     Raises:
       UsageError: nothing was given.
@@ -63,43 +63,43 @@ def find(paths: Sequence[Path]) -> Inputs:
 
 
 def pick(inputs: Inputs, hold_out: Sequence[str] = (), leave_out: Sequence[str] = ()) -> Inputs:
-    """Marks recordings by patterns: file names or ends of paths, with `*`, `?` and `[…]` as in a shell.
+    """Selects recordings by patterns: file names or ends of paths, with `*`, `?` and `[…]` as in a shell.
 
     Args:
       inputs: as found.
-      hold_out: what to validate with and never to learn from.
-      leave_out: what not to use at all, even where it fits a pattern of `hold_out` too.
+      hold_out: recordings for the validation split.
+      leave_out: recordings not to use, even where a pattern of `hold_out` matches too.
 
     Raises:
-      UsageError: a pattern fits no recording.
+      UsageError: a pattern matches no recording.
     """
-    held = _fitting(inputs, hold_out, "hold_out")
-    left = _fitting(inputs, leave_out, "leave_out")
+    held = _matching(inputs, hold_out, "hold_out")
+    left = _matching(inputs, leave_out, "leave_out")
     return replace(inputs, held_out=frozenset(held.keys() - left.keys()), left_out=left)
 
 
-def _fitting(inputs: Inputs, patterns: Sequence[str], parameter: str) -> dict[str, str]:
-    """The name of each recording that a pattern fits → that pattern."""
+def _matching(inputs: Inputs, patterns: Sequence[str], parameter: str) -> dict[str, str]:
+    """The name of each recording that a pattern matches → that pattern."""
     found: dict[str, str] = {}
     for pattern in patterns:
         # Posix, so that small and capital letters differ on Windows too.
         wanted = pattern.replace(os.sep, "/")
         # A recording is called as the data set calls it, which is the same on every machine, or as it was given.
         called = ((name, given) for path, name in inputs.recordings.items() for given in (name, path.as_posix()))
-        fitting = [name for name, given in called if _fits(wanted, given)]
-        if not fitting:
+        matching = [name for name, given in called if _matches(wanted, given)]
+        if not matching:
             near = closest(pattern, sorted(path.name for path in inputs.recordings))
             raise UsageError(
                 f"{pattern!r} matches none of the recordings",
                 f"Did you mean {' or '.join(near)}?" if near else "Give a file name, or a pattern such as '*_forte_*'.",
                 parameter=parameter,
             )
-        for name in fitting:
+        for name in matching:
             found.setdefault(name, pattern)
     return found
 
 
-def _fits(pattern: str, path: str) -> bool:
+def _matches(pattern: str, path: str) -> bool:
     return bool(PurePosixPath(pattern).parts) and PurePosixPath(path).match(pattern)
 
 

@@ -1,4 +1,4 @@
-"""Figures of what a data set plays: percentiles and histograms of pitch and level, over the frames that hold a note."""
+"""Percentiles and histograms of pitch and level, over the frames with a note."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from ddsp_cli.bundle import Statistics
 from ddsp_cli.dataset.manifest import Histogram
 from ddsp_cli.scaling import hz_to_midi
 
-#: Widths of the bins of the histograms.
+#: Widths of histogram bins: pitch in semitones, level in dB.
 SEMITONE, LEVEL_STEP_DB = 1.0, 2.0
 
 
 @dataclass
 class NoteFigures:
-    """Pitch and level of every frame that holds a note, gathered for the statistics."""
+    """Collects pitch and level of every frame with a note."""
 
     pitch_midi: list[np.ndarray] = field(default_factory=list)
     loudness_db: list[np.ndarray] = field(default_factory=list)
     power_db: list[np.ndarray] = field(default_factory=list)
 
     def add(self, example: dict[str, np.ndarray]) -> None:
-        """Takes in the frames of one example."""
+        """Adds the frames of one example."""
         notes = example["f0_hz"] > 0
         self.pitch_midi.append(hz_to_midi(example["f0_hz"][notes]).astype(np.float32))
         self.loudness_db.append(example["loudness_db"][notes])
         self.power_db.append(example["power_db"][notes])
 
     def statistics(self, frame_rate_hz: int) -> Statistics:
-        """Percentiles 0..100 of each; at least one note frame must have been seen."""
+        """Percentiles 0..100 of each; there must be at least one frame with a note."""
 
         def percentiles(parts: list[np.ndarray]) -> list[float]:
             values = np.percentile(np.concatenate(parts).astype(np.float64), np.arange(101))
@@ -45,7 +45,7 @@ class NoteFigures:
         )
 
     def histograms(self, frame_rate_hz: int) -> dict[str, Histogram]:
-        """How long each semitone was played, and each step of level."""
+        """Seconds of notes in each semitone, and in each step of level."""
 
         def histogram(parts: list[np.ndarray], step: float) -> Histogram:
             bins = np.round(np.concatenate(parts) / step).astype(np.int64)

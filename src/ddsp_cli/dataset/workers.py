@@ -1,8 +1,8 @@
-"""Many recordings examined at once by worker processes that a bad file cannot take down.
+"""Measure recordings and cut out what is worth learning from, in worker processes: a bad file costs one recording.
 
-The work of a worker process: one recording measured, judged and cut.
-
-Neither TensorFlow nor Keras is imported here (but for the tracker crepe). Shapes: S samples, F frames.
+A recording is decoded once. Its features are measured as it comes in; its audio at 16 kHz is spooled for octave
+correction and for the search for polyphony. Neither TensorFlow nor Keras is imported here (but for the
+tracker crepe). Shapes: S samples, F frames.
 """
 
 from __future__ import annotations
@@ -23,35 +23,55 @@ from typing import Any
 import numpy as np
 
 from ddsp_cli.analysis import extract
+from ddsp_cli.analysis.pitch.octave_correction import correct_octaves
 from ddsp_cli.analysis.pitch.tracker import VOICED_CONFIDENCE
 from ddsp_cli.analysis.recording_checks import ClippingWatch, HumWatch
+from ddsp_cli.arrays import runs
 from ddsp_cli.audio import read, resample
 from ddsp_cli.checksum import sha256
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.dataset import segments
-from ddsp_cli.dataset.cache import Job, Measured, Take, finished, judge, known, read_floats, remember, write_floats
-from ddsp_cli.dataset.manifest import Doubt
+from ddsp_cli.dataset.cache import (
+    CutRecording,
+    Job,
+    Measured,
+    load_cut,
+    load_measured,
+    read_floats,
+    save_measured,
+    write_floats,
+)
+from ddsp_cli.dataset.manifest import Doubt, DoubtKind
 from ddsp_cli.errors import InputError
 
-#: Notes that reach only this level in dBFS (95th percentile) are said to be very quiet.
+#: A recording whose notes reach only this level in dBFS (95th percentile) is remarked upon as very quiet.
 QUIET_DB = -50.0
 
 #: Why a recording is left out that has no monophonic segment.
 POLYPHONIC = "is polyphonic throughout"
 
-#: Doubtful places of one recording that are listed; their total length is always counted.
+#: Doubtful places of one recording that are listed; all are counted.
 MAX_DOUBTS = 200
 
-#: Peaks are compared over stretches of this length, so that a click is one of many and not the measure of all.
+#: Peaks are taken over stretches of this length, so that a click is one of many.
 STRETCH_S = 0.02
+
+#: Polyphony shorter than this is ignored, and monophonic moments shorter than `BETWEEN_S` between two polyphonic ones
+#: count as polyphonic.
+LEAST_POLYPHONY_S = 0.06
+BETWEEN_S = 0.3
+
+#: How often the progress of workers is read.
+POLL_S = 0.2
 
 Tick = Callable[[float], None]
 
 
-def examine(job: Job, tick: Tick | None = None) -> Take:
-    """Measures a recording, finds its notes, and writes what is to be kept below `job.stem`.
+def examine(job: Job, tick: Tick | None = None) -> CutRecording:
+    """Measures a recording, finds its notes, and writes what is cut out of it beside `job.stem`.
 
-    A recording that cannot be used is no error here: the take says why. One that was examined before is not again.
+    A recording that cannot be used is no error here: the result says why. What an earlier run finished
+    is not done again.
 
     Args:
       job: what to do.
@@ -72,34 +92,36 @@ def examine(job: Job, tick: Tick | None = None) -> Take:
     try:
         seconds = read.probe(job.path).seconds
         digest = sha256(job.path)
-        take = finished(job, digest) or _examine(job, digest, progress).save()
+        found = load_cut(job, digest) or _examine(job, digest, progress).save()
     except InputError as problem:
-        take = Take(job, digest, done_s if digest else 0.0, reason=problem.message.replace(f"{job.path} ", "", 1))
-        take = take.save() if digest else take
+        found = CutRecording(
+            job, digest, done_s if digest else 0.0, reason=problem.message.replace(f"{job.path} ", "", 1)
+        )
+        found = found.save() if digest else found
     except OSError as problem:
         if digest:  # the input could be read: it is our own result that cannot be written
             raise
-        take = Take(job, reason=f"cannot be read: {problem.strerror or problem}")
+        found = CutRecording(job, reason=f"cannot be read: {problem.strerror or problem}")
     tell(max(0.0, seconds - done_s))
-    return take
+    return found
 
 
-def _examine(job: Job, digest: str, progress: Tick) -> Take:
-    before = known(job.measured, digest, job.spec.hop_samples)
+def _examine(job: Job, digest: str, progress: Tick) -> CutRecording:
+    before = load_measured(job.measured, digest, job.spec.hop_samples)
     if before is not None:
-        return keep(job, before, digest, {})
+        return cut_out(job, before, digest, {})
     spool = job.stem.with_name(f".{secrets.token_hex(6)}.spool")
     try:
         measured = _measure(job, spool, progress)
         if job.measured is not None:
-            remember(job.measured / f"{digest}.measured", measured)
-        return keep(job, measured, digest, {ANALYSIS_RATE_HZ: spool})
+            save_measured(job.measured / f"{digest}.measured", measured)
+        return cut_out(job, measured, digest, {ANALYSIS_RATE_HZ: spool})
     finally:
         spool.unlink(missing_ok=True)
 
 
 def _measure(job: Job, spool: Path, progress: Tick) -> Measured:
-    """Decodes a recording once: measured as it comes in, and put aside at 16 kHz for what needs a second look."""
+    """Measures a recording while it is decoded, and spools its audio at 16 kHz."""
     stream = extract.FeatureStream(job.spec, threads=1, weights=job.weights, with_loudness=False)
     clipping, hum = ClippingWatch(), HumWatch()
     resampler: resample.Resampler | None = None
@@ -125,38 +147,82 @@ def _measure(job: Job, spool: Path, progress: Tick) -> Measured:
     remarks = []
     if (humming := hum.finish()) is not None:
         remarks.append(f"hums at {humming[0]} Hz and its multiples ({humming[1]:.0f} dBFS)")
-    return judge(features.f0_hz, features.f0_confidence, features.power_db, spool, n_samples,
+    return assess(features.f0_hz, features.f0_confidence, features.power_db, spool, n_samples,
                  features.spec.frame_rate_hz, clipping.places_s(rate_hz), remarks)  # fmt: skip
 
 
-def keep(job: Job, measured: Measured, digest: str, spools: Mapping[int, Path]) -> Take:
-    """Cuts out what is worth learning from and writes it.
+def assess(
+    f0_hz: np.ndarray, confidence: np.ndarray, power_db: np.ndarray, spool: Path, n_samples: int, frame_rate_hz: int,
+    clipped_s: Iterable[tuple[float, float]] = (), remarks: Iterable[str] = (),
+) -> Measured:  # fmt: skip
+    """Corrects octave errors of the F0 and finds polyphonic frames.
+
+    Args:
+      f0_hz, confidence, power_db: [F] as measured.
+      spool: the audio at 16 kHz, float32.
+      n_samples: its length.
+      frame_rate_hz: of the frames.
+      clipped_s: start and end of each clipped place.
+      remarks: what is already known to be remarkable.
+    """
+
+    def read_spool(first: int, last: int) -> np.ndarray:
+        return next(read_floats(spool, first, last, max(last - first, 1)), np.zeros(0, np.float32))
+
+    corrected = correct_octaves(read_spool, n_samples, f0_hz, frame_rate_hz)
+    voiced = corrected.f0_hz > 0
+    polyphonic = corrected.harmonicity.polyphonic(len(f0_hz), frame_rate_hz)
+    polyphonic = segments.without_short_runs(polyphonic & voiced, round(LEAST_POLYPHONY_S * frame_rate_hz))
+    polyphonic = ~segments.without_short_runs(~polyphonic, round(BETWEEN_S * frame_rate_hz)) & polyphonic.any()
+    places: tuple[tuple[DoubtKind, np.ndarray], ...] = (
+        ("polyphony", polyphonic), ("octave", corrected.corrected), ("jump", corrected.removed),
+    )  # fmt: skip
+    doubts = [
+        Doubt(kind=kind, start_s=round(int(start) / frame_rate_hz, 2), end_s=round(int(end) / frame_rate_hz, 2))
+        for kind, mask in places
+        for start, end in zip(*runs(mask), strict=True)
+    ]
+    doubts += [Doubt(kind="clipping", start_s=round(start, 2), end_s=round(end, 2)) for start, end in clipped_s]
+    confidence = np.where(voiced, confidence, np.minimum(confidence, 0.98 * VOICED_CONFIDENCE))
+    return Measured(
+        f0_hz=corrected.f0_hz,
+        confidence=confidence.astype(np.float32),
+        power_db=power_db,
+        polyphonic=polyphonic,
+        n_samples=n_samples,
+        doubts=tuple(sorted(doubts, key=lambda doubt: (doubt.start_s, doubt.kind))),
+        remarks=tuple(remarks),
+    )
+
+
+def cut_out(job: Job, measured: Measured, digest: str, spools: Mapping[int, Path]) -> CutRecording:
+    """Cuts out the notes with some of the rests around them, and writes them.
 
     Args:
       job: what to do.
-      measured: of the recording.
-      digest: of the file.
-      spools: rate → the sound as float32, where it was put aside; else the recording is decoded again.
+      measured: features of the recording.
+      digest: SHA-256 of the file.
+      spools: sample rate → spooled audio, float32; at other rates the recording is decoded again.
     """
     rate_hz = job.spec.frame_rate_hz
-    take = Take(
+    found = CutRecording(
         job,
         digest,
         measured.n_samples / ANALYSIS_RATE_HZ,
         polyphonic_s=float(measured.polyphonic.sum()) / rate_hz,
-        doubts=_worst(measured.doubts),
+        doubts=_longest(measured.doubts),
         n_doubts=dict(Counter(doubt.kind for doubt in measured.doubts)),
         remarks=(*_remarks(measured),),
     )
     if measured.power_db.max(initial=job.spec.floor_db) <= job.spec.floor_db:
-        return replace(take, reason="is silent")
+        return replace(found, reason="is silent")
     notes = segments.note_frames(measured.f0_hz, measured.power_db, rate_hz)
     if not notes.any():
-        return replace(take, reason="holds no note: no pitch was found")
+        return replace(found, reason="holds no note: no pitch was found")
     unwanted = np.zeros_like(notes) if job.keep_polyphonic else measured.polyphonic
     kept = segments.segments(notes, rate_hz, unwanted)
     if not kept:
-        return replace(take, reason=POLYPHONIC)
+        return replace(found, reason=POLYPHONIC)
     notes = notes & ~unwanted
     confidence = np.where(notes, measured.confidence, np.minimum(measured.confidence, 0.98 * VOICED_CONFIDENCE))
     rows = (np.where(notes, measured.f0_hz, 0.0), confidence, measured.power_db)
@@ -164,50 +230,50 @@ def keep(job: Job, measured: Measured, digest: str, spools: Mapping[int, Path]) 
     parts = {job.frames_file.name: write_floats(job.frames_file, gathered)}
     peaks = _Peaks()
     for audio_hz in job.rates_hz:
-        blocks = _sound(job, audio_hz, spools.get(audio_hz))
+        blocks = _audio(job, audio_hz, spools.get(audio_hz))
         path = job.audio_file(audio_hz)
         parts[path.name] = write_floats(path, peaks.watch(segments.cut(blocks, kept, audio_hz, rate_hz), audio_hz))
     return replace(
-        take,
+        found,
         n_frames=segments.total_frames(kept),
         note_s=float((gathered[0] > 0).sum()) / rate_hz,
-        peak=peaks.greatest,
+        peak=peaks.largest,
         loud_peak=peaks.without_clicks(),
         parts=parts,
     )
 
 
-def _sound(job: Job, rate_hz: int, spool: Path | None) -> Iterator[np.ndarray]:
+def _audio(job: Job, rate_hz: int, spool: Path | None) -> Iterator[np.ndarray]:
     if spool is None:
         return read.mono_blocks(job.path, rate_hz)
     return read_floats(spool, 0, spool.stat().st_size // 4, 10 * rate_hz)
 
 
 class _Peaks:
-    """The greatest sample, and the greatest of all but the few loudest stretches."""
+    """The largest absolute sample, and the same without clicks."""
 
     def __init__(self) -> None:
-        self.greatest = 0.0
+        self.largest = 0.0
         self._stretches: dict[int, list[np.ndarray]] = {}
 
     def watch(self, blocks: Iterable[np.ndarray], rate_hz: int) -> Iterator[np.ndarray]:
-        """Passes blocks [S] on and looks at them."""
+        """Passes blocks [S] on and done_jobs their peaks."""
         size = round(STRETCH_S * rate_hz)
         found = self._stretches.setdefault(rate_hz, [])
         for block in blocks:
             level = np.abs(block)
             found.append(np.maximum.reduceat(level, np.arange(0, len(level), size)) if len(level) else level)
-            self.greatest = max(self.greatest, float(level.max(initial=0.0)))
+            self.largest = max(self.largest, float(level.max(initial=0.0)))
             yield block
 
     def without_clicks(self) -> float:
-        """No more than 3 dB above what 99.5 % of the stretches stay below."""
+        """At most 3 dB above the 99.5th percentile of the stretches."""
         usual = max(float(np.percentile(np.concatenate(found), 99.5)) for found in self._stretches.values() if found)
-        return min(self.greatest, usual * 2.0**0.5)
+        return min(self.largest, usual * 2.0**0.5)
 
 
-def _worst(doubts: tuple[Doubt, ...]) -> tuple[Doubt, ...]:
-    """The longest, in order of time, where there are too many to list."""
+def _longest(doubts: tuple[Doubt, ...]) -> tuple[Doubt, ...]:
+    """The longest in order of time, where there are too many to list."""
     if len(doubts) <= MAX_DOUBTS:
         return doubts
     longest = sorted(doubts, key=lambda doubt: doubt.start_s - doubt.end_s)[:MAX_DOUBTS]
@@ -224,58 +290,60 @@ def _remarks(measured: Measured) -> Iterator[str]:
         yield "is very quiet: its noise will be raised with it"
 
 
-#: How often progress is looked at.
-_POLL_S = 0.2
+# --- worker processes ----------------------------------------------------------------------------------------
 
-_shared: list[Any] = []  # in a worker: seconds done by all, and whether to stop
+
+_shared: list[Any] = []  # in a worker: seconds measured by all workers, and whether to stop
 
 
 class _StoppedError(Exception):
-    """The run was interrupted; the worker gives up its recording."""
+    """The run was interrupted; the worker abandons its recording."""
 
 
 def default_workers() -> int:
-    """The cores this process may use."""
+    """The number of cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def examine_all(jobs: Sequence[Job], workers: int, tick: Callable[[float], None]) -> list[Take]:
+def examine_all(jobs: Sequence[Job], workers: int, tick: Callable[[float], None]) -> list[CutRecording]:
     """Examines recordings, several at a time.
 
     Args:
       jobs: what to do.
-      workers: how many processes; 1 does it in this one.
-      tick: told how many seconds of sound were measured since it was last called.
+      workers: how many processes; 1 works in this one.
+      tick: told how many seconds were measured since the last call.
 
     Returns:
-      One take per job, in the order of the jobs.
+      One result per job, in the order of the jobs.
     """
     if workers <= 1 or len(jobs) <= 1:
         return [examine(job, tick) for job in jobs]
-    takes: dict[int, Take] = {}
-    _run(dict(enumerate(jobs)), workers, tick, takes)
+    done_jobs: dict[int, CutRecording] = {}
+    _run(dict(enumerate(jobs)), workers, tick, done_jobs)
     # A decoder that crashed took the pool with it: what was under way is done again, each in a process of its own.
     for index, job in enumerate(jobs):
-        if index not in takes:
-            _run({index: job}, 1, tick, takes)
-            takes.setdefault(index, Take(job, reason="crashed the program that reads it; it is probably damaged"))
-    return [takes[index] for index in range(len(jobs))]
+        if index not in done_jobs:
+            _run({index: job}, 1, tick, done_jobs)
+            done_jobs.setdefault(
+                index, CutRecording(job, reason="crashed the program that reads it; it is probably damaged")
+            )
+    return [done_jobs[index] for index in range(len(jobs))]
 
 
-def _run(jobs: dict[int, Job], workers: int, tick: Callable[[float], None], takes: dict[int, Take]) -> None:
-    """Fills `takes` as far as the worker processes live."""
+def _run(jobs: dict[int, Job], workers: int, tick: Callable[[float], None], done_jobs: dict[int, CutRecording]) -> None:
+    """Fills `done` as far as the worker processes live."""
     # A forked process would inherit the threads' locks of libraries already in use.
     context = multiprocessing.get_context("spawn")
     counter, stop = context.Value("d", 0.0), context.Event()
     reported = 0.0
     executor = ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, (counter, stop))
     try:
-        pending: dict[Future[Take], int] = {executor.submit(_work, job): index for index, job in jobs.items()}
+        pending: dict[Future[CutRecording], int] = {executor.submit(_work, job): index for index, job in jobs.items()}
         while pending:
-            done, _ = wait(pending, _POLL_S, FIRST_COMPLETED)
+            done, _ = wait(pending, POLL_S, FIRST_COMPLETED)
             for future in done:
-                takes[pending.pop(future)] = future.result()
+                done_jobs[pending.pop(future)] = future.result()
             now = float(counter.value)
             tick(now - reported)
             reported = now
@@ -299,14 +367,14 @@ def _start_worker(counter: Any, stop: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
+    """Ends a worker whose parent was killed; it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _work(job: Job) -> Take:
+def _work(job: Job) -> CutRecording:
     return examine(job, _tick)
 
 

@@ -1,4 +1,4 @@
-"""Takes put one after another, cut into windows of equal length, measured and written as TFRecord shards."""
+"""Join recordings, cut them into windows of equal length, measure their levels and write TFRecord shards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ddsp_cli.audio import highpass
 from ddsp_cli.checksum import sha256
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.dataset import tfrecord
-from ddsp_cli.dataset.cache import Take
+from ddsp_cli.dataset.cache import CutRecording
 from ddsp_cli.dataset.manifest import Split
 from ddsp_cli.dataset.segments import FADE_S, GRID_FRAMES
 from ddsp_cli.dataset.statistics import NoteFigures
@@ -22,7 +22,7 @@ from ddsp_cli.dataset.statistics import NoteFigures
 #: Windows in a shard: 34 MB at 16 kHz, 65 MB at 48 kHz.
 WINDOWS_PER_SHARD = 64
 
-#: Where the rounding off of clicks sets in, and what it never passes.
+#: Knee and ceiling of the soft limiter.
 KNEE, CEILING = 0.9, 0.99
 
 #: Seconds of silence for each second of sound, never less than REST_S at once: music in a room has no silent moment.
@@ -31,19 +31,19 @@ REST_SHARE, REST_S = 0.03, 2.0
 
 @dataclass(frozen=True)
 class Portion:
-    """A part of a take that goes into a split: frames [start, end) of what was kept, and its gain.
+    """A part of a recording that goes into a split: frames [start, end) of what was kept, and its gain.
 
-    Clicks that the gain would drive beyond full scale are rounded off, see `soft_limit`.
+    Clicks that the gain would bring beyond full scale are limited, see `soft_limit`.
     """
 
-    take: Take
+    recording: CutRecording
     start: int
     end: int
     gain: float = 1.0
 
 
 def soft_limit(audio: np.ndarray) -> np.ndarray:
-    """Bends what lies above `KNEE` towards `CEILING` [S]; samples below stay as they are."""
+    """Limits audio [S]: samples above `KNEE` approach `CEILING` by a tanh, samples below are unchanged."""
     level = np.abs(audio)
     room = CEILING - KNEE
     bent = KNEE + room * np.tanh((level - KNEE) / room)
@@ -51,7 +51,7 @@ def soft_limit(audio: np.ndarray) -> np.ndarray:
 
 
 class _Queue:
-    """Samples or frames that come in pieces and leave in windows of fixed length."""
+    """A queue that takes blocks of samples or frames and gives windows of fixed length."""
 
     def __init__(self, length: int) -> None:
         self.length = length
@@ -63,7 +63,7 @@ class _Queue:
         self.n_waiting += len(values)
 
     def pop(self) -> np.ndarray:
-        """The next window [length] float32; silence (0) fills up what is missing."""
+        """The next window [length] float32, padded with zeros."""
         window = np.zeros(self.length, np.float32)
         filled = 0
         while filled < self.length and self._parts:
@@ -80,8 +80,8 @@ class _Queue:
 class SplitWriter:
     """Writes the shards of one split.
 
-    The levels are measured here, on the sound as it is written (after gain, cuts and joins), so features and audio
-    agree whatever was done to the recording.
+    Loudness and power are measured on the audio as it is written (after gain, cuts and joins), so that features and
+    audio agree.
 
     Args:
       folder: where the shards go.
@@ -89,7 +89,7 @@ class SplitWriter:
       sample_rate_hz: the model's rate.
       spec: how the features are measured.
       window_s: length of an example.
-      lowest_hz: the lowest note; what sounds below it is taken out.
+      lowest_hz: F0 of the lowest note; a high-pass filter removes what is below it.
     """
 
     def __init__(
@@ -108,11 +108,11 @@ class SplitWriter:
         self.figures = NoteFigures()
 
     def write(self, portions: list[Portion], rests: bool = False) -> Split:
-        """Packs portions in their order, the last window filled up with silence.
+        """Writes portions in their order; the last window is padded with silence.
 
         Args:
           portions: what to write.
-          rests: put silence between them, see `REST_SHARE`.
+          rests: insert silence between them, see `REST_SHARE`.
 
         Returns:
           What the manifest says about the split.
@@ -137,7 +137,7 @@ class SplitWriter:
         return Split(n_examples=self._n_examples, used_s=used_s, shards=self._close())
 
     def _push(self, portion: Portion) -> None:
-        frames = portion.take.frames()
+        frames = portion.recording.frames()
         for key in ("f0_hz", "f0_confidence"):
             self._queues[key].push(frames[key][portion.start : portion.end])
         audio_16k = self._audio(portion, ANALYSIS_RATE_HZ)
@@ -167,16 +167,16 @@ class SplitWriter:
             self._queues[key].push(level.push(audio_16k))
 
     def _audio(self, portion: Portion, rate_hz: int) -> Iterator[np.ndarray]:
-        """The sound of a portion with its gain, and a short ramp at either end, where it may have been cut."""
+        """The audio of a portion with its gain, high-pass filtered, with a short fade at either end."""
         n_samples = (portion.end - portion.start) * rate_hz // self._spec.frame_rate_hz
         n_fade = round(FADE_S * rate_hz)
         position = 0
-        blocks = portion.take.audio(rate_hz, portion.start, portion.end)
+        blocks = portion.recording.audio(rate_hz, portion.start, portion.end)
         for block in highpass.remove_rumble(blocks, self._lowest_hz, rate_hz):
             index = np.arange(position, position + len(block))
             ramp = np.minimum(index + 0.5, n_samples - index - 0.5) / n_fade
             played = block * (portion.gain * np.minimum(ramp, 1.0))
-            peak = max(portion.take.peak * portion.gain, float(np.abs(played).max(initial=0.0)))
+            peak = max(portion.recording.peak * portion.gain, float(np.abs(played).max(initial=0.0)))
             yield (soft_limit(played) if peak > CEILING else played).astype(np.float32)
             position += len(block)
 

@@ -12,7 +12,7 @@ import numpy as np
 from ddsp_cli.atomic import write_bytes
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.dataset.build import Built
-from ddsp_cli.dataset.cache import Take
+from ddsp_cli.dataset.cache import CutRecording
 from ddsp_cli.dataset.manifest import Doubt, Histogram, Manifest, Recording
 from ddsp_cli.pitch_names import note_name
 from ddsp_cli.reports.page import as_mp3, clock, render
@@ -50,7 +50,7 @@ def write(folder: Path, built: Built, progress: Callable[[str, float, float], No
       OSError: it cannot be written.
     """
     progress("drawing the report", 0.0, 0.0)
-    files = {take.job.name: take.job.path for take in built.takes}
+    files = {recording.job.name: recording.job.path for recording in built.recordings}
     page = make_page(built.manifest, draw(built), play_doubts(built.manifest, files))
     write_bytes(folder / PAGE, page.encode("utf-8", "replace"))
 
@@ -174,8 +174,8 @@ def draw(built: Built) -> bytes:
     pitch.xaxis.set_major_formatter(lambda midi, _: note_name(midi))
     _bars(level, histograms["loudness_db"], "tab:orange")
     level.set_title("loudness of the notes (dB, A-weighted)", fontsize=10, loc="left")
-    usable = [take for take in built.takes if not take.reason]
-    longest = max(usable, key=lambda take: (take.n_frames, take.job.name))
+    usable = [recording for recording in built.recordings if not recording.reason]
+    longest = max(usable, key=lambda recording: (recording.n_frames, recording.job.name))
     _spectrogram(bottom.subplots(), longest)
     return as_png(figure)
 
@@ -192,16 +192,16 @@ def _bars(axis: Any, histogram: Histogram, colour: str) -> None:
     axis.grid(alpha=0.3)
 
 
-def _spectrogram(axis: Any, take: Take) -> None:
+def _spectrogram(axis: Any, recording: CutRecording) -> None:
     """The first seconds of what was kept of a recording, with its F0."""
-    rate_hz = take.job.spec.frame_rate_hz
-    n_frames = min(take.n_frames, round(SHOWN_S * rate_hz))
-    audio = np.concatenate(list(take.audio(ANALYSIS_RATE_HZ, 0, n_frames)))
+    rate_hz = recording.job.spec.frame_rate_hz
+    n_frames = min(recording.n_frames, round(SHOWN_S * rate_hz))
+    audio = np.concatenate(list(recording.audio(ANALYSIS_RATE_HZ, 0, n_frames)))
     show_spectrogram(axis, audio, ANALYSIS_RATE_HZ)
-    f0_hz = take.frames()["f0_hz"][:n_frames]
+    f0_hz = recording.frames()["f0_hz"][:n_frames]
     axis.plot(np.arange(n_frames) / rate_hz, np.where(f0_hz > 0, f0_hz, np.nan) / 1000, color="cyan", linewidth=1.2)
     axis.set_ylim(0, min(ANALYSIS_RATE_HZ / 2000, max(2.0, 6 * float(f0_hz.max(initial=0.0)) / 1000)))
     # No glyphs of the name are taken for granted: fonts lack most of the world's letters.
-    name = take.job.name.encode("ascii", "replace").decode("ascii").replace("$", "S")
+    name = recording.job.name.encode("ascii", "replace").decode("ascii").replace("$", "S")
     axis.set_title(f"{name}: what was kept, and its F0", fontsize=10, loc="left")
     axis.set_xlabel("seconds")

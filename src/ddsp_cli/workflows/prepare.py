@@ -1,7 +1,4 @@
-"""`ddsp prepare`: folders of recordings become a data set to train on.
-
-What `ddsp prepare` answers.
-"""
+"""`ddsp prepare`: measure folders of recordings and make a data set to train on."""
 
 from __future__ import annotations
 
@@ -31,13 +28,13 @@ from ddsp_cli.workflows.arguments import PathLike, as_list, as_path, as_paths
 
 __all__ = ["POLYPHONIC", "PrepareResult", "advice", "prepare", "result_of"]
 
-#: From here on an instrument usually comes out well.
+#: With this much sound an instrument is usually good.
 ENOUGH_S = 600.0
 
 
 @dataclass(frozen=True)
 class PrepareResult:
-    """What a data set holds, for people.
+    """The contents of a data set, for people.
 
     Attributes:
       folder: where it stands.
@@ -49,15 +46,15 @@ class PrepareResult:
       n_recordings: how many were given.
       n_used: how many something was taken from.
       skipped: (name, reason) of each that nothing was taken from.
-      notes: (name, remark) of recordings that were used and have something remarkable.
+      notes: (name, remark) of recordings that were used.
       lowest_midi, highest_midi: the notes played, 1st and 99th percentile.
       quietest_db, loudest_db: power of the notes in dBFS, 5th and 95th percentile.
       given_s: seconds of all recordings that could be read.
-      polyphonic_s: seconds found to be more than one voice.
-      keep_polyphonic: whether they are in the data set all the same.
+      polyphonic_s: seconds that are polyphonic.
+      keep_polyphonic: whether they are in the data set.
       n_doubts: how many doubtful places of each kind there are.
-      report: the page that shows it all, where there is one.
-      unchanged: it stood there already, made from the same recordings with the same settings.
+      report: the page, where there is one.
+      unchanged: it existed already, made from the same recordings with the same settings.
       advice: whether it is enough, as a sentence.
     """
 
@@ -87,7 +84,7 @@ class PrepareResult:
 
 
 def result_of(folder: Path, manifest: Manifest, unchanged: bool) -> PrepareResult:
-    """What people want to know of a data set."""
+    """Summarises a data set."""
     used_s = manifest.train.used_s + manifest.validation.used_s
     notes, power = manifest.statistics.pitch_midi, manifest.statistics.power_db
     used = [recording for recording in manifest.recordings if recording.split != "none"]
@@ -123,7 +120,7 @@ def result_of(folder: Path, manifest: Manifest, unchanged: bool) -> PrepareResul
 
 
 def advice(used_s: float) -> str:
-    """Whether so many seconds are enough to learn from, as a sentence."""
+    """Whether this many seconds are enough to learn from, as a sentence."""
     if used_s >= ENOUGH_S:
         return "This is enough for a good instrument."
     if used_s >= ENOUGH_S / 4:
@@ -155,10 +152,10 @@ def prepare(
     like: PathLike | None = None,
     progress: Progress | None = None,
 ) -> PrepareResult:
-    """Measures recordings, keeps their notes and writes them as windows of 4 s.
+    """Measures recordings, cuts out their notes and writes them as windows of 4 s.
 
-    Killed at any moment and called again, it goes on with the recordings that are not done. A data set that stands
-    there may grow: what was measured for it is not measured again.
+    Killed at any moment and called again, it resumes with the recordings that are not done. Recordings may be added to
+    an existing data set: only those are measured.
 
     Args:
       inputs: files and folders, of sound or of shards that `ddsp_prepare_tfrecord` wrote.
@@ -167,19 +164,19 @@ def prepare(
       sample_rate_hz: rate of the sound that the model will make; by default 16000, or that of `like`.
       pitch: one of `features.pitch.tracker_names()`.
       workers: processes; by default one per core.
-      force: start anew, and replace a data set that stands there.
+      force: measure everything again, and replace an existing data set.
       level: "match" brings the loudest notes of each folder to one level, "keep" leaves levels alone.
-      validation_share: how much of the sound is kept apart to judge by, 0 to 0.5.
+      validation_share: share of the sound for the validation split, 0 to 0.5.
       licence: of the recordings, for the manifest and for the card of what learns from them.
       sources: a YAML file that names them with authors and licences, see `dataset.manifest.SourcesFile`; its licence
         counts where `licence` is "unknown".
-      keep_polyphonic: also learn from what is more than one voice.
-      hold_out: patterns of the recordings that are kept apart to judge by, whole, instead of a share of all; see
+      keep_polyphonic: also learn from what is polyphonic.
+      hold_out: patterns of the recordings that form the validation split, instead of a share of all; see
         `dataset.sources.pick`.
       leave_out: patterns of recordings that are not used.
       crepe_weights: a file of weights for the tracker crepe.
-      report: draw `report.png` and write `report.html` into the data set.
-      like: an instrument that shall be trained further on it: level is measured as it was when that one was taught.
+      report: write `report.html` into the data set.
+      like: an instrument to be trained further on it: level is measured as for the training of that one.
       progress: see `dataset.build.Progress`.
 
     Returns:
@@ -226,7 +223,7 @@ def prepare(
         try:
             place.start(measuring_key(settings, weights), fresh=force)
             if standing == "grows":
-                place.reuse_measurements()
+                place.reuse_measured()
             built = build(place, found, settings, workers or default_workers(), progress or (lambda *_: None), weights)
             if report:
                 dataset_report.write(place.result, built, progress or (lambda *_: None))
@@ -241,7 +238,7 @@ def prepare(
 
 
 def _pitch_of(found: Inputs, pitch: str) -> str:
-    """Shards come with their pitch."""
+    """The tracker: shards come with their F0."""
     if not found.shards:
         return pitch
     if found.recordings:
@@ -253,7 +250,7 @@ def _pitch_of(found: Inputs, pitch: str) -> str:
 
 
 def _standing(folder: Path, found: Inputs, settings: Settings, force: bool) -> Manifest | Literal["nothing", "grows"]:
-    """The data set that stands at `folder` where it is just what would be made, or what may be done instead."""
+    """The data set at `folder` where it is up to date; else whether it may grow, or there is nothing."""
     if not folder.exists():
         return "nothing"
     if not folder.is_dir() or (not (folder / MANIFEST).is_file() and any(folder.iterdir())):
