@@ -38,11 +38,11 @@ from ddsp_cli.synthesis.litert_decoder import (
     DISTRIBUTION,
     FRAME_RATE_HZ,
     INPUTS,
-    NEW_STATE,
     NOISE,
     OUTPUTS,
     SAMPLE_RATE_HZ,
     STATE,
+    Session,
     check_litert,
 )
 
@@ -239,28 +239,15 @@ def run(data: bytes) -> dict[str, np.ndarray]:
       ModelError: the file does not run.
     """
     check_litert()
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    frames = {INPUT_TENSORS[name]: values for name, values in phrase().items()}
+    session = Session()
     try:
-        interpreter = Interpreter(model_content=data, experimental_op_resolver_type=resolver, num_threads=1)
-        interpreter.allocate_tensors()
-        inputs = {entry["name"]: entry for entry in interpreter.get_input_details()}
-        outputs = {entry["name"]: entry for entry in interpreter.get_output_details()}
-        frames = {INPUT_TENSORS[name]: values for name, values in phrase().items()}
-        held = np.zeros(inputs[STATE]["shape"], np.float32)
-        found: dict[str, list[np.ndarray]] = {name: [] for name in outputs}
-        for i in range(N_FRAMES):
-            for name, values in frames.items():
-                interpreter.set_tensor(inputs[name]["index"], values[i].reshape(inputs[name]["shape"]))
-            interpreter.set_tensor(inputs[STATE]["index"], held)
-            interpreter.invoke()
-            for name, entry in outputs.items():
-                found[name].append(interpreter.get_tensor(entry["index"]).reshape(-1))
-            held = found[NEW_STATE][-1].reshape(held.shape)
-        return {name: np.stack(found[tensor]) for name, tensor in OUTPUT_TENSORS.items()}
-    except (RuntimeError, ValueError, KeyError, TypeError, IndexError) as problem:
-        raise ModelError("it does not run", "The file is damaged, or made for another program.") from problem
+        session.open(data)
+        found = session.run(frames | {STATE: np.zeros(INPUTS[STATE], np.float32)})
+    except ModelError as problem:
+        hint = "The file is damaged, or made for another program."
+        raise ModelError(f"it does not run: {problem.message}", hint) from problem
+    return {name: found[tensor] for name, tensor in OUTPUT_TENSORS.items()}
 
 
 def phrase() -> dict[str, np.ndarray]:
