@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from ddsp_cli.adaptation import diagnostics
+from ddsp_cli.adaptation.adapt import AdaptSettings, adapt
 from ddsp_cli.adaptation.segmentation import find_segments
 from ddsp_cli.analysis.extract import measure
 from ddsp_cli.analysis.pitch.salience import track_strongest
 from ddsp_cli.audio import read
 from fixtures import melody
+from performance_fixtures import STATISTICS, performance
 
 RECORDINGS = Path(__file__).parents[2].parent / "shared" / "audio" / "input"
 
@@ -35,29 +37,74 @@ def babble(seconds=4.0):
     return np.concatenate(parts).astype(np.float32)
 
 
-def remarks(audio):
+def character(audio):
     features = measure(audio.astype(np.float32))
-    return diagnostics.remarks(features, find_segments(features), audio.astype(np.float32))
+    return diagnostics.classify(features, find_segments(features), audio.astype(np.float32))
 
 
-def test_one_clear_voice_needs_no_remark():
-    assert remarks(melody()) == []
-    assert remarks(0.1 * tone(62)) == []
+def in_a_room(audio, seconds=1.0, wet=0.5):
+    """The sound and its reverberation, exponentially decaying noise."""
+    n = round(seconds * 16000)
+    response = np.random.default_rng(1).normal(size=n) * 10.0 ** (-3.0 * np.arange(n) / n)
+    response *= wet / np.sqrt(np.sum(response**2))
+    response[0] += 1.0
+    size = len(audio) + n
+    return np.fft.irfft(np.fft.rfft(audio, size) * np.fft.rfft(response, size), size)
+
+
+def test_one_clear_voice_is_monophonic_in_rooms_too():
+    for audio in (melody(), 0.1 * tone(62)):
+        assert character(audio) == character(in_a_room(audio)) == "monophonic"
 
 
 def test_speech_chords_and_noise_are_told_apart():
-    assert remarks(babble()) == [diagnostics.SPEECH]
-    assert remarks(0.05 * np.random.default_rng(0).normal(size=32000)) == [diagnostics.NOISE]
+    assert character(babble()) == "speech"
+    assert character(0.05 * np.random.default_rng(0).normal(size=32000)) == "unpitched"
     # A voice over another one: a tracker follows the louder.
-    assert remarks(0.1 * tone(62) + 0.06 * tone(66.3)) == [diagnostics.CHORDS]
+    assert character(0.1 * tone(62) + 0.06 * tone(66.3)) == "polyphonic"
+
+
+def test_what_is_unsure_is_called_so():
+    """A second voice in a third of the time, and speech over a tone."""
+    audio = 0.1 * tone(62)
+    audio[16000:30000] += 0.08 * tone(66.3)[16000:30000]
+    assert character(audio) == "unclear"
+    assert character(babble() + 0.05 * tone(66.3, 5.0)[: len(babble())]) in {"unclear", "polyphonic"}
+
+
+def test_a_held_note_with_wide_vibrato_is_no_speech():
+    t = np.arange(48000) / 16000
+    phase = 2 * np.pi * np.cumsum(220.0 * 2 ** (np.sin(2 * np.pi * 5.5 * t) / 12.0)) / 16000
+    audio = 0.1 * sum(np.sin(k * phase) / k for k in range(1, 8))
+    assert character(audio) == "monophonic"
+
+
+def test_nothing_is_said_of_less_than_a_second():
+    assert character(babble(0.9)) == "monophonic"
+    assert character(0.1 * tone(62, 0.8) + 0.06 * tone(66.3, 0.8)) == "monophonic"
 
 
 @pytest.mark.skipif(not RECORDINGS.is_dir(), reason="needs the recordings in ../shared/audio/input")
 @pytest.mark.parametrize(
-    ("name", "said"), [("speech-male", [diagnostics.SPEECH]), ("vocadito_10", []), ("solo-trumpet", [])]
+    ("name", "what"), [("speech-male", "speech"), ("vocadito_10", "monophonic"), ("solo-trumpet", "monophonic")]
 )
-def test_a_reader_and_a_singer_are_told_apart(name, said):
-    assert remarks(read.read_mono(RECORDINGS / f"{name}.flac")) == said
+def test_a_reader_and_a_singer_are_told_apart(name, what):
+    audio = read.read_mono(RECORDINGS / f"{name}.flac")
+    assert character(audio) == what
+    if what == "monophonic":
+        assert character(in_a_room(audio[:160000], 1.5)) == what
+
+
+def test_notes_beyond_the_range_are_counted():
+    low, high = STATISTICS.pitch_midi[1], STATISTICS.pitch_midi[99]
+    middle, above = (low + high) / 2, high + 5.0
+    features = performance(250, notes=((0.5, 2.5, middle), (2.7, 3.2, above)))
+    adapted = adapt(features, STATISTICS, "power_db", AdaptSettings(transpose=0.0))
+    (said,) = diagnostics.range_warnings(adapted, STATISTICS, "flute")
+    assert said.startswith("20% of the notes lie beyond the range of flute")
+    within = performance(250, notes=((0.5, 2.5, middle), (2.7, 3.2, high)))
+    adapted = adapt(within, STATISTICS, "power_db", AdaptSettings(transpose=0.0))
+    assert diagnostics.range_warnings(adapted, STATISTICS, "flute") == ()
 
 
 @pytest.mark.parametrize("notes", [(60, 64, 67), (57, 60, 64, 69), (62, 69), (65,)])

@@ -607,8 +607,11 @@ def perform(
         return Performance(adapted, n_input_samples / job.info.sample_rate_hz, job.info, n_input_samples)
     if job.kind == "score":
         score = read_score(job.source)
-        remarks = ("it holds chords; of each the highest note is played",) if score.n_overlapping else ()
+        remarks: tuple[str, ...] = ()
+        if score.n_overlapping:
+            remarks = ("it holds chords; of each the highest note is played",)
         adapted = adapt_score(score, statistics, level, rate_hz, options.adapt)
+        remarks += diagnostics.range_warnings(adapted, statistics, instrument.bundle.card.name)
         return Performance(adapted, len(adapted) / rate_hz, remarks=remarks)
     assert job.info is not None
     try:
@@ -669,6 +672,7 @@ def _perform_recording(
         if not remarks:
             raise
         adapted = resting(len(features), frame_rate_hz(instrument))
+    remarks += diagnostics.range_warnings(adapted, card.statistics, card.name)
     seconds = features.n_samples / ANALYSIS_RATE_HZ
     return replace(
         last,
