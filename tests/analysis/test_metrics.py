@@ -83,3 +83,17 @@ def test_spectral_distance_of_scaled_sound_is_known():
 def test_lengths_must_agree(phrase):
     with pytest.raises(ValueError, match="one length"):
         metrics.compare(phrase, phrase[:-1])
+
+
+def test_the_figures_of_the_paper_have_known_answers(phrase):
+    same = metrics.resynthesis_figures(phrase, phrase)
+    assert same == {"loudness_l1_db": 0.0, "f0_l1_semitones": 0.0, "f0_outliers": 0.0}
+    higher = metrics.resynthesis_figures(phrase, melody((61, 65, 68), note_s=0.6))
+    assert higher["f0_l1_semitones"] == pytest.approx(1.0, abs=0.1)
+    rng = np.random.default_rng(0)
+    noise = (0.1 * rng.normal(size=len(phrase))).astype(np.float32)
+    found = metrics.resynthesis_figures(phrase, noise)
+    assert found["f0_outliers"] > 0.9
+    assert metrics.resynthesis_figures(noise, phrase).keys() >= {"loudness_l1_db"}
+    half = metrics.resynthesis_figures(noise, noise / 2)
+    assert half["loudness_l1_db"] == pytest.approx(6.02, abs=0.01)

@@ -15,11 +15,15 @@ from ddsp_cli.analysis.hnr import noise_to_harmonics_db
 from ddsp_cli.analysis.pitch import octave_correction, trackers
 from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray, hann_window
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
+from ddsp_cli.scaling import hz_to_midi
 
 FFT_SIZES = (2048, 1024, 512, 256, 128, 64)
 
 #: F0 that differ by less count as the same.
 SAME_CENTS = 50.0
+
+#: Frames tracked with less confidence are outliers in the paper's table.
+CONFIDENT = 0.85
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,37 @@ def reliable_pitch(
         "reliable_share": round(n_reliable / n_voiced, 4),
         "reliable_within_50_cents": round(n_right / n_reliable, 4),
     }
+
+
+def resynthesis_figures(recording: FloatArray, rendering: FloatArray, pitch: str | None = None) -> dict[str, float]:
+    """Measures a resynthesis as Table 1 of the paper of DDSP does (Engel et al., ICLR 2020, and its appendix).
+
+    The paper tracks F0 with CREPE; figures of two trackers cannot be compared, as their confidences differ.
+
+    Args:
+      recording: [S] at 16 kHz.
+      rendering: [S] at 16 kHz.
+      pitch: the tracker of both; None takes the default one.
+
+    Returns:
+      `loudness_l1_db`: mean absolute difference of A-weighted loudness over all frames, dB.
+      `f0_l1_semitones`: mean absolute difference of F0, over the frames in which both are tracked with a confidence of
+      0.85 or more. Left out where there are none.
+      `f0_outliers`: share of the frames that are tracked with such a confidence in the recording, and not in the
+      rendering. Left out where none is.
+    """
+    spec = FeatureSpec() if pitch is None else FeatureSpec(pitch=pitch)
+    one, other = measure(recording, spec), measure(rendering, spec)
+    n_frames = min(len(one), len(other))
+    found = {"loudness_l1_db": float(np.mean(np.abs(one.loudness_db[:n_frames] - other.loudness_db[:n_frames])))}
+    reference, confident = (x.f0_confidence[:n_frames] >= CONFIDENT for x in (one, other))
+    both = reference & confident
+    if reference.any():
+        found["f0_outliers"] = float(1.0 - both.sum() / reference.sum())
+    if both.any():
+        midi = [hz_to_midi(x.f0_hz[:n_frames][both].astype(np.float64)) for x in (one, other)]
+        found["f0_l1_semitones"] = float(np.mean(np.abs(midi[0] - midi[1])))
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def same_pitch(a_hz: FloatArray, b_hz: FloatArray) -> BoolArray:

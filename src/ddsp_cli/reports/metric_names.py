@@ -13,7 +13,10 @@ METRICS = {
     "voiced_recall": ("voiced recall", "{:.1%}"),
     "reliable_within_50_cents": ("of reliable", "{:.1%}"),
     "reliable_share": ("reliable", "{:.1%}"),
-    "loudness_error_db": ("loudness error", "{:.1f} dB"),
+    "f0_l1_semitones": ("F0 L1", "{:.3f} st"),
+    "f0_outliers": ("F0 outliers", "{:.1%}"),
+    "loudness_l1_db": ("loudness L1", "{:.1f} dB"),
+    "loudness_error_db": ("level error", "{:.1f} dB"),
     "noise_balance_db": ("noise", "{:+.1f} dB"),
     "room_share": ("room", "{:.1%}"),
 }

@@ -282,7 +282,9 @@ def _judge(clip: Clip, out: Path | None, reliable: bool, stem: str) -> Judgement
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
             write_bytes(picture, draw_pair(clip.recording, clip.rendering, clip.rate_hz))
-    figures = clip.figures() | (metrics.reliable_pitch(*clip.at_16_khz(), clip.f0_hz) if reliable else {})
+    figures = clip.figures() | metrics.resynthesis_figures(*clip.at_16_khz())
+    if reliable:
+        figures |= metrics.reliable_pitch(*clip.at_16_khz(), clip.f0_hz)
     return Judgement(clip.name, round(clip.seconds, 1), figures, picture)
 
 
