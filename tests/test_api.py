@@ -119,6 +119,11 @@ def test_live():
     assert len(played) == len(voice)
     assert np.abs(played).max() > 0.001
     assert 0.03 < player.latency_s < 0.1
+    device = ddsp_cli.load("testophone").live(sample_rate=44100)
+    assert len(device.push(voice)) == len(voice)
+    assert device.latency_samples == pytest.approx(44100 * (player.latency_s + 0.004), abs=60)
+    with pytest.raises(UsageError, match="sample rate"):
+        ddsp_cli.load("testophone").live(sample_rate=44100.5)
     with pytest.raises(UsageError, match="out of range"):
         ddsp_cli.load("testophone").live(wet=9)
 

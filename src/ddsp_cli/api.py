@@ -74,6 +74,7 @@ class Instrument(playing.Instrument):
         room: PathLike = "model",
         wet: float = 1.0,
         seed: int = 0,
+        sample_rate: int | None = None,
     ) -> Performer:
         """Plays while it listens: push blocks of sound, get blocks of the same duration.
 
@@ -81,9 +82,11 @@ class Instrument(playing.Instrument):
           transpose: semitones. The octave that suits the instrument cannot be found before the melody is known.
           loudness: dB added to the level that drives the instrument.
           formant, room, wet, seed: see `transfer`.
+          sample_rate: of an audio device, in Hz: that of the blocks both ways. By default blocks come at 16 kHz and
+            go at the instrument's rate.
 
         Returns:
-          A performer. Its `push` takes [S] float32 at 16 kHz, and `latency_s` says how late its sound is.
+          A performer. Its `push` takes [S] float32, and `latency_samples` and `latency_s` say how late its sound is.
 
         Raises:
           UsageError: an argument is out of range.
@@ -98,7 +101,7 @@ class Instrument(playing.Instrument):
             room=response,
             seed=int(number(seed, "seed", *RANGES["seed"])),
         )
-        return Performer(self, settings)
+        return Performer(self, settings, None if sample_rate is None else as_rate_hz(sample_rate))
 
 
 #: What stands for an instrument: its name, its folder, the `.tflite` file of a plug-in, or the instrument itself.

@@ -56,7 +56,7 @@ def test_the_latent_is_the_engines(made, instrument):
     np.testing.assert_allclose(ours, z, atol=1e-4)
 
 
-def test_engine_and_runtime_agree_to_minus_sixty_decibels(made, instrument):
+def test_engine_and_player_agree_to_minus_sixty_decibels(made, instrument):
     autoencoder, found = made
     f0_hz, level_db = phrase(len(found))
     played = play(instrument, (f0_hz, level_db), seed=3, timbre=[found])

@@ -98,7 +98,7 @@ def test_blocks_do_not_matter(bundle, block_frames):
 
 
 def test_pitch_is_followed_between_frames(bundle):
-    """A step that comes in the middle of a frame is heard there; the network hears frames, whatever lies between."""
+    """A step that comes in the middle of a frame is played there; the decoder gets frames, whatever lies between."""
     instrument, (f0_hz, level_db, gate) = Instrument(bundle), performance()
     held = np.repeat(f0_hz, 4)
     stepped, middle = held.copy(), 4 * 60 + 2
