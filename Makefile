@@ -120,8 +120,13 @@ bench: $(DEV) ## What is fast, measured
 licences: $(RUNTIME) ## What is installed: an SBOM (CycloneDX) and the licences, in build/licences
 	@$(BIN)/python tools/licences.py --audit
 
+# Random attacks go on with other seeds for so long.
+FUZZ_MINUTES ?= 10
+
 .PHONY: fuzz
-fuzz: $(DEV) ## Thousands of damaged files, and runs killed at random moments
+fuzz: $(DEV) ## Thousands of hostile and damaged files, flipped bits, and runs killed at random moments
+	@DDSP_FUZZ_EXAMPLES=2000 $(RUN) pytest tests/test_fuzz_text.py tests/importers $(PYTEST_ARGS)
+	@$(BIN)/python benchmarks/attack.py --all --minutes $(FUZZ_MINUTES)
 	@$(BIN)/python benchmarks/fuzz.py
 	@$(BIN)/python benchmarks/kill_resume.py
 	@$(BIN)/python benchmarks/kill_train.py

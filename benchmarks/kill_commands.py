@@ -84,7 +84,7 @@ COMMANDS = (
         "import",
         ("import", "flute.tflite", "--name", "one", "--force"),
         ("import", "violin.tflite", "--name", "one", "--force"),
-        "models/one", ("weights.safetensors", "model.yaml"), ("models",),
+        "models/one", (), ("models",),
     ),
     Command(
         "export",
@@ -163,7 +163,7 @@ def digest(command: Command, place: Path) -> str:
         for name, expected in card["files"].items():
             if hashlib.sha256((target / name).read_bytes()).hexdigest() != expected:
                 return ""
-        return f"seed {card['training']['seed']}"
+        return f"{card['training']['seed']} {card['statistics']['pitch_midi'][50]}"
     except (OSError, KeyError, TypeError, yaml.YAMLError):
         return ""
 

@@ -151,3 +151,15 @@ def test_little_memory_is_one_sentence(desk, tmp_path):
         assert b"went wrong inside" not in done.stderr, done.stderr
         assert out.exists() == (done.returncode == ExitCode.OK)
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".wav"] == []
+
+
+@pytest.mark.parametrize("place", ["input", "--out", "--model", "--room"])
+def test_names_that_no_file_system_takes(desk, tmp_path, place):
+    long = "x" * 300 + ".wav"
+    names = {"input": "voice.wav", "--model": "testophone", "--out": str(tmp_path / "out.wav"), "--room": "none"}
+    names[place] = long
+    words = [names.pop("input"), *(word for pair in names.items() for word in pair)]
+    done = subprocess.run(command("transfer", *words), cwd=desk, capture_output=True, timeout=120)
+    assert done.returncode in {2, 3, 4, 6}, done.stderr
+    assert b"went wrong inside" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -38,6 +38,12 @@ KEPT = {
 #: Errors of the system that are no defect: the disk is full, broken, read-only, or a limit is reached.
 _NO_SPACE = {errno.ENOSPC, errno.EIO, errno.EROFS, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
+#: Errors of paths that are no defect, and the exit codes they end with.
+_BAD_PATHS = {
+    errno.ENAMETOOLONG: ExitCode.USAGE, errno.ELOOP: ExitCode.USAGE, errno.EINVAL: ExitCode.USAGE,
+    errno.EACCES: ExitCode.INPUT, errno.EPERM: ExitCode.INPUT, errno.EMFILE: ExitCode.OUTPUT,
+}  # fmt: skip
+
 #: Of click, which typer brings along inside or beside itself.
 _ClickUsageError: Any = typer.BadParameter.__mro__[1]
 
@@ -142,6 +148,9 @@ def _run(arguments: list[str], debug: bool) -> int:
             what = problem.filename or "standard output or a temporary file"
             console.error(f"{what} cannot be written: {problem.strerror}")
             return ExitCode.OUTPUT
+        if isinstance(problem, OSError) and problem.errno in _BAD_PATHS:
+            console.error(f"{problem.filename or 'a path'} cannot be used: {problem.strerror}")
+            return _BAD_PATHS[problem.errno]
         if _is_out_of_memory(problem):
             console.error("there is not enough memory for this", "Close other programs, or use shorter recordings.")
             return ExitCode.OUTPUT
