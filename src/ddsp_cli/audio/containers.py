@@ -69,7 +69,7 @@ class PyAvDecoder:
     def __init__(self, path: Path) -> None:
         import av
 
-        self._failures: tuple[type[Exception], ...] = (av.error.FFmpegError, ValueError, EOFError)
+        self._failures: tuple[type[Exception], ...] = (av.error.FFmpegError, ArithmeticError, ValueError, EOFError)
         options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
         try:
             self._container = av.open(f"file:{path.resolve()}", options=options)
@@ -78,6 +78,8 @@ class PyAvDecoder:
                 self._container.close()
                 raise InputError(f"{path} has no sound in it", "It is a video without an audio track.")
             stream = streams[0]
+            if stream.codec_context is None or stream.codec_context.layout.nb_channels < 1:
+                raise DecodeError("its sound has an unknown encoding")
             self.sample_rate_hz = int(stream.codec_context.sample_rate)
             self.n_channels = int(stream.codec_context.layout.nb_channels)
             duration_s = float(stream.duration * stream.time_base) if stream.duration else 0.0
