@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import sys
 
@@ -194,3 +195,23 @@ def test_a_playlist_that_calls_itself_a_video_opens_nothing_else(tmp_path):
     with pytest.raises(InputError, match="not a sound file"):
         read.probe(tmp_path / "b.mp4")
     assert "hls" not in containers.FORMATS and "concat" not in containers.FORMATS
+
+
+@pytest.mark.parametrize("name", ["a.m4a", "a.webm", "a.flac", "a.mp3", "a.wav"])
+def test_damaged_bytes_are_read_or_refused(tmp_path, name):
+    if name == "a.m4a":
+        make_container(tmp_path / name, "aac", 44100)
+    elif name == "a.webm":
+        make_container(tmp_path / name, "libopus", 48000)
+    else:
+        soundfile.write(tmp_path / name, tone(), RATE_HZ)
+    whole = (tmp_path / name).read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(40):
+        data = bytearray(whole)
+        for _ in range(random.integers(1, 8)):
+            data[random.integers(0, min(len(data), 600))] = random.choice([0, 127, 128, 255, random.integers(0, 256)])
+        (tmp_path / name).write_bytes(data)
+        with contextlib.suppress(InputError):
+            for _ in read.decoded_blocks(tmp_path / name, decoded=read.Decoded()):
+                pass
