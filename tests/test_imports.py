@@ -20,19 +20,30 @@ from fixtures import make_bundle
 HEAVY = ("tensorflow", "keras", "librosa", "numba", "sklearn", "matplotlib", "scipy.signal", "jax", "torch", "crepe",
          "ai_edge_litert")  # fmt: skip
 
+#: What a transfer does not need either: each of these is a few milliseconds of its start.
+NEEDLESS = (
+    "pydantic", "rich", "tqdm", "jinja2", "mido", "scipy", "multiprocessing", "http", "asyncio", "ddsp_cli.api",
+    "ddsp_cli.dataset", "ddsp_cli.training", "ddsp_cli.reports", "ddsp_cli.exporters", "ddsp_cli.importers.checkpoint",
+    "ddsp_cli.importers.tflite", "ddsp_cli.cli.train", "ddsp_cli.cli.prepare", "ddsp_cli.workflows.prepare",
+)  # fmt: skip
+
 SOURCES = Path(__file__).parent.parent / "src" / "ddsp_cli"
 
-REPORT = f"""
+REPORT = """
 import sys
-heavy = [name for name in {HEAVY!r} if name in sys.modules]
-print("heavy:", *heavy)
+print("heavy:", *[name for name in {names!r} if name in sys.modules])
 """
 
 
-def heavy_after(code: str, folder: Path) -> list[str]:
-    """The heavy modules that a fresh interpreter holds after running some code."""
+def heavy_after(code: str, folder: Path, names: tuple[str, ...] = HEAVY) -> list[str]:
+    """Which of some modules a fresh interpreter holds after running some code."""
     done = subprocess.run(
-        [sys.executable, "-c", code + REPORT], capture_output=True, text=True, cwd=folder, timeout=120, check=False
+        [sys.executable, "-c", code + REPORT.format(names=names)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.rpartition("heavy:")[2].split()
@@ -80,8 +91,20 @@ def test_transfer_is_light_all_the_way(tmp_path: Path) -> None:
     voice = Path(__file__).parent.parent / "examples" / "voice.wav"
     make_bundle(tmp_path / "models" / "testophone")
     command = after_command("transfer", str(voice), "--model", "testophone", "--out", str(tmp_path / "out.wav"))
-    assert heavy_after(command, tmp_path) == []
+    assert heavy_after(command, tmp_path, HEAVY + NEEDLESS) == []
     assert (tmp_path / "out.wav").stat().st_size > 44
+
+
+def test_help_loads_no_numbers(tmp_path: Path) -> None:
+    """`ddsp --help` and the completion of names answer at once."""
+    assert (
+        heavy_after(
+            after_command("--help"),
+            tmp_path,
+            ("pydantic", "rich", "numpy", "msgspec", "yaml", "soundfile", "ddsp_cli.workflows"),
+        )
+        == []
+    )
 
 
 def test_frameworks_are_imported_inside_functions_only() -> None:

@@ -23,8 +23,11 @@ ABSOLUTE_GATE_LUFS, RELATIVE_GATE_LU = -70.0, -10.0
 #: Loudness of a mean square of 1, so that a 997 Hz sine of full scale has -3.01 LUFS.
 OFFSET_LU = -0.691
 
-#: Length of the FIR form of the filters.
-FILTER_S = 0.15
+#: Length of the FIR form of the filters; what is left beyond is 100 dB down.
+FILTER_S = 0.06
+
+#: So many hops are filtered by one Fourier transform.
+HOPS_AT_ONCE = 6
 
 
 class LoudnessMeter:
@@ -36,41 +39,48 @@ class LoudnessMeter:
 
     def __init__(self, sample_rate_hz: int) -> None:
         self._hop = max(1, round(BLOCK_S / HOPS_PER_BLOCK * sample_rate_hz))
-        self._n_taps = max(2, round(FILTER_S * sample_rate_hz))
-        self._n_fft = 1 << (self._hop + self._n_taps - 2).bit_length()
-        taps = np.fft.irfft(_response(1 << 16, sample_rate_hz))[: self._n_taps]
-        self._spectrum = np.fft.rfft(taps, self._n_fft)
-        self._tail = np.zeros(self._n_fft - self._hop)
+        n_taps = max(2, round(FILTER_S * sample_rate_hz))
+        self._n_fft = 1 << (HOPS_AT_ONCE * self._hop + n_taps - 2).bit_length()
+        n_response = 1 << (2 * n_taps).bit_length()
+        taps = np.fft.irfft(_response(n_response, sample_rate_hz))[:n_taps]
+        self._spectrum = np.fft.rfft(taps, self._n_fft).astype(np.complex64)
+        self._tail = np.zeros(self._n_fft, np.float32)
         self._waiting = np.zeros(0, np.float32)
         self._squares: list[float] = []  # sum of squares of each hop
 
     def push(self, block: FloatArray) -> None:
         """Takes the next samples [S]."""
-        waiting = np.concatenate([self._waiting, block])
-        n_whole = len(waiting) // self._hop * self._hop
-        for start in range(0, n_whole, self._hop):
-            self._squares.append(self._filter(waiting[start : start + self._hop]))
+        waiting = np.concatenate([self._waiting, np.asarray(block, np.float32)])
+        size = HOPS_AT_ONCE * self._hop
+        n_whole = len(waiting) // size * size
+        for start in range(0, n_whole, size):
+            self._squares += self._filter(waiting[start : start + size])
         self._waiting = waiting[n_whole:]
 
-    def _filter(self, samples: FloatArray) -> float:
-        """Sum of squares of the next hop after weighting."""
+    def _filter(self, samples: FloatArray) -> list[float]:
+        """Sums of squares of the next hops after weighting; of the last one as far as it goes."""
+        n = len(samples)
         out = np.fft.irfft(np.fft.rfft(samples, self._n_fft) * self._spectrum, self._n_fft)
-        out[: len(self._tail)] += self._tail
-        self._tail = out[self._hop :]
-        return float(np.sum(out[: self._hop] ** 2))
+        out += self._tail
+        self._tail = np.pad(out[n:], (0, n))
+        return [
+            float(np.sum(np.square(out[i : min(i + self._hop, n)], dtype=np.float64))) for i in range(0, n, self._hop)
+        ]
 
     def integrated_lufs(self) -> float:
-        """Loudness of all that was pushed; minus infinity where all of it is below the absolute gate.
+        """Loudness of all that was pushed, which ends here; minus infinity where all of it is below the absolute gate.
 
         A sound shorter than a block is measured as a whole.
         """
-        squares = list(self._squares)
-        if len(squares) < HOPS_PER_BLOCK:
-            n_samples = len(squares) * self._hop + len(self._waiting)
-            padded = np.pad(self._waiting, (0, self._hop - len(self._waiting)))
-            powers = np.array([(sum(squares) + self._filter(padded)) / max(n_samples, 1)])
+        n_samples = len(self._squares) * self._hop + len(self._waiting)
+        if len(self._waiting):
+            self._squares += self._filter(self._waiting)
+            self._waiting = np.zeros(0, np.float32)
+        if n_samples < HOPS_PER_BLOCK * self._hop:
+            powers = np.array([sum(self._squares) / max(n_samples, 1)])
         else:
-            powers = np.convolve(squares, np.ones(HOPS_PER_BLOCK), "valid") / (HOPS_PER_BLOCK * self._hop)
+            whole = self._squares[: n_samples // self._hop]
+            powers = np.convolve(whole, np.ones(HOPS_PER_BLOCK), "valid") / (HOPS_PER_BLOCK * self._hop)
         powers = powers[powers > _power(ABSOLUTE_GATE_LUFS)]
         if not len(powers):
             return -math.inf

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -95,6 +94,8 @@ class _OwnPreset(Preset):
 
 def preset_names() -> list[str]:
     """Names of the presets that come with the program."""
+    from importlib import resources
+
     folder = resources.files("ddsp_cli") / "presets"
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
@@ -106,6 +107,8 @@ def load_preset(name: str) -> Preset:
       ModelError: no such preset, or a file that is not a valid one.
     """
     if name in preset_names():
+        from importlib import resources
+
         text = (resources.files("ddsp_cli") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
         return parse_yaml(text, Preset, f"preset {name}")
     path = Path(name)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +48,8 @@ class Entry:
 def folders() -> list[Path]:
     """Where instruments are looked for, first found first served."""
     found = [OWN]
+    from importlib import resources
+
     packaged = resources.files("ddsp_cli") / "models"
     if isinstance(packaged, Path):  # not inside a zip, where no file could be opened by name
         found.append(packaged)
@@ -115,7 +116,7 @@ def find(name: PathLike) -> Path:
     else:
         recover(path.parent)
     if path.is_dir():
-        if importers.is_checkpoint(path):
+        if not _has_card(path) and importers.is_checkpoint(path):
             raise ModelError(
                 f"{path} is a magenta/ddsp checkpoint, not an instrument",
                 "Import it first.",

@@ -7,13 +7,9 @@ an instrument), its rendering, arrays, files, and files in several processes. Sh
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -1140,6 +1136,9 @@ def _play_in_processes(
     Raises:
       DdspError: as `_play_source`; the others are stopped then.
     """
+    import multiprocessing
+    from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+
     # A forked process would inherit the threads' locks of libraries already in use.
     context = multiprocessing.get_context("spawn")
     counter, stop = context.Value("d", 0.0), context.Event()
@@ -1164,6 +1163,9 @@ def _play_in_processes(
 
 
 def _start_worker(work: _Work, counter: object, stop: object) -> None:
+    import signal
+    import threading
+
     # Ctrl-C reaches the whole group; the parent alone answers it and tells the workers to stop.
     with suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -1173,6 +1175,8 @@ def _start_worker(work: _Work, counter: object, stop: object) -> None:
 
 def _end_with_parent() -> None:
     """A worker whose parent was killed would wait for work for ever."""
+    import multiprocessing
+
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
