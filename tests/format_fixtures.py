@@ -149,12 +149,12 @@ def write_checkpoint(
     return weights
 
 
-def checkpoint_files(model: ModelConfig, changes: dict[str, BundleEntry] | None = None) -> dict[str, bytes]:
+def checkpoint_files(model: ModelConfig, changes: dict[str, BundleEntry | None] | None = None) -> dict[str, bytes]:
     """The files of `write_checkpoint`, made without TensorFlow.
 
     Args:
       model: of `loudness_model`.
-      changes: entries of the index by their name, as they shall be.
+      changes: entries of the index by name, in place of those or beside them; None to leave one out.
     """
     weights = random_weights(model) | {"reverb/ir": impulse_response()}
     entries: dict[str, BundleEntry] = {}
@@ -165,8 +165,9 @@ def checkpoint_files(model: ModelConfig, changes: dict[str, BundleEntry] | None 
         entries[place] = BundleEntry(value.shape, content, offset=len(data))
         data += content
     text = GIN.format(generation="F0LoudnessPreprocessor.compute_loudness = True", layers=model.sizes.layers_per_stack)
+    all_entries = entries | (changes or {})
     return {
-        "ckpt-300.index": tensor_index(entries | (changes or {})),
+        "ckpt-300.index": tensor_index({name: entry for name, entry in all_entries.items() if entry is not None}),
         "ckpt-300.data-00000-of-00001": data,
         "operative_config-0.gin": text.encode(),
         "dataset_statistics.pkl": pickle.dumps(STATISTICS),

@@ -21,7 +21,8 @@ from ddsp_cli.synthesis.reverb import Reverb
 from ddsp_cli.workflows.import_ import import_instrument
 from ddsp_cli.workflows.transfer import transfer_files
 from fixtures import melody, small_model
-from format_fixtures import GOLDEN, loudness_model, write_checkpoint
+from format_fixtures import GOLDEN, checkpoint_files, loudness_model, write_checkpoint
+from hostile import BundleEntry
 
 NO_STACKS = loudness_model(decoder=msgspec.structs.replace(small_model().decoder, layers_per_stack=0))
 
@@ -151,6 +152,34 @@ def test_models_that_cannot_be_played(
     config.write_text(text.replace(old, new))
     with pytest.raises(ModelError, match=words):
         importers.read(tmp_path)[0]
+
+
+def test_a_room_of_filtered_noise_is_rendered_as_the_engine_does(tmp_path: Path) -> None:
+    """4,000 samples in 89 frames of 45: the last frame is cut short."""
+    model = loudness_model()
+    magnitudes = np.random.default_rng(5).normal(0.0, 2.0, (89, 16)).astype("<f4")
+    files = checkpoint_files(model)
+    place = "model/processor_group/reverb/{}/.ATTRIBUTES/VARIABLE_VALUE"
+    data = files["ckpt-300.data-00000-of-00001"]
+    content = magnitudes.tobytes()
+    entry = BundleEntry(magnitudes.shape, content, offset=len(data))
+    files = checkpoint_files(model, {place.format("_ir"): None, place.format("_magnitudes"): entry})
+    files["ckpt-300.data-00000-of-00001"] = data + content
+    text = files["operative_config-0.gin"].decode().replace("effects.Reverb", "effects.FilteredNoiseReverb")
+    text += "FilteredNoiseReverb.add_dry = True\nFilteredNoiseReverb.reverb_length = 4000\n"
+    text += "FilteredNoiseReverb.n_frames = 89\nFilteredNoiseReverb.n_filter_banks = 16\n"
+    files["operative_config-0.gin"] = text.encode()
+    for name, file in files.items():
+        (tmp_path / name).write_bytes(file)
+    found = importers.read(tmp_path)[0]
+    from ddsp_cli.engine import Autoencoder
+
+    autoencoder = Autoencoder(found.card.model)
+    autoencoder.set_weights_by_name(found.weights)
+    expected = np.asarray(autoencoder.impulse_response())
+    assert found.impulse_response is not None
+    assert found.impulse_response.shape == expected.shape == (4000,)
+    assert peak_db(found.impulse_response, expected) < -100
 
 
 def test_incomplete_folders(plain: tuple[Path, dict[str, np.ndarray]], tmp_path: Path) -> None:
