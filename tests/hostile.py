@@ -321,7 +321,7 @@ def card_attacks(card: str) -> dict[str, bytes]:
         "a Python object": (head + "a: !!python/object/apply:os.system ['true']\n").encode(),
         "a binary": (head + "a: !!binary ////\n").encode(),
         "a card of 900 kB": (card + "#" * 900_000).encode(),
-        "a card of 2 MB": (card + "#" * 2_000_000).encode(),
+        "a card of 4 MB": (card + "#" * 4_000_000).encode(),
         "10^9 harmonics": card.replace("n_harmonics: 60", "n_harmonics: 1000000000").encode(),
         "keys twice": (card + "format: vst\n").encode(),
         "nothing but a head": head.encode(),

@@ -135,10 +135,11 @@ def test_memory_is_watched_where_the_system_has_no_limit(what: str) -> None:
 
 
 def without_rlimit(values: str, arrays: dict[str, np.ndarray]) -> Reply:
-    import resource
+    if sys.platform != "win32":
+        import resource
 
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     return misbehave(values, arrays)
 
 

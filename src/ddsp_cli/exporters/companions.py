@@ -8,6 +8,7 @@ import numpy as np
 
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle import Bundle
+from ddsp_cli.bundle.exported import room_file
 
 #: Sample rates of the plug-in and of hosts; that of the model is always added.
 HOST_RATES_HZ = (16000, 44100, 48000)
@@ -28,7 +29,7 @@ def write_impulse_responses(bundle: Bundle, folder: Path) -> list[Path]:
     own_hz = bundle.card.model.sample_rate_hz
     paths = []
     for rate_hz in sorted({own_hz, *HOST_RATES_HZ}):
-        path = folder / f"reverb_ir_{rate_hz}_hz.wav"
+        path = folder / room_file(rate_hz)
         soundfile.write(path, at_rate(bundle.impulse_response, own_hz, rate_hz), rate_hz, subtype="FLOAT")
         paths.append(path)
     return paths

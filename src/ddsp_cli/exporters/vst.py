@@ -25,6 +25,7 @@ import numpy as np
 from ddsp_cli import __version__, scaling
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle import Bundle, revise
+from ddsp_cli.bundle.exported import MAX_METADATA_BYTES, METADATA
 from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, to_plain
 from ddsp_cli.errors import ModelError, OutputError
 from ddsp_cli.exporters import audio_graph, checks, companions
@@ -46,8 +47,6 @@ from ddsp_cli.synthesis.litert_decoder import (
     STATE,
 )
 
-METADATA = "metadata.json"
-MAX_METADATA_BYTES = 1 << 20
 N_UNITS, N_HARMONICS, N_BANDS = INPUTS[STATE], OUTPUTS[DISTRIBUTION], OUTPUTS[NOISE]
 
 #: Percentiles of the notes between which lies the range that the plug-in shows.

@@ -16,6 +16,7 @@ import numpy as np
 
 from ddsp_cli import __version__
 from ddsp_cli.bundle import FORMAT_VERSION, Bundle, Card, Source, Statistics, TrainingRecord, revise
+from ddsp_cli.bundle.exported import EXPORT_CARD, EXPORT_CARD_BEGINS, MAX_EXPORT_CARD_BYTES, ExportCard
 from ddsp_cli.config import (
     AddConfig,
     AnyProcessorConfig,
@@ -35,9 +36,6 @@ from ddsp_cli.synthesis.instrument import Instrument
 #: Names of the nodes in this program's bundles.
 HARMONIC, NOISE, DRY, ROOM = "harmonic", "noise", "dry", "reverb"
 
-EXPORTED_CARD = "card.yaml"
-MAX_CARD_BYTES = 1 << 20
-
 PERCENTILES = np.arange(101.0)
 #: Statistics where a file has none: two octaves from C4, and levels that instruments are commonly played at.
 ASSUMED = {
@@ -49,17 +47,6 @@ ASSUMED = {
 _ANCHORS = {"min_{}_note": 0.0, "mean_min_{}_note": 5.0, "mean_{}_note": 50.0, "mean_max_{}_note": 95.0,
             "max_{}_note": 100.0}  # fmt: skip
 _BOUNDS = {"pitch": (0.0, 127.0), "loudness": (-120.0, 40.0), "power": (-120.0, 20.0)}
-
-
-class ExportedCard(Config):
-    """The contents of `card.yaml`, which `ddsp export` writes beside every model."""
-
-    exported_with: str
-    format: str
-    checks: dict[str, float]
-    contract: dict[str, Any]
-    instrument: Card
-    files: list[str] = []  # names of what was written; missing in cards of older versions
 
 
 class Origin(Config):
@@ -142,14 +129,14 @@ def read_origin(files: Files, model: str, metadata: Mapping[str, Any]) -> Origin
       ModelError: the card, or the metadata of this program, is damaged.
     """
     text = ""
-    if EXPORTED_CARD in files.names():
-        text = files.read(EXPORTED_CARD, MAX_CARD_BYTES).decode("utf-8", "replace")
-    if "exported_with: ddsp" in text:
+    if EXPORT_CARD in files.names():
+        text = files.read(EXPORT_CARD, MAX_EXPORT_CARD_BYTES).decode("utf-8", "replace")
+    if EXPORT_CARD_BEGINS in text:
         try:
-            found = parse_yaml(text, ExportedCard, EXPORTED_CARD)
+            found = parse_yaml(text, ExportCard, EXPORT_CARD)
         except (ModelError, ArithmeticError, AttributeError, LookupError, TypeError) as problem:
             hint = "It tells licence and sources. Copy it again, update ddsp, or move it away."
-            message = problem.message if isinstance(problem, ModelError) else f"{EXPORTED_CARD} is damaged: {problem}"
+            message = problem.message if isinstance(problem, ModelError) else f"{EXPORT_CARD} is damaged: {problem}"
             raise ModelError(message, hint) from problem
         if model in found.contract or sum(map(is_model_name, files.names())) == 1:
             card = found.instrument

@@ -19,7 +19,6 @@ import numpy as np
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.litert_decoder import check_litert
 
-IDENTIFIER = b"TFL3"
 #: Over the whole file: tables, and integers in vectors. Magenta's models have 1,200 and 3,000.
 MAX_TABLES = 30_000
 MAX_INTEGERS = 200_000
@@ -65,7 +64,9 @@ def read(data: bytes) -> list[Subgraph]:
       ModelError: not a TensorFlow Lite file, a damaged one, or LiteRT, which knows the codes, is not installed.
     """
     check_litert()
-    if data[4:8] != IDENTIFIER:
+    from ai_edge_litert.schema_py_generated import Model
+
+    if not Model.ModelBufferHasIdentifier(data, 0):
         raise ModelError("it is not a TensorFlow Lite file")
     try:
         file = _File(data)

@@ -25,6 +25,7 @@ import numpy as np
 
 from ddsp_cli import scaling
 from ddsp_cli.bundle import Bundle
+from ddsp_cli.bundle.exported import EXPORT_CARD, MAX_METADATA_BYTES, METADATA, room_file
 from ddsp_cli.config import DecoderConfig, FeatureSpec, FilteredNoiseConfig, HarmonicConfig, ModelConfig, ReverbConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.importers import card, is_model_name
@@ -46,9 +47,7 @@ from ddsp_cli.synthesis.litert_decoder import (
     check_litert,
 )
 
-METADATA = "metadata.json"
-ROOM = "reverb_ir_16000_hz.wav"
-MAX_METADATA_BYTES = 1 << 20
+ROOM = room_file(SAMPLE_RATE_HZ)
 MAX_ROOM_BYTES = 16 << 20
 MAX_ROOM_S = 10.0
 NOISE_BIAS = -5.0
@@ -101,7 +100,7 @@ def try_out(data: bytes) -> None:
 
 def is_part(name: str) -> bool:
     """Whether a file of this name belongs to an exported plug-in model."""
-    return (is_model_name(name)) or name in {METADATA, ROOM, card.EXPORTED_CARD}
+    return (is_model_name(name)) or name in {METADATA, ROOM, EXPORT_CARD}
 
 
 def _known(graphs: list[Subgraph]) -> tuple[dict[str, np.ndarray], Sizes] | None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from ddsp_cli import __version__, bundle
 from ddsp_cli.atomic import FolderKind, beside, check_replaceable, folder_beside, writing
-from ddsp_cli.config import dump_yaml, parse_yaml, to_plain
+from ddsp_cli.bundle.exported import EXPORT_CARD, EXPORT_CARD_BEGINS, MAX_EXPORT_CARD_BYTES, ExportCard, room_file
+from ddsp_cli.config import dump_yaml, parse_yaml
 from ddsp_cli.errors import Kind, OutputError, UsageError, did_you_mean
 from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.packages import require
@@ -32,11 +33,6 @@ NEEDS = {
     "onnx": ("onnx",),
     "vst": ("ai_edge_litert", "flatbuffers"),
 }
-CARD = "card.yaml"
-_CARD_BEGINS = b"exported_with: ddsp "
-
-#: The card of an export holds that of the instrument, and the shapes of a few tensors.
-MAX_CARD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -97,15 +93,9 @@ def export(model: PathLike, format: str, out: PathLike | None = None, force: boo
             return _add_file(folder, loaded, write, force)
         with folder_beside(folder, _kind_of(folder)) as staging:
             exported = write(loaded, staging)
-            card = {
-                "exported_with": f"ddsp {__version__}",
-                "format": format,
-                "checks": exported.checks,
-                "contract": exported.contract,
-                "instrument": to_plain(loaded.card),
-                "files": sorted(entry.name for entry in staging.iterdir()),
-            }
-            (staging / CARD).write_text(dump_yaml(card), encoding="utf-8")
+            files = sorted(entry.name for entry in staging.iterdir())
+            card = ExportCard(f"ddsp {__version__}", format, exported.checks, exported.contract, loaded.card, files)
+            (staging / EXPORT_CARD).write_text(dump_yaml(card), encoding="utf-8")
             size = sum(entry.stat().st_size for entry in staging.rglob("*") if entry.is_file())
     return ExportResult(folder, format, size, exported.checks)
 
@@ -117,8 +107,8 @@ def _has_other_things(folder: Path) -> bool:
 
 def _is_export(folder: Path) -> bool:
     try:
-        with (folder / CARD).open("rb") as stream:
-            return stream.read(len(_CARD_BEGINS)) == _CARD_BEGINS
+        with (folder / EXPORT_CARD).open("rb") as stream:
+            return stream.read(len(EXPORT_CARD_BEGINS)) == EXPORT_CARD_BEGINS.encode()
     except OSError:
         return False
 
@@ -126,12 +116,14 @@ def _is_export(folder: Path) -> bool:
 def _kind_of(folder: Path) -> FolderKind:
     """Which entries of a folder an earlier export wrote: those that its card names."""
     names: list[str] = []
-    if _is_export(folder) and (folder / CARD).stat().st_size <= MAX_CARD_BYTES:
+    if _is_export(folder) and (folder / EXPORT_CARD).stat().st_size <= MAX_EXPORT_CARD_BYTES:
         with contextlib.suppress(OutputError, UnicodeDecodeError):
-            card = parse_yaml((folder / CARD).read_text(encoding="utf-8"), dict, str(folder / CARD), OutputError)
+            card = parse_yaml(
+                (folder / EXPORT_CARD).read_text(encoding="utf-8"), dict, str(folder / EXPORT_CARD), OutputError
+            )
             for entry in ("files", "contract"):
                 names += map(str, card.get(entry) or ())
-    return FolderKind("an export", _is_export, (CARD, "reverb_ir_*_hz.wav", *map(glob.escape, names)))
+    return FolderKind("an export", _is_export, (EXPORT_CARD, room_file("*"), *map(glob.escape, names)))
 
 
 def _add_file(folder: Path, loaded: bundle.Bundle, write: Exporter, force: bool) -> ExportResult:
