@@ -79,6 +79,11 @@ def test_a_held_note_with_wide_vibrato_is_no_speech():
     assert character(audio) == "monophonic"
 
 
+def test_staccato_is_no_speech():
+    notes = [np.pad(0.1 * tone(60 + step, 0.11), (0, 2400)) for step in (0, 4, 7, 5, 2, 4, 0, 7, 9, 11, 12, 7)]
+    assert character(np.concatenate(notes)) == "monophonic"
+
+
 def test_nothing_is_said_of_less_than_a_second():
     assert character(babble(0.9)) == "monophonic"
     assert character(0.1 * tone(62, 0.8) + 0.06 * tone(66.3, 0.8)) == "monophonic"

@@ -88,6 +88,17 @@ def test_the_newest_key_sounds_and_chords_give_their_highest(tmp_path):
     assert not score.notes[2].ties
 
 
+def test_the_pedal_holds_a_note_until_it_or_the_next_comes(tmp_path):
+    down, up = (mido.Message("control_change", control=64, value=value) for value in (127, 0))
+    path = midi_file(
+        tmp_path / "a.mid",
+        [(down, 0), (on(60), 0), (off(60), 240), (up, 240), (on(62), 480), (off(62), 240), (down, 0), (on(64), 240),
+         (off(64), 240), (on(65), 240), (off(65), 240), (up, 0)],
+    )  # fmt: skip
+    times = [(note.midi, note.start_s, note.stop_s) for note in read_score(path).notes]
+    assert times == [(60, 0.0, 0.5), (62, 1.0, 1.25), (64, 1.5, 2.0), (65, 2.0, 2.25)]
+
+
 def test_legato_does_not_slide_far(tmp_path):
     path = midi_file(tmp_path / "a.mid", [(on(60), 0), (off(60), 480), (on(67), 0), (off(67), 480)])
     midi = f0_cleanup.to_midi(adapt_score(read_score(path), STATISTICS, "power_db", 250, KEEP).f0_hz)

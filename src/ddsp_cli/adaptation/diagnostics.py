@@ -40,6 +40,9 @@ STEADY_SEMITONES_PER_S = 4.0
 #: And less than this share in notes of `HELD_S` and more. Singers have 0.58 to 1, a calm reader 0.06 to 0.38.
 SPEECH_NOTE_SHARE, HELD_S = 0.45, 0.2
 
+#: And less than this share moves so slowly at all: short notes between rests have 0.91 and more, a calm reader 0.75.
+SPEECH_SLOW_SHARE = 0.82
+
 #: Nothing is said of less pitch than this.
 SHORTEST_S = 1.0
 
@@ -107,7 +110,7 @@ def classify(features: Features, segments: Segments, audio: FloatArray) -> Chara
         return "monophonic"
     beside = polyphonic_share(features.f0_hz[:n_frames], rate_hz, audio)
     steady = steady_share(midi, rate_hz)
-    spoken = note_share(midi, rate_hz) < SPEECH_NOTE_SHARE
+    spoken = note_share(midi, rate_hz) < SPEECH_NOTE_SHARE and steady_share(midi, rate_hz, 0.0) < SPEECH_SLOW_SHARE
     if beside > POLYPHONIC_SHARE and not (spoken and steady < UNCLEAR_STEADY_SHARE):
         return "polyphonic"
     if beside > UNCLEAR_SHARE:
@@ -117,12 +120,13 @@ def classify(features: Features, segments: Segments, audio: FloatArray) -> Chara
     return "monophonic"
 
 
-def steady_share(midi: RealArray, frame_rate_hz: int) -> float:
+def steady_share(midi: RealArray, frame_rate_hz: int, shortest_s: float = STEADY_S) -> float:
     """Measures the share of a melody that lies where pitch is held.
 
     Args:
       midi: [F], NaN where there is no pitch.
       frame_rate_hz: frames per second.
+      shortest_s: stretches shorter than that do not count.
     """
     known = ~np.isnan(midi)
     if known.sum() < 2:
@@ -131,7 +135,7 @@ def steady_share(midi: RealArray, frame_rate_hz: int) -> float:
     held = np.abs(np.gradient(middle)) * frame_rate_hz < STEADY_SEMITONES_PER_S
     starts, stops = runs(held & known)
     lengths = stops - starts
-    return float(lengths[lengths >= STEADY_S * frame_rate_hz].sum() / known.sum())
+    return float(lengths[lengths >= shortest_s * frame_rate_hz].sum() / known.sum())
 
 
 def note_share(midi: RealArray, frame_rate_hz: int) -> float:

@@ -1,4 +1,4 @@
-"""Dynamics: levels of a performance become levels of the instrument, and silence where it rests. Shapes: F frames."""
+"""Map the levels of a performance to levels of the instrument, and silence its rests. Shapes: F frames, N values."""
 
 from __future__ import annotations
 
@@ -7,47 +7,50 @@ from collections.abc import Callable
 import numpy as np
 
 from ddsp_cli.adaptation.segmentation import Segments
-from ddsp_cli.arrays import percentiles, runs
+from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray, percentiles, runs
 
 #: Percentiles between which levels are matched. The ends are left out: they are single moments.
 MATCHED_PERCENTILES = np.arange(5.0, 96.0, 10.0)
 
-#: What is further than this below the loud notes is how they end, or the room, and no dynamics: it takes no part in the
-#: matching, and keeps its distance to the notes.
+#: Levels further than this below the loud ones (95th percentile) are the ends of notes, or the room. They take no part
+#: in the matching, and keep their distance to the notes.
 DYNAMICS_DB = 25.0
 
-#: How much the matching may stretch or squeeze differences of level. Without bounds the small unevenness of a
-#: performance at constant level would be blown up to the whole range of the instrument.
+#: How much the matching may compress or expand differences of level. Without bounds the small unevenness of a
+#: performance at constant level would become the whole range of the instrument.
 SLOPES = (0.35, 1.6)
 
-#: How far a consonant inside a note lets the level dip below that of the vowels around it.
+#: How far a consonant lets the level dip below that of the vowels around it.
 ARTICULATION_DB = 9.0
 
-#: By how much the envelope may differ from the power that drives an instrument. That window reaches out of a note at
-#: both ends, and what lies there is not the note's.
+#: By how much the envelope may differ from the power that drives an instrument. The window of that power reaches out of
+#: a segment at both ends, where the sound is not the note's.
 FAST_ENVELOPE_RANGE_DB = (-20.0, 6.0)
 
-#: The sound before and after a note falls towards silence this fast.
+#: The level before and after a segment falls towards silence this fast.
 ATTACK_DB_PER_S = 1200.0
 
 RELEASE_DB_PER_S = 500.0
 
-#: Length of the ramps of the gate, outside the note.
+#: Length of the ramps of the gate, outside the segment.
 RAMP_S = 0.014
 
-#: Percentiles of its own levels between which an instrument is asked to play. Softer is little else than breath, since
-#: it was seldom heard so; louder it never was. Beyond them such a tone is faded instead, louder by `MAX_GAIN_DB`.
+#: Percentiles of the instrument's levels between which it is driven. Softer it is little else than breath, since it was
+#: seldom recorded so; louder it never was. Beyond them the tone is attenuated, or amplified by at most `MAX_GAIN_DB`.
 PLAYABLE_PERCENTILES = (15.0, 99.5)
 
 MAX_GAIN_DB = 6.0
 
 
-def within_reach(level_db: np.ndarray, target_percentiles_db: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Levels [F] as levels that the instrument can play, and the gain in dB [F] that makes up the rest.
+def within_reach(level_db: RealArray, target_percentiles_db: RealArray) -> tuple[RealArray, RealArray]:
+    """Limits levels to those that the instrument can play.
 
     Args:
-      level_db: what is wanted.
-      target_percentiles_db: [101] of the instrument.
+      level_db: [F], requested.
+      target_percentiles_db: [101], levels of the instrument.
+
+    Returns:
+      Levels [F] that drive the instrument, and the gain in dB [F] that makes up the difference.
     """
     softest, loudest = np.interp(PLAYABLE_PERCENTILES, np.arange(101), target_percentiles_db)
     played = np.clip(level_db, softest, loudest)
@@ -55,31 +58,36 @@ def within_reach(level_db: np.ndarray, target_percentiles_db: np.ndarray) -> tup
 
 
 class LevelMap:
-    """A monotone curve from levels of the performance to levels of the instrument, in dB.
+    """A rising curve from levels of the performance to levels of the instrument.
 
-    Straight lines between the given points, continued at slope 1 beyond them.
+    Linear between the given points, continued at slope 1 beyond them.
+
+    Args:
+      own_db: [N], levels of the performance, rising.
+      target_db: [N], levels of the instrument.
     """
 
-    def __init__(self, own_db: np.ndarray, target_db: np.ndarray) -> None:
+    def __init__(self, own_db: RealArray, target_db: RealArray) -> None:
         self.own_db = np.asarray(own_db, np.float64)
         self.target_db = np.asarray(target_db, np.float64)
 
-    def __call__(self, level_db: np.ndarray) -> np.ndarray:
+    def __call__(self, level_db: RealArray) -> DoubleArray:
+        """Maps levels [F]."""
         level_db = np.asarray(level_db, np.float64)
         inside = np.interp(level_db, self.own_db, self.target_db)
         beyond = level_db - np.clip(level_db, self.own_db[0], self.own_db[-1])
         return inside + beyond
 
 
-def match_levels(own_db: np.ndarray, target_percentiles_db: np.ndarray, dynamics: float = 1.0) -> LevelMap:
-    """Quantile matching: the performance's soft is the instrument's soft, its loud the instrument's loud.
+def match_levels(own_db: RealArray, target_percentiles_db: RealArray, dynamics: float = 1.0) -> LevelMap:
+    """Matches quantiles: the performance's soft is the instrument's soft, its loud the instrument's loud.
 
-    Slopes stay within bounds and the medians meet, so the curve is strictly monotone and never steep: differences
-    of level keep their order and nothing pumps.
+    Slopes stay within `SLOPES` and the medians meet, so the curve always rises and is never steep: differences of level
+    keep their order, and nothing pumps.
 
     Args:
-      own_db: [N] levels of the frames that sound.
-      target_percentiles_db: [101] of the instrument.
+      own_db: [N], levels of the voiced frames.
+      target_percentiles_db: [101], levels of the instrument.
       dynamics: 0 shifts only, 1 matches.
     """
     own_db = own_db[own_db >= percentiles(own_db, 95.0) - DYNAMICS_DB]
@@ -95,18 +103,18 @@ def match_levels(own_db: np.ndarray, target_percentiles_db: np.ndarray, dynamics
     return LevelMap(own, curve)
 
 
-def fast_envelope_db(envelope_db: np.ndarray, power_db: np.ndarray) -> np.ndarray:
-    """By how much the envelope lies above the power in its longer window, in dB and within bounds."""
+def fast_envelope_db(envelope_db: RealArray, power_db: RealArray) -> DoubleArray:
+    """By how much the envelope [F] lies above the power [F] in its longer window, within `FAST_ENVELOPE_RANGE_DB`."""
     return np.clip(envelope_db.astype(np.float64) - power_db, *FAST_ENVELOPE_RANGE_DB)
 
 
 def fast_envelope_gain_db(
-    level_map: Callable[[np.ndarray], np.ndarray], level_db: np.ndarray, envelope_db: np.ndarray, power_db: np.ndarray
-) -> np.ndarray:
-    """What a performance does more quickly than the level that drives the instrument can tell, as gain in dB [F].
+    level_map: Callable[[RealArray], DoubleArray], level_db: RealArray, envelope_db: RealArray, power_db: RealArray
+) -> DoubleArray:
+    """Computes the gain [F] in dB that restores attacks and releases.
 
-    That level is the power in 64 ms, because the instrument has learned to follow it; an attack takes 20. The gain
-    makes up for it, to the same scale as the rest of the dynamics.
+    The level that drives an instrument is the power in 64 ms, because the instrument has learned to follow that; an
+    attack takes 20 ms. The gain is scaled as the rest of the dynamics.
 
     Args:
       level_map: from levels of the performance to levels of the instrument.
@@ -117,11 +125,18 @@ def fast_envelope_gain_db(
     return np.asarray(level_map(level_db + fast_envelope_db(envelope_db, power_db)) - level_map(level_db))
 
 
-def tame_consonants(level_db: np.ndarray, segments: Segments) -> np.ndarray:
-    """Levels [F] in which the unpitched parts of notes are softer than the pitched ones around them.
+def tame_consonants(level_db: RealArray, segments: Segments) -> RealArray:
+    """Makes the unvoiced parts of segments softer than the voiced ones around them.
 
-    An s between two vowels would otherwise become an accent, or be drowned in a held tone. A player tongues there: the
-    level dips, deepest in the middle.
+    An s between two vowels would otherwise become an accent, or vanish in a held tone. A player tongues there: the
+    level dips by `ARTICULATION_DB`, deepest in the middle.
+
+    Args:
+      level_db: [F] of the performance.
+      segments: stretches between rests.
+
+    Returns:
+      Levels [F].
     """
     out = level_db.copy()
     for start, stop in zip(segments.starts, segments.stops, strict=True):
@@ -131,7 +146,7 @@ def tame_consonants(level_db: np.ndarray, segments: Segments) -> np.ndarray:
         frames = np.arange(stop - start)
         ceiling = np.interp(frames, frames[voiced], level_db[start:stop][voiced])
         for first, end in zip(*runs(~voiced), strict=True):
-            if first > 0 and end < len(voiced):  # before and after the note there is nothing to part
+            if first > 0 and end < len(voiced):  # before and after the voiced frames nothing is divided
                 ceiling[first:end] -= ARTICULATION_DB * np.sin(
                     np.pi * (frames[first:end] - first + 0.5) / (end - first)
                 )
@@ -139,8 +154,8 @@ def tame_consonants(level_db: np.ndarray, segments: Segments) -> np.ndarray:
     return out
 
 
-def rest_levels(level_db: np.ndarray, segments: Segments, frame_rate_hz: int, floor_db: float) -> np.ndarray:
-    """Levels [F] that fall to the floor outside notes, steeply before a note and less so after it."""
+def rest_levels(level_db: RealArray, segments: Segments, frame_rate_hz: int, floor_db: float) -> RealArray:
+    """Lets levels [F] fall to the floor outside segments, by `ATTACK_DB_PER_S` before and `RELEASE_DB_PER_S` after."""
     out = np.full_like(level_db, floor_db)
     before, after = ATTACK_DB_PER_S / frame_rate_hz, RELEASE_DB_PER_S / frame_rate_hz
     for i in range(len(segments)):
@@ -156,8 +171,8 @@ def rest_levels(level_db: np.ndarray, segments: Segments, frame_rate_hz: int, fl
     return np.maximum(out, floor_db)
 
 
-def make_gate(segments: Segments, frame_rate_hz: int) -> np.ndarray:
-    """[F] float32: 1 in notes, 0 in rests, ramps of `RAMP_S` between them, outside the notes."""
+def make_gate(segments: Segments, frame_rate_hz: int) -> FloatArray:
+    """Makes the gate [F]: 1 in segments, 0 in rests, ramps of `RAMP_S` between them, outside the segments."""
     ramp = max(1, round(RAMP_S * frame_rate_hz))
     gate = segments.mask.astype(np.float32)
     kernel = 1.0 - np.abs(np.arange(-ramp, ramp + 1)) / (ramp + 1)

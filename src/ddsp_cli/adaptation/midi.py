@@ -1,10 +1,14 @@
-"""A standard MIDI file as something to play: one line of notes with pitch bends, velocities, attacks and releases."""
+"""Read a standard MIDI file and turn it into curves: one line of notes with bends, velocities, attacks and releases.
+
+Shapes: F frames.
+"""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +18,7 @@ from ddsp_cli.adaptation.adapt import Adapted, AdaptSettings, choose_octave
 from ddsp_cli.adaptation.autotune import moving_mean
 from ddsp_cli.adaptation.dynamics import make_gate, rest_levels, within_reach
 from ddsp_cli.adaptation.segmentation import Segments
-from ddsp_cli.arrays import runs
+from ddsp_cli.arrays import DoubleArray, RealArray, runs
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError
 
@@ -23,46 +27,44 @@ SUFFIXES = frozenset({".mid", ".midi", ".smf"})
 #: Softest and loudest velocity become these percentiles of the instrument's levels.
 VELOCITY_PERCENTILES = (5.0, 97.0)
 
-#: A note swells to its level in this time from so far below, gives way by so much, and dies away.
-ATTACK_S = 0.05
+#: A note rises to its level from `ATTACK_DB` below, falls by `SETTLE_DB`, and dies away by `RELEASE_DB`.
+ATTACK_S, ATTACK_DB = 0.05, 14.0
 
-ATTACK_DB = 14.0
+SETTLE_S, SETTLE_DB = 0.4, 2.0
 
-SETTLE_DB = 2.0
+RELEASE_S, RELEASE_DB = 0.06, 12.0
 
-SETTLE_S = 0.4
-
-RELEASE_S = 0.06
-
-RELEASE_DB = 12.0
-
-#: A note that follows another without a rest swells from only so far below.
-LEGATO_DB = 4.0
-
-LEGATO_GAP_S = 0.02
-
-#: Pitch goes from one note to the next of a legato in this time.
-LEGATO_S = 0.03
+#: A note rises from `LEGATO_DB` below if the gap to the one before is at most `LEGATO_GAP_S`; F0 then takes `LEGATO_S`
+#: from note to note.
+LEGATO_GAP_S, LEGATO_DB, LEGATO_S = 0.02, 4.0, 0.03
 
 #: Notes that begin this close together are a chord.
 CHORD_S = 0.03
 
-#: The last note may ring so long.
+#: The room rings on this long after the last note.
 RING_S = 1.5
 
-#: A bend to its end is this much, as General MIDI has it until a file says otherwise.
+#: Range of the pitch wheel, as General MIDI has it until a file says otherwise.
 BEND_SEMITONES = 2.0
+
+#: The sustain pedal, and the value from which it is down.
+SUSTAIN_CONTROL, SUSTAIN_DOWN = 64, 64
 
 DRUM_CHANNEL = 9
 
 LONGEST_S = 6 * 3600.0
 
+FLOOR_DB = -80.0
+
 
 @dataclass(frozen=True)
 class Played:
-    """One note of the line that is played: number, seconds, velocity 1..127, and whether it is bound to its neighbours.
+    """One note of the line that is played.
 
     Attributes:
+      midi: its number.
+      start_s, stop_s: when it sounds.
+      velocity: 1 to 127.
       tied: it follows another without a rest.
       ties: another follows it so.
     """
@@ -81,8 +83,8 @@ class Score:
 
     Attributes:
       notes: in order.
-      bends: (second, semitones), in order; a bend holds until the next.
-      n_overlapping: notes that were left out because a higher one began with them: chords.
+      bends: (seconds, semitones), in order; a bend holds until the next.
+      n_overlapping: notes that are left out because a higher one begins with them: chords.
       seconds: end of the last note.
     """
 
@@ -93,10 +95,10 @@ class Score:
 
 
 def read_score(path: Path) -> Score:
-    """Reads a MIDI file: all channels but the drums together, the newest note sounds.
+    """Reads a MIDI file: all channels but the drums together, of which the newest note sounds.
 
     Raises:
-      InputError: missing, not a MIDI file, without notes, or impossibly long.
+      InputError: missing, not a MIDI file, without notes, or longer than `LONGEST_S`.
     """
     import mido
 
@@ -117,59 +119,87 @@ def read_score(path: Path) -> Score:
         raise InputError(f"{path} lasts {now_s / 3600:.0f} hours")
     score = _one_line(timed)
     if not score.notes:
-        raise InputError(f"{path} holds no notes outside the drum channel")
+        raise InputError(f"{path} contains no notes outside the drum channel")
     return score
 
 
-def _one_line(timed: list[tuple[float, object]]) -> Score:
-    """The newest key is heard until it is let go or another one comes; of a chord the highest."""
-    notes: list[Played] = []
-    bends: list[tuple[float, float]] = []
-    sounding: tuple[int, int, float, int] | None = None  # channel, key, since, velocity
-    overlapping = 0
+class _Line:
+    """The one line that is heard: the newest key, until it and the pedal are released or another key comes."""
 
-    def end(now_s: float | None) -> None:
-        nonlocal sounding
-        if now_s is None:
+    def __init__(self) -> None:
+        self.notes: list[Played] = []
+        self.n_overlapping = 0
+        self._sounding: tuple[int, int, float, int] | None = None  # channel, key, start, velocity
+        self._released = False  # the key is up, the pedal still down
+        self._pedals: set[int] = set()  # channels whose pedal is down
+
+    def press(self, channel: int, key: int, velocity: int, now_s: float) -> None:
+        """A key goes down; of a chord the highest is heard."""
+        if self._sounding is not None and now_s - self._sounding[2] < CHORD_S:
+            self.n_overlapping += 1
+            if key < self._sounding[1]:
+                return
+            self._sounding = None
+        self.end(now_s)
+        self._sounding, self._released = (channel, key, now_s, velocity), False
+
+    def release(self, channel: int, key: int, now_s: float) -> None:
+        """A key goes up."""
+        if self._sounding is not None and (channel, key) == self._sounding[:2]:
+            self._released = True
+            if channel not in self._pedals:
+                self.end(now_s)
+
+    def pedal(self, channel: int, is_down: bool, now_s: float) -> None:
+        """The sustain pedal of a channel goes down or up."""
+        if is_down:
+            self._pedals.add(channel)
             return
-        if sounding is not None and now_s > sounding[2]:
-            notes.append(Played(float(sounding[1]), sounding[2], now_s, sounding[3]))
-        sounding = None
+        self._pedals.discard(channel)
+        if self._released and self._sounding is not None and self._sounding[0] == channel:
+            self.end(now_s)
 
+    def end(self, now_s: float) -> None:
+        """What sounds has ended."""
+        if self._sounding is not None and now_s > self._sounding[2]:
+            _, key, start_s, velocity = self._sounding
+            self.notes.append(Played(float(key), start_s, now_s, velocity))
+        self._sounding = None
+
+
+def _one_line(timed: list[tuple[float, Any]]) -> Score:
+    """The line that messages of mido, with their seconds, make."""
+    line = _Line()
+    bends: list[tuple[float, float]] = []
     now_s = 0.0
     for now_s, message in timed:
-        kind = getattr(message, "type", "")
-        if kind == "pitchwheel":
-            bends.append((now_s, message.pitch / 8192.0 * BEND_SEMITONES))  # type: ignore[attr-defined]
-        elif kind == "note_on" and message.velocity > 0:  # type: ignore[attr-defined]
-            chord = sounding is not None and now_s - sounding[2] < CHORD_S
-            overlapping += chord
-            if chord and sounding is not None and message.note < sounding[1]:  # type: ignore[attr-defined]
-                continue  # of a chord the highest note is the melody
-            if not chord:
-                end(now_s)
-            sounding = (message.channel, message.note, now_s, message.velocity)  # type: ignore[attr-defined]
-        elif sounding is not None and kind in {"note_on", "note_off"}:
-            key = (message.channel, message.note)  # type: ignore[attr-defined]
-            end(now_s if key == sounding[:2] else None)
-    end(now_s)
+        if message.type == "pitchwheel":
+            bends.append((now_s, message.pitch / 8192.0 * BEND_SEMITONES))
+        elif message.type == "note_on" and message.velocity > 0:
+            line.press(message.channel, message.note, message.velocity, now_s)
+        elif message.type in {"note_on", "note_off"}:
+            line.release(message.channel, message.note, now_s)
+        elif message.type == "control_change" and message.control == SUSTAIN_CONTROL:
+            line.pedal(message.channel, message.value >= SUSTAIN_DOWN, now_s)
+    line.end(now_s)
+    notes = line.notes
     gaps = [after.start_s - before.stop_s for before, after in itertools.pairwise(notes)]
     bound = [False, *(gap <= LEGATO_GAP_S for gap in gaps), False]
     notes = [replace(note, tied=bound[i], ties=bound[i + 1]) for i, note in enumerate(notes)]
-    return Score(tuple(notes), tuple(bends), overlapping, notes[-1].stop_s if notes else 0.0)
+    return Score(tuple(notes), tuple(bends), line.n_overlapping, notes[-1].stop_s if notes else 0.0)
 
 
 def adapt_score(
     score: Score, statistics: Statistics, level: str, frame_rate_hz: int, settings: AdaptSettings | None = None
 ) -> Adapted:
-    """Curves for an instrument: pitch of the notes, velocity as level, attack, decay and release.
+    """Makes curves for an instrument: F0 from the notes, level from velocity, with attack, decay and release.
 
     Args:
       score: what to play.
       statistics: of the instrument.
-      level: `loudness_db` or `power_db`, what drives it.
+      level: `loudness_db` or `power_db`, what drives the instrument.
       frame_rate_hz: of the curves.
-      settings: transpose, dynamics, louder_db and glide_s count; the others are about recordings.
+      settings: `transpose`, `dynamics`, `louder_db` and `glide_s` count; the others are for recordings.
     """
     settings = settings or AdaptSettings()
     n_frames = max(1, round((score.seconds + RING_S) * frame_rate_hz))
@@ -193,13 +223,13 @@ def adapt_score(
     transpose = settings.transpose
     if transpose is None:
         transpose = choose_octave(midi[inside], np.asarray(statistics.pitch_midi))
-    segments = Segments(*runs(inside), inside, -np.inf, -80.0)
-    level_db, gain_db = within_reach(np.where(inside, level_db, -80.0) + settings.louder_db, target)
+    segments = Segments(*runs(inside), inside, -np.inf, FLOOR_DB)
+    level_db, gain_db = within_reach(np.where(inside, level_db, FLOOR_DB) + settings.louder_db, target)
     gate = make_gate(segments, frame_rate_hz) * np.where(inside, 10.0 ** (gain_db / 20.0), 1.0)
     played_midi = _connected(midi, segments, frame_rate_hz, settings.glide_s) + transpose
     return Adapted(
         f0_hz=scaling.midi_to_hz(played_midi).astype(np.float32),
-        level_db=rest_levels(level_db, segments, frame_rate_hz, -80.0).astype(np.float32),
+        level_db=rest_levels(level_db, segments, frame_rate_hz, FLOOR_DB).astype(np.float32),
         gate=gate.astype(np.float32),
         transpose_semitones=float(transpose),
         segments=segments,
@@ -207,15 +237,21 @@ def adapt_score(
     )
 
 
-def velocity_db(velocity: int, target_percentiles_db: np.ndarray, dynamics: float = 1.0) -> float:
-    """Velocity 1..127 as a level of the instrument, rising; `dynamics` 0 makes all alike."""
+def velocity_db(velocity: int, target_percentiles_db: RealArray, dynamics: float = 1.0) -> float:
+    """Maps a velocity of 1 to 127 to a level of the instrument.
+
+    Args:
+      velocity: of the note.
+      target_percentiles_db: [101], levels of the instrument.
+      dynamics: 0 makes all notes equally loud, 1 uses the range of `VELOCITY_PERCENTILES`.
+    """
     share = 0.5 + dynamics * ((velocity - 1) / 126.0 - 0.5)
     low, high = VELOCITY_PERCENTILES
     return float(np.interp(low + share * (high - low), np.arange(101), target_percentiles_db))
 
 
-def _connected(midi: np.ndarray, segments: Segments, frame_rate_hz: int, glide_s: float) -> np.ndarray:
-    """Pitch for every frame [F]: a legato takes `glide_s` or `LEGATO_S`, rests are as `pitch.fill` makes them."""
+def _connected(midi: RealArray, segments: Segments, frame_rate_hz: int, glide_s: float) -> DoubleArray:
+    """Pitch for every frame [F]: legato takes `glide_s` or `LEGATO_S`, rests are filled by `f0_cleanup.fill`."""
     width = round(max(LEGATO_S, glide_s) * frame_rate_hz)
     out = midi.copy()
     for start, stop in zip(segments.starts, segments.stops, strict=True):

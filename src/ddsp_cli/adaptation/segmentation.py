@@ -1,7 +1,7 @@
-"""Where a performance has notes and where it rests, from loudness and confidence of pitch.
+"""Find segments: stretches of sound between two rests, from loudness and confidence of pitch.
 
-Pure functions on frame arrays, shape [F]; times are in seconds, so any frame rate will do. A note here is a stretch
-of sound between two rests: a legato phrase is one.
+A legato phrase is one segment of many notes. Pure functions on frame arrays [F]; durations are in seconds, so any frame
+rate will do. Shapes: F frames, N segments.
 """
 
 from __future__ import annotations
@@ -12,38 +12,38 @@ from typing import NamedTuple
 import numpy as np
 
 from ddsp_cli.analysis.features import Features
-from ddsp_cli.arrays import percentiles, runs, spans_to_mask
+from ddsp_cli.arrays import BoolArray, IntArray, RealArray, percentiles, runs, spans_to_mask
 
-#: The loudness of a note beside a gap is the highest within this of it.
+#: The loudness beside a gap is the highest within this of it.
 NEAR_S = 0.1
 
-#: The noise between notes is listened to at this distance from them. Nearer it is their onsets and their reverberation,
-#: and in quick playing there is nothing else: soft notes would be taken for noise.
+#: The noise between segments is measured at this distance from voiced frames. Nearer lie their onsets and their
+#: reverberation, and in quick playing there is nothing else: soft notes would be taken for noise.
 APART_S = 0.08
 
 
 @dataclass(frozen=True)
 class SegmentSettings:
-    """What counts as a note. Levels are relative, so that recordings need not be loud.
+    """What counts as a segment. Levels are relative, so that recordings need not be loud.
 
     Attributes:
-      sure_confidence: a note has frames at least this sure of their pitch ...
+      sure_confidence: a segment has frames at least this sure of their pitch ...
       sure_s: ... for this long altogether,
-      unsure_s: or is loud, at most `headroom_db` below the peak, and only possible for this long,
-      possible_confidence: and goes on while frames are this sure.
-      below_peak_db: a note rises to within this of the loudest notes (95th percentile of voiced frames),
-      hold_below_peak_db: and goes on while it is within this.
-      above_floor_db: a note rises this far above the noise between notes, in which trackers hear notes well,
-      hold_above_floor_db: and goes on while it is this far above.
-      headroom_db: a noisy recording raises the threshold at most to this far below the peak.
+      unsure_s: or is loud, at most `headroom_db` below the peak, and possible for this long,
+      possible_confidence: and lasts while frames are this sure.
+      below_peak_db: a segment rises to within this of the loud frames (95th percentile of voiced frames),
+      hold_below_peak_db: and lasts while it is within this.
+      above_floor_db: a segment rises this far above the noise between segments, in which trackers find pitch well,
+      hold_above_floor_db: and lasts while it is this far above.
+      headroom_db: noise raises the threshold at most to this far below the peak.
       shortest_s: what is shorter is a click or a breath.
-      bridge_s: a gap in pitch up to this long inside a note is a consonant, not a rest. Singers' notes that listeners
-        hear as bound lie up to 0.16 s apart, rests last 0.24 s and more (vocadito, Bittner et al. 2021, track 1).
-      bridge_loud_s: and one up to this long, where the sound hardly falls: no player rests during a long s.
+      bridge_s: a gap in pitch up to this long is a consonant, not a rest. Singers' notes that listeners hear as bound
+        lie up to 0.16 s apart, rests last 0.24 s and more (vocadito, Bittner et al. 2021, track 1).
+      bridge_loud_s: and one up to this long, where the level hardly falls: no player rests during a long s.
       bridge_loud_db: hardly means by less than this below the softer of the two sides,
-      bridge_above_floor_db: and not down to this far above the noise between notes.
-      attack_s: how far sound is let in before pitch is found.
-      release_s: how far a fading sound may go on after pitch is lost.
+      bridge_above_floor_db: and not down to this far above the noise between segments.
+      attack_s: how long before the first voiced frame a segment begins.
+      release_s: how long after the last voiced frame a fading sound may last.
     """
 
     sure_confidence: float = 0.75
@@ -66,18 +66,19 @@ class SegmentSettings:
 
 @dataclass(frozen=True)
 class Segments:
-    """Frames that hold notes.
+    """The segments of a performance, in order, none over another.
 
     Attributes:
-      starts, stops: [N] int, note n is frames starts[n] to stops[n] - 1, margins included; in order, apart.
-      voiced: [F] bool, frames inside notes whose pitch was measured; the others inside notes are bridged.
-      on_db: the threshold that a note had to reach.
-      floor_db: the noise between notes.
+      starts: [N], first frame of each, margins included.
+      stops: [N], frame after the last.
+      voiced: [F], frames inside segments whose pitch was measured; the others inside segments are bridged.
+      on_db: loudness that a segment had to reach.
+      floor_db: loudness of the noise between segments.
     """
 
-    starts: np.ndarray
-    stops: np.ndarray
-    voiced: np.ndarray
+    starts: IntArray
+    stops: IntArray
+    voiced: BoolArray
     on_db: float
     floor_db: float
 
@@ -85,13 +86,13 @@ class Segments:
         return len(self.starts)
 
     @property
-    def mask(self) -> np.ndarray:
-        """[F] bool, true inside notes."""
+    def mask(self) -> BoolArray:
+        """[F], true inside segments."""
         return spans_to_mask(self.starts, self.stops, len(self.voiced))
 
 
 class _Thresholds(NamedTuple):
-    """Loudness in dB: at which notes begin, down to which they go on, of the noise between them, of loud notes."""
+    """Loudness at which segments begin, down to which they last, of the noise between them, of loud frames."""
 
     on_db: float
     off_db: float
@@ -115,18 +116,18 @@ def _thresholds(features: Features, settings: SegmentSettings) -> _Thresholds:
     return _Thresholds(on_db, min(off_db, on_db - 3.0), floor_db, loud_db)
 
 
-def _apart(voiced: np.ndarray, distance: int) -> np.ndarray:
-    """Mask [F] of the frames that are further than this from any voiced one."""
+def _apart(voiced: BoolArray, distance: int) -> BoolArray:
+    """Marks the frames [F] that are further than `distance` frames from any voiced one."""
     counted = np.cumsum(np.pad(voiced, (distance + 1, distance)), dtype=np.int32)
     return np.asarray(counted[2 * distance + 1 :] == counted[: len(voiced)])
 
 
 def find_segments(features: Features, settings: SegmentSettings | None = None) -> Segments:
-    """Notes by hysteresis: frames that may belong to one, kept where enough of them surely do.
+    """Finds segments by hysteresis: stretches of possible frames, kept where enough of them are sure.
 
     Args:
       features: of the performance.
-      settings: what counts as a note.
+      settings: what counts as a segment.
     """
     settings = settings or SegmentSettings()
     rate_hz = features.spec.frame_rate_hz
@@ -149,14 +150,14 @@ def find_segments(features: Features, settings: SegmentSettings | None = None) -
 
 
 def _bridge(
-    starts: np.ndarray,
-    stops: np.ndarray,
-    loudness: np.ndarray,
+    starts: IntArray,
+    stops: IntArray,
+    loudness: RealArray,
     least_db: float,
     rate_hz: int,
     settings: SegmentSettings,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Joins notes that only a consonant parts: a short gap, or a longer one in which the sound goes on."""
+) -> tuple[IntArray, IntArray]:
+    """Joins segments that a consonant separates: a short gap, or a longer one in which the sound lasts."""
     if len(starts) < 2:
         return starts, stops
     gaps = starts[1:] - stops[:-1]
@@ -171,14 +172,14 @@ def _bridge(
 
 
 def _margins(
-    starts: np.ndarray,
-    stops: np.ndarray,
-    loudness: np.ndarray,
+    starts: IntArray,
+    stops: IntArray,
+    loudness: RealArray,
     off_db: float,
     rate_hz: int,
     settings: SegmentSettings,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lets the attack in and the release fade out, as far as the neighbouring notes leave room."""
+) -> tuple[IntArray, IntArray]:
+    """Adds the attack and the fading release, as far as the neighbouring segments leave room."""
     n_frames = len(loudness)
     attack = round(settings.attack_s * rate_hz)
     longest = round(settings.release_s * rate_hz)
@@ -187,7 +188,7 @@ def _margins(
         stop = int(stops[i])
         limit = min(n_frames, stop + longest, int(starts[i + 1]) - attack if i + 1 < len(starts) else n_frames)
         tail = loudness[stop:limit]
-        # The sound may go on as long as it fades; what swells again is breath or a consonant.
+        # The segment lasts while the sound fades; what swells again is breath or a consonant.
         fading = (tail > off_db) & (
             tail <= np.minimum.accumulate(np.concatenate([loudness[stop - 1 : stop], tail]))[:-1] + 1.0
         )
