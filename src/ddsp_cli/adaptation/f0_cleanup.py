@@ -7,7 +7,7 @@ Shapes: F frames, S samples.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -145,16 +145,18 @@ def _find_leaps(features: Features, segments: Segments) -> list[_Leap]:
     return leaps
 
 
-def _read_spans(recording: Recording, spans: list[tuple[int, int]]) -> list[FloatArray]:
-    """The sound [S] of spans (first sample, end), in one pass."""
-    parts: list[list[FloatArray]] = [[] for _ in spans]
-    position = 0
-    for block in recording.blocks():
-        for (first, end), part in zip(spans, parts, strict=True):
-            if first < position + len(block) and end > position:
-                part.append(block[max(first - position, 0) : end - position])
-        position += len(block)
-    return [np.concatenate([np.zeros(0, np.float32), *part]) for part in parts]
+def _read_spans(recording: Recording, spans: list[tuple[int, int]]) -> Iterator[FloatArray]:
+    """The sound [S] of spans (first sample, end) in the order of their starts, in one pass and one block of memory."""
+    blocks = iter(recording.blocks())
+    held, position = np.zeros(0, np.float32), 0  # the sound from sample `position` on
+    for first, end in spans:
+        while position + len(held) < end:
+            block = next(blocks, None)
+            if block is None:
+                break
+            n_past = min(max(first - position, 0), len(held))
+            held, position = np.concatenate([held[n_past:], block]), position + n_past
+        yield held[max(first - position, 0) : max(end - position, 0)]
 
 
 def _confirmed_hz(

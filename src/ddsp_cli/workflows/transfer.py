@@ -507,6 +507,9 @@ def _subtype(info: read.AudioInfo | None, output: Path, bits: str | None) -> str
 #: Performances are analysed at this frame rate where the model's own divides it: notes are found to 4 ms.
 ANALYSIS_FRAME_RATE_HZ = 250
 
+#: Longer inputs are analysed at the model's own frame rate, 50 Hz for most: a day of curves at 250 Hz takes 2 GB.
+LONG_S = 2.0 * 3600.0
+
 
 class _Watch:
     """What is measured of a file while it is decoded for the first time; called with each block [S, C].
@@ -612,11 +615,11 @@ def perform(
     assert job.info is not None
     try:
         if last is not None and last.info is job.info and last.recording is not None:
-            return _perform_recording(last.recording, instrument, options, progress, last)
+            return _perform_recording(last.recording, instrument, options, progress, last, job.info.seconds)
         watch = _Watch(job.info.sample_rate_hz, options.loudness_match == "input")
         recording = FileRecording(job.source, watch=watch)
         performance = _perform_recording(
-            recording, instrument, options, progress, Performance(resting(0, rate_hz), 0.0)
+            recording, instrument, options, progress, Performance(resting(0, rate_hz), 0.0), job.info.seconds
         )
     except InputError as problem:
         if str(job.source) in problem.message:
@@ -639,6 +642,7 @@ def _perform_recording(
     options: TransferOptions,
     progress: Callable[[float], None],
     last: Performance,
+    input_s: float = 0.0,
 ) -> Performance:
     """Analyses a recording, or takes the analysis of the last performance of it, and adapts it to an instrument.
 
@@ -648,11 +652,12 @@ def _perform_recording(
       options: how.
       progress: called with the seconds that are analysed.
       last: what is known of the recording.
+      input_s: its length, as far as that is known before it is decoded.
 
     Raises:
       InputError: no notes in it, and nothing known of why.
     """
-    spec = _spec(instrument, options.tracker)
+    spec = _spec(instrument, options.tracker, input_s)
     if last.analysis is not None and last.analysis.features.spec == spec:
         analysis = last.analysis
     else:
@@ -667,7 +672,7 @@ def _perform_recording(
     except InputError:
         if not remarks:
             raise
-        adapted = resting(len(features), frame_rate_hz(instrument))
+        adapted = resting(len(features), spec.frame_rate_hz)
     remarks += diagnostics.range_warnings(adapted, card.statistics, card.name)
     seconds = features.n_samples / ANALYSIS_RATE_HZ
     return replace(
@@ -680,15 +685,22 @@ def _perform_recording(
     )
 
 
-def frame_rate_hz(instrument: Instrument) -> int:
-    """Frame rate of the curves: fine, where the model's own rate divides that."""
+def frame_rate_hz(instrument: Instrument, input_s: float = 0.0) -> int:
+    """Frame rate of the curves.
+
+    Args:
+      instrument: whose own rate it is, or a finer one that its own divides.
+      input_s: length of the input. The curves of one longer than `LONG_S` are as coarse as the model's own frames: they
+        are kept in memory, about 80 bytes a frame.
+    """
     own_hz = instrument.model.frame_rate_hz
-    return ANALYSIS_FRAME_RATE_HZ if ANALYSIS_FRAME_RATE_HZ % own_hz == 0 else own_hz
+    return ANALYSIS_FRAME_RATE_HZ if ANALYSIS_FRAME_RATE_HZ % own_hz == 0 and input_s <= LONG_S else own_hz
 
 
-def _spec(instrument: Instrument, tracker: str) -> FeatureSpec:
+def _spec(instrument: Instrument, tracker: str, input_s: float) -> FeatureSpec:
     """How to measure: as for the instrument, but for the tracker: pitch is pitch, whoever finds it."""
-    return msgspec.structs.replace(instrument.bundle.card.features.at(frame_rate_hz(instrument)), pitch=tracker)
+    rate_hz = frame_rate_hz(instrument, input_s)
+    return msgspec.structs.replace(instrument.bundle.card.features.at(rate_hz), pitch=tracker)
 
 
 def _confirmed(analysis: Analysis[Segments], recording: Recording, settings: AdaptSettings) -> Analysis[Segments]:
