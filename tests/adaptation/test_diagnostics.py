@@ -11,7 +11,6 @@ from ddsp_cli.adaptation import diagnostics
 from ddsp_cli.adaptation.adapt import AdaptSettings, adapt
 from ddsp_cli.adaptation.segmentation import find_segments
 from ddsp_cli.analysis.extract import measure
-from ddsp_cli.analysis.pitch.salience import track_strongest
 from ddsp_cli.audio import read
 from fixtures import melody
 from performance_fixtures import STATISTICS, performance
@@ -110,31 +109,3 @@ def test_notes_beyond_the_range_are_counted():
     within = performance(250, notes=((0.5, 2.5, middle), (2.7, 3.2, high)))
     adapted = adapt(within, STATISTICS, "power_db", AdaptSettings(transpose=0.0))
     assert diagnostics.range_warnings(adapted, STATISTICS, "flute") == ()
-
-
-@pytest.mark.parametrize("notes", [(60, 64, 67), (57, 60, 64, 69), (62, 69), (65,)])
-def test_a_chord_has_a_line(notes):
-    audio = (0.05 * sum(map(tone, notes))).astype(np.float32)
-    track = track_strongest([audio[:10000], audio[10000:]])
-    assert abs(len(track.f0_hz) - -(-len(audio) // 256)) <= 1
-    sure = track.confidence > 0.75
-    assert sure.mean() > 0.9
-    midi = 69 + 12 * np.log2(track.f0_hz[sure] / 440)
-    assert np.abs(midi[:, None] - np.array(notes)).min(axis=1).max() < 0.3
-    assert np.ptp(midi) < 0.5
-
-
-def test_blocks_do_not_matter_to_the_strongest_voice():
-    audio = (0.05 * (tone(60) + tone(64))).astype(np.float32)
-    whole = track_strongest([audio])
-    parts = track_strongest(np.array_split(audio, 17))
-    assert (whole.f0_hz == parts.f0_hz).all()
-    np.testing.assert_allclose(whole.confidence, parts.confidence, atol=1e-5)
-
-
-def test_noise_has_no_strongest_voice():
-    noise = (0.1 * np.random.default_rng(0).normal(size=32000)).astype(np.float32)
-    assert track_strongest([noise]).confidence.max() < 0.5
-    hiss = np.diff(noise, 4, prepend=np.zeros(4, np.float32))  # mostly above 4 kHz
-    assert np.mean(track_strongest([hiss]).confidence >= 0.5) < 0.02
-    assert len(track_strongest([]).f0_hz) in {0, 1}

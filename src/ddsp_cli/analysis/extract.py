@@ -259,7 +259,7 @@ def analyze(
         passes.append("half speed")
     if pitched_share(features, segments.voiced) >= PITCHED_SHARE:
         return Analysis(features, segments, "pitched", beginning, tuple(passes))
-    track = track_strongest(recording.blocks())
+    track = track_strongest(recording.blocks)
     passes.append("salience")
     f0_hz, confidence = trackers.on_grid(track, len(features), spec.hop_samples)
     strongest = replace(features, f0_hz=f0_hz, f0_confidence=confidence)

@@ -7,7 +7,8 @@ salience less a cost of moving. Shapes: S samples, T frames, C candidates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -41,23 +42,28 @@ SURE_SHARE = 0.02
 _FRAMES_AT_ONCE = 256
 
 
-def track_strongest(blocks: Iterable[FloatArray]) -> PitchTrack:
-    """Tracks the strongest voice.
+def track_strongest(blocks: Callable[[], Iterable[FloatArray]]) -> PitchTrack:
+    """Tracks the strongest voice, in memory that does not depend on the length but for the track itself.
 
     Args:
-      blocks: [S] float32 at 16 kHz, in order.
+      blocks: gives the sound from its beginning, [S] float32 at 16 kHz a block. It is called twice: the cost of moving
+        depends on the median salience of the whole sound.
     """
-    frames = list(_saliences(blocks))
-    salience = np.concatenate([np.zeros((0, N_CANDIDATES), np.float32), *(part for part, _ in frames)])
-    peak_sum = np.concatenate([np.zeros(0, np.float32), *(part for _, part in frames)])
-    if not len(salience):
+    strongest = [salience.max(axis=1) for salience, _ in _saliences(blocks())]
+    if not strongest:
         return PitchTrack(np.zeros(0, np.float32), np.zeros(0, np.float32), HOP_SAMPLES)
-    path = _viterbi(salience)
-    found = salience[np.arange(len(path)), path]
-    contrast = found / np.maximum(salience.mean(axis=1), 1e-9)
-    standing_out = np.minimum(contrast / SURE_CONTRAST, found / np.maximum(peak_sum, 1e-9) / SURE_SHARE)
-    f0_hz = LOWEST_HZ * 2.0 ** (path / PER_OCTAVE)
-    # A confidence as trackers give it: 0.5 where the pitch begins to stand out, sure from a little more on.
+    path = _ViterbiPath(np.maximum(np.median(np.concatenate(strongest)), 1e-9))
+    means, peak_sums = [], []
+    for salience, peak_sum in _saliences(blocks()):
+        path.push(salience)
+        means.append(salience.mean(axis=1))
+        peak_sums.append(peak_sum)
+    candidate, found = path.finish()
+    contrast = found / np.maximum(np.concatenate(means), 1e-9)
+    share = found / np.maximum(np.concatenate(peak_sums), 1e-9)
+    standing_out = np.minimum(contrast / SURE_CONTRAST, share / SURE_SHARE)
+    f0_hz = LOWEST_HZ * 2.0 ** (candidate / PER_OCTAVE)
+    # A confidence as trackers give it: 0.5 where F0 begins to stand out, 1 from 25 % more on.
     confidence = np.clip(0.5 + 0.5 * (standing_out - 1.0) / 0.25, 0.0, 1.0)
     return PitchTrack(f0_hz.astype(np.float32), confidence.astype(np.float32), HOP_SAMPLES)
 
@@ -104,20 +110,59 @@ def _salience(magnitudes: FloatArray) -> tuple[FloatArray, FloatArray]:
     return out, peaks.sum(axis=1)
 
 
-def _viterbi(salience: FloatArray) -> IntArray:
-    """The path [T] of candidates with the most salience less the cost of its moves (Viterbi)."""
-    usual = np.maximum(np.median(salience.max(axis=1)), 1e-9)
-    steps = np.abs(np.arange(N_CANDIDATES)[:, None] - np.arange(N_CANDIDATES)) / (PER_OCTAVE / 12.0)
-    cost = (np.minimum(MOVE_COST * steps, LEAP_COST) * usual).astype(np.float32)
-    best = salience[0]
-    back = np.zeros(salience.shape, np.int16)
-    for t in range(1, len(salience)):
-        total = best - cost
-        back[t] = np.argmax(total, axis=1)
-        best = total[np.arange(N_CANDIDATES), back[t]] + salience[t]
-        best = best - best.max()
-    path = np.zeros(len(salience), np.int64)
-    path[-1] = int(np.argmax(best))
-    for t in range(len(salience) - 1, 0, -1):
-        path[t - 1] = back[t, path[t]]
-    return path
+class _ViterbiPath:
+    """The path of candidates with the most salience less the cost of its moves, decided as soon as it is certain.
+
+    A frame is decided when the best paths to all candidates of a later one share its candidate; only undecided frames
+    are kept.
+
+    Args:
+      usual: salience that a cost of 1 corresponds to.
+    """
+
+    def __init__(self, usual: np.floating[Any]) -> None:
+        steps = np.abs(np.arange(N_CANDIDATES)[:, None] - np.arange(N_CANDIDATES)) / (PER_OCTAVE / 12.0)
+        self._cost = (np.minimum(MOVE_COST * steps, LEAP_COST) * usual).astype(np.float32)
+        self._best: FloatArray | None = None
+        self._back: list[IntArray] = []  # of each undecided frame but the first: the candidate before, [C]
+        self._saliences: list[FloatArray] = []  # of each undecided frame, [C]
+        self._decided: list[tuple[IntArray, FloatArray]] = []
+
+    def push(self, salience: FloatArray) -> None:
+        """Takes the salience of the next frames, [t, C]."""
+        candidates = np.arange(N_CANDIDATES)
+        for row in salience:
+            if self._best is None:
+                self._best = row
+            else:
+                total = self._best - self._cost
+                before = np.argmax(total, axis=1)
+                best = total[candidates, before] + row
+                self._best = best - best.max()
+                self._back.append(before.astype(np.int16))
+            self._saliences.append(row)
+        paths = candidates
+        for frame in range(len(self._saliences) - 2, -1, -1):
+            paths = np.unique(self._back[frame][paths])
+            if len(paths) == 1:
+                self._decide(frame, int(paths[0]))
+                return
+
+    def finish(self) -> tuple[IntArray, FloatArray]:
+        """Returns the candidate of each frame and its salience, [T] each."""
+        if self._best is not None and self._saliences:
+            self._decide(len(self._saliences) - 1, int(np.argmax(self._best)))
+        candidates, saliences = zip(*self._decided, strict=True)
+        return np.concatenate(candidates), np.concatenate(saliences)
+
+    def _decide(self, last: int, candidate: int) -> None:
+        """Fixes the path up to frame `last`, which is at `candidate`, and forgets those frames."""
+        path = np.empty(last + 1, np.int64)
+        for frame in range(last, -1, -1):
+            path[frame] = candidate
+            if frame:
+                candidate = int(self._back[frame - 1][candidate])
+        found = np.stack(self._saliences[: last + 1])[np.arange(last + 1), path]
+        self._decided.append((path, found))
+        del self._saliences[: last + 1]
+        del self._back[: last + 1]
