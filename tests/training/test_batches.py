@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ddsp_cli.errors import DatasetError
 from ddsp_cli.training.batches import RandomCrops, Windows, validation_batches
 from fixtures import small_model
 from training_fixtures import examples
@@ -57,3 +58,35 @@ def test_validation_can_be_shared_by_devices(windows):
     assert [audio.shape[0] for _, audio in validation_batches(windows, 16, multiple=4)] == [4]
     assert [audio.shape[0] for _, audio in validation_batches(windows, 4, multiple=2)] == [4]
     assert [audio.shape[0] for _, audio in validation_batches(windows, 16, multiple=8)] == [8]
+
+
+def conditioned(names):
+    import msgspec
+
+    from ddsp_cli.config import InstrumentsConfig
+
+    model = small_model()
+    return msgspec.structs.replace(model, inputs=[*model.inputs, "instrument"], instruments=InstrumentsConfig(names))
+
+
+def test_batches_carry_the_index_of_the_models_instrument():
+    from dataclasses import replace
+
+    data = examples(4)
+    labels = np.zeros((4, 1000), np.float32)
+    labels[2:] = 1.0
+    labels[3, 500:] = 0.0
+    data = replace(data, instrument=labels, instruments=("flute", "violin"))
+    windows = Windows(data, conditioned(["horn", "violin", "flute"]), 250)
+    assert windows.inputs["instrument"].shape == (4, 200, 1)
+    assert windows.inputs["instrument"][:, 0, 0].tolist() == [2.0, 2.0, 1.0, 1.0]
+    inputs, _ = windows.cut(np.array([3]), np.array([90]), 20)
+    assert inputs["instrument"][0, :, 0].tolist() == [1.0] * 10 + [2.0] * 10
+    for names, message in ((["flute", "horn"], "has violin"), (["flute", "violin", "horn"], None)):
+        if message is None:
+            Windows(data, conditioned(names), 250)
+            with pytest.raises(DatasetError, match="does not tell instruments apart"):
+                Windows(examples(4), conditioned(names), 250)
+        else:
+            with pytest.raises(DatasetError, match=message):
+                Windows(data, conditioned(names), 250)

@@ -351,3 +351,21 @@ def test_music_without_a_pause_still_shows_how_to_rest(tmp_path):
     assert result.n_train == -(-(1.03 * result.train_s) // 4) > -(-result.train_s // 4)
     assert (data.train.power_db[-1, 500:] == -80).all()
     assert not data.train.audio[-1, 32000:].any()
+
+
+def test_folders_of_several_instruments_label_the_frames(tmp_path):
+    for i, name in enumerate(("flute", "violin")):
+        for take in range(2):
+            record(tmp_path / "wavs" / name / f"take {take}.wav", 3 * i + take)
+    data = dataset.load(make(tmp_path / "wavs").folder)
+    assert data.manifest.instruments == ["flute", "violin"] == list(data.train.instruments)
+    labels = data.train.instrument
+    assert labels.shape == data.train.f0_hz.shape and set(np.unique(labels)) == {0.0, 1.0}
+    voiced = data.train.f0_hz > 0  # the two takes that are trained on differ by three or more semitones
+    lowest = [data.train.f0_hz[voiced & (labels == i)].min() for i in (0, 1)]
+    assert lowest[1] > 1.1 * lowest[0]
+
+
+def test_one_folder_has_no_labels(wavs):
+    data = dataset.load(make(wavs).folder)
+    assert data.manifest.instruments == [] and data.train.instrument is None

@@ -21,7 +21,7 @@ from ddsp_cli.dataset.magenta_shards import examine_shards
 from ddsp_cli.dataset.manifest import FORMAT_VERSION, MANIFEST, DoubtKind, Manifest, Recording, Settings, Split
 from ddsp_cli.dataset.sources import Inputs
 from ddsp_cli.dataset.workers import examine_all
-from ddsp_cli.dataset.writer import Portion, SplitWriter
+from ddsp_cli.dataset.writer import Portion, SplitWriter, instruments_of
 from ddsp_cli.errors import InputError
 
 #: A data set with fewer seconds of notes is refused.
@@ -84,13 +84,14 @@ def build(
     spec = settings.features
     played_hz = np.concatenate([recording.frames()["f0_hz"] for recording in usable])
     lowest_hz = highpass.lowest_hz(played_hz, spec.frame_rate_hz)
+    instruments = instruments_of([recording.job.name for recording in usable])
     splits: dict[str, Split] = {}
     writers: dict[str, SplitWriter] = {}
     written_s, to_write_s = 0.0, sum(recording.used_s for recording in usable)
     for split_name, portions in (("train", train), ("validation", validation)):
         progress("writing", written_s, to_write_s)
         writers[split_name] = SplitWriter(
-            staging.result, split_name, settings.sample_rate_hz, spec, WINDOW_S, lowest_hz
+            staging.result, split_name, settings.sample_rate_hz, spec, WINDOW_S, lowest_hz, instruments
         )
         splits[split_name] = writers[split_name].write(portions, rests=split_name == "train")
         written_s += splits[split_name].used_s
@@ -113,6 +114,7 @@ def build(
         leave_out=settings.leave_out,
         lowest_hz=round(lowest_hz, 2),
         statistics=figures.statistics(spec.frame_rate_hz),
+        instruments=sorted(set(instruments.values())),
         histograms=figures.histograms(spec.frame_rate_hz),
         train=splits["train"],
         validation=splits["validation"],

@@ -25,6 +25,8 @@ class Examples:
       f0_confidence: [N, F] 0..1.
       loudness_db: [N, F] A-weighted loudness.
       power_db: [N, F] RMS power in dBFS.
+      instrument: [N, F] index in `instruments`; None in a data set of one instrument.
+      instruments: names of the instruments, of which a data set of one has none.
     """
 
     audio: np.ndarray
@@ -32,6 +34,8 @@ class Examples:
     f0_confidence: np.ndarray
     loudness_db: np.ndarray
     power_db: np.ndarray
+    instrument: np.ndarray | None = None
+    instruments: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.audio)
@@ -83,7 +87,9 @@ def check_features(manifest: Manifest, spec: FeatureSpec, folder: Path) -> None:
 
 
 def _examples(folder: Path, manifest: Manifest, split: Split) -> Examples:
-    names = (tfrecord.AUDIO, *tfrecord.FRAME_FEATURES)
+    names = [tfrecord.AUDIO, *tfrecord.FRAME_FEATURES]
+    if manifest.instruments:
+        names.append(tfrecord.INSTRUMENT)
     lengths = dict.fromkeys(names, manifest.window_frames) | {tfrecord.AUDIO: manifest.window_samples}
     n_bytes = sum((folder / name).stat().st_size for name in split.shards if (folder / name).is_file())
     if split.n_examples * manifest.window_samples * 4 > n_bytes:
@@ -100,7 +106,10 @@ def _examples(folder: Path, manifest: Manifest, split: Split) -> Examples:
             stacked[name][index] = values
     if index + 1 != split.n_examples:
         raise DatasetError(f"{folder} does not hold the {split.n_examples} examples that its manifest names")
-    return Examples(**stacked)
+    labels = stacked.get(tfrecord.INSTRUMENT)
+    if labels is not None and not np.isin(labels, np.arange(len(manifest.instruments))).all():
+        raise DatasetError(f"{folder} labels frames with instruments that its manifest does not name")
+    return Examples(**stacked, instruments=tuple(manifest.instruments))
 
 
 def _checked(folder: Path, split: Split) -> Iterator[tuple[Path, dict[str, np.ndarray]]]:

@@ -122,6 +122,7 @@ class Manifest(Config, kw_only=True):
     leave_out: list[str] = []
     lowest_hz: NonNegativeFloat = 0.0  # the lowest note; what sounded well below it was taken out
     statistics: Statistics
+    instruments: list[str] = []  # folders of the recordings, where there are several; frames carry the index
     histograms: dict[str, Histogram] = {}  # of pitch_midi, loudness_db and power_db
     train: Split
     validation: Split

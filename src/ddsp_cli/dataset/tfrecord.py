@@ -22,6 +22,9 @@ AUDIO, AUDIO_16K = "audio", "audio_16k"
 
 FRAME_FEATURES = ("f0_hz", "f0_confidence", "loudness_db", "power_db")
 
+#: Which of the manifest's instruments a frame belongs to; only in data sets of several.
+INSTRUMENT = "instrument"
+
 _LENGTH = struct.Struct("<Q")
 
 _CHECKSUM = struct.Struct("<I")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,23 @@ def soft_limit(audio: np.ndarray) -> np.ndarray:
     return np.where(level > KNEE, np.copysign(bent, audio), audio)
 
 
+def instruments_of(names: Sequence[str]) -> dict[str, str]:
+    """Tells instruments apart by folders: that in which recordings lie below the folders that all have in common.
+
+    Args:
+      names: of the recordings in the data set, with folders, such as `wavs/flute/a.wav`.
+
+    Returns:
+      name → instrument; empty where not every recording lies in such a folder, as in a data set of one instrument.
+    """
+    folders = [name.split("/")[:-1] for name in names]
+    first, last = min(folders), max(folders)  # in order, so that what both begin with is what all do
+    depth = next((i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
+    if any(len(parts) <= depth for parts in folders):
+        return {}
+    return {name: parts[depth] for name, parts in zip(names, folders, strict=True)}
+
+
 class _Queue:
     """A queue that takes blocks of samples or frames and gives windows of fixed length."""
 
@@ -90,16 +107,28 @@ class SplitWriter:
       spec: how the features are measured.
       window_s: length of an example.
       lowest_hz: F0 of the lowest note; a high-pass filter removes what is below it.
+      instruments: recording → instrument that its frames are labelled with, see `instruments_of`; empty for no label.
     """
 
     def __init__(
-        self, folder: Path, name: str, sample_rate_hz: int, spec: FeatureSpec, window_s: float, lowest_hz: float
+        self,
+        folder: Path,
+        name: str,
+        sample_rate_hz: int,
+        spec: FeatureSpec,
+        window_s: float,
+        lowest_hz: float,
+        instruments: Mapping[str, str] | None = None,
     ) -> None:
         self._folder, self._name, self._rate_hz, self._spec = folder, name, sample_rate_hz, spec
         self._lowest_hz = lowest_hz
         n_frames = round(window_s * spec.frame_rate_hz)
         self._n_frames = n_frames
         self._queues = {key: _Queue(n_frames) for key in tfrecord.FRAME_FEATURES}
+        self._instruments, self._instrument = dict(instruments or {}), 0
+        self._names = sorted(set(self._instruments.values()))
+        if self._instruments:
+            self._queues[tfrecord.INSTRUMENT] = _Queue(n_frames)
         self._queues[tfrecord.AUDIO] = _Queue(round(window_s * sample_rate_hz))
         self._queues[tfrecord.AUDIO_16K] = _Queue(round(window_s * ANALYSIS_RATE_HZ))
         self._levels = {"loudness_db": loudness.loudness_stream(spec), "power_db": loudness.power_stream(spec)}
@@ -140,6 +169,9 @@ class SplitWriter:
         frames = portion.recording.frames()
         for key in ("f0_hz", "f0_confidence"):
             self._queues[key].push(frames[key][portion.start : portion.end])
+        if self._instruments:
+            self._instrument = self._names.index(self._instruments[portion.recording.job.name])
+            self._label(portion.end - portion.start)
         audio_16k = self._audio(portion, ANALYSIS_RATE_HZ)
         # Both come in blocks of 4 s, so neither is ever far ahead of the other. The sound at 16 kHz is what was
         # measured, not a resampled copy of the cut one.
@@ -163,8 +195,14 @@ class SplitWriter:
         self._queues[tfrecord.AUDIO_16K].push(audio_16k)
         for key in ("f0_hz", "f0_confidence"):
             self._queues[key].push(np.zeros(n_frames, np.float32))
+        if self._instruments:
+            self._label(n_frames)
         for key, level in self._levels.items():
             self._queues[key].push(level.push(audio_16k))
+
+    def _label(self, n_frames: int) -> None:
+        """Labels frames with the instrument that played last, silence after it included."""
+        self._queues[tfrecord.INSTRUMENT].push(np.full(n_frames, self._instrument, np.float32))
 
     def _audio(self, portion: Portion, rate_hz: int) -> Iterator[np.ndarray]:
         """The audio of a portion with its gain, high-pass filtered, with a short fade at either end."""

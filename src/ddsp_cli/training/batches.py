@@ -6,7 +6,7 @@ Shapes: N windows, B batch, F frames, S samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -16,6 +16,7 @@ from ddsp_cli.analysis.features import hold_f0
 from ddsp_cli.analysis.mfcc import mfcc
 from ddsp_cli.config import ANALYSIS_RATE_HZ, ModelConfig
 from ddsp_cli.dataset.loader import Examples
+from ddsp_cli.errors import DatasetError
 from ddsp_cli.scaling import scale_db, scale_f0
 
 Batch = tuple[dict[str, np.ndarray], np.ndarray]
@@ -50,6 +51,9 @@ class Windows:
         if model.encoder:
             found = [mfcc(audio, model.frame_rate_hz, model.encoder.n_mfccs) for audio in self._at_analysis_rate()]
             self.inputs["mfcc"] = np.stack(found)[:, : self.n_frames]
+        if model.instruments:
+            index = _instrument_index(examples, model.instruments.names)[:, ::step]
+            self.inputs["instrument"] = np.ascontiguousarray(index[:, : self.n_frames], np.float32)[..., None]
 
     def __len__(self) -> int:
         return len(self.audio)
@@ -68,6 +72,23 @@ class Windows:
         samples = starts[:, None] * hop + np.arange(n_frames * hop)
         inputs = {name: values[rows[:, None], frames] for name, values in self.inputs.items()}
         return inputs, self.audio[rows[:, None], samples]
+
+
+def _instrument_index(examples: Examples, names: Sequence[str]) -> np.ndarray:
+    """Index of each frame's instrument in the model's list of names, [N, F].
+
+    Raises:
+      DatasetError: the data set has no instruments, or one that the model does not name.
+    """
+    unknown = sorted(set(examples.instruments) - set(names))
+    if examples.instrument is None or unknown:
+        held = f"has {', '.join(unknown)}" if unknown else "does not tell instruments apart"
+        raise DatasetError(
+            f"the model is conditioned on {', '.join(names)}; the data set {held}",
+            "Prepare a folder that holds a folder of recordings for each instrument.",
+        )
+    place = np.array([list(names).index(name) for name in examples.instruments])
+    return place[examples.instrument.astype(int)]
 
 
 class RandomCrops(keras.utils.PyDataset):
