@@ -87,6 +87,7 @@ class Case:
 def cases(n_tries: int, seed: int) -> Iterator[Case]:
     """Every written attack once, and damaged files of all kinds until there are enough tries."""
     sys.path.insert(0, str(ROOT / "tests"))
+    import hostile
     from ddsp_cli.exporters import vst
     from format_fixtures import STATISTICS, checkpoint_files, loudness_model, plugin_bundle, unknown_graph
 
@@ -119,6 +120,7 @@ def cases(n_tries: int, seed: int) -> Iterator[Case]:
     makers: list[Callable[[], Case]] = [
         lambda: Case("pickle", "damaged", whole | {statistics: damaged(dice.choice(protocols), dice)}),
         lambda: Case("gin", "damaged", whole | {config: damaged(whole[config], dice)}),
+        lambda: Case("gin", "odd", whole | {config: hostile.odd_gin(whole[config].decode(), dice).encode()}),
         lambda: Case("TensorFlow index", "damaged", whole | {index: damaged(whole[index], dice)}),
         lambda: Case("TensorFlow index", "damaged entry", whole | {index: wild_index(whole, dice)}),
         lambda: Case("TensorFlow data", "damaged", whole | {numbers: damaged(whole[numbers], dice)}),

@@ -159,9 +159,9 @@ def checkpoint_files(model: ModelConfig, changes: dict[str, BundleEntry | None] 
     weights = random_weights(model) | {"reverb/ir": impulse_response()}
     entries: dict[str, BundleEntry] = {}
     data = b""
-    for name, value in weights.items():
+    for place, name in weight_places(model).items():
+        value = weights[name]
         content = np.ascontiguousarray(value, "<f4").tobytes()
-        place = f"{_magenta_name(name, model)}/.ATTRIBUTES/VARIABLE_VALUE"
         entries[place] = BundleEntry(value.shape, content, offset=len(data))
         data += content
     text = GIN.format(generation="F0LoudnessPreprocessor.compute_loudness = True", layers=model.sizes.layers_per_stack)
@@ -172,6 +172,12 @@ def checkpoint_files(model: ModelConfig, changes: dict[str, BundleEntry | None] 
         "operative_config-0.gin": text.encode(),
         "dataset_statistics.pkl": pickle.dumps(STATISTICS),
     }
+
+
+def weight_places(model: ModelConfig) -> dict[str, str]:
+    """The place of each weight in a checkpoint → its name in a bundle."""
+    names = [*random_weights(model), "reverb/ir"]
+    return {f"{_magenta_name(name, model)}/.ATTRIBUTES/VARIABLE_VALUE": name for name in names}
 
 
 def _magenta_name(name: str, model: ModelConfig) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from dataclasses import dataclass
 
@@ -155,6 +156,38 @@ def gin_attacks() -> dict[str, str]:
         "zero bytes": "x = 1\0\n",
         "half an indentation": "x = 1\n    y = 2\n  z = 3\n",
     }
+
+
+#: Values that no parameter, or only another one, can have.
+ODD_VALUES = (
+    "1e999", "-1e999", "0", "-1", "1", "1000000000000", "99999999999999999999999999999", "True", "None", "'x'", "''",
+    "[]", "()", "{}", "{'a': 1}", "[1]", "(1,)", "[[1]]", "@x", "@x()", "%n_samples", "%nowhere", "1.5", "-0.0", "b'x'", "1j",
+    "(('amps', 1),)", "(('amps', 1), ('harmonic_distribution', 1), ('noise_magnitudes', 1))",
+    "(('amps', 1), ('harmonic_distribution', 20), ('noise_magnitudes', 1e999))", "[('a',), 'b']", "[(@a(),)]",
+    "[@synths.Harmonic(), @x]", "[(@synths.Harmonic(), []), (@synths.FilteredNoise(), []), (@processors.Add(), [])]",
+    "('f0_scaled',)", "('ld_scaled', 'ld_scaled')", "({}, [])",
+)  # fmt: skip
+ODD_NAMES = (
+    "Autoencoder.decoder", "Autoencoder.encoder", "F0LoudnessPreprocessor.time_steps", "F0LoudnessPreprocessor.frame_rate",
+    "FilteredNoise.initial_bias", "FilteredNoise.scale_fn", "FilteredNoise.window_size", "FilteredNoiseReverb.add_dry",
+    "FilteredNoiseReverb.n_frames", "FilteredNoiseReverb.n_filter_banks", "FilteredNoiseReverb.reverb_length",
+    "Harmonic.amp_resample_method", "Harmonic.n_samples", "Harmonic.normalize_below_nyquist", "Harmonic.sample_rate",
+    "Harmonic.scale_fn", "OnlineF0PowerPreprocessor.frame_rate", "ProcessorGroup.dag", "Reverb.add_dry",
+    "Reverb.reverb_length", "RnnFcDecoder.ch", "RnnFcDecoder.input_keys", "RnnFcDecoder.layers_per_stack",
+    "RnnFcDecoder.output_splits", "RnnFcDecoder.rnn_channels", "RnnFcDecoder.rnn_type", "exp_sigmoid.exponent",
+    "exp_sigmoid.threshold", "n_samples",
+)  # fmt: skip
+
+
+def odd_gin(text: str, dice: random.Random) -> str:
+    """A gin file with one or two parameters of another type or size; of both generations, and with both rooms."""
+    if dice.random() < 0.3:
+        text = text.replace("F0LoudnessPreprocessor.compute_loudness = True", "")
+    if dice.random() < 0.3:
+        text = text.replace("effects.Reverb", "effects.FilteredNoiseReverb")
+    return text + "".join(
+        f"{dice.choice(ODD_NAMES)} = {dice.choice(ODD_VALUES)}\n" for _ in range(dice.choice((1, 1, 2)))
+    )
 
 
 # --- TensorFlow Lite ---------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import pickle
 import random
 import time
@@ -21,8 +22,8 @@ from ddsp_cli.importers.files import Archive, Folder
 from ddsp_cli.importers.flatbuffer import read
 from ddsp_cli.importers.tflite import check_contract
 from ddsp_cli.importers.tflite_graph import find_weights
-from format_fixtures import GIN, plugin_bundle, unknown_graph
-from hostile import BundleEntry, tensor_index
+from format_fixtures import GIN, checkpoint_files, loudness_model, plugin_bundle, unknown_graph, weight_places
+from hostile import BundleEntry, odd_gin, tensor_index
 
 #: No damaged file may keep us longer, even on a slow machine.
 LIMIT_S = 10.0
@@ -116,6 +117,32 @@ def test_gin() -> None:
     text = GIN.format(generation="F0LoudnessPreprocessor.compute_loudness = True", layers=1)
     load(text.encode())
     assert survive(load, text.encode(), 125, 3) > 40
+
+
+def test_gin_of_odd_values_and_weights_of_odd_shapes(tmp_path: Path) -> None:
+    """Types and sizes that no parameter has, and a weight of another shape; with both generations and both rooms."""
+    model = loudness_model()
+    whole = checkpoint_files(model)
+    index, numbers, config, _ = whole
+    places = [*weight_places(model)]
+    dice, n_refused, n_tries = random.Random(9), 0, 300
+    for _ in range(n_tries):
+        files = whole | {config: odd_gin(whole[config].decode(), dice).encode()}
+        if dice.random() < 0.5:
+            shape = tuple(dice.choice((0, 1, 2, 3, 16, 48)) for _ in range(dice.randrange(4)))
+            content = bytes(4 * math.prod(shape))
+            entry = BundleEntry(shape, content, offset=len(whole[numbers]))
+            files |= {
+                index: checkpoint_files(model, {dice.choice(places): entry})[index],
+                numbers: whole[numbers] + content,
+            }
+        for name, content in files.items():
+            (tmp_path / name).write_bytes(content)
+        try:
+            importers.read(tmp_path)
+        except ModelError:
+            n_refused += 1
+    assert n_tries // 2 < n_refused < n_tries
 
 
 def test_pickle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

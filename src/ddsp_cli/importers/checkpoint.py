@@ -46,7 +46,7 @@ MAX_GIN_BYTES = 4 * gin.MAX_CHARACTERS
 _INDEX = re.compile(r"(?P<prefix>(?!\.).*ckpt-(?P<step>\d{1,9}))\.index")
 _WANTED = re.compile(r"(?!\.)(.*ckpt-\d+\.(index|data-\d{5}-of-\d{5})|.*\.gin|dataset_statistics\.pkl)")
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
-#: What training needs and playing does not.
+#: Variables that only training needs.
 _IGNORED = re.compile(
     r"(^|/)(optimizer|save_counter|step|global_step|_CHECKPOINTABLE_OBJECT_GRAPH)(/|$)|OPTIMIZER_SLOT"
 )
@@ -144,6 +144,7 @@ def _weights(found: dict[str, np.ndarray], described: Described) -> dict[str, np
 
 
 def _name_of(place: str, described: Described) -> str | None:
+    """The name in a bundle of the weight at a place in the object graph, or None."""
     for pattern, where in _PLACES.items():
         match = pattern.fullmatch(place)
         if match is None:
@@ -254,8 +255,12 @@ class Described:
 
 
 def _fold(weights: dict[str, np.ndarray], kernel: str, bias: str, row: int, scale: float, offset: float) -> None:
-    if kernel not in weights or bias not in weights or weights[kernel].ndim != 2 or row >= len(weights[kernel]):
-        raise ModelError(f"it lacks the weight {kernel}")
+    """Folds x → scale·x + offset of one input into a layer: `kernel` [n_in, n_out], `bias` [n_out] or [2, n_out]."""
+    if kernel not in weights or bias not in weights:
+        raise ModelError(f"it lacks the weight {kernel} or {bias}")
+    shape, bias_shape = weights[kernel].shape, weights[bias].shape
+    if len(shape) != 2 or row >= shape[0] or bias_shape not in (shape[1:], (2, *shape[1:])):
+        raise ModelError(f"its weight {kernel} has shape {list(shape)}, and its bias {list(bias_shape)}")
     changed = weights[kernel].astype(np.float64)
     extra = weights[bias].astype(np.float64)
     (extra if extra.ndim == 1 else extra[0])[:] += offset * changed[row]
@@ -297,7 +302,7 @@ def describe(gin: GinConfig) -> Described:
             ModelConfig,
             strict=True,
         )
-    except msgspec.ValidationError as problem:
+    except (msgspec.ValidationError, TypeError) as problem:  # TypeError: a value that no configuration can hold
         raise ModelError(f"its gin file describes a model that cannot be played: {problem}") from problem
     if gin.get("RnnFcDecoder.rnn_type", "gru") != "gru":
         raise ModelError("its recurrent layer is not a GRU")
@@ -333,8 +338,8 @@ def _inputs(gin: GinConfig) -> list[str]:
 def _splits(gin: GinConfig) -> dict[str, int]:
     splits = gin.get("RnnFcDecoder.output_splits")
     try:
-        found = {str(name): int(size) for name, size in splits}
-    except (TypeError, ValueError) as problem:
+        found = msgspec.convert(dict(splits), dict[str, int], strict=True)
+    except (TypeError, ValueError) as problem:  # msgspec's ValidationError is a ValueError
         raise ModelError("RnnFcDecoder.output_splits is not a list of names and sizes") from problem
     if tuple(found) != _SPLITS or found["amps"] != 1 or not all(1 <= size <= 4096 for size in found.values()):
         raise ModelError(f"its decoder gives {', '.join(map(_shown, found))}, and not {', '.join(_SPLITS)}")

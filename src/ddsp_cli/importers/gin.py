@@ -171,14 +171,16 @@ def _is_literal(tokens: list[tokenize.TokenInfo], at: int) -> bool:
     """Whether a token may stand in a literal; a sign only before a number and not after a value."""
     kind, text = tokens[at].type, tokens[at].string
     if kind == tokenize.NUMBER:
-        return len(text) <= MAX_NUMBER_CHARACTERS and "_" not in text
+        return len(text) <= MAX_NUMBER_CHARACTERS and not {*text} & {*"_jJ"}
     if kind == tokenize.NAME:
         return text in _CONSTANTS
     if text in {"-", "+"}:
         before = tokens[at - 1].string if at else ","
         after = tokens[at + 1].type if at + 1 < len(tokens) else None
         return after == tokenize.NUMBER and (before in _OPENING or before in {",", ":"})
-    return kind == tokenize.STRING or text in _OPENING or text in _CLOSING or text in {",", ":"}
+    if kind == tokenize.STRING:
+        return text[0] in "'\"rRuU"  # no bytes, and nothing that is formatted
+    return text in _OPENING or text in _CLOSING or text in {",", ":"}
 
 
 def _reference(tokens: list[tokenize.TokenInfo], at: int) -> tuple[Reference | Macro, int]:
