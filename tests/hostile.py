@@ -161,14 +161,16 @@ def gin_attacks() -> dict[str, str]:
 #: Values that no parameter, or only another one, can have.
 ODD_VALUES = (
     "1e999", "-1e999", "0", "-1", "1", "1000000000000", "99999999999999999999999999999", "True", "None", "'x'", "''",
-    "[]", "()", "{}", "{'a': 1}", "[1]", "(1,)", "[[1]]", "@x", "@x()", "%n_samples", "%nowhere", "1.5", "-0.0", "b'x'", "1j",
+    "[]", "()", "{}", "{'a': 1}", "[1]", "(1,)", "[[1]]", "@x", "@x()", "%n_samples", "%nowhere", "1.5", "-0.0",
+    "b'x'", "1j",
     "(('amps', 1),)", "(('amps', 1), ('harmonic_distribution', 1), ('noise_magnitudes', 1))",
     "(('amps', 1), ('harmonic_distribution', 20), ('noise_magnitudes', 1e999))", "[('a',), 'b']", "[(@a(),)]",
     "[@synths.Harmonic(), @x]", "[(@synths.Harmonic(), []), (@synths.FilteredNoise(), []), (@processors.Add(), [])]",
     "('f0_scaled',)", "('ld_scaled', 'ld_scaled')", "({}, [])",
 )  # fmt: skip
 ODD_NAMES = (
-    "Autoencoder.decoder", "Autoencoder.encoder", "F0LoudnessPreprocessor.time_steps", "F0LoudnessPreprocessor.frame_rate",
+    "Autoencoder.decoder", "Autoencoder.encoder", "F0LoudnessPreprocessor.time_steps",
+    "F0LoudnessPreprocessor.frame_rate",
     "FilteredNoise.initial_bias", "FilteredNoise.scale_fn", "FilteredNoise.window_size", "FilteredNoiseReverb.add_dry",
     "FilteredNoiseReverb.n_frames", "FilteredNoiseReverb.n_filter_banks", "FilteredNoiseReverb.reverb_length",
     "Harmonic.amp_resample_method", "Harmonic.n_samples", "Harmonic.normalize_below_nyquist", "Harmonic.sample_rate",
@@ -185,9 +187,8 @@ def odd_gin(text: str, dice: random.Random) -> str:
         text = text.replace("F0LoudnessPreprocessor.compute_loudness = True", "")
     if dice.random() < 0.3:
         text = text.replace("effects.Reverb", "effects.FilteredNoiseReverb")
-    return text + "".join(
-        f"{dice.choice(ODD_NAMES)} = {dice.choice(ODD_VALUES)}\n" for _ in range(dice.choice((1, 1, 2)))
-    )
+    n_lines = dice.choice((1, 1, 2))
+    return text + "".join(f"{dice.choice(ODD_NAMES)} = {dice.choice(ODD_VALUES)}\n" for _ in range(n_lines))
 
 
 # --- TensorFlow Lite ---------------------------------------------------------------------------------

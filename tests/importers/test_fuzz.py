@@ -132,10 +132,8 @@ def test_gin_of_odd_values_and_weights_of_odd_shapes(tmp_path: Path) -> None:
             shape = tuple(dice.choice((0, 1, 2, 3, 16, 48)) for _ in range(dice.randrange(4)))
             content = bytes(4 * math.prod(shape))
             entry = BundleEntry(shape, content, offset=len(whole[numbers]))
-            files |= {
-                index: checkpoint_files(model, {dice.choice(places): entry})[index],
-                numbers: whole[numbers] + content,
-            }
+            files[index] = checkpoint_files(model, {dice.choice(places): entry})[index]
+            files[numbers] += content
         for name, content in files.items():
             (tmp_path / name).write_bytes(content)
         try:
