@@ -220,6 +220,7 @@ def transfer_file(
     plot: bool = False,
     controls: PathLike | None = None,
     from_controls: PathLike | None = None,
+    notes: PathLike | None = None,
     report: PathLike | None = None,
     force: bool = False,
     progress: Progress | None = None,
@@ -237,6 +238,7 @@ def transfer_file(
       plot: also draw a picture, beside the sound.
       controls: a .csv or .npz for the curves that are played.
       from_controls: such a file to play in place of what the input holds.
+      notes: a .mid or .csv for the notes of the recording.
       report: an HTML page to write, with players and pictures.
       force: replace files that exist.
       progress: called with what is being done, seconds done, and seconds in all.
@@ -261,8 +263,8 @@ def transfer_file(
         raise UsageError(f"{os.fspath(input)} is a folder, not a file", parameter="inputs")
     (result,) = transfer_files(
         input, model.path if isinstance(model, Instrument) else model, out, options=options, force=force, plot=plot,
-        sample_rate_hz=sample_rate, bits=bits, controls=controls, from_controls=from_controls, report=report,
-        progress=progress,
+        sample_rate_hz=sample_rate, bits=bits, controls=controls, from_controls=from_controls, notes=notes,
+        report=report, progress=progress,
     )  # fmt: skip
     return result
 

@@ -135,6 +135,10 @@ def transfer(
         Path | None,
         typer.Option(metavar="CSV|NPZ", help="Play such curves, edited or made by yourself.", rich_help_panel=FILES),
     ] = None,
+    notes: Annotated[
+        Path | None,
+        typer.Option(metavar="MID|CSV|DIR", help="Also write the notes of the recording.", rich_help_panel=FILES),
+    ] = None,
     plot: Annotated[
         bool,
         typer.Option("--plot", help="Also draw sound, pitch and level of both, as a PNG.", rich_help_panel=FILES),
@@ -173,6 +177,7 @@ def transfer(
             bits=bits,
             controls=controls,
             from_controls=from_controls,
+            notes=notes,
             report=report,
             workers=os.cpu_count() or 1,
             progress=progress,
@@ -184,7 +189,7 @@ def transfer(
             console.remark(f"Warning: {ends.name(source)}: {words}.")
     for result in batch:
         ends.say(f"{ends.name(result.output)}: {_about(result)}")
-        for extra in (result.plot, result.controls):
+        for extra in (result.plot, result.controls, result.notes):
             if extra is not None:
                 ends.say(str(extra))
     if batch.report is not None:

@@ -26,6 +26,8 @@ from ddsp_cli.adaptation.f0_cleanup import confirm_leaps
 from ddsp_cli.adaptation.midi import SUFFIXES as SCORE_SUFFIXES
 from ddsp_cli.adaptation.midi import adapt_score, read_score
 from ddsp_cli.adaptation.segmentation import Segments, SegmentSettings, find_segments
+from ddsp_cli.adaptation.transcription import SUFFIXES as NOTES_SUFFIXES
+from ddsp_cli.adaptation.transcription import transcribe, write_notes
 from ddsp_cli.analysis.extract import Analysis, analyze
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.analysis.pitch import trackers
@@ -182,7 +184,7 @@ class TransferResult:
 
     Attributes:
       input, output: files.
-      plot, controls: a picture and a table of curves, where they were asked for.
+      plot, controls, notes: a picture, a table of curves and the notes, where they were asked for.
       instrument: its name.
       seconds: length of the output.
       wall_s: how long it took.
@@ -215,6 +217,7 @@ class TransferResult:
     sample_rate_hz: int
     tail_s: float
     remarks: tuple[str, ...] = ()
+    notes: Path | None = None
 
 
 ResultT = TypeVar("ResultT")
@@ -277,6 +280,7 @@ class Job:
       output: where the sound goes.
       plot: where a picture goes.
       controls: where the curves go.
+      notes: where the notes of a recording go; one job of each input has them.
       rate_hz: of the output; None for the instrument's own.
       rate_is_given: the user chose that rate; otherwise it is the input's, and at least the instrument's.
       subtype: encoding of the output, as libsndfile names it; None for what the format has.
@@ -289,6 +293,7 @@ class Job:
     output: Path
     plot: Path | None
     controls: Path | None
+    notes: Path | None
     rate_hz: int | None
     rate_is_given: bool
     subtype: str | None
@@ -309,6 +314,7 @@ class Outputs:
       force: existing files may be replaced.
       plot: pictures are wanted.
       controls: a file or folder for the curves.
+      notes: a file or folder for the notes of recordings.
       sample_rate_hz: of the outputs; None for that of each input.
       bits: one of `BITS`; None for what each input has.
     """
@@ -317,6 +323,7 @@ class Outputs:
     force: bool = False
     plot: bool = False
     controls: Path | None = None
+    notes: Path | None = None
     sample_rate_hz: int | None = None
     bits: str | None = None
 
@@ -359,6 +366,9 @@ def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, cu
     n_jobs, out = len(sources) * len(names), outputs.out
     as_file = _is_file("out", out, read.AUDIO_SUFFIXES, n_jobs)
     one_table = _is_file("controls", outputs.controls, frozenset(CONTROL_SUFFIXES), n_jobs)
+    one_score = _is_file("notes", outputs.notes, frozenset(NOTES_SUFFIXES), len(sources))
+    if outputs.notes is not None and not any(kind == "sound" for _, kind in sources):
+        raise UsageError("only recordings have notes to write", parameter="notes")
     plan = Plan([], [], own)
     taken: set[str] = set()
     for path, kind in sources:
@@ -383,15 +393,18 @@ def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, cu
                 )
             picture = output.with_suffix(".png") if outputs.plot else None
             table = outputs.controls if one_table or outputs.controls is None else outputs.controls / f"{stem}.csv"
-            for target, place in ((output, out), (picture, out), (table, outputs.controls)):
+            notes = None
+            if outputs.notes is not None and kind == "sound" and model == 0:
+                notes = outputs.notes if one_score else outputs.notes / f"{stem.removesuffix(f'_{name}')}.mid"
+            for target, place in ((output, out), (picture, out), (table, outputs.controls), (notes, outputs.notes)):
                 if target is not None and (place is None or place.is_dir() or target == place or as_file):
                     check_writable(target, outputs.force)
             subtype = _subtype(info, output, outputs.bits)
             its_rate_hz = rate_hz or (info.sample_rate_hz if info else None)
             plan.jobs.append(
-                Job(path, kind, model, info, output, picture, table, its_rate_hz, rate_hz is not None, subtype)
+                Job(path, kind, model, info, output, picture, table, notes, its_rate_hz, rate_hz is not None, subtype)
             )
-    for folder, is_file in ((out, as_file), (outputs.controls, one_table)):
+    for folder, is_file in ((out, as_file), (outputs.controls, one_table), (outputs.notes, one_score)):
         if folder is not None and not is_file:
             _check_folder(folder)
     return plan
@@ -430,8 +443,8 @@ def _is_file(parameter: str, place: Path | None, suffixes: frozenset[str], n_job
     if place is None or place.is_dir() or place.suffix == "":
         return False
     if place.suffix.lower() not in suffixes:
-        known = ", ".join(sorted(suffixes & {".wav", ".flac", ".ogg", ".mp3", ".csv", ".npz"}))
-        what = "a sound format" if parameter == "out" else "a table"
+        known = ", ".join(sorted(suffixes & {".wav", ".flac", ".ogg", ".mp3", ".csv", ".npz", ".mid"}))
+        what = {"out": "a sound format", "controls": "a table"}.get(parameter, "a MIDI file or a table")
         raise UsageError(f"{place} has no suffix of {what}", f"Use {known}; or name a folder.", parameter=parameter)
     if n_jobs > 1:
         raise UsageError(
@@ -465,7 +478,7 @@ def folders_for(jobs: Sequence[Job]) -> Iterator[None]:
     Raises:
       OutputError: one cannot be made.
     """
-    targets = [target.parent for job in jobs for target in (job.output, job.controls) if target is not None]
+    targets = [target.parent for job in jobs for target in (job.output, job.controls, job.notes) if target is not None]
     missing = [folder for folder in dict.fromkeys(targets) if not folder.is_dir()]
     try:
         for folder in missing:
@@ -882,6 +895,7 @@ def transfer_files(
     bits: str | None = None,
     controls: PathLike | None = None,
     from_controls: PathLike | None = None,
+    notes: PathLike | None = None,
     report: PathLike | None = None,
     workers: int = 1,
     progress: Progress | None = None,
@@ -902,6 +916,7 @@ def transfer_files(
       bits: `16`, `24`, `32` or `float`; by default what the input has.
       controls: a .csv or .npz for the curves that are played, or a folder for several.
       from_controls: such a file to play; then `inputs` may be empty.
+      notes: a .mid or .csv for the notes of the recording, or a folder for several.
       report: an HTML page to write, with players and pictures.
       workers: processes at most, for several inputs that last long enough. A script that asks for more than 1 needs
         `if __name__ == "__main__"`.
@@ -914,7 +929,7 @@ def transfer_files(
       OutputError: an output exists already or cannot be written.
     """
     options = options or TransferOptions()
-    outputs = Outputs(as_path(out), force, plot, as_path(controls), sample_rate_hz, bits)
+    outputs = Outputs(as_path(out), force, plot, as_path(controls), as_path(notes), sample_rate_hz, bits)
     curves, page = as_path(from_controls), as_path(report)
     places = models.find_all(as_paths(model))
     names = [models.title(place) for place in places]
@@ -1048,6 +1063,8 @@ def _play_job(
         remarks += (f"{suffix} has no sample rate of {wanted_hz} Hz, so it was written at {rate_hz} Hz",)
     if job.controls is not None:
         write_controls(job.controls, adapted, instrument.model.level, work.force)
+    if job.notes is not None and performance.analysis is not None:
+        write_notes(job.notes, transcribe(performance.analysis.features, performance.analysis.segments), work.force)
     target_lufs = _target_lufs(performance, options)
     blocks, n_samples = render(performance, player, options, rate_hz, bar.stage(job, "playing"))
     fit = write_fitting(
@@ -1070,6 +1087,7 @@ def _play_job(
             output=job.output,
             plot=job.plot,
             controls=job.controls,
+            notes=job.notes,
             instrument=player.name,
             seconds=n_samples / rate_hz,
             wall_s=time.perf_counter() - started,
