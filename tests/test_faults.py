@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 import soundfile
 
 from ddsp_cli.errors import ExitCode
+from ddsp_cli.workflows import models
 from fixtures import make_bundle, melody
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and streams differ")
@@ -163,3 +165,26 @@ def test_names_that_no_file_system_takes(desk, tmp_path, place):
     assert done.returncode in {2, 3, 4, 6}, done.stderr
     assert b"went wrong inside" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_warnings_of_libraries_cannot_command_a_terminal(desk):
+    words = "import warnings; from ddsp_cli import cli; "
+    words += "cli._run = lambda *_: warnings.warn('\\x1b[2Jhm\\nhm') or 0; cli.main()"
+    done = subprocess.run([sys.executable, "-c", words], cwd=desk, capture_output=True, timeout=60)
+    assert done.returncode == 0
+    assert done.stderr == b"Warning: ?[2Jhm hm\n"
+
+
+def test_unreadable_instruments_hide_no_bundled_ones(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    iterdir = Path.iterdir
+
+    def refuse(self: Path) -> Iterator[Path]:
+        if self == models.OWN:
+            raise PermissionError(13, "Permission denied")
+        return iterdir(self)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert "flute" in {entry.name for entry in models.catalogue()}
+    assert models.find("flute").name == "flute"

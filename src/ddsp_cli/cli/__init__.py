@@ -12,6 +12,7 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -43,6 +44,9 @@ _BAD_PATHS = {
     errno.ENAMETOOLONG: ExitCode.USAGE, errno.ELOOP: ExitCode.USAGE, errno.EINVAL: ExitCode.USAGE,
     errno.EACCES: ExitCode.INPUT, errno.EPERM: ExitCode.INPUT, errno.EMFILE: ExitCode.OUTPUT,
 }  # fmt: skip
+
+#: Address space that the shortest transfer needs.
+MIN_MEMORY_BYTES = 320 << 20
 
 #: Of click, which typer brings along inside or beside itself.
 _ClickUsageError: Any = typer.BadParameter.__mro__[1]
@@ -86,12 +90,13 @@ def main() -> None:
     # Short products in a loop lose more by waking threads than they gain. Read when NumPy loads, so set before.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     console.open_closed_streams()
+    warnings.showwarning = console.show_warning
     arguments = sys.argv[1:]
     end_of_options = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:end_of_options]
     arguments = [word for i, word in enumerate(arguments) if word != "--debug" or i >= end_of_options]
     with _clean_end() as received:
-        code = _run(arguments, debug)
+        code = _run(arguments, debug) if _has_memory() else _out_of_memory()
     sys.exit(128 + received[0] if received and code == ExitCode.INTERRUPTED else code)
 
 
@@ -152,8 +157,7 @@ def _run(arguments: list[str], debug: bool) -> int:
             console.error(f"{problem.filename or 'a path'} cannot be used: {problem.strerror}")
             return _BAD_PATHS[problem.errno]
         if _is_out_of_memory(problem):
-            console.error("there is not enough memory for this", "Close other programs, or use shorter recordings.")
-            return ExitCode.OUTPUT
+            return _out_of_memory()
         detail = str(problem).splitlines()[0] if str(problem) else ""
         name = type(problem).__name__
         console.error(
@@ -175,6 +179,21 @@ def _was_interrupted(problem: BaseException | None) -> bool:
             return True
         problem = problem.__cause__ or problem.__context__
     return False
+
+
+def _has_memory() -> bool:
+    """Whether a limit on memory (`ulimit -v`) leaves enough: OpenBLAS ends the process where it gets none."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
+        return True
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return soft == resource.RLIM_INFINITY or soft >= MIN_MEMORY_BYTES
+
+
+def _out_of_memory() -> int:
+    console.error("there is not enough memory for this", "Close other programs, or use shorter recordings.")
+    return ExitCode.OUTPUT
 
 
 def _is_out_of_memory(problem: BaseException | None) -> bool:

@@ -107,6 +107,11 @@ def remark(text: str) -> None:
         print(speaks(sys.stderr, text), file=sys.stderr, flush=True)
 
 
+def show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """Shows a warning of a library as one line, in place of `warnings.showwarning`: it may quote a stranger's file."""
+    remark(f"Warning: {' '.join(str(message).split())}")
+
+
 def error(message: str, hint: str = "") -> None:
     """`Error: message.` and a hint on a line of its own, on standard error."""
     sentence = " ".join(message.split())
