@@ -11,6 +11,9 @@ import pytest
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# Instruments in the library of whoever runs the tests are none of theirs.
+os.environ["DDSP_MODELS"] = str(Path(__file__).parent / "no-library")
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 # pytest-xdist's workers ignore Ctrl-C, and so would every command that a test starts in them.

@@ -38,8 +38,9 @@ class Kind(StrEnum):
     NO_ROOM = "no-room"  # a recording shall come into a room, but no room was named
     SCORE = "score"  # `path` holds notes where a recording was expected
     CURVES = "curves"  # `path` holds curves where a recording was expected
-    UNKNOWN_INSTRUMENT = "unknown-instrument"  # no instrument has this name, nor a similar one
+    UNKNOWN_INSTRUMENT = "unknown-instrument"  # no instrument has this name, nor a similar one; `searched` folders
     NO_INSTRUMENTS = "no-instruments"  # there is no instrument at all
+    SHARE = "share"  # several names where one is expected
     NO_NAME = "no-name"  # no instrument was named
     CHECKPOINT = "checkpoint"  # `path` is a magenta/ddsp checkpoint, which has to be imported first
     FOREIGN_MODEL = "foreign-model"  # a model of another program, which has to be imported first

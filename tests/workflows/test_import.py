@@ -13,7 +13,7 @@ from ddsp_cli import bundle, importers
 from ddsp_cli.errors import ExitCode, ModelError, OutputError, UsageError
 from ddsp_cli.exporters import vst
 from ddsp_cli.workflows.import_ import import_instrument
-from fixtures import make_bundle, melody
+from fixtures import melody
 from format_fixtures import plugin_bundle
 
 
@@ -63,12 +63,6 @@ def test_a_failed_import_leaves_what_was_there(model: Path, tmp_path: Path) -> N
     with pytest.raises(ModelError):
         import_instrument(tmp_path / "nothing.tflite", "x", out=target, force=True)
     assert (target / "model.yaml").read_bytes() == before
-
-
-def test_an_instrument_is_not_imported(tmp_path: Path) -> None:
-    make_bundle(tmp_path / "flute")
-    with pytest.raises(ModelError, match="instrument already"):
-        import_instrument(tmp_path / "flute", "x", out=tmp_path / "x")
 
 
 def test_the_commands(model: Path, tmp_path: Path) -> None:

@@ -11,17 +11,35 @@ from ddsp_cli.cli import console
 from ddsp_cli.cli.options import Force, typed
 from ddsp_cli.pitch_names import note_name
 
+EPILOG = """
+Examples:
+
+  ddsp import viola.ddsp --library
+
+  ddsp import model.tflite --name viola
+"""
+
 
 def import_(
-    path: Annotated[Path, typer.Argument(help="A DDSP-VST model (.tflite), or a Magenta checkpoint, folder or zip.")],
-    name: Annotated[str, typer.Option(help="Of the instrument.")],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Its folder; by default models/NAME.")] = None,
+    path: Annotated[
+        Path,
+        typer.Argument(
+            help="A shared instrument (.ddsp), a DDSP-VST model (.tflite), or a Magenta checkpoint, folder or zip."
+        ),
+    ],
+    name: Annotated[str | None, typer.Option(help="Name of the instrument; a shared one brings its own along.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Its folder; by default models/NAME.")
+    ] = None,
+    library: Annotated[
+        bool, typer.Option("--library", help="Put it into your library, where it is found from every folder.")
+    ] = False,
     force: Force = False,
 ) -> None:
-    """Make an instrument of a model of another program."""
+    """Take in an instrument that somebody shared, or a model of another program."""
     from ddsp_cli.workflows.import_ import import_instrument
 
-    result = import_instrument(path, name, out=out, force=force)
+    result = import_instrument(path, name, out=out, force=force, library=library)
     low, high = note_name(result.lowest_midi), note_name(result.highest_midi)
     console.say(f"{result.folder}: {result.kind}, {console.size(result.size_bytes)}, {low} to {high}")
     console.say(result.description)

@@ -1,53 +1,104 @@
-"""`ddsp models`: a table of the instruments, or the card of one."""
+"""`ddsp models`: a table of the instruments, the card of one, or one as a file."""
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ddsp_cli.cli import console
+from ddsp_cli.cli.options import Force, instrument_names, typed
+from ddsp_cli.errors import Kind, UsageError
 from ddsp_cli.pitch_names import note_name
 
 if TYPE_CHECKING:
     from ddsp_cli.bundle import Card
+    from ddsp_cli.workflows.models import Entry
+
+#: The word that packs an instrument.
+SHARE = "share"
 
 
 def models(
-    instrument: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="An instrument, to read all that is known of it.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME | share NAME]",
+            help="An instrument, to read all that is known of it; share packs one into a file to pass on.",
+            autocompletion=instrument_names,
+        ),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Of share; by default NAME.ddsp.")
+    ] = None,
+    force: Force = False,
 ) -> None:
-    """List the instruments that there are, with range, size and quality; or tell all of one."""
+    """List the instruments with range, size, quality and place; describe one; share one."""
     from ddsp_cli.workflows.models import catalogue, find_playable, open_at
+    from ddsp_cli.workflows.models import share as run_share
 
-    if instrument is not None:
-        _tell(open_at(find_playable(instrument)).card)
+    if words and words[0] == SHARE and len(words) == 2:
+        target = run_share(words[1], out, force)
+        console.say(f"{target}: {console.size(target.stat().st_size)}")
+        console.say(f"Take it in elsewhere with: ddsp import {typed(target.name)}")
+        return
+    if words and len(words) > 1:
+        raise UsageError(f"one instrument is described at a time, but there are {len(words)} names", kind=Kind.SHARE)
+    if words:
+        place = find_playable(words[0])
+        _tell(open_at(place).card, place)
         return
     entries = catalogue()
     if not entries:
-        console.say("There are no instruments here yet. Train one with: ddsp train --instrument NAME")
+        console.say("There are no instruments yet. Train one with: ddsp train --instrument NAME")
+        return
+    if console.is_terminal(sys.stdout):
+        for entry in entries:
+            _short(entry)
         return
     rows = []
     for entry in entries:
-        place = "bundled" if entry.bundled else str(entry.path.parent)
         if entry.card is None:
-            rows.append([entry.name, "unreadable", "", "", console.size(entry.size_bytes), entry.problem, "", place])
+            rows.append([
+                entry.name, "unreadable", "", "", console.size(entry.size_bytes), entry.problem, "", _place(entry),
+            ])  # fmt: skip
             continue
         rows.append([
             entry.name,
             played_range(entry.card),
-            f"{entry.card.training.preset}, {entry.card.model.sample_rate_hz / 1000:g} kHz",
+            _model(entry.card),
             learned_from(entry.card),
             console.size(entry.size_bytes),
             quality(entry.card.metrics),
             entry.card.licence,
-            place,
+            _place(entry),
         ])  # fmt: skip
     console.table(["name", "range", "model", "learned from", "size", "quality", "licence", "where"], rows)
 
 
-def _tell(card: Card) -> None:
+def _place(entry: Entry) -> str:
+    """Where an instrument is: `bundled`, or its parent folder."""
+    return "bundled" if entry.bundled else str(entry.path.parent)
+
+
+def _model(card: Card) -> str:
+    return f"{card.training.preset}, {card.model.sample_rate_hz / 1000:g} kHz"
+
+
+def _short(entry: Entry) -> None:
+    """An instrument in two lines of a terminal."""
+    if entry.card is None:
+        console.say(f"{entry.name:<14} unreadable: {entry.problem}")
+        return
+    card, where = entry.card, entry.where if entry.where in {"here", "library", "bundled"} else _place(entry)
+    size = console.size(entry.size_bytes)
+    console.say(f"{entry.name:<14} {played_range(card):<11} {_model(card):<18} {size:>7}  {where}")
+    console.say(f"{'':<14} {quality(card.metrics)}; {learned_from(card)}, {card.licence}")
+
+
+def _tell(card: Card, place: Path) -> None:
     facts = {
         "range": played_range(card),
         "model": card.description,
@@ -57,6 +108,7 @@ def _tell(card: Card) -> None:
         "quality": quality(card.metrics),
         "licence": card.licence,
         "created": card.created,
+        "folder": str(place),
     }
     console.say(card.name)
     for name, text in facts.items():

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from ddsp_cli import bundle, importers
-from ddsp_cli.atomic import check_replaceable, writing
+from ddsp_cli.atomic import check_replaceable, folder_beside, writing
 from ddsp_cli.bundle import revise
 from ddsp_cli.errors import UsageError
+from ddsp_cli.importers import shared
 from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path
@@ -36,41 +37,63 @@ class ImportResult:
     highest_midi: float
 
 
-def import_instrument(path: PathLike, name: str, out: PathLike | None = None, force: bool = False) -> ImportResult:
-    """Turns a DDSP-VST model or a magenta/ddsp checkpoint into an instrument that plays, trains on and exports.
+def import_instrument(
+    path: PathLike,
+    name: str | None = None,
+    out: PathLike | None = None,
+    force: bool = False,
+    *,
+    library: bool = False,
+) -> ImportResult:
+    """Makes an instrument that plays, trains on and exports of a model of another program, or of a shared one.
 
-    Weights are kept in single precision, so that they are exactly those of the original.
+    Weights are kept in single precision, so that they are exactly those of the original; a shared instrument is copied
+    as it is.
 
     Args:
-      path: a `.tflite` file, a folder with a checkpoint, or a ZIP archive of either.
-      name: of the instrument.
+      path: a `.tflite` of DDSP-VST, a folder with a magenta/ddsp checkpoint, a ZIP archive of either; a `.ddsp` file,
+        or the folder of an instrument.
+      name: of the instrument; only shared instruments bring one along.
       out: its folder; by default `models/NAME`.
-      force: replace what stands there.
+      force: replace an instrument that exists.
+      library: put it into the user's library, where it is found from every folder.
 
     Raises:
-      UsageError: a name that cannot be one.
+      UsageError: no name, one that cannot be one, or that of a bundled instrument.
       ModelError: nothing that can be imported.
-      OutputError: the place is taken, or cannot be written.
+      OutputError: an instrument is there already, or it cannot be written.
     """
-    if name in {"", ".", ".."} or PurePosixPath(name).name != name or PureWindowsPath(name).name != name:
-        raise UsageError(f"{name!r} cannot be the name of an instrument", "Give a plain name, such as violin.")
-    folder = as_path(out) or models.OWN / name
+    path, is_ours = Path(path), shared.is_shared(Path(path))
+    if name is None:
+        if not is_ours:
+            raise UsageError("the instrument needs a name", "Give a plain name, such as viola.", parameter="name")
+        name = path.stem if path.suffix.lower() == shared.SUFFIX else path.resolve().name
+    if out is not None and library:
+        raise UsageError("either a folder or the library takes the instrument", parameter="library")
+    if out is None:
+        models.check_new_name(name)
+    folder = as_path(out) or (models.library() if library else models.OWN) / name
     with writing(folder):
         check_replaceable(folder, bundle.INSTRUMENT, force)
-    found, kind = importers.load(Path(path))
-    card = revise(found.card, name=name)
-    with writing(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(lock_file(folder), str(folder), "program", "place"):
-        bundle.save(
-            folder,
-            card,
-            found.weights,
-            found.impulse_response,
-            network=found.network,
-            half_precision=False,
-            force=force,
-        )
+    if is_ours and path.is_dir() and folder.exists() and folder.samefile(path):
+        raise UsageError(f"{path} is there already", parameter="path")
+    if is_ours:
+        card, kind = _copy(path, name, folder), "instrument"
+    else:
+        found, kind = importers.load(path)
+        card = revise(found.card, name=name)
+        with writing(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(lock_file(folder), str(folder), "program", "place"):
+            bundle.save(
+                folder,
+                card,
+                found.weights,
+                found.impulse_response,
+                network=found.network,
+                half_precision=False,
+                force=force,
+            )
     lowest_midi, highest_midi = card.statistics.range_midi
     return ImportResult(
         folder=folder,
@@ -81,3 +104,15 @@ def import_instrument(path: PathLike, name: str, out: PathLike | None = None, fo
         lowest_midi=lowest_midi,
         highest_midi=highest_midi,
     )
+
+
+def _copy(path: Path, name: str, folder: Path) -> bundle.Card:
+    """A shared instrument, checked and put in its place."""
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        exclusive(lock_file(folder), str(folder), "program", "place"),
+        writing(folder),
+        folder_beside(folder, bundle.INSTRUMENT) as staging,
+    ):
+        return shared.unpack(path, staging, name).card

@@ -1,37 +1,46 @@
-"""Which room an instrument sounds in: its own, none, another instrument's, or one from a file.
+"""`ddsp models`: which instruments there are, finding and sharing them; and the rooms that they play in.
 
-Which instruments there are, and where: one's own in `./models`, those that came with the program, any folder.
+An instrument is looked for in `./models`, in the folders that `$DDSP_MODELS` names, in the library (the user's folder
+for data of programs), and among those that came with the program. The first one found is taken.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
 from ddsp_cli import importers
-from ddsp_cli.atomic import recover
+from ddsp_cli.atomic import beside, recover, writing
 from ddsp_cli.audio import read
 from ddsp_cli.audio.impulse_response import from_file
+from ddsp_cli.audio.write import check_writable
 from ddsp_cli.bundle import CARD, NETWORK, Bundle, Card, load_card, revise
 from ddsp_cli.bundle import load as load_bundle
 from ddsp_cli.errors import DdspError, Kind, ModelError, UsageError, did_you_mean
-from ddsp_cli.workflows.arguments import PathLike
+from ddsp_cli.workflows.arguments import PathLike, as_path
 
+#: Instruments of the current folder; `ddsp train` and `ddsp import` write here.
 OWN = Path("models")
+
+#: Names further folders, separated as in `$PATH`; the first one is the library then.
+VARIABLE = "DDSP_MODELS"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """An instrument that `--model` can name.
+    """An instrument that can be named.
 
     Attributes:
-      name: of its folder, which is what `--model` takes.
+      name: of its folder.
       path: of its folder.
       bundled: it came with the program.
+      where: "here" (`./models`), "library", "bundled", or a folder of `$DDSP_MODELS`.
       size_bytes: of all its files.
       card: what it says of itself; None where that cannot be read.
       problem: why it cannot be read.
@@ -43,30 +52,53 @@ class Entry:
     size_bytes: int
     card: Card | None
     problem: str = ""
+    where: str = ""
 
 
-def folders() -> list[Path]:
-    """Where instruments are looked for, first found first served."""
-    found = [OWN]
+def library() -> Path:
+    """The user's own instruments, found from every folder."""
+    named = os.environ.get(VARIABLE, "").split(os.pathsep)[0]
+    if named:
+        return Path(named).expanduser()
+    import platformdirs
+
+    return platformdirs.user_data_path("ddsp", appauthor=False) / "models"
+
+
+def folders() -> dict[Path, str]:
+    """Where instruments are looked for, in order, and what each folder is: see `Entry.where`."""
+    found = {OWN: "here"}
+    for named in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
+        found.setdefault(Path(named).expanduser(), named)
+    found.setdefault(library(), "library")
+    for folder in _bundled_folders():
+        if folder.resolve() != OWN.resolve():
+            found.setdefault(folder, "bundled")
+    return found
+
+
+def _bundled_folders() -> list[Path]:
+    """The instruments that came with the program: of an installed package, of a checkout."""
     from importlib import resources
 
+    found = []
     packaged = resources.files("ddsp_cli") / "models"
     if isinstance(packaged, Path):  # not inside a zip, where no file could be opened by name
         found.append(packaged)
     checkout = Path(__file__).resolve().parents[3]
-    if (checkout / "pyproject.toml").is_file() and (checkout / "models").resolve() != OWN.resolve():
+    if (checkout / "pyproject.toml").is_file():
         found.append(checkout / "models")
     return found
 
 
 def catalogue() -> list[Entry]:
-    """Every instrument there is, in the order of their names; one's own hides a bundled one of the same name."""
+    """Every instrument there is, in the order of their names; of several with one name the one that is taken."""
     entries: dict[str, Entry] = {}
     recover(OWN)
-    for folder in folders():
+    for folder, where in folders().items():
         for path in _subfolders(folder):
             if path.name not in entries:
-                entries[path.name] = _entry(path, bundled=folder is not OWN)
+                entries[path.name] = _entry(path, where)
     return [entries[name] for name in sorted(entries)]
 
 
@@ -90,15 +122,35 @@ def _has_card(folder: Path) -> bool:
         return False
 
 
-def _entry(path: Path, bundled: bool) -> Entry:
+def _entry(path: Path, where: str) -> Entry:
+    bundled = where == "bundled"
     try:
         size_bytes = sum(file.stat().st_size for file in path.iterdir() if file.is_file())
     except OSError as problem:
-        return Entry(path.name, path, bundled, 0, None, f"{path} cannot be read: {problem.strerror or problem}")
+        reason = f"{path} cannot be read: {problem.strerror or problem}"
+        return Entry(path.name, path, bundled, 0, None, reason, where)
     try:
-        return Entry(path.name, path, bundled, size_bytes, load_card(path))
+        return Entry(path.name, path, bundled, size_bytes, load_card(path), where=where)
     except DdspError as problem:
-        return Entry(path.name, path, bundled, size_bytes, None, problem.message)
+        return Entry(path.name, path, bundled, size_bytes, None, problem.message, where)
+
+
+def is_bundled(name: str) -> bool:
+    """Whether an instrument of this name came with the program."""
+    return any(_has_card(folder / name) for folder in _bundled_folders() if folder.resolve() != OWN.resolve())
+
+
+def check_new_name(name: str) -> None:
+    """Checks the name of an instrument that is to be made.
+
+    Raises:
+      UsageError: it cannot be the name of a folder, or it would hide a bundled instrument of that name.
+    """
+    if name in {"", ".", ".."} or PurePosixPath(name).name != name or PureWindowsPath(name).name != name:
+        raise UsageError(f"{name!r} cannot be the name of an instrument", "Give a plain name, such as viola.")
+    if is_bundled(name):
+        raise UsageError(f"{name} is the name of a bundled instrument, which yours would hide",
+                         f"Choose another name, such as my-{name}.")  # fmt: skip
 
 
 def find(name: PathLike) -> Path:
@@ -127,11 +179,15 @@ def find(name: PathLike) -> Path:
     if path.exists():
         hint = "Import it first, if it is a model of another program."
         raise ModelError(f"{path} is a file, not the folder of an instrument", hint, kind=Kind.FOREIGN_MODEL)
-    known = [entry.name for entry in catalogue()]
-    message = f"there is no instrument called {name}"
-    if hint := did_you_mean(path.name, known):
-        raise ModelError(message, hint)
-    raise ModelError(message, "Train one first.", kind=Kind.UNKNOWN_INSTRUMENT)
+    searched = ", ".join("the bundled ones" if where == "bundled" else str(place) for place, where in folders().items())
+    searched = ", ".join(dict.fromkeys(searched.split(", ")))
+    closest_ones = did_you_mean(path.name, names())
+    raise ModelError(
+        f"there is no instrument called {name}",
+        f"{closest_ones} Searched {searched}.".strip(),
+        kind=Kind.NONE if closest_ones else Kind.UNKNOWN_INSTRUMENT,
+        searched=searched,
+    )
 
 
 def find_playable(name: PathLike) -> Path:
@@ -185,11 +241,39 @@ def find_all(names: Sequence[str | Path]) -> list[Path]:
     return list({path.resolve(): path for path in found}.values())
 
 
+def share(model: PathLike, out: PathLike | None = None, force: bool = False) -> Path:
+    """Packs an instrument into one file, which `import_instrument` takes on another machine.
+
+    Args:
+      model: its name or folder.
+      out: the file; by default `NAME.ddsp` in the current folder.
+      force: replace a file that exists.
+
+    Returns:
+      The file.
+
+    Raises:
+      ModelError: there is no such instrument, or it is damaged.
+      OutputError: the file exists, or cannot be written.
+    """
+    folder = find(model)
+    card = load_bundle(folder).card  # every file is checked before it is passed on
+    target = as_path(out) or Path(f"{title(folder)}.ddsp")
+    check_writable(target, force)
+    with writing(target), beside(target) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in (CARD, *sorted(card.files)):
+            archive.writestr(f"{title(folder)}/{name}", (folder / name).read_bytes())
+    return target
+
+
+# --- rooms -----------------------------------------------------------------------------------------------------------
+
+#: The highest gain of a room.
 MOST_WET = 4.0
 
 
 def find_room(name: str, wet: float, rate_hz: int, own: np.ndarray | None) -> np.ndarray | bool:
-    """The impulse response that `--room` and `--wet` mean.
+    """The impulse response that `room` and `wet` mean.
 
     Args:
       name: `model`, `none`, a sound file with a recorded impulse response, or an instrument.

@@ -208,8 +208,7 @@ def hides_bundled(plan: Plan) -> bool:
     """Whether the new instrument will be found before a bundled one of the same name."""
     if plan.folder.exists() or plan.folder.resolve() != (models.OWN / plan.folder.name).resolve():
         return False
-    elsewhere = [folder / plan.folder.name for folder in models.folders()[1:]]
-    return any((folder / bundle.CARD).is_file() for folder in elsewhere)
+    return models.is_bundled(plan.folder.name)
 
 
 def check_rates(model: ModelConfig) -> None:

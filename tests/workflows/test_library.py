@@ -1,0 +1,129 @@
+"""Where instruments are found, which names new ones may have, and passing one on as a file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+
+from ddsp_cli import bundle
+from ddsp_cli.errors import ModelError, OutputError, UsageError
+from ddsp_cli.workflows import models
+from ddsp_cli.workflows.import_ import import_instrument
+from fixtures import make_bundle
+from test_cli import ddsp
+
+
+@pytest.fixture(autouse=True)
+def desk(tmp_path, monkeypatch):
+    """A current folder and a library with an instrument each."""
+    monkeypatch.setenv("DDSP_MODELS", str(tmp_path / "library"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    make_bundle(tmp_path / "here" / "models" / "viola")
+    make_bundle(tmp_path / "library" / "dulcian", seed=3)
+    return tmp_path
+
+
+def test_the_library_is_found_from_every_folder(desk, monkeypatch):
+    assert models.find("dulcian") == desk / "library" / "dulcian"
+    where = {entry.name: entry.where for entry in models.catalogue()}
+    assert (where["viola"], where["flute"]) == ("here", "bundled")
+    assert where["dulcian"] == str(desk / "library")
+    make_bundle(desk / "here" / "models" / "dulcian")  # what is here comes first
+    assert models.find("dulcian").parent.name == "models"
+    monkeypatch.setenv("DDSP_MODELS", os.pathsep.join([str(desk / "empty"), str(desk / "library")]))
+    monkeypatch.chdir(desk)
+    assert models.find("dulcian") == desk / "library" / "dulcian"
+    assert models.library() == desk / "empty"
+
+
+def test_without_the_variable_it_is_the_platforms_folder(desk, monkeypatch):
+    monkeypatch.delenv("DDSP_MODELS")
+    monkeypatch.setenv("XDG_DATA_HOME", str(desk / "data"))  # read on Linux
+    assert models.library().name == "models"
+    assert "ddsp" in str(models.library())
+    assert models.folders()[models.library()] == "library"
+
+
+def test_an_error_names_the_folders_that_were_searched(desk):
+    with pytest.raises(ModelError, match="no instrument called dulcain") as caught:
+        models.find("dulcain")
+    assert "Did you mean dulcian" in caught.value.hint
+    assert f"Searched models, {desk / 'library'}, the bundled ones." in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["flute", "", "..", "a/b", "a\\b"])
+def test_names_that_new_instruments_cannot_have(desk, name):
+    with pytest.raises(UsageError):
+        import_instrument("models/viola", name)
+    assert [path.name for path in (desk / "here" / "models").iterdir() if path.is_dir()] == ["viola"]
+
+
+def test_an_instrument_is_passed_on_as_a_file(desk):
+    packed = models.share("viola")
+    assert packed.name == "viola.ddsp"
+    with pytest.raises(OutputError, match="exists already"):
+        models.share("viola")
+    result = import_instrument(packed, library=True)
+    assert (result.name, result.folder) == ("viola", desk / "library" / "viola")
+    original, copy = bundle.load(desk / "here" / "models" / "viola"), bundle.load(result.folder)
+    assert copy.card == original.card
+    np.testing.assert_array_equal(copy.impulse_response, original.impulse_response)
+    renamed = import_instrument(packed, "gamba")
+    assert bundle.load(renamed.folder).card == bundle.revise(original.card, name="gamba")
+    with pytest.raises(OutputError, match="exists already"):
+        import_instrument(packed, "gamba")
+    folder = import_instrument("models/viola", "crwth", library=True)  # a folder is copied in the same way
+    assert bundle.load(folder.folder).card.name == "crwth"
+
+
+def test_a_file_that_was_tampered_with_is_refused(desk):
+    packed = models.share("viola")
+    with zipfile.ZipFile(packed) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    weights = next(name for name in files if name.endswith(bundle.WEIGHTS))
+
+    def repack(name, changed):
+        with zipfile.ZipFile(desk / name, "w") as archive:
+            for entry, content in changed.items():
+                archive.writestr(entry, content)
+        with pytest.raises(ModelError) as caught:
+            import_instrument(desk / name, "gamba")
+        return caught.value.message
+
+    flipped = files[weights][:-1] + bytes([files[weights][-1] ^ 1])
+    assert "damaged" in repack("flipped.ddsp", files | {weights: flipped})
+    assert "no model.yaml" in repack("cardless.ddsp", {weights: files[weights]})
+    assert "leave its folder" in repack("escape.ddsp", files | {"../evil.sh": b""})
+    (desk / "text.ddsp").write_text("no archive")
+    with pytest.raises(ModelError, match="not a readable ZIP archive"):
+        import_instrument(desk / "text.ddsp", "gamba")
+    with pytest.raises(ModelError, match="there is no"):
+        import_instrument(desk / "nowhere.ddsp", "gamba")
+    assert not (desk / "here" / "models" / "gamba").exists()
+    extra = files | {"viola/notes.txt": b"hello"}
+    with zipfile.ZipFile(desk / "extra.ddsp", "w") as archive:
+        for entry, content in extra.items():
+            archive.writestr(entry, content)
+    assert not (import_instrument(desk / "extra.ddsp", "gamba").folder / "notes.txt").exists()
+
+
+def test_the_commands(desk):
+    here = desk / "here"
+    done = ddsp("models", "share", "viola", "-o", "v.ddsp", cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert "ddsp import v.ddsp" in done.stdout.decode()
+    shutil.rmtree(here / "models")
+    done = ddsp("import", "v.ddsp", "--library", cwd=here)
+    assert done.returncode == 0, done.stderr
+    assert "--model v" in done.stdout.decode()  # called like the file
+    assert str(desk / "library" / "v") in ddsp("models", "v", cwd=here).stdout.decode()
+    done = ddsp("import", "v.ddsp", "--name", "flute", cwd=here)
+    assert done.returncode == 2
+    assert b"bundled instrument" in done.stderr
+    done = ddsp("models", "a", "b", cwd=here)
+    assert (done.returncode, b"models share" in done.stderr) == (2, True)
