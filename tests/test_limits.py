@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from ddsp_cli.errors import InputError, Kind
@@ -119,6 +121,27 @@ def test_time(what: str) -> None:
         with pytest.raises(LimitReached):
             worker.call("nothing more")
     assert time.monotonic() - started < 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="RLIMIT_CPU is of POSIX")
+def test_a_child_ends_when_its_parent_was_killed() -> None:
+    code = f"from ddsp_cli.limits import *; run({HERE!r} + 'misbehave', 'loop', limits=Limits(time_s=2))"
+    paths = os.pathsep.join(sys.path)
+    parent = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": paths})
+    watched = psutil.Process(parent.pid)
+    while not (children := watched.children()):
+        time.sleep(0.01)
+    (child,) = children
+    try:
+        while sum(child.cpu_times()[:2]) < 0.8:  # it has started, and loops
+            time.sleep(0.01)
+        parent.kill()
+        parent.wait()
+        child.wait(timeout=300)
+    except psutil.NoSuchProcess:
+        pytest.skip("on a busy machine the parent ends the child first")
+    finally:
+        parent.kill()
 
 
 @pytest.mark.parametrize("what", ["grow", "allocate"])

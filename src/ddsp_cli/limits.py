@@ -12,7 +12,7 @@ pickles, so that a child that a file has taken over cannot take over its parent.
 
 | limit | POSIX | Windows |
 |---|---|---|
-| time of a call | the parent ends the child | the parent ends the child |
+| time of a call | the parent ends the child; `RLIMIT_CPU` if the parent is gone | the parent ends the child |
 | memory | `RLIMIT_AS` (Linux), and the parent watches the resident size | the parent watches the resident size |
 | files written, core dumps | none (`RLIMIT_FSIZE`, `RLIMIT_CORE`) | |
 """
@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import math
 import os
 import stat
 import struct
@@ -47,6 +48,8 @@ Reply = tuple[Any, dict[str, np.ndarray]]
 START_TIMEOUT_S = 120.0
 #: How often time and memory of a child are looked up.
 POLL_S = 0.02
+#: Beyond the time of a call; only a child without a parent gets so far.
+SPARE_CPU_S = 2
 MAX_HEADER_BYTES = 64 << 20
 _KINDS = "biuf"  # NumPy's letters for bool, int, unsigned and float: what may cross a pipe
 
@@ -330,6 +333,7 @@ def serve() -> None:
         _send(replies, *_answer(start, limits))
         while True:
             values, arrays = _receive(requests, sys.maxsize)
+            _restrict_time(limits)
             _send(replies, *_answer(lambda values=values, arrays=arrays: handler(values, arrays), limits))  # type: ignore[misc]
 
 
@@ -350,20 +354,31 @@ def _answer(work: Callable[[], Reply], limits: Limits) -> tuple[dict[str, Any], 
     return {"result": result}, arrays
 
 
+def _restrict_time(limits: Limits) -> None:
+    """Bounds the processor time of the next call, for a child whose parent was killed and cannot end it."""
+    if sys.platform != "win32":
+        import resource
+
+        _limit(resource.RLIMIT_CPU, math.ceil(time.process_time() + limits.time_s) + SPARE_CPU_S)
+
+
+def _limit(kind: int, value: int) -> None:
+    import resource
+
+    _, hard = resource.getrlimit(kind)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+
+
 def _restrict(limits: Limits) -> None:
     """Sets the limits that the operating system keeps; nothing where it has none."""
     if sys.platform == "win32":
         return
     import resource
 
-    def limit(kind: int, value: int) -> None:
-        _, hard = resource.getrlimit(kind)
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
-
-    limit(resource.RLIMIT_CORE, 0)
-    limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_FSIZE, 0)
     statm = Path("/proc/self/statm")
     if statm.exists():  # macOS counts gigabytes that are only reserved, and does not keep this limit
         taken = int(statm.read_text().split()[0]) * resource.getpagesize()
-        limit(resource.RLIMIT_AS, taken + limits.memory_bytes)
+        _limit(resource.RLIMIT_AS, taken + limits.memory_bytes)
