@@ -94,8 +94,9 @@ def _bundled_folders() -> list[Path]:
 def catalogue() -> list[Entry]:
     """Every instrument there is, in the order of their names; of several with one name the one that is taken."""
     entries: dict[str, Entry] = {}
-    recover(OWN)
     for folder, where in folders().items():
+        if where != "bundled":
+            recover(folder)
         for path in _subfolders(folder):
             if path.name not in entries:
                 entries[path.name] = _entry(path, where)
@@ -161,7 +162,9 @@ def find(name: PathLike) -> Path:
     """
     path = Path(name)
     if len(path.parts) == 1 and str(name) not in {".", ".."}:
-        recover(OWN)
+        for folder, where in folders().items():
+            if where != "bundled":
+                recover(folder)
         for folder in folders():
             if _has_card(folder / path):
                 return folder / path
