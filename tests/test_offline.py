@@ -73,6 +73,7 @@ COMMANDS = {
     "pictures": (["transfer", "voice.wav", "--model", "flute", "--out", "played", "--plot", "--report", "page.html",
                   "--controls", "curves.csv"], ["played", "page.html", "curves.csv"]),
     "curves": (["transfer", "--from-controls", "curves.csv", "--model", "flute", "--out", "again.wav"], ["again.wav"]),
+    "reverb": (["reverb", "voice.wav", "--room", "flute", "--out", "room.wav"], ["room.wav"]),
     "prepare": (["prepare", "takes", "--name", "set", "--workers", "2"], ["datasets"]),
     "train": (["train", "--instrument", "new", "--dataset", "datasets/set", "--preset", "small.yaml", "--steps", "10"],
               ["models/new", "models/new.run"]),

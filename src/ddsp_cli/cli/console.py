@@ -133,6 +133,7 @@ def error(message: str, hint: str = "") -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table: ruled on a terminal, aligned columns two spaces apart elsewhere."""
+    rows = [[cell.replace("\n", " ").replace("\t", " ") for cell in row] for row in rows]
     if is_terminal(sys.stdout):
         from rich import box
         from rich.console import Console
