@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture
-def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiling takes much longer than a few steps of training; commands in processes of their own do compile."""
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs short trainings op by op: compiling or tracing a model takes longer than a dozen of its steps.
+
+    Commands in processes of their own do compile.
+    """
     from ddsp_cli.training import loop
 
     monkeypatch.setattr(loop, "COMPILED_BACKENDS", ())
+    try:
+        import tensorflow as tf
+    except ImportError:  # another backend
+        yield
+        return
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

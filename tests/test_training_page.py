@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ddsp_cli.config import LossConfig, Preset, TrainingConfig, dump_yaml
-from ddsp_cli.workflows.evaluate import SHOWN
+from ddsp_cli.reports.metric_names import METRICS
 from fixtures import small_model
 from page_fixtures import ROOT, commands
 from test_readme import desk, run_as_written
@@ -37,4 +37,4 @@ def test_every_command_runs_as_written(desk: Path) -> None:
 
 def test_every_figure_is_explained() -> None:
     table = PAGE.partition("| figure | what it is |")[2].partition("\n\n")[0]
-    assert re.findall(r"^\| ([^|]+) \| ", table, flags=re.MULTILINE) == [title for title, _ in SHOWN.values()]
+    assert re.findall(r"^\| ([^|]+) \| ", table, flags=re.MULTILINE) == [title for title, _ in METRICS.values()]

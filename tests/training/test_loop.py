@@ -25,7 +25,7 @@ PRESET = Preset(
     description="small",
     model=small_model(),
     training=TrainingConfig(
-        batch_size=4, crop_s=0.5, learning_rate=3e-3, validation_steps=3, loss=LossConfig(fft_sizes=(256, 64))
+        batch_size=4, crop_s=0.1, learning_rate=3e-3, validation_steps=3, loss=LossConfig(fft_sizes=(256, 64))
     ),
 )
 FRESH = RunState(preset="", dataset="", seed=0)
@@ -37,7 +37,7 @@ def short_runs(monkeypatch, uncompiled):
 
 
 def run(folder, total, state=FRESH, events=None, preset=PRESET, on_best=lambda model, now: None):
-    windows = Windows(tones(8), preset.model, 250)
+    windows = Windows(tones(8, seconds=0.24), preset.model, 250)
     job = loop.Job(
         preset, windows, validation_batches(windows, 4), RunFolder(folder, 16000, tensorboard=False), total, 0
     )
@@ -93,11 +93,12 @@ def test_steps_are_counted_exactly(tmp_path):
 
 
 def test_the_loss_falls(tmp_path):
-    state = run(tmp_path, 30)
+    quick = replace(PRESET, training=replace(PRESET.training, learning_rate=1e-2))
+    state = run(tmp_path, 12, preset=quick)
     assert state.best_loss < 0.8 * state.history[0].validation_loss
     rows = (tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0] == "step,loss,validation_loss,wall_s"
-    assert len(rows) == 11
+    assert len(rows) == 5
 
 
 def test_a_broken_loss_goes_back_to_the_last_checkpoint(tmp_path, monkeypatch):
@@ -155,7 +156,7 @@ def test_a_training_ends_when_it_no_longer_helps(tmp_path):
 
 def test_a_model_that_fell_silent_goes_back(tmp_path, monkeypatch):
     """Silence has a finite loss."""
-    fit, falls = keras.Model.fit, [24]
+    fit, falls = keras.Model.fit, [6]
 
     def silenced(self, crops, **kwargs):
         fit(self, crops, **kwargs)
@@ -165,17 +166,17 @@ def test_a_model_that_fell_silent_goes_back(tmp_path, monkeypatch):
 
     monkeypatch.setattr(keras.Model, "fit", silenced)
     events = []
-    state = run(tmp_path, 30, events=events)
-    assert [event.step for event in events if event.event == "rollback"] == [24]
+    state = run(tmp_path, 12, events=events)
+    assert [event.step for event in events if event.event == "rollback"] == [6]
     assert state.rollbacks == 1
-    assert [point.step for point in state.history] == list(range(3, 31, 3))
+    assert [point.step for point in state.history] == [3, 6, 9, 12]
 
 
 def test_an_instrument_that_is_trained_further_never_ends_worse(tmp_path):
     """The learning rate here breaks everything at once."""
     wild = replace(PRESET, training=replace(PRESET.training, learning_rate=1.0, clip_norm=1e9))
     parent = loop.build(PRESET, seed=7).get_weights_by_name()
-    windows = Windows(tones(8), PRESET.model, 250)
+    windows = Windows(tones(8, seconds=0.24), PRESET.model, 250)
     records = RunFolder(tmp_path, 16000, tensorboard=False)
     job = loop.Job(wild, windows, validation_batches(windows, 4), records, 3, 0, parent)
     kept = []
@@ -190,7 +191,7 @@ def test_an_instrument_that_is_trained_further_never_ends_worse(tmp_path):
 def test_a_kill_after_the_parent_was_judged_changes_nothing(tmp_path, monkeypatch):
     """Judging it has drawn noise; what is drawn next is the same after a kill."""
     parent = loop.build(PRESET, seed=7).get_weights_by_name()
-    windows = Windows(tones(8), PRESET.model, 250)
+    windows = Windows(tones(8, seconds=0.24), PRESET.model, 250)
 
     def fine_tune(folder):
         records = RunFolder(folder, 16000, tensorboard=False)
@@ -215,7 +216,7 @@ def test_a_kill_after_the_parent_was_judged_changes_nothing(tmp_path, monkeypatc
 def test_a_model_that_is_silent_from_the_beginning_may_learn(tmp_path):
     silent = loop.build(PRESET, seed=0)
     silent.decoder.dense_out.bias.assign(silent.decoder.dense_out.bias * 0 - 30.0)
-    windows = Windows(tones(8), PRESET.model, 250)
+    windows = Windows(tones(8, seconds=0.24), PRESET.model, 250)
     records = RunFolder(tmp_path, 16000, tensorboard=False)
     parent = silent.get_weights_by_name()
     job = loop.Job(PRESET, windows, validation_batches(windows, 4), records, 6, 0, parent)

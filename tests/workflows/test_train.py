@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import soundfile
 import yaml
 
 from ddsp_cli import bundle
+from ddsp_cli.cli import hints
 from ddsp_cli.config import EncoderConfig, ModDelayConfig, dump_yaml
 from ddsp_cli.errors import DatasetError, ExitCode, ModelError, OutputError
 from ddsp_cli.lock import exclusive, lock_file
@@ -50,6 +52,18 @@ def prepared(tmp_path_factory) -> Path:
         soundfile.write(home / "takes" / f"take {i}.wav", melody(notes, note_s=1.2, rest_s=0.2), 16000)
     prepare([home / "takes"], name="tone", out=home / "datasets" / "tone", workers=1)
     (home / "small.yaml").write_text(dump_yaml(PRESET), encoding="utf-8")
+    return home
+
+
+@pytest.fixture(scope="module")
+def trained(prepared) -> Path:
+    """A folder with `models/tone` after one step."""
+    import tensorflow as tf
+
+    home = prepared / "trained"
+    tf.config.run_functions_eagerly(True)
+    train("tone", prepared / "datasets/tone", str(prepared / "small.yaml"), steps=1, out=home / "models" / "tone")
+    tf.config.run_functions_eagerly(False)
     return home
 
 
@@ -130,8 +144,6 @@ def test_the_card_tells_what_the_data_set_knows(prepared, monkeypatch):
     source |= {"licence": "CC0-1.0", "sources": [{"title": "tones", "attribution": "nobody"}]}
     other = prepared / "datasets" / "named"
     (prepared / "datasets/tone").joinpath("dataset.yaml")
-    import shutil
-
     shutil.copytree(prepared / "datasets/tone", other)
     (other / "dataset.yaml").write_text(yaml.safe_dump(source), encoding="utf-8")
     train("named", preset="small.yaml", steps=1)
@@ -140,10 +152,10 @@ def test_the_card_tells_what_the_data_set_knows(prepared, monkeypatch):
     assert card.features.frame_rate_hz == 50
 
 
-def test_a_full_disk_is_one_sentence_and_the_checkpoint_stands(prepared, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_sentence_and_the_checkpoint_stands(prepared, trained, tmp_path, monkeypatch):
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     source = prepared / "datasets/tone"
-    train("tone", dataset=source, preset=str(prepared / "small.yaml"), steps=1)
     run = tmp_path / "models/tone.run"
     before = (run / "checkpoint.safetensors").read_bytes()
 
@@ -231,11 +243,23 @@ def test_mistakes_are_answered_before_anything_is_loaded(prepared, tmp_path):
     except OSError:
         pytest.skip("Windows lets only administrators and developers make links")
     assert "Did you mean tone" in one_sentence(ddsp("train", "--instrument", "tome", cwd=tmp_path), ExitCode.DATASET)
-    said = one_sentence(ddsp("train", "--instrument", "tone", "--preset", "vts", cwd=tmp_path), ExitCode.MODEL)
-    assert "vst" in said
-    (tmp_path / "models" / "tone").mkdir(parents=True)
-    said = one_sentence(ddsp("train", "--instrument", "tone", cwd=tmp_path), ExitCode.OUTPUT)
-    assert "--force" in said
+
+
+@pytest.fixture
+def no_framework(monkeypatch, tmp_path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ddsp_cli.backend.load", lambda: pytest.fail("a framework was loaded"))
+
+
+@pytest.mark.usefixtures("no_framework")
+def test_an_unknown_preset_and_an_instrument_that_exists(prepared):
+    with pytest.raises(ModelError) as problem:
+        train("tone", prepared / "datasets/tone", preset="vts")
+    assert "vst" in problem.value.hint
+    Path("models/tone").mkdir(parents=True)
+    with pytest.raises(OutputError, match="exists already") as problem:
+        train("tone", prepared / "datasets/tone")
+    assert hints.hint(problem.value).startswith("Use --force")
 
 
 def _with_manifest(prepared: Path, folder: Path, **changes: object) -> Path:
@@ -249,39 +273,64 @@ def _with_manifest(prepared: Path, folder: Path, **changes: object) -> Path:
     return folder
 
 
-def test_other_feature_settings_are_refused(prepared, tmp_path):
-    home = _with_manifest(prepared, tmp_path, features={"floor_db": -120.0})
-    said = one_sentence(ddsp("train", "--instrument", "tone", cwd=home), ExitCode.DATASET)
-    assert "floor_db -120.0 against -80.0" in said
-    assert not (home / "models").exists()
-
-
-def test_another_sample_rate_is_refused(prepared, tmp_path):
-    home = _with_manifest(prepared, tmp_path, sample_rate_hz=48000)
-    said = one_sentence(ddsp("train", "--instrument", "tone", cwd=home), ExitCode.DATASET)
-    assert "--sample-rate 16000" in said
-
-
-def test_nothing_to_judge_by_is_refused(prepared, tmp_path, monkeypatch):
-    monkeypatch.chdir(_with_manifest(prepared, tmp_path, validation={"n_examples": 0, "shards": {}}))
-    with pytest.raises(DatasetError, match="has no validation split") as problem:
+@pytest.mark.usefixtures("no_framework")
+@pytest.mark.parametrize(
+    ("changes", "message", "hint"),
+    [
+        ({"features": {"floor_db": -120.0}}, "floor_db -120.0 against -80.0", "--like"),
+        ({"sample_rate_hz": 48000}, "48000 Hz", "--sample-rate 16000"),
+        ({"validation": {"n_examples": 0, "shards": {}}}, "has no validation split", "--hold-out"),
+    ],
+)
+def test_a_data_set_that_does_not_suit_is_refused(prepared, tmp_path, changes, message, hint):
+    _with_manifest(prepared, tmp_path, **changes)
+    with pytest.raises(DatasetError, match=message) as problem:
         train("tone")
-    assert "hold_out" in problem.value.hint
+    assert hint in hints.hint(problem.value)
     assert not Path("models").exists()
 
 
-def test_a_changed_data_set_is_noticed(prepared, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    import shutil
-
+@pytest.mark.usefixtures("no_framework")
+def test_a_changed_data_set_is_noticed(prepared, trained, tmp_path):
     shutil.copytree(prepared / "datasets", tmp_path / "datasets")
-    shutil.copy(prepared / "small.yaml", tmp_path)
-    train("tone", preset="small.yaml", steps=1)
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     manifest = tmp_path / "datasets/tone/dataset.yaml"
     manifest.write_text(manifest.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    said = one_sentence(ddsp("train", "--instrument", "tone", "--preset", "small.yaml", cwd=tmp_path), ExitCode.MODEL)
-    assert "another data set" in said
-    assert "--fresh" in said
+    with pytest.raises(ModelError, match="another data set") as problem:
+        train("tone", preset=str(prepared / "small.yaml"))
+    assert "--fresh" in hints.hint(problem.value)
+
+
+@pytest.mark.usefixtures("no_framework")
+def test_a_damaged_checkpoint_is_one_sentence_and_the_instrument_stays(prepared, trained, tmp_path):
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    run = Path("models/tone.run")
+    for path in run.glob("checkpoint*"):
+        content = bytearray(path.read_bytes())
+        content[-101] ^= 0x40
+        path.write_bytes(content)
+    before = bundle.load_card(Path("models/tone"))
+    with pytest.raises(ModelError, match="damaged") as problem:
+        train("tone", prepared / "datasets/tone", preset=str(prepared / "small.yaml"), steps=2)
+    assert "The instrument is as it was" in hints.hint(problem.value)
+    assert bundle.load_card(Path("models/tone")) == before
+
+
+def test_a_second_ctrl_c_skips_the_page(prepared, trained, tmp_path, monkeypatch):
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ddsp_cli.training.loop._advance", stop)
+    monkeypatch.setattr("ddsp_cli.workflows.train.write_training_report", stop)
+    Path("models/tone.run/training.html").unlink()
+    events = []
+    result = train("tone", prepared / "datasets/tone", str(prepared / "small.yaml"), steps=9, progress=events.append)
+    assert (result.finished, result.page, result.steps) == (False, None, 1)
+    assert "models/tone can be played" in events[-1].message.replace("\\", "/")
+    assert not Path("models/tone.run/training.html").exists()
 
 
 @pytest.mark.slow
@@ -290,8 +339,6 @@ def test_ctrl_c_and_kill_keep_a_usable_instrument(prepared, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     command = [sys.executable, "-m", "ddsp_cli", "train", "--instrument", "tone", "--preset", "small.yaml"]
     command += ["--dataset", str(prepared / "datasets/tone"), "--steps", "100000"]
-    import shutil
-
     shutil.copy(prepared / "small.yaml", tmp_path)
     for stop, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, ExitCode.INTERRUPTED)):
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

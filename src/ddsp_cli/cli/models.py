@@ -136,7 +136,7 @@ def quality(metrics: dict[str, float]) -> str:
     said = {
         "pitch_within_50_cents": "{:.0%} in tune",
         "loudness_error_db": "loudness ±{:.1f} dB",
-        "spectral_loss": "spectral loss {:.1f}",
+        "spectral_loss": "spectral distance {:.1f}",
     }
     found = [text.format(metrics[key]) for key, text in said.items() if key in metrics]
     return ", ".join(found) or "not measured"

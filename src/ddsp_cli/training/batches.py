@@ -1,7 +1,7 @@
-"""Random crops of a data set as Keras batches. Batch n is a function of the seed and n alone.
+"""Random crops of a data set as Keras batches. The batch of step n depends on the seed and n alone.
 
-So a training that resumes at step n sees exactly what it would have seen, whatever was lost in between.
-Shapes: N windows, B batch, F frames, S samples.
+A training that resumes at step n therefore sees the batches that it would have seen. Shapes: N windows, B batch,
+F frames, S samples.
 """
 
 from __future__ import annotations
@@ -25,9 +25,14 @@ Batch = tuple[dict[str, np.ndarray], np.ndarray]
 class Windows:
     """All windows of one split as network inputs at the model's frame rate.
 
+    Attributes:
+      audio: [N, S] at the model's sample rate.
+      inputs: name → [N, F, 1]; `mfcc` [N, F, C] where the model has an encoder.
+      n_frames: F.
+
     Args:
       examples: measured at `frame_rate_hz`.
-      model: whose inputs are wanted.
+      model: the model to train.
       frame_rate_hz: of the examples; a multiple of the model's.
     """
 
@@ -59,14 +64,23 @@ class Windows:
         return len(self.audio)
 
     def _at_analysis_rate(self) -> Iterator[np.ndarray]:
-        """The sound of each window at the rate at which sound is measured."""
+        """The audio [S] of each window at the analysis rate."""
         import soxr
 
         for audio in self.audio:
             yield soxr.resample(audio, self.model.sample_rate_hz, ANALYSIS_RATE_HZ)
 
     def cut(self, rows: np.ndarray, starts: np.ndarray, n_frames: int) -> Batch:
-        """Crops of `n_frames` frames: inputs [B, F, 1] (`mfcc` [B, F, C]) by name and audio [B, S]."""
+        """Cuts crops out of windows.
+
+        Args:
+          rows: [B] which windows.
+          starts: [B] first frame of each crop.
+          n_frames: F.
+
+        Returns:
+          Inputs [B, F, 1] (`mfcc` [B, F, C]) by name, and audio [B, S].
+        """
         frames = starts[:, None] + np.arange(n_frames)
         hop = self.model.hop_samples
         samples = starts[:, None] * hop + np.arange(n_frames * hop)
@@ -92,14 +106,15 @@ def _instrument_index(examples: Examples, names: Sequence[str]) -> np.ndarray:
 
 
 class RandomCrops(keras.utils.PyDataset):
-    """Some batches of random crops.
+    """Batches of random crops for consecutive steps.
 
     Args:
-      windows: what to crop from.
-      batch_size, crop_s: size of a batch.
+      windows: what to crop.
+      batch_size: crops in a batch.
+      crop_s: length of a crop.
       seed: of the choice of crops.
       n_steps: how many batches.
-      first_step: which step of the training the first one is for.
+      first_step: the step of the first batch, counted from the beginning of the training.
     """
 
     def __init__(
@@ -129,7 +144,17 @@ class RandomCrops(keras.utils.PyDataset):
 
 
 def validation_batches(windows: Windows, batch_size: int, limit: int = 32, multiple: int = 1) -> list[Batch]:
-    """Whole windows, evenly spread over the split, in batches of equal size, which is a multiple of `multiple`."""
+    """Batches of whole windows, evenly spread over the split.
+
+    Args:
+      windows: of the validation split.
+      batch_size: the largest size of a batch.
+      limit: how many windows are taken at most.
+      multiple: the size of every batch is a multiple of it.
+
+    Returns:
+      Batches of equal size.
+    """
     n = min(limit, len(windows))
     rows = np.unique(np.linspace(0, len(windows) - 1, n).round().astype(int))
     rows = np.resize(rows, max(len(rows), multiple))
@@ -139,7 +164,7 @@ def validation_batches(windows: Windows, batch_size: int, limit: int = 32, multi
 
 
 def as_arrays(batch: Batch) -> tuple[dict[str, Any], Any]:
-    """A batch as tensors of the backend."""
+    """Converts a batch to tensors of the backend."""
     inputs, audio = batch
     convert = keras.ops.convert_to_tensor
     return {name: convert(value) for name, value in inputs.items()}, convert(audio)

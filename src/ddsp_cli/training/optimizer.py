@@ -1,4 +1,4 @@
-"""How fast a training learns: the schedule of a preset, and a pace of its own for the room."""
+"""The optimiser: Adam with the schedule of a preset, and a learning rate of its own for the room."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import keras
 from ddsp_cli.config import TrainingConfig
 from ddsp_cli.engine import Autoencoder
 
-#: A cosine begins its warm-up, and a preset's last step ends, at these shares of the learning rate.
+#: Shares of the learning rate at which the warm-up of a cosine schedule begins, and at which it ends.
 WARMUP_SHARE = 0.05
 FINAL_SHARE = 0.02
 
 
 class PacedAdam(keras.optimizers.Adam):
-    """Adam (Kingma & Ba 2015) whose learning rate is multiplied for some variables.
+    """Adam (Kingma & Ba 2015, algorithm 1) whose learning rate is multiplied for some variables.
 
-    Adam's steps are as long as its learning rate whatever the gradient, so a control that has far to go, such as the
-    decay of a room over 100 dB, takes thousands of steps at the rate that suits a network.
+    A step of Adam is about as long as its learning rate whatever the gradient: a parameter that has far to go, such as
+    the decay of a room over 100 dB, takes thousands of steps at the rate that suits a network.
 
     Args:
-      paces: of the trainable variables, in their order.
+      learning_rate: a number or a schedule.
+      paces: multipliers of the trainable variables, in their order.
     """
 
     def __init__(self, learning_rate: Any, paces: list[float], **kwargs: Any) -> None:
@@ -37,12 +38,12 @@ class PacedAdam(keras.optimizers.Adam):
 
 
 def schedule(training: TrainingConfig, total_steps: int, slower: float = 1.0) -> Any:
-    """Learning rate by step.
+    """The learning rate by step, as a Keras schedule.
 
     Args:
-      training: whose `schedule` is `cosine`, down to almost nothing at the last step, or `exponential`.
+      training: its `schedule` is `cosine` with linear warm-up (Loshchilov & Hutter 2017), or `exponential`.
       total_steps: of the whole training.
-      slower: multiplies it all.
+      slower: factor of all learning rates.
     """
     rate = training.learning_rate * slower
     if training.schedule == "exponential":
@@ -60,7 +61,7 @@ def schedule(training: TrainingConfig, total_steps: int, slower: float = 1.0) ->
 def make_optimizer(
     model: Autoencoder, training: TrainingConfig, total_steps: int, slower: float = 1.0
 ) -> keras.optimizers.Optimizer:
-    """The optimiser of a training, with variables for all weights of the model."""
+    """Builds the optimiser of a training, with variables for all weights of the model."""
     room = model.room
     of_room = {id(variable) for variable in room.trainable_variables} if room else set()
     pace = training.room_pace * room.pace if room else 1.0

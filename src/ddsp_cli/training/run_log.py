@@ -1,4 +1,4 @@
-"""The files a run leaves to be looked at and listened to: `log.csv`, `clips/`, TensorBoard events."""
+"""The records of a run: `log.csv`, rendered `clips/`, TensorBoard events."""
 
 from __future__ import annotations
 
@@ -18,19 +18,18 @@ from ddsp_cli.atomic import beside
 from ddsp_cli.training.batches import Batch, as_arrays
 from ddsp_cli.training.checkpoint import RunState
 
-#: Clips come at least this far apart, and so seldom that they take no more than this share of the time.
+#: Clips are rendered at most this often, and take at most this share of the time.
 CLIP_EVERY_S = 60.0
-
 CLIP_SHARE = 0.02
 
 
 class RunFolder:
-    """The folder of a run, beside the instrument it makes.
+    """The folder of a run, beside its instrument.
 
     Args:
       path: the folder; made where it is missing.
       sample_rate_hz: of the clips.
-      tensorboard: also write TensorBoard events, which needs TensorFlow to be there.
+      tensorboard: write TensorBoard events where TensorFlow is installed.
       listen: render a clip now and then.
     """
 
@@ -43,7 +42,7 @@ class RunFolder:
         self._next_clip = 0.0  # the first validation has one
 
     def clear(self) -> None:
-        """Removes the clips and TensorBoard's events of a run that stood here: they are of another model."""
+        """Removes the clips and TensorBoard events of the run before: they are of another model."""
         for pattern in ("clips/step_*", "tensorboard/events.*"):
             for left in self.path.glob(pattern):
                 with contextlib.suppress(PermissionError):  # somebody has it open on Windows, see `_replace`
@@ -55,11 +54,12 @@ class RunFolder:
         return _summary_writer(self.path / "tensorboard") if self.tensorboard else None
 
     def write(self, state: RunState, model: keras.Model, batch: Batch) -> None:
-        """Brings all records up to the last validation in `state`.
+        """Writes the records of the last validation in `state`.
 
         Args:
-          model: as it is now; its random state is left alone, so that the training goes on as without a clip.
-          batch: of the validation; its loudest window is what is rendered.
+          state: of the run.
+          model: as it is now; its random state is restored, so that a clip changes nothing of the training.
+          batch: of the validation; its loudest window is rendered.
         """
         point = state.history[-1]
         self._write_log(state)
@@ -111,7 +111,7 @@ class RunFolder:
 
 @contextlib.contextmanager
 def _random_state_kept(model: keras.Model) -> Iterator[None]:
-    """Gives back the noise that a clip draws: a run that goes on after a kill has not rendered the clip before it."""
+    """Restores the random state after a clip: a run that resumes after a kill has not rendered the clip before it."""
     kept = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in model.non_trainable_variables]
     try:
         yield
