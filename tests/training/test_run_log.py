@@ -19,7 +19,7 @@ PRESET = small_preset(validation_steps=1)
 
 
 def run(folder: RunFolder, n_steps: int) -> RunState:
-    windows = Windows(tones(4), PRESET.model, 250)
+    windows = Windows(tones(4, seconds=0.24), PRESET.model, 250)
     windows.audio[1:] *= 0.1
     job = loop.Job(PRESET, windows, validation_batches(windows, 4), folder, n_steps, 0)
     return loop.run(job, RunState(preset="", dataset="", seed=0), lambda model, now: None, lambda event: None)
@@ -50,7 +50,7 @@ def test_clips_are_the_loudest_window_and_what_is_made_of_it(tmp_path, monkeypat
         "original.wav", "step_000001.png", "step_000001.wav", "step_000003.png", "step_000003.wav"
     ], "the first and the last validation; the one between came too soon"  # fmt: skip
     original, rate = soundfile.read(tmp_path / "clips/original.wav")
-    np.testing.assert_allclose(original, tones(4).audio[0], atol=1e-4)
+    np.testing.assert_allclose(original, tones(4, seconds=0.24).audio[0], atol=1e-4)
     assert rate == 16000
     made, _ = soundfile.read(tmp_path / "clips/step_000003.wav")
     assert made.shape == original.shape

@@ -20,7 +20,7 @@ def trained(n_shares: int, batch_size: int = 4) -> tuple[Autoencoder, list[dict[
     """A model after three steps, and what was measured at each, and in a validation after them."""
     preset = small_preset(learning_rate=3e-3)
     model = loop.build(preset, seed=3, n_shares=n_shares)
-    windows = Windows(tones(8), small_model(), 250)
+    windows = Windows(tones(8, seconds=0.24), small_model(), 250)
     crops = RandomCrops(windows, batch_size, 0.5, seed=0, n_steps=4)
     found = []
     for step in range(3):
@@ -44,6 +44,7 @@ def test_two_halves_are_the_whole():
         np.testing.assert_allclose(two.get_weights_by_name()[name], weights, atol=2e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_compiled_they_learn_as_well():
     model, found = trained(2)
     assert found[2]["loss"] < found[0]["loss"]

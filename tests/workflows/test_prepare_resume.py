@@ -21,9 +21,7 @@ from fixtures import melody
 NOTES = (57, 60, 64, 62, 59, 67, 65, 69)
 
 
-@pytest.fixture
-def wavs(tmp_path: Path) -> Path:
-    folder = tmp_path / "wavs"
+def record(folder: Path) -> Path:
     folder.mkdir()
     for i in range(6):
         sound = np.tile(0.2 * melody(tuple(note + i for note in NOTES), 0.6, 0.2), 2)
@@ -32,12 +30,20 @@ def wavs(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def wavs(tmp_path: Path) -> Path:
+    return record(tmp_path / "wavs")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The data set of a run that nothing interrupted."""
+    wavs = record(tmp_path_factory.mktemp("whole") / "wavs")
+    return content(prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False).folder)
+
+
 def content(folder: Path) -> dict[str, bytes]:
     return {f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
-
-
-def whole(wavs: Path) -> dict[str, bytes]:
-    return content(prepare([wavs], name="x", out=wavs.parent / "whole", workers=1, report=False).folder)
 
 
 def start(wavs: Path, workers: int = 2) -> subprocess.Popen[str]:
@@ -55,7 +61,7 @@ def wait_for(condition: object, seconds: float = 60.0) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 @pytest.mark.parametrize("n_done", [0, 1, 3])
-def test_killed_and_started_again_it_ends_with_the_same_bytes(wavs, n_done, monkeypatch):
+def test_killed_and_started_again_it_ends_with_the_same_bytes(wavs, whole, n_done, monkeypatch):
     parts = wavs.parent / ".set.preparing" / "parts"
     run = start(wavs)
     wait_for(lambda: parts.is_dir() and len(list(parts.glob("*.json"))) >= n_done)
@@ -71,12 +77,12 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(wavs, n_done, monk
     folder = prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False).folder
     assert len(again) <= 6 - min(n_done, done)
     monkeypatch.undo()
-    assert content(folder) == whole(wavs)
-    assert sorted(entry.name for entry in wavs.parent.iterdir()) == ["set", "wavs", "whole"]
+    assert content(folder) == whole
+    assert sorted(entry.name for entry in wavs.parent.iterdir()) == ["set", "wavs"]
 
 
 @pytest.mark.parametrize("stage", ["shards", "manifest", "publish"])
-def test_interrupted_while_it_writes_it_goes_on(wavs, stage, monkeypatch):
+def test_interrupted_while_it_writes_it_goes_on(wavs, whole, stage, monkeypatch):
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -93,7 +99,7 @@ def test_interrupted_while_it_writes_it_goes_on(wavs, stage, monkeypatch):
     monkeypatch.setattr(dataset_workers, "_measure", lambda *_: pytest.fail("measured again"))
     folder = prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False).folder
     monkeypatch.undo()
-    assert content(folder) == whole(wavs)
+    assert content(folder) == whole
 
 
 def test_other_settings_and_changed_recordings_are_measured_anew(wavs, monkeypatch):
@@ -129,7 +135,7 @@ def test_half_written_and_damaged_parts_are_not_trusted(wavs, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits of Unix")
-def test_a_full_disk_is_survived(wavs):
+def test_a_full_disk_is_survived(wavs, whole):
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -143,7 +149,7 @@ def test_a_full_disk_is_survived(wavs):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
     assert "run the same command again" in refused.value.hint
-    assert content(prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False).folder) == whole(wavs)
+    assert content(prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False).folder) == whole
 
 
 def test_too_little_leaves_nothing(wavs):
