@@ -64,7 +64,8 @@ def train(
                     playable = True
                     progress.line(f"{place} can be played from now on.")
             best = "" if math.isnan(event.best_loss) else f" best {event.best_loss:.2f}"
-            progress("training", event.step, event.total, f"loss {event.loss:.2f}{best}")
+            # short: at 80 columns the bar, the time left and the best loss have to fit
+            progress("train", event.step, event.total, f"loss {event.loss:.1f}{best}")
 
         result = run(
             instrument,
