@@ -110,12 +110,16 @@ def classify(features: Features, segments: Segments, audio: FloatArray) -> Chara
         return "monophonic"
     beside = polyphonic_share(features.f0_hz[:n_frames], rate_hz, audio)
     steady = steady_share(midi, rate_hz)
-    spoken = note_share(midi, rate_hz) < SPEECH_NOTE_SHARE and steady_share(midi, rate_hz, 0.0) < SPEECH_SLOW_SHARE
-    if beside > POLYPHONIC_SHARE and not (spoken and steady < UNCLEAR_STEADY_SHARE):
+    spoken = (
+        steady < UNCLEAR_STEADY_SHARE
+        and steady_share(midi, rate_hz, 0.0) < SPEECH_SLOW_SHARE
+        and note_share(midi, rate_hz) < SPEECH_NOTE_SHARE
+    )
+    if beside > POLYPHONIC_SHARE and not spoken:
         return "polyphonic"
     if beside > UNCLEAR_SHARE:
         return "unclear"
-    if spoken and steady < UNCLEAR_STEADY_SHARE:
+    if spoken:
         return "speech" if steady < SPEECH_STEADY_SHARE else "unclear"
     return "monophonic"
 

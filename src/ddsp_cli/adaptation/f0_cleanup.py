@@ -44,6 +44,9 @@ OWN_ONSET_DB = 3.0
 
 ONSET_S = 0.03
 
+#: Confidence of a pitch that the sound proves: `repair` leaves it.
+CONFIRMED = 1.0
+
 #: A piece at least this far from what is beside it is confirmed by the sound if it is no longer than this; at the end
 #: of a segment, where notes fade and trackers are lost, if it is no longer than that.
 LEAP_SEMITONES = 7.0
@@ -90,7 +93,8 @@ def confirm_leaps(features: Features, segments: Segments, recording: Recording) 
       recording: the sound; read once more, if there are leaps.
 
     Returns:
-      The features, the same object if nothing changed.
+      The features; the confidence of a proven pitch is `CONFIRMED`, that of frames that lost theirs 0. The same object
+      if there are no leaps.
     """
     leaps = _find_leaps(features, segments)
     if not leaps:
@@ -102,12 +106,12 @@ def confirm_leaps(features: Features, segments: Segments, recording: Recording) 
     for leap, (first, _), audio in zip(leaps, spans, _read_spans(recording, spans), strict=True):
         part = slice(leap.start, leap.stop)
         tracked_hz = features.f0_hz[part]
-        found_hz = _confirmed_hz(leap, tracked_hz, audio, leap.start - first // hop, features)
+        found_hz, is_confirmed = _confirmed_hz(leap, tracked_hz, audio, leap.start - first // hop, features)
         f0_hz[part] = np.where(tracked_hz > 0, found_hz, 0.0)
         if not found_hz.any():
             confidence[part] = 0.0
-    if np.array_equal(f0_hz, features.f0_hz):
-        return features
+        elif is_confirmed:
+            confidence[part] = np.where(f0_hz[part] > 0, np.float32(CONFIRMED), confidence[part])
     return replace(features, f0_hz=f0_hz, f0_confidence=confidence)
 
 
@@ -161,8 +165,8 @@ def _read_spans(recording: Recording, spans: list[tuple[int, int]]) -> Iterator[
 
 def _confirmed_hz(
     leap: _Leap, tracked_hz: FloatArray, audio: FloatArray, offset: int, features: Features
-) -> FloatArray:
-    """The F0 [n] that the sound confirms for the frames of a leap, 0 where there is none.
+) -> tuple[FloatArray, bool]:
+    """The F0 [n] for the frames of a leap, 0 where there is none, and whether the sound proves it.
 
     Args:
       leap: the frames.
@@ -196,7 +200,8 @@ def _confirmed_hz(
     rate_hz = features.spec.frame_rate_hz
     inharmonic, odd, half = explain(tracked_hz)
     if inharmonic <= MAX_INHARMONIC and odd >= MIN_ODD:
-        return tracked_hz
+        # Energy at the odd harmonics of a lower pitch proves it. A higher one may be an overblown start of the lower.
+        return tracked_hz, float(percentiles(tracked_hz, 50.0)) < max(leap.before_hz, leap.after_hz)
     sure = float(percentiles(features.f0_confidence[leap.start : leap.stop], 50.0)) >= OWN_CONFIDENCE
     ratios: list[float] = []
     if odd < TOO_LOW_ODD and not sure:
@@ -214,7 +219,7 @@ def _confirmed_hz(
             best_hz, least = candidate_hz, beside
     # An unexplained pitch may still be one of several sounds, or lie in the reverberation of others.
     possible = sure or leap_semitones < FAR_SEMITONES or (inharmonic <= MAX_INHARMONIC and odd >= POSSIBLE_ODD)
-    return best_hz if best_hz.any() or not possible else tracked_hz
+    return best_hz if best_hz.any() or not possible else tracked_hz, False
 
 
 def repair(
@@ -238,6 +243,8 @@ def repair(
 
     def is_own(frames: IntArray) -> bool:
         """Whether these frames are a note in their own right."""
+        if (confidence[frames] >= CONFIRMED).all():
+            return True
         around = loudness_db[max(frames[0] - reach, 0) : frames[0] + reach]
         return bool(np.median(confidence[frames]) >= OWN_CONFIDENCE and np.ptp(around) >= OWN_ONSET_DB)
 
