@@ -298,7 +298,8 @@ def _flush(path: Path) -> None:
             return
         descriptor = os.open(path, os.O_RDONLY)
     else:
-        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        # Windows flushes only what is open for writing; elsewhere the file may be read-only.
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0) if os.name == "nt" else os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):
             os.fsync(descriptor)

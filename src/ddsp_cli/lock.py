@@ -18,8 +18,11 @@ from typing import BinaryIO
 
 from ddsp_cli.errors import OutputError
 
-#: Interval between two attempts of `in_turn`.
+#: Interval between two attempts to lock a file.
 WAIT_S = 0.05
+
+#: Attempts of `exclusive` before it gives up.
+N_TRIES = 4
 
 
 def lock_file(folder: Path) -> Path:
@@ -68,10 +71,16 @@ def in_turn(path: Path) -> Iterator[None]:
 
 
 def _acquire(path: Path, what: str, program: str, option: str) -> BinaryIO:
+    n_refused = 0
     while True:
         stream = path.open("a+b")
         try:
             if try_lock(stream) is False:
+                n_refused += 1
+                if n_refused < N_TRIES:  # `atomic.recover` of another process holds it for a moment
+                    stream.close()
+                    time.sleep(WAIT_S)
+                    continue
                 raise OutputError(
                     f"another {program} is writing {what} just now{_holder(stream)}",
                     f"Wait until it has ended, or give another {option}.",
