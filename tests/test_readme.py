@@ -25,7 +25,7 @@ from page_fixtures import ROOT, commands, known_options, options
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 #: Commands that make an environment; the tests run inside one.
-SET_UP = ("pip",)
+SET_UP = ("pip", "pipx", "uv")
 
 #: Every command of the program; the README shows each.
 COMMANDS = ("prepare", "train", "evaluate", "transfer", "reverb", "export", "import", "models")
@@ -75,7 +75,7 @@ def test_every_command_is_of_a_known_kind() -> None:
 
 def run_as_written(lines: list[list[str]], folder: Path, *train_options: str) -> None:
     """Runs the lines of `ddsp` in a folder; each training goes a little further than the one before, with options."""
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "DDSP_MODELS": str(folder / "library")}
     steps = 0
     for words in lines:
         arguments = words[1:]
@@ -101,11 +101,12 @@ def test_every_ddsp_command_runs_as_written(desk: Path) -> None:
         "voice_flute.wav",
         "flutes/voice_flute.wav",
         "flutes/humming_flute.wav",
-        "voice_violin.wav",
-        "datasets/violin/dataset.yaml",
-        "models/violin/model.yaml",
-        "violin_vst/violin.tflite",
-        "models/violin-again/model.yaml",
+        "voice_viola.wav",
+        "datasets/viola/dataset.yaml",
+        "models/viola/model.yaml",
+        "viola_vst/viola.tflite",
+        "models/viola-again/model.yaml",
+        "viola.ddsp",
         "models/mine/model.yaml",
     ):
         assert (desk / name).is_file(), name

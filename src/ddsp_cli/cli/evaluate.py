@@ -8,22 +8,23 @@ from typing import Annotated
 import typer
 
 from ddsp_cli.cli import console
-from ddsp_cli.cli.options import Force
+from ddsp_cli.cli.options import Force, Instrument
 
 
 def evaluate(
-    model: Annotated[str, typer.Option(metavar="NAME|DIR", help="The instrument.")],
+    model: Instrument,
     audio: Annotated[
         list[Path] | None, typer.Argument(metavar="AUDIO", help="Recordings of the same instrument, or folders.")
     ] = None,
     dataset: Annotated[
-        Path | None, typer.Option(help="Data set whose validation part is judged; by default datasets/NAME.")
+        Path | None, typer.Option(help="Data set whose validation split is used; by default datasets/NAME.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write evaluation.json and a picture of each here.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Also write evaluation.json and a picture of each here."),
     ] = None,
     reliable: Annotated[
-        bool, typer.Option("--reliable", help="Also judge pitch only where pYIN agrees about the recording; slow.")
+        bool, typer.Option("--reliable", help="Also measure pitch only where pYIN agrees about the recording; slow.")
     ] = False,
     force: Force = False,
 ) -> None:

@@ -8,13 +8,15 @@ from typing import Annotated
 import typer
 
 from ddsp_cli.cli import console
-from ddsp_cli.cli.options import Force
+from ddsp_cli.cli.options import Force, Instrument
 
 
 def export(
-    model: Annotated[str, typer.Option(metavar="NAME|DIR", help="The instrument; or a .tflite of DDSP-VST.")],
-    format_: Annotated[str, typer.Option("--format", metavar="savedmodel|litert|onnx|vst", help="What to make of it.")],
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write it.")] = None,
+    model: Instrument,
+    format_: Annotated[str, typer.Option("--format", metavar="savedmodel|litert|onnx|vst", help="The format.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder to write; by default NAME_FORMAT.")
+    ] = None,
     force: Force = False,
 ) -> None:
     """Turn an instrument into a format for other programs."""

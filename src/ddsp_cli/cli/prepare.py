@@ -19,28 +19,34 @@ MAX_REMARKS = 20
 
 
 def prepare(
-    audio: Annotated[list[Path], typer.Argument(help="Recordings, or folders of them.")],
-    name: Annotated[str | None, typer.Option(help="Of the data set; by default that of the first folder.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write; by default datasets/NAME.")] = None,
+    audio: Annotated[list[Path], typer.Argument(metavar="AUDIO...", help="Recordings, or folders of them.")],
+    name: Annotated[str | None, typer.Option(help="Name of the data set; by default that of the first folder.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder to write; by default datasets/NAME.")
+    ] = None,
     sample_rate: Annotated[
         int | None,
-        typer.Option(metavar="HZ", help="Of the sound that the model will make; by default 16000, or as --like."),
+        typer.Option(metavar="HZ", help="Sample rate of the model; by default 16000, or as --like."),
     ] = None,
     like: Annotated[
         str | None,
-        typer.Option(metavar="NAME|DIR", help="Measure as this instrument was taught, to train it further."),
+        typer.Option(metavar="NAME|DIR", help="Measure as this instrument needs it, to train it further."),
     ] = None,
     pitch: Annotated[str, typer.Option(metavar="swift-f0|pyin|crepe", help="The pitch tracker.")] = "swift-f0",
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Number of processes; by default one per core.")
+    ] = None,
     level: Annotated[
-        str, typer.Option(metavar="match|keep", help="Bring folders to one level, or leave levels alone.")
+        str,
+        typer.Option(
+            metavar="match|keep",
+            help="match brings the loudest notes of folders to one level.",
+        ),
     ] = "match",
-    keep_polyphonic: Annotated[
-        bool, typer.Option("--keep-polyphonic", help="Also learn from chords and other voices.")
-    ] = False,
+    keep_polyphonic: Annotated[bool, typer.Option("--keep-polyphonic", help="Also use polyphonic segments.")] = False,
     hold_out: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Recordings to judge by and never to learn from; may be repeated."),
+        typer.Option(metavar="PATTERN", help="Recordings for the validation split only; may be repeated."),
     ] = None,
     leave_out: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Recordings not to use; may be repeated.")
@@ -48,7 +54,7 @@ def prepare(
     crepe_weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights for --pitch crepe: model-tiny.h5 to model-full.h5.")
     ] = None,
-    licence: Annotated[str, typer.Option(help="Of the recordings; it goes into the instrument's card.")] = "unknown",
+    licence: Annotated[str, typer.Option(help="Licence of the recordings, for the instrument's card.")] = "unknown",
     sources: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="YAML that names the recordings' authors and licences, for the same card."),

@@ -10,7 +10,7 @@ import typer
 
 from ddsp_cli.cli import console
 from ddsp_cli.cli.models import quality
-from ddsp_cli.cli.options import Force, Seed, typed
+from ddsp_cli.cli.options import Force, Seed, instrument_names, preset_names, typed
 
 REMARKS = {
     "best": "best so far",
@@ -20,23 +20,36 @@ REMARKS = {
 
 
 def train(
-    instrument: Annotated[str, typer.Option(help="Name of the instrument.")],
-    dataset: Annotated[Path | None, typer.Option(help="Data set; by default datasets/NAME.")] = None,
+    instrument: Annotated[str, typer.Option(metavar="NAME", help="Name of the instrument.")],
+    dataset: Annotated[Path | None, typer.Option(metavar="DIR", help="Data set; by default datasets/NAME.")] = None,
     preset: Annotated[
         str,
         typer.Option(
-            metavar="NAME|FILE", help="Which model: light, vst, solo, tiny, autoencoder, hifi, or a YAML file."
+            metavar="NAME|FILE",
+            help="Which model: light, vst, solo, tiny, autoencoder, hifi, or a YAML file.",
+            autocompletion=preset_names,
         ),
     ] = "light",
-    steps: Annotated[int | None, typer.Option(min=1, help="How long, in all; by default what the preset says.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the instrument; by default models/NAME.")] = None,
-    resume: Annotated[bool, typer.Option("--resume/--fresh", help="Go on with a training, or start anew.")] = True,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Training steps in all; by default what the preset says."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Folder of the instrument; by default models/NAME."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume/--fresh", help="Resume a training, or start again.")] = True,
     start_from: Annotated[
         str | None,
-        typer.Option("--from", metavar="NAME|DIR", help="Begin with this instrument: for little material of your own."),
+        typer.Option(
+            "--from",
+            metavar="NAME|DIR",
+            help="Begin with this instrument: for a minute or two of recordings.",
+            autocompletion=instrument_names,
+        ),
     ] = None,
     listen: Annotated[
-        bool, typer.Option("--listen/--no-listen", help="Render a validation clip now and then, to hear and see.")
+        bool, typer.Option("--listen/--no-listen", help="Render a validation clip now and then, to listen to.")
     ] = True,
     seed: Seed = 0,
     force: Force = False,
