@@ -206,9 +206,11 @@ def finish(batch: Batch[TransferResult] | Batch[ReverbResult], ends: pipes.Pipes
     if batch.own:
         what = "file" if len(batch.own) == 1 else "files"
         console.remark(f"Left out {len(batch.own)} {what} that ddsp itself wrote, such as {batch.own[0]}.")
-    if not batch.failures:
-        return
     n_inputs = len({result.input for result in batch}) + len(batch.failures)
+    if not batch.failures:
+        if n_inputs > 1:
+            console.remark(f"Played {n_inputs} inputs.")
+        return
     console.remark(f"{len(batch.failures)} of {n_inputs} inputs could not be played:")
     for failure in batch.failures:
         hint = hints.hint(failure.error)
