@@ -256,7 +256,7 @@ def test_an_unknown_preset_and_an_instrument_that_exists(prepared):
     with pytest.raises(ModelError) as problem:
         train("tone", prepared / "datasets/tone", preset="vts")
     assert "vst" in problem.value.hint
-    Path("models/tone").mkdir(parents=True)
+    make_bundle(Path("models/tone"))
     with pytest.raises(OutputError, match="exists already") as problem:
         train("tone", prepared / "datasets/tone")
     assert hints.hint(problem.value).startswith("Use --force")
