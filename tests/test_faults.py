@@ -104,6 +104,8 @@ def test_the_sound_is_whole_whatever_the_streams_are(desk, tmp_path, line, code)
 ENDS = {
     "list to a full disk": ("$DDSP models >/dev/full", ExitCode.OUTPUT),
     "help to a full disk": ("$DDSP --help >/dev/full", ExitCode.OUTPUT),
+    "list to a reader that ends": ("set -o pipefail; $DDSP models | true", ExitCode.OK),
+    "help to a reader that ends": ("set -o pipefail; $DDSP --help | true", ExitCode.OK),
     "list to nobody": ("$DDSP models >&-", ExitCode.OK),
     "error to nobody": ("$DDSP transfer nowhere.wav --model testophone 2>&-", ExitCode.INPUT),
     "error to a full disk": ("$DDSP transfer nowhere.wav --model testophone 2>/dev/full", ExitCode.INPUT),

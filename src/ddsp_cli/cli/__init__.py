@@ -141,8 +141,10 @@ def _run(arguments: list[str], debug: bool) -> int:
         return _usage(problem, command)
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted(command)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has ended
-        console.drop_standard_output()
+    except (BrokenPipeError, SystemExit) as ended:  # the reader of a pipe, such as head, has ended
+        if isinstance(ended, SystemExit) and not isinstance(ended.__context__, BrokenPipeError):
+            raise
+        console.drop_standard_output()  # typer turns the first into the second
         return ExitCode.OK
     except Exception as problem:
         if _was_interrupted(problem):
