@@ -32,6 +32,7 @@ def desk(tmp_path_factory):
     nan[5000] = np.nan
     soundfile.write(folder / "nan.wav", nan, 16000, subtype="FLOAT")
     (folder / "empty.wav").touch()
+    (folder / "curves.csv").write_text("time_s,f0_hz,power_db\n0,440,-20\n")
     (folder / "text.wav").write_text("this is not audio, whatever its name says\n" * 50)
     (folder / "no_audio").mkdir()
     (folder / "no_audio" / "readme.txt").write_text("nothing here")
@@ -79,6 +80,12 @@ CASES = {
     "foreign bundle": (["transfer", "voice.wav", "--model", "models/foreign"], ExitCode.MODEL, "not a ddsp instrument"),
     "bundle of the future": (["transfer", "voice.wav", "--model", "future"], ExitCode.MODEL, "99"),
     "unknown key in card": (["transfer", "voice.wav", "--model", "garbled"], ExitCode.MODEL, "mean frame_rate_hz"),
+    "no instrument, only a room": (["transfer", "voice.wav", "--model", "none"], ExitCode.USAGE, "ddsp reverb INPUT"),
+    "reverb without a room": (["reverb", "voice.wav", "--room", "none"], ExitCode.USAGE, "--room flute"),
+    "autotune in words": ([*TRANSFER, "--autotune", "full"], ExitCode.USAGE, "--autotune: full is not a number"),
+    "autotune beyond its range": ([*TRANSFER, "--autotune", "2"], ExitCode.USAGE, "0..1"),
+    "loudness of nothing": ([*TRANSFER, "--loudness-match", "inputt"], ExitCode.USAGE, "Did you mean input"),
+    "curves as input": (["transfer", "curves.csv", "-m", "testophone"], ExitCode.USAGE, "--from-controls curves.csv"),
     "transpose in words": ([*TRANSFER, "--transpose", "up"], ExitCode.USAGE, "--transpose"),
     "transpose out of range": ([*TRANSFER, "--transpose", "1000"], ExitCode.USAGE, "1000"),
     "sample rate of nothing": ([*TRANSFER, "--sample-rate", "3"], ExitCode.USAGE, "--sample-rate: 3 "),

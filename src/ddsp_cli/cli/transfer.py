@@ -179,7 +179,7 @@ def transfer(
             from_controls=from_controls,
             notes=notes,
             report=report,
-            workers=os.cpu_count() or 1,
+            workers=getattr(os, "process_cpu_count", os.cpu_count)() or 1,
             progress=progress,
         )
         ends.deliver()
