@@ -2,8 +2,8 @@
 
     python benchmarks/ablations.py DATASET [--steps 2000] [--preset light] [--out DIR] [--only full,tiny]
 
-DATASET is a folder that `ddsp prepare` made, with a validation split. The variants are those of the paper of DDSP (Engel
-et al., ICLR 2020, section 4 and appendix) that can be trained here, each for the same number of steps with the same seed:
+DATASET is a folder that `ddsp prepare` made, with a validation split. The variants are those of the paper of DDSP
+(Engel et al., ICLR 2020) that can be trained here, each for the same number of steps:
 
     full       the preset
     no reverb  without the learned room: the recording's room has to come from the synthesisers
@@ -11,8 +11,8 @@ et al., ICLR 2020, section 4 and appendix) that can be trained here, each for th
     tiny       the recurrent layer alone, without dense stacks
     encoder z  with an encoder of timbre, 16 latent dimensions
 
-The table is that of docs/ablations.md: number of weights, validation loss as trained, and the figures of `ddsp evaluate` on
-the validation split.
+The table is that of docs/ablations.md: number of weights, lowest validation loss of the training, and the figures of
+`ddsp evaluate` on the validation split.
 """
 
 from __future__ import annotations
@@ -95,12 +95,8 @@ def row(name: str, preset: Preset, options: argparse.Namespace) -> list[str]:
     state = read_state(folder.with_name(f"{folder.name}.run"))
     loss = f"{state.best_loss:.2f}" if state is not None else "-"
     n_weights = sum(weight.size for name, weight in bundle.weights.items())
-    return [
-        name,
-        f"{n_weights:,}",
-        loss,
-        *(f"{judged.figures[key]:.3f}" if key in judged.figures else "-" for key in FIGURES),
-    ]
+    figures = [f"{judged.figures[key]:.3f}" if key in judged.figures else "-" for key in FIGURES]
+    return [name, f"{n_weights:,}", loss, *figures]
 
 
 def main() -> None:
@@ -118,8 +114,9 @@ def main() -> None:
     changes = {name: getattr(options, name) for name in ("batch_size", "crop_s") if getattr(options, name)}
     preset = msgspec.structs.replace(preset, training=msgspec.structs.replace(preset.training, patience=0, **changes))
     wanted = options.only.split(",") if options.only else None
-    print("| variant | weights | validation loss | spectral distance | loudness L1, dB | F0 L1, semitones | F0 outliers "
-          "| noise, dB |\n|---|---|---|---|---|---|---|---|")  # fmt: skip
+    titles = ["variant", "weights", "validation loss", "spectral distance", "loudness L1, dB", "F0 L1, semitones",
+              "F0 outliers", "noise, dB"]  # fmt: skip
+    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     for name, changed in variants(preset).items():
         if wanted is None or name in wanted:
             print(f"| {' | '.join(row(name, changed, options))} |", flush=True)
