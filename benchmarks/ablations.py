@@ -11,7 +11,7 @@ DATASET is a folder that `ddsp prepare` made, with a validation split. The varia
     tiny       the recurrent layer alone, without dense stacks
     encoder z  with an encoder of timbre, 16 latent dimensions
 
-The table is that of docs/ablations.md: number of weights, lowest validation loss of the training, and the figures of
+The table is Markdown: number of weights, lowest validation loss of the training, and the figures of
 `ddsp evaluate` on the validation split.
 """
 
