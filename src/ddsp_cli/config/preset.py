@@ -50,6 +50,8 @@ class TrainingConfig(Config):
         optimization/base.gin; `cosine` brings it down to nothing at the last step, after `warmup_steps` of growing.
       room_pace: how many times faster the room learns than the rest, beside its kind's own pace
         (`LearnedRoom.pace`).
+      pretrain_steps: steps that fit the decoder to harmonics and noise measured in the recordings before training, see
+        `training.pretrain`; 0 for none.
       harmonic_rolloff: harmonic k starts at 1/k**harmonic_rolloff, see `training.harmonic_init`; 0: all equal.
       validation_steps: between two validations, each of which leaves a checkpoint.
       patience: validations without a better one after which a training ends; 0 for never.
@@ -66,6 +68,7 @@ class TrainingConfig(Config):
     decay_steps: PositiveInt = 10000
     clip_norm: PositiveFloat = 3.0
     room_pace: PositiveFloat = 1.0
+    pretrain_steps: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     harmonic_rolloff: Annotated[float, Meta(ge=0, le=4)] = 0.0
     validation_steps: PositiveInt = 100
     patience: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0

@@ -94,6 +94,21 @@ class Autoencoder(keras.Model):
         Raises:
           ValueError: a feature is missing, or has another shape.
         """
+        raw = self.raw_controls(features)
+        return self.group({**raw, "f0_hz": features["f0_hz"]}, given=given)
+
+    def raw_controls(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Predicts the raw controls, before any processor scales them.
+
+        Args:
+          features: see `call`.
+
+        Returns:
+          name → [B, F, C], as `bundle.layout.decoder_outputs` lists them.
+
+        Raises:
+          ValueError: a feature is missing, or has another shape.
+        """
         features = dict(features)
         if self.encoder is not None and "z" not in features:
             if "mfcc" not in features:
@@ -103,8 +118,7 @@ class Autoencoder(keras.Model):
             features["instrument"] = self.instruments(features["instrument"])
         if "f0_hz" not in features:
             raise ArgumentError(missing_signal("Autoencoder", "f0_hz", list(features)))
-        raw = self.decoder({name: features[name] for name in self.config.inputs if name in features})
-        return self.group({**raw, "f0_hz": features["f0_hz"]}, given=given)
+        return self.decoder({name: features[name] for name in self.config.inputs if name in features})
 
     def compute_loss(
         self,

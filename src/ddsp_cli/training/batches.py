@@ -28,6 +28,7 @@ class Windows:
     Attributes:
       audio: [N, S] at the model's sample rate.
       inputs: name → [N, F, 1]; `mfcc` [N, F, C] where the model has an encoder.
+      voiced: [N, F] where a frame has an F0 of its own.
       n_frames: F.
 
     Args:
@@ -40,6 +41,7 @@ class Windows:
         step = frame_rate_hz // model.frame_rate_hz
         self.model = model
         self.audio = examples.audio
+        self.voiced = examples.f0_hz[:, ::step] > 0.0
         f0_hz = hold_f0(examples.f0_hz)[:, ::step]
         level_db = getattr(examples, model.level)[:, ::step]
         self.n_frames = min(f0_hz.shape[1], self.audio.shape[1] // model.hop_samples)
@@ -53,6 +55,7 @@ class Windows:
             name: np.ascontiguousarray(curves[name][:, : self.n_frames], np.float32)[..., None]
             for name in ("f0_hz", *model.scaled_inputs)
         }
+        self.voiced = self.voiced[:, : self.n_frames]
         if model.encoder:
             found = [mfcc(audio, model.frame_rate_hz, model.encoder.n_mfccs) for audio in self._at_analysis_rate()]
             self.inputs["mfcc"] = np.stack(found)[:, : self.n_frames]
@@ -81,11 +84,14 @@ class Windows:
         Returns:
           Inputs [B, F, 1] (`mfcc` [B, F, C]) by name, and audio [B, S].
         """
-        frames = starts[:, None] + np.arange(n_frames)
         hop = self.model.hop_samples
         samples = starts[:, None] * hop + np.arange(n_frames * hop)
-        inputs = {name: values[rows[:, None], frames] for name, values in self.inputs.items()}
-        return inputs, self.audio[rows[:, None], samples]
+        return self.cut_inputs(rows, starts, n_frames), self.audio[rows[:, None], samples]
+
+    def cut_inputs(self, rows: np.ndarray, starts: np.ndarray, n_frames: int) -> dict[str, np.ndarray]:
+        """The inputs of `cut`, without the audio."""
+        frames = starts[:, None] + np.arange(n_frames)
+        return {name: values[rows[:, None], frames] for name, values in self.inputs.items()}
 
 
 def _instrument_index(examples: Examples, names: Sequence[str]) -> np.ndarray:
@@ -133,11 +139,14 @@ class RandomCrops(keras.utils.PyDataset):
 
     def batch(self, step: int) -> Batch:
         """The batch of a step, counted from the beginning of the training."""
+        return self.windows.cut(*self.places(step), self.crop_frames)
+
+    def places(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which windows the crops of a step come from, and their first frames, [B] each."""
         random = np.random.default_rng([self.seed, step])
         # a shuffled deck per batch: no window twice while others wait, as far as the batch allows
         rows = np.resize(random.permutation(len(self.windows)), self.batch_size)
-        starts = random.integers(0, self.windows.n_frames - self.crop_frames + 1, self.batch_size)
-        return self.windows.cut(rows, starts, self.crop_frames)
+        return rows, random.integers(0, self.windows.n_frames - self.crop_frames + 1, self.batch_size)
 
     def __getitem__(self, index: int) -> Batch:
         return self.batch(self.first_step + index)

@@ -32,6 +32,7 @@ from ddsp_cli.training.batches import Batch, RandomCrops, Windows
 from ddsp_cli.training.checkpoint import Point, RunState
 from ddsp_cli.training.harmonic_init import init_harmonic_rolloff
 from ddsp_cli.training.optimizer import make_optimizer
+from ddsp_cli.training.pretrain import can_pretrain, pretrain
 from ddsp_cli.training.progress import Event, Report, progress_of
 from ddsp_cli.training.run_log import RunFolder
 
@@ -128,6 +129,8 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
       KeyboardInterrupt: passed on; the last checkpoint stands.
     """
     model = _resume(job, state)
+    if not state.history and job.initial is None:
+        _pretrain(job, model, state, report)
     if not state.history:
         # Before the first instrument: killed between that and its checkpoint, the run is known as its maker.
         checkpoint.save(job.folder.path, model, state)
@@ -149,6 +152,8 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
                 ) from None
             report(progress_of(state, job.total_steps, [], "rollback"))
             model = _resume(job, state)
+            if not state.history and job.initial is None:
+                _pretrain(job, model, state, report)
     return state
 
 
@@ -228,6 +233,15 @@ def _resume(job: Job, state: RunState) -> Autoencoder:
         model.adapt(job.train.inputs)
         init_harmonic_rolloff(model, job.preset.training.harmonic_rolloff)
     return model
+
+
+def _pretrain(job: Job, model: Autoencoder, state: RunState, report: Report) -> None:
+    """Fits the decoder to measured controls, where the preset says so and the model has what can be measured."""
+    n_steps = job.preset.training.pretrain_steps
+    if n_steps and can_pretrain(job.preset.model):
+        report(progress_of(state, job.total_steps, [], "phase", "fitting the decoder to measured harmonics and noise"))
+        batch_size = job.preset.training.batch_size
+        pretrain(model, job.train, n_steps, batch_size, job.seed, is_compiled(), lambda _: None)
 
 
 def _validate_parent(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, report: Report) -> RunState:

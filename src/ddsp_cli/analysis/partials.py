@@ -1,0 +1,103 @@
+"""Measure the power of each harmonic and the density of the noise between harmonics, pitch-synchronously. NumPy only.
+
+The sound is resampled so that every period has the same number of samples. In a Hann window of four periods harmonic k
+then falls exactly on bin 4k of the DFT, however fast F0 moves, and every fourth bin in between (4k - 2) lies on the
+zeros of the two nearest harmonics: what it holds is noise. Shapes: S samples, F frames, K harmonics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ddsp_cli.arrays import FloatArray, hann_window
+
+#: Periods in a window, and the distance of harmonics in bins.
+N_PERIODS = 4
+
+#: The sound is oversampled by this factor before it is read between its samples by cubic interpolation.
+OVERSAMPLING = 2
+
+#: Frames analysed at once, which bounds the memory.
+_FRAMES_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Partials:
+    """What a recording holds at its harmonics and between them.
+
+    Attributes:
+      harmonic_power: [F, K] squared amplitude of harmonic k = 1 … K, the noise in its bin included.
+      noise_density: [F, K] noise power per Hz (one-sided) at (k - 1/2) · F0. One bin of noise: single values scatter
+        as a chi-squared variable of two degrees of freedom, with a median 1.6 dB below their mean.
+    """
+
+    harmonic_power: FloatArray
+    noise_density: FloatArray
+
+    def noise_in_harmonics(self, f0_hz: FloatArray) -> FloatArray:
+        """Expected noise power in the bin of each harmonic, [F, K], from the noise on both sides of it."""
+        above = np.concatenate([self.noise_density[:, 1:], self.noise_density[:, -1:]], axis=1)
+        return 0.5 * (self.noise_density + above) * _bin_width_hz(f0_hz)[:, None]
+
+
+def measure_partials(
+    audio: FloatArray, sample_rate_hz: int, f0_hz: FloatArray, frame_rate_hz: float, n_harmonics: int
+) -> Partials:
+    """Measures harmonics and noise of a recording.
+
+    Args:
+      audio: [S].
+      sample_rate_hz: of the audio.
+      f0_hz: [F], positive everywhere; frame i is centred on second i / `frame_rate_hz`. Between frames the logarithm
+        of F0 is interpolated linearly.
+      frame_rate_hz: of F0 and of the result.
+      n_harmonics: K. What lies above half the sample rate reads near 0.
+    """
+    import soxr
+
+    rate_hz = OVERSAMPLING * sample_rate_hz
+    samples_per_period = _power_of_two(max(2 * (n_harmonics + 1), 2.0 * sample_rate_hz / float(f0_hz.min())))
+    n_window = N_PERIODS * samples_per_period
+    margin = int(np.ceil(0.5 * N_PERIODS * rate_hz / float(f0_hz.min()))) + 4
+    fine = np.pad(soxr.resample(audio, sample_rate_hz, rate_hz).astype(np.float32), margin)
+    times_s = (np.arange(len(fine)) - margin) / rate_hz
+    frame_times_s = np.arange(len(f0_hz)) / frame_rate_hz
+    phase = np.cumsum(np.exp(np.interp(times_s, frame_times_s, np.log(f0_hz)))) / rate_hz  # in periods
+    frame_phase = np.interp(frame_times_s, times_s, phase)
+    window = hann_window(n_window) * np.float32(2.0 / (0.5 * n_window))  # a sinusoid of amplitude 1 reads 1
+    periods = (np.arange(n_window) - n_window / 2) / samples_per_period
+    harmonics = np.zeros((len(f0_hz), n_harmonics), np.float32)
+    between = np.zeros((len(f0_hz), n_harmonics), np.float32)
+    for start in range(0, len(f0_hz), _FRAMES_AT_ONCE):
+        part = slice(start, start + _FRAMES_AT_ONCE)
+        positions = np.interp(frame_phase[part, None] + periods, phase, np.arange(len(fine)))
+        power = np.abs(np.fft.rfft(_between_samples(fine, positions) * window, axis=1)) ** 2
+        harmonics[part] = power[:, N_PERIODS : N_PERIODS * n_harmonics + 1 : N_PERIODS]
+        between[part] = power[:, N_PERIODS // 2 : N_PERIODS * n_harmonics : N_PERIODS]
+    return Partials(harmonics, between / _bin_width_hz(np.asarray(f0_hz, np.float32))[:, None])
+
+
+def _bin_width_hz(f0_hz: FloatArray) -> FloatArray:
+    """Noise of density 1 reads this power in a bin: 2 · Σ window² / (Σ window)² · the rate of the resampled sound.
+
+    With the Hann window of four periods, scaled to read amplitudes: 0.75 · F0.
+    """
+    return np.asarray(3.0 / N_PERIODS * f0_hz, np.float32)
+
+
+def _between_samples(audio: FloatArray, positions: np.ndarray) -> FloatArray:
+    """Reads a signal between its samples by cubic Hermite (Catmull-Rom) interpolation."""
+    positions = np.clip(positions, 1, len(audio) - 3)
+    index = positions.astype(np.int64)
+    x = (positions - index).astype(np.float32)
+    before, left, right, after = (audio[index + shift] for shift in (-1, 0, 1, 2))
+    slope = 0.5 * (right - before)
+    square = before - 2.5 * left + 2.0 * right - 0.5 * after
+    cube = 0.5 * (after - before) + 1.5 * (left - right)
+    return ((cube * x + square) * x + slope) * x + left
+
+
+def _power_of_two(at_least: float) -> int:
+    return int(2 ** np.ceil(np.log2(at_least)))
