@@ -118,7 +118,7 @@ class ControlFit(keras.Model):
         self.built = True
 
     def call(self, features: dict[str, Any]) -> dict[str, Any]:
-        """Predicts levels in dB: `amplitude` [B, F, 1], `harmonic` [B, F, K] before it is normalised, `noise` [B, F, M]."""
+        """Predicts levels in dB: `amplitude` [B, F, 1], unnormalised `harmonic` [B, F, K], and `noise` [B, F, M]."""
         raw = self._model[0].raw_controls(features)
         return {
             "amplitude": _scaled_db(raw[self._amplitude]),
