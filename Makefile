@@ -23,7 +23,8 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 .PHONY: help
 help: ## Say what can be made
 	@echo "make demo         sing through a flute: examples/voice.wav -> demo/"
-	@echo "make test         run the tests"
+	@echo "make test         run the tests, without those marked slow"
+	@echo "make test-all     run all tests, as continuous integration does"
 	@echo "make test-backends run the engine's tests, and train a little, on TensorFlow, JAX and PyTorch"
 	@echo "make lint         run the linters, the type checker and the import rules"
 	@echo "make bench        measure what is meant to be fast"
@@ -74,7 +75,11 @@ demo: $(RUNTIME) ## A sung phrase, played by the flute
 	@for file in demo/*; do echo "             $$file"; done
 
 .PHONY: test
-test: $(DEV) ## All tests
+test: $(DEV) ## The tests, without those marked slow
+	@$(RUN) pytest -m 'not slow' $(PYTEST_ARGS)
+
+.PHONY: test-all
+test-all: $(DEV) ## All tests
 	@$(RUN) pytest $(PYTEST_ARGS)
 
 # The engine runs wherever Keras runs. JAX and PyTorch have environments of their own, without TensorFlow; on another
