@@ -111,7 +111,7 @@ class ControlFit(keras.Model):
         harmonic, noise = model.config.only(HarmonicConfig), model.config.only(FilteredNoiseConfig)
         assert harmonic is not None
         assert noise is not None
-        self._model = [model]  # in a list, so that Keras does not count its other weights as this model's
+        self._raw_controls = model.raw_controls  # not the model, whose room would count as untrained weights
         self.parts = [part for part in (model.decoder, model.encoder, model.instruments) if part is not None]
         self._amplitude, self._distribution = harmonic[1].inputs[:2]
         self._noise, self._noise_bias = noise[1].inputs[0], noise[1].initial_bias
@@ -119,7 +119,7 @@ class ControlFit(keras.Model):
 
     def call(self, features: dict[str, Any]) -> dict[str, Any]:
         """Predicts levels in dB: `amplitude` [B, F, 1], unnormalised `harmonic` [B, F, K], and `noise` [B, F, M]."""
-        raw = self._model[0].raw_controls(features)
+        raw = self._raw_controls(features)
         return {
             "amplitude": _scaled_db(raw[self._amplitude]),
             "harmonic": _scaled_db(raw[self._distribution]),
