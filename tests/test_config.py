@@ -96,6 +96,7 @@ def test_exit_codes_keep_their_numbers():
         "MODEL": 4,
         "DATASET": 5,
         "OUTPUT": 6,
+        "PARTIAL": 7,
         "INTERRUPTED": 130,
     }
     codes = [kind.exit_code for kind in DdspError.__subclasses__()]
