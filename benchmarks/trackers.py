@@ -99,7 +99,7 @@ def main() -> None:
                 except DdspError as problem:
                     print(f"| {name} | {problem.message} | | | | | |")
                     break
-                called = f"{name}, mended" if mend else name
+                called = f"{name}, corrected" if mend else name
                 print(f"| {called} | {label} | {' | '.join(figures(f0_hz, reference))} | {speed:.0f} |", flush=True)
 
 
