@@ -17,6 +17,7 @@ and removes the workspace. It runs whenever a command looks for an instrument or
 from __future__ import annotations
 
 import contextlib
+import errno
 import fnmatch
 import os
 import re
@@ -41,6 +42,9 @@ ABANDONED_AFTER_S = 86400.0
 
 #: Files that desktops put into every folder they show.
 DESKTOP_FILES = (".DS_Store", "._*", "Thumbs.db", "desktop.ini", ".directory")
+
+#: What file systems answer that cannot flush a file or a folder.
+_CANNOT_FLUSH = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM}
 
 _swept: set[Path] = set()
 
@@ -292,7 +296,11 @@ def _flush_tree(folder: Path, only_files: bool = False) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Flushes a file or the entries of a folder to disk; file systems that cannot do that are let off."""
+    """Flushes a file or the entries of a folder to disk, where the file system can do that.
+
+    Raises:
+      OSError: the flush failed. A full disk or quota shows here and not in a write, where writes are delayed.
+    """
     if path.is_dir():
         if os.name == "nt":  # has no way to flush a folder; renames are journalled
             return
@@ -301,7 +309,9 @@ def _flush(path: Path) -> None:
         # Windows flushes only what is open for writing; elsewhere the file may be read-only.
         descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0) if os.name == "nt" else os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
+        os.fsync(descriptor)
+    except OSError as problem:
+        if problem.errno not in _CANNOT_FLUSH:
+            raise
     finally:
         os.close(descriptor)
