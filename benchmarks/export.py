@@ -80,7 +80,7 @@ def runtime_step(bundle: Bundle) -> Callable[[], object]:
 
 
 def interpreted_step(path: Path, bundle: Bundle) -> Callable[[], object]:
-    """The program playing a plug-in model of unknown make from its file."""
+    """The program playing a plug-in model of an unknown graph from its file."""
     decoder, played = LiteRtDecoder(path.read_bytes()), checks.phrase(bundle, 1)
     return lambda: decoder.controls(played.f0_hz, played.level_db)
 

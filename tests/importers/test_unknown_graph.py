@@ -41,7 +41,7 @@ def test_plays_what_it_was_made_from(model: Path) -> None:
     found = importers.read(model)[0]
     assert found.network == model.read_bytes()
     assert found.card.model.decoder is None
-    assert "unknown make" in found.card.description
+    assert "unknown graph" in found.card.description
     played = checks.phrase(plugin_bundle())
     expected = checks.expected_controls(plugin_bundle(), played)
     for name, value in checks.expected_controls(found, played).items():
@@ -78,13 +78,13 @@ def test_import_plays_judges_and_goes_back(model: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["litert", "onnx", "savedmodel"])
 def test_cannot_be_written_in_another_format(kind: str, model: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="unknown make"):
+    with pytest.raises(ModelError, match="unknown graph"):
         export(str(model), kind, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_cannot_be_trained_on(model: Path) -> None:
-    with pytest.raises(ModelError, match="unknown make"):
+    with pytest.raises(ModelError, match="unknown graph"):
         train.make_plan("mine", None, "vst", 1, None, 0, model)
 
 

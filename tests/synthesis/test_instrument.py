@@ -157,7 +157,7 @@ def test_refuses_what_it_cannot_play(bundle):
         (good | {"second": harmonic}, "more than one harmonic"),
         (good | {"crop": CropConfig(inputs=["reverb"], location="front")}, "start of the sound"),
         (good | {"sum": AddConfig(inputs=["reverb", "elsewhere"])}, "elsewhere"),
-        (good | {"crop": CropConfig(inputs=["dry"])}, "goes nowhere"),
+        (good | {"crop": CropConfig(inputs=["dry"])}, "is not used"),
     ):
         with pytest.raises(ModelError, match=words):
             Instrument(with_processors(bundle, processors))

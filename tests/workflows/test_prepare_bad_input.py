@@ -163,7 +163,7 @@ def test_the_report_tells_of_everything(prepared):
     assert page.count("data:audio/mpeg") >= 2, "doubtful places can be played"
     assert not re.search(r"https?://", page) and str(desk) not in page
     assert f"of {len(recordings)} used" in result.stdout
-    for word in ("sound", "notes", "dynamics", "left out", "enough?"):
+    for word in ("sound", "notes", "dynamics", "left out", "amount"):
         assert word in result.stdout
 
 

@@ -52,11 +52,11 @@ BEYOND_SHARE, RANGE_PERCENTILES, RANGE_MARGIN_SEMITONES = 0.05, (1, 99), 1.0
 
 CHORDS = "it sounds like several voices or chords; one line can be played, the strongest voice was followed"
 
-NOISE = "little of it has a clear pitch, like noise or whispering; there the instrument rests"
+NOISE = "most of it has no clear pitch, as in noise or whispering; the instrument is silent there"
 
-SPEECH = "it sounds like speech, whose pitch never rests; sing or hum for a melody, or try autotune 1"
+SPEECH = "it sounds like speech, which has no steady pitch; sing or hum, or use autotune 1"
 
-UNCLEAR = "it may be speech, a reverberant room or several voices; one clear voice in a dry room is followed best"
+UNCLEAR = "it may be speech, a reverberant room or several voices; a single voice in a dry room works best"
 
 _WARNINGS: dict[Character, str] = {"polyphonic": CHORDS, "speech": SPEECH, "unclear": UNCLEAR, "unpitched": NOISE}
 

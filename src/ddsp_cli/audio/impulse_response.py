@@ -37,13 +37,13 @@ def from_file(path: Path, rate_hz: int) -> FloatArray:
         n_samples += len(block)
         if n_samples > LONGEST_S * rate_hz:
             raise InputError(
-                f"{path} is longer than {LONGEST_S:.0f} s, which is no impulse response",
+                f"{path} is longer than {LONGEST_S:.0f} s, the limit for an impulse response",
                 "It should hold one clap, or what is left of a sweep, and the room after it.",
             )
     response = np.concatenate(blocks)
     direct = int(np.argmax(np.abs(response)))
     if float(np.abs(response[direct])) < _LEAST_PEAK:
-        raise InputError(f"{path} is silent, which is no room")
+        raise InputError(f"{path} is silent, so it has no impulse response")
     response = response[direct:] / np.float32(response[direct])
     response[0] = 0.0
     return response

@@ -155,7 +155,7 @@ class StreamRecording:
             self._spool.write(np.ascontiguousarray(block).tobytes())
         except OSError as problem:
             raise OutputError(
-                f"{tempfile.gettempdir()} has no space for the sound that arrives: {problem.strerror or problem}",
+                f"{tempfile.gettempdir()} has no space to buffer the input: {problem.strerror or problem}",
                 "Free some space, or set TMPDIR to a folder that has some.",
             ) from problem
         yield block

@@ -174,7 +174,7 @@ def _parse_impulse_response(content: bytes | None, path: Path, card: Card) -> Fl
     except (soundfile.SoundFileError, ValueError, TypeError) as problem:
         raise ModelError(f"{path} is not a readable sound: {problem}") from problem
     if len(audio) > MAX_RESPONSE_S * rate_hz:
-        raise ModelError(f"{path} lasts more than {MAX_RESPONSE_S} s, which is no impulse response")
+        raise ModelError(f"{path} is longer than {MAX_RESPONSE_S} s, the limit for an impulse response")
     if not np.isfinite(audio).all():
         raise ModelError(f"{path} contains NaN or infinity", "Install or train it again.")
     return np.asarray(audio)

@@ -28,12 +28,12 @@ COMMANDS = ("transfer", "models", "reverb", "prepare", "train", "evaluate", "exp
 
 #: What is there after Ctrl-C.
 KEPT = {
-    "prepare": "What was measured is kept; run the same command to go on.",
+    "prepare": "Finished measurements are kept; run the same command to resume.",
     "train": "The last checkpoint is kept; run the same command to go on from it.",
     "transfer": "Sound files that were finished are kept.",
     "reverb": "Sound files that were finished are kept.",
-    "export": "Nothing half-made is left.",
-    "import": "Nothing half-made is left.",
+    "export": "No unfinished files are left.",
+    "import": "No unfinished files are left.",
 }
 
 #: Errors of the system that are no defect: the disk is full, broken, read-only, or a limit is reached.

@@ -28,7 +28,7 @@ def evaluate(
     ] = False,
     force: Force = False,
 ) -> None:
-    """Measure how near an instrument comes to recordings that it plays after."""
+    """Reconstruct recordings with an instrument and measure the errors."""
     from ddsp_cli.reports.metric_names import METRICS
     from ddsp_cli.workflows.evaluate import evaluate as run
 

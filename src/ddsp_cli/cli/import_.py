@@ -36,7 +36,7 @@ def import_(
     ] = False,
     force: Force = False,
 ) -> None:
-    """Take in an instrument that somebody shared, or a model of another program."""
+    """Import a shared instrument, or a model of another program."""
     from ddsp_cli.workflows.import_ import import_instrument
 
     result = import_instrument(path, name, out=out, force=force, library=library)

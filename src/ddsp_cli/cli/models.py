@@ -26,7 +26,7 @@ def models(
         list[str] | None,
         typer.Argument(
             metavar="[NAME | share NAME]",
-            help="An instrument, to read all that is known of it; share packs one into a file to pass on.",
+            help="An instrument to describe; share packs one into a file to pass on.",
             autocompletion=instrument_names,
         ),
     ] = None,
@@ -42,7 +42,7 @@ def models(
     if words and words[0] == SHARE and len(words) == 2:
         target = run_share(words[1], out, force)
         console.say(f"{target}: {console.size(target.stat().st_size)}")
-        console.say(f"Take it in elsewhere with: ddsp import {typed(target.name)}")
+        console.say(f"Import it elsewhere with: ddsp import {typed(target.name)}")
         return
     if words and len(words) > 1:
         raise UsageError(f"one instrument is described at a time, but there are {len(words)} names", kind=Kind.SHARE)

@@ -117,10 +117,10 @@ def summary(result: PrepareResult) -> list[list[str]]:
     ]
     if result.polyphonic_s > 0:
         rows.append(["more than one voice", polyphonic if result.keep_polyphonic else f"{polyphonic}, left out"])
-    for kind, text in (("octave", "pitch mended"), ("jump", "pitch taken out"), ("clipping", "clipped")):
+    for kind, text in (("octave", "pitch corrected"), ("jump", "pitch removed"), ("clipping", "clipped")):
         if count := result.n_doubts.get(kind, 0):
             rows.append([text, f"in {count} place{'s' if count > 1 else ''}"])
-    rows.append(["enough?", result.advice])
+    rows.append(["amount", result.advice])
     return rows
 
 

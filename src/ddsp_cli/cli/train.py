@@ -15,7 +15,7 @@ from ddsp_cli.cli.options import Force, Seed, instrument_names, preset_names, ty
 REMARKS = {
     "best": "best so far",
     "rollback": "went back to the last good state",
-    "enough": "no better for a while: this is enough",
+    "enough": "no improvement for a while: early stopping",
 }
 
 
@@ -49,7 +49,7 @@ def train(
         ),
     ] = None,
     listen: Annotated[
-        bool, typer.Option("--listen/--no-listen", help="Render a validation clip now and then, to listen to.")
+        bool, typer.Option("--listen/--no-listen", help="Render validation clips during training.")
     ] = True,
     seed: Seed = 0,
     force: Force = False,

@@ -120,7 +120,7 @@ def transfer(
         str,
         typer.Option(
             metavar="SEMITONES",
-            help="Move the resonances, as of a smaller or a larger instrument, -24..24.",
+            help="Formant shift: positive as in a smaller instrument, negative as in a larger one, -24..24.",
             rich_help_panel=SOUND,
         ),
     ] = "0",
@@ -231,7 +231,7 @@ def _about(result: TransferResult) -> str:
     if result.tail_s > 0.05:
         parts.append(f"room {result.tail_s:.1f} s")
     if result.short_of_db > 0.5:
-        parts.append(f"{result.short_of_db:.1f} dB softer than wanted, to stay below full scale")
+        parts.append(f"{result.short_of_db:.1f} dB below the target loudness, to avoid clipping")
     elif result.loudness_lufs is None and result.gain_db < -0.05:
         parts.append(f"turned down {-result.gain_db:.1f} dB to fit")
     parts.append(f"in {console.duration(result.wall_s)}")

@@ -99,7 +99,7 @@ class ModelConfig(Config, kw_only=True):
         """
         if self.decoder is None:
             raise ModelError(
-                "the network of this instrument is a file of unknown make, which can be played, and written as it is "
+                "the network of this instrument is a file with an unknown graph, which can be played, and written as it is "
                 "in the format vst, but neither be trained on nor written in another format",
                 "Begin with another instrument.",
             )

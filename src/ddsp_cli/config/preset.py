@@ -39,7 +39,7 @@ class LossConfig(Config):
 
     def __post_init__(self) -> None:
         if not any(getattr(self, name) for name in self.__struct_fields__ if name.endswith("_weight")):
-            raise ValueError("a loss whose weights are all 0 teaches nothing")
+            raise ValueError("at least one weight of the loss must be above 0")
 
 
 class TrainingConfig(Config):

@@ -100,7 +100,7 @@ def _check_instructions(data: bytes) -> None:
         if name in _PUTS:
             index = len(memo) if name == "MEMOIZE" else int(argument)
             if index > count:
-                raise ModelError("the statistics file is damaged: it numbers its values by leaps")
+                raise ModelError("the statistics file is damaged: its memo indices are not consecutive")
             memo[index] = stack[-1]
         elif name in _GETS:
             stack.append(memo[int(argument)])

@@ -138,7 +138,7 @@ def _bundle(files: Files, name: str, data: bytes, weights: dict[str, np.ndarray]
             room,
         ),
     )
-    how = "" if sizes else "Its network is of an unknown make, so the file itself is kept and run. "
+    how = "" if sizes else "Its network has an unknown graph, so the file itself is kept and run. "
     program = f"DDSP-VST model, version {str(metadata.get('version', 'unknown'))[:40]}"
     return card.make_bundle(
         model,
@@ -223,7 +223,7 @@ def check_contract(graphs: list[Subgraph]) -> None:
         if len(indices) != len(wanted) or sizes != wanted:
             found = ", ".join(f"{tensor.name[:40]} {list(tensor.shape)}" for tensor in tensors[:8]) or "nothing"
             raise ModelError(
-                f"its network is of an unknown make and {verb} {found}, not {_listed(wanted)} in float32",
+                f"its network has an unknown graph and {verb} {found}, not {_listed(wanted)} in float32",
                 "Only models of the DDSP-VST plug-in, 50 frames of power and pitch a second, can be imported.",
             )
 

@@ -135,7 +135,7 @@ def check_graph(model: ModelConfig) -> None:
         if not isinstance(node, HarmonicConfig | FilteredNoiseConfig):
             wrong = [signal for signal in node.inputs if signal not in nodes] or ["nothing"] * (not node.inputs)
             if wrong:
-                raise ModelError(f"processor {name} takes {wrong[0]}, which is no audio")
+                raise ModelError(f"processor {name} takes {wrong[0]}, which is not audio")
         if isinstance(node, CropConfig) and node.location == "front":
             raise ModelError(f"processor {name} cuts off the start of the sound, which a stream cannot do")
     for kinds, what in (
@@ -148,7 +148,7 @@ def check_graph(model: ModelConfig) -> None:
     consumed = {signal for node in nodes.values() for signal in node.inputs}
     unused = [name for name in order if name not in consumed]
     if len(unused) != 1:
-        raise ModelError(f"the output of processor {unused[0]} goes nowhere")
+        raise ModelError(f"the output of processor {unused[0]} is not used")
     playable_columns(model)
     if model.sample_rate_hz % model.frame_rate_hz:
         raise ModelError(f"{model.frame_rate_hz} frames a second do not divide {model.sample_rate_hz} samples a second")

@@ -1,4 +1,4 @@
-"""A decoder of unknown make: the file of a DDSP-VST model, run by LiteRT as the plug-in runs it, frame by frame.
+"""A decoder with an unknown graph: the file of a DDSP-VST model, run by LiteRT as the plug-in runs it, frame by frame.
 
 The plug-in's contract says which tensors a file takes and gives (magenta/ddsp-vst 1.1.0, util/Constants.h:30-49); the
 graph between them can be any. LiteRT is native code and trusts its files, so it runs in a child process with limits on

@@ -69,7 +69,7 @@ def import_instrument(
             raise UsageError("the instrument needs a name", "Give a plain name, such as viola.", parameter="name")
         name = path.stem if path.suffix.lower() == shared.SUFFIX else path.resolve().name
     if out is not None and library:
-        raise UsageError("either a folder or the library takes the instrument", parameter="library")
+        raise UsageError("a folder and the library cannot both be given", parameter="library")
     if out is None:
         models.check_new_name(name)
     folder = as_path(out) or (models.library() if library else models.OWN) / name

@@ -301,6 +301,6 @@ def _check_options(sample_rate_hz: int, level: str, validation_share: float, wor
     if level not in {"match", "keep"}:
         raise UsageError(f"there is no way of setting levels called {level}", "Use match or keep.")
     if not 0.0 <= validation_share <= 0.5:
-        raise UsageError(f"a validation share of {validation_share} makes no sense", "Use a number from 0 to 0.5.")
+        raise UsageError(f"the validation share {validation_share} is out of range", "Use a number from 0 to 0.5.")
     if workers is not None and workers < 1:
-        raise UsageError(f"{workers} workers can do no work", "Use 1 or more.")
+        raise UsageError(f"workers must be 1 or more, not {workers}")

@@ -276,7 +276,7 @@ def state_to_start_from(
         with atomic.writing(plan.folder):
             atomic.check_replaceable(plan.folder, bundle.INSTRUMENT, force=True)
         if plan.folder.exists() and any(plan.folder.iterdir()) and not force:
-            why = " and there is no training of it to go on with" if resume else ""
+            why = " and has no training to resume" if resume else ""
             raise OutputError(
                 f"{plan.folder} exists already{why}",
                 "Replace it with force=True, or choose another place.",
@@ -293,7 +293,7 @@ def state_to_start_from(
                 what=word,
             )
     if found.damaged is not None:
-        message = f"{found.damaged} is damaged; going on from the checkpoint before it, step {found.state.step}"
+        message = f"{found.damaged} is damaged; resuming from the previous checkpoint, step {found.state.step}"
         report(TrainProgress(found.state.step, plan.total_steps, event="damaged", message=message))
     return found.state
 
@@ -376,7 +376,7 @@ def _run(
     except OSError as problem:  # a full disk, most likely; the last checkpoint stands
         raise OutputError(
             f"{plan.run_folder} cannot be written: {problem}",
-            "Make room, then run the same command: it goes on from the last checkpoint.",
+            "Free some disk space, then run the same command to resume from the last checkpoint.",
         ) from problem
 
 
