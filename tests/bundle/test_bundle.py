@@ -231,7 +231,7 @@ def test_a_card_is_not_larger_than_cards_are(tmp_path):
         bundle.load(tmp_path / "a")
 
 
-@pytest.mark.parametrize(("n_samples", "value", "words"), [(61 * 16000, 0.0, "no impulse response"),
+@pytest.mark.parametrize(("n_samples", "value", "words"), [(61 * 16000, 0.0, "limit for an impulse response"),
                                                            (100, np.nan, "NaN")])  # fmt: skip
 def test_an_impulse_response_is_one(tmp_path, n_samples, value, words):
     model = small_model()
