@@ -99,8 +99,8 @@ class ModelConfig(Config, kw_only=True):
         """
         if self.decoder is None:
             raise ModelError(
-                "the network of this instrument is a file with an unknown graph; it can be played, and exported as vst, "
-                "but neither be trained on nor exported in another format",
+                "the network of this instrument has an unknown graph; it can be played, and exported as vst, "
+                "but not trained on or exported in another format",
                 "Begin with another instrument.",
             )
         return self.decoder
