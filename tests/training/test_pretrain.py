@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from keras import ops
 
+from ddsp_cli.engine.losses import CONTROL_TARGETS, ControlLoss
 from ddsp_cli.training import loop
-from ddsp_cli.training.batches import Windows
-from ddsp_cli.training.pretrain import FLOOR_DB, ControlFit, measure_targets, pretrain
+from ddsp_cli.training.batches import Windows, as_arrays
+from ddsp_cli.training.pretrain import FLOOR_DB, measure_targets, pretrain
 from fixtures import small_model
 from training_fixtures import small_preset, tones
 
@@ -68,8 +69,28 @@ def test_a_control_at_the_floor_is_pulled_back(windows):
     values = np.array(ops.convert_to_numpy(bias))
     values[1:8] = -30.0  # of the distribution: amplitudes of 1e-26
     bias.assign(values)
-    before = ControlFit(model)({name: ops.convert_to_tensor(v) for name, v in windows.inputs.items()})["harmonic"]
-    assert ops.convert_to_numpy(before)[..., :7].max() < -400
+    inputs = {name: ops.convert_to_tensor(value) for name, value in windows.inputs.items()}
+    before = ops.convert_to_numpy(model.raw_controls(inputs)["harmonic_distribution"])[..., :7]
     pretrain(model, windows, 100, 8, seed=0, compiled=False, report=lambda step: None)
-    after = ControlFit(model)({name: ops.convert_to_tensor(v) for name, v in windows.inputs.items()})["harmonic"]
-    assert (ops.convert_to_numpy(after - before)[..., :7] > 2).all()
+    after = ops.convert_to_numpy(model.raw_controls(inputs)["harmonic_distribution"])[..., :7]
+    assert (after - before > 0.1).all()
+
+
+def test_measured_levels_count_beside_the_spectral_loss(windows):
+    """The weighted error in dB is added while training, and only there."""
+    from msgspec.structs import replace
+
+    windows.targets = windows.targets or vars(measure_targets(windows))
+    rows, starts = np.arange(4), np.zeros(4, int)
+    inputs, audio = as_arrays(windows.cut(rows, starts, 20))
+    preset = small_preset()
+    training = replace(preset.training, loss=replace(preset.training.loss, control_weight=0.5))
+    weighted = loop.build(replace(preset, training=training), seed=0)
+    rendered = weighted(inputs)
+    plain = weighted.compute_loss(inputs, audio, rendered, training=False)
+    both = weighted.compute_loss(inputs, audio, rendered, training=True)
+    raw = {name: rendered[f"raw/{name}"] for name in weighted.decoder.outputs}
+    error_db = float(ControlLoss(weighted.config).call(raw, {name: inputs[name] for name in CONTROL_TARGETS}))
+    assert error_db > 5
+    assert float(both - plain) == pytest.approx(0.5 * error_db, rel=1e-4)
+    assert float(weighted.control_penalty({"f0_hz": inputs["f0_hz"]}, rendered)) == 0.0

@@ -36,6 +36,7 @@ class LossConfig(Config):
     cumsum_freq_weight: NonNegativeFloat = 0.0
     loudness_weight: NonNegativeFloat = 0.0  # of the A-weighted loudness in dB, once and not per size
     room_penalty: NonNegativeFloat = 0.0  # while training, of `LearnedRoom.reverberance`
+    control_weight: NonNegativeFloat = 0.0  # while training, of `engine.losses.ControlLoss`: of each dB of error
 
     def __post_init__(self) -> None:
         if not any(getattr(self, name) for name in self.__struct_fields__ if name.endswith("_weight")):

@@ -18,7 +18,7 @@ from ddsp_cli.engine.decoders import RnnFcDecoder
 from ddsp_cli.engine.effects import LearnedRoom
 from ddsp_cli.engine.encoders import InstrumentVectors, TimbreEncoder
 from ddsp_cli.engine.graph import group_from_config
-from ddsp_cli.engine.losses import SpectralLoss
+from ddsp_cli.engine.losses import CONTROL_TARGETS, ControlLoss, SpectralLoss
 from ddsp_cli.engine.processors import missing_signal
 from ddsp_cli.errors import ModelError, did_you_mean
 
@@ -61,6 +61,8 @@ class Autoencoder(keras.Model):
         self.group = group_from_config(config, seed or 0)
         terms = msgspec.structs.asdict(loss or LossConfig())
         self.room_penalty = terms.pop("room_penalty")
+        self.control_weight = terms.pop("control_weight")
+        self.control_loss = ControlLoss(config) if self.control_weight else None
         self.spectral_loss = SpectralLoss(**terms, sample_rate_hz=config.sample_rate_hz)
         self.level = keras.metrics.Mean(name="level")
         self.decoder.build()
@@ -89,13 +91,14 @@ class Autoencoder(keras.Model):
           given: see `ProcessorGroup.call`.
 
         Returns:
-          controls and signals by name, and `audio` [B, S].
+          controls and signals by name, raw controls as `raw/NAME`, and `audio` [B, S].
 
         Raises:
           ValueError: a feature is missing, or has another shape.
         """
         raw = self.raw_controls(features)
-        return self.group({**raw, "f0_hz": features["f0_hz"]}, given=given)
+        rendered = self.group({**raw, "f0_hz": features["f0_hz"]}, given=given)
+        return {**rendered, **{f"raw/{name}": control for name, control in raw.items()}}
 
     def raw_controls(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predicts the raw controls, before any processor scales them.
@@ -131,7 +134,7 @@ class Autoencoder(keras.Model):
         """Computes the loss of a batch, and updates the metric `level`, the energy of the audio against the target's.
 
         Args:
-          x: not used.
+          x: inputs; with `CONTROL_TARGETS` among them, the error of the controls counts in training.
           y: target audio [B, S].
           y_pred: what `call` returned.
           sample_weight: of each example [B], or each sample [B, S]; see `SpectralLoss.call`.
@@ -141,7 +144,23 @@ class Autoencoder(keras.Model):
           a scalar.
         """
         self.note_level(*self.energies(y, y_pred["audio"]))
-        return self.objective(y, y_pred["audio"], training=training, weights=sample_weight)
+        loss = self.objective(y, y_pred["audio"], training=training, weights=sample_weight)
+        return loss + self.control_penalty(x, y_pred) if training else loss
+
+    def control_penalty(self, inputs: Mapping[str, Tensor] | None, rendered: Mapping[str, Tensor]) -> Tensor:
+        """Weighted error of the controls against measured ones, see `ControlLoss`.
+
+        Args:
+          inputs: a batch; without `CONTROL_TARGETS` in it the penalty is 0.
+          rendered: what `call` returned.
+
+        Returns:
+          a scalar.
+        """
+        if self.control_loss is None or inputs is None or CONTROL_TARGETS[0] not in inputs:
+            return 0.0
+        raw = {name: rendered[f"raw/{name}"] for name in self.decoder.outputs}
+        return self.control_weight * self.control_loss.call(raw, {name: inputs[name] for name in CONTROL_TARGETS})
 
     def objective(self, target: Tensor, sound: Tensor, training: bool = True, weights: Tensor | None = None) -> Tensor:
         """Computes what training minimises: the spectral loss, and in training the penalty of the room.

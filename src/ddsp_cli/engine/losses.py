@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.engine.core.filters import overlap_add
 from ddsp_cli.engine.core.scaling import safe_log
 from ddsp_cli.engine.core.spectra import a_weighted_loudness, frame, hann, hop_of, safe_sqrt, stft_magnitude
@@ -26,6 +28,7 @@ from ddsp_cli.engine.core.tensors import (
     whole,
 )
 from ddsp_cli.errors import did_you_mean
+from ddsp_cli.scaling import MAX_AMPLITUDE
 
 LOSS_TYPES = ("L1", "L2", "COSINE")
 OVERLAP = 0.75
@@ -427,3 +430,60 @@ class LossGroup:
         """Makes a group from what `get_config` returned."""
         deserialize = keras.saving.deserialize_keras_object
         return cls({name: (deserialize(loss), wanted) for name, (loss, wanted) in config["losses"].items()})
+
+
+#: Inputs of a batch that `ControlLoss` compares with; see `training.pretrain.Targets`.
+CONTROL_TARGETS = ("harmonic_db", "harmonic_weight", "noise_db", "noise_weight")
+
+
+class ControlLoss:
+    """Mean absolute error in dB of predicted harmonics and noise bands against levels measured in the recording.
+
+    A level in dB has a gradient however soft it is, where the bounded scaling of a control has none near its floor.
+    Beside a spectral loss it keeps alive the harmonics that noise covers.
+
+    Args:
+      config: has one harmonic and one noise synthesiser.
+      noise_weight: of the error of the noise bands against that of the harmonics.
+
+    Raises:
+      ValueError: a synthesiser is missing.
+    """
+
+    def __init__(self, config: ModelConfig, noise_weight: float = 0.5) -> None:
+        harmonic, noise = config.only(HarmonicConfig), config.only(FilteredNoiseConfig)
+        if harmonic is None or noise is None:
+            raise ArgumentError("ControlLoss: the model needs a harmonic and a noise synthesiser")
+        self._amplitude, self._distribution = harmonic[1].inputs[:2]
+        self._noise, self._noise_bias = noise[1].inputs[0], noise[1].initial_bias
+        self._noise_weight = noise_weight
+
+    def call(self, raw: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
+        """Compares the raw controls of a decoder with measured levels.
+
+        Args:
+          raw: as `Autoencoder.raw_controls` returns them.
+          targets: `harmonic_db` and `harmonic_weight` [B, F, K], `noise_db` [B, F, M], `noise_weight` [B, F, 1]. What
+            has a weight of 0 does not count.
+
+        Returns:
+          a scalar, in dB.
+        """
+        weight = targets["harmonic_weight"]
+        shape_db = _scaled_db(raw[self._distribution])
+        # the distribution is normalised over the harmonics that are audible
+        total = ops.sum(ops.power(10.0, shape_db / 20.0) * weight, axis=-1, keepdims=True)
+        predicted_db = _scaled_db(raw[self._amplitude]) + shape_db - 20.0 / math.log(10.0) * ops.log(total + 1e-12)
+        harmonics = _weighted_mean(ops.abs(predicted_db - targets["harmonic_db"]), weight)
+        noise_db = _scaled_db(raw[self._noise] + self._noise_bias)
+        bands = ops.mean(ops.abs(noise_db - targets["noise_db"]), axis=-1, keepdims=True)
+        return harmonics + self._noise_weight * _weighted_mean(bands, targets["noise_weight"])
+
+
+def _scaled_db(raw: Tensor) -> Tensor:
+    """`scaling.exp_sigmoid` in dB without its floor: max·σ(x)^ln(10), so 20·log10(max) + 20·ln(σ(x))."""
+    return 20.0 * math.log10(MAX_AMPLITUDE) + 20.0 * ops.log_sigmoid(raw)
+
+
+def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    return ops.sum(values * weights) / ops.maximum(ops.sum(weights), 1.0)

@@ -30,6 +30,7 @@ class Windows:
       inputs: name → [N, F, 1]; `mfcc` [N, F, C] where the model has an encoder.
       voiced: [N, F] where a frame has an F0 of its own.
       n_frames: F.
+      targets: name → [N, F, C], cut with the inputs; see `training.pretrain.Targets`. Empty unless they were measured.
 
     Args:
       examples: measured at `frame_rate_hz`.
@@ -42,6 +43,7 @@ class Windows:
         self.model = model
         self.audio = examples.audio
         self.voiced = examples.f0_hz[:, ::step] > 0.0
+        self.targets: dict[str, np.ndarray] = {}
         f0_hz = hold_f0(examples.f0_hz)[:, ::step]
         level_db = getattr(examples, model.level)[:, ::step]
         self.n_frames = min(f0_hz.shape[1], self.audio.shape[1] // model.hop_samples)
@@ -89,9 +91,9 @@ class Windows:
         return self.cut_inputs(rows, starts, n_frames), self.audio[rows[:, None], samples]
 
     def cut_inputs(self, rows: np.ndarray, starts: np.ndarray, n_frames: int) -> dict[str, np.ndarray]:
-        """The inputs of `cut`, without the audio."""
+        """The inputs of `cut` and the targets, without the audio."""
         frames = starts[:, None] + np.arange(n_frames)
-        return {name: values[rows[:, None], frames] for name, values in self.inputs.items()}
+        return {name: values[rows[:, None], frames] for name, values in {**self.inputs, **self.targets}.items()}
 
 
 def _instrument_index(examples: Examples, names: Sequence[str]) -> np.ndarray:

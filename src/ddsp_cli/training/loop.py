@@ -32,7 +32,7 @@ from ddsp_cli.training.batches import Batch, RandomCrops, Windows
 from ddsp_cli.training.checkpoint import Point, RunState
 from ddsp_cli.training.harmonic_init import init_harmonic_rolloff
 from ddsp_cli.training.optimizer import make_optimizer
-from ddsp_cli.training.pretrain import can_pretrain, pretrain
+from ddsp_cli.training.pretrain import can_pretrain, measure_targets, pretrain
 from ddsp_cli.training.progress import Event, Report, progress_of
 from ddsp_cli.training.run_log import RunFolder
 
@@ -128,6 +128,8 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
         another model.
       KeyboardInterrupt: passed on; the last checkpoint stands.
     """
+    if job.preset.training.loss.control_weight and not job.train.targets:
+        job.train.targets = vars(measure_targets(job.train))
     model = _resume(job, state)
     if not state.history and job.initial is None:
         _pretrain(job, model, state, report)

@@ -17,13 +17,12 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from ddsp_cli.analysis.partials import measure_partials
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.engine import Autoencoder
-from ddsp_cli.scaling import MAX_AMPLITUDE
+from ddsp_cli.engine.losses import ControlLoss
 from ddsp_cli.training.batches import RandomCrops, Windows
 
 #: Crops of a pretraining step: longer than those of training, as the recurrent state settles within them.
@@ -38,9 +37,6 @@ NOISE_MEDIAN_DB = 10.0 * math.log10(math.log(2.0))
 
 #: Variance of the noise that `FilteredNoise` filters, uniform within ±1.
 NOISE_VARIANCE = 1.0 / 3.0
-
-#: Weight of the error of a noise band against that of a harmonic.
-NOISE_WEIGHT = 0.5
 
 #: Harmonics are fitted below this share of half the sample rate, where recordings are not filtered yet.
 BAND_SHARE = 0.97
@@ -108,59 +104,40 @@ class ControlFit(keras.Model):
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
-        harmonic, noise = model.config.only(HarmonicConfig), model.config.only(FilteredNoiseConfig)
-        assert harmonic is not None
-        assert noise is not None
         self._raw_controls = model.raw_controls  # not the model, whose room would count as untrained weights
         self.parts = [part for part in (model.decoder, model.encoder, model.instruments) if part is not None]
-        self._amplitude, self._distribution = harmonic[1].inputs[:2]
-        self._noise, self._noise_bias = noise[1].inputs[0], noise[1].initial_bias
+        self._loss = ControlLoss(model.config)
         self.built = True
 
     def call(self, features: dict[str, Any]) -> dict[str, Any]:
-        """Predicts levels in dB: `amplitude` [B, F, 1], unnormalised `harmonic` [B, F, K], and `noise` [B, F, M]."""
-        raw = self._raw_controls(features)
-        return {
-            "amplitude": _scaled_db(raw[self._amplitude]),
-            "harmonic": _scaled_db(raw[self._distribution]),
-            "noise": _scaled_db(raw[self._noise] + self._noise_bias),
-        }
+        """Predicts raw controls, see `Autoencoder.raw_controls`."""
+        return self._raw_controls(features)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """Mean absolute error in dB of the harmonics, and of the noise bands with the weight `NOISE_WEIGHT`.
-
-        Args:
-          x, sample_weight, training: not used.
-          y: the arrays of `Targets` by name, cut to the batch.
-          y_pred: what `call` returned.
-        """
-        weight = y["harmonic_weight"]
-        # the distribution is normalised over the harmonics that are audible
-        shares = ops.power(10.0, y_pred["harmonic"] / 20.0) * weight
-        total_db = 20.0 / math.log(10.0) * ops.log(ops.sum(shares, axis=-1, keepdims=True) + 1e-12)
-        predicted_db = y_pred["amplitude"] + y_pred["harmonic"] - total_db
-        harmonics = _mean(ops.abs(predicted_db - y["harmonic_db"]), weight)
-        bands = ops.mean(ops.abs(y_pred["noise"] - y["noise_db"]), axis=-1, keepdims=True)
-        return harmonics + NOISE_WEIGHT * _mean(bands, y["noise_weight"])
+        """Error of the predicted controls `y_pred` in dB against the targets `y`, see `ControlLoss`."""
+        return self._loss.call(y_pred, y)
 
 
 class TargetCrops(keras.utils.PyDataset):
-    """The batches of `RandomCrops`, with targets in place of sound."""
+    """The crops of `RandomCrops` without sound: inputs and targets.
 
-    def __init__(self, crops: RandomCrops, targets: Targets) -> None:
+    Args:
+      crops: of windows whose targets were measured.
+    """
+
+    def __init__(self, crops: RandomCrops) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
-        self._crops, self._targets = crops, targets
+        self._crops = crops
 
     def __len__(self) -> int:
         return len(self._crops)
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        rows, starts = self._crops.places(index)
-        inputs = self._crops.windows.cut_inputs(rows, starts, self._crops.crop_frames)
-        frames = starts[:, None] + np.arange(self._crops.crop_frames)
-        return inputs, {name: values[rows[:, None], frames] for name, values in vars(self._targets).items()}
+        windows = self._crops.windows
+        found = windows.cut_inputs(*self._crops.places(index), self._crops.crop_frames)
+        return {name: found[name] for name in windows.inputs}, {name: found[name] for name in windows.targets}
 
 
 def pretrain(
@@ -176,7 +153,7 @@ def pretrain(
 
     Args:
       model: with random weights; its decoder (and encoder) are changed.
-      windows: the training set.
+      windows: the training set; its targets are measured unless they were.
       n_steps: how many steps.
       batch_size: crops in a batch.
       seed: of the crops.
@@ -197,7 +174,9 @@ def pretrain(
         warmup_steps=min(WARMUP_STEPS, n_steps // 2),
     )  # fmt: skip
     fit.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=CLIP_NORM), jit_compile=compiled)
-    crops = TargetCrops(RandomCrops(windows, batch_size, CROP_S, seed, n_steps), measure_targets(windows))
+    if not windows.targets:
+        windows.targets = vars(measure_targets(windows))
+    crops = TargetCrops(RandomCrops(windows, batch_size, CROP_S, seed, n_steps))
     watch = _Watch(report)
     fit.fit(crops, callbacks=[watch], verbose=0, shuffle=False)
     return float(np.mean(watch.errors_db[-max(1, n_steps // 10) :]))
@@ -216,15 +195,6 @@ class _Watch(keras.callbacks.Callback):
         self.errors_db.append(mean * (batch + 1) - self._mean * batch)
         self._mean = mean
         self._report(batch + 1)
-
-
-def _scaled_db(raw: Any) -> Any:
-    """`scaling.exp_sigmoid` in dB, without its floor: of a gradient that does not vanish, however soft."""
-    return 20.0 * math.log10(MAX_AMPLITUDE) + 20.0 * ops.log_sigmoid(raw)
-
-
-def _mean(values: Any, weights: Any) -> Any:
-    return ops.sum(values * weights) / ops.maximum(ops.sum(weights), 1.0)
 
 
 def _power_db(power: np.ndarray) -> np.ndarray:

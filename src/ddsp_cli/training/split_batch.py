@@ -59,8 +59,11 @@ class SplitBatchAutoencoder(Autoencoder):
     def _loss_and_energies(
         self, inputs: Mapping[str, Any], audio: Any, drawn: Mapping[str, Any], training: bool = True
     ) -> tuple[Any, Any, Any]:
-        sound = self(inputs, given=drawn)["audio"]
-        return self.objective(audio, sound, training=training), *self.energies(audio, sound)
+        rendered = self(inputs, given=drawn)
+        loss = self.objective(audio, rendered["audio"], training=training)
+        if training:
+            loss = loss + self.control_penalty(inputs, rendered)
+        return loss, *self.energies(audio, rendered["audio"])
 
     def _apply_mean(self, gradients: list[list[Any]]) -> None:
         mean = [sum(of_halves) / len(gradients) for of_halves in zip(*gradients, strict=True)]
