@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from ddsp_cli.errors import DatasetError, ExitCode, ModelError, OutputError
 from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.synthesis.decoder import Encoder
 from ddsp_cli.workflows.prepare import prepare
-from ddsp_cli.workflows.train import train
+from ddsp_cli.workflows.train import _NotedInterrupts, train
 from ddsp_cli.workflows.transfer import transfer_files
 from fixtures import make_bundle, melody, small_model
 from training_fixtures import small_preset
@@ -361,3 +362,18 @@ def test_ctrl_c_and_kill_keep_a_usable_instrument(prepared, tmp_path, monkeypatc
     assert "go on" in said
     page = (tmp_path / "models/tone.run/training.html").read_text(encoding="utf-8")
     assert "not finished" in page
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for a child process")
+def test_an_interrupt_that_a_library_swallows_is_raised_again(monkeypatch):
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with _NotedInterrupts() as interrupts:
+            interrupts.raise_if_lost()
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                interrupts.raise_if_lost()
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import datetime
 import os
+import signal
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 import numpy as np
@@ -367,7 +370,13 @@ def _run(
     from ddsp_cli.training import loop
 
     try:
-        return loop.run(job, state, write_bundle, report), True
+        with _NotedInterrupts() as interrupts:
+
+            def report_or_stop(progress: TrainProgress) -> None:
+                interrupts.raise_if_lost()
+                report(progress)
+
+            return loop.run(job, state, write_bundle, report_or_stop), True
     except KeyboardInterrupt:
         kept = checkpoint.read_state(plan.run_folder)
         if kept is None or not kept.history or not plan.folder.exists():  # the instrument there is not of this run
@@ -378,6 +387,38 @@ def _run(
             f"{plan.run_folder} cannot be written: {problem}",
             "Free some disk space, then run the same command to resume from the last checkpoint.",
         ) from problem
+
+
+class _NotedInterrupts:
+    """Notes Ctrl-C besides raising KeyboardInterrupt, for libraries that lose the exception in a callback of theirs."""
+
+    def __init__(self) -> None:
+        self._received = False
+        self._previous: Any = None
+
+    def __enter__(self) -> Self:
+        handler = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is threading.main_thread() and callable(handler):  # neither ignored nor default
+            self._previous = handler
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._received = True
+        self._previous(number, frame)
+
+    def raise_if_lost(self) -> None:
+        """Called after every step.
+
+        Raises:
+          KeyboardInterrupt: Ctrl-C was pressed, and the training still runs.
+        """
+        if self._received:
+            raise KeyboardInterrupt
 
 
 def _bundle_writer(plan: Plan, manifest: Manifest) -> OnBest:
