@@ -286,12 +286,13 @@ def _exchange(new: Path, folder: Path, work: Path, kind: FolderKind | None) -> N
 
 
 def _flush_tree(folder: Path, only_files: bool = False) -> None:
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            if not only_files:
-                _flush_tree(Path(entry.path))
-        elif entry.is_file(follow_symlinks=False):
-            _flush(Path(entry.path))
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if not only_files:
+                    _flush_tree(Path(entry.path))
+            elif entry.is_file(follow_symlinks=False):
+                _flush(Path(entry.path))
     _flush(folder)
 
 

@@ -377,3 +377,28 @@ def test_an_interrupt_that_a_library_swallows_is_raised_again(monkeypatch):
                 interrupts.raise_if_lost()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+class _InterruptedWhenCollected:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for a child process")
+def test_an_interrupt_in_a_finalizer_prints_no_traceback(monkeypatch):
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", reported.append)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with _NotedInterrupts() as interrupts:
+            del_me = _InterruptedWhenCollected()
+            del del_me
+            assert not reported
+            with pytest.raises(KeyboardInterrupt):
+                interrupts.raise_if_lost()
+        assert sys.unraisablehook == reported.append
+        del_me = _InterruptedWhenCollected()
+        del del_me
+        assert len(reported) == 1  # outside of training such a traceback is reported as ever
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -390,26 +391,37 @@ def _run(
 
 
 class _NotedInterrupts:
-    """Notes Ctrl-C besides raising KeyboardInterrupt, for libraries that lose the exception in a callback of theirs."""
+    """Notes Ctrl-C besides raising KeyboardInterrupt, for libraries that lose the exception in a callback of theirs.
+
+    Python drops an exception that is raised in a finalizer (TensorFlow's functions have one) or in a callback from C,
+    and prints its traceback. The note lets the next step raise it again, so the traceback is not printed.
+    """
 
     def __init__(self) -> None:
         self._received = False
         self._previous: Any = None
+        self._report_unraisable = sys.unraisablehook
 
     def __enter__(self) -> Self:
         handler = signal.getsignal(signal.SIGINT)
         if threading.current_thread() is threading.main_thread() and callable(handler):  # neither ignored nor default
             self._previous = handler
             signal.signal(signal.SIGINT, self._note)
+            self._report_unraisable, sys.unraisablehook = sys.unraisablehook, self._drop_interrupt
         return self
 
     def __exit__(self, *problem: object) -> None:
         if self._previous is not None:
             signal.signal(signal.SIGINT, self._previous)
+            sys.unraisablehook = self._report_unraisable
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._received = True
         self._previous(number, frame)
+
+    def _drop_interrupt(self, lost: sys.UnraisableHookArgs) -> None:
+        if not (self._received and issubclass(lost.exc_type, KeyboardInterrupt)):
+            self._report_unraisable(lost)
 
     def raise_if_lost(self) -> None:
         """Called after every step.
