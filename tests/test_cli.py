@@ -16,7 +16,7 @@ from ddsp_cli import __version__
 from ddsp_cli.cli import console
 from ddsp_cli.config import preset_names
 from ddsp_cli.errors import ExitCode, UsageError
-from ddsp_cli.workflows.transfer import make_options, parse_key
+from ddsp_cli.workflows.performance import make_options, parse_key
 from fixtures import make_bundle, melody
 
 

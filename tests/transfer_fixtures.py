@@ -10,7 +10,8 @@ import soundfile
 
 from ddsp_cli.adaptation.adapt import AdaptSettings
 from ddsp_cli.analysis.extract import measure
-from ddsp_cli.workflows.transfer import TransferOptions, transfer_files
+from ddsp_cli.workflows.performance import TransferOptions
+from ddsp_cli.workflows.transfer import transfer_files
 from fixtures import make_bundle, melody
 
 

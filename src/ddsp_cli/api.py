@@ -27,15 +27,8 @@ from ddsp_cli.live.performer import LiveSettings, Performer
 from ddsp_cli.synthesis import instrument as playing
 from ddsp_cli.workflows import models as library
 from ddsp_cli.workflows.arguments import PathLike, number
-from ddsp_cli.workflows.transfer import (
-    RANGES,
-    Progress,
-    TransferResult,
-    make_options,
-    make_player,
-    transfer_audio,
-    transfer_files,
-)
+from ddsp_cli.workflows.performance import RANGES, make_options, make_player
+from ddsp_cli.workflows.transfer import Progress, TransferResult, transfer_audio, transfer_files
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

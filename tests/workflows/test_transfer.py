@@ -11,7 +11,7 @@ import soundfile
 from ddsp_cli.audio import write
 from ddsp_cli.errors import InputError, ModelError, OutputError, UsageError
 from ddsp_cli.workflows import models
-from ddsp_cli.workflows.transfer import make_options
+from ddsp_cli.workflows.performance import make_options
 from fixtures import make_bundle, melody
 from transfer_fixtures import transfer
 

@@ -9,14 +9,14 @@ import soundfile
 from ddsp_cli.adaptation import f0_cleanup
 from ddsp_cli.audio.recording import ArrayRecording
 from ddsp_cli.synthesis.instrument import Instrument
-from ddsp_cli.workflows import transfer
+from ddsp_cli.workflows import performance, transfer
 from fixtures import make_bundle, melody, small_model
 
 
 @pytest.mark.parametrize(("own_hz", "seconds", "rate_hz"), [(50, 60.0, 250), (50, 7201.0, 50), (250, 1e5, 250)])
 def test_the_grid_of_long_inputs_is_that_of_the_model(tmp_path, own_hz, seconds, rate_hz):
     instrument = Instrument(make_bundle(tmp_path / "a", small_model(frame_rate_hz=own_hz)))
-    assert transfer.frame_rate_hz(instrument, seconds) == rate_hz
+    assert performance.frame_rate_hz(instrument, seconds) == rate_hz
 
 
 def test_a_long_input_is_played_as_a_short_one(tmp_path, monkeypatch):
@@ -25,7 +25,7 @@ def test_a_long_input_is_played_as_a_short_one(tmp_path, monkeypatch):
     soundfile.write(tmp_path / "voice.wav", np.tile(melody(), 2), 16000)
     levels = []
     for long_s in (7200.0, 0.0):
-        monkeypatch.setattr(transfer, "LONG_S", long_s)
+        monkeypatch.setattr(performance, "LONG_S", long_s)
         out = tmp_path / f"{long_s}.wav"
         transfer.transfer_files([tmp_path / "voice.wav"], tmp_path / "a", out)
         audio, rate_hz = soundfile.read(out)

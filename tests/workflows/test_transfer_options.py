@@ -10,7 +10,7 @@ from ddsp_cli.adaptation.adapt import AdaptSettings
 from ddsp_cli.adaptation.autotune import Key
 from ddsp_cli.adaptation.segmentation import SegmentSettings
 from ddsp_cli.errors import InputError, ModelError, OutputError, UsageError
-from ddsp_cli.workflows.transfer import make_options
+from ddsp_cli.workflows.performance import make_options
 from fixtures import impulse_response, melody
 from transfer_fixtures import at_desk, desk, level_db, pitch_hz, play, transfer
 

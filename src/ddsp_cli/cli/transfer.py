@@ -150,7 +150,8 @@ def transfer(
     force: Force = False,
 ) -> None:
     """Play recordings on an instrument."""
-    from ddsp_cli.workflows.transfer import make_options, transfer_files
+    from ddsp_cli.workflows.performance import make_options
+    from ddsp_cli.workflows.transfer import transfer_files
 
     if not inputs and from_controls is None:
         raise UsageError("no input was given", kind=Kind.NO_INPUT)

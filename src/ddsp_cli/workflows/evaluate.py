@@ -28,7 +28,7 @@ from ddsp_cli.errors import DatasetError, InputError, Kind, OutputError, UsageEr
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path, as_paths
-from ddsp_cli.workflows.transfer import free_name
+from ddsp_cli.workflows.transfer_plan import free_name
 
 if TYPE_CHECKING:
     from ddsp_cli.dataset.loader import Dataset

@@ -19,7 +19,8 @@ from ddsp_cli.errors import InputError, Kind, UsageError
 from ddsp_cli.synthesis.reverb import Reverb, tail_s
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path, as_paths, number
-from ddsp_cli.workflows.transfer import Batch, Failure, Job, Outputs, Progress, folders_for, plan_jobs
+from ddsp_cli.workflows.transfer import Batch, Progress
+from ddsp_cli.workflows.transfer_plan import Failure, Job, Outputs, folders_for, plan_jobs
 
 #: How much of a recording is convolved at once.
 BLOCK_S = 2.0

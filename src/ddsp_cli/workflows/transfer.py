@@ -1,179 +1,49 @@
 """`ddsp transfer`: recordings, MIDI files and edited curves, played on instruments.
 
-In the order of the work: options, the plan of which file goes where, one performance (an input, analysed and adapted to
-an instrument), its rendering, arrays, files, and files in several processes. Shapes: S samples, C channels, F frames.
+`transfer_plan` decides which file goes where, `performance` analyses an input, adapts it and renders it. Here: results,
+arrays, files, and files in several processes. Shapes: S samples, C channels.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar, overload
+from typing import NamedTuple, TypeVar, overload
 
-import msgspec
 import numpy as np
 
-from ddsp_cli.adaptation import autotune, diagnostics
-from ddsp_cli.adaptation.adapt import Adapted, AdaptSettings, adapt
-from ddsp_cli.adaptation.curves import SUFFIXES as CONTROL_SUFFIXES
-from ddsp_cli.adaptation.curves import read_controls, write_controls
-from ddsp_cli.adaptation.f0_cleanup import confirm_leaps
-from ddsp_cli.adaptation.midi import SUFFIXES as SCORE_SUFFIXES
-from ddsp_cli.adaptation.midi import adapt_score, read_score
-from ddsp_cli.adaptation.segmentation import Segments, SegmentSettings, find_segments
-from ddsp_cli.adaptation.transcription import SUFFIXES as NOTES_SUFFIXES
+from ddsp_cli.adaptation.curves import write_controls
 from ddsp_cli.adaptation.transcription import transcribe, write_notes
-from ddsp_cli.analysis.extract import Analysis, analyze
-from ddsp_cli.analysis.features import Features
-from ddsp_cli.analysis.pitch import trackers
-from ddsp_cli.analysis.recording_checks import ClippingWatch, file_warnings
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio import read
-from ddsp_cli.audio.integrated_loudness import LoudnessMeter, integrated_lufs
-from ddsp_cli.audio.recording import ArrayRecording, FileRecording, Recording
-from ddsp_cli.audio.resample import at_rate
-from ddsp_cli.audio.write import Fit, check_writable, fit_level, nearest_rate_hz, write_fitting, written_by_ddsp
-from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
-from ddsp_cli.errors import InputError, Kind, OutputError, UsageError, did_you_mean
+from ddsp_cli.audio.integrated_loudness import integrated_lufs
+from ddsp_cli.audio.recording import ArrayRecording
+from ddsp_cli.audio.write import check_writable, fit_level, nearest_rate_hz, write_fitting
+from ddsp_cli.errors import InputError, UsageError
 from ddsp_cli.synthesis.instrument import Instrument
-from ddsp_cli.synthesis.reverb import tail_s
 from ddsp_cli.workflows import models
-from ddsp_cli.workflows.arguments import PathLike, as_path, as_paths, number, number_or_word
+from ddsp_cli.workflows.arguments import PathLike, as_path, as_paths
+from ddsp_cli.workflows.performance import (
+    Performance,
+    Player,
+    TransferOptions,
+    make_player,
+    perform,
+    perform_recording,
+    render,
+    resting,
+    short_of_db,
+    target_lufs,
+)
+from ddsp_cli.workflows.transfer_plan import Failure, Job, Outputs, folders_for, plan_jobs
 
 #: Called with what is being done, seconds of sound done and seconds in all.
 Progress = Callable[[str, float, float], None]
-
-# --- options ---------------------------------------------------------------------------------------------------------
-
-#: Lowest and highest value of each option that is a number.
-RANGES: dict[str, tuple[float, float]] = {
-    "transpose": (-60.0, 60.0),
-    "dynamics": (0.0, 1.0),
-    "loudness": (-40.0, 40.0),
-    "autotune": (0.0, 1.0),
-    "tuning": (400.0, 480.0),
-    "retune": (0.0, 1.0),
-    "vibrato": (0.0, 3.0),
-    "glide": (0.0, 1.0),
-    "threshold": (3.0, 80.0),
-    "wet": (0.0, models.MOST_WET),
-    "formant": (-24.0, 24.0),
-    "loudness_match": (-70.0, 0.0),
-    "seed": (0, 2**32 - 1),
-}
-
-
-@dataclass(frozen=True)
-class TransferOptions:
-    """How a performance is adapted to an instrument and rendered, the same for files and arrays.
-
-    Attributes:
-      adapt: how it is adapted.
-      tracker: the pitch tracker.
-      room: `model`, `none`, an instrument's name, or a sound file with an impulse response.
-      wet: gain of the room; 1 is as learned or recorded.
-      formant_semitones: shift of the instrument's resonances; pitch and level stay.
-      loudness_match: integrated loudness of the output in LUFS; `input` for that of the input (plus
-        `adapt.louder_db`), `off` for what the instrument gives.
-      tail: the output goes on until the room is 60 dB down.
-      seed: of noise and dither.
-    """
-
-    adapt: AdaptSettings = field(default_factory=AdaptSettings)
-    tracker: str = trackers.DEFAULT_TRACKER
-    room: str = "model"
-    wet: float = 1.0
-    formant_semitones: float = 0.0
-    loudness_match: float | Literal["input", "off"] = "input"
-    tail: bool = False
-    seed: int = 0
-
-
-def make_options(
-    *,
-    transpose: float | str = "auto",
-    dynamics: float | str = 1.0,
-    loudness: float | str = 0.0,
-    autotune: float | str = 0.0,
-    key: str = "auto",
-    tuning: float | str = "auto",
-    retune: float | str = 0.05,
-    vibrato: float | str = 1.0,
-    glide: float | str = 0.0,
-    threshold: float | str = 35.0,
-    pitch: str = trackers.DEFAULT_TRACKER,
-    room: str | os.PathLike[str] = "model",
-    wet: float | str = 1.0,
-    formant: float | str = 0.0,
-    loudness_match: float | str = "input",
-    tail: bool = False,
-    seed: int = 0,
-) -> TransferOptions:
-    """Options as a user gives them, checked; `api.transfer` says what each means.
-
-    Raises:
-      UsageError: one is out of range, no number, or no such key or tracker; `parameter` names it.
-    """
-    given = {
-        "dynamics": dynamics, "loudness": loudness, "autotune": autotune, "retune": retune, "vibrato": vibrato,
-        "glide": glide, "threshold": threshold, "wet": wet, "formant": formant, "seed": seed,
-    }  # fmt: skip
-    checked = {name: number(value, name, *RANGES[name]) for name, value in given.items()}
-    shift = number_or_word(transpose, "transpose", *RANGES["transpose"], words=("auto",))
-    a_hz = number_or_word(tuning, "tuning", *RANGES["tuning"], words=("auto",))
-    match = number_or_word(loudness_match, "loudness_match", *RANGES["loudness_match"], words=("input", "off"))
-    if checked["autotune"] == 0.0 and (key != "auto" or a_hz != "auto"):
-        raise UsageError("key and tuning have no effect where autotune is 0", "Set autotune to 1.", kind=Kind.AUTOTUNE)
-    if round(checked["seed"]) != checked["seed"]:
-        raise UsageError(f"{seed} is not a whole number", parameter="seed")
-    try:
-        trackers.check_tracker(pitch)
-    except UsageError as problem:
-        problem.parameter = "tracker"
-        raise
-    below_db = checked["threshold"]
-    return TransferOptions(
-        adapt=AdaptSettings(
-            segments=SegmentSettings(below_peak_db=below_db, hold_below_peak_db=below_db + 10.0),
-            transpose=None if shift == "auto" else float(shift),
-            dynamics=checked["dynamics"],
-            louder_db=checked["loudness"],
-            autotune=checked["autotune"],
-            key=parse_key(key),
-            tuning_semitones=None if a_hz == "auto" else 12.0 * math.log2(float(a_hz) / 440.0),
-            retune_s=checked["retune"],
-            vibrato=checked["vibrato"],
-            glide_s=checked["glide"],
-        ),
-        tracker=pitch,
-        room=os.fspath(room),
-        wet=checked["wet"],
-        formant_semitones=checked["formant"],
-        loudness_match=match if match in {"input", "off"} else float(match),  # type: ignore[arg-type]
-        tail=tail,
-        seed=round(checked["seed"]),
-    )
-
-
-def parse_key(text: str) -> autotune.Key | None:
-    """A key such as `A minor`; None for `auto`.
-
-    Raises:
-      UsageError: neither.
-    """
-    if text.lower() == "auto":
-        return None
-    try:
-        return autotune.parse_key(text)
-    except ValueError:
-        raise UsageError(f"{text} is not a key", did_you_mean(text, autotune.known_keys()), parameter="key") from None
-
 
 # --- results ---------------------------------------------------------------------------------------------------------
 
@@ -223,13 +93,6 @@ class TransferResult:
 ResultT = TypeVar("ResultT")
 
 
-class Failure(NamedTuple):
-    """An input that could not be played, and why."""
-
-    input: Path
-    error: InputError
-
-
 @dataclass(frozen=True)
 class Batch(Sequence[ResultT]):
     """What became of several inputs; a sequence of the results.
@@ -255,589 +118,6 @@ class Batch(Sequence[ResultT]):
     def __getitem__(self, index: slice) -> Sequence[ResultT]: ...
     def __getitem__(self, index: int | slice) -> ResultT | Sequence[ResultT]:
         return self.results[index]
-
-
-# --- plan: which file goes where -------------------------------------------------------------------------------------
-
-InputKind = Literal["sound", "score", "controls"]
-
-#: Depths that can be chosen, as libsndfile names them.
-BITS = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "float": "FLOAT"}
-
-#: Formats whose depth can be chosen; the others have one coding.
-_WITH_DEPTH = frozenset({".wav", ".flac", ".aiff", ".aif", ".w64", ".rf64", ".caf"})
-
-
-@dataclass(frozen=True)
-class Job:
-    """One input on one instrument, with everything about its files that is known before work begins.
-
-    Attributes:
-      source: the file.
-      kind: what it is.
-      model: index of the instrument.
-      info: of a sound file, also where curves are played in its place.
-      output: where the sound goes.
-      plot: where a picture goes.
-      controls: where the curves go.
-      notes: where the notes of a recording go; one job of each input has them.
-      rate_hz: of the output; None for the instrument's own.
-      rate_is_given: the user chose that rate; otherwise it is the input's, and at least the instrument's.
-      subtype: encoding of the output, as libsndfile names it; None for what the format has.
-    """
-
-    source: Path
-    kind: InputKind
-    model: int
-    info: read.AudioInfo | None
-    output: Path
-    plot: Path | None
-    controls: Path | None
-    notes: Path | None
-    rate_hz: int | None
-    rate_is_given: bool
-    subtype: str | None
-
-    def output_rate_hz(self, instrument_rate_hz: int) -> int:
-        """Sample rate of the output: as given, else the input's, but not below the instrument's."""
-        if self.rate_is_given and self.rate_hz is not None:
-            return self.rate_hz
-        return max(self.rate_hz or 0, instrument_rate_hz)
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What a transfer writes, and where.
-
-    Attributes:
-      out: a file, a folder, or None for the current folder.
-      force: existing files may be replaced.
-      plot: pictures are wanted.
-      controls: a file or folder for the curves.
-      notes: a file or folder for the notes of recordings.
-      sample_rate_hz: of the outputs; None for that of each input.
-      bits: one of `BITS`; None for what each input has.
-    """
-
-    out: Path | None = None
-    force: bool = False
-    plot: bool = False
-    controls: Path | None = None
-    notes: Path | None = None
-    sample_rate_hz: int | None = None
-    bits: str | None = None
-
-
-class Plan(NamedTuple):
-    """Jobs, the inputs that cannot be read, and the files of our own that were passed over in folders."""
-
-    jobs: list[Job]
-    failures: list[Failure]
-    own: list[Path]
-
-
-def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, curves: Path | None = None) -> Plan:
-    """Checks every path and decides where everything goes.
-
-    Args:
-      inputs: files and folders.
-      names: of the instruments, for the names of outputs.
-      outputs: what to write.
-      curves: a file of curves to play, in place of what the inputs (none, or one) hold.
-
-    Returns:
-      One job for each input and instrument, the instruments of one input beside each other. Of several inputs, those
-      that are no sound files are failures.
-
-    Raises:
-      InputError: an input is missing; the only input cannot be read.
-      UsageError, OutputError: see their messages.
-    """
-    sources, own = _find_sources(inputs, curves)
-    if not sources:
-        if own:
-            raise InputError("there are only files that ddsp itself wrote", "Name a file to play it all the same.")
-        raise UsageError("no input was given", parameter="inputs", kind=Kind.NO_INPUT)
-    if outputs.bits is not None and outputs.bits not in BITS:
-        raise UsageError(f"{outputs.bits} is not known", did_you_mean(outputs.bits, BITS), parameter="bits")
-    rate_hz = outputs.sample_rate_hz
-    if rate_hz is not None:
-        number(rate_hz, "sample_rate", *read.PLAUSIBLE_RATES_HZ)
-    n_jobs, out = len(sources) * len(names), outputs.out
-    as_file = _is_file("out", out, read.AUDIO_SUFFIXES, n_jobs)
-    one_table = _is_file("controls", outputs.controls, frozenset(CONTROL_SUFFIXES), n_jobs)
-    one_score = _is_file("notes", outputs.notes, frozenset(NOTES_SUFFIXES), len(sources))
-    if outputs.notes is not None and not any(kind == "sound" for _, kind in sources):
-        raise UsageError("only recordings have notes to write", parameter="notes")
-    plan = Plan([], [], own)
-    taken: set[str] = set()
-    for path, kind in sources:
-        is_sound = kind == "sound" or (kind == "controls" and path.suffix.lower() in read.AUDIO_SUFFIXES)
-        try:
-            info = read.probe(path) if is_sound else None
-        except InputError as problem:
-            if len(sources) == 1:
-                raise
-            plan.failures.append(Failure(path, problem))
-            continue
-        for model, name in enumerate(names):
-            stem = free_name(f"{path.stem}_{name}", taken)
-            output = out if as_file and out is not None else (out or Path()) / f"{stem}.wav"
-            if output.exists() and output.resolve() == path.resolve():
-                raise OutputError(f"{output} is the input itself", "Choose another name.", parameter="out")
-            if rate_hz is not None and nearest_rate_hz(output, rate_hz) != rate_hz:
-                raise UsageError(
-                    f"{output.suffix[1:]} files have no sample rate of {rate_hz} Hz",
-                    f"The nearest they have is {nearest_rate_hz(output, rate_hz)} Hz.",
-                    parameter="sample_rate",
-                )
-            picture = output.with_suffix(".png") if outputs.plot else None
-            table = outputs.controls if one_table or outputs.controls is None else outputs.controls / f"{stem}.csv"
-            notes = None
-            if outputs.notes is not None and kind == "sound" and model == 0:
-                notes = outputs.notes if one_score else outputs.notes / f"{stem.removesuffix(f'_{name}')}.mid"
-            for target, place in ((output, out), (picture, out), (table, outputs.controls), (notes, outputs.notes)):
-                if target is not None and (place is None or place.is_dir() or target == place or as_file):
-                    check_writable(target, outputs.force)
-            subtype = _subtype(info, output, outputs.bits)
-            its_rate_hz = rate_hz or (info.sample_rate_hz if info else None)
-            plan.jobs.append(
-                Job(path, kind, model, info, output, picture, table, notes, its_rate_hz, rate_hz is not None, subtype)
-            )
-    for folder, is_file in ((out, as_file), (outputs.controls, one_table), (outputs.notes, one_score)):
-        if folder is not None and not is_file:
-            _check_folder(folder)
-    return plan
-
-
-def _find_sources(inputs: Sequence[Path], curves: Path | None) -> tuple[list[tuple[Path, InputKind]], list[Path]]:
-    """Every input file with its kind, folders searched for sound; and the files of our own in those folders."""
-    if curves is not None:
-        if len(inputs) > 1:
-            raise UsageError("one file of curves is played, but there are several inputs", parameter="from_controls")
-        if not curves.is_file():
-            raise InputError(f"{curves} does not exist" if not curves.exists() else f"{curves} is not a file")
-        return [(inputs[0] if inputs and inputs[0].is_file() else curves, "controls")], []
-    sources: dict[Path, InputKind] = {}
-    own: list[Path] = []
-    for path in inputs:
-        if path.suffix.lower() in SCORE_SUFFIXES and not path.is_dir():
-            if not path.exists():
-                raise InputError(f"{path} does not exist")
-            sources[path] = "score"
-        elif path.suffix.lower() in CONTROL_SUFFIXES and path.is_file():
-            raise UsageError(
-                f"{path} holds curves, not sound", "Give it as from_controls.", kind=Kind.CURVES, path=path
-            )
-        else:
-            for found in read.list_audio([path]):
-                if path.is_dir() and written_by_ddsp(found):
-                    own.append(found)
-                else:
-                    sources[found] = "sound"
-    return list(sources.items()), own
-
-
-def _is_file(parameter: str, place: Path | None, suffixes: frozenset[str], n_jobs: int) -> bool:
-    """Whether a place names one file; a folder has no suffix, or exists."""
-    if place is None or place.is_dir() or place.suffix == "":
-        return False
-    if place.suffix.lower() not in suffixes:
-        known = ", ".join(sorted(suffixes & {".wav", ".flac", ".ogg", ".mp3", ".csv", ".npz", ".mid"}))
-        what = {"out": "a sound format", "controls": "a table"}.get(parameter, "a MIDI file or a table")
-        raise UsageError(f"{place} has no suffix of {what}", f"Use {known}; or name a folder.", parameter=parameter)
-    if n_jobs > 1:
-        raise UsageError(
-            f"{place} is one file, but there are {n_jobs} sounds to write", "Name a folder.", parameter=parameter
-        )
-    return True
-
-
-def free_name(stem: str, taken: set[str]) -> str:
-    """The stem, numbered where it is taken already (capitals do not count); now it is taken as well."""
-    name, count = stem, 2
-    while name.lower() in taken:
-        name, count = f"{stem}-{count}", count + 1
-    taken.add(name.lower())
-    return name
-
-
-def _check_folder(out: Path) -> None:
-    if out.is_dir():
-        return
-    if out.exists():
-        raise OutputError(f"{out} is a file, not a folder", "With a suffix such as .wav it would name a file.")
-    if not out.parent.is_dir():
-        raise OutputError(f"the folder {out.parent} does not exist", "Make it first, or choose another folder.")
-
-
-@contextmanager
-def folders_for(jobs: Sequence[Job]) -> Iterator[None]:
-    """Makes the folders of the outputs; takes those away again that stay empty.
-
-    Raises:
-      OutputError: one cannot be made.
-    """
-    targets = [target.parent for job in jobs for target in (job.output, job.controls, job.notes) if target is not None]
-    missing = [folder for folder in dict.fromkeys(targets) if not folder.is_dir()]
-    try:
-        for folder in missing:
-            try:
-                folder.mkdir()
-            except OSError as problem:
-                raise OutputError(f"the folder {folder} cannot be made: {problem.strerror or problem}") from problem
-        yield
-    finally:
-        for folder in missing:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-
-
-def _subtype(info: read.AudioInfo | None, output: Path, bits: str | None) -> str | None:
-    """The depth that was chosen, else as many bits as the input has, where the output's format has a choice.
-
-    Raises:
-      UsageError: a depth that the format does not have.
-    """
-    suffix = output.suffix.lower()
-    if suffix not in _WITH_DEPTH:
-        if bits is not None:
-            hint = "Choose a depth for wav, flac or aiff."
-            raise UsageError(f"{suffix[1:]} files have no choice of depth", hint, parameter="bits")
-        return None
-    if bits is not None:
-        if suffix == ".flac" and bits in {"32", "float"}:
-            raise UsageError(f"flac files cannot hold {bits}", "Use 16 or 24, or a wav file.", parameter="bits")
-        return BITS[bits]
-    own = info.subtype if info is not None else "PCM_24"
-    if own in {"FLOAT", "DOUBLE"}:
-        return "PCM_24" if suffix == ".flac" else "FLOAT"
-    return "PCM_24" if own in {"PCM_24", "PCM_32"} else "PCM_16"
-
-
-# --- one performance: an input, analysed and adapted to an instrument ------------------------------------------------
-
-#: Performances are analysed at this frame rate where the model's own divides it: notes are found to 4 ms.
-ANALYSIS_FRAME_RATE_HZ = 250
-
-#: Longer inputs are analysed at the model's own frame rate, 50 Hz for most: a day of curves at 250 Hz takes 2 GB.
-LONG_S = 2.0 * 3600.0
-
-
-class _Watch:
-    """What is measured of a file while it is decoded for the first time; called with each block [S, C].
-
-    Args:
-      sample_rate_hz: of the file.
-      with_loudness: also measure its integrated loudness.
-    """
-
-    def __init__(self, sample_rate_hz: int, with_loudness: bool) -> None:
-        self.clipping = ClippingWatch()
-        self.meter = LoudnessMeter(sample_rate_hz) if with_loudness else None
-
-    def __call__(self, block: FloatArray) -> None:
-        self.clipping(block)
-        if self.meter is not None:
-            self.meter.push(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
-
-
-@dataclass(frozen=True)
-class Performance:
-    """What an instrument is to play, and what it came from.
-
-    Attributes:
-      adapted: the curves.
-      seconds: how long the output is, before any tail.
-      info: what the header of the recording says.
-      n_input_samples: length of the recording at its own rate, counted; 0 where there was none.
-      analysis: of the recording; None where there was none.
-      recording: the sound at 16 kHz.
-      loudness_lufs: integrated loudness of the recording; None where it does not count.
-      file_remarks: what is wrong with the file, as sentences.
-      remarks: the same, and what makes the sound hard to follow.
-    """
-
-    adapted: Adapted
-    seconds: float
-    info: read.AudioInfo | None = None
-    n_input_samples: int = 0
-    analysis: Analysis[Segments] | None = None
-    recording: Recording | None = None
-    loudness_lufs: float | None = None
-    file_remarks: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-
-    @property
-    def features(self) -> Features | None:
-        """Of the recording; None where there was none."""
-        return self.analysis.features if self.analysis is not None else None
-
-    def n_samples(self, rate_hz: int) -> int:
-        """Length of the output: the input's to the sample, brought to another rate."""
-        if self.info is not None:
-            n_samples = round(self.n_input_samples * rate_hz / self.info.sample_rate_hz)
-            if abs(n_samples / rate_hz - self.seconds) <= 0.1:
-                return n_samples
-        return round(self.seconds * rate_hz)
-
-    def timbre(self, instrument: Instrument) -> Iterator[FloatArray]:
-        """What an instrument with an encoder follows besides the curves: the recording, read once more."""
-        if self.recording is not None and instrument.model.encoder:
-            yield from instrument.timbre(self.recording.blocks())
-
-
-def perform(
-    job: Job,
-    instrument: Instrument,
-    options: TransferOptions,
-    curves: Path | None,
-    progress: Callable[[float], None],
-    last: Performance | None = None,
-) -> Performance:
-    """Analyses or reads the input of a job and adapts it to an instrument.
-
-    Args:
-      job: names the input and its kind.
-      instrument: to adapt it to.
-      options: how.
-      curves: a file of curves, for a job of that kind.
-      progress: called with the seconds that are analysed.
-      last: the performance before it; the same input is not analysed twice.
-
-    Raises:
-      InputError: nothing to play in it.
-    """
-    level, statistics = instrument.model.level, instrument.bundle.card.statistics
-    rate_hz = frame_rate_hz(instrument)
-    if job.kind == "controls":
-        assert curves is not None
-        adapted = read_controls(curves, level, rate_hz)
-        if job.info is None:
-            return Performance(adapted, len(adapted) / rate_hz)
-        n_input_samples = read.count_samples(job.source)
-        return Performance(adapted, n_input_samples / job.info.sample_rate_hz, job.info, n_input_samples)
-    if job.kind == "score":
-        score = read_score(job.source)
-        remarks: tuple[str, ...] = ()
-        if score.n_overlapping:
-            remarks = ("it holds chords; of each the highest note is played",)
-        adapted = adapt_score(score, statistics, level, rate_hz, options.adapt)
-        remarks += diagnostics.range_warnings(adapted, statistics, instrument.bundle.card.name)
-        return Performance(adapted, len(adapted) / rate_hz, remarks=remarks)
-    assert job.info is not None
-    try:
-        if last is not None and last.info is job.info and last.recording is not None:
-            return _perform_recording(last.recording, instrument, options, progress, last, job.info.seconds)
-        watch = _Watch(job.info.sample_rate_hz, options.loudness_match == "input")
-        recording = FileRecording(job.source, watch=watch)
-        performance = _perform_recording(
-            recording, instrument, options, progress, Performance(resting(0, rate_hz), 0.0), job.info.seconds
-        )
-    except InputError as problem:
-        if str(job.source) in problem.message:
-            raise
-        raise problem.reworded(f"{job.source}: {problem.message}") from problem
-    file_remarks = file_warnings(recording.decoded, watch.clipping, job.info.sample_rate_hz)
-    return replace(
-        performance,
-        info=job.info,
-        n_input_samples=recording.decoded.n_samples,
-        loudness_lufs=watch.meter.integrated_lufs() if watch.meter is not None else None,
-        file_remarks=file_remarks,
-        remarks=(*file_remarks, *performance.remarks),
-    )
-
-
-def _perform_recording(
-    recording: Recording,
-    instrument: Instrument,
-    options: TransferOptions,
-    progress: Callable[[float], None],
-    last: Performance,
-    input_s: float = 0.0,
-) -> Performance:
-    """Analyses a recording, or takes the analysis of the last performance of it, and adapts it to an instrument.
-
-    Args:
-      recording: at 16 kHz.
-      instrument: to adapt it to.
-      options: how.
-      progress: called with the seconds that are analysed.
-      last: what is known of the recording.
-      input_s: its length, as far as that is known before it is decoded.
-
-    Raises:
-      InputError: no notes in it, and nothing known of why.
-    """
-    spec = _spec(instrument, options.tracker, input_s)
-    if last.analysis is not None and last.analysis.features.spec == spec:
-        analysis = last.analysis
-    else:
-        analysis = analyze(
-            recording, spec, lambda features: find_segments(features, options.adapt.segments), progress=progress
-        )
-        analysis = _confirmed(analysis, recording, options.adapt)
-    remarks = diagnostics.warnings(analysis)
-    features, card = analysis.features, instrument.bundle.card
-    try:
-        adapted = adapt(features, card.statistics, instrument.model.level, options.adapt, analysis.segments)
-    except InputError:
-        if not remarks:
-            raise
-        adapted = resting(len(features), spec.frame_rate_hz)
-    remarks += diagnostics.range_warnings(adapted, card.statistics, card.name)
-    seconds = features.n_samples / ANALYSIS_RATE_HZ
-    return replace(
-        last,
-        adapted=adapted,
-        analysis=analysis,
-        seconds=seconds,
-        recording=recording,
-        remarks=(*last.file_remarks, *remarks),
-    )
-
-
-def frame_rate_hz(instrument: Instrument, input_s: float = 0.0) -> int:
-    """Frame rate of the curves.
-
-    Args:
-      instrument: whose own rate it is, or a finer one that its own divides.
-      input_s: length of the input. The curves of one longer than `LONG_S` are as coarse as the model's own frames: they
-        are kept in memory, about 80 bytes a frame.
-    """
-    own_hz = instrument.model.frame_rate_hz
-    return ANALYSIS_FRAME_RATE_HZ if ANALYSIS_FRAME_RATE_HZ % own_hz == 0 and input_s <= LONG_S else own_hz
-
-
-def _spec(instrument: Instrument, tracker: str, input_s: float) -> FeatureSpec:
-    """How to measure: as for the instrument, but for the tracker: pitch is pitch, whoever finds it."""
-    rate_hz = frame_rate_hz(instrument, input_s)
-    return msgspec.structs.replace(instrument.bundle.card.features.at(rate_hz), pitch=tracker)
-
-
-def _confirmed(analysis: Analysis[Segments], recording: Recording, settings: AdaptSettings) -> Analysis[Segments]:
-    """The analysis without leaps of the F0 that the sound does not confirm."""
-    if analysis.character != "pitched" or not settings.repair_pitch:
-        return analysis
-    features = confirm_leaps(analysis.features, analysis.segments, recording)
-    if features is analysis.features:
-        return analysis
-    return replace(analysis, features=features, segments=find_segments(features, settings.segments))
-
-
-def resting(n_frames: int, frame_rate_hz: int) -> Adapted:
-    """Curves [F] of an instrument that has nothing to play."""
-    nothing = np.zeros(0, np.int64)
-    return Adapted(
-        f0_hz=np.full(n_frames, 440.0, np.float32),
-        level_db=np.full(n_frames, -80.0, np.float32),
-        gate=np.zeros(n_frames, np.float32),
-        transpose_semitones=0.0,
-        segments=Segments(nothing, nothing, np.zeros(n_frames, bool), np.inf, -80.0),
-        frame_rate_hz=frame_rate_hz,
-    )
-
-
-# --- rendering -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Player:
-    """An instrument in the room that it plays in.
-
-    Attributes:
-      name: for results.
-      instrument: what plays.
-      room: see `Instrument.render`.
-    """
-
-    name: str
-    instrument: Instrument
-    room: bool | FloatArray
-
-    @property
-    def tail_s(self) -> float:
-        """How long the room rings, until it is 60 dB down."""
-        response = self.instrument.bundle.impulse_response if self.room is True else self.room
-        return tail_s(response if isinstance(response, np.ndarray) else None, self.instrument.model.sample_rate_hz)
-
-
-def make_player(name: str, instrument: Instrument, options: TransferOptions) -> Player:
-    """An instrument in the room that the options name.
-
-    Raises:
-      UsageError, InputError, ModelError: there is no such room.
-    """
-    own = instrument.bundle.impulse_response
-    room = models.find_room(options.room, options.wet, instrument.model.sample_rate_hz, own)
-    return Player(name, instrument, room)
-
-
-def render(
-    performance: Performance,
-    player: Player,
-    options: TransferOptions,
-    rate_hz: int,
-    progress: Callable[[float], None] | None = None,
-) -> tuple[Iterator[FloatArray], int]:
-    """Plays a performance.
-
-    Returns:
-      The sound [S] a block at `rate_hz`, and how many samples of it count; those beyond are the end of the room.
-    """
-    instrument, adapted = player.instrument, performance.adapted
-    n_samples = performance.n_samples(rate_hz)
-    if options.tail and player.tail_s > 0.0:
-        n_frames = math.ceil(player.tail_s * adapted.frame_rate_hz)
-        adapted = _with_rest(adapted, n_frames)
-        n_samples += round(player.tail_s * rate_hz)
-    own_hz = instrument.model.sample_rate_hz
-    blocks = instrument.render(
-        *adapted.at(instrument.model.frame_rate_hz),
-        seed=options.seed,
-        room=player.room,
-        level_correction=True,
-        timbre=performance.timbre(instrument),
-        formant=options.formant_semitones,
-    )
-    return at_rate(_told(blocks, own_hz, progress), own_hz, rate_hz), n_samples
-
-
-def _with_rest(adapted: Adapted, n_frames: int) -> Adapted:
-    """The same curves [F], then a rest."""
-    return replace(
-        adapted,
-        f0_hz=np.pad(adapted.f0_hz, (0, n_frames), mode="edge"),
-        level_db=np.pad(adapted.level_db, (0, n_frames), mode="edge"),
-        gate=np.pad(adapted.gate, (0, n_frames)),
-    )
-
-
-def _told(blocks: Iterator[FloatArray], rate_hz: int, progress: Callable[[float], None] | None) -> Iterator[FloatArray]:
-    n_done = 0
-    for block in blocks:
-        n_done += len(block)
-        if progress is not None:
-            progress(n_done / rate_hz)
-        yield block
-
-
-def _target_lufs(performance: Performance, options: TransferOptions) -> float | None:
-    """The integrated loudness that the output is brought to; None leaves it alone."""
-    if options.loudness_match == "off":
-        return None
-    if options.loudness_match == "input":
-        known = performance.loudness_lufs
-        return None if known is None else known + options.adapt.louder_db
-    return float(options.loudness_match)
-
-
-def _short_of_db(target_lufs: float | None, fit: Fit) -> float:
-    """How much louder the sound should have been."""
-    if target_lufs is None or fit.loudness_lufs is None or not math.isfinite(target_lufs + fit.loudness_lufs):
-        return 0.0
-    return max(0.0, target_lufs - fit.loudness_lufs)
 
 
 # --- arrays ----------------------------------------------------------------------------------------------------------
@@ -872,11 +152,11 @@ def transfer_audio(
         else None,
     )
     recording = ArrayRecording(channels, sample_rate_hz)
-    performance = _perform_recording(recording, player.instrument, options, lambda done_s: None, known)
+    performance = perform_recording(recording, player.instrument, options, lambda done_s: None, known)
     rate_hz = max(sample_rate_hz, player.instrument.model.sample_rate_hz)
     blocks, n_samples = render(performance, player, options, rate_hz)
-    target_lufs = _target_lufs(performance, options)
-    with fit_level(blocks, rate_hz, n_samples=n_samples, target_lufs=target_lufs) as fitted:
+    target = target_lufs(performance, options)
+    with fit_level(blocks, rate_hz, n_samples=n_samples, target_lufs=target) as fitted:
         return np.concatenate(list(fitted.blocks())), rate_hz
 
 
@@ -1065,7 +345,7 @@ def _play_job(
         write_controls(job.controls, adapted, instrument.model.level, work.force)
     if job.notes is not None and performance.analysis is not None:
         write_notes(job.notes, transcribe(performance.analysis.features, performance.analysis.segments), work.force)
-    target_lufs = _target_lufs(performance, options)
+    target = target_lufs(performance, options)
     blocks, n_samples = render(performance, player, options, rate_hz, bar.stage(job, "playing"))
     fit = write_fitting(
         job.output,
@@ -1075,7 +355,7 @@ def _play_job(
         subtype=job.subtype,
         seed=options.seed,
         force=work.force,
-        target_lufs=target_lufs,
+        target_lufs=target,
     )
     picture = b""
     if work.draw:
@@ -1097,7 +377,7 @@ def _play_job(
             peak=fit.peak,
             gain_db=fit.gain_db,
             loudness_lufs=fit.loudness_lufs,
-            short_of_db=_short_of_db(target_lufs, fit),
+            short_of_db=short_of_db(target, fit),
             sample_rate_hz=rate_hz,
             tail_s=player.tail_s,
             remarks=remarks,

@@ -1,0 +1,490 @@
+"""One performance: how it is adapted and rendered, an input analysed and adapted to an instrument, and its sound.
+
+Shapes: S samples, F frames.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from ddsp_cli.adaptation import autotune, diagnostics
+from ddsp_cli.adaptation.adapt import Adapted, AdaptSettings, adapt
+from ddsp_cli.adaptation.curves import read_controls
+from ddsp_cli.adaptation.f0_cleanup import confirm_leaps
+from ddsp_cli.adaptation.midi import adapt_score, read_score
+from ddsp_cli.adaptation.segmentation import Segments, SegmentSettings, find_segments
+from ddsp_cli.analysis.extract import Analysis, analyze
+from ddsp_cli.analysis.features import Features
+from ddsp_cli.analysis.pitch import trackers
+from ddsp_cli.analysis.recording_checks import ClippingWatch, file_warnings
+from ddsp_cli.arrays import FloatArray
+from ddsp_cli.audio import read
+from ddsp_cli.audio.integrated_loudness import LoudnessMeter
+from ddsp_cli.audio.recording import FileRecording, Recording
+from ddsp_cli.audio.resample import at_rate
+from ddsp_cli.audio.write import Fit
+from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
+from ddsp_cli.errors import InputError, Kind, UsageError, did_you_mean
+from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.synthesis.reverb import tail_s
+from ddsp_cli.workflows import models
+from ddsp_cli.workflows.arguments import number, number_or_word
+from ddsp_cli.workflows.transfer_plan import Job
+
+# --- options ---------------------------------------------------------------------------------------------------------
+
+#: Lowest and highest value of each option that is a number.
+RANGES: dict[str, tuple[float, float]] = {
+    "transpose": (-60.0, 60.0),
+    "dynamics": (0.0, 1.0),
+    "loudness": (-40.0, 40.0),
+    "autotune": (0.0, 1.0),
+    "tuning": (400.0, 480.0),
+    "retune": (0.0, 1.0),
+    "vibrato": (0.0, 3.0),
+    "glide": (0.0, 1.0),
+    "threshold": (3.0, 80.0),
+    "wet": (0.0, models.MOST_WET),
+    "formant": (-24.0, 24.0),
+    "loudness_match": (-70.0, 0.0),
+    "seed": (0, 2**32 - 1),
+}
+
+
+@dataclass(frozen=True)
+class TransferOptions:
+    """How a performance is adapted to an instrument and rendered, the same for files and arrays.
+
+    Attributes:
+      adapt: how it is adapted.
+      tracker: the pitch tracker.
+      room: `model`, `none`, an instrument's name, or a sound file with an impulse response.
+      wet: gain of the room; 1 is as learned or recorded.
+      formant_semitones: shift of the instrument's resonances; pitch and level stay.
+      loudness_match: integrated loudness of the output in LUFS; `input` for that of the input (plus
+        `adapt.louder_db`), `off` for what the instrument gives.
+      tail: the output goes on until the room is 60 dB down.
+      seed: of noise and dither.
+    """
+
+    adapt: AdaptSettings = field(default_factory=AdaptSettings)
+    tracker: str = trackers.DEFAULT_TRACKER
+    room: str = "model"
+    wet: float = 1.0
+    formant_semitones: float = 0.0
+    loudness_match: float | Literal["input", "off"] = "input"
+    tail: bool = False
+    seed: int = 0
+
+
+def make_options(
+    *,
+    transpose: float | str = "auto",
+    dynamics: float | str = 1.0,
+    loudness: float | str = 0.0,
+    autotune: float | str = 0.0,
+    key: str = "auto",
+    tuning: float | str = "auto",
+    retune: float | str = 0.05,
+    vibrato: float | str = 1.0,
+    glide: float | str = 0.0,
+    threshold: float | str = 35.0,
+    pitch: str = trackers.DEFAULT_TRACKER,
+    room: str | os.PathLike[str] = "model",
+    wet: float | str = 1.0,
+    formant: float | str = 0.0,
+    loudness_match: float | str = "input",
+    tail: bool = False,
+    seed: int = 0,
+) -> TransferOptions:
+    """Options as a user gives them, checked; `api.transfer` says what each means.
+
+    Raises:
+      UsageError: one is out of range, no number, or no such key or tracker; `parameter` names it.
+    """
+    given = {
+        "dynamics": dynamics, "loudness": loudness, "autotune": autotune, "retune": retune, "vibrato": vibrato,
+        "glide": glide, "threshold": threshold, "wet": wet, "formant": formant, "seed": seed,
+    }  # fmt: skip
+    checked = {name: number(value, name, *RANGES[name]) for name, value in given.items()}
+    shift = number_or_word(transpose, "transpose", *RANGES["transpose"], words=("auto",))
+    a_hz = number_or_word(tuning, "tuning", *RANGES["tuning"], words=("auto",))
+    match = number_or_word(loudness_match, "loudness_match", *RANGES["loudness_match"], words=("input", "off"))
+    if checked["autotune"] == 0.0 and (key != "auto" or a_hz != "auto"):
+        raise UsageError("key and tuning have no effect where autotune is 0", "Set autotune to 1.", kind=Kind.AUTOTUNE)
+    if round(checked["seed"]) != checked["seed"]:
+        raise UsageError(f"{seed} is not a whole number", parameter="seed")
+    try:
+        trackers.check_tracker(pitch)
+    except UsageError as problem:
+        problem.parameter = "tracker"
+        raise
+    below_db = checked["threshold"]
+    return TransferOptions(
+        adapt=AdaptSettings(
+            segments=SegmentSettings(below_peak_db=below_db, hold_below_peak_db=below_db + 10.0),
+            transpose=None if shift == "auto" else float(shift),
+            dynamics=checked["dynamics"],
+            louder_db=checked["loudness"],
+            autotune=checked["autotune"],
+            key=parse_key(key),
+            tuning_semitones=None if a_hz == "auto" else 12.0 * math.log2(float(a_hz) / 440.0),
+            retune_s=checked["retune"],
+            vibrato=checked["vibrato"],
+            glide_s=checked["glide"],
+        ),
+        tracker=pitch,
+        room=os.fspath(room),
+        wet=checked["wet"],
+        formant_semitones=checked["formant"],
+        loudness_match=match if match in {"input", "off"} else float(match),  # type: ignore[arg-type]
+        tail=tail,
+        seed=round(checked["seed"]),
+    )
+
+
+def parse_key(text: str) -> autotune.Key | None:
+    """A key such as `A minor`; None for `auto`.
+
+    Raises:
+      UsageError: neither.
+    """
+    if text.lower() == "auto":
+        return None
+    try:
+        return autotune.parse_key(text)
+    except ValueError:
+        raise UsageError(f"{text} is not a key", did_you_mean(text, autotune.known_keys()), parameter="key") from None
+
+
+# --- one performance: an input, analysed and adapted to an instrument ------------------------------------------------
+
+#: Performances are analysed at this frame rate where the model's own divides it: notes are found to 4 ms.
+ANALYSIS_FRAME_RATE_HZ = 250
+
+#: Longer inputs are analysed at the model's own frame rate, 50 Hz for most: a day of curves at 250 Hz takes 2 GB.
+LONG_S = 2.0 * 3600.0
+
+
+class _Watch:
+    """What is measured of a file while it is decoded for the first time; called with each block [S, C].
+
+    Args:
+      sample_rate_hz: of the file.
+      with_loudness: also measure its integrated loudness.
+    """
+
+    def __init__(self, sample_rate_hz: int, with_loudness: bool) -> None:
+        self.clipping = ClippingWatch()
+        self.meter = LoudnessMeter(sample_rate_hz) if with_loudness else None
+
+    def __call__(self, block: FloatArray) -> None:
+        self.clipping(block)
+        if self.meter is not None:
+            self.meter.push(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
+
+
+@dataclass(frozen=True)
+class Performance:
+    """What an instrument is to play, and what it came from.
+
+    Attributes:
+      adapted: the curves.
+      seconds: how long the output is, before any tail.
+      info: what the header of the recording says.
+      n_input_samples: length of the recording at its own rate, counted; 0 where there was none.
+      analysis: of the recording; None where there was none.
+      recording: the sound at 16 kHz.
+      loudness_lufs: integrated loudness of the recording; None where it does not count.
+      file_remarks: what is wrong with the file, as sentences.
+      remarks: the same, and what makes the sound hard to follow.
+    """
+
+    adapted: Adapted
+    seconds: float
+    info: read.AudioInfo | None = None
+    n_input_samples: int = 0
+    analysis: Analysis[Segments] | None = None
+    recording: Recording | None = None
+    loudness_lufs: float | None = None
+    file_remarks: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def features(self) -> Features | None:
+        """Of the recording; None where there was none."""
+        return self.analysis.features if self.analysis is not None else None
+
+    def n_samples(self, rate_hz: int) -> int:
+        """Length of the output: the input's to the sample, brought to another rate."""
+        if self.info is not None:
+            n_samples = round(self.n_input_samples * rate_hz / self.info.sample_rate_hz)
+            if abs(n_samples / rate_hz - self.seconds) <= 0.1:
+                return n_samples
+        return round(self.seconds * rate_hz)
+
+    def timbre(self, instrument: Instrument) -> Iterator[FloatArray]:
+        """What an instrument with an encoder follows besides the curves: the recording, read once more."""
+        if self.recording is not None and instrument.model.encoder:
+            yield from instrument.timbre(self.recording.blocks())
+
+
+def perform(
+    job: Job,
+    instrument: Instrument,
+    options: TransferOptions,
+    curves: Path | None,
+    progress: Callable[[float], None],
+    last: Performance | None = None,
+) -> Performance:
+    """Analyses or reads the input of a job and adapts it to an instrument.
+
+    Args:
+      job: names the input and its kind.
+      instrument: to adapt it to.
+      options: how.
+      curves: a file of curves, for a job of that kind.
+      progress: called with the seconds that are analysed.
+      last: the performance before it; the same input is not analysed twice.
+
+    Raises:
+      InputError: nothing to play in it.
+    """
+    level, statistics = instrument.model.level, instrument.bundle.card.statistics
+    rate_hz = frame_rate_hz(instrument)
+    if job.kind == "controls":
+        assert curves is not None
+        adapted = read_controls(curves, level, rate_hz)
+        if job.info is None:
+            return Performance(adapted, len(adapted) / rate_hz)
+        n_input_samples = read.count_samples(job.source)
+        return Performance(adapted, n_input_samples / job.info.sample_rate_hz, job.info, n_input_samples)
+    if job.kind == "score":
+        score = read_score(job.source)
+        remarks: tuple[str, ...] = ()
+        if score.n_overlapping:
+            remarks = ("it holds chords; of each the highest note is played",)
+        adapted = adapt_score(score, statistics, level, rate_hz, options.adapt)
+        remarks += diagnostics.range_warnings(adapted, statistics, instrument.bundle.card.name)
+        return Performance(adapted, len(adapted) / rate_hz, remarks=remarks)
+    assert job.info is not None
+    try:
+        if last is not None and last.info is job.info and last.recording is not None:
+            return perform_recording(last.recording, instrument, options, progress, last, job.info.seconds)
+        watch = _Watch(job.info.sample_rate_hz, options.loudness_match == "input")
+        recording = FileRecording(job.source, watch=watch)
+        performance = perform_recording(
+            recording, instrument, options, progress, Performance(resting(0, rate_hz), 0.0), job.info.seconds
+        )
+    except InputError as problem:
+        if str(job.source) in problem.message:
+            raise
+        raise problem.reworded(f"{job.source}: {problem.message}") from problem
+    file_remarks = file_warnings(recording.decoded, watch.clipping, job.info.sample_rate_hz)
+    return replace(
+        performance,
+        info=job.info,
+        n_input_samples=recording.decoded.n_samples,
+        loudness_lufs=watch.meter.integrated_lufs() if watch.meter is not None else None,
+        file_remarks=file_remarks,
+        remarks=(*file_remarks, *performance.remarks),
+    )
+
+
+def perform_recording(
+    recording: Recording,
+    instrument: Instrument,
+    options: TransferOptions,
+    progress: Callable[[float], None],
+    last: Performance,
+    input_s: float = 0.0,
+) -> Performance:
+    """Analyses a recording, or takes the analysis of the last performance of it, and adapts it to an instrument.
+
+    Args:
+      recording: at 16 kHz.
+      instrument: to adapt it to.
+      options: how.
+      progress: called with the seconds that are analysed.
+      last: what is known of the recording.
+      input_s: its length, as far as that is known before it is decoded.
+
+    Raises:
+      InputError: no notes in it, and nothing known of why.
+    """
+    spec = _spec(instrument, options.tracker, input_s)
+    if last.analysis is not None and last.analysis.features.spec == spec:
+        analysis = last.analysis
+    else:
+        analysis = analyze(
+            recording, spec, lambda features: find_segments(features, options.adapt.segments), progress=progress
+        )
+        analysis = _confirmed(analysis, recording, options.adapt)
+    remarks = diagnostics.warnings(analysis)
+    features, card = analysis.features, instrument.bundle.card
+    try:
+        adapted = adapt(features, card.statistics, instrument.model.level, options.adapt, analysis.segments)
+    except InputError:
+        if not remarks:
+            raise
+        adapted = resting(len(features), spec.frame_rate_hz)
+    remarks += diagnostics.range_warnings(adapted, card.statistics, card.name)
+    seconds = features.n_samples / ANALYSIS_RATE_HZ
+    return replace(
+        last,
+        adapted=adapted,
+        analysis=analysis,
+        seconds=seconds,
+        recording=recording,
+        remarks=(*last.file_remarks, *remarks),
+    )
+
+
+def frame_rate_hz(instrument: Instrument, input_s: float = 0.0) -> int:
+    """Frame rate of the curves.
+
+    Args:
+      instrument: whose own rate it is, or a finer one that its own divides.
+      input_s: length of the input. The curves of one longer than `LONG_S` are as coarse as the model's own frames: they
+        are kept in memory, about 80 bytes a frame.
+    """
+    own_hz = instrument.model.frame_rate_hz
+    return ANALYSIS_FRAME_RATE_HZ if ANALYSIS_FRAME_RATE_HZ % own_hz == 0 and input_s <= LONG_S else own_hz
+
+
+def _spec(instrument: Instrument, tracker: str, input_s: float) -> FeatureSpec:
+    """How to measure: as for the instrument, but for the tracker: pitch is pitch, whoever finds it."""
+    rate_hz = frame_rate_hz(instrument, input_s)
+    return msgspec.structs.replace(instrument.bundle.card.features.at(rate_hz), pitch=tracker)
+
+
+def _confirmed(analysis: Analysis[Segments], recording: Recording, settings: AdaptSettings) -> Analysis[Segments]:
+    """The analysis without leaps of the F0 that the sound does not confirm."""
+    if analysis.character != "pitched" or not settings.repair_pitch:
+        return analysis
+    features = confirm_leaps(analysis.features, analysis.segments, recording)
+    if features is analysis.features:
+        return analysis
+    return replace(analysis, features=features, segments=find_segments(features, settings.segments))
+
+
+def resting(n_frames: int, frame_rate_hz: int) -> Adapted:
+    """Curves [F] of an instrument that has nothing to play."""
+    nothing = np.zeros(0, np.int64)
+    return Adapted(
+        f0_hz=np.full(n_frames, 440.0, np.float32),
+        level_db=np.full(n_frames, -80.0, np.float32),
+        gate=np.zeros(n_frames, np.float32),
+        transpose_semitones=0.0,
+        segments=Segments(nothing, nothing, np.zeros(n_frames, bool), np.inf, -80.0),
+        frame_rate_hz=frame_rate_hz,
+    )
+
+
+# --- rendering -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Player:
+    """An instrument in the room that it plays in.
+
+    Attributes:
+      name: for results.
+      instrument: what plays.
+      room: see `Instrument.render`.
+    """
+
+    name: str
+    instrument: Instrument
+    room: bool | FloatArray
+
+    @property
+    def tail_s(self) -> float:
+        """How long the room rings, until it is 60 dB down."""
+        response = self.instrument.bundle.impulse_response if self.room is True else self.room
+        return tail_s(response if isinstance(response, np.ndarray) else None, self.instrument.model.sample_rate_hz)
+
+
+def make_player(name: str, instrument: Instrument, options: TransferOptions) -> Player:
+    """An instrument in the room that the options name.
+
+    Raises:
+      UsageError, InputError, ModelError: there is no such room.
+    """
+    own = instrument.bundle.impulse_response
+    room = models.find_room(options.room, options.wet, instrument.model.sample_rate_hz, own)
+    return Player(name, instrument, room)
+
+
+def render(
+    performance: Performance,
+    player: Player,
+    options: TransferOptions,
+    rate_hz: int,
+    progress: Callable[[float], None] | None = None,
+) -> tuple[Iterator[FloatArray], int]:
+    """Plays a performance.
+
+    Returns:
+      The sound [S] a block at `rate_hz`, and how many samples of it count; those beyond are the end of the room.
+    """
+    instrument, adapted = player.instrument, performance.adapted
+    n_samples = performance.n_samples(rate_hz)
+    if options.tail and player.tail_s > 0.0:
+        n_frames = math.ceil(player.tail_s * adapted.frame_rate_hz)
+        adapted = _with_rest(adapted, n_frames)
+        n_samples += round(player.tail_s * rate_hz)
+    own_hz = instrument.model.sample_rate_hz
+    blocks = instrument.render(
+        *adapted.at(instrument.model.frame_rate_hz),
+        seed=options.seed,
+        room=player.room,
+        level_correction=True,
+        timbre=performance.timbre(instrument),
+        formant=options.formant_semitones,
+    )
+    return at_rate(_told(blocks, own_hz, progress), own_hz, rate_hz), n_samples
+
+
+def _with_rest(adapted: Adapted, n_frames: int) -> Adapted:
+    """The same curves [F], then a rest."""
+    return replace(
+        adapted,
+        f0_hz=np.pad(adapted.f0_hz, (0, n_frames), mode="edge"),
+        level_db=np.pad(adapted.level_db, (0, n_frames), mode="edge"),
+        gate=np.pad(adapted.gate, (0, n_frames)),
+    )
+
+
+def _told(blocks: Iterator[FloatArray], rate_hz: int, progress: Callable[[float], None] | None) -> Iterator[FloatArray]:
+    n_done = 0
+    for block in blocks:
+        n_done += len(block)
+        if progress is not None:
+            progress(n_done / rate_hz)
+        yield block
+
+
+def target_lufs(performance: Performance, options: TransferOptions) -> float | None:
+    """The integrated loudness that the output is brought to; None leaves it alone."""
+    if options.loudness_match == "off":
+        return None
+    if options.loudness_match == "input":
+        known = performance.loudness_lufs
+        return None if known is None else known + options.adapt.louder_db
+    return float(options.loudness_match)
+
+
+def short_of_db(wanted_lufs: float | None, fit: Fit) -> float:
+    """How much louder the sound should have been."""
+    if wanted_lufs is None or fit.loudness_lufs is None or not math.isfinite(wanted_lufs + fit.loudness_lufs):
+        return 0.0
+    return max(0.0, wanted_lufs - fit.loudness_lufs)

@@ -1,0 +1,279 @@
+"""Which file goes where: the inputs of a transfer, the place of each output, and checks of both before any work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from ddsp_cli.adaptation.curves import SUFFIXES as CONTROL_SUFFIXES
+from ddsp_cli.adaptation.midi import SUFFIXES as SCORE_SUFFIXES
+from ddsp_cli.adaptation.transcription import SUFFIXES as NOTES_SUFFIXES
+from ddsp_cli.audio import read
+from ddsp_cli.audio.write import check_writable, nearest_rate_hz, written_by_ddsp
+from ddsp_cli.errors import InputError, Kind, OutputError, UsageError, did_you_mean
+from ddsp_cli.workflows.arguments import number
+
+InputKind = Literal["sound", "score", "controls"]
+
+#: Depths that can be chosen, as libsndfile names them.
+BITS = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "float": "FLOAT"}
+
+#: Formats whose depth can be chosen; the others have one coding.
+_WITH_DEPTH = frozenset({".wav", ".flac", ".aiff", ".aif", ".w64", ".rf64", ".caf"})
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input on one instrument, with everything about its files that is known before work begins.
+
+    Attributes:
+      source: the file.
+      kind: what it is.
+      model: index of the instrument.
+      info: of a sound file, also where curves are played in its place.
+      output: where the sound goes.
+      plot: where a picture goes.
+      controls: where the curves go.
+      notes: where the notes of a recording go; one job of each input has them.
+      rate_hz: of the output; None for the instrument's own.
+      rate_is_given: the user chose that rate; otherwise it is the input's, and at least the instrument's.
+      subtype: encoding of the output, as libsndfile names it; None for what the format has.
+    """
+
+    source: Path
+    kind: InputKind
+    model: int
+    info: read.AudioInfo | None
+    output: Path
+    plot: Path | None
+    controls: Path | None
+    notes: Path | None
+    rate_hz: int | None
+    rate_is_given: bool
+    subtype: str | None
+
+    def output_rate_hz(self, instrument_rate_hz: int) -> int:
+        """Sample rate of the output: as given, else the input's, but not below the instrument's."""
+        if self.rate_is_given and self.rate_hz is not None:
+            return self.rate_hz
+        return max(self.rate_hz or 0, instrument_rate_hz)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a transfer writes, and where.
+
+    Attributes:
+      out: a file, a folder, or None for the current folder.
+      force: existing files may be replaced.
+      plot: pictures are wanted.
+      controls: a file or folder for the curves.
+      notes: a file or folder for the notes of recordings.
+      sample_rate_hz: of the outputs; None for that of each input.
+      bits: one of `BITS`; None for what each input has.
+    """
+
+    out: Path | None = None
+    force: bool = False
+    plot: bool = False
+    controls: Path | None = None
+    notes: Path | None = None
+    sample_rate_hz: int | None = None
+    bits: str | None = None
+
+
+class Failure(NamedTuple):
+    """An input that could not be played, and why."""
+
+    input: Path
+    error: InputError
+
+
+class Plan(NamedTuple):
+    """Jobs, the inputs that cannot be read, and the files of our own that were passed over in folders."""
+
+    jobs: list[Job]
+    failures: list[Failure]
+    own: list[Path]
+
+
+def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, curves: Path | None = None) -> Plan:
+    """Checks every path and decides where everything goes.
+
+    Args:
+      inputs: files and folders.
+      names: of the instruments, for the names of outputs.
+      outputs: what to write.
+      curves: a file of curves to play, in place of what the inputs (none, or one) hold.
+
+    Returns:
+      One job for each input and instrument, the instruments of one input beside each other. Of several inputs, those
+      that are no sound files are failures.
+
+    Raises:
+      InputError: an input is missing; the only input cannot be read.
+      UsageError, OutputError: see their messages.
+    """
+    sources, own = _find_sources(inputs, curves)
+    if not sources:
+        if own:
+            raise InputError("there are only files that ddsp itself wrote", "Name a file to play it all the same.")
+        raise UsageError("no input was given", parameter="inputs", kind=Kind.NO_INPUT)
+    if outputs.bits is not None and outputs.bits not in BITS:
+        raise UsageError(f"{outputs.bits} is not known", did_you_mean(outputs.bits, BITS), parameter="bits")
+    rate_hz = outputs.sample_rate_hz
+    if rate_hz is not None:
+        number(rate_hz, "sample_rate", *read.PLAUSIBLE_RATES_HZ)
+    n_jobs, out = len(sources) * len(names), outputs.out
+    as_file = _is_file("out", out, read.AUDIO_SUFFIXES, n_jobs)
+    one_table = _is_file("controls", outputs.controls, frozenset(CONTROL_SUFFIXES), n_jobs)
+    one_score = _is_file("notes", outputs.notes, frozenset(NOTES_SUFFIXES), len(sources))
+    if outputs.notes is not None and not any(kind == "sound" for _, kind in sources):
+        raise UsageError("only recordings have notes to write", parameter="notes")
+    plan = Plan([], [], own)
+    taken: set[str] = set()
+    for path, kind in sources:
+        is_sound = kind == "sound" or (kind == "controls" and path.suffix.lower() in read.AUDIO_SUFFIXES)
+        try:
+            info = read.probe(path) if is_sound else None
+        except InputError as problem:
+            if len(sources) == 1:
+                raise
+            plan.failures.append(Failure(path, problem))
+            continue
+        for model, name in enumerate(names):
+            stem = free_name(f"{path.stem}_{name}", taken)
+            output = out if as_file and out is not None else (out or Path()) / f"{stem}.wav"
+            if output.exists() and output.resolve() == path.resolve():
+                raise OutputError(f"{output} is the input itself", "Choose another name.", parameter="out")
+            if rate_hz is not None and nearest_rate_hz(output, rate_hz) != rate_hz:
+                raise UsageError(
+                    f"{output.suffix[1:]} files have no sample rate of {rate_hz} Hz",
+                    f"The nearest they have is {nearest_rate_hz(output, rate_hz)} Hz.",
+                    parameter="sample_rate",
+                )
+            picture = output.with_suffix(".png") if outputs.plot else None
+            table = outputs.controls if one_table or outputs.controls is None else outputs.controls / f"{stem}.csv"
+            notes = None
+            if outputs.notes is not None and kind == "sound" and model == 0:
+                notes = outputs.notes if one_score else outputs.notes / f"{stem.removesuffix(f'_{name}')}.mid"
+            for target, place in ((output, out), (picture, out), (table, outputs.controls), (notes, outputs.notes)):
+                if target is not None and (place is None or place.is_dir() or target == place or as_file):
+                    check_writable(target, outputs.force)
+            subtype = _subtype(info, output, outputs.bits)
+            its_rate_hz = rate_hz or (info.sample_rate_hz if info else None)
+            plan.jobs.append(
+                Job(path, kind, model, info, output, picture, table, notes, its_rate_hz, rate_hz is not None, subtype)
+            )
+    for folder, is_file in ((out, as_file), (outputs.controls, one_table), (outputs.notes, one_score)):
+        if folder is not None and not is_file:
+            _check_folder(folder)
+    return plan
+
+
+def _find_sources(inputs: Sequence[Path], curves: Path | None) -> tuple[list[tuple[Path, InputKind]], list[Path]]:
+    """Every input file with its kind, folders searched for sound; and the files of our own in those folders."""
+    if curves is not None:
+        if len(inputs) > 1:
+            raise UsageError("one file of curves is played, but there are several inputs", parameter="from_controls")
+        if not curves.is_file():
+            raise InputError(f"{curves} does not exist" if not curves.exists() else f"{curves} is not a file")
+        return [(inputs[0] if inputs and inputs[0].is_file() else curves, "controls")], []
+    sources: dict[Path, InputKind] = {}
+    own: list[Path] = []
+    for path in inputs:
+        if path.suffix.lower() in SCORE_SUFFIXES and not path.is_dir():
+            if not path.exists():
+                raise InputError(f"{path} does not exist")
+            sources[path] = "score"
+        elif path.suffix.lower() in CONTROL_SUFFIXES and path.is_file():
+            raise UsageError(
+                f"{path} holds curves, not sound", "Give it as from_controls.", kind=Kind.CURVES, path=path
+            )
+        else:
+            for found in read.list_audio([path]):
+                if path.is_dir() and written_by_ddsp(found):
+                    own.append(found)
+                else:
+                    sources[found] = "sound"
+    return list(sources.items()), own
+
+
+def _is_file(parameter: str, place: Path | None, suffixes: frozenset[str], n_jobs: int) -> bool:
+    """Whether a place names one file; a folder has no suffix, or exists."""
+    if place is None or place.is_dir() or place.suffix == "":
+        return False
+    if place.suffix.lower() not in suffixes:
+        known = ", ".join(sorted(suffixes & {".wav", ".flac", ".ogg", ".mp3", ".csv", ".npz", ".mid"}))
+        what = {"out": "a sound format", "controls": "a table"}.get(parameter, "a MIDI file or a table")
+        raise UsageError(f"{place} has no suffix of {what}", f"Use {known}; or name a folder.", parameter=parameter)
+    if n_jobs > 1:
+        raise UsageError(
+            f"{place} is one file, but there are {n_jobs} sounds to write", "Name a folder.", parameter=parameter
+        )
+    return True
+
+
+def free_name(stem: str, taken: set[str]) -> str:
+    """The stem, numbered where it is taken already (capitals do not count); now it is taken as well."""
+    name, count = stem, 2
+    while name.lower() in taken:
+        name, count = f"{stem}-{count}", count + 1
+    taken.add(name.lower())
+    return name
+
+
+def _check_folder(out: Path) -> None:
+    if out.is_dir():
+        return
+    if out.exists():
+        raise OutputError(f"{out} is a file, not a folder", "With a suffix such as .wav it would name a file.")
+    if not out.parent.is_dir():
+        raise OutputError(f"the folder {out.parent} does not exist", "Make it first, or choose another folder.")
+
+
+@contextmanager
+def folders_for(jobs: Sequence[Job]) -> Iterator[None]:
+    """Makes the folders of the outputs; takes those away again that stay empty.
+
+    Raises:
+      OutputError: one cannot be made.
+    """
+    targets = [target.parent for job in jobs for target in (job.output, job.controls, job.notes) if target is not None]
+    missing = [folder for folder in dict.fromkeys(targets) if not folder.is_dir()]
+    try:
+        for folder in missing:
+            try:
+                folder.mkdir()
+            except OSError as problem:
+                raise OutputError(f"the folder {folder} cannot be made: {problem.strerror or problem}") from problem
+        yield
+    finally:
+        for folder in missing:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _subtype(info: read.AudioInfo | None, output: Path, bits: str | None) -> str | None:
+    """The depth that was chosen, else as many bits as the input has, where the output's format has a choice.
+
+    Raises:
+      UsageError: a depth that the format does not have.
+    """
+    suffix = output.suffix.lower()
+    if suffix not in _WITH_DEPTH:
+        if bits is not None:
+            hint = "Choose a depth for wav, flac or aiff."
+            raise UsageError(f"{suffix[1:]} files have no choice of depth", hint, parameter="bits")
+        return None
+    if bits is not None:
+        if suffix == ".flac" and bits in {"32", "float"}:
+            raise UsageError(f"flac files cannot hold {bits}", "Use 16 or 24, or a wav file.", parameter="bits")
+        return BITS[bits]
+    own = info.subtype if info is not None else "PCM_24"
+    if own in {"FLOAT", "DOUBLE"}:
+        return "PCM_24" if suffix == ".flac" else "FLOAT"
+    return "PCM_24" if own in {"PCM_24", "PCM_32"} else "PCM_16"
