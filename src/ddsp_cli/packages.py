@@ -12,6 +12,8 @@ from ddsp_cli.errors import UsageError
 #: Module → the package that users know it by.
 _NAMES = {
     "ai_edge_litert": "LiteRT",
+    "dask_jobqueue": "dask-jobqueue",
+    "distributed": "Dask distributed",
     "flatbuffers": "FlatBuffers",
     "jax": "JAX",
     "keras": "Keras",
@@ -36,4 +38,23 @@ def require(what: str, *modules: str) -> None:
             raise UsageError(
                 f"{what} needs {_NAMES.get(module, module)}, which is not installed",
                 "Install the complete program: pip install ddsp-cli",
+            )
+
+
+def require_extra(extra: str, what: str, *modules: str) -> None:
+    """Checks that modules of one of our extras can be imported, without importing them.
+
+    Args:
+      extra: name of the extra.
+      what: needs them, as the subject of the error message.
+      *modules: top-level modules.
+
+    Raises:
+      UsageError: one is missing; the hint says what to install.
+    """
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise UsageError(
+                f"{what} needs {_NAMES.get(module, module)}, which is not installed",
+                f"Install it with: pip install 'ddsp-cli[{extra}]'",
             )

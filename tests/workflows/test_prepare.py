@@ -122,23 +122,6 @@ def test_one_bad_file_never_stops_the_rest(wavs):
     assert str(wavs.parent) not in (result.folder / "dataset.yaml").read_text(encoding="utf-8")
 
 
-def test_a_crashing_decoder_costs_one_file(wavs, monkeypatch):
-    jobs = [workers.Job(path, path.name, wavs / path.stem, 16000, FeatureSpec()) for path in sorted(wavs.glob("*.wav"))]
-    jobs.insert(1, CrashingJob(wavs / "take 0.wav", "bad", wavs / "bad", 16000, FeatureSpec()))
-    takes = workers.examine_all(jobs, 2, lambda _: None)
-    assert [bool(take.reason) for take in takes] == [False, True, False, False]
-    assert "crashed" in takes[1].reason
-
-
-class CrashingJob(workers.Job):
-    """Takes the process that works on it down, as a fault in a decoder would."""
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        import os
-
-        os._exit(1)
-
-
 def test_a_single_recording_is_parted_for_validation(tmp_path):
     record(tmp_path / "solo.wav", 0, 2, 4)
     result = prepare([tmp_path / "solo.wav"], out=tmp_path / "set", workers=1)

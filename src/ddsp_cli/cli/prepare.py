@@ -36,6 +36,12 @@ def prepare(
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Number of processes; by default one per core.")
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Dask cluster that measures the recordings: tcp://HOST:8786, local:N or slurm:N."
+        ),
+    ] = None,
     level: Annotated[
         str,
         typer.Option(
@@ -76,6 +82,8 @@ def prepare(
             like=like,
             pitch=pitch,
             workers=workers,
+            cluster=cluster,
+            notice=progress.line,
             force=force,
             level=level,  # type: ignore[arg-type]
             licence=licence,

@@ -17,10 +17,10 @@ from ddsp_cli.checksum import seal_text, sha256
 from ddsp_cli.config import dump_yaml
 from ddsp_cli.dataset import split as dataset_split
 from ddsp_cli.dataset.cache import CutRecording, Job, Staging
+from ddsp_cli.dataset.executors import Engine, examine_all
 from ddsp_cli.dataset.magenta_shards import examine_shards
 from ddsp_cli.dataset.manifest import FORMAT_VERSION, MANIFEST, DoubtKind, Manifest, Recording, Settings, Split
 from ddsp_cli.dataset.sources import Inputs
-from ddsp_cli.dataset.workers import examine_all
 from ddsp_cli.dataset.writer import Portion, SplitWriter, instruments_of
 from ddsp_cli.errors import InputError
 
@@ -59,23 +59,25 @@ def measuring_key(settings: Settings, weights: Path | None) -> bytes:
 
 
 def build(
-    staging: Staging, inputs: Inputs, settings: Settings, workers: int, progress: Progress, weights: Path | None = None
-) -> Built:
+    staging: Staging, inputs: Inputs, settings: Settings, engine: Engine, progress: Progress,
+    weights: Path | None = None, notice: Callable[[str], None] = lambda _: None,
+) -> Built:  # fmt: skip
     """Measures recordings, cuts out their notes and writes shards and manifest into `staging.result`.
 
     Args:
       staging: the started staging folder.
       inputs: recordings and shards.
       settings: what the data set is made with.
-      workers: how many processes.
+      engine: measures the recordings.
       progress: see `Progress`.
       weights: a file of weights for the pitch tracker.
+      notice: told how many recordings each worker measured.
 
     Raises:
       InputError: the recordings hold nothing, or too little, to learn from.
       OSError: the disk is full, or cannot be written.
     """
-    recordings = _examined(staging, inputs, settings, workers, progress, weights)
+    recordings = _examined(staging, inputs, settings, engine, progress, weights, notice)
     recordings = _without_duplicates(recordings)
     usable = [recording for recording in recordings if not recording.reason]
     _check_enough(recordings, inputs.held_out)
@@ -130,7 +132,13 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def _examined(
-    staging: Staging, inputs: Inputs, settings: Settings, workers: int, progress: Progress, weights: Path | None
+    staging: Staging,
+    inputs: Inputs,
+    settings: Settings,
+    engine: Engine,
+    progress: Progress,
+    weights: Path | None,
+    notice: Callable[[str], None],
 ) -> list[CutRecording]:
     wanted = {path: name for path, name in inputs.recordings.items() if name not in inputs.left_out}
     total_s = sum(map(_seconds, wanted))
@@ -146,11 +154,18 @@ def _examined(
             settings.keep_polyphonic, weights, staging.measured)
         for path, name in inputs.recordings.items()
     }  # fmt: skip
-    examined = iter(examine_all([jobs[name] for name in wanted.values()], workers, tick))
+    examined: dict[str, CutRecording] = {}
+
+    def done(found: CutRecording) -> None:
+        examined[found.job.name] = found
+
+    tally = examine_all((jobs[name] for name in wanted.values()), engine, tick, done)
+    if len(tally.by_worker) > 1:
+        notice(str(tally))
     recordings = [
         CutRecording(job, seconds=_seconds(job.path), reason=f"matches the leave-out pattern {inputs.left_out[name]}")
         if name in inputs.left_out
-        else next(examined)
+        else examined[name]
         for name, job in jobs.items()
     ]
     if inputs.shards:

@@ -1,4 +1,4 @@
-"""Measure recordings and cut out what is worth learning from, in worker processes: a bad file costs one recording.
+"""Measure one recording and cut out what is worth learning from; `executors` does so for many at the same time.
 
 A recording is decoded once. Its features are measured as it comes in; its audio at 16 kHz is spooled for octave
 correction and for the search for polyphony. Neither TensorFlow nor Keras is imported here (but for the
@@ -7,18 +7,11 @@ tracker crepe). Shapes: S samples, F frames.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import secrets
-import signal
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -60,9 +53,6 @@ STRETCH_S = 0.02
 #: count as polyphonic.
 LEAST_POLYPHONY_S = 0.06
 BETWEEN_S = 0.3
-
-#: How often the progress of workers is read.
-POLL_S = 0.2
 
 Tick = Callable[[float], None]
 
@@ -288,99 +278,3 @@ def _remarks(measured: Measured) -> Iterator[str]:
     voiced = measured.f0_hz > 0
     if voiced.any() and np.percentile(measured.power_db[voiced], 95) < QUIET_DB:
         yield "is very quiet: its noise will be raised with it"
-
-
-# --- worker processes ----------------------------------------------------------------------------------------
-
-
-_shared: list[Any] = []  # in a worker: seconds measured by all workers, and whether to stop
-
-
-class _StoppedError(Exception):
-    """The run was interrupted; the worker abandons its recording."""
-
-
-def default_workers() -> int:
-    """The number of cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def examine_all(jobs: Sequence[Job], workers: int, tick: Callable[[float], None]) -> list[CutRecording]:
-    """Examines recordings, several at a time.
-
-    Args:
-      jobs: what to do.
-      workers: how many processes; 1 works in this one.
-      tick: told how many seconds were measured since the last call.
-
-    Returns:
-      One result per job, in the order of the jobs.
-    """
-    if workers <= 1 or len(jobs) <= 1:
-        return [examine(job, tick) for job in jobs]
-    done_jobs: dict[int, CutRecording] = {}
-    _run(dict(enumerate(jobs)), workers, tick, done_jobs)
-    # A decoder that crashed took the pool with it: what was under way is done again, each in a process of its own.
-    for index, job in enumerate(jobs):
-        if index not in done_jobs:
-            _run({index: job}, 1, tick, done_jobs)
-            done_jobs.setdefault(
-                index, CutRecording(job, reason="crashed the program that reads it; it is probably damaged")
-            )
-    return [done_jobs[index] for index in range(len(jobs))]
-
-
-def _run(jobs: dict[int, Job], workers: int, tick: Callable[[float], None], done_jobs: dict[int, CutRecording]) -> None:
-    """Fills `done` as far as the worker processes live."""
-    # A forked process would inherit the threads' locks of libraries already in use.
-    context = multiprocessing.get_context("spawn")
-    counter, stop = context.Value("d", 0.0), context.Event()
-    reported = 0.0
-    executor = ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker, (counter, stop))
-    try:
-        pending: dict[Future[CutRecording], int] = {executor.submit(_work, job): index for index, job in jobs.items()}
-        while pending:
-            done, _ = wait(pending, POLL_S, FIRST_COMPLETED)
-            for future in done:
-                done_jobs[pending.pop(future)] = future.result()
-            now = float(counter.value)
-            tick(now - reported)
-            reported = now
-    except BrokenProcessPool:
-        return
-    finally:
-        stop.set()
-        executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker(counter: Any, stop: Any) -> None:
-    _shared[:] = counter, stop
-    # Ctrl-C reaches the whole group; the parent alone answers it and tells the workers to stop.
-    for name in ("SIGINT", "SIGHUP"):  # a terminal that closes reaches the whole group too
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    # Decoders remark on every damaged frame there, behind Python's back; what matters comes back as a result.
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends a worker whose parent was killed; it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _work(job: Job) -> CutRecording:
-    return examine(job, _tick)
-
-
-def _tick(seconds: float) -> None:
-    counter, stop = _shared
-    if stop.is_set():
-        raise _StoppedError
-    with counter.get_lock():
-        counter.value += seconds

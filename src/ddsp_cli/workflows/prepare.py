@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,10 +16,11 @@ from ddsp_cli.checksum import sha256
 from ddsp_cli.config import SAMPLE_RATES_HZ, FeatureSpec
 from ddsp_cli.dataset.build import Progress, build, measuring_key
 from ddsp_cli.dataset.cache import staging
+from ddsp_cli.dataset.executors import check_cluster, default_workers, open_engine
 from ddsp_cli.dataset.magenta_shards import TRACKER
 from ddsp_cli.dataset.manifest import MANIFEST, Manifest, Settings, SourcesFile, load_manifest, load_sources
 from ddsp_cli.dataset.sources import Inputs, dataset_name, find, pick
-from ddsp_cli.dataset.workers import POLYPHONIC, default_workers
+from ddsp_cli.dataset.workers import POLYPHONIC
 from ddsp_cli.errors import DatasetError, InputError, Kind, OutputError, UsageError
 from ddsp_cli.reports import dataset_report
 from ddsp_cli.reports.dataset_report import PAGE
@@ -151,6 +152,8 @@ def prepare(
     report: bool = True,
     like: PathLike | None = None,
     progress: Progress | None = None,
+    cluster: str | None = None,
+    notice: Callable[[str], None] | None = None,
 ) -> PrepareResult:
     """Measures recordings, cuts out their notes and writes them as windows of 4 s.
 
@@ -178,6 +181,9 @@ def prepare(
       report: write `report.html` into the data set.
       like: an instrument to be trained further on it: level is measured as for the training of that one.
       progress: see `dataset.build.Progress`.
+      cluster: a Dask cluster that measures the recordings, see `dataset.executors.open_engine`; by default processes of
+        this machine do.
+      notice: told where the cluster's dashboard is, and in the end what each worker did.
 
     Returns:
       What the data set holds.
@@ -195,6 +201,10 @@ def prepare(
         sample_rate_hz = taught.model.sample_rate_hz if taught else DEFAULT_RATE_HZ
     spec = taught.features.at(FeatureSpec().frame_rate_hz) if taught else FeatureSpec()
     _check_options(sample_rate_hz, level, validation_share, workers)
+    if cluster is not None:
+        if workers is not None:
+            raise UsageError("workers and a cluster were given", "The cluster has workers of its own.")
+        check_cluster(cluster)
     weights = trackers.check_tracker(pitch, crepe_weights)
     found = pick(find(inputs), hold_out, leave_out)
     name = dataset_name(name or (out.name if out else ""), inputs)
@@ -224,9 +234,12 @@ def prepare(
             place.start(measuring_key(settings, weights), fresh=force)
             if standing == "grows":
                 place.reuse_measured()
-            built = build(place, found, settings, workers or default_workers(), progress or (lambda *_: None), weights)
+            told, heard = progress or (lambda *_: None), notice or (lambda _: None)
+            n_workers = min(workers or default_workers(), max(1, len(found.recordings)))
+            with open_engine(cluster, n_workers, place.root, heard) as engine:
+                built = build(place, found, settings, engine, told, weights, heard)
             if report:
-                dataset_report.write(place.result, built, progress or (lambda *_: None))
+                dataset_report.write(place.result, built, told)
             place.publish({recording.sha256 for recording in built.manifest.recordings})
         except InputError:
             place.remove()  # more recordings are needed, not another try

@@ -1,0 +1,462 @@
+"""Measure many recordings at the same time, on executors as in `concurrent.futures`: local processes or a Dask cluster.
+
+A recording that crashes its worker is named and left out. Which worker measured a recording, and in which order they
+finished, does not change a data set: results are told apart by their job.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import secrets
+import signal
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from ddsp_cli import __version__
+from ddsp_cli.atomic import write_bytes
+from ddsp_cli.dataset.cache import CutRecording, Job
+from ddsp_cli.dataset.workers import examine
+from ddsp_cli.errors import DdspError, OutputError, UsageError
+from ddsp_cli.packages import require_extra
+
+#: How often the progress of workers is read.
+POLL_S = 0.2
+
+#: Recordings that wait for a free worker, per worker: more would only take memory.
+QUEUED_PER_WORKER = 4
+
+#: How long a cluster may be without any worker: queues of batch systems take their time.
+NO_WORKERS_S = 600.0
+
+#: How long the scheduler of a cluster may take to answer.
+CONNECT_S = 30.0
+
+#: How often the workers of a cluster are counted.
+COUNT_EVERY_S = 5.0
+
+#: Why a recording is left out whose worker died of it.
+CRASHED = "crashed the program that reads it; it is probably damaged"
+
+Tick = Callable[[float], None]
+
+
+@dataclass
+class Tally:
+    """How far the recordings are.
+
+    Attributes:
+      n_done: measured, those of an earlier run included.
+      n_left_out: how many of them cannot be used.
+      by_worker: name of a worker → how many it measured.
+    """
+
+    n_done: int = 0
+    n_left_out: int = 0
+    by_worker: Counter[str] = field(default_factory=Counter)
+
+    def add(self, found: CutRecording, worker: str) -> None:
+        """Counts one recording."""
+        self.n_done += 1
+        self.n_left_out += bool(found.reason)
+        self.by_worker[worker] += 1
+
+    def __str__(self) -> str:
+        workers = ", ".join(f"{name} {count}" for name, count in sorted(self.by_worker.items()))
+        return f"{self.n_done} recordings measured, {self.n_left_out} of them left out; by worker: {workers}"
+
+
+class Engine(Protocol):
+    """Something that measures recordings.
+
+    Attributes:
+      n_workers: how many recordings at the same time.
+      crashes: what a future raises whose worker died.
+    """
+
+    n_workers: int
+    crashes: tuple[type[BaseException], ...]
+
+    def executor(self, alone: bool = False) -> Any:
+        """A context manager that gives an executor; `alone` for a single job whose worker may die."""
+
+    def submit(self, executor: Executor, job: Job) -> Future[Any]:
+        """Hands a job to an executor."""
+
+    def receive(self, result: Any) -> tuple[CutRecording, str]:
+        """The recording, and the name of its worker, from what a future gave."""
+
+    def poll(self, tick: Tick) -> None:
+        """Called now and then: reports seconds measured, and raises where nothing more can be expected."""
+
+
+def examine_all(
+    jobs: Iterable[Job], engine: Engine, tick: Tick, done: Callable[[CutRecording], None] = lambda _: None
+) -> Tally:
+    """Examines recordings, several at a time, in memory that does not grow with their number.
+
+    Args:
+      jobs: what to do; taken one by one as workers become free.
+      engine: where.
+      tick: told how many seconds were measured since the last call.
+      done: given each recording, in the order in which they are finished.
+
+    Returns:
+      What was done, by worker.
+
+    Raises:
+      DdspError: the cluster is lost, has no workers, or cannot read the recordings.
+      OSError: what is kept cannot be written.
+    """
+    tally = Tally()
+
+    def deliver(found: CutRecording, worker: str) -> None:
+        tally.add(found, worker)
+        done(found)
+
+    if isinstance(engine, LocalProcesses) and engine.n_workers == 1:
+        for job in jobs:
+            deliver(examine(job, tick), "this process")
+        return tally
+    waiting = iter(jobs)
+    while True:
+        with engine.executor() as executor:
+            suspects = _feed(engine, executor, waiting, tick, deliver)
+        if not suspects:
+            return tally
+        # A decoder that crashed took others with it: what was under way is done again, one at a time.
+        for job in suspects:
+            with engine.executor(alone=True) as executor:
+                if _feed(engine, executor, iter([job]), tick, deliver):
+                    deliver(CutRecording(job, reason=CRASHED), "none")
+
+
+def _feed(
+    engine: Engine, executor: Executor, jobs: Iterator[Job], tick: Tick, deliver: Callable[[CutRecording, str], None]
+) -> list[Job]:
+    """Works off jobs until there are none, or the executor is broken; the jobs whose worker died."""
+    pending: dict[Future[Any], Job] = {}
+    suspects: list[Job] = []
+    broken = False
+    limit = QUEUED_PER_WORKER * engine.n_workers
+    while True:
+        while not broken and len(pending) < limit and (job := next(jobs, None)) is not None:
+            try:
+                pending[engine.submit(executor, job)] = job
+            except BrokenProcessPool:
+                suspects.append(job)
+                broken = True
+        if not pending:
+            engine.poll(tick)
+            return suspects
+        done, _ = wait(pending, POLL_S, FIRST_COMPLETED)
+        for future in done:
+            job = pending.pop(future)
+            try:
+                found, worker = engine.receive(future.result())
+            except engine.crashes as problem:
+                suspects.append(job)
+                broken = broken or isinstance(problem, BrokenProcessPool)
+            else:
+                deliver(found, worker)
+        engine.poll(tick)
+
+
+# --- processes of this machine -------------------------------------------------------------------------------
+
+
+_shared: list[Any] = []  # in a worker: seconds measured by all workers, and whether to stop
+
+
+class _StoppedError(Exception):
+    """The run was interrupted; the worker abandons its recording."""
+
+
+def default_workers() -> int:
+    """The number of cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+class LocalProcesses:
+    """Processes of this machine; 1 works in the process that asks.
+
+    Args:
+      n_workers: how many.
+    """
+
+    crashes: tuple[type[BaseException], ...] = (BrokenProcessPool,)
+
+    def __init__(self, n_workers: int) -> None:
+        self.n_workers = n_workers
+        # A forked process would inherit the threads' locks of libraries already in use.
+        self._context = multiprocessing.get_context("spawn")
+        self._counter, self._reported = self._context.Value("d", 0.0), 0.0
+
+    @contextmanager
+    def executor(self, alone: bool = False) -> Iterator[Executor]:
+        stop = self._context.Event()
+        n = 1 if alone else self.n_workers
+        executor = ProcessPoolExecutor(n, self._context, _start_worker, (self._counter, stop))
+        try:
+            yield executor
+        finally:
+            stop.set()
+            executor.shutdown(wait=True, cancel_futures=True)
+
+    def submit(self, executor: Executor, job: Job) -> Future[tuple[CutRecording, str]]:
+        return executor.submit(_work, job)
+
+    def receive(self, result: tuple[CutRecording, str]) -> tuple[CutRecording, str]:
+        return result
+
+    def poll(self, tick: Tick) -> None:
+        now = float(self._counter.value)
+        tick(now - self._reported)
+        self._reported = now
+
+
+def _start_worker(counter: Any, stop: Any) -> None:
+    _shared[:] = counter, stop
+    # Ctrl-C reaches the whole group; the parent alone answers it and tells the workers to stop.
+    for name in ("SIGINT", "SIGHUP"):  # a terminal that closes reaches the whole group too
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    # Decoders remark on every damaged frame there, behind Python's back; what matters comes back as a result.
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Ends a worker whose parent was killed; it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(job: Job) -> tuple[CutRecording, str]:
+    return examine(job, _tick), f"process {os.getpid()}"
+
+
+def _tick(seconds: float) -> None:
+    counter, stop = _shared
+    if stop.is_set():
+        raise _StoppedError
+    with counter.get_lock():
+        counter.value += seconds
+
+
+# --- a Dask cluster ------------------------------------------------------------------------------------------
+
+
+class DaskCluster:
+    """The workers of a Dask cluster.
+
+    They need not share a disk with this process: what a worker that cannot see the staging folder cuts out comes back
+    over the network. Recordings have to lie where the workers can read them.
+
+    Args:
+      client: connected, a `distributed.Client`.
+      token: a file in the staging folder by which a worker knows whether it sees that folder.
+    """
+
+    def __init__(self, client: Any, token: Path) -> None:
+        from distributed.scheduler import KilledWorker
+
+        self.crashes: tuple[type[BaseException], ...] = (KilledWorker,)
+        self._client, self._token = client, token
+        self._seconds = 0.0
+        self._counted = self._last_seen = time.monotonic()
+        self.n_workers = max(1, self._count())
+
+    @property
+    def dashboard(self) -> str:
+        """The address of the cluster's dashboard."""
+        return str(self._client.dashboard_link)
+
+    @contextmanager
+    def executor(self, alone: bool = False) -> Iterator[Executor]:
+        executor = self._client.get_executor(pure=False)
+        try:
+            yield executor
+        finally:
+            executor.shutdown(wait=False)  # cancels what is still waiting
+
+    def submit(self, executor: Executor, job: Job) -> Future[_Carried]:
+        return executor.submit(_work_in_cluster, job, self._token, __version__)
+
+    def receive(self, result: _Carried) -> tuple[CutRecording, str]:
+        if result.unreadable:
+            raise UsageError(
+                f"the worker {result.worker} cannot read {result.found.job.path}",
+                "Put recordings on a file system that all workers share.",
+            )
+        for path, content in result.files:
+            write_bytes(path, content, f".{path.name}.part", durable=False)
+        self._seconds += result.found.seconds
+        return result.found, result.worker
+
+    def poll(self, tick: Tick) -> None:
+        tick(self._seconds)
+        self._seconds = 0.0
+        now = time.monotonic()
+        if now - self._counted < COUNT_EVERY_S:
+            return
+        self._counted = now
+        if n_workers := self._count():
+            self.n_workers, self._last_seen = n_workers, now
+        elif now - self._last_seen > NO_WORKERS_S:
+            raise _lost(f"the cluster has had no workers for {NO_WORKERS_S / 60:.0f} minutes")
+
+    def _count(self) -> int:
+        """Threads of all workers."""
+        try:
+            return sum(self._client.nthreads().values())
+        except (OSError, TimeoutError) as problem:
+            raise _lost("the scheduler of the cluster does not answer any more") from problem
+
+
+@dataclass(frozen=True)
+class _Carried:
+    """What a worker of a cluster sends back.
+
+    Attributes:
+      found: the recording.
+      worker: its address.
+      files: what it could not write itself, in the order in which to write it: the record comes last.
+      unreadable: the recording is not where the job says.
+    """
+
+    found: CutRecording
+    worker: str
+    files: tuple[tuple[Path, bytes], ...] = ()
+    unreadable: bool = False
+
+
+def _work_in_cluster(job: Job, token: Path, version: str) -> _Carried:
+    """Runs in a worker of the cluster."""
+    from distributed import get_worker
+
+    worker = str(get_worker().address)
+    if version != __version__:
+        raise UsageError(f"the worker {worker} has ddsp {__version__}, this is {version}", "Install the same version.")
+    if not job.path.exists():
+        return _Carried(CutRecording(job), worker, unreadable=True)
+    if token.is_file():
+        return _Carried(examine(job), worker)
+    with tempfile.TemporaryDirectory(prefix="ddsp-") as folder:
+        measured = Path(folder) / "measured"
+        measured.mkdir()
+        found = examine(replace(job, stem=Path(folder) / job.stem.name, measured=job.measured and measured))
+        own = {path: job.measured / path.name for path in measured.iterdir()} if job.measured else {}
+        own |= {Path(folder) / name: job.stem.parent / name for name in found.parts}
+        if found.job.record_file.exists():
+            own[found.job.record_file] = job.record_file
+        files = tuple((target, path.read_bytes()) for path, target in own.items())
+        return _Carried(replace(found, job=job), worker, files)
+
+
+def _lost(message: str) -> OutputError:
+    return OutputError(message, "What was done is kept: run the same command again to go on.")
+
+
+@contextmanager
+def open_engine(
+    cluster: str | None, n_workers: int, staging_folder: Path, notice: Callable[[str], None]
+) -> Iterator[Engine]:
+    """The engine that measures recordings.
+
+    Args:
+      cluster: None for processes of this machine; `tcp://HOST:PORT` of a Dask scheduler, `local:N` for a Dask cluster
+        of N processes on this machine, `slurm:N` for N jobs of a Slurm cluster (configured as dask-jobqueue says).
+      n_workers: processes of this machine.
+      staging_folder: where results go; it exists.
+      notice: told where the dashboard is.
+
+    Raises:
+      UsageError: no such kind of cluster, or a package is missing.
+      OutputError: the cluster does not answer.
+    """
+    if cluster is None:
+        yield LocalProcesses(n_workers)
+        return
+    with ExitStack() as stack:
+        client = _connect(cluster, stack)
+        token = staging_folder / f".{secrets.token_hex(8)}.token"
+        stack.callback(token.unlink, missing_ok=True)
+        token.touch()
+        engine = DaskCluster(client, token)
+        notice(f"Cluster {client.scheduler.address}; dashboard at {engine.dashboard}")
+        try:
+            yield engine
+        except CancelledError as problem:
+            raise _lost(f"the cluster {cluster} stopped answering") from problem
+
+
+def check_cluster(cluster: str) -> None:
+    """Checks the address of a cluster before anything is done.
+
+    Raises:
+      UsageError: no such kind of cluster, or a package is missing.
+    """
+    kind, _, rest = cluster.partition(":")
+    if kind in ("local", "slurm"):
+        if not rest.isdecimal() or int(rest) < 1:
+            raise UsageError(f"{cluster!r} does not say how many workers", f"Give {kind}:4.", parameter="cluster")
+    elif "://" not in cluster:
+        raise UsageError(
+            f"{cluster!r} is no address of a cluster",
+            "Give tcp://HOST:8786, local:N or slurm:N.",
+            parameter="cluster",
+        )
+    require_extra("cluster", f"cluster={cluster}", "distributed")
+    if kind == "slurm":
+        require_extra("cluster", f"cluster={cluster}", "dask_jobqueue")
+
+
+def _connect(cluster: str, stack: ExitStack) -> Any:
+    """A client of the cluster, closed with the stack."""
+    import logging
+
+    import dask
+    import distributed
+
+    check_cluster(cluster)
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is raised
+    kind, _, rest = cluster.partition(":")
+    # One death is enough to suspect a recording; it is tried once more, alone.
+    stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
+    address: Any = cluster
+    try:
+        if kind == "local":
+            address = stack.enter_context(
+                distributed.LocalCluster(
+                    n_workers=int(rest), threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
+                )
+            )
+        elif kind == "slurm":
+            import dask_jobqueue
+
+            address = stack.enter_context(dask_jobqueue.SLURMCluster())
+            address.scale(jobs=int(rest))
+        client = stack.enter_context(distributed.Client(address, set_as_default=False, timeout=CONNECT_S))
+        client.wait_for_workers(1, timeout=NO_WORKERS_S)
+    except DdspError:
+        raise
+    except (OSError, TimeoutError, ValueError, RuntimeError) as problem:
+        raise OutputError(
+            f"the cluster {cluster} does not answer: {' '.join(str(problem).split())[:200] or type(problem).__name__}",
+            "Check the address, and that it has workers.",
+        ) from problem
+    return client
