@@ -38,7 +38,7 @@ def hann_window(n_samples: int) -> FloatArray:
 
 def runs(mask: BoolArray) -> tuple[IntArray, IntArray]:
     """Starts and stops (exclusive) of the stretches where a mask [F] is true."""
-    edges = np.diff(np.concatenate([[0], np.asarray(mask, np.int8), [0]]))
+    edges = np.diff(np.asarray(mask, np.int8), prepend=np.int8(0), append=np.int8(0))
     return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
 
 
@@ -47,7 +47,7 @@ def spans_to_mask(starts: IntArray, stops: IntArray, n_frames: int) -> BoolArray
     steps = np.zeros(n_frames + 1, np.int32)
     np.add.at(steps, starts, 1)
     np.add.at(steps, stops, -1)
-    return np.asarray(np.cumsum(steps[:-1]) > 0)
+    return np.asarray(np.cumsum(steps[:-1], dtype=np.int32) > 0)
 
 
 def percentiles(values: RealArray, percents: ArrayLike) -> DoubleArray:
@@ -55,5 +55,13 @@ def percentiles(values: RealArray, percents: ArrayLike) -> DoubleArray:
 
     NumPy's own function loads masked arrays, a twentieth of the time that a short transfer takes.
     """
-    ordered = np.sort(np.asarray(values, np.float64))
-    return np.interp(np.asarray(percents) / 100.0 * (len(ordered) - 1), np.arange(len(ordered)), ordered)
+    ordered = np.sort(values)
+    places = np.asarray(percents) / 100.0 * (len(ordered) - 1)
+    beside = np.floor(places).astype(np.int64).ravel()
+    known = np.unique(np.concatenate([beside, np.minimum(beside + 1, len(ordered) - 1)]))
+    return np.interp(places, known, ordered[known])
+
+
+def thinned(values: RealArray, n_enough: int = 1 << 20) -> RealArray:
+    """Every n-th of the values [N], so that about `n_enough` are left to take statistics of; all of them if fewer."""
+    return values[:: -(-len(values) // n_enough) or 1]

@@ -11,10 +11,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddsp_cli import scaling
+from ddsp_cli import scaling, spool
 from ddsp_cli.adaptation import f0_cleanup
-from ddsp_cli.adaptation.autotune import RETUNE_S, Key, centre, find_tuning, glide, scale_vibrato, tune_melody
+from ddsp_cli.adaptation.autotune import (
+    RETUNE_S,
+    Key,
+    centre,
+    find_key,
+    find_tuning,
+    glide,
+    move_notes,
+    scale_vibrato,
+    target_degrees,
+)
 from ddsp_cli.adaptation.dynamics import (
+    FRAMES_AT_ONCE,
     MAX_GAIN_DB,
     fast_envelope_gain_db,
     make_gate,
@@ -23,9 +34,10 @@ from ddsp_cli.adaptation.dynamics import (
     tame_consonants,
     within_reach,
 )
+from ddsp_cli.adaptation.notes import find_notes, joined_notes
 from ddsp_cli.adaptation.segmentation import Segments, SegmentSettings, find_segments
 from ddsp_cli.analysis.features import Features
-from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray, percentiles
+from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray, percentiles, thinned
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError
 
@@ -35,8 +47,9 @@ OCTAVE_COST = 0.03
 #: A melody stays where it is if this share of it lies within these percentiles of the instrument's pitch.
 FITTING_SHARE, FITTING_PERCENTILES = 0.98, (1, 99)
 
-#: Levels are mapped this many frames at a time, so that an hour of them takes little memory.
-_FRAMES_AT_ONCE = 1 << 15
+#: Pitch is adapted in chapters of about this many frames, cut in rests: 35 minutes at 250 frames a second. The result
+#: does not depend on it.
+CHAPTER_FRAMES = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -112,8 +125,10 @@ class Adapted:
         step, rest = divmod(self.frame_rate_hz, frame_rate_hz)
         if rest or step < 1:
             raise ValueError(f"{frame_rate_hz} Hz does not divide {self.frame_rate_hz} Hz")
-        n_coarse = -(-len(self) // step)
-        f0_hz, gate = (np.pad(fine, (0, n_coarse * step - len(self)), mode="edge") for fine in (self.f0_hz, self.gate))
+        n_missing = -len(self) % step
+        f0_hz, gate = self.f0_hz, self.gate
+        if n_missing:
+            f0_hz, gate = (np.pad(fine, (0, n_missing), mode="edge") for fine in (f0_hz, gate))
         return f0_hz, self.level_db[::step], gate
 
 
@@ -199,30 +214,57 @@ class _Melody(NamedTuple):
 def _adapt_pitch(features: Features, segments: Segments, target_midi: RealArray, settings: AdaptSettings) -> _Melody:
     """Repairs, tunes and transposes the pitch; `target_midi` [101] are the percentiles of the instrument's pitch."""
     rate_hz = features.spec.frame_rate_hz
-    midi = f0_cleanup.to_midi(features.f0_hz)
-    if settings.repair_pitch:
-        midi = f0_cleanup.repair(midi, segments, rate_hz, features.f0_confidence, features.loudness_db)
-    else:
-        midi = np.where(segments.voiced, midi, np.nan)
-    midi, key, tuning_semitones = _tune(midi, settings, rate_hz)
-    midi = scale_vibrato(midi, settings.vibrato, rate_hz)
+    chapters = list(f0_cleanup.chapters(segments, rate_hz, CHAPTER_FRAMES))
+    midi = spool.empty(len(features), np.float64)
+    for part, own in chapters:
+        midi[part] = f0_cleanup.to_midi(features.f0_hz[part])
+        if settings.repair_pitch:
+            sure, loudness_db = features.f0_confidence[part], features.loudness_db[part]
+            midi[part] = f0_cleanup.repair(midi[part], own, rate_hz, sure, loudness_db)
+        else:
+            midi[part][~own.voiced] = np.nan
+        spool.release()
+    parts = [midi[part] for part, _ in chapters]
+    key, tuning_semitones = _tune(parts, settings, rate_hz)
+    for part in parts:
+        part[:] = scale_vibrato(part, settings.vibrato, rate_hz)
+        spool.release()
     transpose = settings.transpose
     if transpose is None:
-        transpose = choose_octave(midi[segments.voiced & ~np.isnan(midi)], target_midi)
-    midi = f0_cleanup.fill(midi, segments, rate_hz, features.loudness_db)
-    midi = glide(midi, segments, settings.glide_s, rate_hz) + transpose
-    return _Melody(np.asarray(scaling.midi_to_hz(midi), np.float32), float(transpose), key, tuning_semitones)
+        transpose = choose_octave(_known(parts), target_midi)
+    f0_hz = spool.empty(len(features))
+    for part, own in chapters:
+        filled = f0_cleanup.fill(midi[part], own, rate_hz, features.loudness_db[part])
+        f0_hz[part] = scaling.midi_to_hz(glide(filled, own, settings.glide_s, rate_hz) + transpose)
+        spool.release()
+    return _Melody(f0_hz, float(transpose), key, tuning_semitones)
 
 
-def _tune(midi: DoubleArray, settings: AdaptSettings, rate_hz: int) -> tuple[DoubleArray, Key | None, float]:
-    """Tunes a melody [F] to its scale; returns it with the scale and its tuning in semitones."""
+def _tune(parts: list[DoubleArray], settings: AdaptSettings, rate_hz: int) -> tuple[Key | None, float]:
+    """Tunes a melody, in place, to its scale; returns the scale and its tuning in semitones.
+
+    Args:
+      parts: [F] each, MIDI numbers, NaN where there is no pitch.
+      settings: how far, and to which scale.
+      rate_hz: frames per second.
+    """
     if settings.autotune == 0.0:
-        return midi, None, 0.0
+        return None, 0.0
     tuning_semitones = settings.tuning_semitones
     if tuning_semitones is None:
-        tuning_semitones = find_tuning(centre(midi, rate_hz))
-    tuned, key = tune_melody(midi, settings.autotune, settings.key, tuning_semitones, rate_hz, settings.retune_s)
-    return tuned, key, tuning_semitones
+        tuning_semitones = find_tuning(_known([centre(part, rate_hz) for part in parts]))
+    notes = [find_notes(part, rate_hz, tuning_semitones) for part in parts]
+    key = settings.key if settings.key is not None else find_key(joined_notes(notes), tuning_semitones)
+    for part, own in zip(parts, notes, strict=True):
+        degrees = target_degrees(own, key, tuning_semitones, guessed=settings.key is None)
+        part[:] = move_notes(part, own, degrees, settings.autotune, rate_hz, settings.retune_s)
+        spool.release()
+    return key, tuning_semitones
+
+
+def _known(parts: list[DoubleArray]) -> DoubleArray:
+    """The values of a melody that are not NaN, thinned out where there are very many."""
+    return np.asarray(thinned(np.concatenate([part[~np.isnan(part)] for part in parts])), np.float64)
 
 
 def _adapt_level(
@@ -231,21 +273,27 @@ def _adapt_level(
     """Level and gate, [F] each, for an instrument whose levels have the percentiles `target_db` [101]."""
     own_level, floor_db = getattr(features, level), features.spec.floor_db
     envelope_db = features.envelope_db if settings.fast_envelope and level == "power_db" else None
-    level_map = match_levels(own_level[segments.voiced], target_db, settings.dynamics)
+    level_map = match_levels(thinned(own_level[segments.voiced]), target_db, settings.dynamics)
     tamed = tame_consonants(own_level, segments)
-    level_db, gain_db = np.empty((2, len(features)), np.float32)
-    for start in range(0, len(features), _FRAMES_AT_ONCE):
-        part = slice(start, start + _FRAMES_AT_ONCE)
+    level_db, gain_db = spool.empty(len(features)), spool.empty(len(features))
+    for start in range(0, len(features), FRAMES_AT_ONCE):
+        part = slice(start, start + FRAMES_AT_ONCE)
         played_db, rest_db = within_reach(level_map(tamed[part]) + settings.louder_db, target_db)
         if envelope_db is not None:
             rest_db = rest_db + fast_envelope_gain_db(
                 level_map, tamed[part], envelope_db[part], features.power_db[part]
             )
         level_db[part], gain_db[part] = played_db, np.minimum(rest_db, MAX_GAIN_DB)
+        spool.release()
     if settings.segments:
         level_db = rest_levels(level_db, segments, features.spec.frame_rate_hz, floor_db)
-    gate = make_gate(segments, features.spec.frame_rate_hz) * np.float32(10.0) ** (gain_db / np.float32(20.0))
-    return np.maximum(level_db, np.float32(floor_db)), gate
+    np.maximum(level_db, np.float32(floor_db), out=level_db)
+    gate = make_gate(segments, features.spec.frame_rate_hz)
+    for start in range(0, len(features), FRAMES_AT_ONCE):
+        part = slice(start, start + FRAMES_AT_ONCE)
+        gate[part] *= np.float32(10.0) ** (gain_db[part] / np.float32(20.0))
+    spool.release()
+    return level_db, gate
 
 
 def _whole(features: Features) -> Segments:

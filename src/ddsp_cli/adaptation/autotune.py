@@ -291,12 +291,29 @@ def tune_melody(
     Returns:
       The melody [F], NaN as before, and the key that was used.
     """
-    out = midi.astype(np.float64).copy()
     notes = find_notes(midi, frame_rate_hz, tuning_semitones)
     used = key if key is not None else find_key(notes, tuning_semitones)
-    if amount == 0.0 or not len(notes):
-        return out, used
     degrees = target_degrees(notes, used, tuning_semitones, guessed=key is None)
+    return move_notes(midi, notes, degrees, amount, frame_rate_hz, retune_s), used
+
+
+def move_notes(
+    midi: RealArray, notes: Notes, degrees: RealArray, amount: float, frame_rate_hz: int, retune_s: float = RETUNE_S
+) -> DoubleArray:
+    """Moves the notes of a melody towards the degrees of a scale.
+
+    Args:
+      midi: [F].
+      notes: of the melody.
+      degrees: [N], where each note is moved to, see `target_degrees`.
+      amount, frame_rate_hz, retune_s: see `tune_melody`.
+
+    Returns:
+      [F], NaN as before.
+    """
+    out = midi.astype(np.float64).copy()
+    if amount == 0.0 or not len(notes):
+        return out
     owner = nearest_note(notes, midi)
     vibrato = _vibrato(midi, notes, frame_rate_hz)
     width = round(retune_s * frame_rate_hz)
@@ -309,7 +326,7 @@ def tune_melody(
             target = np.where(belongs, target, out[start:stop] + np.interp(frames, frames[belongs], correction))
         target = moving_mean(target, width) + vibrato[start:stop]
         out[start:stop] += amount * (target - out[start:stop])
-    return out, used
+    return out
 
 
 def _vibrato(midi: RealArray, notes: Notes, frame_rate_hz: int) -> DoubleArray:

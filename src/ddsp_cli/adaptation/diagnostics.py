@@ -14,7 +14,7 @@ from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.analysis import harmonicity
 from ddsp_cli.analysis.extract import BEGINNING_S, PITCHED_SHARE, Analysis, pitched_share
 from ddsp_cli.analysis.features import Features
-from ddsp_cli.arrays import FloatArray, RealArray, runs
+from ddsp_cli.arrays import FloatArray, RealArray, runs, thinned
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.pitch_names import note_name
@@ -81,7 +81,7 @@ def range_warnings(adapted: Adapted, statistics: Statistics, instrument: str) ->
       statistics: of the instrument.
       instrument: its name.
     """
-    midi = hz_to_midi(adapted.f0_hz[adapted.segments.voiced])
+    midi = hz_to_midi(thinned(adapted.f0_hz[adapted.segments.voiced]))
     if not len(midi):
         return ()
     lowest, highest = (statistics.pitch_midi[percentile] for percentile in RANGE_PERCENTILES)
@@ -105,7 +105,7 @@ def classify(features: Features, segments: Segments, audio: FloatArray) -> Chara
     if pitched_share(features, segments.voiced) < PITCHED_SHARE:
         return "unpitched"
     n_frames = min(len(features), -(-len(audio) // features.spec.hop_samples))
-    midi = np.where(segments.voiced, f0_cleanup.to_midi(features.f0_hz), np.nan)[:n_frames]
+    midi = np.where(segments.voiced[:n_frames], f0_cleanup.to_midi(features.f0_hz[:n_frames]), np.nan)
     if np.count_nonzero(~np.isnan(midi)) < SHORTEST_S * rate_hz:
         return "monophonic"
     beside = polyphonic_share(features.f0_hz[:n_frames], rate_hz, audio)

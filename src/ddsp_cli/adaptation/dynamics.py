@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ddsp_cli import spool
 from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray, percentiles, runs
 
@@ -40,6 +41,9 @@ RAMP_S = 0.014
 PLAYABLE_PERCENTILES = (15.0, 99.5)
 
 MAX_GAIN_DB = 6.0
+
+#: Levels and gates are computed this many frames at a time, so that a day of them takes little memory.
+FRAMES_AT_ONCE = 1 << 15
 
 
 def within_reach(level_db: RealArray, target_percentiles_db: RealArray) -> tuple[RealArray, RealArray]:
@@ -138,7 +142,7 @@ def tame_consonants(level_db: RealArray, segments: Segments) -> RealArray:
     Returns:
       Levels [F].
     """
-    out = level_db.copy()
+    out = spool.copy(level_db)
     for start, stop in zip(segments.starts, segments.stops, strict=True):
         voiced = segments.voiced[start:stop]
         if not voiced.any():
@@ -156,7 +160,8 @@ def tame_consonants(level_db: RealArray, segments: Segments) -> RealArray:
 
 def rest_levels(level_db: RealArray, segments: Segments, frame_rate_hz: int, floor_db: float) -> RealArray:
     """Lets levels [F] fall to the floor outside segments, by `ATTACK_DB_PER_S` before and `RELEASE_DB_PER_S` after."""
-    out = np.full_like(level_db, floor_db)
+    out = spool.empty(len(level_db), level_db.dtype.type)
+    out[:] = floor_db
     before, after = ATTACK_DB_PER_S / frame_rate_hz, RELEASE_DB_PER_S / frame_rate_hz
     for i in range(len(segments)):
         start, stop = int(segments.starts[i]), int(segments.stops[i])
@@ -168,17 +173,21 @@ def rest_levels(level_db: RealArray, segments: Segments, frame_rate_hz: int, flo
         if stop > start:
             fall = level_db[stop - 1] - after * np.arange(1, following - stop + 1)
             out[stop:following] = np.maximum(out[stop:following], fall)
-    return np.maximum(out, floor_db)
+    return np.maximum(out, floor_db, out=out)
 
 
 def make_gate(segments: Segments, frame_rate_hz: int) -> FloatArray:
     """Makes the gate [F]: 1 in segments, 0 in rests, ramps of `RAMP_S` between them, outside the segments."""
     ramp = max(1, round(RAMP_S * frame_rate_hz))
-    gate = segments.mask.astype(np.float32)
     kernel = 1.0 - np.abs(np.arange(-ramp, ramp + 1)) / (ramp + 1)
-    out = gate.copy()
-    for offset, value in zip(range(-ramp, ramp + 1), kernel, strict=True):
-        shifted = np.zeros_like(gate)
-        shifted[max(offset, 0) : len(gate) + min(offset, 0)] = gate[max(-offset, 0) : len(gate) + min(-offset, 0)]
-        np.maximum(out, shifted * np.float32(value), out=out)
+    inside = segments.mask
+    out = spool.empty(len(inside))
+    for start in range(0, len(out), FRAMES_AT_ONCE):
+        part = out[start : start + FRAMES_AT_ONCE]
+        part[:] = 0.0
+        for offset, value in zip(range(-ramp, ramp + 1), kernel, strict=True):
+            first, end = max(start - offset, 0), min(start + len(part) - offset, len(inside))
+            if first < end:
+                reached = part[first + offset - start : end + offset - start]
+                np.maximum(reached, inside[first:end] * np.float32(value), out=reached)
     return out

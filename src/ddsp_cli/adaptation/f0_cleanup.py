@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ddsp_cli import scaling
+from ddsp_cli import scaling, spool
 from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.analysis import harmonicity
 from ddsp_cli.analysis.features import Features
@@ -99,7 +99,7 @@ def confirm_leaps(features: Features, segments: Segments, recording: Recording) 
     leaps = _find_leaps(features, segments)
     if not leaps:
         return features
-    f0_hz, confidence = features.f0_hz.copy(), features.f0_confidence.copy()
+    f0_hz, confidence = spool.copy(features.f0_hz), spool.copy(features.f0_confidence)
     hop = features.spec.hop_samples
     margin = -(-harmonicity.LOW_WINDOW_SAMPLES // (2 * hop)) + 1
     spans = [(max(leap.start - margin, 0) * hop, (leap.stop + margin) * hop) for leap in leaps]
@@ -125,13 +125,13 @@ class _Leap(NamedTuple):
 def _find_leaps(features: Features, segments: Segments) -> list[_Leap]:
     """Pieces between two jumps, or between one and the end of a segment, that are far from what is beside them."""
     rate_hz = features.spec.frame_rate_hz
-    midi = to_midi(features.f0_hz)
     limit = JUMP_SEMITONES + JUMP_SEMITONES_PER_S / rate_hz
     leaps: list[_Leap] = []
     for start, stop in zip(segments.starts, segments.stops, strict=True):
         frames = np.flatnonzero(segments.voiced[start:stop]) + start
+        midi = to_midi(features.f0_hz[frames])
         shortest = SHORTEST_PIECE_S * rate_hz
-        pieces = [piece for piece in _pieces(midi[frames], frames, limit) if piece[1] - piece[0] >= shortest]
+        pieces = [piece for piece in _pieces(midi, frames, limit) if piece[1] - piece[0] >= shortest]
         for i, (first, end) in enumerate(pieces):
             sides = [
                 int(frames[pieces[i - 1][1] - 1]) if i else -1,
@@ -141,8 +141,10 @@ def _find_leaps(features: Features, segments: Segments) -> list[_Leap]:
             longest_s = LONGEST_LEAP_S if inside else LONGEST_LEAP_AT_END_S
             if max(sides) < 0 or end - first > longest_s * rate_hz:
                 continue
-            middle = float(percentiles(midi[frames[first:end]], 50.0))
-            distances = sorted(abs(middle - midi[side]) for side in sides if side >= 0)
+            middle = float(percentiles(midi[first:end], 50.0))
+            beside = [midi[pieces[i - 1][1] - 1]] if i else []
+            beside += [midi[pieces[i + 1][0]]] if i + 1 < len(pieces) else []
+            distances = sorted(abs(middle - side) for side in beside)
             if distances[0] >= LEAP_SEMITONES or (distances[0] >= STEP_SEMITONES and distances[-1] >= FAR_SEMITONES):
                 beside_hz = [float(features.f0_hz[side]) if side >= 0 else 0.0 for side in sides]
                 leaps.append(_Leap(int(frames[first]), int(frames[end - 1]) + 1, *beside_hz))
@@ -333,7 +335,6 @@ def fill(
     out = np.where(inside, midi, np.nan).astype(np.float64)
     if np.isnan(out).all():
         return np.full(n_frames, default_midi)
-    lead = round(LEAD_S * frame_rate_hz)
     for start, stop in zip(*runs(np.isnan(out)), strict=True):
         if start == 0 or stop == n_frames:
             out[start:stop] = out[stop] if start == 0 else out[start - 1]
@@ -341,7 +342,7 @@ def fill(
         before, after = out[start - 1], out[stop]
         if not inside[start:stop].all():
             rest = np.flatnonzero(~inside[start:stop]) + start
-            turn = max(int(rest[0]), (int(rest[0]) + int(rest[-1]) + 1) // 2, int(rest[-1]) + 1 - lead)
+            turn = rest_turn(int(rest[0]), int(rest[-1]) + 1, frame_rate_hz)
         elif abs(after - before) <= LARGEST_BRIDGE_SEMITONES:
             out[start:stop] = np.interp(np.arange(start, stop), [start - 1, stop], [before, after])
             continue
@@ -349,6 +350,45 @@ def fill(
             turn = (start + stop) // 2 if loudness_db is None else start + int(np.argmin(loudness_db[start:stop]))
         out[start:turn], out[turn:stop] = before, after
     return out
+
+
+def rest_turn(start: int, stop: int, frame_rate_hz: int) -> int:
+    """The frame of a rest (start, stop) from which on it has the pitch of the note after it."""
+    return max(start, (start + stop) // 2, stop - round(LEAD_S * frame_rate_hz))
+
+
+def chapters(segments: Segments, frame_rate_hz: int, longest_frames: int) -> Iterator[tuple[slice, Segments]]:
+    """Cuts a performance in rests, where the pitch of `fill` turns, into chapters that are filled independently.
+
+    Args:
+      segments: of the performance.
+      frame_rate_hz: frames per second.
+      longest_frames: a chapter is not longer than this, if there is a rest to cut it in.
+
+    Yields:
+      The frames of each chapter, and its segments, counted from its first frame.
+    """
+    n_frames, starts, stops = len(segments.voiced), segments.starts, segments.stops
+    rests = np.flatnonzero(starts[1:] > stops[:-1])
+    turns = [rest_turn(int(stops[i]), int(starts[i + 1]), frame_rate_hz) for i in rests]
+    first, begun = 0, 0
+    for i, (rest, turn) in enumerate(zip(rests, turns, strict=True)):
+        following = turns[i + 1] if i + 1 < len(turns) else n_frames
+        if following - first > longest_frames:
+            yield slice(first, turn), _part(segments, begun, int(rest) + 1, first, turn)
+            first, begun = turn, int(rest) + 1
+    yield slice(first, n_frames), _part(segments, begun, len(starts), first, n_frames)
+
+
+def _part(segments: Segments, begun: int, end: int, first: int, stop: int) -> Segments:
+    """The segments number `begun` to `end`, in the frames from `first` to `stop`."""
+    own = slice(begun, end)
+    return replace(
+        segments,
+        starts=segments.starts[own] - first,
+        stops=segments.stops[own] - first,
+        voiced=segments.voiced[first:stop],
+    )
 
 
 def to_midi(f0_hz: RealArray) -> DoubleArray:

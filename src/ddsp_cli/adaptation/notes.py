@@ -61,6 +61,12 @@ class Notes:
         return self.stops - self.starts
 
 
+def joined_notes(parts: list[Notes]) -> Notes:
+    """The notes of several melodies as those of one; their frames are counted from the start of each."""
+    names = ("starts", "stops", "semitone", "centre_midi")
+    return Notes(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
 def find_notes(midi: RealArray, frame_rate_hz: int, tuning_semitones: float = 0.0) -> Notes:
     """Finds the notes of a melody.
 

@@ -137,9 +137,8 @@ def find_segments(features: Features, settings: SegmentSettings | None = None) -
     sure = possible & (confidence >= settings.sure_confidence) & (loudness > on_db)
     starts, stops = runs(possible)
     # Every stretch needs some certainty of its own before it may be joined to others.
-    n_sure, n_loud = (np.concatenate([[0], np.cumsum(mask)]) for mask in (sure, possible & (loudness > loud_db)))
-    keep = n_sure[stops] - n_sure[starts] >= max(1, round(settings.sure_s * rate_hz))
-    keep |= n_loud[stops] - n_loud[starts] >= settings.unsure_s * rate_hz
+    keep = _counts(sure, starts, stops) >= max(1, round(settings.sure_s * rate_hz))
+    keep |= _counts(possible & (loudness > loud_db), starts, stops) >= settings.unsure_s * rate_hz
     starts, stops = starts[keep], stops[keep]
     starts, stops = _bridge(starts, stops, loudness, floor_db + settings.bridge_above_floor_db, rate_hz, settings)
     keep = stops - starts >= settings.shortest_s * rate_hz
@@ -147,6 +146,13 @@ def find_segments(features: Features, settings: SegmentSettings | None = None) -
     voiced = possible & spans_to_mask(starts, stops, len(features))
     starts, stops = _margins(starts, stops, loudness, off_db, rate_hz, settings)
     return Segments(starts, stops, voiced, on_db, floor_db)
+
+
+def _counts(mask: BoolArray, starts: IntArray, stops: IntArray) -> IntArray:
+    """How many frames of a mask [F] are true in each span, [N]."""
+    counted = np.zeros(len(mask) + 1, np.int32)
+    np.cumsum(mask, out=counted[1:])
+    return counted[stops] - counted[starts]
 
 
 def _bridge(

@@ -13,6 +13,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
+from ddsp_cli import spool
 from ddsp_cli.analysis import loudness
 from ddsp_cli.analysis.features import Features, n_frames
 from ddsp_cli.analysis.pitch import trackers
@@ -32,7 +33,7 @@ BLOCK_SAMPLES = 10 * ANALYSIS_RATE_HZ
 class FeatureStream:
     """Measures a recording that arrives in blocks, in one pass.
 
-    Memory grows only by the features themselves, 20 bytes a frame (18 MB an hour at 250 Hz).
+    Memory does not grow with the length: features longer than `spool.KEPT_BYTES` lie in temporary files.
 
     Args:
       spec: how to measure.
@@ -56,9 +57,8 @@ class FeatureStream:
         self._loudness = loudness.loudness_stream(self.spec) if with_loudness else None
         self._power = loudness.power_stream(self.spec)
         self._envelope = loudness.envelope_stream(ANALYSIS_RATE_HZ, self.spec.hop_samples, self.spec.floor_db)
-        self._loudness_parts: list[FloatArray] = []
-        self._power_parts: list[FloatArray] = []
-        self._envelope_parts: list[FloatArray] = []
+        self._loudness_db, self._power_db = spool.GrowingArray(), spool.GrowingArray()
+        self._envelope_db = spool.GrowingArray()
         self._waiting: list[FloatArray] = []
         self._n_waiting = 0
         self._n_samples = 0
@@ -87,6 +87,7 @@ class FeatureStream:
 
         Raises:
           InputError: nothing was pushed.
+          OutputError: the disk has no space for the temporary files.
         """
         if self._n_waiting:
             self._measure(np.concatenate(self._waiting))
@@ -97,30 +98,36 @@ class FeatureStream:
         f0_hz, confidence = trackers.on_grid(
             self._tracker.finish(), n_frames(self._n_samples, hop_samples), hop_samples
         )
-        power_db = np.concatenate([*self._power_parts, self._power.finish()])
+        self._power_db.push(self._power.finish())
+        self._envelope_db.push(self._envelope.finish())
+        power_db = self._power_db.finish()
         # Trackers can be sure of a pitch in silence.
-        sounding = power_db > self.spec.floor_db
+        silent = power_db <= self.spec.floor_db
+        f0_hz[silent] = confidence[silent] = 0.0
         if self._loudness is not None:
-            loudness_db = np.concatenate([*self._loudness_parts, self._loudness.finish()])
+            self._loudness_db.push(self._loudness.finish())
+            loudness_db = self._loudness_db.finish()
         else:
-            loudness_db = np.full_like(power_db, self.spec.floor_db)
+            loudness_db = spool.empty(len(power_db))
+            loudness_db[:] = self.spec.floor_db
+        spool.release()
         return Features(
-            f0_hz=np.where(sounding, f0_hz, np.float32(0.0)),
-            f0_confidence=np.where(sounding, confidence, np.float32(0.0)),
+            f0_hz=f0_hz,
+            f0_confidence=confidence,
             loudness_db=loudness_db,
             power_db=power_db,
             spec=self.spec,
             n_samples=self._n_samples,
-            envelope_db=np.concatenate([*self._envelope_parts, self._envelope.finish()]),
+            envelope_db=self._envelope_db.finish(),
         )
 
     def _measure(self, block: FloatArray) -> None:
         self._n_samples += len(block)
         self._tracker.push(block)
         if self._loudness is not None:
-            self._loudness_parts.append(self._loudness.push(block))
-        self._power_parts.append(self._power.push(block))
-        self._envelope_parts.append(self._envelope.push(block))
+            self._loudness_db.push(self._loudness.push(block))
+        self._power_db.push(self._power.push(block))
+        self._envelope_db.push(self._envelope.push(block))
 
 
 def measure(audio: FloatArray, spec: FeatureSpec | None = None, threads: int | None = None) -> Features:
@@ -146,7 +153,7 @@ def measure_file(
     progress: Callable[[float], None] | None = None,
     threads: int | None = None,
 ) -> Features:
-    """Measures a file in one pass, in memory that does not depend on its length but for the features themselves.
+    """Measures a file in one pass, in memory that does not depend on its length.
 
     Args:
       path: a file that `read.mono_blocks` reads.
@@ -328,9 +335,6 @@ def _track_half_speed(recording: Recording, features: Features, gain: float, thr
     slow = tracker.finish()
     track = replace(slow, f0_hz=2.0 * slow.f0_hz, hop_samples=slow.hop_samples // 2)
     f0_hz, confidence = trackers.on_grid(track, len(features), features.spec.hop_samples)
-    higher = (f0_hz > HIGHER_HZ) & (features.power_db > features.spec.floor_db)
-    return replace(
-        features,
-        f0_hz=np.where(higher, f0_hz, features.f0_hz),
-        f0_confidence=np.where(higher, confidence, features.f0_confidence),
-    )
+    kept = (f0_hz <= HIGHER_HZ) | (features.power_db <= features.spec.floor_db)
+    f0_hz[kept], confidence[kept] = features.f0_hz[kept], features.f0_confidence[kept]
+    return replace(features, f0_hz=f0_hz, f0_confidence=confidence)

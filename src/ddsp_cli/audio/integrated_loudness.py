@@ -8,6 +8,7 @@ Mono only: [S] a block.
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -46,7 +47,7 @@ class LoudnessMeter:
         self._spectrum = np.fft.rfft(taps, self._n_fft).astype(np.complex64)
         self._tail = np.zeros(self._n_fft, np.float32)
         self._waiting = np.zeros(0, np.float32)
-        self._squares: list[float] = []  # sum of squares of each hop
+        self._squares = array("d")  # sum of squares of each hop
 
     def push(self, block: FloatArray) -> None:
         """Takes the next samples [S]."""
@@ -54,7 +55,7 @@ class LoudnessMeter:
         size = HOPS_AT_ONCE * self._hop
         n_whole = len(waiting) // size * size
         for start in range(0, n_whole, size):
-            self._squares += self._filter(waiting[start : start + size])
+            self._squares.extend(self._filter(waiting[start : start + size]))
         self._waiting = waiting[n_whole:]
 
     def _filter(self, samples: FloatArray) -> list[float]:
@@ -74,7 +75,7 @@ class LoudnessMeter:
         """
         n_samples = len(self._squares) * self._hop + len(self._waiting)
         if len(self._waiting):
-            self._squares += self._filter(self._waiting)
+            self._squares.extend(self._filter(self._waiting))
             self._waiting = np.zeros(0, np.float32)
         if n_samples < HOPS_PER_BLOCK * self._hop:
             powers = np.array([sum(self._squares) / max(n_samples, 1)])

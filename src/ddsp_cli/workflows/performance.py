@@ -15,6 +15,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from ddsp_cli import spool
 from ddsp_cli.adaptation import autotune, diagnostics
 from ddsp_cli.adaptation.adapt import Adapted, AdaptSettings, adapt
 from ddsp_cli.adaptation.curves import read_controls
@@ -170,7 +171,7 @@ def parse_key(text: str) -> autotune.Key | None:
 #: Performances are analysed at this frame rate where the model's own divides it: notes are found to 4 ms.
 ANALYSIS_FRAME_RATE_HZ = 250
 
-#: Longer inputs are analysed at the model's own frame rate, 50 Hz for most: a day of curves at 250 Hz takes 2 GB.
+#: Longer inputs are analysed at the model's own frame rate, 50 Hz for most, so that a day of sound takes 300 MB.
 LONG_S = 2.0 * 3600.0
 
 
@@ -353,8 +354,7 @@ def frame_rate_hz(instrument: Instrument, input_s: float = 0.0) -> int:
 
     Args:
       instrument: whose own rate it is, or a finer one that its own divides.
-      input_s: length of the input. The curves of one longer than `LONG_S` are as coarse as the model's own frames: they
-        are kept in memory, about 80 bytes a frame.
+      input_s: length of the input. The curves of one longer than `LONG_S` are as coarse as the model's own frames.
     """
     own_hz = instrument.model.frame_rate_hz
     return ANALYSIS_FRAME_RATE_HZ if ANALYSIS_FRAME_RATE_HZ % own_hz == 0 and input_s <= LONG_S else own_hz
@@ -468,6 +468,7 @@ def _told(blocks: Iterator[FloatArray], rate_hz: int, progress: Callable[[float]
     n_done = 0
     for block in blocks:
         n_done += len(block)
+        spool.release()
         if progress is not None:
             progress(n_done / rate_hz)
         yield block

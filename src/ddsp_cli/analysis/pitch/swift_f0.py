@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ddsp_cli import onnx_session
-from ddsp_cli.analysis.pitch.tracker import PitchTrack, joined
+from ddsp_cli import onnx_session, spool
+from ddsp_cli.analysis.pitch.tracker import PitchTrack
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 
@@ -37,7 +37,7 @@ class SwiftTracker:
         self._network = _swift_network(threads)
         self._buffer = np.zeros(0, np.float32)
         self._n_context = 0  # frames at the start of the buffer that were tracked already
-        self._parts: list[tuple[FloatArray, FloatArray]] = []
+        self._f0_hz, self._confidence = spool.GrowingArray(), spool.GrowingArray()
 
     def push(self, block: FloatArray) -> None:
         self._buffer = np.concatenate([self._buffer, block])
@@ -53,14 +53,14 @@ class SwiftTracker:
         end = len(audio) // SWIFT_HOP_SAMPLES
         if end > self._n_context:
             self._track(audio, end)
-        f0_hz, confidence = joined(self._parts)
-        return PitchTrack(f0_hz, confidence, SWIFT_HOP_SAMPLES, SWIFT_DELAY_SAMPLES)
+        return PitchTrack(self._f0_hz.finish(), self._confidence.finish(), SWIFT_HOP_SAMPLES, SWIFT_DELAY_SAMPLES)
 
     def _track(self, audio: FloatArray, end: int) -> None:
         """Tracks `audio` and keeps its frames from the context up to `end`."""
         found = self._network.detect(audio, ANALYSIS_RATE_HZ)
         keep = slice(self._n_context, end)
-        self._parts.append((found.pitch_hz[keep].astype(np.float32), found.confidence[keep].astype(np.float32)))
+        self._f0_hz.push(found.pitch_hz[keep].astype(np.float32))
+        self._confidence.push(found.confidence[keep].astype(np.float32))
 
 
 class SwiftFrameTracker:

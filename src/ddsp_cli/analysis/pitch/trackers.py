@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ddsp_cli import spool
 from ddsp_cli.analysis.pitch.tracker import PITCH_RANGE_HZ, VOICED_CONFIDENCE, PitchTrack, Tracker
 from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray
 from ddsp_cli.errors import UsageError, did_you_mean
@@ -166,15 +167,19 @@ def on_grid(pitch: PitchTrack, n_frames: int, hop_samples: int) -> tuple[FloatAr
     n_tracked = len(pitch.f0_hz)
     if n_tracked == 0:
         return np.zeros(n_frames, np.float32), np.zeros(n_frames, np.float32)
-    source = np.nan_to_num(np.clip(pitch.confidence, 0.0, 1.0)).astype(np.float64)
-    voiced = (source >= VOICED_CONFIDENCE) & (pitch.f0_hz > 0)
-    source = np.where(voiced, source, np.minimum(source, np.nextafter(VOICED_CONFIDENCE, 0.0)))
-    octaves = np.log2(np.where(voiced, pitch.f0_hz, 1.0).astype(np.float64))
-    f0_hz, confidence = np.empty((2, n_frames), np.float32)
+    f0_hz, confidence = spool.empty(n_frames), spool.empty(n_frames)
     for start in range(0, n_frames, _FRAMES_AT_ONCE):
         frames = np.arange(start, min(start + _FRAMES_AT_ONCE, n_frames))
         position = np.maximum((frames * hop_samples - pitch.delay_samples) / pitch.hop_samples, 0.0)
-        f0_hz[frames], confidence[frames] = _between(position, voiced, octaves, source)
+        first = min(int(position[0]), n_tracked - 1)
+        tracked = slice(first, int(position[-1]) + 2)
+        source = np.nan_to_num(np.clip(pitch.confidence[tracked], 0.0, 1.0)).astype(np.float64)
+        voiced = (source >= VOICED_CONFIDENCE) & (pitch.f0_hz[tracked] > 0)
+        source = np.where(voiced, source, np.minimum(source, np.nextafter(VOICED_CONFIDENCE, 0.0)))
+        octaves = np.log2(np.where(voiced, pitch.f0_hz[tracked], 1.0).astype(np.float64))
+        part = slice(start, start + len(frames))
+        f0_hz[part], confidence[part] = _between(position - first, voiced, octaves, source)
+        spool.release()
     return f0_hz, confidence
 
 
