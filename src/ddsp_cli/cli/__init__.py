@@ -24,7 +24,7 @@ from ddsp_cli.cli.help import Command
 from ddsp_cli.errors import DdspError, ExitCode
 
 #: Commands in the order of `ddsp --help`; each is a function in the module of its name (`import_` for `import`).
-COMMANDS = ("transfer", "models", "reverb", "prepare", "train", "evaluate", "export", "import")
+COMMANDS = ("transfer", "studio", "models", "reverb", "prepare", "train", "evaluate", "export", "import")
 
 #: What is there after Ctrl-C.
 KEPT = {

@@ -321,7 +321,7 @@ def perform_recording(
     Raises:
       InputError: no notes in it, and nothing known of why.
     """
-    spec = _spec(instrument, options.tracker, input_s)
+    spec = feature_spec(instrument, options.tracker, input_s)
     if last.analysis is not None and last.analysis.features.spec == spec:
         analysis = last.analysis
     else:
@@ -360,7 +360,7 @@ def frame_rate_hz(instrument: Instrument, input_s: float = 0.0) -> int:
     return ANALYSIS_FRAME_RATE_HZ if ANALYSIS_FRAME_RATE_HZ % own_hz == 0 and input_s <= LONG_S else own_hz
 
 
-def _spec(instrument: Instrument, tracker: str, input_s: float) -> FeatureSpec:
+def feature_spec(instrument: Instrument, tracker: str, input_s: float) -> FeatureSpec:
     """How to measure: as for the instrument, but for the tracker: pitch is pitch, whoever finds it."""
     rate_hz = frame_rate_hz(instrument, input_s)
     return msgspec.structs.replace(instrument.bundle.card.features.at(rate_hz), pitch=tracker)

@@ -1,0 +1,376 @@
+"""The server of a studio: a page, and what the page asks for.
+
+Answers are JSON or float32. What takes long is a stream of JSON lines: `{"doing": ..., "share": ...}` while it works,
+then the result, or `{"error": ..., "hint": ...}`; a page that stops reading cancels it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import mimetypes
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from ddsp_cli import __version__
+from ddsp_cli.errors import DdspError, InputError, UsageError
+from ddsp_cli.studio import picture
+from ddsp_cli.studio.session import CancelledError, Played, Progress, Session, values
+from ddsp_cli.studio.takes import Take, receive
+
+#: The largest request that is no sound: curves of 20 minutes at 250 Hz are 3.6 MB.
+MAX_BODY_BYTES = 8 << 20
+
+#: How often progress is told.
+TOLD_EVERY_S = 0.1
+
+#: Sounds played at once, whoever asks; each uses one core.
+WORKERS = 2
+
+T = TypeVar("T")
+
+
+class Studio:
+    """The answers of a studio.
+
+    Args:
+      session: what they are about.
+      leave: called when the page asks the server to end.
+    """
+
+    def __init__(self, session: Session, leave: Callable[[], None] = lambda: None) -> None:
+        self._session, self._leave = session, leave
+        self._workers = ThreadPoolExecutor(WORKERS, "studio")
+        self._leaving = threading.Event()
+
+    def app(self) -> Starlette:
+        """The application; `guard.Guard` has to stand before it."""
+        get, post, delete = ["GET"], ["POST"], ["DELETE"]
+        return Starlette(
+            routes=[
+                Route("/", self.page, methods=get),
+                Route("/static/{name}", self.static, methods=get),
+                Route("/api/state", self.state, methods=get),
+                Route("/api/takes", self.add_take, methods=post),
+                Route("/api/takes/{take}", self.take, methods=get),
+                Route("/api/takes/{take}", self.remove_take, methods=delete),
+                Route("/api/takes/{take}/pcm", self.take_pcm, methods=get),
+                Route("/api/takes/{take}/spectrogram", self.take_spectrogram, methods=get),
+                Route("/api/instruments/{name}/preview", self.preview, methods=get),
+                Route("/api/play", self.play, methods=post),
+                Route("/api/draw", self.draw, methods=post),
+                Route("/api/played/{played}/pcm", self.played_pcm, methods=get),
+                Route("/api/played/{played}/spectrogram", self.played_spectrogram, methods=get),
+                Route("/api/played/{played}/curves", self.played_curves, methods=get),
+                Route("/api/played/{played}/download/{kind}", self.download, methods=get),
+                Route("/api/presets/{name}", self.save_preset, methods=post),
+                Route("/api/presets/{name}", self.remove_preset, methods=delete),
+                Route("/api/quit", self.quit, methods=post),
+            ],
+            exception_handlers={DdspError: _problem, RecursionError: _problem},
+            lifespan=self._lifespan,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        self._workers.submit(self._session.warm_up)
+        try:
+            yield
+        finally:
+            self._leaving.set()
+            self._workers.shutdown(wait=True, cancel_futures=True)
+            self._session.close()
+
+    # --- the page ---
+
+    async def page(self, _request: Request) -> Response:
+        """The page."""
+        return _file("index.html")
+
+    async def static(self, request: Request) -> Response:
+        """A file of the page."""
+        return _file(request.path_params["name"])
+
+    async def state(self, _request: Request) -> Response:
+        """Everything that a page shows when it is opened."""
+        session = self._session
+        instruments = await run_in_threadpool(session.cards)
+        return JSONResponse({
+            "version": __version__,
+            "takes": session.takes.cards(),
+            "instruments": instruments,
+            "presets": session.presets(),
+            "folder": str(session.folder),
+            **values(),
+        })  # fmt: skip
+
+    # --- sounds ---
+
+    async def add_take(self, request: Request) -> Response:
+        """Takes a sound: the body is the file, `name` in the query what its user calls it."""
+        takes = self._session.takes
+        part = await run_in_threadpool(takes.receiving)
+        try:
+            with part.open("wb") as stream:
+                n_bytes = 0
+                async for chunk in request.stream():
+                    n_bytes = receive(stream, chunk, n_bytes)
+        except BaseException as problem:
+            part.unlink(missing_ok=True)
+            if isinstance(problem, ClientDisconnect):
+                return Response(status_code=400)
+            raise
+        take = await run_in_threadpool(takes.add, part, request.query_params.get("name", "sound"))
+        return JSONResponse(_take(take))
+
+    async def take(self, request: Request) -> Response:
+        """What is known of a sound."""
+        return JSONResponse(_take(await self._take(request)))
+
+    async def remove_take(self, request: Request) -> Response:
+        """Removes a sound of the user."""
+        self._session.takes.remove(request.path_params["take"])
+        return JSONResponse({})
+
+    async def take_pcm(self, request: Request) -> Response:
+        """Its samples."""
+        return _floats((await self._take(request)).pcm)
+
+    async def take_spectrogram(self, request: Request) -> Response:
+        """Its spectrogram, see `picture.spectrogram`."""
+        take = await self._take(request)
+        if take.info is None:
+            raise InputError("a MIDI file has no sound of its own")
+        return await _spectrogram(take.pcm, take.info.sample_rate_hz)
+
+    async def _take(self, request: Request) -> Take:
+        return await run_in_threadpool(self._session.takes.find, request.path_params["take"])
+
+    # --- instruments and results ---
+
+    async def preview(self, request: Request) -> Response:
+        """The preview of an instrument."""
+        sound = await run_in_threadpool(self._session.preview, request.path_params["name"])
+        return Response(sound, media_type="audio/ogg")
+
+    async def play(self, request: Request) -> Response:
+        """Plays a sound on an instrument: `take`, `instrument`, `settings`, and `curves` where some were drawn."""
+        asked = await _json(request)
+        take, instrument, curves = (_text(asked, name) for name in ("take", "instrument", "curves"))
+
+        def work(progress: Progress) -> dict[str, object]:
+            played = self._session.play(take, instrument, asked.get("settings", {}), curves, progress)
+            return self._about(played)
+
+        return self._lines(work)
+
+    def _about(self, played: Played) -> dict[str, object]:
+        """What the page shows of a result."""
+        adapted = played.performance.adapted
+        return {
+            "id": played.id,
+            "take": played.take.id,
+            "instrument": played.instrument,
+            "settings": played.settings,
+            "curves": played.curves,
+            "rate_hz": played.rate_hz,
+            "n_samples": len(played.pcm),
+            "loudness_lufs": played.loudness_lufs,
+            "input_lufs": _finite(played.performance.loudness_lufs),
+            "transpose": adapted.transpose_semitones,
+            "key": str(adapted.key) if adapted.key is not None else "",
+            "frame_rate_hz": adapted.frame_rate_hz,
+            "n_frames": len(adapted),
+            "level": played.level,
+            "remarks": played.remarks,
+            "notes": self._session.notes(played),
+            "command": self._session.command(
+                played.take, played.instrument, played.settings, curves=bool(played.curves)
+            ),
+        }
+
+    async def draw(self, request: Request) -> Response:
+        """Takes curves that were drawn: `take` and `instrument` in the query, F0, level and gate as float32, [3, F]."""
+        content = await _body(request)
+        if not content or len(content) % 12:
+            raise InputError("the curves are not three of one length")
+        f0_hz, level_db, gate = np.frombuffer(content, "<f4").reshape(3, -1)
+        take, instrument = (request.query_params.get(name, "") for name in ("take", "instrument"))
+        curves = await run_in_threadpool(self._session.draw, take, instrument, f0_hz, level_db, gate)
+        return JSONResponse({"curves": curves})
+
+    async def played_pcm(self, request: Request) -> Response:
+        """The samples of a result."""
+        return _floats(self._played(request).pcm)
+
+    async def played_spectrogram(self, request: Request) -> Response:
+        """The spectrogram of a result."""
+        played = self._played(request)
+        return await _spectrogram(played.pcm, played.rate_hz)
+
+    async def played_curves(self, request: Request) -> Response:
+        """The curves of a result, one after the other; their names stand in a header."""
+        names, curves = self._session.curves(self._played(request))
+        return _floats(np.concatenate(curves), {"X-Curves": ",".join(names)})
+
+    async def download(self, request: Request) -> Response:
+        """A file of a result; long work is not streamed here, because the browser shows a download itself."""
+        played, kind = self._played(request), request.path_params["kind"]
+
+        def work() -> tuple[str, bytes]:
+            return self._session.download(played, kind, self._until_leaving)
+
+        name, content = await asyncio.get_running_loop().run_in_executor(self._workers, work)
+        media = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        disposition = f"attachment; filename*=UTF-8''{quote(name)}"
+        return Response(content, media_type=media, headers={"Content-Disposition": disposition})
+
+    def _until_leaving(self, what: str, share: float) -> None:
+        if self._leaving.is_set():
+            raise CancelledError
+
+    def _played(self, request: Request) -> Played:
+        return self._session.found(request.path_params["played"])
+
+    # --- presets, the end ---
+
+    async def save_preset(self, request: Request) -> Response:
+        """Saves settings under a name."""
+        await run_in_threadpool(self._session.save_preset, request.path_params["name"], await _json(request))
+        return JSONResponse(self._session.presets())
+
+    async def remove_preset(self, request: Request) -> Response:
+        """Removes saved settings."""
+        await run_in_threadpool(self._session.remove_preset, request.path_params["name"])
+        return JSONResponse(self._session.presets())
+
+    async def quit(self, _request: Request) -> Response:
+        """Ends the server."""
+        self._leave()
+        return JSONResponse({})
+
+    # --- long work ---
+
+    def _lines(self, work: Callable[[Progress], dict[str, object]]) -> Response:
+        """Runs work in a thread and answers with a line for each progress, then its result."""
+        cancelled = threading.Event()
+        state: dict[str, object] = {}
+
+        def progress(what: str, share: float) -> None:
+            if cancelled.is_set() or self._leaving.is_set():
+                raise CancelledError
+            state.update(doing=what, share=round(min(share, 1.0), 3))
+
+        async def lines() -> AsyncIterator[str]:
+            future = asyncio.get_running_loop().run_in_executor(self._workers, work, progress)
+            told: dict[str, object] = {}
+            try:
+                while not (await asyncio.wait([future], timeout=TOLD_EVERY_S))[0]:
+                    if state != told:
+                        told = dict(state)
+                        yield json.dumps(told) + "\n"
+                yield json.dumps({"done": future.result()}) + "\n"
+            except CancelledError:
+                yield json.dumps({"cancelled": True}) + "\n"
+            except DdspError as problem:
+                yield json.dumps(_words(problem)) + "\n"
+            except Exception as problem:  # a defect of ours: the page has to say something
+                yield json.dumps({"error": f"something went wrong inside ddsp ({type(problem).__name__})"}) + "\n"
+                raise
+            finally:
+                cancelled.set()
+                future.cancel()
+
+        return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+def _take(take: Take) -> dict[str, object]:
+    return {
+        "id": take.id,
+        "name": take.name,
+        "kind": take.kind,
+        "seconds": take.seconds,
+        "rate_hz": take.info.sample_rate_hz if take.info is not None else 0,
+        "n_samples": len(take.pcm),
+    }
+
+
+def _file(name: str) -> Response:
+    """A file of the page; the names are those of the folder, so that no path can be asked for."""
+    folder = resources.files(__package__) / "static"
+    for file in folder.iterdir():
+        if file.name == name and file.is_file():
+            kinds = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+            return Response(file.read_bytes(), media_type=kinds.get(Path(name).suffix, "application/octet-stream"))
+    return Response(status_code=404)
+
+
+def _floats(values: Any, headers: dict[str, str] | None = None) -> Response:
+    return Response(
+        np.ascontiguousarray(values, "<f4").tobytes(), media_type="application/octet-stream", headers=headers
+    )
+
+
+async def _spectrogram(pcm: Any, rate_hz: int) -> Response:
+    levels, hop_s = await run_in_threadpool(picture.spectrogram, pcm, rate_hz)
+    headers = {"X-Columns": str(levels.shape[0]), "X-Rows": str(levels.shape[1]), "X-Hop-S": f"{hop_s:.9g}"}
+    return Response(levels.tobytes(), media_type="application/octet-stream", headers=headers)
+
+
+async def _body(request: Request) -> bytes:
+    """The body of a request, bounded.
+
+    Raises:
+      InputError: it is larger than `MAX_BODY_BYTES`.
+    """
+    parts, n_bytes = [], 0
+    async for chunk in request.stream():
+        n_bytes += len(chunk)
+        if n_bytes > MAX_BODY_BYTES:
+            raise InputError("the request is too large")
+        parts.append(chunk)
+    return b"".join(parts)
+
+
+async def _json(request: Request) -> dict[str, Any]:
+    try:
+        found = json.loads(await _body(request))
+    except (ValueError, RecursionError) as problem:
+        raise UsageError("the request is no JSON") from problem
+    if not isinstance(found, dict):
+        raise UsageError("the request is no list of names and values")
+    return found
+
+
+def _text(asked: dict[str, Any], name: str) -> str:
+    value = asked.get(name, "")
+    if not isinstance(value, str) or len(value) > 200:
+        raise UsageError(f"{name} is no text")
+    return value
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _words(problem: DdspError) -> dict[str, str]:
+    return {"error": problem.message, "hint": problem.hint, "parameter": problem.parameter}
+
+
+async def _problem(_request: Request, problem: Exception) -> Response:
+    words = _words(problem) if isinstance(problem, DdspError) else {"error": "the request is too deep", "hint": ""}
+    return JSONResponse(words, status_code=400)

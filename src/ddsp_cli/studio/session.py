@@ -1,0 +1,541 @@
+"""What a studio plays: sounds through instruments, with the analysis of a sound kept between plays.
+
+A play does what `ddsp transfer` does with the same options, by the same functions of `workflows.performance`; only the
+last one, writing a file, is left out. What is measured of a sound is kept, so that a moved control adapts and renders
+only. Shapes: S samples, F frames.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import secrets
+import shlex
+import shutil
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ddsp_cli import api
+from ddsp_cli.adaptation import autotune
+from ddsp_cli.adaptation.adapt import Adapted
+from ddsp_cli.adaptation.curves import read_controls, write_controls
+from ddsp_cli.adaptation.segmentation import Segments
+from ddsp_cli.adaptation.transcription import transcribe, write_notes
+from ddsp_cli.arrays import FloatArray
+from ddsp_cli.atomic import write_bytes, writing
+from ddsp_cli.audio.integrated_loudness import integrated_lufs
+from ddsp_cli.audio.write import fit_level
+from ddsp_cli.bundle.folder import PREVIEW
+from ddsp_cli.config import ANALYSIS_RATE_HZ
+from ddsp_cli.errors import DdspError, InputError, ModelError, UsageError
+from ddsp_cli.limits import read_regular
+from ddsp_cli.pitch_names import note_name
+from ddsp_cli.studio.takes import Take, Takes, plain_name
+from ddsp_cli.workflows import models
+from ddsp_cli.workflows.performance import (
+    RANGES,
+    Performance,
+    TransferOptions,
+    feature_spec,
+    frame_rate_hz,
+    make_options,
+    make_player,
+    perform,
+    render,
+    target_lufs,
+)
+from ddsp_cli.workflows.transfer import transfer_files
+from ddsp_cli.workflows.transfer_plan import Job
+
+#: Called with what is being done, and the share of it that is done.
+Progress = Callable[[str, float], None]
+
+#: The options of `make_options` that the page has controls for, with their values at rest.
+DEFAULTS: dict[str, float | str] = {
+    "transpose": "auto", "dynamics": 1.0, "loudness": 0.0, "autotune": 0.0, "key": "auto", "vibrato": 1.0, "glide": 0.0,
+    "threshold": 35.0, "room": "model", "wet": 1.0, "formant": 0.0, "seed": 0,
+}  # fmt: skip
+
+#: Sounds that were played stay in memory up to this size.
+KEPT_BYTES = 512 << 20
+
+MAX_PRESETS, MAX_PRESET_BYTES = 200, 1 << 20
+
+#: Files of curves that were drawn, kept until the studio is closed.
+MAX_CURVES = 500
+
+#: What can be taken away, and the suffix of its file.
+DOWNLOADS = {"wav": ".wav", "flac": ".flac", "midi": ".mid", "curves": ".csv", "picture": ".png"}
+
+
+class CancelledError(Exception):
+    """The page does not want the result any more."""
+
+
+@dataclass(frozen=True)
+class Played:
+    """A sound that an instrument played.
+
+    Attributes:
+      id: how the page names it.
+      take, instrument, settings, curves: what it came from.
+      pcm: [S] float32.
+      rate_hz: of `pcm`.
+      loudness_lufs: integrated loudness; None where it is silent.
+      gain_db: what the sound was turned up by.
+      performance: the curves, and the analysis where there is one.
+      level: the measure that drives the instrument.
+      remarks: what makes the performance hard to follow.
+    """
+
+    id: str
+    take: Take
+    instrument: str
+    settings: Mapping[str, float | str]
+    curves: str
+    pcm: FloatArray
+    rate_hz: int
+    loudness_lufs: float | None
+    gain_db: float
+    performance: Performance
+    level: str
+    remarks: tuple[str, ...]
+
+
+class Session:
+    """Instruments, sounds, what was played, and presets; all pages of a studio share it.
+
+    Args:
+      folder: where sounds and presets are kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.takes = Takes(folder / "takes")
+        self._scratch = tempfile.TemporaryDirectory(prefix="ddsp-studio-")
+        self._lock = threading.Lock()
+        self._instruments: dict[str, api.Instrument] = {}
+        self._played: OrderedDict[str, Played] = OrderedDict()
+        self._by_request: dict[tuple[object, ...], str] = {}
+        self._curves: OrderedDict[str, tuple[str, str, Path]] = OrderedDict()  # id → take, instrument, file
+
+    def close(self) -> None:
+        """Removes the temporary files; sounds and presets stay."""
+        self._scratch.cleanup()
+
+    def warm_up(self) -> None:
+        """Loads what the first play would have to wait for: the pitch tracker, the rooms below."""
+        from ddsp_cli.analysis.extract import measure
+
+        measure(np.zeros(ANALYSIS_RATE_HZ, np.float32))
+
+    # --- instruments ---
+
+    def instrument(self, name: str) -> api.Instrument:
+        """An instrument by its name; a path is none.
+
+        Raises:
+          ModelError: there is none of that name, or it is damaged.
+        """
+        if name not in models.names():
+            raise ModelError(f"there is no instrument called {name[:80]!r}")
+        place = models.find(name)
+        stamp = (place / "model.yaml").stat().st_mtime_ns
+        key = f"{place}@{stamp}"  # an instrument that is being trained changes
+        with self._lock:
+            found = self._instruments.get(key)
+        if found is None:
+            found = api.Instrument(models.open_at(place), name, place)
+            with self._lock:
+                for old in [old for old in self._instruments if old.startswith(f"{place}@")]:
+                    del self._instruments[old]
+                self._instruments[key] = found
+        return found
+
+    def cards(self) -> list[dict[str, object]]:
+        """What the page shows of each instrument."""
+        cards: list[dict[str, object]] = []
+        for entry in models.catalogue():
+            if entry.card is None:
+                cards.append({"name": entry.name, "problem": entry.problem})
+                continue
+            card = entry.card
+            lowest, highest = card.statistics.range_midi
+            cards.append({
+                "name": entry.name,
+                "description": card.description,
+                "licence": card.licence,
+                "sources": [{"title": source.title, "attribution": source.attribution} for source in card.sources],
+                "lowest": note_name(lowest),
+                "highest": note_name(highest),
+                "range_midi": [lowest, highest],
+                "rate_hz": card.model.sample_rate_hz,
+                "has_room": "impulse_response.wav" in card.files,
+                "preview": PREVIEW in card.files,
+                "bundled": entry.bundled,
+                "remarks": card.remarks,
+            })  # fmt: skip
+        return cards
+
+    def preview(self, name: str) -> bytes:
+        """The preview of an instrument, an Ogg file.
+
+        Raises:
+          ModelError: it has none.
+        """
+        path = models.find(name) / PREVIEW if name in models.names() else None
+        if path is None or not path.is_file():
+            raise ModelError("this instrument has no preview")
+        return read_regular(path, 64 << 20)
+
+    # --- settings ---
+
+    def settings(self, given: object) -> dict[str, float | str]:
+        """The settings of the page, complete and checked.
+
+        Raises:
+          UsageError: an unknown name, or a value that `make_options` refuses.
+        """
+        if not isinstance(given, dict):
+            raise UsageError("the settings are no list of names and values")
+        unknown = sorted(set(given) - set(DEFAULTS))
+        if unknown:
+            raise UsageError(f"there is no setting called {str(unknown[0])[:40]!r}")
+        wrong = [
+            name for name, value in given.items() if isinstance(value, bool) or not isinstance(value, str | int | float)
+        ]
+        if wrong:
+            raise UsageError(f"{wrong[0]} is neither a number nor a word", parameter=wrong[0])
+        settings = DEFAULTS | {name: value if isinstance(value, str) else float(value) for name, value in given.items()}
+        if float(settings["autotune"]) == 0.0:
+            settings["key"] = "auto"
+        if settings["room"] not in {"model", "none", *models.names()}:
+            raise UsageError(f"there is no room called {str(settings['room'])[:40]!r}", parameter="room")
+        _options(settings)
+        return settings
+
+    def command(self, take: Take, instrument: str, settings: Mapping[str, float | str], curves: bool) -> str:
+        """The command that writes the same sound."""
+        words = ["ddsp", "transfer", take.name, "--model", instrument]
+        for name, value in settings.items():
+            if value != DEFAULTS[name]:
+                words += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
+        if curves:
+            words += ["--from-controls", "curves.csv"]
+        return " ".join(_typed(word) for word in words)
+
+    # --- playing ---
+
+    def play(
+        self,
+        take_id: str,
+        instrument: str,
+        given: object,
+        curves: str = "",
+        progress: Progress = lambda what, share: None,
+    ) -> Played:
+        """Plays a sound on an instrument; the same request again gives the same result at once.
+
+        Args:
+          take_id: of the sound.
+          instrument: its name.
+          given: settings by name; those that are missing are at rest.
+          curves: id of curves that were drawn, or empty.
+          progress: told what is being done; it may raise `CancelledError`.
+
+        Raises:
+          DdspError: it cannot be played.
+        """
+        settings, take = self.settings(given), self.takes.find(take_id)
+        player = self.instrument(instrument)
+        request = (take.id, instrument, id(player), tuple(settings.items()), curves)
+        with self._lock:
+            found = self._played.get(self._by_request.get(request, ""))
+            if found is not None:
+                self._played.move_to_end(found.id)
+                return found
+        played = self._play(take, player, settings, curves, progress)
+        with self._lock:
+            self._played[played.id] = played
+            self._by_request[request] = played.id
+            while len(self._played) > 1 and sum(one.pcm.nbytes for one in self._played.values()) > KEPT_BYTES:
+                gone, _ = self._played.popitem(last=False)
+                self._by_request = {key: value for key, value in self._by_request.items() if value != gone}
+        return played
+
+    def found(self, played_id: str) -> Played:
+        """A sound that was played.
+
+        Raises:
+          InputError: it is not kept any more.
+        """
+        with self._lock:
+            if played_id in self._played:
+                return self._played[played_id]
+        raise InputError("this result is not kept any more", "Play it again.")
+
+    def _play(
+        self, take: Take, player: api.Instrument, settings: dict[str, float | str], curves: str, progress: Progress
+    ) -> Played:
+        options = _options(settings)
+        file = self._curves_file(curves, take.id, player.name) if curves else None
+        job = self._job(take, drawn=file is not None)
+        seconds = max(take.seconds, 0.001)
+        try:
+            performance = self._perform(take, job, player, options, file, lambda s: progress("listening", s / seconds))
+            rate_hz = job.output_rate_hz(player.model.sample_rate_hz)
+            wanted_lufs = target_lufs(performance, options)
+            blocks, n_samples = render(
+                performance,
+                make_player(player.name, player, options),
+                options,
+                rate_hz,
+                lambda s: progress("playing", s / seconds),
+            )
+            with fit_level(blocks, rate_hz, n_samples=n_samples, target_lufs=wanted_lufs) as fitted:
+                pcm = np.concatenate([*fitted.blocks(), np.zeros(0, np.float32)])
+                fit = fitted.fit
+        except DdspError as problem:
+            raise _renamed(problem, take) from problem
+        loudness_lufs = fit.loudness_lufs if fit.loudness_lufs is not None else integrated_lufs([pcm], rate_hz)
+        return Played(
+            id=secrets.token_hex(8),
+            take=take,
+            instrument=player.name,
+            settings=settings,
+            curves=curves,
+            pcm=pcm,
+            rate_hz=rate_hz,
+            loudness_lufs=loudness_lufs if np.isfinite(loudness_lufs) else None,
+            gain_db=fit.gain_db,
+            performance=performance,
+            level=player.model.level,
+            remarks=tuple(remark.replace(str(take.path), take.name) for remark in performance.remarks),
+        )
+
+    def _perform(
+        self,
+        take: Take,
+        job: Job,
+        player: api.Instrument,
+        options: TransferOptions,
+        curves: Path | None,
+        progress: Callable[[float], None],
+    ) -> Performance:
+        """The performance of a take, from the kept analysis where the instrument measures in the same way."""
+        if job.kind != "sound":
+            return perform(job, player, options, curves, progress)
+        assert take.info is not None
+        spec = feature_spec(player, options.tracker, take.info.seconds)
+        measured = (spec, options.adapt.segments)
+        with take.lock:
+            last = take.performances.get(measured)
+            performance = perform(job, player, options, curves, progress, last)
+            take.performances[measured] = performance
+            return performance
+
+    def _job(self, take: Take, drawn: bool) -> Job:
+        """A job of `ddsp transfer` that writes nothing."""
+        rate_hz = take.info.sample_rate_hz if take.info is not None else None
+        kind = "controls" if drawn else take.kind
+        return Job(take.path, kind, 0, take.info, Path("none.wav"), None, None, None, rate_hz, False, None)
+
+    # --- what is drawn of a result ---
+
+    def curves(self, played: Played) -> tuple[list[str], list[FloatArray]]:
+        """Names of curves and their values [F]: pitch and level as measured and as played, and the gate."""
+        adapted, features = played.performance.adapted, played.performance.features
+        curves = {"f0_hz": adapted.f0_hz, "level_db": adapted.level_db, "gate": adapted.gate}
+        if features is not None and len(features) == len(adapted):
+            curves |= {"heard_f0_hz": features.f0_hz, "heard_level_db": getattr(features, played.level)}
+        return list(curves), [np.ascontiguousarray(curve, np.float32) for curve in curves.values()]
+
+    def notes(self, played: Played) -> list[dict[str, float | str]]:
+        """The notes of the recording, transposed as they were played."""
+        analysis, shift = played.performance.analysis, played.performance.adapted.transpose_semitones
+        if analysis is None or analysis.character == "silent":
+            return []
+        return [
+            {
+                "start_s": round(note.start_s, 3),
+                "stop_s": round(note.stop_s, 3),
+                "midi": note.midi + shift,
+                "name": note_name(note.midi + round(shift)),
+                "cents": round(note.cents, 1),
+            }
+            for note in transcribe(analysis.features, analysis.segments).notes
+        ]
+
+    def draw(self, take_id: str, instrument: str, f0_hz: FloatArray, level_db: FloatArray, gate: FloatArray) -> str:
+        """Keeps curves that were drawn, as a file for `from_controls`.
+
+        Args:
+          take_id, instrument: what they belong to.
+          f0_hz, level_db, gate: [F] at the frame rate of the result that they were drawn over.
+
+        Returns:
+          Their id.
+
+        Raises:
+          InputError: they cannot be played.
+        """
+        take, player = self.takes.find(take_id), self.instrument(instrument)
+        rate_hz = frame_rate_hz(player)
+        empty = np.zeros(0, np.int64)
+        adapted = Adapted(
+            f0_hz=f0_hz,
+            level_db=level_db,
+            gate=gate,
+            transpose_semitones=0.0,
+            segments=Segments(empty, empty, np.zeros(len(f0_hz), bool), -np.inf, -80.0),
+            frame_rate_hz=rate_hz,
+        )
+        curves_id = secrets.token_hex(8)
+        path = Path(self._scratch.name) / f"{curves_id}.csv"
+        write_controls(path, adapted, player.model.level)
+        try:
+            read_controls(path, player.model.level, rate_hz)
+        except InputError as problem:
+            path.unlink()
+            raise problem.reworded(problem.message.replace(f"{path}: ", "the curves: ")) from problem
+        with self._lock:
+            self._curves[curves_id] = (take.id, instrument, path)
+            while len(self._curves) > MAX_CURVES:
+                _, (_, _, old) = self._curves.popitem(last=False)
+                old.unlink(missing_ok=True)
+        return curves_id
+
+    def _curves_file(self, curves: str, take_id: str, instrument: str) -> Path:
+        with self._lock:
+            found = self._curves.get(curves)
+        if found is None or found[:2] != (take_id, instrument):
+            raise InputError("these curves are not kept any more", "Draw them again.")
+        return found[2]
+
+    # --- files to take away ---
+
+    def download(self, played: Played, kind: str, progress: Progress) -> tuple[str, bytes]:
+        """A file of a result, written by `ddsp transfer` itself.
+
+        Args:
+          played: the result.
+          kind: one of `DOWNLOADS`.
+          progress: told what is being done; it may raise `CancelledError`.
+
+        Returns:
+          A name for the file, and its contents.
+
+        Raises:
+          UsageError: there is no such file.
+        """
+        if kind not in DOWNLOADS:
+            raise UsageError(f"there is no file called {kind[:40]!r}")
+        suffix, take = DOWNLOADS[kind], played.take
+        if kind == "midi" and take.kind != "sound":
+            raise UsageError("only recordings have notes to write")
+        options = _options(played.settings)
+        curves = self._curves_file(played.curves, take.id, played.instrument) if played.curves else None
+        analysis = None
+        if kind == "midi":
+            # of curves that were drawn the notes are those of the recording
+            listened = self.play(take.id, played.instrument, dict(played.settings)) if curves else played
+            analysis = listened.performance.analysis
+        with tempfile.TemporaryDirectory(dir=self._scratch.name) as folder:
+            source, stem = take.path, _file_name(Path(take.name).stem)
+            target = Path(folder) / f"{stem}_{played.instrument}{suffix}"
+            if kind == "midi" and analysis is not None:
+                write_notes(target, transcribe(analysis.features, analysis.segments))
+            elif kind == "curves":
+                write_controls(target, played.performance.adapted, played.level)
+            else:
+                sound = target.with_suffix(".wav") if kind == "picture" else target
+                if kind == "picture":  # names the file
+                    source = Path(folder) / f"{stem}{take.path.suffix}"
+                    shutil.copyfile(take.path, source)
+                try:
+                    transfer_files(
+                        source,
+                        self.instrument(played.instrument).path,
+                        sound,
+                        options=options,
+                        plot=kind == "picture",
+                        from_controls=curves,
+                        progress=lambda what, done, total: progress(what.rpartition(": ")[2], done / max(total, 0.001)),
+                    )
+                except DdspError as problem:
+                    raise _renamed(problem, take) from problem
+            return target.name, target.read_bytes()
+
+    # --- presets ---
+
+    def presets(self) -> dict[str, dict[str, float | str]]:
+        """Settings that were saved, by name."""
+        try:
+            stored = msgspec.json.decode(
+                read_regular(self._presets_file, MAX_PRESET_BYTES), type=dict[str, dict[str, float | str]]
+            )
+        except (msgspec.MsgspecError, DdspError, OSError):
+            return {}
+        kept = {}
+        for name, settings in stored.items():
+            with contextlib.suppress(UsageError):  # of a room that is gone, or of another version
+                kept[name] = self.settings(settings)
+        return kept
+
+    def save_preset(self, name: str, given: object) -> None:
+        """Saves settings; a preset of the same name is replaced.
+
+        Raises:
+          UsageError: no name, or too many presets.
+        """
+        settings = self.settings(given)
+        with self._lock:
+            self._write_presets({**self.presets(), plain_name(name)[:60]: settings})
+
+    def remove_preset(self, name: str) -> None:
+        """Removes saved settings."""
+        with self._lock:
+            self._write_presets({key: value for key, value in self.presets().items() if key != name})
+
+    @property
+    def _presets_file(self) -> Path:
+        return self.folder / "presets.json"
+
+    def _write_presets(self, presets: Mapping[str, Mapping[str, float | str]]) -> None:
+        if len(presets) > MAX_PRESETS:
+            raise UsageError(f"there are {MAX_PRESETS} presets already", "Remove one first.")
+        with writing(self._presets_file):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_bytes(self._presets_file, msgspec.json.encode(presets))
+
+
+def _options(settings: Mapping[str, Any]) -> TransferOptions:
+    return make_options(**settings)
+
+
+def values() -> dict[str, object]:
+    """What the page needs to know of settings: ranges, values at rest, scales."""
+    return {"ranges": RANGES, "defaults": DEFAULTS, "keys": ["auto", *autotune.known_keys()]}
+
+
+def _renamed(problem: DdspError, take: Take) -> DdspError:
+    """The problem with the name of a sound in place of its path."""
+    return problem.reworded(problem.message.replace(str(take.path), take.name))
+
+
+def _file_name(name: str) -> str:
+    """A name that every file system takes."""
+    return re.sub(r"[^\w().+-]+", "_", name).strip(".")[:80] or "sound"
+
+
+def _typed(word: str) -> str:
+    """A word as it is typed into a shell."""
+    return word if re.fullmatch(r"[\w./:-]+", word) else shlex.quote(word)

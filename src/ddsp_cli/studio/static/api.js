@@ -1,0 +1,61 @@
+// What the page asks of the server. Addresses are relative: the token is part of the page's own address.
+
+export class Problem extends Error {
+  constructor({ error, hint = "", parameter = "" }) {
+    super(error);
+    this.hint = hint;
+    this.parameter = parameter;
+  }
+}
+
+async function ask(path, options = {}) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (problem) {
+    if (problem.name === "AbortError") throw problem;
+    throw new Problem({ error: "the studio does not answer", hint: "Start it again with: ddsp studio" });
+  }
+  if (response.ok) return response;
+  let words = { error: `the studio answers ${response.status}` };
+  try { words = await response.json(); } catch { /* no JSON: the status has to do */ }
+  throw new Problem(words);
+}
+
+export const getJson = async (path, options) => (await ask(path, options)).json();
+export const post = async (path, body, options = {}) =>
+  (await ask(path, { method: "POST", body, ...options })).json();
+export const postJson = (path, value, options) => post(path, JSON.stringify(value), options);
+export const remove = async (path) => (await ask(path, { method: "DELETE" })).json();
+export const blob = async (path) => (await ask(path)).blob();
+
+export async function floats(path, signal) {
+  const response = await ask(path, { signal });
+  return { values: new Float32Array(await response.arrayBuffer()), headers: response.headers };
+}
+
+export async function bytes(path, signal) {
+  const response = await ask(path, { signal });
+  return { values: new Uint8Array(await response.arrayBuffer()), headers: response.headers };
+}
+
+/** Long work: calls `progress(doing, share)` for its lines, returns its result. Abort the signal to cancel it. */
+export async function work(path, value, progress, signal) {
+  const response = await ask(path, { method: "POST", body: JSON.stringify(value), signal });
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value: part, done } = await reader.read();
+    if (done) throw new Problem({ error: "the studio has stopped in the middle of its work" });
+    text += part;
+    const lines = text.split("\n");
+    text = lines.pop();
+    for (const line of lines.filter(Boolean)) {
+      const told = JSON.parse(line);
+      if (told.error) throw new Problem(told);
+      if (told.cancelled) throw new DOMException("cancelled", "AbortError");
+      if (told.done) return told.done;
+      if (told.doing) progress(told.doing, told.share);
+    }
+  }
+}

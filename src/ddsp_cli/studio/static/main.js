@@ -1,0 +1,418 @@
+// The page: sounds, instruments, what they give together.
+
+import * as api from "./api.js";
+import { Controls } from "./controls.js";
+import { $, clock, el, say, sayError } from "./dom.js";
+import { Player } from "./player.js";
+import { Recorder } from "./recorder.js";
+import { View } from "./view.js";
+
+const VOICE = "Input";
+const DOWNLOADS = [["wav", "WAV"], ["flac", "FLAC"], ["midi", "MIDI notes"], ["curves", "Curves (CSV)"], ["picture", "Picture"]];
+
+const player = new Player();
+const view = new View($("#views"));
+let state, controls;
+let take = null; // what is known of the chosen sound
+const chosen = new Set(); // instruments
+const results = new Map(); // instrument → { about, curves, spectrogram }
+const drawings = new Map(); // "take/instrument" → { id, curves, past }
+let voicePicture = null;
+let running = null; // AbortController of the plays that are under way
+
+// --- sounds ---
+
+async function addFiles(files) {
+  let last = null;
+  for (const file of files) {
+    say(`Reading ${file.name}`);
+    try {
+      last = await api.post(`api/takes?name=${encodeURIComponent(file.name)}`, file);
+    } catch (problem) {
+      sayError(problem);
+    }
+  }
+  if (!last) return;
+  say("");
+  state.takes = (await api.getJson("api/state")).takes;
+  await chooseTake(last);
+}
+
+async function chooseTake(which) {
+  try {
+    take = typeof which === "string" ? await api.getJson(`api/takes/${which}`) : which;
+  } catch (problem) {
+    sayError(problem);
+    return;
+  }
+  showTakes();
+  results.clear();
+  voicePicture = null;
+  player.stop();
+  player.keep([]);
+  const mine = take;
+  const voice = take.kind === "sound" ? loadVoice(mine) : Promise.resolve();
+  if (!chosen.size) chooseInstrument(state.instruments.find((one) => one.name === "flute") ?? state.instruments[0]);
+  await Promise.all([voice, replay()]);
+}
+
+async function loadVoice(mine) {
+  const { values } = await api.floats(`api/takes/${mine.id}/pcm`);
+  if (take !== mine) return;
+  mine.pcm = values;
+  player.set(VOICE, values, mine.rate_hz, mine.lufs ?? null);
+  if (!player.audible || player.audible === VOICE) hear(VOICE);
+}
+
+function showTakes() {
+  $("#takes").replaceChildren(...state.takes.map((one) => el("li", {},
+    el("button", { "aria-pressed": one.id === take?.id, onclick: () => chooseTake(one.id) }, one.name),
+    one.id === "example" ? null : el("button", { "aria-label": `Remove ${one.name}`, onclick: () => removeTake(one) }, "×"))));
+}
+
+async function removeTake(one) {
+  if (!confirm(`Remove ${one.name}? It is deleted from this computer's studio folder.`)) return;
+  try {
+    await api.remove(`api/takes/${one.id}`);
+    state.takes = state.takes.filter((other) => other.id !== one.id);
+    if (take?.id === one.id) { take = null; player.keep([]); results.clear(); }
+    showTakes();
+  } catch (problem) { sayError(problem); }
+}
+
+// --- instruments ---
+
+function showInstruments() {
+  $("#instruments").replaceChildren(...state.instruments.map((one) => {
+    if (one.problem) return el("li", {}, el("strong", {}, one.name), el("p", {}, one.problem));
+    const box = el("input", { type: "checkbox", id: `instrument-${one.name}` });
+    box.checked = chosen.has(one.name);
+    box.onchange = () => { box.checked ? chooseInstrument(one) : leaveInstrument(one); replay(); };
+    const credit = one.sources.map((source) => source.attribution || source.title).filter(Boolean).join("; ");
+    return el("li", { class: box.checked ? "chosen" : "" },
+      el("label", { for: box.id }, box, one.name.replaceAll("_", " ")),
+      el("p", {}, `${one.lowest} to ${one.highest}`),
+      el("p", { title: credit }, one.licence),
+      el("div", { class: "row" },
+        one.preview ? el("button", { "aria-label": `Preview of ${one.name}`, onclick: (event) => preview(one, event.target) }, "▶ Preview") : null));
+  }));
+}
+
+function chooseInstrument(one) {
+  if (!one) { say("There is no instrument yet: train one in Teach.", true); return; }
+  chosen.add(one.name);
+  hear(one.name);
+  showInstruments();
+}
+
+function leaveInstrument(one) {
+  chosen.delete(one.name);
+  results.delete(one.name);
+  player.keep(player.names.filter((name) => name !== one.name));
+  if (player.audible === one.name) hear([...chosen][0] ?? VOICE);
+  showInstruments();
+}
+
+let previewing = null;
+
+async function preview(one, button) {
+  const again = previewing?.button === button;
+  if (previewing) { previewing.audio.pause(); previewing.button.textContent = "▶ Preview"; previewing = null; }
+  if (again) return;
+  player.pause();
+  const audio = new Audio(`api/instruments/${encodeURIComponent(one.name)}/preview`);
+  previewing = { audio, button };
+  button.textContent = "■ Stop";
+  audio.onended = () => { button.textContent = "▶ Preview"; previewing = null; };
+  try { await audio.play(); } catch (problem) { sayError(problem); }
+}
+
+// --- results ---
+
+const key = (instrument) => `${take.id}/${instrument}`;
+
+/** Plays the sound on every chosen instrument, the one that is heard first; what is under way is given up. */
+async function replay() {
+  running?.abort();
+  if (!take || !chosen.size) { refresh(); return; }
+  const mine = (running = new AbortController());
+  const began = performance.now();
+  const order = [...chosen].sort((a, b) => (b === player.audible) - (a === player.audible));
+  const slow = setTimeout(() => { $("#work").hidden = false; }, 400);
+  try {
+    for (const instrument of order) {
+      const result = await playOn(instrument, mine.signal);
+      if (mine.signal.aborted) return;
+      results.set(instrument, result);
+      if (take.lufs == null && result.about.input_lufs != null && take.pcm) {
+        take.lufs = result.about.input_lufs;
+        player.set(VOICE, take.pcm, take.rate_hz, take.lufs);
+      }
+      player.set(instrument, result.pcm, result.about.rate_hz, result.about.loudness_lufs);
+      if (!player.names.includes(player.audible)) hear(instrument);
+      document.documentElement.dataset.lastMs = Math.round(performance.now() - began);
+      refresh();
+    }
+    say("");
+  } catch (problem) {
+    if (!mine.signal.aborted) sayError(problem);
+  } finally {
+    clearTimeout(slow);
+    if (running === mine) { running = null; $("#work").hidden = true; }
+  }
+}
+
+async function playOn(instrument, signal) {
+  const drawing = drawings.get(key(instrument));
+  const asked = { take: take.id, instrument, settings: controls.settings, curves: drawing?.id ?? "" };
+  const about = await api.work("api/play", asked, (doing, share) => {
+    $("#work-text").textContent = `${instrument}: ${doing}`;
+    $("#work-bar").value = share;
+  }, signal);
+  const path = `api/played/${about.id}`;
+  const [sound, curves] = await Promise.all([api.floats(`${path}/pcm`, signal), api.floats(`${path}/curves`, signal)]);
+  const named = {};
+  curves.headers.get("X-Curves").split(",").forEach((name, i) => {
+    named[name] = curves.values.slice(i * about.n_frames, (i + 1) * about.n_frames);
+  });
+  return { about, pcm: sound.values, curves: named, spectrogram: null };
+}
+
+async function loadSpectrogram(path) {
+  const { values, headers } = await api.bytes(`${path}/spectrogram`);
+  return { levels: values, columns: +headers.get("X-Columns"), rows: +headers.get("X-Rows"), hop: +headers.get("X-Hop-S") };
+}
+
+function hear(name) {
+  player.hear(name);
+  refresh();
+}
+
+/** Shows what is heard. */
+function refresh() {
+  const name = player.audible, result = results.get(name);
+  showSources();
+  follow();
+  $("#play").disabled = !player.names.length;
+  $("#position").max = player.duration.toFixed(2);
+  const remarks = [...(result?.about.remarks ?? [])];
+  if (result?.about.curves) remarks.push("The curves that you drew are played as they are: only formant and room change them.");
+  $("#remarks").replaceChildren(...remarks.map((remark) => el("li", {}, remark)));
+  const rows = (result?.about.notes ?? []).map((note) => el("tr", {}, ...[note.name, note.start_s.toFixed(2), note.stop_s.toFixed(2), Math.round(note.cents)].map((cell) => el("td", {}, `${cell}`))));
+  $("#notes tbody").replaceChildren(...rows);
+  $("#notes summary").textContent = rows.length ? `Notes (${rows.length})` : "Notes";
+  controls?.showCommand(result?.about.command ?? "");
+  for (const button of $("#downloads").children) button.disabled = !result;
+  const drawing = result && drawings.get(key(name));
+  $("#draw-undo").disabled = $("#draw-reset").disabled = !drawing;
+  if (result) {
+    view.show({
+      seconds: Math.max(result.pcm.length / result.about.rate_hz, result.about.n_frames / result.about.frame_rate_hz), pcm: result.pcm, rate: result.about.rate_hz, spectrogram: result.spectrogram,
+      curves: result.curves, frameRate: result.about.frame_rate_hz, notes: result.about.notes,
+    });
+    if (!result.spectrogram && !result.loading) {
+      result.loading = true;
+      loadSpectrogram(`api/played/${result.about.id}`).then((picture) => {
+        result.spectrogram = picture;
+        if (results.get(player.audible) === result) refresh();
+      }).catch(sayError);
+    }
+  } else if (take?.pcm) {
+    view.show({ seconds: take.pcm.length / take.rate_hz, pcm: take.pcm, rate: take.rate_hz, spectrogram: voicePicture });
+    if (!voicePicture) {
+      const mine = take;
+      voicePicture = {};
+      loadSpectrogram(`api/takes/${take.id}`).then((picture) => {
+        if (take === mine) { voicePicture = picture; refresh(); }
+      }).catch(sayError);
+    }
+  }
+}
+
+function showSources() {
+  const names = [...(take?.kind === "sound" ? [VOICE] : []), ...chosen];
+  const place = $("#sources"), had = place.contains(document.activeElement);
+  place.replaceChildren(...names.map((name) => el("button", {
+    role: "radio", "aria-checked": name === player.audible, tabindex: name === player.audible ? 0 : -1, onclick: () => hear(name),
+  }, name.replaceAll("_", " "))));
+  if (had) place.querySelector("[aria-checked=true]")?.focus();
+}
+
+$("#sources").addEventListener("keydown", (event) => {
+  const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  event.stopPropagation();
+  const names = [...(take?.kind === "sound" ? [VOICE] : []), ...chosen];
+  hear(names[(names.indexOf(player.audible) + step + names.length) % names.length]);
+});
+
+// --- drawing ---
+
+view.addEventListener("drawstart", () => {
+  const result = results.get(player.audible);
+  if (!result) return;
+  const drawing = drawings.get(key(player.audible)) ?? { id: "", past: [] };
+  drawing.past.push({ id: drawing.id, f0_hz: result.curves.f0_hz.slice(), level_db: result.curves.level_db.slice(), gate: result.curves.gate.slice() });
+  drawing.past.splice(0, drawing.past.length - 50);
+  drawings.set(key(player.audible), drawing);
+});
+
+view.addEventListener("drawn", () => sendDrawing());
+
+async function sendDrawing() {
+  const instrument = player.audible, result = results.get(instrument), drawing = drawings.get(key(instrument));
+  const { f0_hz, level_db, gate } = result.curves;
+  const body = new Float32Array(3 * f0_hz.length);
+  body.set(f0_hz, 0);
+  body.set(level_db, f0_hz.length);
+  body.set(gate, 2 * f0_hz.length);
+  try {
+    const { curves } = await api.post(`api/draw?take=${take.id}&instrument=${encodeURIComponent(instrument)}`, body);
+    drawing.id = curves;
+    await replay();
+  } catch (problem) { sayError(problem); }
+}
+
+$("#draw-undo").onclick = () => {
+  const drawing = drawings.get(key(player.audible)), before = drawing?.past.pop();
+  if (!before) return;
+  if (before.id) drawing.id = before.id; else drawings.delete(key(player.audible));
+  replay();
+};
+
+$("#draw-reset").onclick = () => { drawings.delete(key(player.audible)); replay(); };
+
+for (const input of document.querySelectorAll("[name=tool]")) {
+  input.onchange = () => {
+    view.tool = input.value;
+    $("#views").classList.toggle("drawing", input.value !== "seek");
+  };
+}
+
+// --- transport ---
+
+view.addEventListener("seek", (event) => player.seek(event.detail));
+$("#play").onclick = () => (player.playing ? player.pause() : player.play());
+$("#position").oninput = (event) => player.seek(+event.target.value);
+$("#loop").onchange = (event) => { player.loop = event.target.checked; };
+$("#match").onchange = (event) => player.setMatch(event.target.checked);
+$("#zoom-in").onclick = () => view.zoom(1 / 1.5);
+$("#zoom-out").onclick = () => view.zoom(1.5);
+$("#zoom-all").onclick = () => view.all();
+$("#work-cancel").onclick = () => { running?.abort(); $("#work").hidden = true; say("Cancelled."); };
+
+player.addEventListener("state", () => {
+  $("#play").firstElementChild.textContent = player.playing ? "❚❚" : "▶";
+  $("#play").setAttribute("aria-label", player.playing ? "Pause" : "Play");
+  follow();
+});
+player.addEventListener("place", follow);
+
+function follow() {
+  player.tick();
+  view.moveTo(player.position);
+  $("#position").value = player.position;
+  $("#clock").textContent = `${clock(player.position)} / ${clock(player.duration)}`;
+  if (player.playing) requestAnimationFrame(follow);
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== " " || event.target.closest("button, input, select, textarea, summary, a")) return;
+  event.preventDefault();
+  $("#play").click();
+});
+
+// --- downloads, tabs, colours, the end ---
+
+for (const [kind, label] of DOWNLOADS) {
+  const button = el("button", { id: `download-${kind}`, disabled: true }, label);
+  button.onclick = async () => {
+    button.disabled = true;
+    try {
+      const result = results.get(player.audible);
+      const response = await fetch(`api/played/${result.about.id}/download/${kind}`);
+      if (!response.ok) throw new api.Problem(await response.json());
+      const name = decodeURIComponent(response.headers.get("Content-Disposition").split("''")[1]);
+      const address = URL.createObjectURL(await response.blob());
+      el("a", { href: address, download: name }).click();
+      setTimeout(() => URL.revokeObjectURL(address), 60000);
+      say(`Saved ${name}.`);
+    } catch (problem) { sayError(problem); }
+    button.disabled = false;
+  };
+  $("#downloads").append(button);
+}
+
+const tabs = [...document.querySelectorAll("[role=tab]")];
+for (const tab of tabs) {
+  tab.onclick = () => openTab(tab);
+  tab.onkeydown = (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const next = tabs[(tabs.indexOf(tab) + step + tabs.length) % tabs.length];
+    openTab(next);
+    next.focus();
+  };
+}
+
+function openTab(tab) {
+  for (const other of tabs) {
+    const open = other === tab;
+    other.setAttribute("aria-selected", open);
+    other.tabIndex = open ? 0 : -1;
+    $(`#${other.getAttribute("aria-controls")}`).hidden = !open;
+  }
+  document.dispatchEvent(new CustomEvent("tab", { detail: tab.id }));
+  if (tab.id !== "tab-play") player.pause();
+}
+
+const theme = $("#theme");
+theme.value = localStorage.getItem("theme") ?? "auto";
+theme.onchange = () => {
+  localStorage.setItem("theme", theme.value);
+  paint();
+};
+function paint() {
+  if (theme.value === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme.value;
+  view.recolour();
+}
+paint();
+
+$("#quit").onclick = async () => {
+  if (!confirm("End the studio? Your recordings are kept.")) return;
+  try { await api.post("api/quit"); } catch { /* it left before it answered */ }
+  document.body.replaceChildren(el("p", { class: "box" }, "The studio is closed. You can close this page."));
+};
+
+// --- drop, choose, record ---
+
+const drop = $("#drop");
+addEventListener("dragover", (event) => { event.preventDefault(); drop.classList.add("over"); });
+addEventListener("dragleave", () => drop.classList.remove("over"));
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  drop.classList.remove("over");
+  if ($("#panel-play").hidden) return;
+  addFiles([...event.dataTransfer.files]);
+});
+$("#files").onchange = (event) => { addFiles([...event.target.files]); event.target.value = ""; };
+
+const recorder = new Recorder($("#recorder"), (file, name) => addFiles([new File([file], name)]));
+$("#record-open").onclick = () => { player.pause(); recorder.open(); };
+
+// --- beginning ---
+
+try {
+  state = await api.getJson("api/state");
+  controls = new Controls($("#controls"), state);
+  controls.addEventListener("change", () => replay());
+  showInstruments();
+  showTakes();
+  refresh();
+  if (state.takes.length) await chooseTake(state.takes[0].id);
+  document.documentElement.dataset.ready = "yes";
+} catch (problem) {
+  sayError(problem);
+}

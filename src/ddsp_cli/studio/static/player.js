@@ -1,0 +1,137 @@
+// Plays several sounds in step: all of them run, one of them is heard. So switching does not lose the place.
+
+const FADE_S = 0.012;
+
+export class Player extends EventTarget {
+  #context = null;
+  #sounds = new Map(); // name → { buffer, lufs, source, gain }
+  #audible = "";
+  #playing = false;
+  #startedAt = 0; // time of the context at which second 0 of the sounds was, or would have been
+  #position = 0;
+  loop = false;
+  match = true;
+
+  /** The context, made when it is first needed: browsers want a click before. */
+  get context() {
+    this.#context ??= new AudioContext({ latencyHint: "interactive" });
+    return this.#context;
+  }
+
+  get audible() { return this.#audible; }
+  get playing() { return this.#playing; }
+  get names() { return [...this.#sounds.keys()]; }
+  get duration() { return Math.max(0, ...[...this.#sounds.values()].map((sound) => sound.buffer.duration)); }
+
+  get position() {
+    return this.#playing ? Math.min(this.context.currentTime - this.#startedAt, this.duration) : this.#position;
+  }
+
+  pcm(name) { return this.#sounds.get(name)?.buffer.getChannelData(0); }
+
+  /** Adds a sound, or replaces it while it plays. */
+  set(name, pcm, rate, lufs) {
+    const buffer = new AudioBuffer({ length: Math.max(pcm.length, 1), numberOfChannels: 1, sampleRate: rate });
+    buffer.copyToChannel(pcm, 0);
+    const position = this.position;
+    this.#silence(this.#sounds.get(name));
+    const sound = { buffer, lufs, source: null, gain: null };
+    this.#sounds.set(name, sound);
+    if (this.#playing) this.#start(name, sound, position);
+    this.#levels();
+    this.#tell("sounds");
+  }
+
+  /** Removes every sound but those named. */
+  keep(names) {
+    for (const [name, sound] of this.#sounds) {
+      if (!names.includes(name)) {
+        this.#silence(sound);
+        this.#sounds.delete(name);
+      }
+    }
+    if (!this.#sounds.size) this.stop();
+    this.#tell("sounds");
+  }
+
+  hear(name) {
+    this.#audible = name;
+    this.#levels();
+    this.#tell("sounds");
+  }
+
+  async play() {
+    if (this.#playing || !this.#sounds.size) return;
+    await this.context.resume();
+    if (this.#position >= this.duration - 0.02) this.#position = 0;
+    this.#begin(this.#position);
+  }
+
+  pause() {
+    this.#position = this.position;
+    this.#end();
+  }
+
+  stop() {
+    this.#position = 0;
+    this.#end();
+  }
+
+  seek(seconds) {
+    const position = Math.min(Math.max(seconds, 0), this.duration);
+    if (this.#playing) { this.#end(false); this.#begin(position); } else this.#position = position;
+    this.#tell("place");
+  }
+
+  /** To be called for each picture: notices the end. */
+  tick() {
+    if (!this.#playing || this.context.currentTime - this.#startedAt < this.duration) return;
+    if (this.loop) { this.#end(false); this.#begin(0); } else this.stop();
+  }
+
+  setMatch(match) { this.match = match; this.#levels(); }
+
+  #begin(position) {
+    this.#playing = true;
+    this.#startedAt = this.context.currentTime - position;
+    for (const [name, sound] of this.#sounds) this.#start(name, sound, position);
+    this.#levels();
+    this.#tell("state");
+  }
+
+  #end(tell = true) {
+    for (const sound of this.#sounds.values()) this.#silence(sound);
+    this.#playing = false;
+    if (tell) this.#tell("state");
+  }
+
+  #start(name, sound, position) {
+    if (position >= sound.buffer.duration) return;
+    sound.source = new AudioBufferSourceNode(this.context, { buffer: sound.buffer });
+    sound.gain = new GainNode(this.context, { gain: 0 });
+    sound.source.connect(sound.gain).connect(this.context.destination);
+    sound.source.start(0, position);
+  }
+
+  #silence(sound) {
+    if (!sound?.source) return;
+    const { source, gain } = sound;
+    gain.gain.setTargetAtTime(0, this.context.currentTime, FADE_S / 3);
+    source.stop(this.context.currentTime + 4 * FADE_S);
+    source.onended = () => gain.disconnect();
+    sound.source = sound.gain = null;
+  }
+
+  /** Gains: 0 but for the one that is heard, turned down to the softest of all where loudness is matched. */
+  #levels() {
+    const known = [...this.#sounds.values()].map((sound) => sound.lufs).filter((lufs) => lufs != null);
+    const softest = Math.min(...known);
+    for (const [name, sound] of this.#sounds) {
+      if (!sound.gain) continue;
+      const matched = this.match && sound.lufs != null ? 10 ** ((softest - sound.lufs) / 20) : 1;
+      sound.gain.gain.setTargetAtTime(name === this.#audible ? matched : 0, this.context.currentTime, FADE_S / 3);
+    }
+  }
+
+  #tell(what) { this.dispatchEvent(new Event(what)); }
+}

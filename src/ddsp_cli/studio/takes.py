@@ -1,0 +1,245 @@
+"""The sounds of a studio: what was dropped or recorded, kept in a folder of the user until it is removed in the page.
+
+A client names sounds by the ids that this module gives out, never by a path. Files have names of the program's own;
+the name that a user gave is text in a card beside them. Shapes: S samples.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+import time
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+import numpy as np
+
+from ddsp_cli.adaptation.midi import SUFFIXES as SCORE_SUFFIXES
+from ddsp_cli.adaptation.midi import read_score
+from ddsp_cli.arrays import FloatArray
+from ddsp_cli.atomic import write_bytes, writing
+from ddsp_cli.audio import read
+from ddsp_cli.errors import DdspError, InputError, OutputError
+from ddsp_cli.limits import read_regular
+from ddsp_cli.workflows.performance import Performance
+from ddsp_cli.workflows.transfer_plan import InputKind
+
+#: The largest file, and the longest sound in it; `ddsp transfer` has no such limits.
+MAX_FILE_BYTES = 512 << 20
+
+MAX_SOUND_S = 1200.0
+
+#: All files together.
+MAX_FOLDER_BYTES = 8 << 30
+
+#: The sound that comes with the program.
+EXAMPLE = "example"
+
+_ID = re.compile(r"[0-9a-f]{16}")
+
+_SUFFIXES = read.READABLE_SUFFIXES | frozenset(SCORE_SUFFIXES)
+
+_MAX_CARD_BYTES = 1 << 16
+
+
+class TakeCard(msgspec.Struct, forbid_unknown_fields=True):
+    """What is written beside a sound.
+
+    Attributes:
+      name: as its user calls it.
+      suffix: of the file.
+      added: seconds since 1970.
+    """
+
+    name: str
+    suffix: str
+    added: float
+
+
+@dataclass
+class Take:
+    """A sound or a MIDI file.
+
+    Attributes:
+      id: how the page names it.
+      name: how its user does.
+      path: of the file.
+      kind: `sound` or `score`.
+      info: what its header says; None for a score.
+      seconds: its length, counted.
+      pcm: [S] float32, mono, at its own rate; empty for a score.
+      added: seconds since 1970.
+      lock: held by who analyses it.
+      performances: analysed, one for each way of measuring that an instrument needed.
+    """
+
+    id: str
+    name: str
+    path: Path
+    kind: InputKind
+    info: read.AudioInfo | None
+    seconds: float
+    pcm: FloatArray
+    added: float
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    performances: dict[Hashable, Performance] = field(default_factory=dict)
+
+
+def example_path() -> Path | None:
+    """`examples/voice.wav` of the checkout, or its copy in an installed package."""
+    here = Path(__file__).resolve()
+    for path in (here.parent / "voice.wav", here.parents[3] / "examples" / "voice.wav"):
+        if path.is_file():
+            return path
+    return None
+
+
+def plain_name(name: str) -> str:
+    """A name to show and to call downloads after: the last part of a path, without control characters."""
+    last = re.split(r"[/\\]", name)[-1]
+    return "".join(letter for letter in last if letter.isprintable()).strip()[:120] or "sound"
+
+
+class Takes:
+    """All sounds of a studio.
+
+    Args:
+      folder: where they are kept; made with the first one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._open: dict[str, Take] = {}
+
+    def cards(self) -> list[dict[str, object]]:
+        """Id, name, kind and age of each sound, the newest first; the example is the last."""
+        found: list[tuple[float, dict[str, object]]] = []
+        for path in self._folder.glob("*.json") if self._folder.is_dir() else ():
+            card = self._card(path.stem)
+            if card is not None:
+                found.append((card.added, {"id": path.stem, "name": card.name}))
+        listed = [entry for _, entry in sorted(found, key=lambda pair: -pair[0])]
+        if example_path() is not None:
+            listed.append({"id": EXAMPLE, "name": "voice.wav (example)"})
+        return listed
+
+    def receiving(self) -> Path:
+        """A new place for a file that arrives.
+
+        Raises:
+          OutputError: the folder is full, or cannot be made.
+        """
+        with writing(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if sum(path.stat().st_size for path in self._folder.iterdir() if path.is_file()) > MAX_FOLDER_BYTES:
+                raise OutputError(
+                    f"the sounds of the studio take more than {MAX_FOLDER_BYTES >> 30} GiB", "Remove some in the page."
+                )
+        return self._folder / f"{secrets.token_hex(8)}.part"
+
+    def add(self, part: Path, name: str) -> Take:
+        """Takes a file that has arrived at a place of `receiving`; what cannot be played is removed.
+
+        Raises:
+          InputError: no sound and no MIDI file, or a longer one than `MAX_SOUND_S`.
+        """
+        name = plain_name(name)
+        suffix = Path(name).suffix.lower()
+        path = part.with_suffix(suffix if suffix in _SUFFIXES else ".wav")
+        try:
+            part.rename(path)
+            take = self._read(path.stem, TakeCard(name, path.suffix, time.time()))
+            write_bytes(path.with_suffix(".json"), msgspec.json.encode(TakeCard(name, path.suffix, take.added)))
+        except BaseException:
+            part.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            raise
+        self._open[take.id] = take
+        return take
+
+    def find(self, take_id: str) -> Take:
+        """A sound by its id.
+
+        Raises:
+          InputError: there is none of that id, or its file is gone.
+        """
+        with self._lock:
+            take = self._open.get(take_id)
+            if take is not None and take.path.is_file():
+                return take
+            if take_id == EXAMPLE and (path := example_path()) is not None:
+                take = _read(EXAMPLE, path, "voice.wav", 0.0)
+            else:
+                card = self._card(take_id)
+                if card is None:
+                    raise InputError("this sound is not there any more", "Load the page again.")
+                take = self._read(take_id, card)
+            self._open[take_id] = take
+            return take
+
+    def remove(self, take_id: str) -> None:
+        """Removes a sound of the user."""
+        card = self._card(take_id)
+        if card is not None:
+            for suffix in (".json", card.suffix):
+                (self._folder / take_id).with_suffix(suffix).unlink(missing_ok=True)
+        self._open.pop(take_id, None)
+
+    def _card(self, take_id: str) -> TakeCard | None:
+        path = self._folder / f"{take_id}.json"
+        if not _ID.fullmatch(take_id) or not path.is_file():
+            return None
+        try:
+            card = msgspec.json.decode(read_regular(path, _MAX_CARD_BYTES), type=TakeCard)
+        except (msgspec.MsgspecError, DdspError, OSError):
+            return None
+        return card if card.suffix in _SUFFIXES else None
+
+    def _read(self, take_id: str, card: TakeCard) -> Take:
+        return _read(take_id, (self._folder / take_id).with_suffix(card.suffix), card.name, card.added)
+
+
+def _read(take_id: str, path: Path, name: str, added: float) -> Take:
+    """Reads a sound; messages have its name in place of its path.
+
+    Raises:
+      InputError: it cannot be played.
+    """
+    empty = np.zeros(0, np.float32)
+    try:
+        if path.suffix in SCORE_SUFFIXES:
+            score = read_score(path)
+            return Take(take_id, name, path, "score", None, score.seconds, empty, added)
+        info = read.probe(path)
+        blocks, n_samples = [], 0
+        for _, block in read.decoded_blocks(path, decoded=read.Decoded()):
+            n_samples += len(block)
+            if n_samples > MAX_SOUND_S * info.sample_rate_hz:
+                raise InputError(
+                    f"{name} is longer than {MAX_SOUND_S / 60.0:g} minutes", "Play it with the command ddsp transfer."
+                )
+            blocks.append(block)
+        return Take(take_id, name, path, "sound", info, n_samples / info.sample_rate_hz, np.concatenate(blocks), added)
+    except InputError as problem:
+        raise problem.reworded(problem.message.replace(str(path), name)) from problem
+
+
+def receive(stream: BinaryIO, chunk: bytes, n_before: int) -> int:
+    """Writes the next part of a file that arrives; returns how many bytes there are now.
+
+    Raises:
+      InputError: more than `MAX_FILE_BYTES`.
+    """
+    n_bytes = n_before + len(chunk)
+    if n_bytes > MAX_FILE_BYTES:
+        raise InputError(f"the file is larger than {MAX_FILE_BYTES >> 20} MiB")
+    try:
+        stream.write(chunk)
+    except OSError as problem:
+        raise OutputError(f"the sound cannot be kept: {problem.strerror or problem}") from problem
+    return n_bytes

@@ -1,0 +1,1 @@
+from studio_fixtures import desk, studio  # noqa: F401

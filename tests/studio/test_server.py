@@ -1,0 +1,364 @@
+"""The studio's answers, in process: what the page hears is what `ddsp transfer` writes."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import mido
+import numpy as np
+import pytest
+import soundfile
+
+from ddsp_cli.studio import takes as takes_module
+from ddsp_cli.studio.picture import LOWEST_HZ, ROWS_PER_OCTAVE, spectrogram
+from ddsp_cli.studio.session import CancelledError, Session
+from ddsp_cli.workflows.performance import make_options
+from ddsp_cli.workflows.transfer import transfer_files
+from studio_fixtures import add, play
+
+
+def pcm(studio, done):
+    return np.frombuffer(studio.client.get(f"api/played/{done['id']}/pcm").content, "<f4")
+
+
+def transferred(studio, tmp_path, instrument="testophone", from_controls=None, **settings):
+    """What `ddsp transfer` writes, in floats."""
+    out = tmp_path / "cli.wav"
+    transfer_files(
+        studio.desk / "voice.wav", instrument, out, options=make_options(**settings), bits="float", force=True,
+        from_controls=from_controls,
+    )  # fmt: skip
+    return soundfile.read(out, dtype="float32")[0]
+
+
+# --- playing ---
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"transpose": -12, "dynamics": 0.5, "loudness": -6, "autotune": 1, "key": "A minor", "vibrato": 2},
+        {"glide": 0.2, "formant": 4, "room": "otherophone", "wet": 0.5, "threshold": 20},
+        {"room": "none", "seed": 3},
+    ],
+)
+def test_page_hears_what_the_command_writes(studio, tmp_path, settings):
+    take = add(studio, studio.desk / "voice.wav")
+    play(studio, take)  # analysed with other settings before
+    done = play(studio, take, settings=settings)["done"]
+    assert done["rate_hz"] == 16000
+    np.testing.assert_array_equal(pcm(studio, done), transferred(studio, tmp_path, **settings))
+
+
+def test_moved_control_measures_nothing_again(studio, monkeypatch):
+    take = add(studio, studio.desk / "voice.wav")
+    play(studio, take)
+    monkeypatch.setattr("ddsp_cli.workflows.performance.analyze", None)
+    first = play(studio, take, settings={"transpose": 5})["done"]
+    other = play(studio, take, "otherophone", settings={"transpose": 5})["done"]
+    assert first["id"] != other["id"]
+    assert first["transpose"] == 5.0
+    assert play(studio, take, settings={"transpose": 5})["done"]["id"] == first["id"]  # kept
+
+
+def test_result_comes_with_what_is_drawn(studio):
+    take = add(studio, studio.desk / "voice.wav")
+    done = play(studio, take)["done"]
+    answer = studio.client.get(f"api/played/{done['id']}/curves")
+    names = answer.headers["x-curves"].split(",")
+    curves = dict(zip(names, np.frombuffer(answer.content, "<f4").reshape(len(names), -1), strict=True))
+    assert names == ["f0_hz", "level_db", "gate", "heard_f0_hz", "heard_level_db"]
+    assert len(curves["f0_hz"]) == done["n_frames"]
+    assert len(done["notes"]) == 3
+    note = done["notes"][0]
+    within = slice(round(note["start_s"] * 250) + 20, round(note["stop_s"] * 250) - 20)
+    assert abs(12 * np.log2(np.median(curves["f0_hz"][within]) / 440) + 69 - note["midi"]) < 0.5
+    picture = studio.client.get(f"api/played/{done['id']}/spectrogram")
+    assert len(picture.content) == int(picture.headers["x-columns"]) * int(picture.headers["x-rows"])
+
+
+def test_command_says_what_differs(studio):
+    take = add(studio, studio.desk / "voice.wav", "my voice.wav")
+    done = play(studio, take, settings={"autotune": 1.0, "key": "A minor", "wet": 1.0})["done"]
+    assert done["command"] == "ddsp transfer 'my voice.wav' --model testophone --autotune 1 --key 'A minor'"
+
+
+def test_loudness_is_known_of_both(studio):
+    take = add(studio, studio.desk / "voice.wav")
+    done = play(studio, take)["done"]
+    assert abs(done["input_lufs"] - done["loudness_lufs"]) < 0.1
+
+
+def test_notes_of_a_midi_file(studio, tmp_path):
+    file = mido.MidiFile()
+    file.tracks.append(mido.MidiTrack([
+        mido.Message("note_on", note=72, velocity=90), mido.Message("note_off", note=72, time=480),
+    ]))  # fmt: skip
+    file.save(tmp_path / "tune.mid")
+    take = add(studio, tmp_path / "tune.mid")
+    assert take["kind"] == "score"
+    done = play(studio, take)["done"]
+    assert np.abs(pcm(studio, done)).max() > 0.001
+
+
+def test_progress_comes_before_the_result(studio, monkeypatch):
+    monkeypatch.setattr("ddsp_cli.studio.server.TOLD_EVERY_S", 0.001)
+    take = add(studio, studio.desk / "voice.wav")
+    answer = studio.client.post("api/play", json={"take": take["id"], "instrument": "testophone"})
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert lines[0]["doing"] in {"listening", "playing"}
+    assert 0 <= lines[0]["share"] <= 1
+    assert "done" in lines[-1]
+
+
+def test_play_is_given_up_when_it_is_not_wanted(studio):
+    take = add(studio, studio.desk / "voice.wav")
+
+    def give_up(what, share):
+        raise CancelledError
+
+    with pytest.raises(CancelledError):
+        studio.session.play(take["id"], "testophone", {}, progress=give_up)
+    assert "done" in play(studio, take)  # nothing is broken by it
+
+
+def test_two_pages_at_once(studio, tmp_path):
+    take = add(studio, studio.desk / "voice.wav")
+    found = {}
+
+    def page(instrument):
+        found[instrument] = play(studio, take, instrument)["done"]
+
+    threads = [threading.Thread(target=page, args=(name,)) for name in ("testophone", "otherophone")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name, done in found.items():
+        np.testing.assert_array_equal(pcm(studio, done), transferred(studio, tmp_path, name))
+
+
+# --- curves that were drawn ---
+
+
+def drawn(studio, take, done, change):
+    names, content = ("f0_hz", "level_db", "gate"), studio.client.get(f"api/played/{done['id']}/curves")
+    curves = dict(zip(names, np.frombuffer(content.content, "<f4").reshape(-1, done["n_frames"]).copy(), strict=False))
+    change(curves)
+    body = np.concatenate([curves[name] for name in names]).astype("<f4").tobytes()
+    return studio.client.post("api/draw", params={"take": take["id"], "instrument": "testophone"}, content=body)
+
+
+def test_drawn_curves_play_as_from_controls(studio, tmp_path):
+    take = add(studio, studio.desk / "voice.wav")
+    done = play(studio, take)["done"]
+
+    def an_octave_lower(curves):
+        curves["f0_hz"] /= 2
+
+    curves = drawn(studio, take, done, an_octave_lower).json()["curves"]
+    again = play(studio, take, curves=curves)["done"]
+    table = tmp_path / "curves.csv"
+    table.write_bytes(studio.client.get(f"api/played/{again['id']}/download/curves").content)
+    np.testing.assert_array_equal(pcm(studio, again), transferred(studio, tmp_path, from_controls=table))
+    assert not np.array_equal(pcm(studio, again), pcm(studio, done))
+    assert again["command"].endswith("--from-controls curves.csv")
+
+
+@pytest.mark.parametrize("value", [np.inf, -5.0, 1e9])
+def test_impossible_curves_are_refused(studio, value):
+    take = add(studio, studio.desk / "voice.wav")
+    done = play(studio, take)["done"]
+
+    def spoil(curves):
+        curves["f0_hz"][10] = value
+
+    answer = drawn(studio, take, done, spoil)
+    assert (answer.status_code, "curves" in answer.json()["error"]) == (400, True)
+
+
+def test_curves_of_another_sound_are_refused(studio):
+    take = add(studio, studio.desk / "voice.wav")
+    done = play(studio, take)["done"]
+    curves = drawn(studio, take, done, lambda curves: None).json()["curves"]
+    assert "error" in play(studio, take, "otherophone", curves=curves)
+    assert "error" in play(studio, take, curves="../../etc/passwd")
+
+
+# --- files to take away ---
+
+
+def test_downloads(studio, tmp_path):
+    take = add(studio, studio.desk / "voice.wav", "a/b voice.wav")
+    done = play(studio, take)["done"]
+    files = {}
+    for kind in ("wav", "flac", "midi", "curves", "picture"):
+        answer = studio.client.get(f"api/played/{done['id']}/download/{kind}")
+        assert answer.status_code == 200
+        assert "attachment; filename*=UTF-8''b_voice_testophone." in answer.headers["content-disposition"]
+        files[kind] = answer.content
+    (tmp_path / "page.wav").write_bytes(files["wav"])
+    np.testing.assert_array_equal(soundfile.read(tmp_path / "page.wav", dtype="float32")[0], pcm(studio, done))
+    assert files["flac"].startswith(b"fLaC")
+    assert files["midi"].startswith(b"MThd")
+    assert files["curves"].startswith(b"time_s,f0_hz,power_db,gate")
+    assert files["picture"].startswith(b"\x89PNG")
+    assert studio.client.get(f"api/played/{done['id']}/download/exe").status_code == 400
+
+
+# --- sounds ---
+
+
+def test_sounds_outlive_the_studio(studio):
+    take = add(studio, studio.desk / "voice.wav", "C:\\tmp\\my voice.wav")
+    assert take["name"] == "my voice.wav"
+    again = Session(studio.session.folder)
+    assert next(entry["name"] for entry in again.takes.cards()) == "my voice.wav"
+    assert again.takes.find(take["id"]).seconds == take["seconds"]
+    assert studio.client.delete(f"api/takes/{take['id']}").status_code == 200
+    assert [entry["id"] for entry in studio.client.get("api/state").json()["takes"]] == ["example"]
+    assert [path.name for path in (studio.session.folder / "takes").iterdir()] == []
+
+
+def test_example_is_there_and_stays(studio):
+    assert studio.client.get("api/takes/example").json()["seconds"] > 5
+    studio.client.delete("api/takes/example")
+    assert studio.client.get("api/takes/example").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("text.wav", b"no sound at all"),
+        ("empty.wav", b""),
+        ("page.html", b"<script>alert(1)</script>"),
+        ("bad.mid", b"MThd\x00\x00\x00\x06\xff\xff\xff\xff\xff\xff"),
+        ("cut.flac", b"fLaC\x00\x00"),
+    ],
+)
+def test_what_is_no_sound_is_refused_and_not_kept(studio, name, content):
+    answer = studio.client.post("api/takes", params={"name": name}, content=content)
+    assert answer.status_code == 400
+    words = answer.json()["error"]
+    assert name in words
+    assert str(studio.session.folder) not in words
+    assert list((studio.session.folder / "takes").iterdir()) == []
+
+
+def test_upload_is_bounded(studio, monkeypatch):
+    monkeypatch.setattr(takes_module, "MAX_FILE_BYTES", 1000)
+    answer = studio.client.post("api/takes", params={"name": "x.wav"}, content=bytes(2000))
+    assert (answer.status_code, "larger" in answer.json()["error"]) == (400, True)
+    assert list((studio.session.folder / "takes").iterdir()) == []
+
+
+def test_long_sound_is_refused(studio, monkeypatch):
+    monkeypatch.setattr(takes_module, "MAX_SOUND_S", 1.0)
+    answer = studio.client.post("api/takes", params={"name": "x.wav"}, content=(studio.desk / "voice.wav").read_bytes())
+    assert "longer than" in answer.json()["error"]
+    assert list((studio.session.folder / "takes").iterdir()) == []
+
+
+def test_folder_is_bounded(studio, monkeypatch):
+    add(studio, studio.desk / "voice.wav")
+    monkeypatch.setattr(takes_module, "MAX_FOLDER_BYTES", 1000)
+    answer = studio.client.post("api/takes", params={"name": "x.wav"}, content=b"x")
+    assert answer.status_code == 400
+
+
+def test_request_is_bounded(studio, monkeypatch):
+    monkeypatch.setattr("ddsp_cli.studio.server.MAX_BODY_BYTES", 1000)
+    assert studio.client.post("api/play", content=bytes(2000)).status_code == 400
+    assert studio.client.post("api/draw", content=bytes(2400)).status_code == 400
+
+
+# --- requests that make no sense ---
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"transpose": 1e9}, {"wet": "nan"}, {"room": "/etc/passwd"}, {"room": "../models/flute"}, {"pitch": "pyin"},
+        {"key": "H minor", "autotune": 1}, {"seed": 0.5}, [1, 2], "loud", {"dynamics": None}, {"dynamics": [1]},
+    ],
+)  # fmt: skip
+def test_impossible_settings_are_refused(studio, settings):
+    take = add(studio, studio.desk / "voice.wav")
+    assert "error" in play(studio, take, settings=settings)
+
+
+@pytest.mark.parametrize("instrument", ["none", "..", "/tmp", "models/testophone", "", "x" * 150])
+def test_instrument_is_named_not_found_by_path(studio, instrument):
+    take = add(studio, studio.desk / "voice.wav")
+    assert "no instrument called" in play(studio, take, instrument)["error"]
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"take": 5}', b"[" * 100000, b"\xff\xfe"])
+def test_broken_requests_are_refused(studio, body):
+    answer = studio.client.post("api/play", content=body)
+    assert answer.status_code == 400
+    assert "error" in answer.json()
+
+
+def test_what_is_gone_is_said(studio):
+    assert "error" in studio.client.get("api/played/0123/pcm").json()
+    assert "error" in studio.client.get("api/takes/0123456789abcdef").json()
+
+
+def test_silence_is_said(studio, tmp_path):
+    soundfile.write(tmp_path / "silence.wav", np.zeros(16000), 16000)
+    take = add(studio, tmp_path / "silence.wav")
+    assert play(studio, take)["error"] == "silence.wav: no notes were found in it"
+
+
+# --- presets, the end ---
+
+
+def test_presets_are_kept(studio):
+    saved = studio.client.post("api/presets/Soft flute", json={"dynamics": 0.3}).json()
+    assert saved["Soft flute"]["dynamics"] == 0.3
+    assert saved["Soft flute"]["wet"] == 1.0
+    assert Session(studio.session.folder).presets() == saved
+    assert studio.client.delete("api/presets/Soft flute").json() == {}
+    assert studio.client.post("api/presets/x", json={"wet": 99}).status_code == 400
+
+
+def test_damaged_presets_are_passed_over(studio):
+    studio.session.folder.mkdir(parents=True, exist_ok=True)
+    (studio.session.folder / "presets.json").write_text("{")
+    assert studio.client.get("api/state").json()["presets"] == {}
+
+
+def test_page_asks_the_server_to_leave(studio):
+    assert studio.client.post("api/quit").status_code == 200
+    assert studio.left == [1]
+
+
+def test_state_lists_instruments(studio):
+    cards = {card["name"]: card for card in studio.client.get("api/state").json()["instruments"]}
+    assert cards["testophone"]["licence"] == "CC0-1.0"
+    assert (cards["testophone"]["lowest"], cards["testophone"]["highest"]) == ("C4", "C6")
+
+
+def test_spectrogram_has_a_tone_in_its_row():
+    tone = np.sin(2 * np.pi * 440 * np.arange(16000) / 16000).astype(np.float32)
+    levels, hop_s = spectrogram(tone, 16000)
+    assert hop_s == pytest.approx(0.01)
+    assert levels[50].argmax() == round(ROWS_PER_OCTAVE * np.log2(440 / LOWEST_HZ))
+
+
+def test_silence_has_a_spectrogram():
+    levels, _ = spectrogram(np.zeros(100, np.float32), 8000)
+    assert levels.shape[0] == 1
+
+
+def test_speed_of_a_moved_control(studio):
+    """Not the benchmark, only that nothing grew by tens: 3 s of sound in less than 2 s."""
+    take = add(studio, studio.desk / "voice.wav")
+    play(studio, take)
+    began = time.perf_counter()
+    play(studio, take, settings={"transpose": 3})
+    assert time.perf_counter() - began < 2.0
