@@ -1,0 +1,961 @@
+"""How real instruments sound: measures of recordings beside those of their resynthesis.
+
+    python benchmarks/realism.py NAME... [--models DIR]... [--datasets DIR | --recordings DIR] [--rows ROW,...]
+
+For each instrument NAME the validation split of the data set DIR/NAME (`ddsp prepare`, best at 48 kHz) is played by
+models/NAME: the F0 and the level of the recording go in, and the result is measured beside the recording. --models may
+be given several times; the instruments are then compared on the same recordings, each resampled to their rate. With
+--recordings the sound files in DIR/NAME take the place of the data set.
+
+Rows, by the names that --rows takes. Measures of notes are medians over notes, and the difference is the median of the
+differences note by note. A note has a steady F0 (within 0.8 semitones of its running median) for at least 0.28 s.
+
+    loss        multi-scale spectral loss at 16 kHz, share of frames in tune, level error, noise balance, as `ddsp
+                evaluate` has them
+    ltas        power of the mean spectrum in octaves up to 16 kHz, dB of the power below 8 kHz; power above 8 kHz,
+                plain and A-weighted, dB of that of all. Only recordings whose bandwidth reaches so far
+    dead        controls without effect: harmonics below 7 and 16 kHz under -80 dB on every note of a chromatic scale at
+                three levels; noise bands more than 6 dB below the line between their neighbours
+    partials    share of the partials from 1.5 to 6 kHz that stand out of the noise between them, on low notes, dry
+    life        partials' levels together (mean correlation, 3-30 Hz), their frequencies apart (cents, 3-30 Hz), vibrato
+                (3.5-8.5 Hz) and jitter (10-30 Hz) of the strongest, fast AM (dB, 10-35 Hz)
+    noise       harmonic-to-noise ratio in four bands, and of low notes; fluctuation of the noise at 2-4 kHz
+    onsets      attack (10-90 %), noise at onsets against that in the note, noise at changes of note without a rest
+    room        share of frames that Praat's autocorrelation reads within 50 cents of the F0 that was played
+    classifier  area under the curve of a logistic regression on log-mel statistics of 3 s; Fréchet distance
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import functools
+import itertools
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ddsp_cli.analysis import metrics
+from ddsp_cli.analysis.extract import measure
+from ddsp_cli.analysis.features import Features, hold_f0
+from ddsp_cli.analysis.loudness import a_weighting_db
+from ddsp_cli.analysis.partials import measure_partials
+from ddsp_cli.arrays import hann_window, runs
+from ddsp_cli.audio import read
+from ddsp_cli.bundle import Bundle
+from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
+from ddsp_cli.dataset import loader
+from ddsp_cli.scaling import hz_to_midi, midi_to_hz
+from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.synthesis.stream import open_decoder
+from ddsp_cli.workflows import models
+
+ROOT = Path(__file__).parent.parent
+
+#: Recordings are compared at this rate where they are given as files.
+RATE_HZ = 48000
+
+#: F0 and level of a performance have so many frames a second.
+FRAME_HZ = FeatureSpec().frame_rate_hz
+
+#: Seconds of one performance at most.
+LONGEST_S = 180.0
+
+
+# --- performances ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Performance:
+    """Recordings of one instrument, one after the other, and what is played for them.
+
+    Attributes:
+      audio: [S] at `rate_hz`.
+      rate_hz: of the audio.
+      features: at `FRAME_HZ`, F0 with 0 where unvoiced.
+      starts_s: where each recording starts.
+    """
+
+    audio: np.ndarray
+    rate_hz: int
+    features: Features
+    starts_s: np.ndarray
+
+    @property
+    def seconds(self) -> float:
+        """Length of all recordings."""
+        return len(self.audio) / self.rate_hz
+
+
+def read_split(folder: Path, split: str = "validation") -> Performance:
+    """Takes the windows of one split of a data set, which continue one another, at most `LONGEST_S`."""
+    data = loader.load(folder)
+    examples = getattr(data, split)
+    manifest = data.manifest
+    n = max(1, round(LONGEST_S / manifest.window_s))
+    seconds = min(len(examples), n) * manifest.window_s
+    values = {
+        name: np.ascontiguousarray(getattr(examples, name)[:n].reshape(-1))
+        for name in ("f0_hz", "f0_confidence", "loudness_db", "power_db")
+    }
+    n_samples = round(seconds * ANALYSIS_RATE_HZ)
+    features = Features(**values, spec=manifest.features, n_samples=n_samples).at(FRAME_HZ)
+    lengths = [r.used_s for r in manifest.recordings if r.split in (split, "both")]
+    starts_s = np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
+    audio = np.ascontiguousarray(examples.audio[:n].reshape(-1))
+    return Performance(audio, manifest.sample_rate_hz, features, starts_s[starts_s < seconds])
+
+
+def read_recordings(folder: Path) -> Performance:
+    """Measures the sound files of a folder, joined, at most `LONGEST_S`."""
+    import soxr
+
+    spec, parts, starts, total = FeatureSpec(), [], [], 0
+    for path in read.list_audio([folder]):
+        if total >= LONGEST_S * RATE_HZ:
+            break
+        audio = read.read_mono(path, RATE_HZ)[: round(LONGEST_S * RATE_HZ) - total]
+        audio = audio[: len(audio) // (RATE_HZ // FRAME_HZ) * (RATE_HZ // FRAME_HZ)]
+        starts.append(total / RATE_HZ)
+        parts.append(audio)
+        total += len(audio)
+    audio = np.concatenate(parts)
+    low = soxr.resample(audio, RATE_HZ, ANALYSIS_RATE_HZ)
+    found = measure(low, spec)
+    f0_hz = metrics.correct_f0_hz(low, found.f0_hz, spec.frame_rate_hz)
+    return Performance(audio, RATE_HZ, replace(found, f0_hz=f0_hz), np.array(starts))
+
+
+def play(loaded: Bundle, performance: Performance, room: bool = True, gain_db: float = 0.0) -> np.ndarray:
+    """Plays F0 and level of a performance.
+
+    Args:
+      loaded: the instrument.
+      performance: what it plays.
+      room: with its own room.
+      gain_db: added to the level before and taken off the sound after, for recordings at another level than those
+        that the instrument learned from.
+
+    Returns:
+      [S], at the rate of the performance and as long.
+    """
+    import soxr
+
+    model, features = loaded.card.model, performance.features
+    instrument = Instrument(loaded)
+    n_frames = len(features) * model.frame_rate_hz // FRAME_HZ
+    level_db = getattr(features, model.level)[:: FRAME_HZ // model.frame_rate_hz][:n_frames] + np.float32(gain_db)
+    f0_hz = hold_f0(features.f0_hz)[: n_frames * FRAME_HZ // model.frame_rate_hz]
+    low = soxr.resample(performance.audio, performance.rate_hz, ANALYSIS_RATE_HZ)
+    timbre = list(instrument.timbre([low * np.float32(10 ** (gain_db / 20))]))
+    sound = np.concatenate(list(instrument.render(f0_hz, level_db, room=room, timbre=timbre)))
+    sound = soxr.resample(sound, model.sample_rate_hz, performance.rate_hz) * np.float32(10 ** (-gain_db / 20))
+    return np.pad(sound, (0, max(0, len(performance.audio) - len(sound))))[: len(performance.audio)]
+
+
+def gain_for(loaded: Bundle, features: Features) -> float:
+    """Gain in dB that brings the loud notes of a performance to the level of those that an instrument learned from."""
+    voiced = features.f0_hz > 0
+    return float(loaded.card.statistics.power_db[95] - np.percentile(features.power_db[voiced], 95))
+
+
+@dataclass(frozen=True)
+class Note:
+    """A note of a performance: its bounds and its F0."""
+
+    start_s: float
+    stop_s: float
+    f0_hz: float
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.stop_s - self.start_s
+
+
+LEAST_NOTE_S = 0.28
+STEADY_SEMITONES = 0.8
+LEAST_CONFIDENCE = 0.55
+
+
+def find_notes(features: Features, least_s: float = LEAST_NOTE_S) -> list[Note]:
+    """Finds notes: voiced, F0 within 0.8 semitones of its running median of 0.2 s, which itself is steady."""
+    from scipy.ndimage import median_filter
+
+    rate = features.spec.frame_rate_hz
+    voiced = (features.f0_hz > 0) & (features.f0_confidence > LEAST_CONFIDENCE)
+    midi = np.where(features.f0_hz > 0, hz_to_midi(np.maximum(features.f0_hz, 1.0).astype(np.float64)), 0.0)
+    found = []
+    for start, stop in zip(*runs(voiced), strict=True):
+        if stop - start < 0.05 * rate:
+            continue
+        own = midi[start:stop]
+        median = median_filter(own, min(round(0.2 * rate) | 1, (stop - start) // 2 * 2 + 1), mode="nearest")
+        reach = max(1, round(0.02 * rate))
+        ahead = np.abs(np.pad(median, (0, reach), mode="edge")[reach:] - median)
+        behind = np.abs(np.pad(median, (reach, 0), mode="edge")[:-reach] - median)
+        # half a semitone in 20 ms is a change of note, vibrato moves the running median less
+        steady = (np.abs(own - median) < STEADY_SEMITONES) & (np.maximum(ahead, behind) < 0.5)
+        for a, b in zip(*runs(steady), strict=True):
+            if b - a >= least_s * rate:
+                f0 = float(midi_to_hz(np.median(own[a:b])))
+                found.append(Note(float(start + a) / rate, float(start + b) / rate, f0))
+    return found
+
+
+# --- sounds and their measures: one value per note, NaN where it cannot be measured -----------------------------------
+
+
+@dataclass
+class Sound:
+    """A recording or a resynthesis.
+
+    Attributes:
+      audio: [S] at `rate_hz`.
+      dry: [S] without the room; for a recording the same as `audio`.
+      rate_hz: of both.
+    """
+
+    audio: np.ndarray
+    dry: np.ndarray
+    rate_hz: int
+    _low: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def audio_16k(self) -> np.ndarray:
+        """The sound at 16 kHz."""
+        return self._at_16k("audio")
+
+    @property
+    def dry_16k(self) -> np.ndarray:
+        """The sound without the room at 16 kHz."""
+        return self._at_16k("dry")
+
+    def _at_16k(self, which: str) -> np.ndarray:
+        import soxr
+
+        if which not in self._low:
+            self._low[which] = soxr.resample(getattr(self, which), self.rate_hz, ANALYSIS_RATE_HZ)
+        return self._low[which]
+
+
+def to_db(power: np.ndarray | float, floor: float = 1e-20) -> np.ndarray:
+    """10 · log10 with a floor."""
+    return 10.0 * np.log10(np.maximum(power, floor))
+
+
+def band_limited(values: np.ndarray, rate_hz: float, low_hz: float, high_hz: float) -> np.ndarray:
+    """Band-passes [T, ...] along the first axis without delay (Butterworth of order 2, forwards and backwards)."""
+    from scipy.signal import butter, sosfiltfilt
+
+    return sosfiltfilt(butter(2, (low_hz, high_hz), "bandpass", fs=rate_hz, output="sos"), values, axis=0)
+
+
+#: Frames of demodulated partials a second.
+PARTIAL_RATE_HZ = 200
+PARTIAL_TOP_HZ = 7500.0
+MAX_PARTIALS = 40
+AUDIBLE_DB = 25.0
+
+
+def track_partials(audio: np.ndarray, f0_hz: np.ndarray, note: Note) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Demodulates the partials of a note, low-passed at 40 Hz or 0.35 F0, whichever is less.
+
+    The carriers follow F0, smoothed, so that vibrato stays within the filter at high partials; what they followed is
+    given back in the deviations.
+
+    Args:
+      audio: [S] at 16 kHz.
+      f0_hz: [F] at `FRAME_HZ`, held where unvoiced.
+      note: which.
+
+    Returns:
+      Levels in dB [T, K], deviations of the partials' frequencies from multiples of the carrier in cents [T, K], and
+      the carrier in cents [T] relative to the note's F0; `PARTIAL_RATE_HZ` frames a second.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    rate, hop = ANALYSIS_RATE_HZ, ANALYSIS_RATE_HZ // PARTIAL_RATE_HZ
+    n_hops = 2 * int(np.ceil(0.5 * max(0.03, 3.4 / note.f0_hz) * rate / hop))
+    window = np.blackman(n_hops * hop + 1)[:-1]
+    n_frames = int(note.seconds * PARTIAL_RATE_HZ)
+    first = round(note.start_s * rate)
+    span = np.arange(first - n_hops * hop // 2, first + n_frames * hop + n_hops * hop // 2 - hop)
+    sound = np.where((span >= 0) & (span < len(audio)), audio[np.clip(span, 0, len(audio) - 1)], 0.0)
+    frames = slice(max(0, int(note.start_s * FRAME_HZ) - 50), int(note.stop_s * FRAME_HZ) + 50)
+    cents = gaussian_filter1d(1200.0 * np.log2(f0_hz[frames].astype(np.float64) / note.f0_hz), 5.0, mode="nearest")
+    cents = np.clip(cents, -150.0, 150.0)
+    carrier = np.interp(span / rate * FRAME_HZ - frames.start, np.arange(len(cents)), cents)
+    phase = 2.0 * np.pi * np.cumsum(note.f0_hz * 2.0 ** (carrier / 1200.0)) / rate
+    n_partials = max(1, min(MAX_PARTIALS, int(PARTIAL_TOP_HZ / note.f0_hz)))
+    step = np.exp(-1j * phase).astype(np.complex64)
+    turned = sound.astype(np.complex64)
+    pieces = (window / (0.5 * window.sum())).reshape(n_hops, hop).T.astype(np.complex64)
+    found = np.empty((n_frames, n_partials), np.complex64)
+    for k in range(n_partials):
+        turned = turned * step
+        blocks = turned.reshape(-1, hop) @ pieces  # [n_frames + n_hops - 1, n_hops]
+        found[:, k] = sum(blocks[i : i + n_frames, i] for i in range(n_hops))
+    levels = to_db(np.abs(found) ** 2)
+    turns = np.angle(found[1:] * np.conj(found[:-1])) / (2.0 * np.pi) * PARTIAL_RATE_HZ
+    shift = 1200.0 / np.log(2.0) * turns / (note.f0_hz * np.arange(1, n_partials + 1))
+    middle = span[n_hops * hop // 2 :: hop][:n_frames]
+    track = np.interp(middle / rate * FRAME_HZ - frames.start, np.arange(len(cents)), cents)
+    return levels, np.concatenate([shift[:1], shift]), track
+
+
+#: What is cut off a note before its movements are measured: attack and release.
+EDGE_S = (0.06, 0.03)
+
+
+def life(sound: Sound, f0_hz: np.ndarray, notes: Sequence[Note]) -> dict[str, np.ndarray]:
+    """Movements of the partials of each note."""
+    names = ("together", "apart_cents", "vibrato_cents", "jitter_cents", "fast_am_db")
+    found = {name: np.full(len(notes), np.nan) for name in names}
+    cut = slice(round(EDGE_S[0] * PARTIAL_RATE_HZ), -round(EDGE_S[1] * PARTIAL_RATE_HZ))
+
+    def rms(values: np.ndarray) -> np.ndarray:
+        return np.sqrt(np.mean(np.square(values), axis=0))
+
+    for i, note in enumerate(notes):
+        levels, deviations, carrier = (x[cut] for x in track_partials(sound.audio_16k, f0_hz, note))
+        mean = levels.mean(axis=0)
+        loud = mean > mean.max() - AUDIBLE_DB
+        strongest = int(np.argmax(mean))
+        track = carrier + deviations[:, strongest]
+        found["vibrato_cents"][i] = rms(band_limited(track, PARTIAL_RATE_HZ, 3.5, 8.5))
+        found["jitter_cents"][i] = rms(band_limited(track, PARTIAL_RATE_HZ, 10.0, 30.0))
+        found["fast_am_db"][i] = np.median(rms(band_limited(levels[:, loud], PARTIAL_RATE_HZ, 10.0, 35.0)))
+        n = int(loud.sum())
+        if n < 2:
+            continue
+        slow = band_limited(levels[:, loud], PARTIAL_RATE_HZ, 3.0, 30.0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found["together"][i] = np.nanmean(np.corrcoef(slow.T)[np.triu_indices(n, 1)])
+        if n >= 3:
+            own = deviations[:, loud] - np.median(deviations[:, loud], axis=1, keepdims=True)
+            found["apart_cents"][i] = np.median(rms(band_limited(own, PARTIAL_RATE_HZ, 3.0, 30.0)))
+    return found
+
+
+BANDS_HZ = ((0.0, 1000.0), (1000.0, 2000.0), (2000.0, 4000.0), (4000.0, 7500.0))
+LOW_NOTE_HZ = 110.0
+
+#: Distance from a multiple of F0, in F0, within which power is harmonic, and beyond which it is noise.
+HARMONIC_WITHIN, NOISE_BEYOND = 0.2, 0.33
+
+
+def windows_at(audio: np.ndarray, centres: np.ndarray, size: int) -> np.ndarray:
+    """Windows [n, size] of a sound around samples, silent outside."""
+    padded = np.pad(np.asarray(audio, np.float32), size)
+    starts = np.clip(centres + size // 2, 0, len(padded) - size)
+    return np.lib.stride_tricks.sliding_window_view(padded, size)[starts]
+
+
+def power_between(power: np.ndarray, f0_hz: np.ndarray, band_hz: tuple[float, float], bin_hz: float) -> tuple:
+    """Divides the power of a band into that of harmonics and the noise.
+
+    Args:
+      power: [n, bins].
+      f0_hz: [n].
+      band_hz: from, to.
+      bin_hz: width of a bin.
+
+    Returns:
+      Power of the harmonics less the noise density there, and noise density times the band, [n] each; NaN without
+      bins between harmonics.
+    """
+    low, high = (round(edge / bin_hz) for edge in band_hz)
+    number = np.arange(low, high) * bin_hz / f0_hz[:, None]
+    apart = np.abs(number - np.round(number))
+    harmonic = (apart < HARMONIC_WITHIN) & (number > 0.5)
+    noise = (apart > NOISE_BEYOND) & (number > 0.5)
+    part = power[:, low:high]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        density = np.sum(part * noise, axis=1) / np.where(noise.any(axis=1), noise.sum(axis=1), np.nan)
+    density = np.where(harmonic.any(axis=1), density, np.nan)
+    return np.sum(part * harmonic, axis=1) - density * harmonic.sum(axis=1), density * (high - low)
+
+
+def noise(sound: Sound, f0_hz: np.ndarray, notes: Sequence[Note]) -> dict[str, np.ndarray]:
+    """Harmonic-to-noise ratio in bands, and the fluctuation of the noise, of each note."""
+    names = [f"hnr_{low / 1000:g}_{high / 1000:g}k_db" for low, high in BANDS_HZ]
+    found = {name: np.full(len(notes), np.nan) for name in (*names, "hnr_low_notes_db", "noise_fluctuation_db")}
+    for i, note in enumerate(notes):
+        # ten periods keep the main lobe within a fifth of F0
+        size = next((s for s in (1024, 2048, 4096) if s >= 10.0 * ANALYSIS_RATE_HZ / note.f0_hz), 4096)
+        middle = np.arange(note.start_s + 0.5 * EDGE_S[0], note.stop_s - EDGE_S[1], 0.5 * size / ANALYSIS_RATE_HZ)
+        spectra = windows_at(sound.audio_16k, np.round(middle * ANALYSIS_RATE_HZ).astype(int), size)
+        power = np.abs(np.fft.rfft(spectra * hann_window(size), axis=1)) ** 2
+        pitch = f0_hz[np.minimum((middle * FRAME_HZ).astype(int), len(f0_hz) - 1)].astype(np.float64)
+        total_harmonic = total_noise = 0.0
+        for name, band in zip(names, BANDS_HZ, strict=True):
+            harmonic, between = power_between(power, pitch, band, ANALYSIS_RATE_HZ / size)
+            if not np.isfinite(between).any():
+                continue
+            found[name][i] = ratio_db(np.nansum(harmonic), np.nansum(between))
+            total_harmonic += np.nansum(harmonic)
+            total_noise += np.nansum(between)
+            if band[0] == 2000.0 and len(between) > 2:
+                steps = np.diff(to_db(between))
+                found["noise_fluctuation_db"][i] = np.nanstd(steps) / np.sqrt(2.0)
+        if note.f0_hz < LOW_NOTE_HZ:
+            found["hnr_low_notes_db"][i] = ratio_db(total_harmonic, total_noise)
+    return found
+
+
+def ratio_db(harmonic: float, between: float) -> float:
+    """Harmonics against noise in dB, -30 at least: below the scatter of the noise nothing is harmonic."""
+    return float(to_db(max(harmonic, 1e-3 * between) / max(between, 1e-20)))
+
+
+#: An onset comes out of quiet where the level is below a tenth of the note's peak for this long before.
+QUIET_S = 0.05
+
+
+def onsets(
+    sound: Sound, f0_hz: np.ndarray, notes: Sequence[Note], changes: Sequence[float] = ()
+) -> dict[str, np.ndarray]:
+    """Attack and noise of notes that begin out of quiet, and noise around changes of note."""
+    from scipy.ndimage import uniform_filter1d
+    from scipy.signal import butter, fftconvolve, sosfiltfilt
+
+    rate, step = ANALYSIS_RATE_HZ, 32  # 2 ms
+    audio = sound.audio_16k.astype(np.float64)
+    window = np.hanning(round(0.012 * rate) + 2)[1:-1]
+    envelope = np.sqrt(np.maximum(fftconvolve(audio**2, window / window.sum(), "same")[::step], 1e-14))
+    attack, burst = np.full(len(notes), np.nan), np.full(len(notes), np.nan)
+    for i, note in enumerate(notes):
+        first, last = (round(s * rate / step) for s in (note.start_s - 0.15, min(note.stop_s, note.start_s + 1.0)))
+        if first < 0:
+            continue
+        own = envelope[first:last]
+        peak = own.max()
+        top = int(np.argmax(own > 0.9 * peak))
+        below = np.flatnonzero(own[:top] < 0.1 * peak)
+        quiet = round(QUIET_S * rate / step)
+        # out of quiet: that long at or below the threshold before the last step below it
+        if not len(below) or below[-1] < quiet or np.median(own[below[-1] - quiet : below[-1]]) > 0.1 * peak:
+            continue
+        attack[i] = (top - below[-1]) * step / rate * 1000.0
+        onset = (first + below[-1]) * step
+        if note.stop_s * rate - onset > 0.3 * rate:
+            burst[i] = noise_share_db(audio, onset, onset + 0.05 * rate, note.f0_hz) - noise_share_db(
+                audio, onset + 0.15 * rate, onset + 0.3 * rate, note.f0_hz
+            )
+    high = sosfiltfilt(butter(4, (3000.0, 7500.0), "bandpass", fs=rate, output="sos"), audio)
+    power = uniform_filter1d(high**2, round(0.01 * rate))[::step]
+    bound = np.full(len(changes), np.nan)
+    for i, when in enumerate(changes):
+        place = round(when * rate / step)
+        near, far = round(0.05 * rate / step), round(0.15 * rate / step)
+        if place - far < 0 or place + far >= len(power):
+            continue
+        beside = np.concatenate([power[place - far : place - near], power[place + near : place + far]])
+        bound[i] = to_db(power[place - near : place + near].max() + 1e-14) - to_db(beside.mean() + 1e-14)
+    return {"attack_ms": attack, "onset_burst_db": burst, "change_noise_db": bound}
+
+
+def noise_share_db(audio: np.ndarray, start: float, stop: float, f0_hz: float) -> float:
+    """Power between harmonics at 2.5 to 7.5 kHz against that of all, dB, in windows of 50 ms."""
+    size = round(0.05 * ANALYSIS_RATE_HZ)
+    centres = np.arange(start + size / 2, stop - size / 2 + 1, size / 2).astype(int)
+    spectra = windows_at(audio, centres, size) * hann_window(size)
+    power = np.abs(np.fft.rfft(spectra, 2048, axis=1)) ** 2
+    _, between = power_between(power, np.full(len(power), f0_hz), (2500.0, 7500.0), ANALYSIS_RATE_HZ / 2048)
+    return float(to_db(np.nansum(between) + 1e-14) - to_db(power.sum() + 1e-14))
+
+
+def find_changes(notes: Sequence[Note], longest_gap_s: float = 0.08) -> list[float]:
+    """Times of changes from one note to the next without a rest."""
+    return [
+        0.5 * (one.stop_s + other.start_s)
+        for one, other in itertools.pairwise(notes)
+        if 0.0 <= other.start_s - one.stop_s < longest_gap_s
+        and abs(12.0 * np.log2(other.f0_hz / one.f0_hz)) > STEADY_SEMITONES
+    ]
+
+
+#: Partials are looked for between these frequencies ...
+STANDING_HZ = (1500.0, 6000.0)
+#: ... on the lowest notes, which have many, and must be this much stronger than the noise in their bin.
+LOW_SHARE, STANDING_DB = 0.35, 6.0
+
+
+def standing_partials(sound: Sound, f0_hz: np.ndarray, notes: Sequence[Note]) -> dict[str, np.ndarray]:
+    """Share of the partials of each low note that stand out of the noise between them."""
+    found = np.full(len(notes), np.nan)
+    if not notes:
+        return {"standing_partials": found}
+    limit_hz = np.quantile([note.f0_hz for note in notes], LOW_SHARE)
+    for i, note in enumerate(notes):
+        if note.f0_hz > max(limit_hz, 1.01 * min(other.f0_hz for other in notes)):
+            continue
+        start, stop = note.start_s + EDGE_S[0], note.stop_s - EDGE_S[1]
+        frames = np.arange(int(start * FRAME_HZ), int(stop * FRAME_HZ))
+        first = frames[0] * ANALYSIS_RATE_HZ // FRAME_HZ
+        around = round(8.0 * ANALYSIS_RATE_HZ / note.f0_hz)
+        low = max(0, (first - around) // 64 * 64)
+        audio = sound.dry_16k[low : round(stop * ANALYSIS_RATE_HZ) + around]
+        every = np.arange(low // 64, frames[-1] + 1)
+        own_hz = np.clip(f0_hz[every], note.f0_hz * 0.94, note.f0_hz * 1.06)
+        n_harmonics = int(STANDING_HZ[1] / note.f0_hz)
+        partials = measure_partials(audio, ANALYSIS_RATE_HZ, own_hz, FRAME_HZ, n_harmonics)
+        kept = slice(frames[0] - low // 64, None)
+        power = partials.harmonic_power[kept].mean(axis=0)
+        between = partials.noise_in_harmonics(own_hz)[kept].mean(axis=0)
+        k = np.arange(1, n_harmonics + 1) * note.f0_hz
+        inside = (k >= STANDING_HZ[0]) & (k <= STANDING_HZ[1])
+        if inside.any():
+            found[i] = np.mean(power[inside] > 10 ** (STANDING_DB / 10) * between[inside])
+    return {"standing_partials": found}
+
+
+def high_energy(sound: Sound, notes: Sequence[Note], tops_hz: np.ndarray) -> dict[str, np.ndarray]:
+    """Energy above 8 kHz against that of all in each note, dB, plain and A-weighted, up to the bandwidth."""
+    size = 4096
+    found = {name: np.full(len(notes), np.nan) for name in ("above_8k_db", "above_8k_a_db")}
+    frequencies = np.fft.rfftfreq(size, 1.0 / sound.rate_hz)
+    weights = 10.0 ** (a_weighting_db(frequencies) / 10.0)
+    for i, (note, top_hz) in enumerate(zip(notes, tops_hz, strict=True)):
+        if top_hz < 10000.0:
+            continue
+        middle = np.arange(note.start_s + 0.03, note.stop_s, 0.03)
+        spectra = windows_at(sound.audio, np.round(middle * sound.rate_hz).astype(int), size)
+        power = np.mean(np.abs(np.fft.rfft(spectra * hann_window(size), axis=1)) ** 2, axis=0)
+        high = (frequencies >= 8000.0) & (frequencies < min(top_hz, 20000.0))
+        for name, weight in (("above_8k_db", np.ones_like(weights)), ("above_8k_a_db", weights)):
+            found[name][i] = max(-100.0, float(to_db(np.sum(power[high] * weight[high]) / np.sum(power * weight))))
+    return found
+
+
+# --- sounds and their measures: of a whole performance ----------------------------------------------------------------
+
+#: Edges of the octaves.
+OCTAVES_HZ = (88.4, 176.8, 353.6, 707.1, 1414.2, 2828.4, 5656.9, 8000.0, 11313.7, 16000.0)
+
+
+def mean_spectra(audio: np.ndarray, rate_hz: int, starts_s: np.ndarray) -> np.ndarray:
+    """Mean power spectrum of each recording [n, bins], Hann of 4096 samples every 30 ms."""
+    size, hop = 4096, round(0.03 * rate_hz)
+    centres = np.arange(size // 2, len(audio) - size // 2, hop)
+    which = np.clip(np.searchsorted(starts_s, centres / rate_hz, side="right") - 1, 0, None)
+    total = np.zeros((len(starts_s), size // 2 + 1))
+    for part in np.array_split(np.arange(len(centres)), max(1, len(centres) // 500)):
+        power = np.abs(np.fft.rfft(windows_at(audio, centres[part], size) * hann_window(size), axis=1)) ** 2
+        np.add.at(total, which[part], power)
+    return total
+
+
+def bandwidths_hz(spectra: np.ndarray, rate_hz: int) -> np.ndarray:
+    """Where the spectrum of each recording ends: falls of 20 dB between two bands of 1 kHz, 400 Hz apart."""
+    step = rate_hz / 2.0 / (spectra.shape[1] - 1)
+    width, gap = round(1000.0 / step), round(400.0 / step)
+    found = []
+    for power in spectra:
+        level = to_db(power, 1e-18 * max(power.max(), 1e-30))
+        medians = np.array([np.median(level[i : i + width]) for i in range(len(level) - width)])
+        fall = medians[: -width - gap] - medians[width + gap :]
+        first = round(6000.0 / step)
+        starts, stops = runs(fall[first:] >= 20.0)
+        # the fall is seen from a band and a half below the edge to half a band below it
+        found.append((first + 0.5 * (starts[0] + stops[0]) + width) * step if len(starts) else rate_hz / 2.0)
+    return np.array(found)
+
+
+def octave_levels(spectra: np.ndarray, rate_hz: int, tops_hz: np.ndarray) -> dict[str, float]:
+    """Power in octaves of recordings whose bandwidth reaches so far, dB of the power below 8 kHz."""
+    frequencies = np.linspace(0.0, rate_hz / 2.0, spectra.shape[1])
+    found = {}
+    for low, high in itertools.pairwise(OCTAVES_HZ):
+        reach = tops_hz >= 0.95 * high
+        if not reach.any():
+            continue
+        inside = (frequencies >= low) & (frequencies < high)
+        whole = spectra[reach][:, frequencies < 8000.0].sum()
+        share = spectra[reach][:, inside].sum() / max(whole, 1e-20)
+        found[f"octave_{low:.0f}_{high:.0f}_db"] = float(to_db(share, 1e-10))
+    return found
+
+
+#: As in the reference: steps, highest F0, cost of octaves. The lowest F0 is below the lowest note.
+PRAAT_STEP_S, PRAAT_TOP_HZ, PRAAT_OCTAVE_COST = 0.004, 2000.0, 0.03
+
+
+def read_by_praat(audio_16k: np.ndarray, f0_hz: np.ndarray, notes: Sequence[Note]) -> float:
+    """Share of the frames in notes that Praat's autocorrelation (Boersma 1993) reads within 50 cents.
+
+    Args:
+      audio_16k: [S].
+      f0_hz: [F] at `FRAME_HZ`, what was played.
+      notes: where to look.
+    """
+    import parselmouth
+
+    lowest_hz = min([120.0, *(0.8 * note.f0_hz for note in notes)])
+    pitch = parselmouth.Sound(audio_16k.astype(np.float64), ANALYSIS_RATE_HZ).to_pitch_ac(
+        time_step=PRAAT_STEP_S, pitch_floor=lowest_hz, pitch_ceiling=PRAAT_TOP_HZ, octave_cost=PRAAT_OCTAVE_COST
+    )
+    frames = np.round(pitch.xs() * FRAME_HZ).astype(int)
+    inside = np.zeros(len(f0_hz), bool)
+    for note in notes:
+        inside[round(note.start_s * FRAME_HZ) : round(note.stop_s * FRAME_HZ)] = True
+    usable = (frames < len(f0_hz)) & inside[np.minimum(frames, len(f0_hz) - 1)]
+    read_hz, played_hz = pitch.selected_array["frequency"][usable], f0_hz[frames[usable]]
+    return float(np.mean(metrics.same_pitch(read_hz, played_hz))) if usable.any() else float("nan")
+
+
+# --- controls ---------------------------------------------------------------------------------------------------------
+
+DEAD_DB, HOLE_DB = -80.0, 6.0
+LEVELS = (10, 50, 90)
+
+
+def scale_controls(loaded: Bundle) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Controls of a chromatic scale over the range of an instrument at three levels.
+
+    Returns:
+      F0 [N], levels of the harmonics in dB [N, K], noise magnitudes in dB [N, M] (K or M 0 without such a part).
+    """
+    model, statistics = loaded.card.model, loaded.card.statistics
+    low, high = statistics.range_midi
+    pitches = midi_to_hz(np.arange(np.ceil(low), np.floor(high) + 1.0))
+    held = round(0.4 * model.frame_rate_hz)
+    f0, harmonics, noises = [], [], []
+    for percentile in LEVELS:
+        level_db = statistics.level(model.level)[percentile]
+        decoder = open_decoder(loaded)
+        controls = decoder.controls(
+            np.repeat(pitches, held).astype(np.float32), np.full(held * len(pitches), level_db, np.float32)
+        )
+        last = slice(held - 1, None, held)
+        f0.append(pitches)
+        if "amplitude" in controls:
+            harmonics.append(controls["amplitude"][last] * controls["harmonic_distribution"][last])
+        if "noise_magnitudes" in controls:
+            noises.append(controls["noise_magnitudes"][last])
+    empty = np.zeros((len(pitches) * len(LEVELS), 0))
+    return (
+        np.concatenate(f0),
+        2.0 * to_db(np.concatenate(harmonics)) if harmonics else empty,
+        2.0 * to_db(np.concatenate(noises)) if noises else empty,
+    )
+
+
+def dead_harmonics(f0_hz: np.ndarray, levels_db: np.ndarray, top_hz: float) -> float:
+    """Share of the harmonics below a frequency that are silent on every note on which they lie below it."""
+    inside = f0_hz[:, None] * np.arange(1, levels_db.shape[1] + 1) < top_hz
+    loudest = np.where(inside, levels_db, -np.inf).max(axis=0)
+    return float(np.mean(loudest[inside.any(axis=0)] < DEAD_DB)) if inside.any() else float("nan")
+
+
+def find_holes(noise_db: np.ndarray, least_db: float = HOLE_DB) -> np.ndarray:
+    """Bands of noise magnitudes [N, M] in dB that are holes, in their mean over notes.
+
+    A hole lies more than `least_db` below the line between the bands one, or two, on both sides of it. The lowest and
+    the highest band are left out.
+    """
+    mean = noise_db.mean(axis=0)
+    hole = np.zeros(len(mean), bool)
+    for reach in (1, 2):
+        for i in range(max(1, reach), len(mean) - max(1, reach)):
+            hole[i] |= mean[i] < 0.5 * (mean[i - reach] + mean[i + reach]) - least_db
+    return np.flatnonzero(hole)
+
+
+def dead(loaded: Bundle) -> dict[str, float]:
+    """Shares of dead harmonics, and the number of holes in the noise."""
+    f0_hz, levels_db, noise_db = scale_controls(loaded)
+    half = loaded.card.model.sample_rate_hz / 2.0
+    found = {}
+    if levels_db.shape[1]:
+        found["dead_below_7k"] = dead_harmonics(f0_hz, levels_db, 7000.0)
+        found["dead_below_16k"] = dead_harmonics(f0_hz, levels_db, min(16000.0, half))
+    if noise_db.shape[1]:
+        found["noise_holes_6db"] = float(len(find_holes(noise_db)))
+        found["noise_holes_15db"] = float(len(find_holes(noise_db, 15.0)))
+    return found
+
+
+# --- classifier -------------------------------------------------------------------------------------------------------
+
+PATCH_S, PATCH_HOP_S = 3.0, 1.0
+PATCH_DBFS = -23.0
+N_MELS, MEL_TOP_HZ = 64, 7000.0  # above, the filters of resampling differ
+CLASSIFIER_C, N_FOLDS, N_AXES = 0.02, 5, 24
+
+
+@functools.cache
+def mel_matrix(size: int) -> np.ndarray:
+    """Triangles on the mel scale [bins, N_MELS] at 16 kHz."""
+    edges = 700.0 * (10.0 ** (np.linspace(0.0, 2595.0 * np.log10(1.0 + MEL_TOP_HZ / 700.0), N_MELS + 2) / 2595.0) - 1.0)
+    edges[0] = 30.0
+    bins = np.fft.rfftfreq(size, 1.0 / ANALYSIS_RATE_HZ)[:, None]
+    rise, fall = (bins - edges[:-2]) / np.diff(edges)[:-1], (edges[2:] - bins) / np.diff(edges)[1:]
+    triangles = np.maximum(0.0, np.minimum(rise, fall))
+    return triangles / np.maximum(triangles.sum(axis=0), 1e-9)
+
+
+def patches(audio_16k: np.ndarray) -> np.ndarray:
+    """Patches of 3 s, one a second, each at -23 dBFS, [N, S]; those without sound are NaN."""
+    size, hop = round(PATCH_S * ANALYSIS_RATE_HZ), round(PATCH_HOP_S * ANALYSIS_RATE_HZ)
+    found = np.lib.stride_tricks.sliding_window_view(audio_16k, size)[::hop].astype(np.float32)
+    rms = np.sqrt(np.mean(np.square(found), axis=1, keepdims=True))
+    return found * np.where(rms > 1e-4, 10 ** (PATCH_DBFS / 20) / np.maximum(rms, 1e-9), np.nan)
+
+
+def describe(found: np.ndarray) -> np.ndarray:
+    """Log-mel statistics of patches [N, S]: mean, deviation, and those of the changes from frame to frame."""
+    size, hop = 1024, 320
+    rows = []
+    for patch in found:
+        frames = np.lib.stride_tricks.sliding_window_view(patch, size)[::hop]
+        power = np.abs(np.fft.rfft(frames * hann_window(size), axis=1)) ** 2
+        mel = to_db(power @ mel_matrix(size), 1e-6)
+        change = np.abs(np.diff(mel, axis=0))
+        rows.append(np.concatenate([mel.mean(axis=0), mel.std(axis=0), change.mean(axis=0), change.std(axis=0)]))
+    return np.array(rows)
+
+
+def patch_groups(n: int, starts_s: np.ndarray, seconds: float) -> np.ndarray:
+    """The recording in whose span the middle of each patch lies; equal parts where there are too few recordings."""
+    middle = np.arange(n) * PATCH_HOP_S + 0.5 * PATCH_S
+    if len(starts_s) < N_FOLDS:
+        return np.minimum((middle / seconds * 2 * N_FOLDS).astype(int), 2 * N_FOLDS - 1)
+    return np.searchsorted(starts_s, middle, side="right") - 1
+
+
+def area_under_curve(real: np.ndarray, made: np.ndarray, groups: np.ndarray) -> float:
+    """How well a logistic regression tells two sets [N, D] apart that it has not seen, 0.5 for not at all.
+
+    Both members of a pair, and all of one group, are in the same fold. The area is that of each fold, weighted by its
+    pairs, because the scores of two regressions have different scales.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import roc_auc_score
+    from sklearn.model_selection import GroupKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    n_folds = min(N_FOLDS, len(np.unique(groups)))
+    if n_folds < 2:
+        return float("nan")
+    x, y = np.concatenate([real, made]), np.repeat([0, 1], [len(real), len(made)])
+    both = np.concatenate([groups, groups])
+    areas, weights = [], []
+    for train, test in GroupKFold(n_folds).split(x, y, both):
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=CLASSIFIER_C, max_iter=1000))
+        model.fit(x[train], y[train])
+        areas.append(roc_auc_score(y[test], model.decision_function(x[test])))
+        weights.append(len(test))
+    return float(np.average(areas, weights=weights))
+
+
+def frechet_distance(real: np.ndarray, made: np.ndarray) -> float:
+    """Fréchet distance of two sets, standardised by the real one, on its first principal axes (at most 24)."""
+    centre, spread = real.mean(axis=0), real.std(axis=0) + 1e-9
+    one, other = (real - centre) / spread, (made - centre) / spread
+    axes = np.linalg.svd(one, full_matrices=False)[2][: min(N_AXES, len(real) // 2)].T
+    one, other = one @ axes, other @ axes
+    a, b = np.cov(one.T), np.cov(other.T)
+    # trace of the root of a product: the roots of its eigenvalues, which are real and not negative
+    root = np.sqrt(np.maximum(np.linalg.eigvals(a @ b).real, 0.0)).sum()
+    return float(np.sum((one.mean(axis=0) - other.mean(axis=0)) ** 2) + np.trace(a) + np.trace(b) - 2.0 * root)
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measure of one instrument.
+
+    Attributes:
+      recording: of the recording; NaN where it has none.
+      value: of the resynthesis.
+      difference: of the resynthesis to the recording; median over notes where it is a measure of notes.
+      n: how many notes it comes from; 0 for one of the whole performance.
+    """
+
+    group: str
+    measure: str
+    recording: float
+    value: float
+    difference: float
+    n: int = 0
+
+
+ROWS = ("loss", "ltas", "dead", "partials", "life", "noise", "onsets", "room", "classifier")
+
+#: Rows that are measured only where they are named.
+OPTIONAL = ("classifier",)
+
+
+def of_notes(group: str, real: dict[str, np.ndarray], made: dict[str, np.ndarray]) -> list[Row]:
+    """Medians over the notes that both have, and the median of the differences."""
+    found = []
+    for name, one in real.items():
+        both = np.isfinite(one) & np.isfinite(made[name])
+        if both.any():
+            values = (np.median(one[both]), np.median(made[name][both]), np.median((made[name] - one)[both]))
+            found.append(Row(group, name, *map(float, values), n=int(both.sum())))
+    return found
+
+
+def of_whole(group: str, real: dict[str, float], made: dict[str, float]) -> list[Row]:
+    """One value each."""
+    return [Row(group, name, real.get(name, np.nan), v, v - real.get(name, np.nan)) for name, v in made.items()]
+
+
+class Judge:
+    """Measures resyntheses of one performance; what is measured of the recording is kept.
+
+    Args:
+      performance: the recordings.
+      rows: what to measure.
+    """
+
+    def __init__(self, performance: Performance, rows: Sequence[str]) -> None:
+        self.performance, self.rows = performance, rows
+        self.f0_hz = hold_f0(performance.features.f0_hz)
+        self.notes = find_notes(performance.features)
+        self.changes = find_changes(find_notes(performance.features, 0.18))
+        self.real = Sound(performance.audio, performance.audio, performance.rate_hz)
+        self._spectra = mean_spectra(performance.audio, performance.rate_hz, performance.starts_s)
+        self.tops_hz = bandwidths_hz(self._spectra, performance.rate_hz)
+        self._kept: dict[str, dict] = {}
+
+    def judge(self, loaded: Bundle, gain_db: float = 0.0) -> list[Row]:
+        """Plays the performance and measures the rows."""
+        dry = play(loaded, self.performance, room=False, gain_db=gain_db)
+        wet = dry if loaded.impulse_response is None else play(loaded, self.performance, gain_db=gain_db)
+        made = Sound(wet, dry, self.performance.rate_hz)
+        return [row for name in self.rows for row in getattr(self, f"_{name}")(loaded, made)]
+
+    def _per_note(self, group: str, function: Callable[..., dict], made: Sound, *arguments) -> list[Row]:
+        if group not in self._kept:
+            self._kept[group] = function(self.real, *arguments)
+        return of_notes(group, self._kept[group], function(made, *arguments))
+
+    def _loss(self, loaded: Bundle, made: Sound) -> list[Row]:
+        quality = metrics.compare(self.real.audio_16k, made.audio_16k, reference_hz=self.performance.features.f0_hz)
+        zero = {"spectral_loss": 0.0, "pitch_within_50_cents": 1.0, "loudness_error_db": 0.0, "noise_balance_db": 0.0}
+        return of_whole("loss", zero, {name: getattr(quality, name) for name in zero})
+
+    def _ltas(self, loaded: Bundle, made: Sound) -> list[Row]:
+        spectra = mean_spectra(made.audio, made.rate_hz, self.performance.starts_s)
+        levels = [octave_levels(x, made.rate_hz, self.tops_hz) for x in (self._spectra, spectra)]
+        which = np.searchsorted(self.performance.starts_s, [n.start_s for n in self.notes], side="right") - 1
+        tops_hz = self.tops_hz[np.maximum(which, 0)] if self.notes else np.zeros(0)
+        rows = self._per_note("ltas", high_energy, made, self.notes, tops_hz)
+        loud = {}
+        for name, sound in (("real", self.real), ("made", made)):
+            values = high_energy(sound, self.notes, tops_hz)["above_8k_db"]
+            values = values[np.isfinite(values)]
+            loud[name] = {"above_8k_loud_tenth_db": float(np.quantile(values, 0.9))} if len(values) else {}
+        return of_whole("ltas", *levels) + rows + of_whole("ltas", loud["real"], loud["made"])
+
+    def _dead(self, loaded: Bundle, made: Sound) -> list[Row]:
+        found = dead(loaded)
+        return of_whole("dead", dict.fromkeys(found, 0.0), found)
+
+    def _partials(self, loaded: Bundle, made: Sound) -> list[Row]:
+        return self._per_note("partials", standing_partials, made, self.f0_hz, self.notes)
+
+    def _life(self, loaded: Bundle, made: Sound) -> list[Row]:
+        return self._per_note("life", life, made, self.f0_hz, self.notes)
+
+    def _noise(self, loaded: Bundle, made: Sound) -> list[Row]:
+        return self._per_note("noise", noise, made, self.f0_hz, self.notes)
+
+    def _onsets(self, loaded: Bundle, made: Sound) -> list[Row]:
+        return self._per_note("onsets", onsets, made, self.f0_hz, self.notes, self.changes)
+
+    def _room(self, loaded: Bundle, made: Sound) -> list[Row]:
+        if "room" not in self._kept:
+            self._kept["room"] = {"real": read_by_praat(self.real.audio_16k, self.f0_hz, self.notes)}
+        found = {"praat_right": made.audio_16k, "praat_right_dry": made.dry_16k}
+        values = {name: read_by_praat(audio, self.f0_hz, self.notes) for name, audio in found.items()}
+        return of_whole("room", dict.fromkeys(found, self._kept["room"]["real"]), values)
+
+    def _classifier(self, loaded: Bundle, made: Sound) -> list[Row]:
+        real, other = patches(self.real.audio_16k), patches(made.audio_16k)
+        usable = np.isfinite(real).all(axis=1) & np.isfinite(other).all(axis=1)
+        groups = patch_groups(len(real), self.performance.starts_s, self.performance.seconds)[usable]
+        if "classifier" not in self._kept:
+            self._kept["classifier"] = {"real": describe(real[usable])}
+        one, two = self._kept["classifier"]["real"], describe(other[usable])
+        found = {"auc_log_mel": area_under_curve(one, two, groups), "frechet_log_mel": frechet_distance(one, two)}
+        return of_whole("classifier", {"auc_log_mel": 0.5, "frechet_log_mel": 0.0}, found)
+
+
+def label_of(folder: Path, taken: Sequence[str]) -> str:
+    """A column's head: the folder's name, with that of its parent where another has it."""
+    return folder.name if folder.name not in taken else f"{folder.parent.name}/{folder.name}"
+
+
+def show(name: str, performance: Performance, judged: dict[str, list[Row]]) -> None:
+    """Prints the table of one instrument."""
+    labels = list(judged)
+    print(f"\n{name}: {performance.seconds:.0f} s, {len(performance.starts_s)} recordings")
+    head = "".join(f"{label[-18:]:>20}{'differs':>9}" for label in labels)
+    print(f"{'row':<11}{'measure':<26}{'notes':>6}{'recording':>11}{head}{'gone':>7}")
+    measures = dict.fromkeys((row.group, row.measure) for rows in judged.values() for row in rows)
+    for key in measures:
+        found = [next((r for r in judged[label] if (r.group, r.measure) == key), None) for label in labels]
+        some = next(r for r in found if r)
+        line = f"{key[0]:<11}{key[1]:<26}{some.n or '':>6}{some.recording:>11.3f}"
+        line += "".join(f"{r.value:>20.3f}{r.difference:>+9.3f}" if r else f"{'':>29}" for r in found)
+        if len(found) > 1 and found[0] and found[-1] and abs(found[0].difference) > 1e-9:
+            line += f"{100.0 * (1.0 - abs(found[-1].difference) / abs(found[0].difference)):>6.0f}%"
+        print(line, flush=True)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Measure how real instruments sound.")
+    parser.add_argument("names", nargs="+", metavar="NAME")
+    parser.add_argument("--models", type=Path, action="append", help="folder of instruments; may be repeated")
+    parser.add_argument("--datasets", type=Path, default=ROOT / "datasets")
+    parser.add_argument("--recordings", type=Path, help="folder with a folder of sound files for each NAME")
+    parser.add_argument("--split", choices=("validation", "train"), default="validation")
+    parser.add_argument("--rows", default=",".join(r for r in ROWS if r not in OPTIONAL))
+    parser.add_argument("--classifier", action="store_true", help="also the row classifier")
+    parser.add_argument("--csv", type=Path, help="write the table to this file")
+    options = parser.parse_args()
+    rows = options.rows.split(",") + ["classifier"] * (options.classifier and "classifier" not in options.rows)
+    unknown = sorted(set(rows) - set(ROWS))
+    if unknown:
+        parser.error(f"there is no row {unknown[0]}: choose among {', '.join(ROWS)}")
+    folders = {}
+    for folder in options.models or [ROOT / "models"]:
+        folders[label_of(folder, list(folders))] = folder
+    lines = []
+    for name in options.names:
+        started = time.process_time()
+        recordings = options.recordings and options.recordings / name
+        performance = read_recordings(recordings) if recordings else read_split(options.datasets / name, options.split)
+        judge = Judge(performance, rows)
+        judged = {}
+        for label, folder in folders.items():
+            if not (folder / name).is_dir():
+                continue
+            loaded = models.open_at(folder / name)
+            judged[label] = judge.judge(loaded, gain_for(loaded, performance.features) if recordings else 0.0)
+        show(name, performance, judged)
+        print(f"{time.process_time() - started:.0f} s of CPU time", file=sys.stderr)
+        lines += [(name, label, r) for label, found in judged.items() for r in found]
+    if options.csv:
+        with options.csv.open("w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream)
+            table.writerow(["instrument", "models", "row", "measure", "notes", "recording", "value", "difference"])
+            for name, label, r in lines:
+                table.writerow([name, label, r.group, r.measure, r.n, r.recording, r.value, r.difference])
+
+
+if __name__ == "__main__":
+    main()

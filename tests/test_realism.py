@@ -1,0 +1,217 @@
+"""benchmarks/realism.py: its measures on sounds whose values are known."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddsp_cli.analysis.features import Features
+from ddsp_cli.config import FeatureSpec
+
+SCRIPT = Path(__file__).parent.parent / "benchmarks" / "realism.py"
+RATE_HZ, SECONDS = 16000, 2.0
+F0_HZ = 250.0
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("realism", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["realism"] = module  # its dataclasses look their module up
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["realism"]
+
+
+TIMES_S = np.arange(int(SECONDS * RATE_HZ)) / RATE_HZ
+
+
+def tone(amplitudes_db=lambda k, t: 0.0 * t, cents=lambda t: 0.0 * t, n_partials=12, f0_hz=F0_HZ):
+    """Partials with amplitudes 1/k, moved by so many dB and cents at each time."""
+    turns = np.cumsum(f0_hz * 2 ** (cents(TIMES_S) / 1200)) / RATE_HZ
+    parts = (
+        10 ** (amplitudes_db(k, TIMES_S) / 20) / k * np.sin(2 * np.pi * k * turns + k**2)
+        for k in range(1, n_partials + 1)
+    )
+    return 0.1 * sum(parts)
+
+
+def sound(script, audio):
+    return script.Sound(audio.astype(np.float32), audio.astype(np.float32), RATE_HZ)
+
+
+def features(f0_hz):
+    n = len(f0_hz)
+    level = np.full(n, -20.0, np.float32)
+    confidence = (f0_hz > 0).astype(np.float32)
+    return Features(f0_hz.astype(np.float32), confidence, level, level, FeatureSpec(), n * 64)
+
+
+@pytest.fixture
+def note(script):
+    return script.Note(0.1, SECONDS - 0.1, F0_HZ)
+
+
+HELD_HZ = np.full(int(SECONDS * 250), F0_HZ)
+
+
+def test_notes_end_where_f0_changes(script):
+    f0_hz = np.concatenate([np.full(250, 220.0), np.full(250, 330.0), np.zeros(50), np.full(100, 440.0)])
+    notes = script.find_notes(features(f0_hz))
+    assert [round(note.f0_hz) for note in notes] == [220, 330, 440]
+    (change,) = script.find_changes(notes)
+    assert change == pytest.approx(1.0, abs=0.01)
+
+
+def test_vibrato_is_one_note(script):
+    times = np.arange(500) / 250
+    (note,) = script.find_notes(features(440 * 2 ** (0.5 * np.sin(2 * np.pi * 6 * times) / 12)))
+    assert note.seconds == pytest.approx(2.0, abs=0.02)
+
+
+def test_partials_that_move_together(script, note):
+    common = sound(script, tone(lambda k, t: 3 * np.sin(2 * np.pi * 6 * t)))
+    own = sound(script, tone(lambda k, t: 3 * np.sin(2 * np.pi * (4 + 1.5 * k) * t)))
+    assert script.life(common, HELD_HZ, [note])["together"][0] > 0.99
+    assert abs(script.life(own, HELD_HZ, [note])["together"][0]) < 0.1
+
+
+@pytest.mark.parametrize(("rate_hz", "measure"), [(5.5, "vibrato_cents"), (18.0, "jitter_cents")])
+def test_movements_of_f0_in_cents(script, note, rate_hz, measure):
+    moving = sound(script, tone(cents=lambda t: 10 * np.sin(2 * np.pi * rate_hz * t)))
+    found = script.life(moving, HELD_HZ, [note])
+    assert found[measure][0] == pytest.approx(10 / np.sqrt(2), rel=0.2)
+    assert found["apart_cents"][0] < 0.2  # they all move alike
+    assert found["together"][0] == pytest.approx(0.0, abs=1.0)
+
+
+def test_fast_am_in_db(script, note):
+    moving = sound(script, tone(lambda k, t: np.sin(2 * np.pi * 15 * t)))
+    assert script.life(moving, HELD_HZ, [note])["fast_am_db"][0] == pytest.approx(1 / np.sqrt(2), rel=0.15)
+    assert script.life(sound(script, tone()), HELD_HZ, [note])["fast_am_db"][0] < 0.01
+
+
+@pytest.mark.parametrize("density", [1e-9, 1e-8])
+def test_harmonic_to_noise_ratio(script, note, density):
+    noise = np.random.default_rng(0).normal(0, np.sqrt(density * RATE_HZ / 2), len(TIMES_S))  # power/Hz, one-sided
+    found = script.noise(sound(script, tone(n_partials=28) + noise), HELD_HZ, [note])
+    k = np.arange(1, 29)
+    power = 0.5 * (0.1 / k) ** 2
+    for name, low, high in (("hnr_1_2k_db", 1000, 2000), ("hnr_2_4k_db", 2000, 4000)):
+        inside = (k * F0_HZ >= low) & (k * F0_HZ < high)
+        # a harmonic on the edge belongs to both bands with half of its power
+        edges = (k * F0_HZ == high).astype(float) * 0.5 - (k * F0_HZ == low) * 0.5
+        expected = 10 * np.log10(np.sum(power * (inside + edges)) / (density * (high - low)))
+        assert found[name][0] == pytest.approx(expected, abs=0.8)
+
+
+def test_attack_and_onset_burst(script):
+    rise = np.clip((TIMES_S - 0.5) / 0.1, 0, 1)
+    noise = np.random.default_rng(0).normal(0, 0.002, len(TIMES_S))
+    burst = noise * ((TIMES_S > 0.5) * 1.0 + 9.0 * ((TIMES_S > 0.5) & (TIMES_S < 0.56)))
+    note = script.Note(0.5, 1.9, F0_HZ)
+    plain = script.onsets(sound(script, tone() * rise + noise * (TIMES_S > 0.5)), HELD_HZ, [note])
+    noisy = script.onsets(sound(script, tone() * rise + burst), HELD_HZ, [note])
+    assert plain["attack_ms"][0] == pytest.approx(80, abs=8)
+    assert noisy["onset_burst_db"][0] > plain["onset_burst_db"][0] + 10
+
+
+def test_noise_at_a_change_of_note(script):
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 0.001, len(TIMES_S)) * np.where(np.abs(TIMES_S - 1.0) < 0.02, 10.0, 1.0)
+    found = script.onsets(sound(script, noise), HELD_HZ, [], [1.0, 1.5])["change_noise_db"]
+    assert found[0] == pytest.approx(20, abs=3)
+    assert abs(found[1]) < 3
+
+
+def test_standing_partials(script, note):
+    noise = np.random.default_rng(0).normal(0, 1e-3, len(TIMES_S))
+    flat = sound(script, tone(n_partials=28) + noise)
+    few = sound(script, tone(n_partials=6) + noise)
+    assert script.standing_partials(flat, HELD_HZ, [note])["standing_partials"][0] == 1.0
+    assert script.standing_partials(few, HELD_HZ, [note])["standing_partials"][0] < 0.15
+
+
+def test_octaves_of_a_sine(script):
+    audio = np.sin(2 * np.pi * 1000 * np.arange(2 * 48000) / 48000)
+    levels = script.octave_levels(script.mean_spectra(audio, 48000, np.zeros(1)), 48000, np.array([24000.0]))
+    assert levels["octave_707_1414_db"] == pytest.approx(0.0, abs=0.01)
+    assert levels["octave_8000_11314_db"] < -60
+
+
+def test_bandwidth_of_low_passed_noise(script):
+    spectrum = np.fft.rfft(np.random.default_rng(0).normal(size=4 * 48000))
+    spectrum[np.arange(len(spectrum)) > 13000 * 4] *= 1e-4
+    audio = np.fft.irfft(spectrum)
+    found = script.bandwidths_hz(script.mean_spectra(audio, 48000, np.zeros(1)), 48000)
+    assert found[0] == pytest.approx(13000, abs=500)
+
+
+def test_energy_above_8_khz(script, note):
+    times = np.arange(int(SECONDS * 48000)) / 48000
+    audio = np.sin(2 * np.pi * 1000 * times) + 0.1 * np.sin(2 * np.pi * 10000 * times)
+    both = script.Sound(audio, audio, 48000)
+    found = script.high_energy(both, [note], np.array([20000.0]))
+    assert found["above_8k_db"][0] == pytest.approx(-20.04, abs=0.05)
+    assert found["above_8k_a_db"][0] == pytest.approx(-22.5, abs=0.3)  # A-weighting at 10 kHz: -2.5 dB
+
+
+def test_dead_controls(script):
+    f0_hz = np.array([500.0, 1000.0])
+    levels_db = np.full((2, 20), -30.0)
+    levels_db[:, 2] = -100.0  # harmonic 3
+    levels_db[0, 3] = -100.0  # harmonic 4, on one note only
+    # below 7 kHz: harmonics 1 to 13 of the low note
+    assert script.dead_harmonics(f0_hz, levels_db, 7000.0) == pytest.approx(1 / 13)
+
+
+def test_holes_in_the_noise(script):
+    smooth = np.tile(-40 - 20 * np.cos(np.arange(65) / 8), (3, 1))
+    assert len(script.find_holes(smooth)) == 0
+    smooth[:, 30] -= 20
+    smooth[:, [40, 41]] -= 20  # a wide one
+    assert list(script.find_holes(smooth)) == [30, 40, 41]
+
+
+def test_classifier(script):
+    rng = np.random.default_rng(0)
+    one, same, other = rng.normal(size=(60, 8)), rng.normal(size=(60, 8)), rng.normal(3.0, 1.0, (60, 8))
+    groups = np.repeat(np.arange(6), 10)
+    assert script.area_under_curve(one, same, groups) == pytest.approx(0.5, abs=0.15)
+    assert script.area_under_curve(one, other, groups) > 0.99
+    assert script.frechet_distance(one, one) == pytest.approx(0.0, abs=1e-6)
+    assert script.frechet_distance(one, other) > 40  # 8 axes, 3 deviations apart
+
+
+def test_patches_belong_to_their_recording(script):
+    groups = script.patch_groups(9, np.array([0.0, 2.0, 4.0, 6.0, 8.0]), 11.0)
+    assert list(groups) == [0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert len(np.unique(script.patch_groups(98, np.zeros(1), 100.0))) == 10
+
+
+def test_praat_reads_a_tone(script, note):
+    pytest.importorskip("parselmouth")
+    assert script.read_by_praat(tone(), HELD_HZ, [note]) == 1.0
+    assert script.read_by_praat(tone(f0_hz=2 * F0_HZ), HELD_HZ, [note]) == 0.0
+
+
+def test_judges_an_instrument(script):
+    times = np.arange(1500) / 250
+    f0_hz = np.where(times % 2 < 1.6, 440.0 * 2 ** (np.floor(times / 2) / 12), 0.0)
+    performance = script.Performance(
+        np.repeat(np.sin(2 * np.pi * np.cumsum(f0_hz) / 250), 192).astype(np.float32) * 0.1,
+        48000,
+        features(f0_hz),
+        np.zeros(1),
+    )
+    judge = script.Judge(performance, ["loss", "ltas", "dead", "partials", "life", "noise", "onsets"])
+    assert len(judge.notes) == 3
+    loaded = script.models.open_at(script.ROOT / "models" / "flute")
+    found = {row.measure: row for row in judge.judge(loaded)}
+    assert found["pitch_within_50_cents"].value > 0.9
+    assert found["hnr_0_1k_db"].n == 3
+    assert {"dead_below_7k", "octave_354_707_db", "fast_am_db"} <= set(found)
