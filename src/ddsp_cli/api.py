@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numbers
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -25,6 +26,7 @@ from ddsp_cli.config import FeatureSpec
 from ddsp_cli.errors import InputError, UsageError
 from ddsp_cli.live.performer import LiveSettings, Performer
 from ddsp_cli.synthesis import instrument as playing
+from ddsp_cli.synthesis.blend import BlendedInstrument, Shares
 from ddsp_cli.workflows import models as library
 from ddsp_cli.workflows.arguments import PathLike, number
 from ddsp_cli.workflows.performance import RANGES, make_options, make_player
@@ -42,11 +44,11 @@ class Instrument(playing.Instrument):
 
     Attributes:
       name: of the instrument.
-      path: its folder, or the `.tflite` file.
+      path: its folder, or the `.tflite` file; of a blend, how it is written.
       bundle: all that is known of it; `bundle.card` holds its range, licence and sources.
     """
 
-    def __init__(self, bundle: Bundle, name: str, path: Path) -> None:
+    def __init__(self, bundle: Bundle, name: str, path: Path | str) -> None:
         super().__init__(bundle)
         self.name, self.path = name, path
 
@@ -97,6 +99,14 @@ class Instrument(playing.Instrument):
         return Performer(self, settings, None if sample_rate is None else as_rate_hz(sample_rate))
 
 
+class Blend(BlendedInstrument, Instrument):
+    """Several instruments that play as one; `load` makes one of `flute:0.6+violin:0.4`."""
+
+    def __init__(self, parts: Sequence[playing.Instrument], shares: Shares, words: str) -> None:
+        BlendedInstrument.__init__(self, parts, shares, words)
+        self.name = self.path = words
+
+
 #: What stands for an instrument: its name, its folder, the `.tflite` file of a plug-in, or the instrument itself.
 Model: TypeAlias = "PathLike | Instrument"
 
@@ -105,8 +115,9 @@ def load(model: Model) -> Instrument:
     """Loads an instrument.
 
     Args:
-      model: its name, its folder, or a `.tflite` of DDSP-VST; `models()` lists the names. An instrument is returned as
-        it is.
+      model: its name, its folder, or a `.tflite` of DDSP-VST; `models()` lists the names. "flute:0.6+violin:0.4" is a
+        blend, whose controls and room lie between those of its parts; "0:flute 8s:violin" is one that changes over
+        time. An instrument is returned as it is.
 
     Raises:
       ModelError: there is no such instrument, or it is damaged.
@@ -115,7 +126,11 @@ def load(model: Model) -> Instrument:
         return model
     if not isinstance(model, str | os.PathLike):
         raise UsageError(f"an instrument is named by its name or path, not by {_a(model)}", parameter="model")
-    place = library.find_playable(model)
+    choice = library.choose(model)
+    if choice.shares is not None:
+        parts = [playing.Instrument(library.open_at(place)) for place in choice.places]
+        return Blend(parts, choice.shares, choice.words)
+    (place,) = choice.places
     return Instrument(library.open_at(place), library.title(place), place)
 
 

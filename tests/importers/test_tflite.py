@@ -144,7 +144,7 @@ def test_zip_and_folder(model: Path, tmp_path: Path) -> None:
 def test_played_without_import(model: Path) -> None:
     place = models.find_playable(str(model))
     assert (models.title(place), models.open_at(place).card.name) == ("Flöte 1", "Flöte 1")
-    assert models.find_all([model, model]) == [model]
+    assert [one.places for one in models.choose_all([model, model])] == [(model,)]
 
 
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs the numbers made with magenta/ddsp, beside the checkout")

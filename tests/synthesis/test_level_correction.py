@@ -95,7 +95,7 @@ def test_quick_changes_are_followed():
 def test_a_level_that_cannot_be_measured_has_no_correction():
     model = small_model(inputs=load_preset("solo").model.inputs, sample_rate_hz=48000)
     assert make_level_correction(FeatureSpec(), model, 192, None) is None
-    assert make_level_correction(FeatureSpec(), small_model(), HOP, impulse_response()) is not None
+    assert make_level_correction(FeatureSpec(), small_model(), HOP, lambda: Reverb(impulse_response())) is not None
 
 
 @pytest.mark.parametrize("block_frames", [1, 7, 64])

@@ -47,3 +47,13 @@ def at_rate(blocks: Iterable[FloatArray], from_hz: int, to_hz: int, n_channels: 
     for block in blocks:
         yield np.asarray(stream.resample_chunk(block))
     yield np.asarray(stream.resample_chunk(end, last=True))
+
+
+def resample_response(response: FloatArray, from_hz: int, to_hz: int) -> FloatArray:
+    """Resamples an impulse response [S] so that a convolution with it has the same gain at the new rate."""
+    if from_hz == to_hz:
+        return response
+    import soxr
+
+    # Resampling keeps the height of a wave; a response is a sum over samples, of which there are now more or fewer.
+    return np.asarray(soxr.resample(response, from_hz, to_hz), np.float32) * np.float32(from_hz / to_hz)

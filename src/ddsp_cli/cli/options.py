@@ -52,7 +52,7 @@ Instruments = Annotated[
         "--model",
         "-m",
         metavar="NAME|DIR|all",
-        help="The instrument; may be repeated.",
+        help="The instrument; may be repeated. flute:0.6+violin:0.4 is a blend of two.",
         autocompletion=instrument_names,
     ),
 ]

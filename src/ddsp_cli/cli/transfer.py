@@ -34,6 +34,13 @@ def transfer(
         typer.Argument(metavar="INPUT...", help="Recordings, folders of them, MIDI files; - is standard input."),
     ] = None,
     model: Instruments = None,
+    blend: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar='"0:NAME 8s:NAME"',
+            help="In place of --model: one instrument becomes another, from time to time.",
+        ),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -150,14 +157,16 @@ def transfer(
     force: Force = False,
 ) -> None:
     """Play recordings on an instrument."""
+    from ddsp_cli.workflows.models import check_timed
     from ddsp_cli.workflows.performance import make_options
     from ddsp_cli.workflows.transfer import transfer_files
 
     if not inputs and from_controls is None:
         raise UsageError("no input was given", kind=Kind.NO_INPUT)
-    if not model:
+    chosen = [*(model or []), *map(check_timed, blend or [])]
+    if not chosen:
         raise UsageError("no instrument was named", kind=Kind.NO_NAME)
-    if "none" in model:
+    if "none" in chosen:
         raise UsageError("no instrument is called none", kind=Kind.REVERB)
     options = make_options(
         transpose=transpose, dynamics=dynamics, loudness=loudness, autotune=autotune, key=key, tuning=tuning,
@@ -169,7 +178,7 @@ def transfer(
             raise UsageError("--plot draws beside the sound, but that goes to standard output", "Give --out a file.")
         batch = transfer_files(
             ends.inputs,
-            model,
+            chosen,
             ends.out,
             options=options,
             force=force or ends.piped_out,

@@ -28,7 +28,6 @@ from ddsp_cli.live.listener import Listener, LiveFrames
 from ddsp_cli.live.resampler import LiveResampler
 from ddsp_cli.scaling import midi_to_hz
 from ddsp_cli.synthesis.instrument import Instrument
-from ddsp_cli.synthesis.stream import Stream
 
 #: How fast the estimate of the loudest notes falls.
 PEAK_FALL_DB_PER_S = 1.0
@@ -113,7 +112,7 @@ class Performer:
         self._adaptation = LiveAdaptation(instrument, self.settings)
         self._timbre = mfcc_stream(model.frame_rate_hz, model.encoder.n_mfccs) if model.encoder else None
         self._mfcc: list[FloatArray] = []  # rows [C]; their windows end with those of the level
-        self._stream = Stream(instrument.bundle, self.settings.seed, self.settings.room, formant=self.settings.formant)
+        self._stream = instrument.stream(self.settings.seed, self.settings.room, formant=self.settings.formant)
         noise = model.only(FilteredNoiseConfig)
         filter_samples = noise[1].n_bands if noise else 0
         own_samples = ratio * self._listener.latency_samples + model.hop_samples + filter_samples

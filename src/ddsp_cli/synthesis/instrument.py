@@ -5,7 +5,10 @@ Shapes: F frames, S samples; S = F·hop at the model's rate; F·n and F·p for c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+import numpy as np
 
 from ddsp_cli.analysis.mfcc import mfcc_blocks
 from ddsp_cli.arrays import FloatArray
@@ -15,7 +18,8 @@ from ddsp_cli.config import AddConfig, CropConfig, FilteredNoiseConfig, Harmonic
 from ddsp_cli.config.processors import ROOMS
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.decoder import FrameQueue, playable_columns
-from ddsp_cli.synthesis.stream import Stream, check_decoder
+from ddsp_cli.synthesis.reverb import Reverb, Room
+from ddsp_cli.synthesis.stream import ControlSource, Stream, check_decoder, open_decoder
 
 
 class Instrument:
@@ -47,6 +51,28 @@ class Instrument:
         """
         if self.model.encoder:
             yield from mfcc_blocks(blocks, self.model.frame_rate_hz, self.model.encoder.n_mfccs)
+
+    def open_decoder(self) -> ControlSource:
+        """Opens the decoder at the start of a performance."""
+        return open_decoder(self.bundle)
+
+    def room_factory(self, room: bool | FloatArray = True) -> Callable[[], Room] | None:
+        """Chooses the room of a performance.
+
+        Args:
+          room: see `render`.
+
+        Returns:
+          What makes the room, each time from silence; None where there is none.
+        """
+        response = room if isinstance(room, np.ndarray) else self.bundle.impulse_response if room else None
+        return None if response is None else partial(Reverb, response)
+
+    def stream(
+        self, seed: int = 0, room: bool | FloatArray = True, level_correction: bool = False, formant: float = 0.0
+    ) -> Stream:
+        """Opens a performance, whose frames are pushed as they come; arguments as for `render`."""
+        return Stream(self.bundle, self.open_decoder(), self.room_factory(room), seed, level_correction, formant)
 
     def render(
         self,
@@ -85,7 +111,7 @@ class Instrument:
         n_frames = len(level_db)
         if n_frames and (len(f0_hz) % n_frames or (gate is not None and len(gate) % n_frames)):
             raise ValueError(f"pitch and gate need a whole number of values for each of {n_frames} frames")
-        stream = Stream(self.bundle, seed, room, level_correction and gate is not None, formant)
+        stream = self.stream(seed, room, level_correction and gate is not None, formant)
         mfcc = FrameQueue(timbre)
         for start in range(0, n_frames, block_frames):
             part = slice(start, min(start + block_frames, n_frames))

@@ -9,13 +9,15 @@ Shapes: S samples, N levels at the rate of the gate.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ddsp_cli.analysis.loudness import FrameStream, envelope_stream, loudness_stream
 from ddsp_cli.arrays import FloatArray, RealArray
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec, ModelConfig
 from ddsp_cli.synthesis.oscillators import Ramp
-from ddsp_cli.synthesis.reverb import Reverb
+from ddsp_cli.synthesis.reverb import Room
 
 #: Bound of the gain, up and down.
 MAX_CORRECTION_DB = 9.0
@@ -68,7 +70,7 @@ class LevelCorrection:
         measure: FrameStream,
         sample_rate_hz: int,
         hop_samples: int,
-        reverb: tuple[Reverb, FrameStream] | None = None,
+        reverb: tuple[Room, FrameStream] | None = None,
     ) -> None:
         self._measure, self._reverb = measure, reverb
         half = max(1, round(SMOOTH_S * sample_rate_hz / hop_samples / 2))
@@ -131,7 +133,7 @@ class LevelCorrection:
 
 
 def make_level_correction(
-    spec: FeatureSpec, model: ModelConfig, hop_samples: int, response: FloatArray | None
+    spec: FeatureSpec, model: ModelConfig, hop_samples: int, make_reverb: Callable[[], Room] | None
 ) -> LevelCorrection | None:
     """Makes the level correction of an instrument.
 
@@ -139,7 +141,7 @@ def make_level_correction(
       spec: how the levels that drive it are measured.
       model: names its level and rate.
       hop_samples: samples between two levels.
-      response: impulse response of the reverb that follows, [S]; None for none.
+      make_reverb: makes the room that follows; None for none.
 
     Returns:
       The correction, or None where its level cannot be measured, see `level_stream`.
@@ -147,5 +149,5 @@ def make_level_correction(
     dry, wet = (level_stream(spec, model.level, model.sample_rate_hz, hop_samples) for _ in range(2))
     if dry is None or wet is None:
         return None
-    reverb = None if response is None else (Reverb(response), wet)
+    reverb = None if make_reverb is None else (make_reverb(), wet)
     return LevelCorrection(dry, model.sample_rate_hz, hop_samples, reverb)

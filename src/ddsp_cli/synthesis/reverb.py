@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from ddsp_cli.arrays import FloatArray
 
 #: Longest partition of the impulse response and of the sound.
 _MAX_PARTITION_SAMPLES = 4096
+
+
+class Room(Protocol):
+    """What adds reverb to dry sound, as `Reverb` does."""
+
+    def push(self, dry: FloatArray) -> FloatArray:
+        """Takes the next samples [S]; gives as many, dry and wet together."""
 
 
 class Reverb:

@@ -7,6 +7,9 @@ Shapes: F frames, S samples; S = F·hop at the model's rate; F·n and F·p for c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import numpy as np
 
 from ddsp_cli.arrays import FloatArray, RealArray
@@ -21,7 +24,16 @@ from ddsp_cli.synthesis.level_correction import LevelCorrection, make_level_corr
 from ddsp_cli.synthesis.litert_decoder import LiteRtDecoder
 from ddsp_cli.synthesis.noise import FilteredNoise
 from ddsp_cli.synthesis.oscillators import Harmonic, Ramp
-from ddsp_cli.synthesis.reverb import Reverb
+from ddsp_cli.synthesis.reverb import Room
+
+
+class ControlSource(Protocol):
+    """What gives a stream its controls: a decoder, or several between which is interpolated."""
+
+    def controls(
+        self, f0_hz: FloatArray, level_db: FloatArray, mfcc: FloatArray | None = None
+    ) -> dict[str, FloatArray]:
+        """Predicts the controls of the next frames, see `decoder.Decoder.controls`."""
 
 
 def check_decoder(bundle: Bundle) -> None:
@@ -56,38 +68,39 @@ class Stream:
 
     Args:
       bundle: the instrument, checked (see `Instrument`).
-      seed, room, level_correction, formant: see `Instrument.render`.
+      decoder: predicts its controls, from the first frame on.
+      make_reverb: makes its room, each time from silence; None for none.
+      seed, level_correction, formant: see `Instrument.render`.
     """
 
     def __init__(
         self,
         bundle: Bundle,
+        decoder: ControlSource,
+        make_reverb: Callable[[], Room] | None,
         seed: int = 0,
-        room: bool | FloatArray = True,
         level_correction: bool = False,
         formant: float = 0.0,
     ) -> None:
         self._model = model = bundle.card.model
         self._spec, self._formant, self._wants_correction = bundle.card.features, formant, level_correction
-        self._decoder = open_decoder(bundle)
+        self._decoder, self._make_reverb = decoder, make_reverb
         self._order = processing_order(
             {name: node.inputs for name, node in model.processors.items()}, [*decoder_outputs(model), F0]
         )
-        response = room if isinstance(room, np.ndarray) else bundle.impulse_response if room else None
         hop = model.hop_samples
         self._harmonic: dict[str, Harmonic] = {}
         self._noise: dict[str, FilteredNoise] = {}
-        self._reverbs: dict[str, Reverb] = {}
+        self._reverbs: dict[str, Room] = {}
         for name, node in model.processors.items():
             if isinstance(node, HarmonicConfig):
                 self._harmonic[name] = Harmonic(hop, model.sample_rate_hz, node.amp_resample_method)
             elif isinstance(node, FilteredNoiseConfig):
                 self._noise[name] = FilteredNoise(hop, node.n_bands, node.window_size_samples, seed)
-            elif isinstance(node, ROOMS) and response is not None:
-                self._reverbs[name] = Reverb(response)
+            elif isinstance(node, ROOMS) and make_reverb is not None:
+                self._reverbs[name] = make_reverb()
         # The room of another also suits an instrument that learned none: it comes last then.
-        self._last_reverb = Reverb(room) if isinstance(room, np.ndarray) and not self._reverbs else None
-        self._response = response if self._reverbs or self._last_reverb else None
+        self._last_reverb = make_reverb() if make_reverb is not None and not self._reverbs else None
         self._pending: dict[str, RealArray] = {}  # samples that wait for those of other sources
         # Made with the first frames, which say how fine the gate is.
         self._gate: Ramp | None = None
@@ -142,7 +155,7 @@ class Stream:
             hop_samples = self._model.hop_samples // (len(gate) // n_frames)
             self._gate = Ramp(hop_samples)
             if self._wants_correction:
-                self._correction = make_level_correction(self._spec, self._model, hop_samples, self._response)
+                self._correction = make_level_correction(self._spec, self._model, hop_samples, self._make_reverb)
         return self._gate.push(gate)
 
     def _requested_db(self, level_db: FloatArray | None, gate: FloatArray | None) -> RealArray:

@@ -7,7 +7,9 @@ for data of programs), and among those that came with the program. The first one
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,14 +21,20 @@ from ddsp_cli import importers
 from ddsp_cli.atomic import beside, recover, writing
 from ddsp_cli.audio import read
 from ddsp_cli.audio.impulse_response import from_file
+from ddsp_cli.audio.resample import resample_response
 from ddsp_cli.audio.write import check_writable
 from ddsp_cli.bundle import CARD, NETWORK, Bundle, Card, load_card, revise
 from ddsp_cli.bundle import load as load_bundle
 from ddsp_cli.errors import DdspError, Kind, ModelError, UsageError, did_you_mean
-from ddsp_cli.workflows.arguments import PathLike, as_path
+from ddsp_cli.synthesis.blend import BlendedInstrument, Shares
+from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.workflows.arguments import PathLike, as_path, number
 
 #: Instruments of the current folder; `ddsp train` and `ddsp import` write here.
 OWN = Path("models")
+
+#: How blends are written.
+BLEND_HINT, TIMED_HINT = "Write flute:0.6+violin:0.4.", "Write 0:flute 8s:violin, with times that rise."
 
 #: Names further folders, separated as in `$PATH`; the first one is the library then.
 VARIABLE = "DDSP_MODELS"
@@ -223,25 +231,140 @@ def open_at(place: Path) -> Bundle:
     return dataclasses.replace(loaded, card=revise(loaded.card, name=title(place)))
 
 
-def find_all(names: Sequence[str | Path]) -> list[Path]:
-    """The places of several instruments, each once; `all` stands for every one that can be read.
+def choose_all(names: Sequence[PathLike]) -> list[Choice]:
+    """Chooses several instruments, each once; `all` stands for every one that can be read.
 
     Raises:
-      UsageError: no name at all.
+      UsageError: no name at all, or a blend that cannot be read.
       ModelError: one that does not exist; no instrument at all.
     """
     if not names:
         raise UsageError("no instrument was named", kind=Kind.NO_NAME)
-    found: list[Path] = []
+    found: list[Choice] = []
     for name in names:
-        if str(name) == "all":
+        if os.fspath(name) == "all":
             readable = [entry.path for entry in catalogue() if entry.card is not None]
             if not readable:
                 raise ModelError("there are no instruments yet", "Train one first.", kind=Kind.NO_INSTRUMENTS)
-            found += readable
+            found += [Choice((place,)) for place in readable]
         else:
-            found.append(find_playable(name))
-    return list({path.resolve(): path for path in found}.values())
+            found.append(choose(name))
+    return list({(tuple(place.resolve() for place in one.places), one.shares): one for one in found}.values())
+
+
+# --- blends ----------------------------------------------------------------------------------------------------------
+
+#: `8s:violin` or `1:30:violin`, an instrument of a blend over time.
+_TIMED = re.compile(r"(?:(?P<minutes>\d+):)?(?P<seconds>\d+(?:\.\d+)?)s?:(?P<name>\D.*)")
+
+#: What stands between two of them.
+_BETWEEN = re.compile(r"[\s,]+(?=(?:\d+:)?\d+(?:\.\d+)?s?:\D)")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What plays: one instrument, or several that are blended.
+
+    Attributes:
+      places: folders and files of instruments, as `find_playable` finds them.
+      shares: of each in a blend; None for one instrument.
+      words: the blend as it was written.
+    """
+
+    places: tuple[Path, ...]
+    shares: Shares | None = None
+    words: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in results."""
+        return self.words if self.shares is not None else title(self.places[0])
+
+    @property
+    def title(self) -> str:
+        """What files made with it are called after."""
+        names = [title(place) for place in self.places]
+        if self.shares is None:
+            return names[0]
+        if not self.shares.is_constant:
+            return "-to-".join(names)
+        return "+".join(f"{name}{share:.0%}".rstrip("%") for name, share in zip(names, self.shares.mean, strict=True))
+
+    def load(self) -> Instrument:
+        """The instrument, ready to play.
+
+        Raises:
+          ModelError: one is damaged, or they cannot be blended.
+        """
+        loaded = [Instrument(open_at(place)) for place in self.places]
+        return loaded[0] if self.shares is None else BlendedInstrument(loaded, self.shares, self.words)
+
+
+def choose(name: PathLike) -> Choice:
+    """Chooses an instrument, or a blend.
+
+    Args:
+      name: of an instrument, its folder, a `.tflite` of DDSP-VST; `flute:0.6+violin:0.4` for a blend (shares that are
+        left out are 1), or `0:flute 8s:violin` for one that changes over time.
+
+    Raises:
+      UsageError: a blend with impossible shares or times.
+      ModelError: there is no such instrument.
+    """
+    words = os.fspath(name)
+    if Path(words).exists() or not (_TIMED.fullmatch(words) or "+" in words):
+        return Choice((find_playable(name),))
+    return _timed_blend(words) if _TIMED.fullmatch(words) else _constant_blend(words)
+
+
+def _constant_blend(words: str) -> Choice:
+    """The blend that `flute:0.6+violin:0.4` means."""
+    shares: dict[Path, float] = {}
+    for part in words.split("+"):
+        name, colon, text = part.strip().rpartition(":")
+        share = 1.0
+        if colon and re.fullmatch(r"[\d.eE-]+", text.strip()):
+            share = number(text, "model", 0.0, 1000.0)
+        else:
+            name = part.strip()
+        if not name:
+            raise UsageError(f"{words} names no instrument beside a +", BLEND_HINT, parameter="model")
+        place = find_playable(name)
+        shares[place] = shares.get(place, 0.0) + share
+    if sum(shares.values()) <= 0.0:
+        raise UsageError(f"the shares of {words} are all 0", BLEND_HINT, parameter="model")
+    if len(shares) == 1:
+        return Choice(tuple(shares))
+    return Choice(tuple(shares), Shares.constant(tuple(shares.values())), words)
+
+
+def _timed_blend(words: str) -> Choice:
+    """The blend that `0:flute 8s:violin` means."""
+    times_s, found = [], []
+    for part in _BETWEEN.split(words.strip()):
+        match = _TIMED.fullmatch(part)
+        if match is None:
+            raise UsageError(f"{part} is not a time and an instrument", TIMED_HINT, parameter="blend")
+        times_s.append(60.0 * float(match["minutes"] or 0) + float(match["seconds"]))
+        found.append(find_playable(match["name"].strip()))
+    if any(later <= earlier for earlier, later in itertools.pairwise(times_s)):
+        raise UsageError(f"the times of {words} do not rise", TIMED_HINT, parameter="blend")
+    places = tuple(dict.fromkeys(found))
+    if len(places) == 1:
+        return Choice(places)
+    values = tuple(tuple(float(place == one) for place in places) for one in found)
+    return Choice(places, Shares(tuple(times_s), values), words)
+
+
+def check_timed(words: str) -> str:
+    """Checks that a text is a blend over time; gives it back.
+
+    Raises:
+      UsageError: it is none.
+    """
+    if _TIMED.fullmatch(words.strip()) is None:
+        raise UsageError(f"{words} is not a blend over time", TIMED_HINT, parameter="blend")
+    return words.strip()
 
 
 def share(model: PathLike, out: PathLike | None = None, force: bool = False) -> Path:
@@ -317,11 +440,4 @@ def from_instrument(name: str, rate_hz: int) -> np.ndarray:
     other = bundle.load(find(name))
     if other.impulse_response is None:
         raise ModelError(f"the instrument {name} learned no room")
-    own_hz = other.card.model.sample_rate_hz
-    if own_hz == rate_hz:
-        return other.impulse_response
-    import soxr
-
-    # Resampling keeps the height of a wave; a response is a sum over samples, of which there are now more or fewer.
-    response = np.asarray(soxr.resample(other.impulse_response, own_hz, rate_hz), np.float32)
-    return response * np.float32(own_hz / rate_hz)
+    return resample_response(other.impulse_response, other.card.model.sample_rate_hz, rate_hz)

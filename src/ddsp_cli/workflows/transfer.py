@@ -25,7 +25,6 @@ from ddsp_cli.audio.integrated_loudness import integrated_lufs
 from ddsp_cli.audio.recording import ArrayRecording
 from ddsp_cli.audio.write import check_writable, fit_level, nearest_rate_hz, write_fitting
 from ddsp_cli.errors import InputError, UsageError
-from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path, as_paths
 from ddsp_cli.workflows.performance import (
@@ -187,7 +186,8 @@ def transfer_files(
 
     Args:
       inputs: sound files, folders of them, or MIDI files.
-      model: an instrument's name, its folder, or a `.tflite` of DDSP-VST; several of them, or "all".
+      model: an instrument's name, its folder, or a `.tflite` of DDSP-VST; a blend, see `models.choose`; several of
+        them, or "all".
       out: a file (for one input and one instrument), or a folder; by default `INPUT_MODEL.wav` in the current folder.
       options: how it is played, see `make_options`.
       force: replace files that exist.
@@ -211,14 +211,13 @@ def transfer_files(
     options = options or TransferOptions()
     outputs = Outputs(as_path(out), force, plot, as_path(controls), as_path(notes), sample_rate_hz, bits)
     curves, page = as_path(from_controls), as_path(report)
-    places = models.find_all(as_paths(model))
-    names = [models.title(place) for place in places]
-    plan = plan_jobs(as_paths(inputs), names, outputs, curves)
+    choices = models.choose_all([model] if isinstance(model, str | os.PathLike) else model)
+    plan = plan_jobs(as_paths(inputs), [choice.title for choice in choices], outputs, curves)
     if page is not None:
         if page.suffix.lower() not in {".html", ".htm"}:
             raise UsageError(f"{page} is not an .html file", parameter="report")
         check_writable(page, force)
-    work = _Work(tuple(places), tuple(names), options, curves, force, draw=plot or page is not None)
+    work = _Work(tuple(choices), options, curves, force, draw=plot or page is not None)
     players = work.players()  # what is wrong with one is said before any sound is made
     by_source: list[list[Job]] = []
     for job in plan.jobs:
@@ -247,8 +246,7 @@ def transfer_files(
 class _Work:
     """What all jobs have in common; it can be sent to another process."""
 
-    places: tuple[Path, ...]
-    names: tuple[str, ...]
+    choices: tuple[models.Choice, ...]
     options: TransferOptions
     curves: Path | None
     force: bool
@@ -256,8 +254,7 @@ class _Work:
 
     def players(self) -> list[Player]:
         """The instruments, loaded."""
-        loaded = [Instrument(models.open_at(place)) for place in self.places]
-        return [make_player(name, one, self.options) for name, one in zip(self.names, loaded, strict=True)]
+        return [make_player(choice.name, choice.load(), self.options) for choice in self.choices]
 
 
 class _Played(NamedTuple):
