@@ -110,4 +110,4 @@ def test_the_command_line_takes_both_ways(tmp_path):
     assert "0:testophone 2s:otherophone" in page.read_text(encoding="utf-8")
     wrong = ddsp("transfer", "voice.wav", "--blend", "testophone otherophone", cwd=Path())
     assert wrong.returncode == 2
-    assert "--blend: testophone otherophone is not a blend over time" in wrong.stderr
+    assert "--blend: testophone otherophone is not a blend over time" in wrong.stderr.decode()
