@@ -39,6 +39,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     soundfile.write(folder / "clap.wav", np.concatenate([np.zeros(100), [0.9], impulse_response()[1:]]), 16000)
     track = mido.MidiTrack([mido.Message("note_on", note=69), mido.Message("note_off", note=69, time=480)])
     mido.MidiFile(tracks=[track]).save(folder / "tune.mid")
+    alto = mido.MidiTrack([mido.MetaMessage("track_name", name="Alto"), *track])
+    mido.MidiFile(tracks=[mido.MidiTrack(track), alto]).save(folder / "choir.mid")
     shutil.copytree(ROOT / "models" / "flute", folder / "models" / "flute")
     return folder
 

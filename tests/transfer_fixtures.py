@@ -31,7 +31,7 @@ def at_desk(desk, monkeypatch):
 
 
 #: Options of how a performance is played; the rest says what is written.
-HOW = {"tracker", "room", "wet", "tail", "seed", "loudness_match"}
+HOW = {"tracker", "room", "wet", "tail", "seed", "loudness_match", "voices"}
 
 
 def transfer(inputs, model, out=None, *, settings=None, transpose=None, formant=0.0, **options):

@@ -155,6 +155,8 @@ def transfer(
     formant: float = 0.0,
     loudness_match: float | Literal["input", "off"] = "input",
     tail: bool = False,
+    voices: Literal["auto", "chords", "lead"] = "auto",
+    ensemble: int = 1,
     seed: int = 0,
 ) -> tuple[FloatArray, int]:
     """Plays a sound on an instrument.
@@ -180,11 +182,14 @@ def transfer(
       loudness_match: integrated loudness of the result: "input" for that of the input, a number in LUFS, or "off" for
         what the instrument gives. The peak stays below full scale.
       tail: let the room ring out after the end of the input, until it is 60 dB down.
+      voices: "lead" plays one line, "chords" every note of a chord; "auto" is "lead" for recordings, and "chords" for
+        MIDI files.
+      ensemble: so many players of the same part, each a little out of tune, early or late.
       seed: of the noise; the same seed gives the same sound.
 
     Returns:
-      The sound, [samples] float32, as long as the input (longer with `tail`), and its sample rate: that of the input,
-      or the instrument's where that is higher.
+      The sound, [samples] float32 ([2, samples] for an ensemble), as long as the input (longer with `tail`), and its
+      sample rate: that of the input, or the instrument's where that is higher.
 
     Raises:
       UsageError: an argument makes no sense.
@@ -194,7 +199,7 @@ def transfer(
     options = make_options(
         transpose=transpose, dynamics=dynamics, loudness=loudness, autotune=autotune, key=key, tuning=tuning,
         retune=retune, vibrato=vibrato, glide=glide, threshold=threshold, pitch=pitch, room=room, wet=wet,
-        formant=formant, loudness_match=loudness_match, tail=tail, seed=seed,
+        formant=formant, loudness_match=loudness_match, tail=tail, voices=voices, ensemble=ensemble, seed=seed,
     )  # fmt: skip
     sound, rate_hz = as_sound(audio), as_rate_hz(sample_rate)
     instrument = load(model)
@@ -222,6 +227,10 @@ def transfer_file(
     formant: float = 0.0,
     loudness_match: float | Literal["input", "off"] = "input",
     tail: bool = False,
+    voices: Literal["auto", "chords", "lead"] = "auto",
+    track: int | str | Sequence[int | str] = (),
+    channel: int | Sequence[int] = (),
+    ensemble: int = 1,
     seed: int = 0,
     sample_rate: int | None = None,
     bits: Literal["16", "24", "32", "float"] | None = None,
@@ -240,7 +249,8 @@ def transfer_file(
       model: the instrument, see `load`.
       out: the file to write; by default `INPUT_MODEL.wav` in the current folder.
       transpose, dynamics, loudness, autotune, key, tuning, retune, vibrato, glide, threshold, pitch: see `transfer`.
-      room, wet, formant, loudness_match, tail, seed: see `transfer`.
+      room, wet, formant, loudness_match, tail, voices, ensemble, seed: see `transfer`.
+      track, channel: of a MIDI file, tracks by number or name and channels from 1 to 16; all but the drums by default.
       sample_rate: of the output; by default that of the input, or the instrument's where that is higher.
       bits: of the output; by default those of the input.
       plot: also draw a picture, beside the sound.
@@ -263,7 +273,8 @@ def transfer_file(
     options = make_options(
         transpose=transpose, dynamics=dynamics, loudness=loudness, autotune=autotune, key=key, tuning=tuning,
         retune=retune, vibrato=vibrato, glide=glide, threshold=threshold, pitch=pitch, room=room, wet=wet,
-        formant=formant, loudness_match=loudness_match, tail=tail, seed=seed,
+        formant=formant, loudness_match=loudness_match, tail=tail, voices=voices, track=track, channel=channel,
+        ensemble=ensemble, seed=seed,
     )  # fmt: skip
     if not isinstance(input, str | os.PathLike):
         raise UsageError(f"one file is played, named by its path, not by {_a(input)}", parameter="inputs")

@@ -37,6 +37,7 @@ class Kind(StrEnum):
     REVERB = "reverb"  # no instrument shall play, only a room be added
     NO_ROOM = "no-room"  # a recording shall come into a room, but no room was named
     SCORE = "score"  # `path` holds notes where a recording was expected
+    SEVERAL_VOICES = "several-voices"  # one line is needed where there are several
     CURVES = "curves"  # `path` holds curves where a recording was expected
     UNKNOWN_INSTRUMENT = "unknown-instrument"  # no instrument has this name, nor a similar one; `searched` folders
     NO_INSTRUMENTS = "no-instruments"  # there is no instrument at all

@@ -10,7 +10,15 @@ import pytest
 
 from ddsp_cli.adaptation import f0_cleanup
 from ddsp_cli.adaptation.adapt import AdaptSettings
-from ddsp_cli.adaptation.midi import adapt_score, read_score, velocity_db
+from ddsp_cli.adaptation.midi import (
+    Selection,
+    adapt_score,
+    adapt_scores,
+    read_midi,
+    read_score,
+    split_voices,
+    velocity_db,
+)
 from ddsp_cli.errors import InputError
 from fixtures import make_card, small_model
 
@@ -144,3 +152,102 @@ def test_no_notes_and_no_file(tmp_path):
         read_score(midi_file(tmp_path / "a.mid", [(on(36, channel=9), 0), (off(36, channel=9), 960)]))
     with pytest.raises(InputError, match="does not exist"):
         read_score(tmp_path / "b.mid")
+
+
+def voices(path, **selection):
+    """Notes (number, start, stop) of every voice."""
+    found, n_cut = split_voices(read_midi(path, Selection(**selection)))
+    assert n_cut == 0
+    return [[(note.midi, note.start_s, note.stop_s) for note in voice.notes] for voice in found]
+
+
+def chord(*keys, ticks=480, channel=0):
+    return [
+        *((on(key, channel=channel), 0) for key in keys),
+        *((off(key, channel=channel), ticks if i == 0 else 0) for i, key in enumerate(keys)),
+    ]
+
+
+def test_every_note_of_chords_has_a_voice(tmp_path):
+    path = midi_file(tmp_path / "a.mid", [*chord(60, 64, 67), *chord(59, 65, 69), *chord(62)])
+    found = voices(path)
+    assert [voice[:2] for voice in found] == [
+        [(67, 0.0, 0.5), (69, 0.5, 1.0)],
+        [(64, 0.0, 0.5), (65, 0.5, 1.0)],
+        [(60, 0.0, 0.5), (59, 0.5, 1.0)],
+    ]
+    assert sum(len(voice) == 3 for voice in found) == 1  # the last note goes on from the nearest voice
+    assert found[2][2:] == [(62, 1.0, 1.5)] or found[1][2:] == [(62, 1.0, 1.5)]
+
+
+def test_a_melody_over_a_held_note_is_two_voices(tmp_path):
+    path = midi_file(
+        tmp_path / "a.mid", [(on(48), 0), *chord(60), *chord(62), *chord(64), (off(48), 0)]
+    )  # fmt: skip
+    assert voices(path) == [[(60, 0.0, 0.5), (62, 0.5, 1.0), (64, 1.0, 1.5)], [(48, 0.0, 1.5)]]
+
+
+def test_one_line_is_one_voice(tmp_path):
+    """A legato pianist holds each key a little into the next."""
+    path = midi_file(tmp_path / "a.mid", [*chord(60), *chord(62)])
+    (voice,), _ = split_voices(read_midi(path))
+    assert voice.notes[1].tied
+    path = midi_file(tmp_path / "b.mid", [(on(60), 0), (on(62), 470), (off(60), 10), (off(62), 470)])
+    (found,) = voices(path)
+    assert found[0][2] == found[1][1]  # none over another
+
+
+def test_the_pedal_holds_every_note(tmp_path):
+    down, up = (mido.Message("control_change", control=64, value=value) for value in (127, 0))
+    path = midi_file(tmp_path / "a.mid", [(down, 0), *chord(60, ticks=240), *chord(64, ticks=240), (up, 480)])
+    assert voices(path) == [[(64, 0.25, 1.0)], [(60, 0.0, 1.0)]]
+
+
+def test_tracks_and_channels_are_chosen(tmp_path):
+    named = [mido.MetaMessage("track_name", name="Alto"), 0]
+    path = midi_file(
+        tmp_path / "a.mid",
+        [*chord(72), *chord(74, channel=1)],
+        [tuple(named), *chord(60, channel=2)],
+        [(on(36, channel=9), 0), (off(36, channel=9), 480)],
+    )
+    assert sum(map(len, voices(path))) == 3
+    assert voices(path, tracks=("alto",)) == voices(path, tracks=("2",)) == [[(60, 0.0, 0.5)]]
+    assert voices(path, channels=(2,)) == [[(74, 0.5, 1.0)]]
+    assert voices(path, channels=(10,)) == [[(36, 0.0, 0.5)]]
+    file = read_midi(path)
+    assert [str(part) for part in file.left_out] == ["track 3 (channel 10, drums)"]
+    assert [part.n_notes for part in file.played] == [1, 1, 1]
+    with pytest.raises(InputError, match="has no track Tenor") as problem:
+        read_midi(path, Selection(tracks=("Tenor",)))
+    assert "track 2 Alto (channel 3)" in problem.value.hint
+    with pytest.raises(InputError, match="no notes there"):
+        read_midi(path, Selection(channels=(16,)))
+
+
+def test_the_wheel_bends_the_notes_of_its_channel_as_far_as_the_file_says(tmp_path):
+    controls = [mido.Message("control_change", control=control, value=value, channel=1)
+                for control, value in ((101, 0), (100, 0), (6, 12))]  # fmt: skip
+    bend = mido.Message("pitchwheel", pitch=4096, channel=1)
+    path = midi_file(
+        tmp_path / "a.mid",
+        [*((control, 0) for control in controls), (on(60), 0), (on(72, channel=1), 0), (bend, 240), (off(60), 240),
+         (off(72, 1), 0)],
+    )  # fmt: skip
+    found, _ = split_voices(read_midi(path))
+    high, low = adapt_scores(found, STATISTICS, "power_db", 250, KEEP)
+    assert f0_cleanup.to_midi(high.f0_hz)[[30, 90]] == pytest.approx([72.0, 78.0], abs=1e-3)
+    assert f0_cleanup.to_midi(low.f0_hz)[[30, 90]] == pytest.approx([60.0, 60.0], abs=1e-3)
+    assert len(high) == len(low)
+
+
+def test_all_voices_are_transposed_alike(tmp_path):
+    found, _ = split_voices(read_midi(midi_file(tmp_path / "a.mid", chord(40, 52))))
+    shifts = {adapted.transpose_semitones for adapted in adapt_scores(found, STATISTICS, "power_db", 250)}
+    assert shifts == {24.0}
+
+
+def test_more_notes_than_voices_end_the_oldest(tmp_path):
+    path = midi_file(tmp_path / "a.mid", chord(*range(40, 76)))
+    found, n_cut = split_voices(read_midi(path))
+    assert (len(found), n_cut) == (32, 4)

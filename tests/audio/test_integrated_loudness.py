@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from ddsp_cli.audio.integrated_loudness import integrated_lufs
+from ddsp_cli.audio.integrated_loudness import LoudnessMeter, integrated_lufs
 
 
 def sine(hz: float, rate_hz: int, seconds: float = 5.0, peak: float = 1.0) -> np.ndarray:
@@ -49,3 +49,14 @@ def test_silence_and_short_sounds():
     assert integrated_lufs([np.zeros(16000, np.float32)], 16000) == -math.inf
     assert integrated_lufs([], 16000) == -math.inf
     assert integrated_lufs([sine(1000.0, 16000, 0.2)], 16000) == pytest.approx(-3.0, abs=0.3)
+
+
+def test_the_powers_of_two_channels_are_added():
+    """ITU-R BS.1770-5, annex 1: left and right have a weight of 1 each."""
+    noise = (0.1 * np.random.default_rng(2).normal(size=50000)).astype(np.float32)
+    other = (0.1 * np.random.default_rng(3).normal(size=50000)).astype(np.float32)
+    meter = LoudnessMeter(16000, 2)
+    for part in np.array_split(np.stack([noise, other], axis=1), 7):
+        meter.push(part)
+    both = 10.0 * np.log10(sum(10.0 ** (integrated_lufs([one], 16000) / 10.0) for one in (noise, other)))
+    assert meter.integrated_lufs() == pytest.approx(both, abs=0.02)

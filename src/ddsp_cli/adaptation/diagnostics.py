@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
 from ddsp_cli.adaptation import f0_cleanup
-from ddsp_cli.adaptation.adapt import Adapted
 from ddsp_cli.adaptation.autotune import centre, find_tuning
 from ddsp_cli.adaptation.notes import find_notes
 from ddsp_cli.adaptation.segmentation import Segments
@@ -73,15 +73,15 @@ def warnings(analysis: Analysis[Segments]) -> tuple[str, ...]:
     return (_WARNINGS[character],) if character in _WARNINGS else ()
 
 
-def range_warnings(adapted: Adapted, statistics: Statistics, instrument: str) -> tuple[str, ...]:
+def range_warnings(f0_hz: Sequence[FloatArray], statistics: Statistics, instrument: str) -> tuple[str, ...]:
     """Builds a sentence if much of what is played lies beyond the range of the instrument.
 
     Args:
-      adapted: what is played.
+      f0_hz: what is played, [F] for each voice.
       statistics: of the instrument.
       instrument: its name.
     """
-    midi = hz_to_midi(thinned(adapted.f0_hz[adapted.segments.voiced]))
+    midi = hz_to_midi(np.concatenate([thinned(one) for one in f0_hz]))
     if not len(midi):
         return ()
     lowest, highest = (statistics.pitch_midi[percentile] for percentile in RANGE_PERCENTILES)

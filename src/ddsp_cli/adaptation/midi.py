@@ -1,4 +1,4 @@
-"""Read a standard MIDI file and turn it into curves: one line of notes with bends, velocities, attacks and releases.
+"""Read a standard MIDI file and turn it into curves: lines of notes with bends, velocities, attacks and releases.
 
 Shapes: F frames.
 """
@@ -6,9 +6,11 @@ Shapes: F frames.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,8 +49,21 @@ RING_S = 1.5
 #: Range of the pitch wheel, as General MIDI has it until a file says otherwise.
 BEND_SEMITONES = 2.0
 
+#: Voices at most; each costs as much as an instrument of its own.
+MAX_VOICES = 32
+
+#: What it costs a voice to go on with a note: semitones between them, and for each second of rest; and what it costs to
+#: play a note of another channel or track.
+REST_COST_PER_S, OTHER_CHANNEL_COST = 2.0, 1000.0
+
+#: Controllers that choose a parameter, and the one that sets it: together 0 for the range of the pitch wheel.
+PARAMETER_CONTROLS, DATA_CONTROL = (101, 100), 6
+
 #: The sustain pedal, and the value from which it is down.
 SUSTAIN_CONTROL, SUSTAIN_DOWN = 64, 64
+
+#: Of a file that sets no tempo: 120 beats a minute.
+DEFAULT_TEMPO_US = 500_000
 
 DRUM_CHANNEL = 9
 
@@ -58,8 +73,57 @@ FLOOR_DB = -80.0
 
 
 @dataclass(frozen=True)
+class Selection:
+    """Which part of a MIDI file is played.
+
+    Attributes:
+      tracks: numbers from 1, or names; all tracks where it is empty.
+      channels: 1 to 16; all but the drums (10) where it is empty.
+    """
+
+    tracks: tuple[str, ...] = ()
+    channels: tuple[int, ...] = ()
+
+
+class Part(NamedTuple):
+    """The notes of one channel in one track: numbers from 1, the name of the track, how many notes."""
+
+    track: int
+    name: str
+    channel: int
+    n_notes: int
+
+    def __str__(self) -> str:
+        named = f"track {self.track}{f' {self.name}' if self.name else ''}"
+        return f"{named} (channel {self.channel}{', drums' if self.channel - 1 == DRUM_CHANNEL else ''})"
+
+
+class Event(NamedTuple):
+    """A message of mido, when it comes, and the number of its track from 0."""
+
+    time_s: float
+    track: int
+    message: Any
+
+
+@dataclass(frozen=True)
+class MidiFile:
+    """The messages of a MIDI file that are played.
+
+    Attributes:
+      events: in order of time.
+      played: whose notes these are.
+      left_out: whose notes are not played.
+    """
+
+    events: tuple[Event, ...]
+    played: tuple[Part, ...]
+    left_out: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
 class Played:
-    """One note of the line that is played.
+    """One note of a line that is played.
 
     Attributes:
       midi: its number.
@@ -85,7 +149,7 @@ class Score:
       notes: in order.
       bends: (seconds, semitones), in order; a bend holds until the next.
       n_overlapping: notes that are left out because a higher one begins with them: chords.
-      seconds: end of the last note.
+      seconds: end of the last note, also of other lines that are played with it.
     """
 
     notes: tuple[Played, ...]
@@ -94,33 +158,103 @@ class Score:
     seconds: float
 
 
-def read_score(path: Path) -> Score:
-    """Reads a MIDI file: all channels but the drums together, of which the newest note sounds.
+#: Types of messages that start and end notes.
+_NOTES = frozenset({"note_on", "note_off"})
+
+
+def read_midi(path: Path, selection: Selection | None = None) -> MidiFile:
+    """Reads a MIDI file.
+
+    Args:
+      path: the file.
+      selection: tracks and channels to play; None for all but the drums.
 
     Raises:
-      InputError: missing, not a MIDI file, without notes, or longer than `LONGEST_S`.
+      InputError: missing, not a MIDI file, without notes, longer than `LONGEST_S`, or without such a track.
     """
     import mido
 
+    selection = selection or Selection()
     try:
         file = mido.MidiFile(path)
-        timed, now_s = [], 0.0
-        for message in file:  # mido turns ticks into seconds, tempo changes included
-            now_s += message.time
-            if not message.is_meta and getattr(message, "channel", DRUM_CHANNEL) != DRUM_CHANNEL:
-                timed.append((now_s, message))
+        events = _timed(file)
+        names = [" ".join(str(track.name).split()) for track in file.tracks]
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except Exception as problem:  # mido lets through whatever goes wrong in a damaged file
         raise InputError(
-            f"{path} is not a MIDI file that can be read", "It should be a standard MIDI file."
+            f"{path} is not a MIDI file that can be read", "It should be a standard MIDI file of type 0 or 1."
         ) from problem
-    if now_s > LONGEST_S:
-        raise InputError(f"{path} lasts {now_s / 3600:.0f} hours")
-    score = _one_line(timed)
-    if not score.notes:
-        raise InputError(f"{path} contains no notes outside the drum channel")
-    return score
+    if events and events[-1].time_s > LONGEST_S:
+        raise InputError(f"{path} lasts {events[-1].time_s / 3600:.0f} hours")
+    counts = Counter((event.track, event.message.channel) for event in events if _is_press(event.message))
+    parts = [Part(track + 1, names[track], channel + 1, n) for (track, channel), n in sorted(counts.items())]
+    tracks = _chosen_tracks(path, selection.tracks, names, parts)
+    channels = set(selection.channels) or set(range(1, 17)) - {DRUM_CHANNEL + 1}
+    played = tuple(part for part in parts if part.track in tracks and part.channel in channels)
+    if not played:
+        if not parts or (selection == Selection() and not played):
+            raise InputError(f"{path} contains no notes outside the drum channel")
+        raise InputError(f"{path} contains no notes there", f"Its notes: {', '.join(map(str, parts))}.")
+    chosen = {(part.track - 1, part.channel - 1) for part in played}
+    # Pedal and pitch wheel may be on a track of their own.
+    kept = [one for one in events if one.message.type not in _NOTES or (one.track, one.message.channel) in chosen]
+    return MidiFile(tuple(kept), played, tuple(part for part in parts if part not in played))
+
+
+def read_score(path: Path, selection: Selection | None = None) -> Score:
+    """Reads the one line of a MIDI file: the newest key, and the highest of a chord; see `read_midi`."""
+    return lead_line(read_midi(path, selection))
+
+
+def _timed(file: Any) -> list[Event]:
+    """The messages of all channels with their seconds, tempo changes included.
+
+    Raises:
+      ValueError: the tracks of the file are pieces of their own (type 2).
+    """
+    import mido
+
+    if file.type == 2:
+        raise ValueError("a file of separate pieces")
+    merged: list[tuple[int, int, Any]] = []
+    for number, track in enumerate(file.tracks):
+        tick = 0
+        for message in track:
+            tick += message.time
+            merged.append((tick, number, message))
+    merged.sort(key=lambda entry: entry[0])
+    events, now_s, last, tempo = [], 0.0, 0, DEFAULT_TEMPO_US
+    for tick, number, message in merged:
+        now_s += mido.tick2second(tick - last, file.ticks_per_beat, tempo)
+        last = tick
+        if message.type == "set_tempo":
+            tempo = message.tempo
+        elif hasattr(message, "channel"):
+            events.append(Event(now_s, number, message))
+    return events
+
+
+def _is_press(message: Any) -> bool:
+    return message.type == "note_on" and message.velocity > 0
+
+
+def _chosen_tracks(path: Path, wanted: tuple[str, ...], names: list[str], parts: list[Part]) -> set[int]:
+    """Numbers from 1 of the tracks that are named by number or name."""
+    if not wanted:
+        return set(range(1, len(names) + 1))
+    found: set[int] = set()
+    for word in wanted:
+        same = [i + 1 for i, name in enumerate(names) if name.lower() == word.strip().lower()]
+        if not same and word.strip().isdecimal() and 1 <= int(word) <= len(names):
+            same = [int(word)]
+        if not same:
+            raise InputError(f"{path} has no track {word}", f"Its notes: {', '.join(map(str, parts))}.")
+        found.update(same)
+    return found
+
+
+# --- one line --------------------------------------------------------------------------------------------------------
 
 
 class _Line:
@@ -167,26 +301,214 @@ class _Line:
         self._sounding = None
 
 
-def _one_line(timed: list[tuple[float, Any]]) -> Score:
-    """The line that messages of mido, with their seconds, make."""
-    line = _Line()
+class _Wheel:
+    """The pitch wheel of every channel, whose range a file may set (registered parameter 0)."""
+
+    def __init__(self) -> None:
+        self._range: dict[int, float] = {}
+        self._parameter: dict[int, list[int]] = {}
+
+    def turned(self, message: Any) -> float | None:
+        """Takes a message; the bend in semitones where it turns the wheel."""
+        if message.type == "pitchwheel":
+            return float(message.pitch / 8192.0 * self._range.get(message.channel, BEND_SEMITONES))
+        if message.type == "control_change":
+            chosen = self._parameter.setdefault(message.channel, [127, 127])
+            if message.control in PARAMETER_CONTROLS:
+                chosen[PARAMETER_CONTROLS.index(message.control)] = message.value
+            elif message.control == DATA_CONTROL and chosen == [0, 0]:
+                self._range[message.channel] = float(message.value)
+        return None
+
+
+def _is_pedal(message: Any) -> bool:
+    return message.type == "control_change" and message.control == SUSTAIN_CONTROL
+
+
+def lead_line(file: MidiFile) -> Score:
+    """One line of a file: the newest key, and the highest of a chord."""
+    line, wheel = _Line(), _Wheel()
     bends: list[tuple[float, float]] = []
     now_s = 0.0
-    for now_s, message in timed:
-        if message.type == "pitchwheel":
-            bends.append((now_s, message.pitch / 8192.0 * BEND_SEMITONES))
-        elif message.type == "note_on" and message.velocity > 0:
+    for now_s, _, message in file.events:
+        if _is_press(message):
             line.press(message.channel, message.note, message.velocity, now_s)
-        elif message.type in {"note_on", "note_off"}:
+        elif message.type in _NOTES:
             line.release(message.channel, message.note, now_s)
-        elif message.type == "control_change" and message.control == SUSTAIN_CONTROL:
+        elif _is_pedal(message):
             line.pedal(message.channel, message.value >= SUSTAIN_DOWN, now_s)
+        elif (bend := wheel.turned(message)) is not None:
+            bends.append((now_s, bend))
     line.end(now_s)
-    notes = line.notes
+    notes = _bound(line.notes)
+    return Score(notes, tuple(bends), line.n_overlapping, notes[-1].stop_s if notes else 0.0)
+
+
+def _bound(notes: Sequence[Played]) -> tuple[Played, ...]:
+    """The same notes, tied where there is no rest between them."""
     gaps = [after.start_s - before.stop_s for before, after in itertools.pairwise(notes)]
     bound = [False, *(gap <= LEGATO_GAP_S for gap in gaps), False]
-    notes = [replace(note, tied=bound[i], ties=bound[i + 1]) for i, note in enumerate(notes)]
-    return Score(tuple(notes), tuple(bends), line.n_overlapping, notes[-1].stop_s if notes else 0.0)
+    return tuple(replace(note, tied=bound[i], ties=bound[i + 1]) for i, note in enumerate(notes))
+
+
+# --- all notes, in voices --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A key that is held, by a finger or the pedal."""
+
+    key: int
+    start_s: float
+    stop_s: float
+    velocity: int
+    track: int
+    channel: int
+
+
+def split_voices(file: MidiFile) -> tuple[list[Score], int]:
+    """Every note of a file, in lines of which none has a note over another.
+
+    Notes that begin together are given to the free voices at the least distance in pitch and time, those of their own
+    channel first; a note that finds no free voice begins a new one.
+
+    Returns:
+      The voices, at most `MAX_VOICES`, the highest first; and how many notes were cut short for the lack of one more.
+    """
+    notes = sorted(_held_keys(file), key=lambda note: (note.start_s, -note.key))
+    seconds = max((note.stop_s for note in notes), default=0.0)
+    voices: list[list[_Key]] = []
+    n_cut = 0
+    for chord in _chords(notes):
+        free = [voice for voice in voices if voice[-1].stop_s <= chord[0].start_s + LEGATO_GAP_S]
+        goes_on = _goes_on(chord, [voice[-1] for voice in free])
+        for i, note in enumerate(chord):
+            if i in goes_on:
+                _append(free[goes_on[i]], note)
+            elif len(voices) < MAX_VOICES:
+                voices.append([note])
+            else:
+                n_cut += 1
+                _append(min(voices, key=lambda voice: voice[-1].start_s), note)
+    voices.sort(key=lambda voice: -float(np.mean([note.key for note in voice])))
+    bends = _bends_of_channels(file)
+    return [_as_score(voice, bends, seconds) for voice in voices], n_cut
+
+
+def _chords(notes: Sequence[_Key]) -> Iterator[list[_Key]]:
+    """Notes that begin within `CHORD_S` of the first of them; `notes` in order of their start."""
+    chord: list[_Key] = []
+    for note in notes:
+        if chord and note.start_s >= chord[0].start_s + CHORD_S:
+            yield chord
+            chord = []
+        chord.append(note)
+    if chord:
+        yield chord
+
+
+def _append(voice: list[_Key], note: _Key) -> None:
+    """A voice goes on with a note, which ends the one before."""
+    if voice[-1].stop_s > note.start_s:
+        voice[-1] = replace(voice[-1], stop_s=note.start_s)
+    voice.append(note)
+
+
+def _goes_on(chord: Sequence[_Key], last: Sequence[_Key]) -> dict[int, int]:
+    """Which note of a chord goes on from which of the last notes of the free voices."""
+    if not last:
+        return {}
+    from scipy.optimize import linear_sum_assignment
+
+    cost = [
+        [
+            abs(note.key - before.key)
+            + REST_COST_PER_S * max(note.start_s - before.stop_s, 0.0)
+            + OTHER_CHANNEL_COST * ((note.track, note.channel) != (before.track, before.channel))
+            for before in last
+        ]
+        for note in chord
+    ]
+    return {int(i): int(j) for i, j in zip(*linear_sum_assignment(cost), strict=True)}
+
+
+def _held_keys(file: MidiFile) -> list[_Key]:
+    """Every key that is pressed, until it and the pedal of its channel are up or it is pressed again."""
+    notes: list[_Key] = []
+    down: dict[tuple[int, int, int], tuple[float, int]] = {}  # track, channel, key → start, velocity
+    held: set[tuple[int, int, int]] = set()  # by the pedal alone
+    pedals: set[int] = set()
+
+    def end(place: tuple[int, int, int], now_s: float) -> None:
+        held.discard(place)
+        start_s, velocity = down.pop(place)
+        if now_s > start_s:
+            track, channel, key = place
+            notes.append(_Key(key, start_s, now_s, velocity, track, channel))
+
+    now_s = 0.0
+    for now_s, track, message in file.events:
+        if message.type in _NOTES:
+            place = (track, message.channel, message.note)
+            if _is_press(message):
+                if place in down:
+                    end(place, now_s)
+                down[place] = now_s, message.velocity
+            elif place in down:
+                if message.channel in pedals:
+                    held.add(place)
+                else:
+                    end(place, now_s)
+        elif _is_pedal(message):
+            if message.value >= SUSTAIN_DOWN:
+                pedals.add(message.channel)
+            else:
+                pedals.discard(message.channel)
+                for place in [one for one in held if one[1] == message.channel]:
+                    end(place, now_s)
+    for place in list(down):
+        end(place, now_s)
+    return notes
+
+
+def _bends_of_channels(file: MidiFile) -> dict[int, list[tuple[float, float]]]:
+    """The turns of the pitch wheel of each channel, as in `Score.bends`."""
+    wheel = _Wheel()
+    bends: dict[int, list[tuple[float, float]]] = {}
+    for now_s, _, message in file.events:
+        if (bend := wheel.turned(message)) is not None:
+            bends.setdefault(message.channel, []).append((now_s, bend))
+    return bends
+
+
+def _as_score(voice: Sequence[_Key], bends: dict[int, list[tuple[float, float]]], seconds: float) -> Score:
+    """A voice as a line, with the bends of the channels that its notes are on."""
+    own: list[tuple[float, float]] = []
+    for note in voice:
+        before = [bend for time_s, bend in bends.get(note.channel, []) if time_s <= note.start_s]
+        own.append((note.start_s, before[-1] if before else 0.0))
+        own += [turn for turn in bends.get(note.channel, []) if note.start_s < turn[0] < note.stop_s]
+    notes = [Played(float(note.key), note.start_s, note.stop_s, note.velocity) for note in voice]
+    return Score(_bound(notes), tuple(own), 0, seconds)
+
+
+def adapt_scores(
+    scores: Sequence[Score],
+    statistics: Statistics,
+    level: str,
+    frame_rate_hz: int,
+    settings: AdaptSettings | None = None,
+) -> list[Adapted]:
+    """Makes curves for each of several lines, transposed by the same octaves; arguments as for `adapt_score`."""
+    settings = settings or AdaptSettings()
+    if settings.transpose is None:
+        midi = np.concatenate([
+            np.repeat(note.midi, max(1, round((note.stop_s - note.start_s) * frame_rate_hz)))
+            for score in scores
+            for note in score.notes
+        ])  # fmt: skip
+        settings = replace(settings, transpose=choose_octave(midi, np.asarray(statistics.pitch_midi)))
+    return [adapt_score(score, statistics, level, frame_rate_hz, settings) for score in scores]
 
 
 def adapt_score(

@@ -2,7 +2,7 @@
 
 The two K-weighting filters are applied as one FIR filter by the Fourier transform, which gives the same result as the
 recursive form and needs NumPy only: the slower of their poles (38 Hz, critically damped) is 100 dB down after 60 ms.
-Mono only: [S] a block.
+The powers of the channels of a stereo sound are added. Shapes: S samples, C channels.
 """
 
 from __future__ import annotations
@@ -36,36 +36,39 @@ class LoudnessMeter:
 
     Args:
       sample_rate_hz: of the sound.
+      n_channels: one, or left and right.
     """
 
-    def __init__(self, sample_rate_hz: int) -> None:
+    def __init__(self, sample_rate_hz: int, n_channels: int = 1) -> None:
         self._hop = max(1, round(BLOCK_S / HOPS_PER_BLOCK * sample_rate_hz))
         n_taps = max(2, round(FILTER_S * sample_rate_hz))
         self._n_fft = 1 << (HOPS_AT_ONCE * self._hop + n_taps - 2).bit_length()
         n_response = 1 << (2 * n_taps).bit_length()
         taps = np.fft.irfft(_response(n_response, sample_rate_hz))[:n_taps]
         self._spectrum = np.fft.rfft(taps, self._n_fft).astype(np.complex64)
-        self._tail = np.zeros(self._n_fft, np.float32)
-        self._waiting = np.zeros(0, np.float32)
+        self._tail = np.zeros((n_channels, self._n_fft), np.float32)
+        self._waiting = np.zeros((n_channels, 0), np.float32)
         self._squares = array("d")  # sum of squares of each hop
 
     def push(self, block: FloatArray) -> None:
-        """Takes the next samples [S]."""
-        waiting = np.concatenate([self._waiting, np.asarray(block, np.float32)])
+        """Takes the next samples, [S] or [S, C]."""
+        channels = np.asarray(block, np.float32).reshape(len(block), -1).T
+        waiting = np.concatenate([self._waiting, channels], axis=1)
         size = HOPS_AT_ONCE * self._hop
-        n_whole = len(waiting) // size * size
+        n_whole = waiting.shape[1] // size * size
         for start in range(0, n_whole, size):
-            self._squares.extend(self._filter(waiting[start : start + size]))
-        self._waiting = waiting[n_whole:]
+            self._squares.extend(self._filter(waiting[:, start : start + size]))
+        self._waiting = waiting[:, n_whole:]
 
     def _filter(self, samples: FloatArray) -> list[float]:
-        """Sums of squares of the next hops after weighting; of the last one as far as it goes."""
-        n = len(samples)
+        """Sums of squares of the next hops of [C, S] after weighting; of the last one as far as it goes."""
+        n = samples.shape[1]
         out = np.fft.irfft(np.fft.rfft(samples, self._n_fft) * self._spectrum, self._n_fft)
         out += self._tail
-        self._tail = np.pad(out[n:], (0, n))
+        self._tail = np.pad(out[:, n:], ((0, 0), (0, n)))
         return [
-            float(np.sum(np.square(out[i : min(i + self._hop, n)], dtype=np.float64))) for i in range(0, n, self._hop)
+            float(np.sum(np.square(out[:, i : min(i + self._hop, n)], dtype=np.float64)))
+            for i in range(0, n, self._hop)
         ]
 
     def integrated_lufs(self) -> float:
@@ -73,10 +76,10 @@ class LoudnessMeter:
 
         A sound shorter than a block is measured as a whole.
         """
-        n_samples = len(self._squares) * self._hop + len(self._waiting)
-        if len(self._waiting):
+        n_samples = len(self._squares) * self._hop + self._waiting.shape[1]
+        if self._waiting.shape[1]:
             self._squares.extend(self._filter(self._waiting))
-            self._waiting = np.zeros(0, np.float32)
+            self._waiting = self._waiting[:, :0]
         if n_samples < HOPS_PER_BLOCK * self._hop:
             powers = np.array([sum(self._squares) / max(n_samples, 1)])
         else:

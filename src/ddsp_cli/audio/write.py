@@ -226,7 +226,7 @@ def fit_level(
       rate_hz: their rate.
       n_samples: length of the result per channel; what is missing is silence, what goes beyond is cut off. None for
         that of the blocks.
-      target_lufs: integrated loudness of the result, as far as the peak allows, for [S] only; None turns the sound down
+      target_lufs: integrated loudness of the result, as far as the peak allows; None turns the sound down
         where its peak demands it and leaves it alone otherwise.
 
     Yields:
@@ -237,13 +237,14 @@ def fit_level(
     """
     n_written = 0
     shape: tuple[int, ...] = ()
-    meter = LoudnessMeter(rate_hz) if target_lufs is not None else None
+    meter: LoudnessMeter | None = None
     with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
         peak = 0.0
         for block in blocks:
             peak, shape = max(peak, float(np.abs(block).max(initial=0.0))), block.shape[1:]
             n_written += len(block)
-            if meter is not None:
+            if target_lufs is not None:
+                meter = meter or LoudnessMeter(rate_hz, block.shape[1] if block.ndim > 1 else 1)
                 meter.push(block)
             try:
                 spool.write(block.tobytes())

@@ -12,6 +12,7 @@ HINTS = {
     Kind.REVERB: "Put recordings into a room with: ddsp reverb INPUT --room NAME",
     Kind.NO_ROOM: "Name an instrument or an impulse response: --room flute.",
     Kind.SCORE: "Play it on an instrument: ddsp transfer {path} --model NAME",
+    Kind.SEVERAL_VOICES: "Play one line with --voices lead.",
     Kind.CURVES: "Play it with --from-controls {path}.",
     Kind.UNKNOWN_INSTRUMENT: "List instruments with: ddsp models. Searched {searched}.",
     Kind.NO_INSTRUMENTS: "Train one with: ddsp train --instrument NAME",

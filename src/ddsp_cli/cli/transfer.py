@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ddsp_cli.workflows.transfer import Batch, TransferResult
 
 #: Groups of options in the help.
-PITCH, LEVEL, SOUND, FILES = "Pitch", "Level", "Sound of the instrument", "Files"
+PITCH, LEVEL, SOUND, VOICES, FILES = "Pitch", "Level", "Sound of the instrument", "Voices and players", "Files"
 
 EPILOG = """
 Examples:
@@ -131,6 +131,30 @@ def transfer(
             rich_help_panel=SOUND,
         ),
     ] = "0",
+    voices: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|chords|lead",
+            help="chords plays every note, lead one line; auto is chords for MIDI files, lead for recordings.",
+            rich_help_panel=VOICES,
+        ),
+    ] = "auto",
+    track: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NUMBER|NAME", help="Track of a MIDI file; may be repeated.", rich_help_panel=VOICES),
+    ] = None,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(metavar="1..16", help="Channel of a MIDI file; may be repeated.", rich_help_panel=VOICES),
+    ] = None,
+    ensemble: Annotated[
+        str,
+        typer.Option(
+            metavar="1..24",
+            help="So many players of the same part, spread in stereo.",
+            rich_help_panel=VOICES,
+        ),
+    ] = "1",
     seed: Seed = 0,
     sample_rate: SampleRate = None,
     bits: Bits = None,
@@ -171,7 +195,8 @@ def transfer(
     options = make_options(
         transpose=transpose, dynamics=dynamics, loudness=loudness, autotune=autotune, key=key, tuning=tuning,
         retune=retune, vibrato=vibrato, glide=glide, threshold=threshold, pitch=pitch, room=room, wet=wet,
-        formant=formant, loudness_match=loudness_match, tail=tail, seed=seed,
+        formant=formant, loudness_match=loudness_match, tail=tail, voices=voices, track=track,
+        channel=channel, ensemble=ensemble, seed=seed,
     )  # fmt: skip
     with pipes.Pipes(inputs or [], out) as ends, console.Progress() as progress:
         if plot and ends.piped_out:
@@ -231,8 +256,10 @@ def finish(batch: Batch[TransferResult] | Batch[ReverbResult], ends: pipes.Pipes
 def _about(result: TransferResult) -> str:
     """One line about a result."""
     phrases = f"{result.n_segments} phrase{'s' if result.n_segments != 1 else ''}"
+    if result.n_voices > 1:
+        phrases = f"{result.n_voices} voices"
     parts = [
-        f"{console.duration(result.seconds)} on {result.instrument}",
+        f"{console.duration(result.seconds)} on {result.instrument}{f' × {n}' if (n := result.n_players) > 1 else ''}",
         phrases,
         f"transposed {result.transpose_semitones:+g} semitones" if result.transpose_semitones else "not transposed",
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 
 from ddsp_cli import __version__
 from ddsp_cli.audio import read
+from ddsp_cli.audio.resample import at_rate
 from ddsp_cli.audio.write import WRITE_CHUNK_SAMPLES
 
 #: A page holds this much of each sound, 4 MB of MP3; more would make it slow to open.
@@ -61,17 +62,28 @@ def data_uri(content: bytes, media_type: str) -> str:
 
 
 def file_as_mp3(path: Path) -> bytes:
-    """The first minutes of a sound file as MP3, mono."""
+    """The first minutes of a sound file as MP3: stereo where it has two channels, mono otherwise."""
+    info = read.probe(path)
+    if info.n_channels == 2:
+        blocks = at_rate(_stereo_blocks(path), info.sample_rate_hz, MP3_RATE_HZ, 2)
+        return as_mp3(islice(blocks, int(LONGEST_S / 10.0)), MP3_RATE_HZ, 2)
     blocks = read.mono_blocks(path, MP3_RATE_HZ, block_s=10.0)
     return as_mp3(islice(blocks, int(LONGEST_S / 10.0)), MP3_RATE_HZ)
 
 
-def as_mp3(blocks: Iterable[np.ndarray], rate_hz: int) -> bytes:
-    """Sound in blocks [S] as MP3, mono."""
+def _stereo_blocks(path: Path) -> Iterator[np.ndarray]:
+    """Blocks [S, 2] of a stereo file."""
+    waiting: list[np.ndarray] = []
+    for _ in read.decoded_blocks(path, 10.0, waiting.append, read.Decoded()):
+        yield waiting.pop()
+
+
+def as_mp3(blocks: Iterable[np.ndarray], rate_hz: int, n_channels: int = 1) -> bytes:
+    """Sound in blocks [S] or [S, C] as MP3."""
     import soundfile
 
     out = io.BytesIO()
-    with soundfile.SoundFile(out, "w", rate_hz, 1, "MPEG_LAYER_III", format="MP3") as file:
+    with soundfile.SoundFile(out, "w", rate_hz, n_channels, "MPEG_LAYER_III", format="MP3") as file:
         for block in blocks:
             for start in range(0, len(block), WRITE_CHUNK_SAMPLES):
                 file.write(np.clip(block[start : start + WRITE_CHUNK_SAMPLES], -1.0, 1.0))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -19,8 +19,9 @@ from ddsp_cli import spool
 from ddsp_cli.adaptation import autotune, diagnostics
 from ddsp_cli.adaptation.adapt import Adapted, AdaptSettings, adapt
 from ddsp_cli.adaptation.curves import read_controls
+from ddsp_cli.adaptation.ensemble import Seat, make_section, pan_gains
 from ddsp_cli.adaptation.f0_cleanup import confirm_leaps
-from ddsp_cli.adaptation.midi import adapt_score, read_score
+from ddsp_cli.adaptation.midi import MAX_VOICES, Part, Selection, adapt_scores, lead_line, read_midi, split_voices
 from ddsp_cli.adaptation.segmentation import Segments, SegmentSettings, find_segments
 from ddsp_cli.analysis.extract import Analysis, analyze
 from ddsp_cli.analysis.features import Features
@@ -35,12 +36,16 @@ from ddsp_cli.audio.write import Fit
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.errors import InputError, Kind, UsageError, did_you_mean
 from ddsp_cli.synthesis.instrument import Instrument
-from ddsp_cli.synthesis.reverb import tail_s
+from ddsp_cli.synthesis.reverb import Room, tail_s
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import number, number_or_word
 from ddsp_cli.workflows.transfer_plan import Job
 
 # --- options ---------------------------------------------------------------------------------------------------------
+
+Voices = Literal["auto", "chords", "lead"]
+
+VOICES: tuple[Voices, ...] = ("auto", "chords", "lead")
 
 #: Lowest and highest value of each option that is a number.
 RANGES: dict[str, tuple[float, float]] = {
@@ -56,6 +61,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "wet": (0.0, models.MOST_WET),
     "formant": (-24.0, 24.0),
     "loudness_match": (-70.0, 0.0),
+    "ensemble": (1, 24),
     "seed": (0, 2**32 - 1),
 }
 
@@ -73,6 +79,10 @@ class TransferOptions:
       loudness_match: integrated loudness of the output in LUFS; `input` for that of the input (plus
         `adapt.louder_db`), `off` for what the instrument gives.
       tail: the output goes on until the room is 60 dB down.
+      voices: `chords` plays every note, each in a voice of its own; `lead` one line; `auto` every note of a MIDI file
+        and one line of a recording.
+      selection: of a MIDI file.
+      n_players: that play the same part; from two on the output is stereo.
       seed: of noise and dither.
     """
 
@@ -83,6 +93,9 @@ class TransferOptions:
     formant_semitones: float = 0.0
     loudness_match: float | Literal["input", "off"] = "input"
     tail: bool = False
+    voices: Voices = "auto"
+    selection: Selection = field(default_factory=Selection)
+    n_players: int = 1
     seed: int = 0
 
 
@@ -104,6 +117,10 @@ def make_options(
     formant: float | str = 0.0,
     loudness_match: float | str = "input",
     tail: bool = False,
+    voices: str = "auto",
+    track: object = (),
+    channel: object = (),
+    ensemble: int | str = 1,
     seed: int = 0,
 ) -> TransferOptions:
     """Options as a user gives them, checked; `api.transfer` says what each means.
@@ -113,7 +130,7 @@ def make_options(
     """
     given = {
         "dynamics": dynamics, "loudness": loudness, "autotune": autotune, "retune": retune, "vibrato": vibrato,
-        "glide": glide, "threshold": threshold, "wet": wet, "formant": formant, "seed": seed,
+        "glide": glide, "threshold": threshold, "wet": wet, "formant": formant, "ensemble": ensemble, "seed": seed,
     }  # fmt: skip
     checked = {name: number(value, name, *RANGES[name]) for name, value in given.items()}
     shift = number_or_word(transpose, "transpose", *RANGES["transpose"], words=("auto",))
@@ -121,8 +138,12 @@ def make_options(
     match = number_or_word(loudness_match, "loudness_match", *RANGES["loudness_match"], words=("input", "off"))
     if checked["autotune"] == 0.0 and (key != "auto" or a_hz != "auto"):
         raise UsageError("key and tuning have no effect where autotune is 0", "Set autotune to 1.", kind=Kind.AUTOTUNE)
-    if round(checked["seed"]) != checked["seed"]:
-        raise UsageError(f"{seed} is not a whole number", parameter="seed")
+    for name in ("ensemble", "seed"):
+        if round(checked[name]) != checked[name]:
+            raise UsageError(f"{given[name]} is not a whole number", parameter=name)
+    if voices not in VOICES:
+        raise UsageError(f"{voices} is not known", did_you_mean(str(voices), VOICES), parameter="voices")
+    channels = [number(one, "channel", 1, 16) for one in _several(channel)]
     try:
         trackers.check_tracker(pitch)
     except UsageError as problem:
@@ -148,8 +169,18 @@ def make_options(
         formant_semitones=checked["formant"],
         loudness_match=match if match in {"input", "off"} else float(match),  # type: ignore[arg-type]
         tail=tail,
+        voices=voices,
+        selection=Selection(tuple(map(str, _several(track))), tuple(map(round, channels))),
+        n_players=round(checked["ensemble"]),
         seed=round(checked["seed"]),
     )
+
+
+def _several(values: object) -> tuple[object, ...]:
+    """One value or several, as several."""
+    if values is None:
+        return ()
+    return tuple(values) if isinstance(values, list | tuple) else (values,)
 
 
 def parse_key(text: str) -> autotune.Key | None:
@@ -198,7 +229,7 @@ class Performance:
     """What an instrument is to play, and what it came from.
 
     Attributes:
-      adapted: the curves.
+      adapted: the curves; of several voices those of the highest one.
       seconds: how long the output is, before any tail.
       info: what the header of the recording says.
       n_input_samples: length of the recording at its own rate, counted; 0 where there was none.
@@ -207,6 +238,7 @@ class Performance:
       loudness_lufs: integrated loudness of the recording; None where it does not count.
       file_remarks: what is wrong with the file, as sentences.
       remarks: the same, and what makes the sound hard to follow.
+      others: the curves of the other voices, of the same length.
     """
 
     adapted: Adapted
@@ -218,6 +250,7 @@ class Performance:
     loudness_lufs: float | None = None
     file_remarks: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    others: tuple[Adapted, ...] = ()
 
     @property
     def features(self) -> Features | None:
@@ -259,8 +292,7 @@ def perform(
     Raises:
       InputError: nothing to play in it.
     """
-    level, statistics = instrument.model.level, instrument.bundle.card.statistics
-    rate_hz = frame_rate_hz(instrument)
+    level, rate_hz = instrument.model.level, frame_rate_hz(instrument)
     if job.kind == "controls":
         assert curves is not None
         adapted = read_controls(curves, level, rate_hz)
@@ -269,13 +301,7 @@ def perform(
         n_input_samples = read.count_samples(job.source)
         return Performance(adapted, n_input_samples / job.info.sample_rate_hz, job.info, n_input_samples)
     if job.kind == "score":
-        score = read_score(job.source)
-        remarks: tuple[str, ...] = ()
-        if score.n_overlapping:
-            remarks = ("it holds chords; of each the highest note is played",)
-        adapted = adapt_score(score, statistics, level, rate_hz, options.adapt)
-        remarks += diagnostics.range_warnings(adapted, statistics, instrument.bundle.card.name)
-        return Performance(adapted, len(adapted) / rate_hz, remarks=remarks)
+        return _perform_score(job.source, instrument, options)
     assert job.info is not None
     try:
         if last is not None and last.info is job.info and last.recording is not None:
@@ -298,6 +324,41 @@ def perform(
         file_remarks=file_remarks,
         remarks=(*file_remarks, *performance.remarks),
     )
+
+
+def _perform_score(path: Path, instrument: Instrument, options: TransferOptions) -> Performance:
+    """Reads a MIDI file and adapts its voices, or its one line, to an instrument.
+
+    Raises:
+      InputError: nothing to play in it.
+    """
+    file = read_midi(path, options.selection)
+    remarks: list[str] = []
+    if file.left_out:
+        remarks.append(f"played: {_parts(file.played)}; left out: {_parts(file.left_out)}")
+    if options.voices == "lead":
+        score = lead_line(file)
+        scores = [score]
+        if score.n_overlapping:
+            remarks.append("it holds chords; of each the highest note is played")
+    else:
+        scores, n_cut = split_voices(file)
+        if n_cut:
+            remarks.append(f"it has more than {MAX_VOICES} notes at once; {n_cut} of them end early")
+    card, rate_hz = instrument.bundle.card, frame_rate_hz(instrument)
+    adapted = adapt_scores(scores, card.statistics, instrument.model.level, rate_hz, options.adapt)
+    remarks += _voices_beyond(adapted, instrument)
+    return Performance(adapted[0], len(adapted[0]) / rate_hz, remarks=tuple(remarks), others=tuple(adapted[1:]))
+
+
+def _parts(parts: Sequence[Part]) -> str:
+    return ", ".join(map(str, parts[:6])) + (f" and {len(parts) - 6} more" if len(parts) > 6 else "")
+
+
+def _voices_beyond(voices: Sequence[Adapted], instrument: Instrument) -> tuple[str, ...]:
+    """What is to be said of notes beyond the range of an instrument, of all voices together."""
+    card = instrument.bundle.card
+    return diagnostics.range_warnings([one.f0_hz[one.segments.voiced] for one in voices], card.statistics, card.name)
 
 
 def perform_recording(
@@ -337,7 +398,7 @@ def perform_recording(
         if not remarks:
             raise
         adapted = resting(len(features), spec.frame_rate_hz)
-    remarks += diagnostics.range_warnings(adapted, card.statistics, card.name)
+    remarks += _voices_beyond([adapted], instrument)
     seconds = features.n_samples / ANALYSIS_RATE_HZ
     return replace(
         last,
@@ -392,6 +453,10 @@ def resting(n_frames: int, frame_rate_hz: int) -> Adapted:
 # --- rendering -------------------------------------------------------------------------------------------------------
 
 
+#: Seeds that a voice has for its players.
+SEEDS_PER_VOICE = 100
+
+
 @dataclass(frozen=True)
 class Player:
     """An instrument in the room that it plays in.
@@ -434,24 +499,62 @@ def render(
     """Plays a performance.
 
     Returns:
-      The sound [S] a block at `rate_hz`, and how many samples of it count; those beyond are the end of the room.
+      The sound [S] a block (of a section [S, 2]) at `rate_hz`, and how many samples of it count; those beyond are the
+      end of the room.
     """
-    instrument, adapted = player.instrument, performance.adapted
+    instrument, voices = player.instrument, [performance.adapted, *performance.others]
     n_samples = performance.n_samples(rate_hz)
     if options.tail and player.tail_s > 0.0:
-        n_frames = math.ceil(player.tail_s * adapted.frame_rate_hz)
-        adapted = _with_rest(adapted, n_frames)
+        n_frames = math.ceil(player.tail_s * voices[0].frame_rate_hz)
+        voices = [_with_rest(one, n_frames) for one in voices]
         n_samples += round(player.tail_s * rate_hz)
     own_hz = instrument.model.sample_rate_hz
-    blocks = instrument.render(
-        *adapted.at(instrument.model.frame_rate_hz),
-        seed=options.seed,
-        room=player.room,
-        level_correction=True,
-        timbre=performance.timbre(instrument),
-        formant=options.formant_semitones,
-    )
-    return at_rate(_told(blocks, own_hz, progress), own_hz, rate_hz), n_samples
+    seats = [
+        seat
+        for i, one in enumerate(voices)
+        for seat in make_section(one, options.n_players, options.seed + SEEDS_PER_VOICE * i)
+    ]
+
+    def sound_of(seat: Seat, room: bool | FloatArray) -> Iterator[FloatArray]:
+        return instrument.render(
+            *seat.adapted.at(instrument.model.frame_rate_hz),
+            seed=seat.seed,
+            room=room,
+            level_correction=True,
+            timbre=performance.timbre(instrument),
+            formant=options.formant_semitones,
+        )
+
+    if len(seats) == 1:
+        blocks = sound_of(seats[0], player.room)
+    else:
+        blocks = _together([sound_of(seat, False) for seat in seats], seats, instrument.room_factory(player.room))
+    n_channels = 1 if all(seat.place == 0.0 for seat in seats) else 2
+    return at_rate(_told(blocks, own_hz, progress), own_hz, rate_hz, n_channels), n_samples
+
+
+def _together(
+    sounds: Sequence[Iterator[FloatArray]], seats: Sequence[Seat], make_room: Callable[[], Room] | None
+) -> Iterator[FloatArray]:
+    """Seats that are heard together, in one room.
+
+    Args:
+      sounds: dry, of each seat, [S] a block; all in blocks of the same sizes.
+      seats: whose places they have.
+      make_room: the room of each channel.
+
+    Yields:
+      [S, 2]; [S] where all sit in the middle.
+    """
+    gains = np.array([pan_gains(seat.place) for seat in seats])
+    if all(seat.place == 0.0 for seat in seats):
+        gains = np.ones((len(seats), 1))
+    rooms = [make_room() for _ in gains.T] if make_room is not None else []
+    for parts in zip(*sounds, strict=True):
+        channels = (gains.T @ np.stack(parts)).astype(np.float32)
+        if rooms:
+            channels = np.stack([room.push(channel) for room, channel in zip(rooms, channels, strict=True)])
+        yield np.ascontiguousarray(channels[0] if len(channels) == 1 else channels.T)
 
 
 def _with_rest(adapted: Adapted, n_frames: int) -> Adapted:

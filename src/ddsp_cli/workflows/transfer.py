@@ -24,7 +24,7 @@ from ddsp_cli.audio import read
 from ddsp_cli.audio.integrated_loudness import integrated_lufs
 from ddsp_cli.audio.recording import ArrayRecording
 from ddsp_cli.audio.write import check_writable, fit_level, nearest_rate_hz, write_fitting
-from ddsp_cli.errors import InputError, UsageError
+from ddsp_cli.errors import InputError, Kind, UsageError
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path, as_paths
 from ddsp_cli.workflows.performance import (
@@ -66,6 +66,8 @@ class TransferResult:
       short_of_db: how much is missing to the loudness asked for, because the peak leaves no more room.
       sample_rate_hz: of the output.
       tail_s: how long the room rings.
+      n_players: that played the part together.
+      n_voices: that were played, of chords.
       remarks: what makes this performance hard to follow, as sentences.
     """
 
@@ -87,6 +89,8 @@ class TransferResult:
     tail_s: float
     remarks: tuple[str, ...] = ()
     notes: Path | None = None
+    n_players: int = 1
+    n_voices: int = 1
 
 
 ResultT = TypeVar("ResultT")
@@ -134,7 +138,7 @@ def transfer_audio(
       options: how.
 
     Returns:
-      Sound [S], and its sample rate: that of the input, or the instrument's where that is higher.
+      Sound [S] (of a section [2, S]), and its sample rate: that of the input, or the instrument's where that is higher.
 
     Raises:
       InputError: no notes in it.
@@ -156,7 +160,7 @@ def transfer_audio(
     blocks, n_samples = render(performance, player, options, rate_hz)
     target = target_lufs(performance, options)
     with fit_level(blocks, rate_hz, n_samples=n_samples, target_lufs=target) as fitted:
-        return np.concatenate(list(fitted.blocks())), rate_hz
+        return np.concatenate(list(fitted.blocks())).T, rate_hz
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -339,6 +343,9 @@ def _play_job(
         suffix = job.output.suffix[1:]
         remarks += (f"{suffix} has no sample rate of {wanted_hz} Hz, so it was written at {rate_hz} Hz",)
     if job.controls is not None:
+        if performance.others:
+            raise InputError(f"{job.source} has {1 + len(performance.others)} voices, and a table of curves holds one",
+                             "Choose one line.", kind=Kind.SEVERAL_VOICES)  # fmt: skip
         write_controls(job.controls, adapted, instrument.model.level, work.force)
     if job.notes is not None and performance.analysis is not None:
         write_notes(job.notes, transcribe(performance.analysis.features, performance.analysis.segments), work.force)
@@ -378,6 +385,8 @@ def _play_job(
             sample_rate_hz=rate_hz,
             tail_s=player.tail_s,
             remarks=remarks,
+            n_players=options.n_players,
+            n_voices=1 + len(performance.others),
         ),
         picture,
     )

@@ -1,0 +1,66 @@
+"""Several voices: every note of a MIDI file sounds, in one room."""
+
+from __future__ import annotations
+
+import mido
+import numpy as np
+import pytest
+
+from ddsp_cli.errors import InputError, Kind, UsageError
+from ddsp_cli.workflows.performance import make_options
+from ddsp_cli.workflows.transfer import transfer_files
+from transfer_fixtures import at_desk, desk, play
+
+__all__ = ["at_desk", "desk"]  # fixtures are found by their names
+
+
+def triad(path, *keys, seconds=1.0):
+    ticks = round(960 * seconds)
+    messages = [mido.Message("note_on", note=key) for key in keys]
+    messages += [mido.Message("note_off", note=key, time=ticks if i == 0 else 0) for i, key in enumerate(keys)]
+    mido.MidiFile(tracks=[mido.MidiTrack(messages)], ticks_per_beat=480).save(path)
+    return path
+
+
+def tones_db(sound, *keys):
+    """Level of the fundamental of each key in the middle of a second."""
+    spectrum = np.abs(np.fft.rfft(sound[4800:12800] * np.hanning(8000)))
+    bins = [round(440.0 * 2.0 ** ((key - 69) / 12.0) / 2.0) for key in keys]
+    return 20.0 * np.log10([spectrum[k - 2 : k + 3].max() + 1e-9 for k in bins])
+
+
+def test_a_chord_sounds_whole_and_its_highest_note_alone(tmp_path):
+    source = triad(tmp_path / "chord.mid", 61, 66, 70)
+    whole, result = play(tmp_path, "whole", source=source, transpose=0.0, room="none")
+    lead, alone = play(tmp_path, "lead", source=source, transpose=0.0, room="none", voices="lead")
+    assert (result.n_voices, alone.n_voices) == (3, 1)
+    silent_db = tones_db(whole, 58, 64, 68).max()
+    assert (tones_db(whole, 61, 66, 70) > silent_db + 20.0).all()
+    assert tones_db(lead, 70)[0] > tones_db(lead, 61, 66).max() + 20.0
+    assert any("of each the highest note" in remark for remark in alone.remarks)
+    assert np.abs(whole).max() < 1.0
+
+
+def test_voices_are_the_sum_of_what_each_plays_alone(tmp_path):
+    parts = [play(tmp_path, f"{key}", source=triad(tmp_path / f"{key}.mid", key), transpose=0.0, room="none")[0]
+             for key in (61, 70)]  # fmt: skip
+    both, _ = play(tmp_path, "both", source=triad(tmp_path / "both.mid", 61, 70), transpose=0.0, room="none")
+    alone_db = [tones_db(parts[0], 61)[0], tones_db(parts[1], 70)[0]]
+    np.testing.assert_allclose(tones_db(both, 61, 70), alone_db, atol=0.3)
+
+
+def test_curves_of_several_voices_are_refused(tmp_path):
+    with pytest.raises(InputError, match="has 2 voices") as problem:
+        transfer_files(
+            triad(tmp_path / "two.mid", 61, 70), "testophone", tmp_path / "a.wav", controls=tmp_path / "a.csv"
+        )
+    assert problem.value.kind is Kind.SEVERAL_VOICES
+    assert not (tmp_path / "a.csv").exists()
+    assert not (tmp_path / "a.wav").exists()
+
+
+@pytest.mark.parametrize(("wrong", "parameter"), [({"voices": "choir"}, "voices"), ({"channel": 17}, "channel")])
+def test_impossible_options_are_refused(wrong, parameter):
+    with pytest.raises(UsageError) as problem:
+        make_options(**wrong)
+    assert problem.value.parameter == parameter
