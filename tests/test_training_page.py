@@ -28,7 +28,7 @@ def test_every_command_runs_as_written(desk: Path) -> None:
     preset = dump_yaml(Preset(description="small", model=small_model(), training=training))
     (desk / "small.yaml").write_text(preset, encoding="utf-8")
     run_as_written(commands(PAGE), desk, "--preset", "small.yaml")
-    named = re.findall(r"`(models/violin[^` ]*)` \|", PAGE)
+    named = re.findall(r"`(models/my-violin[^` ]*)` \|", PAGE)
     assert len(named) == 6
     assert [name for name in named if not (desk / name).exists()] == []
     assert (desk / "models/mine/model.yaml").is_file()

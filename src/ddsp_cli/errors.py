@@ -35,6 +35,7 @@ class Kind(StrEnum):
     NO_INPUT = "no-input"  # neither a recording nor curves were given
     AUTOTUNE = "autotune"  # an option of autotune was given, but autotune is off
     REVERB = "reverb"  # no instrument shall play, only a room be added
+    HIDES_BUNDLED = "hides-bundled"  # a new instrument would have the `name` of a bundled one
     NO_ROOM = "no-room"  # a recording shall come into a room, but no room was named
     SCORE = "score"  # `path` holds notes where a recording was expected
     SEVERAL_VOICES = "several-voices"  # one line is needed where there are several

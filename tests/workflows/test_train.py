@@ -19,7 +19,7 @@ import yaml
 from ddsp_cli import bundle
 from ddsp_cli.cli import hints
 from ddsp_cli.config import EncoderConfig, ModDelayConfig, dump_yaml
-from ddsp_cli.errors import DatasetError, ExitCode, ModelError, OutputError
+from ddsp_cli.errors import DatasetError, ExitCode, ModelError, OutputError, UsageError
 from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.synthesis.decoder import Encoder
 from ddsp_cli.workflows.prepare import prepare
@@ -196,14 +196,26 @@ def test_a_run_killed_at_its_first_instrument_goes_on(prepared, tmp_path, monkey
     assert train("tone", dataset=source, preset=preset, steps=1).finished
 
 
-@pytest.mark.parametrize(("name", "hidden"), [("flute", True), ("nobody", False)])
-def test_a_name_that_hides_a_bundled_instrument_is_said(prepared, tmp_path, monkeypatch, name, hidden):
+def test_the_name_of_a_bundled_instrument_is_refused_unless_it_is_meant(prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ddsp_cli.backend.load", lambda: (_ for _ in ()).throw(KeyboardInterrupt))
-    events = []
-    with pytest.raises(KeyboardInterrupt):
-        train(name, dataset=prepared / "datasets/tone", preset=str(prepared / "small.yaml"), progress=events.append)
-    assert any("also a bundled instrument" in event.message for event in events) == hidden
+
+    def begin(name, **options):
+        events = []
+        with pytest.raises(KeyboardInterrupt):
+            train(name, dataset=prepared / "datasets/tone", preset=str(prepared / "small.yaml"),
+                  progress=events.append, **options)  # fmt: skip
+        return any("also a bundled instrument" in event.message for event in events)
+
+    with pytest.raises(UsageError, match="name of a bundled instrument") as problem:
+        train("flute", dataset=prepared / "datasets/tone", preset=str(prepared / "small.yaml"))
+    assert "my-flute" in hints.hint(problem.value)
+    assert "--force" in hints.hint(problem.value)
+    assert not (tmp_path / "models").exists()
+    assert not begin("nobody")
+    assert begin("flute", force=True)
+    (tmp_path / "models/flute.run").mkdir(exist_ok=True)  # a run that has begun goes on
+    assert not begin("flute")
 
 
 def test_two_trainings_of_one_instrument_are_refused(prepared, tmp_path, monkeypatch):

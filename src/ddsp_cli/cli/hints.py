@@ -11,6 +11,7 @@ HINTS = {
     Kind.AUTOTUNE: "Add --autotune 1.",
     Kind.REVERB: "Put recordings into a room with: ddsp reverb INPUT --room NAME",
     Kind.NO_ROOM: "Name an instrument or an impulse response: --room flute.",
+    Kind.HIDES_BUNDLED: "Choose another name, such as my-{name}; with --force yours is played in its place.",
     Kind.SCORE: "Play it on an instrument: ddsp transfer {path} --model NAME",
     Kind.SEVERAL_VOICES: "Play one line with --voices lead.",
     Kind.CURVES: "Play it with --from-controls {path}.",

@@ -25,7 +25,7 @@ from ddsp_cli.checksum import sha256
 from ddsp_cli.config import FeatureSpec, ModelConfig, Preset, dump_yaml, load_preset
 from ddsp_cli.dataset.loader import check_features
 from ddsp_cli.dataset.manifest import MANIFEST, load_manifest
-from ddsp_cli.errors import DatasetError, Kind, ModelError, OutputError
+from ddsp_cli.errors import DatasetError, Kind, ModelError, OutputError, UsageError
 from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.packages import require
 from ddsp_cli.reports.training_report import TrainingSummary, write_training_report
@@ -100,7 +100,7 @@ def train(
       out: another folder for the instrument. The run keeps its own files in `<out>.run` beside it.
       resume: go on with the run in that folder; otherwise start again.
       seed: of weights, noise and the order of the data.
-      force: replace an instrument that this run did not make.
+      force: replace an instrument that this run did not make, or take the name of a bundled one.
       start_from: an instrument whose model and weights a new run begins with; two minutes of sound are enough then.
       listen: render a validation clip into the run's folder now and then.
       progress: receives reports.
@@ -112,11 +112,19 @@ def train(
       DatasetError: the data set is missing, damaged, or does not suit the model.
       ModelError: an unknown preset or instrument, a run started with something else, or a loss that stays broken.
       OutputError: an instrument is there already, or a folder cannot be written.
-      UsageError: Keras or its backend is not installed.
+      UsageError: Keras or its backend is not installed, or the name is that of a bundled instrument.
     """
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     require("training", "keras", backend)
     plan = make_plan(instrument, as_path(dataset), str(preset), steps, as_path(out), seed, start_from)
+    hides = hides_bundled(plan)
+    if hides and not force:
+        raise UsageError(
+            f"{plan.instrument} is the name of a bundled instrument, which yours would hide",
+            f"Choose another name, such as my-{plan.instrument}, or force=True to play yours in its place.",
+            kind=Kind.HIDES_BUNDLED,
+            name=plan.instrument,
+        )
     fresh = new_state(plan)
     report = progress or (lambda _: None)
     with atomic.writing(plan.folder):
@@ -124,7 +132,7 @@ def train(
     with exclusive(lock_file(plan.folder), str(plan.folder), "training", "folder"):
         atomic.recover(plan.folder.parent)
         state = state_to_start_from(plan, fresh, report, resume=resume, force=force)
-        if hides_bundled(plan):
+        if hides:
             message = (
                 f"{plan.instrument} is also a bundled instrument, and {plan.folder} will be played in its place; "
                 "another name keeps both"
@@ -209,8 +217,12 @@ def make_plan(
 
 
 def hides_bundled(plan: Plan) -> bool:
-    """Whether the new instrument will be found before a bundled one of the same name."""
-    if plan.folder.exists() or plan.folder.resolve() != (models.OWN / plan.folder.name).resolve():
+    """Whether a new instrument will be found before a bundled one of the same name."""
+    if (
+        plan.folder.exists()
+        or plan.run_folder.exists()
+        or plan.folder.resolve() != (models.OWN / plan.folder.name).resolve()
+    ):
         return False
     return models.is_bundled(plan.folder.name)
 
