@@ -17,6 +17,9 @@ from fixtures import make_bundle, melody
 PORT = 8765
 ORIGIN = f"http://127.0.0.1:{PORT}"
 
+#: Of a WebSocket that the page opens; the client sends a host of its own otherwise.
+SOCKET_HEADERS = {"Origin": ORIGIN, "Host": f"127.0.0.1:{PORT}"}
+
 
 @pytest.fixture(scope="session")
 def desk(tmp_path_factory):

@@ -24,13 +24,16 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from ddsp_cli import __version__
 from ddsp_cli.errors import DdspError, InputError, UsageError
 from ddsp_cli.studio import picture
+from ddsp_cli.studio.guard import REPORT_POLICY
+from ddsp_cli.studio.live import LiveDoor
 from ddsp_cli.studio.session import CancelledError, Played, Progress, Session, values
 from ddsp_cli.studio.takes import Take, receive
+from ddsp_cli.studio.teach import Teacher
 
 #: The largest request that is no sound: curves of 20 minutes at 250 Hz are 3.6 MB.
 MAX_BODY_BYTES = 8 << 20
@@ -54,11 +57,13 @@ class Studio:
 
     def __init__(self, session: Session, leave: Callable[[], None] = lambda: None) -> None:
         self._session, self._leave = session, leave
+        self._teacher = Teacher(session.folder / "teach")
         self._workers = ThreadPoolExecutor(WORKERS, "studio")
         self._leaving = threading.Event()
 
     def app(self) -> Starlette:
         """The application; `guard.Guard` has to stand before it."""
+        session = self._session
         get, post, delete = ["GET"], ["POST"], ["DELETE"]
         return Starlette(
             routes=[
@@ -79,6 +84,16 @@ class Studio:
                 Route("/api/played/{played}/download/{kind}", self.download, methods=get),
                 Route("/api/presets/{name}", self.save_preset, methods=post),
                 Route("/api/presets/{name}", self.remove_preset, methods=delete),
+                Route("/api/teach", self.teach, methods=get),
+                Route("/api/teach", self.teach_new, methods=post),
+                Route("/api/teach/{name}", self.teach_remove, methods=delete),
+                Route("/api/teach/{name}/recordings", self.teach_add, methods=post),
+                Route("/api/teach/{name}/recordings/{recording}", self.teach_remove_recording, methods=delete),
+                Route("/api/teach/{name}/start/{action}", self.teach_start, methods=post),
+                Route("/api/teach/{name}/stop", self.teach_stop, methods=post),
+                Route("/api/teach/{name}/page/{which}", self.teach_page, methods=get),
+                Route("/api/teach/{name}/clips/{clip}", self.teach_clip, methods=get),
+                WebSocketRoute("/live", LiveDoor(session.performer).serve),
                 Route("/api/quit", self.quit, methods=post),
             ],
             exception_handlers={DdspError: _problem, RecursionError: _problem},
@@ -92,6 +107,7 @@ class Studio:
             yield
         finally:
             self._leaving.set()
+            await run_in_threadpool(self._teacher.close)
             self._workers.shutdown(wait=True, cancel_futures=True)
             self._session.close()
 
@@ -123,17 +139,9 @@ class Studio:
     async def add_take(self, request: Request) -> Response:
         """Takes a sound: the body is the file, `name` in the query what its user calls it."""
         takes = self._session.takes
-        part = await run_in_threadpool(takes.receiving)
-        try:
-            with part.open("wb") as stream:
-                n_bytes = 0
-                async for chunk in request.stream():
-                    n_bytes = receive(stream, chunk, n_bytes)
-        except BaseException as problem:
-            part.unlink(missing_ok=True)
-            if isinstance(problem, ClientDisconnect):
-                return Response(status_code=400)
-            raise
+        part = await _received(request, await run_in_threadpool(takes.receiving))
+        if part is None:
+            return Response(status_code=400)
         take = await run_in_threadpool(takes.add, part, request.query_params.get("name", "sound"))
         return JSONResponse(_take(take))
 
@@ -246,6 +254,66 @@ class Studio:
     def _played(self, request: Request) -> Played:
         return self._session.found(request.path_params["played"])
 
+    # --- teaching ---
+
+    async def teach(self, _request: Request) -> Response:
+        """All projects, and what a new one can choose from."""
+        projects = await run_in_threadpool(self._teacher.projects)
+        return JSONResponse({"projects": projects, **await run_in_threadpool(self._teacher.choices)})
+
+    async def teach_new(self, request: Request) -> Response:
+        """Begins a project: `name`, `preset`, `start_from`."""
+        asked = await _json(request)
+        words = [_text(asked, word) for word in ("name", "preset", "start_from")]
+        return JSONResponse(await run_in_threadpool(self._teacher.create, *words))
+
+    async def teach_remove(self, request: Request) -> Response:
+        """Removes a project."""
+        await run_in_threadpool(self._teacher.remove, request.path_params["name"])
+        return JSONResponse({})
+
+    async def teach_add(self, request: Request) -> Response:
+        """Takes a recording, as `add_take` takes a sound."""
+        name = request.path_params["name"]
+        part = await _received(request, await run_in_threadpool(self._teacher.receiving, name))
+        if part is None:
+            return Response(status_code=400)
+        given = request.query_params.get("name", "recording")
+        return JSONResponse(await run_in_threadpool(self._teacher.add, name, part, given))
+
+    async def teach_remove_recording(self, request: Request) -> Response:
+        """Removes a recording of a project."""
+        words = (request.path_params["name"], request.path_params["recording"])
+        return JSONResponse(await run_in_threadpool(self._teacher.remove_recording, *words))
+
+    async def teach_start(self, request: Request) -> Response:
+        """Prepares or trains; `steps` in the body counts from the beginning."""
+        asked, action = await _json(request), request.path_params["action"]
+        steps = asked.get("steps", 0)
+        if action not in {"prepare", "train"}:
+            raise UsageError(f"{action[:40]!r} cannot be started")
+        if not isinstance(steps, int) or isinstance(steps, bool) or not 0 <= steps <= 10_000_000:
+            raise UsageError("the number of steps is a whole number up to 10000000", parameter="steps")
+        return JSONResponse(await run_in_threadpool(self._teacher.start, request.path_params["name"], action, steps))
+
+    async def teach_stop(self, request: Request) -> Response:
+        """Stops the work on a project; its last checkpoint is kept."""
+        await run_in_threadpool(self._teacher.stop, request.path_params["name"])
+        return JSONResponse({})
+
+    async def teach_page(self, request: Request) -> Response:
+        """A page that `ddsp prepare` or `ddsp train` wrote, in a sandbox."""
+        words = (request.path_params["name"], request.path_params["which"])
+        if words[1] not in {"dataset", "training"}:
+            return Response(status_code=404)
+        page = await run_in_threadpool(self._teacher.page, *words)
+        return Response(page, media_type="text/html", headers={"Content-Security-Policy": REPORT_POLICY})
+
+    async def teach_clip(self, request: Request) -> Response:
+        """A clip of a training."""
+        words = (request.path_params["name"], request.path_params["clip"])
+        return Response(await run_in_threadpool(self._teacher.clip, *words), media_type="audio/wav")
+
     # --- presets, the end ---
 
     async def save_preset(self, request: Request) -> Response:
@@ -323,6 +391,25 @@ def _floats(values: Any, headers: dict[str, str] | None = None) -> Response:
     return Response(
         np.ascontiguousarray(values, "<f4").tobytes(), media_type="application/octet-stream", headers=headers
     )
+
+
+async def _received(request: Request, part: Path) -> Path | None:
+    """Writes the body of a request to a place; None where the page left in the middle.
+
+    Raises:
+      InputError: it is too large.
+    """
+    try:
+        with part.open("wb") as stream:
+            n_bytes = 0
+            async for chunk in request.stream():
+                n_bytes = receive(stream, chunk, n_bytes)
+    except BaseException as problem:
+        part.unlink(missing_ok=True)
+        if isinstance(problem, ClientDisconnect):
+            return None
+        raise
+    return part
 
 
 async def _spectrogram(pcm: Any, rate_hz: int) -> Response:

@@ -37,6 +37,7 @@ from ddsp_cli.bundle.folder import PREVIEW
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.errors import DdspError, InputError, ModelError, UsageError
 from ddsp_cli.limits import read_regular
+from ddsp_cli.live.performer import Performer
 from ddsp_cli.pitch_names import note_name
 from ddsp_cli.studio.takes import Take, Takes, plain_name
 from ddsp_cli.workflows import models
@@ -185,6 +186,16 @@ class Session:
             })  # fmt: skip
         return cards
 
+    def performer(self, name: str, settings: Mapping[str, Any], rate_hz: int) -> Performer:
+        """An instrument that plays live, at the rate of a device.
+
+        Raises:
+          ModelError: there is none of that name, or it plays offline only.
+          UsageError: a setting is out of range.
+        """
+        self._check_room(settings["room"])
+        return self.instrument(name).live(**settings, sample_rate=rate_hz)
+
     def preview(self, name: str) -> bytes:
         """The preview of an instrument, an Ogg file.
 
@@ -217,10 +228,15 @@ class Session:
         settings = DEFAULTS | {name: value if isinstance(value, str) else float(value) for name, value in given.items()}
         if float(settings["autotune"]) == 0.0:
             settings["key"] = "auto"
-        if settings["room"] not in {"model", "none", *models.names()}:
-            raise UsageError(f"there is no room called {str(settings['room'])[:40]!r}", parameter="room")
+        self._check_room(settings["room"])
         _options(settings)
         return settings
+
+    @staticmethod
+    def _check_room(room: object) -> None:
+        """Checks that a room is named, by a word or an instrument; the path of a file is none."""
+        if room not in {"model", "none", *models.names()}:
+            raise UsageError(f"there is no room called {str(room)[:40]!r}", parameter="room")
 
     def command(self, take: Take, instrument: str, settings: Mapping[str, float | str], curves: bool) -> str:
         """The command that writes the same sound."""

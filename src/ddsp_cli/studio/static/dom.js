@@ -15,6 +15,9 @@ export function el(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** Puts children into an element in place of those that it has; null is none. */
+export const fill = (element, ...children) => element.replaceChildren(...children.filter((child) => child != null));
+
 /** Says something in the line below the header, which screen readers read out. */
 export function say(text, bad = false) {
   const line = $("#status");
@@ -28,7 +31,8 @@ export function sayError(problem) {
 }
 
 export const sentence = (text) => {
-  const first = text.charAt(0).toUpperCase() + text.slice(1);
+  const isName = /^\S*[.\/]\S/.test(text); // of a file: it stays as it is
+  const first = isName ? text : text.charAt(0).toUpperCase() + text.slice(1);
   return /[.!?]$/.test(first) ? first : `${first}.`;
 };
 

@@ -3,8 +3,10 @@
 import * as api from "./api.js";
 import { Controls } from "./controls.js";
 import { $, clock, el, say, sayError } from "./dom.js";
+import { Live } from "./live.js";
 import { Player } from "./player.js";
 import { Recorder } from "./recorder.js";
+import { Teach } from "./teach.js";
 import { View } from "./view.js";
 
 const VOICE = "Input";
@@ -12,7 +14,7 @@ const DOWNLOADS = [["wav", "WAV"], ["flac", "FLAC"], ["midi", "MIDI notes"], ["c
 
 const player = new Player();
 const view = new View($("#views"));
-let state, controls;
+let state, controls, teach;
 let take = null; // what is known of the chosen sound
 const chosen = new Set(); // instruments
 const results = new Map(); // instrument → { about, curves, spectrogram }
@@ -394,8 +396,9 @@ addEventListener("dragleave", () => drop.classList.remove("over"));
 addEventListener("drop", (event) => {
   event.preventDefault();
   drop.classList.remove("over");
-  if ($("#panel-play").hidden) return;
-  addFiles([...event.dataTransfer.files]);
+  const files = [...event.dataTransfer.files];
+  if (!$("#panel-teach").hidden) teach.addFiles(files);
+  else if (!$("#panel-play").hidden) addFiles(files);
 });
 $("#files").onchange = (event) => { addFiles([...event.target.files]); event.target.value = ""; };
 
@@ -408,6 +411,18 @@ try {
   state = await api.getJson("api/state");
   controls = new Controls($("#controls"), state);
   controls.addEventListener("change", () => replay());
+  const live = new Live($("#panel-live"), state);
+  teach = new Teach($("#panel-teach"), state);
+  teach.addEventListener("play", async ({ detail }) => {
+    state.instruments = (await api.getJson("api/state")).instruments;
+    openTab($("#tab-play"));
+    chooseInstrument(state.instruments.find((one) => one.name === detail));
+    await replay();
+  });
+  document.addEventListener("tab", ({ detail }) => {
+    if (detail !== "tab-live") live.stop();
+    if (detail === "tab-teach") teach.open(); else teach.close();
+  });
   showInstruments();
   showTakes();
   refresh();

@@ -1,0 +1,31 @@
+// Between the audio thread and the server, so that drawing the page never delays the sound.
+
+let port = null, socket = null;
+
+onmessage = ({ data }) => {
+  if (data.port) { port = data.port; port.onmessage = (event) => send(event.data); }
+  if (data.address) open(data.address, data.wanted);
+  else if (data.wanted && socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(data.wanted));
+  if (data.close) { socket?.close(); close(); }
+};
+
+function open(address, wanted) {
+  socket = new WebSocket(address);
+  socket.binaryType = "arraybuffer";
+  socket.onopen = () => socket.send(JSON.stringify(wanted));
+  socket.onclose = () => postMessage({ closed: true });
+  socket.onmessage = ({ data }) => {
+    if (typeof data === "string") { postMessage(JSON.parse(data)); return; }
+    const view = new DataView(data);
+    const samples = new Float32Array(data, 8);
+    port?.postMessage({ number: view.getUint32(0, true), load: view.getFloat32(4, true), samples });
+  };
+}
+
+function send({ number, samples }) {
+  if (socket?.readyState !== WebSocket.OPEN) return;
+  const message = new ArrayBuffer(4 + 4 * samples.length);
+  new DataView(message).setUint32(0, number, true);
+  new Float32Array(message, 4).set(samples);
+  socket.send(message);
+}

@@ -1,0 +1,94 @@
+// The audio thread of the live part: sends the microphone in blocks, plays what comes back in order.
+//
+// Both ends count samples of the same clock, so the delay of a block is measured exactly: the frame in which its first
+// sample is played, less the frame in which it was heard.
+
+const MAX_WAITING_S = 0.5;
+
+class Live extends AudioWorkletProcessor {
+  #block;
+  #n = 0;
+  #number = 0;
+  #first = 0; // frame of the first sample of the block that is filled
+  #queue = []; // { samples, heardAt, at }
+  #waiting = 0; // samples in the queue
+  #target; // samples that have to wait before playing begins, or begins again
+  #playing = false;
+  #heardAt = new Map(); // number of a block → frame
+  #port = null;
+  #dropouts = 0;
+  #delay = 0;
+  #load = 0;
+  #peaks = [0, 0];
+  #nextReport = 0;
+
+  constructor(options) {
+    super();
+    this.#block = new Float32Array(options.processorOptions.block);
+    this.#target = this.#block.length;
+    this.port.onmessage = ({ data }) => {
+      this.#port = data;
+      this.#port.onmessage = (event) => this.#arrived(event.data);
+    };
+  }
+
+  #arrived({ number, load, samples }) {
+    const heardAt = this.#heardAt.get(number);
+    this.#heardAt.delete(number);
+    this.#queue.push({ samples, heardAt, at: 0 });
+    this.#waiting += samples.length;
+    this.#load += 0.01 * (load - this.#load); // only every few blocks complete a frame, so the mean counts
+    while (this.#waiting > MAX_WAITING_S * sampleRate) this.#drop();
+    // After a stall more waits than is needed: the surplus would be delay for ever.
+    while (this.#waiting > this.#target + 4 * this.#block.length && this.#queue.length > 1) this.#drop();
+  }
+
+  #drop() {
+    const first = this.#queue.shift();
+    this.#waiting -= first.samples.length - first.at;
+  }
+
+  process([input], [output]) {
+    const heard = input[0], out = output[0], n = out.length;
+    for (let i = 0; i < n; i++) {
+      if (!this.#n) this.#first = currentFrame + i;
+      const sample = heard ? heard[i] : 0;
+      this.#block[this.#n++] = sample;
+      this.#peaks[0] = Math.max(this.#peaks[0], Math.abs(sample));
+      if (this.#n === this.#block.length) this.#send();
+    }
+    if (!this.#playing && this.#waiting >= this.#target + n) this.#playing = true;
+    if (this.#playing && this.#waiting < n) { // an under-run: from now on one block more waits
+      this.#playing = false;
+      this.#dropouts++;
+      this.#target = Math.min(this.#target + this.#block.length, MAX_WAITING_S * 0.5 * sampleRate);
+    }
+    if (this.#playing) {
+      for (let i = 0; i < n; i++) {
+        const first = this.#queue[0];
+        if (first.at === 0 && first.heardAt !== undefined) this.#delay = currentFrame + i - first.heardAt;
+        out[i] = first.samples[first.at++];
+        this.#peaks[1] = Math.max(this.#peaks[1], Math.abs(out[i]));
+        if (first.at === first.samples.length) this.#queue.shift();
+      }
+      this.#waiting -= n;
+    }
+    if (currentFrame >= this.#nextReport) {
+      this.port.postMessage({ delay_s: this.#delay / sampleRate, dropouts: this.#dropouts, load: this.#load, peaks: this.#peaks });
+      this.#peaks = [0, 0];
+      this.#nextReport = currentFrame + 0.1 * sampleRate;
+    }
+    return true;
+  }
+
+  #send() {
+    this.#n = 0;
+    if (!this.#port) return;
+    this.#heardAt.set(this.#number, this.#first);
+    if (this.#heardAt.size > 1000) this.#heardAt.clear();
+    this.#port.postMessage({ number: this.#number, samples: this.#block.slice() });
+    this.#number = (this.#number + 1) >>> 0;
+  }
+}
+
+registerProcessor("live", Live);

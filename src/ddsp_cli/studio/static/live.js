@@ -1,0 +1,118 @@
+// The microphone through an instrument, live.
+
+import { $, el, say, sayError } from "./dom.js";
+import { openMicrophone } from "./recorder.js";
+
+const BLOCKS = [128, 256, 512, 1024];
+
+export class Live {
+  #running = null;
+
+  constructor(place, state) {
+    const playable = state.instruments.filter((one) => !one.problem && one.rate_hz % 16000 === 0);
+    const select = (id, pairs, value) => {
+      const element = el("select", { id, onchange: () => this.#change() }, ...pairs.map(([word, text]) => el("option", { value: word }, text)));
+      element.value = value;
+      return element;
+    };
+    const slider = (id, min, max, step, value, show) => {
+      const output = el("output", { for: id }, show(value));
+      const input = el("input", { type: "range", id, min, max, step, value, oninput: () => { output.textContent = show(+input.value); this.#change(); } });
+      return [input, output];
+    };
+    this.instrument = select("live-instrument", playable.map((one) => [one.name, `${one.name.replaceAll("_", " ")} (${one.lowest} to ${one.highest})`]), playable.some((one) => one.name === "flute") ? "flute" : playable[0]?.name);
+    this.octave = select("live-octave", [24, 12, 7, 5, 0, -5, -7, -12, -24].map((n) => [n, n ? `${n > 0 ? "+" : ""}${n} semitones` : "As sung"]), 0);
+    this.room = select("live-room", [["model", "The instrument's own"], ["none", "None"], ...state.instruments.filter((one) => one.has_room).map((one) => [one.name, `As ${one.name}`])], "model");
+    this.block = select("live-block", BLOCKS.map((n) => [n, `${n} samples`]), 256);
+    const [level, levelShown] = slider("live-level", -20, 20, 1, 0, (v) => `${v} dB`);
+    const [formant, formantShown] = slider("live-formant", -12, 12, 1, 0, (v) => `${v} semitones`);
+    const [wet, wetShown] = slider("live-wet", 0, 2, 0.05, 1, (v) => `${Math.round(100 * v)} %`);
+    Object.assign(this, { level, formant, wet });
+    this.start = el("button", { class: "primary", id: "live-start", onclick: () => (this.#running ? this.stop() : this.#begin()) }, "Start");
+    const meter = (id, label) => el("meter", { id, min: -60, max: 0, low: -50, high: -3, optimum: -20, value: -60, "aria-label": label });
+    this.meters = [meter("live-in", "Input level in dB"), meter("live-out", "Output level in dB")];
+    const fact = (id, label) => el("div", {}, el("dt", {}, label), el("dd", { id }, "–"));
+    const labelled = (label, input, output) => el("div", { class: "control" }, el("div", { class: "row" }, el("label", { for: input.id }, label), output ?? null), input);
+    place.replaceChildren(el("section", { "aria-labelledby": "live-heading" },
+      el("h2", { id: "live-heading" }, "Live"),
+      el("p", {}, "Sing, and hear the instrument at once. Use headphones: the microphone would hear loudspeakers."),
+      el("p", { class: "row" }, this.start),
+      labelled("Input", this.meters[0]), labelled("Output", this.meters[1]),
+      el("dl", { class: "facts" }, fact("live-trip", "Round trip, measured"), fact("live-own", "of it the instrument"), fact("live-way", "of it the way to the server and back"), fact("live-audio", "of it the browser's output"), fact("live-load", "Load of one core"), fact("live-dropouts", "Drop-outs")),
+      labelled("Instrument", this.instrument), labelled("Octave", this.octave), labelled("Level", level, levelShown), labelled("Formant", formant, formantShown),
+      labelled("Room", this.room), labelled("Room dry/wet", wet, wetShown), labelled("Block (larger where there are drop-outs)", this.block)));
+    this.block.onchange = () => { if (this.#running) { this.stop(); this.#begin(); } };
+  }
+
+  #wanted() {
+    return { instrument: this.instrument.value, settings: { transpose: +this.octave.value, loudness: +this.level.value, formant: +this.formant.value, room: this.room.value, wet: +this.wet.value } };
+  }
+
+  #waiting = 0;
+
+  #change() {
+    clearTimeout(this.#waiting);
+    this.#waiting = setTimeout(() => this.#running?.worker.postMessage({ wanted: this.#wanted() }), 80);
+  }
+
+  async #begin() {
+    this.start.disabled = true;
+    try {
+      const stream = await openMicrophone();
+      const context = new AudioContext({ latencyHint: 0 });
+      await context.audioWorklet.addModule("static/live-worklet.js");
+      const node = new AudioWorkletNode(context, "live", { numberOfInputs: 1, numberOfOutputs: 1, outputChannelCount: [1], channelCount: 1, channelCountMode: "explicit", processorOptions: { block: +this.block.value } });
+      const worker = new Worker("static/live-worker.js");
+      const channel = new MessageChannel();
+      node.port.postMessage(channel.port1, [channel.port1]);
+      worker.postMessage({ port: channel.port2 }, [channel.port2]);
+      const address = new URL(`live?rate=${context.sampleRate}`, document.baseURI);
+      address.protocol = "ws:";
+      worker.onmessage = ({ data }) => this.#told(data);
+      worker.postMessage({ address: address.href, wanted: this.#wanted() });
+      node.port.onmessage = ({ data }) => this.#report(data);
+      new MediaStreamAudioSourceNode(context, { mediaStream: stream }).connect(node).connect(context.destination);
+      await context.resume();
+      stream.getAudioTracks()[0].onended = () => { this.stop(); say("The microphone was unplugged.", true); };
+      this.#running = { stream, context, worker, node, latency_s: 0, began: performance.now() };
+      this.start.textContent = "Stop";
+      say("Live.");
+    } catch (problem) {
+      sayError(problem);
+    }
+    this.start.disabled = false;
+  }
+
+  stop() {
+    if (!this.#running) return;
+    const { stream, context, worker } = this.#running;
+    this.#running = null;
+    for (const track of stream.getTracks()) track.stop();
+    worker.postMessage({ close: true });
+    context.close();
+    this.start.textContent = "Start";
+    for (const meter of this.meters) meter.value = -60;
+  }
+
+  #told({ latency_s, error, hint, closed }) {
+    if (!this.#running) return;
+    if (error) sayError({ message: error, hint });
+    else if (closed) { this.stop(); say("The studio has closed the line.", true); }
+    else this.#running.latency_s = latency_s;
+  }
+
+  #report({ delay_s, dropouts, load, peaks }) {
+    if (!this.#running) return;
+    const { context, latency_s } = this.#running;
+    this.meters.forEach((meter, i) => { meter.value = Math.max(-60, 20 * Math.log10(peaks[i] + 1e-6)); });
+    const ms = (seconds) => `${Math.round(1000 * seconds)} ms`;
+    const out_s = context.outputLatency || context.baseLatency || 0;
+    $("#live-trip").textContent = delay_s ? ms(delay_s + latency_s + out_s) : "–";
+    $("#live-own").textContent = ms(latency_s);
+    $("#live-way").textContent = delay_s ? ms(delay_s) : "–";
+    $("#live-audio").textContent = ms(out_s);
+    $("#live-load").textContent = `${Math.round(100 * load)} %`;
+    $("#live-dropouts").textContent = `${dropouts}`;
+    if (load > 0.9) say("This computer cannot keep up: choose a larger block or a lighter instrument.", true);
+  }
+}

@@ -1,0 +1,308 @@
+"""Instruments that are taught in the page: recordings, data set, training, each project in a folder of its own.
+
+    teach/NAME/  project.json  recordings/  dataset/  prepared.json  progress.json  child.json  child.log
+
+The work is done by `trainer` in a process of its own. It goes on when the page is closed; a server that leaves stops it
+in the way of Ctrl-C, so that its last checkpoint is kept and it can go on another time. The instrument itself stands in
+the user's library, where every command finds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+from ddsp_cli.atomic import write_bytes, writing
+from ddsp_cli.audio import read
+from ddsp_cli.config import load_preset, preset_names
+from ddsp_cli.dataset.manifest import MANIFEST
+from ddsp_cli.errors import DdspError, InputError, OutputError, UsageError
+from ddsp_cli.limits import read_regular
+from ddsp_cli.studio.takes import plain_name
+from ddsp_cli.studio.trainer import Project, Told
+from ddsp_cli.workflows import models
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+
+_CLIP = re.compile(r"original\.wav|step_\d{6,9}\.(wav|png)")
+
+#: All recordings of a project together.
+MAX_PROJECT_BYTES = 16 << 30
+
+#: A server that leaves waits so long for the last checkpoint.
+STOP_S = 30.0
+
+_MAX_FILE_BYTES = 64 << 20
+
+
+class Teacher:
+    """The projects of a studio.
+
+    Args:
+      folder: where they are.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._lock = threading.Lock()
+
+    def projects(self) -> list[dict[str, Any]]:
+        """Everything that the page shows of each project, the newest first."""
+        names = [path.parent.name for path in self._folder.glob("*/project.json")] if self._folder.is_dir() else []
+        found = []
+        for name in names:
+            with contextlib.suppress(DdspError):
+                found.append(self.describe(name))
+        return sorted(found, key=lambda one: -one["created"])
+
+    def choices(self) -> dict[str, Any]:
+        """What a new project can choose from."""
+        return {"presets": [{"name": name, "description": load_preset(name).description} for name in preset_names()]}
+
+    def create(self, name: str, preset: str, start_from: str) -> dict[str, Any]:
+        """Begins a project.
+
+        Raises:
+          UsageError: the name is no plain one, or is taken.
+        """
+        if not _NAME.fullmatch(name):
+            raise UsageError("the name of an instrument has letters, digits, - and _, 40 at most", parameter="name")
+        models.check_new_name(name)
+        if preset not in preset_names():
+            raise UsageError(f"there is no preset called {preset[:40]!r}", parameter="preset")
+        if start_from and start_from not in models.names():
+            raise UsageError(f"there is no instrument called {start_from[:40]!r}", parameter="start_from")
+        target = models.library() / name
+        if target.exists() or (self._folder / name).exists():
+            raise UsageError(f"there is an instrument or a project called {name} already", "Choose another name.")
+        with writing(self._folder):
+            (self._folder / name / "recordings").mkdir(parents=True)
+        self._write(Project(name, preset, start_from, str(target.resolve()), created=time.time()))
+        return self.describe(name)
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """A project: recordings, what was prepared, how the training goes."""
+        folder, project = self._folder / name, self._project(name)
+        told = _decode(folder / "progress.json", Told)
+        running = self._running(name)
+        if told is not None and not told.ended and not running:
+            told = msgspec.structs.replace(
+                told, ended=True, error="it ended before it was done", hint="Start it again: it goes on where it was."
+            )
+        run = Path(f"{project.instrument}.run")
+        return {
+            "name": name,
+            "preset": project.preset,
+            "start_from": project.start_from,
+            "steps": project.steps or load_preset(project.preset).training.steps,
+            "created": project.created,
+            "recordings": [path.name for path in sorted((folder / "recordings").iterdir())],
+            "prepared": _decode(folder / "prepared.json", dict) if (folder / "dataset" / MANIFEST).is_file() else None,
+            "report": self._page(name, "dataset").is_file(),
+            "running": running,
+            "now": msgspec.to_builtins(told) if told is not None else None,
+            "curve": _curve(run / "log.csv"),
+            "clips": sorted(path.name for path in run.glob("clips/*.wav") if _CLIP.fullmatch(path.name)),
+            "playable": (Path(project.instrument) / "model.yaml").is_file(),
+        }
+
+    def receiving(self, name: str) -> Path:
+        """A new place for a recording that arrives.
+
+        Raises:
+          OutputError: the project is full.
+          UsageError: it is being worked on.
+        """
+        folder = self._folder / name / "recordings"
+        self._project(name)
+        self._check_idle(name)
+        if sum(path.stat().st_size for path in folder.iterdir()) > MAX_PROJECT_BYTES:
+            raise OutputError(f"the recordings of a project may take {MAX_PROJECT_BYTES >> 30} GiB")
+        return self._folder / name / f"{secrets.token_hex(8)}.part"
+
+    def add(self, name: str, part: Path, given: str) -> dict[str, Any]:
+        """Takes a recording that has arrived; what cannot be read is removed.
+
+        Raises:
+          InputError: it is no sound file.
+        """
+        shown = plain_name(given)
+        suffix = Path(shown).suffix.lower()
+        stem = re.sub(r"[^\w()+-]+", "_", Path(shown).stem)[:60] or "recording"
+        folder = self._folder / name / "recordings"
+        suffix = suffix if suffix in read.READABLE_SUFFIXES else ".wav"
+        taken = {path.name.lower() for path in folder.iterdir()}
+        n = next(n for n in range(1, 100000) if not any(one.startswith(f"{n:03d}_") for one in taken))
+        target = folder / f"{n:03d}_{stem}{suffix}"
+        try:
+            part.rename(target)
+            read.probe(target)
+        except InputError as problem:
+            target.unlink(missing_ok=True)
+            raise problem.reworded(problem.message.replace(str(target), shown)) from problem
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return self.describe(name)
+
+    def remove_recording(self, name: str, recording: str) -> dict[str, Any]:
+        """Removes a recording of a project."""
+        self._check_idle(name)
+        for path in (self._folder / name / "recordings").iterdir():
+            if path.name == recording:
+                path.unlink()
+        return self.describe(name)
+
+    def remove(self, name: str) -> None:
+        """Removes a project; the instrument stays in the library."""
+        self._project(name)
+        self._check_idle(name)
+        with writing(self._folder / name):
+            shutil.rmtree(self._folder / name)
+
+    def start(self, name: str, action: str, steps: int = 0) -> dict[str, Any]:
+        """Prepares or trains in a process of its own, or goes on with it.
+
+        Raises:
+          UsageError: it runs already, or there is nothing to work on.
+        """
+        folder, project = self._folder / name, self._project(name)
+        with self._lock:
+            self._check_idle(name)
+            if action == "train" and not (folder / "dataset" / MANIFEST).is_file():
+                raise UsageError("the recordings are not prepared yet", "Check them first.")
+            if not any((folder / "recordings").iterdir()):
+                raise UsageError("there are no recordings yet", "Drop some first.")
+            if steps:
+                self._write(msgspec.structs.replace(project, steps=steps))
+            write_bytes(folder / "progress.json", msgspec.json.encode(Told(action, "starting")), durable=False)
+            with (folder / "child.log").open("ab") as log:
+                child = subprocess.Popen(
+                    [sys.executable, "-m", "ddsp_cli.studio.trainer", str(folder.resolve()), action],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=os.environ | {"OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "2"},
+                    **_own_group(),
+                )
+            self._children[name] = child
+            with contextlib.suppress(psutil.Error):
+                born = psutil.Process(child.pid).create_time()
+                write_bytes(folder / "child.json", msgspec.json.encode({"pid": child.pid, "born": born}), durable=False)
+        return self.describe(name)
+
+    def stop(self, name: str) -> None:
+        """Asks the work on a project to end, as Ctrl-C does; the last checkpoint is kept."""
+        child = self._process(name)
+        if child is not None:
+            with contextlib.suppress(psutil.Error, OSError):
+                child.send_signal(signal.SIGINT if os.name == "posix" else signal.CTRL_BREAK_EVENT)  # type: ignore[attr-defined,unused-ignore]
+
+    def close(self) -> None:
+        """Stops all work, and waits until it is on disk."""
+        names = [name for name in list(self._children) if self._running(name)]
+        for name in names:
+            self.stop(name)
+        ends = time.monotonic() + STOP_S
+        for name in names:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._children[name].wait(max(0.0, ends - time.monotonic()))
+
+    def page(self, name: str, which: str) -> bytes:
+        """The report of `ddsp prepare`, or the page of `ddsp train`.
+
+        Raises:
+          InputError: there is none yet.
+        """
+        path = self._page(name, which)
+        if not path.is_file():
+            raise InputError("there is no such page yet")
+        return read_regular(path, _MAX_FILE_BYTES)
+
+    def clip(self, name: str, clip: str) -> bytes:
+        """A clip of the training: a WAV file.
+
+        Raises:
+          InputError: there is none of that name.
+        """
+        path = Path(f"{self._project(name).instrument}.run") / "clips" / clip
+        if not _CLIP.fullmatch(clip) or not path.is_file():
+            raise InputError("there is no such clip")
+        return read_regular(path, _MAX_FILE_BYTES)
+
+    # --- what stands where ---
+
+    def _page(self, name: str, which: str) -> Path:
+        if which == "training":
+            return Path(f"{self._project(name).instrument}.run") / "training.html"
+        prepared = _decode(self._folder / self._project(name).name / "prepared.json", dict)
+        return self._folder / name / "dataset" / Path(str((prepared or {}).get("report") or "none")).name
+
+    def _project(self, name: str) -> Project:
+        project = _decode(self._folder / name / "project.json", Project) if _NAME.fullmatch(name) else None
+        if project is None:
+            raise InputError("there is no such project")
+        return project
+
+    def _write(self, project: Project) -> None:
+        write_bytes(self._folder / project.name / "project.json", msgspec.json.encode(project))
+
+    def _check_idle(self, name: str) -> None:
+        if self._running(name):
+            raise UsageError(f"{name} is being worked on", "Wait, or stop it first.")
+
+    def _running(self, name: str) -> bool:
+        return self._process(name) is not None
+
+    def _process(self, name: str) -> Any:
+        """The process that works on a project, also one that an earlier server started; None where there is none."""
+        child = self._children.get(name)
+        if child is not None:
+            return child if child.poll() is None else None
+        known = _decode(self._folder / name / "child.json", dict)
+        try:
+            assert known is not None
+            found = psutil.Process(int(known["pid"]))
+            return found if found.create_time() == known["born"] and found.status() != psutil.STATUS_ZOMBIE else None
+        except (AssertionError, psutil.Error, KeyError, TypeError, ValueError):
+            return None
+
+
+def _own_group() -> dict[str, Any]:
+    """Ctrl-C in the terminal of the server reaches the server alone, which stops its children itself."""
+    if os.name == "posix":
+        return {"start_new_session": True}
+    return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined,unused-ignore]
+
+
+def _decode(path: Path, kind: Any) -> Any:
+    """A small JSON file; None where there is none, or a damaged one."""
+    try:
+        return msgspec.json.decode(read_regular(path, 1 << 22), type=kind) if path.is_file() else None
+    except (msgspec.MsgspecError, DdspError, OSError):
+        return None
+
+
+def _curve(path: Path) -> list[list[float]]:
+    """Step, training loss and validation loss of every validation so far."""
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_regular(path, _MAX_FILE_BYTES).decode("utf-8", "replace"))))
+        return [[float(row["step"]), float(row["loss"]), float(row["validation_loss"])] for row in rows]
+    except (DdspError, OSError, KeyError, TypeError, ValueError):
+        return []

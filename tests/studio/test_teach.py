@@ -1,0 +1,177 @@
+"""Teaching in the page: recordings, data set, training in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import msgspec
+import numpy as np
+import pytest
+import soundfile
+
+from ddsp_cli import bundle
+from ddsp_cli.studio import trainer
+from ddsp_cli.studio.teach import Teacher
+from ddsp_cli.studio.trainer import Told
+from fixtures import melody
+
+
+@pytest.fixture
+def teacher(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDSP_MODELS", str(tmp_path / "library"))
+    monkeypatch.chdir(tmp_path)
+    found = Teacher(tmp_path / "teach")
+    yield found
+    found.close()
+
+
+def record(teacher, name, n=2):
+    for i in range(n):
+        part = teacher.receiving(name)
+        soundfile.write(part, np.tile(melody((60 + i, 64, 67)), 6), 16000, format="WAV")
+        teacher.add(name, part, f"take {i}.wav")
+
+
+def wait(teacher, name, done, seconds=120):
+    ends = time.monotonic() + seconds
+    while not done(found := teacher.describe(name)):
+        assert time.monotonic() < ends, found
+        time.sleep(0.1)
+    return found
+
+
+def test_recordings_are_kept_under_plain_names(teacher):
+    teacher.create("mine", "tiny", "")
+    record(teacher, "mine")
+    assert teacher.describe("mine")["recordings"] == ["001_take_0.wav", "002_take_1.wav"]
+    assert teacher.remove_recording("mine", "001_take_0.wav")["recordings"] == ["002_take_1.wav"]
+    assert teacher.remove_recording("mine", "../project.json")["recordings"] == ["002_take_1.wav"]
+    part = teacher.receiving("mine")
+    part.write_text("no sound")
+    with pytest.raises(Exception, match=r"x\.wav is not a sound file") as problem:
+        teacher.add("mine", part, "../../x.wav")
+    assert "teach" not in str(problem.value)
+    assert teacher.describe("mine")["recordings"] == ["002_take_1.wav"]
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "flute", "x" * 41, "-rf", "mine"])
+def test_name_has_to_be_plain_and_free(teacher, name):
+    teacher.create("mine", "tiny", "")
+    with pytest.raises(Exception, match=r"name|called"):
+        teacher.create(name, "tiny", "")
+
+
+def test_what_is_missing_is_said(teacher):
+    with pytest.raises(Exception, match="no such project"):
+        teacher.describe("../..")
+    teacher.create("mine", "tiny", "")
+    with pytest.raises(Exception, match="not prepared"):
+        teacher.start("mine", "train")
+    with pytest.raises(Exception, match="no recordings"):
+        teacher.start("mine", "prepare")
+    with pytest.raises(Exception, match="no such clip"):
+        teacher.clip("mine", "../../../etc/passwd")
+    with pytest.raises(Exception, match="no such page"):
+        teacher.page("mine", "dataset")
+
+
+def test_work_whose_process_was_killed_can_be_started_again(teacher, tmp_path):
+    teacher.create("mine", "tiny", "")
+    told = Told("train", "training", done=5, total=10)
+    (tmp_path / "teach" / "mine" / "progress.json").write_bytes(msgspec.json.encode(told))
+    (tmp_path / "teach" / "mine" / "child.json").write_text('{"pid": 1, "born": 5.0}')
+    found = teacher.describe("mine")
+    assert not found["running"]
+    assert "ended before it was done" in found["now"]["error"]
+
+
+def test_failure_is_told(teacher, tmp_path):
+    teacher.create("mine", "tiny", "")
+    part = teacher.receiving("mine")
+    soundfile.write(part, np.zeros(16000), 16000, format="WAV")
+    teacher.add("mine", part, "silence.wav")
+    trainer.main(tmp_path / "teach" / "mine", "prepare")
+    now = teacher.describe("mine")["now"]
+    assert now["ended"]
+    assert now["error"]
+
+
+def test_prepare_in_a_process_of_its_own(teacher, tmp_path):
+    """It says what `ddsp prepare` says, survives the server that started it, and is found by the next one."""
+    teacher.create("mine", "tiny", "")
+    record(teacher, "mine")
+    assert teacher.start("mine", "prepare")["running"]
+    with pytest.raises(Exception, match="being worked on"):
+        teacher.start("mine", "prepare")
+    after_a_crash = Teacher(tmp_path / "teach")
+    assert after_a_crash.describe("mine")["running"]
+    found = wait(teacher, "mine", lambda one: not one["running"])
+    assert found["now"]["error"] == ""
+    assert found["prepared"]["n_used"] == 2
+    assert "little" in found["prepared"]["advice"]
+    assert b"<html" in teacher.page("mine", "dataset")
+    teacher.remove("mine")
+    assert teacher.projects() == []
+
+
+def test_work_is_stopped_when_the_server_leaves(teacher, tmp_path):
+    teacher.create("mine", "tiny", "")
+    record(teacher, "mine", n=1)
+    teacher.start("mine", "prepare")
+    teacher.close()
+    assert not teacher.describe("mine")["running"]
+
+
+@pytest.mark.slow
+def test_train_stop_and_go_on(teacher, tmp_path):
+    teacher.create("mine", "tiny", "")
+    record(teacher, "mine")
+    trainer.main(tmp_path / "teach" / "mine", "prepare")
+    teacher.start("mine", "train", steps=100000)
+    wait(teacher, "mine", lambda one: one["playable"], 300)
+    teacher.stop("mine")
+    stopped = wait(teacher, "mine", lambda one: not one["running"])
+    assert stopped["now"]["error"] == ""
+    assert not stopped["now"]["finished"]
+    step = int(stopped["curve"][-1][0])
+    assert step > 0
+    assert "original.wav" in stopped["clips"]
+    assert teacher.clip("mine", "original.wav").startswith(b"RIFF")
+    teacher.start("mine", "train", steps=step + 2)
+    finished = wait(teacher, "mine", lambda one: not one["running"], 300)
+    assert finished["now"]["finished"], finished["now"]
+    assert finished["curve"][-1][0] == step + 2
+    assert bundle.load(tmp_path / "library" / "mine").card.training.preset == "tiny"
+    assert b"<html" in teacher.page("mine", "training")
+
+
+def test_server_loads_no_training_framework():
+    heavy = ("tensorflow", "keras", "librosa", "matplotlib", "scipy.signal")
+    code = f"import sys, ddsp_cli.studio.run; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_teaching_over_the_page(studio, monkeypatch, tmp_path):
+    monkeypatch.setenv("DDSP_MODELS", str(tmp_path / "library"))
+    client = studio.client
+    assert client.post("api/teach", json={"name": "mine", "preset": "tiny", "start_from": ""}).status_code == 200
+    sound = (studio.desk / "voice.wav").read_bytes()
+    one = client.post("api/teach/mine/recordings", params={"name": "a.wav"}, content=sound).json()
+    assert one["recordings"] == ["001_a.wav"]
+    assert client.post("api/teach/mine/recordings", params={"name": "a.wav"}, content=b"x").status_code == 400
+    for path, status in (
+        ("api/teach/mine/start/rm", 400),
+        ("api/teach/none/start/train", 400),
+        ("api/teach/mine/page/dataset", 400),
+        ("api/teach/mine/clips/original.wav", 400),
+    ):
+        method = client.post if "start" in path else client.get
+        arguments = {"json": {}} if "start" in path else {}
+        assert method(path, **arguments).status_code == status, path
+    assert [one["name"] for one in client.get("api/teach").json()["projects"]] == ["mine"]
+    assert client.delete("api/teach/mine/recordings/001_a.wav").json()["recordings"] == []
+    assert client.delete("api/teach/mine").status_code == 200
+    assert client.post("api/teach", json={"name": "../x", "preset": "tiny"}).status_code == 400
