@@ -28,7 +28,7 @@ from ddsp_cli.adaptation import autotune
 from ddsp_cli.adaptation.adapt import Adapted
 from ddsp_cli.adaptation.curves import read_controls, write_controls
 from ddsp_cli.adaptation.segmentation import Segments
-from ddsp_cli.adaptation.transcription import transcribe, write_notes
+from ddsp_cli.adaptation.transcription import write_notes
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio.integrated_loudness import integrated_lufs
@@ -387,7 +387,7 @@ class Session:
                 "name": note_name(note.midi + round(shift)),
                 "cents": round(note.cents, 1),
             }
-            for note in transcribe(analysis.features, analysis.segments).notes
+            for note in played.take.transcription(analysis).notes
         ]
 
     def draw(self, take_id: str, instrument: str, f0_hz: FloatArray, level_db: FloatArray, gate: FloatArray) -> str:
@@ -468,7 +468,7 @@ class Session:
             source, stem = take.path, _file_name(Path(take.name).stem)
             target = Path(folder) / f"{stem}_{played.instrument}{suffix}"
             if kind == "midi" and analysis is not None:
-                write_notes(target, transcribe(analysis.features, analysis.segments))
+                write_notes(target, take.transcription(analysis))
             elif kind == "curves":
                 write_controls(target, played.performance.adapted, played.level)
             else:

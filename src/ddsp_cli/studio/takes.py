@@ -20,6 +20,9 @@ import numpy as np
 
 from ddsp_cli.adaptation.midi import SUFFIXES as SCORE_SUFFIXES
 from ddsp_cli.adaptation.midi import read_score
+from ddsp_cli.adaptation.segmentation import Segments
+from ddsp_cli.adaptation.transcription import Transcription, transcribe
+from ddsp_cli.analysis.extract import Analysis
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio import read
@@ -75,6 +78,7 @@ class Take:
       added: seconds since 1970.
       lock: held by who analyses it.
       performances: analysed, one for each way of measuring that an instrument needed.
+      transcriptions: the notes of each analysis.
     """
 
     id: str
@@ -87,6 +91,16 @@ class Take:
     added: float
     lock: threading.Lock = field(default_factory=threading.Lock)
     performances: dict[Hashable, Performance] = field(default_factory=dict)
+    transcriptions: list[tuple[Analysis[Segments], Transcription]] = field(default_factory=list)
+
+    def transcription(self, analysis: Analysis[Segments]) -> Transcription:
+        """The notes of an analysis of this sound, found once."""
+        for known, found in self.transcriptions:
+            if known is analysis:
+                return found
+        found = transcribe(analysis.features, analysis.segments)
+        self.transcriptions.append((analysis, found))
+        return found
 
 
 def example_path() -> Path | None:

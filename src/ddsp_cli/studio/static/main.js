@@ -10,6 +10,7 @@ import { Teach } from "./teach.js";
 import { View } from "./view.js";
 
 const VOICE = "Input";
+const PICTURE_AFTER_MS = 150;
 const DOWNLOADS = [["wav", "WAV"], ["flac", "FLAC"], ["midi", "MIDI notes"], ["curves", "Curves (CSV)"], ["picture", "Picture"]];
 
 const player = new Player();
@@ -145,6 +146,7 @@ async function replay() {
     for (const instrument of order) {
       const result = await playOn(instrument, mine.signal);
       if (mine.signal.aborted) return;
+      result.spectrogram = results.get(instrument)?.spectrogram ?? null;
       results.set(instrument, result);
       if (take.lufs == null && result.about.input_lufs != null && take.pcm) {
         take.lufs = result.about.input_lufs;
@@ -212,12 +214,16 @@ function refresh() {
       seconds: Math.max(result.pcm.length / result.about.rate_hz, result.about.n_frames / result.about.frame_rate_hz), pcm: result.pcm, rate: result.about.rate_hz, spectrogram: result.spectrogram,
       curves: result.curves, frameRate: result.about.frame_rate_hz, notes: result.about.notes,
     });
-    if (!result.spectrogram && !result.loading) {
-      result.loading = true;
-      loadSpectrogram(`api/played/${result.about.id}`).then((picture) => {
-        result.spectrogram = picture;
-        if (results.get(player.audible) === result) refresh();
-      }).catch(sayError);
+    if (!result.asked) {
+      // Not while a control moves: the picture of the result before stays until the hand rests.
+      result.asked = true;
+      setTimeout(async () => {
+        if (results.get(name) !== result) return;
+        try {
+          result.spectrogram = await loadSpectrogram(`api/played/${result.about.id}`);
+          if (results.get(player.audible) === result) refresh();
+        } catch (problem) { sayError(problem); }
+      }, PICTURE_AFTER_MS);
     }
   } else if (take?.pcm) {
     view.show({ seconds: take.pcm.length / take.rate_hz, pcm: take.pcm, rate: take.rate_hz, spectrogram: voicePicture });
