@@ -47,13 +47,25 @@ def test_version(desk):
 
 def test_help_names_every_command_and_flag(desk):
     text = ddsp("--help", cwd=desk).stdout.decode()
-    for command in ("prepare", "train", "transfer", "reverb", "export", "import", "models", "--version", "--debug"):
+    for command in (
+        "prepare",
+        "train",
+        "transfer",
+        "live",
+        "reverb",
+        "export",
+        "import",
+        "models",
+        "--version",
+        "--debug",
+    ):
         assert command in text
     flags = {
         "prepare": "--name --out --sample-rate --pitch --workers --force",
         "train": "--instrument --dataset --preset --steps --out --resume --fresh --seed " + " ".join(preset_names()),
         "transfer": "--model --out --transpose --dynamics --loudness --autotune --key --tuning --vibrato --threshold "
         "--pitch --room --wet --sample-rate --bits --controls --from-controls --plot --report --seed --force",
+        "live": "--model --input --output --transpose --block --record --midi --voices --list --force",
         "export": "--model --format --out --force",
         "import": "--name --out --force",
     }

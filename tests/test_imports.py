@@ -63,7 +63,7 @@ except SystemExit as end:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["transfer", "--help"], ["train", "--help"], ["models"]], ids=" ".join
+    "arguments", [["--help"], ["transfer", "--help"], ["train", "--help"], ["models"], ["live", "--help"]], ids=" ".join
 )
 def test_command_line_is_light(arguments: list[str], tmp_path: Path) -> None:
     assert heavy_after(after_command(*arguments), tmp_path) == []

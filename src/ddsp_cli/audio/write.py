@@ -65,14 +65,24 @@ def write_audio(
       OutputError: the place is taken, its folder is missing or read-only, the disk is full.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in _SUBTYPES:
-        known = ", ".join(sorted(_SUBTYPES))
-        raise UsageError(f"{path} has no suffix of a sound format that can be written", f"Use one of {known}.")
+    suffix = check_format(path)
     check_writable(path, force)
     kind = _FORMATS.get(suffix, suffix[1:].upper())
     with writing(path), beside(path) as part:
         return _write_part(part, blocks, rate_hz, kind, subtype or _SUBTYPES[suffix])
+
+
+def check_format(path: Path) -> str:
+    """The suffix of a sound file that can be written, in lower case.
+
+    Raises:
+      UsageError: its suffix names no such format.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _SUBTYPES:
+        known = ", ".join(sorted(_SUBTYPES))
+        raise UsageError(f"{path} has no suffix of a sound format that can be written", f"Use one of {known}.")
+    return suffix
 
 
 def check_writable(path: Path, force: bool = False) -> None:

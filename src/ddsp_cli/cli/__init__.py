@@ -24,7 +24,7 @@ from ddsp_cli.cli.help import Command
 from ddsp_cli.errors import DdspError, ExitCode
 
 #: Commands in the order of `ddsp --help`; each is a function in the module of its name (`import_` for `import`).
-COMMANDS = ("transfer", "studio", "models", "reverb", "prepare", "train", "evaluate", "export", "import")
+COMMANDS = ("transfer", "live", "studio", "models", "reverb", "prepare", "train", "evaluate", "export", "import")
 
 #: What is there after Ctrl-C.
 KEPT = {
@@ -32,6 +32,7 @@ KEPT = {
     "train": "The last checkpoint is kept; run the same command to go on from it.",
     "transfer": "Sound files that were finished are kept.",
     "reverb": "Sound files that were finished are kept.",
+    "live": "Recordings are kept.",
     "export": "No unfinished files are left.",
     "import": "No unfinished files are left.",
 }
@@ -81,7 +82,8 @@ def make_app(*commands: str) -> typer.Typer:
         function = name if name != "import" else "import_"  # a word of Python's own
         module = importlib.import_module(f"{__name__}.{function}")
         epilog = getattr(module, "EPILOG", None)
-        app.command(name, cls=Command, epilog=epilog)(getattr(module, function))
+        optional = {"value_optional": getattr(module, "VALUE_OPTIONAL", ())}
+        app.command(name, cls=type("Command", (Command,), optional), epilog=epilog)(getattr(module, function))
     return app
 
 

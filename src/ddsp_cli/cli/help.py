@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from typer.core import TyperCommand
 
 
 class Command(TyperCommand):
-    """A command whose options stand in the groups that `rich_help_panel` names, in the order in which they come."""
+    """A command whose options stand in the groups that `rich_help_panel` names, in the order in which they come.
+
+    Attributes:
+      value_optional: options that may stand without their value, which is "" then.
+    """
+
+    value_optional: ClassVar[tuple[str, ...]] = ()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts in the values that were left out."""
+        filled = []
+        for i, word in enumerate(args):
+            filled.append(word)
+            if word in self.value_optional and (i + 1 == len(args) or args[i + 1].startswith("-")):
+                filled.append("")
+        return list(super().parse_args(ctx, filled))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes arguments, options, and further groups of options."""

@@ -14,7 +14,7 @@ Shapes: S samples, F frames.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -72,6 +72,21 @@ class LiveSettings:
     segments: SegmentSettings = LIVE_SEGMENTS
     room: bool | FloatArray = True
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class LiveState:
+    """What was last heard and played, for meters.
+
+    Attributes:
+      f0_hz: of the input, the last that was voiced.
+      played_hz: of the output.
+      plays: whether a note sounds.
+    """
+
+    f0_hz: float
+    played_hz: float
+    plays: bool
 
 
 class Performer:
@@ -136,6 +151,30 @@ class Performer:
         """The same in seconds."""
         return self._latency_samples / self.output_rate_hz
 
+    @property
+    def state(self) -> LiveState:
+        """What the last frame was: `latency_samples` before it is heard."""
+        return self._adaptation.state
+
+    def adjust(self, *, transpose: float | None = None, below_peak_db: float | None = None) -> None:
+        """Changes settings from the next frame on, without a break in the sound.
+
+        Args:
+          transpose: semitones; None leaves it.
+          below_peak_db: notes more than this below the loudest ones are silent; None leaves it.
+        """
+        if transpose is not None:
+            self.settings = replace(self.settings, transpose=transpose)
+        if below_peak_db is not None:
+            hold_db = below_peak_db + SegmentSettings.hold_below_peak_db - SegmentSettings.below_peak_db
+            rules = replace(self.settings.segments, below_peak_db=below_peak_db, hold_below_peak_db=hold_db)
+            self.settings = replace(self.settings, segments=rules)
+        self._adaptation.settings = self.settings
+
+    def take_over(self, other: Performer) -> None:
+        """Goes on from what another performer has learned of the player: loudest notes, noise floor, usual level."""
+        self._adaptation.take_over(other._adaptation)
+
     def push(self, block: FloatArray) -> FloatArray:
         """Takes the next samples of the input and plays for as long.
 
@@ -174,7 +213,7 @@ class LiveAdaptation:
     """
 
     def __init__(self, instrument: Instrument, settings: LiveSettings) -> None:
-        self._settings, self._level = settings, instrument.model.level
+        self.settings, self._level = settings, instrument.model.level
         self._rate_hz = instrument.model.frame_rate_hz
         statistics = instrument.bundle.card.statistics
         self._target_db = statistics.level(self._level)
@@ -186,6 +225,19 @@ class LiveAdaptation:
         self._in_note = False
         self._loud_enough = False
         self._n_unvoiced = 0
+
+    @property
+    def state(self) -> LiveState:
+        """What the last frame was."""
+        plays = self._in_note and self._loud_enough
+        return LiveState(self._f0_hz, self._f0_hz * 2.0 ** (self.settings.transpose / 12.0), plays)
+
+    def take_over(self, other: LiveAdaptation) -> None:
+        """Goes on from the levels that another one has found, as far as both measure the same."""
+        self._peak_db, self._floor_db = other._peak_db, other._floor_db
+        if self._level == other._level:
+            self._usual_db, self._note_db, self._n_voiced = other._usual_db, other._note_db, other._n_voiced
+            self._n_voiced = round(self._n_voiced * self._rate_hz / other._rate_hz)
 
     def step(self, frames: LiveFrames, i: int) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Adapts frame `i` of what was measured.
@@ -205,18 +257,18 @@ class LiveAdaptation:
             self._note_db = level_db
         else:  # a consonant: tongued, as `dynamics.tame_consonants` does it
             level_db = min(level_db, self._note_db - ARTICULATION_DB)
-        wanted_db = level_db - self._usual_db + self._target_usual_db + self._settings.louder_db
+        wanted_db = level_db - self._usual_db + self._target_usual_db + self.settings.louder_db
         played_db, gain_db = within_reach(np.array([wanted_db]), self._target_db)
         if self._level == "power_db":
             gain_db = np.minimum(gain_db + fast_envelope_db(frames.envelope_db[i], frames.power_db[i]), MAX_GAIN_DB)
         # In rests the instrument plays on as softly as it can, unheard: from silence it would take two frames to begin.
         gate = 10.0 ** (gain_db / 20.0) if self._in_note and self._loud_enough else np.zeros(1)
-        transposed_hz = self._f0_hz * 2.0 ** (self._settings.transpose / 12.0)
+        transposed_hz = self._f0_hz * 2.0 ** (self.settings.transpose / 12.0)
         return np.array([transposed_hz], np.float32), played_db.astype(np.float32), gate.astype(np.float32)
 
     def _find_note(self, f0_hz: float, confidence: float, loudness_db: float) -> None:
         """Decides by hysteresis whether a note lasts, and updates the levels that this is decided by."""
-        rules = self._settings.segments
+        rules = self.settings.segments
         voiced = f0_hz > 0 and confidence >= rules.possible_confidence
         if voiced:
             self._peak_db = max(loudness_db, self._peak_db - PEAK_FALL_DB_PER_S / self._rate_hz)

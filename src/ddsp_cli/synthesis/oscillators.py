@@ -107,6 +107,11 @@ class Harmonic:
             out[begin : chunk.stop - 1] = self._render(fine_hz[chunk], amplitudes[chunk])
         return out.reshape(-1)
 
+    def retune(self, f0_hz: float) -> None:
+        """Changes F0 of the last frame. While it is silent, the next note can so begin without a glide."""
+        if self._last is not None:
+            self._last = np.full_like(self._last[0], f0_hz), self._last[1]
+
     def finish(self) -> FloatArray:
         """Renders the last hop [H] with the last frame held; empty where no frame ever came."""
         if self._last is None:

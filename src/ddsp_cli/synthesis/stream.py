@@ -142,6 +142,11 @@ class Stream:
             signals[name] = noise.push(controls["noise_magnitudes"])
         return self._mix(signals, self._requested_db(level_db, gate))
 
+    def retune(self, f0_hz: float) -> None:
+        """Changes F0 of the last frame, see `Harmonic.retune`."""
+        for harmonic in self._harmonic.values():
+            harmonic.retune(f0_hz)
+
     def finish(self) -> FloatArray:
         """Returns the samples of the last frame, [S]; the tail of the reverb is not among them."""
         signals = {"gate": self._gate.finish() if self._gate is not None else np.zeros(0, np.float32)}

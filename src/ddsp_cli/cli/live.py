@@ -1,0 +1,244 @@
+"""`ddsp live`: options, keys, and what the terminal shows while one plays."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ddsp_cli.cli import console
+from ddsp_cli.cli.keys import Keys
+from ddsp_cli.cli.options import Force, Instruments, Seed
+from ddsp_cli.errors import InputError
+from ddsp_cli.pitch_names import note_name
+
+if TYPE_CHECKING:
+    from ddsp_cli.workflows.live import LiveSession, LiveView
+
+#: How often keys are read and the view is drawn.
+TICK_S = 0.05
+
+#: What a press of the gate keys changes.
+GATE_STEP_DB = 3.0
+
+#: Widths of the input meter, and the level at its left end.
+METER_CELLS, METER_FLOOR_DB = 30, -60.0
+
+KEYS = "1-9 instrument, up/down octave, o room, [ ] gate, m mute, r record, q quit"
+
+EPILOG = """
+Examples:
+
+  ddsp live --model flute
+
+  ddsp live -m flute -m violin --transpose 12 --record take.wav
+
+  ddsp live -m cello --midi --voices 4
+
+  ddsp live --list
+"""
+
+#: Options that may stand without their value.
+VALUE_OPTIONAL = ("--midi",)
+
+
+def live(
+    model: Instruments = None,
+    input: Annotated[
+        str | None, typer.Option("--input", metavar="DEVICE", help="The microphone: name, part of it, or number.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", metavar="DEVICE", help="Headphones or loudspeaker, in the same way.")
+    ] = None,
+    transpose: Annotated[str, typer.Option(metavar="SEMITONES", help="12 is an octave up, -60..60.")] = "0",
+    threshold: Annotated[
+        str, typer.Option(metavar="DB", help="Notes more than this below the loudest ones are silent, 3..80.")
+    ] = "35",
+    block: Annotated[
+        int, typer.Option(metavar="SAMPLES", help="Of one block of the device; smaller is quicker, larger is safer.")
+    ] = 256,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Record what is played, from the beginning.")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(metavar="S", help="End after so long.")] = None,
+    midi: Annotated[
+        str | None,
+        typer.Option(metavar="[PORT]", help="Play from a MIDI keyboard: the first one, or a name, part of it, number."),
+    ] = None,
+    voices: Annotated[
+        int, typer.Option(metavar="N", help="Notes of the keyboard at once; 1 is one line, legato, up to 16.")
+    ] = 1,
+    list_: Annotated[bool, typer.Option("--list", help="List audio devices and MIDI ports.")] = False,
+    seed: Seed = 0,
+    force: Force = False,
+) -> None:
+    """Play an instrument with your voice or a MIDI keyboard."""
+    if list_:
+        _list()
+        return
+    from ddsp_cli.workflows.live import LiveSession
+
+    session = LiveSession(
+        model or [], input=input, output=output, transpose=transpose, threshold=threshold, block=block, record=record,
+        force=force, seed=seed, midi=midi, voices=voices,
+    )  # fmt: skip
+    try:
+        with session:
+            _run(session, seconds)
+    finally:
+        for path in session.recordings:
+            console.say(str(path))
+
+
+def _list() -> None:
+    """Prints the devices; the first of each direction is the default."""
+    from ddsp_cli.live.devices import list_devices
+    from ddsp_cli.live.midi_port import list_ports
+
+    system, devices = list_devices()
+    rows, counts = [], {"input": 0, "output": 0}
+    for device in devices:
+        counts[device.direction] += 1
+        first = " (default)" if counts[device.direction] == 1 else ""
+        rates = ", ".join(f"{rate / 1000:g}" for rate in device.rates_hz[:8]) or "any"
+        rows.append([device.direction, str(counts[device.direction]), device.name + first, rates])
+    remarks = [f"Sound system: {system}."]
+    try:
+        rows += [["midi", str(i + 1), name, ""] for i, name in enumerate(list_ports())]
+    except InputError as problem:
+        remarks.append(f"MIDI: {problem}")
+    for remark in remarks:
+        console.remark(remark)
+    if rows:
+        console.table(["direction", "number", "name", "kHz"], rows)
+    else:
+        console.say("There are no audio devices and no MIDI ports.")
+
+
+def _run(session: LiveSession, seconds: float | None) -> None:
+    """Shows, and obeys keys, until it ends."""
+    with Keys() as keys, _View(session.names, keys.is_open) as view:
+        while (now := session.view()) is not None:
+            view.show(now)
+            if seconds is not None and now.status.seconds >= seconds:
+                return
+            for key in keys.pressed():
+                if key in {"q", "\x03", "\x04"}:
+                    return
+                obey(session, key)
+            time.sleep(TICK_S)
+
+
+def obey(session: LiveSession, key: str) -> None:
+    """Does what a key stands for; unknown keys do nothing."""
+    controls = session.controls
+    if key.isdecimal() and 1 <= int(key) <= len(session.names):
+        session.change(instrument=int(key) - 1)
+    elif key in {"n", "right"}:
+        session.change(instrument=(controls.instrument + 1) % len(session.names))
+    elif key in {"p", "left"}:
+        session.change(instrument=(controls.instrument - 1) % len(session.names))
+    elif key in {"up", "down", "+", "-"}:
+        transpose = controls.transpose + (12.0 if key in {"up", "+"} else -12.0)
+        if abs(transpose) <= 60.0:
+            session.change(transpose=transpose)
+    elif key == "o":
+        session.change(room=not controls.room)
+    elif key in {"[", "]"}:
+        # A higher gate lets less through: its threshold is nearer to the loudest notes.
+        below_db = controls.below_peak_db + (GATE_STEP_DB if key == "[" else -GATE_STEP_DB)
+        session.change(below_peak_db=min(max(below_db, 3.0), 80.0))
+    elif key == "m":
+        session.change(muted=not controls.muted)
+    elif key == "r":
+        session.toggle_recording()
+
+
+class _View:
+    """Draws on a terminal; elsewhere it writes a line now and then, and remarks once."""
+
+    def __init__(self, names: tuple[str, ...], has_keys: bool) -> None:
+        self._names, self._has_keys = names, has_keys
+        self._live: Any = None
+        self._spoken_s = time.monotonic()
+        self._said: set[str] = set()
+
+    def __enter__(self) -> _View:
+        if console.is_terminal(sys.stderr):
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(stderr=True, highlight=False), auto_refresh=False, transient=True)
+            self._live.start()
+        else:
+            console.remark(f"Playing {self._names[0]}; end with Ctrl-C.")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, view: LiveView) -> None:
+        """Shows how the performance is."""
+        if self._live is not None:
+            from rich.text import Text
+
+            lines = [*describe(view, self._names), *view.remarks]
+            if self._has_keys:
+                lines.append(KEYS)
+            text = Text(console.speaks(sys.stderr, "\n".join(lines)), no_wrap=True, overflow="crop")
+            self._live.update(text, refresh=True)
+            return
+        for remark in view.remarks:
+            if remark not in self._said:
+                console.remark(remark)
+        self._said |= set(view.remarks)
+        now_s = time.monotonic()
+        if now_s - self._spoken_s >= console.LINE_EVERY_S:
+            self._spoken_s = now_s
+            console.remark(one_line(view))
+
+
+def describe(view: LiveView, names: tuple[str, ...]) -> list[str]:
+    """The lines on a terminal."""
+    status, controls = view.status, view.controls
+    listed = "  ".join(f"{'>' if i == controls.instrument else ' '}{i + 1} {name}" for i, name in enumerate(names[:9]))
+    filled = round((status.input_db - METER_FLOOR_DB) / -METER_FLOOR_DB * METER_CELLS)
+    filled = min(max(filled, 0), METER_CELLS)
+    recording = f"recording {view.recording} {console.duration(view.recorded_s)}" if view.recording else "not recording"
+    return [
+        listed,
+        f"input     {'█' * filled}{'·' * (METER_CELLS - filled)} {max(status.input_db, METER_FLOOR_DB):4.0f} dBFS",
+        f"pitch     {_pitches(view)}",
+        f"octave    {controls.transpose / 12:+g}   room {'on' if controls.room else 'off'}   "
+        f"gate -{controls.below_peak_db:g} dB{'   MUTED' if controls.muted else ''}",
+        f"latency   {1000 * status.latency_s:.0f} ms   load {status.load:.0%}   drop-outs {status.n_dropouts:.0f}   "
+        f"{recording}",
+    ]
+
+
+def one_line(view: LiveView) -> str:
+    """The same in one line, for a log."""
+    status = view.status
+    return (
+        f"{view.instrument}: input {status.input_db:.0f} dBFS, {_pitches(view)}, latency "
+        f"{1000 * status.latency_s:.0f} ms, load {status.load:.0%}, drop-outs {status.n_dropouts:.0f}"
+    )
+
+
+def _pitches(view: LiveView) -> str:
+    """`A4 +12 cents → A5`; what is heard, and what is played."""
+    status = view.status
+    if not status.plays or status.f0_hz <= 0.0:
+        return "no note"
+    return f"{pitch(status.f0_hz)} → {pitch(status.played_hz)}"
+
+
+def pitch(f0_hz: float) -> str:
+    """The nearest note of a frequency and how far off it is: `A4 +12 cents`."""
+    midi = 69.0 + 12.0 * math.log2(f0_hz / 440.0)
+    return f"{note_name(midi)} {100.0 * (midi - round(midi)):+.0f} cents"

@@ -1,0 +1,188 @@
+"""Between the audio thread of a device and the thread that plays: ring buffers, and a count of drop-outs.
+
+The audio thread must be done within a fraction of a block. It copies a block into one ring and takes one out of
+another, and waits for nobody. A worker thread plays what lies in the first ring and puts it into the second,
+`slack_samples` later than it was heard: so much time it has.
+
+Positions are counted from the start of the stream, so the delay stays as it is even after a drop-out: what comes too
+late is not played. Shapes: S samples.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from ddsp_cli.arrays import FloatArray
+
+#: Samples that each ring holds: 0.3 s at 192 kHz. A worker further behind than this loses what was heard before.
+RING_SAMPLES = 1 << 16
+
+#: A worker takes at most this many samples at once.
+MOST_AT_ONCE_SAMPLES = 2048
+
+#: At the beginning a drop-out makes the slack one block longer, up to `MAX_SLACK_S`, and is not counted: drivers ask
+#: for blocks more or less regularly.
+SETTLING_S = 1.0
+
+MAX_SLACK_S = 0.1
+
+#: A break in the sound begins and ends with a fade of this many samples, so that it does not click.
+FADE_SAMPLES = 48
+
+
+class Ring:
+    """The last `RING_SAMPLES` of a stream, addressed by position. One thread writes, one reads."""
+
+    def __init__(self) -> None:
+        self._samples = np.zeros(RING_SAMPLES, np.float32)
+
+    def put(self, position: int, block: FloatArray) -> None:
+        """Writes a block at a position."""
+        begin, n = position % RING_SAMPLES, len(block)
+        first = min(n, RING_SAMPLES - begin)
+        self._samples[begin : begin + first] = block[:first]
+        self._samples[: n - first] = block[first:]
+
+    def get(self, position: int, n_samples: int) -> FloatArray:
+        """Copies samples from a position."""
+        begin = position % RING_SAMPLES
+        first = min(n_samples, RING_SAMPLES - begin)
+        return np.concatenate([self._samples[begin : begin + first], self._samples[: n_samples - first]])
+
+
+class AudioLoop:
+    """Feeds what plays from a device and the device from what plays.
+
+    Args:
+      play: gets the next samples [S] that were heard, returns as many; called by the worker thread only.
+      rate_hz: of the device.
+      block_samples: usual size of the device's blocks; the slack at the beginning.
+      taken: called by the worker with what was heard and what was played for it, after each call of `play`.
+    """
+
+    def __init__(
+        self,
+        play: Callable[[FloatArray], FloatArray],
+        rate_hz: int,
+        block_samples: int,
+        taken: Callable[[FloatArray, FloatArray], None] | None = None,
+    ) -> None:
+        self._play, self._taken = play, taken
+        self._rate_hz, self._block = rate_hz, block_samples
+        self._heard, self._played = Ring(), Ring()
+        # Each is written by one thread only.
+        self._n_heard = self._n_asked = 0  # audio thread
+        self._n_taken, self._n_written = 0, block_samples  # worker; silence at the start
+        self._slack_samples = block_samples
+        self._missed = self._counted = self._settled_missed = 0
+        self._was_missing, self._last = True, 0.0  # so that the first block fades in
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.busy_s = 0.0
+        self.last_call_s = time.monotonic()
+
+    @property
+    def n_dropouts(self) -> int:
+        """Blocks that were not ready in time, after the first second."""
+        return self._counted
+
+    @property
+    def slack_samples(self) -> int:
+        """How much later than it was heard a sample is handed to the device."""
+        return self._slack_samples
+
+    @property
+    def n_processed(self) -> int:
+        """Samples that were played so far."""
+        return self._n_taken
+
+    def callback(self, block: FloatArray) -> FloatArray:
+        """Called by the audio thread with the next block [S]; returns the next to play, [S]."""
+        n = len(block)
+        self.last_call_s = time.monotonic()
+        self._heard.put(self._n_heard, block[-RING_SAMPLES:])
+        self._n_heard += n
+        position = self._n_asked
+        n_ready = min(max(self._n_written - position, 0), n)
+        self._n_asked += n
+        self._wake.put(None)
+        out = np.zeros(n, np.float32)
+        out[:n_ready] = self._played.get(position, n_ready)
+        if n_ready < n:
+            self._missed += 1
+            last = out[n_ready - 1] if n_ready else self._last
+            fade = min(n - n_ready, FADE_SAMPLES)
+            out[n_ready : n_ready + fade] = last * np.linspace(1.0, 0.0, fade, dtype=np.float32)
+        elif self._was_missing:
+            fade = min(n, FADE_SAMPLES)
+            out[:fade] *= np.linspace(0.0, 1.0, fade, dtype=np.float32)
+        self._was_missing = n_ready < n
+        self._last = float(out[-1]) if n else 0.0
+        return out
+
+    def work(self, until: Callable[[], bool]) -> None:
+        """What the worker thread does until it is told to stop."""
+        while not until():
+            try:
+                self._wake.get(timeout=0.05)
+            except queue.Empty:
+                continue
+            self.work_once()
+
+    def work_once(self) -> None:
+        """Plays all that was heard and not played yet."""
+        while self._n_taken < self._n_heard:
+            begin_s = time.perf_counter()
+            lost = self._n_heard - self._n_taken - RING_SAMPLES // 2
+            if lost > 0:  # half of the ring: the audio thread writes on meanwhile
+                self._n_taken += lost
+            n = min(self._n_heard - self._n_taken, MOST_AT_ONCE_SAMPLES)
+            heard = self._heard.get(self._n_taken, n)
+            self._settle()
+            played = self._play(heard)
+            late = max(self._n_asked - (self._n_taken + self._slack_samples), 0)
+            self._played.put(self._n_taken + self._slack_samples + late, played[late:])
+            self._n_taken += n
+            self._n_written = self._n_taken + self._slack_samples
+            if self._taken is not None:
+                self._taken(heard, played)
+            self.busy_s += time.perf_counter() - begin_s
+
+    def _settle(self) -> None:
+        """Counts drop-outs; in the first second it makes the slack longer instead."""
+        missed = self._missed
+        if self._n_taken > SETTLING_S * self._rate_hz:
+            self._counted = missed - self._settled_missed
+            return
+        if missed > self._settled_missed and self._slack_samples < MAX_SLACK_S * self._rate_hz:
+            self._played.put(self._n_taken + self._slack_samples, np.zeros(self._block, np.float32))
+            self._slack_samples += self._block
+        self._settled_missed = missed
+
+
+class Worker:
+    """The thread of an `AudioLoop`. What it raises is kept in `problem`."""
+
+    def __init__(self, loop: AudioLoop) -> None:
+        self._loop, self._stop = loop, threading.Event()
+        self.problem: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="ddsp-live", daemon=True)
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends after the block that is being played."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._loop.work(self._stop.is_set)
+        except BaseException as problem:
+            self.problem = problem

@@ -1,0 +1,136 @@
+"""What sounds on stage: one instrument at a time, exchanged by a crossfade, with an octave, a room and a mute key.
+
+Shapes: S samples at the rate of the device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ddsp_cli.arrays import FloatArray
+from ddsp_cli.live.performer import LIVE_SEGMENTS, LiveState
+
+#: An instrument listens for so long, beyond its latency, before it is faded in: the pitch tracker looks 0.13 s back.
+WARM_UP_S = 0.2
+
+CROSSFADE_S = 0.08
+
+#: How long the mute key takes, so that it does not click.
+MUTE_S = 0.02
+
+#: Samples beyond this are bent to stay within ±1.
+SOFT_CLIP = 0.9
+
+
+@dataclass(frozen=True)
+class Controls:
+    """What can be changed while playing.
+
+    Attributes:
+      instrument: index of what plays.
+      transpose: semitones.
+      room: whether the instrument's room is heard.
+      below_peak_db: gate threshold: notes more than this below the loudest ones are silent.
+      muted: whether the output is silent.
+    """
+
+    instrument: int = 0
+    transpose: float = 0.0
+    room: bool = True
+    below_peak_db: float = LIVE_SEGMENTS.below_peak_db
+    muted: bool = False
+
+
+class Source(Protocol):
+    """What plays, such as a `Performer`."""
+
+    @property
+    def latency_samples(self) -> int:
+        """By how much the output is behind the input."""
+
+    @property
+    def state(self) -> LiveState:
+        """What was last heard and played."""
+
+    def push(self, block: FloatArray) -> FloatArray:
+        """Takes the next samples [S], gives as many."""
+
+    def adjust(self, *, transpose: float | None = None, below_peak_db: float | None = None) -> None:
+        """Changes settings."""
+
+
+class Mixer:
+    """Plays one of several instruments and changes between them without a break in the sound.
+
+    Args:
+      make: makes what plays an instrument with or without its room, given controls and what played before.
+      controls: at the beginning. Assign others to `controls` at any time, from any thread.
+      rate_hz: of the device.
+    """
+
+    def __init__(self, make: Callable[[Controls, Source | None], Source], controls: Controls, rate_hz: int) -> None:
+        self.controls = controls
+        self._make, self._rate_hz = make, rate_hz
+        self._current, self._current_controls = make(controls, None), controls
+        self._next: Source | None = None
+        self._next_controls = controls
+        self._since = 0  # samples that the next instrument has heard
+        self._gain = 0.0 if controls.muted else 1.0
+
+    @property
+    def source(self) -> Source:
+        """What is heard, or will be after the crossfade."""
+        return self._next or self._current
+
+    @property
+    def latency_samples(self) -> int:
+        """By how many samples the output is behind the input."""
+        return self.source.latency_samples
+
+    def play(self, block: FloatArray) -> FloatArray:
+        """Takes the next samples [S] of the input, gives as many of the output."""
+        controls = self.controls  # another thread may change it meanwhile
+        wanted = (controls.instrument, controls.room)
+        if self._next is None and wanted != (self._current_controls.instrument, self._current_controls.room):
+            self._next, self._next_controls, self._since = self._make(controls, self._current), controls, 0
+        for source in (self._current, self._next):
+            if source is not None:
+                source.adjust(transpose=controls.transpose, below_peak_db=controls.below_peak_db)
+        out = self._current.push(block)
+        if self._next is not None:
+            out = self._crossfaded(out, self._next.push(block), self._next)
+        return soft_clipped(out * self._mute(len(block), 0.0 if controls.muted else 1.0))
+
+    def _crossfaded(self, old: FloatArray, new: FloatArray, source: Source) -> FloatArray:
+        """Fades from old to new at equal power: the two have unrelated phases."""
+        latency = max(source.latency_samples, self._current.latency_samples)
+        begin, length = latency + round(WARM_UP_S * self._rate_hz), round(CROSSFADE_S * self._rate_hz)
+        share = np.clip((np.arange(self._since, self._since + len(old)) - begin) / length, 0.0, 1.0)
+        self._since += len(old)
+        if self._since >= begin + length:
+            self._current, self._current_controls, self._next = source, self._next_controls, None
+        angle = (0.5 * math.pi * share).astype(np.float32)
+        return np.asarray(old * np.cos(angle) + new * np.sin(angle), np.float32)
+
+    def _mute(self, n_samples: int, target: float) -> FloatArray | float:
+        """The gain of the mute key, [S] while it changes."""
+        if self._gain == target:
+            return target
+        step = np.sign(target - self._gain) / (MUTE_S * self._rate_hz)
+        gain = np.clip(self._gain + step * np.arange(1, n_samples + 1), 0.0, 1.0).astype(np.float32)
+        self._gain = float(gain[-1]) if n_samples else self._gain
+        return gain
+
+
+def soft_clipped(sound: FloatArray) -> FloatArray:
+    """The sound [S] within ±1; unchanged up to `SOFT_CLIP`."""
+    magnitude = np.abs(sound)
+    if not len(sound) or magnitude.max() <= SOFT_CLIP:
+        return sound
+    bent = SOFT_CLIP + (1.0 - SOFT_CLIP) * np.tanh((magnitude - SOFT_CLIP) / (1.0 - SOFT_CLIP))
+    return np.where(magnitude > SOFT_CLIP, np.copysign(bent, sound), sound).astype(np.float32)

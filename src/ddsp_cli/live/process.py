@@ -1,0 +1,330 @@
+"""The process that plays: the audio thread, the worker, and nothing that could keep them waiting.
+
+A process of its own, because Python runs one thread at a time: drawing on the terminal, writing files and collecting
+garbage happen elsewhere. It loads its instruments, plays once to nobody so that everything is in memory, turns the
+garbage collector off, and opens the devices. What it tells goes through shared memory, what it is told through a pipe.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddsp_cli.arrays import FloatArray
+from ddsp_cli.errors import DdspError, InputError
+from ddsp_cli.live.devices import DeviceStream, Stream, StreamSettings
+from ddsp_cli.live.keyboard import Hands, Keyboard
+from ddsp_cli.live.loop import AudioLoop, Worker
+from ddsp_cli.live.midi_port import open_port
+from ddsp_cli.live.mixer import Controls, Mixer, Source
+from ddsp_cli.live.performer import LiveSettings, Performer
+from ddsp_cli.live.tape import TAPE_S, Tape
+from ddsp_cli.synthesis.instrument import Instrument
+
+#: A device that has not called for so long is gone: unplugged, or taken by another program.
+GONE_S = 2.0
+
+#: A device may take so long to begin.
+STARTING_S = 10.0
+
+#: How often the process tells how it is.
+TELL_S = 0.1
+
+#: Threads of the process take turns this often, so that the audio thread never waits longer for the worker.
+SWITCH_S = 0.0005
+
+#: Time constant of the meters.
+METER_S = 0.1
+
+#: Rates up to this fit on the tape.
+TAPE_RATE_HZ = 192_000
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the process is started with.
+
+    Attributes:
+      stream: which devices.
+      instruments: what can be played.
+      controls: at the beginning.
+      settings: of the performers; `transpose`, `segments` and `room` are overruled by the controls.
+      midi: name of the port of a MIDI keyboard that plays in place of a microphone, or None.
+      n_voices: how many notes of the keyboard sound at once.
+    """
+
+    stream: StreamSettings
+    instruments: tuple[Instrument, ...]
+    controls: Controls
+    settings: LiveSettings
+    midi: str | None = None
+    n_voices: int = 1
+
+
+@dataclass(frozen=True)
+class LiveStatus:
+    """How the performance is.
+
+    Attributes:
+      seconds: played so far.
+      input_db, output_db: RMS of the last moments in dBFS.
+      f0_hz: of the input.
+      played_hz: of the output.
+      plays: 1 while a note sounds.
+      latency_s: from the microphone's block to the loudspeaker's, without the buffers of the devices themselves.
+      load: share of its time that the worker is busy; at 1 it cannot keep up.
+      n_dropouts: blocks that were not ready in time.
+      instrument: index of what is heard.
+    """
+
+    seconds: float = 0.0
+    input_db: float = -120.0
+    output_db: float = -120.0
+    f0_hz: float = 0.0
+    played_hz: float = 0.0
+    plays: float = 0.0
+    latency_s: float = 0.0
+    load: float = 0.0
+    n_dropouts: float = 0.0
+    instrument: float = 0.0
+
+
+_FIELDS = tuple(field.name for field in fields(LiveStatus))
+
+
+class Engine:
+    """Instruments, mixer and loop; what the process runs once its devices are open.
+
+    Args:
+      job: see `Job`.
+      rate_hz: of the devices.
+      tape: where heard and played sound is kept.
+    """
+
+    def __init__(self, job: Job, rate_hz: int, tape: Tape | None = None) -> None:
+        #: What is pressed on the keyboard, where one plays.
+        self.hands = Hands(job.n_voices) if job.midi is not None else None
+        self._job, self._rate_hz, self._tape = job, rate_hz, tape
+        self._instruments = job.instruments
+        for index in range(len(self._instruments)):
+            self._warm_up(index)
+        self.mixer = Mixer(self._make, job.controls, rate_hz)
+        self.loop = AudioLoop(self.mixer.play, rate_hz, job.stream.block_samples, self._take)
+        self._square = np.zeros(2)  # mean squares of input and output
+        self._told = (0.0, time.monotonic())
+        self._load = 0.0
+
+    def _make(self, controls: Controls, before: Source | None) -> Source:
+        settings = replace(self._job.settings, transpose=controls.transpose, room=controls.room)
+        if self.hands is not None:
+            return Keyboard(self._instruments[controls.instrument], settings, self.hands, self._rate_hz)
+        performer = Performer(self._instruments[controls.instrument], settings, self._rate_hz)
+        performer.adjust(below_peak_db=controls.below_peak_db)
+        if isinstance(before, Performer):
+            performer.take_over(before)
+        return performer
+
+    def _warm_up(self, index: int) -> None:
+        """Plays a little to nobody: networks are loaded and memory is taken when they are first used."""
+        source: Source
+        if self.hands is not None:
+            hands = Hands(self._job.n_voices)
+            for number in range(self._job.n_voices):
+                hands.press(0, 60 + number, 64)
+            source = Keyboard(self._instruments[index], self._job.settings, hands, self._rate_hz)
+        else:
+            source = self._make(replace(self._job.controls, instrument=index), None)
+        block = self._job.stream.block_samples
+        for _ in range(max(1, self._rate_hz // (2 * block))):
+            source.push(np.zeros(block, np.float32))
+
+    def _take(self, heard: FloatArray, played: FloatArray) -> None:
+        """Meters and tape, on the worker's thread."""
+        if len(heard):
+            keep = np.exp(-len(heard) / (METER_S * self._rate_hz))
+            self._square = keep * self._square + (1.0 - keep) * np.array([np.mean(heard**2), np.mean(played**2)])
+        if self._tape is not None:
+            self._tape.write(heard, played)
+
+    def status(self) -> LiveStatus:
+        """How the performance is, and the load since this was called before."""
+        busy_s, now_s = self.loop.busy_s, time.monotonic()
+        lasted_s = now_s - self._told[1]
+        if lasted_s > 0.0:
+            self._load += 0.3 * ((busy_s - self._told[0]) / lasted_s - self._load)
+        self._told = (busy_s, now_s)
+        state = self.mixer.source.state
+        input_db, output_db = 10.0 * np.log10(self._square + 1e-12)
+        # A block is heard before it is played for, and the device plays it while it hears the next.
+        wait_samples = self._job.stream.block_samples + self.loop.slack_samples
+        return LiveStatus(
+            seconds=self.loop.n_processed / self._rate_hz,
+            input_db=float(input_db),
+            output_db=float(output_db),
+            f0_hz=state.f0_hz,
+            played_hz=state.played_hz,
+            plays=float(state.plays),
+            latency_s=(self.mixer.latency_samples + wait_samples) / self._rate_hz,
+            load=self._load,
+            n_dropouts=self.loop.n_dropouts,
+            instrument=self.mixer.controls.instrument,
+        )
+
+
+def run(job: Job, told: Any, samples: Any, counter: Any, connection: Connection) -> None:
+    """The process: plays until it is told to stop, the device is gone, or its parent has ended."""
+    for name in ("SIGINT", "SIGHUP", "SIGTERM"):  # Ctrl-C and a closed terminal reach the whole group
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with Path(os.devnull).open("wb") as nowhere:  # sound systems remark on drop-outs there, across the view
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        stream = DeviceStream(job.stream)
+        try:
+            play(job, stream, np.frombuffer(told, np.float64), Tape(samples, counter), connection)
+        finally:
+            stream.close()
+        connection.send(None)
+    except DdspError as problem:
+        connection.send(problem)
+    except (EOFError, BrokenPipeError):
+        return  # nobody listens any more
+    except Exception as problem:  # a defect; the other process says so
+        connection.send(RuntimeError(f"the process that plays: {type(problem).__name__}: {problem}"))
+
+
+def play(job: Job, stream: Stream, told: FloatArray, tape: Tape, connection: Connection) -> None:
+    """Plays through an open stream.
+
+    Raises:
+      InputError: the device is gone.
+    """
+    engine = Engine(job, stream.rate_hz, tape)
+    worker = Worker(engine.loop)
+    sys.setswitchinterval(SWITCH_S)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    worker.start()
+    port = None
+    try:
+        if engine.hands is not None and job.midi is not None:
+            port = open_port(job.midi, engine.hands.messages.put)
+        connection.send(stream.rate_hz)
+        stream.start(engine.loop.callback)
+        begun_s = time.monotonic()
+        while worker.problem is None:
+            if connection.poll(TELL_S):
+                controls = connection.recv()
+                if controls is None:
+                    return
+                engine.mixer.controls = controls
+            status = engine.status()
+            told[:] = [getattr(status, name) for name in _FIELDS]
+            silent_s = time.monotonic() - max(engine.loop.last_call_s, begun_s)
+            if silent_s > (GONE_S if status.seconds > 0.0 else STARTING_S):
+                raise InputError(
+                    "the audio device has stopped: it was unplugged, or another program has taken it",
+                    "Plug it in and start again.",
+                )
+        raise worker.problem
+    finally:
+        worker.stop()
+        if port is not None:
+            port.close()
+
+
+def _end_with_parent() -> None:
+    """Ends a process whose parent was killed: it would play for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+class LiveProcess:
+    """The process that plays, as seen by the one that shows and records.
+
+    Args:
+      job: see `Job`.
+      target: what the process runs.
+
+    Raises:
+      DdspError: the devices cannot be opened.
+    """
+
+    def __init__(self, job: Job, target: Callable[..., None] = run) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._told = context.RawArray("d", len(_FIELDS))
+        samples, counter = context.RawArray("f", 2 * round(TAPE_S * TAPE_RATE_HZ / 4)), context.RawArray("d", 1)
+        self.tape = Tape(samples, counter)
+        self._connection, other = context.Pipe()
+        self._process = context.Process(target=target, args=(job, self._told, samples, counter, other), daemon=True)
+        self._process.start()
+        other.close()
+        self._ended = False
+        answer = self._receive()
+        #: Rate of the devices.
+        self.rate_hz = int(answer) if answer is not None else 0
+
+    def _receive(self) -> Any:
+        """What the process says next.
+
+        Raises:
+          DdspError: that it has failed.
+          RuntimeError: that it has failed through a defect.
+        """
+        try:
+            answer = self._connection.recv()
+        except (EOFError, ConnectionError):
+            self._ended = True
+            raise RuntimeError("the process that plays has ended") from None
+        if isinstance(answer, Exception):
+            self._ended = True
+            raise answer
+        self._ended = answer is None
+        return answer
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still plays.
+
+        Raises:
+          DdspError: it has failed, such as when a device was unplugged.
+        """
+        if not self._ended and self._connection.poll():
+            self._receive()
+        return not self._ended
+
+    def status(self) -> LiveStatus:
+        """How the performance is."""
+        return LiveStatus(*self._told)
+
+    def change(self, controls: Controls) -> None:
+        """Changes what plays and how."""
+        with contextlib.suppress(OSError):
+            self._connection.send(controls)
+
+    def close(self) -> None:
+        """Ends the performance."""
+        with contextlib.suppress(OSError):
+            self._connection.send(None)
+        self._process.join(5.0)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+        self._connection.close()

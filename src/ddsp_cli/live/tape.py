@@ -1,0 +1,131 @@
+"""A tape of what was heard and played, from the process that plays to the one that writes files; the recorder.
+
+Shapes: S samples; two channels, heard and played.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddsp_cli.arrays import FloatArray
+from ddsp_cli.audio.write import write_audio
+
+#: What the tape holds: so long may a disk be busy before a recording loses anything.
+TAPE_S = 30.0
+
+#: The recorder looks for new sound this often.
+POLL_S = 0.05
+
+HEARD, PLAYED = 0, 1
+
+
+class Tape:
+    """A ring of shared memory. One process writes, others read; nobody waits.
+
+    Args:
+      samples: shared memory of floats, two for each sample of the tape.
+      counter: shared memory of one double: how many samples were written so far.
+    """
+
+    def __init__(self, samples: Any, counter: Any) -> None:
+        self._samples: FloatArray = np.frombuffer(samples, np.float32).reshape(-1, 2)
+        self._counter: np.ndarray = np.frombuffer(counter, np.float64)
+
+    @property
+    def n_written(self) -> int:
+        """Samples written so far."""
+        return int(self._counter[0])
+
+    def write(self, heard: FloatArray, played: FloatArray) -> None:
+        """Adds samples [S] of both channels."""
+        length, begin = len(self._samples), self.n_written % len(self._samples)
+        first = min(len(heard), length - begin)
+        for channel, block in ((HEARD, heard), (PLAYED, played)):
+            self._samples[begin : begin + first, channel] = block[:first]
+            self._samples[: len(heard) - first, channel] = block[first:]
+        self._counter[0] += len(heard)
+
+    def read(self, position: int) -> tuple[int, FloatArray]:
+        """All samples from a position on.
+
+        Returns:
+          How many of them are lost because they were overwritten, and the others [S, 2].
+        """
+        end, length = self.n_written, len(self._samples)
+        oldest = end - length + length // 8  # the writer goes on meanwhile
+        lost = max(oldest - position, 0)
+        places = np.arange(position + lost, end) % length
+        return lost, self._samples[places]
+
+
+class Recorder:
+    """Writes what is played into files, in a thread of its own. A file is in its place when it is complete.
+
+    Args:
+      tape: what to record.
+      rate_hz: of the tape.
+    """
+
+    def __init__(self, tape: Tape, rate_hz: int) -> None:
+        self._tape, self._rate_hz = tape, rate_hz
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self.path = Path()
+        self._end: int | None = None
+        self.n_recorded = self.n_lost = 0
+        self.finished: list[Path] = []
+        self.problem: Exception | None = None
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether a recording runs."""
+        return self._thread is not None
+
+    @property
+    def seconds(self) -> float:
+        """Length of the recording that runs, or of the last one."""
+        return self.n_recorded / self._rate_hz
+
+    def start(self, path: Path, force: bool = False) -> None:
+        """Begins a recording; what goes wrong is kept in `problem`."""
+        self.path, self.n_recorded = path, 0
+        self._stop.clear()
+        self._end = None
+        begin = self._tape.n_written
+        self._thread = threading.Thread(target=self._write, args=(begin, force), name="ddsp-recorder")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the recording with all that was played so far, and waits until the file is complete."""
+        if self._thread is None:
+            return
+        self._end = self._tape.n_written
+        self._stop.set()
+        self._thread.join()
+        self._thread = None
+
+    def _write(self, begin: int, force: bool) -> None:
+        try:
+            write_audio(self.path, self._blocks(begin), self._rate_hz, force=force)
+            self.finished.append(self.path)
+        except Exception as problem:
+            self.problem = problem
+
+    def _blocks(self, position: int) -> Iterator[FloatArray]:
+        stopping = False
+        while not stopping:
+            stopping = self._stop.wait(POLL_S)
+            lost, block = self._tape.read(position)
+            position += lost + len(block)
+            if stopping and self._end is not None and position > self._end:
+                block = block[: max(len(block) - (position - self._end), 0)]
+            self.n_lost += lost
+            self.n_recorded += lost + len(block)
+            if lost:
+                yield np.zeros(lost, np.float32)  # what follows stays in time
+            yield block[:, PLAYED]

@@ -1,0 +1,330 @@
+"""From device to device: what is heard is what the performer plays, at the stated delay; drop-outs; crossfades."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import numpy as np
+import pytest
+import soundfile
+
+from ddsp_cli.errors import InputError, UsageError
+from ddsp_cli.live import devices, process
+from ddsp_cli.live.devices import Device, PretendedPair, StreamSettings, choose_rate_hz
+from ddsp_cli.live.feedback import FeedbackDetector
+from ddsp_cli.live.loop import RING_SAMPLES, AudioLoop, Ring
+from ddsp_cli.live.mixer import CROSSFADE_S, WARM_UP_S, Controls, Mixer, soft_clipped
+from ddsp_cli.live.performer import LiveSettings, LiveState, Performer
+from ddsp_cli.live.process import Engine, Job, LiveStatus
+from ddsp_cli.live.tape import PLAYED, Recorder, Tape
+from ddsp_cli.synthesis.instrument import Instrument
+from fixtures import make_bundle, melody
+
+RATE_HZ, BLOCK = 24000, 240
+
+
+@pytest.fixture(scope="module")
+def instruments(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return (
+        Instrument(make_bundle(folder / "testophone")),
+        Instrument(make_bundle(folder / "otherophone", seed=5)),
+    )
+
+
+def make_job(instruments, **controls):
+    return Job(StreamSettings("null", "null", BLOCK), instruments, Controls(**controls), LiveSettings())
+
+
+def make_tape(n_samples=4 * RATE_HZ):
+    context = multiprocessing.get_context("spawn")
+    return Tape(context.RawArray("f", 2 * n_samples), context.RawArray("d", 1))
+
+
+def heard_through(engine, audio, after=None):
+    """What a pretended pair of devices plays; `after` maps a block's number to what happens after it."""
+    number = 0
+
+    def between():
+        nonlocal number
+        engine.loop.work_once()
+        if after and number in after:
+            after[number]()
+        number += 1
+
+    pair = PretendedPair(audio, RATE_HZ, BLOCK, between)
+    pair.start(engine.loop.callback)
+    return pair.played
+
+
+def test_what_is_heard_is_what_the_performer_plays_at_the_stated_delay(instruments):
+    audio = melody((69, 72), rate_hz=RATE_HZ)
+    performer = Performer(instruments[0], LiveSettings(), RATE_HZ)
+    expected = performer.push(audio)
+    tape = make_tape()
+    engine = Engine(make_job(instruments), RATE_HZ, tape)
+    played = heard_through(engine, audio)
+    assert np.abs(expected).max() > 0.01
+    delay = 2 * BLOCK  # one block is collected, and the loop has one to play it
+    n = len(audio) // BLOCK * BLOCK - BLOCK
+    np.testing.assert_array_equal(played[delay : delay + n], expected[:n])
+    status = engine.status()
+    assert status.latency_s * RATE_HZ == performer.latency_samples + delay
+    assert status.n_dropouts == 0
+    assert status.seconds == pytest.approx(len(audio) / RATE_HZ)
+    _, both = tape.read(0)
+    np.testing.assert_array_equal(both, np.stack([audio, expected], axis=1))
+
+
+def test_meters_tell_what_is_sung_and_played(instruments):
+    audio = melody((69,), note_s=0.6, rest_s=0.3, rate_hz=RATE_HZ)[: -round(0.3 * RATE_HZ)]
+    engine = Engine(make_job(instruments, transpose=12.0), RATE_HZ)
+    heard_through(engine, audio)
+    status = engine.status()
+    assert status.f0_hz == pytest.approx(440.0, rel=0.005)
+    assert status.played_hz == pytest.approx(880.0, rel=0.005)
+    assert status.plays == 1.0
+    rms_db = 20 * np.log10(np.std(audio[-round(0.3 * RATE_HZ) : -round(0.03 * RATE_HZ)]))
+    assert status.input_db == pytest.approx(rms_db, abs=2.0)
+
+
+def test_changes_while_playing_act_without_a_break(instruments):
+    audio = melody((69,), note_s=2.0, rest_s=0.2, rate_hz=RATE_HZ)
+    plain = heard_through(Engine(make_job(instruments), RATE_HZ), audio)
+    other = heard_through(Engine(make_job(instruments, instrument=1), RATE_HZ), audio)
+    engine = Engine(make_job(instruments), RATE_HZ)
+    at = round(0.6 * RATE_HZ / BLOCK)
+
+    def change():
+        engine.mixer.controls = Controls(instrument=1)
+
+    changed = heard_through(engine, audio, {at: change})
+    latency = engine.mixer.latency_samples
+    begin = (at + 1) * BLOCK + latency + round(WARM_UP_S * RATE_HZ) + 2 * BLOCK
+    end = begin + round(CROSSFADE_S * RATE_HZ)
+    np.testing.assert_array_equal(changed[:begin], plain[:begin])
+
+    def level_db(sound, start):
+        return 10 * np.log10(np.mean(sound[start : start + 2400] ** 2))
+
+    for start in range(end, round(1.9 * RATE_HZ), 2400):
+        assert level_db(changed, start) == pytest.approx(level_db(other, start), abs=1.5)
+    softest = min(level_db(plain, begin - 2400), level_db(other, end))
+    assert min(level_db(changed, start) for start in range(begin - 2400, end, 240)) > softest - 3.0
+    assert engine.status().instrument == 1
+
+
+def test_octave_mute_and_room_change_from_the_next_frame_on(instruments):
+    audio = melody((69,), note_s=1.5, rest_s=0.2, rate_hz=RATE_HZ)
+    engine = Engine(make_job(instruments), RATE_HZ)
+    steps = {
+        round(0.6 * RATE_HZ / BLOCK): Controls(transpose=12.0),
+        round(1.0 * RATE_HZ / BLOCK): Controls(transpose=12.0, muted=True),
+    }
+    after = {at: lambda wanted=wanted: setattr(engine.mixer, "controls", wanted) for at, wanted in steps.items()}
+    played = heard_through(engine, audio, after)
+    assert engine.status().played_hz == pytest.approx(880.0, rel=0.005)
+    assert np.abs(played[round(0.9 * RATE_HZ) : round(1.0 * RATE_HZ)]).max() > 0.01
+    assert not played[round(1.1 * RATE_HZ) :].any()
+
+
+class Echo:
+    """A source without latency that plays what it hears, times a gain."""
+
+    latency_samples, state = 0, LiveState(440.0, 440.0, True)
+
+    def __init__(self, gain=1.0):
+        self.gain = gain
+
+    def push(self, block):
+        return self.gain * block
+
+    def adjust(self, **_):
+        pass
+
+
+def test_a_crossfade_keeps_the_power_and_a_mute_is_a_ramp():
+    mixer = Mixer(lambda controls, _: Echo(1.0 if controls.instrument == 0 else 0.0), Controls(), 1000)
+    ones = np.full(10, 0.5, np.float32)
+    assert (mixer.play(ones) == 0.5).all()
+    mixer.controls = Controls(instrument=1)
+    fade = np.concatenate([mixer.play(ones) for _ in range(30)])
+    np.testing.assert_allclose(fade[: round(1000 * WARM_UP_S)], 0.5)
+    middle = round(1000 * (WARM_UP_S + CROSSFADE_S / 2))
+    assert fade[middle] == pytest.approx(0.5 * np.sqrt(0.5), rel=1e-3)
+    assert (np.diff(fade) <= 0).all()
+    assert fade[-1] == pytest.approx(0.0, abs=1e-6)
+    mixer.controls = Controls(instrument=0)
+    for _ in range(40):
+        mixer.play(ones)
+    mixer.controls = Controls(muted=True)
+    muted = np.concatenate([mixer.play(ones) for _ in range(4)])
+    np.testing.assert_allclose(muted[:20], 0.5 * (1 - np.arange(1, 21) / 20), atol=1e-6)
+    assert not muted[20:].any()
+
+
+def test_peaks_are_bent_and_the_rest_is_left():
+    ramp = np.linspace(-3, 3, 601, dtype=np.float32)
+    bent = soft_clipped(ramp)
+    assert np.abs(bent).max() <= 1.0
+    assert (np.diff(bent) >= 0).all()
+    quiet = np.abs(ramp) <= 0.9
+    np.testing.assert_array_equal(bent[quiet], ramp[quiet])
+
+
+def test_a_ring_gives_back_what_was_put_at_a_position():
+    ring, random = Ring(), np.random.default_rng(0)
+    sound = random.normal(size=3 * RING_SAMPLES).astype(np.float32)
+    for begin in range(0, len(sound), 1000):
+        ring.put(begin, sound[begin : begin + 1000])
+        start = max(0, begin - 5000)
+        np.testing.assert_array_equal(ring.get(start, begin - start), sound[start:begin])
+
+
+def test_a_worker_that_is_late_leaves_a_gap_is_counted_and_stays_in_time():
+    loop = AudioLoop(lambda heard: heard, 1000, 10)
+    sound = np.arange(1, 3001, dtype=np.float32)
+    late = {150, 151, 200}  # blocks after which the worker does not come
+    number = 0
+
+    def between():
+        nonlocal number
+        if number not in late:
+            loop.work_once()
+        number += 1
+
+    pair = PretendedPair(sound, 1000, 10, between)
+    pair.start(loop.callback)
+    assert loop.n_dropouts == 3
+    expected = np.concatenate([np.zeros(20, np.float32), sound])[: len(pair.played)]
+    wrong = np.flatnonzero(pair.played != expected)
+    blocks = set(wrong[wrong >= 100] // 10)
+    assert blocks == {152, 153, 154, 202, 203}  # those that were missed, and the fades after them
+    assert pair.played[1539] == pair.played[2029] == 0.0
+    assert np.abs(np.diff(pair.played[1000:])).max() < 300  # a step would be 1500
+
+
+def test_dropouts_of_the_first_second_give_the_worker_more_time():
+    loop = AudioLoop(lambda heard: heard, 1000, 10)
+    number = 0
+
+    def between():
+        nonlocal number
+        if number % 2:  # a driver that asks for two blocks at once
+            loop.work_once()
+        number += 1
+
+    sound = np.arange(1, 3001, dtype=np.float32)
+    pair = PretendedPair(sound, 1000, 10, between)
+    pair.start(loop.callback)
+    assert loop.n_dropouts == 0
+    assert loop.slack_samples == 20
+    np.testing.assert_array_equal(pair.played[1000:], sound[970:2980])
+
+
+def test_a_worker_far_behind_goes_on_with_what_is_new():
+    loop = AudioLoop(lambda heard: heard, 1000, 1000)
+    block = np.ones(1000, np.float32)
+    for _ in range(2 * RING_SAMPLES // 1000):
+        loop.callback(block)
+    loop.work_once()
+    assert loop.n_processed == 2 * RING_SAMPLES // 1000 * 1000
+    assert (loop.callback(block)[48:] == 1).all()
+
+
+def test_the_tape_keeps_time_and_the_recorder_writes_all_of_it(tmp_path):
+    tape, random = make_tape(800), np.random.default_rng(1)
+    sound = random.uniform(-0.5, 0.5, size=(2, 2000)).astype(np.float32)
+    tape.write(*sound[:, :300])
+    recorder = Recorder(tape, 1000)
+    recorder.start(tmp_path / "take.wav")
+    tape.write(*sound[:, 300:700])
+    recorder.stop()
+    for begin in (700, 1350):
+        tape.write(*sound[:, begin : begin + 650])
+    written, rate_hz = soundfile.read(tmp_path / "take.wav", dtype="float32")
+    assert rate_hz == 1000
+    np.testing.assert_allclose(written, sound[PLAYED, 300:700], atol=2**-23)
+    lost, both = tape.read(1000)
+    assert lost == 300  # an eighth is left to the writer
+    np.testing.assert_array_equal(both.T, sound[:, 1300:2000])
+
+
+def test_a_recording_that_cannot_be_written_is_told(tmp_path):
+    recorder = Recorder(make_tape(), 1000)
+    recorder.start(tmp_path / "nowhere" / "take.wav")
+    recorder.stop()
+    assert "does not exist" in str(recorder.problem)
+    assert recorder.finished == []
+
+
+def test_rates_that_devices_have_in_common():
+    assert choose_rate_hz([(), ()]) == 48000
+    assert choose_rate_hz([(44100, 96000), ()]) == 44100
+    assert choose_rate_hz([(44100, 48000), (16000, 44100)]) == 44100
+    assert choose_rate_hz([(11025,), (8000,)]) == 11025
+
+
+def test_devices_are_found_by_name_part_and_number(monkeypatch):
+    listed = [Device("Built-in Microphone", "input", ()), Device("USB Microphone", "input", (48000,))]
+    system = devices._System(StreamSettings("null", "null"))
+    system.is_null = False
+    monkeypatch.setattr(system, "found", lambda _: [(device, device.name) for device in listed])
+    assert system.choose(None, "input") == (listed[0], None)
+    assert system.choose("usb", "input")[1] == "USB Microphone"
+    assert system.choose("2", "input")[1] == "USB Microphone"
+    with pytest.raises(UsageError, match="2 devices"):
+        system.choose("microphone", "input")
+    with pytest.raises(InputError, match="no input device is called Built-in Mikrophone") as caught:
+        system.choose("Built-in Mikrophone", "input")
+    assert "Built-in Microphone" in caught.value.hint
+
+
+def test_the_null_device_goes_with_itself():
+    with pytest.raises(UsageError, match="null"):
+        devices.check_devices(StreamSettings("null", "speaker"))
+    assert devices.check_devices(StreamSettings("null", "null")) == 48000
+
+
+class Pipe:
+    """The other end of the pipe to the process."""
+
+    def __init__(self):
+        self.sent = []
+
+    def send(self, what):
+        self.sent.append(what)
+
+    def poll(self, _):
+        return False
+
+
+def test_a_device_that_goes_away_ends_the_performance_with_a_sentence(instruments, monkeypatch):
+    for name in ("gc.disable", "gc.freeze", "sys.setswitchinterval"):
+        monkeypatch.setattr(f"ddsp_cli.live.process.{name}", lambda *_: None)
+    monkeypatch.setattr(process, "GONE_S", 0.0)
+    pipe, tape, told = Pipe(), make_tape(), np.zeros(len(process._FIELDS))
+    with pytest.raises(InputError, match="has stopped"):
+        process.play(make_job(instruments), PretendedPair(melody(rate_hz=RATE_HZ), RATE_HZ, BLOCK), told, tape, pipe)
+    assert pipe.sent == [RATE_HZ]
+    assert LiveStatus(*told).seconds > 0
+    assert tape.n_written > 0
+
+
+@pytest.mark.parametrize("leak", [0.0, 0.2])
+def test_feedback_is_told_from_playing(instruments, leak):
+    """Two sounds of one pitch are similar, but only the same sound keeps its delay."""
+    rate_hz, n = 16000, 7 * 16000
+    t, random = np.arange(n) / rate_hz, np.random.default_rng(0)
+    wander = np.cumsum(random.normal(size=(2, n)), axis=1) * 0.003
+    hiss = random.normal(size=(2, n)) * 0.003
+    voice, played = (
+        sum(np.sin(2 * np.pi * k * (330 * t + 0.02 * np.sin(30 * t)) + k * wander[i]) / k for k in range(1, 8)) * 0.1
+        + hiss[i]
+        for i in range(2)
+    )
+    voice[400:] += leak * played[:-400]
+    detector = FeedbackDetector(rate_hz)
+    for begin in range(0, n, 1600):
+        detector.push(np.stack([voice, played], 1)[begin : begin + 1600].astype(np.float32))
+    assert detector.is_feedback == (leak > 0)
