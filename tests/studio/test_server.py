@@ -53,6 +53,19 @@ def test_page_hears_what_the_command_writes(studio, tmp_path, settings):
     np.testing.assert_array_equal(pcm(studio, done), transferred(studio, tmp_path, **settings))
 
 
+def test_blend_and_ensemble_are_those_of_the_command(studio, tmp_path):
+    take, blend = add(studio, studio.desk / "voice.wav"), "testophone:0.7+otherophone:0.3"
+    done = play(studio, take, blend)["done"]
+    np.testing.assert_array_equal(pcm(studio, done), transferred(studio, tmp_path, blend))
+    assert done["command"] == f"ddsp transfer voice.wav --model {blend}"
+    downloaded = studio.client.get(f"api/played/{done['id']}/download/wav")
+    assert "voice_testophone0.7+otherophone0.3.wav" in downloaded.headers["content-disposition"].replace("%2B", "+")
+    section = play(studio, take, settings={"ensemble": 2})["done"]
+    assert section["n_channels"] == 2
+    np.testing.assert_array_equal(pcm(studio, section).reshape(-1, 2), transferred(studio, tmp_path, ensemble=2))
+    assert abs(section["input_lufs"] - section["loudness_lufs"]) < 0.1
+
+
 def test_moved_control_measures_nothing_again(studio, monkeypatch):
     take = add(studio, studio.desk / "voice.wav")
     play(studio, take)
@@ -290,7 +303,10 @@ def test_impossible_settings_are_refused(studio, settings):
     assert "error" in play(studio, take, settings=settings)
 
 
-@pytest.mark.parametrize("instrument", ["none", "..", "/tmp", "models/testophone", "", "x" * 150])
+@pytest.mark.parametrize(
+    "instrument",
+    ["none", "..", "/tmp", "models/testophone", "", "x" * 150, "testophone:0.5+/tmp:0.5", "0:testophone 2:otherophone"],
+)
 def test_instrument_is_named_not_found_by_path(studio, instrument):
     take = add(studio, studio.desk / "voice.wav")
     assert "no instrument called" in play(studio, take, instrument)["error"]

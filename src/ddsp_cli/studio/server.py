@@ -197,6 +197,7 @@ class Studio:
             "curves": played.curves,
             "rate_hz": played.rate_hz,
             "n_samples": len(played.pcm),
+            "n_channels": 1 if played.pcm.ndim == 1 else played.pcm.shape[1],
             "loudness_lufs": played.loudness_lufs,
             "input_lufs": _finite(played.performance.loudness_lufs),
             "transpose": adapted.transpose_semitones,
@@ -228,7 +229,8 @@ class Studio:
     async def played_spectrogram(self, request: Request) -> Response:
         """The spectrogram of a result."""
         played = self._played(request)
-        return await _spectrogram(played.pcm, played.rate_hz)
+        mono = played.pcm if played.pcm.ndim == 1 else played.pcm.mean(axis=1)
+        return await _spectrogram(mono, played.rate_hz)
 
     async def played_curves(self, request: Request) -> Response:
         """The curves of a result, one after the other; their names stand in a header."""

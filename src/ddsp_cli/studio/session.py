@@ -31,8 +31,9 @@ from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.adaptation.transcription import write_notes
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.atomic import write_bytes, writing
-from ddsp_cli.audio.integrated_loudness import integrated_lufs
+from ddsp_cli.audio.integrated_loudness import LoudnessMeter
 from ddsp_cli.audio.write import fit_level
+from ddsp_cli.bundle import CARD
 from ddsp_cli.bundle.folder import PREVIEW
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.errors import DdspError, InputError, ModelError, UsageError
@@ -40,6 +41,7 @@ from ddsp_cli.limits import read_regular
 from ddsp_cli.live.performer import Performer
 from ddsp_cli.pitch_names import note_name
 from ddsp_cli.studio.takes import Take, Takes, plain_name
+from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.performance import (
     RANGES,
@@ -62,8 +64,16 @@ Progress = Callable[[str, float], None]
 #: The options of `make_options` that the page has controls for, with their values at rest.
 DEFAULTS: dict[str, float | str] = {
     "transpose": "auto", "dynamics": 1.0, "loudness": 0.0, "autotune": 0.0, "key": "auto", "vibrato": 1.0, "glide": 0.0,
-    "threshold": 35.0, "room": "model", "wet": 1.0, "formant": 0.0, "seed": 0,
+    "threshold": 35.0, "room": "model", "wet": 1.0, "formant": 0.0, "ensemble": 1.0, "seed": 0,
 }  # fmt: skip
+
+#: `flute:0.6+violin:0.4`: names, each with its share.
+_BLEND = re.compile(r"[^:+]+:\d(\.\d{1,4})?(\+[^:+]+:\d(\.\d{1,4})?){1,7}")
+
+_BLENDED = re.compile(r"([^:+]+):[\d.]+")
+
+#: Instruments that stay loaded, blends among them.
+MAX_INSTRUMENTS = 32
 
 #: Sounds that were played stay in memory up to this size.
 KEPT_BYTES = 512 << 20
@@ -88,7 +98,7 @@ class Played:
     Attributes:
       id: how the page names it.
       take, instrument, settings, curves: what it came from.
-      pcm: [S] float32.
+      pcm: [S], or [S, 2] of an ensemble, float32.
       rate_hz: of `pcm`.
       loudness_lufs: integrated loudness; None where it is silent.
       gain_db: what the sound was turned up by.
@@ -123,7 +133,7 @@ class Session:
         self.takes = Takes(folder / "takes")
         self._scratch = tempfile.TemporaryDirectory(prefix="ddsp-studio-")
         self._lock = threading.Lock()
-        self._instruments: dict[str, api.Instrument] = {}
+        self._instruments: dict[str, tuple[tuple[int, ...], Instrument]] = {}
         self._played: OrderedDict[str, Played] = OrderedDict()
         self._by_request: dict[tuple[object, ...], str] = {}
         self._curves: OrderedDict[str, tuple[str, str, Path]] = OrderedDict()  # id → take, instrument, file
@@ -140,26 +150,30 @@ class Session:
 
     # --- instruments ---
 
-    def instrument(self, name: str) -> api.Instrument:
-        """An instrument by its name; a path is none.
+    def instrument(self, name: str) -> Instrument:
+        """An instrument by its name, or a blend such as `flute:0.6+violin:0.4`; a path is neither.
 
         Raises:
           ModelError: there is none of that name, or it is damaged.
+          UsageError: the shares are impossible.
         """
-        if name not in models.names():
-            raise ModelError(f"there is no instrument called {name[:80]!r}")
-        place = models.find(name)
-        stamp = (place / "model.yaml").stat().st_mtime_ns
-        key = f"{place}@{stamp}"  # an instrument that is being trained changes
+        parts = _BLENDED.findall(name) if _BLEND.fullmatch(name) else [name]
+        missing = [part for part in parts if part not in models.names()]
+        if missing:
+            raise ModelError(f"there is no instrument called {missing[0][:80]!r}")
+        # An instrument that is being trained changes.
+        stamps = tuple((models.find(part) / CARD).stat().st_mtime_ns for part in parts)
         with self._lock:
-            found = self._instruments.get(key)
-        if found is None:
-            found = api.Instrument(models.open_at(place), name, place)
-            with self._lock:
-                for old in [old for old in self._instruments if old.startswith(f"{place}@")]:
-                    del self._instruments[old]
-                self._instruments[key] = found
-        return found
+            known = self._instruments.get(name)
+        if known is not None and known[0] == stamps:
+            return known[1]
+        place = models.find(name) if len(parts) == 1 else Path(name)
+        loaded = models.choose(name).load() if len(parts) > 1 else api.Instrument(models.open_at(place), name, place)
+        with self._lock:
+            self._instruments[name] = (stamps, loaded)
+            while len(self._instruments) > MAX_INSTRUMENTS:
+                del self._instruments[next(iter(self._instruments))]
+        return loaded
 
     def cards(self) -> list[dict[str, object]]:
         """What the page shows of each instrument."""
@@ -194,7 +208,10 @@ class Session:
           UsageError: a setting is out of range.
         """
         self._check_room(settings["room"])
-        return self.instrument(name).live(**settings, sample_rate=rate_hz)
+        found = self.instrument(name)
+        if not isinstance(found, api.Instrument):
+            raise UsageError("a blend cannot be played live", "Choose one instrument.")
+        return found.live(**settings, sample_rate=rate_hz)
 
     def preview(self, name: str) -> bytes:
         """The preview of an instrument, an Ogg file.
@@ -278,7 +295,7 @@ class Session:
             if found is not None:
                 self._played.move_to_end(found.id)
                 return found
-        played = self._play(take, player, settings, curves, progress)
+        played = self._play(take, instrument, settings, curves, progress)
         with self._lock:
             self._played[played.id] = played
             self._by_request[request] = played.id
@@ -298,11 +315,9 @@ class Session:
                 return self._played[played_id]
         raise InputError("this result is not kept any more", "Play it again.")
 
-    def _play(
-        self, take: Take, player: api.Instrument, settings: dict[str, float | str], curves: str, progress: Progress
-    ) -> Played:
-        options = _options(settings)
-        file = self._curves_file(curves, take.id, player.name) if curves else None
+    def _play(self, take: Take, name: str, settings: dict[str, float | str], curves: str, progress: Progress) -> Played:
+        options, player = _options(settings), self.instrument(name)
+        file = self._curves_file(curves, take.id, name) if curves else None
         job = self._job(take, drawn=file is not None)
         seconds = max(take.seconds, 0.001)
         try:
@@ -311,21 +326,21 @@ class Session:
             wanted_lufs = target_lufs(performance, options)
             blocks, n_samples = render(
                 performance,
-                make_player(player.name, player, options),
+                make_player(name, player, options),
                 options,
                 rate_hz,
                 lambda s: progress("playing", s / seconds),
             )
             with fit_level(blocks, rate_hz, n_samples=n_samples, target_lufs=wanted_lufs) as fitted:
-                pcm = np.concatenate([*fitted.blocks(), np.zeros(0, np.float32)])
+                pcm = np.concatenate(list(fitted.blocks()) or [np.zeros(0, np.float32)])
                 fit = fitted.fit
         except DdspError as problem:
             raise _renamed(problem, take) from problem
-        loudness_lufs = fit.loudness_lufs if fit.loudness_lufs is not None else integrated_lufs([pcm], rate_hz)
+        loudness_lufs = fit.loudness_lufs if fit.loudness_lufs is not None else _loudness_lufs(pcm, rate_hz)
         return Played(
             id=secrets.token_hex(8),
             take=take,
-            instrument=player.name,
+            instrument=name,
             settings=settings,
             curves=curves,
             pcm=pcm,
@@ -341,7 +356,7 @@ class Session:
         self,
         take: Take,
         job: Job,
-        player: api.Instrument,
+        player: Instrument,
         options: TransferOptions,
         curves: Path | None,
         progress: Callable[[float], None],
@@ -466,7 +481,7 @@ class Session:
             analysis = listened.performance.analysis
         with tempfile.TemporaryDirectory(dir=self._scratch.name) as folder:
             source, stem = take.path, _file_name(Path(take.name).stem)
-            target = Path(folder) / f"{stem}_{played.instrument}{suffix}"
+            target = Path(folder) / f"{stem}_{_file_name(played.instrument.replace(':', ''))}{suffix}"
             if kind == "midi" and analysis is not None:
                 write_notes(target, take.transcription(analysis))
             elif kind == "curves":
@@ -479,7 +494,7 @@ class Session:
                 try:
                     transfer_files(
                         source,
-                        self.instrument(played.instrument).path,
+                        played.instrument,
                         sound,
                         options=options,
                         plot=kind == "picture",
@@ -542,6 +557,13 @@ def values() -> dict[str, object]:
     return {"ranges": RANGES, "defaults": DEFAULTS, "keys": ["auto", *autotune.known_keys()]}
 
 
+def _loudness_lufs(pcm: FloatArray, rate_hz: int) -> float:
+    """Integrated loudness of a sound [S] or [S, 2]."""
+    meter = LoudnessMeter(rate_hz, 1 if pcm.ndim == 1 else pcm.shape[1])
+    meter.push(pcm)
+    return meter.integrated_lufs()
+
+
 def _renamed(problem: DdspError, take: Take) -> DdspError:
     """The problem with the name of a sound in place of its path."""
     return problem.reworded(problem.message.replace(str(take.path), take.name))
@@ -554,4 +576,4 @@ def _file_name(name: str) -> str:
 
 def _typed(word: str) -> str:
     """A word as it is typed into a shell."""
-    return word if re.fullmatch(r"[\w./:-]+", word) else shlex.quote(word)
+    return word if re.fullmatch(r"[\w./:+-]+", word) else shlex.quote(word)

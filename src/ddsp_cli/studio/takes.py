@@ -6,6 +6,7 @@ the name that a user gave is text in a card beside them. Shapes: S samples.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import threading
@@ -38,6 +39,9 @@ MAX_SOUND_S = 1200.0
 
 #: All files together.
 MAX_FOLDER_BYTES = 8 << 30
+
+#: A file that arrives for longer than this will not be whole any more.
+ABANDONED_S = 3600.0
 
 #: The sound that comes with the program.
 EXAMPLE = "example"
@@ -129,6 +133,10 @@ class Takes:
         self._folder = folder
         self._lock = threading.Lock()
         self._open: dict[str, Take] = {}
+        for part in folder.glob("*.part") if folder.is_dir() else ():  # of a server that was killed
+            with contextlib.suppress(OSError):
+                if time.time() - part.stat().st_mtime > ABANDONED_S:
+                    part.unlink()
 
     def cards(self) -> list[dict[str, object]]:
         """Id, name, kind and age of each sound, the newest first; the example is the last."""

@@ -84,8 +84,8 @@ class _Progress:
 
     def __call__(self, **changes: Any) -> None:
         """Takes what has changed."""
-        self.told = msgspec.structs.replace(self.told, **changes)
-        if time.monotonic() >= self._next:
+        before, self.told = self.told, msgspec.structs.replace(self.told, **changes)
+        if time.monotonic() >= self._next or before.doing != self.told.doing:  # a new phase may be silent for minutes
             self.write()
 
     def write(self) -> None:
@@ -113,7 +113,8 @@ def prepare(folder: Path, project: Project, progress: _Progress) -> None:
         licence="own recordings",
         progress=tell,
     )
-    plain = {name: value for name, value in dataclasses.asdict(result).items() if not isinstance(value, Path)}
+    values = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    plain = {name: value for name, value in values.items() if not isinstance(value, Path)}
     plain["report"] = result.report.name if result.report is not None else ""
     write_bytes(folder / "prepared.json", msgspec.json.encode(plain))
 

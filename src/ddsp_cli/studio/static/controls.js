@@ -17,6 +17,7 @@ const CONTROLS = [
   { name: "vibrato", label: "Vibrato", range: [0, 3, 0.1], show: (v) => (v === 1 ? "as sung" : `× ${v.toFixed(1)}`) },
   { name: "glide", label: "Glide", range: [0, 1, 0.02], show: (v) => `${Math.round(1000 * v)} ms` },
   { name: "formant", label: "Formant", range: [-12, 12, 0.5], show: semitones },
+  { name: "ensemble", label: "Players", choose: [[1, "One"], ...[2, 3, 4, 6, 8, 12].map((n) => [n, `${n}, in stereo`])] },
   { name: "room", label: "Room", choose: "rooms" },
   { name: "wet", label: "Room dry/wet", range: [0, 2, 0.05], show: percent },
 ];
@@ -64,7 +65,7 @@ export class Controls extends EventTarget {
     const id = `control-${name}`;
     if (choose) {
       const options = (Array.isArray(choose) ? choose : this.words[choose]).map(([value, text]) => el("option", { value }, text));
-      const select = el("select", { id, onchange: () => this.#set(name, name === "transpose" && select.value !== "auto" ? +select.value : select.value) }, ...options);
+      const select = el("select", { id, onchange: () => this.#set(name, /^-?\d+$/.test(select.value) ? +select.value : select.value) }, ...options);
       this.#inputs.set(name, (value) => { select.value = value; });
       return el("div", { class: "control" }, el("div", { class: "row" }, el("label", { for: id }, label)), select);
     }

@@ -9,7 +9,7 @@ import { Recorder } from "./recorder.js";
 import { Teach } from "./teach.js";
 import { View } from "./view.js";
 
-const VOICE = "Input";
+const VOICE = "Input", BLEND = "Blend";
 const PICTURE_AFTER_MS = 150;
 const DOWNLOADS = [["wav", "WAV"], ["flac", "FLAC"], ["midi", "MIDI notes"], ["curves", "Curves (CSV)"], ["picture", "Picture"]];
 
@@ -63,7 +63,7 @@ async function loadVoice(mine) {
   const { values } = await api.floats(`api/takes/${mine.id}/pcm`);
   if (take !== mine) return;
   mine.pcm = values;
-  player.set(VOICE, values, mine.rate_hz, mine.lufs ?? null);
+  player.set(VOICE, [values], mine.rate_hz, mine.lufs ?? null);
   if (!player.audible || player.audible === VOICE) hear(VOICE);
 }
 
@@ -116,6 +116,34 @@ function leaveInstrument(one) {
   showInstruments();
 }
 
+// --- a blend of two ---
+
+/** What the server calls an instrument. */
+const words = (name) => (name === BLEND ? `${$("#blend-a").value}:${(1 - $("#blend-share").value).toFixed(2)}+${$("#blend-b").value}:${(+$("#blend-share").value).toFixed(2)}` : name);
+
+function showBlend() {
+  const names = state.instruments.filter((one) => !one.problem).map((one) => one.name);
+  for (const [id, value] of [["#blend-a", "flute"], ["#blend-b", "violin"]]) {
+    const kept = $(id).value || (names.includes(value) ? value : names[0]);
+    $(id).replaceChildren(...names.map((name) => el("option", { value: name }, name.replaceAll("_", " "))));
+    $(id).value = kept;
+  }
+}
+
+function blendChanged() {
+  const share = Math.round(100 * $("#blend-share").value);
+  $("#blend-shown").textContent = `${100 - share} : ${share}`;
+  $("#blend-share").setAttribute("aria-valuetext", `${100 - share} to ${share}`);
+  if (take) drawings.delete(key(BLEND));
+  const wanted = $("#blend").checked && $("#blend-a").value !== $("#blend-b").value;
+  if (wanted) { chosen.add(BLEND); if (player.audible !== BLEND) hear(BLEND); } else if (chosen.has(BLEND)) leaveInstrument({ name: BLEND });
+  else if ($("#blend").checked) say("A blend needs two different instruments.", true);
+  replay();
+}
+
+for (const id of ["#blend", "#blend-a", "#blend-b"]) $(id).onchange = blendChanged;
+$("#blend-share").oninput = () => { $("#blend").checked = true; blendChanged(); };
+
 let previewing = null;
 
 async function preview(one, button) {
@@ -150,9 +178,9 @@ async function replay() {
       results.set(instrument, result);
       if (take.lufs == null && result.about.input_lufs != null && take.pcm) {
         take.lufs = result.about.input_lufs;
-        player.set(VOICE, take.pcm, take.rate_hz, take.lufs);
+        player.set(VOICE, [take.pcm], take.rate_hz, take.lufs);
       }
-      player.set(instrument, result.pcm, result.about.rate_hz, result.about.loudness_lufs);
+      player.set(instrument, result.channels, result.about.rate_hz, result.about.loudness_lufs);
       if (!player.names.includes(player.audible)) hear(instrument);
       document.documentElement.dataset.lastMs = Math.round(performance.now() - began);
       refresh();
@@ -168,7 +196,7 @@ async function replay() {
 
 async function playOn(instrument, signal) {
   const drawing = drawings.get(key(instrument));
-  const asked = { take: take.id, instrument, settings: controls.settings, curves: drawing?.id ?? "" };
+  const asked = { take: take.id, instrument: words(instrument), settings: controls.settings, curves: drawing?.id ?? "" };
   const about = await api.work("api/play", asked, (doing, share) => {
     $("#work-text").textContent = `${instrument}: ${doing}`;
     $("#work-bar").value = share;
@@ -179,7 +207,9 @@ async function playOn(instrument, signal) {
   curves.headers.get("X-Curves").split(",").forEach((name, i) => {
     named[name] = curves.values.slice(i * about.n_frames, (i + 1) * about.n_frames);
   });
-  return { about, pcm: sound.values, curves: named, spectrogram: null };
+  const n = about.n_channels;
+  const channels = n === 1 ? [sound.values] : Array.from({ length: n }, (_, c) => Float32Array.from({ length: about.n_samples }, (_, i) => sound.values[i * n + c]));
+  return { about, channels, pcm: channels[0], curves: named, spectrogram: null };
 }
 
 async function loadSpectrogram(path) {
@@ -276,7 +306,7 @@ async function sendDrawing() {
   body.set(level_db, f0_hz.length);
   body.set(gate, 2 * f0_hz.length);
   try {
-    const { curves } = await api.post(`api/draw?take=${take.id}&instrument=${encodeURIComponent(instrument)}`, body);
+    const { curves } = await api.post(`api/draw?take=${take.id}&instrument=${encodeURIComponent(words(instrument))}`, body);
     drawing.id = curves;
     await replay();
   } catch (problem) { sayError(problem); }
@@ -421,6 +451,7 @@ try {
   teach = new Teach($("#panel-teach"), state);
   teach.addEventListener("play", async ({ detail }) => {
     state.instruments = (await api.getJson("api/state")).instruments;
+    showBlend();
     openTab($("#tab-play"));
     chooseInstrument(state.instruments.find((one) => one.name === detail));
     await replay();
@@ -430,7 +461,9 @@ try {
     if (detail === "tab-teach") teach.open(); else teach.close();
   });
   showInstruments();
+  showBlend();
   showTakes();
+  $("#kept").textContent = `Your sounds stay on this computer, in ${state.folder}.`;
   refresh();
   if (state.takes.length) await chooseTake(state.takes[0].id);
   document.documentElement.dataset.ready = "yes";

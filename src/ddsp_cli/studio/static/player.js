@@ -27,12 +27,10 @@ export class Player extends EventTarget {
     return this.#playing ? Math.min(this.context.currentTime - this.#startedAt, this.duration) : this.#position;
   }
 
-  pcm(name) { return this.#sounds.get(name)?.buffer.getChannelData(0); }
-
-  /** Adds a sound, or replaces it while it plays. */
-  set(name, pcm, rate, lufs) {
-    const buffer = new AudioBuffer({ length: Math.max(pcm.length, 1), numberOfChannels: 1, sampleRate: rate });
-    buffer.copyToChannel(pcm, 0);
+  /** Adds a sound, or replaces it while it plays; `channels` are arrays of samples. */
+  set(name, channels, rate, lufs) {
+    const buffer = new AudioBuffer({ length: Math.max(channels[0].length, 1), numberOfChannels: channels.length, sampleRate: rate });
+    channels.forEach((samples, i) => buffer.copyToChannel(samples, i));
     const position = this.position;
     this.#silence(this.#sounds.get(name));
     const sound = { buffer, lufs, source: null, gain: null };
