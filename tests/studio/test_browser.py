@@ -23,7 +23,10 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: apt-get install chromium"),
+]
 
 #: Catches every sound that the page plays, in order.
 CATCH = """
@@ -62,6 +65,13 @@ def start(folder):
 
 @pytest.fixture(scope="module")
 def server(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDSP_MODELS", str(folder / "library"))
+        yield from running(folder)
+
+
+def running(folder):
+    """A server that is ended afterwards."""
     found, thread = start(folder)
     yield found
     found.leave()
@@ -313,6 +323,11 @@ def test_accessibility(browser, server, colours):
     for part in ("play", "live", "teach"):
         page.click(f"#tab-{part}")
         page.wait_for_timeout(300)
+        if part == "teach":
+            page.wait_for_selector("#teach-create")
+            page.fill("#teach-name", f"mine-{colours}")
+            page.click("#teach-create")
+            page.wait_for_selector("#teach-prepare")
         found = axe.Axe().run(page).response["violations"]
         serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in {"serious", "critical"}]
         assert serious == [], part

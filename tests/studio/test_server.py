@@ -282,6 +282,16 @@ def test_folder_is_bounded(studio, monkeypatch):
     assert answer.status_code == 400
 
 
+def test_sounds_that_are_kept_open_are_bounded(studio, monkeypatch):
+    first, second = (add(studio, studio.desk / "voice.wav", name) for name in ("a.wav", "b.wav"))
+    monkeypatch.setattr(takes_module, "KEPT_BYTES", 1000)
+    one = studio.session.takes.find(first["id"])
+    assert studio.session.takes.find(first["id"]) is one
+    assert studio.session.takes.find(second["id"]).name == "b.wav"
+    again = studio.session.takes.find(first["id"])
+    np.testing.assert_array_equal(again.pcm, one.pcm)  # read once more from its file
+
+
 def test_request_is_bounded(studio, monkeypatch):
     monkeypatch.setattr("ddsp_cli.studio.server.MAX_BODY_BYTES", 1000)
     assert studio.client.post("api/play", content=bytes(2000)).status_code == 400

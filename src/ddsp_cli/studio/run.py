@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -37,8 +38,11 @@ class Server:
 
     def __init__(self, port: int = 0, folder: Path | None = None) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if os.name == "posix":  # a port that was just left can be taken again; not so on Windows
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind(("127.0.0.1", port))
+            self._socket.listen()  # a browser that is quicker than the server waits
         except OSError as problem:
             self._socket.close()
             raise OutputError(
@@ -54,7 +58,9 @@ class Server:
                 log_level="critical",
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 ws="wsproto",
+                ws_per_message_deflate=False,
                 ws_max_size=1 << 20,
                 timeout_graceful_shutdown=LEAVE_S,
             )

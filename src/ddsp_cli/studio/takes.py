@@ -11,6 +11,7 @@ import re
 import secrets
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,9 @@ MAX_SOUND_S = 1200.0
 
 #: All files together.
 MAX_FOLDER_BYTES = 8 << 30
+
+#: Sounds stay decoded and analysed up to this size.
+KEPT_BYTES = 512 << 20
 
 #: A file that arrives for longer than this will not be whole any more.
 ABANDONED_S = 3600.0
@@ -132,7 +136,7 @@ class Takes:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._lock = threading.Lock()
-        self._open: dict[str, Take] = {}
+        self._open: OrderedDict[str, Take] = OrderedDict()
         for part in folder.glob("*.part") if folder.is_dir() else ():  # of a server that was killed
             with contextlib.suppress(OSError):
                 if time.time() - part.stat().st_mtime > ABANDONED_S:
@@ -181,8 +185,16 @@ class Takes:
             part.unlink(missing_ok=True)
             path.unlink(missing_ok=True)
             raise
-        self._open[take.id] = take
+        with self._lock:
+            self._keep(take)
         return take
+
+    def _keep(self, take: Take) -> None:
+        """Keeps a sound open; those that were not asked for the longest are closed where all take too much memory."""
+        self._open[take.id] = take
+        self._open.move_to_end(take.id)
+        while len(self._open) > 1 and sum(one.pcm.nbytes for one in self._open.values()) > KEPT_BYTES:
+            self._open.popitem(last=False)
 
     def find(self, take_id: str) -> Take:
         """A sound by its id.
@@ -193,6 +205,7 @@ class Takes:
         with self._lock:
             take = self._open.get(take_id)
             if take is not None and take.path.is_file():
+                self._open.move_to_end(take_id)
                 return take
             if take_id == EXAMPLE and (path := example_path()) is not None:
                 take = _read(EXAMPLE, path, "voice.wav", 0.0)
@@ -201,7 +214,7 @@ class Takes:
                 if card is None:
                     raise InputError("this sound is not there any more", "Load the page again.")
                 take = self._read(take_id, card)
-            self._open[take_id] = take
+            self._keep(take)
             return take
 
     def remove(self, take_id: str) -> None:
