@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from ddsp_cli.live.mixer import CROSSFADE_S, WARM_UP_S
 from ddsp_cli.studio import live as live_module
-from ddsp_cli.studio.live import FADE_S, Line
+from ddsp_cli.studio.live import Line
 from studio_fixtures import SOCKET_HEADERS
 
 RATE_HZ, BLOCK = 48000, 256
@@ -25,10 +26,11 @@ def line(studio):
 def exchange(line, number, block):
     line.send_bytes(struct.pack("<I", number) + block.astype("<f4").tobytes())
     answer = line.receive_bytes()
-    got, load = struct.unpack_from("<If", answer)
+    got, load, heard_hz, played_hz = struct.unpack_from("<Ifff", answer)
     assert got == number
     assert load > 0
-    return np.frombuffer(answer, "<f4", offset=8)
+    assert played_hz >= heard_hz >= 0
+    return np.frombuffer(answer, "<f4", offset=16)
 
 
 def ask(line, **wanted):
@@ -38,7 +40,7 @@ def ask(line, **wanted):
 
 def voice(desk):
     audio, _ = soundfile.read(desk / "voice.wav", dtype="float32")
-    return np.repeat(audio, 3)[: RATE_HZ // 2]  # at 48 kHz
+    return np.repeat(audio, 3)[: round(0.9 * RATE_HZ)]  # at 48 kHz
 
 
 def test_page_hears_the_performer(studio, line):
@@ -57,7 +59,7 @@ def test_change_fades_without_a_step(studio):
     make = studio.session.instrument("testophone").live
     audio = voice(studio.desk)
     reference, line = make(sample_rate=RATE_HZ), Line(make(sample_rate=RATE_HZ))
-    steady = line._performer.latency_samples + round(2 * FADE_S * RATE_HZ)
+    steady = line._performer.latency_samples + round((WARM_UP_S + 2 * CROSSFADE_S) * RATE_HZ)
     for start in range(0, len(audio), BLOCK):
         if start == 40 * BLOCK:
             line.change(make(sample_rate=RATE_HZ))

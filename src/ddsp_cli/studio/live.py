@@ -3,7 +3,8 @@
     page → server   text    {"instrument": ..., "settings": {...}}: at the beginning, and when one of them changes
                     binary  number of the block as uint32, then its samples as float32, little-endian
     server → page   text    {"latency_s": ..., "instrument": ...} after each change, or {"error": ..., "hint": ...}
-                    binary  the same number, the share of real time that the block took as float32, then as many samples
+                    binary  the same number; as float32 the share of real time that the block took, and the F0 in Hz that
+                    is heard and that is played, 0 where no note sounds; then as many samples
 
 Shapes: S samples.
 """
@@ -23,13 +24,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.audio.read import MAX_AMPLITUDE
 from ddsp_cli.errors import DdspError, InputError, UsageError
+from ddsp_cli.live.mixer import CROSSFADE_S, WARM_UP_S
 from ddsp_cli.live.performer import DEVICE_RATES_HZ, Performer
 
 #: The longest block that is taken.
 MAX_BLOCK_SAMPLES = 16384
-
-#: Crossfade from one instrument to the next.
-FADE_S = 0.05
 
 #: Pages that play live at once.
 MAX_LINES = 4
@@ -54,10 +53,17 @@ class Line:
         self._n_since_change = 0
 
     def change(self, performer: Performer) -> None:
-        """Fades to another performer as soon as that one has sound."""
+        """Fades to another performer as soon as that one has heard enough."""
         if self._next is not None:
             self._performer = self._next
+        performer.take_over(self._performer)
         self._next, self._n_since_change = performer, 0
+
+    @property
+    def f0_hz(self) -> tuple[float, float]:
+        """What is heard and what is played, in Hz; 0 where no note sounds."""
+        state = self._performer.state
+        return (state.f0_hz, state.played_hz) if state.plays else (0.0, 0.0)
 
     def push(self, block: FloatArray) -> FloatArray:
         """Plays for as long as a block [S]."""
@@ -65,9 +71,9 @@ class Line:
         if self._next is None:
             return out
         other, rate_hz = self._next.push(block), self._next.output_rate_hz
-        # Before its latency is over the next one is silent.
-        done = self._n_since_change + np.arange(len(out)) - self._next.latency_samples
-        share = np.clip(done / (FADE_S * rate_hz), 0.0, 1.0).astype(np.float32)
+        waits = self._next.latency_samples + WARM_UP_S * rate_hz
+        done = self._n_since_change + np.arange(len(out)) - waits
+        share = np.clip(done / (CROSSFADE_S * rate_hz), 0.0, 1.0).astype(np.float32)
         self._n_since_change += len(out)
         if len(share) and share[-1] >= 1.0:
             self._performer, self._next = self._next, None
@@ -128,7 +134,9 @@ class LiveDoor:
                     began = time.perf_counter()
                     out = await loop.run_in_executor(worker, line.push, block)
                     load = (time.perf_counter() - began) * rate_hz / max(len(block), 1)
-                    await socket.send_bytes(struct.pack("<If", number, load) + out.astype("<f4").tobytes())
+                    await socket.send_bytes(
+                        struct.pack("<Ifff", number, load, *line.f0_hz) + out.astype("<f4").tobytes()
+                    )
             except DdspError as problem:
                 await socket.send_text(json.dumps({"error": problem.message, "hint": problem.hint}))
 

@@ -41,7 +41,6 @@ from ddsp_cli.limits import read_regular
 from ddsp_cli.live.performer import Performer
 from ddsp_cli.pitch_names import note_name
 from ddsp_cli.studio.takes import Take, Takes, plain_name
-from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.performance import (
     RANGES,
@@ -133,7 +132,7 @@ class Session:
         self.takes = Takes(folder / "takes")
         self._scratch = tempfile.TemporaryDirectory(prefix="ddsp-studio-")
         self._lock = threading.Lock()
-        self._instruments: dict[str, tuple[tuple[int, ...], Instrument]] = {}
+        self._instruments: dict[str, tuple[tuple[int, ...], api.Instrument]] = {}
         self._played: OrderedDict[str, Played] = OrderedDict()
         self._by_request: dict[tuple[object, ...], str] = {}
         self._curves: OrderedDict[str, tuple[str, str, Path]] = OrderedDict()  # id → take, instrument, file
@@ -150,7 +149,7 @@ class Session:
 
     # --- instruments ---
 
-    def instrument(self, name: str) -> Instrument:
+    def instrument(self, name: str) -> api.Instrument:
         """An instrument by its name, or a blend such as `flute:0.6+violin:0.4`; a path is neither.
 
         Raises:
@@ -167,8 +166,7 @@ class Session:
             known = self._instruments.get(name)
         if known is not None and known[0] == stamps:
             return known[1]
-        place = models.find(name) if len(parts) == 1 else Path(name)
-        loaded = models.choose(name).load() if len(parts) > 1 else api.Instrument(models.open_at(place), name, place)
+        loaded = api.load(name)
         with self._lock:
             self._instruments[name] = (stamps, loaded)
             while len(self._instruments) > MAX_INSTRUMENTS:
@@ -208,10 +206,7 @@ class Session:
           UsageError: a setting is out of range.
         """
         self._check_room(settings["room"])
-        found = self.instrument(name)
-        if not isinstance(found, api.Instrument):
-            raise UsageError("a blend cannot be played live", "Choose one instrument.")
-        return found.live(**settings, sample_rate=rate_hz)
+        return self.instrument(name).live(**settings, sample_rate=rate_hz)
 
     def preview(self, name: str) -> bytes:
         """The preview of an instrument, an Ogg file.
@@ -356,7 +351,7 @@ class Session:
         self,
         take: Take,
         job: Job,
-        player: Instrument,
+        player: api.Instrument,
         options: TransferOptions,
         curves: Path | None,
         progress: Callable[[float], None],

@@ -17,8 +17,9 @@ function open(address, wanted) {
   socket.onmessage = ({ data }) => {
     if (typeof data === "string") { postMessage(JSON.parse(data)); return; }
     const view = new DataView(data);
-    const samples = new Float32Array(data, 8);
-    port?.postMessage({ number: view.getUint32(0, true), load: view.getFloat32(4, true), samples });
+    const samples = new Float32Array(data, 16);
+    const [load, heard, played] = [4, 8, 12].map((at) => view.getFloat32(at, true));
+    port?.postMessage({ number: view.getUint32(0, true), load, f0: [heard, played], samples });
   };
 }
 

@@ -19,6 +19,7 @@ class Live extends AudioWorkletProcessor {
   #dropouts = 0;
   #delay = 0;
   #load = 0;
+  #f0 = [0, 0]; // Hz heard and played
   #peaks = [0, 0];
   #nextReport = 0;
 
@@ -32,7 +33,8 @@ class Live extends AudioWorkletProcessor {
     };
   }
 
-  #arrived({ number, load, samples }) {
+  #arrived({ number, load, f0, samples }) {
+    this.#f0 = f0;
     const heardAt = this.#heardAt.get(number);
     this.#heardAt.delete(number);
     this.#queue.push({ samples, heardAt, at: 0 });
@@ -74,7 +76,7 @@ class Live extends AudioWorkletProcessor {
       this.#waiting -= n;
     }
     if (currentFrame >= this.#nextReport) {
-      this.port.postMessage({ delay_s: this.#delay / sampleRate, dropouts: this.#dropouts, load: this.#load, peaks: this.#peaks });
+      this.port.postMessage({ delay_s: this.#delay / sampleRate, dropouts: this.#dropouts, load: this.#load, f0: this.#f0, peaks: this.#peaks });
       this.#peaks = [0, 0];
       this.#nextReport = currentFrame + 0.1 * sampleRate;
     }

@@ -1,7 +1,13 @@
 // The microphone through an instrument, live.
 
-import { $, el, say, sayError } from "./dom.js";
+import { $, el, hzToMidi, noteName, say, sayError } from "./dom.js";
 import { openMicrophone } from "./recorder.js";
+
+/** 445 Hz → "A4 +20" */
+const tone = (hz) => {
+  const midi = hzToMidi(hz), cents = Math.round(100 * (midi - Math.round(midi)));
+  return `${noteName(midi)} ${cents < 0 ? "−" : "+"}${Math.abs(cents)}`;
+};
 
 const BLOCKS = [128, 256, 512, 1024];
 
@@ -38,7 +44,7 @@ export class Live {
       el("p", {}, "Sing, and hear the instrument at once. Use headphones: the microphone would hear loudspeakers."),
       el("p", { class: "row" }, this.start),
       labelled("Input", this.meters[0]), labelled("Output", this.meters[1]),
-      el("dl", { class: "facts" }, fact("live-trip", "Round trip, measured"), fact("live-own", "of it the instrument"), fact("live-way", "of it the way to the server and back"), fact("live-audio", "of it the browser's output"), fact("live-load", "Load of one core"), fact("live-dropouts", "Drop-outs")),
+      el("dl", { class: "facts" }, fact("live-heard", "You sing"), fact("live-played", "It plays"), fact("live-trip", "Round trip, measured"), fact("live-own", "of it the instrument"), fact("live-way", "of it the way to the server and back"), fact("live-audio", "of it the browser's output"), fact("live-load", "Load of one core"), fact("live-dropouts", "Drop-outs")),
       labelled("Instrument", this.instrument), labelled("Octave", this.octave), labelled("Level", level, levelShown), labelled("Formant", formant, formantShown),
       labelled("Room", this.room), labelled("Room dry/wet", wet, wetShown), labelled("Block (larger where there are drop-outs)", this.block)));
     this.block.onchange = () => { if (this.#running) { this.stop(); this.#begin(); } };
@@ -101,11 +107,13 @@ export class Live {
     else this.#running.latency_s = latency_s;
   }
 
-  #report({ delay_s, dropouts, load, peaks }) {
+  #report({ delay_s, dropouts, load, f0, peaks }) {
     if (!this.#running) return;
     const { context, latency_s } = this.#running;
     this.meters.forEach((meter, i) => { meter.value = Math.max(-60, 20 * Math.log10(peaks[i] + 1e-6)); });
     const ms = (seconds) => `${Math.round(1000 * seconds)} ms`;
+    $("#live-heard").textContent = f0[0] ? tone(f0[0]) : "–";
+    $("#live-played").textContent = f0[1] ? tone(f0[1]) : "–";
     const out_s = context.outputLatency || context.baseLatency || 0;
     $("#live-trip").textContent = delay_s ? ms(delay_s + latency_s + out_s) : "–";
     $("#live-own").textContent = ms(latency_s);
