@@ -275,6 +275,17 @@ def test_an_unknown_preset_and_an_instrument_that_exists(prepared):
     assert hints.hint(problem.value).startswith("Use --force")
 
 
+@pytest.mark.usefixtures("no_framework")
+@pytest.mark.parametrize("options", [{}, {"force": True}, {"force": True, "resume": False}])
+def test_a_log_of_somebody_else_is_not_replaced(prepared, options):
+    log = Path("models/tone.run/log.csv")
+    log.parent.mkdir(parents=True)
+    log.write_text("distance_km,time\n5,0:26\n", encoding="utf-8")
+    with pytest.raises(OutputError, match="is not the log of a training, so it is not replaced"):
+        train("tone", prepared / "datasets/tone", str(prepared / "small.yaml"), **options)
+    assert log.read_text(encoding="utf-8").startswith("distance_km")
+
+
 def _with_manifest(prepared: Path, folder: Path, **changes: object) -> Path:
     text = (prepared / "datasets/tone/dataset.yaml").read_text(encoding="utf-8")
     manifest = yaml.safe_load(text)

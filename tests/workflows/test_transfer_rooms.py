@@ -52,6 +52,16 @@ def test_any_recording_comes_into_a_room(tmp_path, n_channels):
         np.testing.assert_allclose(found[:-200, channel], expected[:-200], atol=1e-5)
 
 
+def test_a_recording_that_is_cut_short_comes_into_the_room_with_a_warning(tmp_path):
+    soundfile.write(tmp_path / "whole.wav", 0.1 * np.ones(16000), 16000)
+    content = (tmp_path / "whole.wav").read_bytes()
+    (tmp_path / "cut.wav").write_bytes(content[: len(content) // 2])
+    cut, whole = reverb_files([tmp_path / "cut.wav", tmp_path / "whole.wav"], "testophone", tmp_path)
+    assert whole.remarks == ()
+    assert [words.startswith("the file is cut short or damaged; its first 0.5 s") for words in cut.remarks] == [True]
+    assert cut.seconds == pytest.approx(0.5, abs=0.01)
+
+
 def test_rate_and_depth_are_the_recordings_or_as_asked(tmp_path):
     sound = 0.1 * np.sin(np.arange(44100 * 2) * 2 * np.pi * 440 / 44100)
     soundfile.write("tone.wav", np.stack([sound, 0.5 * sound], axis=1), 44100, subtype="PCM_24")

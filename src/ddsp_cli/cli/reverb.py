@@ -8,7 +8,7 @@ import typer
 
 from ddsp_cli.cli import console, pipes
 from ddsp_cli.cli.options import Bits, Force, SampleRate, Seed, Tail, Wet
-from ddsp_cli.cli.transfer import finish
+from ddsp_cli.cli.transfer import finish, warn
 
 EPILOG = """
 Examples:
@@ -56,6 +56,7 @@ def reverb(
             progress=progress,
         )
         ends.deliver()
+    warn(batch, ends)
     for result in batch:
         turned = f", turned down {-result.gain_db:.1f} dB to fit" if result.gain_db < -0.05 else ""
         room = f"in a room of {result.tail_s:.1f} s"

@@ -218,10 +218,7 @@ def transfer(
             progress=progress,
         )
         ends.deliver()
-    for source in dict.fromkeys(result.input for result in batch):
-        remarks = dict.fromkeys(words for result in batch if result.input == source for words in result.remarks)
-        for words in remarks:
-            console.remark(f"Warning: {ends.name(source)}: {words}.")
+    warn(batch, ends)
     for result in batch:
         ends.say(f"{ends.name(result.output)}: {_about(result)}")
         for extra in (result.plot, result.controls, result.notes):
@@ -230,6 +227,14 @@ def transfer(
     if batch.report is not None:
         ends.say(str(batch.report))
     finish(batch, ends)
+
+
+def warn(batch: Batch[TransferResult] | Batch[ReverbResult], ends: pipes.Pipes) -> None:
+    """Prints the warnings of each input once, whatever the number of instruments."""
+    for source in dict.fromkeys(result.input for result in batch):
+        remarks = dict.fromkeys(words for result in batch if result.input == source for words in result.remarks)
+        for words in remarks:
+            console.remark(f"Warning: {ends.name(source)}: {words}.")
 
 
 def finish(batch: Batch[TransferResult] | Batch[ReverbResult], ends: pipes.Pipes) -> None:

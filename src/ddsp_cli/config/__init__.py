@@ -36,7 +36,7 @@ from ddsp_cli.config.processors import (
     SinusoidalConfig,
     WavetableConfig,
 )
-from ddsp_cli.config.reading import dump_yaml, parse_yaml, to_plain
+from ddsp_cli.config.reading import dump_yaml, explain, parse_yaml, to_plain
 
 __all__ = [
     "ANALYSIS_RATE_HZ", "SAMPLE_RATES_HZ", "AddConfig", "AnyProcessorConfig", "Config", "CropConfig", "Decibels",
@@ -44,6 +44,5 @@ __all__ = [
     "FilteredNoiseConfig", "FilteredNoiseReverbConfig", "HarmonicConfig", "InstrumentsConfig", "LossConfig",
     "MixConfig", "ModDelayConfig", "ModelConfig", "Name", "NonNegativeFloat", "OwnProcessorConfig", "PositiveFloat",
     "PositiveInt", "Preset", "ProcessorConfig", "ReverbConfig", "SinusoidalConfig", "Text", "TrainingConfig",
-    "WavetableConfig", "dump_yaml",
-    "load_preset", "parse_yaml", "preset_names", "to_plain",
+    "WavetableConfig", "dump_yaml", "explain", "load_preset", "parse_yaml", "preset_names", "to_plain",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -17,8 +17,22 @@ from ddsp_cli.config.base import Config
 from ddsp_cli.errors import DdspError, ModelError, closest, did_you_mean
 
 T = TypeVar("T")
-_UNKNOWN_FIELD = re.compile(r"unknown field `(?P<name>[^`]*)`")
-_INVALID_VALUE = re.compile(r"Invalid value '(?P<name>[^']*)' - at `(?P<place>[^`]*)`")
+
+#: Ends a message of msgspec: `$.training.steps`, `$.processors[...]` for any key, or a key itself.
+_PLACE = re.compile(r" - at (?P<key>`key` in )?`\$\.?(?P<place>[^`]*)`$")
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(?P<name>[^`]*)`")
+_MISSING_FIELD = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
+_WRONG_TYPE = re.compile(r"Expected `(?P<wanted>[^`]*)`(?:, got `(?P<found>[^`]*)`)?")
+_OUT_OF_RANGE = re.compile(r"Expected `(?:int|float)` (?P<comparison>[<>]=?) (?P<limit>\S+)")
+_WRONG_LENGTH = re.compile(r"Expected `(?P<kind>[^`]*)` of length (?P<comparison>[<>]=) (?P<limit>\d+)")
+_INVALID_VALUE = re.compile(r"Invalid (?:enum )?value (?P<name>.*)")
+
+#: Types and comparisons in messages of msgspec.
+_TYPES = {
+    "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "null": "empty",
+    "array": "a list", "object": "a mapping of keys to values",
+}  # fmt: skip
+_COMPARISONS = {">=": "at least", "<=": "at most", ">": "above", "<": "below"}
 
 #: libyaml where PyYAML comes with it: data sets of thousands of recordings are read six times as fast.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -63,10 +77,10 @@ def parse_yaml(text: str, kind: type[T], source: str, error: type[DdspError] = M
         _check_numbers(data)
         return msgspec.convert(data, kind, strict=True)
     except yaml.YAMLError as problem:
-        raise error(f"{source} is not valid YAML: {_quoted(problem)}") from problem
+        raise error(f"{source} is not valid YAML: {_quoted(str(problem))}") from problem
     except (msgspec.ValidationError, RecursionError, OverflowError) as problem:
-        words = _quoted(problem)
-        raise error(f"{source}: {words}", _hint_for(words)) from problem
+        words, hint = explain(problem)
+        raise error(f"{source}: {_quoted(words)}", hint) from problem
 
 
 def _load(text: str) -> Any:
@@ -78,8 +92,8 @@ def _load(text: str) -> Any:
         raise yaml.YAMLError(str(problem) or type(problem).__name__) from problem
 
 
-def _quoted(problem: Exception) -> str:
-    words = " ".join(str(problem).split())
+def _quoted(words: str) -> str:
+    words = " ".join(words.split())
     return words if len(words) <= MAX_QUOTED else f"{words[:MAX_QUOTED]}…"
 
 
@@ -116,15 +130,67 @@ def _check_numbers(data: Any, place: str = "") -> None:
             _check_numbers(value, f"{place}[{i}]")
 
 
-def _hint_for(message: str) -> str:
-    found = _UNKNOWN_FIELD.search(message)
-    if found:
-        matches = closest(found["name"], _all_field_names(), limit=1)
-        return f"Did you mean {matches[0]}?" if matches else ""
-    found = _INVALID_VALUE.search(message)
-    if found and found["place"].endswith(".type"):
-        return did_you_mean(found["name"], _all_tags())
-    return ""
+def explain(problem: Exception) -> tuple[str, str]:
+    """What is wrong and where, as a sentence and a hint, from a message of msgspec or of a structure's own checks."""
+    message = str(problem)
+    at = _PLACE.search(message)
+    if at:
+        message = message[: at.start()]
+    place = at["place"] if at else ""
+    mapping, _, rest = place.partition("[...]")  # the place does not tell which entry
+    if mapping != place:
+        place = f"{rest.lstrip('.')} of an entry of {mapping}" if rest else f"an entry of {mapping}"
+    inside = f" in {place}" if place else ""
+    if found := _UNKNOWN_FIELD.fullmatch(message):
+        return f"there is no key {found['name']}{inside}", _hint_for_key(found["name"])
+    if found := _MISSING_FIELD.fullmatch(message):
+        return f"the key {found['name']} is missing{inside}", ""
+    subject = place or "the file"
+    if at and at["key"]:
+        subject = f"a key{inside}"
+    if found := _OUT_OF_RANGE.fullmatch(message):
+        return f"{subject} must be {_COMPARISONS[found['comparison']]} {_plain(found['limit'])}", ""
+    if found := _WRONG_LENGTH.fullmatch(message):
+        things = "character" if found["kind"] == "str" else "item"
+        things += "" if found["limit"] == "1" else "s"
+        return f"{subject} must have {_COMPARISONS[found['comparison']]} {found['limit']} {things}", ""
+    if found := _WRONG_TYPE.fullmatch(message):
+        wanted = " or ".join(_TYPES.get(name, name) for name in found["wanted"].split(" | "))
+        is_fraction = found["wanted"].startswith("int") and found["found"] == "float"
+        but = f", not {_TYPES.get(found['found'], found['found'])}" if found["found"] and not is_fraction else ""
+        return f"{subject} must be {wanted}{but}", "Put it in quotes." if found["wanted"] == "str" else ""
+    if found := _INVALID_VALUE.fullmatch(message):
+        name = found["name"].strip("'\"")
+        field = place.partition(" ")[0].rpartition(".")[2]
+        known = _all_tags() if field == "type" else _choices(field)
+        if all(value.isdigit() for value in known):
+            return f"{subject} cannot be {name}", f"Choose from {', '.join(sorted(known, key=int))}." if known else ""
+        return f"{subject} cannot be {name}", did_you_mean(name, known)
+    return f"{place}: {message}" if place else message, ""
+
+
+def _plain(limit: str) -> str:
+    return f"{float(limit):g}" if "." in limit or "e" in limit else limit
+
+
+def _hint_for_key(name: str) -> str:
+    owners = [kind for kind in _all_kinds() if name in getattr(kind, "__struct_fields__", ())]
+    if owners:
+        tags = dict.fromkeys(str(kind.__struct_config__.tag or "") for kind in owners)  # type: ignore[attr-defined]
+        elsewhere = " or ".join(tag for tag in tags if tag)
+        return f"It is a key of {elsewhere}." if elsewhere else "It belongs to another part of the file."
+    matches = closest(name, _all_field_names(), limit=1)
+    return f"Did you mean {matches[0]}?" if matches else ""
+
+
+def _choices(field: str) -> set[str]:
+    """The values of a field, in whatever structure, that has a choice of some."""
+    found: set[str] = set()
+    for kind in _all_kinds():
+        if field in getattr(kind, "__struct_fields__", ()):
+            hint = get_type_hints(kind)[field]
+            found |= {str(value) for value in get_args(hint)} if get_origin(hint) is Literal else set()
+    return found
 
 
 def _all_kinds() -> Iterator[type]:

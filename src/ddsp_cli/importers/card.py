@@ -25,6 +25,7 @@ from ddsp_cli.config import (
     FilteredNoiseConfig,
     HarmonicConfig,
     ModelConfig,
+    explain,
     parse_yaml,
 )
 from ddsp_cli.errors import ModelError
@@ -145,7 +146,7 @@ def read_origin(files: Files, model: str, metadata: Mapping[str, Any]) -> Origin
     try:
         return msgspec.convert(known, Origin, strict=True)
     except msgspec.ValidationError as problem:
-        raise ModelError(f"licence and sources in the metadata cannot be read: {problem}") from problem
+        raise ModelError(f"licence and sources in the metadata cannot be read: {explain(problem)[0]}") from problem
 
 
 # --- statistics --------------------------------------------------------------------------------------
@@ -193,7 +194,7 @@ def _own_percentiles(found: Any) -> Statistics:
     try:
         statistics = msgspec.convert(found, Statistics, strict=True)
     except msgspec.ValidationError as problem:
-        raise ModelError(f"the percentiles in the metadata cannot be read: {problem}") from problem
+        raise ModelError(f"the percentiles in the metadata cannot be read: {explain(problem)[0]}") from problem
     for field in ("pitch_midi", "loudness_db", "power_db"):
         low, high = _BOUNDS[field.rpartition("_")[0]]
         values = np.asarray(getattr(statistics, field))

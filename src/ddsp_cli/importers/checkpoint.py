@@ -33,6 +33,7 @@ from ddsp_cli.config import (
     HarmonicConfig,
     ModelConfig,
     ReverbConfig,
+    explain,
 )
 from ddsp_cli.errors import ModelError
 from ddsp_cli.importers import card, gin, pickles, tensor_bundle
@@ -303,7 +304,7 @@ def describe(gin: GinConfig) -> Described:
             strict=True,
         )
     except (msgspec.ValidationError, TypeError) as problem:  # TypeError: a value that no configuration can hold
-        raise ModelError(f"its gin file describes a model that cannot be played: {problem}") from problem
+        raise ModelError(f"its gin file describes a model that cannot be played: {explain(problem)[0]}") from problem
     if gin.get("RnnFcDecoder.rnn_type", "gru") != "gru":
         raise ModelError("its recurrent layer is not a GRU")
     generation = "Loudness of magenta/ddsp 1.x. " if first else ""

@@ -21,13 +21,17 @@ import numpy as np
 
 from ddsp_cli.atomic import beside
 from ddsp_cli.config import Config
-from ddsp_cli.errors import Kind, ModelError
+from ddsp_cli.errors import Kind, ModelError, OutputError
 
 if TYPE_CHECKING:
     import keras
 
 CHECKPOINT = "checkpoint.safetensors"
 PREVIOUS = "checkpoint.previous.safetensors"
+
+#: The table of validations beside the checkpoint, see `run_log`; earlier versions had no `wall_s`.
+LOG = "log.csv"
+LOG_COLUMNS = ("step", "loss", "validation_loss", "wall_s")
 
 #: The digest is taken with zeros in its own place. Entries of the metadata are JSON without spaces; the quotes inside
 #: the record are escaped, so the pattern fits the entry alone.
@@ -127,6 +131,26 @@ def write(folder: Path, arrays: dict[str, np.ndarray], state: RunState) -> None:
                 os.replace(folder / CHECKPOINT, folder / PREVIOUS)
             else:
                 (folder / PREVIOUS).unlink()  # of another run
+
+
+def check_log(folder: Path) -> None:
+    """Checks before a training that the table it will write replaces none but that of a training.
+
+    Raises:
+      OutputError: there is another file of its name, or it cannot be read.
+    """
+    log = folder / LOG
+    try:
+        with log.open("rb") as stream:
+            first = stream.readline(1000)
+    except FileNotFoundError:
+        return
+    except OSError as problem:
+        raise OutputError(f"{log} cannot be read: {problem.strerror or problem}", "Choose another place.") from problem
+    if first and not first.startswith(",".join(LOG_COLUMNS[:3]).encode()):
+        raise OutputError(
+            f"{log} is not the log of a training, so it is not replaced", "Move it, or train in another place."
+        )
 
 
 def read(folder: Path) -> Checkpoint | None:

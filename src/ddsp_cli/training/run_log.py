@@ -16,7 +16,7 @@ import numpy as np
 
 from ddsp_cli.atomic import beside
 from ddsp_cli.training.batches import Batch, as_arrays
-from ddsp_cli.training.checkpoint import RunState
+from ddsp_cli.training.checkpoint import LOG, LOG_COLUMNS, RunState
 
 #: Clips are rendered at most this often, and take at most this share of the time.
 CLIP_EVERY_S = 60.0
@@ -79,9 +79,9 @@ class RunFolder:
     def _write_log(self, state: RunState) -> None:
         text = io.StringIO(newline="")
         rows = csv.writer(text)
-        rows.writerow(["step", "loss", "validation_loss", "wall_s"])
+        rows.writerow(LOG_COLUMNS)
         rows.writerows([p.step, f"{p.loss:.5f}", f"{p.validation_loss:.5f}", f"{p.wall_s:.1f}"] for p in state.history)
-        _replace(self.path / "log.csv", text.getvalue().encode())
+        _replace(self.path / LOG, text.getvalue().encode())
 
     def _write_clip(self, step: int, model: keras.Model, batch: Batch) -> None:
         from ddsp_cli.reports.plots import draw_pair

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ddsp_cli.analysis.recording_checks import ClippingWatch, file_warnings
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.audio import read
 from ddsp_cli.audio.resample import at_rate
@@ -38,6 +39,7 @@ class ReverbResult:
       gain_db: 0, or by how much the sound was turned down to fit.
       sample_rate_hz: of the output.
       tail_s: how long the room rings.
+      remarks: what is wrong with the file, as sentences.
     """
 
     input: Path
@@ -48,6 +50,7 @@ class ReverbResult:
     gain_db: float
     sample_rate_hz: int
     tail_s: float
+    remarks: tuple[str, ...] = ()
 
 
 def reverb_files(
@@ -118,10 +121,10 @@ def _place(
     response, rate_hz = responses[own_hz], nearest_rate_hz(job.output, job.rate_hz or own_hz)
     ringing_s = tail_s(response, own_hz)
     rest_s = ringing_s if tail else 0.0
-    decoded = read.Decoded()
+    decoded, clipping = read.Decoded(), ClippingWatch()
     fit = write_fitting(
         job.output,
-        at_rate(_in_room(job.info, response, rest_s, progress, decoded), own_hz, rate_hz, n_channels),
+        at_rate(_in_room(job.info, response, rest_s, progress, decoded, clipping), own_hz, rate_hz, n_channels),
         rate_hz,
         n_samples=None,
         subtype=job.subtype,
@@ -137,11 +140,17 @@ def _place(
         gain_db=fit.gain_db,
         sample_rate_hz=rate_hz,
         tail_s=ringing_s,
+        remarks=file_warnings(decoded, clipping, own_hz),
     )
 
 
 def _in_room(
-    info: read.AudioInfo, response: FloatArray, rest_s: float, progress: Progress | None, decoded: read.Decoded
+    info: read.AudioInfo,
+    response: FloatArray,
+    rest_s: float,
+    progress: Progress | None,
+    decoded: read.Decoded,
+    clipping: ClippingWatch,
 ) -> Iterator[FloatArray]:
     """The recording with the room added, [S] or [S, C] a block, at its own rate; then so much of the room's end."""
     rooms = [Reverb(response) for _ in range(info.n_channels)]
@@ -149,6 +158,7 @@ def _in_room(
     n_done = 0
     for _ in read.decoded_blocks(info.path, BLOCK_S, waiting.append, decoded):
         block = waiting.pop()
+        clipping(block)
         n_done += len(block)
         if progress is not None:
             progress(f"{info.path.name}: playing", n_done / info.sample_rate_hz, info.seconds)

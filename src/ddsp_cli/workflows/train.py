@@ -283,8 +283,9 @@ def state_to_start_from(
 
     Raises:
       ModelError: the run in that folder was started with something else, or no checkpoint of it can be used.
-      OutputError: there is an instrument that no run of ours made.
+      OutputError: there is an instrument that no run of ours made, or the folder of the run holds files of others.
     """
+    checkpoint.check_log(plan.run_folder)
     found = checkpoint.read(plan.run_folder) if resume else None
     if found is not None and not found.state.history and not plan.folder.exists():
         found = None  # it was interrupted before it had made anything
