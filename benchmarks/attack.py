@@ -45,6 +45,8 @@ import numpy as np
 import psutil
 import soundfile
 
+from small import PRESET, damaged
+
 ROOT = Path(__file__).resolve().parents[1]
 HANG_S, MEMORY_BYTES = 60.0, 1_500_000_000
 OUTCOMES = ("done", "sentence", "unnoticed", "internal", "hang", "memory", "lost", "sockets")
@@ -109,23 +111,6 @@ def flipped(content: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
-def damaged(content: bytes, chance: random.Random, reach: int) -> bytes:
-    """The content with a few bytes changed, taken out or put in, mostly among the first `reach`."""
-    changed = bytearray(content)
-    for _ in range(chance.choice((1, 1, 2, 4, 8))):
-        at = chance.randrange(min(reach, len(changed)) if chance.random() < 0.9 else len(changed))
-        kind = chance.random()
-        if kind < 0.75:
-            changed[at] = chance.choice((0, 1, 2, 0x7F, 0x80, 0xFE, 0xFF, chance.randrange(256)))
-        elif kind < 0.85:
-            del changed[at : at + chance.randrange(1, 9)]
-        elif kind < 0.95:
-            changed[at:at] = chance.randbytes(chance.randrange(1, 9))
-        else:
-            del changed[max(at, 12) :]
-    return bytes(changed)
-
-
 PLAY = ["transfer", "voice.wav", "--out", "out.wav", "--force", "--model"]
 
 
@@ -184,20 +169,6 @@ def cards(whole: Path) -> Iterator[Try]:
         yield Try("cards: listed", ["models"], content)
         yield Try("cards: did you mean", [*PLAY, "mime"], content)
 
-
-PRESET = """
-description: x
-model:
-  sample_rate_hz: 16000
-  frame_rate_hz: 50
-  inputs: [pw_scaled, f0_scaled]
-  decoder: {channels: 16, rnn_units: 16, layers_per_stack: 1}
-  processors:
-    harmonic: {type: Harmonic, inputs: [amplitude, harmonic_distribution, f0_hz], n_harmonics: 20}
-    noise: {type: FilteredNoise, inputs: [noise_magnitudes], n_bands: 17}
-    dry: {type: Add, inputs: [harmonic, noise]}
-training: {batch_size: 2, crop_s: 0.5, learning_rate: 1.0e-3, validation_steps: 25, loss: {fft_sizes: [256]}}
-"""
 
 PRESETS = {
     "n_harmonics: 20": ("1000000000", ".nan", "0"), "n_bands: 17": ("1000000000", "!!int ''"),

@@ -33,35 +33,16 @@ from ddsp_cli.config import FeatureSpec, dump_yaml
 from ddsp_cli.dataset import tfrecord
 from ddsp_cli.dataset.manifest import FORMAT_VERSION, MANIFEST, Manifest, Recording, Split
 from ddsp_cli.errors import DatasetError, DdspError, InputError
+from small import damaged
 
 #: No file takes longer than this, even on a busy machine.
 STUCK_AFTER_S = 60.0
-
-#: Bytes that mean something in headers.
-TELLING = (0, 1, 2, 0x7F, 0x80, 0xFE, 0xFF)
 
 FORMATS = (
     ("wav", "PCM_16"), ("wav", "PCM_U8"), ("wav", "FLOAT"), ("wav", "IMA_ADPCM"), ("wav", "ULAW"), ("aiff", "PCM_24"),
     ("flac", "PCM_16"), ("ogg", "VORBIS"), ("mp3", "MPEG_LAYER_III"), ("caf", "PCM_16"), ("au", "PCM_16"),
     ("w64", "PCM_16"), ("rf64", "PCM_16"), ("opus", "OPUS"),
 )  # fmt: skip
-
-
-def mutated(content: bytes, chance: random.Random, reach: int) -> bytes:
-    """The content with a few bytes changed, taken out or put in, mostly among the first `reach`."""
-    changed = bytearray(content)
-    for _ in range(chance.choice((1, 1, 2, 3, 8))):
-        at = chance.randrange(min(reach, len(changed)) if chance.random() < 0.9 else len(changed))
-        kind = chance.random()
-        if kind < 0.75:
-            changed[at] = chance.choice(TELLING) if chance.random() < 0.5 else chance.randrange(256)
-        elif kind < 0.85:
-            del changed[at : at + chance.randrange(1, 9)]
-        elif kind < 0.95:
-            changed[at:at] = chance.randbytes(chance.randrange(1, 9))
-        else:
-            del changed[max(at, 12) :]
-    return bytes(changed)
 
 
 def sounds(folder: Path) -> list[Path]:
@@ -120,16 +101,16 @@ def damage_set(folder: Path, chance: random.Random) -> None:
     kind = chance.randrange(3)
     if kind == 0:
         content = manifest_path.read_bytes()
-        manifest_path.write_bytes(mutated(content, chance, len(content)))
+        manifest_path.write_bytes(damaged(content, chance, len(content)))
         return
     content = shard.read_bytes()
     if kind == 1:
-        shard.write_bytes(mutated(content, chance, 200))
+        shard.write_bytes(damaged(content, chance, 200))
         return
     examples = list(tfrecord.read_records(shard))
     with shard.open("wb") as stream:
         for data in examples:
-            tfrecord.write_record(stream, mutated(data, chance, 200))
+            tfrecord.write_record(stream, damaged(data, chance, 200))
     text = manifest_path.read_text(encoding="utf-8")
     old, new = (hashlib.sha256(part).hexdigest() for part in (content, shard.read_bytes()))
     manifest_path.write_text(text.replace(old, new), encoding="utf-8")
@@ -158,7 +139,7 @@ def work(kind: str, first: int, last: int, seed: int, place: Path) -> None:
         case = place / (f"case{original.suffix}" if kind == "audio" else "case")
         try:
             if kind == "audio":
-                case.write_bytes(mutated(original.read_bytes(), chance, 256))
+                case.write_bytes(damaged(original.read_bytes(), chance, 256))
                 outcome = read_sound(case)
             else:
                 shutil.rmtree(case, ignore_errors=True)

@@ -31,29 +31,12 @@ import numpy as np
 import soundfile
 import yaml
 
+from small import PRESET
+
 DDSP = (sys.executable, "-m", "ddsp_cli")
 
 #: No command takes longer, even on a busy machine.
 STUCK_AFTER_S = 300.0
-
-PRESET = """
-description: a few hundred weights
-model:
-  sample_rate_hz: 16000
-  frame_rate_hz: 50
-  inputs: [pw_scaled, f0_scaled]
-  decoder: {channels: 16, rnn_units: 16, layers_per_stack: 1}
-  processors:
-    harmonic:
-      type: Harmonic
-      inputs: [amplitude, harmonic_distribution, f0_hz]
-      n_harmonics: 20
-      amp_resample_method: linear
-    noise: {type: FilteredNoise, inputs: [noise_magnitudes], n_bands: 17}
-    dry: {type: Add, inputs: [harmonic, noise]}
-    reverb: {type: FilteredNoiseReverb, inputs: [dry], length_samples: 4000}
-training: {batch_size: 2, crop_s: 0.5, learning_rate: 1.0e-3, validation_steps: 10, loss: {fft_sizes: [256]}}
-"""
 
 
 @dataclass(frozen=True)

@@ -18,25 +18,12 @@ import numpy as np
 import pytest
 import soundfile
 
+from ddsp_cli.config import dump_yaml
 from fixtures import make_bundle, melody
+from training_fixtures import small_preset
 
 WATCHER = Path(__file__).parent / "watcher"
 SOURCE = Path(__file__).resolve().parents[1] / "src"
-
-PRESET = """
-description: a few hundred weights
-model:
-  sample_rate_hz: 16000
-  frame_rate_hz: 50
-  inputs: [pw_scaled, f0_scaled]
-  decoder: {channels: 16, rnn_units: 16, layers_per_stack: 1}
-  processors:
-    harmonic: {type: Harmonic, inputs: [amplitude, harmonic_distribution, f0_hz], n_harmonics: 20,
-               amp_resample_method: linear}
-    noise: {type: FilteredNoise, inputs: [noise_magnitudes], n_bands: 17}
-    dry: {type: Add, inputs: [harmonic, noise]}
-training: {batch_size: 2, crop_s: 0.5, learning_rate: 1.0e-3, validation_steps: 5, loss: {fft_sizes: [256]}}
-"""
 
 #: Caches that libraries keep for the next time, below the home folder: the fonts that Matplotlib found.
 CACHES = (".cache/matplotlib", ".config/matplotlib", ".matplotlib", "AppData/Local/matplotlib")
@@ -62,7 +49,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "takes").mkdir()
     for i in range(2):
         soundfile.write(folder / "takes" / f"{i}.wav", np.tile(melody((57 + i, 60, 64)), 4), 16000)
-    (folder / "small.yaml").write_text(PRESET, encoding="utf-8")
+    (folder / "small.yaml").write_text(dump_yaml(small_preset(validation_steps=5)), encoding="utf-8")
     return folder
 
 

@@ -33,12 +33,7 @@ def require(what: str, *modules: str) -> None:
     Raises:
       UsageError: one is missing; the hint says what to install.
     """
-    for module in modules:
-        if importlib.util.find_spec(module) is None:
-            raise UsageError(
-                f"{what} needs {_NAMES.get(module, module)}, which is not installed",
-                "Install the complete program: pip install ddsp-cli",
-            )
+    _require(what, modules, "Install the complete program: pip install ddsp-cli")
 
 
 def require_extra(extra: str, what: str, *modules: str) -> None:
@@ -52,9 +47,10 @@ def require_extra(extra: str, what: str, *modules: str) -> None:
     Raises:
       UsageError: one is missing; the hint says what to install.
     """
+    _require(what, modules, f"Install it with: pip install 'ddsp-cli[{extra}]'")
+
+
+def _require(what: str, modules: tuple[str, ...], hint: str) -> None:
     for module in modules:
         if importlib.util.find_spec(module) is None:
-            raise UsageError(
-                f"{what} needs {_NAMES.get(module, module)}, which is not installed",
-                f"Install it with: pip install 'ddsp-cli[{extra}]'",
-            )
+            raise UsageError(f"{what} needs {_NAMES.get(module, module)}, which is not installed", hint)

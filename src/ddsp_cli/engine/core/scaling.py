@@ -260,16 +260,9 @@ def frequencies_softmax(x: Tensor, depth: int = 1, hz_min: float = 20.0, hz_max:
     """Scales network outputs to frequencies: means of points on a logarithmic scale, weighted by a softmax.
 
     Args:
-      x: [B, F, N·depth], any real numbers.
+      x: see `frequencies_sigmoid`, whose result and error this one has.
       depth: points in each frequency.
-      hz_min: the lowest point.
-      hz_max: the highest point.
-
-    Returns:
-      [B, F, N] in Hz.
-
-    Raises:
-      ValueError: the channels are no multiple of the depth.
+      hz_min, hz_max: the lowest and the highest point.
     """
     points = np.linspace(0.0, 1.0, depth, dtype=np.float32)
     return unit_to_hz(ops.sum(ops.softmax(_with_depth(x, depth), axis=-1) * constant(points), axis=-1), hz_min, hz_max)

@@ -281,12 +281,7 @@ def a_weighted_loudness(
 
     Args:
       audio: [B, S].
-      sample_rate_hz: of the audio.
-      frame_rate_hz: of the result; divides the sample rate.
-      size: samples of a frame.
-      padding: `center`, `same` or `valid`, see `pad_for`.
-      ref_db: subtracted from the result.
-      range_db: the result is -range_db or more.
+      sample_rate_hz, frame_rate_hz, size, padding, ref_db, range_db: see `rms_power`.
 
     Returns:
       [B, F] in dB.
