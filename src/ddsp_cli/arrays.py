@@ -57,9 +57,10 @@ def percentiles(values: RealArray, percents: ArrayLike) -> DoubleArray:
     """
     ordered = np.sort(values)
     places = np.asarray(percents) / 100.0 * (len(ordered) - 1)
-    beside = np.floor(places).astype(np.int64).ravel()
-    known = np.unique(np.concatenate([beside, np.minimum(beside + 1, len(ordered) - 1)]))
-    return np.interp(places, known, ordered[known])
+    below = np.floor(places).astype(np.int64)
+    low = ordered[below].astype(np.float64)
+    high = ordered[np.minimum(below + 1, len(ordered) - 1)].astype(np.float64)
+    return (high - low) * (places - below) + low
 
 
 def thinned(values: RealArray, n_enough: int = 1 << 20) -> RealArray:

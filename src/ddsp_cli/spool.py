@@ -63,14 +63,14 @@ class GrowingArray:
         Raises:
           OutputError: the disk has no space for them.
         """
-        self._n_bytes += block.nbytes
-        self._parts.append(block)
+        self._parts.append(np.asarray(block, np.float32))
+        self._n_bytes += self._parts[-1].nbytes
         if self._file is None and self._n_bytes > KEPT_BYTES:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115
             weakref.finalize(self, self._file.close)
         if self._file is not None:
             for part in self._parts:
-                _write(self._file, part.astype(np.float32, copy=False).tobytes())
+                _write(self._file, part.tobytes())
             self._parts.clear()
 
     def finish(self) -> FloatArray:

@@ -9,6 +9,7 @@ from ddsp_cli.analysis.extract import measure
 from ddsp_cli.analysis.pitch import pyin, swift_f0, trackers
 from ddsp_cli.config import FeatureSpec
 from ddsp_cli.errors import UsageError
+from fixtures import melody
 
 RATE_HZ = 16000
 
@@ -169,3 +170,20 @@ def test_a_built_in_tracker_cannot_be_replaced_and_costs_no_search(added, monkey
     assert trackers.check_tracker("swift-f0") is None
     assert isinstance(trackers.open_tracker("swift-f0"), swift_f0.SwiftTracker)
     trackers.check_tracker("pyin")
+
+
+def test_swift_called_directly_agrees_with_its_package():
+    """Notes, silence, and sound below its silence threshold."""
+    from ddsp_cli import onnx_session
+
+    onnx_session.load()
+    from swift_f0 import SwiftF0, core
+
+    audio = np.concatenate([melody((60, 67), note_s=0.8), np.zeros(8000), 5e-4 * melody((64,), note_s=0.5)])
+    audio = audio[: len(audio) // 256 * 256].astype(np.float32)
+    expected = SwiftF0(threads=1).detect(audio, 16000)
+    found = trackers.track("swift-f0", audio, threads=1)
+    np.testing.assert_array_equal(found.f0_hz, expected.pitch_hz.astype(np.float32))
+    np.testing.assert_array_equal(found.confidence, expected.confidence.astype(np.float32))
+    assert (*trackers.PITCH_RANGE_HZ, swift_f0.SWIFT_HOP_SAMPLES) == (core.FMIN, core.FMAX, core.HOP)
+    assert core.SILENCE_PEAK == swift_f0.SWIFT_SILENCE_PEAK

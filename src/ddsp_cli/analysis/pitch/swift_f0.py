@@ -1,16 +1,21 @@
-"""swift-f0, the default pitch tracker: a small convolutional network on ONNX Runtime, shipped in its package (MIT)."""
+"""swift-f0, the default pitch tracker: a small convolutional network on ONNX Runtime, shipped in its package (MIT).
+
+The network is called directly: importing the package reads the metadata of installed packages (20 ms of each start),
+and its `detect` also measures the level of every frame. A test compares the two.
+"""
 
 from __future__ import annotations
 
 import functools
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ddsp_cli import onnx_session, spool
-from ddsp_cli.analysis.pitch.tracker import PitchTrack
+from ddsp_cli import onnx_session, packages, spool
+from ddsp_cli.analysis.pitch.tracker import PITCH_RANGE_HZ, PitchTrack
 from ddsp_cli.arrays import FloatArray
-from ddsp_cli.config import ANALYSIS_RATE_HZ
 
 SWIFT_HOP_SAMPLES = 256
 
@@ -25,6 +30,9 @@ SWIFT_CONTEXT_FRAMES = 11
 #: of 3 and 5.5 Hz: the best offset is 0.0 ± 0.5 ms, the bias at 0 below 0.7 cents.
 SWIFT_DELAY_SAMPLES = 0
 
+#: The network answers digital silence at random, so frames below this peak have no pitch (swift_f0/core.py).
+SWIFT_SILENCE_PEAK = 1e-3
+
 
 class SwiftTracker:
     """Tracks F0 of sound of any length in bounded memory.
@@ -34,7 +42,7 @@ class SwiftTracker:
     """
 
     def __init__(self, threads: int | None = None) -> None:
-        self._network = _swift_network(threads)
+        self._network = _Network(threads)
         self._buffer = np.zeros(0, np.float32)
         self._n_context = 0  # frames at the start of the buffer that were tracked already
         self._f0_hz, self._confidence = spool.GrowingArray(), spool.GrowingArray()
@@ -57,38 +65,53 @@ class SwiftTracker:
 
     def _track(self, audio: FloatArray, end: int) -> None:
         """Tracks `audio` and keeps its frames from the context up to `end`."""
-        found = self._network.detect(audio, ANALYSIS_RATE_HZ)
+        f0_hz, confidence = self._network(audio)
         keep = slice(self._n_context, end)
-        self._f0_hz.push(found.pitch_hz[keep].astype(np.float32))
-        self._confidence.push(found.confidence[keep].astype(np.float32))
+        self._f0_hz.push(f0_hz[keep])
+        self._confidence.push(confidence[keep])
 
 
 class SwiftFrameTracker:
-    """Tracks single frames, for live playing: a call with 14 frames of sound takes 2 ms on one core.
-
-    The network is called directly: `SwiftF0.detect` also measures the level of every frame, 50 % more time.
-    """
+    """Tracks single frames, for live playing: a call with 14 frames of sound takes 2 ms on one core."""
 
     def __init__(self) -> None:
-        self._session = _swift_network(1).session
-        from swift_f0.core import FMAX, FMIN, SILENCE_PEAK
-
-        self._limits = {"fmin": np.asarray(FMIN, np.float32), "fmax": np.asarray(FMAX, np.float32)}
-        self._silence = SILENCE_PEAK
+        self._network = _Network(1)
 
     def __call__(self, audio: FloatArray, frame: int) -> tuple[float, float]:
         """F0 in Hz and confidence of one frame of sound [S] at 16 kHz, S a multiple of 256."""
-        own = audio[frame * SWIFT_HOP_SAMPLES : (frame + 1) * SWIFT_HOP_SAMPLES]
-        f0_hz, confidence = self._session.run(["pitch", "confidence"], {"audio": audio[None], **self._limits})
-        silent = np.abs(own).max() < self._silence
-        return float(f0_hz[0, frame]), 0.0 if silent else float(confidence[0, frame])
+        f0_hz, confidence = self._network(audio)
+        return float(f0_hz[frame]), float(confidence[frame])
+
+
+class _Network:
+    """Sound [S] at 16 kHz, S a multiple of 256, to F0 in Hz and confidence, [S / 256] each.
+
+    Args:
+      threads: size of the thread pool; None lets ONNX Runtime choose.
+    """
+
+    def __init__(self, threads: int | None) -> None:
+        self._session = _open_session(threads)
+        lowest, highest = PITCH_RANGE_HZ
+        self._limits = {"fmin": np.asarray(lowest, np.float32), "fmax": np.asarray(highest, np.float32)}
+
+    def __call__(self, audio: FloatArray) -> tuple[FloatArray, FloatArray]:
+        (f0_hz,), (confidence,) = self._session.run(["pitch", "confidence"], {"audio": audio[None], **self._limits})
+        peaks = np.abs(audio.reshape(-1, SWIFT_HOP_SAMPLES)).max(axis=1)
+        sure = np.where(peaks < SWIFT_SILENCE_PEAK, 0.0, confidence)
+        return f0_hz.astype(np.float32), sure.astype(np.float32)
 
 
 @functools.lru_cache(maxsize=2)
-def _swift_network(threads: int | None) -> Any:
+def _open_session(threads: int | None) -> Any:
     """Loads the network, once for all recordings (20 ms)."""
-    onnx_session.load()  # before swift-f0 imports it with telemetry on
-    from swift_f0 import SwiftF0
-
-    # Not spinning leaves the cores to the other workers between two blocks.
-    return SwiftF0(threads=threads, spin=False)
+    packages.require("pitch tracker swift-f0", "swift_f0")
+    found = importlib.util.find_spec("swift_f0")
+    assert found is not None and found.origin is not None
+    onnxruntime = onnx_session.load()
+    options = onnxruntime.SessionOptions()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves the cores to the other workers
+    model = Path(found.origin).with_name("model.onnx")
+    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
