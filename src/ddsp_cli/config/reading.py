@@ -79,7 +79,7 @@ def parse_yaml(text: str, kind: type[T], source: str, error: type[DdspError] = M
     except yaml.YAMLError as problem:
         raise error(f"{source} is not valid YAML: {_quoted(str(problem))}") from problem
     except (msgspec.ValidationError, RecursionError, OverflowError) as problem:
-        words, hint = explain(problem)
+        words, hint = explain(problem, kind)
         raise error(f"{source}: {_quoted(words)}", hint) from problem
 
 
@@ -130,19 +130,25 @@ def _check_numbers(data: Any, place: str = "") -> None:
             _check_numbers(value, f"{place}[{i}]")
 
 
-def explain(problem: Exception) -> tuple[str, str]:
-    """What is wrong and where, as a sentence and a hint, from a message of msgspec or of a structure's own checks."""
+def explain(problem: Exception, kind: Any = None) -> tuple[str, str]:
+    """What is wrong and where, as a sentence and a hint, from a message of msgspec or of a structure's own checks.
+
+    Args:
+      problem: the error.
+      kind: the structure that was read, whose keys are suggested for mistyped ones.
+    """
     message = str(problem)
     at = _PLACE.search(message)
     if at:
         message = message[: at.start()]
     place = at["place"] if at else ""
+    fields = _fields_at(kind, place)
     mapping, _, rest = place.partition("[...]")  # the place does not tell which entry
     if mapping != place:
         place = f"{rest.lstrip('.')} of an entry of {mapping}" if rest else f"an entry of {mapping}"
     inside = f" in {place}" if place else ""
     if found := _UNKNOWN_FIELD.fullmatch(message):
-        return f"there is no key {found['name']}{inside}", _hint_for_key(found["name"])
+        return f"there is no key {found['name']}{inside}", _hint_for_key(found["name"], fields)
     if found := _MISSING_FIELD.fullmatch(message):
         return f"the key {found['name']} is missing{inside}", ""
     subject = place or "the file"
@@ -173,14 +179,30 @@ def _plain(limit: str) -> str:
     return f"{float(limit):g}" if "." in limit or "e" in limit else limit
 
 
-def _hint_for_key(name: str) -> str:
+def _hint_for_key(name: str, fields: set[str]) -> str:
+    """The key that was meant, among `fields`, or the structure of another place that has it."""
     owners = [kind for kind in _all_kinds() if name in getattr(kind, "__struct_fields__", ())]
-    if owners:
-        tags = dict.fromkeys(str(kind.__struct_config__.tag or "") for kind in owners)  # type: ignore[attr-defined]
-        elsewhere = " or ".join(tag for tag in tags if tag)
-        return f"It is a key of {elsewhere}." if elsewhere else "It belongs to another part of the file."
-    matches = closest(name, _all_field_names(), limit=1)
+    tags = dict.fromkeys(str(kind.__struct_config__.tag or "") for kind in owners)  # type: ignore[attr-defined]
+    if tagged := [tag for tag in tags if tag]:
+        return f"It is a key of {' or '.join(tagged)}."
+    matches = closest(name, fields, limit=1)
     return f"Did you mean {matches[0]}?" if matches else ""
+
+
+def _fields_at(kind: Any, place: str) -> set[str]:
+    """The keys that a structure has at a place such as `training.loss`."""
+    kinds = list(_structures(kind))
+    for field in filter(None, re.sub(r"\[.*?\]", "", place).split(".")):
+        kinds = [inner for outer in kinds for inner in _structures(get_type_hints(outer).get(field))]
+    return {field for found in kinds for field in found.__struct_fields__}
+
+
+def _structures(hint: Any) -> Iterator[Any]:
+    """The structures in a type: itself, members of a union, values of a mapping."""
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        yield hint
+    for part in get_args(hint):
+        yield from _structures(part)
 
 
 def _choices(field: str) -> set[str]:
@@ -199,10 +221,6 @@ def _all_kinds() -> Iterator[type]:
         kind = pending.pop()
         pending.extend(kind.__subclasses__())
         yield kind
-
-
-def _all_field_names() -> set[str]:
-    return {name for kind in _all_kinds() for name in getattr(kind, "__struct_fields__", ())}
 
 
 def _all_tags() -> set[str]:
