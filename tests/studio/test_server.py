@@ -178,7 +178,28 @@ def test_drawn_curves_play_as_from_controls(studio, tmp_path):
     table.write_bytes(studio.client.get(f"api/played/{again['id']}/download/curves").content)
     np.testing.assert_array_equal(pcm(studio, again), transferred(studio, tmp_path, from_controls=table))
     assert not np.array_equal(pcm(studio, again), pcm(studio, done))
-    assert again["command"].endswith("--from-controls curves.csv")
+    assert again["command"].endswith("--from-controls voice_testophone.csv")
+
+
+def test_curves_that_were_edited_elsewhere(studio, tmp_path):
+    take = add(studio, studio.desk / "voice.wav")
+    table = tmp_path / "edited.csv"
+    table.write_text("time_s;f0_hz;power_db\n0;262;-20\n1,5;523;-20\n2;;\n", encoding="utf-8")
+    asked = {"take": take["id"], "instrument": "testophone", "name": "../edited.csv"}
+    curves = studio.client.post("api/curves", params=asked, content=table.read_bytes()).json()["curves"]
+    done = play(studio, take, curves=curves)["done"]
+    np.testing.assert_array_equal(pcm(studio, done), transferred(studio, tmp_path, from_controls=table))
+    for name, content in (("x.csv", b"a,b\n1,2\n"), ("x.npz", b"PK"), ("x.exe", b"MZ"), ("", b"")):
+        answer = studio.client.post("api/curves", params=asked | {"name": name}, content=content)
+        assert answer.status_code == 400
+        assert "/" not in answer.json()["error"]
+
+
+def test_file_of_a_sound_is_given_back(studio):
+    take = add(studio, studio.desk / "voice.wav", "my voice.wav")
+    answer = studio.client.get(f"api/takes/{take['id']}/file")
+    assert answer.content == (studio.desk / "voice.wav").read_bytes()
+    assert "my%20voice.wav" in answer.headers["content-disposition"]
 
 
 @pytest.mark.parametrize("value", [np.inf, -5.0, 1e9])

@@ -23,7 +23,7 @@ import numpy as np
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 
 from ddsp_cli import __version__
@@ -73,10 +73,12 @@ class Studio:
                 Route("/api/takes", self.add_take, methods=post),
                 Route("/api/takes/{take}", self.take, methods=get),
                 Route("/api/takes/{take}", self.remove_take, methods=delete),
+                Route("/api/takes/{take}/file", self.take_file, methods=get),
                 Route("/api/takes/{take}/pcm", self.take_pcm, methods=get),
                 Route("/api/takes/{take}/spectrogram", self.take_spectrogram, methods=get),
                 Route("/api/instruments/{name}/preview", self.preview, methods=get),
                 Route("/api/play", self.play, methods=post),
+                Route("/api/curves", self.load_curves, methods=post),
                 Route("/api/draw", self.draw, methods=post),
                 Route("/api/played/{played}/pcm", self.played_pcm, methods=get),
                 Route("/api/played/{played}/spectrogram", self.played_spectrogram, methods=get),
@@ -154,6 +156,11 @@ class Studio:
         self._session.takes.remove(request.path_params["take"])
         return JSONResponse({})
 
+    async def take_file(self, request: Request) -> Response:
+        """The file itself, under the name that its user knows."""
+        take = await self._take(request)
+        return FileResponse(take.path, media_type="application/octet-stream", headers=_attachment(take.name))
+
     async def take_pcm(self, request: Request) -> Response:
         """Its samples."""
         return _floats((await self._take(request)).pcm)
@@ -222,6 +229,12 @@ class Studio:
         curves = await run_in_threadpool(self._session.draw, take, instrument, f0_hz, level_db, gate)
         return JSONResponse({"curves": curves})
 
+    async def load_curves(self, request: Request) -> Response:
+        """Takes a table of curves: the body is the file, `name` its name; `take` and `instrument` as in `draw`."""
+        content, asked = await _body(request), request.query_params
+        words = (asked.get("take", ""), asked.get("instrument", ""), content, asked.get("name", ""))
+        return JSONResponse({"curves": await run_in_threadpool(self._session.load_curves, *words)})
+
     async def played_pcm(self, request: Request) -> Response:
         """The samples of a result."""
         return _floats(self._played(request).pcm)
@@ -246,8 +259,7 @@ class Studio:
 
         name, content = await asyncio.get_running_loop().run_in_executor(self._workers, work)
         media = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        disposition = f"attachment; filename*=UTF-8''{quote(name)}"
-        return Response(content, media_type=media, headers={"Content-Disposition": disposition})
+        return Response(content, media_type=media, headers=_attachment(name))
 
     def _until_leaving(self, what: str, share: float) -> None:
         if self._leaving.is_set():
@@ -387,6 +399,10 @@ def _file(name: str) -> Response:
             kinds = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
             return Response(file.read_bytes(), media_type=kinds.get(Path(name).suffix, "application/octet-stream"))
     return Response(status_code=404)
+
+
+def _attachment(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}"}
 
 
 def _floats(values: Any, headers: dict[str, str] | None = None) -> Response:

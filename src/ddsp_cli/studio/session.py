@@ -26,6 +26,7 @@ import numpy as np
 from ddsp_cli import api
 from ddsp_cli.adaptation import autotune
 from ddsp_cli.adaptation.adapt import Adapted
+from ddsp_cli.adaptation.curves import SUFFIXES as CURVE_SUFFIXES
 from ddsp_cli.adaptation.curves import read_controls, write_controls
 from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.adaptation.transcription import write_notes
@@ -257,7 +258,7 @@ class Session:
             if value != DEFAULTS[name]:
                 words += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
         if curves:
-            words += ["--from-controls", "curves.csv"]
+            words += ["--from-controls", _output_name(take, instrument, DOWNLOADS["curves"])]
         return " ".join(_typed(word) for word in words)
 
     # --- playing ---
@@ -424,20 +425,45 @@ class Session:
             segments=Segments(empty, empty, np.zeros(len(f0_hz), bool), -np.inf, -80.0),
             frame_rate_hz=rate_hz,
         )
-        curves_id = secrets.token_hex(8)
-        path = Path(self._scratch.name) / f"{curves_id}.csv"
+        path = Path(self._scratch.name) / f"{secrets.token_hex(8)}.csv"
         write_controls(path, adapted, player.model.level)
+        return self._keep_curves(take, instrument, path)
+
+    def load_curves(self, take_id: str, instrument: str, content: bytes, name: str) -> str:
+        """Keeps curves that were edited elsewhere: a table that `--from-controls` takes.
+
+        Args:
+          take_id, instrument: what they are played in place of.
+          content: of the file.
+          name: of the file; its suffix says what it is.
+
+        Returns:
+          Their id.
+
+        Raises:
+          InputError, UsageError: it is no such table.
+        """
+        take, suffix = self.takes.find(take_id), Path(plain_name(name)).suffix.lower()
+        if suffix not in CURVE_SUFFIXES:
+            raise UsageError(f"{plain_name(name)} is neither .csv nor .npz")
+        path = Path(self._scratch.name) / f"{secrets.token_hex(8)}{suffix}"
+        path.write_bytes(content)
+        return self._keep_curves(take, instrument, path)
+
+    def _keep_curves(self, take: Take, instrument: str, path: Path) -> str:
+        player = self.instrument(instrument)
         try:
-            read_controls(path, player.model.level, rate_hz)
-        except InputError as problem:
+            read_controls(path, player.model.level, frame_rate_hz(player))
+        except DdspError as problem:
             path.unlink()
-            raise problem.reworded(problem.message.replace(f"{path}: ", "the curves: ")) from problem
+            words = problem.message.replace(f"{path}:", "the curves:").replace(str(path), "the file of curves")
+            raise problem.reworded(words) from problem
         with self._lock:
-            self._curves[curves_id] = (take.id, instrument, path)
+            self._curves[path.stem] = (take.id, instrument, path)
             while len(self._curves) > MAX_CURVES:
                 _, (_, _, old) = self._curves.popitem(last=False)
                 old.unlink(missing_ok=True)
-        return curves_id
+        return path.stem
 
     def _curves_file(self, curves: str, take_id: str, instrument: str) -> Path:
         with self._lock:
@@ -475,8 +501,8 @@ class Session:
             listened = self.play(take.id, played.instrument, dict(played.settings)) if curves else played
             analysis = listened.performance.analysis
         with tempfile.TemporaryDirectory(dir=self._scratch.name) as folder:
-            source, stem = take.path, _file_name(Path(take.name).stem)
-            target = Path(folder) / f"{stem}_{_file_name(played.instrument.replace(':', ''))}{suffix}"
+            source = take.path
+            target = Path(folder) / _output_name(take, played.instrument, suffix)
             if kind == "midi" and analysis is not None:
                 write_notes(target, take.transcription(analysis))
             elif kind == "curves":
@@ -484,7 +510,7 @@ class Session:
             else:
                 sound = target.with_suffix(".wav") if kind == "picture" else target
                 if kind == "picture":  # names the file
-                    source = Path(folder) / f"{stem}{take.path.suffix}"
+                    source = Path(folder) / f"{_file_name(Path(take.name).stem)}{take.path.suffix}"
                     shutil.copyfile(take.path, source)
                 try:
                     transfer_files(
@@ -567,6 +593,11 @@ def _renamed(problem: DdspError, take: Take) -> DdspError:
 def _file_name(name: str) -> str:
     """A name that every file system takes."""
     return re.sub(r"[^\w().+-]+", "_", name).strip(".")[:80] or "sound"
+
+
+def _output_name(take: Take, instrument: str, suffix: str) -> str:
+    """What a file of a result is called."""
+    return f"{_file_name(Path(take.name).stem)}_{_file_name(instrument.replace(':', ''))}{suffix}"
 
 
 def _typed(word: str) -> str:

@@ -27,7 +27,13 @@ export const post = async (path, body, options = {}) =>
   (await ask(path, { method: "POST", body, ...options })).json();
 export const postJson = (path, value, options) => post(path, JSON.stringify(value), options);
 export const remove = async (path) => (await ask(path, { method: "DELETE" })).json();
-export const blob = async (path) => (await ask(path)).blob();
+
+/** A file, with the name that the server gives it. */
+export async function file(path) {
+  const response = await ask(path);
+  const name = decodeURIComponent(response.headers.get("Content-Disposition").split("''")[1]);
+  return { blob: await response.blob(), name };
+}
 
 export async function floats(path, signal) {
   const response = await ask(path, { signal });

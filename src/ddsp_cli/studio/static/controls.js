@@ -54,6 +54,11 @@ export class Controls extends EventTarget {
     this.#changed();
   }
 
+  setPresets(presets) {
+    this.presets = presets;
+    this.#listPresets(this.presetList.value);
+  }
+
   #bar() {
     this.undoButton = el("button", { class: "quiet", id: "undo", onclick: () => this.#travel(this.#past, this.#future) }, "Undo");
     this.redoButton = el("button", { class: "quiet", id: "redo", onclick: () => this.#travel(this.#future, this.#past) }, "Redo");

@@ -236,7 +236,7 @@ function refresh() {
   $("#notes tbody").replaceChildren(...rows);
   $("#notes summary").textContent = rows.length ? `Notes (${rows.length})` : "Notes";
   controls?.showCommand(result?.about.command ?? "");
-  for (const button of $("#downloads").children) button.disabled = !result;
+  for (const button of $("#downloads").children) button.disabled = button.id === "download-input" ? !take : !result;
   const drawing = result && drawings.get(key(name));
   $("#draw-undo").disabled = $("#draw-reset").disabled = !drawing;
   if (result) {
@@ -291,7 +291,7 @@ view.addEventListener("drawstart", () => {
   const result = results.get(player.audible);
   if (!result) return;
   const drawing = drawings.get(key(player.audible)) ?? { id: "", past: [] };
-  drawing.past.push({ id: drawing.id, f0_hz: result.curves.f0_hz.slice(), level_db: result.curves.level_db.slice(), gate: result.curves.gate.slice() });
+  drawing.past.push({ id: drawing.id });
   drawing.past.splice(0, drawing.past.length - 50);
   drawings.set(key(player.audible), drawing);
 });
@@ -311,6 +311,21 @@ async function sendDrawing() {
     await replay();
   } catch (problem) { sayError(problem); }
 }
+
+$("#curves-file").onchange = async (event) => {
+  const [file] = event.target.files, instrument = player.audible, result = results.get(instrument);
+  event.target.value = "";
+  if (!file || !result) { say("Choose an instrument to play the curves.", true); return; }
+  try {
+    const asked = new URLSearchParams({ take: take.id, instrument: words(instrument), name: file.name });
+    const { curves } = await api.post(`api/curves?${asked}`, file);
+    const drawing = drawings.get(key(instrument)) ?? { id: "", past: [] };
+    drawing.past.push({ id: drawing.id });
+    drawing.id = curves;
+    drawings.set(key(instrument), drawing);
+    await replay();
+  } catch (problem) { sayError(problem); }
+};
 
 $("#draw-undo").onclick = () => {
   const drawing = drawings.get(key(player.audible)), before = drawing?.past.pop();
@@ -363,19 +378,21 @@ document.addEventListener("keydown", (event) => {
 
 // --- downloads, tabs, colours, the end ---
 
-for (const [kind, label] of DOWNLOADS) {
+/** Saves what an address gives, under the name that the server gives it. */
+async function save(address) {
+  const { blob, name } = await api.file(address);
+  const url = URL.createObjectURL(blob);
+  el("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60000);
+  say(`Saved ${name}.`);
+}
+
+for (const [kind, label] of [...DOWNLOADS, ["input", "Input"]]) {
   const button = el("button", { id: `download-${kind}`, disabled: true }, label);
   button.onclick = async () => {
     button.disabled = true;
     try {
-      const result = results.get(player.audible);
-      const response = await fetch(`api/played/${result.about.id}/download/${kind}`);
-      if (!response.ok) throw new api.Problem(await response.json());
-      const name = decodeURIComponent(response.headers.get("Content-Disposition").split("''")[1]);
-      const address = URL.createObjectURL(await response.blob());
-      el("a", { href: address, download: name }).click();
-      setTimeout(() => URL.revokeObjectURL(address), 60000);
-      say(`Saved ${name}.`);
+      await save(kind === "input" ? `api/takes/${take.id}/file` : `api/played/${results.get(player.audible).about.id}/download/${kind}`);
     } catch (problem) { sayError(problem); }
     button.disabled = false;
   };
@@ -440,6 +457,19 @@ $("#files").onchange = (event) => { addFiles([...event.target.files]); event.tar
 
 const recorder = new Recorder($("#recorder"), (file, name) => addFiles([new File([file], name)]));
 $("#record-open").onclick = () => { player.pause(); recorder.open(); };
+
+// --- another page may have changed something ---
+
+addEventListener("focus", async () => {
+  if (!controls) return;
+  try {
+    const now = await api.getJson("api/state");
+    const same = (name) => JSON.stringify(now[name]) === JSON.stringify(state[name]);
+    if (!same("takes")) { state.takes = now.takes; showTakes(); }
+    if (!same("instruments")) { state.instruments = now.instruments; showInstruments(); showBlend(); }
+    if (!same("presets")) { state.presets = now.presets; controls.setPresets(now.presets); }
+  } catch { /* the server has left: the next request says so */ }
+});
 
 // --- beginning ---
 
