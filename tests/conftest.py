@@ -12,6 +12,9 @@ import pytest
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+# The commands that tests start would compile all modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Instruments in the library of whoever runs the tests are none of theirs.
 os.environ["DDSP_MODELS"] = str(Path(__file__).parent / "no-library")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ddsp_cli.analysis.metrics import METRICS
 from ddsp_cli.config import LossConfig, Preset, TrainingConfig, dump_yaml
-from ddsp_cli.reports.metric_names import METRICS
 from fixtures import small_model
 from page_fixtures import ROOT, commands
 from test_readme import desk, run_as_written

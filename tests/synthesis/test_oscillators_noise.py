@@ -91,9 +91,10 @@ def test_noise_is_the_originals(window):
 @pytest.mark.parametrize("block", [1, 64, 333, 8000])
 def test_room_is_the_originals(block):
     golden = np.load(GOLDEN / "reverb.npz")
+    starts = list(range(0, 8000, block))[:500]  # the rest of 8000 single samples is one block
     for row in (0, 1):
         room = Reverb(golden["ir"][row])
-        out = np.concatenate([room.push(golden["audio"][row, i : i + block]) for i in range(0, 8000, block)])
+        out = np.concatenate([room.push(part) for part in np.split(golden["audio"][row], starts[1:])])
         np.testing.assert_allclose(out, golden["wet_dry"][row], atol=2e-5 * np.abs(golden["wet_dry"]).max())
 
 

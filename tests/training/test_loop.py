@@ -25,7 +25,7 @@ PRESET = Preset(
     description="small",
     model=small_model(),
     training=TrainingConfig(
-        batch_size=4, crop_s=0.1, learning_rate=3e-3, validation_steps=3, loss=LossConfig(fft_sizes=(256, 64))
+        batch_size=4, crop_s=0.1, learning_rate=3e-3, validation_steps=2, loss=LossConfig(fft_sizes=(256,))
     ),
 )
 FRESH = RunState(preset="", dataset="", seed=0)
@@ -39,21 +39,21 @@ def short_runs(monkeypatch, uncompiled):
 def run(folder, total, state=FRESH, events=None, preset=PRESET, on_best=lambda model, now: None):
     windows = Windows(tones(8, seconds=0.24), preset.model, 250)
     job = loop.Job(
-        preset, windows, validation_batches(windows, 4), RunFolder(folder, 16000, tensorboard=False), total, 0
+        preset, windows, validation_batches(windows, 8), RunFolder(folder, 16000, tensorboard=False), total, 0
     )
     report = events.append if events is not None else lambda event: None
     return loop.run(job, state, on_best, report)
 
 
 def test_going_on_is_the_same_as_not_stopping(tmp_path):
-    through = run(tmp_path / "through", 6)
-    run(tmp_path / "halves", 3)
-    halves = run(tmp_path / "halves", 6, read_state(tmp_path / "halves"))
+    through = run(tmp_path / "through", 4)
+    run(tmp_path / "halves", 2)
+    halves = run(tmp_path / "halves", 4, read_state(tmp_path / "halves"))
     assert [replace(point, wall_s=0) for point in halves.history] == [
         replace(point, wall_s=0) for point in through.history
     ]
     assert sorted(point.wall_s for point in halves.history) == [point.wall_s for point in halves.history]
-    assert (halves.step, halves.best_loss) == (6, through.best_loss)
+    assert (halves.step, halves.best_loss) == (4, through.best_loss)
     a, b = (load_file(tmp_path / name / CHECKPOINT) for name in ("through", "halves"))
     assert a.keys() == b.keys()
     assert all(np.array_equal(a[name], b[name]) for name in a)
@@ -66,11 +66,11 @@ def test_a_kill_before_the_first_checkpoint_with_history_changes_nothing(tmp_pat
 
     events = []
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "killed", 3, events=events, on_best=kill)
+        run(tmp_path / "killed", 2, events=events, on_best=kill)
     assert all(math.isnan(event.best_loss) for event in events)
     begun = read_state(tmp_path / "killed")
     assert begun == FRESH
-    killed, through = run(tmp_path / "killed", 3, begun), run(tmp_path / "through", 3)
+    killed, through = run(tmp_path / "killed", 2, begun), run(tmp_path / "through", 2)
     assert killed.history[0].validation_loss == through.history[0].validation_loss == killed.best_loss
     a, b = (load_file(tmp_path / name / CHECKPOINT) for name in ("killed", "through"))
     assert all(np.array_equal(a[name], b[name]) for name in b)
@@ -79,26 +79,26 @@ def test_a_kill_before_the_first_checkpoint_with_history_changes_nothing(tmp_pat
 def test_every_step_takes_its_own_batch(tmp_path, monkeypatch):
     whole, taken = RandomCrops.batch, []
     monkeypatch.setattr(RandomCrops, "batch", lambda self, step: taken.append(step) or whole(self, step))
-    run(tmp_path, 5)
-    assert sorted(set(taken)) == [0, 1, 2, 3, 4]
+    run(tmp_path, 3)
+    assert sorted(set(taken)) == [0, 1, 2]
 
 
 def test_steps_are_counted_exactly(tmp_path):
     events = []
-    state = run(tmp_path, 4, events=events)
-    assert state.step == 4
+    state = run(tmp_path, 3, events=events)
+    assert state.step == 3
     assert state.finished
-    assert [point.step for point in state.history] == [3, 4]
-    assert max(event.step for event in events) == 4
+    assert [point.step for point in state.history] == [2, 3]
+    assert max(event.step for event in events) == 3
 
 
 def test_the_loss_falls(tmp_path):
-    quick = replace(PRESET, training=replace(PRESET.training, learning_rate=1e-2))
+    quick = replace(PRESET, training=replace(PRESET.training, learning_rate=1e-2, validation_steps=4))
     state = run(tmp_path, 12, preset=quick)
     assert state.best_loss < 0.8 * state.history[0].validation_loss
     rows = (tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0] == "step,loss,validation_loss,wall_s"
-    assert len(rows) == 5
+    assert len(rows) == 4
 
 
 def test_a_broken_loss_goes_back_to_the_last_checkpoint(tmp_path, monkeypatch):
@@ -106,14 +106,14 @@ def test_a_broken_loss_goes_back_to_the_last_checkpoint(tmp_path, monkeypatch):
 
     def batch(self, step):
         inputs, audio = whole(self, step)
-        if step == 4 and not any(event.event == "rollback" for event in events):
+        if step == 3 and not any(event.event == "rollback" for event in events):
             audio = np.full_like(audio, np.nan)
         return inputs, audio
 
     monkeypatch.setattr(RandomCrops, "batch", batch)
-    state = run(tmp_path, 6, events=events)
-    assert [event.step for event in events if event.event == "rollback"] == [3]
-    assert (state.step, state.rollbacks) == (6, 1)
+    state = run(tmp_path, 4, events=events)
+    assert [event.step for event in events if event.event == "rollback"] == [2]
+    assert (state.step, state.rollbacks) == (4, 1)
     assert all(math.isfinite(point.loss) for point in state.history)
 
 
@@ -124,7 +124,7 @@ def test_a_loss_that_stays_broken_ends_with_a_sentence(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(loop, "MAX_ROLLBACKS", 1)
     with pytest.raises(ModelError, match="became infinite"):
-        run(tmp_path, 3)
+        run(tmp_path, 2)
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
@@ -147,7 +147,7 @@ def test_a_training_ends_when_it_no_longer_helps(tmp_path):
     state = run(tmp_path, 90, events=events, preset=impatient)
     best = min(state.history, key=lambda point: point.validation_loss)
     assert state.finished
-    assert state.step == best.step + 2 * 3 < 90
+    assert state.step == best.step + 2 * 2 < 90
     assert events[-1].event == "enough"
     events.clear()
     assert run(tmp_path, 180, state, events, preset=impatient) == state  # and it stays so
@@ -156,7 +156,7 @@ def test_a_training_ends_when_it_no_longer_helps(tmp_path):
 
 def test_a_model_that_fell_silent_goes_back(tmp_path, monkeypatch):
     """Silence has a finite loss."""
-    fit, falls = keras.Model.fit, [6]
+    fit, falls = keras.Model.fit, [4]
 
     def silenced(self, crops, **kwargs):
         fit(self, crops, **kwargs)
@@ -166,10 +166,10 @@ def test_a_model_that_fell_silent_goes_back(tmp_path, monkeypatch):
 
     monkeypatch.setattr(keras.Model, "fit", silenced)
     events = []
-    state = run(tmp_path, 12, events=events)
-    assert [event.step for event in events if event.event == "rollback"] == [6]
+    state = run(tmp_path, 6, events=events)
+    assert [event.step for event in events if event.event == "rollback"] == [4]
     assert state.rollbacks == 1
-    assert [point.step for point in state.history] == [3, 6, 9, 12]
+    assert [point.step for point in state.history] == [2, 4, 6]
 
 
 def test_an_instrument_that_is_trained_further_never_ends_worse(tmp_path):
@@ -178,14 +178,14 @@ def test_an_instrument_that_is_trained_further_never_ends_worse(tmp_path):
     parent = loop.build(PRESET, seed=7).get_weights_by_name()
     windows = Windows(tones(8, seconds=0.24), PRESET.model, 250)
     records = RunFolder(tmp_path, 16000, tensorboard=False)
-    job = loop.Job(wild, windows, validation_batches(windows, 4), records, 3, 0, parent)
+    job = loop.Job(wild, windows, validation_batches(windows, 8), records, 2, 0, parent)
     kept = []
     state = loop.run(job, FRESH, lambda model, now: kept.append(model.get_weights_by_name()), lambda event: None)
-    assert [point.step for point in state.history] == [0, 3]
+    assert [point.step for point in state.history] == [0, 2]
     assert state.best_loss == state.history[0].validation_loss < state.history[1].validation_loss
     (best,) = kept
     assert all(np.array_equal(best[name], parent[name]) for name in parent)
-    assert read_state(tmp_path).step == 3
+    assert read_state(tmp_path).step == 2
 
 
 def test_a_kill_after_the_parent_was_judged_changes_nothing(tmp_path, monkeypatch):
@@ -195,7 +195,7 @@ def test_a_kill_after_the_parent_was_judged_changes_nothing(tmp_path, monkeypatc
 
     def fine_tune(folder):
         records = RunFolder(folder, 16000, tensorboard=False)
-        job = loop.Job(PRESET, windows, validation_batches(windows, 4), records, 3, 0, parent)
+        job = loop.Job(PRESET, windows, validation_batches(windows, 8), records, 2, 0, parent)
         return loop.run(job, read_state(folder) or FRESH, lambda model, now: None, lambda event: None)
 
     def kill(*args):
@@ -219,10 +219,10 @@ def test_a_model_that_is_silent_from_the_beginning_may_learn(tmp_path):
     windows = Windows(tones(8, seconds=0.24), PRESET.model, 250)
     records = RunFolder(tmp_path, 16000, tensorboard=False)
     parent = silent.get_weights_by_name()
-    job = loop.Job(PRESET, windows, validation_batches(windows, 4), records, 6, 0, parent)
+    job = loop.Job(PRESET, windows, validation_batches(windows, 8), records, 4, 0, parent)
     state = loop.run(job, FRESH, lambda model, now: None, lambda event: None)
     assert state.history[0].level < 1e-4
-    assert (state.step, state.rollbacks) == (6, 0)
+    assert (state.step, state.rollbacks) == (4, 0)
 
 
 def test_the_room_learns_at_its_own_pace(tmp_path):
@@ -280,7 +280,7 @@ def test_reverberance_is_energy_that_counts_more_when_it_is_late():
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e10])
 def test_weights_that_no_instrument_can_store_never_count_as_best(tmp_path, monkeypatch, value):
     """The loss need not tell: 1e10 is infinite in half precision."""
-    fit, breaks, kept = keras.Model.fit, [3], []
+    fit, breaks, kept = keras.Model.fit, [2], []
 
     def broken(self, crops, **kwargs):
         fit(self, crops, **kwargs)
@@ -292,24 +292,24 @@ def test_weights_that_no_instrument_can_store_never_count_as_best(tmp_path, monk
     monkeypatch.setattr(keras.Model, "fit", broken)
     monkeypatch.setattr(loop, "validate", lambda model, batches: (1.0 / (len(kept) + 1), 1.0))  # finite, and better
     events = []
-    state = run(tmp_path, 9, events=events, on_best=lambda model, now: kept.append(model.get_weights_by_name()))
-    assert [event.step for event in events if event.event == "rollback"] == [3]
-    assert [point.step for point in state.history] == [3, 6, 9]
+    state = run(tmp_path, 6, events=events, on_best=lambda model, now: kept.append(model.get_weights_by_name()))
+    assert [event.step for event in events if event.event == "rollback"] == [2]
+    assert [point.step for point in state.history] == [2, 4, 6]
     assert len(kept) == 3
     assert all(np.abs(weight).max() < 100 for weights in kept for weight in weights.values())
 
 
 def test_a_flipped_bit_in_the_checkpoint_costs_one_validation(tmp_path):
     """The exponent of a weight: training went on, and called what came of it the best."""
-    through = run(tmp_path / "through", 9)
-    run(tmp_path / "flipped", 6)
+    through = run(tmp_path / "through", 6)
+    run(tmp_path / "flipped", 4)
     path = tmp_path / "flipped" / CHECKPOINT
     content = bytearray(path.read_bytes())
     content[-101] ^= 0x40
     path.write_bytes(content)
     found = checkpoint.read(tmp_path / "flipped")
-    assert (found.state.step, found.damaged) == (3, path)
-    flipped = run(tmp_path / "flipped", 9, found.state)
+    assert (found.state.step, found.damaged) == (2, path)
+    flipped = run(tmp_path / "flipped", 6, found.state)
     assert [(p.step, p.validation_loss) for p in flipped.history] == [
         (p.step, p.validation_loss) for p in through.history
     ]

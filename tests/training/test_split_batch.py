@@ -21,7 +21,7 @@ def trained(n_shares: int, batch_size: int = 4) -> tuple[Autoencoder, list[dict[
     preset = small_preset(learning_rate=3e-3)
     model = loop.build(preset, seed=3, n_shares=n_shares)
     windows = Windows(tones(8, seconds=0.24), small_model(), 250)
-    crops = RandomCrops(windows, batch_size, 0.5, seed=0, n_steps=4)
+    crops = RandomCrops(windows, batch_size, 0.2, seed=0, n_steps=4)
     found = []
     for step in range(3):
         found.append(model.train_on_batch(*crops.batch(step), return_dict=True))

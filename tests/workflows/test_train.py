@@ -51,7 +51,10 @@ def prepared(tmp_path_factory) -> Path:
     (home / "takes").mkdir()
     for i, notes in enumerate(((60, 62, 64, 65, 67), (67, 65, 64, 62, 60), (72, 67, 64, 60, 55))):
         soundfile.write(home / "takes" / f"take {i}.wav", melody(notes, note_s=1.2, rest_s=0.2), 16000)
-    prepare([home / "takes"], name="tone", out=home / "datasets" / "tone", workers=1)
+    (home / "sources.yaml").write_text("licence: CC0-1.0\nsources: [{title: tones, attribution: nobody}]\n")
+    prepare(
+        [home / "takes"], "tone", home / "datasets" / "tone", workers=1, sources=home / "sources.yaml", report=False
+    )
     (home / "small.yaml").write_text(dump_yaml(PRESET), encoding="utf-8")
     return home
 
@@ -78,6 +81,9 @@ def test_trains_and_judges_and_goes_on(prepared, monkeypatch):
     loaded = bundle.load(result.folder)
     assert result.parameters == sum(value.size for value in loaded.weights.values())
     assert loaded.card.training.steps == 3
+    card = loaded.card
+    assert (card.licence, card.sources[0].title, card.name) == ("CC0-1.0", "tones", "tone"), "as the data set says"
+    assert card.features.frame_rate_hz == 50
     assert loaded.impulse_response.shape == (4000,)
     assert loaded.impulse_response[0] == 0.0
     wanted = {"validation_loss", "spectral_loss", "pitch_within_50_cents", "loudness_error_db", "judged_s"}
@@ -113,7 +119,7 @@ def test_an_encoder_is_trained_and_follows_what_it_hears(prepared, monkeypatch):
     encoder = EncoderConfig(z_dims=3, rnn_units=8, n_mfccs=6)
     model = small_model(inputs=["ld_scaled", "f0_scaled", "z"], encoder=encoder)
     Path("timbre.yaml").write_text(dump_yaml(msgspec.structs.replace(PRESET, model=model)), encoding="utf-8")
-    result = train("timbre", prepared / "datasets" / "tone", preset="timbre.yaml")
+    result = train("timbre", prepared / "datasets" / "tone", preset="timbre.yaml", steps=1)
     loaded = bundle.load(result.folder)
     assert loaded.card.model == model
     assert np.abs(loaded.weights["encoder/mean"]).max() > 1.0, "measured over the training set"
@@ -137,20 +143,6 @@ def test_a_graph_that_cannot_be_played_is_refused_before_training(prepared, monk
     with pytest.raises(ModelError, match="cannot be played: ModDelay"):
         train("chorus", prepared / "datasets" / "tone", preset="chorus.yaml")
     assert not Path("models/chorus").exists()
-
-
-def test_the_card_tells_what_the_data_set_knows(prepared, monkeypatch):
-    monkeypatch.chdir(prepared)
-    source = yaml.safe_load((prepared / "datasets/tone/dataset.yaml").read_text(encoding="utf-8"))
-    source |= {"licence": "CC0-1.0", "sources": [{"title": "tones", "attribution": "nobody"}]}
-    other = prepared / "datasets" / "named"
-    (prepared / "datasets/tone").joinpath("dataset.yaml")
-    shutil.copytree(prepared / "datasets/tone", other)
-    (other / "dataset.yaml").write_text(yaml.safe_dump(source), encoding="utf-8")
-    train("named", preset="small.yaml", steps=1)
-    card = bundle.load_card(Path("models/named"))
-    assert (card.licence, card.sources[0].title, card.name) == ("CC0-1.0", "tones", "named")
-    assert card.features.frame_rate_hz == 50
 
 
 def test_a_full_disk_is_one_sentence_and_the_checkpoint_stands(prepared, trained, tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ def evaluate(
     force: Force = False,
 ) -> None:
     """Reconstruct recordings with an instrument and measure the errors."""
-    from ddsp_cli.reports.metric_names import METRICS
+    from ddsp_cli.analysis.metrics import METRICS
     from ddsp_cli.workflows.evaluate import evaluate as run
 
     with console.Progress("recordings") as progress:

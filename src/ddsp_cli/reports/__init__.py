@@ -3,5 +3,4 @@
 plots            figures, drawn by Matplotlib without a screen
 page             what all pages share: jinja2 templates, embedded sounds
 dataset_report, training_report, transfer_report    one page each
-metric_names     how metrics are named and written
 """

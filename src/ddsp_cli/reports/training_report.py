@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ddsp_cli.analysis.metrics import describe
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.reports import plots
-from ddsp_cli.reports.metric_names import describe
 from ddsp_cli.reports.page import as_mp3, render
 
 PAGE, PICTURE = "training.html", "training.png"
