@@ -59,6 +59,12 @@ def test_wheel_holds_presets_and_types(wheel: zipfile.ZipFile) -> None:
     assert presets | {"ddsp_cli/py.typed", "ddsp_cli/__main__.py"} <= set(wheel.namelist())
 
 
+def test_wheel_holds_the_page_of_the_studio(wheel: zipfile.ZipFile) -> None:
+    static = {f"ddsp_cli/studio/static/{path.name}" for path in (ROOT / "src/ddsp_cli/studio/static").iterdir()}
+    assert {"ddsp_cli/studio/static/index.html", "ddsp_cli/studio/static/main.js"} <= static
+    assert static | {"ddsp_cli/studio/voice.wav"} <= set(wheel.namelist())
+
+
 def test_wheel_holds_nothing_else(wheel: zipfile.ZipFile) -> None:
     info = f"ddsp_cli-{ddsp_cli.__version__}.dist-info/"
     assert [name for name in wheel.namelist() if not name.startswith(("ddsp_cli/", info))] == []

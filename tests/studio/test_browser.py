@@ -258,6 +258,40 @@ def test_live(open_page):
     assert page.inner_text("#live-start") == "Start"
 
 
+def test_players_run_in_step_at_one_loudness(open_page):
+    """All start at one time and place; the louder one is turned down by the difference, the one not heard is silent."""
+    page = open_page()
+    told = page.evaluate("""async () => {
+        const { Player } = await import('./static/player.js');
+        const starts = [], gains = [];
+        const start = AudioBufferSourceNode.prototype.start, target = AudioParam.prototype.setTargetAtTime;
+        AudioBufferSourceNode.prototype.start = function (...when) { starts.push(when); start.apply(this, when); };
+        AudioParam.prototype.setTargetAtTime = function (value, ...rest) {
+            gains.push(value);
+            target.call(this, value, ...rest);
+        };
+        const player = new Player();
+        player.set('loud', [new Float32Array(96000)], 48000, -20);
+        player.set('soft', [new Float32Array(44100)], 22050, -26);
+        player.hear('loud');
+        player.seek(0.5);
+        gains.length = 0;
+        await player.play();
+        const playing = gains.splice(0);
+        player.hear('soft');
+        const switched = gains.splice(0);
+        player.setMatch(false);
+        player.hear('loud');
+        const unmatched = gains.slice(-2);
+        player.stop();
+        return { starts, playing, switched, unmatched };
+    }""")  # fmt: skip
+    assert told["starts"] == [[0, 0.5], [0, 0.5]]
+    np.testing.assert_allclose(told["playing"], [10 ** (-6 / 20), 0])
+    assert told["switched"] == [0, 1]
+    assert told["unmatched"] == [1, 0]
+
+
 def test_keyboard(open_page, folder):
     """Play, pause and switch without a pointer."""
     page = open_page()

@@ -75,6 +75,9 @@ _BLENDED = re.compile(r"([^:+]+):[\d.]+")
 #: Instruments that stay loaded, blends among them.
 MAX_INSTRUMENTS = 32
 
+#: Analyses of one sound: one for each way in which instruments measure, and for each threshold.
+MAX_ANALYSES = 6
+
 #: Sounds that were played stay in memory up to this size.
 KEPT_BYTES = 512 << 20
 
@@ -364,9 +367,11 @@ class Session:
         spec = feature_spec(player, options.tracker, take.info.seconds)
         measured = (spec, options.adapt.segments)
         with take.lock:
-            last = take.performances.get(measured)
+            last = take.performances.pop(measured, None)
             performance = perform(job, player, options, curves, progress, last)
             take.performances[measured] = performance
+            while len(take.performances) > MAX_ANALYSES:
+                del take.performances[next(iter(take.performances))]
             return performance
 
     def _job(self, take: Take, drawn: bool) -> Job:

@@ -41,6 +41,9 @@ MAX_SOUND_S = 1200.0
 #: All files together.
 MAX_FOLDER_BYTES = 8 << 30
 
+#: Of one sound; each keeps the analysis that it belongs to.
+MAX_TRANSCRIPTIONS = 6
+
 #: Sounds stay decoded and analysed up to this size.
 KEPT_BYTES = 512 << 20
 
@@ -108,6 +111,7 @@ class Take:
                 return found
         found = transcribe(analysis.features, analysis.segments)
         self.transcriptions.append((analysis, found))
+        del self.transcriptions[:-MAX_TRANSCRIPTIONS]
         return found
 
 

@@ -18,6 +18,7 @@ const CONTROLS = [
   { name: "glide", label: "Glide", range: [0, 1, 0.02], show: (v) => `${Math.round(1000 * v)} ms` },
   { name: "formant", label: "Formant", range: [-12, 12, 0.5], show: semitones },
   { name: "ensemble", label: "Players", choose: [[1, "One"], ...[2, 3, 4, 6, 8, 12].map((n) => [n, `${n}, in stereo`])] },
+  { name: "threshold", label: "Silent below", range: [10, 60, 1], show: (v) => `−${v} dB` },
   { name: "room", label: "Room", choose: "rooms" },
   { name: "wet", label: "Room dry/wet", range: [0, 2, 0.05], show: percent },
 ];

@@ -5,6 +5,9 @@
 
 const MAX_WAITING_S = 0.5;
 
+// Most blocks need next to nothing, the one that completes a frame of the instrument needs some milliseconds.
+const FIRST_WAITING_S = 0.015;
+
 class Live extends AudioWorkletProcessor {
   #block;
   #n = 0;
@@ -26,7 +29,7 @@ class Live extends AudioWorkletProcessor {
   constructor(options) {
     super();
     this.#block = new Float32Array(options.processorOptions.block);
-    this.#target = this.#block.length;
+    this.#target = Math.max(this.#block.length, FIRST_WAITING_S * sampleRate);
     this.port.onmessage = ({ data }) => {
       this.#port = data;
       this.#port.onmessage = (event) => this.#arrived(event.data);

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Controls } from "./controls.js";
-import { $, clock, el, say, sayError } from "./dom.js";
+import { $, clock, el, noteName, say, sayError } from "./dom.js";
 import { Live } from "./live.js";
 import { Player } from "./player.js";
 import { Recorder } from "./recorder.js";
@@ -222,6 +222,9 @@ function hear(name) {
   refresh();
 }
 
+/** The curves that were measured of the sound; a MIDI file and drawn curves have none. */
+const heardIn = ({ curves }) => (curves.heard_f0_hz ? { f0_hz: curves.heard_f0_hz, level_db: curves.heard_level_db } : null);
+
 /** Shows what is heard. */
 function refresh() {
   const name = player.audible, result = results.get(name);
@@ -235,14 +238,14 @@ function refresh() {
   const rows = (result?.about.notes ?? []).map((note) => el("tr", {}, ...[note.name, note.start_s.toFixed(2), note.stop_s.toFixed(2), Math.round(note.cents)].map((cell) => el("td", {}, `${cell}`))));
   $("#notes tbody").replaceChildren(...rows);
   $("#notes summary").textContent = rows.length ? `Notes (${rows.length})` : "Notes";
-  controls?.showCommand(result?.about.command ?? "");
+  controls?.showCommand((result ?? [...results.values()][0])?.about.command ?? "");
   for (const button of $("#downloads").children) button.disabled = button.id === "download-input" ? !take : !result;
   const drawing = result && drawings.get(key(name));
   $("#draw-undo").disabled = $("#draw-reset").disabled = !drawing;
   if (result) {
     view.show({
       seconds: Math.max(result.pcm.length / result.about.rate_hz, result.about.n_frames / result.about.frame_rate_hz), pcm: result.pcm, rate: result.about.rate_hz, spectrogram: result.spectrogram,
-      curves: result.curves, frameRate: result.about.frame_rate_hz, notes: result.about.notes,
+      curves: result.curves, heard: heardIn(result), frameRate: result.about.frame_rate_hz, notes: result.about.notes,
     });
     if (!result.asked) {
       // Not while a control moves: the picture of the result before stays until the hand rests.
@@ -256,10 +259,16 @@ function refresh() {
       }, PICTURE_AFTER_MS);
     }
   } else if (take?.pcm) {
-    view.show({ seconds: take.pcm.length / take.rate_hz, pcm: take.pcm, rate: take.rate_hz, spectrogram: voicePicture });
-    if (!voicePicture) {
+    // What was measured is the same for every instrument; notes are told as they are played.
+    const measured = [...results.values()].find(heardIn), shift = measured?.about.transpose ?? 0;
+    view.show({
+      seconds: take.pcm.length / take.rate_hz, pcm: take.pcm, rate: take.rate_hz, spectrogram: voicePicture,
+      heard: measured && heardIn(measured), frameRate: measured?.about.frame_rate_hz,
+      notes: measured?.about.notes.map((note) => ({ ...note, midi: note.midi - shift, name: noteName(note.midi - shift) })),
+    });
+    if (voicePicture === null) {
       const mine = take;
-      voicePicture = {};
+      voicePicture = undefined;
       loadSpectrogram(`api/takes/${take.id}`).then((picture) => {
         if (take === mine) { voicePicture = picture; refresh(); }
       }).catch(sayError);
