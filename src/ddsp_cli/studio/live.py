@@ -50,14 +50,20 @@ class Line:
     def __init__(self, performer: Performer) -> None:
         self._performer = performer
         self._next: Performer | None = None
+        self._wanted: Performer | None = None
         self._n_since_change = 0
 
     def change(self, performer: Performer) -> None:
-        """Fades to another performer as soon as that one has heard enough."""
-        if self._next is not None:
-            self._performer = self._next
-        performer.take_over(self._performer)
-        self._next, self._n_since_change = performer, 0
+        """Fades to another performer, as soon as a fade that goes on is over and that one has heard enough.
+
+        It may be called from another thread than `push`.
+        """
+        self._wanted = performer
+
+    @property
+    def rate_hz(self) -> int:
+        """Of the device."""
+        return self._performer.output_rate_hz
 
     @property
     def f0_hz(self) -> tuple[float, float]:
@@ -67,6 +73,9 @@ class Line:
 
     def push(self, block: FloatArray) -> FloatArray:
         """Plays for as long as a block [S]."""
+        if self._next is None and self._wanted is not None:
+            self._next, self._wanted, self._n_since_change = self._wanted, None, 0
+            self._next.take_over(self._performer)
         out = self._performer.push(block)
         if self._next is None:
             return out
@@ -110,35 +119,70 @@ class LiveDoor:
 
     async def _serve(self, socket: WebSocket, worker: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
-        line: Line | None = None
-        while True:
-            message = await socket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
+        stage = _Stage()
+        sending = asyncio.Lock()
+        opening: set[asyncio.Task[None]] = set()
+
+        async def change(text: str, number: int) -> None:
+            """Opens what is wanted while the one before plays on; a later wish overtakes it."""
             try:
+                rate_hz = _rate_hz(socket.query_params.get("rate", ""))
+                instrument, settings = _wanted(text)
+                if stage.line is None:  # the first blocks of a process take several times as long as later ones
+                    warm = await loop.run_in_executor(None, self._open, instrument, settings, rate_hz)
+                    await loop.run_in_executor(None, warm.push, np.zeros(rate_hz // 5, np.float32))
+                performer = await loop.run_in_executor(None, self._open, instrument, settings, rate_hz)
+                if number != stage.n_wishes:
+                    return
+                stage.take(performer)
+                answer = {"latency_s": performer.latency_s, "instrument": instrument}
+            except DdspError as problem:
+                answer = {"error": problem.message, "hint": problem.hint}
+            async with sending:
+                await socket.send_text(json.dumps(answer))
+
+        try:
+            while True:
+                message = await socket.receive()
+                if message["type"] == "websocket.disconnect":
+                    return
                 if message.get("text") is not None:
-                    rate_hz = _rate_hz(socket.query_params.get("rate", ""))
-                    instrument, settings = _wanted(message["text"])
-                    if line is None:  # the first blocks of a process take several times as long as later ones
-                        warm = await loop.run_in_executor(worker, self._open, instrument, settings, rate_hz)
-                        await loop.run_in_executor(worker, warm.push, np.zeros(rate_hz // 5, np.float32))
-                    performer = await loop.run_in_executor(worker, self._open, instrument, settings, rate_hz)
-                    if line is None:
-                        line = Line(performer)
-                    else:
-                        line.change(performer)
-                    told = {"latency_s": performer.latency_s, "instrument": instrument}
-                    await socket.send_text(json.dumps(told))
-                elif line is not None:
+                    stage.n_wishes += 1
+                    task = loop.create_task(change(message["text"], stage.n_wishes))
+                    opening.add(task)
+                    task.add_done_callback(opening.discard)
+                    continue
+                try:
                     number, block = _block(message.get("bytes") or b"")
+                except InputError as problem:
+                    async with sending:
+                        await socket.send_text(json.dumps({"error": problem.message, "hint": problem.hint}))
+                    continue
+                if (line := stage.line) is not None:
                     began = time.perf_counter()
                     out = await loop.run_in_executor(worker, line.push, block)
-                    load = (time.perf_counter() - began) * rate_hz / max(len(block), 1)
-                    await socket.send_bytes(
-                        struct.pack("<Ifff", number, load, *line.f0_hz) + out.astype("<f4").tobytes()
-                    )
-            except DdspError as problem:
-                await socket.send_text(json.dumps({"error": problem.message, "hint": problem.hint}))
+                    load = (time.perf_counter() - began) * line.rate_hz / max(len(block), 1)
+                    head = struct.pack("<Ifff", number, load, *line.f0_hz)
+                    async with sending:
+                        await socket.send_bytes(head + out.astype("<f4").tobytes())
+        finally:
+            for task in opening:
+                task.cancel()
+
+
+class _Stage:
+    """What a page hears, and how many wishes it has sent."""
+
+    def __init__(self) -> None:
+        self.line: Line | None = None
+        self.n_wishes = 0
+
+    def take(self, performer: Performer) -> None:
+        """Plays a performer from now on."""
+        if self.line is None:
+            self.line = Line(performer)
+        else:
+            self.line.change(performer)
 
 
 def _rate_hz(text: str) -> int:
