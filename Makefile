@@ -115,7 +115,7 @@ lint: $(DEV) ## Linters, types, import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
 
-BENCHMARKS := engine train prepare transfer export
+BENCHMARKS := engine train prepare transfer live export
 
 .PHONY: bench
 bench: $(DEV) ## What is fast, measured

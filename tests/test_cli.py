@@ -65,7 +65,7 @@ def test_help_names_every_command_and_flag(desk):
         "train": "--instrument --dataset --preset --steps --out --resume --fresh --seed " + " ".join(preset_names()),
         "transfer": "--model --out --transpose --dynamics --loudness --autotune --key --tuning --vibrato --threshold "
         "--pitch --room --wet --sample-rate --bits --controls --from-controls --plot --report --seed --force",
-        "live": "--model --input --output --transpose --block --record --midi --voices --list --force",
+        "live": "--model --input --output --transpose --block --latency --record --midi --voices --list --force",
         "export": "--model --format --out --force",
         "import": "--name --out --force",
     }

@@ -24,7 +24,7 @@ from ddsp_cli.audio.recording import ArrayRecording
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import FeatureSpec
 from ddsp_cli.errors import InputError, UsageError
-from ddsp_cli.live.performer import LiveSettings, Performer
+from ddsp_cli.live.performer import LiveSettings, Performer, check_latency
 from ddsp_cli.synthesis import instrument as playing
 from ddsp_cli.synthesis.blend import BlendedInstrument, Shares
 from ddsp_cli.workflows import models as library
@@ -70,6 +70,7 @@ class Instrument(playing.Instrument):
         wet: float = 1.0,
         seed: int = 0,
         sample_rate: int | None = None,
+        latency: Literal["safe", "low"] = "safe",
     ) -> Performer:
         """Plays while it listens: push blocks of sound, get blocks of the same duration.
 
@@ -79,6 +80,7 @@ class Instrument(playing.Instrument):
           formant, room, wet, seed: see `transfer`.
           sample_rate: of an audio device, in Hz: that of the blocks both ways. By default blocks come at 16 kHz and
             go at the instrument's rate.
+          latency: "low" plays 22 ms earlier and follows pitch and level less exactly, see docs/live.md.
 
         Returns:
           A performer. Its `push` takes [S] float32, and `latency_samples` and `latency_s` say how late its sound is.
@@ -95,6 +97,7 @@ class Instrument(playing.Instrument):
             formant=number(formant, "formant", *RANGES["formant"]),
             room=response,
             seed=int(number(seed, "seed", *RANGES["seed"])),
+            latency=check_latency(latency),
         )
         return Performer(self, settings, None if sample_rate is None else as_rate_hz(sample_rate))
 

@@ -13,10 +13,11 @@ import soxr
 from ddsp_cli import bundle as bundles
 from ddsp_cli.adaptation.segmentation import SegmentSettings
 from ddsp_cli.analysis.extract import measure
+from ddsp_cli.analysis.mfcc import mfcc_stream
 from ddsp_cli.config import FeatureSpec, load_preset
 from ddsp_cli.errors import ModelError, UsageError
-from ddsp_cli.live.listener import Listener, LiveFrames
-from ddsp_cli.live.performer import LiveAdaptation, LiveSettings, Performer
+from ddsp_cli.live.listener import Listener, LiveFrames, continued
+from ddsp_cli.live.performer import LIVE_SEGMENTS, LiveAdaptation, LiveSettings, Performer, check_latency
 from ddsp_cli.synthesis.instrument import Instrument
 from fixtures import make_bundle, melody, small_model
 
@@ -48,7 +49,7 @@ def test_latency_is_stated_and_true(instrument):
     out, performer = play(instrument, audio, 1000, room=False)
     assert performer.latency_s <= 0.064
     vst = load_preset("vst").model
-    assert 512 + vst.hop_samples + 65 <= 0.064 * 16000  # the same sum for the real preset
+    assert performer.latency_samples == 512 + vst.hop_samples  # the noise filter is done before the next frame
     late = out[performer.latency_samples :][: len(audio)]
     level = np.sqrt(np.convolve(late**2, np.full(160, 1 / 160), "same"))
     sounding = np.flatnonzero(level > 0.3 * level.max()) / 16000
@@ -126,6 +127,66 @@ def test_the_listener_measures_what_is_measured_afterwards(rate_hz):
     cents = np.abs(1200 * np.log2(f0_hz[both] / reference.f0_hz[:n][both]))
     assert np.mean(cents < 50) > 0.93  # the others are the first and last frames of notes
     assert np.median(cents) < 5
+
+
+def test_low_latency_is_30_ms_and_follows_the_same_pitch(instrument):
+    audio = melody((57, 64, 72))
+    quick, exact = Performer(instrument, LiveSettings(latency="low")), Performer(instrument)
+    assert quick.latency_s == pytest.approx(0.030)
+    assert exact.latency_s - quick.latency_s == pytest.approx(0.022)
+    spec = FeatureSpec(frame_rate_hz=50)
+    listener = Listener(spec, "low")
+    heard = [listener.push(audio[i : i + 777]) for i in range(0, len(audio), 777)]
+    f0_hz, confidence = (np.concatenate([getattr(part, name) for part in heard]) for name in ("f0_hz", "f0_confidence"))
+    reference = measure(audio, spec).f0_hz[: len(f0_hz)]
+    both = (reference > 0) & (confidence >= 0.5)
+    assert both.sum() >= 0.9 * (reference > 0).sum()
+    cents = np.abs(1200 * np.log2(f0_hz[both] / reference[both]))
+    assert np.mean(cents < 50) > 0.93
+    assert np.median(cents) < 5
+
+
+@pytest.mark.parametrize("block", [64, 4096])
+def test_low_latency_does_not_depend_on_blocks(instrument, block):
+    audio = melody((69, 72))
+    whole, _ = play(instrument, audio, 65536, latency="low")
+    assert np.abs(whole).max() > 0.01
+    np.testing.assert_array_equal(play(instrument, audio, block, latency="low")[0], whole)
+
+
+def test_low_latency_of_an_instrument_with_an_encoder(tmp_path):
+    """Its timbre is measured in windows that end as early as those of the level."""
+    model = load_preset("autoencoder").model
+    lows = Listener(FeatureSpec(frame_rate_hz=model.frame_rate_hz), "low")
+    stream = mfcc_stream(model.frame_rate_hz, 30, lows.ahead_samples)
+    audio = melody((69,))
+    n_frames = sum(len(lows.push(audio[i : i + 100]).f0_hz) for i in range(0, len(audio), 100))
+    assert len(stream.push(audio)) >= n_frames
+
+
+def test_a_wrong_latency_is_refused():
+    with pytest.raises(UsageError, match="quick is not a latency"):
+        check_latency("quick")
+
+
+def test_a_periodic_sound_goes_on_and_noise_is_mirrored():
+    t = np.arange(2000)
+    tone = sum(np.sin(2 * np.pi * k * t / 73) / k for k in range(1, 6)).astype(np.float32)
+    following, is_periodic = continued(tone[:1200], 600)
+    assert is_periodic
+    np.testing.assert_allclose(following, tone[1200:1800], atol=0.01)
+    noise = np.random.default_rng(0).normal(size=1200).astype(np.float32)
+    following, is_periodic = continued(noise, 600)
+    assert not is_periodic
+    np.testing.assert_array_equal(following, noise[::-1][:600])
+    assert not continued(np.zeros(1200, np.float32), 600)[0].any()
+
+
+@pytest.mark.parametrize("latency", ["safe", "low"])
+def test_noise_is_never_sure_of_its_pitch(latency):
+    noise = 0.1 * np.random.default_rng(0).normal(size=3 * 16000).astype(np.float32)
+    heard = Listener(FeatureSpec(frame_rate_hz=50), latency).push(noise)
+    assert heard.f0_confidence.max() < LIVE_SEGMENTS.sure_confidence
 
 
 def test_finer_models_are_as_quick(tmp_path):

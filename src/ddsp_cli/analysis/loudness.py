@@ -49,13 +49,14 @@ def a_weighting_db(frequencies_hz: RealArray, floor_db: float = -80.0) -> Double
 
 
 class FrameStream:
-    """Cuts pushed blocks into centred, overlapping windows and measures each; the same whatever the block sizes.
+    """Cuts pushed blocks into overlapping windows and measures each; the same whatever the block sizes.
 
     Args:
       window_samples: length of a window.
       hop_samples: distance between the centres of two windows.
       measure: windows [n, window] float32 → one number each, [n], or a row of them, [n, C].
-      centred: False lets window i begin at sample i·hop, as magenta/ddsp 1.x did.
+      ahead_samples: how far window i reaches beyond sample i·hop. None for half a window, which centres it; a whole
+        window lets it begin there, as magenta/ddsp 1.x did.
     """
 
     def __init__(
@@ -63,10 +64,11 @@ class FrameStream:
         window_samples: int,
         hop_samples: int,
         measure: Callable[[FloatArray], RealArray],
-        centred: bool = True,
+        ahead_samples: int | None = None,
     ) -> None:
         self._window, self._hop, self._measure = window_samples, hop_samples, measure
-        self._tail = np.zeros(window_samples // 2 if centred else 0, np.float32)  # silence before the recording
+        self.ahead_samples = window_samples - window_samples // 2 if ahead_samples is None else ahead_samples
+        self._tail = np.zeros(window_samples - self.ahead_samples, np.float32)  # silence before the recording
         self._n_samples = 0
         self._n_done = 0
 
@@ -95,10 +97,15 @@ class FrameStream:
         return np.concatenate(parts).astype(np.float32)
 
 
-def loudness_stream(spec: FeatureSpec) -> FrameStream:
-    """Measures `loudness_db` of the kind that the spec names; see `loudness_db` and `_loudness_2020_stream`."""
+def loudness_stream(spec: FeatureSpec, ahead_samples: int | None = None) -> FrameStream:
+    """Measures `loudness_db` of the kind that the spec names; see `loudness_db` and `_loudness_2020_stream`.
+
+    Args:
+      spec: hop, window, kind and floor.
+      ahead_samples: see `FrameStream`; None for what the kind has.
+    """
     if spec.loudness == "a-weighted-2020":
-        return _loudness_2020_stream(spec)
+        return _loudness_2020_stream(spec, ahead_samples)
     window_samples = spec.loudness_window_samples
     window = hann_window(window_samples)
     weights = _power_weights(window_samples)
@@ -108,10 +115,10 @@ def loudness_stream(spec: FeatureSpec) -> FrameStream:
         power = spectra.real.astype(np.float64) ** 2 + spectra.imag.astype(np.float64) ** 2
         return power_to_db(power @ weights, spec.floor_db)
 
-    return FrameStream(window_samples, spec.hop_samples, measure)
+    return FrameStream(window_samples, spec.hop_samples, measure, ahead_samples)
 
 
-def _loudness_2020_stream(spec: FeatureSpec) -> FrameStream:
+def _loudness_2020_stream(spec: FeatureSpec, ahead_samples: int | None) -> FrameStream:
     """Loudness of magenta/ddsp 1.x (tag v1.6.2, spectral_ops.py), which its models of that time were trained on.
 
     The mean over all bins of their A-weighted level in dB, floored; quiet bins pull it far below the level of the mean
@@ -125,28 +132,31 @@ def _loudness_2020_stream(spec: FeatureSpec) -> FrameStream:
         bins_db = 20.0 * np.log10(np.maximum(magnitudes, 1e-20)) + offset_db
         return np.asarray(np.maximum(bins_db, spec.floor_db).mean(axis=-1))
 
-    return FrameStream(len(window), spec.hop_samples, measure, centred=False)
+    return FrameStream(len(window), spec.hop_samples, measure, len(window) if ahead_samples is None else ahead_samples)
 
 
-def power_stream(spec: FeatureSpec) -> FrameStream:
-    """Measures `power_db`; see the function of that name."""
+def power_stream(spec: FeatureSpec, ahead_samples: int | None = None) -> FrameStream:
+    """Measures `power_db`; see the function of that name, and `FrameStream` for `ahead_samples`."""
 
     def measure(windows: FloatArray) -> RealArray:
         energy = np.einsum("fs,fs->f", windows, windows, dtype=np.float64)
         return power_to_db(energy / windows.shape[-1], spec.floor_db)
 
-    return FrameStream(spec.power_window_samples, spec.hop_samples, measure)
+    return FrameStream(spec.power_window_samples, spec.hop_samples, measure, ahead_samples)
 
 
-def envelope_stream(sample_rate_hz: int, hop_samples: int, floor_db: float) -> FrameStream:
-    """Measures RMS power in dB as `power_stream` does, under a Hann window of `ENVELOPE_WINDOW_S`, at any rate.
+def envelope_stream(
+    sample_rate_hz: int, hop_samples: int, floor_db: float, window_s: float = ENVELOPE_WINDOW_S
+) -> FrameStream:
+    """Measures RMS power in dB as `power_stream` does, under a Hann window, at any rate.
 
     Args:
       sample_rate_hz: of the sound.
       hop_samples: samples between two frames.
       floor_db: lower limit.
+      window_s: length of the window.
     """
-    window = hann_window(round(ENVELOPE_WINDOW_S * sample_rate_hz))
+    window = hann_window(round(window_s * sample_rate_hz))
     weights = window / window.sum()
 
     def measure(windows: FloatArray) -> RealArray:

@@ -53,8 +53,13 @@ def _some(frames: FloatArray) -> list[FloatArray]:
     return [frames] if len(frames) else []
 
 
-def mfcc_stream(frame_rate_hz: int, n_mfccs: int) -> FrameStream:
-    """A stream that measures `mfcc` of pushed blocks; it returns [0] where no frame is complete."""
+def mfcc_stream(frame_rate_hz: int, n_mfccs: int, ahead_samples: int | None = None) -> FrameStream:
+    """A stream that measures `mfcc` of pushed blocks; it returns [0] where no frame is complete.
+
+    Args:
+      frame_rate_hz, n_mfccs: see `mfcc`.
+      ahead_samples: see `FrameStream`.
+    """
     window = hann_window(WINDOW_SAMPLES)
     bands, cosines = matrices(n_mfccs)
 
@@ -62,7 +67,7 @@ def mfcc_stream(frame_rate_hz: int, n_mfccs: int) -> FrameStream:
         magnitudes = np.abs(np.fft.rfft(windows * window, axis=-1)).astype(np.float32)
         return np.asarray(np.log(np.maximum(magnitudes @ bands, FLOOR)) @ cosines)
 
-    return FrameStream(WINDOW_SAMPLES, ANALYSIS_RATE_HZ // frame_rate_hz, measure)
+    return FrameStream(WINDOW_SAMPLES, ANALYSIS_RATE_HZ // frame_rate_hz, measure, ahead_samples)
 
 
 def matrices(n_mfccs: int) -> tuple[FloatArray, FloatArray]:

@@ -61,6 +61,9 @@ def live(
     block: Annotated[
         int, typer.Option(metavar="SAMPLES", help="Of one block of the device; smaller is quicker, larger is safer.")
     ] = 256,
+    latency: Annotated[
+        str, typer.Option(metavar="safe|low", help="low plays 22 ms earlier, and follows your pitch less exactly.")
+    ] = "safe",
     record: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Record what is played, from the beginning.")
     ] = None,
@@ -84,7 +87,7 @@ def live(
 
     session = LiveSession(
         model or [], input=input, output=output, transpose=transpose, threshold=threshold, block=block, record=record,
-        force=force, seed=seed, midi=midi, voices=voices,
+        force=force, seed=seed, latency=latency, midi=midi, voices=voices,
     )  # fmt: skip
     try:
         with session:

@@ -30,7 +30,6 @@ from ddsp_cli.adaptation.midi import (
     velocity_db,
 )
 from ddsp_cli.arrays import FloatArray
-from ddsp_cli.config import FilteredNoiseConfig
 from ddsp_cli.live.performer import LiveSettings, LiveState
 from ddsp_cli.live.resampler import LiveResampler
 from ddsp_cli.scaling import midi_to_hz
@@ -223,6 +222,11 @@ class _Part:
         self.f0_hz = float(midi_to_hz(np.float64(instrument.bundle.card.statistics.pitch_midi[50])))
         self._stream.push(np.full(self._n_fine, self.f0_hz, np.float32), self._level(), np.zeros(1, np.float32))
 
+    @property
+    def latency_samples(self) -> int:
+        """See `Stream.latency_samples`."""
+        return self._stream.latency_samples
+
     def _level(self) -> FloatArray:
         return within_reach(np.array([self._level_db]), self._target_db)[0].astype(np.float32)
 
@@ -268,8 +272,7 @@ class Keyboard:
         make_reverb = instrument.room_factory(settings.room)
         self._reverb = None if make_reverb is None else make_reverb()
         self._resample = LiveResampler(model.sample_rate_hz, sample_rate_hz)
-        noise = model.only(FilteredNoiseConfig)
-        own_samples = model.hop_samples + (noise[1].n_bands if noise else 0) + self._resample.delay_samples
+        own_samples = self._parts[0].latency_samples + self._resample.delay_samples
         self._latency_samples = math.ceil(own_samples / model.sample_rate_hz * sample_rate_hz)
         self._transpose = settings.transpose
         self._ready = np.zeros(0, np.float32)

@@ -22,9 +22,9 @@ from ddsp_cli.adaptation.dynamics import ARTICULATION_DB, MAX_GAIN_DB, fast_enve
 from ddsp_cli.adaptation.segmentation import SegmentSettings
 from ddsp_cli.analysis.mfcc import mfcc_stream
 from ddsp_cli.arrays import FloatArray
-from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig
+from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.errors import ModelError, UsageError
-from ddsp_cli.live.listener import Listener, LiveFrames
+from ddsp_cli.live.listener import LOOKAHEAD_SAMPLES, Latency, Listener, LiveFrames
 from ddsp_cli.live.resampler import LiveResampler
 from ddsp_cli.scaling import midi_to_hz
 from ddsp_cli.synthesis.instrument import Instrument
@@ -64,6 +64,7 @@ class LiveSettings:
       segments: what counts as a note; of its durations only `bridge_s` is used.
       room: see `Instrument.render`.
       seed: of the noise.
+      latency: `safe` measures as exactly as can be, `low` waits 22 ms less for what follows.
     """
 
     transpose: float = 0.0
@@ -72,6 +73,18 @@ class LiveSettings:
     segments: SegmentSettings = LIVE_SEGMENTS
     room: bool | FloatArray = True
     seed: int = 0
+    latency: Latency = "safe"
+
+
+def check_latency(latency: str) -> Latency:
+    """Checks the name of a latency.
+
+    Raises:
+      UsageError: there is no such one.
+    """
+    if latency not in LOOKAHEAD_SAMPLES:
+        raise UsageError(f"{latency} is not a latency", "Give safe or low.", parameter="latency")
+    return "low" if latency == "low" else "safe"
 
 
 @dataclass(frozen=True)
@@ -93,9 +106,9 @@ class Performer:
     """Plays while it listens.
 
     The output does not depend on the sizes of the blocks, and is `latency_samples` behind the input: half the window
-    in which level and pitch are measured (32 ms), one frame, because sound is interpolated towards the next one, and
-    the delay of the noise filter; 55.9 ms for `vst` models. At the rate of a device resampling adds 3 to 5 ms. The
-    driver's buffers come on top.
+    in which level and pitch are measured (32 ms; 10 ms in `low` latency), and one frame, because sound is interpolated
+    towards the next one; 52 or 30 ms for `vst` models. At the rate of a device resampling adds 3 to 5 ms. The driver's
+    buffers come on top.
 
     Args:
       instrument: what plays.
@@ -123,14 +136,16 @@ class Performer:
         #: Rates of the blocks that are pushed and of those that are returned.
         self.input_rate_hz = sample_rate_hz or ANALYSIS_RATE_HZ
         self.output_rate_hz = sample_rate_hz or model.sample_rate_hz
-        self._listener = Listener(instrument.bundle.card.features.at(model.frame_rate_hz))
+        self._listener = Listener(instrument.bundle.card.features.at(model.frame_rate_hz), self.settings.latency)
         self._adaptation = LiveAdaptation(instrument, self.settings)
-        self._timbre = mfcc_stream(model.frame_rate_hz, model.encoder.n_mfccs) if model.encoder else None
+        self._timbre = (
+            mfcc_stream(model.frame_rate_hz, model.encoder.n_mfccs, self._listener.ahead_samples)
+            if model.encoder
+            else None
+        )
         self._mfcc: list[FloatArray] = []  # rows [C]; their windows end with those of the level
         self._stream = instrument.stream(self.settings.seed, self.settings.room, formant=self.settings.formant)
-        noise = model.only(FilteredNoiseConfig)
-        filter_samples = noise[1].n_bands if noise else 0
-        own_samples = ratio * self._listener.latency_samples + model.hop_samples + filter_samples
+        own_samples = ratio * self._listener.latency_samples + self._stream.latency_samples
         self._resample_in = LiveResampler(self.input_rate_hz, ANALYSIS_RATE_HZ)
         self._resample_out = LiveResampler(model.sample_rate_hz, self.output_rate_hz)
         self._latency_samples = own_samples

@@ -300,6 +300,11 @@ class LiveProcess:
         return answer
 
     @property
+    def pid(self) -> int | None:
+        """Number of the process."""
+        return self._process.pid
+
+    @property
     def is_alive(self) -> bool:
         """Whether it still plays.
 

@@ -32,6 +32,11 @@ class FilteredNoise:
         self._skipped = 0
         self._random = np.random.default_rng(seed)
 
+    @property
+    def delay_samples(self) -> int:
+        """How many samples of a hop are given with the next one only."""
+        return self._skip
+
     def push(self, magnitudes: FloatArray, noise: FloatArray | None = None) -> FloatArray:
         """Renders the next frames.
 

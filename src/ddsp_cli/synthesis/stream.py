@@ -142,6 +142,15 @@ class Stream:
             signals[name] = noise.push(controls["noise_magnitudes"])
         return self._mix(signals, self._requested_db(level_db, gate))
 
+    @property
+    def latency_samples(self) -> int:
+        """How many samples after the time of a frame are needed before the sound at it is known.
+
+        One frame, towards which controls are interpolated; the noise filter is done by then if it is no longer.
+        """
+        hop = self._model.hop_samples
+        return max([hop, *(noise.delay_samples for noise in self._noise.values())])
+
     def retune(self, f0_hz: float) -> None:
         """Changes F0 of the last frame, see `Harmonic.retune`."""
         for harmonic in self._harmonic.values():

@@ -16,7 +16,7 @@ from ddsp_cli.live.feedback import FeedbackDetector
 from ddsp_cli.live.keyboard import MAX_VOICES
 from ddsp_cli.live.midi_port import choose_port
 from ddsp_cli.live.mixer import Controls
-from ddsp_cli.live.performer import LIVE_SEGMENTS, LiveSettings
+from ddsp_cli.live.performer import LIVE_SEGMENTS, LiveSettings, check_latency
 from ddsp_cli.live.process import Job, LiveProcess, LiveStatus
 from ddsp_cli.live.tape import Recorder
 from ddsp_cli.workflows import models as library
@@ -69,6 +69,7 @@ class LiveSession:
       record: where to record from the beginning; None to record when asked.
       force: replace a recording that exists.
       seed: of the noise.
+      latency: `safe` or `low`, see `LiveSettings`.
       midi: name or number of the port of a MIDI keyboard that plays in place of a microphone; "" for the first one.
       voices: how many notes of the keyboard sound at once; 1 plays one line, legato where keys overlap.
 
@@ -91,6 +92,7 @@ class LiveSession:
         record: PathLike | None = None,
         force: bool = False,
         seed: int = 0,
+        latency: str = "safe",
         midi: str | None = None,
         voices: int = 1,
     ) -> None:
@@ -116,7 +118,7 @@ class LiveSession:
             transpose=number(transpose, "transpose", *RANGES["transpose"]),
             below_peak_db=number(threshold, "threshold", *RANGES["threshold"]),
         )
-        settings = LiveSettings(seed=int(number(seed, "seed", *RANGES["seed"])))
+        settings = LiveSettings(seed=int(number(seed, "seed", *RANGES["seed"])), latency=check_latency(latency))
         self._process = LiveProcess(Job(stream, instruments, self.controls, settings, port, n_voices))
         #: Rate of the devices in Hz.
         self.rate_hz = self._process.rate_hz

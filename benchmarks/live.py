@@ -1,0 +1,205 @@
+"""How late, how exact and how costly live playing is.
+
+python benchmarks/live.py [--model models/flute] [--audio FOLDER] [--minutes 10]
+
+Three tables:
+
+    latency   of a loop-back through a pretended pair of devices at 48 kHz: `stated` by `ddsp live`; `delay` from the
+              input to the sound that the performer plays for it, found sample by sample; `onset` from half the level of
+              a sung note to half the level of the played one, mean and worst of 8 notes; `cpu`, the share of one core.
+    accuracy  of F0 as it is measured live, against F0 of the whole recording, for every recording of --audio: voiced
+              frames that are found, those of them within 50 and 20 cents, the median of the error, unvoiced frames that
+              would sound, and by how much notes after rests begin late.
+    drop-outs on the null device in real time, with the voice as input, for --minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import soundfile
+import soxr
+
+from ddsp_cli import bundle
+from ddsp_cli.analysis.extract import measure
+from ddsp_cli.arrays import FloatArray, runs
+from ddsp_cli.audio import read
+from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
+from ddsp_cli.live import process
+from ddsp_cli.live.devices import Callback, DeviceStream, PretendedPair, StreamSettings
+from ddsp_cli.live.listener import LOOKAHEAD_SAMPLES, Latency, Listener
+from ddsp_cli.live.mixer import Controls
+from ddsp_cli.live.performer import LIVE_SEGMENTS, LiveSettings, Performer
+from ddsp_cli.live.process import Engine, Job, LiveProcess
+from ddsp_cli.live.tape import Tape
+from ddsp_cli.synthesis.instrument import Instrument
+
+ROOT = Path(__file__).parent.parent
+VOICE = ROOT / "examples" / "voice.wav"
+
+RATE_HZ = 48000
+BLOCKS = (64, 128, 256, 512)
+
+#: Length of a sung note and of the rest before it, and how many there are.
+NOTE_S, REST_S, N_NOTES = 0.5, 0.4, 8
+
+LATENCIES: tuple[Latency, Latency] = ("safe", "low")
+
+
+def notes() -> FloatArray:
+    """Eight notes with rests before them, of ten harmonics, [S] at `RATE_HZ`."""
+    t = np.arange(round(NOTE_S * RATE_HZ)) / RATE_HZ
+    fade = np.minimum(1.0, np.minimum(t, t[::-1]) / 0.01)
+    parts = []
+    for midi in np.linspace(62, 76, N_NOTES).round():
+        f0_hz = 440.0 * 2.0 ** ((midi - 69.0) / 12.0)
+        tone = sum(np.sin(2.0 * np.pi * k * f0_hz * t) / k for k in range(1, 11))
+        parts += [np.zeros(round(REST_S * RATE_HZ)), 0.15 * tone * fade]
+    return np.concatenate([*parts, np.zeros(round(REST_S * RATE_HZ))]).astype(np.float32)
+
+
+def begun_s(sound: FloatArray) -> FloatArray:
+    """When each of the notes is at half of its level, seconds, [N]."""
+    width = round(0.005 * RATE_HZ)
+    level = np.sqrt(np.convolve(sound**2, np.full(width, 1.0 / width), "same"))
+    found = []
+    for i in range(N_NOTES):
+        start = REST_S + i * (NOTE_S + REST_S)
+        settled = np.median(level[round((start + 0.25) * RATE_HZ) : round((start + 0.45) * RATE_HZ)])
+        begin = round((start - 0.1) * RATE_HZ)
+        found.append((begin + np.flatnonzero(level[begin:] > 0.5 * settled)[0]) / RATE_HZ)
+    return np.array(found)
+
+
+def latency(instrument: Instrument) -> None:
+    """The first table."""
+    sung = notes()
+    print(f"{'mode':<6}{'window':>8}{'block':>7}{'stated':>10}{'delay':>10}{'onset':>10}{'worst':>10}{'cpu':>7}")
+    for mode in LATENCIES:
+        settings = LiveSettings(room=False, latency=mode)
+        performer = Performer(instrument, settings, RATE_HZ)
+        alone = performer.push(sung)
+        for block in BLOCKS:
+            job = Job(StreamSettings("null", "null", block), (instrument,), Controls(room=False), settings)
+            engine = Engine(job, RATE_HZ)
+            pair = PretendedPair(sung, RATE_HZ, block, engine.loop.work_once)
+            start_s = time.process_time()
+            pair.start(engine.loop.callback)
+            share = (time.process_time() - start_s) / (len(sung) / RATE_HZ)
+            moved = int(np.argmax(np.correlate(pair.played[: 4 * RATE_HZ], alone[: 3 * RATE_HZ], "valid")))
+            delay_s = (moved + performer.latency_samples) / RATE_HZ
+            late_s = begun_s(pair.played) - begun_s(sung)
+            window_ms = 1000 * LOOKAHEAD_SAMPLES[mode] / ANALYSIS_RATE_HZ
+            times_s = (engine.status().latency_s, delay_s, late_s.mean(), late_s.max())
+            cells = "".join(f"{1000 * time_s:7.1f} ms" for time_s in times_s)
+            print(f"{mode:<6}{window_ms:5.0f} ms{block:7}{cells}{share:7.1%}", flush=True)
+
+
+def accuracy(paths: list[Path], frame_rate_hz: int) -> None:
+    """The second table."""
+    print(f"{'mode':<6}{'recording':<18}{'found':>7}{'50 c':>7}{'20 c':>7}{'median':>9}{'false':>7}{'begins':>9}")
+    spec = FeatureSpec(frame_rate_hz=frame_rate_hz)
+    for mode in LATENCIES:
+        for path in paths:
+            audio = read.read_mono(path)
+            whole = measure(audio, spec)
+            listener = Listener(spec, mode)
+            heard = [listener.push(audio[i : i + 1600]) for i in range(0, len(audio), 1600)]
+            f0_hz, confidence = (np.concatenate([getattr(part, name) for part in heard])
+                                 for name in ("f0_hz", "f0_confidence"))  # fmt: skip
+            n = len(f0_hz)
+            voiced = whole.f0_hz[:n] > 0
+            found = voiced & (confidence >= LIVE_SEGMENTS.possible_confidence)
+            sure = confidence >= LIVE_SEGMENTS.sure_confidence
+            cents = np.abs(1200.0 * np.log2(f0_hz[found] / whole.f0_hz[:n][found]))
+            starts, stops = runs(voiced)
+            late = [np.flatnonzero(sure[a:b])[0] for a, b in zip(starts, stops, strict=True) if sure[a:b].any()]
+            print(
+                f"{mode:<6}{path.stem:<18}{found.sum() / max(voiced.sum(), 1):7.1%}{np.mean(cents < 50):7.1%}"
+                f"{np.mean(cents < 20):7.1%}{np.median(cents):6.1f} ct{np.mean(sure[~voiced]):7.1%}"
+                f"{1000 * np.mean(late) / frame_rate_hz:6.0f} ms",
+                flush=True,
+            )
+
+
+class SungStream:
+    """The null device, whose microphone hears the voice again and again."""
+
+    def __init__(self, settings: StreamSettings) -> None:
+        self._device = DeviceStream(settings)
+        self.rate_hz = self._device.rate_hz
+        voice, rate_hz = soundfile.read(VOICE, dtype="float32")
+        self._voice = soxr.resample(voice, rate_hz, self.rate_hz).astype(np.float32)
+
+    def start(self, callback: Callback) -> None:
+        """Begins."""
+        position = 0
+
+        def sung(block: FloatArray) -> FloatArray:
+            nonlocal position
+            heard = self._voice.take(np.arange(position, position + len(block)), mode="wrap")
+            position += len(block)
+            return callback(heard)
+
+        self._device.start(sung)
+
+    def close(self) -> None:
+        """Ends."""
+        self._device.close()
+
+
+def sing(job: Job, told: Any, samples: Any, counter: Any, connection: Any) -> None:
+    """What the process runs."""
+    stream = SungStream(job.stream)
+    process.play(job, stream, np.frombuffer(told, np.float64), Tape(samples, counter), connection)
+    stream.close()
+
+
+def dropouts(instrument: Instrument, minutes: float, mode: Latency, block: int) -> None:
+    """The third table."""
+    job = Job(StreamSettings("null", "null", block), (instrument,), Controls(), LiveSettings(latency=mode))
+    player = LiveProcess(job, target=sing)
+    own = psutil.Process(player.pid)
+    start, begun = own.cpu_times(), time.monotonic()
+    while (status := player.status()).seconds < 60.0 * minutes:
+        time.sleep(0.2)
+    end, lasted_s = own.cpu_times(), time.monotonic() - begun
+    share = (end.user + end.system - start.user - start.system) / lasted_s
+    memory_mb = own.memory_info().rss / 1e6
+    player.close()
+    print(
+        f"{mode}, blocks of {block}: {status.n_dropouts:.0f} drop-outs in {status.seconds:.0f} s, latency "
+        f"{1000 * status.latency_s:.0f} ms, {share:.1%} of one core, {memory_mb:.0f} MB",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Measure live playing.")
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "flute")
+    parser.add_argument("--audio", type=Path, help="a folder of recordings, for the accuracy of F0")
+    parser.add_argument("--minutes", type=float, default=0.0, help="so long on the null device")
+    parser.add_argument("--latency", choices=LATENCIES, default="safe", help="for --minutes")
+    parser.add_argument("--block", type=int, default=256, help="for --minutes")
+    options = parser.parse_args()
+    instrument = Instrument(bundle.load(options.model))
+    if options.minutes > 0:
+        dropouts(instrument, options.minutes, options.latency, options.block)
+        return
+    latency(instrument)
+    paths = sorted(options.audio.glob("*.flac")) if options.audio else [VOICE]
+    accuracy(paths, instrument.model.frame_rate_hz)
+
+
+if __name__ == "__main__":
+    main()
