@@ -58,11 +58,13 @@ class FolderKind:
       recognise: whether an existing folder is of this kind.
       entries: patterns (`fnmatch`) of the names that the program writes into it. Others belong to the user and are
         kept when the folder is replaced.
+      caches: names of folders in it that are not flushed to disk: what is in them is checked when it is read.
     """
 
     what: str
     recognise: Callable[[Path], bool]
     entries: tuple[str, ...]
+    caches: tuple[str, ...] = ()
 
     def foreign_entries(self, folder: Path) -> list[str]:
         """Names in the folder that the program did not write."""
@@ -275,7 +277,7 @@ def _settle(work: Path, lock: BinaryIO) -> None:
 
 
 def _exchange(new: Path, folder: Path, work: Path, kind: FolderKind | None) -> None:
-    _flush_tree(new)
+    _flush_tree(new, skip=kind.caches if kind is not None else ())
     if os.path.lexists(folder):
         plan = _Plan(folder.name, kind.foreign_entries(folder) if kind is not None else [])
         (work / "plan.json").write_bytes(msgspec.json.encode(plan))
@@ -285,11 +287,11 @@ def _exchange(new: Path, folder: Path, work: Path, kind: FolderKind | None) -> N
     _flush(folder.parent)
 
 
-def _flush_tree(folder: Path, only_files: bool = False) -> None:
+def _flush_tree(folder: Path, only_files: bool = False, skip: tuple[str, ...] = ()) -> None:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                if not only_files:
+                if not only_files and entry.name not in skip:
                     _flush_tree(Path(entry.path))
             elif entry.is_file(follow_symlinks=False):
                 _flush(Path(entry.path))

@@ -20,6 +20,7 @@ _NAMES = {
     "onnx": "ONNX",
     "tensorflow": "TensorFlow",
     "torch": "PyTorch",
+    "upath": "universal-pathlib",
 }
 
 

@@ -1,3 +1,4 @@
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,31 @@ def cut(name: str, used_s: float = 10.0, folder: str = "a", power_db: float = -3
     return Fake(job, "00", used_s, round(used_s * 250), used_s, peak=1.0, loud_peak=peak)
 
 
+def choose(takes: list[CutRecording], share: float) -> set[int]:
+    """Indices of the recordings that are chosen."""
+
+    def lengths() -> list[tuple[str, int, int]]:
+        def key(i: int) -> tuple[str, str]:
+            return takes[i].job.name.rpartition("/")[0], hashlib.sha256(takes[i].job.name.encode()).hexdigest()
+
+        return [(key(i)[0], takes[i].n_frames, i) for i in sorted(range(len(takes)), key=key)]
+
+    return set(split.choose_validation(lengths, len(takes), share))
+
+
 def test_each_folder_gets_one_gain_to_the_target():
     takes = [cut("1", power_db=-40), cut("2", power_db=-20, peak=0.2), cut("3", folder="b", power_db=-10, peak=0.9)]
-    gains = split.folder_gains_db(takes)
+    gains = dict(split.folder_gains_db(takes))
     assert gains == {Path("a"): pytest.approx(6.0, abs=1e-3), Path("b"): pytest.approx(-4.0, abs=1e-3)}
 
 
 def test_levels_are_raised_only_as_far_as_peaks_allow():
-    (gain_db,) = split.folder_gains_db([cut("1", power_db=-40, peak=0.5)]).values()
+    ((_, gain_db),) = split.folder_gains_db([cut("1", power_db=-40, peak=0.5)])
     assert 0.5 * 10 ** (gain_db / 20) == pytest.approx(0.99, abs=1e-3)
     assert 0.5 * 10 ** (gain_db / 20) <= 0.99
-    assert list(split.folder_gains_db([cut("1", power_db=-75, peak=1e-3)]).values()) == [pytest.approx(40, abs=1e-3)]
+    assert [gain for _, gain in split.folder_gains_db([cut("1", power_db=-75, peak=1e-3)])] == [
+        pytest.approx(40, abs=1e-3)
+    ]
 
 
 @pytest.mark.parametrize("n", [2, 3, 10, 57])
@@ -37,9 +52,9 @@ def test_levels_are_raised_only_as_far_as_peaks_allow():
 def test_about_the_share_is_kept_for_validation(n, share):
     random = np.random.default_rng(n)
     takes = [cut(f"{i}.wav", random.uniform(3, 12), "ab"[i % 2]) for i in range(n)]
-    chosen = split.choose_validation(takes, share)
+    chosen = choose(takes, share)
     assert 1 <= len(chosen) < n
-    assert chosen == split.choose_validation(takes, share)
+    assert chosen == choose(takes, share)
     if n > 20:
         seconds = sum(takes[i].used_s for i in chosen) / sum(t.used_s for t in takes)
         assert seconds == pytest.approx(share, abs=0.04)
@@ -48,19 +63,17 @@ def test_about_the_share_is_kept_for_validation(n, share):
 
 def test_the_choice_depends_on_names_not_on_order():
     takes = [cut(f"{i}.wav", 5 + i % 3) for i in range(30)]
-    forward = {takes[i].job.name for i in split.choose_validation(takes, 0.1)}
+    forward = {takes[i].job.name for i in choose(takes, 0.1)}
     takes.reverse()
-    assert {takes[i].job.name for i in split.choose_validation(takes, 0.1)} == forward
+    assert {takes[i].job.name for i in choose(takes, 0.1)} == forward
 
 
-def test_without_a_share_everything_is_for_training():
-    train, validation = split.portions([cut("1")], {}, 0.0)
-    assert (len(train), validation) == (1, [])
+def test_without_a_share_or_a_second_recording_nothing_is_for_validation():
+    assert choose([cut("1")], 0.5) == choose([cut("1"), cut("2")], 0.0) == set()
 
 
-def test_what_is_held_out_is_validation_whole_and_alone():
-    takes = [cut(f"{i}.wav") for i in range(5)]
-    train, validation = split.portions(takes, {}, 0.1, {"a/3.wav", "a/1.wav"})
-    assert [portion.recording.job.name for portion in validation] == ["a/1.wav", "a/3.wav"]
-    assert [portion.recording.job.name for portion in train] == ["a/0.wav", "a/2.wav", "a/4.wav"]
-    assert all((portion.start, portion.end) == (0, portion.recording.n_frames) for portion in validation)
+def test_a_single_recording_is_split_at_its_quietest_place():
+    recording = cut("1", used_s=4.0)
+    ((first,), (second,)) = split.split_one(recording, 0.3, -6.0)
+    assert (first.start, first.end, second.end) == (0, second.start, recording.n_frames)
+    assert first.gain == second.gain == pytest.approx(10 ** (-6 / 20))

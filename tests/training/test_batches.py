@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from ddsp_cli.dataset.loader import Examples, StreamedExamples
 from ddsp_cli.errors import DatasetError
-from ddsp_cli.training.batches import RandomCrops, Windows, validation_batches
+from ddsp_cli.training.batches import RandomCrops, StreamedWindows, Windows, validation_batches, windows_of
 from fixtures import small_model
 from training_fixtures import examples
 
@@ -90,3 +93,52 @@ def test_batches_carry_the_index_of_the_models_instrument():
         else:
             with pytest.raises(DatasetError, match=message):
                 Windows(data, conditioned(names), 250)
+
+
+class InShards(StreamedExamples):
+    """Six examples that are read when they are taken."""
+
+    def __init__(self) -> None:
+        self.whole, self.n_read = examples(6), 0
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def take(self, rows: np.ndarray) -> Examples:
+        self.n_read += len(rows)
+        names = ("audio", "f0_hz", "f0_confidence", "loudness_db", "power_db")
+        return Examples(**{name: getattr(self.whole, name)[rows] for name in names})
+
+
+def test_batches_from_shards_are_those_from_memory(windows, monkeypatch):
+    shards = InShards()
+    streamed = windows_of(shards, small_model(), 250)
+    assert isinstance(streamed, StreamedWindows)
+    assert len(streamed) == len(streamed.in_memory()) == 6
+    shards.n_read = 0
+    measured: list[int] = []
+
+    def measure(found: Windows) -> SimpleNamespace:
+        measured.append(len(found))
+        return SimpleNamespace(peak=found.inputs["pw_scaled"] + 1.0)
+
+    streamed.measure_targets(measure)
+    windows_with_targets = Windows(examples(6), small_model(), 250)
+    windows_with_targets.measure_targets(measure)
+    pairs = [RandomCrops(one, 4, 0.5, seed=3, n_steps=3) for one in (streamed, windows_with_targets)]
+    for step in range(3):
+        (inputs, audio), (wanted, wanted_audio) = (crops[step] for crops in pairs)
+        assert inputs.keys() == wanted.keys()
+        assert all(np.array_equal(inputs[name], wanted[name]) for name in wanted)
+        assert np.array_equal(audio, wanted_audio)
+    assert shards.n_read == 12
+    assert measured == [6, 4, 4, 4]
+
+
+def test_of_very_many_windows_a_batch_is_drawn_without_listing_them(windows, monkeypatch):
+    monkeypatch.setattr("ddsp_cli.training.batches.MAX_SHUFFLED", 5)
+    crops = RandomCrops(windows, 6, 0.5, seed=0, n_steps=2)
+    first, second = crops.places(0)[0], crops.places(1)[0]
+    assert sorted(first) == list(range(6))
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, crops.places(0)[0])

@@ -23,11 +23,21 @@ LEAST_HZ = 30.0
 OUTLIERS_S = 0.5
 
 
-def lowest_hz(f0_hz: FloatArray, frame_rate_hz: int) -> float:
-    """The lowest note: all but `OUTLIERS_S` of the voiced frames of `f0_hz` [F] are higher; 0 where none is voiced."""
-    voiced = f0_hz[f0_hz > 0]
-    n_outliers = round(OUTLIERS_S * frame_rate_hz)
-    return float(np.partition(voiced, n_outliers)[n_outliers]) if len(voiced) > n_outliers else 0.0
+def lowest_hz(parts: Iterable[FloatArray], frame_rate_hz: int) -> float:
+    """The lowest note of F0 in several parts, in memory that does not grow with them.
+
+    Args:
+      parts: F0 [F] each, 0 where unvoiced.
+      frame_rate_hz: of the frames.
+
+    Returns:
+      What all but `OUTLIERS_S` of the voiced frames are above; 0 where no more than that are voiced.
+    """
+    n_kept = round(OUTLIERS_S * frame_rate_hz) + 1
+    lowest = np.zeros(0, np.float32)
+    for f0_hz in parts:
+        lowest = np.sort(np.concatenate([lowest, f0_hz[f0_hz > 0]]))[:n_kept]
+    return float(lowest[-1]) if len(lowest) == n_kept else 0.0
 
 
 def remove_rumble(blocks: Iterable[FloatArray], lowest_hz: float, rate_hz: int) -> Iterator[FloatArray]:

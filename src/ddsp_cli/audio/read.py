@@ -7,6 +7,7 @@ Shapes: S samples, C channels.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -171,22 +172,32 @@ def list_audio(paths: Sequence[Path]) -> list[Path]:
             continue
         inside = _search(path)
         if not inside:
-            known = ", ".join(sorted(suffix[1:] for suffix in READABLE_SUFFIXES))
-            raise InputError(f"the folder {path} holds no sound files", f"Looked for {known}.")
+            raise no_sound_in(path)
         found.update(dict.fromkeys(inside))
     return list(found)
 
 
+def no_sound_in(folder: Path) -> InputError:
+    """What is said of a folder without sound files."""
+    known = ", ".join(sorted(suffix[1:] for suffix in READABLE_SUFFIXES))
+    return InputError(f"the folder {folder} holds no sound files", f"Looked for {known}.")
+
+
 def _search(folder: Path) -> list[Path]:
-    found: list[Path] = []
-    for parent, folders, names in os.walk(folder):  # does not follow links, so loops cannot catch it
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            Path(parent) / name
-            for name in names
-            if Path(name).suffix.lower() in READABLE_SUFFIXES and not name.startswith(".")
-        ]
-    return sorted((path for path in found if path.is_file()), key=lambda path: path.relative_to(folder).as_posix())
+    return sorted(walk_audio(folder), key=lambda path: path.relative_to(folder).as_posix())
+
+
+def walk_audio(folder: Path) -> Iterator[Path]:
+    """The sound files in a folder, as `list_audio` finds them, in no order and without a list of them."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            path = Path(folder) / entry.name
+            if entry.is_dir(follow_symlinks=False):  # does not follow links, so loops cannot catch it
+                yield from walk_audio(path)
+            elif path.suffix.lower() in READABLE_SUFFIXES and entry.is_file():
+                yield path
 
 
 def count_samples(path: Path) -> int:

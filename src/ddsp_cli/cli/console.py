@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TextIO
 
@@ -161,10 +161,12 @@ class Progress:
     Args:
       unit: what `done` and `total` count.
       speed: also say how many of them go by in a second.
+      units: unit of pieces of work that have another one.
     """
 
-    def __init__(self, unit: str = "s", speed: bool = False) -> None:
-        self._unit, self._speed = unit, speed
+    def __init__(self, unit: str = "s", speed: bool = False, units: Mapping[str, str] | None = None) -> None:
+        self._unit = self._usual_unit = unit
+        self._speed, self._units = speed, units or {}
         self._what: str | None = None
         self._bar: Any = None
         self._started = self._spoken = time.monotonic()
@@ -190,6 +192,7 @@ class Progress:
         if what != self._what:
             self.close()
             self._what, self._started, self._first = what, now, done
+            self._unit = self._units.get(what, self._usual_unit)
         if is_terminal(sys.stderr):
             self._draw(what, done, total, extra, now)
         elif now - self._spoken >= LINE_EVERY_S and total > 0:

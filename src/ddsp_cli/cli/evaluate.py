@@ -17,7 +17,8 @@ def evaluate(
         list[Path] | None, typer.Argument(metavar="AUDIO", help="Recordings of the same instrument, or folders.")
     ] = None,
     dataset: Annotated[
-        Path | None, typer.Option(help="Data set whose validation split is used; by default datasets/NAME.")
+        str | None,
+        typer.Option(metavar="DIR", help="Data set whose validation split is used; by default datasets/NAME."),
     ] = None,
     out: Annotated[
         Path | None,

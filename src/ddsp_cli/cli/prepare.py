@@ -19,10 +19,13 @@ MAX_REMARKS = 20
 
 
 def prepare(
-    audio: Annotated[list[Path], typer.Argument(metavar="AUDIO...", help="Recordings, or folders of them.")],
+    audio: Annotated[
+        list[str], typer.Argument(metavar="AUDIO...", help="Recordings, folders of them, or addresses: s3://...")
+    ],
     name: Annotated[str | None, typer.Option(help="Name of the data set; by default that of the first folder.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder to write; by default datasets/NAME.")
+        str | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Folder or address to write; by default datasets/NAME."),
     ] = None,
     sample_rate: Annotated[
         int | None,
@@ -69,11 +72,11 @@ def prepare(
     force: Force = False,
 ) -> None:
     """Measure recordings of an instrument and make a data set of them."""
-    from ddsp_cli.workflows.prepare import POLYPHONIC
+    from ddsp_cli.workflows.prepare import MEASURING_MANY, POLYPHONIC
     from ddsp_cli.workflows.prepare import prepare as run
 
     choice("--level", level, ("match", "keep"))
-    with console.Progress() as progress:
+    with console.Progress(units={MEASURING_MANY: "recordings"}) as progress:
         result = run(
             audio,
             name=name,

@@ -21,7 +21,9 @@ REMARKS = {
 
 def train(
     instrument: Annotated[str, typer.Option(metavar="NAME", help="Name of the instrument.")],
-    dataset: Annotated[Path | None, typer.Option(metavar="DIR", help="Data set; by default datasets/NAME.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Data set, or its address; by default datasets/NAME.")
+    ] = None,
     preset: Annotated[
         str,
         typer.Option(

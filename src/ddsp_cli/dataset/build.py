@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
 import msgspec
-import numpy as np
 
 from ddsp_cli import __version__
 from ddsp_cli.audio import highpass, read
@@ -18,16 +18,37 @@ from ddsp_cli.config import dump_yaml
 from ddsp_cli.dataset import split as dataset_split
 from ddsp_cli.dataset.cache import CutRecording, Job, Staging
 from ddsp_cli.dataset.executors import Engine, examine_all
+from ddsp_cli.dataset.ledger import Ledger
 from ddsp_cli.dataset.magenta_shards import examine_shards
-from ddsp_cli.dataset.manifest import FORMAT_VERSION, MANIFEST, DoubtKind, Manifest, Recording, Settings, Split
+from ddsp_cli.dataset.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    MAX_LISTED,
+    RECORDINGS,
+    DoubtKind,
+    Manifest,
+    Recording,
+    RecordingsFile,
+    Settings,
+    Split,
+)
 from ddsp_cli.dataset.sources import Inputs
-from ddsp_cli.dataset.writer import Portion, SplitWriter, instruments_of
+from ddsp_cli.dataset.writer import Instruments, Portion, SplitWriter
 from ddsp_cli.errors import InputError
+from ddsp_cli.remote import is_address
 
 #: A data set with fewer seconds of notes is refused.
 MIN_NOTE_S = 10.0
 
 WINDOW_S = 4.0
+
+SPLITS = ("train", "validation")
+
+#: Up to so many recordings are opened beforehand, to show progress in seconds of sound.
+MAX_PROBED = 1000
+
+#: What progress calls the measuring of more recordings, which it counts.
+MEASURING_MANY = "measuring recordings"
 
 #: How many reasons an error lists before it only counts the rest.
 MAX_REASONS = 8
@@ -41,7 +62,7 @@ class Built:
     """A data set in its staging folder, and the recordings it was made from."""
 
     manifest: Manifest
-    recordings: list[CutRecording]
+    recordings: Ledger
 
 
 def measuring_key(settings: Settings, weights: Path | None) -> bytes:
@@ -77,20 +98,31 @@ def build(
       InputError: the recordings hold nothing, or too little, to learn from.
       OSError: the disk is full, or cannot be written.
     """
-    recordings = _examined(staging, inputs, settings, engine, progress, weights, notice)
-    recordings = _without_duplicates(recordings)
-    usable = [recording for recording in recordings if not recording.reason]
-    _check_enough(recordings, inputs.held_out)
-    gains_db = dataset_split.folder_gains_db(usable) if settings.level == "match" else {}
-    train, validation = dataset_split.portions(usable, gains_db, settings.validation_share, inputs.held_out)
+    _measure_all(staging, inputs, settings, engine, progress, weights, notice)
+    ledger = inputs.recordings
+    ledger.leave_out_copies()
+    _check_enough(ledger)
+    if settings.level == "match":
+        for place, gain_db in dataset_split.folder_gains_db(ledger.usable("place, number")):
+            ledger.set_gain(place, gain_db)
+    whole = ledger.n_usable == 1 and settings.validation_share > 0 and not ledger.any_held_out
+    if ledger.any_held_out:
+        ledger.set_validation(None)
+    else:
+        ledger.set_validation(
+            dataset_split.choose_validation(ledger.lengths, ledger.n_usable, settings.validation_share)
+        )
+    parts: dict[str, Iterable[Portion]] = {name: _portions(ledger, name == "validation") for name in SPLITS}
+    if whole:
+        ((recording, gain_db),) = ledger.split(validation=False)
+        parts = dict(zip(SPLITS, dataset_split.split_one(recording, settings.validation_share, gain_db), strict=True))
     spec = settings.features
-    played_hz = np.concatenate([recording.frames()["f0_hz"] for recording in usable])
-    lowest_hz = highpass.lowest_hz(played_hz, spec.frame_rate_hz)
-    instruments = instruments_of([recording.job.name for recording in usable])
+    lowest_hz = highpass.lowest_hz((recording.frames()["f0_hz"] for recording in ledger.usable()), spec.frame_rate_hz)
+    instruments = Instruments(lambda: (recording.job for recording in ledger.usable()))
     splits: dict[str, Split] = {}
     writers: dict[str, SplitWriter] = {}
-    written_s, to_write_s = 0.0, sum(recording.used_s for recording in usable)
-    for split_name, portions in (("train", train), ("validation", validation)):
+    written_s, to_write_s = 0.0, ledger.n_frames / spec.frame_rate_hz
+    for split_name, portions in parts.items():
         progress("writing", written_s, to_write_s)
         writers[split_name] = SplitWriter(
             staging.result, split_name, settings.sample_rate_hz, spec, WINDOW_S, lowest_hz, instruments
@@ -116,14 +148,15 @@ def build(
         leave_out=settings.leave_out,
         lowest_hz=round(lowest_hz, 2),
         statistics=figures.statistics(spec.frame_rate_hz),
-        instruments=sorted(set(instruments.values())),
+        instruments=instruments.names,
         histograms=figures.histograms(spec.frame_rate_hz),
         train=splits["train"],
         validation=splits["validation"],
-        recordings=_recordings(recordings, train, validation, gains_db),
+        recordings=[],
     )
+    manifest = _with_recordings(staging.result, manifest, (_entry(*row, whole) for row in ledger.entries()))
     write_manifest(staging.result, manifest)
-    return Built(manifest, recordings)
+    return Built(manifest, ledger)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -131,7 +164,12 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_text(seal_text(dump_yaml(manifest)), encoding="utf-8")
 
 
-def _examined(
+def _portions(ledger: Ledger, validation: bool) -> Iterator[Portion]:
+    for recording, gain_db in ledger.split(validation):
+        yield Portion(recording, 0, recording.n_frames, dataset_split.as_gain(gain_db))
+
+
+def _measure_all(
     staging: Staging,
     inputs: Inputs,
     settings: Settings,
@@ -139,39 +177,41 @@ def _examined(
     progress: Progress,
     weights: Path | None,
     notice: Callable[[str], None],
-) -> list[CutRecording]:
-    wanted = {path: name for path, name in inputs.recordings.items() if name not in inputs.left_out}
-    total_s = sum(map(_seconds, wanted))
-    done_s = 0.0
+) -> None:
+    """Measures recordings and notes in the ledger what was found."""
+    ledger = inputs.recordings
+    ledger.plan(
+        lambda path, name: Job(path, name, staging.parts / _key(name), settings.sample_rate_hz, settings.features,
+            settings.keep_polyphonic, weights, staging.measured)
+    )  # fmt: skip
+    for job in ledger.jobs(left_out=True):
+        reason = f"matches the leave-out pattern {ledger.left_out_by(job.name)}"
+        ledger.note(CutRecording(job, seconds=_seconds(job.path), reason=reason))
+    n_to_measure = ledger.n_to_measure
+    # To open many files only to learn their lengths would take minutes: they are counted instead.
+    total_s = sum(map(_job_seconds, ledger.jobs())) if n_to_measure <= MAX_PROBED else 0.0
+    done_s = n_done = 0.0
 
     def tick(seconds: float) -> None:
         nonlocal done_s
         done_s += seconds
-        progress("measuring", min(done_s, total_s), total_s)
-
-    jobs = {
-        name: Job(path, name, staging.parts / _key(name), settings.sample_rate_hz, settings.features,
-            settings.keep_polyphonic, weights, staging.measured)
-        for path, name in inputs.recordings.items()
-    }  # fmt: skip
-    examined: dict[str, CutRecording] = {}
+        if total_s:
+            progress("measuring", min(done_s, total_s), total_s)
 
     def done(found: CutRecording) -> None:
-        examined[found.job.name] = found
+        nonlocal n_done
+        ledger.note(found)
+        n_done += 1
+        if not total_s:
+            progress(MEASURING_MANY, n_done, n_to_measure)
 
-    tally = examine_all((jobs[name] for name in wanted.values()), engine, tick, done)
+    tally = examine_all(ledger.jobs(), engine, tick, done, notice)
     if len(tally.by_worker) > 1:
         notice(str(tally))
-    recordings = [
-        CutRecording(job, seconds=_seconds(job.path), reason=f"matches the leave-out pattern {inputs.left_out[name]}")
-        if name in inputs.left_out
-        else examined[name]
-        for name, job in jobs.items()
-    ]
     if inputs.shards:
         progress("reading shards", 0.0, 0.0)
-        recordings += examine_shards(inputs.shards, staging.parts, settings.sample_rate_hz, settings.keep_polyphonic)
-    return recordings
+        for found in examine_shards(inputs.shards, ledger.job):
+            ledger.note(found)
 
 
 def _key(name: str) -> str:
@@ -179,76 +219,68 @@ def _key(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
-def _recordings(
-    recordings: Sequence[CutRecording], train: list[Portion], validation: list[Portion], gains_db: dict[Path, float]
-) -> list[Recording]:
-    in_train = {portion.recording.job.name for portion in train}
-    in_validation = {portion.recording.job.name for portion in validation}
-    entries = []
-    for recording in recordings:
-        given = recording.job.name
-        split: Literal["train", "validation", "both", "none"] = "none"
-        if given in in_train:
-            split = "both" if given in in_validation else "train"
-        elif given in in_validation:
-            split = "validation"
-        used = split != "none"
-        entries.append(
-            Recording(
-                path=given,
-                sha256=recording.sha256,
-                seconds=round(recording.seconds, 4),
-                used_s=round(recording.used_s, 4) if used else 0.0,
-                split=split,
-                gain_db=gains_db.get(recording.job.path.parent, 0.0) if used else 0.0,
-                note_s=round(recording.note_s, 4) if used else 0.0,
-                polyphonic_s=round(recording.polyphonic_s, 4),
-                notes=[recording.reason] if recording.reason else list(recording.remarks),
-                doubts=list(recording.doubts),
-                n_doubts=cast(dict[DoubtKind, int], recording.n_doubts),
-            )
-        )
-    return entries
+def _entry(recording: CutRecording, is_validation: bool, gain_db: float, whole: bool) -> Recording:
+    """What the manifest says about a recording; `whole` where a single one is in both splits."""
+    used = not recording.reason
+    return Recording(
+        path=recording.job.name,
+        sha256=recording.sha256,
+        seconds=round(recording.seconds, 4),
+        used_s=round(recording.used_s, 4) if used else 0.0,
+        split="none" if not used else "both" if whole else "validation" if is_validation else "train",
+        gain_db=gain_db if used else 0.0,
+        note_s=round(recording.note_s, 4) if used else 0.0,
+        polyphonic_s=round(recording.polyphonic_s, 4),
+        notes=[recording.reason] if recording.reason else list(recording.remarks),
+        doubts=list(recording.doubts),
+        n_doubts=cast(dict[DoubtKind, int], recording.n_doubts),
+        label=recording.job.label,
+    )
 
 
-def _without_duplicates(recordings: Sequence[CutRecording]) -> list[CutRecording]:
-    """Leaves out copies: the same sound must not be both in training and in validation."""
-    first: dict[str, str] = {}
-    kept = []
-    for recording in recordings:
-        original = first.setdefault(recording.sha256, recording.job.name) if recording.sha256 else recording.job.name
-        if original != recording.job.name and not recording.reason:
-            recording = replace(
-                recording, n_frames=0, note_s=0.0, doubts=(), n_doubts={}, reason=f"is a copy of {original}"
-            )
-        kept.append(recording)
-    return kept
+def _with_recordings(folder: Path, manifest: Manifest, recordings: Iterator[Recording]) -> Manifest:
+    """Lists recordings in the manifest, or in a file of their own where there are many."""
+    listed = list(itertools.islice(recordings, MAX_LISTED + 1))
+    if len(listed) <= MAX_LISTED:
+        return msgspec.structs.replace(manifest, recordings=listed)
+    digest, n = hashlib.sha256(), 0
+    with (folder / RECORDINGS).open("wb") as stream:
+        for recording in itertools.chain(listed, recordings):
+            n += 1
+            line = msgspec.json.encode(recording) + b"\n"
+            digest.update(line)
+            stream.write(line)
+    return msgspec.structs.replace(manifest, recordings_file=RecordingsFile(n=n, sha256=digest.hexdigest()))
 
 
-def _check_enough(recordings: Sequence[CutRecording], held_out: Collection[str]) -> None:
-    why_not = {
-        recording.job.name: recording.reason or ("is held out" if recording.job.name in held_out else "")
-        for recording in recordings
-    }
-    if held_out and "is held out" not in why_not.values():
+def _check_enough(ledger: Ledger) -> None:
+    if ledger.any_held_out and not ledger.count("usable AND held_out"):
         raise InputError("none of the held-out recordings can be used", "Hold out recordings of melodies or notes.")
-    usable = [recording for recording in recordings if not why_not[recording.job.name]]
-    reasons = [f"{name} {reason}" for name, reason in why_not.items() if reason]
-    listed = "; ".join(reasons[:MAX_REASONS])
-    if len(reasons) > MAX_REASONS:
-        listed += f"; and {len(reasons) - MAX_REASONS} more"
-    if not usable:
+    unused = (
+        f"{recording.job.name} {recording.reason or 'is held out'}"
+        for recording in ledger.cuts("NOT usable OR held_out")
+    )
+    listed = "; ".join(itertools.islice(unused, MAX_REASONS))
+    if (n_more := ledger.count("NOT usable OR held_out") - MAX_REASONS) > 0:
+        listed += f"; and {n_more} more"
+    if not ledger.count("usable AND NOT held_out"):
         raise InputError(f"none of the recordings can be used: {listed}", "Record single notes or melodies, one voice.")
-    note_s = sum(recording.note_s for recording in usable)
+    note_s = ledger.note_s()
     if note_s < MIN_NOTE_S:
         raise InputError(
             f"the recordings hold only {note_s:.1f} s of notes, at least {MIN_NOTE_S:.0f} s are needed"
-            + (f" (left out: {listed})" if reasons else ""),
+            + (f" (left out: {listed})" if listed else ""),
             "Add more recordings: ten minutes are a good start.",
         )
 
 
+def _job_seconds(job: Job) -> float:
+    return _seconds(job.path) if job.offset is None else 0.0
+
+
 def _seconds(path: Path) -> float:
+    if is_address(path):
+        return 0.0
     try:
         return read.probe(path).seconds
     except InputError:

@@ -29,7 +29,7 @@ from ddsp_cli.analysis.features import n_frames
 from ddsp_cli.atomic import beside, replace_folder, write_bytes, writing
 from ddsp_cli.checksum import seal, unseal
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
-from ddsp_cli.dataset.manifest import DATASET, Doubt
+from ddsp_cli.dataset.manifest import DATASET, Doubt, NoteLabel
 from ddsp_cli.lock import exclusive, lock_file
 
 #: Audio is read in blocks of this many seconds.
@@ -122,6 +122,8 @@ class Job:
       keep_polyphonic: do not cut out what is polyphonic.
       weights: a file of weights for the pitch tracker.
       measured: folder of measured features; None measures again.
+      offset: bytes before it, where the recording is a record of the TFRecord file `path`; else None.
+      label: what its metadata says, where there is any.
     """
 
     path: Path
@@ -132,6 +134,8 @@ class Job:
     keep_polyphonic: bool = False
     weights: Path | None = None
     measured: Path | None = None
+    offset: int | None = None
+    label: NoteLabel | None = None
 
     @property
     def rates_hz(self) -> list[int]:
@@ -204,9 +208,8 @@ class CutRecording:
 
     def save(self) -> CutRecording:
         """Writes the record, after which the recording counts as done."""
-        record = msgspec.json.encode(msgspec.to_builtins({name: getattr(self, name) for name in _RECORDED}))
         path = self.job.record_file
-        write_bytes(path, seal(record), _part_name(path), durable=False)
+        write_bytes(path, seal(encode_cut(self)), _part_name(path), durable=False)
         return self
 
 
@@ -216,13 +219,27 @@ _RECORDED = (
 )  # fmt: skip
 
 
+def encode_cut(found: CutRecording) -> bytes:
+    """The record of a recording, without its job, as JSON."""
+    return msgspec.json.encode(msgspec.to_builtins({name: getattr(found, name) for name in _RECORDED}))
+
+
+def decode_cut(job: Job, record: bytes) -> CutRecording:
+    """The recording whose record `encode_cut` made.
+
+    Raises:
+      ValueError, TypeError, KeyError: it is not such a record.
+    """
+    values: dict[str, Any] = msgspec.json.decode(record)
+    values["doubts"] = tuple(msgspec.convert(values["doubts"], list[Doubt]))
+    values["remarks"] = tuple(values["remarks"])
+    return CutRecording(job, **values)
+
+
 def load_cut(job: Job, sha256: str) -> CutRecording | None:
     """What an earlier run cut out of the same bytes; None where there is nothing, or something damaged."""
     try:
-        values: dict[str, Any] = msgspec.json.decode(unseal(job.record_file.read_bytes()))
-        values["doubts"] = tuple(msgspec.convert(values["doubts"], list[Doubt]))
-        values["remarks"] = tuple(values["remarks"])
-        found = CutRecording(job, **values)
+        found = decode_cut(job, unseal(job.record_file.read_bytes()))
         folder = job.stem.parent
         if found.sha256 != sha256 or any(crc32(folder / name) != value for name, value in found.parts.items()):
             return None
@@ -318,21 +335,21 @@ class Staging:
             if not target.exists():
                 _link_or_copy(source, target)
 
-    def publish(self, wanted: set[str]) -> None:
+    def publish(self, wanted: Iterable[str]) -> None:
         """Moves the finished data set to its place.
 
         Args:
-          wanted: SHA-256 of the recordings whose features are kept with it.
+          wanted: SHA-256 of the recordings whose features are kept with it; some may be there twice.
 
         Raises:
           OSError: it cannot be moved.
         """
         kept = self.result / MEASURED
         kept.mkdir()
-        for digest in sorted(wanted):
-            source = self.measured / f"{digest}.measured"
-            if source.is_file():
-                _link_or_copy(source, kept / source.name)  # not moved: a kill must lose nothing
+        for digest in wanted:
+            source, target = (folder / f"{digest}.measured" for folder in (self.measured, kept))
+            if source.is_file() and not target.exists():
+                _link_or_copy(source, target)  # not moved: a kill must lose nothing
         replace_folder(self.result, self.folder, DATASET)
         self.remove()
 

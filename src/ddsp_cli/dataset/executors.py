@@ -28,12 +28,13 @@ from ddsp_cli.dataset.cache import CutRecording, Job
 from ddsp_cli.dataset.workers import examine
 from ddsp_cli.errors import DdspError, OutputError, UsageError
 from ddsp_cli.packages import require_extra
+from ddsp_cli.remote import is_address
 
 #: How often the progress of workers is read.
 POLL_S = 0.2
 
 #: Recordings that wait for a free worker, per worker: more would only take memory.
-QUEUED_PER_WORKER = 4
+QUEUED_PER_WORKER = 16
 
 #: How long a cluster may be without any worker: queues of batch systems take their time.
 NO_WORKERS_S = 600.0
@@ -43,6 +44,10 @@ CONNECT_S = 30.0
 
 #: How often the workers of a cluster are counted.
 COUNT_EVERY_S = 5.0
+
+#: How often it is told what each worker did, and for how many workers.
+TALLY_EVERY_S = 60.0
+MAX_WORKERS_NAMED = 16
 
 #: Why a recording is left out whose worker died of it.
 CRASHED = "crashed the program that reads it; it is probably damaged"
@@ -71,7 +76,9 @@ class Tally:
         self.by_worker[worker] += 1
 
     def __str__(self) -> str:
-        workers = ", ".join(f"{name} {count}" for name, count in sorted(self.by_worker.items()))
+        workers = ", ".join(f"{name} {count}" for name, count in sorted(self.by_worker.items())[:MAX_WORKERS_NAMED])
+        if (n_more := len(self.by_worker) - MAX_WORKERS_NAMED) > 0:
+            workers += f", and {n_more} more workers"
         return f"{self.n_done} recordings measured, {self.n_left_out} of them left out; by worker: {workers}"
 
 
@@ -100,7 +107,11 @@ class Engine(Protocol):
 
 
 def examine_all(
-    jobs: Iterable[Job], engine: Engine, tick: Tick, done: Callable[[CutRecording], None] = lambda _: None
+    jobs: Iterable[Job],
+    engine: Engine,
+    tick: Tick,
+    done: Callable[[CutRecording], None] = lambda _: None,
+    notice: Callable[[str], None] = lambda _: None,
 ) -> Tally:
     """Examines recordings, several at a time, in memory that does not grow with their number.
 
@@ -109,6 +120,7 @@ def examine_all(
       engine: where.
       tick: told how many seconds were measured since the last call.
       done: given each recording, in the order in which they are finished.
+      notice: told once a minute what each worker did.
 
     Returns:
       What was done, by worker.
@@ -117,11 +129,15 @@ def examine_all(
       DdspError: the cluster is lost, has no workers, or cannot read the recordings.
       OSError: what is kept cannot be written.
     """
-    tally = Tally()
+    tally, told = Tally(), time.monotonic()
 
     def deliver(found: CutRecording, worker: str) -> None:
+        nonlocal told
         tally.add(found, worker)
         done(found)
+        if time.monotonic() - told > TALLY_EVERY_S:
+            told = time.monotonic()
+            notice(str(tally))
 
     if isinstance(engine, LocalProcesses) and engine.n_workers == 1:
         for job in jobs:
@@ -300,7 +316,7 @@ class DaskCluster:
         if result.unreadable:
             raise UsageError(
                 f"the worker {result.worker} cannot read {result.found.job.path}",
-                "Put recordings on a file system that all workers share.",
+                "Put recordings on a file system that all workers share, or give an address such as s3://BUCKET/FOLDER.",
             )
         for path, content in result.files:
             write_bytes(path, content, f".{path.name}.part", durable=False)
@@ -351,7 +367,7 @@ def _work_in_cluster(job: Job, token: Path, version: str) -> _Carried:
     worker = str(get_worker().address)
     if version != __version__:
         raise UsageError(f"the worker {worker} has ddsp {__version__}, this is {version}", "Install the same version.")
-    if not job.path.exists():
+    if not is_address(job.path) and not job.path.exists():
         return _Carried(CutRecording(job), worker, unreadable=True)
     if token.is_file():
         return _Carried(examine(job), worker)

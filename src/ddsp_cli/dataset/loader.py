@@ -1,7 +1,11 @@
-"""Load a prepared data set for training. Shapes: N examples, S samples, F frames of one window."""
+"""Load a prepared data set for training, or read it from its shards where it is too large for memory.
+
+Shapes: N examples, S samples, F frames of one window.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +17,7 @@ from ddsp_cli.config import FeatureSpec
 from ddsp_cli.dataset import tfrecord
 from ddsp_cli.dataset.manifest import Manifest, Split, load_manifest
 from ddsp_cli.errors import DatasetError, Kind
+from ddsp_cli.remote import as_place, local_copy
 
 
 @dataclass(frozen=True)
@@ -41,17 +46,83 @@ class Examples:
         return len(self.audio)
 
 
+class StreamedExamples:
+    """Windows of one split that stay in their shards; each is read when it is taken.
+
+    All records of a data set have the same length, so the place of a window in its shard is known without an index.
+    Each record that is read is checked against its own checksum; the digests of whole shards are not.
+
+    Args:
+      folder: of the data set.
+      manifest: its manifest.
+      split: which part.
+
+    Raises:
+      DatasetError: a shard is missing, or the shards do not hold what the manifest says.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, split: Split) -> None:
+        self.manifest = manifest
+        self._n_examples = split.n_examples
+        self._shards = [_shard(folder, name) for name in split.shards]
+        try:
+            self._n_bytes = tfrecord.n_record_bytes(self._shards[0])
+            sizes = np.array([shard.stat().st_size for shard in self._shards])
+        except OSError as problem:
+            raise DatasetError(
+                f"a shard of {folder} cannot be read: {problem.strerror or problem}", kind=Kind.DATASET_DAMAGED
+            ) from problem
+        self._ends = np.cumsum(sizes // self._n_bytes)
+        if (sizes % self._n_bytes).any() or self._ends[-1] != self._n_examples:
+            raise _too_few(folder, split)
+
+    def __len__(self) -> int:
+        return self._n_examples
+
+    def take(self, rows: np.ndarray) -> Examples:
+        """Reads windows, in any order.
+
+        Args:
+          rows: [B] which.
+
+        Raises:
+          DatasetError: a record is damaged.
+        """
+        stacked = _empty(self.manifest, len(rows))
+        for index, row in enumerate(rows):
+            number = int(np.searchsorted(self._ends, row, side="right"))
+            shard = self._shards[number]
+            first = int(self._ends[number - 1]) if number else 0
+            _fill(
+                stacked, index, shard, tfrecord.read_example(shard, (int(row) - first) * self._n_bytes, self._n_bytes)
+            )
+        return _examples_of(stacked, self.manifest)
+
+
 @dataclass(frozen=True)
 class Dataset:
-    """A prepared data set in memory (about 0.3 MB per window of 4 s at 16 kHz)."""
+    """A prepared data set.
+
+    Attributes:
+      manifest: what it holds.
+      train: in memory (about 0.3 MB per window of 4 s at 16 kHz), or in its shards where that is too much.
+      validation: in memory; of a large split `MAX_VALIDATION` windows, evenly spread.
+    """
 
     manifest: Manifest
-    train: Examples
+    train: Examples | StreamedExamples
     validation: Examples
 
 
+#: Splits that take more memory than this stay in their shards.
+MAX_LOADED_BYTES = 4_000_000_000
+
+#: Windows that are kept of a validation split which is larger than that.
+MAX_VALIDATION = 512
+
+
 def load(folder: Path, spec: FeatureSpec | None = None) -> Dataset:
-    """Loads a data set, each shard checked against its checksum.
+    """Loads a data set, each shard checked against its checksum; of a large one each record as it is read.
 
     Args:
       folder: where `dataset.yaml` stands.
@@ -61,12 +132,15 @@ def load(folder: Path, spec: FeatureSpec | None = None) -> Dataset:
     Raises:
       DatasetError: it is missing or damaged, not ours, or measured with other settings.
     """
-    folder = Path(folder)
+    folder = as_place(folder)
     manifest = load_manifest(folder)
     if spec is not None:
         check_features(manifest, spec, folder)
-    return Dataset(manifest, _examples(folder, manifest, manifest.train),
-                   _examples(folder, manifest, manifest.validation))  # fmt: skip
+    train, validation = (_examples(folder, manifest, split) for split in (manifest.train, manifest.validation))
+    if isinstance(validation, StreamedExamples):
+        rows = np.linspace(0, len(validation) - 1, min(len(validation), MAX_VALIDATION)).round().astype(int)
+        validation = validation.take(np.unique(rows))
+    return Dataset(manifest, train, validation)
 
 
 def check_features(manifest: Manifest, spec: FeatureSpec, folder: Path) -> None:
@@ -86,46 +160,75 @@ def check_features(manifest: Manifest, spec: FeatureSpec, folder: Path) -> None:
         )
 
 
-def _examples(folder: Path, manifest: Manifest, split: Split) -> Examples:
-    names = [tfrecord.AUDIO, *tfrecord.FRAME_FEATURES]
-    if manifest.instruments:
-        names.append(tfrecord.INSTRUMENT)
-    lengths = dict.fromkeys(names, manifest.window_frames) | {tfrecord.AUDIO: manifest.window_samples}
-    n_bytes = sum((folder / name).stat().st_size for name in split.shards if (folder / name).is_file())
-    if split.n_examples * manifest.window_samples * 4 > n_bytes:
-        raise DatasetError(f"{folder} does not hold the {split.n_examples} examples that its manifest names")
-    stacked = {name: np.zeros((split.n_examples, length), np.float32) for name, length in lengths.items()}
+def _examples(folder: Path, manifest: Manifest, split: Split) -> Examples | StreamedExamples:
+    n_bytes = 4 * sum(_lengths(manifest).values())
+    if split.n_examples * n_bytes > MAX_LOADED_BYTES:
+        return StreamedExamples(folder, manifest, split)
+    n_stored = sum((folder / name).stat().st_size for name in split.shards if (folder / name).is_file())
+    if split.n_examples * manifest.window_samples * 4 > n_stored:
+        raise _too_few(folder, split)
+    stacked = _empty(manifest, split.n_examples)
     index = -1
     for index, (shard, example) in enumerate(_checked(folder, split)):
         if index >= split.n_examples:
             break
-        for name, length in lengths.items():
-            values = example.get(name)
-            if values is None or values.shape != (length,) or not np.isfinite(values).all():
-                raise DatasetError(f"{shard} does not hold {length} usable values of {name} in each example")
-            stacked[name][index] = values
+        _fill(stacked, index, shard, example)
     if index + 1 != split.n_examples:
-        raise DatasetError(f"{folder} does not hold the {split.n_examples} examples that its manifest names")
+        raise _too_few(folder, split)
+    return _examples_of(stacked, manifest)
+
+
+def _too_few(folder: Path, split: Split) -> DatasetError:
+    return DatasetError(f"{folder} does not hold the {split.n_examples} examples that its manifest names")
+
+
+def _lengths(manifest: Manifest) -> dict[str, int]:
+    """Numbers of each feature in an example."""
+    names = [*tfrecord.FRAME_FEATURES, *([tfrecord.INSTRUMENT] if manifest.instruments else [])]
+    return dict.fromkeys(names, manifest.window_frames) | {tfrecord.AUDIO: manifest.window_samples}
+
+
+def _empty(manifest: Manifest, n_examples: int) -> dict[str, np.ndarray]:
+    return {name: np.zeros((n_examples, length), np.float32) for name, length in _lengths(manifest).items()}
+
+
+def _fill(stacked: dict[str, np.ndarray], index: int, shard: Path, example: dict[str, np.ndarray]) -> None:
+    for name, rows in stacked.items():
+        values, length = example.get(name), rows.shape[1]
+        if values is None or values.shape != (length,) or not np.isfinite(values).all():
+            raise DatasetError(f"{shard} does not hold {length} usable values of {name} in each example")
+        rows[index] = values
+
+
+def _examples_of(stacked: dict[str, np.ndarray], manifest: Manifest) -> Examples:
     labels = stacked.get(tfrecord.INSTRUMENT)
     if labels is not None and not np.isin(labels, np.arange(len(manifest.instruments))).all():
-        raise DatasetError(f"{folder} labels frames with instruments that its manifest does not name")
+        raise DatasetError(
+            f"the data set {manifest.name} labels frames with instruments that its manifest does not name"
+        )
     return Examples(**stacked, instruments=tuple(manifest.instruments))
+
+
+def _shard(folder: Path, name: str) -> Path:
+    if Path(name).name != name:
+        raise DatasetError(f"{folder} names a shard outside its folder: {name}")
+    return folder / name
 
 
 def _checked(folder: Path, split: Split) -> Iterator[tuple[Path, dict[str, np.ndarray]]]:
     for name, digest in split.shards.items():
-        shard = folder / name
-        if Path(name).name != name:
-            raise DatasetError(f"{folder} names a shard outside its folder: {name}")
-        try:
-            whole = shard.is_file() and sha256(shard) == digest
-        except OSError as problem:
-            raise DatasetError(f"{shard} cannot be read: {problem.strerror or problem}") from problem
-        if not whole:
-            raise DatasetError(
-                f"{shard} is missing or damaged",
-                "Prepare the data set again with force=True.",
-                kind=Kind.DATASET_DAMAGED,
-            )
-        for example in tfrecord.read_examples(shard):
-            yield shard, example
+        shard = _shard(folder, name)
+        with contextlib.ExitStack() as stack:
+            try:
+                copy = stack.enter_context(local_copy(shard))
+                whole = copy.is_file() and sha256(copy) == digest
+            except OSError as problem:
+                raise DatasetError(f"{shard} cannot be read: {problem.strerror or problem}") from problem
+            if not whole:
+                raise DatasetError(
+                    f"{shard} is missing or damaged",
+                    "Prepare the data set again with force=True.",
+                    kind=Kind.DATASET_DAMAGED,
+                )
+            for example in tfrecord.read_examples(copy):
+                yield shard, example

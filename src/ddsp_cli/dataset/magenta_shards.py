@@ -10,7 +10,7 @@ T frames of theirs.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,16 +70,12 @@ class _Layout:
         return PitchTrack(f0_hz, confidence, int(hop_samples), delay_samples)
 
 
-def examine_shards(
-    shards: Mapping[Path, str], parts: Path, sample_rate_hz: int, keep_polyphonic: bool
-) -> list[CutRecording]:
+def examine_shards(shards: Mapping[Path, str], make_job: Callable[[Path, str], Job]) -> Iterator[CutRecording]:
     """Restores recordings from shards: one for each chain of windows that overlap.
 
     Args:
       shards: file → name.
-      parts: folder for what is cut out.
-      sample_rate_hz: the model's rate.
-      keep_polyphonic: do not cut out what is polyphonic.
+      make_job: gives the job of a file and a name.
 
     Raises:
       InputError: the shards hold something else, or not all the same.
@@ -87,18 +83,13 @@ def examine_shards(
     """
     try:
         layout, windows = _index(shards)
-        recordings = []
-        for number, chain in enumerate(_chains(windows)):
-            first = shards[chain[0].shard]
-            name = f"{first} #{chain[0].index}"
-            stem = parts / f"chain-{number:06d}"
-            job = Job(chain[0].shard, name, stem, sample_rate_hz, FeatureSpec(pitch=TRACKER), keep_polyphonic)
-            recordings.append(_recording(job, layout, chain))
+        for chain in _chains(windows):
+            job = make_job(chain[0].shard, f"{shards[chain[0].shard]} #{chain[0].index}")
+            yield _recording(job, layout, chain)
     except DatasetError as problem:
         raise InputError(
             problem.message, "It was expected to be a shard written by ddsp_prepare_tfrecord."
         ) from problem
-    return recordings
 
 
 def _index(shards: Mapping[Path, str]) -> tuple[_Layout, list[_Window]]:

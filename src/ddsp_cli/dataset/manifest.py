@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 from msgspec import Meta
 
 from ddsp_cli.atomic import FolderKind, recover
@@ -12,6 +15,7 @@ from ddsp_cli.bundle import Source, Statistics
 from ddsp_cli.checksum import TEXT_MARK, is_altered
 from ddsp_cli.config import Config, FeatureSpec, NonNegativeFloat, PositiveFloat, parse_yaml
 from ddsp_cli.errors import DatasetError, InputError, Kind, did_you_mean
+from ddsp_cli.remote import as_place, is_address, reading
 
 FORMAT_VERSION = 1
 MANIFEST = "dataset.yaml"
@@ -20,10 +24,17 @@ MANIFEST = "dataset.yaml"
 DATASET = FolderKind(
     "a data set",
     lambda folder: (folder / MANIFEST).is_file(),
-    (MANIFEST, "measured", "report.html", "report.png", "*.tfrecord-*-of-*"),
+    (MANIFEST, "recordings.jsonl", "measured", "report.html", "report.png", "*.tfrecord-*-of-*"),
+    caches=("measured",),
 )
 
-#: A manifest of 10,000 recordings has 3 MB; what is larger is not one.
+#: Where the recordings are listed of which there are more than `MAX_LISTED`: one a line, as JSON.
+RECORDINGS = "recordings.jsonl"
+
+#: So many recordings are listed in the manifest itself.
+MAX_LISTED = 2000
+
+#: A manifest of 2,000 recordings has 1 MB (of 10,000, as earlier versions wrote them, 3 MB); what is larger is not one.
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 
 SplitName = Literal["train", "validation"]
@@ -51,6 +62,23 @@ class Histogram(Config, kw_only=True):
     seconds: list[NonNegativeFloat]
 
 
+class NoteLabel(Config, kw_only=True):
+    """What the metadata of a data set such as NSynth says about a note.
+
+    Attributes:
+      pitch_midi, velocity: of the note, as in MIDI.
+      instrument: name of the instrument, such as `keyboard_acoustic_004`.
+      family: of the instrument, such as `keyboard`.
+      source: how it was made, such as `acoustic`.
+    """
+
+    pitch_midi: Annotated[int, Meta(ge=0, le=127)]
+    velocity: Annotated[int, Meta(ge=0, le=127)]
+    instrument: str
+    family: str
+    source: str
+
+
 class Recording(Config, kw_only=True):
     """One input file in a data set.
 
@@ -66,6 +94,7 @@ class Recording(Config, kw_only=True):
       notes: why it is left out, or what is remarkable.
       doubts: doubtful places, the longest where there are very many.
       n_doubts: how many there are of each kind.
+      label: what its metadata says, where there is any.
     """
 
     path: str
@@ -79,6 +108,19 @@ class Recording(Config, kw_only=True):
     notes: list[str] = []
     doubts: list[Doubt] = []
     n_doubts: dict[DoubtKind, int] = {}
+    label: NoteLabel | None = None
+
+
+class RecordingsFile(Config, kw_only=True):
+    """The file that lists the recordings of a large data set, in the data set's folder.
+
+    Attributes:
+      n: how many there are.
+      sha256: of the file.
+    """
+
+    n: Annotated[int, Meta(ge=1)]
+    sha256: str
 
 
 class Split(Config, kw_only=True):
@@ -126,7 +168,13 @@ class Manifest(Config, kw_only=True):
     histograms: dict[str, Histogram] = {}  # of pitch_midi, loudness_db and power_db
     train: Split
     validation: Split
-    recordings: list[Recording]
+    recordings: list[Recording]  # empty where there is a file of them
+    recordings_file: RecordingsFile | None = None
+
+    @property
+    def n_recordings(self) -> int:
+        """How many recordings were given."""
+        return self.recordings_file.n if self.recordings_file else len(self.recordings)
 
     @property
     def window_frames(self) -> int:
@@ -138,10 +186,33 @@ class Manifest(Config, kw_only=True):
         """Samples of an example at the model's rate."""
         return round(self.window_s * self.sample_rate_hz)
 
-    @property
-    def skipped(self) -> list[Recording]:
-        """Recordings that nothing was taken from."""
-        return [recording for recording in self.recordings if recording.split == "none"]
+
+def iter_recordings(folder: Path, manifest: Manifest) -> Iterator[Recording]:
+    """The recordings of a data set, one by one, in order.
+
+    Raises:
+      DatasetError: their file is missing or damaged.
+    """
+    listed = manifest.recordings_file
+    if listed is None:
+        yield from manifest.recordings
+        return
+    path, digest = folder / RECORDINGS, hashlib.sha256()
+    decoder = msgspec.json.Decoder(Recording)
+    try:
+        with path.open("rb") as stream:
+            for line in stream:
+                digest.update(line)
+                yield decoder.decode(line)
+    except (OSError, msgspec.MsgspecError) as problem:
+        raise _damaged(path) from problem
+    if digest.hexdigest() != listed.sha256:
+        raise _damaged(path)
+
+
+def _damaged(path: Path) -> DatasetError:
+    hint = "Prepare the data set again with force=True."
+    return DatasetError(f"{path} is missing or damaged", hint, kind=Kind.DATASET_DAMAGED)
 
 
 class Settings(Config, kw_only=True):
@@ -174,12 +245,15 @@ def load_manifest(folder: Path) -> Manifest:
     Raises:
       DatasetError: no such folder, not a data set of ours, or one of another format version.
     """
-    folder = Path(folder)
+    folder = as_place(folder)
     path = folder / MANIFEST
-    recover(folder.parent)
-    if not folder.is_dir():
+    if not is_address(folder):
+        recover(folder.parent)
+    with reading(folder):
+        is_folder, is_there = folder.is_dir(), path.is_file()
+    if not is_folder:
         raise _not_there(folder, f"there is no data set {folder}")
-    if not path.is_file():
+    if not is_there:
         raise _not_there(folder, f"{folder} is not a data set: it has no {MANIFEST}")
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
@@ -218,7 +292,7 @@ def load_sources(path: Path) -> SourcesFile:
 def dataset_names(parent: Path) -> list[str]:
     """Names of the data sets that stand in a folder."""
     try:
-        return sorted(entry.name for entry in Path(parent).iterdir() if (entry / MANIFEST).is_file())
+        return sorted(entry.name for entry in parent.iterdir() if (entry / MANIFEST).is_file())
     except OSError:
         return []
 

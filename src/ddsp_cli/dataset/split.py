@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ddsp_cli.dataset import segments
 from ddsp_cli.dataset.cache import CutRecording
+from ddsp_cli.dataset.statistics import Counts
 from ddsp_cli.dataset.writer import Portion
 
 #: Level of the loudest notes (95th percentile of power) of each folder after matching, in dBFS.
@@ -26,99 +27,70 @@ MAX_GAIN_DB = 40.0
 CUT_TOLERANCE = 0.05
 
 
-def folder_gains_db(recordings: Sequence[CutRecording]) -> dict[Path, float]:
+def folder_gains_db(recordings: Iterable[CutRecording]) -> Iterator[tuple[Path, float]]:
     """One gain per source folder: sessions get the same level, and the dynamics inside each stay.
 
     Args:
-      recordings: usable ones.
+      recordings: usable ones, those of a folder one after the other.
 
-    Returns:
-      Folder of the recordings → gain in dB that brings their loudest notes to `TARGET_DB`, less where a peak would
-      pass `PEAK_LIMIT`.
+    Yields:
+      Folder of the recordings, and the gain in dB that brings their loudest notes to `TARGET_DB`, less where a peak
+      would pass `PEAK_LIMIT`.
     """
-    groups: dict[Path, list[CutRecording]] = defaultdict(list)
-    for recording in recordings:
-        groups[recording.job.path.parent].append(recording)
-    gains = {}
-    for folder, members in groups.items():
-        notes = []
+    for folder, members in itertools.groupby(recordings, key=lambda recording: recording.job.path.parent):
+        notes, peak = Counts(), 0.0
         for recording in members:
             frames = recording.frames()
-            notes.append(frames["power_db"][frames["f0_hz"] > 0])
-        wanted_db = TARGET_DB - float(np.percentile(np.concatenate(notes), 95))
-        room_db = 20.0 * float(np.log10(PEAK_LIMIT / max(recording.loud_peak for recording in members)))
-        gains[folder] = round(min(wanted_db, room_db, MAX_GAIN_DB) - 5e-5, 4)  # rounded down: never above the room
-    return gains
+            notes.add(frames["power_db"][frames["f0_hz"] > 0])
+            peak = max(peak, recording.loud_peak)
+        wanted_db = TARGET_DB - float(notes.percentiles(np.array([95]))[0])
+        room_db = 20.0 * float(np.log10(PEAK_LIMIT / peak))
+        gain_db = round(min(wanted_db, room_db, MAX_GAIN_DB) - 5e-5, 4)  # rounded down: never above the room
+        yield folder, gain_db
 
 
-def choose_validation(recordings: Sequence[CutRecording], share: float) -> set[int]:
-    """Which recordings are for validation: about `share` of the seconds of each folder, whole recordings only.
+def choose_validation(lengths: Callable[[], Iterable[tuple[str, int, int]]], n: int, share: float) -> Iterator[int]:
+    """Which recordings are for validation: about `share` of the sound of each folder, whole recordings only.
 
     The choice depends on names and lengths alone. Of two or more recordings at least one is chosen and one is not.
 
-    Returns:
-      Indices into `recordings`; empty for a single recording or a share of 0.
-    """
-    if len(recordings) < 2 or share <= 0:
-        return set()
-    order = sorted(range(len(recordings)), key=lambda i: (_folder(recordings[i]), _hash(recordings[i].job.name)))
-    chosen: set[int] = set()
-    seen_s = chosen_s = 0.0
-    folder: str | None = None
-    groups: list[list[int]] = []
-    for index in order:
-        if _folder(recordings[index]) != folder:
-            folder = _folder(recordings[index])
-            groups.append([])
-        groups[-1].append(index)
-    for group in groups:
-        # What one folder could not give exactly is carried over to the next.
-        seen_s += sum(recordings[index].used_s for index in group)
-        for index in group:
-            if chosen_s + recordings[index].used_s / 2 <= share * seen_s and len(chosen) < len(recordings) - 1:
-                chosen.add(index)
-                chosen_s += recordings[index].used_s
-    if not chosen:
-        target_s = share * seen_s
-        chosen = {min(order, key=lambda i: (abs(recordings[i].used_s - target_s), _hash(recordings[i].job.name)))}
-    return chosen
-
-
-def portions(
-    recordings: Sequence[CutRecording], gains_db: dict[Path, float], share: float, held_out: Collection[str] = ()
-) -> tuple[list[Portion], list[Portion]]:
-    """What goes into training and what into validation.
-
     Args:
-      recordings: usable ones.
-      gains_db: see `folder_gains_db`.
-      share: of the seconds that is for validation. A single recording is split near its end, at its quietest place.
-      held_out: names of the recordings that are for validation, whatever their share; if empty, some are chosen.
+      lengths: gives folder, frames and number of each recording, by folder and then by a hash of the name; called
+        several times.
+      n: how many recordings there are.
+      share: of the frames.
 
-    Returns:
-      Portions for training, and portions for validation.
+    Yields:
+      Numbers of recordings; none for a single recording or a share of 0.
     """
-    if len(recordings) == 1 and share > 0 and not held_out:
-        recording = recordings[0]
-        low = 1.0 - share - CUT_TOLERANCE
-        cut = segments.quietest_cut(recording.frames()["power_db"], max(low, 0.5), min(low + 2 * CUT_TOLERANCE, 0.98))
-        gain = _gain(recording, gains_db)
-        return [Portion(recording, 0, cut, gain)], [Portion(recording, cut, recording.n_frames, gain)]
-    named = {index for index, recording in enumerate(recordings) if recording.job.name in held_out}
-    validation = named if held_out else choose_validation(recordings, share)
-    parts: tuple[list[Portion], list[Portion]] = ([], [])
-    for index, recording in enumerate(recordings):
-        parts[index in validation].append(Portion(recording, 0, recording.n_frames, _gain(recording, gains_db)))
-    return parts
+    if n < 2 or share <= 0:
+        return
+    in_folder: Counter[str] = Counter()
+    for folder, n_frames, _ in lengths():
+        in_folder[folder] += n_frames
+    seen = chosen = n_chosen = 0
+    last: str | None = None
+    for folder, n_frames, number in lengths():
+        if folder != last:  # what one folder could not give exactly is carried over to the next
+            last = folder
+            seen += in_folder[folder]
+        if chosen + n_frames / 2 <= share * seen and n_chosen < n - 1:
+            chosen += n_frames
+            n_chosen += 1
+            yield number
+    if not n_chosen:
+        # the first in order of those whose length is nearest to what is wanted
+        yield min(lengths(), key=lambda row: abs(row[1] - share * seen))[2]
 
 
-def _gain(recording: CutRecording, gains_db: dict[Path, float]) -> float:
-    return float(10.0 ** (gains_db.get(recording.job.path.parent, 0.0) / 20.0))
+def split_one(recording: CutRecording, share: float, gain_db: float) -> tuple[list[Portion], list[Portion]]:
+    """Splits a single recording near its end, at its quietest place, into a part for training and `share` of it."""
+    low = 1.0 - share - CUT_TOLERANCE
+    cut = segments.quietest_cut(recording.frames()["power_db"], max(low, 0.5), min(low + 2 * CUT_TOLERANCE, 0.98))
+    gain = as_gain(gain_db)
+    return [Portion(recording, 0, cut, gain)], [Portion(recording, cut, recording.n_frames, gain)]
 
 
-def _folder(recording: CutRecording) -> str:
-    return recording.job.name.rpartition("/")[0]
-
-
-def _hash(name: str) -> str:
-    return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
+def as_gain(gain_db: float) -> float:
+    """A gain in dB as a factor."""
+    return float(10.0 ** (gain_db / 20.0))

@@ -1,8 +1,6 @@
-"""Percentiles and histograms of pitch and level, over the frames with a note."""
+"""Percentiles and histograms of pitch and level over the frames with a note, in memory that does not grow with them."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,48 +11,88 @@ from ddsp_cli.scaling import hz_to_midi
 #: Widths of histogram bins: pitch in semitones, level in dB.
 SEMITONE, LEVEL_STEP_DB = 1.0, 2.0
 
+#: Values are counted to this, in semitones or dB: percentiles are off by at most half of it.
+RESOLUTION = 1e-3
 
-@dataclass
+
+class Counts:
+    """Counts values to `RESOLUTION`."""
+
+    def __init__(self) -> None:
+        self._first = 0
+        self._counts = np.zeros(0, np.int64)
+
+    def add(self, values: np.ndarray) -> None:
+        """Adds values [n]."""
+        if not len(values):
+            return
+        bins = np.round(values.astype(np.float64) / RESOLUTION).astype(np.int64)
+        low, high = int(bins.min()), int(bins.max()) + 1
+        if not len(self._counts):
+            self._first = low
+        first, end = min(low, self._first), max(high, self._first + len(self._counts))
+        if end - first != len(self._counts):
+            grown = np.zeros(end - first, np.int64)
+            grown[self._first - first : self._first - first + len(self._counts)] = self._counts
+            self._first, self._counts = first, grown
+        self._counts[low - first : high - first] += np.bincount(bins - low, minlength=high - low)
+
+    @property
+    def n(self) -> int:
+        """How many values were added."""
+        return int(self._counts.sum())
+
+    def percentiles(self, percents: np.ndarray) -> np.ndarray:
+        """Percentiles as `numpy.percentile` interpolates them; there must be at least one value."""
+        ranks = np.asarray(percents, np.float64) / 100.0 * (self.n - 1)
+        below = np.floor(ranks).astype(np.int64)
+        cumulative = np.cumsum(self._counts)
+
+        def value(rank: np.ndarray) -> np.ndarray:
+            return (self._first + np.searchsorted(cumulative, rank, side="right")) * RESOLUTION
+
+        low, high = value(below), value(np.minimum(below + 1, self.n - 1))
+        return low + (high - low) * (ranks - below)
+
+    def histogram(self, step: float, frame_rate_hz: int) -> Histogram:
+        """Seconds in bins of a width, centred on its multiples."""
+        present = np.flatnonzero(self._counts)
+        bins = np.round((self._first + present) * RESOLUTION / step).astype(np.int64)
+        counts = np.bincount(bins - bins.min(), self._counts[present])
+        seconds = [round(float(count) / frame_rate_hz, 3) for count in counts]
+        return Histogram(start=(float(bins.min()) - 0.5) * step, step=step, seconds=seconds)
+
+
 class NoteFigures:
-    """Collects pitch and level of every frame with a note."""
+    """Counts pitch and level of every frame with a note."""
 
-    pitch_midi: list[np.ndarray] = field(default_factory=list)
-    loudness_db: list[np.ndarray] = field(default_factory=list)
-    power_db: list[np.ndarray] = field(default_factory=list)
+    def __init__(self) -> None:
+        self.pitch_midi, self.loudness_db, self.power_db = Counts(), Counts(), Counts()
 
     def add(self, example: dict[str, np.ndarray]) -> None:
         """Adds the frames of one example."""
         notes = example["f0_hz"] > 0
-        self.pitch_midi.append(hz_to_midi(example["f0_hz"][notes]).astype(np.float32))
-        self.loudness_db.append(example["loudness_db"][notes])
-        self.power_db.append(example["power_db"][notes])
+        self.pitch_midi.add(hz_to_midi(example["f0_hz"][notes]))
+        self.loudness_db.add(example["loudness_db"][notes])
+        self.power_db.add(example["power_db"][notes])
 
     def statistics(self, frame_rate_hz: int) -> Statistics:
         """Percentiles 0..100 of each; there must be at least one frame with a note."""
 
-        def percentiles(parts: list[np.ndarray]) -> list[float]:
-            values = np.percentile(np.concatenate(parts).astype(np.float64), np.arange(101))
-            return [round(float(value), 4) for value in values]
+        def percentiles(counts: Counts) -> list[float]:
+            return [round(float(value), 4) for value in counts.percentiles(np.arange(101))]
 
-        n_frames = sum(map(len, self.pitch_midi))
         return Statistics(
             pitch_midi=percentiles(self.pitch_midi),
             loudness_db=percentiles(self.loudness_db),
             power_db=percentiles(self.power_db),
-            note_s=n_frames / frame_rate_hz,
+            note_s=self.pitch_midi.n / frame_rate_hz,
         )
 
     def histograms(self, frame_rate_hz: int) -> dict[str, Histogram]:
         """Seconds of notes in each semitone, and in each step of level."""
-
-        def histogram(parts: list[np.ndarray], step: float) -> Histogram:
-            bins = np.round(np.concatenate(parts) / step).astype(np.int64)
-            counts = np.bincount(bins - bins.min())
-            seconds = [round(float(count) / frame_rate_hz, 3) for count in counts]
-            return Histogram(start=(float(bins.min()) - 0.5) * step, step=step, seconds=seconds)
-
         return {
-            "pitch_midi": histogram(self.pitch_midi, SEMITONE),
-            "loudness_db": histogram(self.loudness_db, LEVEL_STEP_DB),
-            "power_db": histogram(self.power_db, LEVEL_STEP_DB),
+            "pitch_midi": self.pitch_midi.histogram(SEMITONE, frame_rate_hz),
+            "loudness_db": self.loudness_db.histogram(LEVEL_STEP_DB, frame_rate_hz),
+            "power_db": self.power_db.histogram(LEVEL_STEP_DB, frame_rate_hz),
         }

@@ -8,7 +8,8 @@ in alphabetical order, floats are packed.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +17,7 @@ import google_crc32c
 import numpy as np
 
 from ddsp_cli.errors import DatasetError, Kind
+from ddsp_cli.remote import is_address, read_range
 
 #: Features of an example, as magenta/ddsp names them (data.py:256-270); `power_db` is our own.
 AUDIO, AUDIO_16K = "audio", "audio_16k"
@@ -59,7 +61,7 @@ def read_records(path: Path) -> Iterator[bytes]:
     Raises:
       DatasetError: the file is missing, cut short or damaged.
     """
-    for _, data in _locate_records(Path(path)):
+    for _, data in _locate_records(path):
         yield data
 
 
@@ -84,7 +86,17 @@ def decode_example(data: bytes) -> dict[str, np.ndarray]:
     Raises:
       ValueError: not such a message.
     """
-    features: dict[str, np.ndarray] = {}
+    found = decode_features(data).items()
+    return {name: values for name, values in found if isinstance(values, np.ndarray) and values.dtype == np.float32}
+
+
+def decode_features(data: bytes) -> dict[str, np.ndarray | list[bytes]]:
+    """All features of a `tf.train.Example`: [n] float32 or int64, or a list of bytes.
+
+    Raises:
+      ValueError: not such a message.
+    """
+    features: dict[str, np.ndarray | list[bytes]] = {}
     for number, message in _fields(memoryview(data)):
         if number != 1:
             continue
@@ -97,9 +109,9 @@ def decode_example(data: bytes) -> dict[str, np.ndarray]:
                     name = bytes(part).decode("utf-8")
                 elif part_number == 2:
                     value = part
-            for kind, float_list in _fields(value):
-                if kind == 2:
-                    features[name] = _floats(float_list)
+            for kind, values in _fields(value):
+                if kind in _LISTS:
+                    features[name] = _LISTS[kind](values)
     return features
 
 
@@ -119,20 +131,66 @@ def locate_examples(path: Path) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     Raises:
       DatasetError: as `read_examples`.
     """
-    for offset, data in _locate_records(Path(path)):
+    for offset, data in _locate_records(path):
         yield offset, _decoded(data, path)
 
 
-def read_example(path: Path, offset: int) -> dict[str, np.ndarray]:
-    """The example at a place that `locate_examples` named.
+def n_record_bytes(path: Path) -> int:
+    """Size of the first record of a shard, with its length and checksums.
+
+    Raises:
+      DatasetError: the file is missing, or begins with something else.
+    """
+    for _, data in _locate_records(path):
+        return _LENGTH.size + len(data) + 2 * _CHECKSUM.size
+    raise DatasetError(f"{path} is empty")
+
+
+def locate_features(path: Path) -> Iterator[tuple[int, dict[str, np.ndarray | list[bytes]]]]:
+    """As `locate_examples`, with features of all types.
 
     Raises:
       DatasetError: as `read_examples`.
     """
+    for offset, data in _locate_records(path):
+        yield offset, _decoded_features(data, path)
+
+
+def read_example(path: Path, offset: int, n_bytes: int | None = None) -> dict[str, np.ndarray]:
+    """The example at a place that `locate_examples` named.
+
+    Args:
+      path: of the shard.
+      offset: bytes before it.
+      n_bytes: size of its record, where it is known: one request less at an address.
+
+    Raises:
+      DatasetError: as `read_examples`.
+    """
+    return _decoded(_record_at(path, offset, n_bytes), path)
+
+
+def read_features(path: Path, offset: int) -> dict[str, np.ndarray | list[bytes]]:
+    """As `read_example`, with features of all types.
+
+    Raises:
+      DatasetError: as `read_examples`.
+    """
+    return _decoded_features(_record_at(path, offset), path)
+
+
+def _record_at(path: Path, offset: int, n_bytes: int | None = None) -> bytes:
+    n_header = _LENGTH.size + _CHECKSUM.size
     try:
-        with Path(path).open("rb") as stream:
+        if is_address(path):
+            if n_bytes is None:
+                header = read_range(path, offset, n_header)
+                n_bytes = n_header + _LENGTH.unpack_from(header)[0] % (2 * MAX_RECORD_BYTES) + _CHECKSUM.size
+            content = BytesIO(read_range(path, offset, n_bytes))
+            return _read_record(content, content.read(n_header), path)
+        with path.open("rb") as stream:
             stream.seek(offset)
-            return _decoded(_read_record(stream, stream.read(_LENGTH.size + _CHECKSUM.size), path), path)
+            return _read_record(stream, stream.read(_LENGTH.size + _CHECKSUM.size), path)
     except OSError as problem:
         raise DatasetError(f"{path} cannot be read: {problem.strerror or problem}") from problem
 
@@ -148,8 +206,13 @@ def _locate_records(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _decoded(data: bytes, path: Path) -> dict[str, np.ndarray]:
+    found = _decoded_features(data, path).items()
+    return {name: values for name, values in found if isinstance(values, np.ndarray) and values.dtype == np.float32}
+
+
+def _decoded_features(data: bytes, path: Path) -> dict[str, np.ndarray | list[bytes]]:
     try:
-        return decode_example(data)
+        return decode_features(data)
     except ValueError as problem:
         raise DatasetError(f"{path} holds records that are no examples: {problem}") from problem
 
@@ -223,3 +286,25 @@ def _floats(float_list: memoryview) -> np.ndarray:
     if any(len(part) % 4 for part in parts):
         raise ValueError("a list of floats has a length that is no multiple of 4")
     return np.frombuffer(b"".join(parts), "<f4").astype(np.float32)
+
+
+def _integers(int64_list: memoryview) -> np.ndarray:
+    """Int64List.value, packed or one by one."""
+    found = []
+    for number, part in _fields(int64_list):
+        at = 0
+        while number == 1 and at < len(part):
+            value, at = _read_varint(part, at)
+            found.append(value - (1 << 64) if value >= 1 << 63 else value)
+    try:
+        return np.array(found, np.int64)
+    except OverflowError:
+        raise ValueError("an integer is too large") from None
+
+
+def _bytes(bytes_list: memoryview) -> list[bytes]:
+    return [bytes(part) for number, part in _fields(bytes_list) if number == 1]
+
+
+#: BytesList, FloatList and Int64List by their numbers in a Feature.
+_LISTS: dict[int, Callable[[memoryview], np.ndarray | list[bytes]]] = {1: _bytes, 2: _floats, 3: _integers}

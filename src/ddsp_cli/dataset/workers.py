@@ -23,7 +23,7 @@ from ddsp_cli.arrays import runs
 from ddsp_cli.audio import read, resample
 from ddsp_cli.checksum import sha256
 from ddsp_cli.config import ANALYSIS_RATE_HZ
-from ddsp_cli.dataset import segments
+from ddsp_cli.dataset import nsynth, segments
 from ddsp_cli.dataset.cache import (
     CutRecording,
     Job,
@@ -34,11 +34,17 @@ from ddsp_cli.dataset.cache import (
     save_measured,
     write_floats,
 )
-from ddsp_cli.dataset.manifest import Doubt, DoubtKind
-from ddsp_cli.errors import InputError
+from ddsp_cli.dataset.manifest import Doubt, DoubtKind, NoteLabel
+from ddsp_cli.errors import DdspError, InputError
+from ddsp_cli.pitch_names import note_name
+from ddsp_cli.remote import is_address, local_copy
+from ddsp_cli.scaling import hz_to_midi
 
 #: A recording whose notes reach only this level in dBFS (95th percentile) is remarked upon as very quiet.
 QUIET_DB = -50.0
+
+#: A note is remarked upon that was measured further from its label than this.
+LABEL_SEMITONES = 0.7
 
 #: Why a recording is left out that has no monophonic segment.
 POLYPHONIC = "is polyphonic throughout"
@@ -70,6 +76,14 @@ def examine(job: Job, tick: Tick | None = None) -> CutRecording:
     Raises:
       OSError: what is kept cannot be written.
     """
+    if job.offset is not None:
+        return _examine_note(job, tick)
+    if is_address(job.path):
+        try:
+            with local_copy(job.path, job.stem.parent) as copy:
+                return replace(examine(replace(job, path=copy), tick), job=job)
+        except InputError as problem:
+            return CutRecording(job, reason=problem.message.replace(f"{job.path} ", "", 1))
     tell = tick or (lambda _: None)
     digest = ""
     seconds = done_s = 0.0
@@ -94,6 +108,23 @@ def examine(job: Job, tick: Tick | None = None) -> CutRecording:
         found = CutRecording(job, reason=f"cannot be read: {problem.strerror or problem}")
     tell(max(0.0, seconds - done_s))
     return found
+
+
+def _examine_note(job: Job, tick: Tick | None) -> CutRecording:
+    """`examine` for a record of a TFRecord file: its sound becomes a file for the time being."""
+    import soundfile
+
+    assert job.offset is not None
+    copy = job.stem.with_name(f".{secrets.token_hex(6)}.au")  # a format of the same bytes for the same sound
+    try:
+        try:
+            audio, rate_hz = nsynth.read_note(job.path, job.offset)
+        except DdspError as problem:
+            return CutRecording(job, reason=problem.message)
+        soundfile.write(copy, audio, rate_hz, "FLOAT", format="AU")
+        return replace(examine(replace(job, path=copy, offset=None), tick), job=job)
+    finally:
+        copy.unlink(missing_ok=True)
 
 
 def _examine(job: Job, digest: str, progress: Tick) -> CutRecording:
@@ -202,7 +233,7 @@ def cut_out(job: Job, measured: Measured, digest: str, spools: Mapping[int, Path
         polyphonic_s=float(measured.polyphonic.sum()) / rate_hz,
         doubts=_longest(measured.doubts),
         n_doubts=dict(Counter(doubt.kind for doubt in measured.doubts)),
-        remarks=(*_remarks(measured),),
+        remarks=(*_remarks(measured, job.label),),
     )
     if measured.power_db.max(initial=job.spec.floor_db) <= job.spec.floor_db:
         return replace(found, reason="is silent")
@@ -270,7 +301,7 @@ def _longest(doubts: tuple[Doubt, ...]) -> tuple[Doubt, ...]:
     return tuple(sorted(longest, key=lambda doubt: (doubt.start_s, doubt.kind)))
 
 
-def _remarks(measured: Measured) -> Iterator[str]:
+def _remarks(measured: Measured, label: NoteLabel | None) -> Iterator[str]:
     n_clipped = sum(doubt.kind == "clipping" for doubt in measured.doubts)
     if n_clipped:
         yield f"is clipped in {n_clipped} place{'s' if n_clipped > 1 else ''}"
@@ -278,3 +309,7 @@ def _remarks(measured: Measured) -> Iterator[str]:
     voiced = measured.f0_hz > 0
     if voiced.any() and np.percentile(measured.power_db[voiced], 95) < QUIET_DB:
         yield "is very quiet: its noise will be raised with it"
+    if label is not None and voiced.any():
+        pitch_midi = float(np.median(hz_to_midi(measured.f0_hz[voiced])))
+        if abs(pitch_midi - label.pitch_midi) > LABEL_SEMITONES:
+            yield f"is labelled {note_name(label.pitch_midi)} and was measured as {note_name(pitch_midi)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +14,13 @@ from ddsp_cli.audio import highpass
 from ddsp_cli.checksum import sha256
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.dataset import tfrecord
-from ddsp_cli.dataset.cache import CutRecording
+from ddsp_cli.dataset.cache import CutRecording, Job
 from ddsp_cli.dataset.manifest import Split
 from ddsp_cli.dataset.segments import FADE_S, GRID_FRAMES
 from ddsp_cli.dataset.statistics import NoteFigures
 
-#: Windows in a shard: 34 MB at 16 kHz, 65 MB at 48 kHz.
-WINDOWS_PER_SHARD = 64
+#: Shards are not larger, but for one window.
+SHARD_BYTES = 100_000_000
 
 #: Knee and ceiling of the soft limiter.
 KNEE, CEILING = 0.9, 0.99
@@ -50,21 +50,41 @@ def soft_limit(audio: np.ndarray) -> np.ndarray:
     return np.where(level > KNEE, np.copysign(bent, audio), audio)
 
 
-def instruments_of(names: Sequence[str]) -> dict[str, str]:
-    """Tells instruments apart by folders: that in which recordings lie below the folders that all have in common.
+class Instruments:
+    """Tells instruments apart: by the families that the metadata of all recordings names, else by folders.
+
+    The folder is that in which recordings lie below the folders that all have in common.
 
     Args:
-      names: of the recordings in the data set, with folders, such as `wavs/flute/a.wav`.
+      jobs: gives those of the recordings in the data set, named such as `wavs/flute/a.wav`; called several times.
 
-    Returns:
-      name → instrument; empty where not every recording lies in such a folder, as in a data set of one instrument.
+    Attributes:
+      names: of the instruments, sorted; empty where there is neither, as in a data set of one instrument.
     """
-    folders = [name.split("/")[:-1] for name in names]
-    first, last = min(folders), max(folders)  # in order, so that what both begin with is what all do
-    depth = next((i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
-    if any(len(parts) <= depth for parts in folders):
-        return {}
-    return {name: parts[depth] for name, parts in zip(names, folders, strict=True)}
+
+    def __init__(self, jobs: Callable[[], Iterable[Job]]) -> None:
+        first: list[str] | None = None
+        last: list[str] = []
+        n_least, self._labelled = 0, True
+        for job in jobs():  # in order, so that what first and last begin with is what all do
+            folders = job.name.split("/")[:-1]
+            n_least = len(folders) if first is None else min(n_least, len(folders))
+            first, last = (folders, folders) if first is None else (min(first, folders), max(last, folders))
+            self._labelled = self._labelled and job.label is not None
+        first = first or []
+        differing = (i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other)
+        self._depth = next(differing, len(first))
+        self.names: list[str] = []
+        if self._labelled or n_least > self._depth:
+            names = sorted({self._of(job) for job in jobs()})
+            self.names = names if len(names) > 1 else []
+
+    def _of(self, job: Job) -> str:
+        return job.label.family if self._labelled and job.label else job.name.split("/")[self._depth]
+
+    def index(self, job: Job) -> int:
+        """Number of the instrument that plays in a recording."""
+        return self.names.index(self._of(job))
 
 
 class _Queue:
@@ -107,7 +127,7 @@ class SplitWriter:
       spec: how the features are measured.
       window_s: length of an example.
       lowest_hz: F0 of the lowest note; a high-pass filter removes what is below it.
-      instruments: recording → instrument that its frames are labelled with, see `instruments_of`; empty for no label.
+      instruments: what frames are labelled with; None, or one without names, for no label.
     """
 
     def __init__(
@@ -118,15 +138,15 @@ class SplitWriter:
         spec: FeatureSpec,
         window_s: float,
         lowest_hz: float,
-        instruments: Mapping[str, str] | None = None,
+        instruments: Instruments | None = None,
     ) -> None:
         self._folder, self._name, self._rate_hz, self._spec = folder, name, sample_rate_hz, spec
         self._lowest_hz = lowest_hz
         n_frames = round(window_s * spec.frame_rate_hz)
         self._n_frames = n_frames
         self._queues = {key: _Queue(n_frames) for key in tfrecord.FRAME_FEATURES}
-        self._instruments, self._instrument = dict(instruments or {}), 0
-        self._names = sorted(set(self._instruments.values()))
+        self._instruments = instruments if instruments is not None and instruments.names else None
+        self._instrument = 0
         if self._instruments:
             self._queues[tfrecord.INSTRUMENT] = _Queue(n_frames)
         self._queues[tfrecord.AUDIO] = _Queue(round(window_s * sample_rate_hz))
@@ -136,7 +156,7 @@ class SplitWriter:
         self._n_examples = 0
         self.figures = NoteFigures()
 
-    def write(self, portions: list[Portion], rests: bool = False) -> Split:
+    def write(self, portions: Iterable[Portion], rests: bool = False) -> Split:
         """Writes portions in their order; the last window is padded with silence.
 
         Args:
@@ -170,7 +190,7 @@ class SplitWriter:
         for key in ("f0_hz", "f0_confidence"):
             self._queues[key].push(frames[key][portion.start : portion.end])
         if self._instruments:
-            self._instrument = self._names.index(self._instruments[portion.recording.job.name])
+            self._instrument = self._instruments.index(portion.recording.job)
             self._label(portion.end - portion.start)
         audio_16k = self._audio(portion, ANALYSIS_RATE_HZ)
         # Both come in blocks of 4 s, so neither is ever far ahead of the other. The sound at 16 kHz is what was
@@ -223,12 +243,13 @@ class SplitWriter:
         sounding = example["power_db"] > self._spec.floor_db
         example["f0_hz"] = np.where(sounding, example["f0_hz"], np.float32(0.0))
         example["f0_confidence"] = np.where(sounding, example["f0_confidence"], np.float32(0.0))
-        if self._n_examples % WINDOWS_PER_SHARD == 0:
+        content = tfrecord.encode_example(example)
+        if self._n_examples % max(1, SHARD_BYTES // len(content)) == 0:  # all examples have the same length
             self._shards.append(self._folder / f"{self._name}-{len(self._shards):05d}.part")
         self._n_examples += 1
         self.figures.add(example)
         with self._shards[-1].open("ab") as stream:
-            tfrecord.write_record(stream, tfrecord.encode_example(example))
+            tfrecord.write_record(stream, content)
 
     def _close(self) -> dict[str, str]:
         """Gives the shards their final names, as `ddsp_prepare_tfrecord` names them; name → SHA-256."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ddsp_cli.atomic import write_bytes
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.dataset.build import Built
 from ddsp_cli.dataset.cache import CutRecording
-from ddsp_cli.dataset.manifest import Doubt, Histogram, Manifest, Recording
+from ddsp_cli.dataset.manifest import Doubt, Histogram, Manifest, Recording, iter_recordings
 from ddsp_cli.pitch_names import note_name
 from ddsp_cli.reports.page import as_mp3, clock, render
 from ddsp_cli.reports.plots import as_png, new_figure, show_spectrogram
@@ -23,8 +24,9 @@ PAGE = "report.html"
 #: How much of one recording is shown as a spectrogram.
 SHOWN_S = 15.0
 
-#: Doubtful places that the page lists; dataset.yaml has more of them.
-MAX_LISTED = 500
+#: Recordings and doubtful places that the page lists; the data set's own files have more of them.
+MAX_RECORDINGS = 2000
+MAX_DOUBTS = 500
 
 #: Doubtful places of each kind that can be played, the longest ones, and how much of each.
 PLAYERS_PER_KIND = 10
@@ -50,57 +52,81 @@ def write(folder: Path, built: Built, progress: Callable[[str, float, float], No
       OSError: it cannot be written.
     """
     progress("drawing the report", 0.0, 0.0)
-    files = {recording.job.name: recording.job.path for recording in built.recordings}
-    page = make_page(built.manifest, draw(built), play_doubts(built.manifest, files))
+
+    def recordings() -> Iterator[Recording]:
+        return iter_recordings(folder, built.manifest)
+
+    sounds = play_doubts(recordings(), built.recordings.path_of)
+    page = make_page(built.manifest, recordings, draw(built), sounds)
     write_bytes(folder / PAGE, page.encode("utf-8", "replace"))
 
 
-def make_page(manifest: Manifest, picture: bytes, sounds: dict[tuple[str, int], bytes]) -> str:
+def make_page(
+    manifest: Manifest,
+    recordings: Callable[[], Iterator[Recording]],
+    picture: bytes,
+    sounds: dict[tuple[str, int], bytes],
+) -> str:
     """The page as HTML text.
 
     Args:
       manifest: of the data set.
+      recordings: gives its recordings.
       picture: see `draw`.
       sounds: see `play_doubts`.
     """
-    doubts = [
-        {
-            "path": recording.path,
-            "start": clock(doubt.start_s, True),
-            "end": clock(doubt.end_s, True),
-            "what": _KINDS[doubt.kind],
-            "mp3": sounds.get((recording.path, index)),
-        }
-        for recording in manifest.recordings
-        for index, doubt in enumerate(recording.doubts)
-    ]
+    totals = _Totals(recordings())
     # Those that can be played are listed in any case.
-    played = [doubt for doubt in doubts if doubt["mp3"]]
-    n_rest = max(0, MAX_LISTED - len(played))
-    rest = {id(doubt) for doubt in [doubt for doubt in doubts if not doubt["mp3"]][:n_rest]}
-    listed = [doubt for doubt in doubts if doubt["mp3"] or id(doubt) in rest]
+    n_rest = max(0, MAX_DOUBTS - len(sounds))
+    listed = []
+    for recording in recordings():
+        for index, doubt in enumerate(recording.doubts):
+            mp3 = sounds.get((recording.path, index))
+            if mp3 is None and n_rest == 0:
+                continue
+            n_rest -= mp3 is None
+            listed.append({
+                "path": recording.path, "start": clock(doubt.start_s, True), "end": clock(doubt.end_s, True),
+                "what": _KINDS[doubt.kind], "mp3": mp3,
+            })  # fmt: skip
+    rows = [_row(recording) for recording in itertools.islice(recordings(), MAX_RECORDINGS)]
+    if totals.n > MAX_RECORDINGS:  # then those that say something, left out or remarkable, come first
+        telling = (recording for recording in recordings() if recording.notes)
+        rows = [_row(recording) for recording in itertools.islice(telling, MAX_RECORDINGS)] or rows
     title = f"Data set {manifest.name}"
     return render(
-        "dataset.html", title, title, facts=_facts(manifest), picture=picture,
-        recordings=[_row(recording) for recording in manifest.recordings],
-        doubts=listed, n_players=len(played), n_more=len(doubts) - len(listed),
+        "dataset.html", title, title, facts=_facts(manifest, totals), picture=picture, recordings=rows,
+        n_more_recordings=totals.n - len(rows), doubts=listed, n_players=len(sounds),
+        n_more=totals.n_doubts - len(listed),
     )  # fmt: skip
 
 
-def _facts(manifest: Manifest) -> list[tuple[str, str]]:
+class _Totals:
+    """Sums over recordings."""
+
+    def __init__(self, recordings: Iterable[Recording]) -> None:
+        self.n = self.n_used = self.n_doubts = 0
+        self.given_s = self.polyphonic_s = 0.0
+        for recording in recordings:
+            self.n += 1
+            self.n_used += recording.split != "none"
+            self.n_doubts += len(recording.doubts)
+            self.given_s += recording.seconds
+            self.polyphonic_s += recording.polyphonic_s
+
+
+def _facts(manifest: Manifest, totals: _Totals) -> list[tuple[str, str]]:
     used_s = manifest.train.used_s + manifest.validation.used_s
-    given_s = sum(recording.seconds for recording in manifest.recordings)
-    polyphonic_s = sum(recording.polyphonic_s for recording in manifest.recordings)
     pitch, power = manifest.statistics.pitch_midi, manifest.statistics.power_db
     lowest, low, high, highest = (note_name(pitch[percent]) for percent in (1, 25, 75, 99))
     return [
-        ("recordings used", f"{len(manifest.recordings) - len(manifest.skipped)} of {len(manifest.recordings)}"),
-        ("given", clock(given_s)),
+        ("recordings used", f"{totals.n_used} of {totals.n}"),
+        ("given", clock(totals.given_s)),
         ("used", f"{clock(used_s)} (for training {clock(manifest.train.used_s)})"),
         ("notes in the training split", clock(manifest.statistics.note_s)),
         ("range", f"{lowest} to {highest}, mostly {low} to {high}"),
         ("dynamics", f"{power[5]:.0f} to {power[95]:.0f} dBFS"),
-        ("polyphonic", f"{clock(polyphonic_s)}{', kept' if manifest.keep_polyphonic else ', left out'}"),
+        ("polyphonic", f"{clock(totals.polyphonic_s)}{', kept' if manifest.keep_polyphonic else ', left out'}"),
         ("high-pass filter", f"below {manifest.lowest_hz:.0f} Hz, the lowest note" if manifest.lowest_hz else "none"),
         ("licence", manifest.licence),
     ]
@@ -117,27 +143,35 @@ def _row(recording: Recording) -> dict[str, str]:
     }
 
 
-def play_doubts(manifest: Manifest, files: dict[str, Path]) -> dict[tuple[str, int], bytes]:
+def play_doubts(recordings: Iterable[Recording], path_of: Callable[[str], Path | None]) -> dict[tuple[str, int], bytes]:
     """MP3s of the longest doubtful places of each kind.
 
     Args:
-      manifest: of the data set.
-      files: the sound file of each recording.
+      recordings: of the data set.
+      path_of: gives the sound file of a recording, or None.
 
     Returns:
       (recording, number of the doubtful place in it) → MP3; without those whose file cannot be read there.
     """
     kinds: dict[str, list[tuple[float, str, int, Doubt]]] = defaultdict(list)
-    for recording in manifest.recordings:
+    for recording in recordings:
         for index, doubt in enumerate(recording.doubts):
-            kinds[doubt.kind].append((doubt.start_s - doubt.end_s, recording.path, index, doubt))
+            places = kinds[doubt.kind]
+            places.append((doubt.start_s - doubt.end_s, recording.path, index, doubt))
+            if len(places) > 100 * PLAYERS_PER_KIND:
+                places[:] = _longest(places)
     sounds = {}
     for places in kinds.values():
-        for _, path, index, doubt in sorted(places, key=lambda place: place[:3])[:PLAYERS_PER_KIND]:
-            audio = _excerpt(files[path], doubt.start_s - MARGIN_S, doubt.end_s + MARGIN_S) if path in files else None
+        for _, name, index, doubt in _longest(places):
+            path = path_of(name)
+            audio = _excerpt(path, doubt.start_s - MARGIN_S, doubt.end_s + MARGIN_S) if path is not None else None
             if audio is not None:
-                sounds[path, index] = as_mp3([audio], ANALYSIS_RATE_HZ)
+                sounds[name, index] = as_mp3([audio], ANALYSIS_RATE_HZ)
     return sounds
+
+
+def _longest(places: list[tuple[float, str, int, Doubt]]) -> list[tuple[float, str, int, Doubt]]:
+    return sorted(places, key=lambda place: place[:3])[:PLAYERS_PER_KIND]
 
 
 def _excerpt(path: Path, start_s: float, end_s: float) -> np.ndarray | None:
@@ -174,9 +208,7 @@ def draw(built: Built) -> bytes:
     pitch.xaxis.set_major_formatter(lambda midi, _: note_name(midi))
     _bars(level, histograms["loudness_db"], "tab:orange")
     level.set_title("loudness of the notes (dB, A-weighted)", fontsize=10, loc="left")
-    usable = [recording for recording in built.recordings if not recording.reason]
-    longest = max(usable, key=lambda recording: (recording.n_frames, recording.job.name))
-    _spectrogram(bottom.subplots(), longest)
+    _spectrogram(bottom.subplots(), built.recordings.longest())
     return as_png(figure)
 
 

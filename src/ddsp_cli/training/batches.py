@@ -6,8 +6,8 @@ F frames, S samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
 
 import keras
 import numpy as np
@@ -15,11 +15,16 @@ import numpy as np
 from ddsp_cli.analysis.features import hold_f0
 from ddsp_cli.analysis.mfcc import mfcc
 from ddsp_cli.config import ANALYSIS_RATE_HZ, ModelConfig
-from ddsp_cli.dataset.loader import Examples
+from ddsp_cli.dataset.loader import Examples, StreamedExamples
 from ddsp_cli.errors import DatasetError
 from ddsp_cli.scaling import scale_db, scale_f0
 
 Batch = tuple[dict[str, np.ndarray], np.ndarray]
+
+AnyWindows: TypeAlias = "Windows | StreamedWindows"
+
+#: Up to so many windows all are shuffled for each batch; of more a batch is drawn, without an array of all.
+MAX_SHUFFLED = 100_000
 
 
 class Windows:
@@ -95,6 +100,63 @@ class Windows:
         frames = starts[:, None] + np.arange(n_frames)
         return {name: values[rows[:, None], frames] for name, values in {**self.inputs, **self.targets}.items()}
 
+    def in_memory(self) -> Windows:
+        """The windows as arrays: all of them, see `StreamedWindows`."""
+        return self
+
+    def measure_targets(self, measure: Callable[[Windows], Any]) -> None:
+        """Measures the targets of all windows with `training.pretrain.measure_targets`, unless that was done."""
+        if not self.targets:
+            self.targets = vars(measure(self))
+
+
+class StreamedWindows:
+    """`Windows` of a split that is too large for memory: the windows of a batch are read as it is cut.
+
+    Args:
+      examples: in their shards.
+      model, frame_rate_hz: as for `Windows`.
+    """
+
+    #: Windows, evenly spread, that are kept in memory for what needs a sample of the sound.
+    N_SAMPLE = 256
+
+    def __init__(self, examples: StreamedExamples, model: ModelConfig, frame_rate_hz: int) -> None:
+        self.model = model
+        self._examples, self._frame_rate_hz = examples, frame_rate_hz
+        rows = np.linspace(0, len(examples) - 1, min(len(examples), self.N_SAMPLE)).round().astype(int)
+        self._sample = self._read(np.unique(rows))
+        self.inputs, self.n_frames = self._sample.inputs, self._sample.n_frames
+        self._measure: Callable[[Windows], Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def _read(self, rows: np.ndarray) -> Windows:
+        return Windows(self._examples.take(rows), self.model, self._frame_rate_hz)
+
+    def in_memory(self) -> Windows:
+        """A sample of the windows as arrays."""
+        return self._sample
+
+    def measure_targets(self, measure: Callable[[Windows], Any]) -> None:
+        """Measures the targets of each batch as it is cut."""
+        self._measure = measure
+
+    def cut(self, rows: np.ndarray, starts: np.ndarray, n_frames: int) -> Batch:
+        """As `Windows.cut`."""
+        windows = self._read(rows)
+        if self._measure is not None:
+            windows.measure_targets(self._measure)
+        return windows.cut(np.arange(len(rows)), starts, n_frames)
+
+
+def windows_of(examples: Examples | StreamedExamples, model: ModelConfig, frame_rate_hz: int) -> AnyWindows:
+    """`Windows` or `StreamedWindows`, as the examples are in memory or not."""
+    if isinstance(examples, StreamedExamples):
+        return StreamedWindows(examples, model, frame_rate_hz)
+    return Windows(examples, model, frame_rate_hz)
+
 
 def _instrument_index(examples: Examples, names: Sequence[str]) -> np.ndarray:
     """Index of each frame's instrument in the model's list of names, [N, F].
@@ -126,7 +188,7 @@ class RandomCrops(keras.utils.PyDataset):
     """
 
     def __init__(
-        self, windows: Windows, batch_size: int, crop_s: float, seed: int, n_steps: int, first_step: int = 0
+        self, windows: AnyWindows, batch_size: int, crop_s: float, seed: int, n_steps: int, first_step: int = 0
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
         self.windows = windows
@@ -147,7 +209,12 @@ class RandomCrops(keras.utils.PyDataset):
         """Which windows the crops of a step come from, and their first frames, [B] each."""
         random = np.random.default_rng([self.seed, step])
         # a shuffled deck per batch: no window twice while others wait, as far as the batch allows
-        rows = np.resize(random.permutation(len(self.windows)), self.batch_size)
+        n = len(self.windows)
+        rows = (
+            np.resize(random.permutation(n), self.batch_size)
+            if n <= MAX_SHUFFLED
+            else random.choice(n, self.batch_size, replace=False)
+        )
         return rows, random.integers(0, self.windows.n_frames - self.crop_frames + 1, self.batch_size)
 
     def __getitem__(self, index: int) -> Batch:

@@ -28,7 +28,7 @@ from ddsp_cli.config import Preset, TrainingConfig
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.errors import ModelError
 from ddsp_cli.training import checkpoint
-from ddsp_cli.training.batches import Batch, RandomCrops, Windows
+from ddsp_cli.training.batches import AnyWindows, Batch, RandomCrops
 from ddsp_cli.training.checkpoint import Point, RunState
 from ddsp_cli.training.harmonic_init import init_harmonic_rolloff
 from ddsp_cli.training.optimizer import make_optimizer
@@ -72,7 +72,7 @@ class Job:
     """
 
     preset: Preset
-    train: Windows
+    train: AnyWindows
     validation: list[Batch]
     folder: RunFolder
     total_steps: int
@@ -128,8 +128,8 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
         another model.
       KeyboardInterrupt: passed on; the last checkpoint stands.
     """
-    if job.preset.training.loss.control_weight and not job.train.targets:
-        job.train.targets = vars(measure_targets(job.train))
+    if job.preset.training.loss.control_weight:
+        job.train.measure_targets(measure_targets)
     model = _resume(job, state)
     if not state.history and job.initial is None:
         _pretrain(job, model, state, report)
@@ -243,7 +243,7 @@ def _pretrain(job: Job, model: Autoencoder, state: RunState, report: Report) -> 
     if n_steps and can_pretrain(job.preset.model):
         report(progress_of(state, job.total_steps, [], "phase", "fitting the decoder to measured harmonics and noise"))
         batch_size = job.preset.training.batch_size
-        pretrain(model, job.train, n_steps, batch_size, job.seed, is_compiled(), lambda _: None)
+        pretrain(model, job.train.in_memory(), n_steps, batch_size, job.seed, is_compiled(), lambda _: None)
 
 
 def _validate_parent(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, report: Report) -> RunState:

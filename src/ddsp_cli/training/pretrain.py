@@ -135,7 +135,7 @@ class TargetCrops(keras.utils.PyDataset):
         return len(self._crops)
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        windows = self._crops.windows
+        windows = self._crops.windows.in_memory()
         found = windows.cut_inputs(*self._crops.places(index), self._crops.crop_frames)
         return {name: found[name] for name in windows.inputs}, {name: found[name] for name in windows.targets}
 

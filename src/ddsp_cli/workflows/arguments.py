@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from ddsp_cli.errors import UsageError, did_you_mean
+from ddsp_cli.remote import as_place
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -16,6 +17,11 @@ PathLike: TypeAlias = str | os.PathLike[str]
 def as_path(path: PathLike | None) -> Path | None:
     """A path, or None."""
     return None if path is None else Path(path)
+
+
+def as_places(places: PathLike | Sequence[PathLike]) -> list[Path]:
+    """As `as_paths`, of paths and addresses; an address with a pattern is one of them."""
+    return [as_place(places)] if isinstance(places, str | os.PathLike) else [as_place(place) for place in places]
 
 
 def as_paths(paths: PathLike | Sequence[PathLike]) -> list[Path]:

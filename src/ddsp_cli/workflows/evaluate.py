@@ -25,6 +25,7 @@ from ddsp_cli.audio import read
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.errors import DatasetError, InputError, Kind, OutputError, UsageError
+from ddsp_cli.remote import as_place
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path, as_paths
@@ -81,7 +82,8 @@ def evaluate(
     Args:
       model: a name, a folder, or the file of a DDSP-VST model.
       audio: recordings of the same instrument, or folders of them.
-      dataset: a prepared data set, whose validation split is taken; without `audio`, `datasets/NAME`.
+      dataset: a prepared data set (a folder or an address), whose validation split is taken; without `audio`,
+        `datasets/NAME`.
       out: folder for `evaluation.json` and a picture of each recording; None writes nothing.
       force: write into a folder that holds an evaluation already.
       reliable: also compare F0 where two trackers agree about the recording, which takes as long as it lasts.
@@ -94,7 +96,8 @@ def evaluate(
       UsageError: both recordings and a data set.
       InputError, DatasetError, ModelError, OutputError: see their messages.
     """
-    audio, dataset, out = as_paths(audio), as_path(dataset), as_path(out)
+    audio, out = as_paths(audio), as_path(out)
+    dataset = None if dataset is None else as_place(dataset)
     if audio and dataset is not None:
         raise UsageError("recordings and a data set were given", "Judge one or the other.")
     files = read.list_audio(audio) if audio else []

@@ -14,23 +14,37 @@ from ddsp_cli import __version__
 from ddsp_cli.analysis.pitch import trackers
 from ddsp_cli.checksum import sha256
 from ddsp_cli.config import SAMPLE_RATES_HZ, FeatureSpec
-from ddsp_cli.dataset.build import Progress, build, measuring_key
+from ddsp_cli.dataset.build import MEASURING_MANY, Progress, build, measuring_key
 from ddsp_cli.dataset.cache import staging
 from ddsp_cli.dataset.executors import check_cluster, default_workers, open_engine
 from ddsp_cli.dataset.magenta_shards import TRACKER
-from ddsp_cli.dataset.manifest import MANIFEST, Manifest, Settings, SourcesFile, load_manifest, load_sources
-from ddsp_cli.dataset.sources import Inputs, dataset_name, find, pick
+from ddsp_cli.dataset.manifest import (
+    DATASET,
+    MANIFEST,
+    Manifest,
+    Recording,
+    Settings,
+    SourcesFile,
+    iter_recordings,
+    load_manifest,
+    load_sources,
+)
+from ddsp_cli.dataset.sources import SHARD_NAME, Inputs, dataset_name, find, pick
 from ddsp_cli.dataset.workers import POLYPHONIC
 from ddsp_cli.errors import DatasetError, InputError, Kind, OutputError, UsageError
+from ddsp_cli.remote import as_place, is_address, local_copy, publish, reading
 from ddsp_cli.reports import dataset_report
 from ddsp_cli.reports.dataset_report import PAGE
 from ddsp_cli.workflows import models
-from ddsp_cli.workflows.arguments import PathLike, as_list, as_path, as_paths
+from ddsp_cli.workflows.arguments import PathLike, as_list, as_path, as_places
 
-__all__ = ["POLYPHONIC", "PrepareResult", "advice", "prepare", "result_of"]
+__all__ = ["MEASURING_MANY", "POLYPHONIC", "PrepareResult", "advice", "prepare", "result_of"]
 
 #: With this much sound an instrument is usually good.
 ENOUGH_S = 600.0
+
+#: Recordings that a result names; the manifest names all.
+MAX_NAMED = 10_000
 
 
 @dataclass(frozen=True)
@@ -46,8 +60,8 @@ class PrepareResult:
       n_train, n_validation: windows of 4 s of either part.
       n_recordings: how many were given.
       n_used: how many something was taken from.
-      skipped: (name, reason) of each that nothing was taken from.
-      notes: (name, remark) of recordings that were used.
+      skipped: (name, reason) of each that nothing was taken from, `MAX_NAMED` at most.
+      notes: (name, remark) of recordings that were used, `MAX_NAMED` at most.
       lowest_midi, highest_midi: the notes played, 1st and 99th percentile.
       quietest_db, loudest_db: power of the notes in dBFS, 5th and 95th percentile.
       given_s: seconds of all recordings that could be read.
@@ -88,11 +102,20 @@ def result_of(folder: Path, manifest: Manifest, unchanged: bool) -> PrepareResul
     """Summarises a data set."""
     used_s = manifest.train.used_s + manifest.validation.used_s
     notes, power = manifest.statistics.pitch_midi, manifest.statistics.power_db
-    used = [recording for recording in manifest.recordings if recording.split != "none"]
     page = folder / PAGE
     n_doubts: Counter[str] = Counter()
-    for recording in manifest.recordings:
+    n_used, given_s, polyphonic_s = 0, 0.0, 0.0
+    skipped: list[tuple[str, str]] = []
+    remarked: list[tuple[str, str]] = []
+    for recording in iter_recordings(folder, manifest):
         n_doubts.update(recording.n_doubts)
+        used = recording.split != "none"
+        n_used += used
+        given_s += recording.seconds
+        polyphonic_s += recording.polyphonic_s
+        named = remarked if used else skipped
+        if recording.notes and len(named) < MAX_NAMED:
+            named.append((recording.path, "; ".join(recording.notes)))
     return PrepareResult(
         folder=folder,
         name=manifest.name,
@@ -102,16 +125,16 @@ def result_of(folder: Path, manifest: Manifest, unchanged: bool) -> PrepareResul
         validation_s=manifest.validation.used_s,
         n_train=manifest.train.n_examples,
         n_validation=manifest.validation.n_examples,
-        n_recordings=len(manifest.recordings),
-        n_used=len(used),
-        skipped=tuple((recording.path, "; ".join(recording.notes)) for recording in manifest.skipped),
-        notes=tuple((recording.path, "; ".join(recording.notes)) for recording in used if recording.notes),
+        n_recordings=manifest.n_recordings,
+        n_used=n_used,
+        skipped=tuple(skipped),
+        notes=tuple(remarked),
         lowest_midi=notes[1],
         highest_midi=notes[99],
         quietest_db=power[5],
         loudest_db=power[95],
-        given_s=sum(recording.seconds for recording in manifest.recordings),
-        polyphonic_s=sum(recording.polyphonic_s for recording in manifest.recordings),
+        given_s=given_s,
+        polyphonic_s=polyphonic_s,
         keep_polyphonic=manifest.keep_polyphonic,
         n_doubts=n_doubts,
         report=page if page.is_file() else None,
@@ -161,9 +184,10 @@ def prepare(
     an existing data set: only those are measured.
 
     Args:
-      inputs: files and folders, of sound or of shards that `ddsp_prepare_tfrecord` wrote.
+      inputs: files and folders, of sound or of shards that `ddsp_prepare_tfrecord` wrote, and NSynth as it is
+        distributed. Addresses such as `s3://bucket/wavs/*.flac` may be among them.
       name: of the data set; by default that of the first input.
-      out: the folder to write; by default `datasets/NAME`.
+      out: the folder to write, or an address; by default `datasets/NAME`.
       sample_rate_hz: rate of the sound that the model will make; by default 16000, or that of `like`.
       pitch: one of `features.pitch.tracker_names()`.
       workers: processes; by default one per core.
@@ -194,7 +218,8 @@ def prepare(
       InputError: an input or the file of sources is missing, or the recordings hold too little to learn from.
       OutputError: a different data set stands there already, another run is writing it, or it cannot be written.
     """
-    inputs, out, crepe_weights = as_paths(inputs), as_path(out), as_path(crepe_weights)
+    inputs, crepe_weights = as_places(inputs), as_path(crepe_weights)
+    out = None if out is None else as_place(out)
     hold_out, leave_out = as_list(hold_out), as_list(leave_out)
     taught = models.open_at(models.find_playable(like)).card if like is not None else None
     if sample_rate_hz is None:
@@ -225,7 +250,8 @@ def prepare(
     )
     if not found.recordings:
         weights = None
-    with staging(folder) as place:
+    # Of a data set at an address the work is done here, beside where data sets are.
+    with staging(Path("datasets") / name if is_address(folder) else folder) as place:
         standing = _standing(folder, found, settings, force)
         if isinstance(standing, Manifest):
             place.remove()
@@ -240,7 +266,12 @@ def prepare(
                 built = build(place, found, settings, engine, told, weights, heard)
             if report:
                 dataset_report.write(place.result, built, told)
-            place.publish({recording.sha256 for recording in built.manifest.recordings})
+            if is_address(folder):
+                publish(place.result, folder, MANIFEST, DATASET.entries)
+                result = result_of(folder, built.manifest, unchanged=False)
+                place.remove()
+                return result
+            place.publish(recording.sha256 for recording in iter_recordings(place.result, built.manifest))
         except InputError:
             place.remove()  # more recordings are needed, not another try
             raise
@@ -264,9 +295,10 @@ def _pitch_of(found: Inputs, pitch: str) -> str:
 
 def _standing(folder: Path, found: Inputs, settings: Settings, force: bool) -> Manifest | Literal["nothing", "grows"]:
     """The data set at `folder` where it is up to date; else whether it may grow, or there is nothing."""
-    if not folder.exists():
-        return "nothing"
-    if not folder.is_dir() or (not (folder / MANIFEST).is_file() and any(folder.iterdir())):
+    with reading(folder):
+        if not folder.exists():
+            return "nothing"
+    if not folder.is_dir() or (not (folder / MANIFEST).is_file() and _holds_others(folder)):
         raise OutputError(f"{folder} exists and is not a data set", "Choose another folder or name.")
     if force or not (folder / MANIFEST).is_file():
         return "nothing"
@@ -276,7 +308,7 @@ def _standing(folder: Path, found: Inputs, settings: Settings, force: bool) -> M
         raise OutputError(f"{folder} holds an unreadable data set: {problem.message}",
                           "Replace it with force=True.", kind=Kind.EXISTS) from problem  # fmt: skip
     different = settings.differences(manifest)
-    missing = "" if different else _missing(found, manifest)
+    missing = "" if different else _missing(folder, found, manifest)
     if different or missing:
         why = (
             f"with another {', '.join(different)}"
@@ -289,18 +321,37 @@ def _standing(folder: Path, found: Inputs, settings: Settings, force: bool) -> M
             kind=Kind.EXISTS,
         )
     same = all(getattr(settings, field) == getattr(manifest, field) for field in ("licence", "sources", "remarks"))
-    same = same and len(found.recordings) + len(found.shards) == len(manifest.recordings)
+    same = same and len(found.recordings) + len(found.shards) == manifest.n_recordings
     if same and manifest.created_with == __version__ and _shards_stand(folder, manifest):
         return manifest
     return "grows"
 
 
-def _missing(found: Inputs, manifest: Manifest) -> str:
+def _holds_others(folder: Path) -> bool:
+    """Whether a folder without a manifest holds anything, at an address more than an interrupted upload leaves."""
+    return bool(DATASET.foreign_entries(folder)) if is_address(folder) else any(folder.iterdir())
+
+
+def _missing(folder: Path, found: Inputs, manifest: Manifest) -> str:
     """Recordings of a standing data set that are not among the given ones, byte for byte; empty where none is."""
-    used = {recording.path: recording.sha256 for recording in manifest.recordings if recording.split != "none"}
-    given = {name: path for path, name in found.recordings.items()}
-    gone = [name for name, digest in used.items() if name not in given or sha256(given[name]) != digest]
-    return ", ".join(gone[:3]) + (f" and {len(gone) - 3} more" if len(gone) > 3 else "")
+    gone, n_gone = [], 0
+    for recording in iter_recordings(folder, manifest):
+        if recording.split == "none":
+            continue
+        path = found.recordings.path_of(recording.path)
+        if path is None or not _is_same(path, recording):
+            n_gone += 1
+            gone.append(recording.path)
+            del gone[3:]
+    return ", ".join(gone) + (f" and {n_gone - 3} more" if n_gone > 3 else "")
+
+
+def _is_same(path: Path, recording: Recording) -> bool:
+    """Whether a file is the recording, byte for byte; a note among others in a file is taken for it."""
+    if SHARD_NAME.match(path.name):
+        return True
+    with local_copy(path) as copy:
+        return sha256(copy) == recording.sha256
 
 
 def _shards_stand(folder: Path, manifest: Manifest) -> bool:

@@ -28,6 +28,7 @@ from ddsp_cli.dataset.manifest import MANIFEST, load_manifest
 from ddsp_cli.errors import DatasetError, Kind, ModelError, OutputError, UsageError
 from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.packages import require
+from ddsp_cli.remote import as_place
 from ddsp_cli.reports.training_report import TrainingSummary, write_training_report
 from ddsp_cli.scaling import midi_to_hz
 from ddsp_cli.synthesis.instrument import check_graph
@@ -94,7 +95,7 @@ def train(
 
     Args:
       instrument: its name; by default `datasets/NAME` is read and `models/NAME` written.
-      dataset: another data set.
+      dataset: another data set, here or at an address.
       preset: a preset's name or YAML file.
       steps: in all, counted from the beginning; None takes the preset's.
       out: another folder for the instrument. The run keeps its own files in `<out>.run` beside it.
@@ -116,7 +117,9 @@ def train(
     """
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     require("training", "keras", backend)
-    plan = make_plan(instrument, as_path(dataset), str(preset), steps, as_path(out), seed, start_from)
+    plan = make_plan(
+        instrument, None if dataset is None else as_place(dataset), str(preset), steps, as_path(out), seed, start_from
+    )
     hides = hides_bundled(plan)
     if hides and not force:
         raise UsageError(
@@ -327,7 +330,7 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
     n_shares = backend.share_batches(plan.settings.training.batch_size)
     from ddsp_cli.dataset import loader
     from ddsp_cli.training import loop
-    from ddsp_cli.training.batches import Windows, validation_batches
+    from ddsp_cli.training.batches import Windows, validation_batches, windows_of
     from ddsp_cli.training.run_log import RunFolder
 
     phase(f"reading {plan.source}")
@@ -339,7 +342,7 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
         records = RunFolder(plan.run_folder, model.sample_rate_hz, listen=listen)
     job = loop.Job(
         plan.settings,
-        Windows(data.train, model, rate_hz),
+        windows_of(data.train, model, rate_hz),
         validation_batches(validation, plan.settings.training.batch_size, multiple=n_shares),
         records,
         plan.total_steps,

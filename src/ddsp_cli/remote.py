@@ -1,0 +1,193 @@
+"""Places that are addresses: `s3://bucket/wavs`, `gs://`, `https://`, `sftp://` and whatever else fsspec opens.
+
+An address becomes a `UPath`, which has the methods of `pathlib.Path`; functions that only read and join paths take
+either. Credentials come from the environment, as the libraries of each service look for them; they are written nowhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+from ddsp_cli.errors import InputError, OutputError, UsageError
+from ddsp_cli.packages import require_extra
+
+#: A scheme of two letters or more: one letter is a drive on Windows.
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(?P<host>[^/]*)")
+
+#: What patterns consist of.
+_MAGIC = re.compile(r"[*?\[]")
+
+
+def is_address(text: object) -> bool:
+    """Whether a text (or what an address became) is an address and not a path of this machine."""
+    return not isinstance(text, Path) and _ADDRESS.match(str(text)) is not None
+
+
+def as_place(text: str | os.PathLike[str]) -> Path:
+    """The path of a text: a `Path`, or a `UPath` for an address.
+
+    Raises:
+      UsageError: an address of a kind that is not known or whose package is not installed, or one with a password.
+    """
+    if not is_address(text):
+        return Path(text)
+    address = str(text)
+    found = _ADDRESS.match(address)
+    if found is not None and "@" in found["host"] and ":" in found["host"].partition("@")[0]:
+        raise UsageError(
+            f"the address {found[1]}://... holds a password",
+            "Set credentials in the environment, as the service's own programs read them.",
+        )
+    require_extra("remote", f"the address {address}", "fsspec", "upath")
+    from upath import UPath
+
+    try:
+        place = UPath(address)
+        _ = place.fs
+    except ImportError as problem:
+        raise UsageError(
+            f"the address {address} needs a package that is not installed: {problem}",
+            "Install what it names, or pip install 'ddsp-cli[remote]' for s3://.",
+        ) from problem
+    except ValueError as problem:
+        raise UsageError(f"{address} is no address that can be opened: {problem}") from problem
+    return cast(Path, place)
+
+
+@contextlib.contextmanager
+def reading(place: Path) -> Iterator[None]:
+    """Turns failures of a service inside the block into an `InputError`; those of a local disk pass.
+
+    Raises:
+      InputError: the service refuses, cannot be reached, or wants credentials.
+    """
+    if not is_address(place):
+        yield
+        return
+    try:
+        yield
+    except (GeneratorExit, KeyboardInterrupt, InputError, UsageError):
+        raise
+    except Exception as problem:  # each service has exceptions of its own
+        raise InputError(
+            f"{place} cannot be read: {_words(problem)}", "Check the address and credentials."
+        ) from problem
+
+
+def _words(problem: Exception) -> str:
+    return " ".join(str(problem).split())[:200] or type(problem).__name__
+
+
+def files(address: str) -> Iterator[tuple[Path, str]]:
+    """The files that an address stands for: one file, those below a folder, or those that match a pattern.
+
+    Args:
+      address: may hold `*`, `?` and `[…]`; `**` for any folders.
+
+    Yields:
+      Each file, and its path relative to the folder or to what stands before the pattern; "" for a single file.
+
+    Raises:
+      InputError: nothing is there, or the service cannot be read.
+    """
+    place = cast(Any, as_place(address))
+    with reading(place):
+        fs, root = place.fs, place.path.rstrip("/")
+        if _MAGIC.search(root):
+            parts = PurePosixPath(root).parts
+            n_plain = next(i for i, part in enumerate(parts) if _MAGIC.search(part))
+            base = "/".join(parts[:n_plain]).replace("//", "/")
+            names = [name for name in fs.glob(root) if not fs.isdir(name)]
+        elif fs.isfile(root):
+            yield place, ""
+            return
+        else:
+            base, names = root, fs.find(root)
+        if not names:
+            raise InputError(f"there is nothing at {address}")
+        for name in names:
+            yield as_place(fs.unstrip_protocol(name)), name.removeprefix(base).lstrip("/")
+
+
+def base_name(address: str) -> str:
+    """The name of the file or folder of an address; of a pattern the folder before it."""
+    parts = [part for part in PurePosixPath(_ADDRESS.sub(r"\g<host>", address)).parts if part not in "/"]
+    plain = parts[: next((i for i, part in enumerate(parts) if _MAGIC.search(part)), len(parts))]
+    return plain[-1] if plain else "recordings"
+
+
+@contextlib.contextmanager
+def local_copy(place: Path, folder: Path | None = None) -> Iterator[Path]:
+    """A file of this machine with the content of a place, removed with the block; the place itself where it is one.
+
+    Args:
+      place: a path or an address.
+      folder: for the copy; by default that of temporary files.
+
+    Raises:
+      InputError: the service cannot be read.
+    """
+    if not is_address(place):
+        yield place
+        return
+    import tempfile
+
+    descriptor, name = tempfile.mkstemp(prefix=".ddsp-", suffix=place.suffix, dir=folder)
+    copy = Path(name)
+    try:
+        with reading(place), os.fdopen(descriptor, "wb") as stream, place.open("rb") as source:
+            while content := source.read(1 << 20):
+                stream.write(content)
+        yield copy
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def read_range(place: Path, start: int, n_bytes: int) -> bytes:
+    """Bytes of a file at an address.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    remote = cast(Any, place)
+    content: bytes = remote.fs.cat_file(remote.path, start=start, end=start + n_bytes)
+    return content
+
+
+def publish(folder: Path, place: Path, last: str, own: tuple[str, ...]) -> None:
+    """Copies the files of a folder to an address, so that a reader finds a whole set there or none.
+
+    Objects cannot be renamed together: `last` is removed first and written after all others, and without it there is
+    nothing to read.
+
+    Args:
+      folder: local.
+      place: an address.
+      last: name of the file that is written last.
+      own: patterns of names of the program's own; others at the address are left alone.
+
+    Raises:
+      OutputError: the service refuses or cannot be reached.
+    """
+    remote = cast(Any, place)
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_file() and entry.name != last)
+    try:
+        standing = [entry.name for entry in remote.iterdir()] if remote.exists() else []
+        if last in standing:
+            (remote / last).unlink()
+        for name in standing:
+            if name != last and name not in names and any(PurePosixPath(name).match(pattern) for pattern in own):
+                (remote / name).unlink()
+        for name in [*names, last]:
+            remote.fs.put_file(str(folder / name), (remote / name).path)
+        remote.fs.invalidate_cache()
+    except Exception as problem:  # each service has exceptions of its own
+        raise OutputError(
+            f"{place} cannot be written: {_words(problem)}",
+            "What was done is kept: run the same command again to go on.",
+        ) from problem

@@ -1,0 +1,128 @@
+"""Recordings and data sets at addresses, on a server of this machine that speaks S3."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from ddsp_cli import dataset, remote
+from ddsp_cli.dataset import loader
+from ddsp_cli.errors import DatasetError, InputError, OutputError, UsageError
+from ddsp_cli.workflows.prepare import prepare
+from fixtures import melody
+from scale_fixtures import serve_s3
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """An empty bucket `s3://archive`, and credentials in the environment."""
+    monkeypatch.chdir(tmp_path)
+    with serve_s3("archive", monkeypatch) as fs:
+        yield fs
+
+
+@pytest.fixture
+def wavs(bucket, tmp_path: Path) -> Path:
+    """Recordings in a folder and below `s3://archive/wavs`."""
+    folder = tmp_path / "wavs"
+    folder.mkdir()
+    for i in range(4):
+        soundfile.write(folder / f"{i}.wav", 0.2 * melody((57 + i, 64 + i, 60 + i, 65), 1.0, 0.2), 16000)
+    (folder / "text.wav").write_text("not audio")
+    bucket.put(str(folder), "archive/wavs", recursive=True)
+    bucket.pipe_file("archive/wavs/readme.txt", b"not listed")
+    return folder
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+def test_recordings_at_an_address_make_the_same_data_set(wavs, tmp_path):
+    here = prepare([wavs], name="x", out=tmp_path / "here", workers=1, report=False)
+    there = prepare(["s3://archive/wavs"], name="x", out=tmp_path / "there", workers=1, report=False)
+    assert there.skipped == here.skipped
+    assert [name for name, _ in there.skipped] == ["wavs/text.wav"]
+    assert content(here.folder) == content(there.folder)
+    some = prepare(["s3://archive/wavs/[0-2].wav"], name="x", out=tmp_path / "some", workers=1, report=False)
+    assert {r.path for r in dataset.load_manifest(some.folder).recordings} == {f"wavs/{i}.wav" for i in range(3)}
+
+
+def test_a_data_set_at_an_address_is_whole_or_absent(wavs, bucket, tmp_path, monkeypatch):
+    place = "s3://archive/sets/x"
+    fs = remote.as_place(place).fs
+    put, n_put = fs.put_file, 0
+
+    failures = [OSError("the connection was lost"), KeyboardInterrupt()]
+
+    def fail_at_third(*arguments: object, **options: object) -> object:
+        nonlocal n_put
+        n_put += 1
+        if n_put == 3:
+            raise failures[-1]
+        return put(*arguments, **options)
+
+    while failures:
+        n_put = 0
+        monkeypatch.setattr(fs, "put_file", fail_at_third)
+        with pytest.raises((KeyboardInterrupt, OutputError)) as caught:
+            prepare([wavs], out=place, workers=1)
+        assert len(bucket.find("archive/sets", refresh=True)) == 2
+        failures.pop()
+    assert "run the same command again" in caught.value.hint
+    monkeypatch.setattr(fs, "put_file", put)
+    with pytest.raises(DatasetError):
+        dataset.load_manifest(remote.as_place(place))
+    monkeypatch.setattr("ddsp_cli.dataset.workers._measure", lambda *_: pytest.fail("measured again"))
+    result = prepare([wavs], out=place, workers=1)
+    assert dataset.load_manifest(result.folder).n_recordings == 5
+    assert result.report is not None
+    assert str(result.folder) == place
+
+
+def test_a_data_set_at_an_address_is_read_as_one_of_this_machine(wavs, bucket, tmp_path):
+    place = "s3://archive/sets/x"
+    there = prepare([wavs], name="x", out=place, workers=1, report=False)
+    here = prepare([wavs], name="x", out=tmp_path / "here", workers=1, report=False)
+    assert (there.n_train, there.note_s) == (here.n_train, here.note_s)
+    assert prepare([wavs], name="x", out=place, workers=1, report=False).unchanged
+    assert not (tmp_path / "datasets").exists() or not list((tmp_path / "datasets").iterdir())
+    remote_set, local_set = loader.load(remote.as_place(place)), loader.load(here.folder)
+    assert np.array_equal(remote_set.train.audio, local_set.train.audio)
+    streamed = loader.StreamedExamples(remote.as_place(place), remote_set.manifest, remote_set.manifest.train)
+    rows = np.array([len(streamed) - 1, 0])
+    assert np.array_equal(streamed.take(rows).audio, local_set.train.audio[rows])
+    stored = b"".join(bucket.cat(name) for name in bucket.find("archive/sets")).lower()
+    assert b"of-the-environment" not in stored
+    with pytest.raises(OutputError, match="exists already"):
+        prepare([wavs / "0.wav", wavs / "1.wav", wavs / "2.wav"], name="x", out=place, workers=1, report=False)
+
+
+def test_what_cannot_be_read_is_a_sentence(bucket, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="there is nothing at s3://archive/none"):
+        prepare(["s3://archive/none"], out=tmp_path / "set")
+    with pytest.raises(InputError, match="s3://missing/wavs"):
+        prepare(["s3://missing/wavs"], out=tmp_path / "set")
+    with pytest.raises(UsageError, match="password"):
+        prepare(["sftp://me:secret@host/wavs"], out=tmp_path / "set")
+    with pytest.raises(UsageError, match="nosuch://"):
+        prepare(["nosuch://host/wavs"], out=tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
+def test_paths_of_this_machine_are_no_addresses():
+    for text in ("a/b.wav", "C:\\a.wav", "c:/a.wav", "/a", "s3:/bucket"):
+        assert not remote.is_address(text)
+        assert remote.as_place(text) == Path(text)
+    assert [remote.base_name(f"s3://b/{end}") for end in ("x/*.wav", "x/y", "x/", "*.wav", "")] == [
+        "x",
+        "y",
+        "x",
+        "b",
+        "b",
+    ]
