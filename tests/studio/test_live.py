@@ -79,6 +79,8 @@ def test_change_fades_without_a_step(studio):
         {"instrument": "testophone", "settings": {"room": "/etc/passwd"}},
         {"instrument": "testophone", "settings": {"transpose": 1e9}},
         {"instrument": "testophone", "settings": {"glide": 1}},
+        {"instrument": "testophone", "settings": {"room": []}},
+        {"instrument": "testophone", "settings": {"wet": None}},
         {"instrument": 5},
         {},
         [],

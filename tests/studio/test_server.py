@@ -136,6 +136,10 @@ def test_play_is_given_up_when_it_is_not_wanted(studio):
     with pytest.raises(CancelledError):
         studio.session.play(take["id"], "testophone", {}, progress=give_up)
     assert "done" in play(studio, take)  # nothing is broken by it
+    kept = studio.session.takes.find(take["id"]).performances
+    with pytest.raises(CancelledError):
+        studio.session.play(take["id"], "testophone", {"formant": 1}, progress=give_up)
+    assert len(kept) == 1  # the analysis is not lost
 
 
 def test_two_pages_at_once(studio, tmp_path):

@@ -146,7 +146,7 @@ class Session:
         self._scratch.cleanup()
 
     def warm_up(self) -> None:
-        """Loads what the first play would have to wait for: the pitch tracker, the rooms below."""
+        """Loads what the first play would wait for: the modules that measure, and the network of the pitch tracker."""
         from ddsp_cli.analysis.extract import measure
 
         measure(np.zeros(ANALYSIS_RATE_HZ, np.float32))
@@ -160,12 +160,7 @@ class Session:
           ModelError: there is none of that name, or it is damaged.
           UsageError: the shares are impossible.
         """
-        parts = _BLENDED.findall(name) if _BLEND.fullmatch(name) else [name]
-        missing = [part for part in parts if part not in models.names()]
-        if missing:
-            raise ModelError(f"there is no instrument called {missing[0][:80]!r}")
-        # An instrument that is being trained changes.
-        stamps = tuple((models.find(part) / CARD).stat().st_mtime_ns for part in parts)
+        stamps = self._stamps(name)
         with self._lock:
             known = self._instruments.get(name)
         if known is not None and known[0] == stamps:
@@ -176,6 +171,20 @@ class Session:
             while len(self._instruments) > MAX_INSTRUMENTS:
                 del self._instruments[next(iter(self._instruments))]
         return loaded
+
+    @staticmethod
+    def _stamps(name: str) -> tuple[int, ...]:
+        """When the instrument, or each part of a blend, was written: one that is being trained changes.
+
+        Raises:
+          ModelError: there is none of that name.
+        """
+        parts = _BLENDED.findall(name) if _BLEND.fullmatch(name) else [name]
+        known = set(models.names())
+        missing = [part for part in parts if part not in known]
+        if missing:
+            raise ModelError(f"there is no instrument called {missing[0][:80]!r}")
+        return tuple((models.find(part) / CARD).stat().st_mtime_ns for part in parts)
 
     def cards(self) -> list[dict[str, object]]:
         """What the page shows of each instrument."""
@@ -251,7 +260,7 @@ class Session:
     @staticmethod
     def _check_room(room: object) -> None:
         """Checks that a room is named, by a word or an instrument; the path of a file is none."""
-        if room not in {"model", "none", *models.names()}:
+        if not isinstance(room, str) or room not in {"model", "none", *models.names()}:
             raise UsageError(f"there is no room called {str(room)[:40]!r}", parameter="room")
 
     def command(self, take: Take, instrument: str, settings: Mapping[str, float | str], curves: bool) -> str:
@@ -259,7 +268,7 @@ class Session:
         words = ["ddsp", "transfer", take.name, "--model", instrument]
         for name, value in settings.items():
             if value != DEFAULTS[name]:
-                words += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]
+                words += [f"--{name}", f"{value:.10g}" if isinstance(value, float) else str(value)]
         if curves:
             words += ["--from-controls", _output_name(take, instrument, DOWNLOADS["curves"])]
         return " ".join(_typed(word) for word in words)
@@ -287,8 +296,7 @@ class Session:
           DdspError: it cannot be played.
         """
         settings, take = self.settings(given), self.takes.find(take_id)
-        player = self.instrument(instrument)
-        request = (take.id, instrument, id(player), tuple(settings.items()), curves)
+        request = (take.id, instrument, self._stamps(instrument), tuple(settings.items()), curves)
         with self._lock:
             found = self._played.get(self._by_request.get(request, ""))
             if found is not None:
@@ -367,8 +375,9 @@ class Session:
         spec = feature_spec(player, options.tracker, take.info.seconds)
         measured = (spec, options.adapt.segments)
         with take.lock:
-            last = take.performances.pop(measured, None)
+            last = take.performances.get(measured)
             performance = perform(job, player, options, curves, progress, last)
+            take.performances.pop(measured, None)  # the newest is the last
             take.performances[measured] = performance
             while len(take.performances) > MAX_ANALYSES:
                 del take.performances[next(iter(take.performances))]
