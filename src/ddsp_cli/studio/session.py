@@ -206,7 +206,7 @@ class Session:
                 "rate_hz": card.model.sample_rate_hz,
                 "has_room": "impulse_response.wav" in card.files,
                 "preview": PREVIEW in card.files,
-                "bundled": entry.bundled,
+                "own": entry.where == "library",
                 "remarks": card.remarks,
             })  # fmt: skip
         return cards

@@ -44,7 +44,7 @@ export class Live {
       el("p", {}, "Sing, and hear the instrument at once. Use headphones: the microphone would hear loudspeakers."),
       el("p", { class: "row" }, this.start),
       labelled("Input", this.meters[0]), labelled("Output", this.meters[1]),
-      el("dl", { class: "facts" }, fact("live-heard", "You sing"), fact("live-played", "It plays"), fact("live-trip", "Round trip, measured"), fact("live-own", "of it the instrument"), fact("live-way", "of it the way to the server and back"), fact("live-audio", "of it the browser's output"), fact("live-load", "Load of one core"), fact("live-dropouts", "Drop-outs")),
+      el("dl", { class: "facts" }, fact("live-heard", "You sing"), fact("live-played", "It plays"), fact("live-trip", "Round trip (measured)"), fact("live-own", "in the instrument"), fact("live-way", "to the server and back"), fact("live-audio", "in the browser's output"), fact("live-load", "Load of one core"), fact("live-dropouts", "Drop-outs")),
       labelled("Instrument", this.instrument), labelled("Octave", this.octave), labelled("Level", level, levelShown), labelled("Formant", formant, formantShown),
       labelled("Room", this.room), labelled("Room dry/wet", wet, wetShown), labelled("Block (larger where there are drop-outs)", this.block)));
     this.block.onchange = () => { if (this.#running) { this.stop(); this.#begin(); } };

@@ -95,7 +95,8 @@ function showInstruments() {
     return el("li", { class: box.checked ? "chosen" : "" },
       el("label", { for: box.id }, box, one.name.replaceAll("_", " ")),
       el("p", {}, `${one.lowest} to ${one.highest}`),
-      el("p", { title: credit }, one.licence),
+      el("p", {}, one.own ? `Yours, ${one.licence}` : one.licence),
+      credit ? el("details", {}, el("summary", {}, "Recordings"), el("p", {}, credit)) : null,
       el("div", { class: "row" },
         one.preview ? el("button", { "aria-label": `Preview of ${one.name}`, onclick: (event) => preview(one, event.target) }, "▶ Preview") : null));
   }));

@@ -21,7 +21,7 @@ export class View extends EventTarget {
     super();
     this.place = place;
     for (const name of Object.keys(HEIGHTS)) {
-      const canvas = el("canvas", { role: "img", tabindex: 0, "aria-label": LABELS[name], id: `view-${name}` });
+      const canvas = el("canvas", { role: "img", tabindex: 0, "aria-label": LABELS[name], "aria-description": "Plus and minus zoom, 0 shows everything, arrow keys move the playhead", id: `view-${name}` });
       canvas.style.height = `${HEIGHTS[name]}px`;
       this.#canvases[name] = canvas;
       place.append(el("figure", {}, canvas, el("figcaption", {}, LABELS[name])));
