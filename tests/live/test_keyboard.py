@@ -223,7 +223,7 @@ def test_ports_are_found_by_name_part_and_number(monkeypatch):
 
 
 def test_without_rtmidi_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "rtmidi", None)
+    monkeypatch.setitem(sys.modules, midi_port.BACKEND, None)
     with pytest.raises(InputError, match="python-rtmidi") as caught:
         midi_port.list_ports()
     assert "ddsp-cli[midi]" in caught.value.hint

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import sys
+import time
+import types
+
 import numpy as np
 import pytest
 import soundfile
 
+import live_fixtures
 from ddsp_cli.cli import live as command
-from ddsp_cli.cli.keys import names
+from ddsp_cli.cli.keys import Keys, names
 from ddsp_cli.errors import InputError, ModelError, OutputError, UsageError
 from ddsp_cli.live.mixer import Controls
-from ddsp_cli.live.process import LiveStatus
+from ddsp_cli.live.process import LiveProcess, LiveStatus
+from ddsp_cli.workflows import live as workflow
 from ddsp_cli.workflows.live import LiveSession, LiveView, free_name
 from fixtures import make_bundle
 
@@ -32,14 +39,14 @@ def test_a_performance_on_the_null_device_is_recorded_and_changed_while_it_runs(
     first = tmp_path / "take.wav"
     with LiveSession(["testophone", "otherophone"], input="null", output="null", record=first) as session:
         while (view := session.view()).status.seconds < 0.2:
-            pass
+            time.sleep(0.01)
         assert view.recording == first
         assert view.instrument == "testophone"
         for key in ("2", "up", "o", "[", "m", "r", "r"):
             command.obey(session, key)
         assert session.controls == Controls(1, 12.0, room=False, below_peak_db=38.0, muted=True)
         while (view := session.view()).status.instrument != 1:
-            pass
+            time.sleep(0.01)
         assert view.recording == tmp_path / "take-2.wav"
     assert session.recordings == [first, tmp_path / "take-2.wav"]
     for path in session.recordings:
@@ -56,9 +63,68 @@ def test_a_recording_is_whole_after_ctrl_c(tmp_path):
         LiveSession(["testophone"], input="null", output="null", record=tmp_path / "take.flac") as session,
     ):
         while session.view().status.seconds < 0.1:
-            pass
+            time.sleep(0.01)
         raise KeyboardInterrupt
     assert soundfile.info(tmp_path / "take.flac").duration >= 0.1
+
+
+def test_a_recording_is_whole_after_a_device_is_unplugged(tmp_path, monkeypatch):
+    monkeypatch.setattr(workflow, "LiveProcess", functools.partial(LiveProcess, target=live_fixtures.vanish))
+    with (
+        pytest.raises(InputError, match="unplugged"),
+        LiveSession(["testophone"], input="null", output="null", record=tmp_path / "take.wav") as session,
+    ):
+        while session.view() is not None:
+            time.sleep(0.01)
+    assert session.recordings == [tmp_path / "take.wav"]
+    # All that was played since the recording began, which is a little after the device.
+    assert 0 < soundfile.info(tmp_path / "take.wav").frames <= live_fixtures.N_BLOCKS * live_fixtures.BLOCK
+
+
+def test_a_process_that_dies_is_no_riddle(monkeypatch):
+    monkeypatch.setattr(workflow, "LiveProcess", functools.partial(LiveProcess, target=live_fixtures.die))
+    with pytest.raises(RuntimeError, match="has ended"):
+        LiveSession(["testophone"], input="null", output="null")
+
+
+def test_remarks_say_what_is_wrong_and_what_to_do(monkeypatch):
+    session = object.__new__(LiveSession)
+    session.rate_hz, session._dropouts = 48000, []
+    session._recorder = types.SimpleNamespace(n_lost=0)
+    session._feedback = types.SimpleNamespace(is_feedback=False)
+    assert session._remarks(LiveStatus(seconds=10.0, load=0.3)) == []
+    assert session._remarks(LiveStatus(seconds=11.0, load=0.3, n_dropouts=2.0)) == []
+    (sentence,) = session._remarks(LiveStatus(seconds=12.0, load=0.3, n_dropouts=3.0))
+    assert "cannot keep up" in sentence
+    assert "--block" in sentence
+    assert session._remarks(LiveStatus(seconds=20.0, load=0.3, n_dropouts=3.0)) == []
+    assert "cannot keep up" in session._remarks(LiveStatus(seconds=21.0, load=0.95, n_dropouts=3.0))[0]
+    session._recorder.n_lost, session._feedback.is_feedback = 24000, True
+    told = session._remarks(LiveStatus(seconds=40.0, n_dropouts=3.0))
+    assert "0.5 s of the recording" in told[0]
+    assert "headphones" in told[1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal")
+def test_keys_come_one_by_one_and_the_terminal_is_as_it_was(monkeypatch):
+    import os
+    import pty
+    import termios
+
+    leader, follower = pty.openpty()
+    with os.fdopen(follower, "r", closefd=False) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        before = termios.tcgetattr(follower)
+        with Keys() as keys:
+            assert keys.pressed() == []
+            os.write(leader, b"2\x1b[Aq")
+            found = []
+            while len(found) < 3:
+                found += keys.pressed()
+            assert found == ["2", "up", "q"]
+        assert termios.tcgetattr(follower) == before
+    os.close(leader)
+    os.close(follower)
 
 
 @pytest.mark.parametrize(

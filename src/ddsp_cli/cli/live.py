@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import time
@@ -19,8 +20,8 @@ from ddsp_cli.pitch_names import note_name
 if TYPE_CHECKING:
     from ddsp_cli.workflows.live import LiveSession, LiveView
 
-#: How often keys are read and the view is drawn.
-TICK_S = 0.05
+#: How often keys are read, and in how many of these times the view is drawn.
+TICK_S, DRAWN_EVERY = 0.04, 3
 
 #: What a press of the gate keys changes.
 GATE_STEP_DB = 3.0
@@ -125,8 +126,12 @@ def _list() -> None:
 def _run(session: LiveSession, seconds: float | None) -> None:
     """Shows, and obeys keys, until it ends."""
     with Keys() as keys, _View(session.names, keys.is_open) as view:
-        while (now := session.view()) is not None:
-            view.show(now)
+        for tick in itertools.count():
+            now = session.view()
+            if now is None:
+                return
+            if tick % DRAWN_EVERY == 0:
+                view.show(now)
             if seconds is not None and now.status.seconds >= seconds:
                 return
             for key in keys.pressed():
@@ -190,7 +195,8 @@ class _View:
         if self._live is not None:
             from rich.text import Text
 
-            lines = [*describe(view, self._names), *view.remarks]
+            draws = console.speaks(sys.stderr, "█·") == "█·"
+            lines = [*describe(view, self._names, ("█", "·") if draws else ("#", ".")), *view.remarks]
             if self._has_keys:
                 lines.append(KEYS)
             text = Text(console.speaks(sys.stderr, "\n".join(lines)), no_wrap=True, overflow="crop")
@@ -206,16 +212,17 @@ class _View:
             console.remark(one_line(view))
 
 
-def describe(view: LiveView, names: tuple[str, ...]) -> list[str]:
-    """The lines on a terminal."""
+def describe(view: LiveView, names: tuple[str, ...], cells: tuple[str, str] = ("█", "·")) -> list[str]:
+    """The lines on a terminal; `cells` are a full and an empty one of the meter."""
     status, controls = view.status, view.controls
     listed = "  ".join(f"{'>' if i == controls.instrument else ' '}{i + 1} {name}" for i, name in enumerate(names[:9]))
     filled = round((status.input_db - METER_FLOOR_DB) / -METER_FLOOR_DB * METER_CELLS)
     filled = min(max(filled, 0), METER_CELLS)
+    meter = cells[0] * filled + cells[1] * (METER_CELLS - filled)
     recording = f"recording {view.recording} {console.duration(view.recorded_s)}" if view.recording else "not recording"
     return [
         listed,
-        f"input     {'█' * filled}{'·' * (METER_CELLS - filled)} {max(status.input_db, METER_FLOOR_DB):4.0f} dBFS",
+        f"input     {meter} {max(status.input_db, METER_FLOOR_DB):4.0f} dBFS",
         f"pitch     {_pitches(view)}",
         f"octave    {controls.transpose / 12:+g}   room {'on' if controls.room else 'off'}   "
         f"gate -{controls.below_peak_db:g} dB{'   MUTED' if controls.muted else ''}",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
 from ddsp_cli.errors import InputError, UsageError, did_you_mean
 from ddsp_cli.live.devices import quiet
+
+#: What mido reads ports with.
+BACKEND = "mido.backends.rtmidi"
 
 
 def _mido() -> Any:
@@ -15,15 +19,15 @@ def _mido() -> Any:
     Raises:
       InputError: python-rtmidi is not installed.
     """
+    import mido
+
     try:
-        import rtmidi  # noqa: F401
+        importlib.import_module(BACKEND)
     except ImportError as problem:
         raise InputError(
             "a MIDI keyboard needs the package python-rtmidi", 'Install it with: pip install "ddsp-cli[midi]"'
         ) from problem
-    import mido
-
-    mido.set_backend("mido.backends.rtmidi")
+    mido.set_backend(BACKEND)
     return mido
 
 

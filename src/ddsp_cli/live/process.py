@@ -31,7 +31,7 @@ from ddsp_cli.live.loop import AudioLoop, Worker
 from ddsp_cli.live.midi_port import open_port
 from ddsp_cli.live.mixer import Controls, Mixer, Source
 from ddsp_cli.live.performer import LiveSettings, Performer
-from ddsp_cli.live.tape import TAPE_S, Tape
+from ddsp_cli.live.tape import TAPE_SAMPLES, Tape
 from ddsp_cli.synthesis.instrument import Instrument
 
 #: A device that has not called for so long is gone: unplugged, or taken by another program.
@@ -48,9 +48,6 @@ SWITCH_S = 0.0005
 
 #: Time constant of the meters.
 METER_S = 0.1
-
-#: Rates up to this fit on the tape.
-TAPE_RATE_HZ = 192_000
 
 
 @dataclass(frozen=True)
@@ -186,7 +183,7 @@ class Engine:
 
 def run(job: Job, told: Any, samples: Any, counter: Any, connection: Connection) -> None:
     """The process: plays until it is told to stop, the device is gone, or its parent has ended."""
-    for name in ("SIGINT", "SIGHUP", "SIGTERM"):  # Ctrl-C and a closed terminal reach the whole group
+    for name in ("SIGINT", "SIGHUP"):  # Ctrl-C and a closed terminal reach the whole group; the parent alone answers
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -270,16 +267,20 @@ class LiveProcess:
     def __init__(self, job: Job, target: Callable[..., None] = run) -> None:
         context = multiprocessing.get_context("spawn")
         self._told = context.RawArray("d", len(_FIELDS))
-        samples, counter = context.RawArray("f", 2 * round(TAPE_S * TAPE_RATE_HZ / 4)), context.RawArray("d", 1)
+        samples, counter = context.RawArray("f", 2 * TAPE_SAMPLES), context.RawArray("d", 1)
         self.tape = Tape(samples, counter)
         self._connection, other = context.Pipe()
         self._process = context.Process(target=target, args=(job, self._told, samples, counter, other), daemon=True)
         self._process.start()
         other.close()
         self._ended = False
-        answer = self._receive()
-        #: Rate of the devices.
-        self.rate_hz = int(answer) if answer is not None else 0
+        try:
+            #: Rate of the devices in Hz.
+            self.rate_hz = int(self._receive())
+        except BaseException:  # also Ctrl-C while it starts
+            self._process.kill()
+            self._process.join()
+            raise
 
     def _receive(self) -> Any:
         """What the process says next.

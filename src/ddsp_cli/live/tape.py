@@ -15,8 +15,8 @@ import numpy as np
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.audio.write import write_audio
 
-#: What the tape holds: so long may a disk be busy before a recording loses anything.
-TAPE_S = 30.0
+#: What the tape holds, 30 s at 48 kHz: so long may a disk be busy before a recording loses anything.
+TAPE_SAMPLES = 30 * 48000
 
 #: The recorder looks for new sound this often.
 POLL_S = 0.05

@@ -200,6 +200,9 @@ class LiveSession:
             remarks.append(
                 "The computer cannot keep up: close other programs, choose a larger --block or a lighter instrument."
             )
+        if self._recorder.n_lost:
+            lost_s = self._recorder.n_lost / self.rate_hz
+            remarks.append(f"The disk is too slow: {lost_s:.1f} s of the recording are silent.")
         if self._feedback.is_feedback:
             remarks.append("The microphone hears the instrument: use headphones, or turn the loudspeaker down.")
         return remarks
