@@ -136,6 +136,7 @@ class SungStream:
 
     def __init__(self, settings: StreamSettings) -> None:
         self._device = DeviceStream(settings)
+        self.took_s: list[float] = []
         self.rate_hz = self._device.rate_hz
         voice, rate_hz = soundfile.read(VOICE, dtype="float32")
         self._voice = soxr.resample(voice, rate_hz, self.rate_hz).astype(np.float32)
@@ -148,7 +149,10 @@ class SungStream:
             nonlocal position
             heard = self._voice.take(np.arange(position, position + len(block)), mode="wrap")
             position += len(block)
-            return callback(heard)
+            begin_s = time.perf_counter()
+            out = callback(heard)
+            self.took_s.append(time.perf_counter() - begin_s)
+            return out
 
         self._device.start(sung)
 
@@ -162,6 +166,8 @@ def sing(job: Job, told: Any, samples: Any, counter: Any, connection: Any) -> No
     stream = SungStream(job.stream)
     process.play(job, stream, np.frombuffer(told, np.float64), Tape(samples, counter), connection)
     stream.close()
+    took_ms = 1000 * np.array(stream.took_s)
+    print(f"audio thread: {np.median(took_ms):.3f} ms a block, at most {took_ms.max():.3f} ms", flush=True)
 
 
 def dropouts(instrument: Instrument, minutes: float, mode: Latency, block: int) -> None:

@@ -77,6 +77,8 @@ def test_command_line_is_light(arguments: list[str], tmp_path: Path) -> None:
         "adaptation.adapt",
         "synthesis.instrument",
         "live.performer",
+        "live.process",
+        "workflows.live",
         "bundle",
         "config",
         "scaling",

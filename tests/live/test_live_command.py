@@ -15,11 +15,13 @@ import live_fixtures
 from ddsp_cli.cli import live as command
 from ddsp_cli.cli.keys import Keys, names
 from ddsp_cli.errors import InputError, ModelError, OutputError, UsageError
+from ddsp_cli.live.devices import Device
 from ddsp_cli.live.mixer import Controls
 from ddsp_cli.live.process import LiveProcess, LiveStatus
 from ddsp_cli.workflows import live as workflow
 from ddsp_cli.workflows.live import LiveSession, LiveView, free_name
 from fixtures import make_bundle
+from page_fixtures import ROOT, known_options, options
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +153,31 @@ def test_a_free_name_is_beside_those_that_exist(tmp_path):
         found = free_name(tmp_path / "a.wav")
         assert found.name == expected
         found.touch()
+
+
+def test_every_option_of_the_page_exists():
+    page = (ROOT / "docs" / "live.md").read_text(encoding="utf-8")
+    assert options(page) <= known_options("live")
+    for key in ("`o`", "`[`, `]`", "`m`", "`r`", "`q`"):
+        assert key in page
+
+
+def test_devices_are_listed_with_their_numbers(monkeypatch, capsys):
+    devices = [
+        Device("Microphone", "input", (44100, 48000)),
+        Device("Webcam", "input", ()),
+        Device("Speaker", "output", ()),
+    ]
+    monkeypatch.setattr("ddsp_cli.live.devices.list_devices", lambda: ("ALSA", devices))
+    monkeypatch.setattr("ddsp_cli.live.midi_port.list_ports", lambda: ["Keystation"])
+    command.live(list_=True)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1:] == [
+        ["input", "1", "Microphone", "44.1,", "48"],
+        ["input", "2", "Webcam", "any"],
+        ["output", "1", "Speaker", "any"],
+        ["midi", "1", "Keystation"],
+    ]
 
 
 def test_arrow_keys_are_told_from_characters():

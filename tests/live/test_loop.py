@@ -270,7 +270,7 @@ def test_devices_are_found_by_name_part_and_number(monkeypatch):
     system = devices._System(StreamSettings("null", "null"))
     system.is_null = False
     monkeypatch.setattr(system, "found", lambda _: [(device, device.name) for device in listed])
-    assert system.choose(None, "input") == (listed[0], None)
+    assert system.choose(None, "input") == (Device("the default input device", "input", (48000,)), None)
     assert system.choose("usb", "input")[1] == "USB Microphone"
     assert system.choose("2", "input")[1] == "USB Microphone"
     with pytest.raises(UsageError, match="2 devices"):

@@ -99,7 +99,7 @@ def live(
 
 
 def _list() -> None:
-    """Prints the devices; the first of each direction is the default."""
+    """Prints the devices, with the numbers that name them."""
     from ddsp_cli.live.devices import list_devices
     from ddsp_cli.live.midi_port import list_ports
 
@@ -107,9 +107,8 @@ def _list() -> None:
     rows, counts = [], {"input": 0, "output": 0}
     for device in devices:
         counts[device.direction] += 1
-        first = " (default)" if counts[device.direction] == 1 else ""
         rates = ", ".join(f"{rate / 1000:g}" for rate in device.rates_hz[:8]) or "any"
-        rows.append([device.direction, str(counts[device.direction]), device.name + first, rates])
+        rows.append([device.direction, str(counts[device.direction]), device.name, rates])
     remarks = [f"Sound system: {system}."]
     try:
         rows += [["midi", str(i + 1), name, ""] for i, name in enumerate(list_ports())]

@@ -142,7 +142,9 @@ class _System:
         return found
 
     def choose(self, name: str | None, direction: Direction) -> tuple[Device, Any]:
-        """The device of a name, of a part of one, or of a number in the list; the first is the default.
+        """The device of a name, of a part of one, or of a number in the list; None for the system's default.
+
+        Which of the listed devices the default is, miniaudio does not say; it gets a rate that all of them have.
 
         Raises:
           InputError: there is none, or no such one.
@@ -152,8 +154,12 @@ class _System:
         if not found:
             what = "microphone" if direction == "input" else "loudspeaker"
             raise InputError(f"no {what} was found", "Plug one in.")
-        if name is None or self.is_null:
-            return found[0][0], (found[0][1] if name is not None or self.is_null else None)
+        if self.is_null:
+            return found[0]
+        if name is None:
+            rates_hz = [set(device.rates_hz) for device, _ in found if device.rates_hz]
+            common = tuple(sorted(set.intersection(*rates_hz))) if rates_hz else ()
+            return Device(f"the default {direction} device", direction, common), None
         if name.isdecimal() and 1 <= int(name) <= len(found):
             return found[int(name) - 1]
         wanted = name.casefold()
@@ -170,7 +176,7 @@ class _System:
 
 
 def list_devices() -> tuple[str, list[Device]]:
-    """The sound system in use, and its devices, inputs first; the first of each direction is the default.
+    """The sound system in use, and its devices, inputs first.
 
     Raises:
       InputError: there is no sound system.
