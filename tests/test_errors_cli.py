@@ -1,13 +1,15 @@
-"""Every failure that a user can cause, by the real command: one sentence, a hint, the right exit code, no remains."""
+"""Every failure that a user can cause, by the whole command: one sentence, a hint, the right exit code, no remains."""
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -116,13 +118,28 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.fixture
+def run_here(desk, monkeypatch, capsys):
+    """Runs the whole command in this process, in a folder and with nothing on standard input."""
+
+    def run(*arguments):
+        monkeypatch.chdir(desk)
+        monkeypatch.setattr(sys, "argv", ["ddsp", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+        monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command sets its own
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
 @pytest.mark.parametrize(("arguments", "code", "words"), CASES.values(), ids=CASES.keys())
-def test_failure(desk, arguments, code, words):
+def test_failure(desk, run_here, arguments, code, words):
     before = listing(desk)
-    done = ddsp(*arguments, cwd=desk)
-    text = done.stderr.decode()
-    assert done.returncode == code, text
-    assert done.stdout == b""
+    returned, printed, text = run_here(*arguments)
+    assert returned == code, text
+    assert printed == ""
     assert "Traceback" not in text
     assert words in text
     lines = text.splitlines()
