@@ -82,9 +82,7 @@ def harmonic_synthesis(
 ) -> Any:
     """Amplitudes of harmonics are one argument here, shifts are relative to them."""
     distribution = 1.0 if harmonic_distribution is None else harmonic_distribution
-    shifts = None
-    if harmonic_shifts is not None:
-        shifts = harmonic_shifts
+    shifts = None if harmonic_shifts is None else harmonic_shifts * np.ones_like(frequencies)
     return core.harmonic_synthesis(
         frequencies,
         amplitudes * distribution,
@@ -100,16 +98,24 @@ def fft_convolve(audio: Any, impulse_response: Any, padding: str = "same", delay
     return core.fft_convolve(audio, impulse_response, delay_compensation, padding=padding)
 
 
+def of_frames(wavetables: Any, n_frames: int) -> Any:
+    """The original stretches wavetables to any number of frames by itself."""
+    if wavetables.ndim == 2 or wavetables.shape[1] == n_frames:
+        return wavetables
+    return wavetables[:, 0] if wavetables.shape[1] == 1 else core.resample(wavetables, n_frames)
+
+
 def core_module() -> types.ModuleType:
     """`ddsp.core`."""
     module = Absent("ddsp.core")
     for name in (
         "midi_to_hz", "hz_to_midi", "midi_to_unit", "unit_to_midi", "unit_to_hz", "hz_to_unit", "resample",
-        "linear_lookup", "variable_length_delay", "frequencies_sigmoid", "frequencies_softmax", "amplitude_to_db",
+        "variable_length_delay", "frequencies_sigmoid", "frequencies_softmax", "amplitude_to_db",
         "db_to_amplitude", "power_to_db", "db_to_power", "exp_sigmoid", "angular_cumsum",
     ):  # fmt: skip
         setattr(module, name, getattr(core, name))
     module.harmonic_to_sinusoidal = harmonic_to_sinusoidal
+    module.linear_lookup = lambda phase, wavetables: core.linear_lookup(phase, of_frames(wavetables, phase.shape[1]))
     module.harmonic_synthesis = harmonic_synthesis
     module.fft_convolve = fft_convolve
     module.upsample_with_windows = lambda inputs, n_timesteps, add_endpoint=True: core.resample(
@@ -119,7 +125,13 @@ def core_module() -> types.ModuleType:
         core.oscillator_bank(frequencies, amplitudes, sample_rate, sum_sinusoids)
     )
     module.wavetable_synthesis = lambda frequencies, amplitudes, wavetables, n_samples=64000, sample_rate=16000: (
-        core.wavetable_synthesis(frequencies, amplitudes, wavetables, n_samples // frequencies.shape[1], sample_rate)
+        core.wavetable_synthesis(
+            frequencies,
+            amplitudes,
+            of_frames(wavetables, frequencies.shape[1]),
+            n_samples // frequencies.shape[1],
+            sample_rate,
+        )
     )
     module.frequency_impulse_response = core.impulse_response
     module.frequency_filter = lambda audio, magnitudes, window_size=0, padding="same": core.frequency_filter(
@@ -127,7 +139,9 @@ def core_module() -> types.ModuleType:
     )
     module.sinc_filter = (
         lambda audio, cutoff_frequency, window_size=512, sample_rate=None, padding="same", high_pass=False: (
-            core.sinc_filter(audio, cutoff_frequency, window_size, sample_rate, padding, high_pass)
+            core.sinc_filter(
+                audio, np.reshape(cutoff_frequency, (1, 1, 1)), window_size, sample_rate, padding, high_pass
+            )
         )
     )
     module.nested_lookup = lambda key, tree: functools.reduce(lambda node, name: node[name], key.split("/"), tree)
@@ -259,14 +273,15 @@ class Wavetable(Mapped):
 
 
 class Sinusoidal(Mapped):
+    control_names = {"frequencies_hz": "frequencies"}
+
     def make(self, amplitudes: Any, frequencies: Any) -> Any:
         depth = frequencies.shape[-1] if len(frequencies.shape) == 4 else 1
         return engine.Sinusoidal(self.settings.get("sample_rate", 16000), self.hop(amplitudes), None, depth=depth)
 
     def get_controls(self, amplitudes: Any, frequencies: Any) -> dict[str, Any]:  # type: ignore[override]
-        own = self.ready((amplitudes, frequencies))
-        flat = tf.reshape(frequencies, (*frequencies.shape[:2], -1))
-        return own.get_controls(amplitudes, flat)
+        self.ready((amplitudes, frequencies))
+        return super().get_controls(amplitudes, tf.reshape(frequencies, (*frequencies.shape[:2], -1)))
 
 
 class Room(Mapped):

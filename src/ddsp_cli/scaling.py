@@ -129,3 +129,13 @@ def impulse_window(n_taps: int, window_size_samples: int = 0) -> tuple[np.ndarra
     whole = size % 2 or size == n_taps
     lags = np.arange(size) - half if whole else np.arange(-max(half - 2, 0), half + 1)
     return (0.5 + 0.5 * np.cos(2.0 * np.pi * lags / size)).astype(np.float32), lags
+
+
+def impulse_delay(lags: np.ndarray) -> int:
+    """Samples that a filter with the taps of `impulse_window` drops at its start, as compensation of its delay.
+
+    Those before lag 0 where the window is symmetric, so that the sound is not moved. Otherwise (T - 1)//2 - 1 as in the
+    original (core.py:1288), which leaves a filter of the full, even length two samples late.
+    """
+    half = len(lags) // 2
+    return half if len(lags) % 2 and lags[half] == 0 else max((len(lags) - 1) // 2 - 1, 0)

@@ -25,7 +25,7 @@ PRESET = Preset(
     description="small",
     model=small_model(),
     training=TrainingConfig(
-        batch_size=4, crop_s=0.1, learning_rate=3e-3, validation_steps=2, loss=LossConfig(fft_sizes=(256,))
+        batch_size=4, crop_s=0.06, learning_rate=3e-3, validation_steps=2, loss=LossConfig(fft_sizes=(256,))
     ),
 )
 FRESH = RunState(preset="", dataset="", seed=0)
@@ -37,7 +37,7 @@ def short_runs(monkeypatch, uncompiled):
 
 
 def run(folder, total, state=FRESH, events=None, preset=PRESET, on_best=lambda model, now: None):
-    windows = Windows(tones(8, seconds=0.24), preset.model, 250)
+    windows = Windows(tones(8, seconds=0.12), preset.model, 250)
     job = loop.Job(
         preset, windows, validation_batches(windows, 8), RunFolder(folder, 16000, tensorboard=False), total, 0
     )
@@ -176,7 +176,7 @@ def test_an_instrument_that_is_trained_further_never_ends_worse(tmp_path):
     """The learning rate here breaks everything at once."""
     wild = replace(PRESET, training=replace(PRESET.training, learning_rate=1.0, clip_norm=1e9))
     parent = loop.build(PRESET, seed=7).get_weights_by_name()
-    windows = Windows(tones(8, seconds=0.24), PRESET.model, 250)
+    windows = Windows(tones(8, seconds=0.12), PRESET.model, 250)
     records = RunFolder(tmp_path, 16000, tensorboard=False)
     job = loop.Job(wild, windows, validation_batches(windows, 8), records, 2, 0, parent)
     kept = []
@@ -191,7 +191,7 @@ def test_an_instrument_that_is_trained_further_never_ends_worse(tmp_path):
 def test_a_kill_after_the_parent_was_judged_changes_nothing(tmp_path, monkeypatch):
     """Judging it has drawn noise; what is drawn next is the same after a kill."""
     parent = loop.build(PRESET, seed=7).get_weights_by_name()
-    windows = Windows(tones(8, seconds=0.24), PRESET.model, 250)
+    windows = Windows(tones(8, seconds=0.12), PRESET.model, 250)
 
     def fine_tune(folder):
         records = RunFolder(folder, 16000, tensorboard=False)
@@ -216,7 +216,7 @@ def test_a_kill_after_the_parent_was_judged_changes_nothing(tmp_path, monkeypatc
 def test_a_model_that_is_silent_from_the_beginning_may_learn(tmp_path):
     silent = loop.build(PRESET, seed=0)
     silent.decoder.dense_out.bias.assign(silent.decoder.dense_out.bias * 0 - 30.0)
-    windows = Windows(tones(8, seconds=0.24), PRESET.model, 250)
+    windows = Windows(tones(8, seconds=0.12), PRESET.model, 250)
     records = RunFolder(tmp_path, 16000, tensorboard=False)
     parent = silent.get_weights_by_name()
     job = loop.Job(PRESET, windows, validation_batches(windows, 8), records, 4, 0, parent)
@@ -232,7 +232,7 @@ def test_the_room_learns_at_its_own_pace(tmp_path):
         model = loop.build(preset, seed=0)
         before = model.get_weights_by_name()
         windows = Windows(tones(4), preset.model, 250)
-        inputs, audio = windows.cut(np.arange(4), np.zeros(4, int), 25)
+        inputs, audio = windows.cut(np.arange(4), np.zeros(4, int), 10)
         model.train_on_batch(inputs, audio)
         after = model.get_weights_by_name()
         moved[pace] = {name: np.median(np.abs(after[name] - before[name])) for name in before}
@@ -257,7 +257,7 @@ def test_a_penalty_for_the_room_is_learned_from_and_not_judged_by():
         loss = replace(PRESET.training.loss, room_penalty=penalty)
         model = loop.build(replace(PRESET, training=replace(PRESET.training, loss=loss)), seed=0)
         windows = Windows(tones(4), PRESET.model, 250)
-        inputs, audio = windows.cut(np.arange(4), np.zeros(4, int), 25)
+        inputs, audio = windows.cut(np.arange(4), np.zeros(4, int), 10)
         size = float(model.room.reverberance())
         losses[penalty] = []
         for step in (model.test_on_batch, model.train_on_batch):

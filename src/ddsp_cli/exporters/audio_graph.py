@@ -19,7 +19,7 @@ from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.errors import ModelError
-from ddsp_cli.scaling import DB_RANGE, F0_RANGE_MIDI, impulse_window
+from ddsp_cli.scaling import DB_RANGE, F0_RANGE_MIDI, impulse_delay, impulse_window
 from ddsp_cli.synthesis.decoder import checked_weights, decode
 from ddsp_cli.synthesis.ops import Ops, Tensor
 from ddsp_cli.synthesis.oscillators import crossfade
@@ -228,7 +228,7 @@ def _noise_matrices(config: FilteredNoiseConfig, hop: int) -> tuple[FloatArray, 
     window, lags = impulse_window(n_taps, config.window_size_samples)
     n_out = hop + len(lags) - 1
     n_fft = 1 << (n_out - 1).bit_length()
-    skip = max((len(lags) - 1) // 2 - 1, 0)
+    skip = impulse_delay(lags)
     if skip > hop:
         raise ModelError("the noise filters of this instrument are too long for its frames to be exported")
     forward = np.fft.rfft(np.eye(hop), n_fft)

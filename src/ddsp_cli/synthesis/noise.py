@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from ddsp_cli.arrays import FloatArray
-from ddsp_cli.scaling import impulse_window
+from ddsp_cli.scaling import impulse_delay, impulse_window
 
 
 class FilteredNoise:
     """White noise through a filter that changes with every frame (magenta/ddsp 3.7.0, core.py:1317-1565).
 
-    Each hop of noise is convolved with the impulse response of its own frame, and the results are added. The original
-    cuts `(taps − 1)//2 − 1` samples off the front, which leaves a delay of 2 samples; so does this.
+    Each hop of noise is convolved with the impulse response of its own frame, and the results are added.
+    `scaling.impulse_delay` says how many samples are cut off the front.
 
     Args:
       hop_samples: H.
@@ -28,7 +28,7 @@ class FilteredNoise:
         n_kept = len(self._lags)
         self._n_fft = 1 << (hop_samples + n_kept - 2).bit_length()
         self._carry = np.zeros(n_kept - 1, np.float32)
-        self._skip = max((n_kept - 1) // 2 - 1, 0)
+        self._skip = impulse_delay(self._lags)
         self._skipped = 0
         self._random = np.random.default_rng(seed)
 

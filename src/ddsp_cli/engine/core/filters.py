@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, constant, one_of, positive, takes, whole
-from ddsp_cli.scaling import impulse_window
+from ddsp_cli.scaling import impulse_delay, impulse_window
 
 PADDINGS = ("same", "valid")
 
@@ -151,7 +151,7 @@ def frequency_filter(
     hop_samples: int | None = None,
     padding: str = "same",
 ) -> Tensor:
-    """Filters audio by magnitudes (core.py:1568).
+    """Filters audio by magnitudes (core.py:1568). A window of odd length does not move the sound.
 
     Args:
       audio: [B, S].
@@ -166,8 +166,9 @@ def frequency_filter(
     Raises:
       ValueError: see `fft_convolve`.
     """
+    _, lags = impulse_window(2 * (magnitudes.shape[-1] - 1), window_size_samples)
     ir = impulse_response(magnitudes, window_size_samples)
-    return fft_convolve(audio, ir, hop_samples=hop_samples, padding=padding)
+    return fft_convolve(audio, ir, impulse_delay(lags), hop_samples, padding)
 
 
 @takes(cutoff="B F 1")
