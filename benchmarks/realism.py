@@ -1,6 +1,7 @@
 """How real instruments sound: measures of recordings beside those of their resynthesis.
 
     python benchmarks/realism.py NAME... [--models DIR]... [--datasets DIR | --recordings DIR] [--rows ROW,...]
+                                 [--voices PATH]... [--musicnn DIR] [--csv FILE]
 
 For each instrument NAME the validation split of the data set DIR/NAME (`ddsp prepare`, best at 48 kHz) is played by
 models/NAME: the F0 and the level of the recording go in, and the result is measured beside the recording. --models may
@@ -16,13 +17,19 @@ differences note by note. A note has a steady F0 (within 0.8 semitones of its ru
                 plain and A-weighted, dB of that of all. Only recordings whose bandwidth reaches so far
     dead        controls without effect: harmonics below 7 and 16 kHz under -80 dB on every note of a chromatic scale at
                 three levels; noise bands more than 6 dB below the line between their neighbours
-    partials    share of the partials from 1.5 to 6 kHz that stand out of the noise between them, on low notes, dry
+    partials    share of the partials from 1.5 to 6 kHz that stand 3 dB out of the noise between them, dry: on the low
+                notes of the recordings, and on a steady scale over the lowest fifth
     life        partials' levels together (mean correlation, 3-30 Hz), their frequencies apart (cents, 3-30 Hz), vibrato
                 (3.5-8.5 Hz) and jitter (10-30 Hz) of the strongest, fast AM (dB, 10-35 Hz)
     noise       harmonic-to-noise ratio in four bands, and of low notes; fluctuation of the noise at 2-4 kHz
     onsets      attack (10-90 %), noise at onsets against that in the note, noise at changes of note without a rest
     room        share of frames that Praat's autocorrelation reads within 50 cents of the F0 that was played
-    classifier  area under the curve of a logistic regression on log-mel statistics of 3 s; Fréchet distance
+    classifier  area under the curve of a logistic regression, and Fréchet distance (beside that of two halves of the
+                recordings), on log-mel statistics of 3 s; with
+                --musicnn also on the mean-pooled layer of musicnn (`pip install --no-deps --target DIR musicnn`).
+                --classifier or --musicnn adds this row
+    transfers   with --voices: noise, onsets and vibrato of transfers, against the five notes of the recordings that are
+                nearest in pitch, and the Fréchet distance of the transfers to the recordings
 """
 
 from __future__ import annotations
@@ -32,6 +39,7 @@ import csv
 import functools
 import itertools
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -49,10 +57,13 @@ from ddsp_cli.audio import read
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.dataset import loader
+from ddsp_cli.importers import tensor_bundle
+from ddsp_cli.importers.files import Folder
 from ddsp_cli.scaling import hz_to_midi, midi_to_hz
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.stream import open_decoder
 from ddsp_cli.workflows import models
+from ddsp_cli.workflows.transfer import transfer_files
 
 ROOT = Path(__file__).parent.parent
 
@@ -483,15 +494,38 @@ def find_changes(notes: Sequence[Note], longest_gap_s: float = 0.08) -> list[flo
 #: Partials are looked for between these frequencies ...
 STANDING_HZ = (1500.0, 6000.0)
 #: ... on the lowest notes, which have many, and must be this much stronger than the noise in their bin.
-LOW_SHARE, STANDING_DB = 0.35, 6.0
+LOW_SHARE, STANDING_DB = 0.35, 3.0
+
+#: The steady scale: semitones from the lowest note on, percentiles of the level, seconds of each note.
+FIFTH, STEADY_LEVELS, STEADY_S = 7, (50, 80), 1.2
 
 
-def standing_partials(sound: Sound, f0_hz: np.ndarray, notes: Sequence[Note]) -> dict[str, np.ndarray]:
+def play_steady_scale(loaded: Bundle) -> tuple[Sound, np.ndarray, list[Note]]:
+    """Plays the lowest fifth of an instrument, dry, with steady controls.
+
+    Returns:
+      The sound, its F0 [F] at `FRAME_HZ`, and the notes.
+    """
+    model, statistics = loaded.card.model, loaded.card.statistics
+    lowest = np.ceil(statistics.range_midi[0])
+    pitches = np.tile(midi_to_hz(np.arange(lowest, lowest + FIFTH + 1)), len(STEADY_LEVELS))
+    levels = np.repeat([statistics.level(model.level)[p] for p in STEADY_LEVELS], FIFTH + 1)
+    f0_hz = np.repeat(pitches, round(STEADY_S * FRAME_HZ)).astype(np.float32)
+    level_db = np.repeat(levels, round(STEADY_S * model.frame_rate_hz)).astype(np.float32)
+    sound = np.concatenate(list(Instrument(loaded).render(f0_hz, level_db, room=False)))
+    starts = np.arange(len(pitches)) * STEADY_S
+    notes = [Note(t + 0.2, t + STEADY_S, float(hz)) for t, hz in zip(starts, pitches, strict=True)]
+    return Sound(sound, sound, model.sample_rate_hz), f0_hz, notes
+
+
+def standing_partials(
+    sound: Sound, f0_hz: np.ndarray, notes: Sequence[Note], low_share: float = LOW_SHARE
+) -> dict[str, np.ndarray]:
     """Share of the partials of each low note that stand out of the noise between them."""
     found = np.full(len(notes), np.nan)
     if not notes:
         return {"standing_partials": found}
-    limit_hz = np.quantile([note.f0_hz for note in notes], LOW_SHARE)
+    limit_hz = np.quantile([note.f0_hz for note in notes], low_share)
     for i, note in enumerate(notes):
         if note.f0_hz > max(limit_hz, 1.01 * min(other.f0_hz for other in notes)):
             continue
@@ -538,6 +572,9 @@ def high_energy(sound: Sound, notes: Sequence[Note], tops_hz: np.ndarray) -> dic
 #: Edges of the octaves.
 OCTAVES_HZ = (88.4, 176.8, 353.6, 707.1, 1414.2, 2828.4, 5656.9, 8000.0, 11313.7, 16000.0)
 
+#: Octaves below this do not count for the worst one.
+HEARD_DB = -55.0
+
 
 def mean_spectra(audio: np.ndarray, rate_hz: int, starts_s: np.ndarray) -> np.ndarray:
     """Mean power spectrum of each recording [n, bins], Hann of 4096 samples every 30 ms."""
@@ -582,8 +619,10 @@ def octave_levels(spectra: np.ndarray, rate_hz: int, tops_hz: np.ndarray) -> dic
     return found
 
 
-#: As in the reference: steps, highest F0, cost of octaves. The lowest F0 is below the lowest note.
-PRAAT_STEP_S, PRAAT_TOP_HZ, PRAAT_OCTAVE_COST = 0.004, 2000.0, 0.03
+#: Steps, highest F0 and cost of octaves. The lowest F0 is below the lowest note. It is known where notes are, so that
+#: quiet and noisy frames of them are to be read too: thresholds are low.
+PRAAT = {"time_step": 0.004, "pitch_ceiling": 2000.0, "octave_cost": 0.03, "voicing_threshold": 0.2,
+         "silence_threshold": 0.001}  # fmt: skip
 
 
 def read_by_praat(audio_16k: np.ndarray, f0_hz: np.ndarray, notes: Sequence[Note]) -> float:
@@ -597,9 +636,8 @@ def read_by_praat(audio_16k: np.ndarray, f0_hz: np.ndarray, notes: Sequence[Note
     import parselmouth
 
     lowest_hz = min([120.0, *(0.8 * note.f0_hz for note in notes)])
-    pitch = parselmouth.Sound(audio_16k.astype(np.float64), ANALYSIS_RATE_HZ).to_pitch_ac(
-        time_step=PRAAT_STEP_S, pitch_floor=lowest_hz, pitch_ceiling=PRAAT_TOP_HZ, octave_cost=PRAAT_OCTAVE_COST
-    )
+    sound = parselmouth.Sound(audio_16k.astype(np.float64), ANALYSIS_RATE_HZ)
+    pitch = sound.to_pitch_ac(pitch_floor=lowest_hz, **PRAAT)
     frames = np.round(pitch.xs() * FRAME_HZ).astype(int)
     inside = np.zeros(len(f0_hz), bool)
     for note in notes:
@@ -703,7 +741,8 @@ def mel_matrix(size: int) -> np.ndarray:
 def patches(audio_16k: np.ndarray) -> np.ndarray:
     """Patches of 3 s, one a second, each at -23 dBFS, [N, S]; those without sound are NaN."""
     size, hop = round(PATCH_S * ANALYSIS_RATE_HZ), round(PATCH_HOP_S * ANALYSIS_RATE_HZ)
-    found = np.lib.stride_tricks.sliding_window_view(audio_16k, size)[::hop].astype(np.float32)
+    padded = np.pad(audio_16k, (0, max(0, size - len(audio_16k))))
+    found = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop].astype(np.float32)
     rms = np.sqrt(np.mean(np.square(found), axis=1, keepdims=True))
     return found * np.where(rms > 1e-4, 10 ** (PATCH_DBFS / 20) / np.maximum(rms, 1e-9), np.nan)
 
@@ -719,6 +758,78 @@ def describe(found: np.ndarray) -> np.ndarray:
         change = np.abs(np.diff(mel, axis=0))
         rows.append(np.concatenate([mel.mean(axis=0), mel.std(axis=0), change.mean(axis=0), change.std(axis=0)]))
     return np.array(rows)
+
+
+#: musicnn's input: 96 mel bands of frames of 512 samples, 256 apart (Pons & Serra 2019).
+MUSICNN_FRAMES, MUSICNN_MELS = 187, 96
+
+
+class Musicnn:
+    """The mean-pooled layer of musicnn as published, with the weights learned from MagnaTagATune.
+
+    The network: convolutions over time and frequency ("timbral", 7 frames x 0.4 and 0.7 of the bands) and over time
+    ("temporal", 128, 64, 32 frames), the maximum over frequency, three convolutions over time of 7 frames, and the
+    mean over time of all of these (Pons & Serra, "musicnn", ISMIR late breaking 2019).
+
+    Args:
+      folder: where the package musicnn was installed to; only its file of weights is read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        places = [p for p in (folder / "musicnn" / "MTT_musicnn", folder / "MTT_musicnn") if p.is_dir()]
+        if not places:
+            raise SystemExit(f"{folder} does not hold musicnn: pip install --no-deps --target {folder} musicnn")
+        files = Folder(places[0], lambda name: name.startswith((".index", ".data")))
+        self._weights = tensor_bundle.read(files, "", lambda name: "Adam" not in name and "/" in name)
+
+    def __call__(self, found: np.ndarray) -> np.ndarray:
+        """Embeds patches [N, S] at 16 kHz: [N, 753]."""
+        import librosa
+
+        rows = []
+        for patch in found:
+            mel = librosa.feature.melspectrogram(
+                y=patch, sr=ANALYSIS_RATE_HZ, hop_length=256, n_fft=512, n_mels=MUSICNN_MELS
+            )
+            rows.append(np.log10(1e4 * mel.T[:MUSICNN_FRAMES] + 1.0))
+        x = np.asarray(rows, np.float32)
+        return np.concatenate([self._embed(part) for part in np.array_split(x, max(1, len(x) // 8))])
+
+    def _embed(self, mel: np.ndarray) -> np.ndarray:
+        import tensorflow as tf
+
+        x = self._normal(tf.constant(mel)[..., None], 0)
+        around = [[0, 0], [3, 3], [0, 0], [0, 0]]
+        padded = tf.pad(x, around)
+        parts = [tf.reduce_max(self._layer(padded, 0), 2), tf.reduce_max(self._layer(padded, 1), 2)]
+        parts += [tf.reduce_max(self._layer(x, i, "SAME"), 2) for i in (2, 3, 4)]
+        front = tf.concat(parts, 2)[..., None]
+        first = self._middle(tf.pad(front, around), 5)
+        second = self._middle(tf.pad(first, around), 6) + first
+        third = self._middle(tf.pad(second, around), 7) + second
+        return tf.reduce_mean(tf.concat([front, first, second, third], 2), 1)[..., 0].numpy()
+
+    def _layer(self, x, i: int, padding: str = "VALID"):
+        """Convolution i, rectifier, normalisation: [N, T, bands, channels]."""
+        import tensorflow as tf
+
+        name = "conv2d" if i == 0 else f"conv2d_{i}"
+        x = tf.nn.conv2d(x, self._weights[f"{name}/kernel"], 1, padding) + self._weights[f"{name}/bias"]
+        return self._normal(tf.nn.relu(x), i + 1)
+
+    def _middle(self, x, i: int):
+        """A convolution over time, [N, T, channels, 1]."""
+        import tensorflow as tf
+
+        return tf.transpose(self._layer(x, i), [0, 1, 3, 2])
+
+    def _normal(self, x, i: int):
+        """Batch normalisation i with the statistics of the training."""
+        name = "batch_normalization" if i == 0 else f"batch_normalization_{i}"
+        mean, variance, gamma, beta = (
+            self._weights[f"{name}/{part}"] for part in ("moving_mean", "moving_variance", "gamma", "beta")
+        )
+        return (x - mean) / np.sqrt(variance + 1e-3) * gamma + beta
 
 
 def patch_groups(n: int, starts_s: np.ndarray, seconds: float) -> np.ndarray:
@@ -755,16 +866,38 @@ def area_under_curve(real: np.ndarray, made: np.ndarray, groups: np.ndarray) -> 
     return float(np.average(areas, weights=weights))
 
 
-def frechet_distance(real: np.ndarray, made: np.ndarray) -> float:
-    """Fréchet distance of two sets, standardised by the real one, on its first principal axes (at most 24)."""
-    centre, spread = real.mean(axis=0), real.std(axis=0) + 1e-9
-    one, other = (real - centre) / spread, (made - centre) / spread
-    axes = np.linalg.svd(one, full_matrices=False)[2][: min(N_AXES, len(real) // 2)].T
-    one, other = one @ axes, other @ axes
-    a, b = np.cov(one.T), np.cov(other.T)
+#: Dimensions that hardly change within the recordings are not scaled up beyond this share of the median deviation.
+LEAST_SPREAD = 0.25
+
+
+def frechet_distance(one: np.ndarray, other: np.ndarray, reference: np.ndarray | None = None) -> float:
+    """Fréchet distance of two sets [N, D], standardised by a third, on its first principal axes (at most 24).
+
+    Equal numbers are compared, spread over both sets: the distance falls with their number.
+
+    Args:
+      one, other: the sets.
+      reference: the third; by default `one`.
+    """
+    n = min(len(one), len(other))
+    if n < 4:
+        return float("nan")
+    reference = one if reference is None else reference
+    spread = reference.std(axis=0)
+    spread = np.maximum(spread, LEAST_SPREAD * np.median(spread) + 1e-9)
+    centre = reference.mean(axis=0)
+    axes = np.linalg.svd((reference - centre) / spread, full_matrices=False)[2][: min(N_AXES, n // 2)].T
+    one, other = ((x[np.linspace(0, len(x) - 1, n).round().astype(int)] - centre) / spread @ axes for x in (one, other))
+    a, b = np.atleast_2d(np.cov(one.T)), np.atleast_2d(np.cov(other.T))
     # trace of the root of a product: the roots of its eigenvalues, which are real and not negative
     root = np.sqrt(np.maximum(np.linalg.eigvals(a @ b).real, 0.0)).sum()
     return float(np.sum((one.mean(axis=0) - other.mean(axis=0)) ** 2) + np.trace(a) + np.trace(b) - 2.0 * root)
+
+
+def frechet_floor(real: np.ndarray, groups: np.ndarray) -> float:
+    """Fréchet distance of two halves of the recordings, no recording in both."""
+    half = np.isin(groups, np.unique(groups)[::2])
+    return frechet_distance(real[half], real[~half], real)
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -789,10 +922,10 @@ class Row:
     n: int = 0
 
 
-ROWS = ("loss", "ltas", "dead", "partials", "life", "noise", "onsets", "room", "classifier")
+ROWS = ("loss", "ltas", "dead", "partials", "life", "noise", "onsets", "room", "classifier", "transfers")
 
 #: Rows that are measured only where they are named.
-OPTIONAL = ("classifier",)
+OPTIONAL = ("classifier", "transfers")
 
 
 def of_notes(group: str, real: dict[str, np.ndarray], made: dict[str, np.ndarray]) -> list[Row]:
@@ -817,10 +950,19 @@ class Judge:
     Args:
       performance: the recordings.
       rows: what to measure.
+      embeddings: name → patches [N, S] to vectors [N, D], for the classifier and Fréchet distances.
+      voices: sound files to transfer.
     """
 
-    def __init__(self, performance: Performance, rows: Sequence[str]) -> None:
-        self.performance, self.rows = performance, rows
+    def __init__(
+        self,
+        performance: Performance,
+        rows: Sequence[str],
+        embeddings: dict[str, Callable[[np.ndarray], np.ndarray]] | None = None,
+        voices: Sequence[Path] = (),
+    ) -> None:
+        self.performance, self.rows, self.voices = performance, rows, voices
+        self.embeddings = embeddings or {"log_mel": describe}
         self.f0_hz = hold_f0(performance.features.f0_hz)
         self.notes = find_notes(performance.features)
         self.changes = find_changes(find_notes(performance.features, 0.18))
@@ -857,14 +999,21 @@ class Judge:
             values = high_energy(sound, self.notes, tops_hz)["above_8k_db"]
             values = values[np.isfinite(values)]
             loud[name] = {"above_8k_loud_tenth_db": float(np.quantile(values, 0.9))} if len(values) else {}
-        return of_whole("ltas", *levels) + rows + of_whole("ltas", loud["real"], loud["made"])
+        worst = max((abs(levels[1][o] - db) for o, db in levels[0].items() if db > HEARD_DB), default=np.nan)
+        found = of_whole("ltas", *levels) + of_whole("ltas", {"octave_worst_db": 0.0}, {"octave_worst_db": worst})
+        return found + rows + of_whole("ltas", loud["real"], loud["made"])
 
     def _dead(self, loaded: Bundle, made: Sound) -> list[Row]:
         found = dead(loaded)
         return of_whole("dead", dict.fromkeys(found, 0.0), found)
 
     def _partials(self, loaded: Bundle, made: Sound) -> list[Row]:
-        return self._per_note("partials", standing_partials, made, self.f0_hz, self.notes)
+        rows = self._per_note("partials", standing_partials, made, self.f0_hz, self.notes)
+        scale, f0_hz, notes = play_steady_scale(loaded)
+        steady = standing_partials(scale, f0_hz, notes, 1.0)["standing_partials"]
+        real = self._kept["partials"]["standing_partials"]
+        means = [float(np.nanmean(x)) if np.isfinite(x).any() else np.nan for x in (real, steady)]
+        return rows + of_whole("partials", {"standing_on_scale": means[0]}, {"standing_on_scale": means[1]})
 
     def _life(self, loaded: Bundle, made: Sound) -> list[Row]:
         return self._per_note("life", life, made, self.f0_hz, self.notes)
@@ -886,11 +1035,88 @@ class Judge:
         real, other = patches(self.real.audio_16k), patches(made.audio_16k)
         usable = np.isfinite(real).all(axis=1) & np.isfinite(other).all(axis=1)
         groups = patch_groups(len(real), self.performance.starts_s, self.performance.seconds)[usable]
-        if "classifier" not in self._kept:
-            self._kept["classifier"] = {"real": describe(real[usable])}
-        one, two = self._kept["classifier"]["real"], describe(other[usable])
-        found = {"auc_log_mel": area_under_curve(one, two, groups), "frechet_log_mel": frechet_distance(one, two)}
-        return of_whole("classifier", {"auc_log_mel": 0.5, "frechet_log_mel": 0.0}, found)
+        found, best = {}, {}
+        for name, embed in self.embeddings.items():
+            one, two = self._embedded(name, embed)[usable], embed(other[usable])
+            found |= {f"auc_{name}": area_under_curve(one, two, groups), f"frechet_{name}": frechet_distance(one, two)}
+            best |= {f"auc_{name}": 0.5, f"frechet_{name}": frechet_floor(one, groups)}
+        return of_whole("classifier", best, found)
+
+    def _embedded(self, name: str, embed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Patches of the recording as vectors [N, D]; NaN where it is silent."""
+        key = f"embedded {name}"
+        if key not in self._kept:
+            real = patches(self.real.audio_16k)
+            sounding = np.isfinite(real).all(axis=1)
+            vectors = embed(real[sounding])
+            whole = np.full((len(real), vectors.shape[1]), np.nan)
+            whole[sounding] = vectors
+            self._kept[key] = {"vectors": whole}
+        return self._kept[key]["vectors"]
+
+    def _transfers(self, loaded: Bundle, made: Sound) -> list[Row]:
+        if not self.voices:
+            return []
+        measured, cut = {}, []
+        for path in self.voices:
+            sound, features = transfer_voice(path, loaded, self.performance.rate_hz)
+            held, notes = hold_f0(features.f0_hz), find_notes(features)
+            values = noise(sound, held, notes) | onsets(sound, held, notes) | life(sound, held, notes)
+            for name, each in (values | {"f0_hz": np.array([note.f0_hz for note in notes])}).items():
+                measured.setdefault(name, []).append(each)
+            cut.append(patches(sound.audio_16k))
+        measured = {name: np.concatenate(parts) for name, parts in measured.items()}
+        for group, function, extra in (("noise", noise, ()), ("onsets", onsets, (self.changes,)), ("life", life, ())):
+            if group not in self._kept:
+                self._kept[group] = function(self.real, self.f0_hz, self.notes, *extra)
+        own_hz, real_hz = measured.pop("f0_hz"), np.array([note.f0_hz for note in self.notes])
+        rows = []
+        for group in ("noise", "onsets", "life"):
+            for name, real in self._kept[group].items():
+                if name in measured and name != "change_noise_db":
+                    nearest = of_nearest(real_hz, real, own_hz)
+                    rows += of_notes("transfers", {name: nearest}, {name: measured[name]})
+        found = np.concatenate(cut)
+        found = found[np.isfinite(found).all(axis=1)]
+        for name, embed in self.embeddings.items():
+            real = self._embedded(name, embed)
+            sounding = np.isfinite(real).all(axis=1)
+            which = patch_groups(len(real), self.performance.starts_s, self.performance.seconds)[sounding]
+            best = {f"frechet_{name}": frechet_floor(real[sounding], which)}
+            rows += of_whole("transfers", best, {f"frechet_{name}": frechet_distance(real[sounding], embed(found))})
+        return rows
+
+
+#: Transfers are compared with so many notes of the recordings ...
+N_NEAREST = 5
+#: ... within so many semitones.
+NEAREST_SEMITONES = 2.0
+
+
+def of_nearest(real_hz: np.ndarray, values: np.ndarray, wanted_hz: np.ndarray) -> np.ndarray:
+    """Medians of the values of the notes nearest in pitch, [N]; NaN where there is none within two semitones."""
+    found = np.full(len(wanted_hz), np.nan)
+    usable = np.isfinite(values)
+    for i, hz in enumerate(wanted_hz):
+        apart = np.abs(12.0 * np.log2(real_hz[usable] / hz))
+        nearest = np.argsort(apart)[:N_NEAREST]
+        nearest = nearest[apart[nearest] <= NEAREST_SEMITONES]
+        if len(nearest):
+            found[i] = np.median(values[usable][nearest])
+    return found
+
+
+def transfer_voice(path: Path, loaded: Bundle, rate_hz: int) -> tuple[Sound, Features]:
+    """Transfers a recording as `ddsp transfer` does, and measures the result."""
+    import soxr
+
+    with tempfile.TemporaryDirectory() as folder:
+        (result,) = transfer_files([path], loaded.path, out=Path(folder) / "transfer.wav", sample_rate_hz=rate_hz)
+        audio = read.read_mono(result.output, rate_hz)
+    low = soxr.resample(audio, rate_hz, ANALYSIS_RATE_HZ)
+    features = measure(low)
+    f0_hz = metrics.correct_f0_hz(low, features.f0_hz, features.spec.frame_rate_hz)
+    return Sound(audio, audio, rate_hz), replace(features, f0_hz=f0_hz)
 
 
 def label_of(folder: Path, taken: Sequence[str]) -> str:
@@ -925,12 +1151,20 @@ def main() -> None:
     parser.add_argument("--split", choices=("validation", "train"), default="validation")
     parser.add_argument("--rows", default=",".join(r for r in ROWS if r not in OPTIONAL))
     parser.add_argument("--classifier", action="store_true", help="also the row classifier")
+    parser.add_argument("--musicnn", type=Path, help="folder with the package musicnn, for the row classifier")
+    parser.add_argument("--voices", type=Path, action="append", default=[], help="sound files to transfer, or folders")
     parser.add_argument("--csv", type=Path, help="write the table to this file")
     options = parser.parse_args()
-    rows = options.rows.split(",") + ["classifier"] * (options.classifier and "classifier" not in options.rows)
+    rows = options.rows.split(",")
+    rows += ["classifier"] * ((options.classifier or options.musicnn is not None) and "classifier" not in rows)
+    rows += ["transfers"] * (bool(options.voices) and "transfers" not in rows)
     unknown = sorted(set(rows) - set(ROWS))
     if unknown:
         parser.error(f"there is no row {unknown[0]}: choose among {', '.join(ROWS)}")
+    if "transfers" in rows and not options.voices:
+        parser.error("the row transfers needs --voices")
+    embeddings = {"log_mel": describe} | ({"musicnn": Musicnn(options.musicnn)} if options.musicnn else {})
+    voices = read.list_audio(options.voices) if options.voices else []
     folders = {}
     for folder in options.models or [ROOT / "models"]:
         folders[label_of(folder, list(folders))] = folder
@@ -939,7 +1173,7 @@ def main() -> None:
         started = time.process_time()
         recordings = options.recordings and options.recordings / name
         performance = read_recordings(recordings) if recordings else read_split(options.datasets / name, options.split)
-        judge = Judge(performance, rows)
+        judge = Judge(performance, rows, embeddings, voices)
         judged = {}
         for label, folder in folders.items():
             if not (folder / name).is_dir():

@@ -1,0 +1,193 @@
+"""How good an instrument gets from few recordings, and how soon.
+
+    python benchmarks/few_shot.py RECORDINGS --hold-out PATTERN... [--seconds 10,30,60,120,300,600]
+                                  [--from none,NEAREST,base] [--steps N] [--preset P] [--sample-rate HZ]
+                                  [--csv FILE] [--plot FILE] [--keep DIR]
+
+RECORDINGS is a folder of sound files of one instrument. Those that --hold-out matches are what every instrument is
+judged by. From the others so many seconds are taken, in an order drawn with --seed, the last one cut; 30 s hold the
+10 s. For each length, and each instrument to begin with ("none": from nothing), `ddsp prepare` and `ddsp train` run as
+a user runs them.
+
+Columns:
+
+    prepare_s, train_s  wall time of both commands, start of Python and TensorFlow included
+    loss        multi-scale spectral loss at 16 kHz on the held-out recordings
+    in_tune     share of their frames within 50 cents
+    level_db    mean error of the level
+    noise_db    how much more noise there is between the harmonics than in the recordings
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path, PurePath
+
+import numpy as np
+import soundfile
+
+from ddsp_cli.audio import read
+from ddsp_cli.workflows import models
+from realism import Judge, read_split
+
+#: Rate of the cut recordings.
+RATE_HZ = 48000
+
+
+@dataclass(frozen=True)
+class Result:
+    """One training and what came out of it; see the head of this file."""
+
+    seconds: float
+    start: str
+    prepare_s: float
+    train_s: float
+    loss: float
+    in_tune: float
+    level_db: float
+    noise_db: float
+
+    @property
+    def total_s(self) -> float:
+        """Wall time of both commands."""
+        return self.prepare_s + self.train_s
+
+
+def is_held_out(path: PurePath, patterns: Sequence[str]) -> bool:
+    """Whether a pattern of `ddsp prepare --hold-out` matches a file."""
+    return any(path.match(pattern) for pattern in patterns)
+
+
+def take(paths: Sequence[Path], seconds: float, folder: Path) -> float:
+    """Copies the first recordings that make up so many seconds; the last is cut.
+
+    Args:
+      paths: of the recordings.
+      seconds: in all.
+      folder: where they are written, as FLAC with 24 bits.
+
+    Returns:
+      How many seconds there were.
+    """
+    folder.mkdir(parents=True)
+    left = round(seconds * RATE_HZ)
+    for i, path in enumerate(paths):
+        if left <= 0:
+            break
+        audio = read.read_mono(path, RATE_HZ)[:left]
+        soundfile.write(folder / f"{i:03d}_{path.stem}.flac", audio, RATE_HZ, subtype="PCM_24")
+        left -= len(audio)
+    return seconds - left / RATE_HZ
+
+
+def run(*words: object) -> float:
+    """Runs a command of ddsp; returns its wall time in seconds.
+
+    Raises:
+      SystemExit: it failed; with what it said.
+    """
+    started = time.perf_counter()
+    command = [sys.executable, "-m", "ddsp_cli", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
+    if done.returncode:
+        raise SystemExit(f"ddsp {' '.join(map(str, words))} failed:\n{done.stderr[-2000:]}")
+    return time.perf_counter() - started
+
+
+def options_of_start(start: str) -> list[str]:
+    """The options of `ddsp train` for an instrument to begin with, or "none"."""
+    if start == "none" and not hasattr(models, "BASE"):
+        return []  # a training begins with nothing where there is no base
+    return ["--from", start]
+
+
+def draw(path: Path, results: Sequence[Result]) -> None:
+    """Draws loss and share in tune against the seconds of recordings, a line for each start."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure((9, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "in_tune"), strict=True):
+        for start in dict.fromkeys(result.start for result in results):
+            own = [result for result in results if result.start == start]
+            axes.semilogx([r.seconds for r in own], [getattr(r, name) for r in own], "o-", label=f"from {start}")
+        axes.set(xlabel="seconds of recordings", ylabel=name)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Measure how good an instrument gets from few recordings.")
+    parser.add_argument("recordings", type=Path)
+    parser.add_argument("--hold-out", action="append", required=True, metavar="PATTERN")
+    parser.add_argument("--leave-out", action="append", default=[], metavar="PATTERN")
+    parser.add_argument("--seconds", default="10,30,60,120,300,600")
+    parser.add_argument("--from", dest="starts", default="none", help="comma-separated: none, base, names, folders")
+    parser.add_argument("--steps", type=int, help="of a training; by default what the preset says")
+    parser.add_argument("--preset")
+    parser.add_argument("--sample-rate", type=int, help="of the data sets; by default that of ddsp prepare")
+    parser.add_argument("--seed", type=int, default=0, help="of the order of the recordings")
+    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--keep", type=Path, help="keep recordings, data sets and instruments in this new folder")
+    options = parser.parse_args()
+    lengths = [float(word) for word in options.seconds.split(",")]
+    paths = read.list_audio([options.recordings])
+    unused = [*options.hold_out, *options.leave_out]
+    usable = [path for path in paths if not is_held_out(path, unused)]
+    if not usable:
+        parser.error("every recording is held out")
+    np.random.default_rng(options.seed).shuffle(usable)
+    with tempfile.TemporaryDirectory() as temporary:
+        place = options.keep or Path(temporary)
+        place.mkdir(parents=True, exist_ok=True)
+        rate = [] if options.sample_rate is None else ["--sample-rate", options.sample_rate]
+        patterns = [word for pattern in options.hold_out for word in ("--hold-out", pattern)]
+        patterns += [word for pattern in options.leave_out for word in ("--leave-out", pattern)]
+        run("prepare", options.recordings, "--name", "held", "--out", place / "held", "--no-report", *rate, *patterns)
+        judge = Judge(read_split(place / "held"), ["loss"])
+        results = []
+        print("".join(f"{field.name:>11}" for field in fields(Result)), flush=True)
+        for seconds in lengths:
+            name = f"{seconds:g}s"
+            taken_s = take(usable, seconds, place / "recordings" / name)
+            if taken_s < seconds - 1.0:
+                print(f"there are only {taken_s:.0f} s of recordings", file=sys.stderr)
+            data = place / "datasets" / name
+            prepare_s = run("prepare", place / "recordings" / name, "--name", "few", "--out", data, *rate)
+            for start in options.starts.split(","):
+                out = place / "models" / f"{name}_{PurePath(start).name}"
+                words = ["--instrument", "few", "--dataset", data, "--out", out, *options_of_start(start)]
+                words += ["--steps", options.steps] if options.steps else []
+                # an instrument to begin with brings its own model
+                words += ["--preset", options.preset] if options.preset and start == "none" else []
+                train_s = run("train", *words)
+                found = {row.measure: row.value for row in judge.judge(models.open_at(out))}
+                result = Result(taken_s, PurePath(start).name, prepare_s, train_s, found["spectral_loss"],
+                                found["pitch_within_50_cents"], found["loudness_error_db"],
+                                found.get("noise_balance_db", math.nan))  # fmt: skip
+                results.append(result)
+                values = asdict(result).values()
+                print("".join(f"{v:>11.3f}" if isinstance(v, float) else f"{v:>11}" for v in values), flush=True)
+    if options.csv:
+        with options.csv.open("w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream)
+            table.writerow([field.name for field in fields(Result)])
+            table.writerows(asdict(result).values() for result in results)
+    if options.plot:
+        draw(options.plot, results)
+
+
+if __name__ == "__main__":
+    main()
