@@ -182,7 +182,7 @@ def test_a_ring_gives_back_what_was_put_at_a_position():
 
 
 def test_a_worker_that_is_late_leaves_a_gap_is_counted_and_stays_in_time():
-    loop = AudioLoop(lambda heard: heard, 1000, 10)
+    loop = AudioLoop(lambda heard: heard, 1000, 10, adapts=False)
     sound = np.arange(1, 3001, dtype=np.float32)
     late = {150, 151, 200}  # blocks after which the worker does not come
     number = 0
@@ -220,6 +220,24 @@ def test_dropouts_of_the_first_second_give_the_worker_more_time():
     assert loop.n_dropouts == 0
     assert loop.slack_samples == 20
     np.testing.assert_array_equal(pair.played[1000:], sound[970:2980])
+
+
+def test_a_dropout_later_on_gives_the_worker_more_time():
+    loop = AudioLoop(lambda heard: heard, 1000, 10)
+    number = 0
+
+    def between():
+        nonlocal number
+        if number < 150 or number % 2:  # another program has begun to get in between
+            loop.work_once()
+        number += 1
+
+    sound = np.arange(1, 3001, dtype=np.float32)
+    pair = PretendedPair(sound, 1000, 10, between)
+    pair.start(loop.callback)
+    assert loop.n_dropouts == 1
+    assert loop.slack_samples == 20
+    np.testing.assert_array_equal(pair.played[2000:], sound[1970:2980])
 
 
 def test_a_worker_far_behind_goes_on_with_what_is_new():

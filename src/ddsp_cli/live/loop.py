@@ -25,8 +25,8 @@ RING_SAMPLES = 1 << 16
 #: A worker takes at most this many samples at once.
 MOST_AT_ONCE_SAMPLES = 2048
 
-#: At the beginning a drop-out makes the slack one block longer, up to `MAX_SLACK_S`, and is not counted: drivers ask
-#: for blocks more or less regularly.
+#: A drop-out makes the slack one block longer, up to `MAX_SLACK_S`: drivers ask for blocks more or less regularly, and
+#: other programs get in between. Those of the beginning are not counted.
 SETTLING_S = 1.0
 
 MAX_SLACK_S = 0.1
@@ -63,6 +63,7 @@ class AudioLoop:
       rate_hz: of the device.
       block_samples: usual size of the device's blocks; the slack at the beginning.
       taken: called by the worker with what was heard and what was played for it, after each call of `play`.
+      adapts: drop-outs make the slack longer at any time, not only in the first second.
     """
 
     def __init__(
@@ -71,15 +72,16 @@ class AudioLoop:
         rate_hz: int,
         block_samples: int,
         taken: Callable[[FloatArray, FloatArray], None] | None = None,
+        adapts: bool = True,
     ) -> None:
-        self._play, self._taken = play, taken
+        self._play, self._taken, self._adapts = play, taken, adapts
         self._rate_hz, self._block = rate_hz, block_samples
         self._heard, self._played = Ring(), Ring()
         # Each is written by one thread only.
         self._n_heard = self._n_asked = 0  # audio thread
         self._n_taken, self._n_written = 0, block_samples  # worker; silence at the start
         self._slack_samples = block_samples
-        self._missed = self._counted = self._settled_missed = 0
+        self._missed = self._noticed = self._counted = 0
         self._was_missing, self._last = True, 0.0  # so that the first block fades in
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.busy_s = 0.0
@@ -153,15 +155,14 @@ class AudioLoop:
             self.busy_s += time.perf_counter() - begin_s
 
     def _settle(self) -> None:
-        """Counts drop-outs; in the first second it makes the slack longer instead."""
-        missed = self._missed
-        if self._n_taken > SETTLING_S * self._rate_hz:
-            self._counted = missed - self._settled_missed
-            return
-        if missed > self._settled_missed and self._slack_samples < MAX_SLACK_S * self._rate_hz:
-            self._played.put(self._n_taken + self._slack_samples, np.zeros(self._block, np.float32))
-            self._slack_samples += self._block
-        self._settled_missed = missed
+        """Counts drop-outs, and makes the slack longer after them."""
+        settling, missed = self._n_taken <= SETTLING_S * self._rate_hz, self._missed
+        if missed > self._noticed:
+            self._counted += 0 if settling else missed - self._noticed
+            if (settling or self._adapts) and self._slack_samples < MAX_SLACK_S * self._rate_hz:
+                self._played.put(self._n_taken + self._slack_samples, np.zeros(self._block, np.float32))
+                self._slack_samples += self._block
+        self._noticed = missed
 
 
 class Worker:

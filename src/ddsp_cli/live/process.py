@@ -122,7 +122,9 @@ class Engine:
         for index in range(len(self._instruments)):
             self._warm_up(index)
         self.mixer = Mixer(self._make, job.controls, rate_hz)
-        self.loop = AudioLoop(self.mixer.play, rate_hz, job.stream.block_samples, self._take)
+        self.loop = AudioLoop(
+            self.mixer.play, rate_hz, job.stream.block_samples, self._take, adapts=job.settings.latency == "safe"
+        )
         self._square = np.zeros(2)  # mean squares of input and output
         self._told = (0.0, time.monotonic())
         self._load = 0.0
