@@ -61,6 +61,8 @@ COMMANDS = {
                   "--controls", "curves.csv"], ["played", "page.html", "curves.csv"]),
     "curves": (["transfer", "--from-controls", "curves.csv", "--model", "flute", "--out", "again.wav"], ["again.wav"]),
     "reverb": (["reverb", "voice.wav", "--room", "flute", "--out", "room.wav"], ["room.wav"]),
+    "live": (["live", "--model", "testophone", "--input", "null", "--output", "null", "--seconds", "0.3", "--record",
+              "take.wav"], ["take.wav"]),
     "prepare": (["prepare", "takes", "--name", "set", "--workers", "2"], ["datasets"]),
     "train": (["train", "--instrument", "new", "--dataset", "datasets/set", "--preset", "small.yaml", "--steps", "10"],
               ["models/new", "models/new.run"]),

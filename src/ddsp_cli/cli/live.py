@@ -195,10 +195,13 @@ class _View:
             from rich.text import Text
 
             draws = console.speaks(sys.stderr, "█·") == "█·"
-            lines = [*describe(view, self._names, ("█", "·") if draws else ("#", ".")), *view.remarks]
+            styled = [(line, "") for line in describe(view, self._names, ("█", "·") if draws else ("#", "."))]
+            styled += [(remark, "bold yellow") for remark in view.remarks]
             if self._has_keys:
-                lines.append(KEYS)
-            text = Text(console.speaks(sys.stderr, "\n".join(lines)), no_wrap=True, overflow="crop")
+                styled.append((KEYS, "dim"))
+            text = Text(no_wrap=True, overflow="crop")
+            for i, (line, style) in enumerate(styled):
+                text.append(("\n" if i else "") + console.speaks(sys.stderr, line), style)
             self._live.update(text, refresh=True)
             return
         for remark in view.remarks:
