@@ -66,7 +66,7 @@ def trained(prepared) -> Path:
 
     home = prepared / "trained"
     tf.config.run_functions_eagerly(True)
-    train("tone", prepared / "datasets/tone", str(prepared / "small.yaml"), steps=1, out=home / "models" / "tone")
+    train("tone", prepared / "datasets/tone", str(prepared / "small.yaml"), 1, home / "models" / "tone", listen=False)
     tf.config.run_functions_eagerly(False)
     return home
 
@@ -119,7 +119,7 @@ def test_an_encoder_is_trained_and_follows_what_it_hears(prepared, monkeypatch):
     encoder = EncoderConfig(z_dims=3, rnn_units=8, n_mfccs=6)
     model = small_model(inputs=["ld_scaled", "f0_scaled", "z"], encoder=encoder)
     Path("timbre.yaml").write_text(dump_yaml(msgspec.structs.replace(PRESET, model=model)), encoding="utf-8")
-    result = train("timbre", prepared / "datasets" / "tone", preset="timbre.yaml", steps=1)
+    result = train("timbre", prepared / "datasets" / "tone", preset="timbre.yaml", steps=1, listen=False)
     loaded = bundle.load(result.folder)
     assert loaded.card.model == model
     assert np.abs(loaded.weights["encoder/mean"]).max() > 1.0, "measured over the training set"
@@ -180,12 +180,12 @@ def test_a_run_killed_at_its_first_instrument_goes_on(prepared, tmp_path, monkey
         save = checkpoint.save
         patch.setattr(checkpoint, "save", lambda *given: kill() if given[2].history else save(*given))
         with pytest.raises(KeyboardInterrupt):
-            train("tone", dataset=source, preset=preset, steps=1)
+            train("tone", dataset=source, preset=preset, steps=1, listen=False)
     assert bundle.load_card(tmp_path / "models/tone").training.steps == 1
     assert not (tmp_path / "models/tone.run/training.html").exists()
     with pytest.raises(ModelError, match="another seed"):
         train("tone", dataset=source, preset=preset, steps=1, seed=1)
-    assert train("tone", dataset=source, preset=preset, steps=1).finished
+    assert train("tone", dataset=source, preset=preset, steps=1, listen=False).finished
 
 
 def test_the_name_of_a_bundled_instrument_is_refused_unless_it_is_meant(prepared, tmp_path, monkeypatch):
@@ -230,7 +230,7 @@ def test_fine_tuning_begins_with_the_weights_of_another(prepared, tmp_path, monk
     weights = parent.weights | {"reverb/magnitudes": np.zeros((500, 32), np.float32)}
     bundle.save(tmp_path / "models/parent", parent.card, weights, parent.impulse_response, force=True)
     source = prepared / "datasets/tone"
-    train("child", dataset=source, preset="slow.yaml", start_from="parent", steps=1)
+    train("child", dataset=source, preset="slow.yaml", start_from="parent", steps=1, listen=False)
     child = bundle.load(tmp_path / "models/child")
     for name, value in weights.items():
         np.testing.assert_allclose(child.weights[name], value, atol=2e-3)

@@ -94,8 +94,10 @@ def transcribe(features: Features, segments: Segments) -> Transcription:
     own_db = percentiles(power_db[segments.voiced], np.arange(101)) if segments.voiced.any() else np.zeros(101)
     pitch_midi = np.full(len(features), np.nan)
     notes: list[Note] = []
+    by_note = np.argsort(owner, kind="stable")
+    edges = np.searchsorted(owner[by_note], np.arange(len(found) + 1))
     for i, semitone in enumerate(found.semitone.tolist()):
-        frames = np.flatnonzero(owner == i)
+        frames = by_note[edges[i] : edges[i + 1]]
         if len(frames) < SHORTEST_S * rate_hz:
             continue
         start, stop = int(frames[0]), int(frames[-1]) + 1
