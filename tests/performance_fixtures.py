@@ -39,3 +39,18 @@ def change(features, **changes):
     if "envelope_db" in changes:
         arrays["envelope_db"] = changes["envelope_db"].astype(np.float32)
     return Features(**arrays, spec=features.spec, n_samples=features.n_samples)
+
+
+#: Notes (start, stop, MIDI number).
+TUNE = ((0.5, 1.3, 57.0), (1.3, 1.7, 60.0), (1.7, 2.0, 59.0), (2.4, 3.4, 64.0))
+
+
+def sung(rate_hz=250, tuning=0.2, vibrato=0.4):
+    """The tune 20 cents high, two semitones of scoop before its last note, which is soft and has vibrato at 5.5 Hz."""
+    features = performance(rate_hz, notes=TUNE)
+    t, f0_hz = features.times_s, features.f0_hz.copy()
+    last = (t >= 2.4) & (t < 3.4)
+    wave = vibrato * np.sin(2 * np.pi * 5.5 * t) * last - 1.2 * np.clip(1.0 - (t - 2.4) / 0.12, 0.0, 1.0) * last
+    f0_hz *= 2.0 ** ((tuning + wave) / 12.0)
+    level_db = np.where(last, features.power_db - 12.0, features.power_db)
+    return change(features, f0_hz=f0_hz, power_db=level_db, loudness_db=level_db + 15.0)

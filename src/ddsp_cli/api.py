@@ -240,6 +240,7 @@ def transfer_file(
     plot: bool = False,
     controls: PathLike | None = None,
     from_controls: PathLike | None = None,
+    from_notes: PathLike | None = None,
     notes: PathLike | None = None,
     report: PathLike | None = None,
     force: bool = False,
@@ -259,6 +260,7 @@ def transfer_file(
       plot: also draw a picture, beside the sound.
       controls: a .csv or .npz for the curves that are played.
       from_controls: such a file to play in place of what the input holds.
+      from_notes: such notes, edited; they are played with the curves of the recording inside them.
       notes: a .mid or .csv for the notes of the recording.
       report: an HTML page to write, with players and pictures.
       force: replace files that exist.
@@ -285,8 +287,8 @@ def transfer_file(
         raise UsageError(f"{os.fspath(input)} is a folder, not a file", parameter="inputs")
     (result,) = transfer_files(
         input, model.path if isinstance(model, Instrument) else model, out, options=options, force=force, plot=plot,
-        sample_rate_hz=sample_rate, bits=bits, controls=controls, from_controls=from_controls, notes=notes,
-        report=report, progress=progress,
+        sample_rate_hz=sample_rate, bits=bits, controls=controls, from_controls=from_controls, from_notes=from_notes,
+        notes=notes, report=report, progress=progress,
     )  # fmt: skip
     return result
 

@@ -16,6 +16,22 @@ def note_name(midi: float) -> str:
     return f"{SHARP_NAMES[number % 12]}{number // 12 - 1}"
 
 
+def midi_number(name: str) -> int:
+    """Reads a note in scientific pitch notation: `A4` is 69, `Db4` and `C#4` are 61.
+
+    Raises:
+      ValueError: not the name of a note.
+    """
+    text = name.strip()
+    octave = text.lstrip("abcdefgABCDEFG#♯♭")
+    if not octave.lstrip("-").isdecimal():
+        raise ValueError(f"{name!r} is not the name of a note")
+    letter = text[: len(text) - len(octave)]
+    if letter[:1].upper() not in _LETTERS or letter[1:].lower() not in _ACCIDENTALS:
+        raise ValueError(f"{name!r} is not the name of a note")
+    return _LETTERS[letter[0].upper()] + _ACCIDENTALS[letter[1:].lower()] + 12 * (int(octave) + 1)
+
+
 def pitch_class(name: str) -> int:
     """Reads a letter with at most one accidental: `C` is 0, `Bb` and `A#` are 10.
 

@@ -13,20 +13,7 @@ from ddsp_cli.adaptation.midi import adapt_score, read_score
 from ddsp_cli.adaptation.segmentation import find_segments
 from ddsp_cli.adaptation.transcription import measure_vibrato, transcribe, write_notes
 from ddsp_cli.errors import OutputError, UsageError
-from performance_fixtures import STATISTICS, change, performance
-
-TUNE = ((0.5, 1.3, 57.0), (1.3, 1.7, 60.0), (1.7, 2.0, 59.0), (2.4, 3.4, 64.0))
-
-
-def sung(rate_hz=250, tuning=0.2, vibrato=0.4):
-    """The tune 20 cents high, two semitones of scoop before its last note, which is soft and has vibrato at 5.5 Hz."""
-    features = performance(rate_hz, notes=TUNE)
-    t, f0_hz = features.times_s, features.f0_hz.copy()
-    last = (t >= 2.4) & (t < 3.4)
-    wave = vibrato * np.sin(2 * np.pi * 5.5 * t) * last - 1.2 * np.clip(1.0 - (t - 2.4) / 0.12, 0.0, 1.0) * last
-    f0_hz *= 2.0 ** ((tuning + wave) / 12.0)
-    level_db = np.where(last, features.power_db - 12.0, features.power_db)
-    return change(features, f0_hz=f0_hz, power_db=level_db, loudness_db=level_db + 15.0)
+from performance_fixtures import STATISTICS, TUNE, performance, sung
 
 
 def test_notes_are_found():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 
+import numpy as np
 import pytest
 
-from ddsp_cli.errors import OutputError, UsageError
-from transfer_fixtures import at_desk, desk, play, transfer
+from ddsp_cli.errors import InputError, OutputError, UsageError
+from transfer_fixtures import at_desk, desk, level_db, pitch_hz, play, transfer
 
 __all__ = ["at_desk", "desk"]  # fixtures are found by their names
 
@@ -40,3 +41,34 @@ def test_only_recordings_have_notes_to_write(tmp_path):
         play(tmp_path, "b", source=tmp_path / "tune.mid", notes=tmp_path / "again.mid")
     with pytest.raises(UsageError, match="no suffix"):
         play(tmp_path, "c", notes=tmp_path / "tune.txt")
+
+
+def test_edited_notes_keep_the_curves_of_the_performance(tmp_path):
+    play(tmp_path, "a", notes=tmp_path / "tune.csv")
+    as_sung, _ = play(tmp_path, "b")
+    again, result = play(tmp_path, "c", from_notes=tmp_path / "tune.csv")
+    assert any("0 were changed and 0 left out, 0 are new" in remark for remark in result.remarks)
+    assert level_db(again, 0.5, 0.9) == pytest.approx(level_db(as_sung, 0.5, 0.9), abs=0.3)
+    lines = (tmp_path / "tune.csv").read_text(encoding="utf-8").splitlines()
+    number, start_s, *rest = lines[3].split(",")
+    rest[2] = str(int(rest[2]) + 5)
+    (tmp_path / "edited.csv").write_text(
+        "\n".join([*lines[:2], lines[3].replace(lines[3], ",".join([number, start_s, *rest]))]) + "\n", encoding="utf-8"
+    )
+    edited, result = play(tmp_path, "d", from_notes=tmp_path / "edited.csv")
+    assert any("1 were changed and 1 left out" in remark for remark in result.remarks)
+    assert level_db(edited, 1.5, 1.8) < level_db(as_sung, 1.5, 1.8) - 30.0  # the second note is left out
+    ratio = pitch_hz(edited, 2.5, 2.8) / pitch_hz(as_sung, 2.5, 2.8)
+    assert 12.0 * np.log2(ratio) % 12.0 == pytest.approx(5.0, abs=0.2)
+
+
+def test_edited_notes_need_their_recording(tmp_path):
+    play(tmp_path, "a", notes=tmp_path / "tune.csv")
+    with pytest.raises(UsageError, match="the one recording"):
+        transfer(["voice.wav", tmp_path / "a.wav"], "testophone", tmp_path, from_notes=tmp_path / "tune.csv")
+    with pytest.raises(UsageError, match="neither"):
+        play(tmp_path, "b", from_notes=tmp_path / "a.wav")
+    with pytest.raises(InputError, match="does not exist"):
+        play(tmp_path, "c", from_notes=tmp_path / "missing.csv")
+    with pytest.raises(UsageError, match="one line"):
+        play(tmp_path, "d", from_notes=tmp_path / "tune.csv", voices="chords")

@@ -5,10 +5,13 @@ from __future__ import annotations
 import mido
 import numpy as np
 import pytest
+import soundfile
 
+from ddsp_cli.adaptation.midi import read_midi, split_voices
 from ddsp_cli.errors import InputError, Kind, UsageError
 from ddsp_cli.workflows.performance import make_options
 from ddsp_cli.workflows.transfer import transfer_files
+from fixtures import melody
 from transfer_fixtures import at_desk, desk, play
 
 __all__ = ["at_desk", "desk"]  # fixtures are found by their names
@@ -64,3 +67,31 @@ def test_impossible_options_are_refused(wrong, parameter):
     with pytest.raises(UsageError) as problem:
         make_options(**wrong)
     assert problem.value.parameter == parameter
+
+
+def test_a_recorded_chord_is_played_with_all_its_notes(tmp_path):
+    chord = sum(melody((key,), note_s=1.5, rest_s=0.3) for key in (60, 64, 69))
+    soundfile.write(tmp_path / "chord.wav", chord, 16000)
+    source = tmp_path / "chord.wav"
+    whole, result = play(tmp_path, "whole", source=source, transpose=0.0, room="none", voices="chords")
+    assert result.n_voices == 3
+    assert not any("voices" in remark for remark in result.remarks)
+    assert (tones_db(whole, 60, 64, 69) > tones_db(whole, 62, 66, 71).max() + 15.0).all()
+    lead, alone = play(tmp_path, "lead", source=source, transpose=0.0, room="none", voices="lead")
+    assert alone.n_voices == 1
+    assert len(lead) == len(whole)
+    options = make_options(voices="chords")
+    both = transfer_files(source, ["testophone", "otherophone"], tmp_path, options=options)
+    assert [one.n_voices for one in both] == [3, 3]
+
+
+def test_the_notes_of_a_chord_are_written(tmp_path):
+    chord = sum(melody((key,), note_s=1.5, rest_s=0.3) for key in (60, 64, 69))
+    soundfile.write(tmp_path / "chord.wav", chord, 16000)
+    play(tmp_path, "a", source=tmp_path / "chord.wav", voices="chords", notes=tmp_path / "chord.mid")
+    file = read_midi(tmp_path / "chord.mid")
+    found, _ = split_voices(file)
+    assert [round(note.midi) for voice in found for note in voice.notes] == [69, 64, 60]
+    assert [part.channel for part in file.played] == [1, 2, 3]
+    play(tmp_path, "b", source=tmp_path / "chord.wav", voices="chords", notes=tmp_path / "chord.csv")
+    assert len((tmp_path / "chord.csv").read_text(encoding="utf-8").splitlines()) == 4

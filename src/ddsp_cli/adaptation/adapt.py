@@ -138,6 +138,7 @@ def adapt(
     level: str,
     settings: AdaptSettings | None = None,
     segments: Segments | None = None,
+    levels_db: RealArray | None = None,
 ) -> Adapted:
     """Adapts a performance to an instrument.
 
@@ -147,6 +148,7 @@ def adapt(
       level: `loudness_db` or `power_db`, what drives the instrument.
       settings: which steps, how far.
       segments: found in these features with `settings.segments`; None finds them here.
+      levels_db: [N], levels of the notes that the dynamics are matched by; None for those of this performance.
 
     Raises:
       InputError: the performance has no notes.
@@ -161,7 +163,7 @@ def adapt(
             "no notes were found in it", "It needs one voice or instrument with a clear pitch, louder than the noise."
         )
     melody = _adapt_pitch(features, segments, np.asarray(statistics.pitch_midi), settings)
-    level_db, gate = _adapt_level(features, segments, statistics.level(level), level, settings)
+    level_db, gate = _adapt_level(features, segments, statistics.level(level), level, settings, levels_db)
     return Adapted(
         f0_hz=melody.f0_hz,
         level_db=level_db,
@@ -268,12 +270,18 @@ def _known(parts: list[DoubleArray]) -> DoubleArray:
 
 
 def _adapt_level(
-    features: Features, segments: Segments, target_db: RealArray, level: str, settings: AdaptSettings
+    features: Features,
+    segments: Segments,
+    target_db: RealArray,
+    level: str,
+    settings: AdaptSettings,
+    levels_db: RealArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
     """Level and gate, [F] each, for an instrument whose levels have the percentiles `target_db` [101]."""
     own_level, floor_db = getattr(features, level), features.spec.floor_db
     envelope_db = features.envelope_db if settings.fast_envelope and level == "power_db" else None
-    level_map = match_levels(thinned(own_level[segments.voiced]), target_db, settings.dynamics)
+    levels_db = own_level[segments.voiced] if levels_db is None else levels_db
+    level_map = match_levels(thinned(levels_db), target_db, settings.dynamics)
     tamed = tame_consonants(own_level, segments)
     level_db, gain_db = spool.empty(len(features)), spool.empty(len(features))
     for start in range(0, len(features), FRAMES_AT_ONCE):

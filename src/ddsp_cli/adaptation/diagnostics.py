@@ -50,7 +50,7 @@ SHORTEST_S = 1.0
 #: percentiles of its pitch, a semitone wider at both ends.
 BEYOND_SHARE, RANGE_PERCENTILES, RANGE_MARGIN_SEMITONES = 0.05, (1, 99), 1.0
 
-CHORDS = "it sounds like several voices or chords; one line can be played, the strongest voice was followed"
+CHORDS = "it sounds like several voices or chords; the strongest voice was followed, voices chords plays all of them"
 
 NOISE = "most of it has no clear pitch, as in noise or whispering; the instrument is silent there"
 

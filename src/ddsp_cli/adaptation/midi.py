@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from ddsp_cli.adaptation.adapt import Adapted, AdaptSettings, choose_octave
 from ddsp_cli.adaptation.autotune import moving_mean
 from ddsp_cli.adaptation.dynamics import make_gate, rest_levels, within_reach
 from ddsp_cli.adaptation.segmentation import Segments
+from ddsp_cli.adaptation.voices import CHORD_S, LEGATO_GAP_S, allot_voices
 from ddsp_cli.arrays import DoubleArray, RealArray, runs
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError
@@ -36,25 +37,14 @@ SETTLE_S, SETTLE_DB = 0.4, 2.0
 
 RELEASE_S, RELEASE_DB = 0.06, 12.0
 
-#: A note rises from `LEGATO_DB` below if the gap to the one before is at most `LEGATO_GAP_S`; F0 then takes `LEGATO_S`
-#: from note to note.
-LEGATO_GAP_S, LEGATO_DB, LEGATO_S = 0.02, 4.0, 0.03
-
-#: Notes that begin this close together are a chord.
-CHORD_S = 0.03
+#: A note that is tied to the one before rises from `LEGATO_DB` below; F0 then takes `LEGATO_S` from note to note.
+LEGATO_DB, LEGATO_S = 4.0, 0.03
 
 #: The room rings on this long after the last note.
 RING_S = 1.5
 
 #: Range of the pitch wheel, as General MIDI has it until a file says otherwise.
 BEND_SEMITONES = 2.0
-
-#: Voices at most; each costs as much as an instrument of its own.
-MAX_VOICES = 32
-
-#: What it costs a voice to go on with a note: semitones between them, and for each second of rest; and what it costs to
-#: play a note of another channel or track.
-REST_COST_PER_S, OTHER_CHANNEL_COST = 2.0, 1000.0
 
 #: Controllers that choose a parameter, and the one that sets it: together 0 for the range of the pitch wheel.
 PARAMETER_CONTROLS, DATA_CONTROL = (101, 100), 6
@@ -367,69 +357,16 @@ class _Key:
 
 
 def split_voices(file: MidiFile) -> tuple[list[Score], int]:
-    """Every note of a file, in lines of which none has a note over another.
-
-    Notes that begin together are given to the free voices at the least distance in pitch and time, those of their own
-    channel first; a note that finds no free voice begins a new one.
+    """Every note of a file, in lines of which none has a note over another; see `voices.allot_voices`.
 
     Returns:
-      The voices, at most `MAX_VOICES`, the highest first; and how many notes were cut short for the lack of one more.
+      The lines, the highest first; and how many notes were cut short because there are no more voices.
     """
-    notes = sorted(_held_keys(file), key=lambda note: (note.start_s, -note.key))
-    seconds = max((note.stop_s for note in notes), default=0.0)
-    voices: list[list[_Key]] = []
-    n_cut = 0
-    for chord in _chords(notes):
-        free = [voice for voice in voices if voice[-1].stop_s <= chord[0].start_s + LEGATO_GAP_S]
-        goes_on = _goes_on(chord, [voice[-1] for voice in free])
-        for i, note in enumerate(chord):
-            if i in goes_on:
-                _append(free[goes_on[i]], note)
-            elif len(voices) < MAX_VOICES:
-                voices.append([note])
-            else:
-                n_cut += 1
-                _append(min(voices, key=lambda voice: voice[-1].start_s), note)
-    voices.sort(key=lambda voice: -float(np.mean([note.key for note in voice])))
+    keys = _held_keys(file)
+    seconds = max((key.stop_s for key in keys), default=0.0)
+    voices, n_cut = allot_voices(keys, lambda key: (key.track, key.channel))
     bends = _bends_of_channels(file)
     return [_as_score(voice, bends, seconds) for voice in voices], n_cut
-
-
-def _chords(notes: Sequence[_Key]) -> Iterator[list[_Key]]:
-    """Notes that begin within `CHORD_S` of the first of them; `notes` in order of their start."""
-    chord: list[_Key] = []
-    for note in notes:
-        if chord and note.start_s >= chord[0].start_s + CHORD_S:
-            yield chord
-            chord = []
-        chord.append(note)
-    if chord:
-        yield chord
-
-
-def _append(voice: list[_Key], note: _Key) -> None:
-    """A voice goes on with a note, which ends the one before."""
-    if voice[-1].stop_s > note.start_s:
-        voice[-1] = replace(voice[-1], stop_s=note.start_s)
-    voice.append(note)
-
-
-def _goes_on(chord: Sequence[_Key], last: Sequence[_Key]) -> dict[int, int]:
-    """Which note of a chord goes on from which of the last notes of the free voices."""
-    if not last:
-        return {}
-    from scipy.optimize import linear_sum_assignment
-
-    cost = [
-        [
-            abs(note.key - before.key)
-            + REST_COST_PER_S * max(note.start_s - before.stop_s, 0.0)
-            + OTHER_CHANNEL_COST * ((note.track, note.channel) != (before.track, before.channel))
-            for before in last
-        ]
-        for note in chord
-    ]
-    return {int(i): int(j) for i, j in zip(*linear_sum_assignment(cost), strict=True)}
 
 
 def _held_keys(file: MidiFile) -> list[_Key]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ddsp_cli.adaptation import f0_cleanup
 from ddsp_cli.adaptation.autotune import centre, find_tuning
-from ddsp_cli.adaptation.midi import BEND_SEMITONES, VELOCITY_PERCENTILES
+from ddsp_cli.adaptation.midi import BEND_SEMITONES, DRUM_CHANNEL, VELOCITY_PERCENTILES
 from ddsp_cli.adaptation.notes import find_notes, nearest_note
 from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.analysis.features import Features
@@ -67,11 +69,15 @@ class Transcription:
       notes: in order, none over another.
       pitch_midi: [F], NaN outside notes.
       frame_rate_hz: frames per second.
+      repaired_midi: [F], pitch without the errors of the tracker, also between notes; NaN where there is none.
+      levels_db: [101], percentiles of the level of the performance.
     """
 
     notes: tuple[Note, ...]
     pitch_midi: DoubleArray
     frame_rate_hz: int
+    repaired_midi: DoubleArray
+    levels_db: RealArray
 
 
 def transcribe(features: Features, segments: Segments) -> Transcription:
@@ -116,7 +122,7 @@ def transcribe(features: Features, segments: Segments) -> Transcription:
                 vibrato_cents=vibrato_cents,
             )
         )
-    return Transcription(tuple(notes), pitch_midi, rate_hz)
+    return Transcription(tuple(notes), pitch_midi, rate_hz, midi, own_db)
 
 
 def _velocity(level_db: float, own_db: RealArray) -> int:
@@ -124,6 +130,12 @@ def _velocity(level_db: float, own_db: RealArray) -> int:
     low, high = VELOCITY_PERCENTILES
     share = (float(np.interp(level_db, own_db, np.arange(101))) - low) / (high - low)
     return round(1.0 + 126.0 * min(max(share, 0.0), 1.0))
+
+
+def level_of_velocity(velocity: int, own_db: RealArray) -> float:
+    """The level of a velocity of 1 to 127, the inverse of how velocities are chosen; `own_db` [101] as there."""
+    low, high = VELOCITY_PERCENTILES
+    return float(np.interp(low + (velocity - 1) / 126.0 * (high - low), np.arange(101), own_db))
 
 
 def measure_vibrato(midi: RealArray, frame_rate_hz: int) -> tuple[float, float]:
@@ -151,12 +163,12 @@ def measure_vibrato(midi: RealArray, frame_rate_hz: int) -> tuple[float, float]:
     return float(frequencies_hz[best]), cents
 
 
-def write_notes(path: Path, transcription: Transcription, force: bool = False) -> None:
+def write_notes(path: Path, transcription: Transcription | Sequence[Transcription], force: bool = False) -> None:
     """Writes notes as a MIDI file (velocity, pitch bends for tuning, vibrato and slides) or as a CSV table.
 
     Args:
       path: ends in .mid, .midi or .csv.
-      transcription: what to write.
+      transcription: what to write; of several voices each has a track and a channel of its own.
       force: replace an existing file.
 
     Raises:
@@ -167,24 +179,37 @@ def write_notes(path: Path, transcription: Transcription, force: bool = False) -
     if suffix not in SUFFIXES:
         raise UsageError(f"{path} is neither .mid nor .csv")
     check_writable(path, force)
+    voices = [transcription] if isinstance(transcription, Transcription) else list(transcription)
     with writing(path), beside(path) as part:
         if suffix == ".csv":
-            part.write_text(_table(transcription), encoding="utf-8")
+            notes = sorted((note for voice in voices for note in voice.notes), key=lambda note: note.start_s)
+            part.write_text(_table(notes), encoding="utf-8")
         else:
-            _write_midi(part, transcription)
+            _write_midi(part, voices)
 
 
-def _table(transcription: Transcription) -> str:
-    lines = ["start_s,length_s,note,midi,cents,level_db,velocity,vibrato_hz,vibrato_cents"]
+def _table(notes: Sequence[Note]) -> str:
+    lines = ["number,start_s,length_s,note,midi,cents,level_db,velocity,vibrato_hz,vibrato_cents"]
     lines += [
-        f"{note.start_s:.3f},{note.stop_s - note.start_s:.3f},{note_name(note.midi)},{note.midi},{note.cents:.0f},"
+        f"{i},{note.start_s:.3f},{note.stop_s - note.start_s:.3f},{note_name(note.midi)},{note.midi},{note.cents:.0f},"
         f"{note.level_db:.1f},{note.velocity},{note.vibrato_hz:.1f},{note.vibrato_cents:.0f}"
-        for note in transcription.notes
+        for i, note in enumerate(notes, start=1)
     ]
     return "\n".join(lines) + "\n"
 
 
-def _write_midi(path: Path, transcription: Transcription) -> None:
+def _write_midi(path: Path, voices: Sequence[Transcription]) -> None:
+    import mido
+
+    file = mido.MidiFile(ticks_per_beat=TICKS_PER_BEAT)
+    channels = [channel for channel in range(16) if channel != DRUM_CHANNEL]
+    for i, voice in enumerate(voices):
+        file.tracks.append(_midi_track(voice, channels[min(i, len(channels) - 1)]))
+    file.save(str(path))
+
+
+def _midi_track(transcription: Transcription, channel: int) -> Any:
+    """The notes of one voice as a track of mido."""
     import mido
 
     rate_hz = transcription.frame_rate_hz
@@ -200,15 +225,15 @@ def _write_midi(path: Path, transcription: Transcription) -> None:
                 continue
             wheel = int(np.clip(round(8192 * off / BEND_SEMITONES), -8192, 8191))
             if wheel != last:
-                events.append((round(1000 * frame / rate_hz), 1, mido.Message("pitchwheel", pitch=wheel)))
+                events.append(
+                    (round(1000 * frame / rate_hz), 1, mido.Message("pitchwheel", pitch=wheel, channel=channel))
+                )
             last = wheel
-        events.append((start_ms, 2, mido.Message("note_on", note=note.midi, velocity=note.velocity)))
-        events.append((stop_ms, 0, mido.Message("note_off", note=note.midi)))
+        events.append((start_ms, 2, mido.Message("note_on", note=note.midi, velocity=note.velocity, channel=channel)))
+        events.append((stop_ms, 0, mido.Message("note_off", note=note.midi, channel=channel)))
     track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=TEMPO_US)])
     now_ms = 0
     for at_ms, _, message in sorted(events, key=lambda event: event[:2]):
         track.append(message.copy(time=at_ms - now_ms))
         now_ms = at_ms
-    file = mido.MidiFile(ticks_per_beat=TICKS_PER_BEAT)
-    file.tracks.append(track)
-    file.save(str(path))
+    return track

@@ -170,6 +170,14 @@ def transfer(
         Path | None,
         typer.Option(metavar="MID|CSV|DIR", help="Also write the notes of the recording.", rich_help_panel=FILES),
     ] = None,
+    from_notes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MID|CSV",
+            help="Play the recording with such notes, edited: each keeps its own curves.",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
     plot: Annotated[
         bool,
         typer.Option("--plot", help="Also draw sound, pitch and level of both, as a PNG.", rich_help_panel=FILES),
@@ -212,6 +220,7 @@ def transfer(
             bits=bits,
             controls=controls,
             from_controls=from_controls,
+            from_notes=from_notes,
             notes=notes,
             report=report,
             workers=getattr(os, "process_cpu_count", os.cpu_count)() or 1,

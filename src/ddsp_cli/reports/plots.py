@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -33,6 +34,7 @@ def draw_transfer(
     adapted: Adapted,
     level: str,
     instrument: str,
+    others: Sequence[Adapted] = (),
 ) -> bytes:
     """Draws a performance and what the instrument made of it: waveforms, spectrograms, pitch, level, gate.
 
@@ -43,6 +45,7 @@ def draw_transfer(
       adapted: what was played.
       level: which measure of level drove the instrument.
       instrument: its name.
+      others: further voices that were played, whose pitch is drawn.
 
     Returns:
       A PNG.
@@ -61,7 +64,7 @@ def draw_transfer(
         show_spectrogram(axes[n + i], audio, ANALYSIS_RATE_HZ, hop_samples)
         axes[n + i].set_title(path.name, fontsize=9, loc="left")
     n_shown = int(np.ceil(shown_s * adapted.frame_rate_hz))
-    _pitch(axes[-2], features, adapted, n_shown)
+    _pitch(axes[-2], features, adapted, n_shown, others)
     _level(axes[-1], features, adapted, level, n_shown)
     axes[-1].set_xlabel("seconds")
     axes[-1].set_xlim(0, shown_s)
@@ -133,13 +136,16 @@ def _times(adapted: Adapted, n_shown: int) -> np.ndarray:
     return np.arange(min(n_shown, len(adapted))) / adapted.frame_rate_hz
 
 
-def _pitch(axis: Any, features: Features | None, adapted: Adapted, n_shown: int) -> None:
+def _pitch(
+    axis: Any, features: Features | None, adapted: Adapted, n_shown: int, others: Sequence[Adapted] = ()
+) -> None:
     shown, times = slice(0, n_shown), _times(adapted, n_shown)
-    played = np.where(adapted.gate > 0, adapted.f0_hz, np.nan)[shown]
     if features is not None:
         heard = np.where(features.f0_hz > 0, features.f0_hz, np.nan)[shown]
         axis.plot(times, heard, color="tab:blue", linewidth=1.0, label="input", zorder=3)
-    axis.plot(times, played, color="tab:orange", linewidth=3.0, alpha=0.7, label="output")
+    for i, voice in enumerate((adapted, *others)):
+        played = np.where(voice.gate > 0, voice.f0_hz, np.nan)[shown]
+        axis.plot(times, played, color="tab:orange", linewidth=3.0, alpha=0.7, label="output" if i == 0 else None)
     _note_ticks(axis)
     axis.set_ylabel("pitch")
     axis.grid(alpha=0.3)

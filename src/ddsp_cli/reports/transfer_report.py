@@ -34,6 +34,8 @@ class Transferred(Protocol):
     @property
     def n_players(self) -> int: ...
     @property
+    def n_voices(self) -> int: ...
+    @property
     def remarks(self) -> tuple[str, ...]: ...
 
 
@@ -81,6 +83,7 @@ def make_page(results: Sequence[Transferred], pictures: Sequence[bytes]) -> str:
 def _about(result: Transferred) -> str:
     parts = [
         f"{result.seconds:.1f} s",
+        *([f"{result.n_voices} voices"] if result.n_voices > 1 else []),
         *([f"{result.n_players} players"] if result.n_players > 1 else []),
         f"{result.n_segments} segment{'s' if result.n_segments != 1 else ''}",
         f"{result.transpose_semitones:+g} semitones" if result.transpose_semitones else "not transposed",

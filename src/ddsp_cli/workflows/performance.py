@@ -19,13 +19,17 @@ from ddsp_cli import spool
 from ddsp_cli.adaptation import autotune, diagnostics
 from ddsp_cli.adaptation.adapt import Adapted, AdaptSettings, adapt
 from ddsp_cli.adaptation.curves import read_controls
+from ddsp_cli.adaptation.edited_notes import count_changes, read_edited, rearrange
 from ddsp_cli.adaptation.ensemble import Seat, make_section, pan_gains
 from ddsp_cli.adaptation.f0_cleanup import confirm_leaps
-from ddsp_cli.adaptation.midi import MAX_VOICES, Part, Selection, adapt_scores, lead_line, read_midi, split_voices
+from ddsp_cli.adaptation.midi import Part, Selection, adapt_scores, lead_line, read_midi, split_voices
 from ddsp_cli.adaptation.segmentation import Segments, SegmentSettings, find_segments
+from ddsp_cli.adaptation.transcription import Transcription, transcribe
+from ddsp_cli.adaptation.voices import MAX_VOICES, adapt_voices, separate
 from ddsp_cli.analysis.extract import Analysis, analyze
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.analysis.pitch import trackers
+from ddsp_cli.analysis.polyphony import find_poly_notes, measure_shares, track_activations
 from ddsp_cli.analysis.recording_checks import ClippingWatch, file_warnings
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.audio import read
@@ -239,6 +243,7 @@ class Performance:
       file_remarks: what is wrong with the file, as sentences.
       remarks: the same, and what makes the sound hard to follow.
       others: the curves of the other voices, of the same length.
+      voices: features of the voices of a recording that is played with all its notes, the highest first.
     """
 
     adapted: Adapted
@@ -251,11 +256,18 @@ class Performance:
     file_remarks: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     others: tuple[Adapted, ...] = ()
+    voices: tuple[Features, ...] = ()
 
     @property
     def features(self) -> Features | None:
         """Of the recording; None where there was none."""
         return self.analysis.features if self.analysis is not None else None
+
+    def transcriptions(self) -> list[Transcription]:
+        """The notes of a recording, of each voice that is played; nothing where there was none."""
+        if self.voices:
+            return [transcribe(voice, find_segments(voice)) for voice in self.voices]
+        return [transcribe(self.analysis.features, self.analysis.segments)] if self.analysis is not None else []
 
     def n_samples(self, rate_hz: int) -> int:
         """Length of the output: the input's to the sample, brought to another rate."""
@@ -278,6 +290,7 @@ def perform(
     curves: Path | None,
     progress: Callable[[float], None],
     last: Performance | None = None,
+    edited: Path | None = None,
 ) -> Performance:
     """Analyses or reads the input of a job and adapts it to an instrument.
 
@@ -288,6 +301,7 @@ def perform(
       curves: a file of curves, for a job of that kind.
       progress: called with the seconds that are analysed.
       last: the performance before it; the same input is not analysed twice.
+      edited: a file with the notes of the recording, edited.
 
     Raises:
       InputError: nothing to play in it.
@@ -305,11 +319,11 @@ def perform(
     assert job.info is not None
     try:
         if last is not None and last.info is job.info and last.recording is not None:
-            return perform_recording(last.recording, instrument, options, progress, last, job.info.seconds)
+            return perform_recording(last.recording, instrument, options, progress, last, job.info.seconds, edited)
         watch = _Watch(job.info.sample_rate_hz, options.loudness_match == "input")
         recording = FileRecording(job.source, watch=watch)
         performance = perform_recording(
-            recording, instrument, options, progress, Performance(resting(0, rate_hz), 0.0), job.info.seconds
+            recording, instrument, options, progress, Performance(resting(0, rate_hz), 0.0), job.info.seconds, edited
         )
     except InputError as problem:
         if str(job.source) in problem.message:
@@ -368,6 +382,7 @@ def perform_recording(
     progress: Callable[[float], None],
     last: Performance,
     input_s: float = 0.0,
+    edited: Path | None = None,
 ) -> Performance:
     """Analyses a recording, or takes the analysis of the last performance of it, and adapts it to an instrument.
 
@@ -378,6 +393,7 @@ def perform_recording(
       progress: called with the seconds that are analysed.
       last: what is known of the recording.
       input_s: its length, as far as that is known before it is decoded.
+      edited: a file with its notes, edited.
 
     Raises:
       InputError: no notes in it, and nothing known of why.
@@ -390,24 +406,62 @@ def perform_recording(
             recording, spec, lambda features: find_segments(features, options.adapt.segments), progress=progress
         )
         analysis = _confirmed(analysis, recording, options.adapt)
-    remarks = diagnostics.warnings(analysis)
-    features, card = analysis.features, instrument.bundle.card
-    try:
-        adapted = adapt(features, card.statistics, instrument.model.level, options.adapt, analysis.segments)
-    except InputError:
-        if not remarks:
-            raise
-        adapted = resting(len(features), spec.frame_rate_hz)
-    remarks += _voices_beyond([adapted], instrument)
+    features, statistics, level = analysis.features, instrument.bundle.card.statistics, instrument.model.level
+    voices: tuple[Features, ...] = ()
+    if options.voices == "chords":
+        is_known = last.analysis is analysis and last.voices
+        voices = last.voices if is_known else _separated(features, recording)
+        remarks: tuple[str, ...] = ()
+        played = adapt_voices(voices, statistics, level, options.adapt)
+    elif edited is not None:
+        remarks = diagnostics.warnings(analysis)
+        features, changes = _with_edited_notes(analysis, edited)
+        remarks += changes
+        played = [adapt(features, statistics, level, replace(options.adapt, repair_pitch=False))]
+    else:
+        remarks = diagnostics.warnings(analysis)
+        try:
+            played = [adapt(features, statistics, level, options.adapt, analysis.segments)]
+        except InputError:
+            if not remarks:
+                raise
+            played = [resting(len(features), spec.frame_rate_hz)]
+    remarks += _voices_beyond(played, instrument)
     seconds = features.n_samples / ANALYSIS_RATE_HZ
     return replace(
         last,
-        adapted=adapted,
+        adapted=played[0],
+        others=tuple(played[1:]),
+        voices=voices,
         analysis=analysis,
         seconds=seconds,
         recording=recording,
         remarks=(*last.file_remarks, *remarks),
     )
+
+
+def _with_edited_notes(analysis: Analysis[Segments], edited: Path) -> tuple[Features, tuple[str, ...]]:
+    """The features of a recording whose notes were edited, and what was changed.
+
+    Raises:
+      InputError: the file holds no such notes.
+    """
+    transcription = transcribe(analysis.features, analysis.segments)
+    notes = read_edited(edited, transcription)
+    changed, new, left_out = count_changes(notes, transcription)
+    said = f"of its {len(transcription.notes)} notes {changed} were changed and {left_out} left out, {new} are new"
+    return rearrange(analysis.features, transcription, notes), (said,)
+
+
+def _separated(features: Features, recording: Recording) -> tuple[Features, ...]:
+    """The voices of a polyphonic recording.
+
+    Raises:
+      InputError: no notes in it, or too long.
+    """
+    notes = find_poly_notes(track_activations(recording.blocks()))
+    shares = measure_shares(recording.blocks(), notes, len(features), features.spec.frame_rate_hz)
+    return tuple(separate(features, notes, shares))
 
 
 def frame_rate_hz(instrument: Instrument, input_s: float = 0.0) -> int:

@@ -17,7 +17,9 @@ from typing import NamedTuple, TypeVar, overload
 import numpy as np
 
 from ddsp_cli.adaptation.curves import write_controls
-from ddsp_cli.adaptation.transcription import transcribe, write_notes
+from ddsp_cli.adaptation.midi import SUFFIXES as SCORE_SUFFIXES
+from ddsp_cli.adaptation.transcription import SUFFIXES as NOTES_SUFFIXES
+from ddsp_cli.adaptation.transcription import write_notes
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio import read
@@ -178,6 +180,7 @@ def transfer_files(
     bits: str | None = None,
     controls: PathLike | None = None,
     from_controls: PathLike | None = None,
+    from_notes: PathLike | None = None,
     notes: PathLike | None = None,
     report: PathLike | None = None,
     workers: int = 1,
@@ -200,6 +203,7 @@ def transfer_files(
       bits: `16`, `24`, `32` or `float`; by default what the input has.
       controls: a .csv or .npz for the curves that are played, or a folder for several.
       from_controls: such a file to play; then `inputs` may be empty.
+      from_notes: such notes of the one input, edited; they are played with the curves of the recording inside them.
       notes: a .mid or .csv for the notes of the recording, or a folder for several.
       report: an HTML page to write, with players and pictures.
       workers: processes at most, for several inputs that last long enough. A script that asks for more than 1 needs
@@ -216,12 +220,15 @@ def transfer_files(
     outputs = Outputs(as_path(out), force, plot, as_path(controls), as_path(notes), sample_rate_hz, bits)
     curves, page = as_path(from_controls), as_path(report)
     choices = models.choose_all([model] if isinstance(model, str | os.PathLike) else model)
+    edited = as_path(from_notes)
+    if edited is not None:
+        check_edited(edited, as_paths(inputs), curves, options)
     plan = plan_jobs(as_paths(inputs), [choice.title for choice in choices], outputs, curves)
     if page is not None:
         if page.suffix.lower() not in {".html", ".htm"}:
             raise UsageError(f"{page} is not an .html file", parameter="report")
         check_writable(page, force)
-    work = _Work(tuple(choices), options, curves, force, draw=plot or page is not None)
+    work = _Work(tuple(choices), options, curves, edited, force, draw=plot or page is not None)
     players = work.players()  # what is wrong with one is said before any sound is made
     by_source: list[list[Job]] = []
     for job in plan.jobs:
@@ -246,6 +253,25 @@ def transfer_files(
     return Batch(tuple(one.result for one in played), tuple(failures), tuple(plan.own), page)
 
 
+def check_edited(edited: Path, inputs: Sequence[Path], curves: Path | None, options: TransferOptions) -> None:
+    """Checks that edited notes can be played.
+
+    Raises:
+      UsageError: not with one recording, or with what excludes them.
+      InputError: the file does not exist.
+    """
+    is_sound = len(inputs) == 1 and not inputs[0].is_dir() and inputs[0].suffix.lower() not in SCORE_SUFFIXES
+    if not is_sound or curves is not None:
+        raise UsageError("edited notes are played with the one recording that they were found in",
+                         "Name that recording.", parameter="from_notes")  # fmt: skip
+    if options.voices == "chords":
+        raise UsageError("only the notes of one line can be edited", parameter="from_notes")
+    if edited.suffix.lower() not in NOTES_SUFFIXES:
+        raise UsageError(f"{edited} is neither .mid nor .csv", parameter="from_notes")
+    if not edited.is_file():
+        raise InputError(f"{edited} does not exist" if not edited.exists() else f"{edited} is not a file")
+
+
 @dataclass(frozen=True)
 class _Work:
     """What all jobs have in common; it can be sent to another process."""
@@ -253,6 +279,7 @@ class _Work:
     choices: tuple[models.Choice, ...]
     options: TransferOptions
     curves: Path | None
+    edited: Path | None
     force: bool
     draw: bool
 
@@ -319,7 +346,7 @@ def _play_source(
             started = time.perf_counter()
             player = players[job.model]
             performance = perform(
-                job, player.instrument, work.options, work.curves, bar.stage(job, "listening"), performance
+                job, player.instrument, work.options, work.curves, bar.stage(job, "listening"), performance, work.edited
             )
             if job.model == 0:
                 bar.advance(bar.seconds(job))
@@ -348,7 +375,7 @@ def _play_job(
                              "Choose one line.", kind=Kind.SEVERAL_VOICES)  # fmt: skip
         write_controls(job.controls, adapted, instrument.model.level, work.force)
     if job.notes is not None and performance.analysis is not None:
-        write_notes(job.notes, transcribe(performance.analysis.features, performance.analysis.segments), work.force)
+        write_notes(job.notes, performance.transcriptions(), work.force)
     target = target_lufs(performance, options)
     blocks, n_samples = render(performance, player, options, rate_hz, bar.stage(job, "playing"))
     fit = write_fitting(
@@ -403,6 +430,7 @@ def _draw(job: Job, performance: Performance, player: Player) -> bytes:
         performance.adapted,
         player.instrument.model.level,
         player.name,
+        performance.others,
     )
     if job.plot is not None:
         with writing(job.plot):

@@ -1,0 +1,404 @@
+"""Play a performance with edited notes: each note keeps the curves that were performed inside it.
+
+`transcription.write_notes` writes the notes of a performance; a musician moves, transposes, lengthens, softens, deletes
+and adds some. Here the curves of the performance are put where the edited notes are: a note that is moved takes its
+vibrato, its swell and its consonant with it. Where nothing was edited the performance stays as it was.
+
+Shapes: F frames, N notes.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ddsp_cli.adaptation.autotune import scale_vibrato
+from ddsp_cli.adaptation.midi import lead_line, read_midi
+from ddsp_cli.adaptation.transcription import SUFFIXES, Note, Transcription, level_of_velocity
+from ddsp_cli.analysis.features import Features
+from ddsp_cli.arrays import DoubleArray, RealArray
+from ddsp_cli.errors import InputError, UsageError
+from ddsp_cli.pitch_names import midi_number
+from ddsp_cli.scaling import midi_to_hz
+
+#: What surrounds a note, such as its consonant and its end, is moved with it up to this far from it.
+AROUND_S = 0.12
+
+#: The beginning and the end of a note are not stretched when its length changes.
+EDGE_S = 0.06
+
+#: A note that nobody performed rises and falls over this time, by `NEW_RAMP_DB`.
+NEW_RAMP_S, NEW_RAMP_DB = 0.04, 20.0
+
+#: Costs by which the notes of a MIDI file are matched to those performed: another pitch, and a semitone of it; a factor
+#: of 2 in length; 127 steps of velocity; a second of delay, at most `DELAY_COST`; a note that is new or deleted.
+PITCH_COST, SEMITONE_COST, LENGTH_COST, VELOCITY_COST, SECOND_COST, DELAY_COST, UNMATCHED_COST = (
+    0.5, 0.02, 0.3, 2.0, 0.3, 0.6, 1.0,
+)  # fmt: skip
+
+#: More notes than this are not matched.
+MAX_NOTES = 5000
+
+
+@dataclass(frozen=True)
+class EditedNote:
+    """A note as it is to be played.
+
+    Attributes:
+      start_s, stop_s: when.
+      midi: its pitch, fractions included.
+      source: index of the note that was performed; None for a new one.
+      louder_db: than that note.
+      vibrato: factor of its width.
+      velocity: of a new note.
+    """
+
+    start_s: float
+    stop_s: float
+    midi: float
+    source: int | None
+    louder_db: float = 0.0
+    vibrato: float = 1.0
+    velocity: int = 80
+
+
+def read_edited(path: Path, transcription: Transcription) -> list[EditedNote]:
+    """Reads edited notes.
+
+    Args:
+      path: a .csv as `transcription.write_notes` writes it, or a MIDI file.
+      transcription: the notes of the performance.
+
+    Raises:
+      InputError: the file is missing, or not such a table, or has no notes.
+      UsageError: another suffix.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"{path} is neither .mid nor .csv", parameter="from_notes")
+    notes = _read_table(path, transcription) if suffix == ".csv" else _read_midi(path, transcription)
+    if not notes:
+        raise InputError(f"{path} has no notes")
+    return sorted(notes, key=lambda note: note.start_s)
+
+
+def count_changes(edited: Sequence[EditedNote], transcription: Transcription) -> tuple[int, int, int]:
+    """How many notes are changed, new and left out."""
+    pairs = [(note, transcription.notes[note.source]) for note in edited if note.source is not None]
+    changed = sum(not _is_as_performed(note, performed) for note, performed in pairs)
+    sources = {note.source for note, _ in pairs}
+    return changed, len(edited) - len(pairs), len(transcription.notes) - len(sources)
+
+
+def _is_as_performed(note: EditedNote, performed: Note) -> bool:
+    """Whether a note lies where it was performed, as exactly as files say it."""
+    return (
+        abs(note.start_s - performed.start_s) < 0.0015
+        and abs(note.stop_s - performed.stop_s) < 0.0025
+        and abs(note.midi - performed.midi - performed.cents / 100.0) < 0.006
+        and abs(note.louder_db) < 0.06
+        and abs(note.vibrato - 1.0) < 0.01
+    )
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def _read_table(path: Path, transcription: Transcription) -> list[EditedNote]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise InputError(f"{path} cannot be read: {getattr(problem, 'strerror', None) or 'not a text'}") from problem
+    head = text.partition("\n")[0]
+    delimiter = next((each for each in (";", "\t") if each in head), ",")
+    if delimiter == ";":
+        text = text.replace(",", ".")
+    rows = list(csv.DictReader(text.splitlines(), delimiter=delimiter))
+    names = {name.strip() for name in (rows[0] if rows else {}) if name}
+    if rows and not ({"start_s", "length_s"} <= names and names & {"midi", "note"}):
+        raise InputError(f"{path} has no columns start_s, length_s and midi", "Edit a table that was written as notes.")
+    return [_of_row(path, i + 2, row, transcription) for i, row in enumerate(rows) if any(map(_cell, row.values()))]
+
+
+def _cell(value: object) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _of_row(path: Path, line: int, row: dict[str, str], transcription: Transcription) -> EditedNote:
+    cells = {name.strip(): _cell(value) for name, value in row.items() if name}
+
+    def number(name: str) -> float | None:
+        if not cells.get(name):
+            return None
+        try:
+            value = float(cells[name])
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise InputError(f"{path}: {name} is no number in line {line}: {cells[name]}")
+        return value
+
+    start_s, length_s, named = number("start_s"), number("length_s"), number("number")
+    if start_s is None or length_s is None or not 0.0 <= start_s <= 86400.0 or not 0.0 < length_s <= 86400.0:
+        raise InputError(f"{path}: line {line} needs a start_s from 0 and a length_s above 0")
+    source = None if named is None else round(named) - 1
+    if source is not None and not 0 <= source < len(transcription.notes):
+        hint = f"Its notes are 1 to {len(transcription.notes)}; leave the number of a new note empty."
+        raise InputError(f"{path}: the performance has no note {source + 1} (line {line})", hint)
+    performed = None if source is None else transcription.notes[source]
+    midi = number("midi")
+    spelled: float | None = None
+    if cells.get("note"):
+        try:
+            spelled = float(midi_number(cells["note"]))
+        except ValueError:
+            raise InputError(f"{path}: {cells['note']} in line {line} is not the name of a note such as C#4") from None
+    # Of the two ways to say a pitch the one that was edited counts.
+    if midi is None or (spelled is not None and performed is not None and midi == performed.midi):
+        midi = spelled
+    if midi is None or not 0.0 <= midi <= 127.0:
+        raise InputError(f"{path}: line {line} needs a note, 0 to 127")
+    midi += (number("cents") or 0.0) / 100.0
+    velocity, level_db, vibrato = number("velocity"), number("level_db"), number("vibrato_cents")
+    if performed is None:
+        return EditedNote(start_s, start_s + length_s, midi, None, velocity=round(velocity or 80))
+    louder_db = 0.0 if level_db is None else level_db - round(performed.level_db, 1)
+    if velocity is not None and louder_db == 0.0:
+        louder_db = _velocity_change_db(round(velocity), performed, transcription)
+    factor = 1.0
+    if vibrato is not None and performed.vibrato_cents > 0.0 and vibrato != round(performed.vibrato_cents):
+        factor = max(vibrato, 0.0) / performed.vibrato_cents
+    # What was written is rounded; unedited, it stands for what was performed.
+    if abs(start_s - performed.start_s) < 0.0006:
+        start_s = performed.start_s
+    if abs(length_s - (performed.stop_s - performed.start_s)) < 0.0006:
+        length_s = performed.stop_s - performed.start_s
+    if abs(midi - performed.midi - performed.cents / 100.0) < 0.0051:
+        midi = performed.midi + performed.cents / 100.0
+    return EditedNote(start_s, start_s + length_s, midi, source, louder_db, factor)
+
+
+# --- MIDI files -------------------------------------------------------------------------------------------------------
+
+
+def _read_midi(path: Path, transcription: Transcription) -> list[EditedNote]:
+    """The notes of a MIDI file, matched in order to those that were performed."""
+    played = lead_line(read_midi(path)).notes
+    if max(len(played), len(transcription.notes)) > MAX_NOTES:
+        raise InputError(f"{path} has too many notes to be matched", "Edit the table (.csv) of the notes instead.")
+    sources = _match([(note.start_s, note.stop_s, note.midi, note.velocity) for note in played], transcription.notes)
+    out = []
+    for note, source in zip(played, sources, strict=True):
+        if source is None:
+            out.append(EditedNote(note.start_s, note.stop_s, note.midi, None, velocity=note.velocity))
+            continue
+        performed = transcription.notes[source]
+        start_s, length_s = note.start_s, note.stop_s - note.start_s
+        if abs(start_s - performed.start_s) < 0.0011:  # a tick is a millisecond
+            start_s = performed.start_s
+        if abs(length_s - (performed.stop_s - performed.start_s)) < 0.0021:
+            length_s = performed.stop_s - performed.start_s
+        midi = note.midi + performed.cents / 100.0  # its tuning is in the performance's own pitch
+        louder_db = _velocity_change_db(note.velocity, performed, transcription)
+        out.append(EditedNote(start_s, start_s + length_s, midi, source, louder_db))
+    return out
+
+
+def _velocity_change_db(velocity: int, performed: Note, transcription: Transcription) -> float:
+    """By how much a note is louder with another velocity."""
+    if velocity == performed.velocity:
+        return 0.0
+    own_db = transcription.levels_db
+    return level_of_velocity(velocity, own_db) - level_of_velocity(performed.velocity, own_db)
+
+
+def _match(played: Sequence[tuple[float, float, float, int]], performed: Sequence[Note]) -> list[int | None]:
+    """For each of the played notes (start, stop, number, velocity) the one performed, in order, or None.
+
+    The cheapest alignment of the two sequences (Needleman and Wunsch 1970).
+    """
+    n, m = len(played), len(performed)
+    if not m:
+        return [None] * n
+    start, stop, midi, velocity = (np.array(column, np.float64) for column in zip(*played, strict=True))
+    own = np.array([(one.start_s, one.stop_s, one.midi, one.velocity) for one in performed], np.float64).T
+    interval = np.abs(midi[:, None] - own[2])
+    cost = PITCH_COST * (interval > 0.0) + SEMITONE_COST * interval
+    lengths = np.abs(np.log2(np.maximum(stop - start, 1e-3)[:, None] / np.maximum(own[1] - own[0], 1e-3)))
+    cost += LENGTH_COST * np.minimum(lengths, 3.0) + VELOCITY_COST * np.abs(velocity[:, None] - own[3]) / 127.0
+    cost += np.minimum(SECOND_COST * np.abs(start[:, None] - own[0]), DELAY_COST)
+    total = np.empty((n + 1, m + 1))
+    total[0], total[:, 0] = UNMATCHED_COST * np.arange(m + 1), UNMATCHED_COST * np.arange(n + 1)
+    for i in range(1, n + 1):
+        row = np.minimum(total[i - 1, :-1] + cost[i - 1], total[i - 1, 1:] + UNMATCHED_COST)
+        best = total[i, 0]
+        for j in range(m):
+            best = min(row[j], best + UNMATCHED_COST)
+            total[i, j + 1] = best
+    found: list[int | None] = [None] * n
+    i, j = n, m
+    while i and j:
+        if total[i, j] == total[i - 1, j - 1] + cost[i - 1, j - 1]:
+            found[i - 1] = j - 1
+            i, j = i - 1, j - 1
+        elif total[i, j] == total[i - 1, j] + UNMATCHED_COST:
+            i -= 1
+        else:
+            j -= 1
+    return found
+
+
+# --- curves -----------------------------------------------------------------------------------------------------------
+
+
+def rearrange(features: Features, transcription: Transcription, edited: Sequence[EditedNote]) -> Features:
+    """Puts the curves of a performance where its edited notes are.
+
+    Args:
+      features: of the performance.
+      transcription: its notes, found in these features.
+      edited: the notes to play.
+
+    Returns:
+      Features as long as the performance, or longer where a note ends later; F0 without the tracker's errors.
+    """
+    canvas = _Canvas(features, transcription)
+    for note in edited:
+        canvas.surround(note)
+    for note in edited:
+        canvas.place(note)
+    return canvas.features(max(note.stop_s for note in edited))
+
+
+class _Canvas:
+    """The curves [F'] of a performance while its notes are put in place."""
+
+    def __init__(self, features: Features, transcription: Transcription) -> None:
+        self._features, self._notes = features, transcription.notes
+        self._rate_hz = rate_hz = features.spec.frame_rate_hz
+        n_frames = len(features)
+        self._pitch = transcription.repaired_midi
+        self._names = ("loudness_db", "power_db", *(["envelope_db"] if features.envelope_db is not None else []))
+        self._levels = {name: np.asarray(getattr(features, name), np.float64) for name in self._names}
+        self._rest = {name: float(np.percentile(values, 2.0)) for name, values in self._levels.items()}
+        self._spans = [(round(note.start_s * rate_hz), round(note.stop_s * rate_hz)) for note in self._notes]
+        self._around = self._surroundings(n_frames, round(AROUND_S * rate_hz))
+        # What lies far from all notes stays, and all else is silent until a note is put there.
+        background = np.ones(n_frames, bool)
+        for first, last in self._around:
+            background[first:last] = False
+        self._out_pitch = np.where(background, self._pitch, np.nan)
+        self._out_sure = np.where(background, features.f0_confidence, 0.0).astype(np.float64)
+        self._out = {name: np.where(background, values, self._rest[name]) for name, values in self._levels.items()}
+        offsets = self._levels["loudness_db"] - self._levels["power_db"]
+        voiced = np.isfinite(self._pitch)
+        self._loudness_offset_db = float(np.median(offsets[voiced])) if voiced.any() else 0.0
+        self._own_db = transcription.levels_db
+
+    def _surroundings(self, n_frames: int, most: int) -> list[tuple[int, int]]:
+        """From where to where the frames belong to each note: half of a short gap, `most` frames of a long one."""
+        out = []
+        for i, (start, stop) in enumerate(self._spans):
+            before = start - self._spans[i - 1][1] if i else start
+            after = self._spans[i + 1][0] - stop if i + 1 < len(self._spans) else n_frames - stop
+            left = min(most, before if i == 0 else before - before // 2)
+            right = min(most, after if i + 1 == len(self._spans) else after // 2)
+            out.append((start - max(left, 0), stop + max(right, 0)))
+        return out
+
+    def surround(self, note: EditedNote) -> None:
+        """Puts down what was before and after a note."""
+        if note.source is None:
+            return
+        (start, stop), (first, last) = self._spans[note.source], self._around[note.source]
+        new_start, new_stop = self._frames(note)
+        self._put(np.arange(first, start, dtype=np.float64), new_start - (start - first), note)
+        self._put(np.arange(stop, last, dtype=np.float64), new_stop, note)
+
+    def place(self, note: EditedNote) -> None:
+        """Puts down a note itself."""
+        new_start, new_stop = self._frames(note)
+        if note.source is None:
+            self._put_new(note, new_start, new_stop)
+            return
+        start, stop = self._spans[note.source]
+        self._put(_stretched(start, stop, new_stop - new_start, round(EDGE_S * self._rate_hz)), new_start, note)
+
+    def _frames(self, note: EditedNote) -> tuple[int, int]:
+        start = round(note.start_s * self._rate_hz)
+        return start, max(round(note.stop_s * self._rate_hz), start + 1)
+
+    def _room_for(self, n_frames: int) -> None:
+        """Makes the curves at least so long."""
+        more = n_frames - len(self._out_pitch)
+        if more > 0:
+            self._out_pitch = np.pad(self._out_pitch, (0, more), constant_values=np.nan)
+            self._out_sure = np.pad(self._out_sure, (0, more))
+            for name, values in self._out.items():
+                self._out[name] = np.pad(values, (0, more), constant_values=self._rest[name])
+
+    def _put(self, places: RealArray, at: int, note: EditedNote) -> None:
+        """Copies the frames at `places` [n] of the performance, changed as the note says, to frame `at` and after."""
+        if at < 0:
+            places, at = places[-at:], 0
+        if not len(places) or note.source is None:
+            return
+        self._room_for(at + len(places))
+        part = slice(at, at + len(places))
+        nearest = np.clip(np.rint(places).astype(int), 0, len(self._pitch) - 1)
+        performed = self._notes[note.source]
+        pitch = self._pitch[nearest]
+        if note.vibrato != 1.0:
+            voiced = np.isfinite(pitch)
+            if voiced.any():
+                pitch[voiced] = scale_vibrato(pitch[voiced], note.vibrato, self._rate_hz)
+        self._out_pitch[part] = pitch + note.midi - performed.midi - performed.cents / 100.0
+        self._out_sure[part] = self._features.f0_confidence[nearest]
+        frames = np.arange(len(self._pitch))
+        for name, values in self._levels.items():
+            self._out[name][part] = np.interp(places, frames, values) + note.louder_db
+
+    def _put_new(self, note: EditedNote, start: int, stop: int) -> None:
+        """A note that nobody performed: a steady pitch, with a short rise and fall."""
+        self._room_for(stop)
+        n, ramp = stop - start, max(1.0, NEW_RAMP_S * self._rate_hz)
+        frames = np.arange(n, dtype=np.float64)
+        shape_db = -NEW_RAMP_DB * np.clip(1.0 - np.minimum(frames, n - 1.0 - frames) / ramp, 0.0, 1.0) ** 2
+        power_db = level_of_velocity(note.velocity, self._own_db) + shape_db
+        self._out_pitch[start:stop], self._out_sure[start:stop] = note.midi, 1.0
+        for name, values in self._out.items():
+            values[start:stop] = power_db + (self._loudness_offset_db if name == "loudness_db" else 0.0)
+
+    def features(self, stop_s: float) -> Features:
+        """The features, as long as the performance or until `AROUND_S` after the last note."""
+        hop, rate_hz = self._features.spec.hop_samples, self._rate_hz
+        n_frames = max(len(self._features), math.ceil((stop_s + AROUND_S) * rate_hz))
+        self._room_for(n_frames)
+        voiced = np.isfinite(self._out_pitch[:n_frames])
+        f0_hz = np.where(voiced, midi_to_hz(np.where(voiced, self._out_pitch[:n_frames], 0.0)), 0.0)
+        levels = {name: values[:n_frames].astype(np.float32) for name, values in self._out.items()}
+        return replace(
+            self._features,
+            f0_hz=f0_hz.astype(np.float32),
+            f0_confidence=np.where(voiced, self._out_sure[:n_frames], 0.0).astype(np.float32),
+            n_samples=self._features.n_samples if n_frames == len(self._features) else n_frames * hop,
+            loudness_db=levels["loudness_db"],
+            power_db=levels["power_db"],
+            envelope_db=levels.get("envelope_db"),
+        )
+
+
+def _stretched(start: int, stop: int, n_frames: int, edge: int) -> DoubleArray:
+    """Places [n] in a note from `start` to `stop`, of which the middle is stretched to give so many frames."""
+    n_own = stop - start
+    if n_own == n_frames:
+        return np.arange(start, stop, dtype=np.float64)
+    edge = min(edge, n_own // 3, n_frames // 3)
+    own = [0, edge, n_own - 1 - edge, n_own - 1]
+    new = [0, edge, n_frames - 1 - edge, n_frames - 1]
+    return start + np.interp(np.arange(n_frames, dtype=np.float64), new, own)

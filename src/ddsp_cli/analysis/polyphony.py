@@ -1,0 +1,314 @@
+"""Find the notes of polyphonic sound: chords, double stops, several voices.
+
+The network is that of basic-pitch 0.4.0 (Bittner, Bosch, Rubinstein, Meseguer-Brocal and Ewert, "A lightweight
+instrument-agnostic model for polyphonic note transcription and multipitch estimation", ICASSP 2022; Copyright Spotify
+AB, Apache License 2.0), 230 kB, run by ONNX Runtime. What follows it is our own: notes from its activations, and how
+much of the sound belongs to each of several notes.
+
+Shapes: S samples at 16 kHz, T frames of the network, F frames of the features, N notes, K keys of a piano.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from ddsp_cli import onnx_session
+from ddsp_cli.analysis.loudness import FrameStream
+from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray, hann_window, runs
+from ddsp_cli.audio.resample import Resampler
+from ddsp_cli.config import ANALYSIS_RATE_HZ
+from ddsp_cli.errors import InputError
+
+#: The network takes windows of sound at this rate and gives a frame for each hop.
+RATE_HZ, HOP_SAMPLES, WINDOW_SAMPLES = 22050, 256, 43844
+
+#: So many frames at the edges of a window lack their surroundings; a whole number of hops lies between two windows.
+EDGE_FRAMES, STEP_FRAMES = 15, 141
+
+FRAME_S = HOP_SAMPLES / RATE_HZ
+
+#: Keys from A0 to C8.
+LOWEST_MIDI, N_KEYS = 21, 88
+
+#: Names of the tensors: activation of notes and of onsets, and of pitch in thirds of a semitone.
+_INPUT, _NOTES, _ONSETS, _CONTOURS = (
+    "serving_default_input_2:0",
+    "StatefulPartitionedCall:1",
+    "StatefulPartitionedCall:2",
+    "StatefulPartitionedCall:0",
+)
+
+#: Longer recordings are refused: the activations take 60 MB an hour.
+LONGEST_S = 3600.0
+
+#: A note lasts while its activation is at least `HOLD`, rises to `SURE` in between, and is at least `SHORTEST_S` long.
+#: Gaps up to `BRIDGE_S` do not end it; a peak of the onset activation of at least `ONSET` begins another.
+HOLD, SURE, ONSET = 0.3, 0.5, 0.5
+
+SHORTEST_S, BRIDGE_S = 0.08, 0.06
+
+#: A note at one of these intervals above another is a harmonic of it if its activation is less than `GHOST_SHARE` of
+#: the other's and most of it lies within the other.
+HARMONIC_SEMITONES = (12, 19, 24, 28, 31, 34, 36)
+
+GHOST_SHARE, WITHIN_SHARE = 0.8, 0.7
+
+#: Shares of the sound are measured in windows of 128 ms, 16 ms apart, from so many harmonics of each note.
+SHARE_WINDOW_SAMPLES, SHARE_HOP_SAMPLES, N_HARMONICS = 2048, 256, 12
+
+#: A harmonic within so many bins of another note's is not counted: the sum of both is heard there.
+SHARED_BINS = 2.5
+
+#: A share is never less than this, -40 dB.
+LEAST_SHARE = 1e-4
+
+
+@dataclass(frozen=True)
+class Activations:
+    """What the network finds, 86 frames a second.
+
+    Attributes:
+      notes, onsets: [T, K], 0..255 for 0..1.
+      cents: [T, K], pitch above the key.
+    """
+
+    notes: np.ndarray
+    onsets: np.ndarray
+    cents: np.ndarray
+
+
+@dataclass(frozen=True)
+class PolyNote:
+    """One of several notes that may sound at once.
+
+    Attributes:
+      start_s, stop_s: when it sounds.
+      key: MIDI number.
+      strength: mean activation, 0..1.
+      cents: pitch above the key in each frame of the network, [T'].
+    """
+
+    start_s: float
+    stop_s: float
+    key: int
+    strength: float
+    cents: DoubleArray
+
+    def f0_hz(self, times_s: RealArray) -> DoubleArray:
+        """Its pitch at some times [n]; that of its ends before and after it."""
+        own_s = self.start_s + FRAME_S * np.arange(len(self.cents))
+        midi = self.key + np.interp(times_s, own_s, self.cents) / 100.0
+        return np.asarray(440.0 * 2.0 ** ((midi - 69.0) / 12.0), np.float64)
+
+
+@functools.cache
+def _session() -> Any:
+    """The network, loaded once (50 ms)."""
+    runtime = onnx_session.load()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    content = (resources.files("ddsp_cli.analysis.pitch") / "data" / "basic_pitch.onnx").read_bytes()
+    return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def track_activations(blocks: Iterable[FloatArray], progress: Callable[[float], None] | None = None) -> Activations:
+    """Runs the network over a sound.
+
+    Args:
+      blocks: [S] at 16 kHz each.
+      progress: called with the seconds done.
+
+    Raises:
+      InputError: longer than `LONGEST_S`, or empty.
+    """
+    resampler = Resampler(ANALYSIS_RATE_HZ, RATE_HZ)
+    step = STEP_FRAMES * HOP_SAMPLES
+    waiting = np.zeros(EDGE_FRAMES * HOP_SAMPLES, np.float32)  # silence before the beginning
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    n_samples = 0
+
+    def run(window: FloatArray) -> None:
+        notes, onsets, contours = _session().run([_NOTES, _ONSETS, _CONTOURS], {_INPUT: window[None, :, None]})
+        kept = slice(EDGE_FRAMES, EDGE_FRAMES + STEP_FRAMES)
+        found.append((_as_bytes(notes[0, kept]), _as_bytes(onsets[0, kept]), _cents(contours[0, kept])))
+
+    for block in _with_end(blocks, resampler):
+        n_samples += len(block)
+        if n_samples > LONGEST_S * RATE_HZ:
+            raise InputError(f"it is longer than {LONGEST_S / 60:.0f} minutes", "Play its chords in shorter pieces.")
+        waiting = np.concatenate([waiting, block])
+        while len(waiting) >= WINDOW_SAMPLES:
+            run(waiting[:WINDOW_SAMPLES])
+            waiting = waiting[step:]
+            if progress is not None:
+                progress(len(found) * step / RATE_HZ)
+    n_frames = -(-n_samples // HOP_SAMPLES)
+    if not n_frames:
+        raise InputError("the sound is empty: it has 0 samples")
+    while len(found) * STEP_FRAMES < n_frames:
+        run(np.pad(waiting, (0, max(0, WINDOW_SAMPLES - len(waiting))))[:WINDOW_SAMPLES])
+        waiting = waiting[step:]
+    notes, onsets, cents = (np.concatenate(parts)[:n_frames] for parts in zip(*found, strict=True))
+    return Activations(notes, onsets, cents)
+
+
+def _with_end(blocks: Iterable[FloatArray], resampler: Resampler) -> Iterator[FloatArray]:
+    for block in blocks:
+        yield resampler.push(np.asarray(block, np.float32))
+    yield resampler.finish()
+
+
+def _as_bytes(activation: FloatArray) -> np.ndarray:
+    return np.rint(255.0 * np.clip(activation, 0.0, 1.0)).astype(np.uint8)
+
+
+def _cents(contours: FloatArray) -> np.ndarray:
+    """Pitch above each key in cents [T, K] int8, at the strongest of the thirds within two of the key."""
+    padded = np.pad(contours.astype(np.float64), ((0, 0), (2, 2)))
+    thirds = np.stack([padded[:, i + 1 : i + 1 + 3 * N_KEYS : 3] for i in range(5)])  # two below to two above
+    best = np.argmax(thirds[1:4], axis=0) + 1
+    below, peak, above = (np.take_along_axis(thirds, (best + i)[None], axis=0)[0] for i in (-1, 0, 1))
+    bend = 0.5 * (above - below) / np.maximum(2.0 * peak - above - below, 1e-6)
+    return np.rint((best - 2 + np.clip(bend, -0.5, 0.5)) * 100.0 / 3.0).astype(np.int8)
+
+
+# --- notes ------------------------------------------------------------------------------------------------------------
+
+
+def find_poly_notes(activations: Activations) -> list[PolyNote]:
+    """Finds the notes in the activations of the network, in order of their start."""
+    found: list[tuple[int, int, int, float]] = []  # first frame, frame after the last, key, strength
+    for key in np.flatnonzero(activations.notes.max(axis=0, initial=0) >= 255 * SURE):
+        notes, onsets = activations.notes[:, key] / 255.0, activations.onsets[:, key] / 255.0
+        for start, stop in _held(notes, onsets):
+            found.append((start, stop, int(key), float(notes[start:stop].mean())))
+    kept = [note for note in found if not _is_harmonic(note, found)]
+    return [
+        PolyNote(start * FRAME_S, stop * FRAME_S, LOWEST_MIDI + key, strength,
+                 _smooth(activations.cents[start:stop, key].astype(np.float64)))
+        for start, stop, key, strength in sorted(kept)
+    ]  # fmt: skip
+
+
+def _held(notes: DoubleArray, onsets: DoubleArray) -> Iterator[tuple[int, int]]:
+    """First frame and frame after the last of each note of one key."""
+    active = notes >= HOLD
+    for start, stop in zip(*runs(~active), strict=True):
+        if start > 0 and stop < len(active) and stop - start <= BRIDGE_S / FRAME_S:
+            active[start:stop] = True
+    shortest = SHORTEST_S / FRAME_S
+    for start, stop in zip(*runs(active), strict=True):
+        peaks = [
+            i
+            for i in range(max(start + round(shortest), 1), min(stop, len(onsets) - 1))
+            if onsets[i] >= ONSET and onsets[i] >= onsets[i - 1] and onsets[i] > onsets[i + 1]
+        ]
+        edges = [start, *peaks, stop]
+        for first, end in itertools.pairwise(edges):
+            if end - first >= shortest and notes[first:end].max() >= SURE:
+                yield int(first), int(end)
+
+
+def _is_harmonic(note: tuple[int, int, int, float], others: Sequence[tuple[int, int, int, float]]) -> bool:
+    """Whether what looks like a note is a harmonic of a stronger one."""
+    start, stop, key, strength = note
+    covered = 0
+    for other_start, other_stop, other_key, other_strength in others:
+        if key - other_key in HARMONIC_SEMITONES and strength < GHOST_SHARE * other_strength:
+            covered += max(0, min(stop, other_stop) - max(start, other_start))
+    return covered >= WITHIN_SHARE * (stop - start)
+
+
+def _smooth(cents: DoubleArray) -> DoubleArray:
+    """The mean of three neighbours; a vibrato of 6 Hz loses 2 %."""
+    padded = np.pad(cents, 1, mode="edge")
+    return np.asarray((padded[:-2] + padded[1:-1] + padded[2:]) / 3.0)
+
+
+# --- which part of the sound belongs to which note --------------------------------------------------------------------
+
+
+def measure_shares(blocks: Iterable[FloatArray], notes: Sequence[PolyNote], n_frames: int, rate_hz: int) -> FloatArray:
+    """Measures the share of the power of a sound that belongs to each of several notes.
+
+    Args:
+      blocks: of the sound, [S] at 16 kHz.
+      notes: which may sound at once.
+      n_frames: F.
+      rate_hz: frames per second of the result.
+
+    Returns:
+      [N, F], 0 outside a note; at least `LEAST_SHARE` inside it.
+    """
+    stream = FrameStream(SHARE_WINDOW_SAMPLES, SHARE_HOP_SAMPLES, _Shares(notes))
+    parts = [stream.push(block) for block in blocks]
+    parts.append(stream.finish())
+    shares = np.concatenate([part for part in parts if len(part)])
+    own_s, times_s = np.arange(len(shares)) * SHARE_HOP_SAMPLES / ANALYSIS_RATE_HZ, np.arange(n_frames) / rate_hz
+    out = np.zeros((len(notes), n_frames), np.float32)
+    for i, note in enumerate(notes):
+        inside = (times_s >= note.start_s) & (times_s < note.stop_s)
+        known = (own_s >= note.start_s) & (own_s < note.stop_s)
+        if not known.any():
+            known[min(round(note.start_s * ANALYSIS_RATE_HZ / SHARE_HOP_SAMPLES), len(known) - 1)] = True
+        share = np.maximum(shares[known, i], LEAST_SHARE)
+        out[i, inside] = np.exp(np.interp(times_s[inside], own_s[known], np.log(share)))
+    return out
+
+
+class _Shares:
+    """Measures the shares [n, N] of windows [n, S] that come one after another."""
+
+    def __init__(self, notes: Sequence[PolyNote]) -> None:
+        self._notes = notes
+        self._window = hann_window(SHARE_WINDOW_SAMPLES)
+        self._n_done = 0
+
+    def __call__(self, windows: FloatArray) -> FloatArray:
+        spectra = np.abs(np.fft.rfft(windows * self._window, axis=-1)) ** 2
+        times_s = (self._n_done + np.arange(len(windows))) * SHARE_HOP_SAMPLES / ANALYSIS_RATE_HZ
+        self._n_done += len(windows)
+        out = np.zeros((len(windows), len(self._notes)), np.float32)
+        first_s, last_s = times_s[0], times_s[-1]
+        near = [i for i, note in enumerate(self._notes) if note.start_s <= last_s and note.stop_s > first_s]
+        pitches = {i: self._notes[i].f0_hz(times_s) for i in near}
+        for frame, time_s in enumerate(times_s):
+            sounding = [i for i in near if self._notes[i].start_s <= time_s < self._notes[i].stop_s]
+            if sounding:
+                f0_hz = np.array([pitches[i][frame] for i in sounding])
+                out[frame, sounding] = power_shares(spectra[frame], f0_hz)
+        return out
+
+
+def power_shares(spectrum: RealArray, f0_hz: RealArray) -> DoubleArray:
+    """The shares [n] that notes of several pitches have in a power spectrum; they sum to 1.
+
+    The power of a harmonic that lies too near one of another note is taken to be the mean of the note's others.
+
+    Args:
+      spectrum: [bins] from 0 Hz to 8 kHz.
+      f0_hz: [n].
+    """
+    n_bins = len(spectrum)
+    per_hz = (n_bins - 1) / (ANALYSIS_RATE_HZ / 2.0)
+    places = f0_hz[:, None] * np.arange(1, N_HARMONICS + 1) * per_hz
+    known = places < n_bins - 2
+    bins = np.clip(np.rint(places).astype(int), 1, n_bins - 2)
+    power = np.maximum(np.maximum(spectrum[bins - 1], spectrum[bins + 1]), spectrum[bins])
+    energies = np.empty(len(f0_hz))
+    for i in range(len(f0_hz)):
+        others = np.delete(places, i, axis=0).reshape(-1)
+        apart = np.abs(places[i][:, None] - others[None, :]).min(axis=1, initial=np.inf) > SHARED_BINS
+        own = known[i] & apart
+        if not own.any():
+            own = known[i]
+        energies[i] = power[i][own].mean() * known[i].sum() if own.any() else 0.0
+    total = energies.sum()
+    return energies / total if total > 0.0 else np.full(len(f0_hz), 1.0 / len(f0_hz))

@@ -1,0 +1,109 @@
+"""Voices: every note in one of them, none over another, and levels and octaves in common."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from ddsp_cli.adaptation.adapt import AdaptSettings
+from ddsp_cli.adaptation.voices import LEGATO_GAP_S, MAX_VOICES, adapt_voices, allot_voices, separate
+from ddsp_cli.analysis.polyphony import FRAME_S, PolyNote
+from ddsp_cli.errors import InputError
+from performance_fixtures import STATISTICS, performance
+
+
+@dataclass(frozen=True)
+class Key:
+    key: int
+    start_s: float
+    stop_s: float
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_note_has_its_place(seed):
+    random = np.random.default_rng(seed)
+    starts = np.sort(random.uniform(0.0, 10.0, 80))
+    notes = [Key(int(random.integers(40, 80)), start, start + length)
+             for start, length in zip(starts, random.uniform(0.05, 0.8, 80), strict=True)]  # fmt: skip
+    voices, n_cut = allot_voices(notes)
+    assert n_cut == 0
+    assert sorted((note.key, note.start_s) for voice in voices for note in voice) == sorted(
+        (note.key, note.start_s) for note in notes
+    )
+    for voice in voices:
+        for before, after in itertools.pairwise(voice):
+            assert before.stop_s <= after.start_s
+    most = max(sum(note.start_s <= at < note.stop_s - LEGATO_GAP_S for note in notes) for at in starts)
+    assert most <= len(voices) <= most + 3
+    lost_s = sum(note.stop_s - note.start_s for note in notes) - sum(
+        note.stop_s - note.start_s for voice in voices for note in voice
+    )
+    assert 0.0 <= lost_s <= 80 * LEGATO_GAP_S
+
+
+def test_two_lines_that_do_not_cross_stay_two_lines():
+    high = [Key(72 + i % 3, 0.5 * i, 0.5 * i + 0.5) for i in range(8)]
+    low = [Key(50 - i % 3, 0.5 * i, 0.5 * i + 0.5) for i in range(8)]
+    assert allot_voices([*low, *high])[0] == [high, low]
+
+
+def test_families_stay_together():
+    notes = [Key(60, 0.0, 0.5), Key(61, 0.0, 0.5), Key(61, 0.5, 1.0), Key(60, 0.5, 1.0)]
+    family = {notes[0]: "a", notes[1]: "b", notes[2]: "a", notes[3]: "b"}
+    voices, _ = allot_voices(notes, family.__getitem__)
+    assert {tuple(voice) for voice in voices} == {(notes[0], notes[2]), (notes[1], notes[3])}
+
+
+def test_there_are_no_more_voices_than_the_most():
+    voices, n_cut = allot_voices([Key(30 + i, 0.0, 1.0) for i in range(MAX_VOICES + 3)])
+    assert (len(voices), n_cut) == (MAX_VOICES, 3)
+
+
+def poly(key, start_s, stop_s):
+    return PolyNote(start_s, stop_s, key, 0.9, np.zeros(round((stop_s - start_s) / FRAME_S)))
+
+
+def separated(difference_db=10.0):
+    """A melody of two notes over a held one, `difference_db` softer."""
+    features = performance(250)
+    notes = [poly(67, 1.0, 2.0), poly(69, 2.0, 3.0), poly(48, 1.0, 3.0)]
+    below = 10.0 ** (-difference_db / 10.0)
+    shares = np.zeros((3, len(features)), np.float32)
+    for i, share in enumerate((1.0, 1.0, below)):
+        inside = (features.times_s >= notes[i].start_s) & (features.times_s < notes[i].stop_s)
+        shares[i, inside] = share / (1.0 + below)
+    return features, separate(features, notes, shares)
+
+
+def test_a_voice_has_its_notes_and_its_part_of_the_level():
+    features, (high, low) = separated()
+    at = {second: round(second * 250) for second in (0.5, 1.5, 2.5, 3.5)}
+    assert 69.0 + 12.0 * np.log2(high.f0_hz[at[1.5]] / 440.0) == pytest.approx(67.0, abs=0.01)
+    assert 69.0 + 12.0 * np.log2(high.f0_hz[at[2.5]] / 440.0) == pytest.approx(69.0, abs=0.01)
+    assert 69.0 + 12.0 * np.log2(low.f0_hz[at[2.5]] / 440.0) == pytest.approx(48.0, abs=0.01)
+    assert high.f0_hz[at[0.5]] == low.f0_hz[at[3.5]] == 0.0
+    together_db = 10.0 * np.log10(10.0 ** (high.power_db / 10.0) + 10.0 ** (low.power_db / 10.0))
+    inside = slice(at[1.5], at[1.5] + 50)
+    np.testing.assert_allclose(together_db[inside], features.power_db[inside], atol=0.01)
+    np.testing.assert_allclose((high.power_db - low.power_db)[inside], 10.0, atol=0.01)
+
+
+def test_voices_keep_their_balance_and_their_intervals():
+    _, voices = separated()
+    high, low = adapt_voices(voices, STATISTICS, "power_db", AdaptSettings(dynamics=0.0))
+    assert high.transpose_semitones == low.transpose_semitones
+    frame = round(1.5 * 250)
+    assert 12.0 * np.log2(high.f0_hz[frame] / low.f0_hz[frame]) == pytest.approx(19.0, abs=0.05)
+
+    def sounding_db(adapted):
+        return adapted.level_db[frame] + 20.0 * np.log10(adapted.gate[frame])
+
+    assert sounding_db(high) - sounding_db(low) == pytest.approx(10.0, abs=1.0)
+
+
+def test_no_notes_are_refused():
+    with pytest.raises(InputError, match="no notes"):
+        adapt_voices([], STATISTICS, "power_db")
