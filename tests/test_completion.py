@@ -35,7 +35,7 @@ def complete(shell, words, cwd):
     ("words", "expected"),
     [(["ddsp", "tra"], "transfer"), (["ddsp", "transfer", "--auto"], "--autotune"),
      (["ddsp", "transfer", "--model", "testo"], "testophone"), (["ddsp", "train", "--preset", "vs"], "vst"),
-     (["ddsp", "models", "testo"], "testophone")],
+     (["ddsp", "transfer", "--model", "flute+testo"], "flute+testophone"), (["ddsp", "models", "testo"], "testophone")],
 )  # fmt: skip
 def test_words_are_completed(shell, words, expected, tmp_path):
     make_bundle(tmp_path / "models" / "testophone")

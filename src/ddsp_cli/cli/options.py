@@ -27,10 +27,11 @@ def typed(argument: str | Path) -> str:
 
 
 def instrument_names(incomplete: str) -> list[str]:
-    """Names of instruments, for the shell to complete."""
+    """Names of instruments, for the shell to complete; of a blend, those of its last part."""
     from ddsp_cli.workflows.models import names
 
-    return [name for name in names() if name.startswith(incomplete)]
+    before, plus, last = incomplete.rpartition("+")
+    return [before + plus + name for name in names() if name.startswith(last)]
 
 
 def preset_names(incomplete: str) -> list[str]:
