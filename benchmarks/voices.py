@@ -83,11 +83,11 @@ def score(truth: list[Note], found: list[Note], tolerance_s: float, shift: int =
     return precision, recall, 2 * precision * recall / max(precision + recall, 1e-9)
 
 
-def read_truth(alignment: Path, table: Path, seconds: float) -> list[Note]:
+def read_truth(alignment: Path, table: Path, start_s: float, seconds: float) -> list[Note]:
     with alignment.open(encoding="utf-8") as times, table.open(encoding="utf-8") as rows:
         pairs = zip(csv.DictReader(times), csv.DictReader(rows), strict=True)
         notes = [(float(a["start"]), float(a["end"]), int(b["pitch"])) for a, b in pairs]
-    return [note for note in notes if note[0] < seconds - 0.1]
+    return [(on - start_s, off - start_s, key) for on, off, key in notes if 0.1 < on - start_s < seconds - 0.1]
 
 
 def told(name: str, truth: list[Note], found: list[Note], tolerance_s: float, shift: int = 0) -> float:
@@ -101,6 +101,7 @@ def told(name: str, truth: list[Note], found: list[Note], tolerance_s: float, sh
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", nargs=3, type=Path, metavar=("RECORDING", "ALIGNMENT", "NOTES"))
+    parser.add_argument("--start", type=float, default=30.0, help="the thresholds were chosen on the first 30 s")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--tolerance", type=float, default=0.1)
     parser.add_argument("--play", metavar="INSTRUMENT")
@@ -113,9 +114,11 @@ def main() -> None:
             import soundfile
 
             blocks = read.mono_blocks(given.real[0], 44100)
-            sound = np.concatenate(list(blocks))[: round(given.seconds * 44100)]
+            sound = np.concatenate(list(blocks))[round(given.start * 44100) :][: round(given.seconds * 44100)]
             soundfile.write(folder / "real.wav", sound, 44100)
-            sounds.append((given.real[0].stem, folder / "real.wav", read_truth(*given.real[1:], given.seconds)))
+            sounds.append(
+                (given.real[0].stem, folder / "real.wav", read_truth(*given.real[1:], given.start, given.seconds))
+            )
         else:
             for i, entry in enumerate(entry for entry in models.catalogue() if entry.card):
                 if given.instruments and entry.name not in given.instruments:

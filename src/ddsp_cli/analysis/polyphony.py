@@ -49,8 +49,9 @@ _INPUT, _NOTES, _ONSETS, _CONTOURS = (
 LONGEST_S = 3600.0
 
 #: A note lasts while its activation is at least `HOLD`, rises to `SURE` in between, and is at least `SHORTEST_S` long.
-#: Gaps up to `BRIDGE_S` do not end it; a peak of the onset activation of at least `ONSET` begins another.
-HOLD, SURE, ONSET = 0.3, 0.5, 0.5
+#: Gaps up to `BRIDGE_S` do not end it; a peak of the onset activation of at least `ONSET` begins another. Chosen on
+#: the first 30 s of a violin movement with double stops (BWV 1002, Tempo di Borea).
+HOLD, SURE, ONSET = 0.3, 0.4, 0.7
 
 SHORTEST_S, BRIDGE_S = 0.08, 0.06
 
@@ -65,6 +66,9 @@ SHARE_WINDOW_SAMPLES, SHARE_HOP_SAMPLES, N_HARMONICS = 2048, 256, 12
 
 #: A harmonic within so many bins of another note's is not counted: the sum of both is heard there.
 SHARED_BINS = 2.5
+
+#: Of a harmonic that others explain at least this share is left to a note that has no other.
+LEAST_LEFT = 0.05
 
 #: A share is never less than this, -40 dB.
 LEAST_SHARE = 1e-4
@@ -290,25 +294,36 @@ class _Shares:
 def power_shares(spectrum: RealArray, f0_hz: RealArray) -> DoubleArray:
     """The shares [n] that notes of several pitches have in a power spectrum; they sum to 1.
 
-    The power of a harmonic that lies too near one of another note is taken to be the mean of the note's others.
+    Where a harmonic lies too near one of another note, the note's power there is read off the line, in dB, between its
+    harmonics that lie apart. A note that has none, such as the upper one of an octave, gets what the others leave.
 
     Args:
       spectrum: [bins] from 0 Hz to 8 kHz.
       f0_hz: [n].
     """
     n_bins = len(spectrum)
-    per_hz = (n_bins - 1) / (ANALYSIS_RATE_HZ / 2.0)
-    places = f0_hz[:, None] * np.arange(1, N_HARMONICS + 1) * per_hz
+    first = f0_hz * (n_bins - 1) / (ANALYSIS_RATE_HZ / 2.0)
+    number = np.arange(1, N_HARMONICS + 1)
+    places = first[:, None] * number
     known = places < n_bins - 2
     bins = np.clip(np.rint(places).astype(int), 1, n_bins - 2)
     power = np.maximum(np.maximum(spectrum[bins - 1], spectrum[bins + 1]), spectrum[bins])
-    energies = np.empty(len(f0_hz))
-    for i in range(len(f0_hz)):
-        others = np.delete(places, i, axis=0).reshape(-1)
-        apart = np.abs(places[i][:, None] - others[None, :]).min(axis=1, initial=np.inf) > SHARED_BINS
-        own = known[i] & apart
-        if not own.any():
-            own = known[i]
-        energies[i] = power[i][own].mean() * known[i].sum() if own.any() else 0.0
+    turns = places[:, :, None] / first  # [n, harmonics, n]: which harmonic of each other note is there
+    distance = np.abs(turns - np.maximum(np.rint(turns), 1.0)) * first
+    distance[np.arange(len(first)), :, np.arange(len(first))] = np.inf
+    apart = known & (distance.min(axis=2) > SHARED_BINS)
+    logs = np.log(power + 1e-20)
+    lines = [np.interp(number, number[own], logs[i][own]) if own.any() else None for i, own in enumerate(apart)]
+    energies = np.zeros(len(first))
+    for i, line in enumerate(lines):
+        if line is not None:
+            energies[i] = np.exp(line)[known[i]].sum()
+            continue
+        others = np.zeros(N_HARMONICS)
+        for j, other in enumerate(lines):
+            if other is not None:
+                here = distance[i, :, j] <= SHARED_BINS
+                others += here * np.exp(np.interp(turns[i, :, j], number, other))
+        energies[i] = np.maximum(power[i] - others, LEAST_LEFT * power[i])[known[i]].sum()
     total = energies.sum()
     return energies / total if total > 0.0 else np.full(len(f0_hz), 1.0 / len(f0_hz))
