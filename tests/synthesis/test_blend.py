@@ -8,10 +8,11 @@ import pytest
 
 from ddsp_cli import bundle as bundles
 from ddsp_cli.bundle import Bundle
-from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig
+from ddsp_cli.config import EncoderConfig, FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.live.performer import Performer
 from ddsp_cli.synthesis.blend import BlendedInstrument, BlendedReverb, Shares
+from ddsp_cli.synthesis.decoder import weight_shapes
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.reverb import Reverb
 from fixtures import impulse_response, make_card, melody, random_weights, small_model
@@ -189,3 +190,30 @@ def test_it_plays_live():
 def test_impossible_shares_are_refused(times_s, values):
     with pytest.raises(ValueError, match="shares"):
         Shares(times_s, values)
+
+
+def follower(n_mfccs: int, seed: int, frame_rate_hz: int = 50) -> Instrument:
+    """An instrument with an encoder, of random weights."""
+    encoder = EncoderConfig(z_dims=4, rnn_units=8, n_mfccs=n_mfccs)
+    model = small_model(inputs=["pw_scaled", "f0_scaled", "z"], encoder=encoder, frame_rate_hz=frame_rate_hz)
+    random = np.random.default_rng(seed)
+    weights = {
+        name: np.ones(shape, np.float32)
+        if name.endswith(("spread", "gamma"))
+        else (random.normal(size=shape) / np.sqrt(shape[0])).astype(np.float32)
+        for name, shape in weight_shapes(model).items()
+    }
+    return Instrument(Bundle(make_card(model), weights, impulse_response()))
+
+
+@pytest.mark.parametrize("frame_rate_hz", [50, 250])
+def test_each_encoder_follows_the_timbre_with_as_many_coefficients_as_it_takes(frame_rate_hz):
+    few, many = follower(6, 0), follower(10, 1, frame_rate_hz)
+    both = blend(few, many, shares=(1.0, 0.0))
+    sound = melody()[: N_FRAMES * 320]
+    assert both.model.encoder.n_mfccs == 10
+    expected = play(few, timbre=few.timbre([sound]))
+    np.testing.assert_allclose(play(both, timbre=both.timbre([sound])), expected, atol=1e-4 * np.abs(expected).max())
+    assert np.abs(expected - play(few)).max() > 1e-3 * np.abs(expected).max()  # it follows
+    halfway = play(blend(few, many), timbre=both.timbre([sound]))
+    assert np.isfinite(halfway).all()
