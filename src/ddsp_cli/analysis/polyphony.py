@@ -61,6 +61,9 @@ HARMONIC_SEMITONES = (12, 19, 24, 28, 31, 34, 36)
 
 GHOST_SHARE, WITHIN_SHARE = 0.8, 0.7
 
+#: And a note a semitone beside another is its vibrato if its activation is less than this share of the other's.
+NEIGHBOUR_SHARE = 0.6
+
 #: Shares of the sound are measured in windows of 128 ms, 16 ms apart, from so many harmonics of each note.
 SHARE_WINDOW_SAMPLES, SHARE_HOP_SAMPLES, N_HARMONICS = 2048, 256, 12
 
@@ -193,7 +196,7 @@ def find_poly_notes(activations: Activations) -> list[PolyNote]:
         notes, onsets = activations.notes[:, key] / 255.0, activations.onsets[:, key] / 255.0
         for start, stop in _held(notes, onsets):
             found.append((start, stop, int(key), float(notes[start:stop].mean())))
-    kept = [note for note in found if not _is_harmonic(note, found)]
+    kept = [note for note in found if not _is_ghost(note, found)]
     return [
         PolyNote(start * FRAME_S, stop * FRAME_S, LOWEST_MIDI + key, strength,
                  _smooth(activations.cents[start:stop, key].astype(np.float64)))
@@ -220,12 +223,15 @@ def _held(notes: DoubleArray, onsets: DoubleArray) -> Iterator[tuple[int, int]]:
                 yield int(first), int(end)
 
 
-def _is_harmonic(note: tuple[int, int, int, float], others: Sequence[tuple[int, int, int, float]]) -> bool:
-    """Whether what looks like a note is a harmonic of a stronger one."""
+def _is_ghost(note: tuple[int, int, int, float], others: Sequence[tuple[int, int, int, float]]) -> bool:
+    """Whether what looks like a note is a harmonic, or the vibrato, of a stronger one."""
     start, stop, key, strength = note
     covered = 0
     for other_start, other_stop, other_key, other_strength in others:
-        if key - other_key in HARMONIC_SEMITONES and strength < GHOST_SHARE * other_strength:
+        share = GHOST_SHARE if key - other_key in HARMONIC_SEMITONES else 0.0
+        if abs(key - other_key) == 1:
+            share = NEIGHBOUR_SHARE
+        if strength < share * other_strength:
             covered += max(0, min(stop, other_stop) - max(start, other_start))
     return covered >= WITHIN_SHARE * (stop - start)
 
