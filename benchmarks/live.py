@@ -163,6 +163,7 @@ class SungStream:
 
 def sing(job: Job, told: Any, samples: Any, counter: Any, connection: Any) -> None:
     """What the process runs."""
+    process.raise_priority()
     stream = SungStream(job.stream)
     process.play(job, stream, np.frombuffer(told, np.float64), Tape(samples, counter), connection)
     stream.close()

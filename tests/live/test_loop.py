@@ -318,7 +318,7 @@ class Pipe:
 
 
 def test_a_device_that_goes_away_ends_the_performance_with_a_sentence(instruments, monkeypatch):
-    for name in ("gc.disable", "gc.freeze", "sys.setswitchinterval", "raise_priority"):
+    for name in ("gc.disable", "gc.freeze", "sys.setswitchinterval"):
         monkeypatch.setattr(f"ddsp_cli.live.process.{name}", lambda *_: None)
     monkeypatch.setattr(process, "GONE_S", 0.0)
     pipe, tape, told = Pipe(), make_tape(), np.zeros(len(process._FIELDS))

@@ -171,6 +171,7 @@ class _View:
     def __init__(self, names: tuple[str, ...], has_keys: bool) -> None:
         self._names, self._has_keys = names, has_keys
         self._live: Any = None
+        self._stream = sys.stderr  # rich puts a proxy without an encoding into its place
         self._spoken_s = time.monotonic()
         self._said: set[str] = set()
 
@@ -194,14 +195,14 @@ class _View:
         if self._live is not None:
             from rich.text import Text
 
-            draws = console.speaks(sys.stderr, "█·") == "█·"
+            draws = console.speaks(self._stream, "█·") == "█·"
             styled = [(line, "") for line in describe(view, self._names, ("█", "·") if draws else ("#", "."))]
             styled += [(remark, "bold yellow") for remark in view.remarks]
             if self._has_keys:
                 styled.append((KEYS, "dim"))
             text = Text(no_wrap=True, overflow="crop")
             for i, (line, style) in enumerate(styled):
-                text.append(("\n" if i else "") + console.speaks(sys.stderr, line), style)
+                text.append(("\n" if i else "") + console.speaks(self._stream, line), style)
             self._live.update(text, refresh=True)
             return
         for remark in view.remarks:

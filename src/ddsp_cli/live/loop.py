@@ -81,6 +81,7 @@ class AudioLoop:
         self._n_heard = self._n_asked = 0  # audio thread
         self._n_taken, self._n_written = 0, block_samples  # worker; silence at the start
         self._slack_samples = block_samples
+        self._helps_from = 0  # position from which on the last change of the slack acts
         self._missed = self._noticed = self._counted = 0
         self._was_missing, self._last = True, 0.0  # so that the first block fades in
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -159,9 +160,11 @@ class AudioLoop:
         settling, missed = self._n_taken <= SETTLING_S * self._rate_hz, self._missed
         if missed > self._noticed:
             self._counted += 0 if settling else missed - self._noticed
-            if (settling or self._adapts) and self._slack_samples < MAX_SLACK_S * self._rate_hz:
+            helped = self._n_asked >= self._helps_from  # drop-outs that were under way before count only once
+            if (settling or self._adapts) and helped and self._slack_samples < MAX_SLACK_S * self._rate_hz:
                 self._played.put(self._n_taken + self._slack_samples, np.zeros(self._block, np.float32))
                 self._slack_samples += self._block
+                self._helps_from = self._n_taken + self._slack_samples
         self._noticed = missed
 
 

@@ -195,6 +195,7 @@ def run(job: Job, told: Any, samples: Any, counter: Any, connection: Connection)
     with Path(os.devnull).open("wb") as nowhere:  # sound systems remark on drop-outs there, across the view
         os.dup2(nowhere.fileno(), 2)
     try:
+        raise_priority()  # before the audio thread is made, which then gets a still higher one
         stream = DeviceStream(job.stream)
         try:
             play(job, stream, np.frombuffer(told, np.float64), Tape(samples, counter), connection)
@@ -217,7 +218,6 @@ def play(job: Job, stream: Stream, told: FloatArray, tape: Tape, connection: Con
     """
     engine = Engine(job, stream.rate_hz, tape)
     worker = Worker(engine.loop)
-    raise_priority()
     sys.setswitchinterval(SWITCH_S)
     gc.collect()
     gc.freeze()
@@ -252,7 +252,13 @@ def play(job: Job, stream: Stream, told: FloatArray, tape: Tape, connection: Con
 
 
 def raise_priority() -> None:
-    """Lets this process go before others where the system allows it: on Windows, to audio groups on Linux, to root."""
+    """Lets the threads of this process go before other programs, where the system allows it.
+
+    On Linux the audio groups of distributions may, as for JACK; elsewhere a higher priority is asked for.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))  # threads that are started from here inherit it
+        return
     import psutil
 
     with contextlib.suppress(psutil.Error, OSError):
