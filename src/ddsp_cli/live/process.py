@@ -150,7 +150,7 @@ class Engine:
         else:
             source = self._make(replace(self._job.controls, instrument=index), None)
         block = self._job.stream.block_samples
-        for _ in range(max(1, self._rate_hz // (2 * block))):
+        for _ in range(max(1, self._rate_hz // (5 * block))):
             source.push(np.zeros(block, np.float32))
 
     def _take(self, heard: FloatArray, played: FloatArray) -> None:
