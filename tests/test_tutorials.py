@@ -16,6 +16,9 @@ from page_fixtures import ROOT, code_blocks
 FOLDER = ROOT / "docs" / "tutorials"
 TUTORIALS = sorted(FOLDER.glob("*.md"))
 
+#: The tutorial that trains takes longer than all others together.
+MARKED = [pytest.param(path, marks=[pytest.mark.slow] if "training" in path.stem else []) for path in TUTORIALS]
+
 
 def run(tutorial: Path, folder: Path) -> None:
     """Executes the Python blocks of a tutorial one after the other, in `folder`."""
@@ -33,7 +36,7 @@ def test_there_are_five():
     assert len(TUTORIALS) == 5
 
 
-@pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("tutorial", MARKED, ids=[path.stem for path in TUTORIALS])
 def test_tutorial(tutorial, tmp_path):
     run(tutorial, tmp_path)
     for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", tutorial.read_text(encoding="utf-8")):

@@ -44,10 +44,10 @@ def runs(mask: BoolArray) -> tuple[IntArray, IntArray]:
 
 def spans_to_mask(starts: IntArray, stops: IntArray, n_frames: int) -> BoolArray:
     """[F] bool, true from each start to its stop; the inverse of `runs` for spans that do not touch."""
-    steps = np.zeros(n_frames + 1, np.int32)
+    steps = np.zeros(n_frames + 1, np.int16)
     np.add.at(steps, starts, 1)
     np.add.at(steps, stops, -1)
-    return np.asarray(np.cumsum(steps[:-1], dtype=np.int32) > 0)
+    return np.asarray(np.cumsum(steps, dtype=np.int16, out=steps)[:-1] > 0)
 
 
 def percentiles(values: RealArray, percents: ArrayLike) -> DoubleArray:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ddsp_cli.analysis.features import Features
-from ddsp_cli.arrays import BoolArray, IntArray, RealArray, percentiles, runs, spans_to_mask
+from ddsp_cli.arrays import BoolArray, IntArray, RealArray, percentiles, runs, spans_to_mask, thinned
 
 #: The loudness beside a gap is the highest within this of it.
 NEAR_S = 0.1
@@ -105,10 +105,10 @@ def _thresholds(features: Features, settings: SegmentSettings) -> _Thresholds:
     voiced = (features.f0_hz > 0) & (features.f0_confidence >= settings.possible_confidence)
     if not voiced.any():
         return _Thresholds(np.inf, np.inf, float(features.spec.floor_db), np.inf)
-    peak_db = float(percentiles(loudness[voiced], 95))
+    peak_db = float(percentiles(thinned(loudness[voiced]), 95))
     between = loudness[_apart(voiced, round(APART_S * features.spec.frame_rate_hz))]
     enough = 0.1 * features.spec.frame_rate_hz
-    floor_db = float(percentiles(between, 20)) if len(between) >= enough else float(features.spec.floor_db)
+    floor_db = float(percentiles(thinned(between), 20)) if len(between) >= enough else float(features.spec.floor_db)
     on_db = max(peak_db - settings.below_peak_db, floor_db + settings.above_floor_db)
     off_db = max(peak_db - settings.hold_below_peak_db, floor_db + settings.hold_above_floor_db)
     loud_db = peak_db - settings.headroom_db
@@ -149,10 +149,11 @@ def find_segments(features: Features, settings: SegmentSettings | None = None) -
 
 
 def _counts(mask: BoolArray, starts: IntArray, stops: IntArray) -> IntArray:
-    """How many frames of a mask [F] are true in each span, [N]."""
-    counted = np.zeros(len(mask) + 1, np.int32)
-    np.cumsum(mask, out=counted[1:])
-    return counted[stops] - counted[starts]
+    """How many frames of a mask [F] are true in each span, [N]; no span is empty."""
+    edges = np.stack([starts, stops], axis=1).ravel()
+    if not len(edges):
+        return np.zeros(0, np.int64)
+    return np.add.reduceat(mask, edges[:-1] if edges[-1] == len(mask) else edges, dtype=np.int64)[::2]
 
 
 def _bridge(
