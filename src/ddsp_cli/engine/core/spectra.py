@@ -154,12 +154,7 @@ def mfcc(
     Args:
       audio: [B, S].
       n_mfccs: number of coefficients, the first of which is level.
-      size: samples of the window.
-      n_mels: number of mel bands; the other arguments as in `mel`.
-      low_hz: lower edge of the first band.
-      high_hz: upper edge of the last band.
-      sample_rate_hz: of the audio.
-      overlap: of neighbouring windows.
+      size, n_mels, low_hz, high_hz, sample_rate_hz, overlap: see `mel`.
 
     Returns:
       [B, T, n_mfccs].
