@@ -31,10 +31,13 @@ class Partials:
       harmonic_power: [F, K] squared amplitude of harmonic k = 1 … K, the noise in its bin included.
       noise_density: [F, K] noise power per Hz (one-sided) at (k - 1/2) · F0. One bin of noise: single values scatter
         as a chi-squared variable of two degrees of freedom, with a median 1.6 dB below their mean.
+      harmonic_drift: [F, K] phase of harmonic k less k times that of F0, in turns within ±1/2. Its change from frame to
+        frame is how far the frequency of the harmonic is from k · F0.
     """
 
     harmonic_power: FloatArray
     noise_density: FloatArray
+    harmonic_drift: FloatArray
 
     def noise_in_harmonics(self, f0_hz: FloatArray) -> FloatArray:
         """Expected noise power in the bin of each harmonic, [F, K], from the noise on both sides of it."""
@@ -43,17 +46,18 @@ class Partials:
 
 
 def measure_partials(
-    audio: FloatArray, sample_rate_hz: int, f0_hz: FloatArray, frame_rate_hz: float, n_harmonics: int
+    audio: FloatArray, sample_rate_hz: int, f0_hz: FloatArray, f0_rate_hz: float, n_harmonics: int, step: int = 1
 ) -> Partials:
     """Measures harmonics and noise of a recording.
 
     Args:
       audio: [S].
       sample_rate_hz: of the audio.
-      f0_hz: [F], positive everywhere; frame i is centred on second i / `frame_rate_hz`. Between frames the logarithm
-        of F0 is interpolated linearly.
-      frame_rate_hz: of F0 and of the result.
+      f0_hz: [F·step], positive everywhere; value i is that of second i / `f0_rate_hz`. Between values the logarithm of
+        F0 is interpolated linearly. An error of F0 counts K times at harmonic K, so F0 may be finer than the result.
+      f0_rate_hz: values of F0 a second.
       n_harmonics: K. What lies above half the sample rate reads near 0.
+      step: measure at every step-th value of F0.
     """
     import soxr
 
@@ -63,20 +67,26 @@ def measure_partials(
     margin = int(np.ceil(0.5 * N_PERIODS * rate_hz / float(f0_hz.min()))) + 4
     fine = np.pad(soxr.resample(audio, sample_rate_hz, rate_hz).astype(np.float32), margin)
     times_s = (np.arange(len(fine)) - margin) / rate_hz
-    frame_times_s = np.arange(len(f0_hz)) / frame_rate_hz
-    phase = np.cumsum(np.exp(np.interp(times_s, frame_times_s, np.log(f0_hz)))) / rate_hz  # in periods
-    frame_phase = np.interp(frame_times_s, times_s, phase)
+    f0_times_s = np.arange(len(f0_hz)) / f0_rate_hz
+    phase = np.cumsum(np.exp(np.interp(times_s, f0_times_s, np.log(f0_hz)))) / rate_hz  # in periods
+    f0_hz = np.asarray(f0_hz[::step], np.float32)
+    frame_phase = np.interp(f0_times_s[::step], times_s, phase)
     window = hann_window(n_window) * np.float32(2.0 / (0.5 * n_window))  # a sinusoid of amplitude 1 reads 1
     periods = (np.arange(n_window) - n_window / 2) / samples_per_period
     harmonics = np.zeros((len(f0_hz), n_harmonics), np.float32)
-    between = np.zeros((len(f0_hz), n_harmonics), np.float32)
+    between, drift = np.zeros_like(harmonics), np.zeros_like(harmonics)
+    k = np.arange(1, n_harmonics + 1)
     for start in range(0, len(f0_hz), _FRAMES_AT_ONCE):
         part = slice(start, start + _FRAMES_AT_ONCE)
         positions = np.interp(frame_phase[part, None] + periods, phase, np.arange(len(fine)))
-        power = np.abs(np.fft.rfft(_between_samples(fine, positions) * window, axis=1)) ** 2
-        harmonics[part] = power[:, N_PERIODS : N_PERIODS * n_harmonics + 1 : N_PERIODS]
-        between[part] = power[:, N_PERIODS // 2 : N_PERIODS * n_harmonics : N_PERIODS]
-    return Partials(harmonics, between / _bin_width_hz(np.asarray(f0_hz, np.float32))[:, None])
+        spectrum = np.fft.rfft(_between_samples(fine, positions) * window, axis=1)
+        at_harmonics = spectrum[:, N_PERIODS : N_PERIODS * n_harmonics + 1 : N_PERIODS]
+        harmonics[part] = np.abs(at_harmonics) ** 2
+        # the window reaches two periods back from the frame: whole turns, so this is the phase at the frame
+        turns = np.angle(at_harmonics) / (2.0 * np.pi) - k * (frame_phase[part, None] % 1.0)
+        drift[part] = turns - np.rint(turns)
+        between[part] = np.abs(spectrum[:, N_PERIODS // 2 : N_PERIODS * n_harmonics : N_PERIODS]) ** 2
+    return Partials(harmonics, between / _bin_width_hz(f0_hz)[:, None], drift)
 
 
 def _bin_width_hz(f0_hz: FloatArray) -> FloatArray:

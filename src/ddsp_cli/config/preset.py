@@ -54,6 +54,9 @@ class TrainingConfig(Config):
       pretrain_steps: steps that fit the decoder to harmonics and noise measured in the recordings before training, see
         `training.pretrain`; 0 for none.
       harmonic_rolloff: harmonic k starts at 1/k**harmonic_rolloff, see `training.harmonic_init`; 0: all equal.
+      render_rate_hz: sample rate at which sound is rendered and compared in training, a divisor of the model's rate,
+        see `engine.low_band`; null for the model's rate. What lies above half of it is learned from measured controls
+        alone, so `pretrain_steps` and `control_weight` must be set.
       validation_steps: between two validations, each of which leaves a checkpoint.
       patience: validations without a better one after which a training ends; 0 for never.
     """
@@ -71,9 +74,14 @@ class TrainingConfig(Config):
     room_pace: PositiveFloat = 1.0
     pretrain_steps: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     harmonic_rolloff: Annotated[float, Meta(ge=0, le=4)] = 0.0
+    render_rate_hz: Literal[16000, 24000, 32000] | None = None
     validation_steps: PositiveInt = 100
     patience: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
     loss: LossConfig = LossConfig()
+
+    def __post_init__(self) -> None:
+        if self.render_rate_hz is not None and not (self.pretrain_steps and self.loss.control_weight):
+            raise ValueError("`render_rate_hz` needs `pretrain_steps` and `control_weight`, which teach the band above")
 
 
 class Preset(Config):

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 from msgspec import UNSET
 
-from ddsp_cli.bundle.layout import decoder_outputs
+from ddsp_cli.bundle.layout import VARIATION, decoder_outputs
 from ddsp_cli.config import LossConfig, ModelConfig
 from ddsp_cli.engine.core.tensors import ArgumentError, Tensor
 from ddsp_cli.engine.decoders import RnnFcDecoder
@@ -19,6 +19,7 @@ from ddsp_cli.engine.effects import LearnedRoom
 from ddsp_cli.engine.encoders import InstrumentVectors, TimbreEncoder
 from ddsp_cli.engine.graph import group_from_config
 from ddsp_cli.engine.losses import CONTROL_TARGETS, ControlLoss, SpectralLoss
+from ddsp_cli.engine.low_band import LowBand
 from ddsp_cli.engine.processors import missing_signal
 from ddsp_cli.errors import ModelError, did_you_mean
 
@@ -34,13 +35,21 @@ class Autoencoder(keras.Model):
       config: network and processor graph.
       loss: weights of the spectral loss.
       seed: of the noise that training draws.
+      render_rate_hz: render only the band below half of this rate, at this rate, see `LowBand`; None for all.
+      lowest_hz: with `render_rate_hz`, the lowest F0 that will be rendered.
 
     Raises:
-      ModelError: the processor graph is none, see `ProcessorGroup`.
+      ModelError: the processor graph is none, see `ProcessorGroup`, or cannot be rendered at that rate.
     """
 
     def __init__(
-        self, config: ModelConfig, loss: LossConfig | None = None, seed: int | None = None, **kwargs: Any
+        self,
+        config: ModelConfig,
+        loss: LossConfig | None = None,
+        seed: int | None = None,
+        render_rate_hz: int | None = None,
+        lowest_hz: float = 1.0,
+        **kwargs: Any,
     ) -> None:
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
@@ -58,12 +67,15 @@ class Autoencoder(keras.Model):
         self.instruments = None
         if config.instruments:
             self.instruments = InstrumentVectors(len(config.instruments.names), config.instruments.vector_dims)
-        self.group = group_from_config(config, seed or 0)
+        self.low_band = None
+        if render_rate_hz is not None and render_rate_hz != config.sample_rate_hz:
+            self.low_band = LowBand(config, render_rate_hz, lowest_hz)
+        self.group = self.low_band.group(seed or 0) if self.low_band else group_from_config(config, seed or 0)
         terms = msgspec.structs.asdict(loss or LossConfig())
         self.room_penalty = terms.pop("room_penalty")
         self.control_weight = terms.pop("control_weight")
         self.control_loss = ControlLoss(config) if self.control_weight else None
-        self.spectral_loss = SpectralLoss(**terms, sample_rate_hz=config.sample_rate_hz)
+        self.spectral_loss = SpectralLoss(**terms, sample_rate_hz=render_rate_hz or config.sample_rate_hz)
         self.level = keras.metrics.Mean(name="level")
         self.decoder.build()
         if self.encoder is not None:
@@ -97,7 +109,8 @@ class Autoencoder(keras.Model):
           ValueError: a feature is missing, or has another shape.
         """
         raw = self.raw_controls(features)
-        rendered = self.group({**raw, "f0_hz": features["f0_hz"]}, given=given)
+        controls = self.low_band.controls(raw, features["f0_hz"]) if self.low_band else raw
+        rendered = self.group({**controls, "f0_hz": features["f0_hz"]}, given=given)
         return {**rendered, **{f"raw/{name}": control for name, control in raw.items()}}
 
     def raw_controls(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -205,21 +218,25 @@ class Autoencoder(keras.Model):
         return named
 
     def get_weights_by_name(self) -> dict[str, np.ndarray]:
-        """Returns copies of all named variables, float32."""
-        return {
+        """Returns copies of all named variables, float32, of the full band also where only the low one is rendered."""
+        found = {
             name: np.asarray(ops.convert_to_numpy(value), np.float32) for name, value in self.named_variables().items()
         }
+        return self.low_band.full_weights(found) if self.low_band else found
 
     def set_weights_by_name(self, weights: Mapping[str, np.ndarray]) -> None:
         """Sets all named variables.
 
         Args:
-          weights: by the names of `named_variables`.
+          weights: by the names of `named_variables`; statistics for the player (`bundle.layout.VARIATION`) are ignored.
 
         Raises:
           ModelError: a weight is missing, unknown, or has another shape.
         """
         variables = self.named_variables()
+        weights = {name: value for name, value in weights.items() if not name.startswith(VARIATION)}
+        if self.low_band:
+            weights = self.low_band.low_weights(weights)
         for name in sorted(variables.keys() ^ weights.keys()):
             where = "the model has no such weight" if name in weights else "it is missing"
             raise ModelError(f"weight {name} does not fit this model: {where}")
@@ -232,6 +249,8 @@ class Autoencoder(keras.Model):
 
     def impulse_response(self) -> np.ndarray | None:
         """Returns the learned room's wet response [L], tap 0 masked, or None without a room."""
+        if self.low_band:
+            return self.low_band.impulse_response(self.get_weights_by_name())
         room = self.room
         return None if room is None else np.asarray(ops.convert_to_numpy(room.impulse_response()), np.float32)
 

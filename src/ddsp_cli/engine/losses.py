@@ -463,7 +463,7 @@ class ControlLoss:
 
         Args:
           raw: as `Autoencoder.raw_controls` returns them.
-          targets: `harmonic_db` and `harmonic_weight` [B, F, K], `noise_db` [B, F, M], `noise_weight` [B, F, 1]. What
+          targets: `harmonic_db` and `harmonic_weight` [B, F, K], `noise_db` and `noise_weight` [B, F, M]. What
             has a weight of 0 does not count.
 
         Returns:
@@ -476,8 +476,8 @@ class ControlLoss:
         predicted_db = _scaled_db(raw[self._amplitude]) + shape_db - 20.0 / math.log(10.0) * ops.log(total + 1e-12)
         harmonics = _weighted_mean(ops.abs(predicted_db - targets["harmonic_db"]), weight)
         noise_db = _scaled_db(raw[self._noise] + self._noise_bias)
-        bands = ops.mean(ops.abs(noise_db - targets["noise_db"]), axis=-1, keepdims=True)
-        return harmonics + self._noise_weight * _weighted_mean(bands, targets["noise_weight"])
+        bands = _weighted_mean(ops.abs(noise_db - targets["noise_db"]), targets["noise_weight"])
+        return harmonics + self._noise_weight * bands
 
 
 def _scaled_db(raw: Tensor) -> Tensor:

@@ -69,10 +69,16 @@ class Instrument:
         return None if response is None else partial(Reverb, response)
 
     def stream(
-        self, seed: int = 0, room: bool | FloatArray = True, level_correction: bool = False, formant: float = 0.0
+        self,
+        seed: int = 0,
+        room: bool | FloatArray = True,
+        level_correction: bool = False,
+        formant: float = 0.0,
+        variation: bool = True,
     ) -> Stream:
         """Opens a performance, whose frames are pushed as they come; arguments as for `render`."""
-        return Stream(self.bundle, self.open_decoder(), self.room_factory(room), seed, level_correction, formant)
+        decoder, reverb = self.open_decoder(), self.room_factory(room)
+        return Stream(self.bundle, decoder, reverb, seed, level_correction, formant, variation)
 
     def render(
         self,
@@ -86,6 +92,7 @@ class Instrument:
         level_correction: bool = False,
         timbre: Iterable[FloatArray] = (),
         formant: float = 0.0,
+        variation: bool = True,
     ) -> Iterator[FloatArray]:
         """Plays frames in blocks, in memory that does not depend on their number.
 
@@ -101,6 +108,7 @@ class Instrument:
           timbre: for an instrument with an encoder, the MFCCs that it follows, in blocks [n, C] of any size
             (see `timbre`); without any it plays the average timbre of its recordings.
           formant: semitones by which its resonances move; pitch stays.
+          variation: add the small movements that held notes of the recordings have, see `synthesis.variation`.
 
         Yields:
           [S] float32 at the model's rate, F·hop samples altogether.
@@ -111,7 +119,7 @@ class Instrument:
         n_frames = len(level_db)
         if n_frames and (len(f0_hz) % n_frames or (gate is not None and len(gate) % n_frames)):
             raise ValueError(f"pitch and gate need a whole number of values for each of {n_frames} frames")
-        stream = self.stream(seed, room, level_correction and gate is not None, formant)
+        stream = self.stream(seed, room, level_correction and gate is not None, formant, variation)
         mfcc = FrameQueue(timbre)
         for start in range(0, n_frames, block_frames):
             part = slice(start, min(start + block_frames, n_frames))

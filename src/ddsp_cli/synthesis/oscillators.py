@@ -79,15 +79,17 @@ class Harmonic:
         self._hop = hop_samples
         self._rate = sample_rate_hz
         self._weight = crossfade(hop_samples, method)
+        self._linear = crossfade(hop_samples, "linear")
         self._phase_turns = 0.0
-        self._last: tuple[DoubleArray, FloatArray] | None = None
+        self._last: tuple[DoubleArray, FloatArray, FloatArray | None] | None = None
 
-    def push(self, f0_hz: RealArray, amplitudes: FloatArray) -> FloatArray:
+    def push(self, f0_hz: RealArray, amplitudes: FloatArray, phases: FloatArray | None = None) -> FloatArray:
         """Renders the next frames.
 
         Args:
           f0_hz: [F·P], P the same in every call.
           amplitudes: [F, K], the amplitude of each harmonic.
+          phases: [F, K] in turns, added to the phase of each harmonic; in every call or in none.
 
         Returns:
           [S] float32, one hop behind.
@@ -96,15 +98,18 @@ class Harmonic:
         if self._last is not None and len(amplitudes):
             fine_hz = np.concatenate([self._last[0], fine_hz])
             amplitudes = np.concatenate([self._last[1], amplitudes])
+            if phases is not None and self._last[2] is not None:
+                phases = np.concatenate([self._last[2], phases])
         if not len(amplitudes):
             return np.empty(0, np.float32)
-        self._last = fine_hz[-1:], amplitudes[-1:]
+        self._last = fine_hz[-1:], amplitudes[-1:], None if phases is None else phases[-1:]
         n_intervals = len(fine_hz) - 1
         out = np.empty((n_intervals, self._hop), np.float32)
         per_chunk = max(1, _TABLE_ELEMENTS // (self._hop * amplitudes.shape[1]))
         for begin in range(0, n_intervals, per_chunk):
             chunk = slice(begin, min(begin + per_chunk, n_intervals) + 1)
-            out[begin : chunk.stop - 1] = self._render(fine_hz[chunk], amplitudes[chunk])
+            added = None if phases is None else phases[chunk]
+            out[begin : chunk.stop - 1] = self._render(fine_hz[chunk], amplitudes[chunk], added)
         return out.reshape(-1)
 
     def retune(self, f0_hz: float) -> None:
@@ -116,8 +121,8 @@ class Harmonic:
         """Renders the last hop [H] with the last frame held; empty where no frame ever came."""
         if self._last is None:
             return np.empty(0, np.float32)
-        f0_hz, amplitudes = self._last
-        return self.push(np.full_like(f0_hz, f0_hz[0, -1]), amplitudes)
+        f0_hz, amplitudes, phases = self._last
+        return self.push(np.full_like(f0_hz, f0_hz[0, -1]), amplitudes, phases)
 
     def _fundamental(self, f0_hz: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
         """Integrates the pitch [F+1, P] between frames i and i + 1: phase in turns and frequency in Hz, [F, H] each.
@@ -137,8 +142,8 @@ class Harmonic:
         turns, hz = within + starts[:-1, None], start_hz + slope_hz * (m / h)
         return turns.reshape(-1, self._hop), hz.reshape(-1, self._hop)
 
-    def _render(self, f0_hz: DoubleArray, amplitudes: FloatArray) -> FloatArray:
-        """Renders the samples between frames i and i + 1: [F+1, P], [F+1, K] → [F, H]."""
+    def _render(self, f0_hz: DoubleArray, amplitudes: FloatArray, phases: FloatArray | None) -> FloatArray:
+        """Renders the samples between frames i and i + 1: [F+1, P], [F+1, K] and again → [F, H]."""
         phase, sample_hz = self._fundamental(f0_hz)
         sounding = amplitudes.any(axis=0)
         n_harmonics = int(np.flatnonzero(sounding)[-1]) + 1 if sounding.any() else 0
@@ -148,6 +153,9 @@ class Harmonic:
         turns = k * phase[:, None, :]
         turns -= np.rint(turns)  # single precision is enough for a sine once whole turns are gone
         sines = turns.astype(np.float32)
+        if phases is not None:
+            start, stop = phases[:-1, :n_harmonics, None], phases[1:, :n_harmonics, None]
+            sines += start + (stop - start) * self._linear
         sines *= np.float32(2.0 * np.pi)
         np.sin(sines, out=sines)
         nyquist_hz = self._rate / 2.0

@@ -25,6 +25,7 @@ from ddsp_cli.synthesis.litert_decoder import LiteRtDecoder
 from ddsp_cli.synthesis.noise import FilteredNoise
 from ddsp_cli.synthesis.oscillators import Harmonic, Ramp
 from ddsp_cli.synthesis.reverb import Room
+from ddsp_cli.synthesis.variation import Movements, variation_of
 
 
 class ControlSource(Protocol):
@@ -70,7 +71,7 @@ class Stream:
       bundle: the instrument, checked (see `Instrument`).
       decoder: predicts its controls, from the first frame on.
       make_reverb: makes its room, each time from silence; None for none.
-      seed, level_correction, formant: see `Instrument.render`.
+      seed, level_correction, formant, variation: see `Instrument.render`.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Stream:
         seed: int = 0,
         level_correction: bool = False,
         formant: float = 0.0,
+        variation: bool = True,
     ) -> None:
         self._model = model = bundle.card.model
         self._spec, self._formant, self._wants_correction = bundle.card.features, formant, level_correction
@@ -99,6 +101,7 @@ class Stream:
                 self._noise[name] = FilteredNoise(hop, node.n_bands, node.window_size_samples, seed)
             elif isinstance(node, ROOMS) and make_reverb is not None:
                 self._reverbs[name] = make_reverb()
+        self._movements = _movements(bundle, seed) if variation else None
         # The room of another also suits an instrument that learned none: it comes last then.
         self._last_reverb = make_reverb() if make_reverb is not None and not self._reverbs else None
         self._pending: dict[str, RealArray] = {}  # samples that wait for those of other sources
@@ -135,9 +138,12 @@ class Stream:
         frame_hz = f0_hz[:: len(f0_hz) // n_frames]
         controls = shift_formants(self._decoder.controls(frame_hz, level_db, mfcc), self._formant)
         signals = {"gate": self._open_gate(np.ones(n_frames, np.float32) if gate is None else gate, n_frames)}
+        phases = None
+        if self._movements is not None:
+            f0_hz, controls, phases = self._movements.push(f0_hz, controls)
         for name, harmonic in self._harmonic.items():
             amplitudes = controls["amplitude"] * controls["harmonic_distribution"]
-            signals[name] = harmonic.push(f0_hz, amplitudes)
+            signals[name] = harmonic.push(f0_hz, amplitudes, phases)
         for name, noise in self._noise.items():
             signals[name] = noise.push(controls["noise_magnitudes"])
         return self._mix(signals, self._requested_db(level_db, gate))
@@ -223,6 +229,19 @@ class Stream:
             out = ready[name]
         out = out if performed else perform(out)
         return np.asarray(out if self._last_reverb is None else self._last_reverb.push(out), np.float32)
+
+
+def _movements(bundle: Bundle, seed: int) -> Movements | None:
+    """The movements of an instrument that has a variation."""
+    model = bundle.card.model
+    harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
+    if harmonic is None:
+        return None
+    variation = variation_of(bundle.weights, harmonic[1].n_harmonics)
+    if variation is None:
+        return None
+    n_bands = noise[1].n_bands if noise else 0
+    return Movements(variation, model.frame_rate_hz, n_bands, model.sample_rate_hz, seed)
 
 
 def _whole_samples(fine: FloatArray, n_frames: int, hop_samples: int) -> FloatArray:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
+from ddsp_cli.analysis.bandwidth import bandwidth_hz
 from ddsp_cli.analysis.features import hold_f0
 from ddsp_cli.analysis.mfcc import mfcc
 from ddsp_cli.config import ANALYSIS_RATE_HZ, ModelConfig
@@ -32,26 +33,41 @@ class Windows:
 
     Attributes:
       audio: [N, S] at the model's sample rate.
+      sound: [N, S] what renderings are compared with: `audio`, or the same at `render_rate_hz`.
       inputs: name → [N, F, 1]; `mfcc` [N, F, C] where the model has an encoder.
       voiced: [N, F] where a frame has an F0 of its own.
       n_frames: F.
+      f0_step: values of F0 in a frame, as the data set has them.
+      fine_f0_hz: [N, F·f0_step], nowhere 0.
+      bandwidth_hz: [N] above it a window holds nothing, see `analysis.bandwidth`.
       targets: name → [N, F, C], cut with the inputs; see `training.pretrain.Targets`. Empty unless they were measured.
 
     Args:
       examples: measured at `frame_rate_hz`.
       model: the model to train.
       frame_rate_hz: of the examples; a multiple of the model's.
+      render_rate_hz: at which sound is rendered in training; None for the model's rate.
     """
 
-    def __init__(self, examples: Examples, model: ModelConfig, frame_rate_hz: int) -> None:
+    def __init__(
+        self, examples: Examples, model: ModelConfig, frame_rate_hz: int, render_rate_hz: int | None = None
+    ) -> None:
         step = frame_rate_hz // model.frame_rate_hz
         self.model = model
-        self.audio = examples.audio
+        self.audio = self.sound = examples.audio
+        self.hop_samples = model.hop_samples
+        if render_rate_hz is not None and render_rate_hz != model.sample_rate_hz:
+            self.sound = np.stack(list(self._resampled(render_rate_hz)))
+            self.hop_samples = render_rate_hz // model.frame_rate_hz
         self.voiced = examples.f0_hz[:, ::step] > 0.0
         self.targets: dict[str, np.ndarray] = {}
-        f0_hz = hold_f0(examples.f0_hz)[:, ::step]
+        fine_f0_hz = hold_f0(examples.f0_hz)
+        f0_hz = fine_f0_hz[:, ::step]
         level_db = getattr(examples, model.level)[:, ::step]
         self.n_frames = min(f0_hz.shape[1], self.audio.shape[1] // model.hop_samples)
+        self.f0_step = step
+        self.fine_f0_hz = np.ascontiguousarray(fine_f0_hz[:, : self.n_frames * step], np.float32)
+        self.bandwidth_hz = np.array([bandwidth_hz(audio, model.sample_rate_hz) for audio in self.audio])
         curves = {
             "f0_hz": f0_hz,
             "f0_scaled": scale_f0(f0_hz),
@@ -64,7 +80,8 @@ class Windows:
         }
         self.voiced = self.voiced[:, : self.n_frames]
         if model.encoder:
-            found = [mfcc(audio, model.frame_rate_hz, model.encoder.n_mfccs) for audio in self._at_analysis_rate()]
+            found = [mfcc(audio, model.frame_rate_hz, model.encoder.n_mfccs)
+                     for audio in self._resampled(ANALYSIS_RATE_HZ)]  # fmt: skip
             self.inputs["mfcc"] = np.stack(found)[:, : self.n_frames]
         if model.instruments:
             index = _instrument_index(examples, model.instruments.names)[:, ::step]
@@ -73,12 +90,12 @@ class Windows:
     def __len__(self) -> int:
         return len(self.audio)
 
-    def _at_analysis_rate(self) -> Iterator[np.ndarray]:
-        """The audio [S] of each window at the analysis rate."""
+    def _resampled(self, rate_hz: int) -> Iterator[np.ndarray]:
+        """The audio [S] of each window at another rate."""
         import soxr
 
         for audio in self.audio:
-            yield soxr.resample(audio, self.model.sample_rate_hz, ANALYSIS_RATE_HZ)
+            yield soxr.resample(audio, self.model.sample_rate_hz, rate_hz).astype(np.float32)
 
     def cut(self, rows: np.ndarray, starts: np.ndarray, n_frames: int) -> Batch:
         """Cuts crops out of windows.
@@ -89,11 +106,11 @@ class Windows:
           n_frames: F.
 
         Returns:
-          Inputs [B, F, 1] (`mfcc` [B, F, C]) by name, and audio [B, S].
+          Inputs [B, F, 1] (`mfcc` [B, F, C]) by name, and sound [B, S].
         """
-        hop = self.model.hop_samples
+        hop = self.hop_samples
         samples = starts[:, None] * hop + np.arange(n_frames * hop)
-        return self.cut_inputs(rows, starts, n_frames), self.audio[rows[:, None], samples]
+        return self.cut_inputs(rows, starts, n_frames), self.sound[rows[:, None], samples]
 
     def cut_inputs(self, rows: np.ndarray, starts: np.ndarray, n_frames: int) -> dict[str, np.ndarray]:
         """The inputs of `cut` and the targets, without the audio."""
@@ -115,15 +132,17 @@ class StreamedWindows:
 
     Args:
       examples: in their shards.
-      model, frame_rate_hz: as for `Windows`.
+      model, frame_rate_hz, render_rate_hz: as for `Windows`.
     """
 
     #: Windows, evenly spread, that are kept in memory for what needs a sample of the sound.
     N_SAMPLE = 256
 
-    def __init__(self, examples: StreamedExamples, model: ModelConfig, frame_rate_hz: int) -> None:
+    def __init__(
+        self, examples: StreamedExamples, model: ModelConfig, frame_rate_hz: int, render_rate_hz: int | None = None
+    ) -> None:
         self.model = model
-        self._examples, self._frame_rate_hz = examples, frame_rate_hz
+        self._examples, self._rates_hz = examples, (frame_rate_hz, render_rate_hz)
         rows = np.linspace(0, len(examples) - 1, min(len(examples), self.N_SAMPLE)).round().astype(int)
         self._sample = self._read(np.unique(rows))
         self.inputs, self.n_frames = self._sample.inputs, self._sample.n_frames
@@ -133,7 +152,7 @@ class StreamedWindows:
         return len(self._examples)
 
     def _read(self, rows: np.ndarray) -> Windows:
-        return Windows(self._examples.take(rows), self.model, self._frame_rate_hz)
+        return Windows(self._examples.take(rows), self.model, *self._rates_hz)
 
     def in_memory(self) -> Windows:
         """A sample of the windows as arrays."""
@@ -151,11 +170,13 @@ class StreamedWindows:
         return windows.cut(np.arange(len(rows)), starts, n_frames)
 
 
-def windows_of(examples: Examples | StreamedExamples, model: ModelConfig, frame_rate_hz: int) -> AnyWindows:
+def windows_of(
+    examples: Examples | StreamedExamples, model: ModelConfig, frame_rate_hz: int, render_rate_hz: int | None = None
+) -> AnyWindows:
     """`Windows` or `StreamedWindows`, as the examples are in memory or not."""
     if isinstance(examples, StreamedExamples):
-        return StreamedWindows(examples, model, frame_rate_hz)
-    return Windows(examples, model, frame_rate_hz)
+        return StreamedWindows(examples, model, frame_rate_hz, render_rate_hz)
+    return Windows(examples, model, frame_rate_hz, render_rate_hz)
 
 
 def _instrument_index(examples: Examples, names: Sequence[str]) -> np.ndarray:

@@ -34,7 +34,7 @@ def step_memory_gb(preset: Preset) -> dict[str, float]:
       of each frame).
     """
     model, training = preset.model, preset.training
-    n_samples = training.batch_size * min(training.crop_s, WINDOW_S) * model.sample_rate_hz
+    n_samples = training.batch_size * min(training.crop_s, WINDOW_S) * (training.render_rate_hz or model.sample_rate_hz)
     n_frames = training.batch_size * min(training.crop_s, WINDOW_S) * model.frame_rate_hz
     harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
     n_harmonics = harmonic[1].n_harmonics if harmonic else 0

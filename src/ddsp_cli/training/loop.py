@@ -32,7 +32,7 @@ from ddsp_cli.training.batches import AnyWindows, Batch, RandomCrops
 from ddsp_cli.training.checkpoint import Point, RunState
 from ddsp_cli.training.harmonic_init import init_harmonic_rolloff
 from ddsp_cli.training.optimizer import make_optimizer
-from ddsp_cli.training.pretrain import can_pretrain, measure_targets, pretrain
+from ddsp_cli.training.pretrain import can_pretrain, pretrain
 from ddsp_cli.training.progress import Event, Report, progress_of
 from ddsp_cli.training.run_log import RunFolder
 
@@ -80,9 +80,20 @@ class Job:
     initial: Mapping[str, np.ndarray] | None = None
     n_shares: int = 1
 
+    @property
+    def lowest_hz(self) -> float:
+        """The lowest F0 that is rendered."""
+        lowest = [values["f0_hz"].min() for values in (self.train.inputs, *(batch for batch, _ in self.validation))]
+        return float(min(lowest))
+
 
 def build(
-    preset: Preset, seed: int, rollbacks: int = 0, total_steps: int | None = None, n_shares: int = 1
+    preset: Preset,
+    seed: int,
+    rollbacks: int = 0,
+    total_steps: int | None = None,
+    n_shares: int = 1,
+    lowest_hz: float = 1.0,
 ) -> Autoencoder:
     """Builds and compiles a model with random weights.
 
@@ -92,6 +103,7 @@ def build(
       rollbacks: so far; each halves the learning rate.
       total_steps: of the training; None takes the preset's.
       n_shares: see `Job`.
+      lowest_hz: the lowest F0 of the recordings, see `Autoencoder`.
     """
     keras.utils.set_random_seed(seed)
     training = preset.training
@@ -100,7 +112,7 @@ def build(
         from ddsp_cli.training.split_batch import SplitBatchAutoencoder
 
         kind = SplitBatchAutoencoder
-    model = kind(preset.model, training.loss, seed=seed)
+    model = kind(preset.model, training.loss, seed=seed, render_rate_hz=training.render_rate_hz, lowest_hz=lowest_hz)
     optimizer = make_optimizer(model, training, total_steps or training.steps, slower=0.5**rollbacks)
     model.compile(optimizer=optimizer, jit_compile=is_compiled())
     return model
@@ -226,7 +238,7 @@ class LossWatch(keras.callbacks.Callback):
 
 
 def _resume(job: Job, state: RunState) -> Autoencoder:
-    model = build(job.preset, job.seed, state.rollbacks, job.total_steps, job.n_shares)
+    model = build(job.preset, job.seed, state.rollbacks, job.total_steps, job.n_shares, job.lowest_hz)
     if state.history:
         checkpoint.restore(job.folder.path, model)
     elif job.initial is not None:

@@ -41,6 +41,13 @@ NOISE_VARIANCE = 1.0 / 3.0
 #: Harmonics are fitted below this share of half the sample rate, where recordings are not filtered yet.
 BAND_SHARE = 0.97
 
+#: More harmonics than these are not measured.
+MAX_MEASURED = 400
+
+#: Weight of levels above the band of a recording against measured ones, and the range of their slopes, dB an octave.
+BEYOND_WEIGHT = 0.2
+BEYOND_SLOPE_DB = (-60.0, -12.0)
+
 #: Softer levels count as this one: the recordings do not hold them, and from here a control can still be learned.
 FLOOR_DB = -90.0
 
@@ -51,9 +58,10 @@ class Targets:
 
     Attributes:
       harmonic_db: [N, F, K] amplitude of each harmonic.
-      harmonic_weight: [N, F, K] 1 where it is voiced and below half the sample rate.
+      harmonic_weight: [N, F, K] 1 where it is voiced and within the band of the recording; `BEYOND_WEIGHT` above that
+        band, where the level continues the slope of the highest octave; 0 above half the sample rate.
       noise_db: [N, F, M] magnitude of each noise band.
-      noise_weight: [N, F, 1] 1 where it was measured: in voiced frames.
+      noise_weight: [N, F, M] likewise.
     """
 
     harmonic_db: FloatArray
@@ -68,31 +76,73 @@ def can_pretrain(model: ModelConfig) -> bool:
 
 
 def measure_targets(windows: Windows) -> Targets:
-    """Measures the controls of all windows; about 2 ms for a second of sound."""
+    """Measures the controls of all windows; 2 ms for a second of sound at 16 kHz, 20 ms at 48 kHz."""
     model = windows.model
     harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
     assert harmonic is not None
     assert noise is not None
     n_harmonics, n_bands = harmonic[1].n_harmonics, noise[1].n_bands
+    shape = (len(windows), windows.n_frames)
+    found = Targets(*(np.zeros((*shape, n), np.float32) for n in (n_harmonics, n_harmonics, n_bands, n_bands)))
+    for i, (audio, f0_hz, bandwidth_hz) in enumerate(
+        zip(windows.audio, windows.fine_f0_hz, windows.bandwidth_hz, strict=True)
+    ):
+        found.harmonic_db[i], found.noise_db[i] = _window_levels(
+            audio, model, f0_hz, bandwidth_hz, n_harmonics, n_bands, windows.f0_step
+        )
+    top_hz = np.minimum(windows.bandwidth_hz, BAND_SHARE * model.sample_rate_hz / 2.0)[:, None, None]
+    for weight, hz in (
+        (found.harmonic_weight, np.arange(1, n_harmonics + 1) * windows.inputs["f0_hz"]),
+        (found.noise_weight, np.linspace(0.0, model.sample_rate_hz / 2.0, n_bands)),
+    ):
+        weight[:] = np.where(hz <= top_hz, 1.0, BEYOND_WEIGHT)
+        weight *= windows.voiced[..., None]
+    found.harmonic_weight[np.arange(1, n_harmonics + 1) * windows.inputs["f0_hz"] >= model.sample_rate_hz / 2.0] = 0.0
+    return found
+
+
+def _window_levels(
+    audio: FloatArray, model: ModelConfig, f0_hz: FloatArray, bandwidth_hz: float, n_harmonics: int, n_bands: int,
+    step: int,
+) -> tuple[FloatArray, FloatArray]:  # fmt: skip
+    """Levels of harmonics [F, K] and noise bands [F, M] of one window, extrapolated above its band."""
     rate_hz = model.sample_rate_hz
-    f0_hz = windows.inputs["f0_hz"][..., 0]
-    harmonic_db = np.empty((*f0_hz.shape, n_harmonics), np.float32)
-    noise_db = np.empty((*f0_hz.shape, n_bands), np.float32)
+    top_hz = min(bandwidth_hz, BAND_SHARE * rate_hz / 2.0)
+    # harmonics that are not synthesised are measured as well: their energy is left to the noise
+    n_measured = max(n_harmonics, min(MAX_MEASURED, int(rate_hz / 2.0 / float(f0_hz.min()))))
+    partials = measure_partials(audio, rate_hz, f0_hz, model.frame_rate_hz * step, n_measured, step)
+    f0_hz = np.asarray(f0_hz[::step], np.float32)
+    # a harmonic that the noise covers is known to be no louder than a tenth of what its bin holds
+    covered = partials.harmonic_power - partials.noise_in_harmonics(f0_hz)
+    harmonic_db = _power_db(np.maximum(covered, 0.1 * partials.harmonic_power)[:, :n_harmonics])
+    density = partials.noise_density.copy()
+    density[:, n_harmonics:] += partials.harmonic_power[:, n_harmonics:] / f0_hz[:, None]
+    # density of noise of variance v and magnitude m: m² v / (rate / 2)
+    magnitude_db = _power_db(density * (rate_hz / 2.0) / NOISE_VARIANCE) - NOISE_MEDIAN_DB
     bands_hz = np.linspace(0.0, rate_hz / 2.0, n_bands)
-    for i, (audio, f0) in enumerate(zip(windows.audio, f0_hz, strict=True)):
-        partials = measure_partials(audio, rate_hz, f0, model.frame_rate_hz, n_harmonics)
-        # a harmonic that the noise covers is known to be no louder than a tenth of what its bin holds
-        power = partials.harmonic_power - partials.noise_in_harmonics(f0)
-        harmonic_db[i] = _power_db(np.maximum(power, 0.1 * partials.harmonic_power))
-        # density of noise of variance v and magnitude m: m² v / (rate / 2)
-        magnitude_db = _power_db(partials.noise_density * (rate_hz / 2.0) / NOISE_VARIANCE) - NOISE_MEDIAN_DB
-        for frame in range(len(f0)):
-            places_hz = (np.arange(n_harmonics) + 0.5) * f0[frame]
-            n_inside = max(1, int(np.searchsorted(places_hz, BAND_SHARE * rate_hz / 2.0)))
-            noise_db[i, frame] = np.interp(bands_hz, places_hz[:n_inside], magnitude_db[frame, :n_inside])
-    voiced = windows.voiced[..., None]
-    inside = np.arange(1, n_harmonics + 1) * f0_hz[..., None] < BAND_SHARE * rate_hz / 2.0
-    return Targets(harmonic_db, (voiced & inside).astype(np.float32), noise_db, voiced.astype(np.float32))
+    noise_db = np.empty((len(f0_hz), n_bands), np.float32)
+    for frame, (hz, levels_db) in enumerate(zip(f0_hz, magnitude_db, strict=True)):
+        places_hz = (np.arange(n_measured) + 0.5) * hz
+        n_inside = max(1, int(np.searchsorted(places_hz, top_hz)))
+        noise_db[frame] = np.interp(bands_hz, places_hz[:n_inside], levels_db[:n_inside])
+    harmonics_hz = np.arange(1, n_harmonics + 1) * f0_hz[:, None]
+    return _extrapolated(harmonics_hz, harmonic_db, top_hz), _extrapolated(bands_hz[None], noise_db, top_hz)
+
+
+def _extrapolated(hz: np.ndarray, levels_db: FloatArray, top_hz: float) -> FloatArray:
+    """Continues levels [F, C] at frequencies [F or 1, C] above `top_hz` by the slope of the octave below it."""
+    inside = (hz > top_hz / 2.0) & (hz <= top_hz) & np.ones_like(levels_db, bool)
+    above = (hz > top_hz) & np.ones_like(levels_db, bool)
+    if not above.any() or inside.sum() < 2:
+        return levels_db
+    octaves = np.broadcast_to(np.log2(np.maximum(hz, 1.0) / top_hz), levels_db.shape)
+    slope = np.polyfit(octaves[inside], levels_db[inside], 1)[0]
+    # each frame keeps its own level: that of its octave below the top
+    n_inside = np.maximum(inside.sum(axis=1, keepdims=True), 1)
+    at_top_db = np.sum((levels_db - slope * octaves) * inside, axis=1, keepdims=True) / n_inside
+    at_top_db = np.where(inside.any(axis=1, keepdims=True), at_top_db, FLOOR_DB)
+    slope = float(np.clip(slope, *BEYOND_SLOPE_DB))
+    return np.where(above, np.maximum(at_top_db + slope * octaves, FLOOR_DB), levels_db).astype(np.float32)
 
 
 class ControlFit(keras.Model):
@@ -174,8 +224,7 @@ def pretrain(
         warmup_steps=min(WARMUP_STEPS, n_steps // 2),
     )  # fmt: skip
     fit.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=CLIP_NORM), jit_compile=compiled)
-    if not windows.targets:
-        windows.targets = vars(measure_targets(windows))
+    windows.measure_targets()
     crops = TargetCrops(RandomCrops(windows, batch_size, CROP_S, seed, n_steps))
     watch = _Watch(report)
     fit.fit(crops, callbacks=[watch], verbose=0, shuffle=False)

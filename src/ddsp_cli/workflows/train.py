@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ddsp_cli.dataset.loader import Dataset
     from ddsp_cli.dataset.manifest import Manifest
     from ddsp_cli.engine import Autoencoder
+    from ddsp_cli.training.batches import Windows
     from ddsp_cli.training.loop import Job, OnBest
 
 #: Fine-tuning at the learning rate that suits random weights would undo what the instrument has learned.
@@ -337,12 +338,13 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
     model = plan.settings.model
     data = loader.load(plan.source)
     rate_hz = data.manifest.features.frame_rate_hz
-    validation = Windows(data.validation, model, rate_hz)
+    render_rate_hz = plan.settings.training.render_rate_hz
+    validation = Windows(data.validation, model, rate_hz, render_rate_hz)
     with atomic.writing(plan.run_folder):
-        records = RunFolder(plan.run_folder, model.sample_rate_hz, listen=listen)
+        records = RunFolder(plan.run_folder, render_rate_hz or model.sample_rate_hz, listen=listen)
     job = loop.Job(
         plan.settings,
-        windows_of(data.train, model, rate_hz),
+        windows_of(data.train, model, rate_hz, render_rate_hz),
         validation_batches(validation, plan.settings.training.batch_size, multiple=n_shares),
         records,
         plan.total_steps,
@@ -354,7 +356,7 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
     if state.step < plan.total_steps:
         if loop.is_compiled():
             phase("compiling the model; the first step takes a quarter to half a minute")
-        state, finished = _run(plan, job, state, _bundle_writer(plan, data.manifest), report)
+        state, finished = _run(plan, job, state, _bundle_writer(plan, data.manifest, job.train), report)
     page, metrics = None, {}
     try:
         if finished:
@@ -449,9 +451,13 @@ class _NotedInterrupts:
             raise KeyboardInterrupt
 
 
-def _bundle_writer(plan: Plan, manifest: Manifest) -> OnBest:
+def _bundle_writer(plan: Plan, manifest: Manifest, windows: Windows) -> OnBest:
     """Writes the instrument whenever its validation loss is the lowest so far."""
     from ddsp_cli.training.harmonic_mask import mask_untrained_harmonics
+    from ddsp_cli.training.variation import measure_variation
+
+    variation = measure_variation(windows)
+    movements = {} if variation is None else variation.as_weights()
 
     card = _card(plan, manifest)
     # What a parent plays was learned once, from notes that this data set need not have.
@@ -462,7 +468,7 @@ def _bundle_writer(plan: Plan, manifest: Manifest) -> OnBest:
         metrics = {"validation_loss": round(now.best_loss, 4)}
         current = bundle.revise(card, training=training, metrics=metrics, created=_now())
         weights = mask_untrained_harmonics(autoencoder.get_weights_by_name(), card.model, lowest_hz)
-        bundle.save(plan.folder, current, weights, autoencoder.impulse_response(), force=True)
+        bundle.save(plan.folder, current, weights | movements, autoencoder.impulse_response(), force=True)
 
     return write
 

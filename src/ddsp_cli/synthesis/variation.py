@@ -1,0 +1,167 @@
+"""Small movements that an instrument makes by itself: each partial in level and frequency, the pitch, the noise.
+
+Without them a held note is frozen, and all partials move together, as level and pitch move. Statistics of the
+recordings (`training.variation`) say how much; the movements are drawn at play, from the seed.
+
+Shapes: F frames, K harmonics, M noise bands, G noise groups.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ddsp_cli.arrays import FloatArray, RealArray
+from ddsp_cli.bundle.layout import VARIATION
+
+#: Movements are measured between these frequencies. What is slower follows dynamics and vibrato, which the network
+#: knows; at 50 frames a second there is nothing faster.
+BAND_HZ = (6.5, 25.0)
+
+#: Of the pitch only what is faster than a vibrato: that is the performer's.
+JITTER_HZ = (10.0, 25.0)
+
+#: Noise moves in these groups of bands, in Hz.
+NOISE_EDGES_HZ = (0.0, 1000.0, 2000.0, 4000.0, 8000.0, 24000.0)
+
+#: Statistics beyond these are mistakes of the measurement.
+MAX_DB, MAX_CENTS, MAX_POLE = 3.0, 15.0, 0.8
+
+#: The pole of the movements of phases.
+PHASE_POLE = 0.5
+
+
+@dataclass(frozen=True)
+class Variation:
+    """Standard deviations of the movements of a held note.
+
+    Attributes:
+      harmonic_db: [K] levels of the harmonics, apart from what all do together.
+      harmonic_cents: [K] their frequencies, likewise.
+      pole: of the first-order process that the levels follow, at frame rate: 0 is white.
+      jitter_cents: the pitch, faster than a vibrato.
+      noise_db: [G] levels of the noise, from frame to frame, beyond what even noise does.
+    """
+
+    harmonic_db: FloatArray
+    harmonic_cents: FloatArray
+    pole: float
+    jitter_cents: float
+    noise_db: FloatArray
+
+    def as_weights(self) -> dict[str, FloatArray]:
+        """Arrays by the names under which a bundle keeps them."""
+        return {f"{VARIATION}{name}": np.asarray(value, np.float32).reshape(-1) for name, value in vars(self).items()}
+
+
+def variation_of(weights: Mapping[str, FloatArray], n_harmonics: int) -> Variation | None:
+    """Takes the variation out of a bundle's weights; None where it has none, or one that does not fit."""
+    names = Variation.__dataclass_fields__
+    found = {name: weights.get(f"{VARIATION}{name}") for name in names}
+    sizes = {"harmonic_db": n_harmonics, "harmonic_cents": n_harmonics, "pole": 1, "jitter_cents": 1,
+             "noise_db": len(NOISE_EDGES_HZ) - 1}  # fmt: skip
+    values: dict[str, FloatArray] = {}
+    for name, value in found.items():
+        if value is None or value.shape != (sizes[name],) or not np.isfinite(value).all():
+            return None
+        values[name] = np.asarray(value, np.float32)
+    return Variation(
+        np.clip(values["harmonic_db"], 0.0, MAX_DB),
+        np.clip(values["harmonic_cents"], 0.0, MAX_CENTS),
+        float(np.clip(values["pole"][0], 0.0, MAX_POLE)),
+        float(np.clip(values["jitter_cents"][0], 0.0, MAX_CENTS)),
+        np.clip(values["noise_db"], 0.0, MAX_DB),
+    )
+
+
+def band_share(pole: float, band_hz: tuple[float, float], frame_rate_hz: float) -> float:
+    """Share of the power of a first-order process, x' = pole·x + noise, that lies within a band."""
+    hz = np.linspace(0.0, frame_rate_hz / 2.0, 512)
+    power = 1.0 / (1.0 + pole**2 - 2.0 * pole * np.cos(2.0 * np.pi * hz / frame_rate_hz))
+    return float(power[(hz >= band_hz[0]) & (hz <= band_hz[1])].sum() / power.sum())
+
+
+class Movements:
+    """The movements of one performance. What is drawn does not depend on how frames are cut into blocks.
+
+    Args:
+      variation: of the instrument.
+      frame_rate_hz: of the controls.
+      n_bands: M, from 0 Hz to half the sample rate.
+      sample_rate_hz: of the instrument.
+      seed: of the movements.
+    """
+
+    def __init__(
+        self, variation: Variation, frame_rate_hz: int, n_bands: int, sample_rate_hz: int, seed: int = 0
+    ) -> None:
+        self._variation, self._rate = variation, frame_rate_hz
+        n = len(variation.harmonic_db)
+        self._random = np.random.default_rng([seed, 1])  # not the stream of the noise
+        self._level = _FirstOrder(n, variation.pole)
+        self._phase = _FirstOrder(n, PHASE_POLE)
+        # the band holds a part of the process; the rest, which is slower, belongs to it
+        self._level_db = variation.harmonic_db / math.sqrt(band_share(variation.pole, BAND_HZ, frame_rate_hz))
+        self._jitter = variation.jitter_cents / math.sqrt(band_share(0.0, JITTER_HZ, frame_rate_hz))
+        k = np.arange(1, n + 1)
+        # a phase of deviation σ that follows the process changes by σ·sqrt(2(1 - pole)) in a frame
+        per_cent = k * (math.log(2.0) / 1200.0) / (frame_rate_hz * math.sqrt(2.0 * (1.0 - PHASE_POLE)))
+        self._turns_per_hz = np.asarray(variation.harmonic_cents * per_cent, np.float32)
+        bands_hz = np.linspace(0.0, sample_rate_hz / 2.0, max(n_bands, 2))
+        self._group = np.clip(np.searchsorted(NOISE_EDGES_HZ, bands_hz, "right") - 1, 0, len(NOISE_EDGES_HZ) - 2)
+        self._last_cents = 0.0
+
+    def push(
+        self, f0_hz: FloatArray, controls: dict[str, FloatArray]
+    ) -> tuple[FloatArray, dict[str, FloatArray], FloatArray]:
+        """Moves the next frames.
+
+        Args:
+          f0_hz: [F·p], p values a frame.
+          controls: of the decoder, scaled; `harmonic_distribution` [F, K] and, where there is noise,
+            `noise_magnitudes` [F, M].
+
+        Returns:
+          F0 [F·p], the controls, and the phases to add to the harmonics, [F, K] in turns.
+        """
+        n_frames, n = controls["harmonic_distribution"].shape
+        drawn = self._random.standard_normal((n_frames, 2 * n + 1 + len(self._variation.noise_db)), np.float32)
+        level_db = self._level.push(drawn[:, :n]) * self._level_db
+        phases = self._phase.push(drawn[:, n : 2 * n]) * self._turns_per_hz
+        n_fine = len(f0_hz) // n_frames
+        phases *= f0_hz[::n_fine, None]
+        cents = np.concatenate([[self._last_cents], drawn[:, 2 * n] * self._jitter])
+        self._last_cents = float(cents[-1])
+        fine = np.interp(np.arange(1, n_frames * n_fine + 1) / n_fine, np.arange(n_frames + 1), cents)
+        moved = dict(controls)
+        moved["harmonic_distribution"] = controls["harmonic_distribution"] * _gain(level_db)
+        if "noise_magnitudes" in controls:
+            noise_db = drawn[:, 2 * n + 1 :] * self._variation.noise_db
+            moved["noise_magnitudes"] = controls["noise_magnitudes"] * _gain(noise_db[:, self._group])
+        return np.asarray(f0_hz * 2.0 ** (fine / 1200.0), np.float32), moved, phases
+
+
+def _gain(level_db: RealArray) -> FloatArray:
+    return np.asarray(10.0 ** (level_db / 20.0), np.float32)
+
+
+class _FirstOrder:
+    """Processes x' = pole·x + sqrt(1 - pole²)·noise of unit variance, as a stream."""
+
+    def __init__(self, n: int, pole: float) -> None:
+        self._pole, self._gain = np.float32(pole), np.float32(math.sqrt(1.0 - pole**2))
+        self._last: FloatArray | None = None
+        self._n = n
+
+    def push(self, noise: FloatArray) -> FloatArray:
+        """Takes noise [F, n] of unit variance; gives [F, n]."""
+        out = np.empty_like(noise)
+        last = self._last
+        for i, row in enumerate(noise):
+            last = row if last is None else self._pole * last + self._gain * row
+            out[i] = last
+        self._last = None if last is None else np.array(last)
+        return out

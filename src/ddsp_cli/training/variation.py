@@ -1,0 +1,187 @@
+"""Measure the small movements of held notes: what each partial, the pitch and the noise do by themselves.
+
+A network predicts what level and pitch explain: an average. The partials of a recording also move on their own, in
+level and frequency, and the noise is not even. These movements are measured as statistics, and the player draws its own
+(`synthesis.variation`).
+
+Shapes: N windows, F values of F0, K harmonics, G noise groups.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+
+from ddsp_cli.analysis.partials import Partials, measure_partials
+from ddsp_cli.arrays import FloatArray, runs
+from ddsp_cli.config import HarmonicConfig
+from ddsp_cli.synthesis.variation import BAND_HZ, JITTER_HZ, MAX_POLE, NOISE_EDGES_HZ, Variation, band_share
+from ddsp_cli.training.batches import Windows
+
+#: At most so many windows are measured: 5 to 15 s of one core at 48 kHz.
+MAX_WINDOWS = 40
+
+#: A held note is at least this long and stays within this distance of its median; its ends are left out.
+LEAST_NOTE_S, NOTE_SEMITONES, END_S = 0.4, 0.4, 0.05
+
+#: The two halves of the band, whose ratio tells how fast the movements are.
+SLOW_HZ, FAST_HZ = (BAND_HZ[0], 12.0), (12.0, BAND_HZ[1])
+
+#: A partial is measured where it is this much louder than the noise in its bin.
+LEAST_SNR_DB = 20.0
+
+#: More harmonics than these are not measured one by one; those above share the value of the highest.
+MAX_MEASURED = 40
+
+#: Values of fewer notes are filled from their neighbours.
+LEAST_NOTES = 3
+
+
+#: What is measured in one note, see `_note`.
+Note = tuple[FloatArray, FloatArray, float, float, float, FloatArray]
+
+
+def measure_variation(windows: Windows) -> Variation | None:
+    """Measures the variation of held notes in windows of recordings.
+
+    Args:
+      windows: of the training split, with F0 at 100 Hz or more.
+
+    Returns:
+      The variation, or None where the recordings hold no steady notes, or the model no harmonics.
+    """
+    harmonic = windows.model.only(HarmonicConfig)
+    rate_hz = windows.model.frame_rate_hz * windows.f0_step
+    if harmonic is None or rate_hz < 100:
+        return None
+    n_harmonics = harmonic[1].n_harmonics
+    voiced_share = windows.voiced.mean(axis=1)
+    usable = np.flatnonzero(voiced_share > 0.2)
+    rows = usable[np.unique(np.linspace(0, len(usable) - 1, min(MAX_WINDOWS, len(usable))).astype(int))]
+    notes = [note for row in rows for note in _notes_of_window(windows, int(row), rate_hz)]
+    if len(notes) < LEAST_NOTES:
+        return None
+    levels_db, cents, low, high, jitter, noise = (np.array(values) for values in zip(*notes, strict=True))
+    if not (np.sum(np.isfinite(levels_db), axis=0) >= LEAST_NOTES).any():
+        return None
+    n_known = min(MAX_MEASURED, n_harmonics)
+    widened = [np.pad(_filled(v)[:n_known], (0, n_harmonics - n_known), mode="edge") for v in (levels_db, cents)]
+    return Variation(
+        harmonic_db=widened[0],
+        harmonic_cents=widened[1],
+        pole=_pole(float(np.nanmedian(low)), float(np.nanmedian(high)), windows.model.frame_rate_hz),
+        jitter_cents=float(np.nanmedian(jitter)),
+        noise_db=np.nan_to_num(np.nanmedian(noise, axis=0)).astype(np.float32),
+    )
+
+
+def _notes_of_window(windows: Windows, row: int, rate_hz: int) -> list[Note]:
+    f0_hz = windows.fine_f0_hz[row]
+    sample_rate_hz = windows.model.sample_rate_hz
+    n = int(min(MAX_MEASURED, 0.45 * sample_rate_hz / float(f0_hz.max())))
+    if n < 2:
+        return []
+    partials = measure_partials(windows.audio[row], sample_rate_hz, f0_hz, rate_hz, n)
+    voiced = np.repeat(windows.voiced[row], windows.f0_step)
+    found = []
+    trim = round(END_S * rate_hz)
+    for start, stop in zip(*runs(voiced & _steady(f0_hz, rate_hz)), strict=True):
+        if stop - start >= LEAST_NOTE_S * rate_hz + 2 * trim:
+            part = slice(start + trim, stop - trim)
+            note = Partials(*(values[part] for values in vars(partials).values()))
+            measured = _note(note, f0_hz[part], rate_hz)
+            if measured is not None:
+                found.append(measured)
+    return found
+
+
+def _steady(f0_hz: FloatArray, rate_hz: int) -> np.ndarray:
+    """Mask [F] of values within `NOTE_SEMITONES` of the running median over a note."""
+    size = round(LEAST_NOTE_S * rate_hz) | 1
+    midi = 12.0 * np.log2(f0_hz)
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(midi, size // 2, mode="edge"), size)
+    return np.abs(midi - np.median(around, axis=1)) < NOTE_SEMITONES
+
+
+def _note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
+    """Movements in one note: levels [40] dB, frequencies [40] cents, slow and fast power, jitter cents, noise [G] dB."""
+    power = partials.harmonic_power
+    noise = partials.noise_in_harmonics(f0_hz)
+    snr = np.median(power / np.maximum(noise, 1e-20), axis=0)
+    good = np.flatnonzero(snr > 10.0 ** (LEAST_SNR_DB / 10.0))
+    if len(good) < 3:
+        return None
+    k = good + 1
+    levels_db = _filtered(10.0 * np.log10(power[:, good] + 1e-16), rate_hz, BAND_HZ)
+    weight = np.sqrt(np.median(power[:, good], axis=0)) * k
+    weight = np.minimum(weight, np.sort(weight)[-3])  # at least three partials tell what all have in common
+    weight /= weight.sum()
+    apart_db = levels_db - (levels_db @ weight)[:, None]
+    share = 1.0 / np.maximum(1.0 - 2.0 * weight + np.sum(weight**2), 0.2)  # of its own movement, removed with the mean
+    by_noise = (10.0 / math.log(10.0)) ** 2 * 2.0 / snr[good]  # variance of a level of which 1/snr is noise, dB²
+    variance_db = np.maximum(apart_db.var(axis=0) * share - by_noise, 0.0)
+    # frequencies: changes of the phase against that of F0, relative to the frequency
+    turns = np.diff(partials.harmonic_drift[:, good], axis=0)
+    cents = (turns - np.rint(turns)) * rate_hz / (k * f0_hz[1:, None]) * (1200.0 / math.log(2.0))
+    common = cents @ weight
+    apart = _filtered(cents - common[:, None], rate_hz, BAND_HZ)
+    by_noise = (1200.0 / math.log(2.0) * _rms_hz(BAND_HZ) / (k * np.median(f0_hz))) ** 2 / (2.0 * snr[good])
+    variance = np.maximum(apart.var(axis=0) * share - by_noise, 0.0)
+    slow, fast = ((_filtered(apart_db, rate_hz, band) ** 2).mean() for band in (SLOW_HZ, FAST_HZ))
+    jitter = _filtered(common[:, None], rate_hz, JITTER_HZ).std()
+    out = np.full((2, MAX_MEASURED), np.nan)
+    out[0, good], out[1, good] = np.sqrt(variance_db), np.sqrt(variance)
+    return out[0], out[1], slow, fast, jitter, _noise_groups(partials, f0_hz, rate_hz)
+
+
+def _noise_groups(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> FloatArray:
+    """How much more the level of the noise changes from frame to frame than that of even noise, [G] dB; NaN unknown."""
+    hz = (np.arange(partials.noise_density.shape[1]) + 0.5) * float(np.median(f0_hz))
+    step = max(1, round(0.02 * rate_hz))
+    found = np.full(len(NOISE_EDGES_HZ) - 1, np.nan)
+    for i, (low, high) in enumerate(itertools.pairwise(NOISE_EDGES_HZ)):
+        inside = (hz >= low) & (hz < high)
+        n = int(inside.sum())
+        if n < 2:
+            continue
+        level_db = 10.0 * np.log10(partials.noise_density[::step, inside].mean(axis=1) + 1e-18)
+        change = np.diff(level_db).std() / math.sqrt(2.0)
+        even = 10.0 / math.log(10.0) * math.sqrt(1.0 / n + 1.0 / (2.0 * n * n) + 1.0 / (6.0 * n**3))
+        found[i] = math.sqrt(max(change**2 - even**2, 0.0))
+    return found
+
+
+def _filtered(values: np.ndarray, rate_hz: int, band_hz: tuple[float, float]) -> np.ndarray:
+    """Values [F, C] without their trend, band-passed along the first axis."""
+    n = len(values)
+    line = np.linspace(-1.0, 1.0, n)[:, None]
+    centred = values - values.mean(axis=0)
+    centred = centred - line * (line * centred).sum(axis=0) / np.sum(line**2)
+    spectrum = np.fft.rfft(centred, axis=0)
+    hz = np.fft.rfftfreq(n, 1.0 / rate_hz)
+    spectrum[(hz < band_hz[0]) | (hz > band_hz[1])] = 0.0
+    return np.fft.irfft(spectrum, n, axis=0)
+
+
+def _rms_hz(band_hz: tuple[float, float]) -> float:
+    """Root mean square frequency of a band: what a white phase of variance 1 rad² in it makes of frequency, in Hz."""
+    low, high = band_hz
+    return math.sqrt((high**3 - low**3) / (3.0 * (high - low)))
+
+
+def _filled(values: np.ndarray) -> FloatArray:
+    """Medians over notes [N, K] → [K]; harmonics of few notes take the value of their neighbours, all are smoothed."""
+    known = np.sum(np.isfinite(values), axis=0) >= LEAST_NOTES
+    k = np.arange(values.shape[1])
+    medians = np.interp(k, k[known], np.nanmedian(values[:, known], axis=0))
+    padded = np.pad(medians, 2, mode="edge")
+    return np.convolve(padded, np.ones(5) / 5.0, "valid").astype(np.float32)
+
+
+def _pole(slow: float, fast: float, frame_rate_hz: int) -> float:
+    """The pole of a first-order process whose powers in `SLOW_HZ` and `FAST_HZ` have the measured ratio."""
+    poles = np.linspace(0.0, MAX_POLE, 81)
+    ratios = [band_share(pole, SLOW_HZ, frame_rate_hz) / band_share(pole, FAST_HZ, frame_rate_hz) for pole in poles]
+    return float(poles[int(np.argmin(np.abs(np.log(np.array(ratios)) - math.log(max(slow, 1e-9) / max(fast, 1e-9)))))])
