@@ -88,7 +88,10 @@ def expected_audio(bundle: Bundle, played: Phrase, room: bool) -> FloatArray:
     """Renders the phrase with the player, [S]. Its noise is that of `phrase`, which draws from the same seed."""
     instrument = Instrument(bundle)
     timbre = instrument.timbre([played.sound])
-    return np.concatenate(list(instrument.render(played.f0_hz, played.level_db, seed=0, room=room, timbre=timbre)))
+    rendered = instrument.render(
+        played.f0_hz, played.level_db, seed=0, room=room, timbre=timbre, variation=False
+    )  # a graph has no variation
+    return np.concatenate(list(rendered))
 
 
 def two_digits(value: float) -> float:

@@ -7,6 +7,7 @@
 
 The plug-in finds tensors by these names (`synthesis.litert_decoder`), hosts the state, and synthesises the sound
 itself. `check_file` checks what it demands of a file, row by row. An instrument of fewer units is written with as many.
+Of a full-band instrument it plays the band below 8 kHz, see `low_band`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ import dataclasses
 import datetime
 import io
 import json
+import math
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +29,14 @@ from ddsp_cli import __version__, scaling
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle import Bundle, revise
 from ddsp_cli.bundle.exported import MAX_METADATA_BYTES, METADATA
-from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, to_plain
+from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig, to_plain
 from ddsp_cli.errors import ModelError, OutputError
 from ddsp_cli.exporters import audio_graph, checks, companions
 from ddsp_cli.exporters.audio_graph import CONTROL_NAMES
 from ddsp_cli.exporters.litert import Stream
 from ddsp_cli.exporters.tflite_ops import TfliteOps
 from ddsp_cli.synthesis.decoder import playable_columns
+from ddsp_cli.synthesis.ops import NumpyOps, Ops, Tensor
 from ddsp_cli.synthesis.litert_decoder import (
     AMPLITUDE,
     DISTRIBUTION,
@@ -137,19 +141,21 @@ def check_shape(bundle: Bundle) -> None:
         f"is driven by {' and '.join(SPOKEN[name] for name in model.inputs)}": set(model.inputs)
         == {"pw_scaled", "f0_scaled"},
         f"has {model.frame_rate_hz} frames a second": model.frame_rate_hz == FRAME_RATE_HZ,
-        f"sings at {model.sample_rate_hz} Hz": model.sample_rate_hz == SAMPLE_RATE_HZ,
+        f"sings at {model.sample_rate_hz} Hz": model.sample_rate_hz % SAMPLE_RATE_HZ == 0,
         f"has {model.sizes.rnn_units} recurrent units": model.sizes.rnn_units <= N_UNITS,
-        f"has {harmonic.n_harmonics} harmonics": harmonic.n_harmonics == N_HARMONICS,
-        f"has {noise.n_bands} noise bands": noise.n_bands == N_BANDS,
+        f"has {harmonic.n_harmonics} harmonics": harmonic.n_harmonics == N_HARMONICS
+        or (model.sample_rate_hz > SAMPLE_RATE_HZ and harmonic.n_harmonics > N_HARMONICS),
+        f"has {noise.n_bands} noise bands": (noise.n_bands - 1) * SAMPLE_RATE_HZ
+        == (N_BANDS - 1) * model.sample_rate_hz,
         "counts harmonics above Nyquist": harmonic.normalize_below_nyquist,
     }
     wrong = [what for what, holds in wanted.items() if not holds]
     if wrong:
         raise ModelError(
             f"DDSP-VST cannot play this instrument: it {' and '.join(wrong)}; the plug-in plays power and pitch at "
-            f"{FRAME_RATE_HZ} frames a second, {SAMPLE_RATE_HZ} Hz, up to {N_UNITS} units, {N_HARMONICS} harmonics, "
-            f"{N_BANDS} noise bands",
-            "Train it again with the preset light or vst, or export it as litert or onnx.",
+            f"{FRAME_RATE_HZ} frames a second, {SAMPLE_RATE_HZ} Hz (or the low band of a multiple of it), up to {N_UNITS} "
+            f"units, {N_HARMONICS} harmonics, {N_BANDS} noise bands",
+            "Train it again with the preset hifi, light or vst, or export it as litert or onnx.",
         )
 
 
@@ -166,6 +172,7 @@ def build(bundle: Bundle) -> tuple[bytes, dict[str, Any]]:
     scaled = {"f0_scaled": ops.reshape(f0, (1, 1)), "pw_scaled": ops.reshape(power, (1, 1))}
     f0_hz = audio_graph.f0_from_scaled(ops, scaled["f0_scaled"])
     controls, new_state = audio_graph.decode_controls(ops, bundle, scaled, f0_hz, ops.reshape(state, (1, N_UNITS)))
+    controls = low_band(ops, bundle.card.model, controls, f0_hz)
     tensors = dict(zip((AMPLITUDE, DISTRIBUTION, NOISE), CONTROL_NAMES, strict=True))
     for tensor, size in OUTPUTS.items():
         ops.output(tensor, new_state if tensor == NEW_STATE else controls[tensors[tensor]], (size,))
@@ -193,7 +200,7 @@ def metadata(bundle: Bundle) -> dict[str, Any]:
         "num_noise_amps": N_BANDS,
         "frame_rate": model.frame_rate_hz,
         "frame_size": PLUGIN_FRAME_SAMPLES,
-        "sample_rate": model.sample_rate_hz,
+        "sample_rate": SAMPLE_RATE_HZ,
         "licence": bundle.card.licence,
         "sources": to_plain(bundle.card.sources),
         "percentiles": to_plain(statistics),  # nothing to the plug-in, all to `ddsp import`
@@ -212,6 +219,7 @@ def _stream(bundle: Bundle, path: Path) -> tuple[dict[str, FloatArray], dict[str
     )
     controls = dict(zip(CONTROL_NAMES, (found[tensor] for tensor in (AMPLITUDE, DISTRIBUTION, NOISE)), strict=True))
     expected = checks.expected_controls(bundle, played)
+    expected |= low_band(NumpyOps(), bundle.card.model, expected, played.f0_hz[:, None])
     # The state of units that were added stays at 0.
     expected["state"] = np.pad(expected["state"], ((0, 0), (0, N_UNITS - expected["state"].shape[1])))
     return controls | {"state": found[NEW_STATE][-1]}, expected
@@ -268,6 +276,35 @@ def widened(small: Bundle, units: int) -> Bundle:
     wide = msgspec.structs.replace(decoder, rnn_units=units)
     card = revise(small.card, model=msgspec.structs.replace(model, decoder=wide))
     return dataclasses.replace(small, card=card, weights=weights)
+
+
+def low_band(ops: Ops, model: ModelConfig, controls: Mapping[str, Tensor], f0_hz: Tensor) -> dict[str, Tensor]:
+    """Takes the controls of the band below 8 kHz out of those of a full-band instrument.
+
+    Harmonics keep their amplitudes, noise its power per Hz: white noise of one variance has more of it at the plug-in's
+    lower rate. Controls at the plug-in's rate stay as they are.
+
+    Args:
+      ops: the format.
+      model: the instrument's.
+      controls: by `CONTROL_NAMES`, scaled, [F, C] each.
+      f0_hz: [F, 1].
+    """
+    ratio = model.sample_rate_hz // SAMPLE_RATE_HZ
+    if ratio == 1:
+        return dict(controls)
+    k = ops.constant(np.arange(1, N_HARMONICS + 1, dtype=np.float32)[None])
+    inside = ops.less(ops.binary("mul", f0_hz, k), ops.constant(SAMPLE_RATE_HZ / 2.0))
+    shares = ops.binary("mul", ops.columns(controls["harmonic_distribution"], 0, N_HARMONICS), inside)
+    total = ops.sum(shares)
+    noise = ops.columns(controls["noise_magnitudes"], 0, N_BANDS)
+    return {
+        "amplitude": ops.binary("mul", controls["amplitude"], total),
+        "harmonic_distribution": ops.binary(
+            "div", shares, ops.binary("maximum", total, ops.constant(scaling.CONTROL_FLOOR))
+        ),
+        "noise_magnitudes": ops.binary("mul", noise, ops.constant(1.0 / math.sqrt(ratio))),
+    }
 
 
 def _with_zeros(values: FloatArray, n_new: int, axis: int) -> FloatArray:

@@ -106,7 +106,7 @@ def _steady(f0_hz: FloatArray, rate_hz: int) -> np.ndarray:
 
 
 def _note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
-    """Movements in one note: levels [40] dB, frequencies [40] cents, slow and fast power, jitter cents, noise [G] dB."""
+    """Movements in one note: levels [40] dB, detuning [40] cents, slow and fast power, jitter cents, noise [G] dB."""
     power = partials.harmonic_power
     noise = partials.noise_in_harmonics(f0_hz)
     snr = np.median(power / np.maximum(noise, 1e-20), axis=0)
