@@ -36,7 +36,6 @@ from ddsp_cli.exporters.audio_graph import CONTROL_NAMES
 from ddsp_cli.exporters.litert import Stream
 from ddsp_cli.exporters.tflite_ops import TfliteOps
 from ddsp_cli.synthesis.decoder import playable_columns
-from ddsp_cli.synthesis.ops import NumpyOps, Ops, Tensor
 from ddsp_cli.synthesis.litert_decoder import (
     AMPLITUDE,
     DISTRIBUTION,
@@ -50,6 +49,7 @@ from ddsp_cli.synthesis.litert_decoder import (
     SAMPLE_RATE_HZ,
     STATE,
 )
+from ddsp_cli.synthesis.ops import NumpyOps, Ops, Tensor
 
 N_UNITS, N_HARMONICS, N_BANDS = INPUTS[STATE], OUTPUTS[DISTRIBUTION], OUTPUTS[NOISE]
 
@@ -153,8 +153,8 @@ def check_shape(bundle: Bundle) -> None:
     if wrong:
         raise ModelError(
             f"DDSP-VST cannot play this instrument: it {' and '.join(wrong)}; the plug-in plays power and pitch at "
-            f"{FRAME_RATE_HZ} frames a second, {SAMPLE_RATE_HZ} Hz (or the low band of a multiple of it), up to {N_UNITS} "
-            f"units, {N_HARMONICS} harmonics, {N_BANDS} noise bands",
+            f"{FRAME_RATE_HZ} frames a second, {SAMPLE_RATE_HZ} Hz or the low band of a multiple, up to {N_UNITS} units, "
+            f"{N_HARMONICS} harmonics, {N_BANDS} noise bands",
             "Train it again with the preset hifi, light or vst, or export it as litert or onnx.",
         )
 
