@@ -153,7 +153,7 @@ def check_shape(bundle: Bundle) -> None:
     if wrong:
         raise ModelError(
             f"DDSP-VST cannot play this instrument: it {' and '.join(wrong)}; the plug-in plays power and pitch at "
-            f"{FRAME_RATE_HZ} frames a second, {SAMPLE_RATE_HZ} Hz or the low band of a multiple, up to {N_UNITS} units, "
+            f"{FRAME_RATE_HZ} frames a second, {SAMPLE_RATE_HZ} Hz or a multiple, up to {N_UNITS} units, "
             f"{N_HARMONICS} harmonics, {N_BANDS} noise bands",
             "Train it again with the preset hifi, light or vst, or export it as litert or onnx.",
         )
