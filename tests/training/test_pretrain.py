@@ -31,7 +31,8 @@ def predicted_db(model, windows):
 def test_targets_are_the_amplitudes_of_the_recordings(windows):
     targets = measure_targets(windows)
     inner = slice(3, -3)
-    assert (targets.harmonic_weight[:, inner, :7] == 1).all()
+    assert (targets.harmonic_weight[:, inner, :7] > 0.2).all()  # higher ones count less
+    assert (np.diff(targets.harmonic_weight[:, inner, :7], axis=-1) < 0).all()
     assert np.abs(targets.harmonic_db[:, inner, :7] - HARMONICS_DB).max() < 0.5
     assert targets.noise_db[:, inner].max() < HARMONICS_DB[0] - 40
     assert targets.harmonic_db.min() >= FLOOR_DB

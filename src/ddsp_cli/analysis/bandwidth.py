@@ -21,7 +21,8 @@ GAP_HZ = 400.0
 #: Edges are searched from here on. Telephone bands are below it, and are no recordings to learn from.
 LOWEST_EDGE_HZ = 6000.0
 
-_SIZE_S = 0.085
+#: Distance of the places that are tried, and length of the spectra.
+STEP_HZ, SIZE_S = 100.0, 0.085
 
 
 def bandwidth_hz(audio: FloatArray, sample_rate_hz: int) -> float:
@@ -35,7 +36,7 @@ def bandwidth_hz(audio: FloatArray, sample_rate_hz: int) -> float:
       The frequency just below the lowest edge, or half the sample rate where there is none, or no sound.
     """
     nyquist_hz = sample_rate_hz / 2.0
-    size = int(_SIZE_S * sample_rate_hz)
+    size = int(SIZE_S * sample_rate_hz)
     if len(audio) < 2 * size or nyquist_hz <= LOWEST_EDGE_HZ + BAND_HZ + GAP_HZ:
         return nyquist_hz
     frames = np.lib.stride_tricks.sliding_window_view(np.asarray(audio, np.float32), size)[:: size // 2]
@@ -47,8 +48,7 @@ def bandwidth_hz(audio: FloatArray, sample_rate_hz: int) -> float:
     # Tones stand out of their surroundings: the median of the logarithm tells the level between them.
     level_db = 10.0 * np.log10(power + 1e-18 * power.max())
     hz = np.arange(len(level_db)) * nyquist_hz / (len(level_db) - 1)
-    step_hz = 100.0
-    centres_hz = np.arange(LOWEST_EDGE_HZ, nyquist_hz, step_hz)
+    centres_hz = np.arange(LOWEST_EDGE_HZ, nyquist_hz, STEP_HZ)
 
     def band_db(first_hz: np.ndarray) -> np.ndarray:
         starts = np.searchsorted(hz, first_hz)
@@ -56,8 +56,10 @@ def bandwidth_hz(audio: FloatArray, sample_rate_hz: int) -> float:
         return np.array([np.median(level_db[i:j]) if j - i > 4 else np.nan for i, j in zip(starts, stops, strict=True)])
 
     fall_db = band_db(centres_hz - BAND_HZ - GAP_HZ / 2.0) - band_db(centres_hz + GAP_HZ / 2.0)
-    edges = np.flatnonzero(np.nan_to_num(fall_db) >= EDGE_DB)
+    fall_db = np.nan_to_num(fall_db)
+    edges = np.flatnonzero(fall_db >= EDGE_DB)
     if not len(edges):
         return nyquist_hz
-    # the first centre at which the fall is complete lies within the width of the gap of the edge
-    return float(centres_hz[edges[0]] - GAP_HZ / 2.0)
+    # the fall is whole where the edge lies in the gap between the bands
+    around = fall_db[edges[0] : edges[0] + round((BAND_HZ + GAP_HZ) / STEP_HZ)]
+    return float(centres_hz[edges[0] + int(np.argmax(around >= around.max() - 1.0))] - GAP_HZ)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, cast
 
+import msgspec
 import numpy as np
 
 from ddsp_cli.checksum import sha256
@@ -63,6 +65,7 @@ class StreamedExamples:
 
     def __init__(self, folder: Path, manifest: Manifest, split: Split) -> None:
         self.manifest = manifest
+        self.sample_rate_hz: int = manifest.sample_rate_hz  # of what `take` returns
         self._n_examples = split.n_examples
         self._shards = [_shard(folder, name) for name in split.shards]
         try:
@@ -96,7 +99,10 @@ class StreamedExamples:
             _fill(
                 stacked, index, shard, tfrecord.read_example(shard, (int(row) - first) * self._n_bytes, self._n_bytes)
             )
-        return _examples_of(stacked, self.manifest)
+        found = _examples_of(stacked, self.manifest)
+        if self.sample_rate_hz == self.manifest.sample_rate_hz:
+            return found
+        return _resampled(found, self.manifest.sample_rate_hz, self.sample_rate_hz)
 
 
 @dataclass(frozen=True)
@@ -121,16 +127,17 @@ MAX_LOADED_BYTES = 4_000_000_000
 MAX_VALIDATION = 512
 
 
-def load(folder: Path, spec: FeatureSpec | None = None) -> Dataset:
+def load(folder: Path, spec: FeatureSpec | None = None, sample_rate_hz: int | None = None) -> Dataset:
     """Loads a data set, each shard checked against its checksum; of a large one each record as it is read.
 
     Args:
       folder: where `dataset.yaml` stands.
       spec: how the model to be trained wants its features measured; None takes any. The frame rate may be a divisor
         of the data set's, and the pitch tracker may differ.
+      sample_rate_hz: of the model that will use it. The sound is resampled to it; see `check_rate`. None keeps the rate.
 
     Raises:
-      DatasetError: it is missing or damaged, not ours, or measured with other settings.
+      DatasetError: it is missing or damaged, not ours, measured with other settings, or of a lower rate.
     """
     folder = as_place(folder)
     manifest = load_manifest(folder)
@@ -140,7 +147,38 @@ def load(folder: Path, spec: FeatureSpec | None = None) -> Dataset:
     if isinstance(validation, StreamedExamples):
         rows = np.linspace(0, len(validation) - 1, min(len(validation), MAX_VALIDATION)).round().astype(int)
         validation = validation.take(np.unique(rows))
+    if sample_rate_hz is not None and sample_rate_hz != manifest.sample_rate_hz:
+        check_rate(manifest, sample_rate_hz, folder)
+        if isinstance(train, StreamedExamples):
+            train.sample_rate_hz = sample_rate_hz
+        else:
+            train = _resampled(train, manifest.sample_rate_hz, sample_rate_hz)
+        validation = _resampled(validation, manifest.sample_rate_hz, sample_rate_hz)
+        manifest = msgspec.structs.replace(manifest, sample_rate_hz=cast(Literal[16000], sample_rate_hz))
     return Dataset(manifest, train, validation)
+
+
+def check_rate(manifest: Manifest, sample_rate_hz: int, folder: Path) -> None:
+    """Checks that a data set holds the band of a model: a model of a lower rate takes its sound resampled.
+
+    Raises:
+      DatasetError: its rate is lower than the model's.
+    """
+    if manifest.sample_rate_hz < sample_rate_hz:
+        raise DatasetError(
+            f"{folder} holds sound at {manifest.sample_rate_hz} Hz, the preset needs {sample_rate_hz}",
+            f"Prepare it again with sample_rate_hz={sample_rate_hz} and force=True.",
+            kind=Kind.OTHER_RATE,
+            rate_hz=sample_rate_hz,
+        )
+
+
+def _resampled(examples: Examples, from_hz: int, to_hz: int) -> Examples:
+    import soxr
+
+    audio = [soxr.resample(window, from_hz, to_hz) for window in examples.audio]
+    n_samples = examples.audio.shape[1] * to_hz // from_hz
+    return replace(examples, audio=np.array(audio, np.float32).reshape(len(examples), -1)[:, :n_samples])
 
 
 def check_features(manifest: Manifest, spec: FeatureSpec, folder: Path) -> None:

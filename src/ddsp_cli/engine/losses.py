@@ -445,18 +445,19 @@ class ControlLoss:
     Args:
       config: has one harmonic and one noise synthesiser.
       noise_weight: of the error of the noise bands against that of the harmonics.
+      level_weight: of the error of the level of all harmonics together.
 
     Raises:
       ValueError: a synthesiser is missing.
     """
 
-    def __init__(self, config: ModelConfig, noise_weight: float = 0.5) -> None:
+    def __init__(self, config: ModelConfig, noise_weight: float = 0.5, level_weight: float = 1.0) -> None:
         harmonic, noise = config.only(HarmonicConfig), config.only(FilteredNoiseConfig)
         if harmonic is None or noise is None:
             raise ArgumentError("ControlLoss: the model needs a harmonic and a noise synthesiser")
         self._amplitude, self._distribution = harmonic[1].inputs[:2]
         self._noise, self._noise_bias = noise[1].inputs[0], noise[1].initial_bias
-        self._noise_weight = noise_weight
+        self._noise_weight, self._level_weight = noise_weight, level_weight
 
     def call(self, raw: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """Compares the raw controls of a decoder with measured levels.
@@ -472,17 +473,27 @@ class ControlLoss:
         weight = targets["harmonic_weight"]
         shape_db = _scaled_db(raw[self._distribution])
         # the distribution is normalised over the harmonics that are audible
-        total = ops.sum(ops.power(10.0, shape_db / 20.0) * weight, axis=-1, keepdims=True)
+        total = ops.sum(ops.power(10.0, shape_db / 20.0) * ops.cast(weight > 0.0, "float32"), axis=-1, keepdims=True)
         predicted_db = _scaled_db(raw[self._amplitude]) + shape_db - 20.0 / math.log(10.0) * ops.log(total + 1e-12)
         harmonics = _weighted_mean(ops.abs(predicted_db - targets["harmonic_db"]), weight)
         noise_db = _scaled_db(raw[self._noise] + self._noise_bias)
         bands = _weighted_mean(ops.abs(noise_db - targets["noise_db"]), targets["noise_weight"])
-        return harmonics + self._noise_weight * bands
+        # the level of all harmonics together: errors that all of them share are heard most
+        audible = ops.cast(weight > 0.0, "float32")
+        predicted, measured = (_sum_db(levels_db, audible) for levels_db in (predicted_db, targets["harmonic_db"]))
+        level = _weighted_mean(ops.abs(predicted - measured), ops.max(audible, axis=-1, keepdims=True))
+        return harmonics + self._noise_weight * bands + self._level_weight * level
 
 
 def _scaled_db(raw: Tensor) -> Tensor:
     """`scaling.exp_sigmoid` in dB without its floor: max·σ(x)^ln(10), so 20·log10(max) + 20·ln(σ(x))."""
     return 20.0 * math.log10(MAX_AMPLITUDE) + 20.0 * ops.log_sigmoid(raw)
+
+
+def _sum_db(levels_db: Tensor, weights: Tensor) -> Tensor:
+    """Level of harmonics together, [B, F, K] → [B, F, 1] in dB."""
+    power = ops.sum(ops.power(10.0, levels_db / 10.0) * weights, axis=-1, keepdims=True)
+    return 10.0 / math.log(10.0) * ops.log(power + 1e-12)
 
 
 def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

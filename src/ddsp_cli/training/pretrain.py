@@ -58,8 +58,9 @@ class Targets:
 
     Attributes:
       harmonic_db: [N, F, K] amplitude of each harmonic.
-      harmonic_weight: [N, F, K] 1 where it is voiced and within the band of the recording; `BEYOND_WEIGHT` above that
-        band, where the level continues the slope of the highest octave; 0 above half the sample rate.
+      harmonic_weight: [N, F, K] by frequency, see `_hearing_weight`, where it is voiced and within the band of the
+        recording; `BEYOND_WEIGHT` of that above the band, where the level continues the slope of the highest octave; 0
+        above half the sample rate.
       noise_db: [N, F, M] magnitude of each noise band.
       noise_weight: [N, F, M] likewise.
     """
@@ -95,10 +96,19 @@ def measure_targets(windows: Windows) -> Targets:
         (found.harmonic_weight, np.arange(1, n_harmonics + 1) * windows.inputs["f0_hz"]),
         (found.noise_weight, np.linspace(0.0, model.sample_rate_hz / 2.0, n_bands)),
     ):
-        weight[:] = np.where(hz <= top_hz, 1.0, BEYOND_WEIGHT)
+        weight[:] = np.where(hz <= top_hz, 1.0, BEYOND_WEIGHT) * _hearing_weight(hz)
         weight *= windows.voiced[..., None]
     found.harmonic_weight[np.arange(1, n_harmonics + 1) * windows.inputs["f0_hz"] >= model.sample_rate_hz / 2.0] = 0.0
     return found
+
+
+def _hearing_weight(hz: np.ndarray) -> np.ndarray:
+    """Weight of a level at a frequency: the square root of the density of equivalent rectangular bandwidths.
+
+    Glasberg and Moore (1990): 24.7·(4.37 f + 1) Hz with f in kHz. Weighted by the density itself, the band above 8 kHz
+    would hardly count.
+    """
+    return 1.0 / np.sqrt(1.0 + 4.37 * hz / 1000.0)
 
 
 def _window_levels(

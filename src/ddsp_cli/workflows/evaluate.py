@@ -119,7 +119,7 @@ def evaluate(
 
         source = dataset or Path("datasets") / loaded.card.name
         report(f"judging {source}", 0, 1)
-        clip = resynthesise(loaded, loader.load(source, loaded.card.features))
+        clip = resynthesise(loaded, loader.load(source, loaded.card.features, loaded.card.model.sample_rate_hz))
         found.append(_judge(clip, out, reliable, clip.name))
     if out is not None:
         _write(found, loaded.card.name, out)

@@ -23,7 +23,7 @@ import numpy as np
 from ddsp_cli import __version__, atomic, backend, bundle
 from ddsp_cli.checksum import sha256
 from ddsp_cli.config import FeatureSpec, ModelConfig, Preset, dump_yaml, load_preset
-from ddsp_cli.dataset.loader import check_features
+from ddsp_cli.dataset.loader import check_features, check_rate
 from ddsp_cli.dataset.manifest import MANIFEST, load_manifest
 from ddsp_cli.errors import DatasetError, Kind, ModelError, OutputError, UsageError
 from ddsp_cli.lock import exclusive, lock_file
@@ -258,14 +258,7 @@ def new_state(plan: Plan) -> RunState:
             "Prepare it again with a validation_share above 0, or with hold_out.",
             kind=Kind.NO_VALIDATION,
         )
-    rate_hz = plan.settings.model.sample_rate_hz
-    if manifest.sample_rate_hz != rate_hz:
-        raise DatasetError(
-            f"{plan.source} holds sound at {manifest.sample_rate_hz} Hz, the preset needs {rate_hz}",
-            f"Prepare it again with sample_rate_hz={rate_hz} and force=True.",
-            kind=Kind.OTHER_RATE,
-            rate_hz=rate_hz,
-        )
+    check_rate(manifest, plan.settings.model.sample_rate_hz, plan.source)
     return RunState(
         preset=dump_yaml(plan.settings.model),
         dataset=sha256(plan.source / MANIFEST),
@@ -336,7 +329,7 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
 
     phase(f"reading {plan.source}")
     model = plan.settings.model
-    data = loader.load(plan.source)
+    data = loader.load(plan.source, sample_rate_hz=model.sample_rate_hz)
     rate_hz = data.manifest.features.frame_rate_hz
     render_rate_hz = plan.settings.training.render_rate_hz
     validation = Windows(data.validation, model, rate_hz, render_rate_hz)

@@ -1,0 +1,120 @@
+"""The movements of held notes: their depth, their independence of block sizes, and what reads them from a bundle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ddsp_cli.synthesis.oscillators import Harmonic
+from ddsp_cli.synthesis.variation import (
+    BAND_HZ,
+    JITTER_HZ,
+    NOISE_EDGES_HZ,
+    Movements,
+    Variation,
+    band_share,
+    variation_of,
+)
+
+RATE_HZ, FRAME_RATE_HZ, K, M = 48000, 50, 12, 33
+
+
+def variation(**changes) -> Variation:
+    still = {
+        "harmonic_db": np.zeros(K, np.float32),
+        "harmonic_cents": np.zeros(K, np.float32),
+        "pole": 0.5,
+        "jitter_cents": 0.0,
+        "noise_db": np.zeros(len(NOISE_EDGES_HZ) - 1, np.float32),
+    }
+    return Variation(**{**still, **changes})
+
+
+def moved(found: Variation, n_frames: int = 4000, seed: int = 0, block: int = 4000):
+    movements = Movements(found, FRAME_RATE_HZ, M, RATE_HZ, seed)
+    parts = []
+    for start in range(0, n_frames, block):
+        n = min(block, n_frames - start)
+        controls = {"harmonic_distribution": np.full((n, K), 0.1), "noise_magnitudes": np.full((n, M), 0.01)}
+        f0_hz, changed, phases = movements.push(np.full(n * 5, 220.0, np.float32), controls)
+        parts.append((f0_hz, changed["harmonic_distribution"], changed["noise_magnitudes"], phases))
+    return [np.concatenate(values) for values in zip(*parts, strict=True)]
+
+
+def banded(values: np.ndarray, rate_hz: float, band_hz: tuple[float, float]) -> np.ndarray:
+    spectrum = np.fft.rfft(values - values.mean(axis=0), axis=0)
+    hz = np.fft.rfftfreq(len(values), 1 / rate_hz)
+    spectrum[(hz < band_hz[0]) | (hz > band_hz[1])] = 0
+    return np.fft.irfft(spectrum, len(values), axis=0)
+
+
+@pytest.mark.parametrize("pole", [0.0, 0.6])
+def test_levels_have_the_measured_depth_and_move_apart(pole):
+    levels = moved(variation(harmonic_db=np.full(K, 1.5, np.float32), pole=pole))[1]
+    in_band = banded(20 * np.log10(levels), FRAME_RATE_HZ, BAND_HZ)
+    assert in_band.std(axis=0) == pytest.approx(np.full(K, 1.5), rel=0.1)
+    together = np.corrcoef(in_band.T)[~np.eye(K, dtype=bool)]
+    assert np.abs(together).mean() < 0.05
+
+
+def test_frequencies_have_the_measured_depth():
+    phases = moved(variation(harmonic_cents=np.full(K, 4.0, np.float32)))[3]
+    change_hz = np.diff(phases, axis=0) * FRAME_RATE_HZ
+    cents = change_hz / (220.0 * np.arange(1, K + 1)) * 1200 / np.log(2)
+    assert cents.std(axis=0) == pytest.approx(np.full(K, 4.0), rel=0.1)
+
+
+def test_jitter_is_faster_than_a_vibrato():
+    f0_hz = moved(variation(jitter_cents=3.0))[0]
+    cents = 1200 * np.log2(f0_hz / 220.0)
+    assert banded(cents[4::5], FRAME_RATE_HZ, JITTER_HZ).std() == pytest.approx(3.0, rel=0.1)
+
+
+def test_noise_moves_in_groups():
+    noise_db = np.zeros(len(NOISE_EDGES_HZ) - 1, np.float32)
+    noise_db[2] = 2.0  # 2 to 4 kHz
+    levels = 20 * np.log10(moved(variation(noise_db=noise_db))[2])
+    hz = np.linspace(0, RATE_HZ / 2, M)
+    inside = (hz >= 2000) & (hz < 4000)
+    assert levels[:, inside].std(axis=0) == pytest.approx(np.full(inside.sum(), 2.0), rel=0.1)
+    assert levels[:, ~inside].std(axis=0).max() < 1e-4
+
+
+def test_blocks_and_seed():
+    found = variation(harmonic_db=np.ones(K, np.float32), harmonic_cents=np.ones(K, np.float32), jitter_cents=1.0)
+    whole, blocks, other = moved(found, 200), moved(found, 200, block=7), moved(found, 200, seed=1)
+    for one, two, three in zip(whole, blocks, other, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5)
+        assert one.std() < 1e-12 or not np.allclose(one, three)
+
+
+def test_phases_are_added_to_harmonics():
+    """A phase that grows by a tenth of a turn a frame is 5 Hz more at 50 frames a second."""
+    n = 100
+    amplitudes = np.zeros((n, 3), np.float32)
+    amplitudes[:, 2] = 0.5
+    growing = np.zeros((n, 3), np.float32)
+    growing[:, 2] = 0.1 * np.arange(n)
+    bank = Harmonic(RATE_HZ // FRAME_RATE_HZ, RATE_HZ)
+    sound = np.concatenate([bank.push(np.full(n, 200.0), amplitudes, growing), bank.finish()])
+    spectrum = np.abs(np.fft.rfft(sound[RATE_HZ // 2 : RATE_HZ // 2 + RATE_HZ] * np.hanning(RATE_HZ)))
+    assert int(np.argmax(spectrum)) == 605
+
+
+def test_weights_go_both_ways_and_what_does_not_fit_is_ignored():
+    found = variation(harmonic_db=np.linspace(0, 1, K, dtype=np.float32), jitter_cents=2.0)
+    weights = found.as_weights()
+    again = variation_of(weights, K)
+    assert again is not None
+    np.testing.assert_allclose(again.harmonic_db, found.harmonic_db)
+    assert again.jitter_cents == 2.0
+    assert variation_of(weights, K + 1) is None
+    assert variation_of({}, K) is None
+    wild = variation_of({**weights, "variation/harmonic_db": np.full(K, 1e4, np.float32)}, K)
+    assert wild is not None
+    assert wild.harmonic_db.max() <= 6
+
+
+def test_shares_of_a_band_add_up():
+    parts = [band_share(0.4, band, FRAME_RATE_HZ) for band in ((0.0, 9.99), (10.0, 25.0))]
+    assert sum(parts) == pytest.approx(1.0, abs=0.01)

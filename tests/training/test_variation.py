@@ -1,0 +1,66 @@
+"""Movements of made notes, whose depth is known."""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import pytest
+
+from ddsp_cli.config import HarmonicConfig
+from ddsp_cli.training.batches import Windows
+from ddsp_cli.training.variation import measure_variation
+from fixtures import small_model
+from training_fixtures import tones
+
+RATE_HZ = 16000
+
+
+def band_noise(random: np.random.Generator, n_samples: int, band_hz=(7.0, 24.0)) -> np.ndarray:
+    """Unit variance within a band."""
+    hz = np.fft.rfftfreq(n_samples, 1 / RATE_HZ)
+    spectrum = np.fft.rfft(random.normal(size=n_samples)) * ((hz > band_hz[0]) & (hz < band_hz[1]))
+    values = np.fft.irfft(spectrum, n_samples)
+    return values / values.std()
+
+
+def windows(level_db: float, cents: float, jitter_cents: float, n_windows: int = 6) -> Windows:
+    """Held notes of 300 Hz with eight partials that move."""
+    random = np.random.default_rng(0)
+    examples = tones(n_windows, seconds=4.0)
+    n = examples.audio.shape[1]
+    for i in range(n_windows):
+        jitter = 2.0 ** (jitter_cents * band_noise(random, n, (10.5, 24.0)) / 1200)
+        sound = np.zeros(n)
+        for k in range(1, 9):
+            own = 2.0 ** (cents * band_noise(random, n) / 1200)
+            phase = 2 * np.pi * np.cumsum(300.0 * k * jitter * own) / RATE_HZ
+            sound += 0.1 / k * 10 ** (level_db * band_noise(random, n) / 20) * np.sin(phase)
+        examples.audio[i] = sound + 1e-5 * random.normal(size=n)
+        examples.f0_hz[i] = 300.0
+    model = small_model()
+    harmonic = msgspec.structs.replace(model.processors["harmonic"], n_harmonics=8)
+    assert isinstance(harmonic, HarmonicConfig)
+    model = msgspec.structs.replace(model, processors={**model.processors, "harmonic": harmonic})
+    return Windows(examples, model, 250)
+
+
+def test_depths_are_measured():
+    found = measure_variation(windows(1.0, 3.0, 2.0))
+    assert found is not None
+    assert found.harmonic_db.mean() == pytest.approx(1.0, rel=0.25)
+    assert found.harmonic_cents.mean() == pytest.approx(3.0, rel=0.3)
+    assert found.jitter_cents == pytest.approx(2.0, rel=0.35)
+
+
+def test_still_notes_have_none():
+    found = measure_variation(windows(0.0, 0.0, 0.0))
+    assert found is not None
+    assert found.harmonic_db.max() < 0.1
+    assert found.harmonic_cents.max() < 0.3
+    assert found.jitter_cents < 0.3
+
+
+def test_recordings_without_held_notes_have_no_variation():
+    made = windows(0.0, 0.0, 0.0)
+    made.voiced[:] = False
+    assert measure_variation(made) is None
