@@ -134,7 +134,7 @@ def load(folder: Path, spec: FeatureSpec | None = None, sample_rate_hz: int | No
       folder: where `dataset.yaml` stands.
       spec: how the model to be trained wants its features measured; None takes any. The frame rate may be a divisor
         of the data set's, and the pitch tracker may differ.
-      sample_rate_hz: of the model that will use it. The sound is resampled to it; see `check_rate`. None keeps the rate.
+      sample_rate_hz: of the model that will use it: the sound is resampled to it; None keeps the rate.
 
     Raises:
       DatasetError: it is missing or damaged, not ours, measured with other settings, or of a lower rate.
