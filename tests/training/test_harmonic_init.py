@@ -21,7 +21,6 @@ def test_amplitudes_fall_with_their_number(exponent):
 
 def test_only_the_distribution_is_set():
     preset = load_preset("hifi")
-    assert preset.training.harmonic_rolloff == 2.0
     model = Autoencoder(preset.model, preset.training.loss, seed=0)
     rng = np.random.default_rng(0)
     before = rng.normal(size=model.decoder.dense_out.bias.shape).astype(np.float32)

@@ -294,7 +294,7 @@ def _with_manifest(prepared: Path, folder: Path, **changes: object) -> Path:
     ("changes", "message", "hint"),
     [
         ({"features": {"floor_db": -120.0}}, "floor_db -120.0 against -80.0", "--like"),
-        ({"sample_rate_hz": 48000}, "48000 Hz", "--sample-rate 16000"),
+        ({"sample_rate_hz": 16000}, "16000 Hz", "--sample-rate 48000"),
         ({"validation": {"n_examples": 0, "shards": {}}}, "has no validation split", "--hold-out"),
     ],
 )

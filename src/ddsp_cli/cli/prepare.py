@@ -29,7 +29,10 @@ def prepare(
     ] = None,
     sample_rate: Annotated[
         int | None,
-        typer.Option(metavar="HZ", help="Sample rate of the model; by default 16000, or as --like."),
+        typer.Option(
+            metavar="HZ",
+            help="Sample rate of the data set; by default 48000, or as --like. Presets of lower rates use it too.",
+        ),
     ] = None,
     like: Annotated[
         str | None,

@@ -28,10 +28,10 @@ def train(
         str,
         typer.Option(
             metavar="NAME|FILE",
-            help="Which model: light, vst, solo, tiny, autoencoder, hifi, or a YAML file.",
+            help="Which model: hifi (the full band), light, vst, solo, tiny, autoencoder, or a YAML file.",
             autocompletion=preset_names,
         ),
-    ] = "light",
+    ] = "hifi",
     steps: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Training steps in all; by default what the preset says."),
@@ -46,7 +46,8 @@ def train(
         typer.Option(
             "--from",
             metavar="NAME|DIR",
-            help="Begin with this instrument: for a minute or two of recordings.",
+            help="Begin with this instrument, with base (what all instruments have in common) or with none; by default "
+            "base where the preset allows it.",
             autocompletion=instrument_names,
         ),
     ] = None,

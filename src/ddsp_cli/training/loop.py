@@ -24,15 +24,16 @@ import msgspec
 import numpy as np
 from keras import ops
 
-from ddsp_cli.config import Preset, TrainingConfig
+from ddsp_cli.config import ModelConfig, Preset, TrainingConfig
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.errors import ModelError
 from ddsp_cli.training import checkpoint
+from ddsp_cli.training.base import start_from_base
 from ddsp_cli.training.batches import AnyWindows, Batch, RandomCrops
 from ddsp_cli.training.checkpoint import Point, RunState
 from ddsp_cli.training.harmonic_init import init_harmonic_rolloff
 from ddsp_cli.training.optimizer import make_optimizer
-from ddsp_cli.training.pretrain import can_pretrain, pretrain
+from ddsp_cli.training.pretrain import BASE_LEARNING_RATE, LEARNING_RATE, can_pretrain, measure_targets, pretrain
 from ddsp_cli.training.progress import Event, Report, progress_of
 from ddsp_cli.training.run_log import RunFolder
 
@@ -68,6 +69,8 @@ class Job:
       total_steps: steps wanted, counted from the beginning of the run.
       seed: of weights, noise and crops.
       initial: weights by name to begin with; None for random ones.
+      base: configuration and weights of a base to begin with, see `training.base`; None for none.
+      instrument: the name of what is trained, which a base may know.
       n_shares: into how many parts a batch is split, see `backend.share_batches`.
     """
 
@@ -79,6 +82,8 @@ class Job:
     seed: int
     initial: Mapping[str, np.ndarray] | None = None
     n_shares: int = 1
+    base: tuple[ModelConfig, Mapping[str, np.ndarray]] | None = None
+    instrument: str = ""
 
     @property
     def lowest_hz(self) -> float:
@@ -142,9 +147,7 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
     """
     if job.preset.training.loss.control_weight:
         job.train.measure_targets(measure_targets)
-    model = _resume(job, state)
-    if not state.history and job.initial is None:
-        _pretrain(job, model, state, report)
+    model = _begin(job, state, report)
     if not state.history:
         # Before the first instrument: killed between that and its checkpoint, the run is known as its maker.
         checkpoint.save(job.folder.path, model, state)
@@ -165,10 +168,24 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
                     "Look for broken recordings in the data set, or lower learning_rate in the preset.",
                 ) from None
             report(progress_of(state, job.total_steps, [], "rollback"))
-            model = _resume(job, state)
-            if not state.history and job.initial is None:
-                _pretrain(job, model, state, report)
+            model = _begin(job, state, report)
     return state
+
+
+def _begin(job: Job, state: RunState, report: Report) -> Autoencoder:
+    """The model of the last checkpoint, or one that is ready for the first step on sound."""
+    model = _resume(job, state)
+    if state.history or job.initial is not None:
+        return model
+    if job.base is not None:
+        windows = job.train.in_memory()
+        windows.measure_targets(measure_targets)
+        start = start_from_base(*job.base, windows, job.instrument)
+        model.set_weights_by_name(model.get_weights_by_name() | start.weights)
+        message = f"beginning with the base, which knows {len(start.errors_db)} instruments, as a {start.nearest}"
+        report(progress_of(state, job.total_steps, [], "phase", message))
+    _pretrain(job, model, state, report)
+    return model
 
 
 def had_enough(training: TrainingConfig, state: RunState) -> bool:
@@ -255,7 +272,8 @@ def _pretrain(job: Job, model: Autoencoder, state: RunState, report: Report) -> 
     if n_steps and can_pretrain(job.preset.model):
         report(progress_of(state, job.total_steps, [], "phase", "fitting the decoder to measured harmonics and noise"))
         batch_size = job.preset.training.batch_size
-        pretrain(model, job.train.in_memory(), n_steps, batch_size, job.seed, is_compiled(), lambda _: None)
+        rate = LEARNING_RATE if job.base is None else BASE_LEARNING_RATE
+        pretrain(model, job.train.in_memory(), n_steps, batch_size, job.seed, is_compiled(), lambda _: None, rate)
 
 
 def _validate_parent(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, report: Report) -> RunState:

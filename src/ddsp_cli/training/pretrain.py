@@ -29,6 +29,10 @@ from ddsp_cli.training.batches import RandomCrops, Windows
 CROP_S = 2.0
 
 LEARNING_RATE = 3e-3
+
+#: Of a model that begins with a base: what it knows has to be changed, not learned.
+BASE_LEARNING_RATE = 1e-3
+
 WARMUP_STEPS = 50
 CLIP_NORM = 3.0
 
@@ -208,6 +212,7 @@ def pretrain(
     seed: int,
     compiled: bool,
     report: Callable[[int], None],
+    learning_rate: float = LEARNING_RATE,
 ) -> float:
     """Fits the decoder of a model to the controls measured in the training set.
 
@@ -219,6 +224,7 @@ def pretrain(
       seed: of the crops.
       compiled: compile the steps.
       report: called with the number of steps done.
+      learning_rate: the highest.
 
     Returns:
       The mean error of the last tenth of the steps, in dB.
@@ -230,7 +236,7 @@ def pretrain(
         raise ValueError("pretraining needs a harmonic and a noise synthesiser")
     fit = ControlFit(model)
     rate = keras.optimizers.schedules.CosineDecay(
-        LEARNING_RATE / 100.0, max(1, n_steps - WARMUP_STEPS), alpha=0.03, warmup_target=LEARNING_RATE,
+        learning_rate / 100.0, max(1, n_steps - WARMUP_STEPS), alpha=0.03, warmup_target=learning_rate,
         warmup_steps=min(WARMUP_STEPS, n_steps // 2),
     )  # fmt: skip
     fit.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=CLIP_NORM), jit_compile=compiled)

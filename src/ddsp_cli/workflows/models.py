@@ -36,6 +36,9 @@ OWN = Path("models")
 #: How blends are written.
 BLEND_HINT, TIMED_HINT = "Write flute:0.6+violin:0.4.", "Write 0:flute 8s:violin, with times that rise."
 
+#: Where new instruments begin: a network of many instruments, which cannot be played itself.
+BASE = "base"
+
 #: Names further folders, separated as in `$PATH`; the first one is the library then.
 VARIABLE = "DDSP_MODELS"
 
@@ -106,14 +109,20 @@ def catalogue() -> list[Entry]:
         if where != "bundled":
             recover(folder)
         for path in _subfolders(folder):
-            if path.name not in entries:
+            if path.name not in entries and path.name != BASE:
                 entries[path.name] = _entry(path, where)
     return [entries[name] for name in sorted(entries)]
 
 
 def names() -> list[str]:
     """The names of all instruments."""
-    return sorted({path.name for folder in folders() for path in _subfolders(folder)})
+    return sorted({path.name for folder in folders() for path in _subfolders(folder) if path.name != BASE})
+
+
+def base_folder() -> Path | None:
+    """The folder of the base that came with the program (`training.base`); None where it is missing."""
+    found = [folder / BASE for folder in [*_bundled_folders(), OWN] if _has_card(folder / BASE)]
+    return found[0] if found else None
 
 
 def _subfolders(folder: Path) -> list[Path]:

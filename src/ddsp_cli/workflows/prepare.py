@@ -153,7 +153,7 @@ def advice(used_s: float) -> str:
 
 
 #: Of the sound that a model makes, where nothing else is said.
-DEFAULT_RATE_HZ = 16000
+DEFAULT_RATE_HZ = 48000
 
 
 def prepare(
@@ -188,7 +188,7 @@ def prepare(
         distributed. Addresses such as `s3://bucket/wavs/*.flac` may be among them.
       name: of the data set; by default that of the first input.
       out: the folder to write, or an address; by default `datasets/NAME`.
-      sample_rate_hz: rate of the sound that the model will make; by default 16000, or that of `like`.
+      sample_rate_hz: rate of the sound that the model will make; by default 48000, or that of `like`.
       pitch: one of `features.pitch.tracker_names()`.
       workers: processes; by default one per core.
       force: measure everything again, and replace an existing data set.

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from ddsp_cli import __version__, atomic, backend, bundle
 from ddsp_cli.checksum import sha256
-from ddsp_cli.config import FeatureSpec, ModelConfig, Preset, dump_yaml, load_preset
+from ddsp_cli.config import FeatureSpec, ModelConfig, Preset, TrainingConfig, dump_yaml, load_preset
 from ddsp_cli.dataset.loader import check_features, check_rate
 from ddsp_cli.dataset.manifest import MANIFEST, load_manifest
 from ddsp_cli.errors import DatasetError, Kind, ModelError, OutputError, UsageError
@@ -48,6 +49,11 @@ if TYPE_CHECKING:
 
 #: Fine-tuning at the learning rate that suits random weights would undo what the instrument has learned.
 FINE_TUNING_SHARE = 0.3
+
+#: Where a training begins with the base, its learning rate has this share, and it has at least so many steps, on
+#: measured controls as well as on sound.
+BASE_RATE_SHARE = 0.7
+LEAST_BASE_STEPS = 150
 
 #: Length of the preview in a bundle.
 PREVIEW_S = 6.0
@@ -82,7 +88,7 @@ class TrainResult:
 def train(
     instrument: str,
     dataset: PathLike | None = None,
-    preset: PathLike = "light",
+    preset: PathLike = "hifi",
     steps: int | None = None,
     out: PathLike | None = None,
     resume: bool = True,
@@ -103,7 +109,9 @@ def train(
       resume: go on with the run in that folder; otherwise start again.
       seed: of weights, noise and the order of the data.
       force: replace an instrument that this run did not make, or take the name of a bundled one.
-      start_from: an instrument whose model and weights a new run begins with; two minutes of sound are enough then.
+      start_from: an instrument whose model and weights a new run begins with; "base" for what all bundled instruments
+        have in common (`training.base`), "none" for random weights. By default the base, where the preset is of its
+        kind.
       listen: render a validation clip into the run's folder now and then.
       progress: receives reports.
 
@@ -159,6 +167,7 @@ class Plan:
       settings: model and training configuration.
       preset_name: where they come from.
       parent: the instrument to begin with.
+      base: the base to begin with.
       spec: how pitch and level have to be measured.
       total_steps: wanted.
       seed: of weights, noise and the order of the data.
@@ -173,6 +182,13 @@ class Plan:
     spec: FeatureSpec
     total_steps: int
     seed: int
+    base: bundle.Bundle | None = None
+
+    @property
+    def started_from(self) -> str:
+        """The name of what it begins with, empty for random weights."""
+        origin = self.parent or self.base
+        return origin.card.name if origin else ""
 
     @property
     def run_folder(self) -> Path:
@@ -194,7 +210,18 @@ def make_plan(
       ModelError: an unknown preset or instrument, a model too large to train, or one that could not be played.
     """
     settings, parent, spec = load_preset(preset), None, FeatureSpec()
-    if start_from is not None:
+    source = dataset or Path("datasets") / instrument
+    base = None
+    if start_from is None or start_from == models.BASE:
+        base = find_base(settings.model)
+        if base is None and start_from == models.BASE:
+            raise ModelError(
+                f"there is no base for the preset {preset}",
+                "Take the preset hifi, or begin with an instrument, or with none.",
+            )
+        if base is not None and (source / MANIFEST).is_file():
+            settings = msgspec.structs.replace(settings, training=after_base(settings.training, source))
+    elif start_from != "none":
         parent = models.open_at(models.find_playable(start_from))
         _ = parent.card.model.sizes  # weights to begin with; an instrument of unknown make has none
         training = msgspec.structs.replace(
@@ -209,7 +236,7 @@ def make_plan(
     check_graph(settings.model)  # said now, and not when the training is over
     return Plan(
         instrument,
-        dataset or Path("datasets") / instrument,
+        source,
         out or Path("models") / instrument,
         settings,
         preset,
@@ -217,7 +244,35 @@ def make_plan(
         spec.at(settings.model.frame_rate_hz),
         steps or settings.training.steps,
         seed,
+        base,
     )
+
+
+def find_base(model: ModelConfig) -> bundle.Bundle | None:
+    """The base that came with the program, where it is of the kind of a model; None otherwise."""
+    place = models.base_folder()
+    if place is None or not is_base(bundle.load_card(place).model, model):
+        return None
+    return bundle.load(place)
+
+
+def is_base(base: ModelConfig, model: ModelConfig) -> bool:
+    """Whether a model is that of a base but for the condition on the instrument."""
+    if not base.instruments:
+        return False
+    inputs = [name for name in base.inputs if name != "instrument"]
+    return msgspec.structs.replace(base, inputs=inputs, instruments=UNSET) == model
+
+
+def after_base(training: TrainingConfig, source: Path) -> TrainingConfig:
+    """A training that begins with a base: as many steps as the amount of sound carries."""
+    note_s = load_manifest(source).statistics.note_s
+    steps = min(training.steps // 2, max(LEAST_BASE_STEPS, round(2.0 * note_s)))
+    pretrain_steps = min(training.pretrain_steps // 3, max(LEAST_BASE_STEPS, round(note_s)))
+    return msgspec.structs.replace(
+        training, steps=steps, pretrain_steps=pretrain_steps, learning_rate=training.learning_rate * BASE_RATE_SHARE,
+        validation_steps=min(training.validation_steps, max(25, steps // 6)),
+    )  # fmt: skip
 
 
 def hides_bundled(plan: Plan) -> bool:
@@ -263,7 +318,7 @@ def new_state(plan: Plan) -> RunState:
         preset=dump_yaml(plan.settings.model),
         dataset=sha256(plan.source / MANIFEST),
         seed=plan.seed,
-        started_from=plan.parent.card.name if plan.parent else "",
+        started_from=plan.started_from,
     )
 
 
@@ -344,6 +399,8 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
         state.seed,
         plan.parent.weights if plan.parent else None,
         n_shares,
+        (plan.base.card.model, plan.base.weights) if plan.base else None,
+        plan.instrument,
     )
     finished = True
     if state.step < plan.total_steps:
@@ -482,7 +539,7 @@ def _card(plan: Plan, manifest: Manifest) -> bundle.Card:
             seed=plan.seed,
             audio_s=manifest.train.used_s,
             program=f"ddsp {__version__}",
-            started_from=parent.name if parent else "",
+            started_from=plan.started_from,
         ),
         sources=[*manifest.sources, *(parent.sources if parent else [])],
         remarks=manifest.remarks,
