@@ -115,7 +115,7 @@ class Harmonic:
     def retune(self, f0_hz: float) -> None:
         """Changes F0 of the last frame. While it is silent, the next note can so begin without a glide."""
         if self._last is not None:
-            self._last = np.full_like(self._last[0], f0_hz), self._last[1]
+            self._last = np.full_like(self._last[0], f0_hz), *self._last[1:]
 
     def finish(self) -> FloatArray:
         """Renders the last hop [H] with the last frame held; empty where no frame ever came."""
