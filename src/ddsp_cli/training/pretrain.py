@@ -56,6 +56,10 @@ BEYOND_SLOPE_DB = (-60.0, -12.0)
 FLOOR_DB = -90.0
 
 
+#: Arrays of a batch by name.
+Inputs = dict[str, np.ndarray]
+
+
 @dataclass(frozen=True)
 class Targets:
     """Levels that the synthesisers should have, measured in windows of recordings.
@@ -234,14 +238,26 @@ def pretrain(
     """
     if not can_pretrain(windows.model):
         raise ValueError("pretraining needs a harmonic and a noise synthesiser")
+    windows.measure_targets()
+    crops = TargetCrops(RandomCrops(windows, batch_size, CROP_S, seed, n_steps))
+    return fit_controls(model, crops, n_steps, compiled, report, learning_rate)
+
+
+def fit_controls(
+    model: Autoencoder,
+    crops: keras.utils.PyDataset,
+    n_steps: int,
+    compiled: bool,
+    report: Callable[[int], None],
+    learning_rate: float = LEARNING_RATE,
+) -> float:
+    """Fits the decoder of a model to batches of inputs and targets; arguments and result as `pretrain`."""
     fit = ControlFit(model)
     rate = keras.optimizers.schedules.CosineDecay(
         learning_rate / 100.0, max(1, n_steps - WARMUP_STEPS), alpha=0.03, warmup_target=learning_rate,
         warmup_steps=min(WARMUP_STEPS, n_steps // 2),
     )  # fmt: skip
     fit.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=CLIP_NORM), jit_compile=compiled)
-    windows.measure_targets()
-    crops = TargetCrops(RandomCrops(windows, batch_size, CROP_S, seed, n_steps))
     watch = _Watch(report)
     fit.fit(crops, callbacks=[watch], verbose=0, shuffle=False)
     return float(np.mean(watch.errors_db[-max(1, n_steps // 10) :]))
