@@ -138,7 +138,7 @@ fuzz: $(DEV) ## Thousands of hostile and damaged files, flipped bits, and runs k
 
 # Where the recordings of the bundled instruments are: a folder for each instrument. They are not part of the project.
 AUDIO  ?=
-PRESET ?= light
+PRESET ?= hifi
 include models/recipes/instruments.mk
 
 .PHONY: audio
@@ -146,14 +146,17 @@ audio:
 	@test -n "$(AUDIO)" || { echo "error: give AUDIO=folder that holds violin/, cello/, ...: the recordings" >&2; \
 		echo "hint:  models/RECIPES.md tells which these are" >&2; exit 1; }
 
-.PHONY: instruments $(addprefix instrument-,$(INSTRUMENTS)) $(addprefix data-,$(INSTRUMENTS))
+.PHONY: base instruments $(addprefix instrument-,$(INSTRUMENTS)) $(addprefix data-,$(INSTRUMENTS) $(BASE_ONLY))
 instruments: $(addprefix instrument-,$(INSTRUMENTS)) ## All bundled instruments, from their recordings
 
-$(addprefix data-,$(INSTRUMENTS)): data-%: audio $(RUNTIME) ## The data set of a bundled instrument
+$(addprefix data-,$(INSTRUMENTS) $(BASE_ONLY)): data-%: audio $(RUNTIME) ## The data set of a bundled instrument
 	$(BIN)/ddsp prepare "$(AUDIO)/$*" --name $* --sources models/recipes/$*.yaml $(PREPARE_$*)
 
 $(addprefix instrument-,$(INSTRUMENTS)): instrument-%: data-% ## A bundled instrument, from its recordings
-	$(BIN)/ddsp train --instrument $* --preset $(PRESET) $(TRAIN_ARGS)
+	$(BIN)/ddsp train --instrument $* --preset $(PRESET) --force $(TRAIN_ARGS)
+
+base: $(addprefix data-,$(INSTRUMENTS) $(BASE_ONLY)) ## The base, with which new instruments begin
+	$(BIN)/python models/recipes/make_base.py $(addprefix datasets/,$(INSTRUMENTS) $(BASE_ONLY))
 
 train-%: $(RUNTIME) ## An instrument, from datasets/NAME
 	$(BIN)/ddsp train --instrument $* $(TRAIN_ARGS)
