@@ -27,6 +27,7 @@ def main() -> None:
     backend.load()
     from ddsp_cli.training.base import fit_base
     from ddsp_cli.training.batches import Windows
+    from ddsp_cli.training.pretrain import measure_targets
 
     preset = load_preset("hifi")
     windows, manifests = {}, []
@@ -35,7 +36,7 @@ def main() -> None:
         if not data.manifest.sources:
             raise DatasetError(f"{folder} does not name its sources", "Prepare it with --sources.")
         found = Windows(data.train, preset.model, data.manifest.features.frame_rate_hz)
-        found.measure_targets()
+        found.measure_targets(measure_targets)
         found.audio = found.sound = found.audio[:0]  # only the targets are needed
         windows[data.manifest.name] = found
         manifests.append(data.manifest)

@@ -9,11 +9,7 @@ import pytest
 
 from ddsp_cli.dataset.loader import Examples, StreamedExamples
 from ddsp_cli.errors import DatasetError
-<<<<<<< HEAD
-from ddsp_cli.training.batches import RandomCrops, StreamedWindows, Windows, validation_batches, windows_of
-=======
-from ddsp_cli.training.batches import RandomCrops, Windows, decimated, validation_batches
->>>>>>> 51a29da (training: begin with a base; hifi is the default preset)
+from ddsp_cli.training.batches import RandomCrops, StreamedWindows, Windows, decimated, validation_batches, windows_of
 from fixtures import small_model
 from training_fixtures import examples
 
@@ -99,7 +95,6 @@ def test_batches_carry_the_index_of_the_models_instrument():
                 Windows(data, conditioned(names), 250)
 
 
-<<<<<<< HEAD
 class InShards(StreamedExamples):
     """Six examples that are read when they are taken."""
 
@@ -147,7 +142,8 @@ def test_of_very_many_windows_a_batch_is_drawn_without_listing_them(windows, mon
     assert sorted(first) == list(range(6))
     assert not np.array_equal(first, second)
     assert np.array_equal(first, crops.places(0)[0])
-=======
+
+
 def test_decimation_is_flat_up_to_half_the_lower_rate():
     """Partials up to 7.9 kHz keep their amplitude at 16 kHz, those above 8 kHz vanish."""
     t = np.arange(48000) / 48000
@@ -158,4 +154,3 @@ def test_decimation_is_flat_up_to_half_the_lower_rate():
     assert low.shape == (16000,)
     assert amplitudes[[440, 7900]] == pytest.approx([0.3, 0.2], abs=1e-4)
     assert np.delete(amplitudes, [440, 7900]).max() < 1e-4
->>>>>>> 51a29da (training: begin with a base; hifi is the default preset)

@@ -238,7 +238,7 @@ def pretrain(
     """
     if not can_pretrain(windows.model):
         raise ValueError("pretraining needs a harmonic and a noise synthesiser")
-    windows.measure_targets()
+    windows.measure_targets(measure_targets)
     crops = TargetCrops(RandomCrops(windows, batch_size, CROP_S, seed, n_steps))
     return fit_controls(model, crops, n_steps, compiled, report, learning_rate)
 

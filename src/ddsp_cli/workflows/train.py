@@ -406,7 +406,7 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
     if state.step < plan.total_steps:
         if loop.is_compiled():
             phase("compiling the model; the first step takes a quarter to half a minute")
-        state, finished = _run(plan, job, state, _bundle_writer(plan, data.manifest, job.train), report)
+        state, finished = _run(plan, job, state, _bundle_writer(plan, data.manifest, job.train.in_memory()), report)
     page, metrics = None, {}
     try:
         if finished:
