@@ -250,10 +250,12 @@ def _reconstruct(loaded: Bundle, name: str, audio: np.ndarray, tracked_hz: np.nd
     n_pitches = len(level_db) * F0_RATE_HZ // loaded.card.model.frame_rate_hz
     f0_hz = np.pad(hold_f0(tracked_hz), (0, n_pitches - len(tracked_hz)), mode="edge")
     timbre = list(instrument.timbre([soxr.resample(audio, loaded.card.model.sample_rate_hz, ANALYSIS_RATE_HZ)]))
-    rendering = np.concatenate(list(instrument.render(f0_hz, level_db, timbre=timbre)))
+    # One recording is compared with the average that was learned: with a variation of its own it would be further away,
+    # as a second recording of the same notes is.
+    rendering = np.concatenate(list(instrument.render(f0_hz, level_db, timbre=timbre, variation=False)))
     share = None
     if loaded.impulse_response is not None:
-        dry = np.concatenate(list(instrument.render(f0_hz, level_db, room=False, timbre=timbre)))
+        dry = np.concatenate(list(instrument.render(f0_hz, level_db, room=False, timbre=timbre, variation=False)))
         share = room_share(rendering, dry)
     length = min(len(audio), len(rendering))
     return Clip(name, audio[:length], rendering[:length], loaded.card.model.sample_rate_hz, tracked_hz, share)
