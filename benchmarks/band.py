@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--datasets", type=Path, default=ROOT / "datasets")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    folders = sorted(path.parent for path in options.models.glob("*/model.yaml"))
+    folders = sorted(path.parent for path in options.models.glob("*/model.yaml") if path.parent.name != "base")
     band = {path.name: bundle.load(path) for path in folders if path.suffix != ".run"}
     names = options.names or list(band)
     columns = ("reliable", "pitch", "loud", "noise", "room", "loss", "early", "late")

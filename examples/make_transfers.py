@@ -51,7 +51,9 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Play the example voice on the bundled instruments.")
     parser.add_argument("names", nargs="*")
-    names = parser.parse_args().names or sorted(path.stem for path in (ROOT / "models" / "recipes").glob("*.yaml"))
+    names = parser.parse_args().names or sorted(
+        path.stem for path in (ROOT / "models" / "recipes").glob("*.yaml") if (ROOT / "models" / path.stem).is_dir()
+    )
     OUT.mkdir(exist_ok=True)
     voice = EXAMPLES / "voice.wav"
     sounds = {"voice": read.read_mono(voice, RATE_HZ)}

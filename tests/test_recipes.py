@@ -15,9 +15,10 @@ from ddsp_cli.dataset.manifest import load_sources
 ROOT = Path(__file__).parent.parent
 OPTIONS = (ROOT / "models/recipes/instruments.mk").read_text(encoding="utf-8")
 INSTRUMENTS = re.findall(r"^INSTRUMENTS := (.*)$", OPTIONS, re.MULTILINE)[0].split()
+BASE_ONLY = re.findall(r"^BASE_ONLY := (.*)$", OPTIONS, re.MULTILINE)[0].split()
 
 
-@pytest.mark.parametrize("name", INSTRUMENTS)
+@pytest.mark.parametrize("name", [*INSTRUMENTS, *BASE_ONLY])
 def test_the_sources_of_an_instrument_are_named_with_licences(name: str) -> None:
     named = load_sources(ROOT / "models/recipes" / f"{name}.yaml")
     assert named.licence.startswith("CC")
@@ -28,10 +29,10 @@ def test_the_sources_of_an_instrument_are_named_with_licences(name: str) -> None
 
 
 def test_every_recipe_is_made_and_described() -> None:
-    assert {path.stem for path in (ROOT / "models/recipes").glob("*.yaml")} == set(INSTRUMENTS)
+    assert {path.stem for path in (ROOT / "models/recipes").glob("*.yaml")} == {*INSTRUMENTS, *BASE_ONLY}
     text = (ROOT / "models/RECIPES.md").read_text(encoding="utf-8")
     titles = {name for line in re.findall(r"^## (.*)$", text, re.MULTILINE) for name in line.split(", ")}
-    assert titles == set(INSTRUMENTS)
+    assert titles == {*INSTRUMENTS, "base"}
     assert set(re.findall(r"^PREPARE_(\w+)", OPTIONS, re.MULTILINE)) <= set(INSTRUMENTS)
 
 
@@ -48,7 +49,7 @@ def test_an_instrument_without_recordings_is_answered_with_a_sentence() -> None:
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
 def test_git_keeps_bundles_and_no_training_state() -> None:
-    paths = {f"models/{name}/model.yaml": False for name in INSTRUMENTS} | {
+    paths = {f"models/{name}/model.yaml": False for name in (*INSTRUMENTS, "base")} | {
         "models/violin.run/state.npz": True, "models/mine/model.yaml": True, "models/recipes/violin.yaml": False,
     }  # fmt: skip
     for path, ignored in paths.items():

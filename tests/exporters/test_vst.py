@@ -15,6 +15,7 @@ from ddsp_cli.config import DecoderConfig, load_preset
 from ddsp_cli.errors import ModelError, OutputError
 from ddsp_cli.exporters import checks, vst
 from ddsp_cli.exporters.vst import INPUTS, OPERATOR_VERSIONS, OUTPUTS, check_file, widened
+from ddsp_cli.synthesis.ops import NumpyOps
 from format_fixtures import in_memory, loudness_model, plugin_bundle
 
 
@@ -162,8 +163,9 @@ VST = load_preset("vst").model
     ("model", "reason"),
     [
         (loudness_model(), "loudness and pitch and has 250 frames a second"),
-        (load_preset("solo").model, "preset light or vst"),
-        (msgspec.structs.replace(VST, sample_rate_hz=48000), "48000 Hz"),
+        (load_preset("solo").model, "preset hifi, light or vst"),
+        (msgspec.structs.replace(VST, sample_rate_hz=24000), "24000 Hz"),
+        (msgspec.structs.replace(VST, sample_rate_hz=48000), "65 noise bands"),
         (msgspec.structs.replace(VST, decoder=DecoderConfig(256, 640, 1)), "640 recurrent units"),
     ],
 )
@@ -196,3 +198,19 @@ def test_file_names_are_plain(name: str) -> None:
     assert stem
     assert not set(stem) & set("/\\:")
     assert Path(f"{stem}.tflite").name == f"{stem}.tflite"
+
+
+def test_a_full_band_instrument_plays_its_low_band(tmp_path: Path) -> None:
+    """Harmonics keep their amplitudes, noise its power per Hz; the file agrees with the player's controls."""
+    decoder = DecoderConfig(channels=8, rnn_units=8, layers_per_stack=1)
+    full = in_memory(msgspec.structs.replace(load_preset("hifi").model, decoder=decoder))
+    exported = vst.export(full, tmp_path)
+    assert exported.checks["controls_difference"] < 1e-4
+    played = checks.phrase(full)
+    controls = checks.expected_controls(full, played)
+    low = vst.low_band(NumpyOps(), full.card.model, controls, played.f0_hz[:, None])
+    amplitudes, full_amplitudes = (found["amplitude"] * found["harmonic_distribution"] for found in (low, controls))
+    inside = played.f0_hz[:, None] * np.arange(1, 61) < 8000
+    np.testing.assert_allclose(amplitudes[inside], full_amplitudes[:, :60][inside], rtol=1e-3)
+    assert not amplitudes[~inside].any()
+    np.testing.assert_allclose(low["noise_magnitudes"] ** 2 * 3, controls["noise_magnitudes"][:, :65] ** 2, rtol=1e-4)
