@@ -56,7 +56,9 @@ def write(folder: Path, examples: list[dict[str, np.ndarray]], n_shards: int = 2
 def test_windows_are_put_together_again(tmp_path, centred, rate_hz):
     songs = [song(0), song(5)]
     folder = write(tmp_path / "theirs", [w for audio in songs for w in windows(audio, centred, rate_hz)])
-    result = prepare([folder], name="ours", out=tmp_path / "ours", level="keep", workers=1, report=False)
+    result = prepare(
+        [folder], name="ours", out=tmp_path / "ours", level="keep", workers=1, report=False, sample_rate_hz=16000
+    )
     assert result.n_recordings == 2  # 34 windows
     assert 36 < result.minutes * 60 <= 40
     data = dataset.load(result.folder)
@@ -80,7 +82,7 @@ def test_data_sets_without_sound_at_16_khz_are_older_ones(tmp_path):
     for example in examples:
         del example["audio_16k"]
     folder = write(tmp_path / "theirs", examples)
-    assert prepare([folder], out=tmp_path / "ours", workers=1, report=False).minutes * 60 > 18
+    assert prepare([folder], out=tmp_path / "ours", workers=1, report=False, sample_rate_hz=16000).minutes * 60 > 18
 
 
 def test_other_rates_come_out_at_the_wanted_one(tmp_path):
@@ -100,7 +102,7 @@ def test_a_data_set_of_magenta_can_be_trained_on(tmp_path):
     with pytest.raises(DatasetError) as refused:
         load_manifest(SHARED)
     assert "prepare a data set" in refused.value.hint
-    result = prepare([SHARED], name="theirs", out=tmp_path / "ours", workers=1, report=False)
+    result = prepare([SHARED], name="theirs", out=tmp_path / "ours", workers=1, report=False, sample_rate_hz=16000)
     data = dataset.load(result.folder)
     assert len(data.train) >= 1 and result.note_s > 5
     assert np.isfinite(data.train.audio).all() and (data.train.f0_hz > 0).mean() > 0.3

@@ -33,7 +33,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_windows_read_from_shards_are_those_in_memory(wavs, tmp_path, small_shards, monkeypatch):
-    folder = prepare([wavs], out=tmp_path / "set", workers=1, report=False).folder
+    folder = prepare([wavs], out=tmp_path / "set", sample_rate_hz=16000, workers=1, report=False).folder
     whole = loader.load(folder)
     n = len(whole.train)
     assert n > 4
@@ -52,7 +52,7 @@ def test_windows_read_from_shards_are_those_in_memory(wavs, tmp_path, small_shar
 
 
 def test_damage_of_a_shard_is_found_when_it_is_read(wavs, tmp_path, small_shards, monkeypatch):
-    folder = prepare([wavs], out=tmp_path / "set", workers=1, report=False).folder
+    folder = prepare([wavs], out=tmp_path / "set", sample_rate_hz=16000, workers=1, report=False).folder
     monkeypatch.setattr(loader, "MAX_LOADED_BYTES", 0)
     train = loader.load(folder).train
     shard = folder / next(iter(load_manifest(folder).train.shards))
