@@ -10,7 +10,7 @@ import pytest
 
 from ddsp_cli.adaptation.adapt import AdaptSettings
 from ddsp_cli.adaptation.voices import LEGATO_GAP_S, MAX_VOICES, adapt_voices, allot_voices, separate
-from ddsp_cli.analysis.polyphony import FRAME_S, PolyNote
+from ddsp_cli.analysis.polyphony import FRAME_S, NoteShare, PolyNote
 from ddsp_cli.errors import InputError
 from performance_fixtures import STATISTICS, performance
 
@@ -71,10 +71,10 @@ def separated(difference_db=10.0):
     features = performance(250)
     notes = [poly(67, 1.0, 2.0), poly(69, 2.0, 3.0), poly(48, 1.0, 3.0)]
     below = 10.0 ** (-difference_db / 10.0)
-    shares = np.zeros((3, len(features)), np.float32)
-    for i, share in enumerate((1.0, 1.0, below)):
-        inside = (features.times_s >= notes[i].start_s) & (features.times_s < notes[i].stop_s)
-        shares[i, inside] = share / (1.0 + below)
+    shares = [
+        NoteShare(round(note.start_s * 250), np.full(round((note.stop_s - note.start_s) * 250), share / (1.0 + below)))
+        for note, share in zip(notes, (1.0, 1.0, below), strict=True)
+    ]
     return features, separate(features, notes, shares)
 
 

@@ -95,9 +95,10 @@ def test_shares_are_those_of_the_powers(interval, difference_db):
 def test_shares_end_with_their_notes(chord):
     notes = [PolyNote(start, stop, key, 0.9, np.zeros(round((stop - start) / FRAME_S)))
              for key, start, stop in ((57, 0.5, 2.0), (61, 1.0, 2.5))]  # fmt: skip
-    shares = measure_shares(np.array_split(chord, 5), notes, 750, 250)
-    assert shares.shape == (2, 750)
-    np.testing.assert_allclose(shares[0, 130:240], 1.0)  # alone
-    np.testing.assert_allclose(shares[:, 260:490].sum(axis=0), 1.0, atol=0.15)
-    assert shares[0, 505:].max() == shares[1, :245].max() == 0.0
-    np.testing.assert_allclose(measure_shares([chord], notes, 750, 250), shares, atol=1e-6)
+    low, high = measure_shares(np.array_split(chord, 5), notes, 250)
+    assert (low.first, len(low.values), high.first, len(high.values)) == (125, 375, 250, 375)
+    np.testing.assert_allclose(low.values[5:115], 1.0)  # alone
+    np.testing.assert_allclose(high.values[255:], 1.0)
+    np.testing.assert_allclose(low.values[135:365] + high.values[10:240], 1.0, atol=0.15)
+    for one, again in zip((low, high), measure_shares([chord], notes, 250), strict=True):
+        np.testing.assert_allclose(again.values, one.values, atol=1e-6)

@@ -5,6 +5,7 @@ Shapes: F frames, N notes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
@@ -15,7 +16,7 @@ from ddsp_cli.adaptation import f0_cleanup
 from ddsp_cli.adaptation.adapt import Adapted, AdaptSettings, adapt, choose_octave
 from ddsp_cli.adaptation.segmentation import find_segments
 from ddsp_cli.analysis.features import Features
-from ddsp_cli.analysis.polyphony import PolyNote
+from ddsp_cli.analysis.polyphony import NoteShare, PolyNote
 from ddsp_cli.arrays import FloatArray, thinned
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError
@@ -120,13 +121,13 @@ def _goes_on(chord: Sequence[TimedT], last: Sequence[TimedT], family: Callable[[
 # --- voices of a recording --------------------------------------------------------------------------------------------
 
 
-def separate(features: Features, notes: Sequence[PolyNote], shares: FloatArray) -> list[Features]:
+def separate(features: Features, notes: Sequence[PolyNote], shares: Sequence[NoteShare]) -> list[Features]:
     """Makes the features of each voice of a polyphonic recording.
 
     Args:
       features: of the whole.
       notes: that sound in it.
-      shares: of its power, [N, F], see `polyphony.measure_shares`.
+      shares: that each has of its power, see `polyphony.measure_shares`.
 
     Returns:
       Of each voice, the highest first: F0 of its notes, and the level of the whole less what the others have of it.
@@ -148,14 +149,15 @@ class _Numbered:
     number: int
 
 
-def _of_voice(features: Features, notes: Sequence[tuple[PolyNote, float, FloatArray]]) -> Features:
-    """Features of the notes of one voice, each with its end and its share [F] of the power."""
-    times_s, floor_db = features.times_s, features.spec.floor_db
+def _of_voice(features: Features, notes: Sequence[tuple[PolyNote, float, NoteShare]]) -> Features:
+    """Features of the notes of one voice, each with its end and its share of the power."""
+    rate_hz, floor_db = features.spec.frame_rate_hz, features.spec.floor_db
     f0_hz, share = np.zeros(len(features)), np.zeros(len(features))
     for note, stop_s, own in notes:
-        inside = (times_s >= note.start_s) & (times_s < stop_s)
-        f0_hz[inside] = note.f0_hz(times_s[inside])
-        share[inside] = own[inside]
+        stop = min(math.ceil(stop_s * rate_hz), own.first + len(own.values), len(features))
+        if stop > own.first:
+            f0_hz[own.first : stop] = note.f0_hz(np.arange(own.first, stop) / rate_hz)
+            share[own.first : stop] = own.values[: stop - own.first]
     with np.errstate(divide="ignore"):
         share_db = 10.0 * np.log10(share)
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,8 +46,8 @@ _INPUT, _NOTES, _ONSETS, _CONTOURS = (
     "StatefulPartitionedCall:0",
 )
 
-#: Longer recordings are refused: the activations take 60 MB an hour.
-LONGEST_S = 3600.0
+#: Longer recordings are refused: the curves of each voice are kept in memory, 7 MB for 20 minutes.
+LONGEST_S = 1200.0
 
 #: A note lasts while its activation is at least `HOLD`, rises to `SURE` in between, and is at least `SHORTEST_S` long.
 #: Gaps up to `BRIDGE_S` do not end it; a peak of the onset activation of at least `ONSET` begins another. Chosen on
@@ -245,38 +246,51 @@ def _smooth(cents: DoubleArray) -> DoubleArray:
 # --- which part of the sound belongs to which note --------------------------------------------------------------------
 
 
-def measure_shares(blocks: Iterable[FloatArray], notes: Sequence[PolyNote], n_frames: int, rate_hz: int) -> FloatArray:
+class NoteShare(NamedTuple):
+    """The share of the power of a sound that belongs to one note: its first frame, and values [F'] from there on."""
+
+    first: int
+    values: FloatArray
+
+
+def measure_shares(blocks: Iterable[FloatArray], notes: Sequence[PolyNote], rate_hz: int) -> list[NoteShare]:
     """Measures the share of the power of a sound that belongs to each of several notes.
 
     Args:
       blocks: of the sound, [S] at 16 kHz.
       notes: which may sound at once.
-      n_frames: F.
       rate_hz: frames per second of the result.
 
     Returns:
-      [N, F], 0 outside a note; at least `LEAST_SHARE` inside it.
+      Of each note its share while it sounds, at least `LEAST_SHARE`.
     """
-    stream = FrameStream(SHARE_WINDOW_SAMPLES, SHARE_HOP_SAMPLES, _Shares(notes))
-    parts = [stream.push(block) for block in blocks]
-    parts.append(stream.finish())
-    shares = np.concatenate([part for part in parts if len(part)])
-    own_s, times_s = np.arange(len(shares)) * SHARE_HOP_SAMPLES / ANALYSIS_RATE_HZ, np.arange(n_frames) / rate_hz
-    out = np.zeros((len(notes), n_frames), np.float32)
-    for i, note in enumerate(notes):
-        inside = (times_s >= note.start_s) & (times_s < note.stop_s)
-        known = (own_s >= note.start_s) & (own_s < note.stop_s)
-        if not known.any():
-            known[min(round(note.start_s * ANALYSIS_RATE_HZ / SHARE_HOP_SAMPLES), len(known) - 1)] = True
-        share = np.maximum(shares[known, i], LEAST_SHARE)
-        out[i, inside] = np.exp(np.interp(times_s[inside], own_s[known], np.log(share)))
-    return out
+    measured = _Shares(notes)
+    stream = FrameStream(SHARE_WINDOW_SAMPLES, SHARE_HOP_SAMPLES, measured)
+    for block in blocks:
+        stream.push(block)
+    stream.finish()
+    found = []
+    for note, own in zip(notes, measured.shares, strict=True):
+        first, stop = math.ceil(note.start_s * rate_hz), math.ceil(note.stop_s * rate_hz)
+        times_s = np.arange(first, stop) / rate_hz
+        if own:
+            own_s, values = np.array(own, np.float64).T
+            logs = np.interp(times_s, own_s, np.log(np.maximum(values, LEAST_SHARE)))
+        else:  # shorter than the distance of two windows, or beyond the end
+            logs = np.zeros(len(times_s))
+        found.append(NoteShare(first, np.exp(logs).astype(np.float32)))
+    return found
 
 
 class _Shares:
-    """Measures the shares [n, N] of windows [n, S] that come one after another."""
+    """Measures the shares of notes in windows [n, S] that come one after another.
+
+    Attributes:
+      shares: of each note (seconds, share) for every window in which it sounds.
+    """
 
     def __init__(self, notes: Sequence[PolyNote]) -> None:
+        self.shares: list[list[tuple[float, float]]] = [[] for _ in notes]
         self._notes = notes
         self._window = hann_window(SHARE_WINDOW_SAMPLES)
         self._n_done = 0
@@ -285,7 +299,6 @@ class _Shares:
         spectra = np.abs(np.fft.rfft(windows * self._window, axis=-1)) ** 2
         times_s = (self._n_done + np.arange(len(windows))) * SHARE_HOP_SAMPLES / ANALYSIS_RATE_HZ
         self._n_done += len(windows)
-        out = np.zeros((len(windows), len(self._notes)), np.float32)
         first_s, last_s = times_s[0], times_s[-1]
         near = [i for i, note in enumerate(self._notes) if note.start_s <= last_s and note.stop_s > first_s]
         pitches = {i: self._notes[i].f0_hz(times_s) for i in near}
@@ -293,8 +306,9 @@ class _Shares:
             sounding = [i for i in near if self._notes[i].start_s <= time_s < self._notes[i].stop_s]
             if sounding:
                 f0_hz = np.array([pitches[i][frame] for i in sounding])
-                out[frame, sounding] = power_shares(spectra[frame], f0_hz)
-        return out
+                for i, share in zip(sounding, power_shares(spectra[frame], f0_hz), strict=True):
+                    self.shares[i].append((float(time_s), float(share)))
+        return np.zeros(len(windows), np.float32)
 
 
 def power_shares(spectrum: RealArray, f0_hz: RealArray) -> DoubleArray:

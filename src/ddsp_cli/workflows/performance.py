@@ -460,7 +460,7 @@ def _separated(features: Features, recording: Recording) -> tuple[Features, ...]
       InputError: no notes in it, or too long.
     """
     notes = find_poly_notes(track_activations(recording.blocks()))
-    shares = measure_shares(recording.blocks(), notes, len(features), features.spec.frame_rate_hz)
+    shares = measure_shares(recording.blocks(), notes, features.spec.frame_rate_hz)
     return tuple(separate(features, notes, shares))
 
 
