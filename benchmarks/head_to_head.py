@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from ddsp_cli.analysis import metrics
+from ddsp_cli.analysis.metrics import METRICS
 from ddsp_cli.audio import read
 from ddsp_cli.config import ANALYSIS_RATE_HZ
-from ddsp_cli.reports.metric_names import METRICS
 
 RECORDINGS = "recordings"
 ENDINGS = {".wav", ".flac", ".ogg", ".aiff", ".aif", ".mp3"}
