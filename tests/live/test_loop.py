@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 
 import numpy as np
 import pytest
@@ -296,6 +297,13 @@ def test_devices_are_found_by_name_part_and_number(monkeypatch):
     with pytest.raises(InputError, match="no input device is called Built-in Mikrophone") as caught:
         system.choose("Built-in Mikrophone", "input")
     assert "Built-in Microphone" in caught.value.hint
+
+
+def test_without_miniaudio_the_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "miniaudio", None)
+    with pytest.raises(InputError, match="miniaudio") as caught:
+        devices.list_devices()
+    assert "pip install miniaudio" in caught.value.hint
 
 
 def test_the_null_device_goes_with_itself():

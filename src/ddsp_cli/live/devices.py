@@ -100,12 +100,17 @@ class _System:
       settings: decide between the null device and the real ones.
 
     Raises:
-      InputError: there is no sound system.
+      InputError: there is no sound system, or miniaudio is not installed.
     """
 
     def __init__(self, settings: StreamSettings | None = None) -> None:
-        import miniaudio
-
+        try:
+            import miniaudio
+        except ImportError as problem:
+            raise InputError(
+                "audio devices need the package miniaudio, which has no wheel for this kind of computer",
+                "Install a C compiler, and then: pip install miniaudio",
+            ) from problem
         ends = {settings.input, settings.output} - {None, ""} if settings else set()
         self.is_null = NULL in ends
         if self.is_null and ends != {NULL}:
