@@ -189,6 +189,9 @@ def adapt_voices(
       InputError: none of them has notes.
     """
     settings = replace(settings or AdaptSettings(), repair_pitch=False)
+    if settings.segments is not None:
+        # The notes are known: what lies between two of them is a rest, and no consonant to slide across.
+        settings = replace(settings, segments=replace(settings.segments, bridge_s=0.0, bridge_loud_s=0.0))
     found = [(voice, find_segments(voice, settings.segments)) for voice in voices]
     sounding = [(voice, segments) for voice, segments in found if segments.voiced.any()]
     if not sounding:
