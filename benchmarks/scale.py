@@ -59,7 +59,7 @@ class Watch(threading.Thread):
 
     def __init__(self, pid: int, reached: dict[str, Callable[[], bool]]) -> None:
         super().__init__(daemon=True)
-        self._process, self._waiting, self._started = psutil.Process(pid), reached, time.monotonic()
+        self._process, self._waiting, self._begun = psutil.Process(pid), reached, time.monotonic()
         self.peak_mb = 0.0
         self.reached_s: dict[str, float] = {}
 
@@ -72,7 +72,7 @@ class Watch(threading.Thread):
                 return
             for name, holds in list(self._waiting.items()):
                 if holds():
-                    self.reached_s[name] = time.monotonic() - self._started
+                    self.reached_s[name] = time.monotonic() - self._begun
                     del self._waiting[name]
             time.sleep(0.1)
 
@@ -122,7 +122,8 @@ def run_files(n: int, seconds: float, options: list[str], home: Path) -> None:
     code = run.wait()
     total_s = time.monotonic() - started
     assert code == 0, code
-    print(f"| resumed: start to the first new recording | {watch.reached_s['new']:.1f} s |")
+    if "new" in watch.reached_s:
+        print(f"| resumed: start to the first new recording | {watch.reached_s['new']:.1f} s |")
     if "all" in watch.reached_s:
         print(f"| split, statistics, shards, manifest, page | {total_s - watch.reached_s['all']:.0f} s |")
     print(f"| memory of the coordinator, at most | {watch.peak_mb:.0f} MB |")

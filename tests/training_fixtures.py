@@ -11,7 +11,7 @@ from fixtures import small_model
 
 def small_preset(**training: int) -> Preset:
     """A preset whose steps take no time: a fifth of a second of sound, one FFT size."""
-    settings = TrainingConfig(batch_size=2, crop_s=0.2, loss=LossConfig(fft_sizes=(256,)), **training)
+    settings = TrainingConfig(**{"batch_size": 2} | training, crop_s=0.2, loss=LossConfig(fft_sizes=(256,)))
     return Preset(description="small", model=small_model(), training=settings)
 
 

@@ -96,6 +96,8 @@ def train(
             listen=listen,
             progress=watch,
         )
+    if result.follows and result.finished:
+        return
     if not result.finished:
         if result.page is not None:
             console.remark(f"How it went so far: {result.page}")

@@ -17,7 +17,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import msgspec
@@ -37,6 +37,9 @@ from ddsp_cli.training.pretrain import BASE_LEARNING_RATE, LEARNING_RATE, can_pr
 from ddsp_cli.training.progress import Event, Report, progress_of
 from ddsp_cli.training.run_log import RunFolder
 
+if TYPE_CHECKING:
+    from ddsp_cli.training.processes import Group
+
 #: A model whose rendering has less than this share of the recordings' energy (-40 dB) has collapsed to silence.
 SILENT_LEVEL = 1e-4
 
@@ -49,6 +52,9 @@ MAX_ROLLBACKS = 3
 
 #: The largest weight that an instrument can store: its weights are float16.
 MAX_WEIGHT = float(np.finfo(np.float16).max)
+
+#: Stands for the lowest F0 where it is not known: none is lower.
+LOWEST_HZ = 1.0
 
 OnBest = Callable[[Autoencoder, RunState], None]
 
@@ -72,6 +78,7 @@ class Job:
       base: configuration and weights of a base to begin with, see `training.base`; None for none.
       instrument: the name of what is trained, which a base may know.
       n_shares: into how many parts a batch is split, see `backend.share_batches`.
+      processes: those that train together; None for this one alone.
     """
 
     preset: Preset
@@ -84,10 +91,13 @@ class Job:
     n_shares: int = 1
     base: tuple[ModelConfig, Mapping[str, np.ndarray]] | None = None
     instrument: str = ""
+    processes: Group | None = None
 
     @property
     def lowest_hz(self) -> float:
-        """The lowest F0 that is rendered."""
+        """The lowest F0 that is rendered; of windows that are not all in memory it is not known."""
+        if self.train.in_memory() is not self.train:
+            return LOWEST_HZ
         lowest = [values["f0_hz"].min() for values in (self.train.inputs, *(batch for batch, _ in self.validation))]
         return float(min(lowest))
 
@@ -98,7 +108,8 @@ def build(
     rollbacks: int = 0,
     total_steps: int | None = None,
     n_shares: int = 1,
-    lowest_hz: float = 1.0,
+    lowest_hz: float = LOWEST_HZ,
+    processes: Group | None = None,
 ) -> Autoencoder:
     """Builds and compiles a model with random weights.
 
@@ -107,13 +118,15 @@ def build(
       seed: of weights and noise.
       rollbacks: so far; each halves the learning rate.
       total_steps: of the training; None takes the preset's.
-      n_shares: see `Job`.
+      n_shares, processes: see `Job`.
       lowest_hz: the lowest F0 of the recordings, see `Autoencoder`.
     """
     keras.utils.set_random_seed(seed)
     training = preset.training
     kind = Autoencoder
-    if n_shares == 2 and keras.config.backend() == "tensorflow":
+    if processes is not None:
+        kind = processes.model_type(n_shares)
+    elif n_shares == 2 and keras.config.backend() == "tensorflow":
         from ddsp_cli.training.split_batch import SplitBatchAutoencoder
 
         kind = SplitBatchAutoencoder
@@ -150,7 +163,7 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
     model = _begin(job, state, report)
     if not state.history:
         # Before the first instrument: killed between that and its checkpoint, the run is known as its maker.
-        checkpoint.save(job.folder.path, model, state)
+        job.folder.save(model, state)
         job.folder.clear()
     if had_enough(job.preset.training, state):
         report(progress_of(state, job.total_steps, [], "enough"))
@@ -255,7 +268,7 @@ class LossWatch(keras.callbacks.Callback):
 
 
 def _resume(job: Job, state: RunState) -> Autoencoder:
-    model = build(job.preset, job.seed, state.rollbacks, job.total_steps, job.n_shares, job.lowest_hz)
+    model = build(job.preset, job.seed, state.rollbacks, job.total_steps, job.n_shares, job.lowest_hz, job.processes)
     if state.history:
         checkpoint.restore(job.folder.path, model)
     elif job.initial is not None:
@@ -285,7 +298,7 @@ def _validate_parent(job: Job, model: Autoencoder, state: RunState, on_best: OnB
         return state
     state = msgspec.structs.replace(state, best_loss=loss, history=[Point(0, loss, loss, level=level)])
     on_best(model, state)
-    checkpoint.save(job.folder.path, model, state)
+    job.folder.save(model, state)
     report(progress_of(state, job.total_steps, [], "best"))
     return state
 
@@ -294,6 +307,8 @@ def _advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, rep
     """Trains up to the next validation, validates, and writes instrument, checkpoint and log."""
     started = time.monotonic()
     training = job.preset.training
+    if job.processes is not None:
+        job.processes.share(model)
     n_steps = min(training.validation_steps, job.total_steps - state.step)
     watch = LossWatch(lambda losses: report(progress_of(state, job.total_steps, losses, "step")))
     crops = RandomCrops(job.train, training.batch_size, training.crop_s, job.seed, n_steps, first_step=state.step)
@@ -317,7 +332,7 @@ def _advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, rep
     # The instrument first: a kill between the two only means that it is written once more.
     if best:
         on_best(model, state)
-    checkpoint.save(job.folder.path, model, state)
+    job.folder.save(model, state)
     job.folder.write(state, model, job.validation[0])
     stopped = state.finished and step < job.total_steps
     event: Event = "enough" if stopped else "best" if best else "validation"

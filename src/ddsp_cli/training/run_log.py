@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from ddsp_cli.atomic import beside
+from ddsp_cli.training import checkpoint
 from ddsp_cli.training.batches import Batch, as_arrays
 from ddsp_cli.training.checkpoint import LOG, LOG_COLUMNS, RunState
 
@@ -40,6 +41,10 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         self.tensorboard = tensorboard
         self._next_clip = 0.0  # the first validation has one
+
+    def save(self, model: keras.Model, state: RunState) -> None:
+        """Writes the checkpoint, see `checkpoint.save`."""
+        checkpoint.save(self.path, model, state)
 
     def clear(self) -> None:
         """Removes the clips and TensorBoard events of the run before: they are of another model."""
@@ -107,6 +112,19 @@ class RunFolder:
                 tf.summary.audio("validation/sound", np.clip(sounds, -1, 1), rate_hz)
                 tf.summary.image("validation/spectrogram", tf.io.decode_png(picture, channels=3)[None])
             self._board.flush()
+
+
+class FollowedRunFolder(RunFolder):
+    """The folder of a run that another process writes."""
+
+    def save(self, model: keras.Model, state: RunState) -> None:
+        """Writes nothing."""
+
+    def clear(self) -> None:
+        """Removes nothing."""
+
+    def write(self, state: RunState, model: keras.Model, batch: Batch) -> None:
+        """Writes nothing."""
 
 
 @contextlib.contextmanager

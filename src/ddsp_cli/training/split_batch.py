@@ -44,9 +44,13 @@ class SplitBatchAutoencoder(Autoencoder):
         return self._update_metrics([self._half_loss(*half, training=False) for half in self._halves(data)], data)
 
     def _halves(self, data: Any) -> list[Half]:
+        return self._parts(data, 2)
+
+    def _parts(self, data: Any, n: int) -> list[Half]:
+        """Equal parts of a batch, with what is drawn at random for each."""
         inputs, audio, _ = keras.utils.unpack_x_y_sample_weight(data)
         batch = (inputs, audio, self.group.draw(ops.shape(audio)[0], audio.shape[-1]))
-        splits = zip(*(ops.split(value, 2) for value in keras.tree.flatten(batch)), strict=True)
+        splits = zip(*(ops.split(value, n) for value in keras.tree.flatten(batch)), strict=True)
         return [keras.tree.pack_sequence_as(batch, list(half)) for half in splits]
 
     def _loss_and_gradients(self, inputs: Mapping[str, Any], audio: Any, drawn: Mapping[str, Any]) -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ the training loop runs, the best weights become a bundle, and the run leaves a p
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import signal
@@ -33,7 +34,7 @@ from ddsp_cli.remote import as_place
 from ddsp_cli.reports.training_report import TrainingSummary, write_training_report
 from ddsp_cli.scaling import midi_to_hz
 from ddsp_cli.synthesis.instrument import check_graph
-from ddsp_cli.training import checkpoint
+from ddsp_cli.training import checkpoint, launcher
 from ddsp_cli.training.checkpoint import RunState
 from ddsp_cli.training.cost import check_cost
 from ddsp_cli.training.progress import TrainProgress
@@ -71,6 +72,7 @@ class TrainResult:
       metrics: quality on the validation split; empty when the run was interrupted.
       page: the training's page; None where writing it was interrupted too.
       finished: False after Ctrl-C.
+      follows: another process of the same training wrote everything.
     """
 
     folder: Path
@@ -83,6 +85,7 @@ class TrainResult:
     metrics: dict[str, float]
     page: Path | None
     finished: bool = True
+    follows: bool = False
 
 
 def train(
@@ -137,12 +140,21 @@ def train(
             kind=Kind.HIDES_BUNDLED,
             name=plan.instrument,
         )
+    members = launcher.from_environment()
+    if members is not None:
+        _check_members(members, backend, plan)
     fresh = new_state(plan)
-    report = progress or (lambda _: None)
+    follows = members is not None and members.index > 0
+    report = progress if progress is not None and not follows else (lambda _: None)
     with atomic.writing(plan.folder):
         plan.folder.parent.mkdir(parents=True, exist_ok=True)
-    with exclusive(lock_file(plan.folder), str(plan.folder), "training", "folder"):
-        atomic.recover(plan.folder.parent)
+    with (
+        contextlib.nullcontext()
+        if follows
+        else exclusive(lock_file(plan.folder), str(plan.folder), "training", "folder")
+    ):
+        if not follows:
+            atomic.recover(plan.folder.parent)
         state = state_to_start_from(plan, fresh, report, resume=resume, force=force)
         if hides:
             message = (
@@ -150,7 +162,23 @@ def train(
                 "another name keeps both"
             )
             report(TrainProgress(state.step, plan.total_steps, event="phase", message=message))
-        return _train(plan, state, listen, report)
+        return _train(plan, state, listen, report, members)
+
+
+def _check_members(members: launcher.Members, backend: str, plan: Plan) -> None:
+    """Checks that several processes can train this together.
+
+    Raises:
+      UsageError: they cannot.
+    """
+    if backend != "tensorflow":
+        raise UsageError(f"several processes cannot train on {backend}", "Set KERAS_BACKEND=tensorflow.")
+    size = plan.settings.training.batch_size
+    if size % members.n:
+        raise UsageError(
+            f"a batch of {size} cannot be shared by {members.n} processes",
+            f"Start {', '.join(str(n) for n in range(1, size + 1) if size % n == 0)} of them, or change batch_size.",
+        )
 
 
 # --- what to train, settled before anything heavy is loaded ------------------------------------------------
@@ -370,17 +398,32 @@ def state_to_start_from(
 # --- the training itself -----------------------------------------------------------------------------------
 
 
-def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainProgress], None]) -> TrainResult:
+def _train(
+    plan: Plan,
+    state: RunState,
+    listen: bool,
+    report: Callable[[TrainProgress], None],
+    members: launcher.Members | None = None,
+) -> TrainResult:
     def phase(message: str, step: int | None = None) -> None:
         report(TrainProgress(state.step if step is None else step, plan.total_steps, event="phase", message=message))
 
     phase("loading the training framework")
+    if members is not None:
+        launcher.take_one_gpu()
     backend.load()
+    processes = None
+    if members is not None:
+        from ddsp_cli.training.processes import Group
+
+        phase(f"waiting for all {members.n} processes")
+        processes = Group(members)
+    follows = processes is not None and not processes.writes
     n_shares = backend.share_batches(plan.settings.training.batch_size)
     from ddsp_cli.dataset import loader
     from ddsp_cli.training import loop
     from ddsp_cli.training.batches import Windows, validation_batches, windows_of
-    from ddsp_cli.training.run_log import RunFolder
+    from ddsp_cli.training.run_log import FollowedRunFolder, RunFolder
 
     phase(f"reading {plan.source}")
     model = plan.settings.model
@@ -389,7 +432,8 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
     render_rate_hz = plan.settings.training.render_rate_hz
     validation = Windows(data.validation, model, rate_hz, render_rate_hz)
     with atomic.writing(plan.run_folder):
-        records = RunFolder(plan.run_folder, render_rate_hz or model.sample_rate_hz, listen=listen)
+        kind = FollowedRunFolder if follows else RunFolder
+        records = kind(plan.run_folder, render_rate_hz or model.sample_rate_hz, listen=listen)
     job = loop.Job(
         plan.settings,
         windows_of(data.train, model, rate_hz, render_rate_hz),
@@ -401,12 +445,18 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
         n_shares,
         (plan.base.card.model, plan.base.weights) if plan.base else None,
         plan.instrument,
+        processes,
     )
     finished = True
     if state.step < plan.total_steps:
         if loop.is_compiled():
             phase("compiling the model; the first step takes a quarter to half a minute")
-        state, finished = _run(plan, job, state, _bundle_writer(plan, data.manifest, job.train.in_memory()), report)
+        write_bundle = (lambda *_: None) if follows else _bundle_writer(plan, data.manifest, job.train.in_memory())
+        state, finished = _run(plan, job, state, write_bundle, report)
+    if processes is not None and follows:
+        processes.wait()  # the first would take one that ends for a failure
+        return TrainResult(plan.folder, plan.run_folder, state.step, state.wall_s, 0, float("nan"), state.best_loss, {},
+                           None, finished, follows=True)  # fmt: skip
     page, metrics = None, {}
     try:
         if finished:
@@ -418,6 +468,8 @@ def _train(plan: Plan, state: RunState, listen: bool, report: Callable[[TrainPro
         page = _write_page(plan, state, data)
     except KeyboardInterrupt:  # the instrument is written; only its figures or the page are not
         finished = False
+    if processes is not None:
+        processes.wait()
     return TrainResult(
         plan.folder,
         plan.run_folder,
@@ -451,11 +503,19 @@ def _run(
         if kept is None or not kept.history or not plan.folder.exists():  # the instrument there is not of this run
             raise
         return kept, False
+    except _failures(job) as problem:
+        assert job.processes is not None
+        raise job.processes.lost() from problem
     except OSError as problem:  # a full disk, most likely; the last checkpoint stands
         raise OutputError(
             f"{plan.run_folder} cannot be written: {problem}",
             "Free some disk space, then run the same command to resume from the last checkpoint.",
         ) from problem
+
+
+def _failures(job: Job) -> tuple[type[Exception], ...]:
+    """What is raised where another process of the training is gone."""
+    return job.processes.failures() if job.processes is not None else ()
 
 
 class _NotedInterrupts:
