@@ -64,3 +64,12 @@ def test_recordings_without_held_notes_have_no_variation():
     made = windows(0.0, 0.0, 0.0)
     made.voiced[:] = False
     assert measure_variation(made) is None
+
+
+def test_groups_of_noise_that_lie_between_harmonics_alone_have_no_variation(recwarn):
+    """Below 1 kHz notes of 300 Hz show two bins of noise, above half the sample rate none."""
+    found = measure_variation(windows(0.0, 0.0, 0.0))
+    assert found is not None
+    assert found.noise_db[-1] == 0.0
+    assert np.isfinite(found.noise_db).all()
+    assert not [warning for warning in recwarn if "NaN" in str(warning.message)]

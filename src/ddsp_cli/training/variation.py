@@ -71,9 +71,9 @@ def measure_variation(windows: Windows) -> Variation | None:
     return Variation(
         harmonic_db=widened[0],
         harmonic_cents=widened[1],
-        pole=_pole(float(np.nanmedian(low)), float(np.nanmedian(high)), windows.model.frame_rate_hz),
-        jitter_cents=float(np.nanmedian(jitter)),
-        noise_db=np.nan_to_num(np.nanmedian(noise, axis=0)).astype(np.float32),
+        pole=_pole(_known_median(low), _known_median(high), windows.model.frame_rate_hz),
+        jitter_cents=_known_median(jitter),
+        noise_db=np.array([_known_median(column) for column in noise.T], np.float32),
     )
 
 
@@ -178,6 +178,12 @@ def _filled(values: np.ndarray) -> FloatArray:
     medians = np.interp(k, k[known], np.nanmedian(values[:, known], axis=0))
     padded = np.pad(medians, 2, mode="edge")
     return np.convolve(padded, np.ones(5) / 5.0, "valid").astype(np.float32)
+
+
+def _known_median(values: np.ndarray) -> float:
+    """Median of the values that are known; 0 where none is."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else 0.0
 
 
 def _pole(slow: float, fast: float, frame_rate_hz: int) -> float:

@@ -54,7 +54,7 @@ FINE_TUNING_SHARE = 0.3
 #: Where a training begins with the base, its learning rate has this share, and it has at least so many steps, on
 #: measured controls as well as on sound.
 BASE_RATE_SHARE = 0.7
-LEAST_BASE_STEPS = 150
+LEAST_BASE_STEPS = 100
 
 #: Length of the preview in a bundle.
 PREVIEW_S = 6.0
