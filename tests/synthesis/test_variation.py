@@ -118,3 +118,21 @@ def test_weights_go_both_ways_and_what_does_not_fit_is_ignored():
 def test_shares_of_a_band_add_up():
     parts = [band_share(0.4, band, FRAME_RATE_HZ) for band in ((0.0, 9.99), (10.0, 25.0))]
     assert sum(parts) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_blend_varies_between_its_parts():
+    from ddsp_cli.bundle import Bundle
+    from ddsp_cli.synthesis.blend import BlendedInstrument, Shares
+    from ddsp_cli.synthesis.instrument import Instrument
+    from fixtures import impulse_response, make_card, random_weights, small_model
+
+    model, parts = small_model(), []
+    n = model.processors["harmonic"].n_harmonics
+    for depth in (1.0, 3.0):
+        own = variation(harmonic_db=np.full(n, depth, np.float32), harmonic_cents=np.zeros(n, np.float32))
+        weights = random_weights(model) | own.as_weights()
+        parts.append(Instrument(Bundle(make_card(model), weights, impulse_response())))
+    blend = BlendedInstrument(parts, Shares.constant((0.25, 0.75)), "both")
+    found = variation_of(blend.bundle.weights, n)
+    assert found is not None
+    assert found.harmonic_db == pytest.approx(np.full(n, 2.5))

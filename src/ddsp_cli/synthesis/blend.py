@@ -22,7 +22,7 @@ from ddsp_cli.analysis.mfcc import mfcc_blocks
 from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray, RealArray
 from ddsp_cli.audio.resample import resample_response
 from ddsp_cli.bundle import Bundle, Statistics, TrainingRecord
-from ddsp_cli.bundle.layout import F0
+from ddsp_cli.bundle.layout import F0, VARIATION
 from ddsp_cli.config import (
     AddConfig,
     EncoderConfig,
@@ -121,7 +121,7 @@ class BlendedInstrument(Instrument):
             files={},
         )
         response = None if self._responses is None else _mixed(self._responses, shares.mean)
-        self.bundle = Bundle(card, {}, response)
+        self.bundle = Bundle(card, _blended_variation(self.parts, shares.mean), response)
 
     def timbre(self, blocks: Iterable[FloatArray]) -> Iterator[FloatArray]:
         """As `Instrument.timbre`, with the coefficients of the encoder that takes most."""
@@ -137,6 +137,15 @@ class BlendedInstrument(Instrument):
         if room is True and self._responses is not None and not self.shares.is_constant:
             return partial(BlendedReverb, self._responses, self.shares, self.model.sample_rate_hz)
         return super().room_factory(room)
+
+
+def _blended_variation(parts: Sequence[Instrument], shares: RealArray) -> dict[str, FloatArray]:
+    """The variation between those of the parts, as weights; none where one has none, or another number of harmonics."""
+    found = [{n: v for n, v in part.bundle.weights.items() if n.startswith(VARIATION)} for part in parts]
+    shapes = [{name: value.shape for name, value in one.items()} for one in found]
+    if any(shape != shapes[0] for shape in shapes):
+        return {}
+    return {name: np.asarray(np.tensordot(shares, [one[name] for one in found], 1), np.float32) for name in found[0]}
 
 
 # --- what a blend is --------------------------------------------------------------------------------------------------

@@ -1,0 +1,66 @@
+"""A base of two made instruments: it tells them apart, and a new instrument begins as the nearer one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ddsp_cli.dataset.loader import Examples
+from ddsp_cli.errors import ModelError
+from ddsp_cli.training.base import MixedCrops, base_config, fit_base, start_from_base
+from ddsp_cli.training.batches import Windows
+from ddsp_cli.training.pretrain import measure_targets
+from ddsp_cli.workflows.train import is_base
+from fixtures import small_model
+
+
+def made(rolloff: float, n: int = 4, seed: int = 0) -> Windows:
+    """Windows of tones whose harmonic k has the amplitude 0.1 / k**rolloff."""
+    random = np.random.default_rng(seed)
+    f0_hz = random.uniform(200, 400, (n, 1))
+    t = np.arange(16000) / 16000
+    audio = sum(0.1 / k**rolloff * np.sin(2 * np.pi * k * f0_hz * t) for k in range(1, 15))
+    flat = np.ones((n, 250), np.float32)
+    found = Windows(
+        Examples(audio.astype(np.float32), (f0_hz * flat).astype(np.float32), flat, -20 * flat, -20 * flat),
+        small_model(),
+        250,
+    )
+    found.measure_targets(measure_targets)
+    return found
+
+
+@pytest.fixture(scope="module")
+def base():
+    return fit_base(small_model(), {"bright": made(0.5), "dull": made(2.5)}, 120, compiled=False)
+
+
+def test_a_new_instrument_begins_as_the_nearest(base):
+    config, weights, error_db = base
+    assert error_db < 15
+    for rolloff, nearest in ((0.8, "bright"), (2.2, "dull")):
+        start = start_from_base(config, weights, made(rolloff, seed=1), "mine")
+        assert start.nearest == nearest
+        assert start.errors_db[nearest] == min(start.errors_db.values())
+        assert start.weights
+        assert all(name.startswith("decoder/") for name in start.weights)
+
+
+def test_an_instrument_that_the_base_knows_begins_as_itself(base):
+    config, weights, _ = base
+    assert start_from_base(config, weights, made(0.5, seed=1), "dull").nearest == "dull"
+
+
+def test_only_a_model_of_the_same_kind_has_a_base():
+    model = small_model()
+    assert is_base(base_config(model, ["a", "b"]), model)
+    assert not is_base(model, model)
+    with pytest.raises(ModelError, match="no instruments"):
+        start_from_base(model, {}, made(1.0, n=1), "mine")
+
+
+def test_every_instrument_appears_as_often():
+    inputs, targets = MixedCrops([made(1.0), made(2.0)], 8, 0.5, seed=0, n_steps=2)[1]
+    assert sorted(inputs["instrument"][:, 0, 0]) == [0.0] * 4 + [1.0] * 4
+    assert inputs["f0_hz"].shape == (8, 25, 1)
+    assert targets["harmonic_db"].shape[:2] == (8, 25)
