@@ -584,12 +584,14 @@ def _bundle_writer(plan: Plan, manifest: Manifest, windows: Windows) -> OnBest:
 
 
 def _card(plan: Plan, manifest: Manifest) -> bundle.Card:
-    parent = plan.parent.card if plan.parent else None
+    origin = plan.parent or plan.base
+    began_as = origin.card if origin else None
+    sources = {source.title: source for source in [*manifest.sources, *(began_as.sources if began_as else [])]}
     return bundle.Card(
         format=bundle.FORMAT_VERSION,
         name=plan.instrument,
         description=plan.settings.description,
-        licence=f"{manifest.licence} (began as {parent.name}: {parent.licence})" if parent else manifest.licence,
+        licence=f"{manifest.licence} (began as {began_as.name}: {began_as.licence})" if began_as else manifest.licence,
         model=plan.settings.model,
         features=plan.spec,
         statistics=manifest.statistics,
@@ -601,7 +603,7 @@ def _card(plan: Plan, manifest: Manifest) -> bundle.Card:
             program=f"ddsp {__version__}",
             started_from=plan.started_from,
         ),
-        sources=[*manifest.sources, *(parent.sources if parent else [])],
+        sources=list(sources.values()),
         remarks=manifest.remarks,
     )
 
