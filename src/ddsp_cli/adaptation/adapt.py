@@ -266,7 +266,12 @@ def _tune(parts: list[DoubleArray], settings: AdaptSettings, rate_hz: int) -> tu
 
 def _known(parts: list[DoubleArray]) -> DoubleArray:
     """The values of a melody that are not NaN, thinned out where there are very many."""
-    return np.asarray(thinned(np.concatenate([part[~np.isnan(part)] for part in parts])), np.float64)
+    step = -(-sum(map(len, parts)) // (1 << 20)) or 1
+    known: list[DoubleArray] = []
+    for part in parts:
+        known.append(part[~np.isnan(part)][::step])
+        spool.release()
+    return np.concatenate(known)
 
 
 def _adapt_level(
@@ -282,7 +287,9 @@ def _adapt_level(
     envelope_db = features.envelope_db if settings.fast_envelope and level == "power_db" else None
     levels_db = own_level[segments.voiced] if levels_db is None else levels_db
     level_map = match_levels(thinned(levels_db), target_db, settings.dynamics)
+    spool.release()
     tamed = tame_consonants(own_level, segments)
+    spool.release()
     level_db, gain_db = spool.empty(len(features)), spool.empty(len(features))
     for start in range(0, len(features), FRAMES_AT_ONCE):
         part = slice(start, start + FRAMES_AT_ONCE)
@@ -295,6 +302,7 @@ def _adapt_level(
         spool.release()
     if settings.segments:
         level_db = rest_levels(level_db, segments, features.spec.frame_rate_hz, floor_db)
+        spool.release()
     np.maximum(level_db, np.float32(floor_db), out=level_db)
     gate = make_gate(segments, features.spec.frame_rate_hz)
     for start in range(0, len(features), FRAMES_AT_ONCE):

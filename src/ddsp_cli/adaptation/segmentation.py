@@ -6,11 +6,13 @@ rate will do. Shapes: F frames, N segments.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from ddsp_cli import spool
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.arrays import BoolArray, IntArray, RealArray, percentiles, runs, spans_to_mask, thinned
 
@@ -20,6 +22,9 @@ NEAR_S = 0.1
 #: The noise between segments is measured at this distance from voiced frames. Nearer lie their onsets and their
 #: reverberation, and in quick playing there is nothing else: soft notes would be taken for noise.
 APART_S = 0.08
+
+#: Frames compared at once, so that a day of them takes little memory.
+_FRAMES_AT_ONCE = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,9 @@ class _Thresholds(NamedTuple):
 
 def _thresholds(features: Features, settings: SegmentSettings) -> _Thresholds:
     loudness = features.loudness_db
-    voiced = (features.f0_hz > 0) & (features.f0_confidence >= settings.possible_confidence)
+    voiced = np.empty(len(features), bool)
+    for part in _blocks(len(features)):
+        voiced[part] = (features.f0_hz[part] > 0) & (features.f0_confidence[part] >= settings.possible_confidence)
     if not voiced.any():
         return _Thresholds(np.inf, np.inf, float(features.spec.floor_db), np.inf)
     peak_db = float(percentiles(thinned(loudness[voiced]), 95))
@@ -114,6 +121,13 @@ def _thresholds(features: Features, settings: SegmentSettings) -> _Thresholds:
     loud_db = peak_db - settings.headroom_db
     on_db = min(on_db, loud_db)
     return _Thresholds(on_db, min(off_db, on_db - 3.0), floor_db, loud_db)
+
+
+def _blocks(n_frames: int) -> Iterator[slice]:
+    """Frames in blocks; the pages of long curves are released after each."""
+    for start in range(0, n_frames, _FRAMES_AT_ONCE):
+        yield slice(start, start + _FRAMES_AT_ONCE)
+        spool.release()
 
 
 def _apart(voiced: BoolArray, distance: int) -> BoolArray:
@@ -133,12 +147,16 @@ def find_segments(features: Features, settings: SegmentSettings | None = None) -
     rate_hz = features.spec.frame_rate_hz
     on_db, off_db, floor_db, loud_db = _thresholds(features, settings)
     loudness, confidence = features.loudness_db, features.f0_confidence
-    possible = (features.f0_hz > 0) & (confidence >= settings.possible_confidence) & (loudness > off_db)
-    sure = possible & (confidence >= settings.sure_confidence) & (loudness > on_db)
+    possible, sure, loud = np.empty((3, len(features)), bool)
+    for part in _blocks(len(features)):
+        possible[part] = (features.f0_hz[part] > 0) & (confidence[part] >= settings.possible_confidence)
+        possible[part] &= loudness[part] > off_db
+        sure[part] = possible[part] & (confidence[part] >= settings.sure_confidence) & (loudness[part] > on_db)
+        loud[part] = possible[part] & (loudness[part] > loud_db)
     starts, stops = runs(possible)
     # Every stretch needs some certainty of its own before it may be joined to others.
     keep = _counts(sure, starts, stops) >= max(1, round(settings.sure_s * rate_hz))
-    keep |= _counts(possible & (loudness > loud_db), starts, stops) >= settings.unsure_s * rate_hz
+    keep |= _counts(loud, starts, stops) >= settings.unsure_s * rate_hz
     starts, stops = starts[keep], stops[keep]
     starts, stops = _bridge(starts, stops, loudness, floor_db + settings.bridge_above_floor_db, rate_hz, settings)
     keep = stops - starts >= settings.shortest_s * rate_hz
