@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator
 
@@ -51,9 +52,7 @@ def remove_rumble(blocks: Iterable[FloatArray], lowest_hz: float, rate_hz: int) 
     Yields:
       The same number of samples, in one block more.
     """
-    stop_hz, pass_hz = max(STOP * lowest_hz, LEAST_HZ), max(PASS * lowest_hz, 1.5 * LEAST_HZ)
-    n_taps, beta = kaiserord(STOP_DB, 2.0 * (pass_hz - stop_hz) / rate_hz)
-    taps = firwin(n_taps | 1, (stop_hz + pass_hz) / 2.0, window=("kaiser", beta), pass_zero=False, fs=rate_hz)
+    taps = _taps(lowest_hz, rate_hz)
     n_ahead = len(taps) // 2  # the filter's delay: samples to drop at the start
     tail = np.zeros(len(taps) - 1)
     for block in itertools.chain(blocks, [np.zeros(n_ahead, np.float32)]):
@@ -62,3 +61,14 @@ def remove_rumble(blocks: Iterable[FloatArray], lowest_hz: float, rate_hz: int) 
         filtered, tail = filtered[: len(block)], filtered[len(block) :]
         yield filtered[n_ahead:].astype(np.float32)
         n_ahead = max(0, n_ahead - len(block))
+
+
+@functools.lru_cache(maxsize=4)  # a data set filters each of its recordings alike
+def _taps(lowest_hz: float, rate_hz: int) -> FloatArray:
+    """The impulse response of the filter."""
+    stop_hz, pass_hz = max(STOP * lowest_hz, LEAST_HZ), max(PASS * lowest_hz, 1.5 * LEAST_HZ)
+    n_taps, beta = kaiserord(STOP_DB, 2.0 * (pass_hz - stop_hz) / rate_hz)
+    taps: FloatArray = firwin(
+        n_taps | 1, (stop_hz + pass_hz) / 2.0, window=("kaiser", beta), pass_zero=False, fs=rate_hz
+    )
+    return taps
