@@ -23,7 +23,7 @@ PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 AFTER = """
 import os
 import numpy as np
-assert len(audio) == len(voice) and np.abs(audio).max() > 0.01
+assert len(audio) / audio_rate == len(voice) / sample_rate and np.abs(audio).max() > 0.01
 assert len(np.concatenate(played)) == len(voice) and np.abs(np.concatenate(played)).max() > 0.01
 assert abs(np.median(features.f0_hz[voiced]) - 261) < 5
 assert os.path.isfile("out.wav") and exported.folder.is_dir() and dataset.folder.is_dir()
