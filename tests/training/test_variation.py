@@ -73,3 +73,15 @@ def test_groups_of_noise_that_lie_between_harmonics_alone_have_no_variation(recw
     assert found.noise_db[-1] == 0.0
     assert np.isfinite(found.noise_db).all()
     assert not [warning for warning in recwarn if "NaN" in str(warning.message)]
+
+
+def test_errors_of_the_tracked_pitch_are_no_jitter():
+    """F0 that was tracked with noise of 4 cents, of notes that are still."""
+    made = windows(0.0, 0.0, 0.0)
+    random = np.random.default_rng(1)
+    made.fine_f0_hz = (made.fine_f0_hz * 2.0 ** (4.0 * random.normal(size=made.fine_f0_hz.shape) / 1200)).astype(
+        np.float32
+    )
+    found = measure_variation(made)
+    assert found is not None
+    assert found.jitter_cents < 0.6

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from ddsp_cli.analysis.partials import Partials, measure_partials
+from ddsp_cli.analysis.partials import N_PERIODS, Partials, measure_partials
 from ddsp_cli.arrays import FloatArray, runs
 from ddsp_cli.config import HarmonicConfig
 from ddsp_cli.synthesis.variation import BAND_HZ, JITTER_HZ, MAX_POLE, NOISE_EDGES_HZ, Variation, band_share
@@ -115,22 +115,28 @@ def _note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
         return None
     k = good + 1
     levels_db = _filtered(10.0 * np.log10(power[:, good] + 1e-16), rate_hz, BAND_HZ)
-    weight = np.sqrt(np.median(power[:, good], axis=0)) * k
+    weight = np.median(power[:, good], axis=0) * k
     weight = np.minimum(weight, np.sort(weight)[-3])  # at least three partials tell what all have in common
     weight /= weight.sum()
     apart_db = levels_db - (levels_db @ weight)[:, None]
     share = 1.0 / np.maximum(1.0 - 2.0 * weight + np.sum(weight**2), 0.2)  # of its own movement, removed with the mean
-    by_noise = (10.0 / math.log(10.0)) ** 2 * 2.0 / snr[good]  # variance of a level of which 1/snr is noise, dB²
+    # Noise moves a partial, too: variance of a level of which 1/snr is noise, dB², as far as it lies within the band.
+    within = _share_of_noise(float(np.median(f0_hz)))
+    by_noise = within * (10.0 / math.log(10.0)) ** 2 * 2.0 / snr[good]
     variance_db = np.maximum(apart_db.var(axis=0) * share - by_noise, 0.0)
     # frequencies: changes of the phase against that of F0, relative to the frequency
     turns = np.diff(partials.harmonic_drift[:, good], axis=0)
     cents = (turns - np.rint(turns)) * rate_hz / (k * f0_hz[1:, None]) * (1200.0 / math.log(2.0))
     common = cents @ weight
     apart = _filtered(cents - common[:, None], rate_hz, BAND_HZ)
-    by_noise = (1200.0 / math.log(2.0) * _rms_hz(BAND_HZ) / (k * np.median(f0_hz))) ** 2 / (2.0 * snr[good])
+    by_noise = within * (1200.0 / math.log(2.0) * _rms_hz(BAND_HZ) / (k * np.median(f0_hz))) ** 2 / (2.0 * snr[good])
     variance = np.maximum(apart.var(axis=0) * share - by_noise, 0.0)
     slow, fast = ((_filtered(apart_db, rate_hz, band) ** 2).mean() for band in (SLOW_HZ, FAST_HZ))
-    jitter = _filtered(common[:, None], rate_hz, JITTER_HZ).std()
+    # the drift is against the F0 that was tracked, which has errors of its own; both together are what is heard
+    pitch_cents = 1200.0 * np.log2(f0_hz[1:]) + common
+    by_noise = within * (1200.0 / math.log(2.0) * _rms_hz(JITTER_HZ) / (k * np.median(f0_hz))) ** 2 / (2.0 * snr[good])
+    jitter = _filtered(pitch_cents[:, None], rate_hz, JITTER_HZ).var() - np.sum(weight**2 * by_noise)
+    jitter = math.sqrt(max(jitter, 0.0))
     out = np.full((2, MAX_MEASURED), np.nan)
     out[0, good], out[1, good] = np.sqrt(variance_db), np.sqrt(variance)
     return out[0], out[1], slow, fast, jitter, _noise_groups(partials, f0_hz, rate_hz)
@@ -163,6 +169,14 @@ def _filtered(values: np.ndarray, rate_hz: int, band_hz: tuple[float, float]) ->
     hz = np.fft.rfftfreq(n, 1.0 / rate_hz)
     spectrum[(hz < band_hz[0]) | (hz > band_hz[1])] = 0.0
     return np.fft.irfft(spectrum, n, axis=0)
+
+
+def _share_of_noise(f0_hz: float) -> float:
+    """Share of the noise in the bin of a harmonic that moves it within the band.
+
+    The bin of a Hann window of N periods is 1.5·F0/N wide: noise moves the harmonic up to half of that in frequency.
+    """
+    return min(1.0, (BAND_HZ[1] - BAND_HZ[0]) / (0.75 * f0_hz / N_PERIODS))
 
 
 def _rms_hz(band_hz: tuple[float, float]) -> float:
