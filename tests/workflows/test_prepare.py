@@ -36,6 +36,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def make(wavs: Path, folder: str = "set", **options: object) -> PrepareResult:
+    options = {"sample_rate_hz": 16000, **options}
     return prepare([wavs], out=wavs.parent / folder, workers=1, **options)  # type: ignore[arg-type]
 
 
@@ -95,7 +96,7 @@ def test_the_same_recordings_give_the_same_bytes(wavs):
 
 def test_worker_processes_change_nothing(wavs):
     alone = make(wavs, "alone", name="x").folder
-    together = prepare([wavs], name="x", out=wavs.parent / "together", workers=2).folder
+    together = prepare([wavs], name="x", out=wavs.parent / "together", workers=2, sample_rate_hz=16000).folder
     assert content(alone) == content(together)
 
 
