@@ -24,8 +24,8 @@ differences note by note. A note has a steady F0 (within 0.8 semitones of its ru
     noise       harmonic-to-noise ratio in four bands, and of low notes; fluctuation of the noise at 2-4 kHz
     onsets      attack (10-90 %), noise at onsets against that in the note, noise at changes of note without a rest
     room        share of frames that Praat's autocorrelation reads within 50 cents of the F0 that was played
-    classifier  area under the curve of a logistic regression, and Fréchet distance (beside that of two halves of the
-                recordings), on log-mel statistics of 3 s; with
+    classifier  area under the curve of a logistic regression, and Fréchet distance (beside that of other recordings of
+                the instrument), on log-mel statistics of 3 s; with
                 --musicnn also on the mean-pooled layer of musicnn (`pip install --no-deps --target DIR musicnn`).
                 --classifier or --musicnn adds this row
     transfers   with --voices: noise, onsets and vibrato of transfers, against the five notes of the recordings that are
@@ -61,7 +61,6 @@ from ddsp_cli.importers import tensor_bundle
 from ddsp_cli.importers.files import Folder
 from ddsp_cli.scaling import hz_to_midi, midi_to_hz
 from ddsp_cli.synthesis.instrument import Instrument
-from ddsp_cli.synthesis.stream import open_decoder
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.transfer import transfer_files
 
@@ -76,6 +75,12 @@ FRAME_HZ = FeatureSpec().frame_rate_hz
 #: Seconds of one performance at most.
 LONGEST_S = 180.0
 
+#: Classifier and Fréchet distance compare pieces of this length, one a second.
+PATCH_S, PATCH_HOP_S = 3.0, 1.0
+
+#: So many pieces of recordings that are not played show how much recordings differ among themselves.
+N_OTHERS = 80
+
 
 # --- performances ---------------------------------------------------------------------------------------------------
 
@@ -89,12 +94,14 @@ class Performance:
       rate_hz: of the audio.
       features: at `FRAME_HZ`, F0 with 0 where unvoiced.
       starts_s: where each recording starts.
+      others: [N, S] pieces of other recordings of the instrument at 16 kHz, `PATCH_S` long.
     """
 
     audio: np.ndarray
     rate_hz: int
     features: Features
     starts_s: np.ndarray
+    others: np.ndarray = field(default_factory=lambda: np.zeros((0, round(PATCH_S * ANALYSIS_RATE_HZ)), np.float32))
 
     @property
     def seconds(self) -> float:
@@ -118,7 +125,14 @@ def read_split(folder: Path, split: str = "validation") -> Performance:
     lengths = [r.used_s for r in manifest.recordings if r.split in (split, "both")]
     starts_s = np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
     audio = np.ascontiguousarray(examples.audio[:n].reshape(-1))
-    return Performance(audio, manifest.sample_rate_hz, features, starts_s[starts_s < seconds])
+    import soxr
+
+    rest = data.train if split == "validation" else data.validation
+    which = np.unique(np.linspace(0, len(rest) - 1, min(N_OTHERS, len(rest))).round().astype(int))
+    size = round(PATCH_S * manifest.sample_rate_hz)
+    pieces = [soxr.resample(rest.audio[i, :size], manifest.sample_rate_hz, ANALYSIS_RATE_HZ) for i in which]
+    starts_s = starts_s[starts_s < seconds]
+    return Performance(audio, manifest.sample_rate_hz, features, starts_s, np.array(pieces, np.float32))
 
 
 def read_recordings(folder: Path) -> Performance:
@@ -666,7 +680,7 @@ def scale_controls(loaded: Bundle) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     f0, harmonics, noises = [], [], []
     for percentile in LEVELS:
         level_db = statistics.level(model.level)[percentile]
-        decoder = open_decoder(loaded)
+        decoder = Instrument(loaded).open_decoder()
         controls = decoder.controls(
             np.repeat(pitches, held).astype(np.float32), np.full(held * len(pitches), level_db, np.float32)
         )
@@ -721,7 +735,6 @@ def dead(loaded: Bundle) -> dict[str, float]:
 
 # --- classifier -------------------------------------------------------------------------------------------------------
 
-PATCH_S, PATCH_HOP_S = 3.0, 1.0
 PATCH_DBFS = -23.0
 N_MELS, MEL_TOP_HZ = 64, 7000.0  # above, the filters of resampling differ
 CLASSIFIER_C, N_FOLDS, N_AXES = 0.02, 5, 24
@@ -742,7 +755,11 @@ def patches(audio_16k: np.ndarray) -> np.ndarray:
     """Patches of 3 s, one a second, each at -23 dBFS, [N, S]; those without sound are NaN."""
     size, hop = round(PATCH_S * ANALYSIS_RATE_HZ), round(PATCH_HOP_S * ANALYSIS_RATE_HZ)
     padded = np.pad(audio_16k, (0, max(0, size - len(audio_16k))))
-    found = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop].astype(np.float32)
+    return level_patches(np.lib.stride_tricks.sliding_window_view(padded, size)[::hop].astype(np.float32))
+
+
+def level_patches(found: np.ndarray) -> np.ndarray:
+    """Patches [N, S] at -23 dBFS, NaN where they are silent."""
     rms = np.sqrt(np.mean(np.square(found), axis=1, keepdims=True))
     return found * np.where(rms > 1e-4, 10 ** (PATCH_DBFS / 20) / np.maximum(rms, 1e-9), np.nan)
 
@@ -866,8 +883,8 @@ def area_under_curve(real: np.ndarray, made: np.ndarray, groups: np.ndarray) -> 
     return float(np.average(areas, weights=weights))
 
 
-#: Dimensions that hardly change within the recordings are not scaled up beyond this share of the median deviation.
-LEAST_SPREAD = 0.25
+#: Dimensions that hardly change within the recordings are not scaled up beyond this share of the usual deviation.
+LEAST_SPREAD = 0.5
 
 
 def frechet_distance(one: np.ndarray, other: np.ndarray, reference: np.ndarray | None = None) -> float:
@@ -884,7 +901,7 @@ def frechet_distance(one: np.ndarray, other: np.ndarray, reference: np.ndarray |
         return float("nan")
     reference = one if reference is None else reference
     spread = reference.std(axis=0)
-    spread = np.maximum(spread, LEAST_SPREAD * np.median(spread) + 1e-9)
+    spread = np.maximum(spread, LEAST_SPREAD * np.sqrt(np.mean(np.square(spread))) + 1e-9)
     centre = reference.mean(axis=0)
     axes = np.linalg.svd((reference - centre) / spread, full_matrices=False)[2][: min(N_AXES, n // 2)].T
     one, other = ((x[np.linspace(0, len(x) - 1, n).round().astype(int)] - centre) / spread @ axes for x in (one, other))
@@ -892,12 +909,6 @@ def frechet_distance(one: np.ndarray, other: np.ndarray, reference: np.ndarray |
     # trace of the root of a product: the roots of its eigenvalues, which are real and not negative
     root = np.sqrt(np.maximum(np.linalg.eigvals(a @ b).real, 0.0)).sum()
     return float(np.sum((one.mean(axis=0) - other.mean(axis=0)) ** 2) + np.trace(a) + np.trace(b) - 2.0 * root)
-
-
-def frechet_floor(real: np.ndarray, groups: np.ndarray) -> float:
-    """Fréchet distance of two halves of the recordings, no recording in both."""
-    half = np.isin(groups, np.unique(groups)[::2])
-    return frechet_distance(real[half], real[~half], real)
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -1038,8 +1049,10 @@ class Judge:
         found, best = {}, {}
         for name, embed in self.embeddings.items():
             one, two = self._embedded(name, embed)[usable], embed(other[usable])
-            found |= {f"auc_{name}": area_under_curve(one, two, groups), f"frechet_{name}": frechet_distance(one, two)}
-            best |= {f"auc_{name}": 0.5, f"frechet_{name}": frechet_floor(one, groups)}
+            others = self._others(name, embed)
+            found[f"auc_{name}"], best[f"auc_{name}"] = area_under_curve(one, two, groups), 0.5
+            found[f"frechet_{name}"] = frechet_distance(one, two, np.concatenate([others, one]))
+            best[f"frechet_{name}"] = frechet_distance(one, others, np.concatenate([others, one]))
         return of_whole("classifier", best, found)
 
     def _embedded(self, name: str, embed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -1052,6 +1065,16 @@ class Judge:
             whole = np.full((len(real), vectors.shape[1]), np.nan)
             whole[sounding] = vectors
             self._kept[key] = {"vectors": whole}
+        return self._kept[key]["vectors"]
+
+    def _others(self, name: str, embed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Pieces of the recordings that are not played as vectors [N, D]."""
+        key = f"others {name}"
+        if key not in self._kept:
+            pieces = level_patches(self.performance.others)
+            pieces = pieces[np.isfinite(pieces).all(axis=1)]
+            vectors = embed(pieces) if len(pieces) else np.zeros((0, self._embedded(name, embed).shape[1]))
+            self._kept[key] = {"vectors": vectors}
         return self._kept[key]["vectors"]
 
     def _transfers(self, loaded: Bundle, made: Sound) -> list[Row]:
@@ -1080,10 +1103,10 @@ class Judge:
         found = found[np.isfinite(found).all(axis=1)]
         for name, embed in self.embeddings.items():
             real = self._embedded(name, embed)
-            sounding = np.isfinite(real).all(axis=1)
-            which = patch_groups(len(real), self.performance.starts_s, self.performance.seconds)[sounding]
-            best = {f"frechet_{name}": frechet_floor(real[sounding], which)}
-            rows += of_whole("transfers", best, {f"frechet_{name}": frechet_distance(real[sounding], embed(found))})
+            real, others = real[np.isfinite(real).all(axis=1)], self._others(name, embed)
+            every = np.concatenate([others, real])
+            best = {f"frechet_{name}": frechet_distance(real, others, every)}
+            rows += of_whole("transfers", best, {f"frechet_{name}": frechet_distance(every, embed(found), every)})
         return rows
 
 
