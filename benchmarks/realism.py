@@ -16,7 +16,8 @@ differences note by note. A note has a steady F0 (within 0.8 semitones of its ru
     ltas        power of the mean spectrum in octaves up to 16 kHz, dB of the power below 8 kHz; power above 8 kHz,
                 plain and A-weighted, dB of that of all. Only recordings whose bandwidth reaches so far
     dead        controls without effect: harmonics below 7 and 16 kHz under -80 dB on every note of a chromatic scale at
-                three levels; noise bands more than 6 dB below the line between their neighbours
+                three levels; partials that stand out of the noise in the recordings and are under -80 dB in the
+                controls for the same note; noise bands more than 6 dB below the line between their neighbours
     partials    share of the partials from 1.5 to 6 kHz that stand 3 dB out of the noise between them, dry: on the low
                 notes of the recordings, and on a steady scale over the lowest fifth
     life        partials' levels together (mean correlation, 3-30 Hz), their frequencies apart (cents, 3-30 Hz), vibrato
@@ -24,12 +25,12 @@ differences note by note. A note has a steady F0 (within 0.8 semitones of its ru
     noise       harmonic-to-noise ratio in four bands, and of low notes; fluctuation of the noise at 2-4 kHz
     onsets      attack (10-90 %), noise at onsets against that in the note, noise at changes of note without a rest
     room        share of frames that Praat's autocorrelation reads within 50 cents of the F0 that was played
-    classifier  area under the curve of a logistic regression, and Fréchet distance (beside that of other recordings of
-                the instrument), on log-mel statistics of 3 s; with
+    classifier  area under the curve of a logistic regression, and Fréchet distance, on log-mel statistics of 3 s; with
                 --musicnn also on the mean-pooled layer of musicnn (`pip install --no-deps --target DIR musicnn`).
                 --classifier or --musicnn adds this row
     transfers   with --voices: noise, onsets and vibrato of transfers, against the five notes of the recordings that are
-                nearest in pitch, and the Fréchet distance of the transfers to the recordings
+                nearest in pitch, and the Fréchet distance of the transfers to the recordings, beside that of the
+                held-out recordings to the others
 """
 
 from __future__ import annotations
@@ -719,6 +720,56 @@ def find_holes(noise_db: np.ndarray, least_db: float = HOLE_DB) -> np.ndarray:
     return np.flatnonzero(hole)
 
 
+#: Rate at which the partials of recordings are measured.
+HEARD_RATE_HZ = 50
+MAX_HEARD = 200
+
+#: A partial is heard where it is so much stronger than the noise in its bin.
+HEARD_RATIO_DB = 6.0
+
+
+def heard_partials(performance: Performance, notes: Sequence[Note], tops_hz: np.ndarray) -> list[np.ndarray]:
+    """Numbers of the partials up to 16 kHz that stand out of the noise in each note of a recording."""
+    if not notes:
+        return []
+    features = performance.features.at(HEARD_RATE_HZ)
+    f0_hz = np.clip(hold_f0(features.f0_hz), 0.9 * min(note.f0_hz for note in notes), None)
+    n_harmonics = min(MAX_HEARD, int(16000.0 / f0_hz.min()))
+    partials = measure_partials(performance.audio, performance.rate_hz, f0_hz, HEARD_RATE_HZ, n_harmonics)
+    noise_power = partials.noise_in_harmonics(f0_hz)
+    found = []
+    for note, top_hz in zip(notes, tops_hz, strict=True):
+        frames = slice(round(note.start_s * HEARD_RATE_HZ) + 2, round(note.stop_s * HEARD_RATE_HZ) - 1)
+        power, between = partials.harmonic_power[frames].mean(axis=0), noise_power[frames].mean(axis=0)
+        stands = power > 10 ** (HEARD_RATIO_DB / 10) * between
+        k = np.arange(1, n_harmonics + 1)
+        found.append(k[stands & (k * note.f0_hz < min(16000.0, top_hz))])
+    return found
+
+
+def silent_partials(
+    loaded: Bundle, performance: Performance, notes: Sequence[Note], heard: Sequence[np.ndarray]
+) -> dict[str, float]:
+    """Share of the partials that are heard in the recordings and silent in the controls for the same notes."""
+    model = loaded.card.model
+    features = performance.features.at(model.frame_rate_hz)
+    controls = Instrument(loaded).open_decoder().controls(hold_f0(features.f0_hz), getattr(features, model.level))
+    if "amplitude" not in controls:
+        return {}
+    levels_db = 2.0 * to_db(controls["amplitude"] * controls["harmonic_distribution"])
+    n_heard, n_silent = np.zeros(2), np.zeros(2)
+    for note, numbers in zip(notes, heard, strict=True):
+        frames = slice(round(note.start_s * model.frame_rate_hz) + 1, round(note.stop_s * model.frame_rate_hz))
+        own = np.full(max(MAX_HEARD, levels_db.shape[1]), -np.inf)
+        own[: levels_db.shape[1]] = np.median(levels_db[frames], axis=0)
+        for i, top_hz in enumerate((7000.0, 16000.0)):
+            inside = numbers[numbers * note.f0_hz < top_hz]
+            n_heard[i] += len(inside)
+            n_silent[i] += np.sum(own[inside - 1] < DEAD_DB)
+    names = ("silent_below_7k", "silent_below_16k")
+    return {name: float(n_silent[i] / n_heard[i]) for i, name in enumerate(names) if n_heard[i]}
+
+
 def dead(loaded: Bundle) -> dict[str, float]:
     """Shares of dead harmonics, and the number of holes in the noise."""
     f0_hz, levels_db, noise_db = scale_controls(loaded)
@@ -1002,8 +1053,7 @@ class Judge:
     def _ltas(self, loaded: Bundle, made: Sound) -> list[Row]:
         spectra = mean_spectra(made.audio, made.rate_hz, self.performance.starts_s)
         levels = [octave_levels(x, made.rate_hz, self.tops_hz) for x in (self._spectra, spectra)]
-        which = np.searchsorted(self.performance.starts_s, [n.start_s for n in self.notes], side="right") - 1
-        tops_hz = self.tops_hz[np.maximum(which, 0)] if self.notes else np.zeros(0)
+        tops_hz = self._note_tops_hz()
         rows = self._per_note("ltas", high_energy, made, self.notes, tops_hz)
         loud = {}
         for name, sound in (("real", self.real), ("made", made)):
@@ -1015,8 +1065,15 @@ class Judge:
         return found + rows + of_whole("ltas", loud["real"], loud["made"])
 
     def _dead(self, loaded: Bundle, made: Sound) -> list[Row]:
-        found = dead(loaded)
+        if "dead" not in self._kept:
+            self._kept["dead"] = {"heard": heard_partials(self.performance, self.notes, self._note_tops_hz())}
+        found = dead(loaded) | silent_partials(loaded, self.performance, self.notes, self._kept["dead"]["heard"])
         return of_whole("dead", dict.fromkeys(found, 0.0), found)
+
+    def _note_tops_hz(self) -> np.ndarray:
+        """Bandwidth of the recording that each note is in."""
+        which = np.searchsorted(self.performance.starts_s, [n.start_s for n in self.notes], side="right") - 1
+        return self.tops_hz[np.maximum(which, 0)] if self.notes else np.zeros(0)
 
     def _partials(self, loaded: Bundle, made: Sound) -> list[Row]:
         rows = self._per_note("partials", standing_partials, made, self.f0_hz, self.notes)
@@ -1049,10 +1106,10 @@ class Judge:
         found, best = {}, {}
         for name, embed in self.embeddings.items():
             one, two = self._embedded(name, embed)[usable], embed(other[usable])
-            others = self._others(name, embed)
-            found[f"auc_{name}"], best[f"auc_{name}"] = area_under_curve(one, two, groups), 0.5
-            found[f"frechet_{name}"] = frechet_distance(one, two, np.concatenate([others, one]))
-            best[f"frechet_{name}"] = frechet_distance(one, others, np.concatenate([others, one]))
+            every = np.concatenate([self._others(name, embed), one])
+            found |= {f"auc_{name}": area_under_curve(one, two, groups)}
+            found |= {f"frechet_{name}": frechet_distance(one, two, every)}
+            best |= {f"auc_{name}": 0.5, f"frechet_{name}": 0.0}
         return of_whole("classifier", best, found)
 
     def _embedded(self, name: str, embed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

@@ -179,6 +179,21 @@ def test_dead_controls(script):
     assert script.dead_harmonics(f0_hz, levels_db, 7000.0) == pytest.approx(1 / 13)
 
 
+def test_partials_that_are_heard_and_silent(script):
+    noise = np.random.default_rng(0).normal(0, 1e-4, len(TIMES_S))
+    audio = (tone(n_partials=5) + noise).astype(np.float32)
+    performance = script.Performance(audio, RATE_HZ, features(HELD_HZ), np.zeros(1))
+    notes = script.find_notes(performance.features)
+    (heard,) = script.heard_partials(performance, notes, np.array([8000.0]))
+    assert list(heard[:5]) == [1, 2, 3, 4, 5]
+    assert len(heard) < 8  # a few of 27 bins of noise may stand out of their neighbours
+    loaded = script.models.open_at(script.ROOT / "models" / "flute")
+    every = script.silent_partials(loaded, performance, notes, [np.array([1, 2])])
+    beyond = script.silent_partials(loaded, performance, notes, [np.array([1, 2, 199, 200])])
+    assert every["silent_below_7k"] == 0.0
+    assert set(beyond) == {"silent_below_7k", "silent_below_16k"}
+
+
 def test_holes_in_the_noise(script):
     smooth = np.tile(-40 - 20 * np.cos(np.arange(65) / 8), (3, 1))
     assert len(script.find_holes(smooth)) == 0
