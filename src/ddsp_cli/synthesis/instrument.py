@@ -150,8 +150,8 @@ def check_graph(model: ModelConfig) -> None:
     """
     if model.instruments:
         raise ModelError(
-            "a network of several instruments cannot be played",
-            "Take one instrument out of it: Autoencoder.for_instrument gives its configuration and weights.",
+            "this is a network of several instruments, such as the base, and cannot be played itself",
+            "Train an instrument that begins with it, or take one out of it with Autoencoder.for_instrument.",
         )
     nodes = model.processors
     if not nodes:
