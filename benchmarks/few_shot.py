@@ -102,13 +102,6 @@ def run(*words: object) -> float:
     return time.perf_counter() - started
 
 
-def options_of_start(start: str) -> list[str]:
-    """The options of `ddsp train` for an instrument to begin with, or "none"."""
-    if start == "none" and not hasattr(models, "BASE"):
-        return []  # a training begins with nothing where there is no base
-    return ["--from", start]
-
-
 def draw(path: Path, results: Sequence[Result]) -> None:
     """Draws loss and share in tune against the seconds of recordings, a line for each start."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -168,7 +161,7 @@ def main() -> None:
             prepare_s = run("prepare", place / "recordings" / name, "--name", "few", "--out", data, *rate)
             for start in options.starts.split(","):
                 out = place / "models" / f"{name}_{PurePath(start).name}"
-                words = ["--instrument", "few", "--dataset", data, "--out", out, *options_of_start(start)]
+                words = ["--instrument", "few", "--dataset", data, "--out", out, "--from", start]
                 words += ["--steps", options.steps] if options.steps else []
                 # an instrument to begin with brings its own model
                 words += ["--preset", options.preset] if options.preset and start == "none" else []

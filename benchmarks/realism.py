@@ -49,6 +49,7 @@ from pathlib import Path
 import numpy as np
 
 from ddsp_cli.analysis import metrics
+from ddsp_cli.analysis.bandwidth import bandwidth_hz
 from ddsp_cli.analysis.extract import measure
 from ddsp_cli.analysis.features import Features, hold_f0
 from ddsp_cli.analysis.loudness import a_weighting_db
@@ -603,20 +604,11 @@ def mean_spectra(audio: np.ndarray, rate_hz: int, starts_s: np.ndarray) -> np.nd
     return total
 
 
-def bandwidths_hz(spectra: np.ndarray, rate_hz: int) -> np.ndarray:
-    """Where the spectrum of each recording ends: falls of 20 dB between two bands of 1 kHz, 400 Hz apart."""
-    step = rate_hz / 2.0 / (spectra.shape[1] - 1)
-    width, gap = round(1000.0 / step), round(400.0 / step)
-    found = []
-    for power in spectra:
-        level = to_db(power, 1e-18 * max(power.max(), 1e-30))
-        medians = np.array([np.median(level[i : i + width]) for i in range(len(level) - width)])
-        fall = medians[: -width - gap] - medians[width + gap :]
-        first = round(6000.0 / step)
-        starts, stops = runs(fall[first:] >= 20.0)
-        # the fall is seen from a band and a half below the edge to half a band below it
-        found.append((first + 0.5 * (starts[0] + stops[0]) + width) * step if len(starts) else rate_hz / 2.0)
-    return np.array(found)
+def bandwidths_hz(performance: Performance) -> np.ndarray:
+    """Where the spectrum of each recording ends."""
+    bounds = np.append(np.round(performance.starts_s * performance.rate_hz).astype(int), len(performance.audio))
+    parts = (performance.audio[start:stop] for start, stop in itertools.pairwise(bounds))
+    return np.array([bandwidth_hz(part, performance.rate_hz) for part in parts])
 
 
 def octave_levels(spectra: np.ndarray, rate_hz: int, tops_hz: np.ndarray) -> dict[str, float]:
@@ -1030,7 +1022,7 @@ class Judge:
         self.changes = find_changes(find_notes(performance.features, 0.18))
         self.real = Sound(performance.audio, performance.audio, performance.rate_hz)
         self._spectra = mean_spectra(performance.audio, performance.rate_hz, performance.starts_s)
-        self.tops_hz = bandwidths_hz(self._spectra, performance.rate_hz)
+        self.tops_hz = bandwidths_hz(performance)
         self._kept: dict[str, dict] = {}
 
     def judge(self, loaded: Bundle, gain_db: float = 0.0) -> list[Row]:

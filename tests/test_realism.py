@@ -153,12 +153,15 @@ def test_octaves_of_a_sine(script):
     assert levels["octave_8000_11314_db"] < -60
 
 
-def test_bandwidth_of_low_passed_noise(script):
-    spectrum = np.fft.rfft(np.random.default_rng(0).normal(size=4 * 48000))
+def test_each_recording_has_its_bandwidth(script):
+    rng = np.random.default_rng(0)
+    spectrum = np.fft.rfft(rng.normal(size=4 * 48000))
     spectrum[np.arange(len(spectrum)) > 13000 * 4] *= 1e-4
-    audio = np.fft.irfft(spectrum)
-    found = script.bandwidths_hz(script.mean_spectra(audio, 48000, np.zeros(1)), 48000)
-    assert found[0] == pytest.approx(13000, abs=500)
+    audio = np.concatenate([np.fft.irfft(spectrum), rng.normal(size=4 * 48000)]).astype(np.float32)
+    performance = script.Performance(audio, 48000, features(np.full(2000, F0_HZ)), np.array([0.0, 4.0]))
+    low, high = script.bandwidths_hz(performance)
+    assert low == pytest.approx(13000, abs=1000)
+    assert high == 24000
 
 
 def test_energy_above_8_khz(script, note):
