@@ -16,7 +16,10 @@ from ddsp_cli.errors import DdspError, ExitCode, Kind, ModelError, UsageError
 SOURCES = Path(__file__).parent.parent / "src" / "ddsp_cli"
 
 #: Below the command line: what Python users call.
-LIBRARY = [path for path in sorted(SOURCES.rglob("*.py")) if "cli" not in path.relative_to(SOURCES).parts]
+#: All but the two interfaces: the command line, and the page, which shows the command that does the same.
+LIBRARY = [
+    path for path in sorted(SOURCES.rglob("*.py")) if not {"cli", "studio"} & set(path.relative_to(SOURCES).parts)
+]
 
 
 def strings(path: Path) -> list[tuple[int, str]]:

@@ -218,4 +218,4 @@ def test_ten_thousand_tiny_files(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "of 10000 used" in result.stdout
     assert len(result.stderr.splitlines()) < 100
-    assert dataset.load(tmp_path / "set").train.audio.shape[1] == 64000
+    assert dataset.load(tmp_path / "set").train.audio.shape[1] == 192000

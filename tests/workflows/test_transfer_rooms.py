@@ -23,12 +23,13 @@ def test_a_recording_of_the_instrument_loses_its_room(tmp_path):
     """A clarinet plays in a hall of half a second, and then after that recording without it (dereverberation)."""
     clarinet, in_hall = bundle.load(CLARINET), tmp_path / "in_hall"
     # not so loud as to pass for a fading note
-    bundle.save(in_hall, clarinet.card, clarinet.weights, 0.05 * impulse_response(8000))
+    bundle.save(in_hall, clarinet.card, clarinet.weights, 0.05 / 3**0.5 * impulse_response(24000))
     source = tmp_path / "dry.wav"
     soundfile.write(source, melody((69, 72, 76), note_s=0.6, rest_s=0.4), 16000)
-    recorded, _ = play(tmp_path, "recorded", model=in_hall, source=source)
+    recorded, _ = play(tmp_path, "recorded", model=in_hall, source=source, sample_rate_hz=16000)
     soundfile.write(tmp_path / "recorded16.wav", recorded, 16000)
-    dry, result = play(tmp_path, "again", model=in_hall, source=tmp_path / "recorded16.wav", room="none")
+    again = {"model": in_hall, "source": tmp_path / "recorded16.wav", "sample_rate_hz": 16000}
+    dry, result = play(tmp_path, "again", room="none", **again)
     assert result.transpose_semitones == 0.0
     for start_s in (0.4, 1.4, 2.4):  # notes of 0.6 s
         note, after = (start_s + 0.15, start_s + 0.45), (start_s + 0.78, start_s + 0.92)

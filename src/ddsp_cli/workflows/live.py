@@ -198,7 +198,7 @@ class LiveSession:
         self._dropouts = [pair for pair in self._dropouts if pair[0] > status.seconds - STRUGGLE_S]
         if status.n_dropouts - self._dropouts[0][1] >= STRUGGLE_DROPOUTS or status.load > FULL_LOAD:
             remarks.append(
-                "The computer cannot keep up: close other programs, choose a larger --block or a lighter instrument."
+                "The computer cannot keep up: close other programs, choose larger blocks or a lighter instrument."
             )
         if self._recorder.n_lost:
             lost_s = self._recorder.n_lost / self.rate_hz
