@@ -98,7 +98,7 @@ def test_remarks_say_what_is_wrong_and_what_to_do(monkeypatch):
     assert session._remarks(LiveStatus(seconds=11.0, load=0.3, n_dropouts=2.0)) == []
     (sentence,) = session._remarks(LiveStatus(seconds=12.0, load=0.3, n_dropouts=3.0))
     assert "cannot keep up" in sentence
-    assert "--block" in sentence
+    assert "larger blocks" in sentence
     assert session._remarks(LiveStatus(seconds=20.0, load=0.3, n_dropouts=3.0)) == []
     assert "cannot keep up" in session._remarks(LiveStatus(seconds=21.0, load=0.95, n_dropouts=3.0))[0]
     session._recorder.n_lost, session._feedback.is_feedback = 24000, True
