@@ -113,9 +113,11 @@ def test_a_scheduler_that_does_not_answer_is_named(wavs, monkeypatch):
         prepare([wavs], out=wavs.parent / "set", cluster="tcp://127.0.0.1:9")
 
 
-#: Stands for the batch system: a submitted job starts at once, on this machine.
+#: Stands for the batch system: a submitted job starts at once, on this machine. Like Slurm it
+#: keeps a copy of the script, because the caller deletes its own as soon as the job is accepted.
 SBATCH = """#!/bin/sh
-sh "$1" >/dev/null 2>&1 &
+cp "$1" "$SLURM_TEST_JOBS.sh" || exit 1
+sh "$SLURM_TEST_JOBS.sh" >"$SLURM_TEST_JOBS.log" 2>&1 &
 echo $! >>"$SLURM_TEST_JOBS"
 echo "Submitted batch job $!"
 """
