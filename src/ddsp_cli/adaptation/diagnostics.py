@@ -16,8 +16,8 @@ from ddsp_cli.analysis.extract import BEGINNING_S, PITCHED_SHARE, Analysis, pitc
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.arrays import FloatArray, RealArray, runs, thinned
 from ddsp_cli.bundle import Statistics
+from ddsp_cli.bundle.heard import heard_ranges_midi, say_ranges
 from ddsp_cli.config import ANALYSIS_RATE_HZ
-from ddsp_cli.pitch_names import note_name
 from ddsp_cli.scaling import hz_to_midi
 
 #: What a performance is. `unclear` has traits of speech, of a room and of several voices.
@@ -46,9 +46,9 @@ SPEECH_SLOW_SHARE = 0.82
 #: Nothing is said of less pitch than this.
 SHORTEST_S = 1.0
 
-#: From this share of the time on it is said that notes lie beyond the instrument's range, which is that of these
-#: percentiles of its pitch, a semitone wider at both ends.
-BEYOND_SHARE, RANGE_PERCENTILES, RANGE_MARGIN_SEMITONES = 0.05, (1, 99), 1.0
+#: From this share of the time on it is said that notes lie beyond what the instrument heard (`bundle.heard`), a
+#: semitone wider at both ends.
+BEYOND_SHARE, RANGE_MARGIN_SEMITONES = 0.05, 1.0
 
 CHORDS = "it sounds like several voices or chords; the strongest voice was followed, voices chords plays all of them"
 
@@ -74,7 +74,7 @@ def warnings(analysis: Analysis[Segments]) -> tuple[str, ...]:
 
 
 def range_warnings(f0_hz: Sequence[FloatArray], statistics: Statistics, instrument: str) -> tuple[str, ...]:
-    """Builds a sentence if much of what is played lies beyond the range of the instrument.
+    """Builds a sentence if much of what is played lies beyond what the instrument learned from, also in a gap of it.
 
     Args:
       f0_hz: what is played, [F] for each voice.
@@ -84,13 +84,14 @@ def range_warnings(f0_hz: Sequence[FloatArray], statistics: Statistics, instrume
     midi = hz_to_midi(np.concatenate([thinned(one) for one in f0_hz]))
     if not len(midi):
         return ()
-    lowest, highest = (statistics.pitch_midi[percentile] for percentile in RANGE_PERCENTILES)
-    beyond = (midi < lowest - RANGE_MARGIN_SEMITONES) | (midi > highest + RANGE_MARGIN_SEMITONES)
+    beyond = np.ones(len(midi), bool)
+    for lowest, highest in heard_ranges_midi(statistics):
+        beyond &= (midi < lowest - RANGE_MARGIN_SEMITONES) | (midi > highest + RANGE_MARGIN_SEMITONES)
     share = float(beyond.mean())
     if share < BEYOND_SHARE:
         return ()
-    where = f"the range of {instrument}, {note_name(lowest)} to {note_name(highest)}"
-    return (f"{share:.0%} of the notes lie beyond {where}; transpose it, or take another instrument",)
+    where = f"the range of {instrument}, {say_ranges(statistics)}"
+    return (f"{share:.0%} of the notes lie beyond {where}: there it guesses; transpose it, or take another instrument",)
 
 
 def classify(features: Features, segments: Segments, audio: FloatArray) -> Character:

@@ -57,8 +57,24 @@ class Source(Config):
     url: Text = ""
 
 
+Vector = Annotated[list[Annotated[float, Meta(ge=-1000, le=1000)]], Meta(max_length=8192)]
+
+
 class TrainingRecord(Config):
-    """How a bundle came about."""
+    """How a bundle came about.
+
+    Attributes:
+      preset: that of the training; `blend` for a mixture in the space of the base.
+      steps: on sound.
+      seed: of the run.
+      wall_s: what it took.
+      audio_s: how much sound there was to learn from.
+      program: which wrote it.
+      started_from: the instrument whose weights it began with, or `base`.
+      nearest: where it began with a base, the instrument of it that is nearest.
+      vector: its place in the space of that base; empty where it has none.
+      base: SHA-256 of the weights of that base: vectors of others have other meanings.
+    """
 
     preset: Name
     steps: Count
@@ -66,7 +82,10 @@ class TrainingRecord(Config):
     wall_s: NonNegativeFloat = 0.0
     audio_s: NonNegativeFloat = 0.0
     program: Name = ""
-    started_from: Name = ""  # the instrument whose weights it began with
+    started_from: Name = ""
+    nearest: Name = ""
+    vector: Vector = []
+    base: Name = ""
 
 
 class Card(Config, kw_only=True):

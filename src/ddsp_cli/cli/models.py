@@ -1,15 +1,18 @@
-"""`ddsp models`: a table of the instruments, the card of one, or one as a file."""
+"""`ddsp models`: the instruments by family, the card of one, one as a file, a map, and new ones between them."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ddsp_cli.bundle.families import ORDER, family_of
+from ddsp_cli.bundle.heard import missing
 from ddsp_cli.cli import console
-from ddsp_cli.cli.options import Force, instrument_names, typed
+from ddsp_cli.cli.options import Force, Seed, instrument_names, typed
 from ddsp_cli.errors import Kind, UsageError
 from ddsp_cli.pitch_names import note_name
 
@@ -17,34 +20,54 @@ if TYPE_CHECKING:
     from ddsp_cli.bundle import Card
     from ddsp_cli.workflows.models import Entry
 
-#: The word that packs an instrument.
-SHARE = "share"
+#: The words that pack an instrument, and that make one of several.
+SHARE, BLEND = "share", "blend"
+
+#: The group of instruments whose card cannot be read.
+UNREADABLE = "unreadable"
 
 
 def models(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME | share NAME]",
-            help="An instrument to describe; share packs one into a file to pass on.",
+            metavar="[NAME | share NAME | blend MIX]",
+            help="An instrument to describe; share packs one into a file to pass on; blend makes a new one of several, "
+            "such as flute:0.5+cello:0.5.",
             autocompletion=instrument_names,
         ),
     ] = None,
+    draw_map: Annotated[bool, typer.Option("--map", help="Draw which instruments sound alike.")] = False,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of blend: the name of the new instrument.")] = None,
+    random: Annotated[bool, typer.Option("--random", help="Of blend: draw the instruments and their shares.")] = False,
+    seed: Seed = 0,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Of share; by default NAME.ddsp.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Of share, by default NAME.ddsp; of --map, a PNG."),
     ] = None,
     force: Force = False,
 ) -> None:
-    """List the instruments with range, size, quality and place; describe one; share one."""
+    """List the instruments by family; describe one; map, blend or share them."""
     from ddsp_cli.workflows.models import catalogue, find_playable, open_at
     from ddsp_cli.workflows.models import share as run_share
 
-    if words and words[0] == SHARE and len(words) == 2:
+    words = words or []
+    if words[:1] != [BLEND] and (name is not None or random):
+        raise UsageError("--name and --random belong to: ddsp models blend flute:0.5+cello:0.5 --name NAME")
+    if draw_map:
+        if words:
+            raise UsageError("--map draws all instruments; leave the name out")
+        _show_map(out, force)
+        return
+    if words[:1] == [BLEND] and (len(words) > 1 or name is not None or random):
+        _blend(words[1:], name, random, seed, force)
+        return
+    if words[:1] == [SHARE] and len(words) == 2:
         target = run_share(words[1], out, force)
         console.say(f"{target}: {console.size(target.stat().st_size)}")
         console.say(f"Import it elsewhere with: ddsp import {typed(target.name)}")
         return
-    if words and len(words) > 1:
+    if len(words) > 1:
         raise UsageError(f"one instrument is described at a time, but there are {len(words)} names", kind=Kind.SHARE)
     if words:
         place = find_playable(words[0])
@@ -54,28 +77,111 @@ def models(
     if not entries:
         console.say("There are no instruments yet. Train one with: ddsp train --instrument NAME")
         return
+    _list(entries)
+
+
+def _list(entries: list[Entry]) -> None:
+    """The instruments by family: on a terminal in two lines each below the name of the family, else as a table."""
+    groups: dict[str, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(UNREADABLE if entry.card is None else family_of(entry.card), []).append(entry)
+    order = [family for family in (*ORDER, UNREADABLE) if family in groups]
     if console.is_terminal(sys.stdout):
-        for entry in entries:
-            _short(entry)
+        for i, family in enumerate(order):
+            if i:
+                console.say()
+            console.say(family)
+            for entry in groups[family]:
+                _short(entry)
         return
     rows = []
-    for entry in entries:
-        if entry.card is None:
+    for family in order:
+        for entry in groups[family]:
+            if entry.card is None:
+                rows.append([
+                    entry.name, family, "", "", "", console.size(entry.size_bytes), entry.problem, "", _place(entry),
+                ])  # fmt: skip
+                continue
             rows.append([
-                entry.name, "unreadable", "", "", console.size(entry.size_bytes), entry.problem, "", _place(entry),
+                entry.name,
+                family,
+                played_range(entry.card),
+                _model(entry.card),
+                learned_from(entry.card),
+                console.size(entry.size_bytes),
+                quality(entry.card.metrics),
+                entry.card.licence,
+                _place(entry),
             ])  # fmt: skip
-            continue
-        rows.append([
-            entry.name,
-            played_range(entry.card),
-            _model(entry.card),
-            learned_from(entry.card),
-            console.size(entry.size_bytes),
-            quality(entry.card.metrics),
-            entry.card.licence,
-            _place(entry),
-        ])  # fmt: skip
-    console.table(["name", "range", "model", "learned from", "size", "quality", "licence", "where"], rows)
+    console.table(["name", "family", "range", "model", "learned from", "size", "quality", "licence", "where"], rows)
+
+
+def _blend(mix: list[str], name: str | None, random: bool, seed: int, force: bool) -> None:
+    """Makes an instrument between others and says what it is."""
+    from ddsp_cli.workflows.models import BLEND_HINT, open_at
+    from ddsp_cli.workflows.space import blend
+
+    if name is None:
+        raise UsageError("the new instrument needs a name", "Give it one: --name hybrid.")
+    if len(mix) != (0 if random else 1):
+        raise UsageError("a blend is one word, or --random", BLEND_HINT)
+    folder = blend(None if random else mix[0], name, seed, force)
+    card = open_at(folder).card
+    console.say(f"{folder} is {card.description}: {played_range(card)}.")
+    console.say(f"Play it with: ddsp transfer voice.wav --model {typed(name)}")
+
+
+#: Width and height of a map in characters, without its frame.
+MAP_COLUMNS, MAP_ROWS = 78, 22
+
+
+def _show_map(out: Path | None, force: bool) -> None:
+    """Draws the map in characters, names the nearest of each, and writes the picture."""
+    from ddsp_cli.workflows.space import map_instruments
+
+    found = map_instruments(out, force)
+    timbres = found.timbres
+    for line in plot_characters(timbres.names, timbres.places.tolist(), MAP_COLUMNS, MAP_ROWS):
+        console.say(line)
+    console.say(f"to the right {timbres.axes[0]}, upwards {timbres.axes[1]}; "
+                f"{timbres.shown:.0%} of the differences are in this plane")  # fmt: skip
+    console.say()
+    console.say("most alike (mean difference of harmonics and noise in dB, in all dimensions):")
+    for name in timbres.names:
+        nearest = ", ".join(f"{other} {distance_db:.1f}" for other, distance_db in timbres.nearest(name)[:2])
+        console.say(f"  {name:<14} {nearest}")
+    for name in found.left_out:
+        console.remark(f"{name} cannot be played and is not on the map.")
+    if out is not None:
+        console.say(f"picture: {out}")
+
+
+def plot_characters(names: Sequence[str], places: Sequence[Sequence[float]], n_columns: int, n_rows: int) -> list[str]:
+    """Draws names at places in a plane, `*` at the place and the name beside it, in a frame.
+
+    Where the row of a place is taken, the name moves up or down to the next row that is free.
+
+    Args:
+      names: of the points.
+      places: x and y of each; y rises upwards.
+      n_columns, n_rows: of the drawing, without its frame.
+    """
+    low = [min(place[axis] for place in places) for axis in range(2)]
+    span = [(max(place[axis] for place in places) - low[axis]) or 1.0 for axis in range(2)]
+    longest = min(max(map(len, names)), n_columns // 3)
+    grid = [[" "] * n_columns for _ in range(n_rows)]
+    for name, place in sorted(zip(names, places, strict=True), key=lambda pair: -pair[1][1]):
+        label = f"* {name[:longest]}"
+        column = round((place[0] - low[0]) / span[0] * (n_columns - longest - 2))
+        wanted = round((1.0 - (place[1] - low[1]) / span[1]) * (n_rows - 1))
+        free = [
+            row for row in range(n_rows)
+            if all(cell == " " for cell in grid[row][max(0, column - 1) : column + len(label) + 1])
+        ]  # fmt: skip
+        row = min(free, key=lambda row: abs(row - wanted)) if free else wanted
+        grid[row][column : column + len(label)] = label
+    edge = "+" + "-" * n_columns + "+"
+    return [edge, *("|" + "".join(row) + "|" for row in grid), edge]
 
 
 def _place(entry: Entry) -> str:
@@ -90,21 +196,21 @@ def _model(card: Card) -> str:
 def _short(entry: Entry) -> None:
     """An instrument in two lines of a terminal."""
     if entry.card is None:
-        console.say(f"{entry.name:<14} unreadable: {entry.problem}")
+        console.say(f"  {entry.name:<13} {entry.problem}")
         return
     card, where = entry.card, entry.where if entry.where in {"here", "library", "bundled"} else _place(entry)
     size = console.size(entry.size_bytes)
-    console.say(f"{entry.name:<14} {played_range(card):<11} {_model(card):<18} {size:>7}  {where}")
-    console.say(f"{'':<14} {quality(card.metrics)}; {learned_from(card)}, {card.licence}")
+    console.say(f"  {entry.name:<13} {played_range(card):<11} {_model(card):<18} {size:>7}  {where}")
+    console.say(f"  {'':<13} {quality(card.metrics)}; {learned_from(card)}")
 
 
 def _tell(card: Card, place: Path) -> None:
     facts = {
+        "family": family_of(card),
         "range": played_range(card),
         "model": card.description,
         "learned from": learned_from(card),
-        "training": f"{card.training.steps} steps of preset {card.training.preset}, "
-        f"{console.duration(card.training.wall_s)}, {card.training.program}",
+        "training": _trained(card),
         "quality": quality(card.metrics),
         "licence": card.licence,
         "created": card.created,
@@ -113,10 +219,24 @@ def _tell(card: Card, place: Path) -> None:
     console.say(card.name)
     for name, text in facts.items():
         console.say(f"  {name:<13} {text}")
+    for text in missing(card.statistics, card.model.level):
+        console.say(f"  {'missing':<13} {text}")
     for remark in card.remarks:
         console.say(f"  {'remark':<13} {remark}")
-    for source in card.sources:
-        console.say(f"  {'source':<13} {source.attribution or source.title} ({source.licence}) {source.url}".rstrip())
+    for source in dict.fromkeys(
+        f"{source.attribution or source.title} ({source.licence}) {source.url}".rstrip() for source in card.sources
+    ):
+        console.say(f"  {'source':<13} {source}")
+
+
+def _trained(card: Card) -> str:
+    """How the instrument came about."""
+    training = card.training
+    if training.preset == BLEND:
+        return f"none: it was mixed, {training.program}"
+    began = f", began as {training.nearest or training.started_from}" if training.started_from else ""
+    steps = f"{training.steps} steps of preset {training.preset}{began}"
+    return f"{steps}, {console.duration(training.wall_s)}, {training.program}"
 
 
 def played_range(card: Card) -> str:

@@ -9,8 +9,8 @@ import keras
 import msgspec
 import numpy as np
 from keras import ops
-from msgspec import UNSET
 
+from ddsp_cli.bundle.conditioning import fold_condition
 from ddsp_cli.bundle.layout import VARIATION, decoder_outputs
 from ddsp_cli.config import LossConfig, ModelConfig
 from ddsp_cli.engine.core.tensors import ArgumentError, Tensor
@@ -257,9 +257,7 @@ class Autoencoder(keras.Model):
     def for_instrument(self, instrument: str) -> tuple[ModelConfig, dict[str, np.ndarray]]:
         """Makes a model of one instrument from one that is conditioned on many.
 
-        The vector of an instrument is constant, and so is the output of its input stack; its part of the GRU and of the
-        layer behind it is a constant too, and is added to their biases. The result sounds the same, has one input less,
-        and makes a bundle like any other.
+        See `bundle.conditioning.fold_condition`.
 
         Args:
           instrument: its name in the configuration.
@@ -279,20 +277,4 @@ class Autoencoder(keras.Model):
         vector = ops.convert_to_tensor(self.instruments.vector(names.index(instrument))[None, None])
         place = config.inputs.index("instrument")
         constant = np.asarray(ops.convert_to_numpy(self.decoder.input_stacks[place](vector)), np.float32)[0, 0]
-        widths = [config.sizes.channels if config.sizes.layers_per_stack else n for n in self.decoder.sizes.values()]
-        rows = slice(sum(widths[:place]), sum(widths[: place + 1]))
-        weights = {
-            name: value
-            for name, value in self.get_weights_by_name().items()
-            if not name.startswith(("decoder/input_stacks/instrument/", "instruments/"))
-        }
-        behind = "decoder/out_stack/0/dense" if config.sizes.layers_per_stack else "decoder/dense_out"
-        kernel = weights["decoder/rnn/kernel"]
-        bias = weights["decoder/rnn/bias"].copy()  # [2, 3U]: of the inputs, of the state
-        bias[0] += constant @ kernel[rows]
-        weights |= {"decoder/rnn/kernel": np.delete(kernel, rows, axis=0), "decoder/rnn/bias": bias}
-        kernel = weights[f"{behind}/kernel"]
-        weights[f"{behind}/bias"] = weights[f"{behind}/bias"] + constant @ kernel[rows]
-        weights[f"{behind}/kernel"] = np.delete(kernel, rows, axis=0)
-        inputs = [name for name in config.inputs if name != "instrument"]
-        return msgspec.structs.replace(config, inputs=inputs, instruments=UNSET), weights
+        return fold_condition(config, self.get_weights_by_name(), constant)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from ddsp_cli.adaptation.adapt import Adapted
     from ddsp_cli.analysis.features import Features
+    from ddsp_cli.synthesis.timbre_map import TimbreMap
 
 
 #: A picture shows this much; beyond it details could not be seen, and memory stays small.
@@ -73,6 +74,40 @@ def draw_transfer(
     name = (source or output).name
     figure.suptitle(f"{name} on {instrument}, transposed {adapted.transpose_semitones:+g} semitones{cut}")
     return as_png(figure, dpi=100)
+
+
+def draw_map(timbres: TimbreMap, families: Mapping[str, str], marks: Sequence[str] = ()) -> bytes:
+    """Draws where instruments lie, coloured by family, each with a line to the one that sounds most like it.
+
+    Args:
+      timbres: places and distances.
+      families: name → family.
+      marks: names that are drawn as stars.
+
+    Returns:
+      A PNG.
+    """
+    figure = new_figure(9, 6.5)
+    axes = figure.subplots()
+    order = list(dict.fromkeys(families[name] for name in timbres.names))
+    for i, name in enumerate(timbres.names):
+        other = timbres.names.index(timbres.nearest(name)[0][0])
+        axes.plot(*timbres.places[[i, other]].T, color="0.85", zorder=1)
+    for i, family in enumerate(order):
+        rows = [k for k, name in enumerate(timbres.names) if families[name] == family]
+        for marker, size in (("*", 170), ("o", 55)):
+            some = [k for k in rows if (timbres.names[k] in marks) == (marker == "*")]
+            label = family if some and (marker == "o" or len(some) == len(rows)) else None
+            x, y = timbres.places[some].T
+            axes.scatter(x, y, s=size, marker=marker, color=f"C{i}", label=label, zorder=2)
+    for name, (x, y) in zip(timbres.names, timbres.places, strict=True):
+        axes.annotate(name, (x, y), xytext=(7, 5), textcoords="offset points", fontsize=9)
+    axes.set(xlabel=f"{timbres.axes[0]} →", ylabel=f"{timbres.axes[1]} →")
+    axes.set_title(f"How instruments sound: {timbres.shown:.0%} of the differences, in dB; lines to the nearest")
+    axes.margins(0.12)
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.2)
+    return as_png(figure)
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -58,10 +58,10 @@ def decode(
       [F, K] of sum 1 (0 where every harmonic lies above half the sample rate), `noise_magnitudes` [F, M]. And the
       state after the last frame, [1, U].
     """
-    stacks = [_stack(ops, weights, f"decoder/input_stacks/{name}", inputs[name]) for name in model.inputs]
+    stacks = [dense_stack(ops, weights, f"decoder/input_stacks/{name}", inputs[name]) for name in model.inputs]
     joined = ops.concat(stacks, 1)
     recurrent, state = _gru(ops, weights, "decoder/rnn", joined, state)
-    hidden = _stack(ops, weights, "decoder/out_stack", ops.concat([*stacks, recurrent], 1))
+    hidden = dense_stack(ops, weights, "decoder/out_stack", ops.concat([*stacks, recurrent], 1))
     raw = _dense(ops, weights, "decoder/dense_out", hidden)
     controls = {name: ops.columns(raw, span.start, span.stop) for name, span in playable_columns(model).items()}
     harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
@@ -99,7 +99,7 @@ def encode(ops: Ops, weights: Mapping[str, FloatArray], mfcc: Tensor, state: Ten
     return _dense(ops, weights, "encoder/dense_out", recurrent), state
 
 
-def _stack(ops: Ops, weights: Mapping[str, FloatArray], name: str, x: Tensor) -> Tensor:
+def dense_stack(ops: Ops, weights: Mapping[str, FloatArray], name: str, x: Tensor) -> Tensor:
     """N × (dense, layer normalisation, leaky rectifier); the identity where there are no layers."""
     j = 0
     while f"{name}/{j}/dense/kernel" in weights:

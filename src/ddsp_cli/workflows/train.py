@@ -23,6 +23,7 @@ import numpy as np
 from msgspec import UNSET
 
 from ddsp_cli import __version__, atomic, backend, bundle
+from ddsp_cli.bundle.heard import missing, say_ranges
 from ddsp_cli.checksum import sha256
 from ddsp_cli.config import FeatureSpec, ModelConfig, Preset, TrainingConfig, dump_yaml, load_preset
 from ddsp_cli.dataset.loader import check_features, check_rate
@@ -408,6 +409,8 @@ def _train(
     def phase(message: str, step: int | None = None) -> None:
         report(TrainProgress(state.step if step is None else step, plan.total_steps, event="phase", message=message))
 
+    for text in introduce(plan):
+        phase(text)
     phase("loading the training framework")
     if members is not None:
         launcher.take_one_gpu()
@@ -482,6 +485,16 @@ def _train(
         page,
         finished,
     )
+
+
+def introduce(plan: Plan) -> list[str]:
+    """Says what is learned from what, and what the recordings lack."""
+    statistics = load_manifest(plan.source).statistics
+    amount = f"{statistics.note_s:.0f} s" if statistics.note_s < 120.0 else f"{statistics.note_s / 60.0:.0f} minutes"
+    begins = f"beginning with {plan.started_from}" if plan.started_from else "from random weights"
+    steps = f"up to {plan.total_steps} steps"
+    first = f"{plan.instrument} learns from {amount} of notes, {say_ranges(statistics)}, {begins}: {steps}"
+    return [first, *missing(statistics, plan.settings.model.level)]
 
 
 def _run(

@@ -1,0 +1,224 @@
+"""`ddsp models --map` and `ddsp models blend`: where instruments lie, and new ones between them."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from ddsp_cli import __version__, bundle
+from ddsp_cli.arrays import FloatArray
+from ddsp_cli.atomic import beside, writing
+from ddsp_cli.audio.write import check_writable
+from ddsp_cli.bundle import Bundle, Card
+from ddsp_cli.bundle.families import family_of
+from ddsp_cli.config import ModelConfig, ReverbConfig
+from ddsp_cli.config.processors import ROOMS
+from ddsp_cli.errors import ModelError, UsageError
+from ddsp_cli.synthesis import space
+from ddsp_cli.synthesis.blend import BlendedInstrument
+from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.synthesis.timbre_map import TimbreMap, describe, make_map
+from ddsp_cli.workflows import models
+from ddsp_cli.workflows.arguments import PathLike, as_path
+
+#: A random blend has so many parts.
+N_RANDOM = 3
+
+#: A map of fewer instruments has no plane.
+LEAST_ON_MAP = 3
+
+#: Length of the preview of a blend.
+PREVIEW_S = 6.0
+
+
+# --- the map ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Map:
+    """Where the instruments lie.
+
+    Attributes:
+      timbres: places and distances.
+      families: name → family.
+      left_out: instruments that cannot be read or played.
+    """
+
+    timbres: TimbreMap
+    families: dict[str, str]
+    left_out: tuple[str, ...]
+
+
+def map_instruments(out: PathLike | None = None, force: bool = False) -> Map:
+    """Plays the same notes on every instrument and finds the plane in which they differ most.
+
+    Args:
+      out: a PNG with the picture; None draws none.
+      force: replace a file that exists.
+
+    Raises:
+      ModelError: there are fewer than three instruments.
+      OutputError: the file exists, or cannot be written.
+    """
+    target = as_path(out)
+    if target is not None:
+        check_writable(target, force)
+    timbres, families, left_out = {}, {}, []
+    for entry in models.catalogue():
+        try:
+            instrument = Instrument(models.open_at(entry.path))
+        except ModelError:
+            left_out.append(entry.name)
+            continue
+        timbres[entry.name], families[entry.name] = describe(instrument), family_of(instrument.bundle.card)
+    if len(timbres) < LEAST_ON_MAP:
+        raise ModelError(f"a map needs {LEAST_ON_MAP} instruments or more, and there are {len(timbres)}")
+    found = Map(make_map(timbres), families, tuple(left_out))
+    if target is not None:
+        from ddsp_cli.reports.plots import draw_map
+
+        with writing(target), beside(target) as part:
+            part.write_bytes(draw_map(found.timbres, families))
+    return found
+
+
+# --- blends in the space of the base ----------------------------------------------------------------------------------
+
+
+def blend(words: str | None, name: str, seed: int = 0, force: bool = False) -> Path:
+    """Makes an instrument whose vector lies between those of others, in the space of the base.
+
+    The network of the base plays it. Range and levels, room and movements lie between those of the parts, as in a blend
+    of controls (`synthesis.blend`), and so do sources and licences.
+
+    Args:
+      words: `flute:0.5+cello:0.5`; None draws three instruments and their shares.
+      name: of the new instrument; its folder is `models/NAME`.
+      seed: of the draw.
+      force: replace an instrument that exists.
+
+    Returns:
+      The folder.
+
+    Raises:
+      UsageError: impossible shares, or a name that cannot be one.
+      ModelError: there is no base, no such instrument, or one without a place in the space of the base.
+      OutputError: there is an instrument of that name, or it cannot be written.
+    """
+    models.check_new_name(name)
+    place = models.base_folder()
+    if place is None:
+        raise ModelError("the base is missing, in whose space instruments are blended", "Install the program again.")
+    base = bundle.load(place)
+    chosen = models.choose(words if words is not None else _draw(base, seed))
+    if chosen.shares is None or not chosen.shares.is_constant:
+        raise UsageError(f"{words} names no two instruments", models.BLEND_HINT)
+    parts = [models.open_at(one) for one in chosen.places]
+    vectors = np.stack([vector_of(part, base) for part in parts])
+    vector = np.asarray(chosen.shares.mean @ vectors, np.float32)
+    between = BlendedInstrument([Instrument(part) for part in parts], chosen.shares, name).bundle
+    model, weights = space.at_vector(base.card.model, base.weights, vector)
+    weights = {n: value for n, value in weights.items() if n.startswith("decoder/")}
+    model, weights, response = _with_room(model, weights, between.impulse_response)
+    weights |= between.weights  # the movements of held notes
+    card = _card(chosen.name, name, between.card, base, model, vector)
+    folder = models.OWN / name
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    bundle.save(folder, card, weights, response, _preview(Bundle(card, weights, response)), force=force)
+    return folder
+
+
+def vector_of(instrument: Bundle, base: Bundle) -> FloatArray:
+    """The place [D] of an instrument in the space of the base.
+
+    Raises:
+      ModelError: it has none.
+    """
+    card = instrument.card
+    if card.training.base == weights_digest(base) and card.training.vector:
+        return np.asarray(card.training.vector, np.float32)
+    known = space.vectors(base.card.model, base.weights)
+    if card.name in known and card.training.started_from == models.BASE and not card.training.vector:
+        return np.asarray(known[card.name], np.float32)
+    raise ModelError(
+        f"{card.name} has no place in the space of the base",
+        f"Train it again with --from base, or blend controls when playing: --model {card.name}:0.5+flute:0.5.",
+    )
+
+
+def weights_digest(base: Bundle) -> str:
+    """SHA-256 of the weights of a base, which tells whose space a vector lies in."""
+    return base.card.files.get(bundle.WEIGHTS, "")
+
+
+def _draw(base: Bundle, seed: int) -> str:
+    """A random blend of bundled instruments that the base knows, in words."""
+    known = space.vectors(base.card.model, base.weights)
+    candidates = [entry.name for entry in models.catalogue() if entry.name in known and models.is_bundled(entry.name)]
+    if len(candidates) < 2:
+        raise ModelError("there are no two bundled instruments to draw from")
+    random = np.random.default_rng(seed)
+    names = random.choice(candidates, min(N_RANDOM, len(candidates)), replace=False)
+    shares = random.dirichlet(np.ones(len(names)))
+    return "+".join(f"{name}:{max(share, 0.01):.2f}" for name, share in zip(names, shares, strict=True))
+
+
+def _with_room(
+    model: ModelConfig, weights: dict[str, FloatArray], response: FloatArray | None
+) -> tuple[ModelConfig, dict[str, FloatArray], FloatArray | None]:
+    """The model with the room that lies between those of the parts, as an impulse response that is its own weight."""
+    processors = dict(model.processors)
+    rooms = [name for name, node in processors.items() if isinstance(node, ROOMS)]
+    for name in rooms:
+        if response is None:
+            del processors[name]
+            continue
+        processors[name] = ReverbConfig(inputs=processors[name].inputs, length_samples=len(response))
+        # the bundle keeps weights in half precision, and the response has to be theirs
+        response = response.astype(np.float16).astype(np.float32)
+        response[0] = 0.0
+        weights = weights | {f"{name}/ir": response}
+    if not rooms:
+        response = None
+    return msgspec.structs.replace(model, processors=processors), weights, response
+
+
+def _card(words: str, name: str, between: Card, base: Bundle, model: ModelConfig, vector: FloatArray) -> Card:
+    sources = {source.title: source for source in [*between.sources, *base.card.sources]}
+    licences = dict.fromkeys([base.card.licence, *between.licence.split(" + ")])
+    return bundle.revise(
+        between,
+        name=name,
+        description=f"{words}, mixed in the space of the base",
+        licence=" + ".join(licences),
+        model=model,
+        features=base.card.features.at(model.frame_rate_hz),
+        training=bundle.TrainingRecord(
+            preset="blend", steps=0, seed=0, program=f"ddsp {__version__}", started_from=base.card.name,
+            vector=[round(float(value), 5) for value in vector], base=weights_digest(base),
+        ),
+        sources=list(sources.values()),
+        remarks=[f"A mixture of {words}: the base plays between them; no such instrument was recorded."],
+        created=datetime.datetime.now(datetime.UTC).replace(microsecond=0).isoformat(),
+    )  # fmt: skip
+
+
+def _preview(instrument: Bundle) -> FloatArray:
+    """A rising fifth, a swell and a fall through the middle of the range, played by an instrument."""
+    statistics, model = instrument.card.statistics, instrument.card.model
+    n = round(PREVIEW_S * model.frame_rate_hz)
+    middle = round(statistics.pitch_midi[50])
+    steps = np.array([0, 2, 4, 7, 4, 0])
+    notes = middle + np.repeat(steps, -(-n // len(steps)))[:n]
+    where = np.linspace(0.0, 1.0, n)
+    levels_db = statistics.level(model.level)
+    level_db = np.interp(np.sin(np.pi * where) ** 2, [0.0, 1.0], [levels_db[30], levels_db[80]])
+    f0_hz = (440.0 * 2.0 ** ((notes - 69.0) / 12.0)).astype(np.float32)
+    gate = np.minimum(1.0, 12.0 * np.minimum(where, 1.0 - where)).astype(np.float32)
+    played = Instrument(instrument).render(f0_hz, level_db.astype(np.float32), gate)
+    return np.clip(np.concatenate(list(played)), -1.0, 1.0)

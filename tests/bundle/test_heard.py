@@ -1,0 +1,64 @@
+"""What an instrument heard, what it lacks, and the family that its name tells."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ddsp_cli.bundle import Statistics, TrainingRecord
+from ddsp_cli.bundle.families import family_of, family_of_name
+from ddsp_cli.bundle.heard import heard_ranges_midi, missing, say_ranges
+from fixtures import make_card, small_model
+
+
+def statistics(pitch_midi: np.ndarray, power_db: np.ndarray) -> Statistics:
+    levels = [float(value) for value in power_db]
+    return Statistics([float(value) for value in pitch_midi], levels, levels, 30.0)
+
+
+WIDE, NARROW = np.linspace(48.0, 84.0, 101), np.linspace(60.0, 67.0, 101)
+LOUD_AND_SOFT, ONE_LEVEL = np.linspace(-45.0, -10.0, 101), np.linspace(-24.0, -20.0, 101)
+
+
+def test_nothing_is_missing_in_a_wide_range_at_several_levels():
+    assert missing(statistics(WIDE, LOUD_AND_SOFT), "power_db") == []
+
+
+def test_a_narrow_range_and_one_loudness_are_named():
+    found = missing(statistics(NARROW, ONE_LEVEL), "power_db")
+    assert found[0] == "only C4 to G4 was heard: outside it guesses"
+    assert found[1].startswith("one loudness only: half of what was heard lies within 2.0 dB")
+    assert len(found) == 2
+
+
+def test_a_gap_parts_what_was_heard():
+    pitches = np.concatenate([np.linspace(48, 52, 50), np.linspace(72, 84, 51)])
+    low, high = heard_ranges_midi(statistics(pitches, LOUD_AND_SOFT))
+    assert (low[1], high[0]) == (52.0, 72.0)
+    (said,) = missing(statistics(pitches, LOUD_AND_SOFT), "power_db")
+    assert said == "only C3 to E3 and C5 to C6 was heard: outside it guesses"
+
+
+def test_single_frames_of_a_tracker_do_not_widen_the_range():
+    pitches = NARROW.copy()
+    pitches[0], pitches[100] = 20.0, 110.0
+    assert say_ranges(statistics(pitches, LOUD_AND_SOFT)) == "C4 to G4"
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [("flute", "woodwind"), ("alto_sax", "woodwind"), ("bass-clarinet", "woodwind"), ("English horn", "woodwind"),
+     ("french_horn", "brass"), ("my-violins", "strings"), ("double_bass", "strings"), ("bass guitar", "plucked"),
+     ("alto", "voice"), ("testophone", "other")],
+)  # fmt: skip
+def test_names_tell_families(name, family):
+    assert family_of_name(name) == family
+
+
+def test_a_name_that_tells_nothing_leaves_it_to_what_an_instrument_began_as():
+    training = TrainingRecord("hifi", 100, 0, started_from="base", nearest="cello")
+    assert family_of(make_card(small_model(), name="grandpa", training=training)) == "strings"
+    assert family_of(make_card(small_model(), name="my-flute", training=training)) == "woodwind"
+    mixed = TrainingRecord("blend", 0, 0, started_from="base")
+    assert family_of(make_card(small_model(), name="my-flute", training=mixed)) == "blends"
+    assert family_of(make_card(small_model())) == "other"

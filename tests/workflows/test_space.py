@@ -1,0 +1,137 @@
+"""`ddsp models`: groups, the map, and instruments mixed in the space of the base."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from ddsp_cli import bundle
+from ddsp_cli.cli.models import plot_characters
+from ddsp_cli.errors import ModelError, OutputError, UsageError
+from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.synthesis.space import at_vector, vectors
+from ddsp_cli.workflows import models, space
+from ddsp_cli.workflows.transfer import transfer_files
+from fixtures import make_bundle, melody
+from test_cli import ddsp
+
+
+@pytest.fixture(autouse=True)
+def desk(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def base():
+    return bundle.load(models.base_folder())
+
+
+def test_a_blend_lies_between_its_parts(base):
+    folder = space.blend("flute:3+cello:1", "hybrid")
+    made, known = bundle.load(folder), vectors(base.card.model, base.weights)
+    expected = 0.75 * known["flute"] + 0.25 * known["cello"]
+    np.testing.assert_allclose(made.card.training.vector, expected, atol=1e-4)
+    flute, cello = (bundle.load(models.find(name)).card for name in ("flute", "cello"))
+    for low, got, high in zip(cello.statistics.pitch_midi, made.card.statistics.pitch_midi,
+                              flute.statistics.pitch_midi, strict=True):  # fmt: skip
+        assert got == pytest.approx(0.75 * high + 0.25 * low, abs=1e-3)
+    titles = {source.title for source in made.card.sources}
+    assert titles >= {source.title for card in (flute, cello, base.card) for source in card.sources}
+    assert base.card.licence in made.card.licence
+    # what plays is the base at that vector
+    _, weights = at_vector(base.card.model, base.weights, np.asarray(made.card.training.vector, np.float32))
+    np.testing.assert_allclose(made.weights["decoder/rnn/bias"], weights["decoder/rnn/bias"], atol=2e-2)
+
+
+def test_a_blend_is_an_instrument_like_any_other(desk):
+    import soundfile
+
+    space.blend("flute+cello", "hybrid")
+    soundfile.write("voice.wav", melody(), 16000)
+    (_,) = transfer_files("voice.wav", "hybrid", "out.wav")
+    audio, rate_hz = soundfile.read("out.wav")
+    assert rate_hz == 48000
+    assert np.sqrt(np.mean(audio**2)) > 1e-3
+    again = space.blend("hybrid:1+flute:1", "third")  # a blend has a place of its own
+    assert bundle.load(again).card.training.vector != bundle.load(models.find("hybrid")).card.training.vector
+    with pytest.raises(OutputError, match="exists"):
+        space.blend("flute+cello", "hybrid")
+
+
+def test_the_learned_room_of_a_blend_is_its_weight():
+    made = bundle.load(space.blend("flute+cello", "hybrid"))
+    np.testing.assert_array_equal(made.impulse_response, made.weights["reverb/ir"])
+    Instrument(made)
+
+
+def test_what_has_no_place_in_the_space_is_refused(desk):
+    make_bundle(desk / "models" / "testophone")
+    with pytest.raises(ModelError, match="testophone has no place in the space of the base"):
+        space.blend("flute+testophone", "hybrid")
+    with pytest.raises(UsageError, match="no two instruments"):
+        space.blend("flute", "hybrid")
+    with pytest.raises(UsageError, match="bundled"):
+        space.blend("flute+cello", "violin")
+    assert not (desk / "models" / "hybrid").exists()
+
+
+def test_a_random_blend_follows_the_seed():
+    drawn = [bundle.load(space.blend(None, name, seed)).card for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    assert drawn[0].training.vector == drawn[1].training.vector != drawn[2].training.vector
+
+
+def test_the_map_has_all_that_can_be_played_and_a_blend_lies_inside(desk):
+    space.blend("flute+violin", "hybrid")
+    make_bundle(desk / "models" / "testophone")
+    (desk / "models" / "broken").mkdir()
+    (desk / "models" / "broken" / "model.yaml").write_text("format: 1\n")
+    found = space.map_instruments("map.png")
+    assert found.left_out == ("broken",)
+    assert {"testophone", "hybrid", "flute"} <= set(found.timbres.names)
+    assert (found.families["hybrid"], found.families["flute"]) == ("blends", "woodwind")
+    place = dict(zip(found.timbres.names, found.timbres.places[:, 0], strict=True))
+    assert min(place["flute"], place["violin"]) < place["hybrid"] < max(place["flute"], place["violin"])
+    assert (desk / "map.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(OutputError):
+        space.map_instruments("map.png")
+
+
+def test_characters_keep_names_apart():
+    names = ["left", "right", "top", "near left"]
+    lines = plot_characters(names, [(0.0, 0.0), (10.0, 0.0), (5.0, 5.0), (0.1, 0.0)], 40, 9)
+    assert all(len(line) == 42 for line in lines)
+    text = "\n".join(lines)
+    assert all(text.count(f"* {name}") == 1 for name in names)
+    assert "* top" in lines[1]
+    assert lines[-2].index("left") < lines[-2].index("right")
+
+
+def test_the_command_lists_by_family_blends_and_draws(desk):
+    make_bundle(desk / "models" / "my-viola")
+    made = ddsp("models", "blend", "flute:0.5+cello:0.5", "--name", "hybrid", cwd=desk)
+    assert b"mixed in the space of the base" in made.stdout, made.stderr
+    lines = ddsp("models", cwd=desk).stdout.decode().splitlines()
+    families = [line.split()[1] for line in lines[1:]]
+    order = list(dict.fromkeys(families))
+    assert order == ["woodwind", "brass", "strings", "blends"]
+    assert families == sorted(families, key=order.index)
+    assert any(line.split()[:2] == ["my-viola", "strings"] for line in lines)
+    drawn = ddsp("models", "--map", cwd=desk).stdout.decode()
+    assert "* hybrid" in drawn and "most alike" in drawn
+    assert max(map(len, drawn.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("blend", "flute+cello"), "needs a name"), (("blend", "--name", "x"), "one word, or --random"),
+     (("flute", "--map"), "leave the name out"), (("flute", "--name", "x"), "belong to"),
+     (("blend", "flute+cello", "--random", "--name", "x"), "one word, or --random")],
+)  # fmt: skip
+def test_wrong_words_get_a_sentence(words, said, desk):
+    done = ddsp("models", *words, cwd=desk)
+    assert done.returncode != os.EX_OK if hasattr(os, "EX_OK") else done.returncode
+    assert said in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
