@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddsp_cli.bundle.families import ORDER, family_of
-from ddsp_cli.bundle.heard import missing
 from ddsp_cli.cli import console
 from ddsp_cli.cli.options import Force, Seed, instrument_names, typed
 from ddsp_cli.errors import Kind, UsageError
@@ -82,6 +80,8 @@ def models(
 
 def _list(entries: list[Entry]) -> None:
     """The instruments by family: on a terminal in two lines each below the name of the family, else as a table."""
+    from ddsp_cli.bundle.families import ORDER, family_of
+
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         groups.setdefault(UNREADABLE if entry.card is None else family_of(entry.card), []).append(entry)
@@ -205,6 +205,9 @@ def _short(entry: Entry) -> None:
 
 
 def _tell(card: Card, place: Path) -> None:
+    from ddsp_cli.bundle.families import family_of
+    from ddsp_cli.bundle.heard import missing
+
     facts = {
         "family": family_of(card),
         "range": played_range(card),
