@@ -1,12 +1,14 @@
-"""Places that are addresses: `s3://bucket/wavs`, `gs://`, `https://`, `sftp://` and whatever else fsspec opens.
+"""Places that are addresses: `s3://bucket/wavs`, `gs://`, `https://`, `sftp://` and other services of fsspec.
 
 An address becomes a `UPath`, which has the methods of `pathlib.Path`; functions that only read and join paths take
 either. Credentials come from the environment, as the libraries of each service look for them; they are written nowhere.
+Addresses that hold some are refused without being shown, because addresses are written into data sets and reports.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 from collections.abc import Iterator
@@ -19,30 +21,41 @@ from ddsp_cli.packages import require_extra
 #: A scheme of two letters or more: one letter is a drive on Windows.
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(?P<host>[^/]*)")
 
+#: Services that store files. Other protocols of fsspec read a file that says what else to read, and one of them
+#: (`reference://`) fills in templates of such a file, which can run code; or they stand before another address (`zip://`).
+SERVICES = frozenset({
+    "abfs", "abfss", "adl", "az", "file", "ftp", "gcs", "gs", "hdfs", "hf", "http", "https", "local", "memory", "oci",
+    "oss", "s3", "s3a", "sftp", "smb", "ssh", "webhdfs",
+})  # fmt: skip
+
+#: `simplecache::https://...`, `zip://*.wav::s3://...`: an address inside another.
+_CHAINED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://[^:]*)?::[A-Za-z]")
+
 #: What patterns consist of.
 _MAGIC = re.compile(r"[*?\[]")
 
 
 def is_address(text: object) -> bool:
     """Whether a text (or what an address became) is an address and not a path of this machine."""
-    return not isinstance(text, Path) and _ADDRESS.match(str(text)) is not None
+    return not isinstance(text, Path) and (_ADDRESS.match(str(text)) is not None or _is_chained(str(text)))
+
+
+def _is_chained(text: str) -> bool:
+    return _CHAINED.match(text) is not None and "://" in text
 
 
 def as_place(text: str | os.PathLike[str]) -> Path:
     """The path of a text: a `Path`, or a `UPath` for an address.
 
     Raises:
-      UsageError: an address of a kind that is not known or whose package is not installed, or one with a password.
+      UsageError: an address of a kind that is not known or whose package is not installed, one inside another, or one
+        with a password.
+      InputError: the service cannot be reached.
     """
     if not is_address(text):
         return Path(text)
     address = str(text)
-    found = _ADDRESS.match(address)
-    if found is not None and "@" in found["host"] and ":" in found["host"].partition("@")[0]:
-        raise UsageError(
-            f"the address {found[1]}://... holds a password",
-            "Set credentials in the environment, as the service's own programs read them.",
-        )
+    _check_address(address)
     require_extra("remote", f"the address {address}", "fsspec", "upath")
     from upath import UPath
 
@@ -54,9 +67,42 @@ def as_place(text: str | os.PathLike[str]) -> Path:
             f"the address {address} needs a package that is not installed: {problem}",
             "Install what it names, or pip install 'ddsp-cli[remote]' for s3://.",
         ) from problem
-    except ValueError as problem:
-        raise UsageError(f"{address} is no address that can be opened: {problem}") from problem
+    except OSError as problem:
+        raise InputError(f"{address} cannot be reached: {_words(problem)}") from problem
+    except Exception as problem:  # each service has exceptions of its own
+        raise UsageError(f"{address} is no address that can be opened: {_words(problem)}") from problem
     return cast(Path, place)
+
+
+def _check_address(address: str) -> None:
+    """Checks an address before anything opens it.
+
+    Raises:
+      UsageError: it holds a password or another address, or is of a kind that is not known.
+    """
+    if _is_chained(address):
+        raise UsageError(
+            f"an address inside another ({address.partition('::')[0].partition(':')[0]}::...) is not opened",
+            "Give the address of the files themselves; unpack archives first.",
+        )
+    found = _ADDRESS.match(address)
+    assert found is not None
+    service, (user, at, _) = found[1].lower(), found["host"].partition("@")
+    is_web = service in {"http", "https"}
+    if at and (":" in user or is_web):
+        raise UsageError(
+            f"the address {service}://... holds a password",
+            "Set credentials in the environment, as the service's own programs read them.",
+        )
+    if is_web and re.search(r"[?&#][^/]*=", address):  # a ? without a name and a value is a pattern
+        raise UsageError(
+            f"the address {service}://{found['host']}/... holds a query, which may be a key",
+            "Addresses are written into data sets: download the file, and give its path.",
+        )
+    if service not in SERVICES:
+        raise UsageError(
+            f"{service}://... is no kind of address that is opened", f"Known are {', '.join(sorted(SERVICES))}."
+        )
 
 
 @contextlib.contextmanager
@@ -99,9 +145,8 @@ def files(address: str) -> Iterator[tuple[Path, str]]:
     with reading(place):
         fs, root = place.fs, place.path.rstrip("/")
         if _MAGIC.search(root):
-            parts = PurePosixPath(root).parts
-            n_plain = next(i for i, part in enumerate(parts) if _MAGIC.search(part))
-            base = "/".join(parts[:n_plain]).replace("//", "/")
+            parts = root.split("/")  # not of pathlib, which makes one slash of the two of http://
+            base = "/".join(itertools.takewhile(lambda part: not _MAGIC.search(part), parts))
             names = [name for name in fs.glob(root) if not fs.isdir(name)]
         elif fs.isfile(root):
             yield place, ""
@@ -111,7 +156,11 @@ def files(address: str) -> Iterator[tuple[Path, str]]:
         if not names:
             raise InputError(f"there is nothing at {address}")
         for name in names:
-            yield as_place(fs.unstrip_protocol(name)), name.removeprefix(base).lstrip("/")
+            try:
+                found = as_place(fs.unstrip_protocol(name))
+            except UsageError:  # a link of a web page that orders its list (?C=N;O=D), or a name that is an address
+                continue
+            yield found, name.removeprefix(base).lstrip("/")
 
 
 def base_name(address: str) -> str:

@@ -163,3 +163,39 @@ def test_other_files_are_refused(tmp_path):
         read_edited(tmp_path / "a.txt", NOTES)
     with pytest.raises(InputError, match="cannot be read"):
         read_edited(tmp_path / "missing.csv", NOTES)
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("length_s", "86400", "ends after 6 hours"),
+        ("start_s", "1e300", "ends after 6 hours"),
+        ("cents", "1e308", "needs a note"),
+        ("cents", "-1e5", "needs a note"),
+        ("level_db", "1e308", "-120 to 20"),
+        ("velocity", "1e300", "0 to 127"),
+        ("vibrato_cents", "-1", "0 to 12700"),
+        ("vibrato_cents", "inf", "no number"),
+        ("number", "1e308", "has no note"),
+        ("note", "C" + "9" * 400, "not the name of a note"),
+        ("note", "C" + "9" * 5000, "not the name of a note"),
+        ("midi", "9" * 4000, "no number"),
+        ("note", "x" * 200_000, "not a table of notes"),
+    ],
+)
+def test_impossible_cells_are_a_sentence(tmp_path, name, value, words):
+    def change(rows):
+        rows[0][name] = value
+        return rows
+
+    with pytest.raises(InputError, match=words) as caught:
+        table(tmp_path / "tune.csv", change)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+def test_a_table_of_many_megabytes_is_not_read(tmp_path):
+    path = tmp_path / "tune.csv"
+    with path.open("wb") as stream:
+        stream.truncate((16 << 20) + 1)
+    with pytest.raises(InputError, match="larger than 16 MB"):
+        read_edited(path, NOTES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import mido
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from ddsp_cli.adaptation import f0_cleanup
+from ddsp_cli.adaptation import midi as midi_module
 from ddsp_cli.adaptation.adapt import AdaptSettings
 from ddsp_cli.adaptation.midi import (
     Selection,
@@ -251,3 +253,45 @@ def test_more_notes_than_voices_end_the_oldest(tmp_path):
     path = midi_file(tmp_path / "a.mid", chord(*range(40, 76)))
     found, n_cut = split_voices(read_midi(path))
     assert (len(found), n_cut) == (32, 4)
+
+
+def raw(path, events, n_tracks=1):
+    """A file with the events of its tracks as bytes."""
+    body = events + b"\0\xff\x2f\0"
+    path.write_bytes(
+        b"MThd\0\0\0\6\0\1" + n_tracks.to_bytes(2, "big") + b"\0\x60"
+        + (b"MTrk" + len(body).to_bytes(4, "big") + body) * n_tracks
+    )  # fmt: skip
+    return path
+
+
+def test_time_does_not_grow_with_the_square_of_bends_and_notes(tmp_path):
+    """A file of 300 kB, which took 10 minutes when every note looked at every bend."""
+    bends = b"\1\xe0\0\x40" + b"\1\0\x41" * 30_000
+    notes = b"\0\x90\x3c\x64\1\x3c\0" + b"\1\x3c\x64\1\x3c\0" * 30_000
+    file = read_midi(raw(tmp_path / "x.mid", bends + notes))
+    begun = time.process_time()
+    voices, _ = split_voices(file)
+    assert time.process_time() - begun < 10.0
+    assert sum(len(voice.notes) for voice in voices) == 30_001
+    assert all(len(voice.bends) >= len(voice.notes) for voice in voices)  # one at the beginning of each note
+
+
+def test_time_does_not_grow_with_the_square_of_pedals_and_held_keys(tmp_path):
+    """Keys that one channel's pedal holds are not looked at when another channel's pedal is lifted."""
+    held = b"\0\xb0\x40\x7f" + b"".join(bytes([0, 0x90, key, 100, 0, 0x80, key, 0]) for key in range(128))
+    file = read_midi(raw(tmp_path / "x.mid", held + b"\1\xb1\x40\0" + b"\1\x40\0" * 200, 200))
+    begun = time.process_time()
+    split_voices(file)
+    assert time.process_time() - begun < 20.0
+
+
+def test_sizes_are_bounded(tmp_path, monkeypatch):
+    path = tmp_path / "x.mid"
+    with raw(path, b"").open("r+b") as stream:
+        stream.truncate((4 << 20) + 1)
+    with pytest.raises(InputError, match="larger than 4 MB"):
+        read_midi(path)
+    monkeypatch.setattr(midi_module, "MAX_NOTES", 10)
+    with pytest.raises(InputError, match="has 11 notes; at most 10 are played"):
+        read_midi(raw(path, b"\1\x90\x3c\x64\1\x3c\0" * 11))

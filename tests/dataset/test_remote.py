@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import http.server
+import io
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +117,98 @@ def test_what_cannot_be_read_is_a_sentence(bucket, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match="nosuch://"):
         prepare(["nosuch://host/wavs"], out=tmp_path / "set")
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "sftp://me:hunter2@host/wavs",
+        "s3://AKIA:hunter2@bucket/wavs",
+        "https://hunter2@host/wavs",
+        "https://host/x.wav?X-Amz-Signature=hunter2",
+        "https://host/x.wav?a&sig=hunter2",
+        "https://host/x.wav#token=hunter2",
+        "simplecache::https://me:hunter2@host/x.wav",
+        "zip://*.wav::https://me:hunter2@host/x.zip",
+        "zip://hunter2/x.wav::s3://bucket/x.zip",
+        "filecache::s3://me:hunter2@bucket/x.wav",
+        "reference://hunter2.json",
+        "reference://x.json::https://hunter2@host/x.json",
+        "dask://hunter2/x",
+        "jupyter://hunter2/x",
+        "github://me:hunter2@repository/x.wav",
+        "data://audio/wav;base64,hunter2",
+        "generic://hunter2",
+        "HTTPS://hunter2@host/wavs",
+    ],
+)
+@pytest.mark.parametrize("place", ["input", "out"])
+def test_secrets_and_addresses_inside_addresses_are_refused_and_not_shown(address, place, tmp_path, monkeypatch):
+    """They would be written into manifests and reports; `reference://` could run code of the file that it names."""
+    monkeypatch.chdir(tmp_path)
+    soundfile.write(tmp_path / "a.wav", melody(), 16000)
+    inputs, out = (address, "set") if place == "input" else ("a.wav", address)
+    with pytest.raises(UsageError) as caught:
+        prepare([inputs], out=out, workers=1)
+    assert "hunter2" not in f"{caught.value} {caught.value.hint}"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+@contextmanager
+def serve_web(answers: dict[str, bytes], status: int = 200) -> Iterator[str]:
+    """A web server of this machine; a page whose name ends in / is a list of links."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            body = answers.get(self.path)
+            self.send_response(404 if body is None else status)
+            self.send_header("Content-Length", str(len(body or b"")))
+            if self.path.endswith("/"):
+                self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(body or b"")
+
+        do_GET = do_HEAD = answer  # noqa: N815 - as http.server calls them
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def test_list_of_a_hostile_web_server_leads_nowhere_else(tmp_path):
+    """Its links may name other machines, files of this one, queries and control characters."""
+    pytest.importorskip("aiohttp")
+    (tmp_path / "secret.wav").write_bytes(b"of this machine")
+    sound = io.BytesIO()
+    soundfile.write(sound, np.tile(melody(), 10), 16000, format="WAV")
+    links = ["a.wav", "?C=N;O=D", "../../etc/passwd.wav", f"file://{tmp_path}/secret.wav", "http://127.0.0.1:9/b.wav",
+             "//127.0.0.1:9/c.wav", "s3://bucket/d.wav", "simplecache::file:///e.wav", "%1b[2J.wav",
+             "x" * 3000 + ".wav", "javascript:alert(1).wav", "b.wav?sig=1"]  # fmt: skip
+    page = "".join(f'<a href="{link}">{link}</a>' for link in links).encode()
+    with serve_web({"/wavs/": page, "/wavs": page, "/wavs/a.wav": sound.getvalue()}) as host:
+        result = prepare([f"{host}/wavs/*.wav"], name="x", out=tmp_path / "set", workers=1, report=False)
+    manifest = dataset.load_manifest(result.folder)
+    used = [recording.path for recording in manifest.recordings if recording.split != "none"]
+    assert used == ["wavs/a.wav"]
+    assert {name.partition("/")[0] for name, _ in result.skipped} == {"wavs"}
+    assert all("cannot be read" in reason for _, reason in result.skipped)
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_web_server_that_refuses_is_a_sentence(tmp_path, status):
+    pytest.importorskip("aiohttp")
+    with serve_web({"/a.wav": b"no"}, status) as host, pytest.raises(InputError, match=host):
+        prepare([f"{host}/a.wav"], name="x", out=tmp_path / "set", workers=1)
 
 
 def test_paths_of_this_machine_are_no_addresses():

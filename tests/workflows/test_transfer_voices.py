@@ -62,6 +62,16 @@ def test_curves_of_several_voices_are_refused(tmp_path):
     assert not (tmp_path / "a.wav").exists()
 
 
+@pytest.mark.parametrize("voices", ["auto", "lead"])
+@pytest.mark.parametrize("seconds", [0.0, None])
+def test_notes_that_do_not_last_are_said(tmp_path, voices, seconds):
+    path = triad(tmp_path / "a.mid", 60, seconds=seconds or 0.0)
+    if seconds is None:  # they never end
+        mido.MidiFile(tracks=[mido.MidiTrack([mido.Message("note_on", note=60)])]).save(path)
+    with pytest.raises(InputError, match="contains no notes that last"):
+        transfer_files(path, "testophone", tmp_path / "a.wav", options=make_options(voices=voices))
+
+
 @pytest.mark.parametrize(("wrong", "parameter"), [({"voices": "choir"}, "voices"), ({"channel": 17}, "channel")])
 def test_impossible_options_are_refused(wrong, parameter):
     with pytest.raises(UsageError) as problem:

@@ -23,6 +23,7 @@ from ddsp_cli.adaptation.transcription import SUFFIXES, Note, Transcription, lev
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.arrays import DoubleArray, RealArray
 from ddsp_cli.errors import InputError, UsageError
+from ddsp_cli.limits import read_regular
 from ddsp_cli.pitch_names import midi_number
 from ddsp_cli.scaling import midi_to_hz
 
@@ -43,6 +44,15 @@ PITCH_COST, SEMITONE_COST, LENGTH_COST, VELOCITY_COST, SECOND_COST, DELAY_COST, 
 
 #: More notes than this are not matched.
 MAX_NOTES = 5000
+
+#: The largest table; a note takes 80 bytes.
+MAX_TABLE_BYTES = 16 << 20
+
+#: Ranges of what a table says: the end of a note, its pitch with the cents, its level, the width of its vibrato.
+LONGEST_S, MIDI_RANGE, LEVEL_DB_RANGE, VIBRATO_CENTS_RANGE = 6 * 3600.0, (0.0, 127.0), (-120.0, 20.0), (0.0, 12700.0)
+
+#: So many characters of a cell are quoted.
+_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -111,14 +121,17 @@ def _is_as_performed(note: EditedNote, performed: Note) -> bool:
 
 def _read_table(path: Path, transcription: Transcription) -> list[EditedNote]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise InputError(f"{path} cannot be read: {getattr(problem, 'strerror', None) or 'not a text'}") from problem
+        text = read_regular(path, MAX_TABLE_BYTES, InputError).decode("utf-8-sig")
+    except UnicodeDecodeError as problem:
+        raise InputError(f"{path} cannot be read: not a text") from problem
     head = text.partition("\n")[0]
     delimiter = next((each for each in (";", "\t") if each in head), ",")
     if delimiter == ";":
         text = text.replace(",", ".")
-    rows = list(csv.DictReader(text.splitlines(), delimiter=delimiter))
+    try:
+        rows = list(csv.DictReader(text.splitlines(), delimiter=delimiter))
+    except csv.Error as problem:  # a field of more than 128 kB
+        raise InputError(f"{path} is not a table of notes: {problem}") from problem
     names = {name.strip() for name in (rows[0] if rows else {}) if name}
     if rows and not ({"start_s", "length_s"} <= names and names & {"midi", "note"}):
         raise InputError(f"{path} has no columns start_s, length_s and midi", "Edit a table that was written as notes.")
@@ -132,7 +145,7 @@ def _cell(value: object) -> str:
 def _of_row(path: Path, line: int, row: dict[str, str], transcription: Transcription) -> EditedNote:
     cells = {name.strip(): _cell(value) for name, value in row.items() if name}
 
-    def number(name: str) -> float | None:
+    def number(name: str, low: float = -math.inf, high: float = math.inf) -> float | None:
         if not cells.get(name):
             return None
         try:
@@ -140,31 +153,38 @@ def _of_row(path: Path, line: int, row: dict[str, str], transcription: Transcrip
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise InputError(f"{path}: {name} is no number in line {line}: {cells[name]}")
+            raise InputError(f"{path}: {name} is no number in line {line}: {cells[name][:_SHOWN]}")
+        if not low <= value <= high:
+            raise InputError(f"{path}: {name} in line {line} must be {low:g} to {high:g}")
         return value
 
     start_s, length_s, named = number("start_s"), number("length_s"), number("number")
-    if start_s is None or length_s is None or not 0.0 <= start_s <= 86400.0 or not 0.0 < length_s <= 86400.0:
+    if start_s is None or length_s is None or start_s < 0.0 or length_s <= 0.0:
         raise InputError(f"{path}: line {line} needs a start_s from 0 and a length_s above 0")
+    if start_s + length_s > max(LONGEST_S, len(transcription.pitch_midi) / transcription.frame_rate_hz):
+        raise InputError(f"{path}: the note in line {line} ends after {LONGEST_S / 3600.0:g} hours")
     source = None if named is None else round(named) - 1
     if source is not None and not 0 <= source < len(transcription.notes):
         hint = f"Its notes are 1 to {len(transcription.notes)}; leave the number of a new note empty."
-        raise InputError(f"{path}: the performance has no note {source + 1} (line {line})", hint)
+        raise InputError(f"{path}: the performance has no note {cells['number'][:_SHOWN]} (line {line})", hint)
     performed = None if source is None else transcription.notes[source]
     midi = number("midi")
     spelled: float | None = None
     if cells.get("note"):
         try:
             spelled = float(midi_number(cells["note"]))
-        except ValueError:
-            raise InputError(f"{path}: {cells['note']} in line {line} is not the name of a note such as C#4") from None
+        except (ValueError, OverflowError):
+            shown = cells["note"][:_SHOWN]
+            raise InputError(f"{path}: {shown} in line {line} is not the name of a note such as C#4") from None
     # Of the two ways to say a pitch the one that was edited counts.
     if midi is None or (spelled is not None and performed is not None and midi == performed.midi):
         midi = spelled
-    if midi is None or not 0.0 <= midi <= 127.0:
-        raise InputError(f"{path}: line {line} needs a note, 0 to 127")
-    midi += (number("cents") or 0.0) / 100.0
-    velocity, level_db, vibrato = number("velocity"), number("level_db"), number("vibrato_cents")
+    if midi is not None:
+        midi += (number("cents") or 0.0) / 100.0
+    if midi is None or not MIDI_RANGE[0] <= midi <= MIDI_RANGE[1]:
+        raise InputError(f"{path}: line {line} needs a note, {MIDI_RANGE[0]:g} to {MIDI_RANGE[1]:g}")
+    velocity = number("velocity", 0.0, 127.0)
+    level_db, vibrato = number("level_db", *LEVEL_DB_RANGE), number("vibrato_cents", *VIBRATO_CENTS_RANGE)
     if performed is None:
         return EditedNote(start_s, start_s + length_s, midi, None, velocity=round(velocity or 80))
     louder_db = 0.0 if level_db is None else level_db - round(performed.level_db, 1)
@@ -172,7 +192,7 @@ def _of_row(path: Path, line: int, row: dict[str, str], transcription: Transcrip
         louder_db = _velocity_change_db(round(velocity), performed, transcription)
     factor = 1.0
     if vibrato is not None and performed.vibrato_cents > 0.0 and vibrato != round(performed.vibrato_cents):
-        factor = max(vibrato, 0.0) / performed.vibrato_cents
+        factor = vibrato / performed.vibrato_cents
     # What was written is rounded; unedited, it stands for what was performed.
     if abs(start_s - performed.start_s) < 0.0006:
         start_s = performed.start_s

@@ -5,7 +5,9 @@ Shapes: F frames.
 
 from __future__ import annotations
 
+import io
 import itertools
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +26,7 @@ from ddsp_cli.adaptation.voices import CHORD_S, LEGATO_GAP_S, allot_voices
 from ddsp_cli.arrays import DoubleArray, RealArray, runs
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError
+from ddsp_cli.limits import read_regular
 
 SUFFIXES = frozenset({".mid", ".midi", ".smf"})
 
@@ -58,6 +61,10 @@ DEFAULT_TEMPO_US = 500_000
 DRUM_CHANNEL = 9
 
 LONGEST_S = 6 * 3600.0
+
+#: The largest file, and the most notes in what is played of it. `transcription.write_notes` needs 1.4 MB for an hour.
+#: A message takes 500 bytes of memory, a note of a voice 1,000.
+MAX_FILE_BYTES, MAX_NOTES = 4 << 20, 100_000
 
 FLOOR_DB = -80.0
 
@@ -111,7 +118,7 @@ class MidiFile:
     left_out: tuple[Part, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Played:
     """One note of a line that is played.
 
@@ -160,17 +167,19 @@ def read_midi(path: Path, selection: Selection | None = None) -> MidiFile:
       selection: tracks and channels to play; None for all but the drums.
 
     Raises:
-      InputError: missing, not a MIDI file, without notes, longer than `LONGEST_S`, or without such a track.
+      InputError: missing, not a MIDI file, without notes, longer than `LONGEST_S`, without such a track, or beyond
+        `MAX_FILE_BYTES` or `MAX_NOTES`.
     """
     import mido
 
     selection = selection or Selection()
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    content = read_regular(path, MAX_FILE_BYTES, InputError)
     try:
-        file = mido.MidiFile(path)
+        file = mido.MidiFile(file=io.BytesIO(content))
         events = _timed(file)
         names = [" ".join(str(track.name).split()) for track in file.tracks]
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
     except Exception as problem:  # mido lets through whatever goes wrong in a damaged file
         raise InputError(
             f"{path} is not a MIDI file that can be read", "It should be a standard MIDI file of type 0 or 1."
@@ -186,6 +195,10 @@ def read_midi(path: Path, selection: Selection | None = None) -> MidiFile:
         if not parts or (selection == Selection() and not played):
             raise InputError(f"{path} contains no notes outside the drum channel")
         raise InputError(f"{path} contains no notes there", f"Its notes: {', '.join(map(str, parts))}.")
+    if (n_notes := sum(part.n_notes for part in played)) > MAX_NOTES:
+        raise InputError(
+            f"{path} has {n_notes} notes; at most {MAX_NOTES} are played", "Choose some of its tracks or channels."
+        )
     chosen = {(part.track - 1, part.channel - 1) for part in played}
     # Pedal and pitch wheel may be on a track of their own.
     kept = [one for one in events if one.message.type not in _NOTES or (one.track, one.message.channel) in chosen]
@@ -344,7 +357,7 @@ def _bound(notes: Sequence[Played]) -> tuple[Played, ...]:
 # --- all notes, in voices --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Key:
     """A key that is held, by a finger or the pedal."""
 
@@ -373,11 +386,11 @@ def _held_keys(file: MidiFile) -> list[_Key]:
     """Every key that is pressed, until it and the pedal of its channel are up or it is pressed again."""
     notes: list[_Key] = []
     down: dict[tuple[int, int, int], tuple[float, int]] = {}  # track, channel, key → start, velocity
-    held: set[tuple[int, int, int]] = set()  # by the pedal alone
+    held: dict[int, set[tuple[int, int, int]]] = {}  # channel → places that the pedal alone holds
     pedals: set[int] = set()
 
     def end(place: tuple[int, int, int], now_s: float) -> None:
-        held.discard(place)
+        held.get(place[1], set()).discard(place)
         start_s, velocity = down.pop(place)
         if now_s > start_s:
             track, channel, key = place
@@ -393,7 +406,7 @@ def _held_keys(file: MidiFile) -> list[_Key]:
                 down[place] = now_s, message.velocity
             elif place in down:
                 if message.channel in pedals:
-                    held.add(place)
+                    held.setdefault(message.channel, set()).add(place)
                 else:
                     end(place, now_s)
         elif _is_pedal(message):
@@ -401,7 +414,7 @@ def _held_keys(file: MidiFile) -> list[_Key]:
                 pedals.add(message.channel)
             else:
                 pedals.discard(message.channel)
-                for place in [one for one in held if one[1] == message.channel]:
+                for place in list(held.get(message.channel, ())):
                     end(place, now_s)
     for place in list(down):
         end(place, now_s)
@@ -421,10 +434,12 @@ def _bends_of_channels(file: MidiFile) -> dict[int, list[tuple[float, float]]]:
 def _as_score(voice: Sequence[_Key], bends: dict[int, list[tuple[float, float]]], seconds: float) -> Score:
     """A voice as a line, with the bends of the channels that its notes are on."""
     own: list[tuple[float, float]] = []
+    times_s = {channel: [time_s for time_s, _ in turns] for channel, turns in bends.items()}
     for note in voice:
-        before = [bend for time_s, bend in bends.get(note.channel, []) if time_s <= note.start_s]
-        own.append((note.start_s, before[-1] if before else 0.0))
-        own += [turn for turn in bends.get(note.channel, []) if note.start_s < turn[0] < note.stop_s]
+        turns, at_s = bends.get(note.channel, []), times_s.get(note.channel, [])
+        first = bisect_right(at_s, note.start_s)
+        own.append((note.start_s, turns[first - 1][1] if first else 0.0))
+        own += turns[first : bisect_left(at_s, note.stop_s, lo=first)]
     notes = [Played(float(note.key), note.start_s, note.stop_s, note.velocity) for note in voice]
     return Score(_bound(notes), tuple(own), 0, seconds)
 

@@ -359,7 +359,9 @@ def _perform_score(path: Path, instrument: Instrument, options: TransferOptions)
         scores, n_cut = split_voices(file)
         if n_cut:
             remarks.append(f"it has more than {MAX_VOICES} notes at once; {n_cut} of them end early")
-    card, rate_hz = instrument.bundle.card, frame_rate_hz(instrument)
+    if not any(score.notes for score in scores):
+        raise InputError(f"{path} contains no notes that last", "Each of them ends when it begins, or has no end.")
+    card, rate_hz = instrument.bundle.card, frame_rate_hz(instrument, max(score.seconds for score in scores))
     adapted = adapt_scores(scores, card.statistics, instrument.model.level, rate_hz, options.adapt)
     remarks += _voices_beyond(adapted, instrument)
     return Performance(adapted[0], len(adapted[0]) / rate_hz, remarks=tuple(remarks), others=tuple(adapted[1:]))
