@@ -81,6 +81,12 @@ def test_change_fades_without_a_step(studio):
         {"instrument": "testophone", "settings": {"glide": 1}},
         {"instrument": "testophone", "settings": {"room": []}},
         {"instrument": "testophone", "settings": {"wet": None}},
+        {"instrument": "testophone", "settings": {"transpose": 10**400}},
+        {"instrument": "testophone", "settings": {"transpose": True}},
+        {"instrument": "testophone", "settings": {"formant": "x" * 10_000}},
+        {"instrument": "testophone", "settings": ["transpose"]},
+        {"instrument": "testophone", "settings": None},
+        {"instrument": "\ud800"},
         {"instrument": 5},
         {},
         [],
@@ -90,6 +96,13 @@ def test_impossible_wishes_are_answered(line, wanted):
     line.send_text(json.dumps(wanted))
     assert json.loads(line.receive_text())["error"]
     assert "latency_s" in ask(line, instrument="testophone")  # the line still works
+
+
+def test_defect_is_said_and_the_line_goes_on(studio, line, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(type(studio.session), "_check_room", lambda *_: 1 / 0)
+        assert "ZeroDivisionError" in ask(line, instrument="testophone")["error"]
+    assert "latency_s" in ask(line, instrument="testophone")
 
 
 @pytest.mark.parametrize(

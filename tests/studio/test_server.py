@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 import time
@@ -10,6 +11,7 @@ import mido
 import numpy as np
 import pytest
 import soundfile
+from starlette.testclient import TestClient
 
 from ddsp_cli.studio import takes as takes_module
 from ddsp_cli.studio.picture import LOWEST_HZ, ROWS_PER_OCTAVE, spectrogram
@@ -331,11 +333,45 @@ def test_request_is_bounded(studio, monkeypatch):
     [
         {"transpose": 1e9}, {"wet": "nan"}, {"room": "/etc/passwd"}, {"room": "../models/flute"}, {"pitch": "pyin"},
         {"key": "H minor", "autotune": 1}, {"seed": 0.5}, [1, 2], "loud", {"dynamics": None}, {"dynamics": [1]},
+        {"transpose": 10**400}, {"autotune": "loud"}, {"autotune": float("nan")}, {"transpose": "9" * 5000},
+        {"x" * 9999: 1},
+        {"key": "\ud800", "autotune": 1}, {"room": "\ud800"}, {"ensemble": 25}, {"seed": -1}, {"wet": True},
     ],
 )  # fmt: skip
 def test_impossible_settings_are_refused(studio, settings):
     take = add(studio, studio.desk / "voice.wav")
-    assert "error" in play(studio, take, settings=settings)
+    body = json.dumps({"take": take["id"], "instrument": "testophone", "settings": settings})  # with NaN
+    answer = studio.client.post("api/play", content=body.encode())
+    words = json.loads(answer.text.splitlines()[-1])
+    assert "inside ddsp" not in words["error"]
+    assert len(words["error"]) < 300
+    answer = studio.client.post("api/presets/mine", content=json.dumps(settings).encode())
+    assert answer.status_code == 400
+    assert "inside ddsp" not in answer.json()["error"]
+
+
+def test_folder_that_cannot_be_written_is_said(studio, monkeypatch):
+    """A full disk, whichever call meets it first."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    sound = (studio.desk / "voice.wav").read_bytes()
+    for target in ("ddsp_cli.studio.takes.write_bytes", "pathlib.Path.rename", "pathlib.Path.open"):
+        with monkeypatch.context() as disk:
+            disk.setattr(target, full)
+            answer = studio.client.post("api/takes", params={"name": "x.wav"}, content=sound)
+            assert answer.status_code == 400, target
+            assert "No space left on device" in answer.json()["error"]
+        left = studio.session.folder / "takes"
+        assert not left.exists() or list(left.iterdir()) == []
+
+
+def test_defect_is_said(studio, monkeypatch):
+    monkeypatch.setattr(type(studio.session), "presets", lambda _: 1 / 0)
+    client = TestClient(studio.app, base_url=str(studio.client.base_url), raise_server_exceptions=False)
+    answer = client.get("api/state")
+    assert (answer.status_code, "ZeroDivisionError" in answer.json()["error"]) == (500, True)
 
 
 @pytest.mark.parametrize(

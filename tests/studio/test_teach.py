@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 import soundfile
 
 from ddsp_cli import bundle
+from ddsp_cli.errors import InputError
 from ddsp_cli.studio import trainer
 from ddsp_cli.studio.teach import Teacher
 from ddsp_cli.studio.trainer import Told
@@ -64,8 +66,14 @@ def test_name_has_to_be_plain_and_free(teacher, name):
 
 
 def test_what_is_missing_is_said(teacher):
-    with pytest.raises(Exception, match="no such project"):
-        teacher.describe("../..")
+    for wrong in ("../..", "..", "none", "x" * 300, "\0", "C:", "a\\b"):
+        for call in (teacher.describe, teacher.stop, teacher.remove, teacher.receiving):
+            with pytest.raises(InputError, match="no such project"):
+                call(wrong)
+        with pytest.raises(InputError, match="no such project"):
+            teacher.remove_recording(wrong, "x.wav")
+        with pytest.raises(InputError, match="no such project"):
+            teacher.start(wrong, "prepare")
     teacher.create("mine", "tiny", "")
     with pytest.raises(Exception, match="not prepared"):
         teacher.start("mine", "train")
@@ -85,6 +93,16 @@ def test_work_whose_process_was_killed_can_be_started_again(teacher, tmp_path):
     found = teacher.describe("mine")
     assert not found["running"]
     assert "ended before it was done" in found["now"]["error"]
+
+
+def test_what_arrived_when_a_server_was_killed_is_removed(teacher, tmp_path):
+    teacher.create("mine", "tiny", "")
+    old, new = teacher.receiving("mine"), teacher.receiving("mine")
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    Teacher(tmp_path / "teach")
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_failure_is_told(teacher, tmp_path):

@@ -136,3 +136,14 @@ def test_a_blend_varies_between_its_parts():
     found = variation_of(blend.bundle.weights, n)
     assert found is not None
     assert found.harmonic_db == pytest.approx(np.full(n, 2.5))
+
+
+@pytest.mark.parametrize("frame_rate_hz", [10, 13, 20])
+def test_frames_too_far_apart_for_a_band_do_not_move_in_it(frame_rate_hz):
+    """A card may say 10 frames a second, where neither band has a share, or 20, where it has next to none."""
+    found = variation(harmonic_db=np.full(K, 3.0, np.float32), jitter_cents=15.0)
+    controls = {"harmonic_distribution": np.full((50, K), 0.1), "noise_magnitudes": np.full((50, M), 0.01)}
+    f0_hz, changed, phases = Movements(found, frame_rate_hz, M, RATE_HZ).push(np.full(250, 220.0, np.float32), controls)
+    np.testing.assert_array_equal(f0_hz, np.float32(220.0))
+    assert np.isfinite(changed["harmonic_distribution"]).all() and np.isfinite(phases).all()
+    np.testing.assert_allclose(changed["harmonic_distribution"], 0.1)

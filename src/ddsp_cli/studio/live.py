@@ -26,6 +26,7 @@ from ddsp_cli.audio.read import MAX_AMPLITUDE
 from ddsp_cli.errors import DdspError, InputError, UsageError
 from ddsp_cli.live.mixer import CROSSFADE_S, WARM_UP_S
 from ddsp_cli.live.performer import DEVICE_RATES_HZ, Performer
+from ddsp_cli.studio.session import plain_settings
 
 #: The longest block that is taken.
 MAX_BLOCK_SAMPLES = 16384
@@ -125,6 +126,8 @@ class LiveDoor:
 
         async def change(text: str, number: int) -> None:
             """Opens what is wanted while the one before plays on; a later wish overtakes it."""
+            if number != stage.n_wishes:
+                return
             try:
                 rate_hz = _rate_hz(socket.query_params.get("rate", ""))
                 instrument, settings = _wanted(text)
@@ -138,6 +141,8 @@ class LiveDoor:
                 answer = {"latency_s": performer.latency_s, "instrument": instrument}
             except DdspError as problem:
                 answer = {"error": problem.message, "hint": problem.hint}
+            except Exception as problem:  # a defect of ours: the page has to say something
+                answer = {"error": f"something went wrong inside ddsp ({type(problem).__name__})", "hint": ""}
             async with sending:
                 await socket.send_text(json.dumps(answer))
 
@@ -198,11 +203,12 @@ def _wanted(text: str) -> tuple[str, dict[str, float | str]]:
         asked = json.loads(text)
         instrument, given = asked["instrument"], asked.get("settings", {})
         unknown = set(given) - set(DEFAULTS)
+        settings = DEFAULTS | plain_settings(given)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise UsageError("the request names no instrument and settings") from problem
     if unknown or not isinstance(instrument, str):
         raise UsageError("the request has settings that a live performance does not have")
-    return instrument, DEFAULTS | given
+    return instrument, settings
 
 
 def _block(message: bytes) -> tuple[int, FloatArray]:

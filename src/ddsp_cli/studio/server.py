@@ -98,7 +98,7 @@ class Studio:
                 WebSocketRoute("/live", LiveDoor(session.performer).serve),
                 Route("/api/quit", self.quit, methods=post),
             ],
-            exception_handlers={DdspError: _problem, RecursionError: _problem},
+            exception_handlers={DdspError: _problem, RecursionError: _problem, OSError: _problem, Exception: _problem},
             lifespan=self._lifespan,
         )
 
@@ -477,5 +477,17 @@ def _words(problem: DdspError) -> dict[str, str]:
 
 
 async def _problem(_request: Request, problem: Exception) -> Response:
-    words = _words(problem) if isinstance(problem, DdspError) else {"error": "the request is too deep", "hint": ""}
-    return JSONResponse(words, status_code=400)
+    status = 400
+    if isinstance(problem, DdspError):
+        words = _words(problem)
+    elif isinstance(problem, RecursionError):
+        words = {"error": "the request is too deep", "hint": ""}
+    elif isinstance(problem, OSError):
+        words = {
+            "error": f"the studio's folder cannot be used: {problem.strerror or type(problem).__name__}",
+            "hint": "",
+        }
+    else:  # a defect of ours: the page has to say something
+        status, words = 500, {"error": f"something went wrong inside ddsp ({type(problem).__name__})", "hint": ""}
+    # Not JSONResponse: what a page sends may hold halves of characters, which have no UTF-8.
+    return Response(json.dumps(words), status, media_type="application/json")

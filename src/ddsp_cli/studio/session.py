@@ -43,6 +43,7 @@ from ddsp_cli.live.performer import Performer
 from ddsp_cli.pitch_names import note_name
 from ddsp_cli.studio.takes import Take, Takes, plain_name
 from ddsp_cli.workflows import models
+from ddsp_cli.workflows.arguments import number
 from ddsp_cli.workflows.performance import (
     RANGES,
     Performance,
@@ -80,6 +81,9 @@ MAX_ANALYSES = 6
 
 #: Sounds that were played stay in memory up to this size.
 KEPT_BYTES = 512 << 20
+
+#: The longest word of a setting, such as the name of a room.
+MAX_WORD = 200
 
 MAX_PRESETS, MAX_PRESET_BYTES = 200, 1 << 20
 
@@ -245,13 +249,8 @@ class Session:
         unknown = sorted(set(given) - set(DEFAULTS))
         if unknown:
             raise UsageError(f"there is no setting called {str(unknown[0])[:40]!r}")
-        wrong = [
-            name for name, value in given.items() if isinstance(value, bool) or not isinstance(value, str | int | float)
-        ]
-        if wrong:
-            raise UsageError(f"{wrong[0]} is neither a number nor a word", parameter=wrong[0])
-        settings = DEFAULTS | {name: value if isinstance(value, str) else float(value) for name, value in given.items()}
-        if float(settings["autotune"]) == 0.0:
+        settings = DEFAULTS | plain_settings(given)
+        if number(settings["autotune"], "autotune", *RANGES["autotune"]) == 0.0:
             settings["key"] = "auto"
         self._check_room(settings["room"])
         _options(settings)
@@ -581,6 +580,25 @@ class Session:
         with writing(self._presets_file):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_bytes(self._presets_file, msgspec.json.encode(presets))
+
+
+def plain_settings(given: Mapping[str, object]) -> dict[str, float | str]:
+    """Settings as words and numbers, which is what JSON of a page may hold.
+
+    Raises:
+      UsageError: one is neither, or longer than any word or number.
+    """
+    settings: dict[str, float | str] = {}
+    for name, value in given.items():
+        try:
+            if isinstance(value, bool) or not isinstance(value, str | int | float):
+                raise TypeError
+            settings[name] = value if isinstance(value, str) else float(value)
+            if isinstance(value, str) and len(value) > MAX_WORD:
+                raise TypeError
+        except (TypeError, OverflowError):
+            raise UsageError(f"{name[:40]} is neither a number nor a word", parameter=name) from None
+    return settings
 
 
 def _options(settings: Mapping[str, Any]) -> TransferOptions:

@@ -130,6 +130,14 @@ def plain_name(name: str) -> str:
     return "".join(letter for letter in last if letter.isprintable()).strip()[:120] or "sound"
 
 
+def remove_abandoned(folder: Path, pattern: str) -> None:
+    """Removes files that were arriving when a server was killed."""
+    for part in folder.glob(pattern) if folder.is_dir() else ():
+        with contextlib.suppress(OSError):
+            if time.time() - part.stat().st_mtime > ABANDONED_S:
+                part.unlink()
+
+
 class Takes:
     """All sounds of a studio.
 
@@ -141,10 +149,7 @@ class Takes:
         self._folder = folder
         self._lock = threading.Lock()
         self._open: OrderedDict[str, Take] = OrderedDict()
-        for part in folder.glob("*.part") if folder.is_dir() else ():  # of a server that was killed
-            with contextlib.suppress(OSError):
-                if time.time() - part.stat().st_mtime > ABANDONED_S:
-                    part.unlink()
+        remove_abandoned(folder, "*.part")
 
     def cards(self) -> list[dict[str, object]]:
         """Id, name, kind and age of each sound, the newest first; the example is the last."""

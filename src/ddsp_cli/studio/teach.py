@@ -33,7 +33,7 @@ from ddsp_cli.config import load_preset, preset_names
 from ddsp_cli.dataset.manifest import MANIFEST
 from ddsp_cli.errors import DdspError, InputError, OutputError, UsageError
 from ddsp_cli.limits import read_regular
-from ddsp_cli.studio.takes import plain_name
+from ddsp_cli.studio.takes import plain_name, remove_abandoned
 from ddsp_cli.studio.trainer import Project, Told
 from ddsp_cli.workflows import models
 
@@ -60,6 +60,7 @@ class Teacher:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        remove_abandoned(folder, "*/*.part")
         self._lock = threading.Lock()
 
     def projects(self) -> list[dict[str, Any]]:
@@ -163,6 +164,7 @@ class Teacher:
 
     def remove_recording(self, name: str, recording: str) -> dict[str, Any]:
         """Removes a recording of a project."""
+        self._project(name)
         self._check_idle(name)
         for path in (self._folder / name / "recordings").iterdir():
             if path.name == recording:
@@ -209,6 +211,7 @@ class Teacher:
 
     def stop(self, name: str) -> None:
         """Asks the work on a project to end, as Ctrl-C does; the last checkpoint is kept."""
+        self._project(name)
         child = self._process(name)
         if child is not None:
             with contextlib.suppress(psutil.Error, OSError):

@@ -104,8 +104,8 @@ class Movements:
         self._level = _FirstOrder(n, variation.pole)
         self._phase = _FirstOrder(n, PHASE_POLE)
         # the band holds a part of the process; the rest, which is slower, belongs to it
-        self._level_db = variation.harmonic_db / math.sqrt(band_share(variation.pole, BAND_HZ, frame_rate_hz))
-        self._jitter = variation.jitter_cents / math.sqrt(band_share(0.0, JITTER_HZ, frame_rate_hz))
+        self._level_db = variation.harmonic_db * _whole(variation.pole, BAND_HZ, frame_rate_hz)
+        self._jitter = variation.jitter_cents * _whole(0.0, JITTER_HZ, frame_rate_hz)
         k = np.arange(1, n + 1)
         # a phase of deviation σ that follows the process changes by σ·sqrt(2(1 - pole)) in a frame
         per_cent = k * (math.log(2.0) / 1200.0) / (frame_rate_hz * math.sqrt(2.0 * (1.0 - PHASE_POLE)))
@@ -142,6 +142,13 @@ class Movements:
             noise_db = drawn[:, 2 * n + 1 :] * self._variation.noise_db
             moved["noise_magnitudes"] = controls["noise_magnitudes"] * _gain(noise_db[:, self._group])
         return np.asarray(f0_hz * 2.0 ** (fine / 1200.0), np.float32), moved, phases
+
+
+def _whole(pole: float, band_hz: tuple[float, float], frame_rate_hz: float) -> float:
+    """Factor from the deviation within a band to that of the whole process; 0 where frames are too far apart for it."""
+    if frame_rate_hz < 4.0 * band_hz[0]:  # next to nothing of the process lies in the band
+        return 0.0
+    return 1.0 / math.sqrt(band_share(pole, band_hz, frame_rate_hz))
 
 
 def _gain(level_db: RealArray) -> FloatArray:

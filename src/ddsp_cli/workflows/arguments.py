@@ -11,6 +11,9 @@ from typing import TypeAlias
 from ddsp_cli.errors import UsageError, did_you_mean
 from ddsp_cli.remote import as_place
 
+#: So many characters of a wrong value are quoted.
+_SHOWN = 200
+
 PathLike: TypeAlias = str | os.PathLike[str]
 
 
@@ -42,12 +45,15 @@ def number(value: object, parameter: str, low: float, high: float) -> float:
     """
     try:
         found = float(value)  # type: ignore[arg-type]
+        shown = f"{value}"[:_SHOWN]
     except (TypeError, ValueError):
-        found = math.nan
+        found, shown = math.nan, f"{value}"[:_SHOWN]
+    except OverflowError:
+        found, shown = math.inf, "an integer of more than 308 digits"
     if not math.isfinite(found):
-        raise UsageError(f"{value} is not a number", f"Give a number, {low:.9g}..{high:.9g}.", parameter=parameter)
+        raise UsageError(f"{shown} is not a number", f"Give a number, {low:.9g}..{high:.9g}.", parameter=parameter)
     if not low <= found <= high:
-        raise UsageError(f"{value} is out of range", f"Give a number, {low:.9g}..{high:.9g}.", parameter=parameter)
+        raise UsageError(f"{shown} is out of range", f"Give a number, {low:.9g}..{high:.9g}.", parameter=parameter)
     return found
 
 
@@ -65,5 +71,5 @@ def number_or_word(value: object, parameter: str, low: float, high: float, words
         except ValueError:
             either = did_you_mean(value, words) if len(value) > 2 else ""
             hint = either or f"Give {', '.join(words)}, or a number, {low:.9g}..{high:.9g}."
-            raise UsageError(f"{value} is not a number", hint, parameter=parameter) from None
+            raise UsageError(f"{value[:_SHOWN]} is not a number", hint, parameter=parameter) from None
     return number(value, parameter, low, high)
