@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from ddsp_cli.bundle import round_to_half
 from ddsp_cli.config import FilteredNoiseReverbConfig, ModelConfig, load_preset
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.engine.low_band import LowBand, low_band_config
@@ -84,6 +85,19 @@ def test_weights_of_the_low_band_go_both_ways(model):
     other.set_weights_by_name(full.get_weights_by_name())
     for name, value in other.get_weights_by_name().items():
         np.testing.assert_allclose(value, weights[name], atol=1e-6)
+
+
+def test_the_room_of_stored_weights_is_that_of_the_full_band(model):
+    """A bundle holds rounded weights and the room computed from them by a model of the low band."""
+    low = Autoencoder(model, seed=0, render_rate_hz=LOW_HZ)
+    stored = round_to_half(low.get_weights_by_name())
+    full = Autoencoder(model, seed=1)
+    full.set_weights_by_name(stored)
+    assert full.room is not None
+    expected = ops.convert_to_numpy(full.room.impulse_response())
+    found = low.impulse_response(stored)
+    assert np.abs(found - expected).max() < 1e-6 * np.abs(expected).max()
+    assert np.abs(low.impulse_response() - expected).max() > 1e-5 * np.abs(expected).max(), "rounding changes it"
 
 
 @pytest.mark.parametrize(("rate_hz", "message"), [(44100, "cannot be rendered"), (32000, "cannot be rendered")])

@@ -86,6 +86,8 @@ def test_trains_and_judges_and_goes_on(prepared, monkeypatch):
     assert card.features.frame_rate_hz == 50
     assert loaded.impulse_response.shape == (4000,)
     assert loaded.impulse_response[0] == 0.0
+    stored = loaded.weights["reverb/ir"]
+    np.testing.assert_array_equal(loaded.impulse_response[1:], stored[1:], "of the weights as they are stored")
     wanted = {"validation_loss", "spectral_loss", "pitch_within_50_cents", "loudness_error_db", "judged_s"}
     assert wanted <= loaded.card.metrics.keys()
     preview, rate = soundfile.read(result.folder / bundle.PREVIEW)

@@ -23,10 +23,20 @@ from ddsp_cli.bundle.card import (
     revise,
     write_card,
 )
-from ddsp_cli.bundle.folder import IMPULSE_RESPONSE, INSTRUMENT, NETWORK, PREVIEW, WEIGHTS, Bundle, load, save
+from ddsp_cli.bundle.folder import (
+    IMPULSE_RESPONSE,
+    INSTRUMENT,
+    NETWORK,
+    PREVIEW,
+    WEIGHTS,
+    Bundle,
+    load,
+    round_to_half,
+    save,
+)
 
 __all__ = [
     "CARD", "FORMAT_VERSION", "IMPULSE_RESPONSE", "INSTRUMENT", "MAX_FILE_BYTES", "NETWORK", "PREVIEW", "WEIGHTS",
-    "Bundle", "Card", "Source", "Statistics", "TrainingRecord", "load", "load_card", "read_file", "revise", "save",
-    "write_card",
+    "Bundle", "Card", "Source", "Statistics", "TrainingRecord", "load", "load_card", "read_file", "revise",
+    "round_to_half", "save", "write_card",
 ]  # fmt: skip

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.atomic import FolderKind, check_replaceable, folder_beside, writing
@@ -74,7 +76,7 @@ def save(
       folder: where the bundle shall stand.
       card: `files` and `format` are filled in here.
       weights: name → array.
-      impulse_response: [S] at the model's rate.
+      impulse_response: [S] at the model's rate, computed from the weights as they are stored (`round_to_half`).
       preview: [S] at the model's rate.
       network: a file that is run in place of weights, see `Bundle`.
       half_precision: store weights as float16, which halves the size at -70 dB of error or better.
@@ -91,11 +93,9 @@ def save(
     with writing(folder):
         check_replaceable(folder, INSTRUMENT, force)
     with writing(folder), folder_beside(folder, INSTRUMENT) as staging:
-        dtype = np.float16 if half_precision else np.float32
         if network is None:
-            with np.errstate(over="ignore"):  # `load` refuses infinity below
-                stored = {name: np.ascontiguousarray(value, dtype) for name, value in weights.items()}
-            save_file(stored, staging / WEIGHTS)
+            stored = _to_half(weights) if half_precision else weights
+            save_file({name: np.ascontiguousarray(value) for name, value in stored.items()}, staging / WEIGHTS)
         else:
             (staging / NETWORK).write_bytes(network)
         rate = card.model.sample_rate_hz
@@ -115,6 +115,16 @@ def save(
             what = problem.message.replace(f"{staging}", "it", 1)
             raise ModelError(f"the new instrument {folder} cannot be used: {what}", problem.hint) from problem
     return card
+
+
+def round_to_half(weights: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """Rounds weights as `save` does, for what is computed from them to belong to those that `load` will return."""
+    return {name: value.astype(np.float32) for name, value in _to_half(weights).items()}
+
+
+def _to_half(weights: Mapping[str, FloatArray]) -> dict[str, npt.NDArray[np.float16]]:
+    with np.errstate(over="ignore"):  # `load` refuses infinity
+        return {name: value.astype(np.float16) for name, value in weights.items()}
 
 
 def load(folder: Path) -> Bundle:

@@ -17,7 +17,7 @@ from ddsp_cli.engine.core.tensors import ArgumentError, Tensor
 from ddsp_cli.engine.decoders import RnnFcDecoder
 from ddsp_cli.engine.effects import LearnedRoom
 from ddsp_cli.engine.encoders import InstrumentVectors, TimbreEncoder
-from ddsp_cli.engine.graph import group_from_config
+from ddsp_cli.engine.graph import build_processor, group_from_config
 from ddsp_cli.engine.losses import CONTROL_TARGETS, ControlLoss, SpectralLoss
 from ddsp_cli.engine.low_band import LowBand
 from ddsp_cli.engine.processors import missing_signal
@@ -247,12 +247,24 @@ class Autoencoder(keras.Model):
                 )
             variable.assign(weights[name])
 
-    def impulse_response(self) -> np.ndarray | None:
-        """Returns the learned room's wet response [L], tap 0 masked, or None without a room."""
-        if self.low_band:
-            return self.low_band.impulse_response(self.get_weights_by_name())
-        room = self.room
-        return None if room is None else np.asarray(ops.convert_to_numpy(room.impulse_response()), np.float32)
+    def impulse_response(self, weights: Mapping[str, np.ndarray] | None = None) -> np.ndarray | None:
+        """Computes the wet response of the learned room, of the full band also where only the low one is rendered.
+
+        Args:
+          weights: by the names of `named_variables`, such as those that a bundle stores; the present ones if None.
+
+        Returns:
+          [L] with tap 0 masked, or None without a room.
+        """
+        name = next((name for name, node in self.group.nodes.items() if node is self.room), None)
+        if name is None:
+            return None
+        weights = self.get_weights_by_name() if weights is None else weights
+        room = build_processor(self.config.processors[name], self.config, 0, name)
+        assert isinstance(room, LearnedRoom)
+        for variable in room.trainable_variables:
+            variable.assign(weights[f"{name}/{variable.name}"])
+        return np.asarray(ops.convert_to_numpy(room.impulse_response()), np.float32)
 
     def for_instrument(self, instrument: str) -> tuple[ModelConfig, dict[str, np.ndarray]]:
         """Makes a model of one instrument from one that is conditioned on many.

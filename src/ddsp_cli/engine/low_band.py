@@ -14,14 +14,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import keras
 import msgspec
 import numpy as np
 from keras import ops
 
 from ddsp_cli.config import AddConfig, FilteredNoiseConfig, FilteredNoiseReverbConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.engine.core.tensors import Tensor
-from ddsp_cli.engine.effects import FilteredNoiseReverb
 from ddsp_cli.engine.graph import ProcessorGroup, build_processor, group_from_config
 from ddsp_cli.engine.synths import FilteredNoise, Harmonic
 from ddsp_cli.errors import ModelError
@@ -112,15 +110,6 @@ class LowBand:
             if key in found and found[key].ndim == 2:
                 found[key] = found[key][:, :n_bands]
         return found
-
-    def impulse_response(self, weights: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        """The room's response [L] at the full rate, from full-band weights; None without a room."""
-        for name, node in self._rooms():
-            room = build_processor(node, self.full, 0, name)
-            assert isinstance(room, FilteredNoiseReverb)
-            room.magnitudes.assign(weights[f"{name}/magnitudes"])
-            return np.asarray(keras.ops.convert_to_numpy(room.impulse_response()), np.float32)
-        return None
 
     def _low(self, name: str) -> Any:
         """The configuration of a processor at the lower rate."""

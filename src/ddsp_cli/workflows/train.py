@@ -591,7 +591,8 @@ def _bundle_writer(plan: Plan, manifest: Manifest, windows: Windows) -> OnBest:
         metrics = {"validation_loss": round(now.best_loss, 4)}
         current = bundle.revise(card, training=training, metrics=metrics, created=_now())
         weights = mask_untrained_harmonics(autoencoder.get_weights_by_name(), card.model, lowest_hz)
-        bundle.save(plan.folder, current, weights | movements, autoencoder.impulse_response(), force=True)
+        stored = bundle.round_to_half(weights | movements)
+        bundle.save(plan.folder, current, stored, autoencoder.impulse_response(stored), force=True)
 
     return write
 
