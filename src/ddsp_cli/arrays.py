@@ -21,6 +21,9 @@ DoubleArray: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 #: Either of the two: what a formula takes that keeps the type it is given.
 RealArray: TypeAlias = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
+#: Spectra.
+ComplexArray: TypeAlias = np.ndarray[Any, np.dtype[np.complexfloating[Any, Any]]]
+
 #: Indices of samples and frames.
 IntArray: TypeAlias = np.ndarray[Any, np.dtype[np.integer[Any]]]
 

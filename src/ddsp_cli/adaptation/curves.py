@@ -14,14 +14,13 @@ from typing import IO
 
 import numpy as np
 
+from ddsp_cli.adaptation import CURVE_SUFFIXES
 from ddsp_cli.adaptation.adapt import Adapted
 from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.arrays import BoolArray, DoubleArray, RealArray, runs
 from ddsp_cli.atomic import beside, writing
 from ddsp_cli.audio.write import check_writable
 from ddsp_cli.errors import InputError, UsageError
-
-SUFFIXES = (".csv", ".npz")
 
 #: Limits of a curve; a number beyond them is a slip of the keyboard.
 MAX_F0_HZ = 20000.0
@@ -93,7 +92,7 @@ def read_controls(path: Path, level: str, frame_rate_hz: int) -> Adapted:
       UsageError: another suffix.
     """
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
+    if suffix not in CURVE_SUFFIXES:
         raise UsageError(f"{path} is neither .csv nor .npz")
     other = {"loudness_db": "power_db", "power_db": "loudness_db"}[level]
     try:

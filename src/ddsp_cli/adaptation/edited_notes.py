@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ddsp_cli.adaptation import NOTE_SUFFIXES
 from ddsp_cli.adaptation.autotune import scale_vibrato
 from ddsp_cli.adaptation.midi import lead_line, read_midi
-from ddsp_cli.adaptation.transcription import SUFFIXES, Note, Transcription, level_of_velocity
+from ddsp_cli.adaptation.transcription import Note, Transcription, level_of_velocity
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.arrays import DoubleArray, RealArray
 from ddsp_cli.errors import InputError, UsageError
@@ -89,7 +90,7 @@ def read_edited(path: Path, transcription: Transcription) -> list[EditedNote]:
       UsageError: another suffix.
     """
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
+    if suffix not in NOTE_SUFFIXES:
         raise UsageError(f"{path} is neither .mid nor .csv", parameter="from_notes")
     notes = _read_table(path, transcription) if suffix == ".csv" else _read_midi(path, transcription)
     if not notes:

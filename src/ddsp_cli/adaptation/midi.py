@@ -28,8 +28,6 @@ from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError
 from ddsp_cli.limits import read_regular
 
-SUFFIXES = frozenset({".mid", ".midi", ".smf"})
-
 #: Softest and loudest velocity become these percentiles of the instrument's levels.
 VELOCITY_PERCENTILES = (5.0, 97.0)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ddsp_cli.adaptation import f0_cleanup
+from ddsp_cli.adaptation import NOTE_SUFFIXES, f0_cleanup
 from ddsp_cli.adaptation.autotune import centre, find_tuning
 from ddsp_cli.adaptation.midi import BEND_SEMITONES, DRUM_CHANNEL, VELOCITY_PERCENTILES
 from ddsp_cli.adaptation.notes import find_notes, nearest_note
@@ -20,8 +20,6 @@ from ddsp_cli.atomic import beside, writing
 from ddsp_cli.audio.write import check_writable
 from ddsp_cli.errors import UsageError
 from ddsp_cli.pitch_names import note_name
-
-SUFFIXES = (".mid", ".midi", ".csv")
 
 #: Shorter notes are ornaments or errors, and belong to the note before.
 SHORTEST_S = 0.05
@@ -176,7 +174,7 @@ def write_notes(path: Path, transcription: Transcription | Sequence[Transcriptio
       OutputError: the file exists or cannot be written.
     """
     suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
+    if suffix not in NOTE_SUFFIXES:
         raise UsageError(f"{path} is neither .mid nor .csv")
     check_writable(path, force)
     voices = [transcription] if isinstance(transcription, Transcription) else list(transcription)

@@ -24,9 +24,8 @@ import msgspec
 import numpy as np
 
 from ddsp_cli import api
-from ddsp_cli.adaptation import autotune
+from ddsp_cli.adaptation import CURVE_SUFFIXES, autotune
 from ddsp_cli.adaptation.adapt import Adapted
-from ddsp_cli.adaptation.curves import SUFFIXES as CURVE_SUFFIXES
 from ddsp_cli.adaptation.curves import read_controls, write_controls
 from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.adaptation.transcription import write_notes

@@ -20,7 +20,7 @@ from typing import BinaryIO
 import msgspec
 import numpy as np
 
-from ddsp_cli.adaptation.midi import SUFFIXES as SCORE_SUFFIXES
+from ddsp_cli.adaptation import SCORE_SUFFIXES
 from ddsp_cli.adaptation.midi import read_score
 from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.adaptation.transcription import Transcription, transcribe

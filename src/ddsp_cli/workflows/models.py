@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,9 +27,11 @@ from ddsp_cli.audio.write import check_writable
 from ddsp_cli.bundle import CARD, NETWORK, Bundle, Card, load_card, revise
 from ddsp_cli.bundle import load as load_bundle
 from ddsp_cli.errors import DdspError, Kind, ModelError, UsageError, did_you_mean
-from ddsp_cli.synthesis.blend import BlendedInstrument, Shares
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.workflows.arguments import PathLike, as_path, number
+
+if TYPE_CHECKING:
+    from ddsp_cli.synthesis.blend import Shares
 
 #: Instruments of the current folder; `ddsp train` and `ddsp import` write here.
 OWN = Path("models")
@@ -306,7 +309,11 @@ class Choice:
           ModelError: one is damaged, or they cannot be blended.
         """
         loaded = [Instrument(open_at(place)) for place in self.places]
-        return loaded[0] if self.shares is None else BlendedInstrument(loaded, self.shares, self.words)
+        if self.shares is None:
+            return loaded[0]
+        from ddsp_cli.synthesis.blend import BlendedInstrument
+
+        return BlendedInstrument(loaded, self.shares, self.words)
 
 
 def choose(name: PathLike) -> Choice:
@@ -344,6 +351,8 @@ def _constant_blend(words: str) -> Choice:
         raise UsageError(f"the shares of {words} are all 0", BLEND_HINT, parameter="model")
     if len(shares) == 1:
         return Choice(tuple(shares))
+    from ddsp_cli.synthesis.blend import Shares
+
     return Choice(tuple(shares), Shares.constant(tuple(shares.values())), words)
 
 
@@ -361,6 +370,8 @@ def _timed_blend(words: str) -> Choice:
     places = tuple(dict.fromkeys(found))
     if len(places) == 1:
         return Choice(places)
+    from ddsp_cli.synthesis.blend import Shares
+
     values = tuple(tuple(float(place == one) for place in places) for one in found)
     return Choice(places, Shares(tuple(times_s), values), words)
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -18,18 +18,12 @@ import numpy as np
 from ddsp_cli import spool
 from ddsp_cli.adaptation import autotune, diagnostics
 from ddsp_cli.adaptation.adapt import Adapted, AdaptSettings, adapt
-from ddsp_cli.adaptation.curves import read_controls
-from ddsp_cli.adaptation.edited_notes import count_changes, read_edited, rearrange
 from ddsp_cli.adaptation.ensemble import Seat, make_section, pan_gains
 from ddsp_cli.adaptation.f0_cleanup import confirm_leaps
-from ddsp_cli.adaptation.midi import Part, Selection, adapt_scores, lead_line, read_midi, split_voices
 from ddsp_cli.adaptation.segmentation import Segments, SegmentSettings, find_segments
-from ddsp_cli.adaptation.transcription import Transcription, transcribe
-from ddsp_cli.adaptation.voices import MAX_VOICES, adapt_voices, separate
 from ddsp_cli.analysis.extract import Analysis, analyze
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.analysis.pitch import trackers
-from ddsp_cli.analysis.polyphony import find_poly_notes, measure_shares, track_activations
 from ddsp_cli.analysis.recording_checks import ClippingWatch, file_warnings
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.audio import read
@@ -44,6 +38,11 @@ from ddsp_cli.synthesis.reverb import Room, tail_s
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import number, number_or_word
 from ddsp_cli.workflows.transfer_plan import Job
+
+# What only some inputs need is imported where it is used: each of these modules takes 3 to 8 ms of a start.
+if TYPE_CHECKING:
+    from ddsp_cli.adaptation.midi import Part, Selection
+    from ddsp_cli.adaptation.transcription import Transcription
 
 # --- options ---------------------------------------------------------------------------------------------------------
 
@@ -85,7 +84,7 @@ class TransferOptions:
       tail: the output goes on until the room is 60 dB down.
       voices: `chords` plays every note, each in a voice of its own; `lead` one line; `auto` every note of a MIDI file
         and one line of a recording.
-      selection: of a MIDI file.
+      selection: tracks and channels of a MIDI file; None for all.
       n_players: that play the same part; from two on the output is stereo.
       seed: of noise and dither.
     """
@@ -98,7 +97,7 @@ class TransferOptions:
     loudness_match: float | Literal["input", "off"] = "input"
     tail: bool = False
     voices: Voices = "auto"
-    selection: Selection = field(default_factory=Selection)
+    selection: Selection | None = None
     n_players: int = 1
     seed: int = 0
 
@@ -174,10 +173,19 @@ def make_options(
         loudness_match=match if match in {"input", "off"} else float(match),  # type: ignore[arg-type]
         tail=tail,
         voices=voices,
-        selection=Selection(tuple(map(str, _several(track))), tuple(map(round, channels))),
+        selection=_selection(track, channels),
         n_players=round(checked["ensemble"]),
         seed=round(checked["seed"]),
     )
+
+
+def _selection(track: object, channels: Sequence[float]) -> Selection | None:
+    """The part of a MIDI file that was chosen; None for all of it."""
+    if not _several(track) and not channels:
+        return None
+    from ddsp_cli.adaptation.midi import Selection
+
+    return Selection(tuple(map(str, _several(track))), tuple(map(round, channels)))
 
 
 def _several(values: object) -> tuple[object, ...]:
@@ -265,6 +273,8 @@ class Performance:
 
     def transcriptions(self) -> list[Transcription]:
         """The notes of a recording, of each voice that is played; nothing where there was none."""
+        from ddsp_cli.adaptation.transcription import transcribe
+
         if self.voices:
             return [transcribe(voice, find_segments(voice)) for voice in self.voices]
         return [transcribe(self.analysis.features, self.analysis.segments)] if self.analysis is not None else []
@@ -309,6 +319,8 @@ def perform(
     level, rate_hz = instrument.model.level, frame_rate_hz(instrument)
     if job.kind == "controls":
         assert curves is not None
+        from ddsp_cli.adaptation.curves import read_controls
+
         adapted = read_controls(curves, level, rate_hz)
         if job.info is None:
             return Performance(adapted, len(adapted) / rate_hz)
@@ -346,7 +358,10 @@ def _perform_score(path: Path, instrument: Instrument, options: TransferOptions)
     Raises:
       InputError: nothing to play in it.
     """
-    file = read_midi(path, options.selection)
+    from ddsp_cli.adaptation.midi import Selection, adapt_scores, lead_line, read_midi, split_voices
+    from ddsp_cli.adaptation.voices import MAX_VOICES
+
+    file = read_midi(path, options.selection or Selection())
     remarks: list[str] = []
     if file.left_out:
         remarks.append(f"played: {_parts(file.played)}; left out: {_parts(file.left_out)}")
@@ -412,6 +427,8 @@ def perform_recording(
     voices: tuple[Features, ...] = ()
     if options.voices == "chords":
         is_known = last.analysis is analysis and last.voices
+        from ddsp_cli.adaptation.voices import adapt_voices
+
         voices = last.voices if is_known else _separated(features, recording)
         remarks: tuple[str, ...] = ()
         played = adapt_voices(voices, statistics, level, options.adapt)
@@ -448,6 +465,9 @@ def _with_edited_notes(analysis: Analysis[Segments], edited: Path) -> tuple[Feat
     Raises:
       InputError: the file holds no such notes.
     """
+    from ddsp_cli.adaptation.edited_notes import count_changes, read_edited, rearrange
+    from ddsp_cli.adaptation.transcription import transcribe
+
     transcription = transcribe(analysis.features, analysis.segments)
     notes = read_edited(edited, transcription)
     changed, new, left_out = count_changes(notes, transcription)
@@ -461,6 +481,9 @@ def _separated(features: Features, recording: Recording) -> tuple[Features, ...]
     Raises:
       InputError: no notes in it, or too long.
     """
+    from ddsp_cli.adaptation.voices import separate
+    from ddsp_cli.analysis.polyphony import find_poly_notes, measure_shares, track_activations
+
     notes = find_poly_notes(track_activations(recording.blocks()))
     shares = measure_shares(recording.blocks(), notes, features.spec.frame_rate_hz)
     return tuple(separate(features, notes, shares))

@@ -16,10 +16,7 @@ from typing import NamedTuple, TypeVar, overload
 
 import numpy as np
 
-from ddsp_cli.adaptation.curves import write_controls
-from ddsp_cli.adaptation.midi import SUFFIXES as SCORE_SUFFIXES
-from ddsp_cli.adaptation.transcription import SUFFIXES as NOTES_SUFFIXES
-from ddsp_cli.adaptation.transcription import write_notes
+from ddsp_cli.adaptation import NOTE_SUFFIXES, SCORE_SUFFIXES
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio import read
@@ -266,7 +263,7 @@ def check_edited(edited: Path, inputs: Sequence[Path], curves: Path | None, opti
                          "Name that recording.", parameter="from_notes")  # fmt: skip
     if options.voices == "chords":
         raise UsageError("only the notes of one line can be edited", parameter="from_notes")
-    if edited.suffix.lower() not in NOTES_SUFFIXES:
+    if edited.suffix.lower() not in NOTE_SUFFIXES:
         raise UsageError(f"{edited} is neither .mid nor .csv", parameter="from_notes")
     if not edited.is_file():
         raise InputError(f"{edited} does not exist" if not edited.exists() else f"{edited} is not a file")
@@ -373,8 +370,12 @@ def _play_job(
         if performance.others:
             raise InputError(f"{job.source} has {1 + len(performance.others)} voices, and a table of curves holds one",
                              "Choose one line.", kind=Kind.SEVERAL_VOICES)  # fmt: skip
+        from ddsp_cli.adaptation.curves import write_controls
+
         write_controls(job.controls, adapted, instrument.model.level, work.force)
     if job.notes is not None and performance.analysis is not None:
+        from ddsp_cli.adaptation.transcription import write_notes
+
         write_notes(job.notes, performance.transcriptions(), work.force)
     target = target_lufs(performance, options)
     blocks, n_samples = render(performance, player, options, rate_hz, bar.stage(job, "playing"))

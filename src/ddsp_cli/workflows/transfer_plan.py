@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ddsp_cli.adaptation.curves import SUFFIXES as CONTROL_SUFFIXES
-from ddsp_cli.adaptation.midi import SUFFIXES as SCORE_SUFFIXES
-from ddsp_cli.adaptation.transcription import SUFFIXES as NOTES_SUFFIXES
+from ddsp_cli.adaptation import CURVE_SUFFIXES, NOTE_SUFFIXES, SCORE_SUFFIXES
 from ddsp_cli.audio import read
 from ddsp_cli.audio.write import check_writable, nearest_rate_hz, written_by_ddsp
 from ddsp_cli.errors import InputError, Kind, OutputError, UsageError, did_you_mean
@@ -129,8 +127,8 @@ def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, cu
         number(rate_hz, "sample_rate", *read.PLAUSIBLE_RATES_HZ)
     n_jobs, out = len(sources) * len(names), outputs.out
     as_file = _is_file("out", out, read.AUDIO_SUFFIXES, n_jobs)
-    one_table = _is_file("controls", outputs.controls, frozenset(CONTROL_SUFFIXES), n_jobs)
-    one_score = _is_file("notes", outputs.notes, frozenset(NOTES_SUFFIXES), len(sources))
+    one_table = _is_file("controls", outputs.controls, frozenset(CURVE_SUFFIXES), n_jobs)
+    one_score = _is_file("notes", outputs.notes, frozenset(NOTE_SUFFIXES), len(sources))
     if outputs.notes is not None and not any(kind == "sound" for _, kind in sources):
         raise UsageError("only recordings have notes to write", parameter="notes")
     plan = Plan([], [], own)
@@ -189,7 +187,7 @@ def _find_sources(inputs: Sequence[Path], curves: Path | None) -> tuple[list[tup
             if not path.exists():
                 raise InputError(f"{path} does not exist")
             sources[path] = "score"
-        elif path.suffix.lower() in CONTROL_SUFFIXES and path.is_file():
+        elif path.suffix.lower() in CURVE_SUFFIXES and path.is_file():
             raise UsageError(
                 f"{path} holds curves, not sound", "Give it as from_controls.", kind=Kind.CURVES, path=path
             )
