@@ -110,7 +110,7 @@ class Blend(BlendedInstrument, Instrument):
         self.name = self.path = words
 
 
-#: What stands for an instrument: its name, its folder, the `.tflite` file of a plug-in, or the instrument itself.
+#: An instrument as an argument: its name, its folder, the `.tflite` file of a plug-in, or the instrument itself.
 Model: TypeAlias = "PathLike | Instrument"
 
 

@@ -43,7 +43,7 @@ ABANDONED_AFTER_S = 86400.0
 #: Files that desktops put into every folder they show.
 DESKTOP_FILES = (".DS_Store", "._*", "Thumbs.db", "desktop.ini", ".directory")
 
-#: What file systems answer that cannot flush a file or a folder.
+#: Errors of file systems that cannot flush a file or a folder.
 _CANNOT_FLUSH = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.EACCES, errno.EPERM}
 
 _swept: set[Path] = set()
@@ -51,7 +51,7 @@ _swept: set[Path] = set()
 
 @dataclass(frozen=True)
 class FolderKind:
-    """How a folder that this program wrote is told from any other.
+    """Tells folders that this program wrote from any other.
 
     Attributes:
       what: in words, for error messages: "an instrument".

@@ -36,7 +36,7 @@ def load() -> str:
 
 
 def share_batches(batch_size: int) -> int:
-    """How many work on each batch at the same time; to be called before a model is built.
+    """Counts the devices that share each batch; call it before a model is built.
 
     With JAX all devices do, by `keras.distribution`; with TensorFlow and no GPU two programs on the processor (see
     `training.split_batch`); otherwise one device does everything.

@@ -14,7 +14,7 @@ from typing import Self
 
 
 class ExitCode(IntEnum):
-    """What `ddsp` returns to the shell. Documented in the README; tests hold each to its number."""
+    """Exit codes of `ddsp`. Documented in the README; tests hold each to its number."""
 
     OK = 0
     INTERNAL = 1  # a defect of ours: an exception nobody foresaw
@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
 
 
 class Kind(StrEnum):
-    """What went wrong, for a caller that words the hint itself. Only errors whose cure is an argument have a kind."""
+    """The kind of an error, for callers that word the hint themselves; only errors that an argument cures have one."""
 
     NONE = ""
     EXISTS = "exists"  # the output exists and may not be replaced

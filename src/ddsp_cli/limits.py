@@ -60,7 +60,7 @@ _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_TH
 
 @dataclass(frozen=True)
 class Limits:
-    """What one call in a child process may use.
+    """Limits of one call in a child process.
 
     Attributes:
       time_s: wall-clock time of a call.
@@ -338,7 +338,7 @@ def serve() -> None:
 
 
 def _answer(work: Callable[[], Reply], limits: Limits) -> tuple[dict[str, Any], Arrays]:
-    """What a call returned, or how it failed."""
+    """The return value of a call, or its failure."""
     try:
         result, arrays = work()
     except DdspError as problem:

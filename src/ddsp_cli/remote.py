@@ -31,7 +31,7 @@ SERVICES = frozenset({
 #: `simplecache::https://...`, `zip://*.wav::s3://...`: an address inside another.
 _CHAINED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://[^:]*)?::[A-Za-z]")
 
-#: What patterns consist of.
+#: Characters that make a pattern.
 _MAGIC = re.compile(r"[*?\[]")
 
 

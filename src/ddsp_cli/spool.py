@@ -20,7 +20,7 @@ from ddsp_cli.errors import OutputError
 #: Arrays up to this size stay in memory: 35 min of a curve at 250 frames a second, 2.9 h at 50.
 KEPT_BYTES = 1 << 21
 
-#: What is written at once to reserve the space of a file.
+#: Bytes of one write that reserves space for a file.
 _BYTES_AT_ONCE = 1 << 20
 
 _maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()

@@ -41,7 +41,7 @@ from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray, percentiles, thi
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError
 
-#: What one octave of transposition costs, as a share of the frames: a shift has to be worth it.
+#: Penalty for one octave of transposition, as a share of the frames that it would bring into range.
 OCTAVE_COST = 0.03
 
 #: A melody stays where it is if this share of it lies within these percentiles of the instrument's pitch.
@@ -54,7 +54,7 @@ CHAPTER_FRAMES = 1 << 19
 
 @dataclass(frozen=True)
 class AdaptSettings:
-    """Which steps are done, and how far they go.
+    """Settings of the adaptation: its steps, and their amounts.
 
     Attributes:
       segments: what counts as a segment; None plays everything, rests included.
@@ -87,7 +87,7 @@ class AdaptSettings:
 
 @dataclass(frozen=True)
 class Adapted:
-    """What the instrument plays.
+    """Curves for the instrument.
 
     Attributes:
       f0_hz: [F], nowhere 0.

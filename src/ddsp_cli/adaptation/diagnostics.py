@@ -20,7 +20,7 @@ from ddsp_cli.bundle.heard import heard_ranges_midi, say_ranges
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.scaling import hz_to_midi
 
-#: What a performance is. `unclear` has traits of speech, of a room and of several voices.
+#: Classes of a performance. `unclear` has traits of speech, of a room and of several voices.
 Character = Literal["monophonic", "polyphonic", "speech", "unclear", "unpitched"]
 
 #: Share of the frames with much energy beside the harmonics: from the first figure on it is unclear why, from the

@@ -28,13 +28,13 @@ from ddsp_cli.limits import read_regular
 from ddsp_cli.pitch_names import midi_number
 from ddsp_cli.scaling import midi_to_hz
 
-#: What surrounds a note, such as its consonant and its end, is moved with it up to this far from it.
+#: Sound around a note, such as its consonant and its release, is moved with it up to this distance.
 AROUND_S = 0.12
 
 #: The beginning and the end of a note are not stretched when its length changes.
 EDGE_S = 0.06
 
-#: A note that nobody performed rises and falls over this time, by `NEW_RAMP_DB`.
+#: An added note, which has no performed curves, rises and falls over this time, by `NEW_RAMP_DB`.
 NEW_RAMP_S, NEW_RAMP_DB = 0.04, 20.0
 
 #: Costs by which the notes of a MIDI file are matched to those performed: another pitch, and a semitone of it; a factor
@@ -99,7 +99,7 @@ def read_edited(path: Path, transcription: Transcription) -> list[EditedNote]:
 
 
 def count_changes(edited: Sequence[EditedNote], transcription: Transcription) -> tuple[int, int, int]:
-    """How many notes are changed, new and left out."""
+    """Counts the notes that were changed, added and left out."""
     pairs = [(note, transcription.notes[note.source]) for note in edited if note.source is not None]
     changed = sum(not _is_as_performed(note, performed) for note, performed in pairs)
     sources = {note.source for note, _ in pairs}

@@ -69,7 +69,7 @@ FLOOR_DB = -80.0
 
 @dataclass(frozen=True)
 class Selection:
-    """Which part of a MIDI file is played.
+    """Selects the tracks and channels of a MIDI file that are played.
 
     Attributes:
       tracks: numbers from 1, or names; all tracks where it is empty.
@@ -295,7 +295,7 @@ class _Line:
             self.end(now_s)
 
     def end(self, now_s: float) -> None:
-        """What sounds has ended."""
+        """Ends the sounding note."""
         if self._sounding is not None and now_s > self._sounding[2]:
             _, key, start_s, velocity = self._sounding
             self.notes.append(Played(float(key), start_s, now_s, velocity))

@@ -17,7 +17,7 @@ from ddsp_cli.arrays import BoolArray, DoubleArray, IntArray, RealArray, percent
 #: A pitch this far from its semitone costs nothing, so a note between two semitones does not alternate.
 FREE_SEMITONES = 0.6
 
-#: What a change of semitone costs, in semitones · s. Two changes gain 0.013 for a swing of vibrato (± 1 semitone at
+#: Cost of a change of semitone, in semitones · s. Two changes gain 0.013 for a swing of vibrato (± 1 semitone at
 #: 6 Hz), and 0.03 for a note of 75 ms a semitone away.
 CHANGE_S = 0.015
 

@@ -29,7 +29,7 @@ _FRAMES_AT_ONCE = 1 << 18
 
 @dataclass(frozen=True)
 class SegmentSettings:
-    """What counts as a segment. Levels are relative, so that recordings need not be loud.
+    """Thresholds of a segment. Levels are relative, so that recordings need not be loud.
 
     Attributes:
       sure_confidence: a segment has frames at least this sure of their pitch ...
@@ -167,7 +167,7 @@ def find_segments(features: Features, settings: SegmentSettings | None = None) -
 
 
 def _counts(mask: BoolArray, starts: IntArray, stops: IntArray) -> IntArray:
-    """How many frames of a mask [F] are true in each span, [N]; no span is empty."""
+    """Counts the true frames of a mask [F] in each span, [N]; no span is empty."""
     edges = np.stack([starts, stops], axis=1).ravel()
     if not len(edges):
         return np.zeros(0, np.int64)

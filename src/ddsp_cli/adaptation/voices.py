@@ -30,7 +30,7 @@ LEGATO_GAP_S = 0.02
 #: Voices at most; each costs as much as an instrument of its own.
 MAX_VOICES = 32
 
-#: What it costs a voice to go on with a note: semitones between them, and for each second of rest; and what it costs to
+#: Cost of assigning a note to a voice: semitones between them, and for each second of rest; and what it costs to
 #: play a note of another family.
 REST_COST_PER_S, OTHER_FAMILY_COST = 2.0, 1000.0
 
@@ -101,7 +101,7 @@ def _append(voice: list[TimedT], note: TimedT) -> None:
 
 
 def _goes_on(chord: Sequence[TimedT], last: Sequence[TimedT], family: Callable[[TimedT], object]) -> dict[int, int]:
-    """Which note of a chord goes on from which of the last notes of the free voices."""
+    """Assigns the notes of a chord to the free voices, by their last notes."""
     if not last:
         return {}
     from scipy.optimize import linear_sum_assignment
@@ -141,7 +141,7 @@ def separate(features: Features, notes: Sequence[PolyNote], shares: Sequence[Not
 
 @dataclass(frozen=True)
 class _Numbered:
-    """Where a note lies, and its number."""
+    """Start, stop and number of a note."""
 
     key: int
     start_s: float

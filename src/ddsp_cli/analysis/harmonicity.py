@@ -1,4 +1,4 @@
-"""How well the harmonics of a tracked F0 account for the energy of a sound.
+"""Measure how well the harmonics of a tracked F0 account for the energy of a sound.
 
 In frames of 64 or 128 ms, 20 ms apart, the energy near the multiples of F0 is compared with all energy from 70 Hz to
 5 kHz. A second voice, a chord or music in the background leaves energy beside the multiples. F0 tracked an octave too
@@ -46,7 +46,7 @@ _AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Harmonicity:
-    """Where the energy of each frame lies, float32 [L]; all 0 in unvoiced frames.
+    """Shares of the energy of each frame, float32 [L]; all 0 in unvoiced frames.
 
     Attributes:
       energy: of the band, in arbitrary units.

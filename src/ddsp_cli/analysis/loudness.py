@@ -21,7 +21,7 @@ _A_POLES_HZ = (20.598997, 107.65265, 737.86223, 12194.217)
 #: Offset that makes the weight 0 dB at 1 kHz (IEC 61672-1, rounded as the standard and librosa round it).
 _A_OFFSET_DB = 2.0
 
-#: What magenta/ddsp 1.x subtracts, so that about 0 dB is the loudest (tag v1.6.2, spectral_ops.py:39).
+#: Offset that magenta/ddsp 1.x subtracts, so that about 0 dB is the loudest (tag v1.6.2, spectral_ops.py:39).
 _REFERENCE_2020_DB = 20.7
 
 #: Window of the envelope: half that of the power that drives an instrument, and still two periods of a bass.

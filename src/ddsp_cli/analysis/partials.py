@@ -25,7 +25,7 @@ _FRAMES_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Partials:
-    """What a recording holds at its harmonics and between them.
+    """Levels of a recording at its harmonics and between them.
 
     Attributes:
       harmonic_power: [F, K] squared amplitude of harmonic k = 1 … K, the noise in its bin included.

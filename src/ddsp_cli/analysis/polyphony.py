@@ -80,7 +80,7 @@ LEAST_SHARE = 1e-4
 
 @dataclass(frozen=True)
 class Activations:
-    """What the network finds, 86 frames a second.
+    """Output of the network, 86 frames a second.
 
     Attributes:
       notes, onsets: [T, K], 0..255 for 0..1.

@@ -17,7 +17,7 @@ import numpy as np
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.errors import InputError
 
-#: What is searched for in folders besides the formats of libsndfile.
+#: Suffixes that folders are searched for, besides the formats of libsndfile.
 SUFFIXES = frozenset({".3gp", ".aac", ".avi", ".m4a", ".m4b", ".mka", ".mkv", ".mov", ".mp4", ".webm", ".wma"})
 
 #: Demultiplexers of FFmpeg that may be used: one file in, no references to others.

@@ -30,7 +30,7 @@ AUDIO_SUFFIXES = frozenset({
     ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".snd", ".w64", ".wav",
 })  # fmt: skip
 
-#: What folders are searched for; a file named outright may have any suffix.
+#: Suffixes that folders are searched for; a file that is named itself may have any.
 READABLE_SUFFIXES = AUDIO_SUFFIXES | containers.SUFFIXES
 
 #: A header with a sample rate outside this range is damaged: no recording has it, and resampling would not end.
@@ -46,16 +46,16 @@ MAX_BLOCK_VALUES = 1 << 21
 CUT_SHARE, CUT_S = 0.98, 0.25
 
 
-#: What libsndfile is asked for at once.
+#: Samples in one request to libsndfile.
 _PIECE_SAMPLES = 1 << 14
 
-#: What libsndfile says of a length that the header leaves open, as FLAC written into a pipe does.
+#: The length that libsndfile reports where the header leaves it open, as in FLAC written into a pipe.
 _UNKNOWN_SAMPLES = 1 << 62
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header of a sound file says.
+    """The header of a sound file.
 
     Attributes:
       path: the file.
@@ -78,7 +78,7 @@ class AudioInfo:
 
 @dataclass
 class Decoded:
-    """What decoding a file found; complete when its last block was read.
+    """Findings while a file is decoded; complete when its last block was read.
 
     Attributes:
       n_samples: per channel, at the file's own rate.
@@ -178,7 +178,7 @@ def list_audio(paths: Sequence[Path]) -> list[Path]:
 
 
 def no_sound_in(folder: Path) -> InputError:
-    """What is said of a folder without sound files."""
+    """Makes the error for a folder without sound files."""
     known = ", ".join(sorted(suffix[1:] for suffix in READABLE_SUFFIXES))
     return InputError(f"the folder {folder} holds no sound files", f"Looked for {known}.")
 

@@ -179,7 +179,7 @@ STEP_16 = 2.0**-15
 
 
 class Fit(NamedTuple):
-    """How a sound was fitted to its file.
+    """Peak, gain and loudness of a sound that was fitted to its file.
 
     Attributes:
       peak: of the result; 1 is full scale.

@@ -31,7 +31,7 @@ Count = Annotated[int, Meta(ge=0, le=2**62)]
 
 
 class Statistics(Config):
-    """What the instrument played while it was learned: percentiles 0..100 over frames that hold a note."""
+    """Percentiles 0..100 of F0 and level over the frames of the training data that hold a note."""
 
     pitch_midi: Quantiles
     loudness_db: Quantiles
@@ -61,15 +61,15 @@ Vector = Annotated[list[Annotated[float, Meta(ge=-1000, le=1000)]], Meta(max_len
 
 
 class TrainingRecord(Config):
-    """How a bundle came about.
+    """Record of the training that made a bundle.
 
     Attributes:
       preset: that of the training; `blend` for a mixture in the space of the base.
       steps: on sound.
       seed: of the run.
-      wall_s: what it took.
-      audio_s: how much sound there was to learn from.
-      program: which wrote it.
+      wall_s: duration of the training.
+      audio_s: length of the training audio.
+      program: the one that wrote it.
       started_from: the instrument whose weights it began with, or `base`.
       nearest: where it began with a base, the instrument of it that is nearest.
       vector: its place in the space of that base; empty where it has none.

@@ -36,7 +36,7 @@ def _is_instrument(folder: Path) -> bool:
     return begins.startswith(b"format:") or any((folder / name).is_file() for name in (WEIGHTS, NETWORK))
 
 
-#: What `save` may replace.
+#: The kind of folder that `save` may replace.
 INSTRUMENT = FolderKind("an instrument", _is_instrument, (CARD, WEIGHTS, NETWORK, IMPULSE_RESPONSE, PREVIEW))
 
 
@@ -45,7 +45,7 @@ class Bundle:
     """A loaded instrument.
 
     Attributes:
-      card: what stands in `model.yaml`.
+      card: the contents of `model.yaml`.
       weights: name → float32 array; names follow `engine.decoders` (e.g. `decoder/rnn/kernel`).
       impulse_response: [S] float32 at the model's rate, or None.
       path: the folder it was read from.

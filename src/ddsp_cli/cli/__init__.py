@@ -26,7 +26,7 @@ from ddsp_cli.errors import DdspError, ExitCode
 #: Commands in the order of `ddsp --help`; each is a function in the module of its name (`import_` for `import`).
 COMMANDS = ("transfer", "live", "studio", "models", "reverb", "prepare", "train", "evaluate", "export", "import")
 
-#: What is there after Ctrl-C.
+#: Messages after Ctrl-C.
 KEPT = {
     "prepare": "Finished measurements are kept; run the same command to resume.",
     "train": "The last checkpoint is kept; run the same command to go on from it.",
@@ -49,7 +49,7 @@ _BAD_PATHS = {
 #: Address space that the shortest transfer needs.
 MIN_MEMORY_BYTES = 320 << 20
 
-#: Of click, which typer brings along inside or beside itself.
+#: click's own class; typer vendors click in some versions.
 _ClickUsageError: Any = typer.BadParameter.__mro__[1]
 
 

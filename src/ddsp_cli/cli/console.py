@@ -1,4 +1,4 @@
-"""How progress, tables and errors look. The only module that prints.
+"""Print progress, tables and errors. The only module that prints.
 
 On a terminal: colour, bars, tables. Anywhere else (a pipe, a file, a log): plain lines without escape codes.
 Rich and tqdm are loaded when they are first needed, which for a short transfer is never.

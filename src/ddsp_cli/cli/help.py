@@ -1,4 +1,4 @@
-"""How the help of a command is laid out: options in groups, examples as they stand."""
+"""Lay out the help of a command: options in groups, examples unwrapped."""
 
 from __future__ import annotations
 

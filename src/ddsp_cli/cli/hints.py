@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ddsp_cli.errors import DdspError, Kind
 
-#: What to do about each kind of error; `{name}` is filled from the error's details.
+#: Hint for each kind of error; `{name}` is filled from the error's details.
 HINTS = {
     Kind.EXISTS: "Use --force to replace it, or choose another name.",
     Kind.NO_INPUT: "Name a recording, or a file of curves with --from-controls.",
@@ -57,7 +57,7 @@ def message(problem: DdspError) -> str:
 
 
 def hint(problem: DdspError) -> str:
-    """What to do about an error on the command line."""
+    """Returns the hint for an error, in the words of the command line."""
     if problem.kind in HINTS:
         return HINTS[problem.kind].format(**problem.details)
     return problem.hint

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: How often keys are read, and in how many of these times the view is drawn.
 TICK_S, DRAWN_EVERY = 0.04, 3
 
-#: What a press of the gate keys changes.
+#: Change by one press of the gate keys.
 GATE_STEP_DB = 3.0
 
 #: Widths of the input meter, and the level at its left end.
@@ -43,7 +43,7 @@ Examples:
   ddsp live --list
 """
 
-#: Options that may stand without their value.
+#: Options whose value may be left out.
 VALUE_OPTIONAL = ("--midi",)
 
 

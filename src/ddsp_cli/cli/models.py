@@ -185,7 +185,7 @@ def plot_characters(names: Sequence[str], places: Sequence[Sequence[float]], n_c
 
 
 def _place(entry: Entry) -> str:
-    """Where an instrument is: `bundled`, or its parent folder."""
+    """Returns `bundled`, or the parent folder of an instrument."""
     return "bundled" if entry.bundled else str(entry.path.parent)
 
 
@@ -249,7 +249,7 @@ def played_range(card: Card) -> str:
 
 
 def learned_from(card: Card) -> str:
-    """How much sound there was to learn from."""
+    """Formats the length of the training audio."""
     minutes = card.training.audio_s / 60
     return f"{minutes:.1f} min" if minutes else "unknown"
 

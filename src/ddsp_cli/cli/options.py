@@ -1,4 +1,4 @@
-"""What several commands share: options of one kind, and checks of their values."""
+"""Options that several commands share, and checks of their values."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def prepare(
 
 
 def summary(result: PrepareResult) -> list[list[str]]:
-    """What a data set holds, as rows of two cells."""
+    """Describes a data set as rows of two cells."""
     seconds = console.duration
     low, high = note_name(result.lowest_midi), note_name(result.highest_midi)
     used_s = min(result.minutes * 60.0, result.given_s)  # ends are rounded up to 20 ms

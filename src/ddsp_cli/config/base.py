@@ -1,4 +1,4 @@
-"""What every structure shares: immutability, strictness, ranges, and how sound is measured."""
+"""The base of all configuration: immutable, strict structures, ranges, and the FeatureSpec."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class FeatureSpec(Config):
-    """How pitch, loudness and power are measured. Stored with data and model, compared wherever they meet.
+    """Settings of the measurement of F0, loudness and power. Stored with data and model, compared wherever they meet.
 
     Frame i is centred on sample i·hop of the 16 kHz signal and F = ceil(S / hop).
     """

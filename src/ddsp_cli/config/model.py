@@ -20,7 +20,7 @@ class DecoderConfig(Config):
 
 
 class EncoderConfig(Config):
-    """What makes the latent z of a sound: MFCCs through a GRU (paper section 3.2 and appendix B.1)."""
+    """Configures the encoder of the latent z: MFCCs through a GRU (paper section 3.2 and appendix B.1)."""
 
     z_dims: NetworkSize = 16
     rnn_units: NetworkSize = 512
@@ -51,7 +51,7 @@ class InstrumentsConfig(Config):
 
 
 class ModelConfig(Config, kw_only=True):
-    """What the network takes, how large it is, and the graph of processors that turns its output into sound."""
+    """Configures a model: inputs and size of the network, and the graph of processors that renders its output."""
 
     sample_rate_hz: Literal[16000, 24000, 32000, 44100, 48000] = 16000
     frame_rate_hz: Annotated[int, Meta(ge=10, le=1000)] = 250
@@ -87,12 +87,12 @@ class ModelConfig(Config, kw_only=True):
 
     @property
     def level(self) -> Literal["loudness_db", "power_db"]:
-        """Which measure of level drives the model."""
+        """The measure of level that drives the model."""
         return "power_db" if "pw_scaled" in self.inputs else "loudness_db"
 
     @property
     def sizes(self) -> DecoderConfig:
-        """Of the decoder.
+        """Sizes of the decoder.
 
         Raises:
           ModelError: they are unknown; there is only a file to run.

@@ -44,7 +44,7 @@ class LossConfig(Config):
 
 
 class TrainingConfig(Config):
-    """How a preset is trained.
+    """Settings of the training of a preset.
 
     Attributes:
       schedule: `exponential` multiplies the learning rate by `decay_rate` every `decay_steps`, as upstream's

@@ -126,7 +126,7 @@ class OwnProcessorConfig(ProcessorConfig, tag="Own"):
     input_channels: Annotated[list[NetworkSize | None], Meta(max_length=64)] = []
 
 
-#: What a bundle may hold: nothing here imports code.
+#: Processors that a bundle may hold; none of them imports code.
 AnyProcessorConfig = (
     HarmonicConfig
     | SinusoidalConfig

@@ -131,7 +131,7 @@ def _check_numbers(data: Any, place: str = "") -> None:
 
 
 def explain(problem: Exception, kind: Any = None) -> tuple[str, str]:
-    """What is wrong and where, as a sentence and a hint, from a message of msgspec or of a structure's own checks.
+    """Turns a message of msgspec, or of a structure's own checks, into a sentence with its place, and a hint.
 
     Args:
       problem: the error.

@@ -44,10 +44,10 @@ WINDOW_S = 4.0
 
 SPLITS = ("train", "validation")
 
-#: Up to so many recordings are opened beforehand, to show progress in seconds of sound.
+#: Largest number of recordings that are opened beforehand, to show progress in seconds of sound.
 MAX_PROBED = 1000
 
-#: What progress calls the measuring of more recordings, which it counts.
+#: Name of the stage that measures more recordings than that, and counts them.
 MEASURING_MANY = "measuring recordings"
 
 #: How many reasons an error lists before it only counts the rest.
@@ -220,7 +220,7 @@ def _key(name: str) -> str:
 
 
 def _entry(recording: CutRecording, is_validation: bool, gain_db: float, whole: bool) -> Recording:
-    """What the manifest says about a recording; `whole` where a single one is in both splits."""
+    """Makes the entry of a recording in the manifest; `whole` where a single one is in both splits."""
     used = not recording.reason
     return Recording(
         path=recording.job.name,

@@ -1,4 +1,4 @@
-"""What `ddsp prepare` keeps on disk while it runs, and for the next time.
+"""Keep measurements on disk while `ddsp prepare` runs, and for its next run.
 
     datasets/.ddsp-….lock         held while a run lasts
     datasets/.NAME.preparing/     settings.json: what the data set is made with
@@ -46,7 +46,7 @@ MEASURED = "measured"
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of a whole recording.
+    """Measurements of a whole recording.
 
     Attributes:
       f0_hz: [F] F0 with octave errors corrected, 0 where unvoiced.
@@ -111,7 +111,7 @@ def load_measured(folder: Path | None, digest: str, hop_samples: int) -> Measure
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker does with one recording.
+    """Job of a worker: measure one recording.
 
     Attributes:
       path: of the file.
@@ -237,7 +237,7 @@ def decode_cut(job: Job, record: bytes) -> CutRecording:
 
 
 def load_cut(job: Job, sha256: str) -> CutRecording | None:
-    """What an earlier run cut out of the same bytes; None where there is nothing, or something damaged."""
+    """Reads the segments that an earlier run cut from the same bytes; None where there are none, or damaged ones."""
     try:
         found = decode_cut(job, unseal(job.record_file.read_bytes()))
         folder = job.stem.parent
@@ -293,7 +293,7 @@ class Staging:
 
     @property
     def parts(self) -> Path:
-        """What was cut out of recordings."""
+        """Folder of the segments that were cut."""
         return self.root / "parts"
 
     @property
@@ -303,7 +303,7 @@ class Staging:
 
     @property
     def result(self) -> Path:
-        """What becomes the data set."""
+        """Folder that becomes the data set."""
         return self.root / "set"
 
     def start(self, settings: bytes, fresh: bool) -> None:

@@ -57,7 +57,7 @@ Tick = Callable[[float], None]
 
 @dataclass
 class Tally:
-    """How far the recordings are.
+    """Progress of the recordings.
 
     Attributes:
       n_done: measured, those of an earlier run included.
@@ -345,7 +345,7 @@ class DaskCluster:
 
 @dataclass(frozen=True)
 class _Carried:
-    """What a worker of a cluster sends back.
+    """Result that a worker of a cluster returns.
 
     Attributes:
       found: the recording.

@@ -52,7 +52,7 @@ CREATE TABLE validation (number INTEGER PRIMARY KEY);
 
 MakeJob = Callable[[Path, str], Job]
 
-#: What `Ledger._job` takes.
+#: Columns that `Ledger._job` takes.
 _OF_JOB = "path, name, offset, label"
 
 
@@ -182,7 +182,7 @@ class Ledger:
         self._make_job = make_job
 
     def job(self, path: Path, name: str) -> Job:
-        """What to do with a recording."""
+        """Makes the job of a recording."""
         assert self._make_job is not None
         return self._make_job(path, name)
 
@@ -198,11 +198,11 @@ class Ledger:
 
     @property
     def n_to_measure(self) -> int:
-        """How many recordings are not left out."""
+        """Counts the recordings that are not left out."""
         return int(self._one("SELECT COUNT(*) FROM recording WHERE left_out = ''"))
 
     def jobs(self, left_out: bool = False) -> Iterator[Job]:
-        """What to measure, or the recordings that are left out; they may be noted meanwhile."""
+        """Yields the jobs, or the recordings that are left out; the ledger may be changed meanwhile."""
         number = 0
         while True:  # in pieces: a row that is being read must not be written
             rows = list(
@@ -255,7 +255,7 @@ class Ledger:
         return self.cuts("usable", order)
 
     def count(self, where: str) -> int:
-        """How many recordings; `where` is SQL."""
+        """Counts recordings; `where` is SQL."""
         return int(self._one(f"SELECT COUNT(*) FROM recording WHERE {where}"))
 
     @property

@@ -27,7 +27,7 @@ from ddsp_cli.dataset.cache import CutRecording, Job, load_cut, write_floats
 from ddsp_cli.dataset.workers import assess, cut_out
 from ddsp_cli.errors import DatasetError, InputError
 
-#: What their pitch was measured with, for the FeatureSpec.
+#: Their pitch tracker, for the FeatureSpec.
 TRACKER = "crepe"
 
 #: CREPE looks at 1024 samples; not centred, its frame i begins where ours has its middle.
@@ -39,7 +39,7 @@ HOP_S = 1.0
 
 @dataclass(frozen=True)
 class _Window:
-    """Where a window lies: shard, number in it, bytes before it; and digests of its seconds."""
+    """Position of a window: shard, number in it, bytes before it; and digests of its seconds."""
 
     shard: Path
     index: int
@@ -49,7 +49,7 @@ class _Window:
 
 @dataclass(frozen=True)
 class _Layout:
-    """What all windows of a data set have in common."""
+    """Settings that all windows of a data set share."""
 
     rate_hz: int
     n_audio: int

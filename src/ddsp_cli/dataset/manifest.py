@@ -20,7 +20,7 @@ from ddsp_cli.remote import as_place, is_address, reading
 FORMAT_VERSION = 1
 MANIFEST = "dataset.yaml"
 
-#: What `ddsp prepare` may replace.
+#: The kind of folder that `ddsp prepare` may replace.
 DATASET = FolderKind(
     "a data set",
     lambda folder: (folder / MANIFEST).is_file(),
@@ -55,7 +55,7 @@ class Doubt(Config, kw_only=True):
 
 
 class Histogram(Config, kw_only=True):
-    """How many seconds lie in each bin: the first begins at `start`, each is `step` wide."""
+    """Histogram in seconds: the first bin begins at `start`, each is `step` wide."""
 
     start: float
     step: PositiveFloat
@@ -63,7 +63,7 @@ class Histogram(Config, kw_only=True):
 
 
 class NoteLabel(Config, kw_only=True):
-    """What the metadata of a data set such as NSynth says about a note.
+    """Metadata of a note, from a data set such as NSynth.
 
     Attributes:
       pitch_midi, velocity: of the note, as in MIDI.
@@ -86,7 +86,7 @@ class Recording(Config, kw_only=True):
       path: its name below the folder that was given.
       sha256: of the file's bytes; empty where it could not be read.
       seconds: length of the recording.
-      used_s: how much of it stands in the data set, rests between notes included.
+      used_s: seconds of it in the data set, rests between notes included.
       split: "both" where a single recording is split between training and validation, "none" where it is left out.
       gain_db: what its level was changed by.
       note_s: seconds of notes in what is used.
@@ -132,7 +132,7 @@ class Split(Config, kw_only=True):
 
 
 class SourcesFile(Config, kw_only=True):
-    """What `ddsp prepare --sources FILE` reads: whose recordings these are, and what may be done with them.
+    """Authors and licences of recordings, as `ddsp prepare --sources FILE` reads them.
 
     Attributes:
       licence: of what learns from all of them together.
@@ -173,7 +173,7 @@ class Manifest(Config, kw_only=True):
 
     @property
     def n_recordings(self) -> int:
-        """How many recordings were given."""
+        """Number of recordings that were given."""
         return self.recordings_file.n if self.recordings_file else len(self.recordings)
 
     @property
@@ -290,7 +290,7 @@ def load_sources(path: Path) -> SourcesFile:
 
 
 def dataset_names(parent: Path) -> list[str]:
-    """Names of the data sets that stand in a folder."""
+    """Names of the data sets in a folder."""
     try:
         return sorted(entry.name for entry in parent.iterdir() if (entry / MANIFEST).is_file())
     except OSError:

@@ -133,7 +133,7 @@ def cut(
 
 
 def quietest_cut(power_db: np.ndarray, low: float, high: float, frame_rate_hz: int = 250) -> int:
-    """Where to split a recording in two: the quietest place between two shares of its length, on the grid.
+    """Finds the time to split a recording in two: the quietest one between two shares of its length, on the grid.
 
     Args:
       power_db: [F] of the kept frames.

@@ -18,7 +18,7 @@ from ddsp_cli.remote import as_place, base_name, files, is_address, reading
 #: How `ddsp_prepare_tfrecord` and we name shards.
 SHARD_NAME = re.compile(r".*\.tfrecord(-\d{5}-of-\d{5})?$")
 
-#: A mistyped pattern is compared with so many names.
+#: Number of names that a mistyped pattern is compared with.
 MAX_SUGGESTED_FROM = 10_000
 
 

@@ -50,7 +50,7 @@ def folder_gains_db(recordings: Iterable[CutRecording]) -> Iterator[tuple[Path, 
 
 
 def choose_validation(lengths: Callable[[], Iterable[tuple[str, int, int]]], n: int, share: float) -> Iterator[int]:
-    """Which recordings are for validation: about `share` of the sound of each folder, whole recordings only.
+    """Chooses the recordings for validation: about `share` of the sound of each folder, whole recordings only.
 
     The choice depends on names and lengths alone. Of two or more recordings at least one is chosen and one is not.
 

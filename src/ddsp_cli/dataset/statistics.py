@@ -39,7 +39,7 @@ class Counts:
 
     @property
     def n(self) -> int:
-        """How many values were added."""
+        """Number of values added."""
         return int(self._counts.sum())
 
     def percentiles(self, percents: np.ndarray) -> np.ndarray:

@@ -39,7 +39,7 @@ def _checked(owner: str, features: Mapping[str, Tensor], sizes: Mapping[str, int
 
 
 class Decoder(keras.layers.Layer):
-    """What all decoders share: named features in, named raw controls out.
+    """Base of all decoders: named features in, named raw controls out.
 
     Args:
       input_sizes: name → channels of the features, in the order in which they are concatenated.

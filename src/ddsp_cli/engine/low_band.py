@@ -30,7 +30,7 @@ ROOM_SLOPE = (0.02, 0.08)
 
 
 class LowBand:
-    """What a full-band model plays below half of a lower sample rate.
+    """The part of a full-band model's sound below half of a lower sample rate.
 
     Args:
       config: of the full-band model, with a harmonic and a noise synthesiser and at most one room of filtered noise.

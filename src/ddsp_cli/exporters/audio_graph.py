@@ -1,4 +1,4 @@
-"""What the graph formats share: an instrument's inputs, controls and sound in the vocabulary of `synthesis.ops`.
+"""Build an instrument's inputs, controls and sound in the vocabulary of `synthesis.ops`, for all graph formats.
 
 The decoder is `synthesis.decoder.decode`. The synthesisers are here, since a graph computes them differently from the
 player: all frames at once, states given and returned, phases exact in single precision.

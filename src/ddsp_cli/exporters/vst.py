@@ -59,7 +59,7 @@ SHOWN_PERCENTILES = (5, 95)
 #: Decoder inputs in words.
 SPOKEN = {"pw_scaled": "power", "ld_scaled": "loudness", "f0_scaled": "pitch", "z": "timbre"}
 
-#: What the plug-in calls a frame: samples that it analyses at once (util/Constants.h).
+#: Samples that the plug-in analyses at once, its frame (util/Constants.h).
 PLUGIN_FRAME_SAMPLES = 1024
 
 #: Highest version of each operator that the plug-in's TensorFlow Lite (2.9) registers. No others may be used.

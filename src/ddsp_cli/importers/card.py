@@ -111,7 +111,7 @@ def make_bundle(
 
 
 def training_record(preset: str, steps: int, origin: str) -> TrainingRecord:
-    """Who trained it, and that it was imported."""
+    """Makes the training record of an imported instrument."""
     return TrainingRecord(preset=preset, steps=steps, seed=0, program=f"{origin}; imported with ddsp {__version__}")
 
 

@@ -110,7 +110,7 @@ class _Table:
     at: int
 
     def _field(self, number: int) -> int | None:
-        """Where a field stands, or None where it is left out."""
+        """Finds the position of a field, or None where it is left out."""
         get = self.file.get
         fields = self.at - get("<i", self.at)
         place = 4 + 2 * number

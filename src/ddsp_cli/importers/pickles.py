@@ -144,7 +144,7 @@ def _move(opcode: pickletools.OpcodeInfo, stack: list[tuple[int, int] | None]) -
 
 
 class _StandIn:
-    """What a name in a pickle becomes, and what a call of that name returns: arguments and state, kept as they are."""
+    """Inert record in place of a name in a pickle and of a call of it: keeps arguments and state, runs nothing."""
 
     kind: ClassVar[str] = ""
 
@@ -224,7 +224,7 @@ class _Copy:
         raise ModelError(f"the statistics file holds a {type(value).__name__} where data should be")
 
     def _made(self, value: _StandIn, depth: int) -> Any:
-        """What a call in the pickle stands for, for the few calls that stand for data."""
+        """Converts the few calls in a pickle that represent data into that data."""
         if isinstance(value, _RANDOM):
             return None
         if isinstance(value, _ENCODE):

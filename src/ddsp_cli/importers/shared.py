@@ -15,7 +15,7 @@ from ddsp_cli.importers.files import Archive, Files, Folder
 
 SUFFIX = ".ddsp"
 
-#: What an instrument consists of; anything else in an archive is left out.
+#: Files of an instrument; others in an archive are left out.
 NAMES = frozenset({CARD, bundle.WEIGHTS, bundle.NETWORK, bundle.IMPULSE_RESPONSE, bundle.PREVIEW})
 
 

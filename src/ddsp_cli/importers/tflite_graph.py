@@ -21,9 +21,9 @@ from ddsp_cli.synthesis.litert_decoder import AMPLITUDE, DISTRIBUTION, F0, LEVEL
 INPUTS = {"f0_scaled": F0, "pw_scaled": LEVEL}
 OUTPUTS = {"amplitude": AMPLITUDE, "harmonic_distribution": DISTRIBUTION, "noise_magnitudes": NOISE, "state": NEW_STATE}
 
-#: What changes the shape of data and not the data.
+#: Operations that change the shape of data only.
 _PASSING = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS", "GATHER", "STRIDED_SLICE", "SLICE", "TRANSPOSE"}
-#: What a normalisation is made of.
+#: Operations of a normalisation.
 _NORMALISING = {*_PASSING, "MEAN", "SQUARED_DIFFERENCE", "ADD", "RSQRT", "MUL", "SUB", "SQRT", "DIV"}
 MAX_LAYERS = 16
 MAX_CHANNELS = 8192
@@ -186,7 +186,7 @@ class _Finder:
         }
 
     def _origin(self, graph: int, tensor: int) -> int:
-        """Where data comes from in the main graph, through reshaping and into loops; -1 where that is unknown."""
+        """Traces data back to its source in the main graph, through reshapes and into loops; -1 where it is unknown."""
         for _ in range(64):
             op = self._producers[graph].get(tensor)
             if op is not None and op.kind in _PASSING and op.inputs:

@@ -22,10 +22,10 @@ import numpy as np
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.errors import InputError, UsageError, did_you_mean
 
-#: The device that hears silence and plays to nobody.
+#: The null device: silence as input, no output.
 NULL = "null"
 
-#: What ALSA calls its own null device, which is its default where there is no sound card.
+#: ALSA's name for its own null device, its default where there is no sound card.
 _ALSA_NULL = "Discard all samples"
 
 #: Preferred rates, for devices that have several.
@@ -33,7 +33,7 @@ RATES_HZ = (48000, 44100, 96000, 88200, 32000, 24000, 22050, 16000)
 
 Direction: TypeAlias = Literal["input", "output"]
 
-#: Called by the audio thread with what was heard [S] float32; returns what is played next, [S] float32.
+#: Called by the audio thread with the input [S] float32; returns the next output, [S] float32.
 Callback: TypeAlias = Callable[[FloatArray], FloatArray]
 
 
@@ -66,7 +66,7 @@ class Device:
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """Which devices, and how they are opened.
+    """Devices to open, and their settings.
 
     Attributes:
       input: name or number of the microphone; None for the system's default, "" for none (a keyboard plays).

@@ -104,7 +104,7 @@ class Voice:
 
 
 class Hands:
-    """What is pressed: notes, pedal, wheels. Messages come from another thread and count from the next frame on.
+    """State of a keyboard: notes, pedal, wheels. Messages come from another thread and count from the next frame on.
 
     Args:
       n_voices: 1 for one line, legato where keys overlap; more for chords.
@@ -280,7 +280,7 @@ class Keyboard:
 
     @property
     def latency_samples(self) -> int:
-        """How late a key is heard at most: one frame, the delay of the noise filter, and that of the resampler."""
+        """Largest delay of a key: one frame, the delay of the noise filter, and that of the resampler."""
         return self._latency_samples
 
     @property

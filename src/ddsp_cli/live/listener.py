@@ -90,7 +90,7 @@ class Listener:
 
     @property
     def latency_samples(self) -> int:
-        """How many samples of input after a frame's centre are needed at most before it is given."""
+        """Largest number of input samples after a frame's centre that are needed before it is returned."""
         stride = (self._stride_frames - 1) * self.spec.hop_samples if self._stride_frames > 1 else 0
         return max(self._lookahead, *(stream.ahead_samples for stream in self._levels.values())) + stride
 
@@ -135,7 +135,7 @@ class Listener:
 
 
 def continued(known: FloatArray, n_samples: int) -> tuple[FloatArray, bool]:
-    """How a sound [S] goes on for a moment: its last period repeated; in reverse where it is not periodic.
+    """Extrapolates a sound [S]: repeats its last period; reverses it where it is not periodic.
 
     So telephones fill gaps of lost packets (ITU-T G.711, appendix I).
 

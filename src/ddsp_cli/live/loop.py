@@ -95,7 +95,7 @@ class AudioLoop:
 
     @property
     def slack_samples(self) -> int:
-        """How much later than it was heard a sample is handed to the device."""
+        """Delay between the input of a sample and its output to the device, in samples."""
         return self._slack_samples
 
     @property
@@ -128,7 +128,7 @@ class AudioLoop:
         return out
 
     def work(self, until: Callable[[], bool]) -> None:
-        """What the worker thread does until it is told to stop."""
+        """Body of the worker thread: plays until it is told to stop."""
         while not until():
             try:
                 self._wake.get(timeout=0.05)

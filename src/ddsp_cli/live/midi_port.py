@@ -9,7 +9,7 @@ from typing import Any
 from ddsp_cli.errors import InputError, UsageError, did_you_mean
 from ddsp_cli.live.devices import quiet
 
-#: What mido reads ports with.
+#: mido's back end for ports.
 BACKEND = "mido.backends.rtmidi"
 
 

@@ -1,4 +1,4 @@
-"""What sounds on stage: one instrument at a time, exchanged by a crossfade, with an octave, a room and a mute key.
+"""Play one instrument at a time and crossfade to the next, with octave, room and mute switches.
 
 Shapes: S samples at the rate of the device.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.live.performer import LIVE_SEGMENTS, LiveState
 
-#: An instrument listens for so long, beyond its latency, before it is faded in: the pitch tracker looks 0.13 s back.
+#: Input that an instrument gets, beyond its latency, before it is faded in: the pitch tracker looks 0.13 s back.
 WARM_UP_S = 0.2
 
 CROSSFADE_S = 0.08
@@ -29,7 +29,7 @@ SOFT_CLIP = 0.9
 
 @dataclass(frozen=True)
 class Controls:
-    """What can be changed while playing.
+    """Settings that can be changed while playing.
 
     Attributes:
       instrument: index of what plays.
@@ -47,7 +47,7 @@ class Controls:
 
 
 class Source(Protocol):
-    """What plays, such as a `Performer`."""
+    """Plays blocks of input, as `Performer` does."""
 
     @property
     def latency_samples(self) -> int:
@@ -55,7 +55,7 @@ class Source(Protocol):
 
     @property
     def state(self) -> LiveState:
-        """What was last heard and played."""
+        """Meter of the last frame."""
 
     def push(self, block: FloatArray) -> FloatArray:
         """Takes the next samples [S], gives as many."""
@@ -84,7 +84,7 @@ class Mixer:
 
     @property
     def source(self) -> Source:
-        """What is heard, or will be after the crossfade."""
+        """The instrument that plays, or the one that is being faded in."""
         return self._next or self._current
 
     @property

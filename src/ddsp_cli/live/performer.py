@@ -45,7 +45,7 @@ USUAL_S = 8.0
 #: Weight of the first estimate of the usual level, as a duration.
 FIRST_USUAL_S = 0.1
 
-#: What counts as a note when nothing after it is known: the first frames of singing are less sure of their pitch then.
+#: Thresholds of a note without look-ahead: the tracker is less certain in the first frames of singing then.
 #: White and pink noise never reach this confidence in 20 s.
 LIVE_SEGMENTS = SegmentSettings(sure_confidence=0.65)
 
@@ -89,7 +89,7 @@ def check_latency(latency: str) -> Latency:
 
 @dataclass(frozen=True)
 class LiveState:
-    """What was last heard and played, for meters.
+    """Input and output of the last frame, for meters.
 
     Attributes:
       f0_hz: of the input, the last that was voiced.
@@ -168,7 +168,7 @@ class Performer:
 
     @property
     def state(self) -> LiveState:
-        """What the last frame was: `latency_samples` before it is heard."""
+        """Meter of the last frame, `latency_samples` before it is audible."""
         return self._adaptation.state
 
     def adjust(self, *, transpose: float | None = None, below_peak_db: float | None = None) -> None:
@@ -243,7 +243,7 @@ class LiveAdaptation:
 
     @property
     def state(self) -> LiveState:
-        """What the last frame was."""
+        """Meter of the last frame."""
         plays = self._in_note and self._loud_enough
         return LiveState(self._f0_hz, self._f0_hz * 2.0 ** (self.settings.transpose / 12.0), plays)
 

@@ -34,10 +34,10 @@ from ddsp_cli.live.performer import LiveSettings, Performer
 from ddsp_cli.live.tape import TAPE_SAMPLES, Tape
 from ddsp_cli.synthesis.instrument import Instrument
 
-#: A device that has not called for so long is gone: unplugged, or taken by another program.
+#: A device that has not called for this long is unplugged, or taken by another program.
 GONE_S = 2.0
 
-#: A device may take so long to begin.
+#: Longest wait for the first call of a device.
 STARTING_S = 10.0
 
 #: How often the process tells how it is.
@@ -55,7 +55,7 @@ METER_S = 0.1
 
 @dataclass(frozen=True)
 class Job:
-    """What the process is started with.
+    """Settings with which the process is started.
 
     Attributes:
       stream: which devices.
@@ -76,7 +76,7 @@ class Job:
 
 @dataclass(frozen=True)
 class LiveStatus:
-    """How the performance is.
+    """State of the performance, for the display.
 
     Attributes:
       seconds: played so far.
@@ -162,7 +162,7 @@ class Engine:
             self._tape.write(heard, played)
 
     def status(self) -> LiveStatus:
-        """How the performance is, and the load since this was called before."""
+        """Returns the state of the performance, with the load since the last call."""
         busy_s, now_s = self.loop.busy_s, time.monotonic()
         lasted_s = now_s - self._told[1]
         if lasted_s > 0.0:
@@ -303,7 +303,7 @@ class LiveProcess:
             raise
 
     def _receive(self) -> Any:
-        """What the process says next.
+        """Returns the next message of the process.
 
         Raises:
           DdspError: that it has failed.
@@ -337,7 +337,7 @@ class LiveProcess:
         return not self._ended
 
     def status(self) -> LiveStatus:
-        """How the performance is."""
+        """State of the performance, for the display."""
         return LiveStatus(*self._told)
 
     def change(self, controls: Controls) -> None:

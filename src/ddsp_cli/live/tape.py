@@ -15,7 +15,7 @@ import numpy as np
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.audio.write import write_audio
 
-#: What the tape holds, 30 s at 48 kHz: so long may a disk be busy before a recording loses anything.
+#: Samples on the tape, 30 s at 48 kHz: the longest pause of a disk without a loss.
 TAPE_SAMPLES = 30 * 48000
 
 #: The recorder looks for new sound this often.

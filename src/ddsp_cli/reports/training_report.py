@@ -53,7 +53,7 @@ class Reconstruction(Protocol):
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What the page says of a training.
+    """Summary of a training for its page.
 
     Attributes:
       instrument: its name.

@@ -13,7 +13,7 @@ from ddsp_cli.reports.page import file_as_mp3, render
 
 
 class Transferred(Protocol):
-    """What the page says of one output; `workflows.transfer.TransferResult` is one."""
+    """One output on the page; `workflows.transfer.TransferResult` is one."""
 
     @property
     def input(self) -> Path: ...

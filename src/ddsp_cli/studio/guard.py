@@ -1,4 +1,4 @@
-"""Who may talk to the server: the browser of this user, on the page that the server sent, and nobody else.
+"""Admit only the browser of this user, on the page that the server sent.
 
 | attack | what stops it |
 |---|---|

@@ -34,7 +34,7 @@ MAX_BLOCK_SAMPLES = 16384
 #: Pages that play live at once.
 MAX_LINES = 4
 
-#: Settings that a live performance has, with their values at rest.
+#: Settings of a live performance, with their defaults.
 DEFAULTS: dict[str, float | str] = {"transpose": 0.0, "loudness": 0.0, "formant": 0.0, "room": "model", "wet": 1.0}
 
 #: Opens an instrument with settings at a sample rate.
@@ -42,7 +42,7 @@ Open = Callable[[str, dict[str, float | str], int], Performer]
 
 
 class Line:
-    """What is heard: one performer, or two while one fades into the other.
+    """Plays one performer, or two while one fades into the other.
 
     Args:
       performer: the first.
@@ -63,12 +63,12 @@ class Line:
 
     @property
     def rate_hz(self) -> int:
-        """Of the device."""
+        """Sample rate of the device."""
         return self._performer.output_rate_hz
 
     @property
     def f0_hz(self) -> tuple[float, float]:
-        """What is heard and what is played, in Hz; 0 where no note sounds."""
+        """F0 of input and output in Hz; 0 where no note sounds."""
         state = self._performer.state
         return (state.f0_hz, state.played_hz) if state.plays else (0.0, 0.0)
 
@@ -176,7 +176,7 @@ class LiveDoor:
 
 
 class _Stage:
-    """What a page hears, and how many wishes it has sent."""
+    """The performance of a page, and the number of changes it has requested."""
 
     def __init__(self) -> None:
         self.line: Line | None = None

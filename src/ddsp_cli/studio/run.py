@@ -14,12 +14,12 @@ from ddsp_cli.studio.guard import Guard, new_token
 from ddsp_cli.studio.server import Studio
 from ddsp_cli.studio.session import Session
 
-#: Answers that are being sent get so long when the server leaves.
+#: Time for responses that are being sent when the server ends.
 LEAVE_S = 3
 
 
 def default_folder() -> Path:
-    """Where recordings and presets are kept: the user's folder for data of programs."""
+    """Returns the folder of recordings and presets: the user's folder for data of programs."""
     import platformdirs
 
     return platformdirs.user_data_path("ddsp", appauthor=False) / "studio"
@@ -68,7 +68,7 @@ class Server:
 
     @property
     def address(self) -> str:
-        """Of the page."""
+        """Address of the page."""
         return f"http://127.0.0.1:{self.port}/{self._token}/"
 
     @property

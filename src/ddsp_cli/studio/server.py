@@ -41,7 +41,7 @@ MAX_BODY_BYTES = 8 << 20
 #: How often progress is told.
 TOLD_EVERY_S = 0.1
 
-#: Sounds played at once, whoever asks; each uses one core.
+#: Sounds played at once, over all pages; each uses one core.
 WORKERS = 2
 
 T = TypeVar("T")
@@ -148,7 +148,7 @@ class Studio:
         return JSONResponse(_take(take))
 
     async def take(self, request: Request) -> Response:
-        """What is known of a sound."""
+        """Describes a sound for the page."""
         return JSONResponse(_take(await self._take(request)))
 
     async def remove_take(self, request: Request) -> Response:
@@ -194,7 +194,7 @@ class Studio:
         return self._lines(work)
 
     def _about(self, played: Played) -> dict[str, object]:
-        """What the page shows of a result."""
+        """Describes a result for the page."""
         adapted = played.performance.adapted
         return {
             "id": played.id,

@@ -1,4 +1,4 @@
-"""What a studio plays: sounds through instruments, with the analysis of a sound kept between plays.
+"""Play sounds on instruments for the studio, and keep the analysis of each sound between plays.
 
 A play does what `ddsp transfer` does with the same options, by the same functions of `workflows.performance`; only the
 last one, writing a file, is left out. What is measured of a sound is kept, so that a moved control adapts and renders
@@ -61,7 +61,7 @@ from ddsp_cli.workflows.transfer_plan import Job
 #: Called with what is being done, and the share of it that is done.
 Progress = Callable[[str, float], None]
 
-#: The options of `make_options` that the page has controls for, with their values at rest.
+#: The options of `make_options` that the page has controls for, with their defaults.
 DEFAULTS: dict[str, float | str] = {
     "transpose": "auto", "dynamics": 1.0, "loudness": 0.0, "autotune": 0.0, "key": "auto", "vibrato": 1.0, "glide": 0.0,
     "threshold": 35.0, "room": "model", "wet": 1.0, "formant": 0.0, "ensemble": 1.0, "seed": 0,
@@ -89,12 +89,12 @@ MAX_PRESETS, MAX_PRESET_BYTES = 200, 1 << 20
 #: Files of curves that were drawn, kept until the studio is closed.
 MAX_CURVES = 500
 
-#: What can be taken away, and the suffix of its file.
+#: Downloads, and the suffix of each file.
 DOWNLOADS = {"wav": ".wav", "flac": ".flac", "midi": ".mid", "curves": ".csv", "picture": ".png"}
 
 
 class CancelledError(Exception):
-    """The page does not want the result any more."""
+    """The page no longer needs the result."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Session:
 
     @staticmethod
     def _stamps(name: str) -> tuple[int, ...]:
-        """When the instrument, or each part of a blend, was written: one that is being trained changes.
+        """Times at which the instrument, or each part of a blend, was written: one that is being trained changes.
 
         Raises:
           ModelError: there is none of that name.
@@ -190,7 +190,7 @@ class Session:
         return tuple((models.find(part) / CARD).stat().st_mtime_ns for part in parts)
 
     def cards(self) -> list[dict[str, object]]:
-        """What the page shows of each instrument."""
+        """Describes each instrument for the page."""
         cards: list[dict[str, object]] = []
         for entry in models.catalogue():
             if entry.card is None:
@@ -286,7 +286,7 @@ class Session:
         Args:
           take_id: of the sound.
           instrument: its name.
-          given: settings by name; those that are missing are at rest.
+          given: settings by name; missing ones have their defaults.
           curves: id of curves that were drawn, or empty.
           progress: told what is being done; it may raise `CancelledError`.
 
@@ -387,7 +387,7 @@ class Session:
         kind = "controls" if drawn else take.kind
         return Job(take.path, kind, 0, take.info, Path("none.wav"), None, None, None, rate_hz, False, None)
 
-    # --- what is drawn of a result ---
+    # --- curves of a result ---
 
     def curves(self, played: Played) -> tuple[list[str], list[FloatArray]]:
         """Names of curves and their values [F]: pitch and level as measured and as played, and the gate."""
@@ -484,10 +484,10 @@ class Session:
             raise InputError("these curves are not kept any more", "Draw them again.")
         return found[2]
 
-    # --- files to take away ---
+    # --- downloads ---
 
     def download(self, played: Played, kind: str, progress: Progress) -> tuple[str, bytes]:
-        """A file of a result, written by `ddsp transfer` itself.
+        """Makes a file of a result, with the functions of `ddsp transfer`.
 
         Args:
           played: the result.
@@ -605,7 +605,7 @@ def _options(settings: Mapping[str, Any]) -> TransferOptions:
 
 
 def values() -> dict[str, object]:
-    """What the page needs to know of settings: ranges, values at rest, scales."""
+    """Describes the settings for the page: ranges, defaults, scales."""
     return {"ranges": RANGES, "defaults": DEFAULTS, "keys": ["auto", *autotune.known_keys()]}
 
 
@@ -627,7 +627,7 @@ def _file_name(name: str) -> str:
 
 
 def _output_name(take: Take, instrument: str, suffix: str) -> str:
-    """What a file of a result is called."""
+    """Makes the file name of a download."""
     return f"{_file_name(Path(take.name).stem)}_{_file_name(instrument.replace(':', ''))}{suffix}"
 
 

@@ -61,7 +61,7 @@ _MAX_CARD_BYTES = 1 << 16
 
 
 class TakeCard(msgspec.Struct, forbid_unknown_fields=True):
-    """What is written beside a sound.
+    """Metadata written beside a sound.
 
     Attributes:
       name: as its user calls it.

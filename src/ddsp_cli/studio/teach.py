@@ -44,7 +44,7 @@ _CLIP = re.compile(r"original\.wav|step_\d{6,9}\.(wav|png)")
 #: All recordings of a project together.
 MAX_PROJECT_BYTES = 16 << 30
 
-#: A server that leaves waits so long for the last checkpoint.
+#: Time for the last checkpoint when the server ends.
 STOP_S = 30.0
 
 _MAX_FILE_BYTES = 64 << 20
@@ -73,7 +73,7 @@ class Teacher:
         return sorted(found, key=lambda one: -one["created"])
 
     def choices(self) -> dict[str, Any]:
-        """What a new project can choose from."""
+        """Lists the choices of a new project."""
         return {"presets": [{"name": name, "description": load_preset(name).description} for name in preset_names()]}
 
     def create(self, name: str, preset: str, start_from: str) -> dict[str, Any]:
@@ -249,7 +249,7 @@ class Teacher:
             raise InputError("there is no such clip")
         return read_regular(path, _MAX_FILE_BYTES)
 
-    # --- what stands where ---
+    # --- files ---
 
     def _page(self, name: str, which: str) -> Path:
         if which == "training":

@@ -25,7 +25,7 @@ TOLD_EVERY_S = 0.4
 
 
 class Project(msgspec.Struct, forbid_unknown_fields=True):
-    """What is to be made; `project.json`.
+    """Settings of a project, `project.json`.
 
     Attributes:
       name: of the instrument.
@@ -45,7 +45,7 @@ class Project(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Told(msgspec.Struct):
-    """How far the work is; `progress.json`.
+    """Progress of a project, `progress.json`.
 
     Attributes:
       action: `prepare` or `train`.

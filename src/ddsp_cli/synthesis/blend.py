@@ -264,7 +264,7 @@ class BlendedDecoder:
 
 @dataclass(frozen=True)
 class _Predicted:
-    """What one part predicts: amplitudes [F, K] and magnitudes [F, M] of the blend, and where it knows them.
+    """Controls that one part predicts: amplitudes [F, K] and magnitudes [F, M] of the blend, and where they are known.
 
     `level_db` [F] is its level in the measure of the blend.
     """

@@ -246,7 +246,7 @@ class Decoder:
 
     @property
     def state(self) -> FloatArray:
-        """Of the GRU after the last frame, [U]."""
+        """State of the GRU after the last frame, [U]."""
         return self._state[0]
 
     def controls(

@@ -34,7 +34,7 @@ class FilteredNoise:
 
     @property
     def delay_samples(self) -> int:
-        """How many samples of a hop are given with the next one only."""
+        """Samples of a hop that are returned with the next one only."""
         return self._skip
 
     def push(self, magnitudes: FloatArray, noise: FloatArray | None = None) -> FloatArray:

@@ -13,7 +13,7 @@ _MAX_PARTITION_SAMPLES = 4096
 
 
 class Room(Protocol):
-    """What adds reverb to dry sound, as `Reverb` does."""
+    """Adds reverb to dry sound, as `Reverb` does."""
 
     def push(self, dry: FloatArray) -> FloatArray:
         """Takes the next samples [S]; gives as many, dry and wet together."""

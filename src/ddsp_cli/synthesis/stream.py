@@ -29,7 +29,7 @@ from ddsp_cli.synthesis.variation import Movements, variation_of
 
 
 class ControlSource(Protocol):
-    """What gives a stream its controls: a decoder, or several between which is interpolated."""
+    """Source of a stream's controls: a decoder, or an interpolation between several."""
 
     def controls(
         self, f0_hz: FloatArray, level_db: FloatArray, mfcc: FloatArray | None = None
@@ -150,7 +150,7 @@ class Stream:
 
     @property
     def latency_samples(self) -> int:
-        """How many samples after the time of a frame are needed before the sound at it is known.
+        """Samples after the time of a frame that are needed before the sound at it is known.
 
         One frame, towards which controls are interpolated; the noise filter is done by then if it is no longer.
         """

@@ -31,13 +31,13 @@ BATCH_SIZE, CROP_S = 24, 2.0
 #: Windows that are voiced for a smaller share teach nothing.
 LEAST_VOICED = 0.1
 
-#: At most so many windows are compared with each instrument of the base.
+#: Largest number of windows that are compared with each instrument of the base.
 COMPARED_WINDOWS = 24
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a new instrument begins.
+    """The starting point of a new instrument.
 
     Attributes:
       weights: of the decoder by name; those of the room are not among them.

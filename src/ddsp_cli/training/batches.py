@@ -242,7 +242,7 @@ class RandomCrops(keras.utils.PyDataset):
         return self.windows.cut(*self.places(step), self.crop_frames)
 
     def places(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Which windows the crops of a step come from, and their first frames, [B] each."""
+        """Draws the windows of a step and the first frame of each crop, [B] each."""
         random = np.random.default_rng([self.seed, step])
         # a shuffled deck per batch: no window twice while others wait, as far as the batch allows
         n = len(self.windows)

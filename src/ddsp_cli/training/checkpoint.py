@@ -233,7 +233,7 @@ def _unusable(message: str) -> ModelError:
 
 
 def _header_end(content: bytes) -> int:
-    """Where the header of a safetensors file ends."""
+    """Finds the byte at which the header of a safetensors file ends."""
     end = 8 + int.from_bytes(content[:8], "little")
     if not 8 < end <= len(content):
         raise ValueError("the header is longer than the file")

@@ -1,4 +1,4 @@
-"""Who takes part in a training: what a launcher wrote into the environment. No framework is loaded here."""
+"""Read from the environment which processes a launcher started for a training. Imports no framework."""
 
 from __future__ import annotations
 

@@ -61,14 +61,14 @@ class Group:
         return type("SharedBatchAutoencoder", (SharedBatchAutoencoder,), {"processes": self, "n_shares": n_shares})
 
     def failures(self) -> tuple[type[Exception], ...]:
-        """What TensorFlow raises where another process is gone."""
+        """The exceptions that TensorFlow raises when another process has ended."""
         from tensorflow import errors
 
         return (errors.UnavailableError, errors.AbortedError, errors.CancelledError, errors.DeadlineExceededError,
                 errors.InternalError)  # fmt: skip
 
     def lost(self) -> ModelError:
-        """What is said where another process is gone."""
+        """Makes the error that is shown when another process has ended."""
         return ModelError(
             f"another of the {self.n} processes of this training ended or cannot be reached, so this one stops",
             "The last checkpoint stands: start the training again, with any number of processes, to go on.",

@@ -1,4 +1,4 @@
-"""What a training reports while it runs. No framework is needed to import it."""
+"""Events that a training reports while it runs. Imports no framework."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from ddsp_cli.config import HarmonicConfig
 from ddsp_cli.synthesis.variation import BAND_HZ, JITTER_HZ, MAX_POLE, NOISE_EDGES_HZ, Variation, band_share
 from ddsp_cli.training.batches import Windows
 
-#: At most so many windows are measured: 5 to 15 s of one core at 48 kHz.
+#: Largest number of windows that are measured: 5 to 15 s of one core at 48 kHz.
 MAX_WINDOWS = 40
 
 #: A held note is at least this long and stays within this distance of its median; its ends are left out.
@@ -39,7 +39,7 @@ MAX_MEASURED = 40
 LEAST_NOTES = 3
 
 
-#: What is measured in one note, see `_note`.
+#: Measures of one note, see `_note`.
 Note = tuple[FloatArray, FloatArray, float, float, float, FloatArray]
 
 
@@ -143,7 +143,7 @@ def _note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
 
 
 def _noise_groups(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> FloatArray:
-    """How much more the level of the noise changes from frame to frame than that of even noise, [G] dB; NaN unknown."""
+    """Measures by how much the noise level fluctuates more than that of stationary noise, [G] dB; NaN where unknown."""
     hz = (np.arange(partials.noise_density.shape[1]) + 0.5) * float(np.median(f0_hz))
     step = max(1, round(0.02 * rate_hz))
     found = np.full(len(NOISE_EDGES_HZ) - 1, np.nan)

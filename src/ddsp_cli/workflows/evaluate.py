@@ -34,7 +34,7 @@ from ddsp_cli.workflows.transfer_plan import free_name
 if TYPE_CHECKING:
     from ddsp_cli.dataset.loader import Dataset
 
-#: What `ddsp evaluate --out` writes beside the pictures.
+#: Table that `ddsp evaluate --out` writes beside the pictures.
 FIGURES = "evaluation.json"
 
 #: How often F0 is measured and compared.

@@ -37,7 +37,7 @@ NEEDS = {
 
 @dataclass(frozen=True)
 class ExportResult:
-    """Where an export was written, and what its verification measured.
+    """Folder of an export, and the figures of its verification.
 
     Attributes:
       folder: the folder; or the one file that was added to a folder with other things in it.
@@ -114,7 +114,7 @@ def _is_export(folder: Path) -> bool:
 
 
 def _kind_of(folder: Path) -> FolderKind:
-    """Which entries of a folder an earlier export wrote: those that its card names."""
+    """Lists the entries of a folder that an earlier export wrote, by its card."""
     names: list[str] = []
     if _is_export(folder) and (folder / EXPORT_CARD).stat().st_size <= MAX_EXPORT_CARD_BYTES:
         with contextlib.suppress(OutputError, UnicodeDecodeError):

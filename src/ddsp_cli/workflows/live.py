@@ -167,7 +167,7 @@ class LiveSession:
             self._recorder.start(free_name(self._record or DEFAULT_RECORDING))
 
     def view(self) -> LiveView | None:
-        """How the performance is; None when it has ended. Call it a few times a second.
+        """Returns the state of the performance; None when it has ended. Call it a few times a second.
 
         Raises:
           InputError: a device has gone.

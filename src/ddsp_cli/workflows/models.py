@@ -80,7 +80,7 @@ def library() -> Path:
 
 
 def folders() -> dict[Path, str]:
-    """Where instruments are looked for, in order, and what each folder is: see `Entry.where`."""
+    """Lists the folders that are searched for instruments, in order, each with its kind (`Entry.where`)."""
     found = {OWN: "here"}
     for named in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
         found.setdefault(Path(named).expanduser(), named)
@@ -224,7 +224,7 @@ def find_playable(name: PathLike) -> Path:
 
 
 def title(place: Path) -> str:
-    """What results made with an instrument are called after, also for `.` and `models/flute/`."""
+    """Returns the name of an instrument for its results, also for `.` and `models/flute/`."""
     return place.stem if importers.is_model(place) else place.resolve().name
 
 
@@ -269,13 +269,13 @@ def choose_all(names: Sequence[PathLike]) -> list[Choice]:
 #: `8s:violin` or `1:30:violin`, an instrument of a blend over time.
 _TIMED = re.compile(r"(?:(?P<minutes>\d+):)?(?P<seconds>\d+(?:\.\d+)?)s?:(?P<name>\D.*)")
 
-#: What stands between two of them.
+#: Separator of two parts of such a blend.
 _BETWEEN = re.compile(r"[\s,]+(?=(?:\d+:)?\d+(?:\.\d+)?s?:\D)")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What plays: one instrument, or several that are blended.
+    """A chosen instrument, or several that are blended.
 
     Attributes:
       places: folders and files of instruments, as `find_playable` finds them.
@@ -289,12 +289,12 @@ class Choice:
 
     @property
     def name(self) -> str:
-        """What it is called in results."""
+        """Name in results."""
         return self.words if self.shares is not None else title(self.places[0])
 
     @property
     def title(self) -> str:
-        """What files made with it are called after."""
+        """Name in the names of output files."""
         names = [title(place) for place in self.places]
         if self.shares is None:
             return names[0]

@@ -71,7 +71,7 @@ RANGES: dict[str, tuple[float, float]] = {
 
 @dataclass(frozen=True)
 class TransferOptions:
-    """How a performance is adapted to an instrument and rendered, the same for files and arrays.
+    """Options of adapting a performance to an instrument and rendering it, the same for files and arrays.
 
     Attributes:
       adapt: how it is adapted.
@@ -219,7 +219,7 @@ LONG_S = 2.0 * 3600.0
 
 
 class _Watch:
-    """What is measured of a file while it is decoded for the first time; called with each block [S, C].
+    """Measures a file while it is decoded for the first time; called with each block [S, C].
 
     Args:
       sample_rate_hz: of the file.
@@ -238,7 +238,7 @@ class _Watch:
 
 @dataclass(frozen=True)
 class Performance:
-    """What an instrument is to play, and what it came from.
+    """Curves for an instrument, and the analysis that they come from.
 
     Attributes:
       adapted: the curves; of several voices those of the highest one.
@@ -268,7 +268,7 @@ class Performance:
 
     @property
     def features(self) -> Features | None:
-        """Of the recording; None where there was none."""
+        """Features of the recording; None where there was none."""
         return self.analysis.features if self.analysis is not None else None
 
     def transcriptions(self) -> list[Transcription]:
@@ -288,7 +288,7 @@ class Performance:
         return round(self.seconds * rate_hz)
 
     def timbre(self, instrument: Instrument) -> Iterator[FloatArray]:
-        """What an instrument with an encoder follows besides the curves: the recording, read once more."""
+        """MFCCs of the recording, read once more, for an instrument with an encoder."""
         if self.recording is not None and instrument.model.encoder:
             yield from instrument.timbre(self.recording.blocks())
 
@@ -387,7 +387,7 @@ def _parts(parts: Sequence[Part]) -> str:
 
 
 def _voices_beyond(voices: Sequence[Adapted], instrument: Instrument) -> tuple[str, ...]:
-    """What is to be said of notes beyond the range of an instrument, of all voices together."""
+    """Makes the warning about notes beyond the range of an instrument, for all voices together."""
     card = instrument.bundle.card
     return diagnostics.range_warnings([one.f0_hz[one.segments.voiced] for one in voices], card.statistics, card.name)
 
@@ -501,7 +501,7 @@ def frame_rate_hz(instrument: Instrument, input_s: float = 0.0) -> int:
 
 
 def feature_spec(instrument: Instrument, tracker: str, input_s: float) -> FeatureSpec:
-    """How to measure: as for the instrument, but for the tracker: pitch is pitch, whoever finds it."""
+    """Returns the FeatureSpec of the instrument with the chosen tracker, since F0 does not depend on the tracker."""
     rate_hz = frame_rate_hz(instrument, input_s)
     return msgspec.structs.replace(instrument.bundle.card.features.at(rate_hz), pitch=tracker)
 
@@ -552,7 +552,7 @@ class Player:
 
     @property
     def tail_s(self) -> float:
-        """How long the room rings, until it is 60 dB down."""
+        """Seconds until the reverb has decayed by 60 dB."""
         response = self.instrument.bundle.impulse_response if self.room is True else self.room
         return tail_s(response if isinstance(response, np.ndarray) else None, self.instrument.model.sample_rate_hz)
 
@@ -667,7 +667,7 @@ def target_lufs(performance: Performance, options: TransferOptions) -> float | N
 
 
 def short_of_db(wanted_lufs: float | None, fit: Fit) -> float:
-    """How much louder the sound should have been."""
+    """Returns by how many dB the sound is below the target loudness, 0 where it is not."""
     if wanted_lufs is None or fit.loudness_lufs is None or not math.isfinite(wanted_lufs + fit.loudness_lufs):
         return 0.0
     return max(0.0, wanted_lufs - fit.loudness_lufs)

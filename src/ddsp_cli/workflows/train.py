@@ -187,7 +187,7 @@ def _check_members(members: launcher.Members, backend: str, plan: Plan) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be trained from what.
+    """A planned training: data, model, starting point and folders.
 
     Attributes:
       instrument: its name.
@@ -527,7 +527,7 @@ def _run(
 
 
 def _failures(job: Job) -> tuple[type[Exception], ...]:
-    """What is raised where another process of the training is gone."""
+    """Exceptions that are raised when another process of the training has ended."""
     return job.processes.failures() if job.processes is not None else ()
 
 
@@ -583,7 +583,7 @@ def _bundle_writer(plan: Plan, manifest: Manifest, windows: Windows) -> OnBest:
     movements = {} if variation is None else variation.as_weights()
 
     card = _card(plan, manifest)
-    # What a parent plays was learned once, from notes that this data set need not have.
+    # The harmonics of a parent were trained on notes that this data set need not have.
     lowest_hz = float(midi_to_hz(np.float64(card.statistics.pitch_midi[1]))) if plan.parent is None else 0.0
 
     def write(autoencoder: Autoencoder, now: RunState) -> None:

@@ -97,7 +97,7 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True)
 class Batch(Sequence[ResultT]):
-    """What became of several inputs; a sequence of the results.
+    """Results of several inputs, as a sequence, and the inputs that failed.
 
     Attributes:
       results: one for each input and instrument, in order.
@@ -271,7 +271,7 @@ def check_edited(edited: Path, inputs: Sequence[Path], curves: Path | None, opti
 
 @dataclass(frozen=True)
 class _Work:
-    """What all jobs have in common; it can be sent to another process."""
+    """Settings that all jobs share; can be sent to another process."""
 
     choices: tuple[models.Choice, ...]
     options: TransferOptions

@@ -62,7 +62,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a transfer writes, and where.
+    """The files that a transfer writes.
 
     Attributes:
       out: a file, a folder, or None for the current folder.

@@ -59,7 +59,7 @@ DECIDE_FRAMES = 500
 
 
 def cache_folder() -> Path:
-    """Where weights are looked for: the user's cache folder, as the system has it."""
+    """Returns the folder of the weights: the user's cache folder, as the system has it."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":

@@ -115,7 +115,7 @@ def _crepe_size(name: str) -> str:
 
 
 def _added_tracker(name: str) -> Callable[[int | None, Path | None], Tracker]:
-    """What opens the tracker of another package.
+    """Finds the function that opens the tracker of another package.
 
     Raises:
       UsageError: no package has one of this name, or it cannot be imported.
