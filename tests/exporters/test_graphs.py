@@ -9,10 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from ddsp_cli.audio.resample import resample_response
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import EncoderConfig
 from ddsp_cli.errors import ModelError, OutputError
-from ddsp_cli.exporters import checks, companions, litert, onnx, vst
+from ddsp_cli.exporters import checks, litert, onnx, vst, write_impulse_responses
 from ddsp_cli.exporters.onnx_ops import OnnxOps
 from ddsp_cli.exporters.tflite_ops import TfliteOps
 from fixtures import small_model
@@ -143,7 +144,7 @@ def test_room_sounds_the_same_at_every_rate(rate_hz: int) -> None:
     """A resonance at 1 kHz that rings for 0.1 s: same gain at every frequency, same decay in seconds."""
     t = np.arange(16000) / 16000
     response = (np.sin(2 * np.pi * 1000 * t) * np.exp(-t / 0.1) * np.minimum(t / 0.01, 1)).astype(np.float32)
-    found = companions.at_rate(response, 16000, rate_hz)
+    found = resample_response(response, 16000, rate_hz)
     assert len(found) == pytest.approx(len(response) * rate_hz / 16000, abs=2)
     frequencies = np.array([900.0, 990.0, 1000.0, 1010.0, 1100.0])
     np.testing.assert_allclose(
@@ -154,9 +155,9 @@ def test_room_sounds_the_same_at_every_rate(rate_hz: int) -> None:
 def test_rooms_have_the_rate_that_their_names_say(tmp_path: Path) -> None:
     import soundfile
 
-    paths = companions.write_impulse_responses(in_memory(small_model()), tmp_path)
+    paths = write_impulse_responses(in_memory(small_model()), tmp_path)
     for path in paths:
         info = soundfile.info(path)
         assert path.name == f"reverb_ir_{info.samplerate}_hz.wav"
         assert info.frames == pytest.approx(4000 * info.samplerate / 16000, abs=1)
-    assert companions.write_impulse_responses(in_memory(small_model(), room=False), tmp_path) == []
+    assert write_impulse_responses(in_memory(small_model(), room=False), tmp_path) == []

@@ -13,7 +13,7 @@ import pytest
 from ddsp_cli.adaptation.midi import ATTACK_DB, ATTACK_S, LEGATO_DB, LEGATO_S, RELEASE_S, SETTLE_DB, SETTLE_S
 from ddsp_cli.analysis.extract import measure
 from ddsp_cli.bundle import load
-from ddsp_cli.cli.help import Command
+from ddsp_cli.cli.options import Command
 from ddsp_cli.errors import InputError, UsageError
 from ddsp_cli.live import midi_port
 from ddsp_cli.live.devices import PretendedPair, StreamSettings

@@ -20,7 +20,7 @@ import typer
 
 from ddsp_cli import __version__
 from ddsp_cli.cli import console, hints
-from ddsp_cli.cli.help import Command
+from ddsp_cli.cli.options import Command
 from ddsp_cli.errors import DdspError, ExitCode
 
 #: Commands in the order of `ddsp --help`; each is a function in the module of its name (`import_` for `import`).

@@ -1,14 +1,54 @@
-"""Options that several commands share, and checks of their values."""
+"""Options: the layout of their help, those that several commands share, and checks of their values."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import typer
+from typer.core import TyperCommand
 
 from ddsp_cli.errors import UsageError, did_you_mean
+
+
+class Command(TyperCommand):
+    """Groups options in the help by their `rich_help_panel`, in the order of their declaration.
+
+    Attributes:
+      value_optional: options whose value may be left out; it is "" then.
+    """
+
+    value_optional: ClassVar[tuple[str, ...]] = ()
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts in the values that were left out."""
+        filled = []
+        for i, word in enumerate(args):
+            filled.append(word)
+            if word in self.value_optional and (i + 1 == len(args) or args[i + 1].startswith("-")):
+                filled.append("")
+        return list(super().parse_args(ctx, filled))
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Writes arguments, options, and further groups of options."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is None:
+                continue
+            title = "Arguments" if param.param_type_name == "argument" else "Options"
+            groups.setdefault(getattr(param, "rich_help_panel", None) or title, []).append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Writes examples line by line."""
+        if self.epilog:
+            formatter.write_paragraph()
+            for line in self.epilog.strip().splitlines():
+                formatter.write(f"{line}\n")
 
 
 def choice(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -5,37 +5,38 @@ known key. Ranges and defaults are declared here once. Shapes: B batch, F frames
 M noise bands.
 """
 
-from ddsp_cli.config.base import (
+from ddsp_cli.config.model import (
     ANALYSIS_RATE_HZ,
     SAMPLE_RATES_HZ,
-    Config,
-    Decibels,
-    FeatureSpec,
-    Name,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    Text,
-)
-from ddsp_cli.config.model import DecoderConfig, EncoderConfig, InstrumentsConfig, ModelConfig
-from ddsp_cli.config.preset import LossConfig, Preset, TrainingConfig, load_preset, preset_names
-from ddsp_cli.config.processors import (
     AddConfig,
     AnyProcessorConfig,
+    Config,
     CropConfig,
+    Decibels,
+    DecoderConfig,
+    EncoderConfig,
     ExpDecayReverbConfig,
+    FeatureSpec,
     FilteredNoiseConfig,
     FilteredNoiseReverbConfig,
     FIRFilterConfig,
     HarmonicConfig,
+    InstrumentsConfig,
     MixConfig,
     ModDelayConfig,
+    ModelConfig,
+    Name,
+    NonNegativeFloat,
     OwnProcessorConfig,
+    PositiveFloat,
+    PositiveInt,
     ProcessorConfig,
     ReverbConfig,
     SinusoidalConfig,
+    Text,
     WavetableConfig,
 )
+from ddsp_cli.config.preset import LossConfig, Preset, TrainingConfig, load_preset, preset_names
 from ddsp_cli.config.reading import dump_yaml, explain, parse_yaml, to_plain
 
 __all__ = [

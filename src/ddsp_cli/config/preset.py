@@ -7,9 +7,17 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from ddsp_cli.config.base import Config, Name, NonNegativeFloat, PositiveFloat, PositiveInt, Text
-from ddsp_cli.config.model import ModelConfig
-from ddsp_cli.config.processors import AnyProcessorConfig, OwnProcessorConfig
+from ddsp_cli.config.model import (
+    AnyProcessorConfig,
+    Config,
+    ModelConfig,
+    Name,
+    NonNegativeFloat,
+    OwnProcessorConfig,
+    PositiveFloat,
+    PositiveInt,
+    Text,
+)
 from ddsp_cli.config.reading import parse_yaml
 from ddsp_cli.errors import ModelError, did_you_mean
 from ddsp_cli.limits import read_regular

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 import msgspec
 import yaml
 
-from ddsp_cli.config.base import Config
+from ddsp_cli.config.model import Config
 from ddsp_cli.errors import DdspError, ModelError, closest, did_you_mean
 
 T = TypeVar("T")

@@ -20,7 +20,7 @@ import numpy as np
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.backend import native_stderr_held_back
 from ddsp_cli.bundle import Bundle
-from ddsp_cli.exporters import audio_graph, checks, companions
+from ddsp_cli.exporters import audio_graph, checks, write_impulse_responses
 from ddsp_cli.exporters.audio_graph import CONTROL_NAMES, SynthState, state_shapes, synthesise
 from ddsp_cli.exporters.tflite_ops import TfliteOps
 
@@ -39,7 +39,7 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
     for name, audio in ((CONTROLS, False), (AUDIO, True)):
         content, contract[name] = build(bundle, audio)
         (folder / name).write_bytes(content)
-    companions.write_impulse_responses(bundle, folder)
+    write_impulse_responses(bundle, folder)
     played = checks.phrase(bundle)
     frames = {"f0_hz": played.f0_hz, model.level: played.level_db}
     found = Stream(folder / CONTROLS, {"state": "next_state"}).run(frames)

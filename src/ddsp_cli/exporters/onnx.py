@@ -26,8 +26,8 @@ import numpy as np
 from ddsp_cli import onnx_session
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle import Bundle
-from ddsp_cli.config.processors import ROOMS
-from ddsp_cli.exporters import audio_graph, checks, companions
+from ddsp_cli.config.model import ROOMS
+from ddsp_cli.exporters import audio_graph, checks, write_impulse_responses
 from ddsp_cli.exporters.audio_graph import CONTROL_NAMES, SynthState, state_shapes, synthesise
 from ddsp_cli.exporters.onnx_ops import OPSET, OnnxOps
 
@@ -52,7 +52,7 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
     for name, kind in kinds.items():
         content, contract[name] = build(bundle, *kind)
         (folder / name).write_bytes(content)
-    companions.write_impulse_responses(bundle, folder)
+    write_impulse_responses(bundle, folder)
     played = checks.phrase(bundle)
     frames = {"f0_hz": played.f0_hz, model.level: played.level_db}
     found = run(folder / CONTROLS, frames, [1] * checks.CHECKED_FRAMES)

@@ -22,7 +22,7 @@ from ddsp_cli.analysis import mfcc
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig, HarmonicConfig
 from ddsp_cli.errors import ModelError, OutputError
-from ddsp_cli.exporters import checks, companions
+from ddsp_cli.exporters import checks, write_impulse_responses
 from ddsp_cli.exporters.audio_graph import synthesisers
 
 
@@ -56,7 +56,7 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
         tf.saved_model.save(module, str(folder), signatures=signatures, options=options)
     except (OSError, tf.errors.OpError) as problem:
         raise OutputError(f"{folder} cannot be written: {problem}") from problem
-    companions.write_impulse_responses(bundle, folder)
+    write_impulse_responses(bundle, folder)
     logging.getLogger("absl").setLevel(logging.ERROR)  # it would warn of the gradients left out on purpose
     measured = _compare(bundle, tf.saved_model.load(str(folder)))
     return checks.Exported(measured | {"checked_frames": float(checks.CHECKED_FRAMES)}, _contract(bundle))

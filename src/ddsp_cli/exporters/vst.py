@@ -31,7 +31,7 @@ from ddsp_cli.bundle import Bundle, revise
 from ddsp_cli.bundle.exported import MAX_METADATA_BYTES, METADATA
 from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig, to_plain
 from ddsp_cli.errors import ModelError, OutputError
-from ddsp_cli.exporters import audio_graph, checks, companions
+from ddsp_cli.exporters import audio_graph, checks, write_impulse_responses
 from ddsp_cli.exporters.audio_graph import CONTROL_NAMES
 from ddsp_cli.exporters.litert import Stream
 from ddsp_cli.exporters.tflite_ops import TfliteOps
@@ -101,7 +101,7 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
     if bundle.network is None or not zipfile.is_zipfile(path):
         with zipfile.ZipFile(path, "a", zipfile.ZIP_STORED) as archive:
             archive.writestr(METADATA, json.dumps(metadata(bundle)))
-    companions.write_impulse_responses(bundle, folder)
+    write_impulse_responses(bundle, folder)
     n_rows = check_file(path.read_bytes())
     measured = {
         "controls_difference": checks.controls_difference(*_stream(bundle, path)),

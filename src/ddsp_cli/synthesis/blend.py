@@ -31,7 +31,7 @@ from ddsp_cli.config import (
     ModelConfig,
     ReverbConfig,
 )
-from ddsp_cli.config.processors import AnyProcessorConfig
+from ddsp_cli.config.model import AnyProcessorConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.reverb import Reverb, Room

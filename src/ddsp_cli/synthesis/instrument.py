@@ -15,7 +15,7 @@ from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.bundle.layout import F0, decoder_outputs, processing_order
 from ddsp_cli.config import AddConfig, CropConfig, FilteredNoiseConfig, HarmonicConfig, ModelConfig
-from ddsp_cli.config.processors import ROOMS
+from ddsp_cli.config.model import ROOMS
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.decoder import FrameQueue, playable_columns
 from ddsp_cli.synthesis.reverb import Reverb, Room

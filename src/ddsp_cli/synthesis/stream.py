@@ -16,7 +16,7 @@ from ddsp_cli.arrays import FloatArray, RealArray
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.bundle.layout import F0, decoder_outputs, processing_order
 from ddsp_cli.config import AddConfig, CropConfig, FilteredNoiseConfig, HarmonicConfig
-from ddsp_cli.config.processors import ROOMS
+from ddsp_cli.config.model import ROOMS
 from ddsp_cli.synthesis import litert_decoder
 from ddsp_cli.synthesis.decoder import Decoder
 from ddsp_cli.synthesis.formant_shift import shift_formants

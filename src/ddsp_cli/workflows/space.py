@@ -16,7 +16,7 @@ from ddsp_cli.audio.write import check_writable
 from ddsp_cli.bundle import Bundle, Card
 from ddsp_cli.bundle.families import family_of
 from ddsp_cli.config import ModelConfig, ReverbConfig
-from ddsp_cli.config.processors import ROOMS
+from ddsp_cli.config.model import ROOMS
 from ddsp_cli.errors import ModelError, UsageError
 from ddsp_cli.synthesis import space
 from ddsp_cli.synthesis.blend import BlendedInstrument
