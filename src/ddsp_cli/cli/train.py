@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ddsp_cli.cli import console
 from ddsp_cli.cli.models import quality
 from ddsp_cli.cli.options import Force, Seed, instrument_names, preset_names, typed
+
+if TYPE_CHECKING:
+    from ddsp_cli.training.progress import TrainProgress
 
 REMARKS = {
     "best": "best so far",
@@ -68,7 +71,7 @@ def train(
 
     with console.Progress("steps", speed=True) as progress:
 
-        def watch(event: Any) -> None:
+        def watch(event: TrainProgress) -> None:
             nonlocal playable
             if event.event in ("phase", "damaged"):
                 progress.line(f"{event.message[:1].upper()}{event.message[1:]}.")

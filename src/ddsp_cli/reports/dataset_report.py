@@ -6,7 +6,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,10 @@ from ddsp_cli.dataset.manifest import Doubt, Histogram, Manifest, Recording, ite
 from ddsp_cli.pitch_names import note_name
 from ddsp_cli.reports.page import as_mp3, clock, render
 from ddsp_cli.reports.plots import as_png, new_figure, show_spectrogram
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.ticker import Locator
 
 PAGE = "report.html"
 
@@ -212,19 +216,19 @@ def draw(built: Built) -> bytes:
     return as_png(figure)
 
 
-def _octaves() -> Any:
+def _octaves() -> Locator:
     from matplotlib.ticker import MultipleLocator
 
     return MultipleLocator(12)
 
 
-def _bars(axis: Any, histogram: Histogram, colour: str) -> None:
+def _bars(axis: Axes, histogram: Histogram, colour: str) -> None:
     left = histogram.start + histogram.step * np.arange(len(histogram.seconds))
     axis.bar(left, histogram.seconds, histogram.step, align="edge", color=colour)
     axis.grid(alpha=0.3)
 
 
-def _spectrogram(axis: Any, recording: CutRecording) -> None:
+def _spectrogram(axis: Axes, recording: CutRecording) -> None:
     """The first seconds of what was kept of a recording, with its F0."""
     rate_hz = recording.job.spec.frame_rate_hz
     n_frames = min(recording.n_frames, round(SHOWN_S * rate_hz))

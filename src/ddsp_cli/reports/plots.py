@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.pitch_names import note_name
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Locator
 
     from ddsp_cli.adaptation.adapt import Adapted
     from ddsp_cli.analysis.features import Features
@@ -127,7 +129,7 @@ def as_png(figure: Figure, dpi: int = 90) -> bytes:
     return picture.getvalue()
 
 
-def show_spectrogram(axis: Any, audio: np.ndarray, rate_hz: int, hop_samples: int = 256) -> None:
+def show_spectrogram(axis: Axes, audio: np.ndarray, rate_hz: int, hop_samples: int = 256) -> None:
     """Draws the spectrogram of audio [S] on an axis, over seconds and kHz."""
     axis.imshow(
         spectrogram_db(audio, hop_samples=hop_samples),
@@ -146,7 +148,7 @@ def _read(path: Path) -> np.ndarray:
     return np.concatenate(list(blocks))[: int(MAX_SHOWN_S * ANALYSIS_RATE_HZ)]
 
 
-def _waveform(axis: Any, audio: np.ndarray, colour: str) -> None:
+def _waveform(axis: Axes, audio: np.ndarray, colour: str) -> None:
     """The envelope of the wave, drawn as the area between the lowest and highest sample of each stretch."""
     step = max(1, len(audio) // 4000)
     n = len(audio) // step
@@ -172,7 +174,7 @@ def _times(adapted: Adapted, n_shown: int) -> np.ndarray:
 
 
 def _pitch(
-    axis: Any, features: Features | None, adapted: Adapted, n_shown: int, others: Sequence[Adapted] = ()
+    axis: Axes, features: Features | None, adapted: Adapted, n_shown: int, others: Sequence[Adapted] = ()
 ) -> None:
     shown, times = slice(0, n_shown), _times(adapted, n_shown)
     if features is not None:
@@ -187,7 +189,7 @@ def _pitch(
     axis.legend(loc="upper right", fontsize=8)
 
 
-def _note_ticks(axis: Any) -> None:
+def _note_ticks(axis: Axes) -> None:
     """A logarithmic axis in Hz with the names of notes, four to nine of them."""
     axis.set_yscale("log", base=2)
     lowest, highest = (12.0 * np.log2(hz / 440.0) + 69.0 for hz in axis.get_ylim())
@@ -197,13 +199,13 @@ def _note_ticks(axis: Any) -> None:
     axis.yaxis.set_minor_locator(_no_ticks())
 
 
-def _no_ticks() -> Any:
+def _no_ticks() -> Locator:
     from matplotlib.ticker import NullLocator
 
     return NullLocator()
 
 
-def _level(axis: Any, features: Features | None, adapted: Adapted, level: str, n_shown: int) -> None:
+def _level(axis: Axes, features: Features | None, adapted: Adapted, level: str, n_shown: int) -> None:
     shown, times = slice(0, n_shown), _times(adapted, n_shown)
     if features is not None:
         axis.plot(times, getattr(features, level)[shown], color="tab:blue", linewidth=1.0, label="input", zorder=3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from ddsp_cli.analysis.metrics import describe
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.reports import plots
 from ddsp_cli.reports.page import as_mp3, render
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PAGE, PICTURE = "training.html", "training.png"
 
@@ -177,7 +180,7 @@ def draw_training(history: Sequence[Validation], clip: Reconstruction) -> bytes:
     return plots.as_png(figure)
 
 
-def _curves(axis: Any, history: Sequence[Validation], places: Sequence[float], unit: str) -> None:
+def _curves(axis: Axes, history: Sequence[Validation], places: Sequence[float], unit: str) -> None:
     axis.set_xlabel(unit)
     axis.grid(alpha=0.3)
     if not history:

@@ -27,6 +27,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route, WebSocketRoute
 
 from ddsp_cli import __version__
+from ddsp_cli.arrays import FloatArray
 from ddsp_cli.errors import DdspError, InputError, UsageError
 from ddsp_cli.studio import picture
 from ddsp_cli.studio.guard import REPORT_POLICY
@@ -405,7 +406,7 @@ def _attachment(name: str) -> dict[str, str]:
     return {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}"}
 
 
-def _floats(values: Any, headers: dict[str, str] | None = None) -> Response:
+def _floats(values: FloatArray, headers: dict[str, str] | None = None) -> Response:
     return Response(
         np.ascontiguousarray(values, "<f4").tobytes(), media_type="application/octet-stream", headers=headers
     )
@@ -430,7 +431,7 @@ async def _received(request: Request, part: Path) -> Path | None:
     return part
 
 
-async def _spectrogram(pcm: Any, rate_hz: int) -> Response:
+async def _spectrogram(pcm: FloatArray, rate_hz: int) -> Response:
     levels, hop_s = await run_in_threadpool(picture.spectrogram, pcm, rate_hz)
     headers = {"X-Columns": str(levels.shape[0]), "X-Rows": str(levels.shape[1]), "X-Hop-S": f"{hop_s:.9g}"}
     return Response(levels.tobytes(), media_type="application/octet-stream", headers=headers)
