@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -98,14 +98,6 @@ def integrated_lufs(blocks: Iterable[FloatArray], sample_rate_hz: int) -> float:
     for block in blocks:
         meter.push(block)
     return meter.integrated_lufs()
-
-
-def metered(blocks: Iterable[FloatArray], meter: LoudnessMeter | None) -> Iterator[FloatArray]:
-    """The same blocks [S], measured on their way."""
-    for block in blocks:
-        if meter is not None:
-            meter.push(block)
-        yield block
 
 
 def _power(lufs: float) -> float:

@@ -1,4 +1,4 @@
-"""`ddsp live`: options, keys, and what the terminal shows while one plays."""
+"""`ddsp live`: options, keys, and the display of the terminal."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def live(
         str, typer.Option(metavar="DB", help="Notes more than this below the loudest ones are silent, 3..80.")
     ] = "35",
     block: Annotated[
-        int, typer.Option(metavar="SAMPLES", help="Of one block of the device; smaller is quicker, larger is safer.")
+        int, typer.Option(metavar="SAMPLES", help="Block size of the device; smaller is quicker, larger is safer.")
     ] = 256,
     latency: Annotated[
         str, typer.Option(metavar="safe|low", help="low plays 22 ms earlier, and follows your pitch less exactly.")
@@ -68,7 +68,7 @@ def live(
     record: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Record what is played, from the beginning.")
     ] = None,
-    seconds: Annotated[float | None, typer.Option(metavar="S", help="End after so long.")] = None,
+    seconds: Annotated[float | None, typer.Option(metavar="S", help="End after this many seconds.")] = None,
     midi: Annotated[
         str | None,
         typer.Option(metavar="[PORT]", help="Play from a MIDI keyboard: the first one, or a name, part of it, number."),
@@ -123,7 +123,7 @@ def _list() -> None:
 
 
 def _run(session: LiveSession, seconds: float | None) -> None:
-    """Shows, and obeys keys, until it ends."""
+    """Updates the display and handles keys until the performance ends."""
     with Keys() as keys, _View(session.names, keys.is_open) as view:
         for tick in itertools.count():
             now = session.view()
@@ -141,7 +141,7 @@ def _run(session: LiveSession, seconds: float | None) -> None:
 
 
 def obey(session: LiveSession, key: str) -> None:
-    """Does what a key stands for; unknown keys do nothing."""
+    """Handles a key; unknown keys do nothing."""
     controls = session.controls
     if key.isdecimal() and 1 <= int(key) <= len(session.names):
         session.change(instrument=int(key) - 1)
@@ -166,7 +166,7 @@ def obey(session: LiveSession, key: str) -> None:
 
 
 class _View:
-    """Draws on a terminal; elsewhere it writes a line now and then, and remarks once."""
+    """Draws on a terminal; elsewhere it prints a line every ten seconds, and each warning once."""
 
     def __init__(self, names: tuple[str, ...], has_keys: bool) -> None:
         self._names, self._has_keys = names, has_keys
@@ -191,7 +191,7 @@ class _View:
             self._live.stop()
 
     def show(self, view: LiveView) -> None:
-        """Shows how the performance is."""
+        """Displays the state of the performance."""
         if self._live is not None:
             from rich.text import Text
 
@@ -216,7 +216,7 @@ class _View:
 
 
 def describe(view: LiveView, names: tuple[str, ...], cells: tuple[str, str] = ("█", "·")) -> list[str]:
-    """The lines on a terminal; `cells` are a full and an empty one of the meter."""
+    """Formats the lines for a terminal; `cells` are a full and an empty one of the meter."""
     status, controls = view.status, view.controls
     listed = "  ".join(f"{'>' if i == controls.instrument else ' '}{i + 1} {name}" for i, name in enumerate(names[:9]))
     filled = round((status.input_db - METER_FLOOR_DB) / -METER_FLOOR_DB * METER_CELLS)
@@ -235,7 +235,7 @@ def describe(view: LiveView, names: tuple[str, ...], cells: tuple[str, str] = ("
 
 
 def one_line(view: LiveView) -> str:
-    """The same in one line, for a log."""
+    """Formats the state in one line, for a log."""
     status = view.status
     return (
         f"{view.instrument}: input {status.input_db:.0f} dBFS, {_pitches(view)}, latency "
@@ -244,7 +244,7 @@ def one_line(view: LiveView) -> str:
 
 
 def _pitches(view: LiveView) -> str:
-    """`A4 +12 cents → A5`; what is heard, and what is played."""
+    """`A4 +12 cents → A5`: F0 of the input and of the output."""
     status = view.status
     if not status.plays or status.f0_hz <= 0.0:
         return "no note"

@@ -1,11 +1,11 @@
-"""Between the audio thread of a device and the thread that plays: ring buffers, and a count of drop-outs.
+"""Connect the audio thread of a device with the worker that plays: ring buffers, and a count of drop-outs.
 
 The audio thread must be done within a fraction of a block. It copies a block into one ring and takes one out of
-another, and waits for nobody. A worker thread plays what lies in the first ring and puts it into the second,
-`slack_samples` later than it was heard: so much time it has.
+another, and never waits. A worker thread processes the first ring and writes into the second, `slack_samples` behind
+the input: this is its time limit.
 
-Positions are counted from the start of the stream, so the delay stays as it is even after a drop-out: what comes too
-late is not played. Shapes: S samples.
+Positions are counted from the start of the stream, so the delay is constant even after a drop-out: late samples are
+dropped. Shapes: S samples.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from ddsp_cli.arrays import FloatArray
 
-#: Samples that each ring holds: 0.3 s at 192 kHz. A worker further behind than this loses what was heard before.
+#: Samples that each ring holds: 0.3 s at 192 kHz. A worker further behind than this loses input.
 RING_SAMPLES = 1 << 16
 
 #: A worker takes at most this many samples at once.
@@ -56,13 +56,13 @@ class Ring:
 
 
 class AudioLoop:
-    """Feeds what plays from a device and the device from what plays.
+    """Passes input of a device to a player and its output back.
 
     Args:
-      play: gets the next samples [S] that were heard, returns as many; called by the worker thread only.
+      play: takes the next input [S], returns as many samples; called by the worker thread only.
       rate_hz: of the device.
       block_samples: usual size of the device's blocks; the slack at the beginning.
-      taken: called by the worker with what was heard and what was played for it, after each call of `play`.
+      taken: called by the worker with input and output, after each call of `play`.
       adapts: drop-outs make the slack longer at any time, not only in the first second.
     """
 
@@ -100,7 +100,7 @@ class AudioLoop:
 
     @property
     def n_processed(self) -> int:
-        """Samples that were played so far."""
+        """Samples processed so far."""
         return self._n_taken
 
     def callback(self, block: FloatArray) -> FloatArray:
@@ -137,7 +137,7 @@ class AudioLoop:
             self.work_once()
 
     def work_once(self) -> None:
-        """Plays all that was heard and not played yet."""
+        """Processes all pending input."""
         while self._n_taken < self._n_heard:
             begin_s = time.perf_counter()
             lost = self._n_heard - self._n_taken - RING_SAMPLES // 2
@@ -177,7 +177,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="ddsp-live", daemon=True)
 
     def start(self) -> None:
-        """Begins."""
+        """Starts the thread."""
         self._thread.start()
 
     def stop(self) -> None:

@@ -32,9 +32,9 @@ class Controls:
     """Settings that can be changed while playing.
 
     Attributes:
-      instrument: index of what plays.
+      instrument: index of the instrument.
       transpose: semitones.
-      room: whether the instrument's room is heard.
+      room: whether the instrument's room is on.
       below_peak_db: gate threshold: notes more than this below the loudest ones are silent.
       muted: whether the output is silent.
     """
@@ -68,7 +68,7 @@ class Mixer:
     """Plays one of several instruments and changes between them without a break in the sound.
 
     Args:
-      make: makes what plays an instrument with or without its room, given controls and what played before.
+      make: makes the source of an instrument from controls; its second argument is the source before it.
       controls: at the beginning. Assign others to `controls` at any time, from any thread.
       rate_hz: of the device.
     """
@@ -79,7 +79,7 @@ class Mixer:
         self._current, self._current_controls = make(controls, None), controls
         self._next: Source | None = None
         self._next_controls = controls
-        self._since = 0  # samples that the next instrument has heard
+        self._since = 0  # samples of input that the next instrument got
         self._gain = 0.0 if controls.muted else 1.0
 
     @property

@@ -58,7 +58,7 @@ class LiveSettings:
     """Settings of a live performance.
 
     Attributes:
-      transpose: semitones. The octave that suits an instrument (`adaptation.choose_octave`) is not known in advance.
+      transpose: semitones. The octave that suits (`adaptation.adapt.choose_octave`) is not known in advance.
       louder_db: added to the level that drives the instrument.
       formant: semitones by which the instrument's resonances move.
       segments: what counts as a note; of its durations only `bridge_s` is used.

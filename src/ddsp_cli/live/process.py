@@ -1,8 +1,8 @@
-"""The process that plays: the audio thread, the worker, and nothing that could keep them waiting.
+"""The process that plays: the audio thread, the worker, and nothing that could block them.
 
 A process of its own, because Python runs one thread at a time: drawing on the terminal, writing files and collecting
-garbage happen elsewhere. It loads its instruments, plays once to nobody so that everything is in memory, turns the
-garbage collector off, and opens the devices. What it tells goes through shared memory, what it is told through a pipe.
+garbage happen elsewhere. It loads its instruments, renders a little so that everything is in memory, turns the
+garbage collector off, and opens the devices. Its status goes through shared memory, commands to it through a pipe.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ GONE_S = 2.0
 #: Longest wait for the first call of a device.
 STARTING_S = 10.0
 
-#: How often the process tells how it is.
+#: Interval between two updates of the status.
 TELL_S = 0.1
 
-#: Threads of the process take turns this often, so that the audio thread never waits longer for the worker.
+#: Interval at which Python switches threads: the longest wait of the audio thread for the worker.
 SWITCH_S = 0.0005
 
-#: Niceness that is asked for; distributions allow audio groups as much.
+#: Requested niceness; distributions allow it to audio groups.
 NICENESS = -10
 
 #: Time constant of the meters.
@@ -87,7 +87,7 @@ class LiveStatus:
       latency_s: from the microphone's block to the loudspeaker's, without the buffers of the devices themselves.
       load: share of its time that the worker is busy; at 1 it cannot keep up.
       n_dropouts: blocks that were not ready in time.
-      instrument: index of what is heard.
+      instrument: index of the instrument that plays.
     """
 
     seconds: float = 0.0
@@ -111,11 +111,11 @@ class Engine:
     Args:
       job: see `Job`.
       rate_hz: of the devices.
-      tape: where heard and played sound is kept.
+      tape: gets input and output.
     """
 
     def __init__(self, job: Job, rate_hz: int, tape: Tape | None = None) -> None:
-        #: What is pressed on the keyboard, where one plays.
+        #: Keys that are pressed, where a MIDI keyboard plays.
         self.hands = Hands(job.n_voices) if job.midi is not None else None
         self._job, self._rate_hz, self._tape = job, rate_hz, tape
         self._instruments = job.instruments
@@ -140,7 +140,7 @@ class Engine:
         return performer
 
     def _warm_up(self, index: int) -> None:
-        """Plays a little to nobody: networks are loaded and memory is taken when they are first used."""
+        """Renders a little and drops it: networks are loaded and memory is taken when they are first used."""
         source: Source
         if self.hands is not None:
             hands = Hands(self._job.n_voices)
@@ -170,7 +170,7 @@ class Engine:
         self._told = (busy_s, now_s)
         state = self.mixer.source.state
         input_db, output_db = 10.0 * np.log10(self._square + 1e-12)
-        # A block is heard before it is played for, and the device plays it while it hears the next.
+        # A block is complete before it is processed, and is played while the next one arrives.
         wait_samples = self._job.stream.block_samples + self.loop.slack_samples
         return LiveStatus(
             seconds=self.loop.n_processed / self._rate_hz,
@@ -187,12 +187,12 @@ class Engine:
 
 
 def run(job: Job, told: Any, samples: Any, counter: Any, connection: Connection) -> None:
-    """The process: plays until it is told to stop, the device is gone, or its parent has ended."""
+    """Body of the process: plays until a command ends it, the device is gone, or its parent has ended."""
     for name in ("SIGINT", "SIGHUP"):  # Ctrl-C and a closed terminal reach the whole group; the parent alone answers
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with Path(os.devnull).open("wb") as nowhere:  # sound systems remark on drop-outs there, across the view
+    with Path(os.devnull).open("wb") as nowhere:  # sound systems report drop-outs there, across the display
         os.dup2(nowhere.fileno(), 2)
     try:
         raise_priority()  # before the audio thread is made, which then gets a still higher one
@@ -205,8 +205,8 @@ def run(job: Job, told: Any, samples: Any, counter: Any, connection: Connection)
     except DdspError as problem:
         connection.send(problem)
     except (EOFError, BrokenPipeError):
-        return  # nobody listens any more
-    except Exception as problem:  # a defect; the other process says so
+        return  # the parent has ended
+    except Exception as problem:  # a defect, reported by the parent
         connection.send(RuntimeError(f"the process that plays: {type(problem).__name__}: {problem}"))
 
 
@@ -252,9 +252,9 @@ def play(job: Job, stream: Stream, told: FloatArray, tape: Tape, connection: Con
 
 
 def raise_priority() -> None:
-    """Lets the threads of this process go before other programs, where the system allows it.
+    """Raises the priority of this process above other programs, where the system allows it.
 
-    On Linux the audio groups of distributions may, as for JACK; elsewhere a higher priority is asked for.
+    On Linux members of the audio group may use real-time scheduling, as for JACK; elsewhere a priority class is set.
     """
     with contextlib.suppress(AttributeError, OSError):
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))  # threads that are started from here inherit it
@@ -266,7 +266,7 @@ def raise_priority() -> None:
 
 
 def _end_with_parent() -> None:
-    """Ends a process whose parent was killed: it would play for ever."""
+    """Ends this process when its parent is killed; it would play forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -274,11 +274,11 @@ def _end_with_parent() -> None:
 
 
 class LiveProcess:
-    """The process that plays, as seen by the one that shows and records.
+    """Handle of the process that plays, for the one that displays and records.
 
     Args:
       job: see `Job`.
-      target: what the process runs.
+      target: body of the process.
 
     Raises:
       DdspError: the devices cannot be opened.
@@ -341,7 +341,7 @@ class LiveProcess:
         return LiveStatus(*self._told)
 
     def change(self, controls: Controls) -> None:
-        """Changes what plays and how."""
+        """Sends new controls."""
         with contextlib.suppress(OSError):
             self._connection.send(controls)
 

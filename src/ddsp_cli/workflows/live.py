@@ -1,4 +1,4 @@
-"""Playing live: instruments, devices, recordings, and what can be changed while playing."""
+"""`ddsp live`: a session with instruments, devices and recordings."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from ddsp_cli.workflows.performance import RANGES
 #: Samples of a block of the device.
 BLOCK_RANGE = (32, 8192)
 
-#: Where a recording goes that was not given a name.
+#: Default file of a recording.
 DEFAULT_RECORDING = Path("live.wav")
 
 #: So many drop-outs within `STRUGGLE_S` mean that the computer cannot keep up.
 STRUGGLE_DROPOUTS, STRUGGLE_S = 3, 5.0
 
-#: A worker this busy is about to fail.
+#: Load from which a warning is shown.
 FULL_LOAD = 0.85
 
 
 @dataclass(frozen=True)
 class LiveView:
-    """All that there is to show.
+    """State of a session, for the display.
 
     Attributes:
       status: see `LiveStatus`.
       controls: see `Controls`.
-      instrument: name of what plays.
-      recording: where the recording that runs will be, if one does.
+      instrument: name of the one that plays.
+      recording: file of the running recording, or None.
       recorded_s: its length.
-      remarks: sentences about what is wrong.
+      remarks: warnings, as sentences.
     """
 
     status: LiveStatus
@@ -58,7 +58,7 @@ class LiveView:
 
 
 class LiveSession:
-    """A performance, from when its devices are open to when it is closed.
+    """A performance with open devices, until it is closed.
 
     Args:
       models: names or paths of the instruments.
@@ -66,7 +66,7 @@ class LiveSession:
       transpose: semitones.
       threshold: see `ddsp_cli.transfer`.
       block: samples of a block of the device.
-      record: where to record from the beginning; None to record when asked.
+      record: file to record into from the beginning; None for recordings on request only.
       force: replace a recording that exists.
       seed: of the noise.
       latency: `safe` or `low`, see `LiveSettings`.
@@ -160,7 +160,7 @@ class LiveSession:
         self._process.change(self.controls)
 
     def toggle_recording(self) -> None:
-        """Starts a recording beside those that exist, or ends the one that runs."""
+        """Starts a recording under a free name, or ends the running one."""
         if self._recorder.is_recording:
             self._recorder.stop()
         else:
@@ -209,14 +209,9 @@ class LiveSession:
 
 
 def free_name(path: Path) -> Path:
-    """The path, or the first of `NAME-2`, `NAME-3` ... beside it that does not exist."""
+    """Returns the path, or the first of `NAME-2`, `NAME-3` ... beside it that does not exist."""
     number_, free = 1, path
     while free.exists():
         number_ += 1
         free = path.with_name(f"{path.stem}-{number_}{path.suffix}")
     return free
-
-
-def gate_range_db() -> tuple[float, float]:
-    """The range of the gate threshold."""
-    return RANGES["threshold"]

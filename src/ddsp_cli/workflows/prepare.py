@@ -189,7 +189,7 @@ def prepare(
       name: of the data set; by default that of the first input.
       out: the folder to write, or an address; by default `datasets/NAME`.
       sample_rate_hz: rate of the sound that the model will make; by default 48000, or that of `like`.
-      pitch: one of `features.pitch.tracker_names()`.
+      pitch: the pitch tracker, see `analysis.pitch.trackers`.
       workers: processes; by default one per core.
       force: measure everything again, and replace an existing data set.
       level: "match" brings the loudest notes of each folder to one level, "keep" leaves levels alone.
