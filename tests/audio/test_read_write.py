@@ -173,3 +173,50 @@ def test_folders_are_searched_in_a_fixed_order(tmp_path):
         read.list_audio([tmp_path / "empty"])
     with pytest.raises(InputError, match="does not exist"):
         read.list_audio([tmp_path / "nowhere"])
+
+
+@pytest.fixture
+def small_formats(monkeypatch):
+    """As if headers counted 100 kB."""
+    monkeypatch.setattr(write, "LARGEST_BYTES", dict.fromkeys(write.LARGEST_BYTES, 100_000))
+
+
+@pytest.mark.parametrize(
+    ("channels", "subtype", "kind"),
+    [(1, "PCM_16", "WAV"), (1, "PCM_24", "WAV"), (2, "PCM_24", "RF64"), (1, "DOUBLE", "RF64")],
+)
+def test_wav_too_long_for_its_header_is_rf64(tmp_path, small_formats, channels, subtype, kind):
+    """libsndfile writes a WAV of 5 GB without a word, whose last GB nothing reads."""
+    sound, path = noise(channels=channels), tmp_path / "a.wav"
+    fit = write.write_fitting(path, iter([sound]), 16000, n_samples=len(sound), subtype=subtype)
+    info = soundfile.info(path)
+    assert (info.format, info.frames, info.subtype) == (kind, 20000, subtype)
+    assert fit.gain == 1.0
+    expected = sound if channels == 1 else sound.mean(axis=1)
+    np.testing.assert_allclose(read.read_mono(path, 16000)[:-200], expected[:-200], atol=1e-4)
+
+
+def test_sound_too_long_for_its_format_is_refused_before_it_is_made(tmp_path, small_formats):
+    def blocks() -> Iterator[np.ndarray]:
+        pytest.fail("made")
+        yield noise()
+
+    for suffix in ("aiff", "aif"):
+        with pytest.raises(OutputError, match="and the format holds"):
+            write.write_fitting(tmp_path / f"a.{suffix}", blocks(), 16000, n_samples=40000, subtype="PCM_24")
+    # Of two channels, which are known with the first block.
+    with pytest.raises(OutputError, match="and the format holds"):
+        write.write_fitting(tmp_path / "a.aiff", iter([noise(channels=2)]), 16000, n_samples=20000, subtype="PCM_24")
+    # A length that is not known before.
+    with pytest.raises(OutputError, match="longer than its format can hold"):
+        write.write_audio(tmp_path / "a.wav", iter([noise(), noise()]), 16000)
+    assert list(tmp_path.iterdir()) == []
+    write.write_fitting(tmp_path / "a.flac", iter([noise(), noise()]), 16000, n_samples=40000, subtype="PCM_24")
+
+
+def test_no_space_for_a_long_sound_is_said_before_it_is_made(tmp_path, monkeypatch):
+    import shutil
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**12, 10**12, 10**9))
+    with pytest.raises(OutputError, match=r"it takes 16\.6 GB, and 1\.0 GB are free"):
+        write.write_fitting(tmp_path / "a.wav", iter([noise()]), 48000, n_samples=24 * 3600 * 48000, subtype="PCM_16")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+import time
 
 import numpy as np
 import pytest
 import soundfile
 
+from ddsp_cli.audio import write
 from ddsp_cli.errors import InputError, UsageError
 from ddsp_cli.live import devices, process
 from ddsp_cli.live.devices import Device, PretendedPair, StreamSettings, choose_rate_hz
@@ -275,6 +277,20 @@ def test_a_recording_that_cannot_be_written_is_told(tmp_path):
     recorder.stop()
     assert "does not exist" in str(recorder.problem)
     assert recorder.finished == []
+
+
+def test_a_recording_that_is_full_ends_and_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(write, "LARGEST_BYTES", {"WAV": 4500})
+    tape = make_tape(1000)
+    recorder = Recorder(tape, 1000)
+    recorder.start(tmp_path / "take.wav")
+    for _ in range(20):
+        tape.write(*np.full((2, 100), 0.25, np.float32))
+        time.sleep(0.06)
+    recorder.stop()
+    assert "its format holds no more" in str(recorder.problem)
+    assert recorder.finished == [tmp_path / "take.wav"]
+    assert soundfile.info(tmp_path / "take.wav").frames in range(400, 1500)
 
 
 def test_rates_that_devices_have_in_common():

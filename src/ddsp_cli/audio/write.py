@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -36,14 +37,26 @@ _RATES_HZ = {
 }
 _HIGHEST_RATE_HZ = {".ogg": 192_000, ".oga": 192_000, ".flac": 655_350}
 
+#: Formats whose headers count bytes in 32 bits: libsndfile writes longer files without a word, and nothing reads their
+#: end. The rest of 2^32 is for the header. A longer WAV file is written as RF64 (EBU Tech 3306), which is WAV with
+#: counts of 64 bits under the same suffix.
+LARGEST_BYTES = {"WAV": (1 << 32) - (1 << 20), "AIFF": (1 << 32) - (1 << 20)}
+
+_SAMPLE_BYTES = {"PCM_U8": 1, "PCM_S8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "DOUBLE": 8}
+
 #: The program, written into the header of every sound file where its format has a place for it.
 SOFTWARE = f"ddsp {__version__}"
 
-_FORMATS = {".aif": "AIFF", ".oga": "OGG", ".opus": "OGG"}
+_FORMATS = {".aif": "AIFF", ".aiff": "AIFF", ".oga": "OGG", ".opus": "OGG"}
 
 
 def write_audio(
-    path: Path, blocks: Iterable[FloatArray], rate_hz: int, subtype: str | None = None, force: bool = False
+    path: Path,
+    blocks: Iterable[FloatArray],
+    rate_hz: int,
+    subtype: str | None = None,
+    force: bool = False,
+    n_samples: int = 0,
 ) -> int:
     """Writes sound block by block into a temporary file beside its place, and moves it there when it is complete.
 
@@ -56,20 +69,59 @@ def write_audio(
       rate_hz: sample rate.
       subtype: encoding as libsndfile names it; None takes 24 bits or what the format has.
       force: replace an existing file.
+      n_samples: how many there will be per channel, for what a format can hold; 0 where that is not known.
 
     Returns:
       How many samples (per channel) were written.
 
     Raises:
       UsageError: the suffix names no format that can be written.
-      OutputError: the place is taken, its folder is missing or read-only, the disk is full.
+      OutputError: the place is taken, its folder is missing or read-only, the disk is full, or the sound is longer
+        than the format can hold.
     """
     path = Path(path)
     suffix = check_format(path)
     check_writable(path, force)
-    kind = _FORMATS.get(suffix, suffix[1:].upper())
     with writing(path), beside(path) as part:
-        return _write_part(part, blocks, rate_hz, kind, subtype or _SUBTYPES[suffix])
+        return _write_part(part, path, blocks, rate_hz, subtype or _SUBTYPES[suffix], n_samples)
+
+
+def container(path: Path, n_samples: int, n_channels: int = 1, subtype: str | None = None) -> str:
+    """The format that holds a sound, as libsndfile names it.
+
+    Args:
+      path: its suffix names the format.
+      n_samples: length per channel.
+      n_channels: 1 for mono.
+      subtype: encoding; None for what the format has.
+
+    Raises:
+      OutputError: the sound is longer than the format can hold.
+    """
+    kind = _kind(path)
+    if fits(path, n_samples, n_channels, subtype):
+        return kind
+    if kind == "WAV":
+        return "RF64"
+    n_bytes = n_samples * n_channels * _sample_bytes(path, subtype)
+    raise OutputError(
+        f"{path} would have {n_bytes / 1e9:.1f} GB, and the format holds {LARGEST_BYTES[kind] / 1e9:.1f}",
+        "Write a .wav, .flac, .caf or .w64.",
+    )
+
+
+def fits(path: Path, n_samples: int, n_channels: int = 1, subtype: str | None = None) -> bool:
+    """Whether the format that a suffix names can count the bytes of a sound; arguments as for `container`."""
+    return n_samples * n_channels * _sample_bytes(path, subtype) <= LARGEST_BYTES.get(_kind(path), math.inf)
+
+
+def _kind(path: Path) -> str:
+    suffix = path.suffix.lower()
+    return _FORMATS.get(suffix, suffix[1:].upper())
+
+
+def _sample_bytes(path: Path, subtype: str | None) -> int:
+    return _SAMPLE_BYTES.get(subtype or _SUBTYPES[path.suffix.lower()], 4)
 
 
 def check_format(path: Path) -> str:
@@ -112,18 +164,25 @@ def nearest_rate_hz(path: Path, rate_hz: int) -> int:
     return min(rate_hz, _HIGHEST_RATE_HZ.get(suffix, rate_hz))
 
 
-def _write_part(part: Path, blocks: Iterable[FloatArray], rate_hz: int, kind: str, subtype: str) -> int:
+def _write_part(
+    part: Path, path: Path, blocks: Iterable[FloatArray], rate_hz: int, subtype: str, n_expected: int
+) -> int:
     import soundfile
 
     n_samples = 0
     file: Any = None
+    kind = container(path, n_expected, 1, subtype)
     try:
         for block in blocks:
             n_channels = 1 if block.ndim == 1 else block.shape[1]
-            file = file or _open(part, rate_hz, n_channels, subtype, kind)
+            if file is None:
+                kind = container(path, n_expected, n_channels, subtype)
+                file = _open(part, rate_hz, n_channels, subtype, kind)
             for start in range(0, len(block), WRITE_CHUNK_SAMPLES):
                 file.write(block[start : start + WRITE_CHUNK_SAMPLES])
             n_samples += len(block)
+            if kind != "RF64" and not fits(path, n_samples, n_channels, subtype):
+                raise OutputError(f"{path} is longer than its format can hold", "Write a .flac, .caf or .w64.")
         file = file or _open(part, rate_hz, 1, subtype, kind)
         file.close()
     except soundfile.SoundFileError as problem:
@@ -201,23 +260,24 @@ class Fitted:
 
     Attributes:
       fit: its level.
+      n_samples: its length per channel.
     """
 
     def __init__(self, fit: Fit, spool: IO[Any], n_samples: int, shape: tuple[int, ...], rate_hz: int) -> None:
-        self.fit = fit
-        self._spool, self._n_samples, self._shape, self._rate_hz = spool, n_samples, shape, rate_hz
+        self.fit, self.n_samples = fit, n_samples
+        self._spool, self._shape, self._rate_hz = spool, shape, rate_hz
 
     def blocks(self) -> Iterator[FloatArray]:
         """Exactly `n_samples`, [S] or [S, C] a block, the end faded out."""
         self._spool.seek(0)
-        n_fade = min(self._n_samples, max(1, round(FADE_S * self._rate_hz)))
+        n_fade = min(self.n_samples, max(1, round(FADE_S * self._rate_hz)))
         position, n_values = 0, int(np.prod(self._shape))
-        while position < self._n_samples:
-            n = min(1 << 16, self._n_samples - position)
+        while position < self.n_samples:
+            n = min(1 << 16, self.n_samples - position)
             values = np.frombuffer(self._spool.read(4 * n * n_values), np.float32)
             block = np.pad(values, (0, n * n_values - len(values))).reshape(n, *self._shape) * np.float32(self.fit.gain)
             # The room's tail may go on beyond the end; cut off there, it would click.
-            left = self._n_samples - position - np.arange(n, dtype=np.float32)
+            left = self.n_samples - position - np.arange(n, dtype=np.float32)
             fade = np.minimum(1.0, left / n_fade).astype(np.float32)
             yield block * fade.reshape(n, *(1 for _ in self._shape))
             position += n
@@ -245,6 +305,7 @@ def fit_level(
     Raises:
       OutputError: the disk has no space for the temporary file.
     """
+    _check_space(4 * (n_samples or 0))
     n_written = 0
     shape: tuple[int, ...] = ()
     meter: LoudnessMeter | None = None
@@ -259,11 +320,7 @@ def fit_level(
             try:
                 spool.write(block.tobytes())
             except OSError as problem:
-                raise OutputError(
-                    f"{tempfile.gettempdir()} has no space for the sound until its peak is known: "
-                    f"{problem.strerror or problem}",
-                    "Free some space, or set TMPDIR to a folder that has some.",
-                ) from problem
+                raise _no_space(problem.strerror or str(problem)) from problem
         gain, loudness_lufs = 1.0, None
         if meter is not None and target_lufs is not None:
             loudness_lufs = meter.integrated_lufs()
@@ -275,6 +332,29 @@ def fit_level(
             loudness_lufs += 20.0 * math.log10(gain)
         fit = Fit(peak * gain, gain, loudness_lufs)
         yield Fitted(fit, spool, n_written if n_samples is None else n_samples, shape, rate_hz)
+
+
+def _check_space(n_bytes: int) -> None:
+    """Checks before an hour of work that the sound can wait where it will.
+
+    Raises:
+      OutputError: it cannot.
+    """
+    if n_bytes <= SPOOL_BYTES:
+        return
+    try:
+        free_bytes = shutil.disk_usage(tempfile.gettempdir()).free
+    except OSError:
+        return
+    if free_bytes < n_bytes:
+        raise _no_space(f"it takes {n_bytes / 1e9:.1f} GB, and {free_bytes / 1e9:.1f} GB are free")
+
+
+def _no_space(why: str) -> OutputError:
+    return OutputError(
+        f"{tempfile.gettempdir()} has no space for the sound until its peak is known: {why}",
+        "Free some space, or set TMPDIR to a folder that has some.",
+    )
 
 
 def write_fitting(
@@ -300,11 +380,12 @@ def write_fitting(
     Raises:
       UsageError, OutputError: as `write_audio` and `fit_level`.
     """
+    container(path, n_samples or 0, 1, subtype)  # before the blocks are made
     with fit_level(blocks, rate_hz, n_samples=n_samples, target_lufs=target_lufs) as fitted:
         finished = fitted.blocks()
         if subtype == "PCM_16":
             finished = dithered(finished, seed)
-        write_audio(path, finished, rate_hz, subtype, force)
+        write_audio(path, finished, rate_hz, subtype, force, fitted.n_samples)
     return fitted.fit
 
 

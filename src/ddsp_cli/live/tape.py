@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ddsp_cli.arrays import FloatArray
-from ddsp_cli.audio.write import write_audio
+from ddsp_cli.audio.write import fits, write_audio
+from ddsp_cli.errors import OutputError
 
 #: Samples on the tape, 30 s at 48 kHz: the longest pause of a disk without a loss.
 TAPE_SAMPLES = 30 * 48000
@@ -35,6 +36,9 @@ class Tape:
     def __init__(self, samples: Any, counter: Any) -> None:
         self._samples: FloatArray = np.frombuffer(samples, np.float32).reshape(-1, 2)
         self._counter: np.ndarray = np.frombuffer(counter, np.float64)
+
+    def __len__(self) -> int:
+        return len(self._samples)
 
     @property
     def n_written(self) -> int:
@@ -129,3 +133,9 @@ class Recorder:
             if lost:
                 yield np.zeros(lost, np.float32)  # what follows stays in time
             yield block[:, PLAYED]
+            if not fits(self.path, self.n_recorded + len(self._tape)):  # what was recorded is kept
+                self.problem = OutputError(
+                    f"{self.path} ends after {self.seconds / 3600.0:.1f} hours: its format holds no more",
+                    "Record a .flac, .caf or .w64.",
+                )
+                return
