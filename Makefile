@@ -111,6 +111,7 @@ test-jax test-torch: test-%: .venv-%/.stamp
 .PHONY: lint
 lint: $(DEV) ## Linters, types, import rules
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff check --preview --select PLW1514 . # text files without an encoding: Windows has another one
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache

@@ -87,7 +87,7 @@ class Watch(threading.Thread):
     @staticmethod
     def _kb(pid: int, file: str, key: str) -> int:
         try:
-            lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
+            lines = Path(f"/proc/{pid}/{file}").read_text(encoding="ascii").splitlines()
         except OSError:
             return 0
         return next((int(line.split()[1]) for line in lines if line.startswith(key)), 0)

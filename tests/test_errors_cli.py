@@ -125,7 +125,7 @@ def run_here(desk, monkeypatch, capsys):
     def run(*arguments):
         monkeypatch.chdir(desk)
         monkeypatch.setattr(sys, "argv", ["ddsp", *map(str, arguments)])
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
         monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # the command sets its own
         with pytest.raises(SystemExit) as ended:
             cli.main()

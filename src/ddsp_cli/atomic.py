@@ -32,7 +32,7 @@ from typing import BinaryIO
 import msgspec
 
 from ddsp_cli.errors import Kind, OutputError
-from ddsp_cli.lock import try_lock
+from ddsp_cli.lock import remove_locked, try_lock
 
 _WORKSPACE = re.compile(r"\.ddsp-[0-9a-f]{12}")
 _LOCK_FILE = re.compile(r"\.ddsp-[0-9a-f]{12}\.lock")
@@ -199,7 +199,7 @@ def recover(parent: Path) -> None:
             elif _LOCK_FILE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(OSError), Path(entry.path).open("r+b") as stream:
                     if try_lock(stream):
-                        Path(entry.path).unlink()
+                        remove_locked(Path(entry.path), stream)
 
 
 @contextlib.contextmanager

@@ -380,5 +380,5 @@ def _restrict(limits: Limits) -> None:
     _limit(resource.RLIMIT_FSIZE, 0)
     statm = Path("/proc/self/statm")
     if statm.exists():  # macOS counts gigabytes that are only reserved, and does not keep this limit
-        taken = int(statm.read_text().split()[0]) * resource.getpagesize()
+        taken = int(statm.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
         _limit(resource.RLIMIT_AS, taken + limits.memory_bytes)

@@ -51,9 +51,20 @@ def exclusive(path: Path, what: str, program: str, option: str) -> Iterator[None
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # Windows removes no open file; the next process uses it again
-            path.unlink()
-        stream.close()
+        remove_locked(path, stream)
+
+
+def remove_locked(path: Path, stream: BinaryIO) -> None:
+    """Removes a lock file that this process holds, and closes it.
+
+    Removed before it is closed, it cannot be another process's by then. Windows removes no open file, and none either
+    that another process has opened after it was closed here.
+    """
+    with contextlib.suppress(OSError):
+        if sys.platform == "win32":
+            stream.close()
+        path.unlink()
+    stream.close()
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import unicodedata
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -146,6 +147,8 @@ def _matching(inputs: Inputs, pattern: str, parameter: str) -> list[str]:
 
 
 def _matches(pattern: str, path: str) -> bool:
+    # macOS writes é as two characters into archives and on some disks, keyboards as one.
+    pattern, path = (unicodedata.normalize("NFC", text) for text in (pattern, path))
     return bool(PurePosixPath(pattern).parts) and PurePosixPath(path).match(pattern)
 
 

@@ -137,7 +137,7 @@ class Session:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.takes = Takes(folder / "takes")
-        self._scratch = tempfile.TemporaryDirectory(prefix="ddsp-studio-")
+        self._scratch = tempfile.TemporaryDirectory(prefix="ddsp-studio-", ignore_cleanup_errors=True)
         self._lock = threading.Lock()
         self._instruments: dict[str, tuple[tuple[int, ...], api.Instrument]] = {}
         self._played: OrderedDict[str, Played] = OrderedDict()
