@@ -2,11 +2,12 @@
 
     python tools/licences.py [--out build/licences] [--audit]
 
-Follows the dependencies of the distribution `ddsp-cli` through the metadata of the installed packages; nothing is
-downloaded. Writes
+Follows the dependencies that pyproject.toml names, and those of its extras that are installed, through the metadata of
+the installed packages; nothing is downloaded. Development tools are not part of it. Writes
 
     sbom.json      CycloneDX 1.6: name, version, licence and package URL of each, and who needs whom
-    licences.md    the same as a table, with the libraries in C that wheels carry inside
+    licences.md    the same as a table, with the libraries in C that wheels carry inside, and the networks and
+                   instruments that come with the program
 
 `--audit` asks pip-audit about known vulnerabilities, where it is installed; it needs the network, and fails without.
 """
@@ -20,6 +21,8 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
+from collections.abc import Collection, Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -35,7 +38,23 @@ BUNDLED = {
     "llvmlite": [("LLVM", "Apache-2.0 WITH LLVM-exception")],
     "h5py": [("HDF5", "BSD-3-Clause")],
     "matplotlib": [("FreeType", "FTL"), ("DejaVu fonts", "Bitstream-Vera")],
+    "miniaudio": [("miniaudio, dr_libs, stb_vorbis", "Unlicense OR MIT-0")],
+    "pyyaml": [("libyaml", "MIT")],
+    "onnxruntime": [
+        ("Eigen", "MPL-2.0"),
+        ("protobuf, abseil, RE2, mimalloc and others", "BSD-3-Clause, Apache-2.0, MIT"),
+    ],
+    "tensorflow": [
+        ("Eigen", "MPL-2.0"),
+        ("oneDNN, XLA, abseil, BoringSSL and others", "Apache-2.0, BSD-3-Clause, ISC"),
+    ],
+    "swift-f0": [("the network of SwiftF0", "MIT")],
+    "av": [("FFmpeg with its codecs", "LGPL-2.1-or-later and others")],
+    "python-rtmidi": [("RtMidi", "MIT")],
+    ROOT: [("the network of Basic Pitch (Spotify)", "Apache-2.0")],
 }
+
+HERE = Path(__file__).resolve().parents[1]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -45,10 +64,20 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def needs(distribution: metadata.Distribution) -> list[str]:
-    """Names of the installed distributions that one needs; extras are left out, as are those for other platforms."""
+def project() -> dict[str, list[str]]:
+    """The requirements of the program by extra, "" for those that are always installed; not those of development.
+
+    Read from pyproject.toml: the metadata of an editable installation is as old as the installation.
+    """
+    about = tomllib.loads((HERE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name: words for name, words in about["optional-dependencies"].items() if name != "dev"}
+    return {"": about["dependencies"], **extras}
+
+
+def needs(requirements: Iterable[str]) -> list[str]:
+    """Names of the installed distributions in requirements; extras are left out, as are those for other platforms."""
     found = []
-    for requirement in distribution.requires or ():
+    for requirement in requirements:
         _, _, marker = requirement.partition(";")
         match = _NAME.match(requirement.strip())
         if match is None or "extra" in marker:
@@ -61,16 +90,34 @@ def needs(distribution: metadata.Distribution) -> list[str]:
     return sorted(set(found))
 
 
-def closure(root: str) -> dict[str, list[str]]:
-    """Distribution → what it needs, for the root and everything below it."""
-    found: dict[str, list[str]] = {}
-    pending = [canonical(root)]
-    while pending:
-        name = pending.pop()
-        if name not in found:
-            found[name] = needs(metadata.distribution(name))
-            pending += found[name]
-    return dict(sorted(found.items()))
+def closure() -> tuple[dict[str, list[str]], set[str]]:
+    """Distribution → what it needs, for the program and everything below it; and which of them only extras need."""
+
+    def below(names: Iterable[str]) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        pending = list(names)
+        while pending:
+            name = pending.pop()
+            if name not in found:
+                found[name] = needs(metadata.distribution(name).requires or ())
+                pending += found[name]
+        return found
+
+    asked = project()
+    direct = needs(asked[""])
+    always = below(direct)
+    optional = below(needs(word for extra, words in asked.items() if extra for word in words))
+    found = {ROOT: direct} | always | optional
+    return dict(sorted(found.items())), set(optional) - set(always)
+
+
+def instruments() -> list[tuple[str, str]]:
+    """Name and licence of each instrument that comes with the program."""
+    found = []
+    for card in sorted((HERE / "models").glob("*/model.yaml")):
+        terms = re.search(r"^licence: *(.+)$", card.read_text(encoding="utf-8"), re.MULTILINE)
+        found.append((card.parent.name, terms[1].strip() if terms else "unknown"))
+    return found
 
 
 def licence(distribution: metadata.Distribution) -> str:
@@ -86,7 +133,7 @@ def licence(distribution: metadata.Distribution) -> str:
     return text.splitlines()[0][:80] if text else "unknown"
 
 
-def component(name: str) -> dict[str, Any]:
+def component(name: str, optional: bool = False) -> dict[str, Any]:
     """One entry of the SBOM."""
     distribution = metadata.distribution(name)
     about = distribution.metadata
@@ -94,6 +141,7 @@ def component(name: str) -> dict[str, Any]:
     named = [{"expression": str(expression)}] if expression else [{"license": {"name": licence(distribution)}}]
     return {
         "type": "library",
+        "scope": "optional" if optional else "required",
         "bom-ref": f"pkg:pypi/{name}@{distribution.version}",
         "name": name,
         "version": distribution.version,
@@ -107,7 +155,7 @@ def component(name: str) -> dict[str, Any]:
     }
 
 
-def sbom(found: dict[str, list[str]]) -> dict[str, Any]:
+def sbom(found: dict[str, list[str]], optional: Collection[str]) -> dict[str, Any]:
     """The whole as CycloneDX 1.6."""
     references = {name: f"pkg:pypi/{name}@{metadata.version(name)}" for name in found}
     return {
@@ -118,7 +166,18 @@ def sbom(found: dict[str, list[str]]) -> dict[str, Any]:
             "timestamp": datetime.datetime.now(datetime.UTC).replace(microsecond=0).isoformat(),
             "component": component(ROOT) | {"type": "application"},
         },
-        "components": [component(name) for name in found if name != ROOT],
+        "components": [
+            *(component(name, name in optional) for name in found if name != ROOT),
+            *(
+                {
+                    "type": "machine-learning-model",
+                    "bom-ref": f"instrument:{name}",
+                    "name": name,
+                    "licenses": [{"license": {"name": terms}}],
+                }
+                for name, terms in instruments()
+            ),
+        ],
         "dependencies": [
             {"ref": references[name], "dependsOn": [references[other] for other in below]}
             for name, below in found.items()
@@ -126,11 +185,25 @@ def sbom(found: dict[str, list[str]]) -> dict[str, Any]:
     }
 
 
-def table(found: dict[str, list[str]]) -> str:
+def table(found: dict[str, list[str]], optional: Collection[str]) -> str:
     """The licences in Markdown."""
-    lines = ["# Licences of what is installed with ddsp", "", "| package | version | licence |", "|---|---|---|"]
-    lines += [f"| {name} | {metadata.version(name)} | {licence(metadata.distribution(name))} |" for name in found]
-    lines += ["", "## Libraries inside these packages", "", "| package | library | licence |", "|---|---|---|"]
+    lines = ["# Licences of what is installed with ddsp", ""]
+    for title, names in (("", [name for name in found if name not in optional]), ("## Only for extras", optional)):
+        lines += [title, "", "| package | version | licence |", "|---|---|---|"] if title else [
+            "| package | version | licence |", "|---|---|---|"]  # fmt: skip
+        lines += [
+            f"| {name} | {metadata.version(name)} | {licence(metadata.distribution(name))} |" for name in sorted(names)
+        ]
+        lines += [""]
+    lines += ["## Instruments", "", "Their model.yaml names the recordings and who made them.", ""]
+    lines += ["| instrument | licence |", "|---|---|", *(f"| {name} | {terms} |" for name, terms in instruments())]
+    lines += [
+        "",
+        "## Libraries and networks inside these packages",
+        "",
+        "| package | library | licence |",
+        "|---|---|---|",
+    ]
     lines += [f"| {name} | {library} | {terms} |" for name in found for library, terms in BUNDLED.get(name, ())]
     lines += [
         "",
@@ -162,10 +235,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/licences"))
     parser.add_argument("--audit", action="store_true")
     given = parser.parse_args()
-    found = closure(ROOT)
+    found, optional = closure()
     given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / "sbom.json").write_text(json.dumps(sbom(found), indent=1, ensure_ascii=False), encoding="utf-8")
-    (given.out / "licences.md").write_text(table(found), encoding="utf-8")
+    (given.out / "sbom.json").write_text(
+        json.dumps(sbom(found, optional), indent=1, ensure_ascii=False), encoding="utf-8"
+    )
+    (given.out / "licences.md").write_text(table(found, optional), encoding="utf-8")
     print(f"{len(found)} packages: {given.out / 'sbom.json'}, {given.out / 'licences.md'}")
     if given.audit:
         sys.exit(audit(found))
