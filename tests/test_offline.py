@@ -7,11 +7,13 @@ which also sees what native libraries do.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +62,12 @@ COMMANDS = {
     "pictures": (["transfer", "voice.wav", "--model", "flute", "--out", "played", "--plot", "--report", "page.html",
                   "--controls", "curves.csv"], ["played", "page.html", "curves.csv"]),
     "curves": (["transfer", "--from-controls", "curves.csv", "--model", "flute", "--out", "again.wav"], ["again.wav"]),
+    "blend": (["transfer", "voice.wav", "--model", "testophone:0.6+flute:0.4", "--ensemble", "2", "--out", "blend.wav",
+               "--notes", "tune.csv"], ["blend.wav", "tune.csv"]),
+    "notes": (["transfer", "voice.wav", "--model", "testophone", "--from-notes", "tune.csv", "--out", "edited.wav"],
+              ["edited.wav"]),
+    "chords": (["transfer", "voice.wav", "--model", "testophone", "--voices", "chords", "--out", "chords.wav"],
+               ["chords.wav"]),
     "reverb": (["reverb", "voice.wav", "--room", "flute", "--out", "room.wav"], ["room.wav"]),
     "live": (["live", "--model", "testophone", "--input", "null", "--output", "null", "--seconds", "0.3", "--record",
               "take.wav"], ["take.wav"]),
@@ -85,6 +93,21 @@ SLOW = {"train", "evaluate", "export savedmodel"}
 )
 def test_watched(desk, name):
     arguments, wanted = COMMANDS[name]
+    command, environment = watched(desk, arguments)
+    done = subprocess.run(command, cwd=desk, env=environment, capture_output=True, timeout=500)
+    assert done.returncode == 0, done.stderr.decode()
+    allowed = [desk / place for place in wanted] + [desk / "tmp"] + [desk / "home" / cache for cache in CACHES]
+    network, written = seen(desk)
+    if name in PROBES:
+        network = [call for call in network if not call.startswith("socket(AF_INET6,")]
+    assert network == []
+    assert sorted(path for path in written if not is_allowed(Path(path), allowed, desk)) == []
+    assert [path.name for path in (desk / "tmp").iterdir()] == []
+    assert [path.name for path in desk.rglob(".ddsp*")] == []
+
+
+def watched(desk: Path, arguments: list[str]) -> tuple[list[str], dict[str, str]]:
+    """A command line and an environment in which the command is watched."""
     log, trace = desk / "log", desk / "trace"
     log.write_text("", encoding="utf-8")
     trace.unlink(missing_ok=True)
@@ -96,21 +119,55 @@ def test_watched(desk, name):
     }  # fmt: skip
     command = [sys.executable, "-m", "ddsp_cli", *arguments]
     if HAS_STRACE:
-        calls = "socket,connect,sendto,sendmsg,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat"
+        calls = (
+            "socket,bind,connect,sendto,sendmsg,open,openat,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat"
+        )
         command = ["strace", "-f", "-qq", "-y", "-s", "4096", "-e", f"trace={calls}", "-o", str(trace), *command]
-    done = subprocess.run(command, cwd=desk, env=environment, capture_output=True, timeout=500)
-    assert done.returncode == 0, done.stderr.decode()
-    allowed = [desk / place for place in wanted] + [desk / "tmp"] + [desk / "home" / cache for cache in CACHES]
-    network, written = hooks(log)
+    return command, environment
+
+
+def seen(desk: Path) -> tuple[list[str], set[str]]:
+    """Uses of the network, and paths written to, of the last command that was watched."""
+    network, written = hooks(desk / "log")
     if HAS_STRACE:
-        seen_network, seen_written = system_calls(trace, desk)
+        seen_network, seen_written = system_calls(desk / "trace", desk)
         network, written = network + seen_network, written | seen_written
-    if name in PROBES:
-        network = [call for call in network if not call.startswith("socket(AF_INET6,")]
-    assert network == []
+    return network, written
+
+
+def test_studio_listens_on_the_loopback_and_talks_to_nobody(desk):
+    """The page is asked for by this test, and something is played in it."""
+    command, environment = watched(desk, ["studio", "--port", "0", "--no-browser"])
+    process = subprocess.Popen(
+        command, cwd=desk, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    )
+    try:
+        address = process.stdout.readline().strip()
+        origin = "/".join(address.split("/")[:3])
+
+        def ask(path: str, body: bytes | None = None) -> bytes:
+            request = urllib.request.Request(f"{address}{path}", body, {"Origin": origin})
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                return answer.read()
+
+        assert b"<title>" in ask("")
+        take = json.loads(ask("api/takes?name=voice.wav", (desk / "voice.wav").read_bytes()))["id"]
+        played = ask("api/play", json.dumps({"take": take, "instrument": "testophone"}).encode())
+        assert b'"done"' in played.splitlines()[-1]
+        ask("api/quit", b"")
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, said
+    network, written = seen(desk)
+    binds = [call for call in network if "bind" in call]
+    assert binds and all("127.0.0.1" in call for call in binds)
+    assert [call for call in network if call not in binds and not call.startswith(("socket(", "sendto("))] == []
+    # Answers go to whom has connected (no address); nothing else is sent.
+    assert [call for call in network if call.startswith("sendto(") and "sin_addr" in call] == []
+    allowed = [desk / "home", desk / "tmp"]
     assert sorted(path for path in written if not is_allowed(Path(path), allowed, desk)) == []
-    assert [path.name for path in (desk / "tmp").iterdir()] == []
-    assert [path.name for path in desk.rglob(".ddsp*")] == []
 
 
 def hooks(log: Path) -> tuple[list[str], set[str]]:
@@ -134,7 +191,7 @@ def system_calls(trace: Path, desk: Path) -> tuple[list[str], set[str]]:
             network.append(call)
         name = call.partition("(")[0]
         writes = re.search(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC", call) or name not in {"open", "openat"}
-        if name in {"socket", "connect", "sendto", "sendmsg"} or not writes or " = -1 " in call:
+        if name in {"socket", "bind", "connect", "sendto", "sendmsg"} or not writes or " = -1 " in call:
             continue
         paths = _PATH.findall(call)
         written |= {str(desk / path.encode().decode("unicode_escape")) for path in paths}

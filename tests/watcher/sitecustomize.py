@@ -1,7 +1,8 @@
 """Loaded at the start of every Python process of a watched command: logs what it opens and refuses the network.
 
 Put this folder on PYTHONPATH and name a file in DDSP_WATCH_LOG. Each line of the log is an event of Python's audit
-hooks (PEP 578) with its path or address: a connection or name lookup, a file opened for writing, moved or removed.
+hooks (PEP 578) with its path or address: a connection, name lookup or listening socket; a file opened for writing,
+moved or removed.
 """
 
 import os
@@ -26,7 +27,10 @@ def _absolute(path):
 
 
 def _hook(event, arguments):
-    if event in _NETWORK:
+    if event == "socket.bind":  # not refused: what is allowed depends on the command
+        if isinstance(arguments[1], tuple):
+            _note(event, repr(arguments[1]))
+    elif event in _NETWORK:
         target = arguments[1] if event.startswith(("socket.connect", "socket.send")) else arguments[0]
         if event != "socket.connect" or isinstance(target, tuple):  # not a socket of the file system
             _note(event, repr(target))
