@@ -1,4 +1,4 @@
-"""Places that are addresses: `s3://bucket/wavs`, `gs://`, `https://`, `sftp://` and other services of fsspec.
+"""Read and write files at addresses: `s3://bucket/wavs`, `gs://`, `https://`, `sftp://` and other services of fsspec.
 
 An address becomes a `UPath`, which has the methods of `pathlib.Path`; functions that only read and join paths take
 either. Credentials come from the environment, as the libraries of each service look for them; they are written nowhere.
@@ -70,7 +70,7 @@ def as_place(text: str | os.PathLike[str]) -> Path:
     except OSError as problem:
         raise InputError(f"{address} cannot be reached: {_words(problem)}") from problem
     except Exception as problem:  # each service has exceptions of its own
-        raise UsageError(f"{address} is no address that can be opened: {_words(problem)}") from problem
+        raise UsageError(f"{address} cannot be opened as an address: {_words(problem)}") from problem
     return cast(Path, place)
 
 
@@ -130,7 +130,7 @@ def _words(problem: Exception) -> str:
 
 
 def files(address: str) -> Iterator[tuple[Path, str]]:
-    """The files that an address stands for: one file, those below a folder, or those that match a pattern.
+    """Lists the files of an address: one file, those below a folder, or those that match a pattern.
 
     Args:
       address: may hold `*`, `?` and `[…]`; `**` for any folders.

@@ -36,7 +36,7 @@ def empty(n_values: int, dtype: type[np.generic] = np.float32) -> Any:
     if n_bytes <= KEPT_BYTES:
         return np.empty(n_values, dtype)
     with tempfile.TemporaryFile() as file:
-        # A mapped file that turns out to have no space on the disk ends the process, so it is filled before.
+        # Writing to a mapped file on a full disk kills the process, so its space is reserved first.
         for start in range(0, n_bytes, _BYTES_AT_ONCE):
             _write(file, bytes(min(_BYTES_AT_ONCE, n_bytes - start)))
         return _mapped(file, n_bytes, dtype)
@@ -81,7 +81,7 @@ class GrowingArray:
 
 
 def release() -> None:
-    """Takes the pages of all mapped arrays out of the process; their values stay in the files."""
+    """Removes the pages of all mapped arrays from memory; their values stay in the files."""
     advice = getattr(mmap, "MADV_DONTNEED", None)  # elsewhere the system does it when memory is short
     if advice is not None:
         for mapped in _maps:

@@ -1,4 +1,4 @@
-"""Audio devices: which there are, and a stream through a microphone and a loudspeaker.
+"""List audio devices, and open a stream through a microphone and a loudspeaker.
 
 Built on miniaudio, whose wheels carry the back ends of every platform: WASAPI, Core Audio, ALSA, PulseAudio (which
 PipeWire serves too) and JACK. The device called `null` is miniaudio's own: it hears silence and plays to nobody, in
@@ -43,10 +43,10 @@ class Stream(Protocol):
     rate_hz: int
 
     def start(self, callback: Callback) -> None:
-        """Begins to call `callback` with every block."""
+        """Starts calling `callback` with every block."""
 
     def close(self) -> None:
-        """Ends the stream; `callback` is not called any more."""
+        """Ends the stream and the calls of `callback`."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class StreamSettings:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps what sound systems say from the terminal: dozens of lines from ALSA while it looks for devices."""
+    """Hides messages of sound systems: ALSA prints dozens of lines while it searches for devices."""
     with Path(os.devnull).open("wb") as nowhere:
         kept = os.dup(2)
         try:
@@ -114,7 +114,7 @@ class _System:
         ends = {settings.input, settings.output} - {None, ""} if settings else set()
         self.is_null = NULL in ends
         if self.is_null and ends != {NULL}:
-            raise UsageError(f"the device {NULL} goes with itself only", f"Give {NULL} for both.")
+            raise UsageError(f"the device {NULL} cannot be combined with another", f"Give {NULL} for both.")
         real = [backend for backend in miniaudio.get_enabled_backends() if backend.name not in {"NULL", "CUSTOM"}]
         self.backends = [miniaudio.Backend.NULL] if self.is_null else sorted(real, key=lambda backend: backend.value)
         try:
@@ -147,7 +147,7 @@ class _System:
         return found
 
     def choose(self, name: str | None, direction: Direction) -> tuple[Device, Any]:
-        """The device of a name, of a part of one, or of a number in the list; None for the system's default.
+        """Finds a device by its name, a part of it, or its number in the list; None for the system's default.
 
         Which of the listed devices the default is, miniaudio does not say; it gets a rate that all of them have.
 
@@ -181,7 +181,7 @@ class _System:
 
 
 def list_devices() -> tuple[str, list[Device]]:
-    """The sound system in use, and its devices, inputs first.
+    """Returns the sound system in use, and its devices, inputs first.
 
     Raises:
       InputError: there is no sound system.
@@ -208,7 +208,7 @@ def check_devices(settings: StreamSettings) -> int:
 
 
 def choose_rate_hz(rates_hz: list[tuple[int, ...]]) -> int:
-    """The rate for devices with these rates: one that all have; else one that the first has. () means any."""
+    """Chooses a rate for devices with these rates: one that all have, else one of the first. () means any."""
     listed = [set(rates) for rates in rates_hz if rates]
     if not listed:
         return RATES_HZ[0]
@@ -304,7 +304,7 @@ class DeviceStream:
 
 
 class PretendedPair:
-    """A pretended pair of devices, for tests and measurements: what is heard is given, what is played is kept.
+    """Simulates a pair of devices for tests and measurements: the input is given, the output is kept.
 
     Both ends belong to one converter without buffers of its own: the block that the callback returns is played while
     the next one is heard. So a callback that returns its input is one block late.
@@ -324,7 +324,7 @@ class PretendedPair:
         self.played = np.zeros(0, np.float32)
 
     def start(self, callback: Callback) -> None:
-        """Runs through the whole of the input before it returns."""
+        """Processes the whole input before it returns."""
         parts = [np.zeros(self._block, np.float32)]  # nothing is played while the first block is heard
         for begin in range(0, len(self._heard), self._block):
             parts.append(callback(self._heard[begin : begin + self._block]).copy())

@@ -1,4 +1,4 @@
-"""Notices feedback: what the loudspeaker plays is heard by the microphone and played again.
+"""Detect feedback: the microphone picks up the loudspeaker, and its sound is played again.
 
 Shapes: S samples, N samples of a window.
 """
@@ -9,24 +9,24 @@ import numpy as np
 
 from ddsp_cli.arrays import FloatArray, hann_window
 
-#: Length of a window; half of it is the longest way from the output to the input that is noticed.
+#: Length of a window; half of it is the longest delay from output to input that is detected.
 WINDOW_S = 0.35
 
-#: Windows that are averaged, as a time constant.
+#: Time constant of the average over windows.
 AVERAGE_S = 3.0
 
-#: The way from the output to the input takes at least this long: half a block of a device.
+#: Shortest delay from output to input: half a block of a device.
 SHORTEST_S = 0.001
 
-#: How far the correlation rises above its usual size where there is feedback.
+#: Ratio of the correlation's peak to its usual size from which feedback is reported.
 THRESHOLD = 12.0
 
-#: Softer windows are not looked at.
+#: Softer windows are ignored.
 SOUNDING_RMS = 1e-3
 
 
 class FeedbackDetector:
-    """Looks for the output in the input by generalised cross-correlation with phase transform.
+    """Detects the output in the input by generalised cross-correlation with phase transform.
 
     An instrument follows the pitch of a voice, so the two are similar at all times; but the phases of their harmonics
     drift apart, and the noise of one is not that of the other. Only the same sound has the same delay at all
@@ -48,11 +48,11 @@ class FeedbackDetector:
 
     @property
     def is_feedback(self) -> bool:
-        """Whether the output is heard in the input."""
+        """Whether the input contains the output."""
         return self.strength > THRESHOLD
 
     def push(self, both: FloatArray) -> None:
-        """Takes the next samples [S, 2]: heard, played."""
+        """Takes the next samples [S, 2]: input, output."""
         self._pending = np.concatenate([self._pending, both])
         while len(self._pending) >= self._n:
             self._look(self._pending[: self._n])

@@ -1,4 +1,4 @@
-"""An instrument played from a MIDI keyboard: messages in, sound out, one line or several voices.
+"""Play an instrument from a MIDI keyboard: messages in, sound out, one line or several voices.
 
 The keys are kept apart from the sound: `Hands` knows what is pressed, a `Keyboard` plays it. So another instrument can
 take over while keys are held. Shapes: S samples, F frames.
@@ -38,22 +38,22 @@ from ddsp_cli.synthesis.instrument import Instrument
 #: The modulation wheel, and messages that end all notes.
 MODULATION_CONTROL, ALL_OFF_CONTROLS = 1, (120, 123)
 
-#: Vibrato of the modulation wheel when it is all the way up.
+#: Vibrato at the upper end of the modulation wheel.
 VIBRATO_HZ, VIBRATO_SEMITONES = 5.5, 0.5
 
-#: How much louder aftertouch makes a note at most.
+#: Largest increase of the level by aftertouch.
 AFTERTOUCH_DB = 8.0
 
-#: F0 has this many values in a frame.
+#: Values of F0 in a frame.
 FINE_F0 = 4
 
-#: Most voices that can sound at once.
+#: Largest number of voices.
 MAX_VOICES = 16
 
 
 @dataclass
 class Voice:
-    """One note as it sounds; times in seconds since the start.
+    """A sounding note; times in seconds since the start.
 
     Attributes:
       channel, key: what pressed it.
@@ -78,11 +78,11 @@ class Voice:
 
     @property
     def is_held(self) -> bool:
-        """Whether it sounds and has not begun to end."""
+        """Whether it sounds and is not in its release."""
         return self.release_s == math.inf
 
     def semitones(self, now_s: float) -> float:
-        """Its MIDI number, on the way from the one before where the two are bound."""
+        """MIDI number, gliding from the previous note where the two are legato."""
         if self.before_key is None:
             return float(self.key)
         share = min(max((now_s - self.start_s) / LEGATO_S, 0.0), 1.0)
@@ -120,7 +120,7 @@ class Hands:
         self._n_notes = 0
 
     def read(self, now_s: float) -> None:
-        """Takes the messages that have come."""
+        """Takes the messages that have arrived."""
         while True:
             try:
                 message = self.messages.get_nowait()
@@ -166,11 +166,11 @@ class Hands:
                     voice.key_up, voice.release_s = True, now_s
 
     def press(self, channel: int, key: int, velocity: int, now_s: float = 0.0) -> None:
-        """A key goes down."""
+        """Handles a key press."""
         if len(self.voices) == 1:
             self._pressed = [held for held in self._pressed if held[:2] != (channel, key)]
             self._pressed.append((channel, key, velocity))
-            # Keys that overlap are bound; a note that only the pedal holds is not played on.
+            # Overlapping keys are legato; a note that only the pedal holds is not continued.
             voice = self.voices[0]
             bound = voice.is_held and not voice.key_up
             self._begin(voice, channel, key, velocity, now_s, voice.key if bound else None)
@@ -231,7 +231,7 @@ class _Part:
         return within_reach(np.array([self._level_db]), self._target_db)[0].astype(np.float32)
 
     def frame(self, voice: Voice, hands: Hands, now_s: float, transpose: float) -> FloatArray:
-        """Renders the hop [S] up to the next frame, at which the keys are as they are now."""
+        """Renders the hop [S] up to the next frame, which has the present state of the keys."""
         at_s = now_s + self._hop_s
         gate = voice.gate(at_s)
         if gate == 0.0 and not self._was_open:
@@ -253,7 +253,7 @@ class _Part:
 
 
 class Keyboard:
-    """Plays what the hands press.
+    """Plays the pressed keys.
 
     A frame is rendered when the device needs its first sample, with the keys as they are then.
 
@@ -297,7 +297,7 @@ class Keyboard:
             self._transpose = transpose
 
     def push(self, block: FloatArray) -> FloatArray:
-        """Plays as many samples as the block has, [S]; what it holds does not matter."""
+        """Returns as many samples as the block has, [S]; its values are ignored."""
         while len(self._ready) < len(block):
             self._hands.read(self._now_s)
             hop = np.zeros(self._hop_samples, np.float32)

@@ -1,4 +1,4 @@
-"""Measures a sound while it arrives: pitch and level of each frame as soon as a little of what follows it is known.
+"""Measure F0 and level of a sound while it arrives, each frame with a short look-ahead.
 
 Shapes: S samples at 16 kHz, F frames.
 """
@@ -17,29 +17,29 @@ from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 
 Latency: TypeAlias = Literal["safe", "low"]
 
-#: Samples after a frame's time that must be known before it is measured. `safe`: half the window of the power, 32 ms.
+#: Look-ahead in samples after a frame's time. `safe`: half the window of the power, 32 ms.
 #: `low`: 10 ms; windows of the level end there, and so are late by up to 22 ms.
 LOOKAHEAD_SAMPLES: dict[Latency, int] = {"safe": 512, "low": 160}
 
-#: Frames of swift-f0 before the one that is measured. It sees 176 ms to either side; what is not yet known is made up,
+#: Frames of swift-f0 before the one that is measured. It sees 176 ms to either side; unknown samples are extrapolated,
 #: to `TRACKED_SAMPLES` in all: by the last samples in reverse, and in `low` latency by the last period over and over
 #: where the sound is periodic.
 BEFORE_FRAMES = 8
 
 TRACKED_SAMPLES = 14 * SWIFT_HOP_SAMPLES
 
-#: A period is looked for in so many of the last samples, between 50 Hz and 1 kHz; shorter ones fit several times. The
+#: Last samples that are searched for a period, between 50 Hz and 1 kHz; shorter ones fit several times. The
 #: sound counts as periodic from this correlation of two of its stretches on.
 PERIOD_WINDOW_SAMPLES, PERIODS_SAMPLES, PERIODIC = 320, (16, 330), 0.8
 
-#: Of two periods that fit equally well the shorter one is taken: what a sample more costs in correlation.
+#: Penalty of a longer period, in correlation for each sample: of two that fit equally well the shorter one is taken.
 LONGER_PERIOD_COST = 0.0003
 
-#: With less of the sound known, noise is more often taken for a pitch. In `low` latency the confidence of periodic and
+#: With a shorter look-ahead noise is more often taken for a pitch. In `low` latency the confidence of periodic and
 #: of other sounds is scaled by these, so that noise stays below the same threshold as in `safe`.
 LOW_CONFIDENCE = {True: 0.93, False: 0.85}
 
-#: Pitch is measured at most so often; between two measurements it is interpolated.
+#: Largest rate of pitch measurements; F0 is interpolated between them.
 PITCH_RATE_HZ = 62
 
 #: Two measurements further apart than this, in octaves, belong to two notes and are not interpolated.
@@ -51,7 +51,7 @@ BUFFER_SAMPLES = 1 << 14
 
 @dataclass(frozen=True)
 class LiveFrames:
-    """Frames as they are measured; units as in `analysis.features.Features`. Arrays [F]."""
+    """Measured frames; units as in `analysis.features.Features`. Arrays [F]."""
 
     f0_hz: FloatArray
     f0_confidence: FloatArray
@@ -61,7 +61,7 @@ class LiveFrames:
 
 
 class Listener:
-    """Takes blocks of any size, gives the frames that they complete.
+    """Takes blocks of any size, returns the frames that they complete.
 
     Args:
       spec: frame rate, windows, floor.
@@ -72,7 +72,7 @@ class Listener:
         self.spec = spec
         self._track_pitch = SwiftFrameTracker()
         self._is_low, self._lookahead = latency == "low", LOOKAHEAD_SAMPLES[latency]
-        #: How far the windows of levels reach beyond a frame; None for half of them.
+        #: Samples of the level windows after a frame; None for half of them.
         self.ahead_samples = self._lookahead if self._is_low else None
         envelope_s = 2.0 * self._lookahead / ANALYSIS_RATE_HZ if self._is_low else ENVELOPE_WINDOW_S
         self._levels = {

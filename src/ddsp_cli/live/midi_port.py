@@ -14,7 +14,7 @@ BACKEND = "mido.backends.rtmidi"
 
 
 def _mido() -> Any:
-    """The library mido with its back end.
+    """Loads the library mido with its back end.
 
     Raises:
       InputError: python-rtmidi is not installed.
@@ -32,7 +32,7 @@ def _mido() -> Any:
 
 
 def list_ports() -> list[str]:
-    """Names of the ports that MIDI comes from.
+    """Lists the names of the MIDI input ports.
 
     Raises:
       InputError: python-rtmidi is not installed, or the system has no MIDI.
@@ -46,7 +46,7 @@ def list_ports() -> list[str]:
 
 
 def choose_port(name: str) -> str:
-    """The port of a name, of a part of one, or of a number in the list; the first one for "".
+    """Finds a port by its name, a part of it, or its number in the list; the first one for "".
 
     Raises:
       InputError: there is none, or no such one.
@@ -56,7 +56,7 @@ def choose_port(name: str) -> str:
     if not ports:
         raise InputError("no MIDI keyboard was found", "Plug one in.")
     if not name:
-        # Linux lists a port of its own that nothing plays into.
+        # Linux lists a port of its own that has no source.
         return next((port for port in ports if not port.startswith("Midi Through")), ports[0])
     if name.isdecimal() and 1 <= int(name) <= len(ports):
         return ports[int(name) - 1]

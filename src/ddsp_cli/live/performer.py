@@ -1,4 +1,4 @@
-"""An instrument played live: a block of sound in, a block of the same length out, a fixed time later.
+"""Play an instrument live: a block of sound in, a block of the same length out, with a fixed delay.
 
     performer = Performer(instrument, LiveSettings(transpose=12.0), sample_rate_hz=48000)
     while playing:
@@ -29,10 +29,10 @@ from ddsp_cli.live.resampler import LiveResampler
 from ddsp_cli.scaling import midi_to_hz
 from ddsp_cli.synthesis.instrument import Instrument
 
-#: How fast the estimate of the loudest notes falls.
+#: Rate at which the estimate of the loudest notes falls.
 PEAK_FALL_DB_PER_S = 1.0
 
-#: How fast the estimate of the noise floor rises while notes last.
+#: Rate at which the estimate of the noise floor rises during notes.
 FLOOR_RISE_DB_PER_S = 2.0
 
 #: The estimates before any input: a voice near a microphone. Loudness of the loudest notes and of the noise floor, and
@@ -103,7 +103,7 @@ class LiveState:
 
 
 class Performer:
-    """Plays while it listens.
+    """Turns input into output of an instrument, block by block.
 
     The output does not depend on the sizes of the blocks, and is `latency_samples` behind the input: half the window
     in which level and pitch are measured (32 ms; 10 ms in `low` latency), and one frame, because sound is interpolated
@@ -158,7 +158,7 @@ class Performer:
 
     @property
     def latency_samples(self) -> int:
-        """By how many samples of the output it is behind the input, without the buffers of an audio driver."""
+        """Delay of the output in samples, without the buffers of an audio driver."""
         return self._latency_samples
 
     @property
@@ -187,11 +187,11 @@ class Performer:
         self._adaptation.settings = self.settings
 
     def take_over(self, other: Performer) -> None:
-        """Goes on from what another performer has learned of the player: loudest notes, noise floor, usual level."""
+        """Takes over another performer's estimates of the loudest notes, the noise floor and the usual level."""
         self._adaptation.take_over(other._adaptation)
 
     def push(self, block: FloatArray) -> FloatArray:
-        """Takes the next samples of the input and plays for as long.
+        """Takes the next samples of the input; returns as many of the output.
 
         Args:
           block: [S] float32 at `input_rate_hz`, of any length.
@@ -214,13 +214,13 @@ class Performer:
         return ready[:n_out]
 
     def finish(self) -> FloatArray:
-        """Plays on after the end of the input: the last `latency_samples`, or a little more."""
+        """Returns the output after the end of the input: the last `latency_samples`, or a few more."""
         n_in = -(-self._latency_samples * self.input_rate_hz // self.output_rate_hz)
         return self.push(np.zeros(n_in, np.float32))
 
 
 class LiveAdaptation:
-    """Adapts what was measured to the instrument, frame by frame.
+    """Adapts features to the instrument, frame by frame.
 
     Args:
       instrument: its statistics say what is soft, usual and loud.
@@ -248,14 +248,14 @@ class LiveAdaptation:
         return LiveState(self._f0_hz, self._f0_hz * 2.0 ** (self.settings.transpose / 12.0), plays)
 
     def take_over(self, other: LiveAdaptation) -> None:
-        """Goes on from the levels that another one has found, as far as both measure the same."""
+        """Takes over the estimates of another one, as far as both use the same measure."""
         self._peak_db, self._floor_db = other._peak_db, other._floor_db
         if self._level == other._level:
             self._usual_db, self._note_db, self._n_voiced = other._usual_db, other._note_db, other._n_voiced
             self._n_voiced = round(self._n_voiced * self._rate_hz / other._rate_hz)
 
     def step(self, frames: LiveFrames, i: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Adapts frame `i` of what was measured.
+        """Adapts frame `i` of the features.
 
         Returns:
           Pitch in Hz, level in dB and gate of the instrument, [1] each.
@@ -276,13 +276,13 @@ class LiveAdaptation:
         played_db, gain_db = within_reach(np.array([wanted_db]), self._target_db)
         if self._level == "power_db":
             gain_db = np.minimum(gain_db + fast_envelope_db(frames.envelope_db[i], frames.power_db[i]), MAX_GAIN_DB)
-        # In rests the instrument plays on as softly as it can, unheard: from silence it would take two frames to begin.
+        # In rests the softest level drives the instrument behind a closed gate: from silence a note takes two frames.
         gate = 10.0 ** (gain_db / 20.0) if self._in_note and self._loud_enough else np.zeros(1)
         transposed_hz = self._f0_hz * 2.0 ** (self.settings.transpose / 12.0)
         return np.array([transposed_hz], np.float32), played_db.astype(np.float32), gate.astype(np.float32)
 
     def _find_note(self, f0_hz: float, confidence: float, loudness_db: float) -> None:
-        """Decides by hysteresis whether a note lasts, and updates the levels that this is decided by."""
+        """Decides by hysteresis whether a note goes on, and updates the estimates for this decision."""
         rules = self.settings.segments
         voiced = f0_hz > 0 and confidence >= rules.possible_confidence
         if voiced:
@@ -293,7 +293,7 @@ class LiveAdaptation:
         on_db = min(on_db, self._peak_db - rules.headroom_db)
         off_db = min(self._peak_db - rules.hold_below_peak_db, on_db - 3.0)
         self._loud_enough = loudness_db > off_db
-        # A note that was sure of its pitch goes on with less, and may take it up again soon after it has lost it.
+        # A note with a certain pitch goes on with less confidence, and may resume soon after its pitch was lost.
         if not self._in_note:
             self._in_note = voiced and confidence >= rules.sure_confidence and loudness_db > on_db
             self._n_unvoiced = 0

@@ -1,4 +1,4 @@
-"""A tape of what was heard and played, from the process that plays to the one that writes files; the recorder.
+"""Record input and output: a ring of shared memory filled by the process that plays, and a recorder that writes files.
 
 Shapes: S samples; two channels, heard and played.
 """
@@ -19,14 +19,14 @@ from ddsp_cli.errors import OutputError
 #: Samples on the tape, 30 s at 48 kHz: the longest pause of a disk without a loss.
 TAPE_SAMPLES = 30 * 48000
 
-#: The recorder looks for new sound this often.
+#: Interval at which the recorder reads the tape.
 POLL_S = 0.05
 
 HEARD, PLAYED = 0, 1
 
 
 class Tape:
-    """A ring of shared memory. One process writes, others read; nobody waits.
+    """A ring of shared memory. One process writes, others read; neither waits.
 
     Args:
       samples: shared memory of floats, two for each sample of the tape.
@@ -68,7 +68,7 @@ class Tape:
 
 
 class Recorder:
-    """Writes what is played into files, in a thread of its own. A file is in its place when it is complete.
+    """Writes the output into files, in a thread of its own. A file appears in its place when it is complete.
 
     Args:
       tape: what to record.
@@ -87,16 +87,16 @@ class Recorder:
 
     @property
     def is_recording(self) -> bool:
-        """Whether a recording runs."""
+        """Whether a recording is running."""
         return self._thread is not None
 
     @property
     def seconds(self) -> float:
-        """Length of the recording that runs, or of the last one."""
+        """Length of the running recording, or of the last one."""
         return self.n_recorded / self._rate_hz
 
     def start(self, path: Path, force: bool = False) -> None:
-        """Begins a recording; what goes wrong is kept in `problem`."""
+        """Starts a recording; an error is kept in `problem`."""
         self.path, self.n_recorded = path, 0
         self._stop.clear()
         self._end = None
@@ -105,7 +105,7 @@ class Recorder:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the recording with all that was played so far, and waits until the file is complete."""
+        """Ends the recording with the last output, and waits until the file is complete."""
         if self._thread is None:
             return
         self._end = self._tape.n_written

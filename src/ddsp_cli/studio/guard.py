@@ -52,10 +52,10 @@ REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; m
 
 
 class Guard:
-    """Refuses what does not come from the page, and adds the headers that keep the page closed.
+    """Refuses requests that do not come from the page, and adds the security headers.
 
     Args:
-      app: what answers; it sees paths without the token.
+      app: the application; it sees paths without the token.
       token: first part of every path.
       port: of the server.
     """

@@ -31,7 +31,7 @@ from ddsp_cli.studio.session import plain_settings
 #: The longest block that is taken.
 MAX_BLOCK_SAMPLES = 16384
 
-#: Pages that play live at once.
+#: Largest number of pages that play live at once.
 MAX_LINES = 4
 
 #: Settings of a live performance, with their defaults.
@@ -55,7 +55,7 @@ class Line:
         self._n_since_change = 0
 
     def change(self, performer: Performer) -> None:
-        """Fades to another performer, as soon as a fade that goes on is over and that one has heard enough.
+        """Fades to another performer, once a running fade is over and the new one has had enough input.
 
         It may be called from another thread than `push`.
         """
@@ -73,7 +73,7 @@ class Line:
         return (state.f0_hz, state.played_hz) if state.plays else (0.0, 0.0)
 
     def push(self, block: FloatArray) -> FloatArray:
-        """Plays for as long as a block [S]."""
+        """Takes the next samples [S]; returns as many."""
         if self._next is None and self._wanted is not None:
             self._next, self._wanted, self._n_since_change = self._wanted, None, 0
             self._next.take_over(self._performer)
@@ -102,7 +102,7 @@ class LiveDoor:
         self._n_lines = 0
 
     async def serve(self, socket: WebSocket) -> None:
-        """Serves one page until it leaves."""
+        """Serves one page until it disconnects."""
         await socket.accept()
         if self._n_lines >= MAX_LINES:
             await socket.send_text(json.dumps({"error": f"{MAX_LINES} pages play live already", "hint": ""}))
@@ -125,7 +125,7 @@ class LiveDoor:
         opening: set[asyncio.Task[None]] = set()
 
         async def change(text: str, number: int) -> None:
-            """Opens what is wanted while the one before plays on; a later wish overtakes it."""
+            """Opens the requested instrument while the previous one plays on; a later request replaces it."""
             if number != stage.n_wishes:
                 return
             try:
@@ -141,7 +141,7 @@ class LiveDoor:
                 answer = {"latency_s": performer.latency_s, "instrument": instrument}
             except DdspError as problem:
                 answer = {"error": problem.message, "hint": problem.hint}
-            except Exception as problem:  # a defect of ours: the page has to say something
+            except Exception as problem:  # a defect, which the page has to show
                 answer = {"error": f"something went wrong inside ddsp ({type(problem).__name__})", "hint": ""}
             async with sending:
                 await socket.send_text(json.dumps(answer))

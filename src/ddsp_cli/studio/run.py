@@ -1,4 +1,4 @@
-"""Starts and ends a studio."""
+"""Start and end the server of the studio."""
 
 from __future__ import annotations
 
@@ -77,16 +77,16 @@ class Server:
         return bool(self._server.started)
 
     def run(self) -> None:
-        """Answers until it is asked to leave: in the page, or by a signal."""
+        """Serves until the page or a signal ends it."""
         self._server.run(sockets=[self._socket])
 
     def close(self) -> None:
-        """Gives up a studio that never ran."""
+        """Closes a server that never ran."""
         self._socket.close()
         self.session.close()
 
     def leave(self) -> None:
-        """Ends `run` after the answers that are being sent."""
+        """Ends `run` after the responses that are being sent."""
         self._server.should_exit = True
 
 

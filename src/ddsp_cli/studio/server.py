@@ -1,6 +1,6 @@
-"""The server of a studio: a page, and what the page asks for.
+"""The server of the studio: the page and its requests.
 
-Answers are JSON or float32. What takes long is a stream of JSON lines: `{"doing": ..., "share": ...}` while it works,
+Responses are JSON or float32. Long work is a stream of JSON lines: `{"doing": ..., "share": ...}` while it runs,
 then the result, or `{"error": ..., "hint": ...}`; a page that stops reading cancels it.
 """
 
@@ -36,10 +36,10 @@ from ddsp_cli.studio.session import CancelledError, Played, Progress, Session, v
 from ddsp_cli.studio.takes import Take, receive
 from ddsp_cli.studio.teach import Teacher
 
-#: The largest request that is no sound: curves of 20 minutes at 250 Hz are 3.6 MB.
+#: The largest request besides sounds: curves of 20 minutes at 250 Hz are 3.6 MB.
 MAX_BODY_BYTES = 8 << 20
 
-#: How often progress is told.
+#: Interval between two progress lines.
 TOLD_EVERY_S = 0.1
 
 #: Sounds played at once, over all pages; each uses one core.
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 class Studio:
-    """The answers of a studio.
+    """Routes of the studio, and its requests.
 
     Args:
       session: what they are about.
@@ -63,7 +63,7 @@ class Studio:
         self._leaving = threading.Event()
 
     def app(self) -> Starlette:
-        """The application; `guard.Guard` has to stand before it."""
+        """Makes the application; it must be wrapped in `guard.Guard`."""
         session = self._session
         get, post, delete = ["GET"], ["POST"], ["DELETE"]
         return Starlette(
@@ -125,7 +125,7 @@ class Studio:
         return _file(request.path_params["name"])
 
     async def state(self, _request: Request) -> Response:
-        """Everything that a page shows when it is opened."""
+        """Returns the state that a page shows when it is opened."""
         session = self._session
         instruments = await run_in_threadpool(session.cards)
         return JSONResponse({
@@ -140,7 +140,7 @@ class Studio:
     # --- sounds ---
 
     async def add_take(self, request: Request) -> Response:
-        """Takes a sound: the body is the file, `name` in the query what its user calls it."""
+        """Takes a sound: the body is the file, `name` in the query its name."""
         takes = self._session.takes
         part = await _received(request, await run_in_threadpool(takes.receiving))
         if part is None:
@@ -158,7 +158,7 @@ class Studio:
         return JSONResponse({})
 
     async def take_file(self, request: Request) -> Response:
-        """The file itself, under the name that its user knows."""
+        """The file itself, under the user's name for it."""
         take = await self._take(request)
         return FileResponse(take.path, media_type="application/octet-stream", headers=_attachment(take.name))
 
@@ -269,10 +269,10 @@ class Studio:
     def _played(self, request: Request) -> Played:
         return self._session.found(request.path_params["played"])
 
-    # --- teaching ---
+    # --- training projects ---
 
     async def teach(self, _request: Request) -> Response:
-        """All projects, and what a new one can choose from."""
+        """All projects, and the choices of a new one."""
         projects = await run_in_threadpool(self._teacher.projects)
         return JSONResponse({"projects": projects, **await run_in_threadpool(self._teacher.choices)})
 
@@ -349,7 +349,7 @@ class Studio:
     # --- long work ---
 
     def _lines(self, work: Callable[[Progress], dict[str, object]]) -> Response:
-        """Runs work in a thread and answers with a line for each progress, then its result."""
+        """Runs work in a thread; streams a line for each progress, then the result."""
         cancelled = threading.Event()
         state: dict[str, object] = {}
 
@@ -393,7 +393,7 @@ def _take(take: Take) -> dict[str, object]:
 
 
 def _file(name: str) -> Response:
-    """A file of the page; the names are those of the folder, so that no path can be asked for."""
+    """A file of the page; only names of files in its folder are served, no paths."""
     folder = resources.files(__package__) / "static"
     for file in folder.iterdir():
         if file.name == name and file.is_file():
@@ -413,7 +413,7 @@ def _floats(values: FloatArray, headers: dict[str, str] | None = None) -> Respon
 
 
 async def _received(request: Request, part: Path) -> Path | None:
-    """Writes the body of a request to a place; None where the page left in the middle.
+    """Writes the body of a request to a file; None where the page disconnected.
 
     Raises:
       InputError: it is too large.

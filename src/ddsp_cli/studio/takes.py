@@ -1,6 +1,6 @@
-"""The sounds of a studio: what was dropped or recorded, kept in a folder of the user until it is removed in the page.
+"""The sounds of the studio, dropped or recorded, kept in a folder of the user until they are removed in the page.
 
-A client names sounds by the ids that this module gives out, never by a path. Files have names of the program's own;
+A client names sounds by ids of this module, never by a path. Files have names of the program's own;
 the name that a user gave is text in a card beside them. Shapes: S samples.
 """
 
@@ -41,13 +41,13 @@ MAX_SOUND_S = 1200.0
 #: All files together.
 MAX_FOLDER_BYTES = 8 << 30
 
-#: Of one sound; each keeps the analysis that it belongs to.
+#: Largest number of transcriptions of one sound; each keeps its analysis.
 MAX_TRANSCRIPTIONS = 6
 
-#: Sounds stay decoded and analysed up to this size.
+#: Size up to which sounds stay decoded and analysed.
 KEPT_BYTES = 512 << 20
 
-#: A file that arrives for longer than this will not be whole any more.
+#: An upload older than this is abandoned.
 ABANDONED_S = 3600.0
 
 #: The sound that comes with the program.
@@ -79,15 +79,15 @@ class Take:
     """A sound or a MIDI file.
 
     Attributes:
-      id: how the page names it.
-      name: how its user does.
+      id: its name in the page's requests.
+      name: the user's name for it.
       path: of the file.
       kind: `sound` or `score`.
       info: what its header says; None for a score.
       seconds: its length, counted.
       pcm: [S] float32, mono, at its own rate; empty for a score.
       added: seconds since 1970.
-      lock: held by who analyses it.
+      lock: held during an analysis.
       performances: analysed, one for each way of measuring that an instrument needed.
       transcriptions: the notes of each analysis.
     """
@@ -125,7 +125,7 @@ def example_path() -> Path | None:
 
 
 def plain_name(name: str) -> str:
-    """A name to show and to call downloads after: the last part of a path, without control characters."""
+    """Makes a name for display and downloads: the last part of a path, without control characters."""
     last = re.split(r"[/\\]", name)[-1]
     return "".join(letter for letter in last if letter.isprintable()).strip()[:120] or "sound"
 
@@ -164,7 +164,7 @@ class Takes:
         return listed
 
     def receiving(self) -> Path:
-        """A new place for a file that arrives.
+        """Makes the path for an incoming file.
 
         Raises:
           OutputError: the folder is full, or cannot be made.
@@ -178,7 +178,7 @@ class Takes:
         return self._folder / f"{secrets.token_hex(8)}.part"
 
     def add(self, part: Path, name: str) -> Take:
-        """Takes a file that has arrived at a place of `receiving`; what cannot be played is removed.
+        """Adds a file that has arrived at a path of `receiving`; one that cannot be played is removed.
 
         Raises:
           InputError: no sound and no MIDI file, or a longer one than `MAX_SOUND_S`.
@@ -199,7 +199,7 @@ class Takes:
         return take
 
     def _keep(self, take: Take) -> None:
-        """Keeps a sound open; those that were not asked for the longest are closed where all take too much memory."""
+        """Keeps a sound open; the least recently used ones are closed where all take too much memory."""
         self._open[take.id] = take
         self._open.move_to_end(take.id)
         while len(self._open) > 1 and sum(one.pcm.nbytes for one in self._open.values()) > KEPT_BYTES:

@@ -1,4 +1,4 @@
-"""Instruments that are taught in the page: recordings, data set, training, each project in a folder of its own.
+"""Training projects of the studio: recordings, data set, training, each project in a folder of its own.
 
     teach/NAME/  project.json  recordings/  dataset/  prepared.json  progress.json  child.json  child.log
 
@@ -64,7 +64,7 @@ class Teacher:
         self._lock = threading.Lock()
 
     def projects(self) -> list[dict[str, Any]]:
-        """Everything that the page shows of each project, the newest first."""
+        """Describes each project for the page, the newest first."""
         names = [path.parent.name for path in self._folder.glob("*/project.json")] if self._folder.is_dir() else []
         found = []
         for name in names:
@@ -77,7 +77,7 @@ class Teacher:
         return {"presets": [{"name": name, "description": load_preset(name).description} for name in preset_names()]}
 
     def create(self, name: str, preset: str, start_from: str) -> dict[str, Any]:
-        """Begins a project.
+        """Makes a project.
 
         Raises:
           UsageError: the name is no plain one, or is taken.
@@ -98,7 +98,7 @@ class Teacher:
         return self.describe(name)
 
     def describe(self, name: str) -> dict[str, Any]:
-        """A project: recordings, what was prepared, how the training goes."""
+        """Describes a project: recordings, data set, progress of the training."""
         folder, project = self._folder / name, self._project(name)
         told = _decode(folder / "progress.json", Told)
         running = self._running(name)
@@ -124,7 +124,7 @@ class Teacher:
         }
 
     def receiving(self, name: str) -> Path:
-        """A new place for a recording that arrives.
+        """Makes the path for an incoming recording.
 
         Raises:
           OutputError: the project is full.
@@ -138,7 +138,7 @@ class Teacher:
         return self._folder / name / f"{secrets.token_hex(8)}.part"
 
     def add(self, name: str, part: Path, given: str) -> dict[str, Any]:
-        """Takes a recording that has arrived; what cannot be read is removed.
+        """Adds a recording that has arrived; one that cannot be read is removed.
 
         Raises:
           InputError: it is no sound file.
@@ -210,7 +210,7 @@ class Teacher:
         return self.describe(name)
 
     def stop(self, name: str) -> None:
-        """Asks the work on a project to end, as Ctrl-C does; the last checkpoint is kept."""
+        """Stops the work on a project as Ctrl-C does; the last checkpoint is kept."""
         self._project(name)
         child = self._process(name)
         if child is not None:

@@ -20,7 +20,7 @@ import msgspec
 from ddsp_cli.atomic import write_bytes
 from ddsp_cli.errors import DdspError
 
-#: How often progress is written.
+#: Interval at which progress is written.
 TOLD_EVERY_S = 0.4
 
 
@@ -70,7 +70,7 @@ class Told(msgspec.Struct):
 
 
 class _Progress:
-    """Writes `progress.json`, not more often than anybody reads it.
+    """Writes `progress.json`, at most once in `TOLD_EVERY_S`.
 
     Args:
       folder: of the project.
@@ -83,20 +83,20 @@ class _Progress:
         self.write()
 
     def __call__(self, **changes: Any) -> None:
-        """Takes what has changed."""
+        """Updates fields."""
         before, self.told = self.told, msgspec.structs.replace(self.told, **changes)
         if time.monotonic() >= self._next or before.doing != self.told.doing:  # a new phase may be silent for minutes
             self.write()
 
     def write(self) -> None:
-        """Writes it now."""
+        """Writes the file now."""
         self._next = time.monotonic() + TOLD_EVERY_S
         with contextlib.suppress(OSError):  # the next one may succeed; the work goes on
             write_bytes(self._path, msgspec.json.encode(self.told), durable=False)
 
 
 def prepare(folder: Path, project: Project, progress: _Progress) -> None:
-    """Makes a data set of the project's recordings."""
+    """Prepares the data set of the project's recordings."""
     from ddsp_cli.config import load_preset
     from ddsp_cli.workflows.prepare import prepare as run
 
@@ -120,7 +120,7 @@ def prepare(folder: Path, project: Project, progress: _Progress) -> None:
 
 
 def train(folder: Path, project: Project, progress: _Progress) -> bool:
-    """Trains the instrument, or goes on; returns whether it came to its end."""
+    """Trains the instrument, or resumes; returns whether the training is finished."""
     from ddsp_cli.training.progress import TrainProgress
     from ddsp_cli.workflows.train import train as run
 
@@ -149,7 +149,7 @@ def _finite(value: float) -> float | None:
 
 
 def main(folder: Path, action: str) -> int:
-    """Does the work and says how it ended."""
+    """Does the work and records its outcome."""
     # A server that was started in the background ignores SIGINT, and a child inherits that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in ("SIGTERM", "SIGBREAK"):

@@ -148,7 +148,7 @@ def _blended_variation(parts: Sequence[Instrument], shares: RealArray) -> dict[s
     return {name: np.asarray(np.tensordot(shares, [one[name] for one in found], 1), np.float32) for name in found[0]}
 
 
-# --- what a blend is --------------------------------------------------------------------------------------------------
+# --- configuration ----------------------------------------------------------------------------------------------------
 
 
 def blend_statistics(statistics: Sequence[Statistics], shares: RealArray) -> Statistics:

@@ -1,4 +1,4 @@
-"""Small movements that an instrument makes by itself: each partial in level and frequency, the pitch, the noise.
+"""Add the small fluctuations of held notes: level and frequency of each partial, F0, noise.
 
 Without them a held note is frozen, and all partials move together, as level and pitch move. Statistics of the
 recordings (`training.variation`) say how much; the movements are drawn at play, from the seed.

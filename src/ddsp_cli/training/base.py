@@ -1,4 +1,4 @@
-"""The base: one network that has learned many instruments, where a new instrument begins.
+"""The base: one network trained on many instruments, from which a new instrument starts.
 
 What instruments have in common need not be learned again from half a minute of sound. The base is fitted to measured
 controls alone (`training.pretrain`), with a vector for each instrument (`engine.encoders.InstrumentVectors`). A new
@@ -28,7 +28,7 @@ VECTOR_DIMS = 16
 #: Crops of a step, and their length.
 BATCH_SIZE, CROP_S = 24, 2.0
 
-#: Windows that are voiced for a smaller share teach nothing.
+#: Windows with a smaller voiced share are left out.
 LEAST_VOICED = 0.1
 
 #: Largest number of windows that are compared with each instrument of the base.

@@ -30,7 +30,7 @@ CROP_S = 2.0
 
 LEARNING_RATE = 3e-3
 
-#: Of a model that begins with a base: what it knows has to be changed, not learned.
+#: Learning rate of a model that begins with a base, which is adjusted and not learned from the start.
 BASE_LEARNING_RATE = 1e-3
 
 WARMUP_STEPS = 50
