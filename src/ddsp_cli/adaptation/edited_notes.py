@@ -43,7 +43,7 @@ PITCH_COST, SEMITONE_COST, LENGTH_COST, VELOCITY_COST, SECOND_COST, DELAY_COST, 
     0.5, 0.02, 0.3, 2.0, 0.3, 0.6, 1.0,
 )  # fmt: skip
 
-#: More notes than this are not matched.
+#: Largest number of notes that are matched.
 MAX_NOTES = 5000
 
 #: The largest table; a note takes 80 bytes.
@@ -52,13 +52,13 @@ MAX_TABLE_BYTES = 16 << 20
 #: Ranges of what a table says: the end of a note, its pitch with the cents, its level, the width of its vibrato.
 LONGEST_S, MIDI_RANGE, LEVEL_DB_RANGE, VIBRATO_CENTS_RANGE = 6 * 3600.0, (0.0, 127.0), (-120.0, 20.0), (0.0, 12700.0)
 
-#: So many characters of a cell are quoted.
+#: Characters of a cell that an error quotes.
 _SHOWN = 60
 
 
 @dataclass(frozen=True)
 class EditedNote:
-    """A note as it is to be played.
+    """A note of the edited performance.
 
     Attributes:
       start_s, stop_s: when.
@@ -107,7 +107,7 @@ def count_changes(edited: Sequence[EditedNote], transcription: Transcription) ->
 
 
 def _is_as_performed(note: EditedNote, performed: Note) -> bool:
-    """Whether a note lies where it was performed, as exactly as files say it."""
+    """Whether a note has its performed time, within the precision of the files."""
     return (
         abs(note.start_s - performed.start_s) < 0.0015
         and abs(note.stop_s - performed.stop_s) < 0.0025
@@ -208,7 +208,7 @@ def _of_row(path: Path, line: int, row: dict[str, str], transcription: Transcrip
 
 
 def _read_midi(path: Path, transcription: Transcription) -> list[EditedNote]:
-    """The notes of a MIDI file, matched in order to those that were performed."""
+    """Matches the notes of a MIDI file to the performed ones, in order."""
     played = lead_line(read_midi(path)).notes
     if max(len(played), len(transcription.notes)) > MAX_NOTES:
         raise InputError(f"{path} has too many notes to be matched", "Edit the table (.csv) of the notes instead.")
@@ -231,7 +231,7 @@ def _read_midi(path: Path, transcription: Transcription) -> list[EditedNote]:
 
 
 def _velocity_change_db(velocity: int, performed: Note, transcription: Transcription) -> float:
-    """By how much a note is louder with another velocity."""
+    """Level change of a note with another velocity, in dB."""
     if velocity == performed.velocity:
         return 0.0
     own_db = transcription.levels_db
@@ -278,7 +278,7 @@ def _match(played: Sequence[tuple[float, float, float, int]], performed: Sequenc
 
 
 def rearrange(features: Features, transcription: Transcription, edited: Sequence[EditedNote]) -> Features:
-    """Puts the curves of a performance where its edited notes are.
+    """Moves the curves of a performance to its edited notes.
 
     Args:
       features: of the performance.
@@ -297,7 +297,7 @@ def rearrange(features: Features, transcription: Transcription, edited: Sequence
 
 
 class _Canvas:
-    """The curves [F'] of a performance while its notes are put in place."""
+    """Curves [F'] of a performance under construction, note by note."""
 
     def __init__(self, features: Features, transcription: Transcription) -> None:
         self._features, self._notes = features, transcription.notes
@@ -322,7 +322,7 @@ class _Canvas:
         self._own_db = transcription.levels_db
 
     def _surroundings(self, n_frames: int, most: int) -> list[tuple[int, int]]:
-        """From where to where the frames belong to each note: half of a short gap, `most` frames of a long one."""
+        """Finds the frames of each note with its surroundings: half of a short gap, `most` frames of a long one."""
         out = []
         for i, (start, stop) in enumerate(self._spans):
             before = start - self._spans[i - 1][1] if i else start
@@ -333,7 +333,7 @@ class _Canvas:
         return out
 
     def surround(self, note: EditedNote) -> None:
-        """Puts down what was before and after a note."""
+        """Places the sound before and after a note."""
         if note.source is None:
             return
         (start, stop), (first, last) = self._spans[note.source], self._around[note.source]
@@ -342,7 +342,7 @@ class _Canvas:
         self._put(np.arange(stop, last, dtype=np.float64), new_stop, note)
 
     def place(self, note: EditedNote) -> None:
-        """Puts down a note itself."""
+        """Places a note."""
         new_start, new_stop = self._frames(note)
         if note.source is None:
             self._put_new(note, new_start, new_stop)
@@ -355,7 +355,7 @@ class _Canvas:
         return start, max(round(note.stop_s * self._rate_hz), start + 1)
 
     def _room_for(self, n_frames: int) -> None:
-        """Makes the curves at least so long."""
+        """Extends the curves to at least this length."""
         more = n_frames - len(self._out_pitch)
         if more > 0:
             self._out_pitch = np.pad(self._out_pitch, (0, more), constant_values=np.nan)
@@ -385,7 +385,7 @@ class _Canvas:
             self._out[name][part] = np.interp(places, frames, values) + note.louder_db
 
     def _put_new(self, note: EditedNote, start: int, stop: int) -> None:
-        """A note that nobody performed: a steady pitch, with a short rise and fall."""
+        """Places an added note: a steady pitch, with a short rise and fall."""
         self._room_for(stop)
         n, ramp = stop - start, max(1.0, NEW_RAMP_S * self._rate_hz)
         frames = np.arange(n, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""A section: several players of one part, each a little out of tune, early or late, at a place of their own.
+"""Make a section: several players of one part, with deviations of tuning and time, spread in stereo.
 
 Shapes: F frames.
 """
@@ -12,29 +12,29 @@ import numpy as np
 from ddsp_cli.adaptation.adapt import Adapted
 from ddsp_cli.arrays import DoubleArray
 
-#: Players are tuned evenly over this range up and down; violin sections lie within 10 to 20 cents.
+#: Range over which the tuning of the players is spread, up and down; violin sections lie within 10 to 20 cents.
 DETUNE_CENTS = 9.0
 
-#: And drift from there: standard deviation, and seconds from one turn to the next.
+#: Drift of the tuning: standard deviation, and seconds between two turns.
 DRIFT_CENTS, DRIFT_S = 4.0, 0.6
 
-#: How early or late a player usually is, and how that changes from note to note: standard deviations. Players of
+#: Standard deviations of a player's mean delay, and of the delay from note to note. Players of
 #: ensembles lie 30 to 50 ms apart (R. A. Rasch, Synchronization in performed ensemble music, Acustica 43, 1979).
 USUAL_DELAY_S, DELAY_S, DELAY_TURN_S = 0.012, 0.012, 0.5
 
-#: No player is further off than this.
+#: Largest delay.
 MOST_DELAY_S = 0.045
 
-#: Standard deviation of the level between players, and how it moves over time.
+#: Standard deviations of the level between players, and over time.
 LEVEL_DB, LEVEL_DRIFT_DB, LEVEL_TURN_S = 1.0, 0.8, 0.8
 
-#: Places from left to right, of -1..1.
+#: Outermost places; -1 is left, 1 is right.
 WIDTH = 0.8
 
 
 @dataclass(frozen=True)
 class Seat:
-    """One of several voices or players that are heard together.
+    """One of several voices or players that sound together.
 
     Attributes:
       adapted: what is played there.
@@ -48,7 +48,7 @@ class Seat:
 
 
 def make_section(adapted: Adapted, n_players: int, seed: int = 0) -> list[Seat]:
-    """Seats players who play the same part.
+    """Makes the players of one part.
 
     Args:
       adapted: the part.

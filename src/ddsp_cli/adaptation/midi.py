@@ -38,22 +38,22 @@ SETTLE_S, SETTLE_DB = 0.4, 2.0
 
 RELEASE_S, RELEASE_DB = 0.06, 12.0
 
-#: A note that is tied to the one before rises from `LEGATO_DB` below; F0 then takes `LEGATO_S` from note to note.
+#: A legato note rises from `LEGATO_DB` below; F0 takes `LEGATO_S` from note to note.
 LEGATO_DB, LEGATO_S = 4.0, 0.03
 
 #: The room rings on this long after the last note.
 RING_S = 1.5
 
-#: Range of the pitch wheel, as General MIDI has it until a file says otherwise.
+#: Default range of the pitch wheel (General MIDI).
 BEND_SEMITONES = 2.0
 
-#: Controllers that choose a parameter, and the one that sets it: together 0 for the range of the pitch wheel.
+#: Controllers that select a parameter, and the one that sets it; parameter 0 is the range of the pitch wheel.
 PARAMETER_CONTROLS, DATA_CONTROL = (101, 100), 6
 
 #: The sustain pedal, and the value from which it is down.
 SUSTAIN_CONTROL, SUSTAIN_DOWN = 64, 64
 
-#: Of a file that sets no tempo: 120 beats a minute.
+#: Default tempo: 120 beats a minute.
 DEFAULT_TEMPO_US = 500_000
 
 DRUM_CHANNEL = 9
@@ -138,7 +138,7 @@ class Played:
 
 @dataclass(frozen=True)
 class Score:
-    """A line of notes, none over another.
+    """A line of notes without overlaps.
 
     Attributes:
       notes: in order.
@@ -259,7 +259,7 @@ def _chosen_tracks(path: Path, wanted: tuple[str, ...], names: list[str], parts:
 
 
 class _Line:
-    """The one line that is heard: the newest key, until it and the pedal are released or another key comes."""
+    """Reduces keys to one line: the newest key sounds until it and the pedal are released or another key comes."""
 
     def __init__(self) -> None:
         self.notes: list[Played] = []
@@ -269,7 +269,7 @@ class _Line:
         self._pedals: set[int] = set()  # channels whose pedal is down
 
     def press(self, channel: int, key: int, velocity: int, now_s: float) -> None:
-        """A key goes down; of a chord the highest is heard."""
+        """Handles a key press; of a chord the highest note sounds."""
         if self._sounding is not None and now_s - self._sounding[2] < CHORD_S:
             self.n_overlapping += 1
             if key < self._sounding[1]:
@@ -279,14 +279,14 @@ class _Line:
         self._sounding, self._released = (channel, key, now_s, velocity), False
 
     def release(self, channel: int, key: int, now_s: float) -> None:
-        """A key goes up."""
+        """Handles the release of a key."""
         if self._sounding is not None and (channel, key) == self._sounding[:2]:
             self._released = True
             if channel not in self._pedals:
                 self.end(now_s)
 
     def pedal(self, channel: int, is_down: bool, now_s: float) -> None:
-        """The sustain pedal of a channel goes down or up."""
+        """Handles the sustain pedal of a channel."""
         if is_down:
             self._pedals.add(channel)
             return
@@ -346,7 +346,7 @@ def lead_line(file: MidiFile) -> Score:
 
 
 def _bound(notes: Sequence[Played]) -> tuple[Played, ...]:
-    """The same notes, tied where there is no rest between them."""
+    """Marks notes without a rest between them as legato."""
     gaps = [after.start_s - before.stop_s for before, after in itertools.pairwise(notes)]
     bound = [False, *(gap <= LEGATO_GAP_S for gap in gaps), False]
     return tuple(replace(note, tied=bound[i], ties=bound[i + 1]) for i, note in enumerate(notes))
@@ -368,7 +368,7 @@ class _Key:
 
 
 def split_voices(file: MidiFile) -> tuple[list[Score], int]:
-    """Every note of a file, in lines of which none has a note over another; see `voices.allot_voices`.
+    """Splits all notes of a file into lines without overlaps, see `voices.allot_voices`.
 
     Returns:
       The lines, the highest first; and how many notes were cut short because there are no more voices.

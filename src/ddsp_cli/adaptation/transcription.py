@@ -24,12 +24,12 @@ from ddsp_cli.pitch_names import note_name
 #: Shorter notes are ornaments or errors, and belong to the note before.
 SHORTEST_S = 0.05
 
-#: Vibrato is looked for at these frequencies, in notes of at least two swings; narrower than that it is none.
+#: Frequencies of vibrato, in notes that hold two swings; narrower ones than `LEAST_VIBRATO_CENTS` do not count.
 VIBRATO_HZ = (4.0, 8.5)
 
 LEAST_VIBRATO_CENTS = 8.0
 
-#: Pitch bends are written this often: a swing of vibrato has 15 to 20 of them.
+#: Interval of pitch bends: a swing of vibrato has 15 to 20 of them.
 BEND_S = 0.01
 
 #: A tick of the MIDI files that are written is a millisecond: 500 ticks a beat, 120 beats a minute.

@@ -1,4 +1,4 @@
-"""Share out notes that sound at once among voices, and make of a polyphonic recording one performance for each voice.
+"""Assign simultaneous notes to voices, and split a polyphonic recording into one performance for each voice.
 
 Shapes: F frames, N notes.
 """
@@ -24,10 +24,10 @@ from ddsp_cli.errors import InputError
 #: Notes that begin this close together are a chord.
 CHORD_S = 0.03
 
-#: A voice can go on with a note if the gap, or the overlap, is at most this; the two are tied then.
+#: A voice continues with a note, legato, if the gap or the overlap is at most this.
 LEGATO_GAP_S = 0.02
 
-#: Voices at most; each costs as much as an instrument of its own.
+#: Largest number of voices; each costs as much as an instrument of its own.
 MAX_VOICES = 32
 
 #: Cost of assigning a note to a voice: semitones between them, and for each second of rest; and what it costs to
@@ -52,7 +52,7 @@ TimedT = TypeVar("TimedT", bound=Timed)
 def allot_voices(
     notes: Sequence[TimedT], family: Callable[[TimedT], object] = lambda note: None
 ) -> tuple[list[list[TimedT]], int]:
-    """Shares out notes among voices, so that in none of them a note lies over another.
+    """Assigns notes to voices, so that no two notes of a voice overlap.
 
     Notes that begin together are given to the free voices at the least distance in pitch and time, those of their own
     family first; a note that finds no free voice begins a new one.
@@ -94,7 +94,7 @@ def _chords(notes: Sequence[TimedT]) -> Iterator[list[TimedT]]:
 
 
 def _append(voice: list[TimedT], note: TimedT) -> None:
-    """A voice goes on with a note, which ends the one before."""
+    """Continues a voice with a note, which ends the previous one."""
     if voice[-1].stop_s > note.start_s:
         voice[-1] = replace(voice[-1], stop_s=note.start_s)  # type: ignore[type-var]
     voice.append(note)

@@ -18,7 +18,7 @@ BAND_HZ = 1000.0
 #: ... with this distance between them. Instruments and microphones fall by less than 12 dB in this range.
 GAP_HZ = 400.0
 
-#: Edges are searched from here on. Telephone bands are below it, and are no recordings to learn from.
+#: Lowest edge that is searched; telephone bands are below it, and cannot be trained on.
 LOWEST_EDGE_HZ = 6000.0
 
 #: Distance of the places that are tried, and length of the spectra.
@@ -26,7 +26,7 @@ STEP_HZ, SIZE_S = 100.0, 0.085
 
 
 def bandwidth_hz(audio: FloatArray, sample_rate_hz: int) -> float:
-    """Measures where the spectrum of a recording ends.
+    """Measures the upper edge of the spectrum of a recording.
 
     Args:
       audio: [S].

@@ -30,7 +30,7 @@ from ddsp_cli.errors import InputError
 #: The network takes windows of sound at this rate and gives a frame for each hop.
 RATE_HZ, HOP_SAMPLES, WINDOW_SAMPLES = 22050, 256, 43844
 
-#: So many frames at the edges of a window lack their surroundings; a whole number of hops lies between two windows.
+#: Frames at the edges of a window that lack context; windows are a whole number of hops apart.
 EDGE_FRAMES, STEP_FRAMES = 15, 141
 
 FRAME_S = HOP_SAMPLES / RATE_HZ
@@ -68,7 +68,7 @@ NEIGHBOUR_SHARE = 0.6
 #: Shares of the sound are measured in windows of 128 ms, 16 ms apart, from so many harmonics of each note.
 SHARE_WINDOW_SAMPLES, SHARE_HOP_SAMPLES, N_HARMONICS = 2048, 256, 12
 
-#: A harmonic within so many bins of another note's is not counted: the sum of both is heard there.
+#: A harmonic within this many bins of another note's is not counted: its bin holds the sum of both.
 SHARED_BINS = 2.5
 
 #: Of a harmonic that others explain at least this share is left to a note that has no other.
@@ -225,7 +225,7 @@ def _held(notes: DoubleArray, onsets: DoubleArray) -> Iterator[tuple[int, int]]:
 
 
 def _is_ghost(note: tuple[int, int, int, float], others: Sequence[tuple[int, int, int, float]]) -> bool:
-    """Whether what looks like a note is a harmonic, or the vibrato, of a stronger one."""
+    """Whether a candidate is a harmonic, or the vibrato, of a stronger note."""
     start, stop, key, strength = note
     covered = 0
     for other_start, other_stop, other_key, other_strength in others:

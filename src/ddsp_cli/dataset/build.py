@@ -50,7 +50,7 @@ MAX_PROBED = 1000
 #: Name of the stage that measures more recordings than that, and counts them.
 MEASURING_MANY = "measuring recordings"
 
-#: How many reasons an error lists before it only counts the rest.
+#: Number of reasons that an error lists; the rest are counted.
 MAX_REASONS = 8
 
 #: Called with what is being done, seconds of sound done and seconds in all.
@@ -66,7 +66,7 @@ class Built:
 
 
 def measuring_key(settings: Settings, weights: Path | None) -> bytes:
-    """All that decides how a single recording is measured and cut, as JSON."""
+    """Encodes the settings that affect how a single recording is measured and cut, as JSON."""
     network = sha256(weights) if weights else ""
     values = (
         __version__,

@@ -159,7 +159,7 @@ class Job:
 
 @dataclass(frozen=True)
 class CutRecording:
-    """A recording and what was cut out of it. Where it cannot be used, `reason` says why and nothing is kept.
+    """A recording and its segments. Where it cannot be used, `reason` says why and nothing is kept.
 
     Attributes:
       job: what was done.
@@ -307,7 +307,7 @@ class Staging:
         return self.root / "set"
 
     def start(self, settings: bytes, fresh: bool) -> None:
-        """Makes the folders, and keeps what an earlier run with the same settings left.
+        """Makes the folders, and keeps the results of an earlier run with the same settings.
 
         Args:
           settings: all that decides how a recording is measured and cut.
@@ -358,7 +358,7 @@ class Staging:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def has_work(self) -> bool:
-        """Whether there is something that a next run can resume with."""
+        """Whether there are results from which a next run can resume."""
         return any(self.measured.glob("*.measured")) or any(self.parts.glob("*.json"))
 
 

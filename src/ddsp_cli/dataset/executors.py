@@ -30,26 +30,26 @@ from ddsp_cli.errors import DdspError, OutputError, UsageError
 from ddsp_cli.packages import require_extra
 from ddsp_cli.remote import is_address
 
-#: How often the progress of workers is read.
+#: Interval at which the progress of workers is read.
 POLL_S = 0.2
 
-#: Recordings that wait for a free worker, per worker: more would only take memory.
+#: Recordings queued for each worker; more would only take memory.
 QUEUED_PER_WORKER = 16
 
-#: How long a cluster may be without any worker: queues of batch systems take their time.
+#: Longest time without any worker of a cluster: batch systems queue jobs.
 NO_WORKERS_S = 600.0
 
-#: How long the scheduler of a cluster may take to answer.
+#: Longest wait for the scheduler of a cluster.
 CONNECT_S = 30.0
 
-#: How often the workers of a cluster are counted.
+#: Interval at which the workers of a cluster are counted.
 COUNT_EVERY_S = 5.0
 
-#: How often it is told what each worker did, and for how many workers.
+#: Interval of the report about each worker, and the largest number of workers in it.
 TALLY_EVERY_S = 60.0
 MAX_WORKERS_NAMED = 16
 
-#: Why a recording is left out whose worker died of it.
+#: Reason given for a recording that crashed its worker.
 CRASHED = "crashed the program that reads it; it is probably damaged"
 
 Tick = Callable[[float], None]
@@ -83,7 +83,7 @@ class Tally:
 
 
 class Engine(Protocol):
-    """Something that measures recordings.
+    """Measures recordings on an executor.
 
     Attributes:
       n_workers: how many recordings at the same time.
@@ -97,13 +97,13 @@ class Engine(Protocol):
         """A context manager that gives an executor; `alone` for a single job whose worker may die."""
 
     def submit(self, executor: Executor, job: Job) -> Future[Any]:
-        """Hands a job to an executor."""
+        """Submits a job to an executor."""
 
     def receive(self, result: Any) -> tuple[CutRecording, str]:
-        """The recording, and the name of its worker, from what a future gave."""
+        """Returns the recording and the name of its worker, from the result of a future."""
 
     def poll(self, tick: Tick) -> None:
-        """Called now and then: reports seconds measured, and raises where nothing more can be expected."""
+        """Called at intervals: reports the seconds measured, and raises where no more results will come."""
 
 
 def examine_all(
@@ -159,7 +159,7 @@ def examine_all(
 def _feed(
     engine: Engine, executor: Executor, jobs: Iterator[Job], tick: Tick, deliver: Callable[[CutRecording, str], None]
 ) -> list[Job]:
-    """Works off jobs until there are none, or the executor is broken; the jobs whose worker died."""
+    """Runs jobs until there are none, or the executor is broken; returns the jobs whose worker died."""
     pending: dict[Future[Any], Job] = {}
     suspects: list[Job] = []
     broken = False
@@ -204,7 +204,7 @@ def default_workers() -> int:
 
 
 class LocalProcesses:
-    """Processes of this machine; 1 works in the process that asks.
+    """Processes of this machine; 1 works in the calling process.
 
     Args:
       n_workers: how many.
@@ -254,7 +254,7 @@ def _start_worker(counter: Any, stop: Any) -> None:
 
 
 def _end_with_parent() -> None:
-    """Ends a worker whose parent was killed; it would wait for work for ever."""
+    """Ends a worker whose parent was killed; it would wait for jobs forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

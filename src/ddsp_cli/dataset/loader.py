@@ -49,7 +49,7 @@ class Examples:
 
 
 class StreamedExamples:
-    """Windows of one split that stay in their shards; each is read when it is taken.
+    """Windows of one split that stay in their shards and are read on demand.
 
     All records of a data set have the same length, so the place of a window in its shard is known without an index.
     Each record that is read is checked against its own checksum; the digests of whole shards are not.
@@ -182,7 +182,7 @@ def _resampled(examples: Examples, from_hz: int, to_hz: int) -> Examples:
 
 
 def check_features(manifest: Manifest, spec: FeatureSpec, folder: Path) -> None:
-    """Compares how a data set was measured with how a model wants it.
+    """Compares the FeatureSpec of a data set with that of a model.
 
     Raises:
       DatasetError: they differ in more than the tracker or a frame rate that divides the data set's.

@@ -24,7 +24,7 @@ from ddsp_cli.errors import InputError
 
 METADATA, AUDIO = "examples.json", "audio"
 
-#: How much of the metadata is read at once: that of the training set has 290,000 notes.
+#: Bytes of metadata read at once: that of the training set has 290,000 notes.
 CHUNK = 1 << 20
 
 

@@ -16,7 +16,7 @@ from ddsp_cli.dataset.ledger import Ledger, clean
 from ddsp_cli.errors import InputError, UsageError, closest
 from ddsp_cli.remote import as_place, base_name, files, is_address, reading
 
-#: How `ddsp_prepare_tfrecord` and we name shards.
+#: Names of shards, of `ddsp_prepare_tfrecord` and of this program.
 SHARD_NAME = re.compile(r".*\.tfrecord(-\d{5}-of-\d{5})?$")
 
 #: Number of names that a mistyped pattern is compared with.

@@ -17,10 +17,10 @@ from ddsp_cli.dataset.writer import Portion
 #: Level of the loudest notes (95th percentile of power) of each folder after matching, in dBFS.
 TARGET_DB = -14.0
 
-#: Matching levels brings no note above this; a click is limited.
+#: Highest level of a note after matching; clicks are limited.
 PEAK_LIMIT = 0.99
 
-#: More than this would raise noise, not music.
+#: Largest gain: more would raise noise.
 MAX_GAIN_DB = 40.0
 
 #: Where in a single recording its validation part may begin, as shares before 1 - validation_share and after.
@@ -28,7 +28,7 @@ CUT_TOLERANCE = 0.05
 
 
 def folder_gains_db(recordings: Iterable[CutRecording]) -> Iterator[tuple[Path, float]]:
-    """One gain per source folder: sessions get the same level, and the dynamics inside each stay.
+    """Computes one gain per source folder: sessions get the same level, and the dynamics inside each stay.
 
     Args:
       recordings: usable ones, those of a folder one after the other.

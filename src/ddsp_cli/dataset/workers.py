@@ -1,4 +1,4 @@
-"""Measure one recording and cut out what is worth learning from; `executors` does so for many at the same time.
+"""Measure one recording and cut out its notes; `executors` does so for many at the same time.
 
 A recording is decoded once. Its features are measured as it comes in; its audio at 16 kHz is spooled for octave
 correction and for the search for polyphony. Neither TensorFlow nor Keras is imported here (but for the
@@ -40,13 +40,13 @@ from ddsp_cli.pitch_names import note_name
 from ddsp_cli.remote import is_address, local_copy
 from ddsp_cli.scaling import hz_to_midi
 
-#: A recording whose notes reach only this level in dBFS (95th percentile) is remarked upon as very quiet.
+#: Level of the notes in dBFS (95th percentile) below which a recording gets the remark that it is very quiet.
 QUIET_DB = -50.0
 
-#: A note is remarked upon that was measured further from its label than this.
+#: Largest distance of a note from its label without a remark.
 LABEL_SEMITONES = 0.7
 
-#: Why a recording is left out that has no monophonic segment.
+#: Reason given for a recording without a monophonic segment.
 POLYPHONIC = "is polyphonic throughout"
 
 #: Doubtful places of one recording that are listed; all are counted.
@@ -64,7 +64,7 @@ Tick = Callable[[float], None]
 
 
 def examine(job: Job, tick: Tick | None = None) -> CutRecording:
-    """Measures a recording, finds its notes, and writes what is cut out of it beside `job.stem`.
+    """Measures a recording, finds its notes, and writes the segments beside `job.stem`.
 
     A recording that cannot be used is no error here: the result says why. What an earlier run finished
     is not done again.
@@ -278,7 +278,7 @@ class _Peaks:
         self._stretches: dict[int, list[np.ndarray]] = {}
 
     def watch(self, blocks: Iterable[np.ndarray], rate_hz: int) -> Iterator[np.ndarray]:
-        """Passes blocks [S] on and done_jobs their peaks."""
+        """Passes blocks [S] on and keeps their peaks."""
         size = round(STRETCH_S * rate_hz)
         found = self._stretches.setdefault(rate_hz, [])
         for block in blocks:

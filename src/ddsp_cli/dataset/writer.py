@@ -19,13 +19,13 @@ from ddsp_cli.dataset.manifest import Split
 from ddsp_cli.dataset.segments import FADE_S, GRID_FRAMES
 from ddsp_cli.dataset.statistics import NoteFigures
 
-#: Shards are not larger, but for one window.
+#: Largest shard, exceeded by one window at most.
 SHARD_BYTES = 100_000_000
 
 #: Knee and ceiling of the soft limiter.
 KNEE, CEILING = 0.9, 0.99
 
-#: Seconds of silence for each second of sound, never less than REST_S at once: music in a room has no silent moment.
+#: Seconds of silence for each second of sound, at least REST_S at once: recordings in rooms are never silent.
 REST_SHARE, REST_S = 0.03, 2.0
 
 
@@ -51,7 +51,7 @@ def soft_limit(audio: np.ndarray) -> np.ndarray:
 
 
 class Instruments:
-    """Tells instruments apart: by the families that the metadata of all recordings names, else by folders.
+    """Assigns recordings to instruments: by the families in their metadata if all have it, else by folders.
 
     The folder is that in which recordings lie below the folders that all have in common.
 
@@ -88,7 +88,7 @@ class Instruments:
 
 
 class _Queue:
-    """A queue that takes blocks of samples or frames and gives windows of fixed length."""
+    """A queue that takes blocks of samples or frames and returns windows of fixed length."""
 
     def __init__(self, length: int) -> None:
         self.length = length

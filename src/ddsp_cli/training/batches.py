@@ -24,7 +24,7 @@ Batch = tuple[dict[str, np.ndarray], np.ndarray]
 
 AnyWindows: TypeAlias = "Windows | StreamedWindows"
 
-#: Up to so many windows all are shuffled for each batch; of more a batch is drawn, without an array of all.
+#: Largest number of windows that are shuffled as a whole; of more, each batch is drawn.
 MAX_SHUFFLED = 100_000
 
 

@@ -47,13 +47,13 @@ SILENT_LEVEL = 1e-4
 #: compiler costs minutes.
 COMPILED_BACKENDS = ("tensorflow", "jax")
 
-#: A run whose loss breaks more often is not going to become an instrument.
+#: Largest number of rollbacks after a broken loss.
 MAX_ROLLBACKS = 3
 
 #: The largest weight that an instrument can store: its weights are float16.
 MAX_WEIGHT = float(np.finfo(np.float16).max)
 
-#: Stands for the lowest F0 where it is not known: none is lower.
+#: Used as the lowest F0 where that is not known.
 LOWEST_HZ = 1.0
 
 OnBest = Callable[[Autoencoder, RunState], None]
@@ -65,7 +65,7 @@ class BrokenLossError(Exception):
 
 @dataclass(frozen=True)
 class Job:
-    """Everything a training needs.
+    """Settings and data of a training.
 
     Attributes:
       preset: model and training configuration.

@@ -19,7 +19,7 @@ from ddsp_cli.training import checkpoint
 from ddsp_cli.training.batches import Batch, as_arrays
 from ddsp_cli.training.checkpoint import LOG, LOG_COLUMNS, RunState
 
-#: Clips are rendered at most this often, and take at most this share of the time.
+#: Shortest interval between two clips, and their largest share of the time.
 CLIP_EVERY_S = 60.0
 CLIP_SHARE = 0.02
 
@@ -147,7 +147,7 @@ def _wav(audio: np.ndarray, rate_hz: int) -> bytes:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Writes beside the place, under a name that is always the same so that kills leave no heap, and moves it there.
+    """Writes a file beside its place, always under one name so that killed runs leave one file, and moves it there.
 
     What somebody has open cannot be replaced on Windows. A spreadsheet that shows the log, or a player, is no reason to
     end a training: the next validation writes it again.
