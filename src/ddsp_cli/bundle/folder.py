@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from ddsp_cli.arrays import FloatArray
+from ddsp_cli.arrays import AnyArray, FloatArray
 from ddsp_cli.atomic import FolderKind, check_replaceable, folder_beside, writing
 from ddsp_cli.bundle.card import CARD, FORMAT_VERSION, Card, load_card, read_file, revise, write_card
 from ddsp_cli.checksum import sha256
@@ -122,7 +121,7 @@ def round_to_half(weights: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     return {name: value.astype(np.float32) for name, value in _to_half(weights).items()}
 
 
-def _to_half(weights: Mapping[str, FloatArray]) -> dict[str, npt.NDArray[np.float16]]:
+def _to_half(weights: Mapping[str, FloatArray]) -> dict[str, AnyArray]:
     with np.errstate(over="ignore"):  # `load` refuses infinity
         return {name: value.astype(np.float16) for name, value in weights.items()}
 

@@ -26,7 +26,9 @@ class FilteredNoise:
         n_taps = 2 * (n_bands - 1)
         self._window, self._lags = impulse_window(n_taps, window_size_samples)
         n_kept = len(self._lags)
-        self._n_fft = 1 << (hop_samples + n_kept - 2).bit_length()
+        # The shortest fast transform: a power of 2, or three quarters of it.
+        power = 1 << (hop_samples + n_kept - 2).bit_length()
+        self._n_fft = 3 * power // 4 if 3 * power // 4 >= hop_samples + n_kept - 1 else power
         self._carry = np.zeros(n_kept - 1, np.float32)
         self._skip = impulse_delay(self._lags)
         self._skipped = 0
