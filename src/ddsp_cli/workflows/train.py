@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from ddsp_cli.engine import Autoencoder
     from ddsp_cli.training.batches import Windows
     from ddsp_cli.training.loop import Job, OnBest
+    from ddsp_cli.training.processes import Group
 
 #: Fine-tuning at the learning rate that suits random weights would undo what the instrument has learned.
 FINE_TUNING_SHARE = 0.3
@@ -423,33 +424,10 @@ def _train(
         processes = Group(members)
     follows = processes is not None and not processes.writes
     n_shares = backend.share_batches(plan.settings.training.batch_size)
-    from ddsp_cli.dataset import loader
     from ddsp_cli.training import loop
-    from ddsp_cli.training.batches import Windows, validation_batches, windows_of
-    from ddsp_cli.training.run_log import FollowedRunFolder, RunFolder
 
     phase(f"reading {plan.source}")
-    model = plan.settings.model
-    data = loader.load(plan.source, sample_rate_hz=model.sample_rate_hz)
-    rate_hz = data.manifest.features.frame_rate_hz
-    render_rate_hz = plan.settings.training.render_rate_hz
-    validation = Windows(data.validation, model, rate_hz, render_rate_hz)
-    with atomic.writing(plan.run_folder):
-        kind = FollowedRunFolder if follows else RunFolder
-        records = kind(plan.run_folder, render_rate_hz or model.sample_rate_hz, listen=listen)
-    job = loop.Job(
-        plan.settings,
-        windows_of(data.train, model, rate_hz, render_rate_hz),
-        validation_batches(validation, plan.settings.training.batch_size, multiple=n_shares),
-        records,
-        plan.total_steps,
-        state.seed,
-        plan.parent.weights if plan.parent else None,
-        n_shares,
-        (plan.base.card.model, plan.base.weights) if plan.base else None,
-        plan.instrument,
-        processes,
-    )
+    job, data = _make_job(plan, state.seed, listen, n_shares, processes)
     finished = True
     if state.step < plan.total_steps:
         if loop.is_compiled():
@@ -485,6 +463,37 @@ def _train(
         page,
         finished,
     )
+
+
+def _make_job(plan: Plan, seed: int, listen: bool, n_shares: int, processes: Group | None) -> tuple[Job, Dataset]:
+    """Loads the data set of a plan, and makes the job of the training loop."""
+    from ddsp_cli.dataset import loader
+    from ddsp_cli.training import loop
+    from ddsp_cli.training.batches import Windows, validation_batches, windows_of
+    from ddsp_cli.training.run_log import FollowedRunFolder, RunFolder
+
+    model, training = plan.settings.model, plan.settings.training
+    data = loader.load(plan.source, sample_rate_hz=model.sample_rate_hz)
+    rate_hz = data.manifest.features.frame_rate_hz
+    validation = Windows(data.validation, model, rate_hz, training.render_rate_hz)
+    follows = processes is not None and not processes.writes
+    with atomic.writing(plan.run_folder):
+        kind = FollowedRunFolder if follows else RunFolder
+        records = kind(plan.run_folder, training.render_rate_hz or model.sample_rate_hz, listen=listen)
+    job = loop.Job(
+        plan.settings,
+        windows_of(data.train, model, rate_hz, training.render_rate_hz),
+        validation_batches(validation, training.batch_size, multiple=n_shares),
+        records,
+        plan.total_steps,
+        seed,
+        plan.parent.weights if plan.parent else None,
+        n_shares,
+        (plan.base.card.model, plan.base.weights) if plan.base else None,
+        plan.instrument,
+        processes,
+    )
+    return job, data
 
 
 def introduce(plan: Plan) -> list[str]:
