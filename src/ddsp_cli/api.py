@@ -87,7 +87,7 @@ class Instrument(playing.Instrument):
 
         Raises:
           UsageError: an argument is out of range.
-          ModelError: there is no such room, or the rate of the instrument is no multiple of 16 kHz.
+          ModelError: there is no such room, or the rate of the instrument is not a multiple of 16 kHz.
         """
         response = library.find_room(os.fspath(room), number(wet, "wet", *RANGES["wet"]), self.sample_rate,
                                      self.bundle.impulse_response)  # fmt: skip

@@ -101,7 +101,7 @@ def _check_address(address: str) -> None:
         )
     if service not in SERVICES:
         raise UsageError(
-            f"{service}://... is no kind of address that is opened", f"Known are {', '.join(sorted(SERVICES))}."
+            f"addresses of the kind {service}:// are not opened", f"Known are {', '.join(sorted(SERVICES))}."
         )
 
 

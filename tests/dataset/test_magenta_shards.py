@@ -119,7 +119,7 @@ def test_what_is_no_such_data_set_is_refused(tmp_path):
         "no f0": ([{name: values for name, values in good[0].items() if name != "f0_hz"}], "usable values of f0_hz"),
         "nan": ([good[0] | {"audio": np.full(64000, np.nan)}], "usable values of audio"),
         "mixed": ([good[0], {name: values[: len(values) // 2] for name, values in good[1].items()}], "another length"),
-        "odd": ([good[0] | {"f0_hz": np.ones(7), "f0_confidence": np.ones(7)}], "no whole hop"),
+        "odd": ([good[0] | {"f0_hz": np.ones(7), "f0_confidence": np.ones(7)}], "not a whole hop"),
         "uneven": ([good[0] | {"f0_confidence": np.ones(7)}], "do not belong together"),
     }
     for name, (examples, reason) in cases.items():

@@ -154,7 +154,7 @@ def _of_row(path: Path, line: int, row: dict[str, str], transcription: Transcrip
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise InputError(f"{path}: {name} is no number in line {line}: {cells[name][:_SHOWN]}")
+            raise InputError(f"{path}: {name} is not a number in line {line}: {cells[name][:_SHOWN]}")
         if not low <= value <= high:
             raise InputError(f"{path}: {name} in line {line} must be {low:g} to {high:g}")
         return value

@@ -28,7 +28,7 @@ def from_file(path: Path, rate_hz: int) -> FloatArray:
       [L] float32, scaled so that the direct sound is 1, and with the direct sound itself (sample 0) set to 0.
 
     Raises:
-      InputError: it is silent, longer than `LONGEST_S`, contains NaN or infinity, or is no sound file.
+      InputError: it is silent, longer than `LONGEST_S`, contains NaN or infinity, or is not a sound file.
     """
     blocks: list[FloatArray] = []
     n_samples = 0

@@ -432,7 +432,7 @@ def check_cluster(cluster: str) -> None:
             raise UsageError(f"{cluster!r} does not say how many workers", f"Give {kind}:4.", parameter="cluster")
     elif "://" not in cluster:
         raise UsageError(
-            f"{cluster!r} is no address of a cluster",
+            f"{cluster!r} is not the address of a cluster",
             "Give tcp://HOST:8786, local:N or slurm:N.",
             parameter="cluster",
         )

@@ -65,7 +65,7 @@ class _Layout:
         centred = self.n_pitch % 2 == 1
         hop_samples = self.n_audio_16k / (self.n_pitch - centred)
         if hop_samples != int(hop_samples):
-            raise InputError(f"has {self.n_pitch} frames of pitch in {self.seconds:g} s, which is no whole hop")
+            raise InputError(f"has {self.n_pitch} frames of pitch in {self.seconds:g} s, which is not a whole hop")
         delay_samples = 0 if centred else UNCENTRED_DELAY_SAMPLES
         return PitchTrack(f0_hz, confidence, int(hop_samples), delay_samples)
 

@@ -214,7 +214,7 @@ def _decoded_features(data: bytes, path: Path) -> dict[str, np.ndarray | list[by
     try:
         return decode_features(data)
     except ValueError as problem:
-        raise DatasetError(f"{path} holds records that are no examples: {problem}") from problem
+        raise DatasetError(f"{path} holds records that are not examples: {problem}") from problem
 
 
 def _read_record(stream: BinaryIO, header: bytes, path: Path) -> bytes:
@@ -284,7 +284,7 @@ def _floats(float_list: memoryview) -> np.ndarray:
     """FloatList.value, packed or one by one."""
     parts = [bytes(part) for number, part in _fields(float_list) if number == 1]
     if any(len(part) % 4 for part in parts):
-        raise ValueError("a list of floats has a length that is no multiple of 4")
+        raise ValueError("a list of floats has a length that is not a multiple of 4")
     return np.frombuffer(b"".join(parts), "<f4").astype(np.float32)
 
 

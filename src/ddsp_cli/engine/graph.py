@@ -155,7 +155,7 @@ def own_processor(reference: str) -> type[Processor]:
     except (ImportError, AttributeError) as problem:
         raise ModelError(f"the processor {reference} cannot be imported: {problem}") from problem
     if not (isinstance(found, type) and issubclass(found, Processor)):
-        raise ModelError(f"{reference} is no subclass of ddsp_cli.engine.Processor")
+        raise ModelError(f"{reference} is not a subclass of ddsp_cli.engine.Processor")
     return found
 
 
@@ -252,7 +252,7 @@ def group_from_config(model: config.ModelConfig, seed: int = 0, sources: Sequenc
       the group.
 
     Raises:
-      ModelError: the graph is none, see `ProcessorGroup`; or a frame is no whole number of samples.
+      ModelError: the graph is invalid, see `ProcessorGroup`; or a frame is not a whole number of samples.
     """
     if model.sample_rate_hz % model.frame_rate_hz:
         raise ModelError(

@@ -359,7 +359,7 @@ def _rates(gin: GinConfig) -> tuple[int, int]:
     if not all(isinstance(n, int) and n > 0 for n in (sample_rate_hz, samples, frames)):
         raise ModelError("its gin file says neither frame_rate nor n_samples and time_steps")
     if sample_rate_hz * frames % samples:
-        raise ModelError(f"its {frames} frames in {samples} samples are no whole number of frames a second")
+        raise ModelError(f"its {frames} frames in {samples} samples are not a whole number of frames a second")
     return sample_rate_hz, sample_rate_hz * frames // samples
 
 

@@ -117,7 +117,7 @@ class Performer:
         instrument's rate out, without resampling.
 
     Raises:
-      ModelError: the instrument's rate is no multiple of 16 kHz.
+      ModelError: the instrument's rate is not a multiple of 16 kHz.
       UsageError: the rate of the device is not one between 8 and 192 kHz.
     """
 

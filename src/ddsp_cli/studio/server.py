@@ -456,16 +456,16 @@ async def _json(request: Request) -> dict[str, Any]:
     try:
         found = json.loads(await _body(request))
     except (ValueError, RecursionError) as problem:
-        raise UsageError("the request is no JSON") from problem
+        raise UsageError("the request is not JSON") from problem
     if not isinstance(found, dict):
-        raise UsageError("the request is no list of names and values")
+        raise UsageError("the request must be names with values")
     return found
 
 
 def _text(asked: dict[str, Any], name: str) -> str:
     value = asked.get(name, "")
     if not isinstance(value, str) or len(value) > 200:
-        raise UsageError(f"{name} is no text")
+        raise UsageError(f"{name} is not text")
     return value
 
 

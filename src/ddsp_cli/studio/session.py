@@ -244,7 +244,7 @@ class Session:
           UsageError: an unknown name, or a value that `make_options` refuses.
         """
         if not isinstance(given, dict):
-            raise UsageError("the settings are no list of names and values")
+            raise UsageError("the settings must be names with values")
         unknown = sorted(set(given) - set(DEFAULTS))
         if unknown:
             raise UsageError(f"there is no setting called {str(unknown[0])[:40]!r}")

@@ -141,7 +141,7 @@ class Teacher:
         """Adds a recording that has arrived; one that cannot be read is removed.
 
         Raises:
-          InputError: it is no sound file.
+          InputError: it is not a sound file.
         """
         shown = plain_name(given)
         suffix = Path(shown).suffix.lower()

@@ -156,7 +156,7 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
     Raises:
       ModelError: the loss broke or the model fell silent more than `MAX_ROLLBACKS` times; or the checkpoint belongs to
         another model.
-      KeyboardInterrupt: passed on; the last checkpoint stands.
+      KeyboardInterrupt: passed on; the last checkpoint is kept.
     """
     if job.preset.training.loss.control_weight:
         job.train.measure_targets(measure_targets)

@@ -71,7 +71,7 @@ class Group:
         """Makes the error that is shown when another process has ended."""
         return ModelError(
             f"another of the {self.n} processes of this training ended or cannot be reached, so this one stops",
-            "The last checkpoint stands: start the training again, with any number of processes, to go on.",
+            "The last checkpoint is kept: start the training again with any number of processes.",
         )
 
     def wait(self) -> None:

@@ -109,7 +109,7 @@ def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, cu
 
     Returns:
       One job for each input and instrument, the instruments of one input beside each other. Of several inputs, those
-      that are no sound files are failures.
+      that are not sound files are failures.
 
     Raises:
       InputError: an input is missing; the only input cannot be read.

@@ -79,7 +79,9 @@ def cumulative_phase(hz: Tensor, steps_per_s: float | Fraction, exclusive: bool 
     rate = Fraction(steps_per_s).limit_denominator(1_000_000)
     modulus, factor = rate.numerator, rate.denominator
     if not 0 < modulus < 2**21 or modulus * factor >= 2**31:
-        raise ArgumentError(f"{steps_per_s} steps a second are no ratio of integers small enough to sum exactly")
+        raise ArgumentError(
+            f"{steps_per_s} steps a second are not a ratio of integers that are small enough for an exact sum"
+        )
     hz = finite_or_zero(hz)
     digits = _digits(hz, modulus)
     sums = _exact_sums(digits, modulus)

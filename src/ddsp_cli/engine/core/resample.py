@@ -98,7 +98,7 @@ def upsample(frames: Tensor, hop_samples: int, method: str = "linear") -> Tensor
       [B, F·hop_samples, C]. Frame i is met exactly at sample i·hop_samples; the last frame is held.
 
     Raises:
-      ValueError: no such method, or the hop is no whole number.
+      ValueError: no such method, or the hop is not a whole number.
     """
     hop_samples = whole(hop_samples, "hop_samples")
     offsets, weights = taps(np.arange(hop_samples) / hop_samples, method)

@@ -243,7 +243,7 @@ def frequencies_sigmoid(x: Tensor, depth: int = 1, hz_min: float = 0.0, hz_max: 
       [B, F, N] in Hz.
 
     Raises:
-      ValueError: the channels are no multiple of the depth.
+      ValueError: the channels are not a multiple of the depth.
     """
     unit = ops.sigmoid(_with_depth(x, depth))
     remainder = hz_max - hz_min
@@ -287,7 +287,7 @@ def frequencies_critical_bands(
       [B, F, N] in Hz, each at most about one bandwidth from its centre.
 
     Raises:
-      ValueError: the channels are no multiple of the depth.
+      ValueError: the channels are not a multiple of the depth.
     """
     modifier = ops.sum(ops.tanh(_with_depth(x, depth)) * constant(float(depth_scale) ** -np.arange(depth)), axis=-1)
     low, high = (26.81 / (1.0 + 1960.0 / hz) - 0.53 for hz in (hz_min, hz_max))

@@ -224,7 +224,7 @@ def rms(
       [B, F], linear.
 
     Raises:
-      ValueError: the hop is no whole number of samples, or no such padding.
+      ValueError: the hop is not a whole number of samples, or no such padding.
     """
     hop = whole_hop(sample_rate_hz, frame_rate_hz)
     frames = frame(pad_for(audio, size, hop, padding), size, hop, pad_end=False)

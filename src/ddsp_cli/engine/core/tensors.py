@@ -94,7 +94,7 @@ def whole(value: Any, name: str, smallest: int = 1) -> int:
       `value` as an int.
 
     Raises:
-      ValueError: it is no whole number, or smaller than `smallest`.
+      ValueError: it is not a whole number, or smaller than `smallest`.
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or float(value) % 1 != 0:
         raise ArgumentError(f"{name} must be a whole number, not {value!r}")
@@ -218,7 +218,7 @@ class Arguments:
 
         Raises:
           TypeError: arguments are missing, unknown, or too many.
-          ValueError: a tensor is no array of real numbers, or has another shape than declared.
+          ValueError: a tensor is not a array of real numbers, or has another shape than declared.
         """
         owner = f"{type(args[0]).__name__}" if self.is_method else self.name
         try:

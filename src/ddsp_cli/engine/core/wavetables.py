@@ -81,7 +81,7 @@ def variable_length_delay(phase: Tensor, audio: Tensor, max_length: int = 512) -
       [B, S].
 
     Raises:
-      ValueError: the greatest delay is no whole number of samples.
+      ValueError: the greatest delay is not a whole number of samples.
     """
     max_length = whole(max_length, "max_length")
     delay = (phase[..., 0] if len(phase.shape) == 3 else phase) * max_length
