@@ -218,7 +218,7 @@ class Arguments:
 
         Raises:
           TypeError: arguments are missing, unknown, or too many.
-          ValueError: a tensor is not a array of real numbers, or has another shape than declared.
+          ValueError: a tensor is not an array of real numbers, or has another shape than declared.
         """
         owner = f"{type(args[0]).__name__}" if self.is_method else self.name
         try:
