@@ -9,14 +9,14 @@ and logged (`tests/watcher`). Outcomes:
     sentence    one error sentence and an exit code from 2 to 6
     unnoticed   a flipped bit in a file that carries a digest, and the command went on
     internal    exit code 1, a traceback, or the process ended
-    hang        more than 60 s
+    hang        more than 60 s of processor time, or 10 min
     memory      more than 1.5 GB at once
     lost        a file that the command had no business with was changed or removed
     sockets     the network was used
 
-`--tries` scales the random attacks, `--minutes` repeats them with other seeds. `--all` also runs `attack_imports.py`
-and `kill_commands.py`. `--code` attacks another checkout: the folder that holds its `ddsp_cli`. Ends with 1 where
-anything but done and sentence was counted.
+`--tries` scales the random attacks, `--minutes` repeats them with other seeds. `--all` also runs `attack_studio.py`,
+`attack_imports.py` and `kill_commands.py`. `--code` attacks another checkout: the folder that holds its `ddsp_cli`.
+Ends with 1 where anything but done and sentence was counted.
 """
 
 from __future__ import annotations
@@ -93,6 +93,8 @@ def desk(folder: Path, code: Path) -> None:
     for arguments in (
         ("transfer", "voice.wav", "--model", "mine", "--out", "played.wav", "--controls", "curves.csv"),
         ("transfer", "voice.wav", "--model", "mine", "--out", "again.wav", "--controls", "curves.npz"),
+        ("transfer", "voice.wav", "--model", "mine", "--out", "notes.wav", "--notes", "tune.csv"),
+        ("transfer", "voice.wav", "--model", "mine", "--out", "midi.wav", "--notes", "tune.mid"),
         ("prepare", "takes", "--name", "set", "--workers", "1"),
         ("export", "--model", "mine", "--format", "vst", "--out", "vst"),
     ):
@@ -100,7 +102,7 @@ def desk(folder: Path, code: Path) -> None:
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"{' '.join(arguments)}: {done.stderr}")
-    for name in ("played.wav", "again.wav"):
+    for name in ("played.wav", "again.wav", "notes.wav", "midi.wav"):
         (folder / name).unlink()
 
 
@@ -124,6 +126,72 @@ def bits(whole: Path, chance: random.Random, n: int) -> Iterator[Try]:
     for _ in range(n):
         arguments = ["prepare", "takes", "--name", "set", "--workers", "1"]
         yield Try("bits: dataset.yaml", arguments, {"datasets/set/dataset.yaml": flipped(content, chance)}, sealed=True)
+
+
+#: Fields of newer cards, hostile: put into a whole card.
+CARD_LINES = (
+    "  instruments: {names: [a], vector_dims: 1}",
+    "  instruments: {names: [a, a]}",
+    "  instruments: {names: [a, b], vector_dims: 1000000000}",
+    "  instruments: {names: []}",
+    "  encoder: {z_dims: 1000000000}",
+    "  encoder: {n_mfccs: 0}",
+)
+SOURCES = (
+    "sources: 5",
+    "sources: [5]",
+    "sources: [{}]",
+    "sources: [{title: 1}]",
+    "sources: [{title: x, url: [1]}]",
+    "sources:" + "\n- {title: x, licence: y}" * 30_000,
+    "sources: [{title: '" + "x" * 1_000_000 + "'}]",
+    'sources: [{title: "\\e[2J\\e]0;x\\a", attribution: "\\x1b[1m"}]',
+    "sources: [{title: x, more: y}]",
+    "sources: {a: b}",
+)
+
+
+def weights(whole: Path) -> Iterator[Try]:
+    """Statistics of variation in the weights of a bundle: NaN, sizes, types; with all digests put right again."""
+    from safetensors.numpy import load, save
+
+    folder = whole / "models" / "mine"
+    content = (folder / "weights.safetensors").read_bytes()
+    card = (folder / "model.yaml").read_text(encoding="utf-8").partition("# sha256")[0]
+    old, whole_arrays = hashlib.sha256(content).hexdigest(), load(content)
+    names = [name for name in whole_arrays if name.startswith("variation/")] or ["variation/pole"]
+    for name in names:
+        shape = whole_arrays[name].shape if name in whole_arrays else (1,)
+        for value in (
+            np.full(shape, np.nan),
+            np.full(shape, np.inf),
+            np.full(shape, 1e38),
+            np.full(shape, -1e38),
+            np.zeros(0),
+            np.zeros((3, 3)),
+            np.zeros(1_000_000),
+            np.full(shape, 2, np.int64),
+            np.zeros(shape, bool),
+        ):
+            changed = save({**whole_arrays, name: value if value.dtype.kind in "bi" else value.astype(np.float32)})
+            text = card.replace(old, hashlib.sha256(changed).hexdigest())
+            for rate in ("frame_rate_hz: 50", "frame_rate_hz: 10", "frame_rate_hz: 20"):
+                files = {
+                    "models/mine/weights.safetensors": changed,
+                    "models/mine/model.yaml": text.replace("frame_rate_hz: 50", rate).encode(),
+                }
+                yield Try("cards: variation", [*PLAY, "mine"], files)
+    for line in CARD_LINES:
+        yield Try(
+            "cards: instruments",
+            [*PLAY, "mine"],
+            {"models/mine/model.yaml": card.replace("model:\n", f"model:\n{line}\n", 1).encode()},
+        )
+    without = "\n".join(line for line in card.splitlines() if not line.startswith(("sources:", "- title", "- {title")))
+    for line in SOURCES:
+        files = {"models/mine/model.yaml": f"{without}\n{line}\n".encode()}
+        yield Try("cards: sources", ["models", "mine"], files)
+        yield Try("cards: sources", [*PLAY, "mine"], files)
 
 
 #: Cards: what is replaced in a whole one → by what.
@@ -246,6 +314,268 @@ def midi(chance: random.Random, n: int) -> Iterator[Try]:
         yield Try("MIDI", ["transfer", "x.mid", *PLAY[2:], "mine"], {"x.mid": content})
 
 
+def large_midi() -> Iterator[Try]:
+    """Scores that are small, and take long where time grows with the square of bends, pedals or notes."""
+
+    def score(events: bytes, n_tracks: int = 1) -> bytes:
+        body = events + b"\0\xff\x2f\0"
+        return (b"MThd\0\0\0\6\0\1" + n_tracks.to_bytes(2, "big") + b"\0\x60"
+                + (b"MTrk" + len(body).to_bytes(4, "big") + body) * n_tracks)  # fmt: skip
+
+    bends = b"\1\xe0\0\x40" + b"\1\0\x41" * 50_000
+    notes = b"\0\x90\x3c\x64\1\x3c\0" + b"\1\x3c\x64\1\x3c\0" * 50_000
+    held = b"\0\xb0\x40\x7f" + b"".join(bytes([0, 0x90, key, 100, 0, 0x80, key, 0]) for key in range(128))
+    cluster = b"".join(bytes([0, 0x90, key, 100]) for key in range(128)) + b"\xff\x7f\x80\x3c\0"
+    hour = b"\0\xff\x51\3\x0f\xff\xff\0\x90\x3c\x64\xc0\0\x80\x3c\0"
+    for content in (score(bends + notes), score(held + b"\1\xb1\x40\0" + b"\1\x40\0" * 400, 400), score(cluster * 20),
+                    score(b"\0\x90\x3c\x64\0\x80\x3c\0"), score(b"\0\x90\x3c\x64"), score(hour), score(hour * 30),
+                    score(notes, 1)[:12] + b"\xe7\x28" + score(notes)[14:], score(notes) + bytes(8 << 20),
+                    score(b"\0\xff\1\0" * 900_000)):  # fmt: skip
+        for words in ([], ["--voices", "lead"]):
+            yield Try("MIDI: large", ["transfer", "x.mid", *PLAY[2:], "mine", *words], {"x.mid": content})
+        yield Try("notes: MIDI", [*PLAY, "mine", "--from-notes", "x.mid"], {"x.mid": content})
+
+
+#: Cells of a table of notes.
+CELLS = (
+    "",
+    "-1",
+    "nan",
+    "inf",
+    "-inf",
+    "1e308",
+    "1e-320",
+    "9" * 400,
+    "9" * 5000,
+    "0x10",
+    "C",
+    "H4",
+    "C-99999999",
+    "C" + "9" * 400,
+    "1,5",
+    "\x1b[2J",
+    "'",
+    "=1+1",
+    "None",
+    "86400",
+    "21599",
+    "127.5",
+    "\ud7ff",
+    "é",
+    "1e3",
+    "0",
+)
+
+
+def notes(whole: Path, chance: random.Random, n: int) -> Iterator[Try]:
+    """Edited notes: damaged files, and tables with impossible cells."""
+    table, midi_file = ((whole / f"tune.{suffix}").read_bytes() for suffix in ("csv", "mid"))
+    for i in range(n):
+        name, content = (("x.csv", table), ("x.mid", midi_file))[i % 2]
+        changed = damaged(content, chance, len(content))
+        yield Try("notes: damaged", [*PLAY, "mine", "--from-notes", name], {name: changed})
+    lines = table.decode().splitlines()
+    for _ in range(n):
+        rows = [line.split(",") for line in lines]
+        for _ in range(chance.choice((1, 1, 2))):
+            row = chance.choice(rows[1:])
+            row[chance.randrange(len(row))] = chance.choice(CELLS)
+        content = "\n".join(",".join(row) for row in rows).encode("utf-8", "replace")
+        yield Try("notes: cells", [*PLAY, "mine", "--from-notes", "x.csv"], {"x.csv": content})
+    head = lines[0].encode()
+    for content in (
+        b"",
+        head,
+        head + b"\n" + b"9" * 200_000,
+        head + b'\n"' + b"x" * 200_000,
+        b"\xff\xfe" * 50,
+        bytes(100),
+        head + b"\n" + lines[1].encode() + b"\n" * 500_000,
+        b"," * (17 << 20),
+        b"a;b\n1;2\n",
+        head + (b"\n" + lines[1].encode()) * 20_000,
+    ):
+        yield Try("notes: tables", [*PLAY, "mine", "--from-notes", "x.csv"], {"x.csv": content})
+
+
+#: Values that hardly any option can have.
+VALUES = (
+    "",
+    " ",
+    "nan",
+    "inf",
+    "-inf",
+    "1e999",
+    "-1",
+    "0",
+    "1e308",
+    "9" * 400,
+    "9" * 5000,
+    "0x10",
+    "None",
+    "true",
+    "é",
+    "\x1b[2J",
+    "a" * 100_000,
+    "..",
+    "/",
+    "*",
+    "%s",
+    "{0}",
+    "-",
+    "--",
+    "1,2",
+    "1 2",
+    "0:0",
+    "\u202e",
+    "1e-320",
+)
+
+TRANSFER_OPTIONS = (
+    "transpose",
+    "dynamics",
+    "loudness",
+    "autotune",
+    "key",
+    "tuning",
+    "retune",
+    "vibrato",
+    "glide",
+    "threshold",
+    "pitch",
+    "room",
+    "wet",
+    "formant",
+    "loudness-match",
+    "voices",
+    "track",
+    "channel",
+    "ensemble",
+    "seed",
+    "sample-rate",
+    "bits",
+    "workers",
+    "blend",
+    "from-notes",
+    "from-controls",
+)
+LIVE_OPTIONS = (
+    "input",
+    "output",
+    "transpose",
+    "threshold",
+    "block",
+    "latency",
+    "record",
+    "seconds",
+    "midi",
+    "voices",
+    "seed",
+    "model",
+)
+BLENDS = (
+    "mine:nan+flute",
+    "mine:inf+flute",
+    "mine:-1+flute",
+    "mine:0+flute:0",
+    "mine:1e999+flute",
+    "mine:1001+flute",
+    "+",
+    "mine+",
+    "+mine",
+    "mine:0.5:0.5+flute",
+    "mine+" * 2000 + "flute",
+    "mine:" + "9" * 5000 + "+flute",
+    "nowhere:1+mine:1",
+    "mine:1e-300+flute:1e-300",
+    "0:mine 0:flute",
+    "8s:mine 0:flute",
+    "0:mine 1e9:flute",
+    "0:mine 99999999999999999999s:flute",
+    "0:mine",
+    "0:",
+    "0:mine 8s:",
+    "1:2:3:mine",
+    "0:mine 5" + "9" * 400 + ":flute",
+    ",".join(f"{i}:mine" for i in range(3000)),
+    "0:../../x 1:mine",
+    "0:mine\n1:flute",
+)
+ADDRESSES = (
+    "s3://AKIA:secret@bucket/x",
+    "https://token@host/x.wav",
+    "https://host/x.wav?X-Amz-Signature=secret",
+    "zip://a::https://u:p@h/a.zip",
+    "simplecache::https://u:p@h/x.wav",
+    "reference://x.json",
+    "dask://x/y",
+    "jupyter://x",
+    "github://a:b@c/x",
+    "data://x",
+    "generic://x",
+    "blockcache::file://x",
+    "libarchive://x::file://y",
+    "nosuch://host/x",
+    "x" * 5000 + "://y",
+    "http://[::1",
+    "://",
+    "file://",
+    "memory://",
+    "memory://x/*.wav",
+    "file:///dev/zero",
+    "file:///dev/stdin",
+    "file:///proc/self/mem",
+    "s3:///",
+    "local://..",
+    "gs://x",
+    "sftp://a/b",
+)
+CLUSTERS = (
+    "local:0",
+    "local:-1",
+    "local:x",
+    "local:",
+    "local:99999999999",
+    "local:" + "9" * 5000,
+    "slurm:0",
+    "slurm:1e9",
+    "x",
+    "",
+    "tcp",
+    "tcp:/host",
+    "local:٣",
+    "slurm:99999999",
+)
+
+
+def options() -> Iterator[Try]:
+    """Impossible values of the options of the newer commands; none of them may open a socket."""
+    for option in TRANSFER_OPTIONS:
+        for value in VALUES:
+            model = [] if option == "blend" else ["--model", "mine"]
+            source = [] if option == "from-controls" else ["voice.wav"]
+            yield Try(
+                "options: transfer", ["transfer", *source, "--out", "out.wav", "--force", *model, f"--{option}={value}"]
+            )
+    for option in LIVE_OPTIONS:
+        for value in (*VALUES, "/dev/full", "Documents"):
+            wanted = [] if option == "model" else ["--model", "mine"]
+            devices = [word for name in ("input", "output") if name != option for word in (f"--{name}", "null")]
+            length = [] if option == "seconds" and value not in {"", "1e308"} else ["--seconds", "0.05"]
+            yield Try("options: live", ["live", *wanted, *devices, *length, f"--{option}={value}"])
+    for port in ("-1", "65536", "nan", "1e9", "", "x", "9" * 5000):
+        yield Try("options: studio", ["studio", "--no-browser", f"--port={port}"])
+    for words in BLENDS:
+        yield Try("blends", ["transfer", "voice.wav", "--out", "out.wav", "--force", "--model", words])
+        yield Try("blends", ["transfer", "voice.wav", "--out", "out.wav", "--force", "--blend", words])
+    for address in ADDRESSES:
+        yield Try("addresses", ["prepare", address, "--name", "other", "--workers", "1"])
+        yield Try("addresses", ["prepare", "takes", "--out", address, "--workers", "1"])
+        yield Try("addresses", ["train", "--instrument", "x", "--dataset", address, "--steps", "1"])
+    for cluster in CLUSTERS:
+        yield Try("clusters", ["prepare", "takes", "--name", "other", "--cluster", cluster])
+
+
 def curves(whole: Path, chance: random.Random, n: int) -> Iterator[Try]:
     """Tables of curves: damaged, bombs, scalars, structured types, objects."""
 
@@ -257,8 +587,11 @@ def curves(whole: Path, chance: random.Random, n: int) -> Iterator[Try]:
     csv, archive = ((whole / name).read_bytes() for name in ("curves.csv", "curves.npz"))
     for i in range(n):
         name, content = (("x.csv", csv), ("x.npz", archive))[i % 2]
-        yield Try("curves: damaged", ["transfer", "--from-controls", name, *PLAY[2:], "mine"],
-                  {name: damaged(content, chance, 2000)})  # fmt: skip
+        yield Try(
+            "curves: damaged",
+            ["transfer", "--from-controls", name, *PLAY[2:], "mine"],
+            {name: damaged(content, chance, 2000)},
+        )
     good = {"time_s": np.arange(50) / 50, "f0_hz": np.full(50, 440.0), "power_db": np.full(50, -20.0)}
     bomb = io.BytesIO()
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -313,16 +646,44 @@ def places() -> Iterator[Try]:
 
 
 STREAMS = (
-    "$PLAY 2>&-", "$PLAY >&-", "$PLAY <&- >&- 2>&-", "$PLAY >/dev/full", "$PLAY 2>/dev/full", "$DDSP models >/dev/full",
-    "$DDSP --help >/dev/full", "$DDSP models >&-", "$DDSP transfer no.wav --model mine 2>&-",
+    "$PLAY 2>&-",
+    "$PLAY >&-",
+    "$PLAY <&- >&- 2>&-",
+    "$PLAY >/dev/full",
+    "$PLAY 2>/dev/full",
+    "$DDSP models >/dev/full",
+    "$DDSP --help >/dev/full",
+    "$DDSP models >&-",
+    "$DDSP transfer no.wav --model mine 2>&-",
     "$PLAY --out - >/dev/full",
-    "$DDSP transfer voice.wav --model mine --out - >&-", "$DDSP transfer - --model mine --out out.wav <&-",
-    "$DDSP models | head -c 1", "cat voice.wav | $DDSP transfer /dev/stdin --model mine --out out.wav --force",
-    "$DDSP transfer <(cat voice.wav) --model mine --out out.wav --force", "ulimit -v 300000; $PLAY",
+    "$DDSP transfer voice.wav --model mine --out - >&-",
+    "$DDSP transfer - --model mine --out out.wav <&-",
+    "$DDSP live -m mine --input null --output null --seconds 0.1 >&- 2>&-",
+    "$DDSP live -m mine --input null --output null --seconds 0.1 </dev/null 2>/dev/full",
+    "ulimit -f 10; $DDSP live -m mine --input null --output null --seconds 1 --record out.wav --force",
+    "$DDSP live -m mine --input null --output null --seconds 0.1 --record /dev/full --force",
+    "ulimit -f 10; $DDSP transfer voice.wav --model mine --out out.mp3 --report page.html --plot --force",
+    "ulimit -f 1; $DDSP transfer voice.wav --model mine --out out.wav --notes out.csv --force",
+    "$DDSP studio --no-browser >/dev/full",
+    "$DDSP studio --no-browser --port 1",
+    "XDG_DATA_HOME=/dev/null timeout -s INT 20 $DDSP studio --no-browser >/dev/full",
+    "ulimit -f 10; $DDSP prepare takes --name full --workers 1",
+    "TMPDIR=/nowhere $DDSP prepare takes --name tmp --workers 1",
+    "ulimit -n 12; $DDSP prepare takes --name few --workers 2",
+    "cat tune.mid | $DDSP transfer /dev/stdin --model mine --out out.wav --force",
+    "$DDSP transfer voice.wav --model mine --from-notes <(cat tune.csv) --out out.wav --force",
+    "$DDSP transfer voice.wav --model mine --from-notes /dev/zero --out out.wav --force",
+    "$DDSP models | head -c 1",
+    "cat voice.wav | $DDSP transfer /dev/stdin --model mine --out out.wav --force",
+    "$DDSP transfer <(cat voice.wav) --model mine --out out.wav --force",
+    "ulimit -v 300000; $PLAY",
     "ulimit -v 150000; $PLAY",
-    "ulimit -n 8; $PLAY", "ulimit -f 10; $PLAY", "TMPDIR=/nowhere $PLAY", "HOME=/nowhere $PLAY",
+    "ulimit -n 8; $PLAY",
+    "ulimit -f 10; $PLAY",
+    "TMPDIR=/nowhere $PLAY",
+    "HOME=/nowhere $PLAY",
     "chmod 0 models; $DDSP models",
-)  # fmt: skip
+)
 
 
 def streams() -> Iterator[Try]:
@@ -367,8 +728,12 @@ class Victim:
 
     def __init__(self, code: Path, log: Path, hang_s: float) -> None:
         paths = os.pathsep.join([str(ROOT / "tests" / "watcher"), str(code)])
-        self.environment = os.environ | {"PYTHONPATH": paths, "DDSP_WATCH_LOG": str(log), "PYTHONHASHSEED": "0",
-                                         "OPENBLAS_NUM_THREADS": "1"}  # fmt: skip
+        self.environment = os.environ | {
+            "PYTHONPATH": paths,
+            "DDSP_WATCH_LOG": str(log),
+            "PYTHONHASHSEED": "0",
+            "OPENBLAS_NUM_THREADS": "1",
+        }
         self.process: subprocess.Popen[str] | None = None
         self.hang_s = hang_s
 
@@ -397,6 +762,7 @@ class Victim:
 
     def _wait(self, process: subprocess.Popen[str]) -> tuple[int, str, str]:
         begun, watched = time.monotonic(), psutil.Process(process.pid)
+        before_s = cpu_s([watched])
         while True:
             try:
                 answer = self.answers.get(timeout=0.05)
@@ -404,7 +770,8 @@ class Victim:
                 with contextlib.suppress(psutil.Error):
                     family = [watched, *watched.children(recursive=True)]
                     why = "memory" if sum(entry.memory_info().rss for entry in family) > MEMORY_BYTES else ""
-                    why = "hang" if time.monotonic() - begun > self.hang_s else why
+                    waited_s, used_s = time.monotonic() - begun, cpu_s(family) - before_s
+                    why = "hang" if used_s > self.hang_s or waited_s > 10.0 * self.hang_s else why
                     if why:
                         for entry in reversed(family):
                             entry.kill()
@@ -415,6 +782,16 @@ class Victim:
                 return process.wait(), "the process ended", ""
             code, said = json.loads(answer)
             return code, said, ""
+
+
+def cpu_s(family: list[psutil.Process]) -> float:
+    """Processor time of processes."""
+    total = 0.0
+    for entry in family:
+        with contextlib.suppress(psutil.Error):
+            times = entry.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def state(folder: Path) -> str:
@@ -444,7 +821,7 @@ def shell(attempt: Try, place: Path, code: Path, log: Path) -> tuple[int, str, s
     }
     words = ["bash", "-c", f"set -o pipefail; {attempt.line}"]
     try:
-        done = subprocess.run(words, cwd=place, env=environment, capture_output=True, timeout=HANG_S, check=False)
+        done = subprocess.run(words, cwd=place, env=environment, capture_output=True, timeout=10 * HANG_S, check=False)
     except subprocess.TimeoutExpired:
         return -9, "", "hang"
     finally:
@@ -507,7 +884,7 @@ def main() -> int:
     parser.add_argument("--all", action="store_true", help="also hostile imports and kills")
     parser.add_argument("--minutes", type=float, default=0.0, help="go on with other seeds for so long")
     parser.add_argument("--quiet", action="store_true", help="no line for each finding")
-    parser.add_argument("--hang", type=float, default=HANG_S, help="seconds after which a command counts as hanging")
+    parser.add_argument("--hang", type=float, default=HANG_S, help="seconds of processor time")
     given = parser.parse_args()
     given.code = given.code.resolve()
     begun, chance = time.monotonic(), random.Random(given.seed)
@@ -515,8 +892,20 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="ddsp-attack-") as temporary:
         whole = Path(temporary) / "whole"
         desk(whole, given.code)
-        attempts = [*bits(whole, chance, n), *cards(whole), *presets(), *sounds(whole, chance, n), *midi(chance, n),
-                    *curves(whole, chance, n), *places(), *streams()]  # fmt: skip
+        attempts = [
+            *bits(whole, chance, n),
+            *cards(whole),
+            *weights(whole),
+            *presets(),
+            *sounds(whole, chance, n),
+            *midi(chance, n),
+            *large_midi(),
+            *notes(whole, chance, n),
+            *options(),
+            *curves(whole, chance, n),
+            *places(),
+            *streams(),
+        ]
         chosen = tuple(given.only.split(",")) if given.only else ("",)
         attempts = [attempt for attempt in attempts if attempt.kind.startswith(chosen)]
         found = run(attempts, whole, Path(temporary) / "desk", given.code, given.hang, not given.quiet)
@@ -528,6 +917,7 @@ def main() -> int:
                 *bits(whole, chance, 20),
                 *sounds(whole, chance, 100),
                 *midi(chance, 50),
+                *notes(whole, chance, 25),
                 *curves(whole, chance, 50),
             ]
             chosen_now = [attempt for attempt in attempts if attempt.kind.startswith(chosen)]
@@ -545,7 +935,7 @@ def main() -> int:
     print(f"| all | {tries} | {' | '.join(str(total[name]) for name in OUTCOMES)} |", flush=True)
     failed = any(total[name] for name in OUTCOMES[2:])
     if given.all:
-        for name in ("attack_imports.py", "kill_commands.py"):
+        for name in ("attack_studio.py", "attack_imports.py", "kill_commands.py"):
             environment = os.environ | {"PYTHONPATH": str(given.code)}
             failed |= (
                 subprocess.run([sys.executable, ROOT / "benchmarks" / name], env=environment, check=False).returncode

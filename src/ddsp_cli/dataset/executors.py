@@ -49,6 +49,9 @@ COUNT_EVERY_S = 5.0
 TALLY_EVERY_S = 60.0
 MAX_WORKERS_NAMED = 16
 
+#: Processes of this machine, and jobs of a batch system, that are started at most.
+MAX_CLUSTER_WORKERS = {"local": 1024, "slurm": 10_000}
+
 #: Reason given for a recording that crashed its worker.
 CRASHED = "crashed the program that reads it; it is probably damaged"
 
@@ -428,11 +431,15 @@ def check_cluster(cluster: str) -> None:
     """
     kind, _, rest = cluster.partition(":")
     if kind in ("local", "slurm"):
-        if not rest.isdecimal() or int(rest) < 1:
-            raise UsageError(f"{cluster!r} does not say how many workers", f"Give {kind}:4.", parameter="cluster")
+        if not rest.isdecimal() or len(rest) > 5 or not 1 <= int(rest) <= MAX_CLUSTER_WORKERS[kind]:
+            raise UsageError(
+                f"{cluster[:60]!r} does not say how many workers, 1 to {MAX_CLUSTER_WORKERS[kind]}",
+                f"Give {kind}:4.",
+                parameter="cluster",
+            )
     elif "://" not in cluster:
         raise UsageError(
-            f"{cluster!r} is not the address of a cluster",
+            f"{cluster[:60]!r} is not the address of a cluster",
             "Give tcp://HOST:8786, local:N or slurm:N.",
             parameter="cluster",
         )
