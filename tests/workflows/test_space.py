@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -76,6 +77,16 @@ def test_what_has_no_place_in_the_space_is_refused(desk):
     with pytest.raises(UsageError, match="bundled"):
         space.blend("flute+cello", "violin")
     assert not (desk / "models" / "hybrid").exists()
+
+
+@pytest.mark.parametrize("vector", [[1.0], [0.0] * 500, []])
+def test_a_vector_of_another_length_is_no_place(desk, base, vector):
+    """A card of a stranger may say whose base it belongs to, and anything as its vector."""
+    card = make_bundle(desk / "models" / "testophone").card
+    training = msgspec.structs.replace(card.training, base=space.weights_digest(base), vector=vector)
+    found = bundle.Bundle(msgspec.structs.replace(card, training=training), {})
+    with pytest.raises(ModelError, match="has no place in the space of the base"):
+        space.vector_of(found, base)
 
 
 def test_a_random_blend_follows_the_seed():

@@ -53,6 +53,18 @@ def test_curves_in_place_of_a_recording_keep_its_rate_and_depth(tmp_path):
     assert (tmp_path / "o.png").is_file()
 
 
+def test_curves_in_place_of_a_recording_that_lies_about_its_length(tmp_path):
+    """A FLAC of 60 kB whose header claims 2^36 samples does not make an output of 50 days."""
+    soundfile.write(tmp_path / "in.flac", np.zeros(32000), 16000)
+    data = bytearray((tmp_path / "in.flac").read_bytes())
+    data[21] |= 0x0F
+    data[22:26] = b"\xff" * 4
+    (tmp_path / "in.flac").write_bytes(data)
+    (tmp_path / "edit.csv").write_text("time_s,f0_hz,power_db\n0,440,-20\n1,440,-20\n", encoding="utf-8")
+    transfer([tmp_path / "in.flac"], "testophone", tmp_path / "o.wav", from_controls=tmp_path / "edit.csv")
+    assert soundfile.info(tmp_path / "o.wav").frames == 32000
+
+
 def test_edited_curves_are_played(tmp_path):
     n = 500
     rows = ["time_s,f0_hz,power_db,gate"]

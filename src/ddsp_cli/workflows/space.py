@@ -140,9 +140,10 @@ def vector_of(instrument: Bundle, base: Bundle) -> FloatArray:
       ModelError: it has none.
     """
     card = instrument.card
-    if card.training.base == weights_digest(base) and card.training.vector:
-        return np.asarray(card.training.vector, np.float32)
     known = space.vectors(base.card.model, base.weights)
+    n_dims = len(next(iter(known.values())))
+    if card.training.base == weights_digest(base) and len(card.training.vector) == n_dims:
+        return np.asarray(card.training.vector, np.float32)
     if card.name in known and card.training.started_from == models.BASE and not card.training.vector:
         return np.asarray(known[card.name], np.float32)
     raise ModelError(
