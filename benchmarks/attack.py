@@ -571,7 +571,8 @@ def options() -> Iterator[Try]:
     for address in ADDRESSES:
         yield Try("addresses", ["prepare", address, "--name", "other", "--workers", "1"])
         yield Try("addresses", ["prepare", "takes", "--out", address, "--workers", "1"])
-        yield Try("addresses", ["train", "--instrument", "x", "--dataset", address, "--steps", "1"])
+        if not address.startswith("memory"):  # where the line above has left a whole data set in this process
+            yield Try("addresses", ["train", "--instrument", "x", "--dataset", address, "--steps", "1"])
     for cluster in CLUSTERS:
         yield Try("clusters", ["prepare", "takes", "--name", "other", "--cluster", cluster])
 
@@ -848,7 +849,9 @@ def run(
         outcome = judge(attempt, *ended)
         lost = state(place) != untouched
         sockets = any(
-            line.startswith("socket") for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
+            # urllib3 binds a socket to ::1 and closes it, to learn whether there is IPv6
+            line.startswith("socket") and not line.startswith("socket.bind")
+            for line in log.read_text(encoding="utf-8", errors="replace").splitlines()
         )
         for what in (outcome, *(["lost"] if lost else []), *(["sockets"] if sockets else [])):
             counter[what] += 1
