@@ -48,6 +48,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ddsp_cli.adaptation.autotune import limit_vibrato
 from ddsp_cli.analysis import metrics
 from ddsp_cli.analysis.bandwidth import bandwidth_hz
 from ddsp_cli.analysis.extract import measure
@@ -63,6 +64,7 @@ from ddsp_cli.importers import tensor_bundle
 from ddsp_cli.importers.files import Folder
 from ddsp_cli.scaling import hz_to_midi, midi_to_hz
 from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.synthesis.variation import variation_of
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.transfer import transfer_files
 
@@ -158,7 +160,9 @@ def read_recordings(folder: Path) -> Performance:
 
 
 def play(loaded: Bundle, performance: Performance, room: bool = True, gain_db: float = 0.0) -> np.ndarray:
-    """Plays F0 and level of a performance.
+    """Plays F0 and level of a performance, each recording from the beginning.
+
+    Jitter of the recordings is left out where the instrument adds its own, as in a transfer.
 
     Args:
       loaded: the instrument.
@@ -177,9 +181,20 @@ def play(loaded: Bundle, performance: Performance, room: bool = True, gain_db: f
     n_frames = len(features) * model.frame_rate_hz // FRAME_HZ
     level_db = getattr(features, model.level)[:: FRAME_HZ // model.frame_rate_hz][:n_frames] + np.float32(gain_db)
     f0_hz = hold_f0(features.f0_hz)[: n_frames * FRAME_HZ // model.frame_rate_hz]
-    low = soxr.resample(performance.audio, performance.rate_hz, ANALYSIS_RATE_HZ)
-    timbre = list(instrument.timbre([low * np.float32(10 ** (gain_db / 20))]))
-    sound = np.concatenate(list(instrument.render(f0_hz, level_db, room=room, timbre=timbre)))
+    low = soxr.resample(performance.audio, performance.rate_hz, ANALYSIS_RATE_HZ) * np.float32(10 ** (gain_db / 20))
+    variation = variation_of(loaded)
+    if variation is not None and variation.jitter_cents > 0.0:
+        smooth = limit_vibrato(hz_to_midi(f0_hz.astype(np.float64)), np.inf, False, FRAME_HZ)
+        f0_hz = np.asarray(midi_to_hz(smooth), np.float32)
+    parts = []
+    edges = [*(round(s * model.frame_rate_hz) for s in performance.starts_s), n_frames]
+    for first, stop in itertools.pairwise(edges):
+        pitches = f0_hz[first * FRAME_HZ // model.frame_rate_hz : stop * FRAME_HZ // model.frame_rate_hz]
+        own = low[first * ANALYSIS_RATE_HZ // model.frame_rate_hz : stop * ANALYSIS_RATE_HZ // model.frame_rate_hz]
+        parts += instrument.render(
+            pitches, level_db[first:stop], room=room, timbre=instrument.timbre([own]), seed=first
+        )
+    sound = np.concatenate(parts)
     sound = soxr.resample(sound, model.sample_rate_hz, performance.rate_hz) * np.float32(10 ** (-gain_db / 20))
     return np.pad(sound, (0, max(0, len(performance.audio) - len(sound))))[: len(performance.audio)]
 

@@ -149,7 +149,7 @@ def transfer(
     key: str = "auto",
     tuning: float | Literal["auto"] = "auto",
     retune: float = 0.05,
-    vibrato: float = 1.0,
+    vibrato: float | Literal["auto"] = "auto",
     glide: float = 0.0,
     threshold: float = 35.0,
     pitch: str = trackers.DEFAULT_TRACKER,
@@ -175,7 +175,7 @@ def transfer(
       key: the scale for autotune, such as "A minor" or "chromatic"; "auto" finds it.
       tuning: the A of that scale in Hz; "auto" takes that of the recording.
       retune: seconds that autotune takes from note to note.
-      vibrato: 0 takes it out, 1 leaves it, 2 doubles it.
+      vibrato: 0 takes it out, 1 leaves it, 2 doubles it; auto narrows it on an instrument that has hardly any.
       glide: seconds to slide from note to note.
       threshold: segments more than this many dB below the loudest notes are silent.
       pitch: the pitch tracker: "swift-f0", "pyin" or "crepe".
@@ -221,7 +221,7 @@ def transfer_file(
     key: str = "auto",
     tuning: float | Literal["auto"] = "auto",
     retune: float = 0.05,
-    vibrato: float = 1.0,
+    vibrato: float | Literal["auto"] = "auto",
     glide: float = 0.0,
     threshold: float = 35.0,
     pitch: str = trackers.DEFAULT_TRACKER,

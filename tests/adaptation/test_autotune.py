@@ -232,6 +232,46 @@ def test_a_step_slides_for_so_long_and_vibrato_stays(glide_s):
         assert np.ptp(out[part]) == pytest.approx(0.6, rel=0.05)
 
 
+def melody_of_two_notes(swing_hz, depth):
+    """Two bound notes of 1.5 s, a tone apart, that both swing."""
+    t = np.arange(3 * RATE_HZ) / RATE_HZ
+    return np.where(t < 1.5, 60.0, 62.0) + depth * np.sin(2 * np.pi * swing_hz * t)
+
+
+def width_cents(midi, note):
+    """Root mean square of the movement in the middle of the first or the second note."""
+    middle = midi[round((1.5 * note + 0.4) * RATE_HZ) : round((1.5 * note + 1.1) * RATE_HZ)]
+    return 100 * np.std(middle)
+
+
+def test_a_vibrato_is_narrowed_to_the_limit():
+    sung_midi = melody_of_two_notes(5.5, 0.5)
+    found = autotune.limit_vibrato(sung_midi, 3.0, True, RATE_HZ)
+    for note in (0, 1):
+        assert width_cents(sung_midi, note) == pytest.approx(35, rel=0.05)
+        assert width_cents(found, note) == pytest.approx(3, abs=1.5)
+    assert np.median(np.diff(found)) == pytest.approx(0, abs=1e-3)
+    around = slice(round(1.45 * RATE_HZ), round(1.55 * RATE_HZ))
+    assert np.ptp(found[around]) > 1.5, "the step stays"
+
+
+def test_a_vibrato_within_the_limit_stays_and_jitter_goes_where_the_instrument_has_its_own():
+    swing, jitter = melody_of_two_notes(5.5, 0.3), melody_of_two_notes(22.0, 0.1)
+    kept = autotune.limit_vibrato(swing, np.inf, False, RATE_HZ)
+    assert width_cents(kept, 0) == pytest.approx(width_cents(swing, 0), rel=0.05)
+    smooth = autotune.limit_vibrato(jitter, np.inf, False, RATE_HZ)
+    assert width_cents(smooth, 0) < 0.4 * width_cents(jitter, 0)
+    assert np.array_equal(autotune.limit_vibrato(jitter, np.inf, True, RATE_HZ), jitter)
+
+
+def test_a_slide_and_rests_are_no_vibrato():
+    slide = np.concatenate([np.full(RATE_HZ, 60.0), np.linspace(60, 67, RATE_HZ // 3), np.full(RATE_HZ, 67.0)])
+    found = autotune.limit_vibrato(slide, 0.0, False, RATE_HZ)
+    assert np.abs(found - slide).max() < 0.25
+    with_rest = np.concatenate([slide, np.full(50, np.nan), slide])
+    assert np.array_equal(np.isnan(autotune.limit_vibrato(with_rest, 0.0, False, RATE_HZ)), np.isnan(with_rest))
+
+
 def test_nothing_slides_across_a_rest():
     melody = np.repeat([60.0, 67.0], 250)
     segments = Segments(np.array([0, 280]), np.array([220, 500]), np.ones(500, bool), -40.0, -80.0)

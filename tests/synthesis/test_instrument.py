@@ -139,6 +139,31 @@ def test_gate_silences_before_the_room(bundle):
     assert np.abs(wet[50 * 320 + 4100 :]).max() < 1e-6  # for as long as its response
 
 
+def with_rest(n_before, n_closed, n_after):
+    """A performance with a rest: F0, levels and gate."""
+    f0_hz, level_db, _ = performance(n_before + n_closed + n_after)
+    gate = np.ones(len(level_db), np.float32)
+    gate[n_before : n_before + n_closed] = 0.0
+    return f0_hz, level_db, gate
+
+
+@pytest.mark.parametrize("block_frames", [1, 7, 256])
+def test_after_a_rest_the_performance_begins_again(bundle, block_frames):
+    """The note after a rest of a second does not depend on what was played before it; after one of 0.2 s it does."""
+    instrument, n_before, n_after = Instrument(bundle), 40, 30
+    hop = instrument.model.hop_samples
+    for n_closed, is_same in ((50, True), (10, False)):
+        f0_hz, level_db, gate = with_rest(n_before, n_closed, n_after)
+        sounds = []
+        for earlier_db in (-10.0, -45.0):
+            level_db[:n_before] = earlier_db
+            blocks = instrument.render(f0_hz, level_db, gate, room=False, block_frames=block_frames)
+            sounds.append(np.concatenate(list(blocks))[(n_before + n_closed + 1) * hop :])
+        difference = np.abs(sounds[0] - sounds[1]).max()
+        assert np.abs(sounds[0]).max() > 1e-3
+        assert (difference < 1e-6) == is_same
+
+
 def test_no_frames_no_sound(bundle):
     empty = np.zeros(0, np.float32)
     assert render(Instrument(bundle), (empty, empty, empty)).shape == (0,)

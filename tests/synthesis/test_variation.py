@@ -13,7 +13,7 @@ from ddsp_cli.synthesis.variation import (
     Movements,
     Variation,
     band_share,
-    variation_of,
+    read_variation,
 )
 
 RATE_HZ, FRAME_RATE_HZ, K, M = 48000, 50, 12, 33
@@ -104,13 +104,13 @@ def test_phases_are_added_to_harmonics():
 def test_weights_go_both_ways_and_what_does_not_fit_is_ignored():
     found = variation(harmonic_db=np.linspace(0, 1, K, dtype=np.float32), jitter_cents=2.0)
     weights = found.as_weights()
-    again = variation_of(weights, K)
+    again = read_variation(weights, K)
     assert again is not None
     np.testing.assert_allclose(again.harmonic_db, found.harmonic_db)
     assert again.jitter_cents == 2.0
-    assert variation_of(weights, K + 1) is None
-    assert variation_of({}, K) is None
-    wild = variation_of({**weights, "variation/harmonic_db": np.full(K, 1e4, np.float32)}, K)
+    assert read_variation(weights, K + 1) is None
+    assert read_variation({}, K) is None
+    wild = read_variation({**weights, "variation/harmonic_db": np.full(K, 1e4, np.float32)}, K)
     assert wild is not None
     assert wild.harmonic_db.max() <= 6
 
@@ -133,7 +133,7 @@ def test_a_blend_varies_between_its_parts():
         weights = random_weights(model) | own.as_weights()
         parts.append(Instrument(Bundle(make_card(model), weights, impulse_response())))
     blend = BlendedInstrument(parts, Shares.constant((0.25, 0.75)), "both")
-    found = variation_of(blend.bundle.weights, n)
+    found = read_variation(blend.bundle.weights, n)
     assert found is not None
     assert found.harmonic_db == pytest.approx(np.full(n, 2.5))
 
@@ -147,3 +147,15 @@ def test_frames_too_far_apart_for_a_band_do_not_move_in_it(frame_rate_hz):
     np.testing.assert_array_equal(f0_hz, np.float32(220.0))
     assert np.isfinite(changed["harmonic_distribution"]).all() and np.isfinite(phases).all()
     np.testing.assert_allclose(changed["harmonic_distribution"], 0.1)
+
+
+def test_an_instrument_without_vibrato_limits_that_of_the_performer():
+    assert variation(vibrato_cents=2.5).vibrato_limit_cents == 2.5
+    assert variation(vibrato_cents=12.0).vibrato_limit_cents == np.inf
+
+
+def test_bundles_of_earlier_versions_say_nothing_of_vibrato():
+    weights = variation(vibrato_cents=2.5).as_weights()
+    assert read_variation(weights, K).vibrato_cents == 2.5
+    del weights["variation/vibrato_cents"]
+    assert read_variation(weights, K).vibrato_limit_cents == np.inf

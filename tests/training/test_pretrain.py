@@ -77,6 +77,37 @@ def test_a_control_at_the_floor_is_pulled_back(windows):
     assert (after - before > 0.1).all()
 
 
+def test_the_mean_power_of_an_octave_counts(windows):
+    """Levels that vary unpredictably between -20 and -40 dB: every level between has the same mean error in dB, and the
+    one whose power is the mean power has no error of balance."""
+    model = loop.build(small_preset(), seed=0)
+    inputs = {name: ops.convert_to_tensor(value[:1]) for name, value in windows.inputs.items()}
+    raw = model.raw_controls(inputs)
+    n_frames = raw["amplitude"].shape[1]
+    mean_db = 10 * np.log10((10**-2.0 + 10**-4.0) / 2)
+
+    def error_db(balance_weight, level_db):
+        shape = {name: raw[name].shape for name in ("harmonic_distribution", "noise_magnitudes")}
+        measured = np.where(np.arange(n_frames) % 2, -20.0, -40.0)[None, :, None]
+        targets = {
+            "harmonic_db": np.full(shape["harmonic_distribution"], -60.0, np.float32),
+            "harmonic_weight": np.zeros(shape["harmonic_distribution"], np.float32),
+            "noise_db": np.broadcast_to(measured, shape["noise_magnitudes"]).astype(np.float32),
+            "noise_weight": np.ones(shape["noise_magnitudes"], np.float32),
+        }
+        # the sigmoid whose scaled value has that level
+        share = 10 ** ((level_db - 20 * np.log10(2.0)) / (20 * np.log(10.0)))
+        logit = np.log(share / (1 - share)) - model.config.processors["noise"].initial_bias
+        played = {**raw, "noise_magnitudes": ops.full(shape["noise_magnitudes"], logit)}
+        return float(ControlLoss(model.config, balance_weight=balance_weight).call(played, targets))
+
+    plain = [error_db(0.0, level_db) for level_db in (-30.0, mean_db)]
+    assert plain[0] == pytest.approx(plain[1], abs=0.05)
+    balance = [error_db(1.0, level_db) - error_db(0.0, level_db) for level_db in (-30.0, mean_db)]
+    assert balance[0] == pytest.approx(0.5 * (mean_db + 30.0), abs=0.1)
+    assert balance[1] == pytest.approx(0.0, abs=0.1)
+
+
 def test_measured_levels_count_beside_the_spectral_loss(windows):
     """The weighted error in dB is added while training, and only there."""
     from msgspec.structs import replace

@@ -110,6 +110,16 @@ def test_a_data_set_is_judged_by_its_own_pitch(home):
     np.testing.assert_array_equal(clip.f0_hz, data.validation.f0_hz.reshape(-1))
 
 
+def test_windows_of_a_data_set_are_played_one_by_one(home):
+    """A window begins as every performance does, whatever was played before it."""
+    data = SimpleNamespace(
+        validation=tones(2), manifest=SimpleNamespace(name="scales", features=FeatureSpec(), window_s=1.0)
+    )
+    loaded = bundle.load(home / "models/testophone")
+    both, second = (resynthesise(loaded, data, np.array(rows)) for rows in ([0, 1], [1]))
+    np.testing.assert_array_equal(both.rendering[len(both.rendering) // 2 :], second.rendering)
+
+
 def test_the_share_of_the_room_is_that_of_its_energy():
     """An echo at half the amplitude of a sound that it does not overlap: a quarter of the energy beside the whole."""
     dry = np.zeros(200, np.float32)

@@ -6,6 +6,7 @@ the features.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from ddsp_cli.adaptation.autotune import (
     find_key,
     find_tuning,
     glide,
+    limit_vibrato,
     move_notes,
     scale_vibrato,
     target_degrees,
@@ -67,7 +69,10 @@ class AdaptSettings:
       key: the scale to tune to; None guesses it, and lets it decide only for notes between two semitones.
       tuning_semitones: how far the A of the scale lies above 440 Hz; None for that of the performance.
       retune_s: how long a tuned melody takes from note to note; longer keeps more of the performer's slides.
-      vibrato: 0 removes it, 1 keeps it, 2 doubles its width.
+      vibrato: 0 removes it, 1 keeps it, 2 doubles its width; None keeps it as far as the instrument has one.
+      vibrato_limit_cents: with `vibrato` None, the root mean square of the instrument's widest vibrato.
+      keep_jitter: with `vibrato` None, keep movements of the pitch that are faster than a vibrato. An instrument that
+        adds its own (`synthesis.variation`) needs none of the performer's.
       glide_s: how long steps inside segments take; 0 leaves them.
     """
 
@@ -81,7 +86,9 @@ class AdaptSettings:
     key: Key | None = None
     tuning_semitones: float | None = None
     retune_s: float = RETUNE_S
-    vibrato: float = 1.0
+    vibrato: float | None = 1.0
+    vibrato_limit_cents: float = math.inf
+    keep_jitter: bool = True
     glide_s: float = 0.0
 
 
@@ -229,7 +236,10 @@ def _adapt_pitch(features: Features, segments: Segments, target_midi: RealArray,
     parts = [midi[part] for part, _ in chapters]
     key, tuning_semitones = _tune(parts, settings, rate_hz)
     for part in parts:
-        part[:] = scale_vibrato(part, settings.vibrato, rate_hz)
+        if settings.vibrato is None:
+            part[:] = limit_vibrato(part, settings.vibrato_limit_cents, settings.keep_jitter, rate_hz)
+        else:
+            part[:] = scale_vibrato(part, settings.vibrato, rate_hz)
         spool.release()
     transpose = settings.transpose
     if transpose is None:

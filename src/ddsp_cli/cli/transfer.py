@@ -80,8 +80,13 @@ def transfer(
         ),
     ] = "0.05",
     vibrato: Annotated[
-        str, typer.Option(metavar="0..3", help="0 takes it out, 1 leaves it, 2 doubles it.", rich_help_panel=PITCH)
-    ] = "1",
+        str,
+        typer.Option(
+            metavar="auto|0..3",
+            help="0 removes it, 1 keeps it, 2 doubles it; auto narrows it where the instrument has hardly any.",
+            rich_help_panel=PITCH,
+        ),
+    ] = "auto",
     glide: Annotated[
         str, typer.Option(metavar="SECONDS", help="Time to slide from note to note, 0..1.", rich_help_panel=PITCH)
     ] = "0",

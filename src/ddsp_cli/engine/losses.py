@@ -446,18 +446,24 @@ class ControlLoss:
       config: has one harmonic and one noise synthesiser.
       noise_weight: of the error of the noise bands against that of the harmonics.
       level_weight: of the error of the level of all harmonics together.
+      balance_weight: of the error of the mean power of each octave. A mean absolute error in dB teaches the median of a
+        level; where levels vary by more than the inputs explain, the mean power of medians is too low.
 
     Raises:
       ValueError: a synthesiser is missing.
     """
 
-    def __init__(self, config: ModelConfig, noise_weight: float = 0.5, level_weight: float = 1.0) -> None:
+    def __init__(
+        self, config: ModelConfig, noise_weight: float = 0.5, level_weight: float = 1.0, balance_weight: float = 2.0
+    ) -> None:
         harmonic, noise = config.only(HarmonicConfig), config.only(FilteredNoiseConfig)
         if harmonic is None or noise is None:
             raise ArgumentError("ControlLoss: the model needs a harmonic and a noise synthesiser")
         self._amplitude, self._distribution = harmonic[1].inputs[:2]
         self._noise, self._noise_bias = noise[1].inputs[0], noise[1].initial_bias
-        self._noise_weight, self._level_weight = noise_weight, level_weight
+        self._noise_weight, self._level_weight, self._balance_weight = noise_weight, level_weight, balance_weight
+        self._harmonic_octaves = _octaves(np.arange(1, harmonic[1].n_harmonics + 1))
+        self._noise_octaves = _octaves(np.maximum(np.arange(noise[1].n_bands), 1))
 
     def call(self, raw: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Tensor:
         """Compares the raw controls of a decoder with measured levels.
@@ -482,7 +488,11 @@ class ControlLoss:
         audible = ops.cast(weight > 0.0, "float32")
         predicted, measured = (_sum_db(levels_db, audible) for levels_db in (predicted_db, targets["harmonic_db"]))
         level = _weighted_mean(ops.abs(predicted - measured), ops.max(audible, axis=-1, keepdims=True))
-        return harmonics + self._noise_weight * bands + self._level_weight * level
+        balance = _balance_error(predicted_db, targets["harmonic_db"], weight, self._harmonic_octaves)
+        balance += self._noise_weight * _balance_error(
+            noise_db, targets["noise_db"], targets["noise_weight"], self._noise_octaves
+        )
+        return harmonics + self._noise_weight * bands + self._level_weight * level + self._balance_weight * balance
 
 
 def _scaled_db(raw: Tensor) -> Tensor:
@@ -494,6 +504,23 @@ def _sum_db(levels_db: Tensor, weights: Tensor) -> Tensor:
     """Level of harmonics together, [B, F, K] → [B, F, 1] in dB."""
     power = ops.sum(ops.power(10.0, levels_db / 10.0) * weights, axis=-1, keepdims=True)
     return 10.0 / math.log(10.0) * ops.log(power + 1e-12)
+
+
+def _octaves(numbers: np.ndarray) -> np.ndarray:
+    """Which of the bands [C] lie in which octave above the first, [C, O] of 0 and 1."""
+    octave = np.floor(np.log2(numbers)).astype(int)
+    return np.eye(octave.max() + 1, dtype=np.float32)[octave]
+
+
+def _balance_error(predicted_db: Tensor, measured_db: Tensor, weight: Tensor, octaves: np.ndarray) -> Tensor:
+    """Mean absolute error in dB of the power of octaves, summed over the frames of an example; [B, F, C] → a scalar."""
+    counted = ops.cast(weight > 0.0, "float32")
+    powers = [
+        ops.matmul(ops.sum(ops.power(10.0, db / 10.0) * counted, axis=1), octaves) for db in (predicted_db, measured_db)
+    ]
+    predicted, measured = (10.0 / math.log(10.0) * ops.log(power + 1e-12) for power in powers)
+    mean_weight = ops.matmul(ops.mean(weight, axis=1), octaves) / np.sum(octaves, axis=0)
+    return _weighted_mean(ops.abs(predicted - measured), mean_weight)
 
 
 def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

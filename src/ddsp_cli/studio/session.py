@@ -63,8 +63,9 @@ Progress = Callable[[str, float], None]
 
 #: The options of `make_options` that the page has controls for, with their defaults.
 DEFAULTS: dict[str, float | str] = {
-    "transpose": "auto", "dynamics": 1.0, "loudness": 0.0, "autotune": 0.0, "key": "auto", "vibrato": 1.0, "glide": 0.0,
-    "threshold": 35.0, "room": "model", "wet": 1.0, "formant": 0.0, "ensemble": 1.0, "seed": 0,
+    "transpose": "auto", "dynamics": 1.0, "loudness": 0.0, "autotune": 0.0, "key": "auto",
+    "vibrato": "auto", "glide": 0.0, "threshold": 35.0, "room": "model", "wet": 1.0, "formant": 0.0, "ensemble": 1.0,
+    "seed": 0,
 }  # fmt: skip
 
 #: `flute:0.6+violin:0.4`: names, each with its share.

@@ -22,7 +22,7 @@ from ddsp_cli.analysis.mfcc import mfcc_blocks
 from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray, RealArray
 from ddsp_cli.audio.resample import resample_response
 from ddsp_cli.bundle import Bundle, Statistics, TrainingRecord
-from ddsp_cli.bundle.layout import F0, VARIATION
+from ddsp_cli.bundle.layout import F0
 from ddsp_cli.config import (
     AddConfig,
     EncoderConfig,
@@ -36,6 +36,7 @@ from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.reverb import Reverb, Room
 from ddsp_cli.synthesis.stream import ControlSource
+from ddsp_cli.synthesis.variation import variation_of
 
 #: Floor of amplitudes and magnitudes where they are interpolated in dB: -140 dB.
 FLOOR = 1e-7
@@ -141,7 +142,8 @@ class BlendedInstrument(Instrument):
 
 def _blended_variation(parts: Sequence[Instrument], shares: RealArray) -> dict[str, FloatArray]:
     """The variation between those of the parts, as weights; none where one has none, or another number of harmonics."""
-    found = [{n: v for n, v in part.bundle.weights.items() if n.startswith(VARIATION)} for part in parts]
+    variations = [variation_of(part.bundle) for part in parts]
+    found = [{} if variation is None else variation.as_weights() for variation in variations]
     shapes = [{name: value.shape for name, value in one.items()} for one in found]
     if any(shape != shapes[0] for shape in shapes):
         return {}
@@ -238,6 +240,11 @@ class BlendedDecoder:
         self._n_frames = 0
         self._last: tuple[float, float] | None = None  # pitch in Hz and level in dB of the last frame
 
+    def reset(self) -> None:
+        """Returns all parts to the state in which a performance begins; the shares go on."""
+        for part in self._parts:
+            part.reset()
+
     def controls(
         self, f0_hz: FloatArray, level_db: FloatArray, mfcc: FloatArray | None = None
     ) -> dict[str, FloatArray]:
@@ -296,6 +303,10 @@ class _Part:
             self._to_bands = np.stack([np.interp(self._bands_hz, own_hz, row) for row in np.eye(len(own_hz))])
             # White noise of one variance has a density that falls with the sample rate.
             self._to_bands *= np.sqrt(blend.sample_rate_hz / self._model.sample_rate_hz)
+
+    def reset(self) -> None:
+        """See `BlendedDecoder.reset`."""
+        self._decoder.reset()
 
     def controls(
         self, f0_hz: FloatArray, level_db: FloatArray, mfcc: FloatArray | None, last: tuple[float, float] | None

@@ -249,6 +249,10 @@ class Decoder:
         """State of the GRU after the last frame, [U]."""
         return self._state[0]
 
+    def reset(self) -> None:
+        """Returns the GRU of pitch and level to the state in which a performance begins."""
+        self._state = np.zeros_like(self._state)
+
     def controls(
         self, f0_hz: FloatArray, level_db: FloatArray, mfcc: FloatArray | None = None
     ) -> dict[str, FloatArray]:

@@ -55,6 +55,10 @@ class LiteRtDecoder:
         self.state = np.zeros(INPUTS[STATE], np.float32)
         self._call({"network": np.frombuffer(content, np.uint8)})
 
+    def reset(self) -> None:
+        """Returns the network to the state in which a performance begins."""
+        self.state = np.zeros_like(self.state)
+
     def controls(
         self, f0_hz: FloatArray, level_db: FloatArray, mfcc: FloatArray | None = None
     ) -> dict[str, FloatArray]:

@@ -7,6 +7,7 @@ Shapes: F frames, S samples; S = F·hop at the model's rate; F·n and F·p for c
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Protocol
 
@@ -28,8 +29,16 @@ from ddsp_cli.synthesis.reverb import Room
 from ddsp_cli.synthesis.variation import Movements, variation_of
 
 
+#: After so long a rest a performance begins again. Training knows a decoder for some seconds after its first state; in
+#: longer silence, where nothing is heard, the state drifts away from what it knows.
+REST_S = 0.3
+
+
 class ControlSource(Protocol):
     """Source of a stream's controls: a decoder, or an interpolation between several."""
+
+    def reset(self) -> None:
+        """Returns to the state in which a performance begins."""
 
     def controls(
         self, f0_hz: FloatArray, level_db: FloatArray, mfcc: FloatArray | None = None
@@ -110,6 +119,7 @@ class Stream:
         self._correction: LevelCorrection | None = None
         self._last_level_db: FloatArray | None = None
         self._last_gate = np.zeros(0, np.float32)
+        self._n_closed = 0  # frames of the rest that has begun
 
     def push(
         self,
@@ -136,7 +146,7 @@ class Stream:
         f0_hz = _whole_samples(f0_hz, n_frames, hop)
         gate = None if gate is None else _whole_samples(gate, n_frames, hop)
         frame_hz = f0_hz[:: len(f0_hz) // n_frames]
-        controls = shift_formants(self._decoder.controls(frame_hz, level_db, mfcc), self._formant)
+        controls = shift_formants(self._decode(frame_hz, level_db, gate, mfcc), self._formant)
         signals = {"gate": self._open_gate(np.ones(n_frames, np.float32) if gate is None else gate, n_frames)}
         phases = None
         if self._movements is not None:
@@ -147,6 +157,28 @@ class Stream:
         for name, noise in self._noise.items():
             signals[name] = noise.push(controls["noise_magnitudes"])
         return self._mix(signals, self._requested_db(level_db, gate))
+
+    def _decode(
+        self, f0_hz: FloatArray, level_db: FloatArray, gate: FloatArray | None, mfcc: FloatArray | None
+    ) -> dict[str, FloatArray]:
+        """Predicts the controls of the next frames, from the first state on after a rest of `REST_S`."""
+        if gate is None:
+            return self._decoder.controls(f0_hz, level_db, mfcc)
+        n_frames = len(level_db)
+        longest = round(REST_S * self._model.frame_rate_hz)
+        resets = []
+        for frame, is_open in enumerate(gate.reshape(n_frames, -1).any(axis=1)):
+            self._n_closed = 0 if is_open else self._n_closed + 1
+            if self._n_closed == longest:
+                resets.append(frame)
+        found = []
+        for start, stop in itertools.pairwise([0, *resets, n_frames]):
+            if start in resets:
+                self._decoder.reset()
+            if start < stop:
+                part = slice(start, stop)
+                found.append(self._decoder.controls(f0_hz[part], level_db[part], None if mfcc is None else mfcc[part]))
+        return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
 
     @property
     def latency_samples(self) -> int:
@@ -233,13 +265,11 @@ class Stream:
 
 def _movements(bundle: Bundle, seed: int) -> Movements | None:
     """The movements of an instrument that has a variation."""
-    model = bundle.card.model
-    harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
-    if harmonic is None:
-        return None
-    variation = variation_of(bundle.weights, harmonic[1].n_harmonics)
+    variation = variation_of(bundle)
     if variation is None:
         return None
+    model = bundle.card.model
+    noise = model.only(FilteredNoiseConfig)
     n_bands = noise[1].n_bands if noise else 0
     return Movements(variation, model.frame_rate_hz, n_bands, model.sample_rate_hz, seed)
 

@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ddsp_cli.arrays import FloatArray, RealArray
+from ddsp_cli.bundle import Bundle
 from ddsp_cli.bundle.layout import VARIATION
+from ddsp_cli.config import HarmonicConfig
 
 #: Movements are measured between these frequencies. What is slower follows dynamics and vibrato, which the network
 #: knows; at 50 frames a second there is nothing faster.
@@ -28,7 +30,10 @@ JITTER_HZ = (10.0, 25.0)
 NOISE_EDGES_HZ = (0.0, 1000.0, 2000.0, 4000.0, 8000.0, 24000.0)
 
 #: Statistics beyond these are mistakes of the measurement.
-MAX_DB, MAX_CENTS, MAX_POLE = 3.0, 15.0, 0.8
+MAX_DB, MAX_CENTS, MAX_POLE, MAX_VIBRATO_CENTS = 3.0, 15.0, 0.8, 100.0
+
+#: An instrument whose usual vibrato is narrower than this, root mean square, is played without one.
+LEAST_VIBRATO_CENTS = 4.0
 
 #: The pole of the movements of phases.
 PHASE_POLE = 0.5
@@ -44,6 +49,8 @@ class Variation:
       pole: of the first-order process that the levels follow, at frame rate: 0 is white.
       jitter_cents: the pitch, faster than a vibrato.
       noise_db: [G] levels of the noise, from frame to frame, beyond what even noise does.
+      vibrato_cents: the strongest usual movement of the pitch between 3 and 10 Hz. It is not drawn: the pitch is the
+        performer's.
     """
 
     harmonic_db: FloatArray
@@ -51,18 +58,32 @@ class Variation:
     pole: float
     jitter_cents: float
     noise_db: FloatArray
+    vibrato_cents: float = MAX_VIBRATO_CENTS
+
+    @property
+    def vibrato_limit_cents(self) -> float:
+        """The widest vibrato of an instrument that has hardly any; infinity for one that has."""
+        return self.vibrato_cents if self.vibrato_cents < LEAST_VIBRATO_CENTS else math.inf
 
     def as_weights(self) -> dict[str, FloatArray]:
         """Arrays by the names under which a bundle keeps them."""
         return {f"{VARIATION}{name}": np.asarray(value, np.float32).reshape(-1) for name, value in vars(self).items()}
 
 
-def variation_of(weights: Mapping[str, FloatArray], n_harmonics: int) -> Variation | None:
-    """Takes the variation out of a bundle's weights; None where it has none, or one that does not fit."""
+def variation_of(bundle: Bundle) -> Variation | None:
+    """Reads the variation of an instrument; None where it has none, or one that does not fit."""
+    harmonic = bundle.card.model.only(HarmonicConfig)
+    return None if harmonic is None else read_variation(bundle.weights, harmonic[1].n_harmonics)
+
+
+def read_variation(weights: Mapping[str, FloatArray], n_harmonics: int) -> Variation | None:
+    """Takes the variation out of a bundle's weights; None where there is none, or one that does not fit."""
     names = Variation.__dataclass_fields__
     found = {name: weights.get(f"{VARIATION}{name}") for name in names}
     sizes = {"harmonic_db": n_harmonics, "harmonic_cents": n_harmonics, "pole": 1, "jitter_cents": 1,
-             "noise_db": len(NOISE_EDGES_HZ) - 1}  # fmt: skip
+             "noise_db": len(NOISE_EDGES_HZ) - 1, "vibrato_cents": 1}  # fmt: skip
+    if found["vibrato_cents"] is None:  # bundles of earlier versions
+        found["vibrato_cents"] = np.array([MAX_VIBRATO_CENTS], np.float32)
     values: dict[str, FloatArray] = {}
     for name, value in found.items():
         if value is None or value.shape != (sizes[name],) or not np.isfinite(value).all():
@@ -74,6 +95,7 @@ def variation_of(weights: Mapping[str, FloatArray], n_harmonics: int) -> Variati
         float(np.clip(values["pole"][0], 0.0, MAX_POLE)),
         float(np.clip(values["jitter_cents"][0], 0.0, MAX_CENTS)),
         np.clip(values["noise_db"], 0.0, MAX_DB),
+        float(np.clip(values["vibrato_cents"][0], 0.0, MAX_VIBRATO_CENTS)),
     )
 
 

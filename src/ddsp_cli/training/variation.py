@@ -35,12 +35,20 @@ LEAST_SNR_DB = 20.0
 #: More harmonics than these are not measured one by one; those above share the value of the highest.
 MAX_MEASURED = 40
 
+#: So many harmonics are not smoothed.
+N_APART = 6
+
 #: Values of fewer notes are filled from their neighbours.
 LEAST_NOTES = 3
 
 
+#: Vibrato, and what else moves the pitch of a held note slowly. The percentile of notes with usual vibrato; notes whose
+#: pitch moves more than so many cents, root mean square, are trills or slides.
+VIBRATO_HZ, VIBRATO_PERCENTILE, TRILL_CENTS = (3.0, JITTER_HZ[0]), 90.0, 25.0
+
+
 #: Measures of one note, see `_note`.
-Note = tuple[FloatArray, FloatArray, float, float, float, FloatArray]
+Note = tuple[FloatArray, FloatArray, float, float, float, float, FloatArray]
 
 
 def measure_variation(windows: Windows) -> Variation | None:
@@ -63,7 +71,7 @@ def measure_variation(windows: Windows) -> Variation | None:
     notes = [note for row in rows for note in _notes_of_window(windows, int(row), rate_hz)]
     if len(notes) < LEAST_NOTES:
         return None
-    levels_db, cents, low, high, jitter, noise = (np.array(values) for values in zip(*notes, strict=True))
+    levels_db, cents, low, high, jitter, vibrato, noise = (np.array(values) for values in zip(*notes, strict=True))
     if not (np.sum(np.isfinite(levels_db), axis=0) >= LEAST_NOTES).any():
         return None
     n_known = min(MAX_MEASURED, n_harmonics)
@@ -74,7 +82,14 @@ def measure_variation(windows: Windows) -> Variation | None:
         pole=_pole(_known_median(low), _known_median(high), windows.model.frame_rate_hz),
         jitter_cents=_known_median(jitter),
         noise_db=np.array([_known_median(column) for column in noise.T], np.float32),
+        vibrato_cents=_usual_vibrato(vibrato),
     )
+
+
+def _usual_vibrato(cents: np.ndarray) -> float:
+    """The vibrato of notes [N] that have some; that of the least trilled one where all are trills."""
+    held = cents[cents < TRILL_CENTS]
+    return float(np.percentile(held, VIBRATO_PERCENTILE) if len(held) else cents.min())
 
 
 def _notes_of_window(windows: Windows, row: int, rate_hz: int) -> list[Note]:
@@ -106,7 +121,12 @@ def _steady(f0_hz: FloatArray, rate_hz: int) -> np.ndarray:
 
 
 def _note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
-    """Movements in one note: levels [40] dB, detuning [40] cents, slow and fast power, jitter cents, noise [G] dB."""
+    """Movements in one note.
+
+    Returns:
+      levels [40] in dB, detuning [40] in cents, slow and fast power, jitter and vibrato in cents, noise [G] in dB; None
+      where too few partials stand out of the noise.
+    """
     power = partials.harmonic_power
     noise = partials.noise_in_harmonics(f0_hz)
     snr = np.median(power / np.maximum(noise, 1e-20), axis=0)
@@ -115,8 +135,8 @@ def _note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
         return None
     k = good + 1
     levels_db = _filtered(10.0 * np.log10(power[:, good] + 1e-16), rate_hz, BAND_HZ)
-    weight = np.median(power[:, good], axis=0) * k
-    weight = np.minimum(weight, np.sort(weight)[-3])  # at least three partials tell what all have in common
+    # What all have in common is the movement of the sum; the strongest partial, which an ear follows, has most of it.
+    weight = np.median(power[:, good], axis=0)
     weight /= weight.sum()
     apart_db = levels_db - (levels_db @ weight)[:, None]
     share = 1.0 / np.maximum(1.0 - 2.0 * weight + np.sum(weight**2), 0.2)  # of its own movement, removed with the mean
@@ -133,13 +153,14 @@ def _note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
     variance = np.maximum(apart.var(axis=0) * share - by_noise, 0.0)
     slow, fast = ((_filtered(apart_db, rate_hz, band) ** 2).mean() for band in (SLOW_HZ, FAST_HZ))
     # the drift is against the F0 that was tracked, which has errors of its own; both together are what is heard
-    pitch_cents = 1200.0 * np.log2(f0_hz[1:]) + common
+    pitch_cents = 1200.0 * np.log2(0.5 * (f0_hz[1:] + f0_hz[:-1])) + common
     by_noise = within * (1200.0 / math.log(2.0) * _rms_hz(JITTER_HZ) / (k * np.median(f0_hz))) ** 2 / (2.0 * snr[good])
     jitter = _filtered(pitch_cents[:, None], rate_hz, JITTER_HZ).var() - np.sum(weight**2 * by_noise)
     jitter = math.sqrt(max(jitter, 0.0))
+    vibrato = float(_filtered(1200.0 * np.log2(f0_hz)[:, None], rate_hz, VIBRATO_HZ).std())
     out = np.full((2, MAX_MEASURED), np.nan)
     out[0, good], out[1, good] = np.sqrt(variance_db), np.sqrt(variance)
-    return out[0], out[1], slow, fast, jitter, _noise_groups(partials, f0_hz, rate_hz)
+    return out[0], out[1], slow, fast, jitter, vibrato, _noise_groups(partials, f0_hz, rate_hz)
 
 
 def _noise_groups(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> FloatArray:
@@ -186,12 +207,16 @@ def _rms_hz(band_hz: tuple[float, float]) -> float:
 
 
 def _filled(values: np.ndarray) -> FloatArray:
-    """Medians over notes [N, K] → [K]; harmonics of few notes take the value of their neighbours, all are smoothed."""
+    """Medians over notes [N, K] → [K]; harmonics of few notes take the value of their neighbours.
+
+    High harmonics are smoothed. Low ones are not: the first few differ, and each is heard by itself.
+    """
     known = np.sum(np.isfinite(values), axis=0) >= LEAST_NOTES
     k = np.arange(values.shape[1])
     medians = np.interp(k, k[known], np.nanmedian(values[:, known], axis=0))
     padded = np.pad(medians, 2, mode="edge")
-    return np.convolve(padded, np.ones(5) / 5.0, "valid").astype(np.float32)
+    smooth = np.convolve(padded, np.ones(5) / 5.0, "valid")
+    return np.where(k < N_APART, medians, smooth).astype(np.float32)
 
 
 def _known_median(values: np.ndarray) -> float:

@@ -6,6 +6,7 @@ The instrument plays the F0 and level that were measured in a recording; what it
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -169,7 +170,7 @@ class Clip:
 
 
 def resynthesise(loaded: Bundle, data: Dataset, rows: np.ndarray | None = None) -> Clip:
-    """Reconstructs windows of the validation split, one after the other.
+    """Reconstructs windows of the validation split, each as a performance of its own.
 
     Args:
       loaded: the instrument.
@@ -193,7 +194,7 @@ def resynthesise(loaded: Bundle, data: Dataset, rows: np.ndarray | None = None) 
     step = data.manifest.features.frame_rate_hz // model.frame_rate_hz
     f0_hz = _at_f0_rate(examples.f0_hz[rows].reshape(-1), data.manifest.features.frame_rate_hz)
     level_db = getattr(examples, model.level)[rows].reshape(-1)[::step]
-    return _reconstruct(loaded, "validation", examples.audio[rows].reshape(-1), f0_hz, level_db)
+    return _reconstruct(loaded, "validation", examples.audio[rows].reshape(-1), f0_hz, level_db, len(rows))
 
 
 def choose_windows(data: Dataset) -> list[int]:
@@ -241,24 +242,32 @@ def reconstruct(loaded: Bundle, path: Path, name: str) -> Clip:
     return _reconstruct(loaded, name, target, metrics.correct_f0_hz(audio, features.f0_hz, F0_RATE_HZ), level_db)
 
 
-def _reconstruct(loaded: Bundle, name: str, audio: np.ndarray, tracked_hz: np.ndarray, level_db: np.ndarray) -> Clip:
-    """Plays the level [F] and F0 (as in `Clip.f0_hz`) of a recording [S]."""
+def _reconstruct(
+    loaded: Bundle, name: str, audio: np.ndarray, tracked_hz: np.ndarray, level_db: np.ndarray, n_parts: int = 1
+) -> Clip:
+    """Plays the level [F] and F0 (as in `Clip.f0_hz`) of a recording [S], or of `n_parts` recordings of equal length."""
     import soxr
 
-    instrument = Instrument(loaded)
+    instrument, rate_hz = Instrument(loaded), loaded.card.model.sample_rate_hz
     # A recording's last frame of the model need not be whole.
     n_pitches = len(level_db) * F0_RATE_HZ // loaded.card.model.frame_rate_hz
     f0_hz = np.pad(hold_f0(tracked_hz), (0, n_pitches - len(tracked_hz)), mode="edge")
-    timbre = list(instrument.timbre([soxr.resample(audio, loaded.card.model.sample_rate_hz, ANALYSIS_RATE_HZ)]))
-    # One recording is compared with the average that was learned: with a variation of its own it would be further away,
-    # as a second recording of the same notes is.
-    rendering = np.concatenate(list(instrument.render(f0_hz, level_db, timbre=timbre, variation=False)))
-    share = None
-    if loaded.impulse_response is not None:
-        dry = np.concatenate(list(instrument.render(f0_hz, level_db, room=False, timbre=timbre, variation=False)))
-        share = room_share(rendering, dry)
+    low = soxr.resample(audio, rate_hz, ANALYSIS_RATE_HZ)
+    parts = list(zip(*(np.array_split(values, n_parts) for values in (f0_hz, level_db, low)), strict=True))
+
+    def play(room: bool) -> np.ndarray:
+        # One recording is compared with the average that was learned: with a variation of its own it would be further
+        # away, as a second recording of the same notes is.
+        blocks = (
+            instrument.render(part_hz, part_db, room=room, timbre=instrument.timbre([sound]), variation=False)
+            for part_hz, part_db, sound in parts
+        )
+        return np.concatenate(list(itertools.chain.from_iterable(blocks)))
+
+    rendering = play(room=True)
+    share = None if loaded.impulse_response is None else room_share(rendering, play(room=False))
     length = min(len(audio), len(rendering))
-    return Clip(name, audio[:length], rendering[:length], loaded.card.model.sample_rate_hz, tracked_hz, share)
+    return Clip(name, audio[:length], rendering[:length], rate_hz, tracked_hz, share)
 
 
 def _at_f0_rate(f0_hz: np.ndarray, frame_rate_hz: int) -> np.ndarray:

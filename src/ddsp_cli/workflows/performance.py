@@ -35,6 +35,7 @@ from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.errors import InputError, Kind, UsageError, did_you_mean
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.reverb import Room, tail_s
+from ddsp_cli.synthesis.variation import variation_of
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import number, number_or_word
 from ddsp_cli.workflows.transfer_plan import Job
@@ -111,7 +112,7 @@ def make_options(
     key: str = "auto",
     tuning: float | str = "auto",
     retune: float | str = 0.05,
-    vibrato: float | str = 1.0,
+    vibrato: float | str = "auto",
     glide: float | str = 0.0,
     threshold: float | str = 35.0,
     pitch: str = trackers.DEFAULT_TRACKER,
@@ -132,12 +133,13 @@ def make_options(
       UsageError: one is out of range, no number, or no such key or tracker; `parameter` names it.
     """
     given = {
-        "dynamics": dynamics, "loudness": loudness, "autotune": autotune, "retune": retune, "vibrato": vibrato,
+        "dynamics": dynamics, "loudness": loudness, "autotune": autotune, "retune": retune,
         "glide": glide, "threshold": threshold, "wet": wet, "formant": formant, "ensemble": ensemble, "seed": seed,
     }  # fmt: skip
     checked = {name: number(value, name, *RANGES[name]) for name, value in given.items()}
     shift = number_or_word(transpose, "transpose", *RANGES["transpose"], words=("auto",))
     a_hz = number_or_word(tuning, "tuning", *RANGES["tuning"], words=("auto",))
+    factor = number_or_word(vibrato, "vibrato", *RANGES["vibrato"], words=("auto",))
     match = number_or_word(loudness_match, "loudness_match", *RANGES["loudness_match"], words=("input", "off"))
     if checked["autotune"] == 0.0 and (key != "auto" or a_hz != "auto"):
         raise UsageError("key and tuning have no effect where autotune is 0", "Set autotune to 1.", kind=Kind.AUTOTUNE)
@@ -163,7 +165,7 @@ def make_options(
             key=parse_key(key),
             tuning_semitones=None if a_hz == "auto" else 12.0 * math.log2(float(a_hz) / 440.0),
             retune_s=checked["retune"],
-            vibrato=checked["vibrato"],
+            vibrato=None if factor == "auto" else float(factor),
             glide_s=checked["glide"],
         ),
         tracker=pitch,
@@ -186,6 +188,15 @@ def _selection(track: object, channels: Sequence[float]) -> Selection | None:
     from ddsp_cli.adaptation.midi import Selection
 
     return Selection(tuple(map(str, _several(track))), tuple(map(round, channels)))
+
+
+def _for_instrument(settings: AdaptSettings, instrument: Instrument) -> AdaptSettings:
+    """Settings whose vibrato, where it is left to the instrument, suits it."""
+    variation = variation_of(instrument.bundle)
+    if settings.vibrato is not None or variation is None:
+        return settings
+    has_jitter = variation.jitter_cents > 0.0
+    return replace(settings, vibrato_limit_cents=variation.vibrato_limit_cents, keep_jitter=not has_jitter)
 
 
 def _several(values: object) -> tuple[object, ...]:
@@ -424,6 +435,7 @@ def perform_recording(
         )
         analysis = _confirmed(analysis, recording, options.adapt)
     features, statistics, level = analysis.features, instrument.bundle.card.statistics, instrument.model.level
+    settings = _for_instrument(options.adapt, instrument)
     voices: tuple[Features, ...] = ()
     if options.voices == "chords":
         is_known = last.analysis is analysis and last.voices
@@ -431,16 +443,16 @@ def perform_recording(
 
         voices = last.voices if is_known else _separated(features, recording)
         remarks: tuple[str, ...] = ()
-        played = adapt_voices(voices, statistics, level, options.adapt)
+        played = adapt_voices(voices, statistics, level, settings)
     elif edited is not None:
         remarks = diagnostics.warnings(analysis)
         features, changes = _with_edited_notes(analysis, edited)
         remarks += changes
-        played = [adapt(features, statistics, level, replace(options.adapt, repair_pitch=False))]
+        played = [adapt(features, statistics, level, replace(settings, repair_pitch=False))]
     else:
         remarks = diagnostics.warnings(analysis)
         try:
-            played = [adapt(features, statistics, level, options.adapt, analysis.segments)]
+            played = [adapt(features, statistics, level, settings, analysis.segments)]
         except InputError:
             if not remarks:
                 raise

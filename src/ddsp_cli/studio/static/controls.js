@@ -14,7 +14,7 @@ const CONTROLS = [
   { name: "loudness", label: "Level", range: [-20, 20, 0.5], show: (v) => `${signed(v)} dB` },
   { name: "autotune", label: "Autotune", range: [0, 1, 0.05], show: (v) => (v === 0 ? "off" : percent(v)) },
   { name: "key", label: "Key", choose: "keys" },
-  { name: "vibrato", label: "Vibrato", range: [0, 3, 0.1], show: (v) => (v === 1 ? "as sung" : `× ${v.toFixed(1)}`) },
+  { name: "vibrato", label: "Vibrato", choose: [["auto", "As the instrument has it"], [1, "As sung"], [0, "None"], [0.5, "Half"], [1.5, "× 1.5"], [2, "× 2"], [3, "× 3"]] },
   { name: "glide", label: "Glide", range: [0, 1, 0.02], show: (v) => `${Math.round(1000 * v)} ms` },
   { name: "formant", label: "Formant", range: [-12, 12, 0.5], show: semitones },
   { name: "ensemble", label: "Players", choose: [[1, "One"], ...[2, 3, 4, 6, 8, 12].map((n) => [n, `${n}, in stereo`])] },
@@ -71,7 +71,7 @@ export class Controls extends EventTarget {
     const id = `control-${name}`;
     if (choose) {
       const options = (Array.isArray(choose) ? choose : this.words[choose]).map(([value, text]) => el("option", { value }, text));
-      const select = el("select", { id, onchange: () => this.#set(name, /^-?\d+$/.test(select.value) ? +select.value : select.value) }, ...options);
+      const select = el("select", { id, onchange: () => this.#set(name, /^-?\d+(\.\d+)?$/.test(select.value) ? +select.value : select.value) }, ...options);
       this.#inputs.set(name, (value) => { select.value = value; });
       return el("div", { class: "control" }, el("div", { class: "row" }, el("label", { for: id }, label)), select);
     }
