@@ -28,7 +28,6 @@ from ddsp_cli.synthesis.oscillators import Harmonic, Ramp
 from ddsp_cli.synthesis.reverb import Room
 from ddsp_cli.synthesis.variation import Movements, variation_of
 
-
 #: After so long a rest a performance begins again. Training knows a decoder for some seconds after its first state; in
 #: longer silence, where nothing is heard, the state drifts away from what it knows.
 REST_S = 0.3

@@ -245,7 +245,7 @@ def reconstruct(loaded: Bundle, path: Path, name: str) -> Clip:
 def _reconstruct(
     loaded: Bundle, name: str, audio: np.ndarray, tracked_hz: np.ndarray, level_db: np.ndarray, n_parts: int = 1
 ) -> Clip:
-    """Plays the level [F] and F0 (as in `Clip.f0_hz`) of a recording [S], or of `n_parts` recordings of equal length."""
+    """Plays the level [F] and F0 (as in `Clip.f0_hz`) of a recording [S], or of `n_parts` of equal length."""
     import soxr
 
     instrument, rate_hz = Instrument(loaded), loaded.card.model.sample_rate_hz
