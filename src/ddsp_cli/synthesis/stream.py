@@ -166,7 +166,7 @@ class Stream:
         n_frames = len(level_db)
         longest = round(REST_S * self._model.frame_rate_hz)
         resets = []
-        for frame, is_open in enumerate(gate.reshape(n_frames, -1).any(axis=1)):
+        for frame, is_open in enumerate(np.any(gate.reshape(n_frames, -1) > 0.0, axis=1).tolist()):
             self._n_closed = 0 if is_open else self._n_closed + 1
             if self._n_closed == longest:
                 resets.append(frame)
