@@ -82,6 +82,18 @@ COMMANDS = (
         "played.wav", (".",),
     ),
     Command(
+        "reverb",
+        ("reverb", "voice.wav", "--room", "flute", "--out", "wet.wav", "--force"),
+        ("reverb", "voice.wav", "--room", "flute", "--wet", "0.5", "--out", "wet.wav", "--force"),
+        "wet.wav", (".",),
+    ),
+    Command(
+        "blend",
+        ("models", "blend", "flute:0.8+cello:0.2", "--name", "hybrid", "--force"),
+        ("models", "blend", "flute:0.2+cello:0.8", "--name", "hybrid", "--force"),
+        "models/hybrid", (), ("models",),
+    ),
+    Command(
         "prepare",
         ("prepare", "takes_a", "--name", "set", "--force", "--workers", "1"),
         ("prepare", "takes_b", "--name", "set", "--force", "--workers", "1"),
@@ -98,7 +110,7 @@ COMMANDS = (
 )  # fmt: skip
 
 #: How the kills are shared out.
-SHARES = {"import": 0.35, "export": 0.25, "transfer": 0.2, "prepare": 0.12, "train": 0.08}
+SHARES = {"import": 0.3, "export": 0.2, "transfer": 0.15, "reverb": 0.08, "blend": 0.08, "prepare": 0.12, "train": 0.07}
 
 
 def run(arguments: tuple[str, ...], place: Path) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
-from ddsp_cli.errors import InputError, OutputError, UsageError
+from ddsp_cli.errors import DdspError, InputError, OutputError, UsageError
 from ddsp_cli.packages import require_extra
 
 #: A scheme of two letters or more: one letter is a drive on Windows.
@@ -117,7 +117,7 @@ def reading(place: Path) -> Iterator[None]:
         return
     try:
         yield
-    except (GeneratorExit, KeyboardInterrupt, InputError, UsageError):
+    except (GeneratorExit, KeyboardInterrupt, DdspError):
         raise
     except Exception as problem:  # each service has exceptions of its own
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import io
 import threading
@@ -16,8 +17,9 @@ import soundfile
 
 from ddsp_cli import dataset, remote
 from ddsp_cli.dataset import loader
-from ddsp_cli.errors import DatasetError, InputError, OutputError, UsageError
-from ddsp_cli.workflows.prepare import prepare
+from ddsp_cli.dataset.sources import Inputs
+from ddsp_cli.errors import DatasetError, DdspError, InputError, OutputError, UsageError
+from ddsp_cli.workflows.prepare import _standing, prepare
 from fixtures import melody
 from scale_fixtures import serve_s3
 
@@ -152,6 +154,24 @@ def test_secrets_and_addresses_inside_addresses_are_refused_and_not_shown(addres
         prepare([inputs], out=out, workers=1)
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+@pytest.mark.parametrize("address", ["s3://", "s3://bucket/set"])
+@pytest.mark.parametrize("method", ["exists", "is_dir", "is_file", "iterdir", "glob"])
+def test_service_that_fails_in_any_call_is_a_sentence(address, method, monkeypatch):
+    """No credentials, no bucket: whichever method of a place meets it, of a data set that is written or read."""
+    place = remote.as_place(address)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("Unable to locate credentials")  # an exception of a service's own library
+
+    for name, answer in (("exists", True), ("is_dir", True), ("is_file", False), ("iterdir", iter(()))):
+        monkeypatch.setattr(type(place), name, lambda *_, answer=answer, **__: answer)
+    monkeypatch.setattr(type(place), method, refuse)
+    with pytest.raises(DdspError):
+        dataset.load_manifest(place)
+    with contextlib.suppress(DdspError):
+        _standing(place, Inputs(), None, force=True)
 
 
 @contextmanager

@@ -250,17 +250,16 @@ def load_manifest(folder: Path) -> Manifest:
     if not is_address(folder):
         recover(folder.parent)
     with reading(folder):
-        is_folder, is_there = folder.is_dir(), path.is_file()
-    if not is_folder:
-        raise _not_there(folder, f"there is no data set {folder}")
-    if not is_there:
-        raise _not_there(folder, f"{folder} is not a data set: it has no {MANIFEST}")
-    try:
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise DatasetError(f"{path} is larger than any manifest can be")
-        text = path.read_bytes().decode("utf-8", "replace")
-    except OSError as problem:
-        raise DatasetError(f"{path} cannot be read: {problem.strerror or problem}") from problem
+        if not folder.is_dir():
+            raise _not_there(folder, f"there is no data set {folder}")
+        if not path.is_file():
+            raise _not_there(folder, f"{folder} is not a data set: it has no {MANIFEST}")
+        try:
+            if path.stat().st_size > MAX_MANIFEST_BYTES:
+                raise DatasetError(f"{path} is larger than any manifest can be")
+            text = path.read_bytes().decode("utf-8", "replace")
+        except OSError as problem:
+            raise DatasetError(f"{path} cannot be read: {problem.strerror or problem}") from problem
     if is_altered(text):
         raise DatasetError(
             f"{path} is damaged or was edited: its content does not match its checksum",

@@ -298,9 +298,10 @@ def _standing(folder: Path, found: Inputs, settings: Settings, force: bool) -> M
     with reading(folder):
         if not folder.exists():
             return "nothing"
-    if not folder.is_dir() or (not (folder / MANIFEST).is_file() and _holds_others(folder)):
-        raise OutputError(f"{folder} exists and is not a data set", "Choose another folder or name.")
-    if force or not (folder / MANIFEST).is_file():
+        is_set = (folder / MANIFEST).is_file()
+        if not folder.is_dir() or (not is_set and _holds_others(folder)):
+            raise OutputError(f"{folder} exists and is not a data set", "Choose another folder or name.")
+    if force or not is_set:
         return "nothing"
     try:
         manifest = load_manifest(folder)
