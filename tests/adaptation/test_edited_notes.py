@@ -175,11 +175,11 @@ def test_other_files_are_refused(tmp_path):
         ("level_db", "1e308", "-120 to 20"),
         ("velocity", "1e300", "0 to 127"),
         ("vibrato_cents", "-1", "0 to 12700"),
-        ("vibrato_cents", "inf", "no number"),
+        ("vibrato_cents", "inf", "not a number"),
         ("number", "1e308", "has no note"),
         ("note", "C" + "9" * 400, "not the name of a note"),
         ("note", "C" + "9" * 5000, "not the name of a note"),
-        ("midi", "9" * 4000, "no number"),
+        ("midi", "9" * 4000, "not a number"),
         ("note", "x" * 200_000, "not a table of notes"),
     ],
 )
