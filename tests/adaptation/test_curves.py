@@ -48,6 +48,14 @@ def test_no_pitch_is_a_rest(tmp_path, cell):
         read_text(tmp_path / "b.csv", f"time_s,f0_hz,power_db\n0,{cell},-20\n1,{cell},-20\n")
 
 
+def test_comments_are_left_out(tmp_path):
+    (tmp_path / "c.csv").write_text("time_s,f0_hz,power_db\n# by hand\n0,440,-20 # loud\n1,440,-20\n", encoding="utf-8")
+    assert len(read_controls(tmp_path / "c.csv", "power_db", 50)) == 51
+    (tmp_path / "c.csv").write_text("time_s,f0_hz,power_db\n# nothing\n", encoding="utf-8")
+    with pytest.raises(InputError, match="it has no rows"):
+        read_controls(tmp_path / "c.csv", "power_db", 50)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".npz"])
 def test_written_curves_come_back(tmp_path, suffix):
     n, random = 300, np.random.default_rng(0)

@@ -141,13 +141,15 @@ def _read_csv(path: Path) -> dict[str, DoubleArray]:
             rows = stream.read()
         delimiter = next((each for each in _DELIMITERS if each in head), ",")
         names = [name.strip() for name in next(csv.reader([head], delimiter=delimiter), [])]
+        if "#" in rows:  # comments
+            rows = re.sub(r"#.*", "", rows)
         if not rows.strip():
             raise ValueError("it has no rows")
         if delimiter == ";":
             rows = rows.replace(",", ".")
         cell = re.escape(delimiter)
         rows = re.sub(rf"(?m)(?<={cell})[ \t]*(?={cell}|$)|^[ \t]*(?={cell})", "nan", rows)
-        table = np.loadtxt(io.StringIO(rows), delimiter=delimiter, ndmin=2, dtype=np.float64)
+        table = np.loadtxt(io.StringIO(rows), delimiter=delimiter, ndmin=2, dtype=np.float64, comments=None)
     except (ValueError, csv.Error) as problem:
         raise InputError(f"{path} is not a table of numbers: {' '.join(str(problem).split())}") from problem
     if not names or table.shape[1] != len(names):
