@@ -160,7 +160,7 @@ def _of_row(path: Path, line: int, row: dict[str, str], transcription: Transcrip
         return value
 
     start_s, length_s, named = number("start_s"), number("length_s"), number("number")
-    if start_s is None or length_s is None or start_s < 0.0 or length_s <= 0.0:
+    if start_s is None or length_s is None or start_s < 0.0 or start_s + length_s <= start_s:
         raise InputError(f"{path}: line {line} needs a start_s from 0 and a length_s above 0")
     if start_s + length_s > max(LONGEST_S, len(transcription.pitch_midi) / transcription.frame_rate_hz):
         raise InputError(f"{path}: the note in line {line} ends after {LONGEST_S / 3600.0:g} hours")
