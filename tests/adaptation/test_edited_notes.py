@@ -147,7 +147,7 @@ def test_a_midi_file_is_matched_to_the_performance(tmp_path):
         ("a,b\n1,2\n", "has no columns"),
         ("number,start_s,length_s,midi\n9,0,1,60\n", "has no note 9"),
         ("number,start_s,length_s,midi\n1,x,1,60\n", "is not a number in line 2"),
-        ("number,start_s,length_s,midi\n1,0,0,60\n", "length_s above 0"),
+        ("number,start_s,length_s,midi\n1,0,0,60\n", "length_s of at least 0.001"),
         ("number,start_s,length_s,midi\n1,0,1,200\n", "needs a note"),
         ("number,start_s,length_s,note\n1,0,1,H4\n", "H4 in line 2 is not the name"),
     ],

@@ -46,6 +46,9 @@ PITCH_COST, SEMITONE_COST, LENGTH_COST, VELOCITY_COST, SECOND_COST, DELAY_COST, 
 #: Largest number of notes that are matched.
 MAX_NOTES = 5000
 
+#: The resolution of the tables and MIDI files that are written: a shorter note is none.
+SHORTEST_S = 1e-3
+
 #: The largest table; a note takes 80 bytes.
 MAX_TABLE_BYTES = 16 << 20
 
@@ -160,8 +163,8 @@ def _of_row(path: Path, line: int, row: dict[str, str], transcription: Transcrip
         return value
 
     start_s, length_s, named = number("start_s"), number("length_s"), number("number")
-    if start_s is None or length_s is None or start_s < 0.0 or start_s + length_s <= start_s:
-        raise InputError(f"{path}: line {line} needs a start_s from 0 and a length_s above 0")
+    if start_s is None or length_s is None or start_s < 0.0 or length_s < SHORTEST_S:
+        raise InputError(f"{path}: line {line} needs a start_s from 0 and a length_s of at least {SHORTEST_S:g}")
     if start_s + length_s > max(LONGEST_S, len(transcription.pitch_midi) / transcription.frame_rate_hz):
         raise InputError(f"{path}: the note in line {line} ends after {LONGEST_S / 3600.0:g} hours")
     source = None if named is None else round(named) - 1
