@@ -10,7 +10,9 @@ Three tables:
     accuracy  of F0 as it is measured live, against F0 of the whole recording, for every recording of --audio: voiced
               frames that are found, those of them within 50 and 20 cents, the median of the error, unvoiced frames that
               would sound, and by how much notes after rests begin late.
-    drop-outs on the null device in real time, with the voice as input, for --minutes.
+    drop-outs on the null device in real time, with the voice as input, for --minutes. Beside them what makes them: how
+              late the device called, how long the worker took, how near it came to its deadline, and from
+              a second process that only sleeps, how long the machine stood still for everybody.
 """
 
 from __future__ import annotations
@@ -20,9 +22,10 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import multiprocessing
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import psutil
@@ -37,8 +40,10 @@ from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.live import process
 from ddsp_cli.live.devices import Callback, DeviceStream, PretendedPair, StreamSettings
 from ddsp_cli.live.listener import LOOKAHEAD_SAMPLES, Latency, Listener
+from ddsp_cli.live.loop import AudioLoop
 from ddsp_cli.live.mixer import Controls
 from ddsp_cli.live.performer import LIVE_SEGMENTS, LiveSettings, Performer
+from ddsp_cli.live.priority import Priority, raise_process
 from ddsp_cli.live.process import Engine, Job, LiveProcess
 from ddsp_cli.live.tape import Tape
 from ddsp_cli.synthesis.instrument import Instrument
@@ -51,6 +56,12 @@ BLOCKS = (64, 128, 256, 512)
 
 #: Length of a sung note and of the rest before it, and how many there are.
 NOTE_S, REST_S, N_NOTES = 0.5, 0.4, 8
+
+#: Of the times that are shown.
+PERCENTILES = (1, 50, 99, 99.9, 99.99, 100)
+
+#: How long a machine may stand still before it counts.
+STOPS_S = (0.002, 0.005, 0.01)
 
 LATENCIES: tuple[Latency, Latency] = ("safe", "low")
 
@@ -136,7 +147,7 @@ class SungStream:
 
     def __init__(self, settings: StreamSettings) -> None:
         self._device = DeviceStream(settings)
-        self.took_s: list[float] = []
+        self.called: list[tuple[float, float]] = []  # when, and how long it took
         self.rate_hz = self._device.rate_hz
         voice, rate_hz = soundfile.read(VOICE, dtype="float32")
         self._voice = soxr.resample(voice, rate_hz, self.rate_hz).astype(np.float32)
@@ -151,7 +162,7 @@ class SungStream:
             position += len(block)
             begin_s = time.perf_counter()
             out = callback(heard)
-            self.took_s.append(time.perf_counter() - begin_s)
+            self.called.append((begin_s, time.perf_counter() - begin_s))
             return out
 
         self._device.start(sung)
@@ -161,14 +172,57 @@ class SungStream:
         self._device.close()
 
 
+class WatchedLoop(AudioLoop):
+    """Notes how long the worker takes, and how much of its time is left when it is done."""
+
+    took_s: ClassVar[list[float]] = []
+    left_s: ClassVar[list[float]] = []
+
+    def callback(self, block: FloatArray) -> FloatArray:
+        """See `AudioLoop`."""
+        self.left_s.append((self._n_written - self._n_asked - len(block)) / self._rate_hz)
+        return super().callback(block)
+
+    def work_once(self) -> None:
+        """See `AudioLoop`."""
+        begin_s, has_work = time.perf_counter(), self._n_taken < self._n_heard
+        super().work_once()
+        if has_work:
+            self.took_s.append(time.perf_counter() - begin_s)
+
+
+def spread(what: str, seconds: FloatArray) -> None:
+    """One line: some percentiles in milliseconds."""
+    cells = "".join(f"{1000 * value:9.2f}" for value in np.percentile(seconds, PERCENTILES))
+    print(f"  {what:<36}{cells} ms", flush=True)
+
+
 def sing(job: Job, told: Any, samples: Any, counter: Any, connection: Any) -> None:
     """What the process runs."""
-    process.raise_priority()
+    priority = raise_process()
+    setattr(process, "AudioLoop", WatchedLoop)  # noqa: B010
     stream = SungStream(job.stream)
-    process.play(job, stream, np.frombuffer(told, np.float64), Tape(samples, counter), connection)
+    process.play(job, stream, np.frombuffer(told, np.float64), Tape(samples, counter), connection, priority)
     stream.close()
-    took_ms = 1000 * np.array(stream.took_s)
-    print(f"audio thread: {np.median(took_ms):.3f} ms a block, at most {took_ms.max():.3f} ms", flush=True)
+    called = np.array(stream.called)
+    settled = called[:, 0] > called[0, 0] + 1.0
+    print(f"  {'':<36}" + "".join(f"{f'{share:g} %':>9}" for share in PERCENTILES))
+    spread("from call to call of the device", np.diff(called[settled, 0]))
+    spread("a call of the audio thread", called[settled, 1])
+    spread("the worker, for all that was heard", np.array(WatchedLoop.took_s))
+    spread("what was left of its time", np.array(WatchedLoop.left_s)[settled])
+
+
+def stand_still(seconds: float, stops: Any) -> None:
+    """Sleeps for a millisecond again and again; counts when and how long it slept longer, and the longest time."""
+    raise_process()
+    ends = time.perf_counter() + seconds
+    while (begin_s := time.perf_counter()) < ends:
+        time.sleep(0.001)
+        late_s = time.perf_counter() - begin_s - 0.001
+        stops[0] = max(stops[0], late_s)
+        for i, limit_s in enumerate(STOPS_S):
+            stops[1 + i] += late_s > limit_s
 
 
 def dropouts(instrument: Instrument, minutes: float, mode: Latency, block: int) -> None:
@@ -176,6 +230,10 @@ def dropouts(instrument: Instrument, minutes: float, mode: Latency, block: int) 
     job = Job(StreamSettings("null", "null", block), (instrument,), Controls(), LiveSettings(latency=mode))
     player = LiveProcess(job, target=sing)
     own = psutil.Process(player.pid)
+    context = multiprocessing.get_context("spawn")
+    stops = context.RawArray("d", 1 + len(STOPS_S))
+    sleeper = context.Process(target=stand_still, args=(60.0 * minutes, stops), daemon=True)
+    sleeper.start()
     start, begun = own.cpu_times(), time.monotonic()
     while (status := player.status()).seconds < 60.0 * minutes:
         time.sleep(0.2)
@@ -183,9 +241,13 @@ def dropouts(instrument: Instrument, minutes: float, mode: Latency, block: int) 
     share = (end.user + end.system - start.user - start.system) / lasted_s
     memory_mb = own.memory_info().rss / 1e6
     player.close()
+    sleeper.join()
+    counts = ", ".join(f"{count:.0f} times more than {1000 * s:g}" for count, s in zip(stops[1:], STOPS_S, strict=True))
+    print(f"  a process that only sleeps woke {1000 * stops[0]:.1f} ms late at most; {counts} ms")
     print(
         f"{mode}, blocks of {block}: {status.n_dropouts:.0f} drop-outs in {status.seconds:.0f} s, latency "
-        f"{1000 * status.latency_s:.0f} ms, {share:.1%} of one core, {memory_mb:.0f} MB",
+        f"{1000 * status.latency_s:.0f} ms, {share:.1%} of one core, {memory_mb:.0f} MB, priority "
+        f"{Priority(round(status.priority)).words}",
         flush=True,
     )
 

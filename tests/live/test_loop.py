@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+import threading
 import time
+import types
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from ddsp_cli.errors import InputError, UsageError
 from ddsp_cli.live import devices, process
 from ddsp_cli.live.devices import Device, PretendedPair, StreamSettings, choose_rate_hz
 from ddsp_cli.live.feedback import FeedbackDetector
-from ddsp_cli.live.loop import RING_SAMPLES, AudioLoop, Ring
+from ddsp_cli.live.loop import FADE_SAMPLES, PATIENCE, RING_SAMPLES, AudioLoop, Ring
 from ddsp_cli.live.mixer import CROSSFADE_S, WARM_UP_S, Controls, Mixer, soft_clipped
 from ddsp_cli.live.performer import LiveSettings, LiveState, Performer
 from ddsp_cli.live.process import Engine, Job, LiveStatus
@@ -241,6 +243,55 @@ def test_a_dropout_later_on_gives_the_worker_more_time():
     assert loop.n_dropouts == 1
     assert loop.slack_samples == 20
     np.testing.assert_array_equal(pair.played[2000:], sound[1970:2980])
+
+
+def test_a_device_waits_for_a_block_that_is_a_little_late():
+    """Blocks of 10 s, so that no computer is too slow: the second one comes 50 ms late."""
+    block = 10_000
+    loop = AudioLoop(lambda heard: heard, 1000, block, in_real_time=True)
+    sound = np.arange(1, 2 * block + 1, dtype=np.float32)
+    assert not loop.callback(sound[:block]).any()  # the slack
+    worker = threading.Timer(0.05, loop.work_once)
+    worker.start()
+    played = loop.callback(sound[block:])
+    worker.join()
+    np.testing.assert_array_equal(played, sound[:block])
+    loop.work_once()
+    assert loop.n_dropouts == 0
+    assert loop.slack_samples == block
+
+
+def test_a_device_does_not_wait_for_ever():
+    loop = AudioLoop(lambda heard: heard, 1000, 100, in_real_time=True)
+    for _ in range(11):
+        loop.callback(np.ones(100, np.float32))
+        loop.work_once()
+    loop.callback(np.ones(100, np.float32))
+    begin_s = time.perf_counter()
+    played = loop.callback(np.ones(100, np.float32))  # the worker does not come
+    assert time.perf_counter() - begin_s >= PATIENCE * 0.1
+    assert not played[FADE_SAMPLES:].any()
+    loop.work_once()
+    assert loop.n_dropouts == 1
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_a_device_that_asks_for_several_blocks_at_once_gets_as_many_in_advance(monkeypatch, at_once):
+    clock = types.SimpleNamespace(now_s=0.0)
+    fake = types.SimpleNamespace(monotonic=lambda: clock.now_s, perf_counter=time.perf_counter)
+    monkeypatch.setattr("ddsp_cli.live.loop.time", fake)
+    loop = AudioLoop(lambda heard: heard, 1000, 20, in_real_time=True)
+    sound = np.arange(1, 2001, dtype=np.float32)
+    parts = []
+    for i in range(100):
+        if i % at_once == 0:
+            clock.now_s = i * 0.02
+        parts.append(loop.callback(sound[20 * i : 20 * i + 20]))
+        loop.work_once()
+    slack = 20 if at_once == 1 else 20 + 4 * 20
+    assert loop.slack_samples == slack
+    assert loop.n_dropouts == 0
+    np.testing.assert_array_equal(np.concatenate(parts)[1500:], sound[1500 - slack : 2000 - slack])
 
 
 def test_a_worker_far_behind_goes_on_with_what_is_new():

@@ -217,6 +217,8 @@ class _View:
 
 def describe(view: LiveView, names: tuple[str, ...], cells: tuple[str, str] = ("█", "·")) -> list[str]:
     """Formats the lines for a terminal; `cells` are a full and an empty one of the meter."""
+    from ddsp_cli.live.priority import Priority
+
     status, controls = view.status, view.controls
     listed = "  ".join(f"{'>' if i == controls.instrument else ' '}{i + 1} {name}" for i, name in enumerate(names[:9]))
     filled = round((status.input_db - METER_FLOOR_DB) / -METER_FLOOR_DB * METER_CELLS)
@@ -228,9 +230,9 @@ def describe(view: LiveView, names: tuple[str, ...], cells: tuple[str, str] = ("
         f"input     {meter} {max(status.input_db, METER_FLOOR_DB):4.0f} dBFS",
         f"pitch     {_pitches(view)}",
         f"octave    {controls.transpose / 12:+g}   room {'on' if controls.room else 'off'}   "
-        f"gate -{controls.below_peak_db:g} dB{'   MUTED' if controls.muted else ''}",
+        f"gate -{controls.below_peak_db:g} dB   {recording}{'   MUTED' if controls.muted else ''}",
         f"latency   {1000 * status.latency_s:.0f} ms   load {status.load:.0%}   drop-outs {status.n_dropouts:.0f}   "
-        f"{recording}",
+        f"priority {Priority(round(status.priority)).words}",
     ]
 
 

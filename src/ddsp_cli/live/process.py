@@ -31,6 +31,7 @@ from ddsp_cli.live.loop import AudioLoop, Worker
 from ddsp_cli.live.midi_port import open_port
 from ddsp_cli.live.mixer import Controls, Mixer, Source
 from ddsp_cli.live.performer import LiveSettings, Performer
+from ddsp_cli.live.priority import Priority, lock_memory, raise_process
 from ddsp_cli.live.tape import TAPE_SAMPLES, Tape
 from ddsp_cli.synthesis.instrument import Instrument
 
@@ -46,8 +47,8 @@ TELL_S = 0.1
 #: Interval at which Python switches threads: the longest wait of the audio thread for the worker.
 SWITCH_S = 0.0005
 
-#: Requested niceness; distributions allow it to audio groups.
-NICENESS = -10
+#: What instruments are warmed up with: a tone, so that everything runs that runs for a note.
+WARM_UP_HZ = 220.0
 
 #: Time constant of the meters.
 METER_S = 0.1
@@ -88,6 +89,7 @@ class LiveStatus:
       load: share of its time that the worker is busy; at 1 it cannot keep up.
       n_dropouts: blocks that were not ready in time.
       instrument: index of the instrument that plays.
+      priority: of the process, a `Priority`.
     """
 
     seconds: float = 0.0
@@ -100,6 +102,7 @@ class LiveStatus:
     load: float = 0.0
     n_dropouts: float = 0.0
     instrument: float = 0.0
+    priority: float = 0.0
 
 
 _FIELDS = tuple(field.name for field in fields(LiveStatus))
@@ -112,9 +115,10 @@ class Engine:
       job: see `Job`.
       rate_hz: of the devices.
       tape: gets input and output.
+      in_real_time: see `AudioLoop`.
     """
 
-    def __init__(self, job: Job, rate_hz: int, tape: Tape | None = None) -> None:
+    def __init__(self, job: Job, rate_hz: int, tape: Tape | None = None, in_real_time: bool = False) -> None:
         #: Keys that are pressed, where a MIDI keyboard plays.
         self.hands = Hands(job.n_voices) if job.midi is not None else None
         self._job, self._rate_hz, self._tape = job, rate_hz, tape
@@ -123,8 +127,9 @@ class Engine:
             self._warm_up(index)
         self.mixer = Mixer(self._make, job.controls, rate_hz)
         self.loop = AudioLoop(
-            self.mixer.play, rate_hz, job.stream.block_samples, self._take, adapts=job.settings.latency == "safe"
-        )
+            self.mixer.play, rate_hz, job.stream.block_samples, self._take, adapts=job.settings.latency == "safe",
+            in_real_time=in_real_time,
+        )  # fmt: skip
         self._square = np.zeros(2)  # mean squares of input and output
         self._told = (0.0, time.monotonic())
         self._load = 0.0
@@ -150,8 +155,10 @@ class Engine:
         else:
             source = self._make(replace(self._job.controls, instrument=index), None)
         block = self._job.stream.block_samples
-        for _ in range(max(1, self._rate_hz // (5 * block))):
-            source.push(np.zeros(block, np.float32))
+        n_blocks = max(1, self._rate_hz // (5 * block))
+        tone = 0.1 * np.sin(2.0 * np.pi * WARM_UP_HZ / self._rate_hz * np.arange(n_blocks * block))
+        for part in tone.astype(np.float32).reshape(n_blocks, block):
+            source.push(part)
 
     def _take(self, heard: FloatArray, played: FloatArray) -> None:
         """Meters and tape, on the worker's thread."""
@@ -195,10 +202,10 @@ def run(job: Job, told: Any, samples: Any, counter: Any, connection: Connection)
     with Path(os.devnull).open("wb") as nowhere:  # sound systems report drop-outs there, across the display
         os.dup2(nowhere.fileno(), 2)
     try:
-        raise_priority()  # before the audio thread is made, which then gets a still higher one
+        priority = raise_process()
         stream = DeviceStream(job.stream)
         try:
-            play(job, stream, np.frombuffer(told, np.float64), Tape(samples, counter), connection)
+            play(job, stream, np.frombuffer(told, np.float64), Tape(samples, counter), connection, priority)
         finally:
             stream.close()
         connection.send(None)
@@ -210,18 +217,34 @@ def run(job: Job, told: Any, samples: Any, counter: Any, connection: Connection)
         connection.send(RuntimeError(f"the process that plays: {type(problem).__name__}: {problem}"))
 
 
-def play(job: Job, stream: Stream, told: FloatArray, tape: Tape, connection: Connection) -> None:
+def play(
+    job: Job,
+    stream: Stream,
+    told: FloatArray,
+    tape: Tape,
+    connection: Connection,
+    priority: Priority = Priority.NORMAL,
+) -> None:
     """Plays through an open stream.
+
+    Args:
+      job: see `Job`.
+      stream: runs until this ends.
+      told: shared memory of the status, see `LiveStatus`.
+      tape: where heard and played sound is kept.
+      connection: to the process that shows.
+      priority: for the status.
 
     Raises:
       InputError: the device is gone.
     """
-    engine = Engine(job, stream.rate_hz, tape)
+    engine = Engine(job, stream.rate_hz, tape, in_real_time=True)
     worker = Worker(engine.loop)
     sys.setswitchinterval(SWITCH_S)
     gc.collect()
     gc.freeze()
     gc.disable()
+    lock_memory()
     worker.start()
     port = None
     try:
@@ -236,7 +259,7 @@ def play(job: Job, stream: Stream, told: FloatArray, tape: Tape, connection: Con
                 if controls is None:
                     return
                 engine.mixer.controls = controls
-            status = engine.status()
+            status = replace(engine.status(), priority=float(priority))
             told[:] = [getattr(status, name) for name in _FIELDS]
             silent_s = time.monotonic() - max(engine.loop.last_call_s, begun_s)
             if silent_s > (GONE_S if status.seconds > 0.0 else STARTING_S):
@@ -249,20 +272,6 @@ def play(job: Job, stream: Stream, told: FloatArray, tape: Tape, connection: Con
         worker.stop()
         if port is not None:
             port.close()
-
-
-def raise_priority() -> None:
-    """Raises the priority of this process above other programs, where the system allows it.
-
-    On Linux members of the audio group may use real-time scheduling, as for JACK; elsewhere a priority class is set.
-    """
-    with contextlib.suppress(AttributeError, OSError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))  # threads that are started from here inherit it
-        return
-    import psutil
-
-    with contextlib.suppress(psutil.Error, OSError):
-        psutil.Process().nice(psutil.HIGH_PRIORITY_CLASS if sys.platform == "win32" else NICENESS)
 
 
 def _end_with_parent() -> None:

@@ -1,0 +1,89 @@
+"""Raises the priority of the threads that play above other programs, where the system allows it.
+
+Linux: SCHED_RR, which the audio groups of distributions may use, as for JACK; else a lower niceness. Windows: the
+multimedia class scheduler (MMCSS) for threads, HIGH_PRIORITY_CLASS for the process. macOS: the quality of service
+"user interactive". A refusal changes nothing; the status of `ddsp live` tells what was granted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import enum
+import os
+import sys
+from typing import Any
+
+#: Niceness that is asked for where SCHED_RR is refused; distributions allow audio groups as much.
+NICENESS = -10
+
+#: Real-time priorities: of the process, of the thread that plays, of the audio thread, which may interrupt the others.
+PROCESS_RR, WORKER_RR, AUDIO_RR = 1, 2, 3
+
+#: QOS_CLASS_USER_INTERACTIVE of macOS (sys/qos.h).
+_USER_INTERACTIVE = 0x21
+
+#: MCL_CURRENT and MCL_ONFAULT of mlockall(2): pages that are in memory stay there, others are not read for it.
+_LOCKED_PAGES = 1 | 4
+
+
+class Priority(enum.IntEnum):
+    """What the system has granted."""
+
+    NORMAL = 0
+    RAISED = 1
+    REAL_TIME = 2
+
+    @property
+    def words(self) -> str:
+        """For the terminal."""
+        return {0: "normal", 1: "raised", 2: "real time"}[self.value]
+
+
+def raise_process() -> Priority:
+    """Raises this process; threads that it starts from here on inherit that.
+
+    Returns:
+      What was granted.
+    """
+    if _schedule(PROCESS_RR):
+        return Priority.REAL_TIME
+    import psutil
+
+    own = psutil.Process()
+    try:
+        own.nice(psutil.HIGH_PRIORITY_CLASS if sys.platform == "win32" else NICENESS)
+    except (psutil.Error, OSError):
+        return Priority.NORMAL
+    return Priority.RAISED
+
+
+def raise_thread(real_time: int) -> None:
+    """Raises the calling thread; `real_time` is one of `WORKER_RR` and `AUDIO_RR`.
+
+    On Linux only in a process that `raise_process` has made real-time.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        if sys.platform == "win32":
+            library: Any = ctypes.WinDLL("avrt")
+            library.AvSetMmThreadCharacteristicsW("Pro Audio", ctypes.byref(ctypes.c_ulong(0)))
+        elif sys.platform == "darwin":
+            ctypes.CDLL(None).pthread_set_qos_class_self_np(_USER_INTERACTIVE, 0)
+        elif os.sched_getscheduler(0) == os.SCHED_RR:
+            _schedule(real_time)
+
+
+def lock_memory() -> None:
+    """Keeps the memory that is in use now from being swapped out, where the system allows it."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.CDLL(None).mlockall(_LOCKED_PAGES)
+
+
+def _schedule(priority: int) -> bool:
+    """Gives the calling thread a real-time priority; whether that was granted."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(priority))
+    except (AttributeError, OSError):
+        return False
+    return True
