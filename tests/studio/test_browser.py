@@ -229,6 +229,112 @@ def test_draw_and_download(open_page, folder, tmp_path):
     np.testing.assert_array_equal(last_sound(page), undrawn)
 
 
+def wait_until_played(page):
+    """Waits until everything that was asked for is whole."""
+    wait_for(page, "!document.documentElement.dataset.playing && document.querySelector('#work').hidden", 60)
+
+
+def test_blend_over_time(open_page, folder, tmp_path):
+    page = open_page()
+    add_voice(page, folder)
+    before = page.evaluate("caught.length")
+    page.select_option("#blend-mode", "timed")
+    wait_for_sound(page, before)
+    assert page.inner_text("#sources [aria-checked=true]") == "Blend"
+    np.testing.assert_array_equal(last_sound(page), transferred(folder, tmp_path, instrument="0s:flute 1.9s:violin"))
+    assert page.inner_text("#command") == "ddsp transfer voice.wav --blend '0s:flute 1.9s:violin'"
+    before = page.evaluate("caught.length")
+    page.fill("[aria-label='Seconds of point 2']", "1.2")
+    page.select_option("[aria-label='Instrument of point 1']", "clarinet")
+    wait_for_sound(page, before)
+    wait_until_played(page)
+    before = page.evaluate("caught.length")
+    page.click("#blend-add")
+    wait_for_sound(page, before)
+    wait_until_played(page)
+    words = "0s:clarinet 1.2s:violin 3.2s:"
+    assert words in page.inner_text("#command")
+    before = page.evaluate("caught.length")
+    page.click("[aria-label='Remove point 3']")
+    wait_until_played(page)
+    assert page.inner_text("#command").endswith("--blend '0s:clarinet 1.2s:violin'")
+    page.select_option("#blend-mode", "fixed")
+    wait_until_played(page)
+    assert "--model flute:0.50+violin:0.50" in page.inner_text("#command")
+
+
+def test_parts_of_a_midi_file(open_page, folder, tmp_path):
+    import mido
+
+    file = mido.MidiFile()
+    for name, channel, note in (("Flute", 0, 76), ("Bass", 1, 60)):
+        track = mido.MidiTrack([mido.MetaMessage("track_name", name=name)])
+        track.append(mido.Message("note_on", note=note, velocity=90, channel=channel))
+        track.append(mido.Message("note_off", note=note, time=960, channel=channel))
+        file.tracks.append(track)
+    file.save(folder / "two.mid")
+    page = open_page()
+    before = page.evaluate("caught.length")
+    page.set_input_files("#files", folder / "two.mid")
+    wait_for_sound(page, before)
+    np.testing.assert_array_equal(last_sound(page), transferred(folder, tmp_path, "two.mid"))
+    assert page.inner_text("#parts label[for=tracks-1]") == "1 Flute (1 notes)"
+    before = page.evaluate("caught.length")
+    page.uncheck("#tracks-2")
+    wait_for_sound(page, before)
+    wait_until_played(page)
+    np.testing.assert_array_equal(last_sound(page), transferred(folder, tmp_path, "two.mid", track=["1"]))
+    assert "--track 1" in page.inner_text("#command")
+    page.uncheck("#tracks-1")
+    assert page.is_checked("#tracks-1")  # one has to be played
+    page.click("#takes button:has-text('voice')")
+    wait_until_played(page)
+    assert not page.is_visible("#parts")
+
+
+def test_long_sound_is_heard_at_once_where_it_plays(open_page, folder, tmp_path):
+    """A moved control is heard from the playhead on before the whole sound is played, which then replaces it."""
+    soundfile.write(folder / "long.wav", melody((60, 64, 67, 65) * 7, note_s=0.6, rest_s=0.2), 16000, subtype="FLOAT")
+    page = open_page()
+    add_voice(page, folder, "long.wav")
+    wait_until_played(page)
+    page.eval_on_selector("#position", "(slider) => { slider.value = 9; slider.dispatchEvent(new Event('input')); }")
+    before = page.evaluate("caught.length")
+    move(page, "#control-formant", 3)
+    wait_until_played(page)
+    sounds = [np.asarray(one["samples"], np.float32) for one in page.evaluate(f"caught.slice({before})")]
+    assert len(sounds) >= 2
+    expected = transferred(folder, tmp_path, "long.wav", formant=3.0)
+    np.testing.assert_array_equal(sounds[-1], expected)
+    rate_hz = page.evaluate("caught.at(-1).rate")
+    assert 4 < len(sounds[0]) / rate_hz < 9
+    there = expected[9 * rate_hz : 9 * rate_hz + len(sounds[0])]
+    assert 20 * np.log10(np.std(sounds[0]) / np.std(there)) == pytest.approx(0, abs=1.5)
+
+
+def test_excerpt_takes_over_and_gives_back(open_page):
+    """Rendered by the browser: the sound, then the excerpt in its place, then the sound again; without a gap."""
+    page = open_page()
+    heard = page.evaluate("""async () => {
+        const { Player } = await import('./static/player.js');
+        const offline = new OfflineAudioContext(1, 48000, 48000);
+        window.AudioContext = function () { return offline; };
+        offline.resume = async () => {};
+        const player = new Player();
+        player.set('a', [new Float32Array(96000).fill(0.5)], 48000, null);
+        player.patch('a', [new Float32Array(24000).fill(0.25)], 48000, null, 0.25);
+        player.hear('a');
+        await player.play();
+        const rendered = await offline.startRendering();
+        return Array.from(rendered.getChannelData(0));
+    }""")  # fmt: skip
+    heard = np.asarray(heard)
+    np.testing.assert_allclose(heard[4800:11900], 0.5, atol=1e-3)
+    np.testing.assert_allclose(heard[12600:35400], 0.25, atol=1e-3)
+    np.testing.assert_allclose(heard[36100:], 0.5, atol=1e-3)
+    assert heard[4800:].min() > 0.24
+
+
 def test_record_and_play(open_page):
     page = open_page()
     page.click("#record-open")
@@ -256,6 +362,67 @@ def test_live(open_page):
     assert 50 < own_ms < trip_ms < 1000
     page.click("#live-start")
     assert page.inner_text("#live-start") == "Start"
+
+
+def test_live_is_recorded_and_played_again(open_page, tmp_path):
+    page = open_page()
+    page.click("#tab-live")
+    assert page.is_disabled("#live-record")
+    page.click("#live-start")
+    wait_for(page, "document.querySelector('#live-out').value > -45")
+    page.click("#live-record")
+    wait_for(page, "parseFloat(document.querySelector('#live-recorded-s').textContent) > 1.5")
+    page.click("#live-record")
+    with page.expect_download() as waiting:
+        page.click("#live-save")
+    target = tmp_path / waiting.value.suggested_filename
+    waiting.value.save_as(target)
+    assert target.name.startswith("live flute")
+    played, rate_hz = soundfile.read(target)
+    assert len(played) > 1.4 * rate_hz
+    assert np.sqrt(np.mean(played**2)) > 0.002
+    before = page.evaluate("caught.length")
+    page.click("#live-keep")  # the voice, on an instrument
+    wait_for_sound(page, before, 2)
+    assert page.inner_text("#takes [aria-pressed=true]").startswith("voice")
+    assert not page.is_visible("#panel-live")
+    voice = np.asarray(page.evaluate(f"caught[{before}].samples"))
+    assert abs(len(voice) - len(played)) <= 2
+    assert np.sqrt(np.mean(voice**2)) > 0.005
+
+
+def test_delay_that_is_not_needed_is_left_out(open_page):
+    """The worklet by itself: answers that come at once shorten what waits, without a step in the sound."""
+    page = open_page()
+    told = page.evaluate("""async () => {
+        let made;
+        globalThis.AudioWorkletProcessor = class { constructor() { this.port = { postMessage() {} }; } };
+        globalThis.registerProcessor = (_, kind) => { made = kind; };
+        globalThis.sampleRate = 48000;
+        globalThis.currentFrame = 0;
+        await import('./static/live-worklet.js');
+        const live = new made({ processorOptions: { block: 256 } });
+        const pipe = { postMessage(data) { waiting.push(data); } };
+        const waiting = [], delays = [], out = [];
+        live.port.onmessage({ data: pipe });
+        const tone = (frame) => 0.5 * Math.sin(2 * Math.PI * 220 * frame / 48000);
+        for (let turn = 0; turn < 8000; turn++) {
+            const heard = Float32Array.from({ length: 128 }, (_, i) => tone(currentFrame + i));
+            const played = new Float32Array(128);
+            for (const one of waiting.splice(0)) pipe.onmessage({ data: { ...one, load: 0.1, f0: [0, 0] } });
+            live.process([[heard]], [[played]]);
+            live.port.postMessage = (report) => delays.push([report.delay_s, report.dropouts]);
+            out.push(...played);
+            globalThis.currentFrame += 128;
+        }
+        return { delays, out: out.slice(48000) };
+    }""")  # fmt: skip
+    first_s, last_s = told["delays"][2][0], told["delays"][-1][0]
+    assert first_s > 0.015
+    assert last_s < first_s - 0.004
+    assert told["delays"][-1][1] == 0
+    steps = np.abs(np.diff(told["out"]))
+    assert steps.max() < 0.5 * 2 * np.pi * 220 / 48000 + 1.0 / 128 * 1.01
 
 
 def test_players_run_in_step_at_one_loudness(open_page):

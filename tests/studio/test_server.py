@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import threading
 import time
@@ -13,11 +14,13 @@ import pytest
 import soundfile
 from starlette.testclient import TestClient
 
+from ddsp_cli.studio import session as session_module
 from ddsp_cli.studio import takes as takes_module
 from ddsp_cli.studio.picture import LOWEST_HZ, ROWS_PER_OCTAVE, spectrogram
 from ddsp_cli.studio.session import CancelledError, Session
 from ddsp_cli.workflows.performance import make_options
 from ddsp_cli.workflows.transfer import transfer_files
+from fixtures import melody
 from studio_fixtures import add, play
 
 
@@ -66,6 +69,24 @@ def test_blend_and_ensemble_are_those_of_the_command(studio, tmp_path):
     assert section["n_channels"] == 2
     np.testing.assert_array_equal(pcm(studio, section).reshape(-1, 2), transferred(studio, tmp_path, ensemble=2))
     assert abs(section["input_lufs"] - section["loudness_lufs"]) < 0.1
+
+
+def test_blend_over_time_is_that_of_the_command(studio, tmp_path):
+    take, blend = add(studio, studio.desk / "voice.wav"), "0s:testophone 1.5s:otherophone"
+    done = play(studio, take, blend)["done"]
+    np.testing.assert_array_equal(pcm(studio, done), transferred(studio, tmp_path, blend))
+    assert done["command"] == f"ddsp transfer voice.wav --blend '{blend}'"
+    downloaded = studio.client.get(f"api/played/{done['id']}/download/wav")
+    assert "voice_testophone-to-otherophone.wav" in downloaded.headers["content-disposition"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["0s:testophone 1s:../../etc", "0s:testophone 0s:otherophone", "0s:/tmp/x", "testophone+/tmp/x:1", "+", "1s:2"],
+)
+def test_impossible_blends_are_answered(studio, name):
+    take = add(studio, studio.desk / "voice.wav")
+    assert play(studio, take, name)["error"]
 
 
 def test_moved_control_measures_nothing_again(studio, monkeypatch):
@@ -117,6 +138,142 @@ def test_notes_of_a_midi_file(studio, tmp_path):
     assert take["kind"] == "score"
     done = play(studio, take)["done"]
     assert np.abs(pcm(studio, done)).max() > 0.001
+
+
+@pytest.fixture
+def score(tmp_path):
+    """Two tracks and three channels, one of them the drums."""
+    file = mido.MidiFile()
+    for name, notes in (("Flute", [(0, 72), (9, 40)]), ("Bass", [(1, 48)])):
+        track = mido.MidiTrack([mido.MetaMessage("track_name", name=name)])
+        for channel, note in notes:
+            track += [
+                mido.Message("note_on", note=note, velocity=90, channel=channel),
+                mido.Message("note_off", note=note, time=480, channel=channel),
+            ]
+        file.tracks.append(track)
+    file.save(tmp_path / "band.mid")
+    return tmp_path / "band.mid"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "option"),
+    [
+        ({}, {}),
+        ({"tracks": [1]}, {"track": ["1"]}),
+        ({"tracks": [1, 2], "channels": [2]}, {"track": ["1", "2"], "channel": [2]}),
+        ({"channels": [1, 2, 10]}, {"channel": [1, 2, 10]}),
+    ],
+)
+def test_parts_of_a_midi_file_are_those_of_the_command(studio, tmp_path, score, chosen, option):
+    take = add(studio, score)
+    assert [(part["track"], part["name"], part["channel"]) for part in take["parts"]] == [
+        (1, "Flute", 1), (1, "Flute", 10), (2, "Bass", 2),
+    ]  # fmt: skip
+    done = play(studio, take, selection=chosen, settings={"voices": "lead"})["done"]
+    out = tmp_path / "cli.wav"
+    transfer_files(score, "testophone", out, options=make_options(voices="lead", **option), bits="float")
+    np.testing.assert_array_equal(pcm(studio, done), soundfile.read(out, dtype="float32")[0])
+    words = "".join(f" --{name} {one}" for name, values in option.items() for one in values)
+    assert done["command"] == f"ddsp transfer band.mid --model testophone{words} --voices lead"
+    downloaded = studio.client.get(f"api/played/{done['id']}/download/wav")
+    assert soundfile.info(io.BytesIO(downloaded.content)).frames == len(pcm(studio, done))
+
+
+@pytest.mark.parametrize("chosen", [[], {"tracks": "1"}, {"tracks": [0]}, {"tracks": [True]}, {"channels": [17]}, 5])
+def test_impossible_parts_are_answered(studio, score, chosen):
+    answer = studio.client.post(
+        "api/play", json={"take": add(studio, score)["id"], "instrument": "testophone", "selection": chosen}
+    )
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+
+
+def test_curves_of_several_voices_are_not_written(studio, score):
+    take = add(studio, score)
+    both, line = play(studio, take)["done"], play(studio, take, settings={"voices": "lead"})["done"]
+    assert (both["n_voices"], line["n_voices"]) == (2, 1)
+    assert studio.client.get(f"api/played/{line['id']}/download/curves").status_code == 200
+    answer = studio.client.get(f"api/played/{both['id']}/download/curves")
+    assert answer.status_code == 400
+    assert "one line" in answer.json()["error"]
+
+
+# --- long sounds: what is heard first ---
+
+
+@pytest.fixture
+def long_take(studio, tmp_path, monkeypatch):
+    """A voice of 6 s, which counts as long."""
+    monkeypatch.setattr(session_module, "EXCERPT_FROM_S", 4.0)
+    monkeypatch.setattr(session_module, "EXCERPT_S", 1.5)
+    soundfile.write(tmp_path / "long.wav", melody((60, 64, 67, 65), note_s=0.9, rest_s=0.6), 16000, subtype="FLOAT")
+    return add(studio, tmp_path / "long.wav")
+
+
+def test_long_sound_is_heard_first_where_the_page_listens(studio, long_take):
+    play(studio, long_take)
+    first = []
+    played = studio.session.play(
+        long_take["id"], "testophone", {"formant": 3}, at_s=2.0, heard=first.append
+    )  # fmt: skip
+    assert [part.start_s for part in first] == pytest.approx([2.0])
+    (part,) = first
+    assert part.rate_hz == played.rate_hz
+    assert len(part.pcm) / part.rate_hz == pytest.approx(1.5 + 6.6 / 25, abs=0.01)
+    begin = round(2.0 * played.rate_hz)
+    whole = played.pcm[begin : begin + len(part.pcm)]
+
+    # Phases and noise are others: levels over time agree.
+    def level_db(sound):
+        return 10 * np.log10(np.mean(sound[: len(sound) // 800 * 800].reshape(-1, 800) ** 2, axis=1) + 1e-8)
+
+    loud = level_db(whole) > -45
+    assert loud.sum() > 8
+    assert np.abs(np.median((level_db(part.pcm) - level_db(whole))[loud])) < 1.0
+    assert np.abs((level_db(part.pcm) - level_db(whole))[loud]).mean() < 2.0
+
+
+def test_what_is_heard_first_comes_before_the_result(studio, long_take):
+    answer = studio.client.post("api/play", json={
+        "take": long_take["id"], "instrument": "testophone", "settings": {"dynamics": 0.5}, "at_s": 0.5,
+    })  # fmt: skip
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    (told,) = [line["excerpt"] for line in lines if "excerpt" in line]
+    assert "done" in lines[-1]
+    sound = studio.client.get(f"api/excerpts/{told['id']}")
+    assert len(sound.content) / 4 / told["rate_hz"] == pytest.approx(1.5 + 6.6 / 25, abs=0.01)
+    assert told["start_s"] == 0.5
+    assert studio.client.get("api/excerpts/0").status_code == 400
+
+
+def test_second_part_follows_where_the_first_ends(studio, long_take, monkeypatch):
+    monkeypatch.setattr(session_module, "RENDERED_SHARE", 1.0)
+    parts = []
+    studio.session.play(long_take["id"], "testophone", {"formant": 2}, at_s=0.0, heard=parts.append)
+    first, second = parts
+    assert second.start_s == first.start_s + len(first.pcm) / first.rate_hz
+    assert second.start_s + len(second.pcm) / second.rate_hz == pytest.approx(6.6, abs=0.01)
+
+
+@pytest.mark.parametrize("at_s", [1e6, -5.0, 5.9])
+def test_places_beyond_the_sound_are_harmless(studio, long_take, at_s):
+    done = play(studio, long_take, settings={"glide": 0.1}, at_s=at_s)["done"]
+    np.testing.assert_array_equal(
+        pcm(studio, done), pcm(studio, play(studio, long_take, settings={"glide": 0.1})["done"])
+    )
+
+
+@pytest.mark.parametrize("at_s", ["1", True, [], {}, 10**400])
+def test_places_that_are_none_are_refused(studio, long_take, at_s):
+    answer = studio.client.post("api/play", json={"take": long_take["id"], "instrument": "testophone", "at_s": at_s})
+    assert answer.status_code == 400
+
+
+def test_blend_over_time_is_not_heard_from_the_middle(studio, long_take):
+    first = []
+    studio.session.play(long_take["id"], "0:testophone 3:otherophone", {}, at_s=2.0, heard=first.append)
+    assert first == []
 
 
 def test_progress_comes_before_the_result(studio, monkeypatch):
@@ -376,7 +533,7 @@ def test_defect_is_said(studio, monkeypatch):
 
 @pytest.mark.parametrize(
     "instrument",
-    ["none", "..", "/tmp", "models/testophone", "", "x" * 150, "testophone:0.5+/tmp:0.5", "0:testophone 2:otherophone"],
+    ["none", "..", "/tmp", "models/testophone", "", "x" * 150, "testophone:0.5+/tmp:0.5", "0:testophone 2:/tmp"],
 )
 def test_instrument_is_named_not_found_by_path(studio, instrument):
     take = add(studio, studio.desk / "voice.wav")

@@ -35,7 +35,9 @@ MAX_BLOCK_SAMPLES = 16384
 MAX_LINES = 4
 
 #: Settings of a live performance, with their defaults.
-DEFAULTS: dict[str, float | str] = {"transpose": 0.0, "loudness": 0.0, "formant": 0.0, "room": "model", "wet": 1.0}
+DEFAULTS: dict[str, float | str] = {
+    "transpose": 0.0, "loudness": 0.0, "formant": 0.0, "room": "model", "wet": 1.0, "latency": "safe",
+}  # fmt: skip
 
 #: Opens an instrument with settings at a sample rate.
 Open = Callable[[str, dict[str, float | str], int], Performer]
@@ -206,7 +208,7 @@ def _wanted(text: str) -> tuple[str, dict[str, float | str]]:
         settings = DEFAULTS | plain_settings(given)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise UsageError("the request names no instrument and settings") from problem
-    if unknown or not isinstance(instrument, str):
+    if unknown or not isinstance(instrument, str) or not isinstance(settings["latency"], str):
         raise UsageError("the request has settings that a live performance does not have")
     return instrument, settings
 

@@ -13,10 +13,10 @@ import mimetypes
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import numpy as np
@@ -27,12 +27,13 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route, WebSocketRoute
 
 from ddsp_cli import __version__
+from ddsp_cli.adaptation.midi import Selection
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.errors import DdspError, InputError, UsageError
 from ddsp_cli.studio import picture
 from ddsp_cli.studio.guard import REPORT_POLICY
 from ddsp_cli.studio.live import LiveDoor
-from ddsp_cli.studio.session import CancelledError, Played, Progress, Session, values
+from ddsp_cli.studio.session import CancelledError, Excerpt, Played, Progress, Session, values
 from ddsp_cli.studio.takes import Take, receive
 from ddsp_cli.studio.teach import Teacher
 
@@ -45,7 +46,8 @@ TOLD_EVERY_S = 0.1
 #: Sounds played at once, over all pages; each uses one core.
 WORKERS = 2
 
-T = TypeVar("T")
+#: Long work: gets who is told of its progress, and who sends a line to the page; gives the result.
+Work: TypeAlias = Callable[[Progress, Callable[[dict[str, object]], None]], dict[str, object]]
 
 
 class Studio:
@@ -81,6 +83,7 @@ class Studio:
                 Route("/api/play", self.play, methods=post),
                 Route("/api/curves", self.load_curves, methods=post),
                 Route("/api/draw", self.draw, methods=post),
+                Route("/api/excerpts/{excerpt}", self.excerpt, methods=get),
                 Route("/api/played/{played}/pcm", self.played_pcm, methods=get),
                 Route("/api/played/{played}/spectrogram", self.played_spectrogram, methods=get),
                 Route("/api/played/{played}/curves", self.played_curves, methods=get),
@@ -184,12 +187,23 @@ class Studio:
         return Response(sound, media_type="audio/ogg")
 
     async def play(self, request: Request) -> Response:
-        """Plays a sound on an instrument: `take`, `instrument`, `settings`, and `curves` where some were drawn."""
+        """Plays a sound on an instrument.
+
+        The request has `take`, `instrument`, `settings`; `curves` where some were drawn; `selection` of a MIDI file;
+        and `at_s`, from where on a long sound is to be heard first: lines with an `excerpt` tell of what was played.
+        """
         asked = await _json(request)
         take, instrument, curves = (_text(asked, name) for name in ("take", "instrument", "curves"))
+        selection, at_s = _selection(asked.get("selection")), _seconds(asked.get("at_s"))
 
-        def work(progress: Progress) -> dict[str, object]:
-            played = self._session.play(take, instrument, asked.get("settings", {}), curves, progress)
+        def work(progress: Progress, tell: Callable[[dict[str, object]], None]) -> dict[str, object]:
+            def heard(excerpt: Excerpt) -> None:
+                tell({"excerpt": _about_excerpt(excerpt)})
+
+            played = self._session.play(
+                take, instrument, asked.get("settings", {}), curves, progress, selection=selection, at_s=at_s,
+                heard=heard,
+            )  # fmt: skip
             return self._about(played)
 
         return self._lines(work)
@@ -212,12 +226,11 @@ class Studio:
             "key": str(adapted.key) if adapted.key is not None else "",
             "frame_rate_hz": adapted.frame_rate_hz,
             "n_frames": len(adapted),
+            "n_voices": 1 + len(played.performance.others),
             "level": played.level,
             "remarks": played.remarks,
             "notes": self._session.notes(played),
-            "command": self._session.command(
-                played.take, played.instrument, played.settings, curves=bool(played.curves)
-            ),
+            "command": self._session.command(played),
         }
 
     async def draw(self, request: Request) -> Response:
@@ -235,6 +248,10 @@ class Studio:
         content, asked = await _body(request), request.query_params
         words = (asked.get("take", ""), asked.get("instrument", ""), content, asked.get("name", ""))
         return JSONResponse({"curves": await run_in_threadpool(self._session.load_curves, *words)})
+
+    async def excerpt(self, request: Request) -> Response:
+        """The samples of an excerpt."""
+        return _floats(self._session.excerpt(request.path_params["excerpt"]).pcm)
 
     async def played_pcm(self, request: Request) -> Response:
         """The samples of a result."""
@@ -348,8 +365,8 @@ class Studio:
 
     # --- long work ---
 
-    def _lines(self, work: Callable[[Progress], dict[str, object]]) -> Response:
-        """Runs work in a thread; streams a line for each progress, then the result."""
+    def _lines(self, work: Work) -> Response:
+        """Runs work in a thread; streams lines for its progress and for what it tells, then the result."""
         cancelled = threading.Event()
         state: dict[str, object] = {}
 
@@ -359,11 +376,22 @@ class Studio:
             state.update(doing=what, share=round(min(share, 1.0), 3))
 
         async def lines() -> AsyncIterator[str]:
-            future = asyncio.get_running_loop().run_in_executor(self._workers, work, progress)
+            loop, lines_told = asyncio.get_running_loop(), asyncio.Queue[dict[str, object]]()
+
+            def tell(line: dict[str, object]) -> None:
+                with suppress(RuntimeError):  # the server has left
+                    loop.call_soon_threadsafe(lines_told.put_nowait, line)
+
+            future = loop.run_in_executor(self._workers, work, progress, tell)
+            coming = asyncio.ensure_future(lines_told.get())
             told: dict[str, object] = {}
             try:
-                while not (await asyncio.wait([future], timeout=TOLD_EVERY_S))[0]:
-                    if state != told:
+                while not future.done():
+                    await asyncio.wait([future, coming], timeout=TOLD_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+                    if coming.done():
+                        yield json.dumps(coming.result()) + "\n"
+                        coming = asyncio.ensure_future(lines_told.get())
+                    elif state != told:
                         told = dict(state)
                         yield json.dumps(told) + "\n"
                 yield json.dumps({"done": future.result()}) + "\n"
@@ -377,8 +405,42 @@ class Studio:
             finally:
                 cancelled.set()
                 future.cancel()
+                coming.cancel()
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+
+def _about_excerpt(excerpt: Excerpt) -> dict[str, object]:
+    return {
+        "id": excerpt.id,
+        "start_s": excerpt.start_s,
+        "rate_hz": excerpt.rate_hz,
+        "n_channels": 1 if excerpt.pcm.ndim == 1 else excerpt.pcm.shape[1],
+        "loudness_lufs": _finite(excerpt.loudness_lufs),
+    }
+
+
+def _selection(given: object) -> Selection:
+    """Tracks and channels of a MIDI file: `{"tracks": [1, 2], "channels": [1]}`; what is missing is not chosen."""
+    if given is None:
+        return Selection()
+    numbers: dict[str, tuple[int, ...]] = {}
+    for name, most in (("tracks", 65535), ("channels", 16)):
+        values = given.get(name, []) if isinstance(given, dict) else None
+        if not isinstance(values, list) or len(values) > 1000:
+            raise UsageError(f"the {name} are not a list of numbers")
+        if not all(isinstance(one, int) and not isinstance(one, bool) and 1 <= one <= most for one in values):
+            raise UsageError(f"the {name} are numbers from 1 to {most}")
+        numbers[name] = tuple(values)
+    return Selection(tuple(map(str, numbers["tracks"])), numbers["channels"])
+
+
+def _seconds(given: object) -> float | None:
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, int | float) or not abs(given) < 1e9:
+        raise UsageError("at_s is not a number of seconds")
+    return float(given)
 
 
 def _take(take: Take) -> dict[str, object]:
@@ -389,6 +451,10 @@ def _take(take: Take) -> dict[str, object]:
         "seconds": take.seconds,
         "rate_hz": take.info.sample_rate_hz if take.info is not None else 0,
         "n_samples": len(take.pcm),
+        "parts": [
+            {"track": part.track, "name": part.name, "channel": part.channel, "n_notes": part.n_notes}
+            for part in take.parts
+        ],
     }
 
 

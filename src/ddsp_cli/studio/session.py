@@ -8,6 +8,7 @@ only. Shapes: S samples, F frames.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import secrets
 import shlex
@@ -16,7 +17,7 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,13 @@ from ddsp_cli import api
 from ddsp_cli.adaptation import CURVE_SUFFIXES, autotune
 from ddsp_cli.adaptation.adapt import Adapted
 from ddsp_cli.adaptation.curves import read_controls, write_controls
+from ddsp_cli.adaptation.midi import Selection
 from ddsp_cli.adaptation.segmentation import Segments
-from ddsp_cli.adaptation.transcription import write_notes
+from ddsp_cli.adaptation.transcription import Transcription, write_notes
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio.integrated_loudness import LoudnessMeter
-from ddsp_cli.audio.write import fit_level
+from ddsp_cli.audio.write import PEAK_LIMIT, fit_level
 from ddsp_cli.bundle import CARD
 from ddsp_cli.bundle.folder import PREVIEW
 from ddsp_cli.config import ANALYSIS_RATE_HZ
@@ -46,6 +48,7 @@ from ddsp_cli.workflows.arguments import number
 from ddsp_cli.workflows.performance import (
     RANGES,
     Performance,
+    Player,
     TransferOptions,
     feature_spec,
     frame_rate_hz,
@@ -64,14 +67,9 @@ Progress = Callable[[str, float], None]
 #: The options of `make_options` that the page has controls for, with their defaults.
 DEFAULTS: dict[str, float | str] = {
     "transpose": "auto", "dynamics": 1.0, "loudness": 0.0, "autotune": 0.0, "key": "auto",
-    "vibrato": "auto", "glide": 0.0, "threshold": 35.0, "room": "model", "wet": 1.0, "formant": 0.0, "ensemble": 1.0,
-    "seed": 0,
+    "vibrato": "auto", "glide": 0.0, "threshold": 35.0, "room": "model", "wet": 1.0, "formant": 0.0, "voices": "auto",
+    "ensemble": 1.0, "seed": 0,
 }  # fmt: skip
-
-#: `flute:0.6+violin:0.4`: names, each with its share.
-_BLEND = re.compile(r"[^:+]+:\d(\.\d{1,4})?(\+[^:+]+:\d(\.\d{1,4})?){1,7}")
-
-_BLENDED = re.compile(r"([^:+]+):[\d.]+")
 
 #: Instruments that stay loaded, blends among them.
 MAX_INSTRUMENTS = 32
@@ -90,6 +88,16 @@ MAX_PRESETS, MAX_PRESET_BYTES = 200, 1 << 20
 #: Files of curves that were drawn, kept until the studio is closed.
 MAX_CURVES = 500
 
+#: Of a sound longer than this, so much is played first, from the place that the page names, together with what the rest
+#: takes: a second of sound takes less than this share of a second.
+EXCERPT_FROM_S, EXCERPT_S, RENDERED_SHARE = 12.0, 5.0, 1.0 / 25.0
+
+#: An excerpt begins so much earlier, so that its room and its filters are under way.
+LEAD_IN_S = 1.0
+
+#: Excerpts that stay in memory until a page has fetched them.
+MAX_EXCERPTS = 16
+
 #: Downloads, and the suffix of each file.
 DOWNLOADS = {"wav": ".wav", "flac": ".flac", "midi": ".mid", "curves": ".csv", "picture": ".png"}
 
@@ -99,12 +107,31 @@ class CancelledError(Exception):
 
 
 @dataclass(frozen=True)
+class Excerpt:
+    """A stretch of a sound that is heard before the whole is played.
+
+    Attributes:
+      id: how the page names it.
+      start_s: where it begins in the sound.
+      pcm: [S], or [S, 2], float32.
+      rate_hz: of `pcm`.
+      loudness_lufs: integrated loudness that the whole will about have; None where that is unknown.
+    """
+
+    id: str
+    start_s: float
+    pcm: FloatArray
+    rate_hz: int
+    loudness_lufs: float | None
+
+
+@dataclass(frozen=True)
 class Played:
     """A sound that an instrument played.
 
     Attributes:
       id: how the page names it.
-      take, instrument, settings, curves: what it came from.
+      take, instrument, settings, curves, selection: what it came from.
       pcm: [S], or [S, 2] of an ensemble, float32.
       rate_hz: of `pcm`.
       loudness_lufs: integrated loudness; None where it is silent.
@@ -119,6 +146,7 @@ class Played:
     instrument: str
     settings: Mapping[str, float | str]
     curves: str
+    selection: Selection
     pcm: FloatArray
     rate_hz: int
     loudness_lufs: float | None
@@ -143,6 +171,8 @@ class Session:
         self._instruments: dict[str, tuple[tuple[int, ...], api.Instrument]] = {}
         self._played: OrderedDict[str, Played] = OrderedDict()
         self._by_request: dict[tuple[object, ...], str] = {}
+        self._last: dict[tuple[str, str], str] = {}  # take and instrument → played last
+        self._excerpts: OrderedDict[str, Excerpt] = OrderedDict()
         self._curves: OrderedDict[str, tuple[str, str, Path]] = OrderedDict()  # id → take, instrument, file
 
     def close(self) -> None:
@@ -158,11 +188,11 @@ class Session:
     # --- instruments ---
 
     def instrument(self, name: str) -> api.Instrument:
-        """An instrument by its name, or a blend such as `flute:0.6+violin:0.4`; a path is neither.
+        """An instrument by its name, or a blend: `flute:0.6+violin:0.4`, `0:flute 8s:violin`; a path is neither.
 
         Raises:
           ModelError: there is none of that name, or it is damaged.
-          UsageError: the shares are impossible.
+          UsageError: shares or times are impossible.
         """
         stamps = self._stamps(name)
         with self._lock:
@@ -183,8 +213,8 @@ class Session:
         Raises:
           ModelError: there is none of that name.
         """
-        parts = _BLENDED.findall(name) if _BLEND.fullmatch(name) else [name]
         known = set(models.names())
+        parts = [name] if name in known else models.named_in(name)
         missing = [part for part in parts if part not in known]
         if missing:
             raise ModelError(f"there is no instrument called {missing[0][:80]!r}")
@@ -262,13 +292,18 @@ class Session:
         if not isinstance(room, str) or room not in {"model", "none", *models.names()}:
             raise UsageError(f"there is no room called {str(room)[:40]!r}", parameter="room")
 
-    def command(self, take: Take, instrument: str, settings: Mapping[str, float | str], curves: bool) -> str:
+    def command(self, played: Played) -> str:
         """The command that writes the same sound."""
-        words = ["ddsp", "transfer", take.name, "--model", instrument]
+        take, instrument, settings = played.take, played.instrument, played.settings
+        words = ["ddsp", "transfer", take.name, "--blend" if models.is_timed(instrument) else "--model", instrument]
+        for name in played.selection.tracks:
+            words += ["--track", name]
+        for channel in played.selection.channels:
+            words += ["--channel", str(channel)]
         for name, value in settings.items():
             if value != DEFAULTS[name]:
                 words += [f"--{name}", f"{value:.10g}" if isinstance(value, float) else str(value)]
-        if curves:
+        if played.curves:
             words += ["--from-controls", _output_name(take, instrument, DOWNLOADS["curves"])]
         return " ".join(_typed(word) for word in words)
 
@@ -281,6 +316,10 @@ class Session:
         given: object,
         curves: str = "",
         progress: Progress = lambda what, share: None,
+        *,
+        selection: Selection | None = None,
+        at_s: float | None = None,
+        heard: Callable[[Excerpt], None] = lambda excerpt: None,
     ) -> Played:
         """Plays a sound on an instrument; the same request again gives the same result at once.
 
@@ -290,24 +329,29 @@ class Session:
           given: settings by name; missing ones have their defaults.
           curves: id of curves that were drawn, or empty.
           progress: told what is being done; it may raise `CancelledError`.
+          selection: tracks and channels of a MIDI file; None for all but the drums.
+          at_s: where the page listens; a long sound is played from there first.
+          heard: gets what is played first, a part at a time.
 
         Raises:
           DdspError: it cannot be played.
         """
         settings, take = self.settings(given), self.takes.find(take_id)
-        request = (take.id, instrument, self._stamps(instrument), tuple(settings.items()), curves)
+        selection = selection if selection is not None and take.kind == "score" else Selection()
+        request = (take.id, instrument, self._stamps(instrument), tuple(settings.items()), curves, selection)
         with self._lock:
             found = self._played.get(self._by_request.get(request, ""))
             if found is not None:
                 self._played.move_to_end(found.id)
                 return found
-        played = self._play(take, instrument, settings, curves, progress)
+        played = self._play(take, instrument, settings, curves, selection, progress, at_s, heard)
         with self._lock:
             self._played[played.id] = played
-            self._by_request[request] = played.id
+            self._by_request[request] = self._last[take.id, instrument] = played.id
             while len(self._played) > 1 and sum(one.pcm.nbytes for one in self._played.values()) > KEPT_BYTES:
                 gone, _ = self._played.popitem(last=False)
                 self._by_request = {key: value for key, value in self._by_request.items() if value != gone}
+                self._last = {key: value for key, value in self._last.items() if value != gone}
         return played
 
     def found(self, played_id: str) -> Played:
@@ -321,8 +365,29 @@ class Session:
                 return self._played[played_id]
         raise InputError("this result is not kept any more", "Play it again.")
 
-    def _play(self, take: Take, name: str, settings: dict[str, float | str], curves: str, progress: Progress) -> Played:
-        options, player = _options(settings), self.instrument(name)
+    def excerpt(self, excerpt_id: str) -> Excerpt:
+        """What was played first of a sound.
+
+        Raises:
+          InputError: it is not kept any more.
+        """
+        with self._lock:
+            if excerpt_id in self._excerpts:
+                return self._excerpts[excerpt_id]
+        raise InputError("this excerpt is not kept any more", "Play it again.")
+
+    def _play(
+        self,
+        take: Take,
+        name: str,
+        settings: dict[str, float | str],
+        curves: str,
+        selection: Selection,
+        progress: Progress,
+        at_s: float | None,
+        heard: Callable[[Excerpt], None],
+    ) -> Played:
+        options, player = replace(_options(settings), selection=selection), self.instrument(name)
         file = self._curves_file(curves, take.id, name) if curves else None
         job = self._job(take, drawn=file is not None)
         seconds = max(take.seconds, 0.001)
@@ -330,13 +395,11 @@ class Session:
             performance = self._perform(take, job, player, options, file, lambda s: progress("listening", s / seconds))
             rate_hz = job.output_rate_hz(player.model.sample_rate_hz)
             wanted_lufs = target_lufs(performance, options)
-            blocks, n_samples = render(
-                performance,
-                make_player(name, player, options),
-                options,
-                rate_hz,
-                lambda s: progress("playing", s / seconds),
-            )
+            stage = make_player(name, player, options)
+            if at_s is not None and seconds > EXCERPT_FROM_S and _can_begin_anywhere(player):
+                progress("playing", 0.0)
+                self._play_excerpt(take, performance, stage, options, rate_hz, wanted_lufs, at_s, progress, heard)
+            blocks, n_samples = render(performance, stage, options, rate_hz, lambda s: progress("playing", s / seconds))
             with fit_level(blocks, rate_hz, n_samples=n_samples, target_lufs=wanted_lufs) as fitted:
                 pcm = np.concatenate(list(fitted.blocks()) or [np.zeros(0, np.float32)])
                 fit = fitted.fit
@@ -349,6 +412,7 @@ class Session:
             instrument=name,
             settings=settings,
             curves=curves,
+            selection=selection,
             pcm=pcm,
             rate_hz=rate_hz,
             loudness_lufs=loudness_lufs if np.isfinite(loudness_lufs) else None,
@@ -357,6 +421,108 @@ class Session:
             level=player.model.level,
             remarks=tuple(remark.replace(str(take.path), take.name) for remark in performance.remarks),
         )
+
+    def _play_excerpt(
+        self,
+        take: Take,
+        performance: Performance,
+        player: Player,
+        options: TransferOptions,
+        rate_hz: int,
+        wanted_lufs: float | None,
+        at_s: float,
+        progress: Progress,
+        heard: Callable[[Excerpt], None],
+    ) -> None:
+        """Plays a long sound from a place on, until the whole will be there; in two parts, the first of `EXCERPT_S`.
+
+        It is about the same sound: the network starts in the middle, phases and noise are others, and the level is
+        estimated from this stretch alone.
+        """
+        at_s = min(max(at_s, 0.0), performance.seconds)
+        begin_s = math.floor(10.0 * max(at_s - LEAD_IN_S, 0.0)) / 10.0  # where a frame of every rate begins
+        stop_s = min(at_s + EXCERPT_S + RENDERED_SHARE * take.seconds * options.n_players, performance.seconds)
+        if stop_s - at_s < 0.5:
+            return
+        blocks, n_samples = render(_between(performance, begin_s, stop_s), player, options, rate_hz)
+        skipped, start_s = round((at_s - begin_s) * rate_hz), at_s
+        gain: float | None = None
+        loudness_lufs: float | None = None
+        waiting: list[FloatArray] = []
+        n_waiting = n_done = 0
+
+        def give() -> None:
+            nonlocal gain, loudness_lufs, start_s, skipped, n_waiting
+            sound = np.concatenate(waiting)[skipped:]
+            if gain is None:
+                between_s = (at_s, at_s + len(sound) / rate_hz)
+                gain, loudness_lufs = self._estimated_gain(
+                    take, player.name, sound, rate_hz, between_s, performance.loudness_lufs, wanted_lufs
+                )
+            part = Excerpt(secrets.token_hex(8), start_s, np.float32(gain) * sound, rate_hz, loudness_lufs)
+            with self._lock:
+                self._excerpts[part.id] = part
+                while len(self._excerpts) > MAX_EXCERPTS:
+                    self._excerpts.popitem(last=False)
+            heard(part)
+            start_s, skipped, n_waiting = start_s + len(sound) / rate_hz, 0, 0
+            waiting.clear()
+
+        for block in blocks:
+            taken = block[: n_samples - n_done]
+            waiting.append(taken)
+            n_done, n_waiting = n_done + len(taken), n_waiting + len(taken)
+            progress("playing", 0.0)
+            if gain is None and n_waiting >= skipped + EXCERPT_S * rate_hz and n_samples - n_done > rate_hz:
+                give()
+        if n_waiting > skipped:
+            give()
+
+    def _estimated_gain(
+        self,
+        take: Take,
+        name: str,
+        sound: FloatArray,
+        rate_hz: int,
+        between_s: tuple[float, float],
+        input_lufs: float | None,
+        wanted_lufs: float | None,
+    ) -> tuple[float, float | None]:
+        """The gain that the whole will about need, and its loudness, from a stretch of it.
+
+        The stretch is taken to be as much louder than the whole as in the sound that was played last, or as in the
+        recording.
+
+        Args:
+          take, name: what is played, and the instrument.
+          sound: [S] or [S, 2], without gain.
+          rate_hz: of the sound.
+          between_s: where it begins and ends.
+          input_lufs: loudness of the recording.
+          wanted_lufs: loudness of the whole; None leaves it.
+        """
+        with self._lock:
+            last = self._played.get(self._last.get((take.id, name), ""))
+        peak = float(np.abs(sound).max(initial=0.0))
+        most = PEAK_LIMIT / peak if peak > 0.0 else 1.0
+        if wanted_lufs is None or input_lufs is None or take.info is None:
+            usual = 1.0 if last is None else 10.0 ** (last.gain_db / 20.0)
+            return min(usual, most), last.loudness_lufs if last is not None else None
+        if last is not None and last.loudness_lufs is not None:
+            known, known_hz, whole_lufs = last.pcm, last.rate_hz, last.loudness_lufs
+        else:
+            assert take.info is not None
+            known, known_hz, whole_lufs = (
+                take.pcm,
+                take.info.sample_rate_hz,
+                _loudness_lufs(take.pcm, take.info.sample_rate_hz),
+            )
+        begin, stop = (round(s * known_hz) for s in between_s)
+        louder_db = _loudness_lufs(known[begin:stop], known_hz) - whole_lufs
+        gain_db = wanted_lufs + louder_db - _loudness_lufs(sound, rate_hz)
+        if not np.isfinite(gain_db):
+            return min(1.0, most), wanted_lufs
+        return min(float(10.0 ** (gain_db / 20.0)), most), wanted_lufs
 
     def _perform(
         self,
@@ -399,10 +565,13 @@ class Session:
         return list(curves), [np.ascontiguousarray(curve, np.float32) for curve in curves.values()]
 
     def notes(self, played: Played) -> list[dict[str, float | str]]:
-        """The notes of the recording, transposed as they were played."""
+        """The notes of the recording, transposed as they were played; of all voices, the highest voice first."""
         analysis, shift = played.performance.analysis, played.performance.adapted.transpose_semitones
         if analysis is None or analysis.character == "silent":
             return []
+        voices = (
+            played.performance.transcriptions() if played.performance.voices else [played.take.transcription(analysis)]
+        )
         return [
             {
                 "start_s": round(note.start_s, 3),
@@ -411,7 +580,8 @@ class Session:
                 "name": note_name(note.midi + round(shift)),
                 "cents": round(note.cents, 1),
             }
-            for note in played.take.transcription(analysis).notes
+            for voice in voices
+            for note in voice.notes
         ]
 
     def draw(self, take_id: str, instrument: str, f0_hz: FloatArray, level_db: FloatArray, gate: FloatArray) -> str:
@@ -506,18 +676,21 @@ class Session:
         suffix, take = DOWNLOADS[kind], played.take
         if kind == "midi" and take.kind != "sound":
             raise UsageError("only recordings have notes to write")
-        options = _options(played.settings)
+        options = replace(_options(played.settings), selection=played.selection)
         curves = self._curves_file(played.curves, take.id, played.instrument) if played.curves else None
-        analysis = None
+        if kind == "curves" and played.performance.others:
+            raise UsageError("a table of curves holds one line", "Choose one line under Notes.")
+        voices: list[Transcription] = []
         if kind == "midi":
             # of curves that were drawn the notes are those of the recording
             listened = self.play(take.id, played.instrument, dict(played.settings)) if curves else played
-            analysis = listened.performance.analysis
+            heard, analysis = listened.performance, listened.performance.analysis
+            voices = heard.transcriptions() if heard.voices or analysis is None else [take.transcription(analysis)]
         with tempfile.TemporaryDirectory(dir=self._scratch.name) as folder:
             source = take.path
             target = Path(folder) / _output_name(take, played.instrument, suffix)
-            if kind == "midi" and analysis is not None:
-                write_notes(target, take.transcription(analysis))
+            if kind == "midi":
+                write_notes(target, voices)
             elif kind == "curves":
                 write_controls(target, played.performance.adapted, played.level)
             else:
@@ -601,6 +774,26 @@ def plain_settings(given: Mapping[str, object]) -> dict[str, float | str]:
     return settings
 
 
+def _can_begin_anywhere(player: api.Instrument) -> bool:
+    """Whether an instrument plays the middle of a sound without what was before: no blend over time, no encoder."""
+    is_steady = not isinstance(player, api.Blend) or player.shares.is_constant
+    return is_steady and not player.model.encoder
+
+
+def _between(performance: Performance, begin_s: float, stop_s: float) -> Performance:
+    """A stretch of a performance; it begins where a frame of the instrument does."""
+    rate_hz = performance.adapted.frame_rate_hz
+    frames = slice(round(begin_s * rate_hz), round(stop_s * rate_hz))
+    voices = [
+        replace(one, f0_hz=one.f0_hz[frames], level_db=one.level_db[frames], gate=one.gate[frames])
+        for one in (performance.adapted, *performance.others)
+    ]
+    return replace(
+        performance, adapted=voices[0], others=tuple(voices[1:]), seconds=len(voices[0]) / rate_hz, info=None,
+        recording=None,
+    )  # fmt: skip
+
+
 def _options(settings: Mapping[str, Any]) -> TransferOptions:
     return make_options(**settings)
 
@@ -629,7 +822,8 @@ def _file_name(name: str) -> str:
 
 def _output_name(take: Take, instrument: str, suffix: str) -> str:
     """Makes the file name of a download."""
-    return f"{_file_name(Path(take.name).stem)}_{_file_name(instrument.replace(':', ''))}{suffix}"
+    played = "-to-".join(models.named_in(instrument)) if models.is_timed(instrument) else instrument.replace(":", "")
+    return f"{_file_name(Path(take.name).stem)}_{_file_name(played)}{suffix}"
 
 
 def _typed(word: str) -> str:

@@ -21,7 +21,7 @@ import msgspec
 import numpy as np
 
 from ddsp_cli.adaptation import SCORE_SUFFIXES
-from ddsp_cli.adaptation.midi import read_score
+from ddsp_cli.adaptation.midi import Part, lead_line, read_midi
 from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.adaptation.transcription import Transcription, transcribe
 from ddsp_cli.analysis.extract import Analysis
@@ -87,6 +87,7 @@ class Take:
       seconds: its length, counted.
       pcm: [S] float32, mono, at its own rate; empty for a score.
       added: seconds since 1970.
+      parts: of a score: the notes of each channel in each track.
       lock: held during an analysis.
       performances: analysed, one for each way of measuring that an instrument needed.
       transcriptions: the notes of each analysis.
@@ -100,6 +101,7 @@ class Take:
     seconds: float
     pcm: FloatArray
     added: float
+    parts: tuple[Part, ...] = ()
     lock: threading.Lock = field(default_factory=threading.Lock)
     performances: dict[Hashable, Performance] = field(default_factory=dict)
     transcriptions: list[tuple[Analysis[Segments], Transcription]] = field(default_factory=list)
@@ -257,8 +259,9 @@ def _read(take_id: str, path: Path, name: str, added: float) -> Take:
     empty = np.zeros(0, np.float32)
     try:
         if path.suffix in SCORE_SUFFIXES:
-            score = read_score(path)
-            return Take(take_id, name, path, "score", None, score.seconds, empty, added)
+            file = read_midi(path)
+            parts = tuple(sorted([*file.played, *file.left_out]))
+            return Take(take_id, name, path, "score", None, lead_line(file).seconds, empty, added, parts)
         info = read.probe(path)
         blocks, n_samples = [], 0
         for _, block in read.decoded_blocks(path, decoded=read.Decoded()):

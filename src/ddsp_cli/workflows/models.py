@@ -328,14 +328,30 @@ def choose(name: PathLike) -> Choice:
       ModelError: there is no such instrument.
     """
     words = os.fspath(name)
-    if Path(words).exists() or not (_TIMED.fullmatch(words) or "+" in words):
+    if Path(words).exists() or not (is_timed(words) or "+" in words):
         return Choice((find_playable(name),))
-    return _timed_blend(words) if _TIMED.fullmatch(words) else _constant_blend(words)
+    return _timed_blend(words) if is_timed(words) else _constant_blend(words)
 
 
-def _constant_blend(words: str) -> Choice:
-    """The blend that `flute:0.6+violin:0.4` means."""
-    shares: dict[Path, float] = {}
+def is_timed(words: str) -> bool:
+    """Whether words are those of a blend over time."""
+    return _TIMED.fullmatch(words.strip()) is not None
+
+
+def named_in(words: str) -> list[str]:
+    """Names of the instruments in what `choose` takes: one, or those of a blend. No file is looked for.
+
+    Raises:
+      UsageError: a blend with impossible shares or times.
+    """
+    if is_timed(words):
+        return [name for _, name in _timed_parts(words)]
+    return [name for name, _ in _constant_parts(words)] if "+" in words else [words]
+
+
+def _constant_parts(words: str) -> list[tuple[str, float]]:
+    """Name and share of each part of `flute:0.6+violin:0.4`."""
+    parts = []
     for part in words.split("+"):
         name, colon, text = part.strip().rpartition(":")
         share = 1.0
@@ -345,6 +361,27 @@ def _constant_blend(words: str) -> Choice:
             name = part.strip()
         if not name:
             raise UsageError(f"{words} names no instrument beside a +", BLEND_HINT, parameter="model")
+        parts.append((name, share))
+    return parts
+
+
+def _timed_parts(words: str) -> list[tuple[float, str]]:
+    """Seconds and name of each part of `0:flute 8s:violin`."""
+    parts = []
+    for part in _BETWEEN.split(words.strip()):
+        match = _TIMED.fullmatch(part)
+        if match is None:
+            raise UsageError(f"{part} is not a time and an instrument", TIMED_HINT, parameter="blend")
+        parts.append((60.0 * float(match["minutes"] or 0) + float(match["seconds"]), match["name"].strip()))
+    if any(later <= earlier for (earlier, _), (later, _) in itertools.pairwise(parts)):
+        raise UsageError(f"the times of {words} do not rise", TIMED_HINT, parameter="blend")
+    return parts
+
+
+def _constant_blend(words: str) -> Choice:
+    """The blend that `flute:0.6+violin:0.4` means."""
+    shares: dict[Path, float] = {}
+    for name, share in _constant_parts(words):
         place = find_playable(name)
         shares[place] = shares.get(place, 0.0) + share
     if sum(shares.values()) <= 0.0:
@@ -358,15 +395,8 @@ def _constant_blend(words: str) -> Choice:
 
 def _timed_blend(words: str) -> Choice:
     """The blend that `0:flute 8s:violin` means."""
-    times_s, found = [], []
-    for part in _BETWEEN.split(words.strip()):
-        match = _TIMED.fullmatch(part)
-        if match is None:
-            raise UsageError(f"{part} is not a time and an instrument", TIMED_HINT, parameter="blend")
-        times_s.append(60.0 * float(match["minutes"] or 0) + float(match["seconds"]))
-        found.append(find_playable(match["name"].strip()))
-    if any(later <= earlier for earlier, later in itertools.pairwise(times_s)):
-        raise UsageError(f"the times of {words} do not rise", TIMED_HINT, parameter="blend")
+    parts = _timed_parts(words)
+    times_s, found = [time_s for time_s, _ in parts], [find_playable(name) for _, name in parts]
     places = tuple(dict.fromkeys(found))
     if len(places) == 1:
         return Choice(places)
@@ -382,7 +412,7 @@ def check_timed(words: str) -> str:
     Raises:
       UsageError: it is none.
     """
-    if _TIMED.fullmatch(words.strip()) is None:
+    if not is_timed(words):
         raise UsageError(f"{words} is not a blend over time", TIMED_HINT, parameter="blend")
     return words.strip()
 

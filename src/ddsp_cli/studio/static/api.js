@@ -45,8 +45,8 @@ export async function bytes(path, signal) {
   return { values: new Uint8Array(await response.arrayBuffer()), headers: response.headers };
 }
 
-/** Long work: calls `progress(doing, share)` for its lines, returns its result. Abort the signal to cancel it. */
-export async function work(path, value, progress, signal) {
+/** Long work: calls `progress(doing, share)` and `heard(excerpt)` for its lines, returns its result. Abort the signal to cancel it. */
+export async function work(path, value, progress, heard, signal) {
   const response = await ask(path, { method: "POST", body: JSON.stringify(value), signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
@@ -61,6 +61,7 @@ export async function work(path, value, progress, signal) {
       if (told.error) throw new Problem(told);
       if (told.cancelled) throw new DOMException("cancelled", "AbortError");
       if (told.done) return told.done;
+      if (told.excerpt) heard(told.excerpt);
       if (told.doing) progress(told.doing, told.share);
     }
   }

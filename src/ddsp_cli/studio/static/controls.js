@@ -17,6 +17,7 @@ const CONTROLS = [
   { name: "vibrato", label: "Vibrato", choose: [["auto", "As the instrument has it"], [1, "As sung"], [0, "None"], [0.5, "Half"], [1.5, "× 1.5"], [2, "× 2"], [3, "× 3"]] },
   { name: "glide", label: "Glide", range: [0, 1, 0.02], show: (v) => `${Math.round(1000 * v)} ms` },
   { name: "formant", label: "Formant", range: [-12, 12, 0.5], show: semitones },
+  { name: "voices", label: "Notes", choose: [["auto", "Automatic"], ["chords", "All, also chords"], ["lead", "One line"]] },
   { name: "ensemble", label: "Players", choose: [[1, "One"], ...[2, 3, 4, 6, 8, 12].map((n) => [n, `${n}, in stereo`])] },
   { name: "threshold", label: "Silent below", range: [10, 60, 1], show: (v) => `−${v} dB` },
   { name: "room", label: "Room", choose: "rooms" },

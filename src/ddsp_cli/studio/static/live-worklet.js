@@ -6,7 +6,13 @@
 const MAX_WAITING_S = 0.5;
 
 // Most blocks need next to nothing, the one that completes a frame of the instrument needs some milliseconds.
-const FIRST_WAITING_S = 0.015;
+const FIRST_WAITING_S = 0.012;
+
+// What waited all the time for so long, but for a reserve, is delay without use: it is left out, where it is quiet
+// by dropping samples, else by a crossfade.
+const WATCHED_S = 3, RESERVE_S = 0.004, FADE_SAMPLES = 128;
+
+const PIECE_SAMPLES = 4096; // of a recording, as it is handed over
 
 class Live extends AudioWorkletProcessor {
   #block;
@@ -25,12 +31,16 @@ class Live extends AudioWorkletProcessor {
   #f0 = [0, 0]; // Hz heard and played
   #peaks = [0, 0];
   #nextReport = 0;
+  #least = Infinity; // samples that were left after playing, at least, since `watchedFrom`
+  #watchedFrom = 0;
+  #recording = null; // { heard, played, n }: what is not handed over yet
 
   constructor(options) {
     super();
     this.#block = new Float32Array(options.processorOptions.block);
     this.#target = Math.max(this.#block.length, FIRST_WAITING_S * sampleRate);
     this.port.onmessage = ({ data }) => {
+      if (data.record !== undefined) { this.#record(data.record); return; }
       this.#port = data;
       this.#port.onmessage = (event) => this.#arrived(event.data);
     };
@@ -67,23 +77,72 @@ class Live extends AudioWorkletProcessor {
       this.#playing = false;
       this.#dropouts++;
       this.#target = Math.min(this.#target + this.#block.length, MAX_WAITING_S * 0.5 * sampleRate);
+      this.#watch();
     }
     if (this.#playing) {
-      for (let i = 0; i < n; i++) {
-        const first = this.#queue[0];
-        if (first.at === 0 && first.heardAt !== undefined) this.#delay = currentFrame + i - first.heardAt;
-        out[i] = first.samples[first.at++];
-        this.#peaks[1] = Math.max(this.#peaks[1], Math.abs(out[i]));
-        if (first.at === first.samples.length) this.#queue.shift();
-      }
-      this.#waiting -= n;
+      this.#take(out, currentFrame);
+      for (let i = 0; i < n; i++) this.#peaks[1] = Math.max(this.#peaks[1], Math.abs(out[i]));
+      this.#least = Math.min(this.#least, this.#waiting);
+      if (currentFrame - this.#watchedFrom > WATCHED_S * sampleRate) this.#shorten(out);
     }
+    if (this.#recording) this.#keep(heard, out);
     if (currentFrame >= this.#nextReport) {
       this.port.postMessage({ delay_s: this.#delay / sampleRate, dropouts: this.#dropouts, load: this.#load, f0: this.#f0, peaks: this.#peaks });
       this.#peaks = [0, 0];
       this.#nextReport = currentFrame + 0.1 * sampleRate;
     }
     return true;
+  }
+
+  /** Takes the next samples out of the queue, of which there are enough. */
+  #take(out, frame) {
+    for (let i = 0; i < out.length; i++) {
+      const first = this.#queue[0];
+      if (first.at === 0 && first.heardAt !== undefined) this.#delay = frame + i - first.heardAt;
+      out[i] = first.samples[first.at++];
+      if (first.at === first.samples.length) this.#queue.shift();
+    }
+    this.#waiting -= out.length;
+  }
+
+  #watch() {
+    this.#least = Infinity;
+    this.#watchedFrom = currentFrame;
+  }
+
+  /** Leaves out what has waited without use: fades from what would be played now to what would be played later. */
+  #shorten(out) {
+    const surplus = Math.floor(this.#least - RESERVE_S * sampleRate);
+    if (surplus >= FADE_SAMPLES && out.length === FADE_SAMPLES) {
+      const skipped = Math.min(surplus, 4 * FADE_SAMPLES), later = new Float32Array(skipped);
+      this.#take(later, currentFrame);
+      const tail = later.subarray(skipped - FADE_SAMPLES);
+      for (let i = 0; i < FADE_SAMPLES; i++) out[i] += ((i + 1) / FADE_SAMPLES) * (tail[i] - out[i]);
+      this.#target = Math.max(this.#target - skipped, this.#block.length);
+    }
+    this.#watch();
+  }
+
+  #record(on) {
+    if (!on && this.#recording) this.#handOver();
+    this.#recording = on ? { heard: new Float32Array(PIECE_SAMPLES), played: new Float32Array(PIECE_SAMPLES), n: 0 } : null;
+  }
+
+  #keep(heard, out) {
+    const { heard: a, played: b, n } = this.#recording;
+    if (heard) a.set(heard, n); else a.fill(0, n, n + out.length);
+    b.set(out, n);
+    this.#recording.n += out.length;
+    if (this.#recording.n + out.length > PIECE_SAMPLES) {
+      this.#handOver();
+      this.#record(true);
+    }
+  }
+
+  #handOver() {
+    const { heard, played, n } = this.#recording;
+    this.#recording = null;
+    this.port.postMessage({ heard: heard.subarray(0, n), played: played.subarray(0, n) });
   }
 
   #send() {

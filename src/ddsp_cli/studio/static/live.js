@@ -1,7 +1,7 @@
 // The microphone through an instrument, live.
 
 import { $, el, hzToMidi, noteName, say, sayError } from "./dom.js";
-import { openMicrophone } from "./recorder.js";
+import { openMicrophone, wav } from "./recorder.js";
 
 /** 445 Hz → "A4 +20" */
 const tone = (hz) => {
@@ -11,10 +11,16 @@ const tone = (hz) => {
 
 const BLOCKS = [128, 256, 512, 1024];
 
+const MAX_RECORDED_S = 1200; // as long as a sound of the studio may be
+
 export class Live {
   #running = null;
+  #pieces = null; // of the recording that runs: { heard, played }
+  #recordedRate = 0;
 
-  constructor(place, state) {
+  /** @param keep called with the blob of a WAV file and a name, to play it again with other instruments */
+  constructor(place, state, keep) {
+    this.keep = keep;
     const playable = state.instruments.filter((one) => !one.problem && one.rate_hz % 16000 === 0);
     const select = (id, pairs, value) => {
       const element = el("select", { id, onchange: () => this.#change() }, ...pairs.map(([word, text]) => el("option", { value: word }, text)));
@@ -30,6 +36,9 @@ export class Live {
     this.octave = select("live-octave", [24, 12, 7, 5, 0, -5, -7, -12, -24].map((n) => [n, n ? `${n > 0 ? "+" : ""}${n} semitones` : "As sung"]), 0);
     this.room = select("live-room", [["model", "The instrument's own"], ["none", "None"], ...state.instruments.filter((one) => one.has_room).map((one) => [one.name, `As ${one.name}`])], "model");
     this.block = select("live-block", BLOCKS.map((n) => [n, `${n} samples`]), 256);
+    this.latency = select("live-latency", [["safe", "Exact"], ["low", "Low: 22 ms less, F0 less exact"]], "safe");
+    this.record = el("button", { id: "live-record", disabled: true, "aria-pressed": false, onclick: () => (this.#pieces ? this.#endRecording() : this.#beginRecording()) }, "Record");
+    this.recorded = el("div", { id: "live-recorded", hidden: true });
     const [level, levelShown] = slider("live-level", -20, 20, 1, 0, (v) => `${v} dB`);
     const [formant, formantShown] = slider("live-formant", -12, 12, 1, 0, (v) => `${v} semitones`);
     const [wet, wetShown] = slider("live-wet", 0, 2, 0.05, 1, (v) => `${Math.round(100 * v)} %`);
@@ -42,16 +51,17 @@ export class Live {
     place.replaceChildren(el("section", { "aria-labelledby": "live-heading" },
       el("h2", { id: "live-heading" }, "Live"),
       el("p", {}, "Sing, and hear the instrument at once. Use headphones: the microphone would hear loudspeakers."),
-      el("p", { class: "row" }, this.start),
+      el("p", { class: "row" }, this.start, this.record, el("output", { id: "live-recorded-s" })),
+      this.recorded,
       labelled("Input", this.meters[0]), labelled("Output", this.meters[1]),
       el("dl", { class: "facts" }, fact("live-heard", "You sing"), fact("live-played", "It plays"), fact("live-trip", "Round trip (measured)"), fact("live-own", "in the instrument"), fact("live-way", "to the server and back"), fact("live-audio", "in the browser's output"), fact("live-load", "Load of one core"), fact("live-dropouts", "Drop-outs")),
       labelled("Instrument", this.instrument), labelled("Octave", this.octave), labelled("Level", level, levelShown), labelled("Formant", formant, formantShown),
-      labelled("Room", this.room), labelled("Room dry/wet", wet, wetShown), labelled("Block (larger where there are drop-outs)", this.block)));
+      labelled("Room", this.room), labelled("Room dry/wet", wet, wetShown), labelled("Delay", this.latency), labelled("Block (larger where there are drop-outs)", this.block)));
     this.block.onchange = () => { if (this.#running) { this.stop(); this.#begin(); } };
   }
 
   #wanted() {
-    return { instrument: this.instrument.value, settings: { transpose: +this.octave.value, loudness: +this.level.value, formant: +this.formant.value, room: this.room.value, wet: +this.wet.value } };
+    return { instrument: this.instrument.value, settings: { transpose: +this.octave.value, loudness: +this.level.value, formant: +this.formant.value, room: this.room.value, wet: +this.wet.value, latency: this.latency.value } };
   }
 
   #waiting = 0;
@@ -64,7 +74,7 @@ export class Live {
   async #begin() {
     this.start.disabled = true;
     try {
-      const stream = await openMicrophone();
+      const stream = await openMicrophone({ latency: { ideal: 0 } });
       const context = new AudioContext({ latencyHint: 0 });
       await context.audioWorklet.addModule("static/live-worklet.js");
       const node = new AudioWorkletNode(context, "live", { numberOfInputs: 1, numberOfOutputs: 1, outputChannelCount: [1], channelCount: 1, channelCountMode: "explicit", processorOptions: { block: +this.block.value } });
@@ -76,12 +86,13 @@ export class Live {
       address.protocol = "ws:";
       worker.onmessage = ({ data }) => this.#told(data);
       worker.postMessage({ address: address.href, wanted: this.#wanted() });
-      node.port.onmessage = ({ data }) => this.#report(data);
+      node.port.onmessage = ({ data }) => (data.played ? this.#recordedPiece(data) : this.#report(data));
       new MediaStreamAudioSourceNode(context, { mediaStream: stream }).connect(node).connect(context.destination);
       await context.resume();
       stream.getAudioTracks()[0].onended = () => { this.stop(); say("The microphone was unplugged.", true); };
       this.#running = { stream, context, worker, node, latency_s: 0, began: performance.now() };
       this.start.textContent = "Stop";
+      this.record.disabled = false;
       say("Live.");
     } catch (problem) {
       sayError(problem);
@@ -91,13 +102,60 @@ export class Live {
 
   stop() {
     if (!this.#running) return;
+    if (this.#pieces) this.#endRecording();
     const { stream, context, worker } = this.#running;
     this.#running = null;
+    this.record.disabled = true;
     for (const track of stream.getTracks()) track.stop();
     worker.postMessage({ close: true });
     context.close();
     this.start.textContent = "Start";
     for (const meter of this.meters) meter.value = -60;
+  }
+
+  #beginRecording() {
+    this.#pieces = { heard: [], played: [], n: 0 };
+    this.#recordedRate = this.#running.context.sampleRate;
+    this.#running.node.port.postMessage({ record: true });
+    this.record.textContent = "Stop recording";
+    this.record.setAttribute("aria-pressed", true);
+    this.recorded.hidden = true;
+  }
+
+  #recordedPiece({ heard, played }) {
+    if (!this.#pieces) return;
+    this.#pieces.heard.push(heard);
+    this.#pieces.played.push(played);
+    this.#pieces.n += played.length;
+    const seconds = this.#pieces.n / this.#recordedRate;
+    $("#live-recorded-s").textContent = `${seconds.toFixed(1)} s`;
+    if (seconds >= MAX_RECORDED_S) this.#endRecording();
+  }
+
+  /** Offers what was recorded: to hear, to save, and the voice to play again. */
+  #endRecording() {
+    const pieces = this.#pieces, rate = this.#recordedRate;
+    this.#running.node.port.postMessage({ record: false });
+    this.#pieces = null;
+    this.record.textContent = "Record";
+    this.record.setAttribute("aria-pressed", false);
+    $("#live-recorded-s").textContent = "";
+    if (!pieces.n) return;
+    const file = (kind) => {
+      const whole = new Float32Array(pieces.n);
+      pieces[kind].reduce((at, piece) => { whole.set(piece, at); return at + piece.length; }, 0);
+      return wav(whole, rate);
+    };
+    const played = file("played"), time = new Date().toTimeString().slice(0, 8).replaceAll(":", "-");
+    const address = URL.createObjectURL(played), name = `live ${this.instrument.value} ${time}.wav`;
+    const close = () => { URL.revokeObjectURL(address); this.recorded.hidden = true; this.recorded.replaceChildren(); };
+    this.recorded.replaceChildren(el("div", { class: "box" },
+      el("audio", { controls: true, src: address, "aria-label": "What the instrument played" }),
+      el("p", { class: "row" },
+        el("a", { class: "button primary", id: "live-save", href: address, download: name }, "Save WAV"),
+        el("button", { id: "live-keep", onclick: () => { this.keep(file("heard"), `voice ${time}.wav`); close(); } }, "Play my voice in Play"),
+        el("button", { class: "quiet", id: "live-discard", onclick: close }, "Discard"))));
+    this.recorded.hidden = false;
   }
 
   #told({ latency_s, error, hint, closed }) {

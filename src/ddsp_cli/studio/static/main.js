@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Controls } from "./controls.js";
-import { $, clock, el, noteName, say, sayError } from "./dom.js";
+import { $, clock, el, fill, noteName, say, sayError } from "./dom.js";
 import { Live } from "./live.js";
 import { Player } from "./player.js";
 import { Recorder } from "./recorder.js";
@@ -54,6 +54,7 @@ async function chooseTake(which) {
   player.stop();
   player.keep([]);
   const mine = take;
+  showParts();
   const voice = take.kind === "sound" ? loadVoice(mine) : Promise.resolve();
   if (!chosen.size) chooseInstrument(state.instruments.find((one) => one.name === "flute") ?? state.instruments[0]);
   await Promise.all([voice, replay()]);
@@ -73,6 +74,47 @@ function showTakes() {
     one.id === "example" ? null : el("button", { "aria-label": `Remove ${one.name}`, onclick: () => removeTake(one) }, "×"))));
 }
 
+// --- tracks and channels of a MIDI file ---
+
+const DRUMS = 10;
+const left = new Map(); // id of a MIDI file → { tracks, channels } that are not played
+
+/** What is played of a MIDI file, as the server takes it; null where everything is. */
+function selection() {
+  const without = left.get(take.id);
+  if (!without) return null;
+  const { tracks, channels } = numbersOf(take.parts), keep = (all, dropped) => all.filter((n) => !dropped.has(n));
+  const chosen = keep(tracks, without.tracks);
+  // The drums are played only where their channel is named.
+  return { tracks: without.tracks.size ? chosen : [], channels: keep(channels, without.channels) };
+}
+
+const numbersOf = (parts) => ({ tracks: [...new Set(parts.map((part) => part.track))], channels: [...new Set(parts.map((part) => part.channel))].sort((a, b) => a - b) });
+
+/** Check boxes for the tracks and the channels of a MIDI file that has several. */
+function showParts() {
+  const place = $("#parts"), parts = take?.parts ?? [], { tracks, channels } = numbersOf(parts);
+  place.hidden = parts.length < 2;
+  if (place.hidden) { place.replaceChildren(); return; }
+  const without = left.get(take.id) ?? { tracks: new Set(), channels: new Set(channels.filter((n) => n === DRUMS)) };
+  const names = Object.fromEntries(parts.map((part) => [part.track, part.name]));
+  const count = (test) => parts.filter(test).reduce((sum, part) => sum + part.n_notes, 0);
+  const group = (legend, kind, all, text) => (all.length < 2 ? null : el("fieldset", { class: "parts" }, el("legend", {}, legend), ...all.map((n) => {
+    const box = el("input", { type: "checkbox", id: `${kind}-${n}` });
+    box.checked = !without[kind].has(n);
+    box.onchange = () => {
+      if (box.checked) without[kind].delete(n); else without[kind].add(n);
+      if (all.every((one) => without[kind].has(one))) { without[kind].delete(n); box.checked = true; say("One has to be played.", true); return; }
+      left.set(take.id, without);
+      replay();
+    };
+    return el("label", { class: "inline", for: box.id }, box, text(n));
+  })));
+  fill(place,
+    group("Tracks", "tracks", tracks, (n) => `${n}${names[n] ? ` ${names[n]}` : ""} (${count((part) => part.track === n)} notes)`),
+    group("Channels", "channels", channels, (n) => `${n}${n === DRUMS ? " drums" : ""} (${count((part) => part.channel === n)} notes)`));
+}
+
 async function removeTake(one) {
   if (!confirm(`Remove ${one.name}? It is deleted from this computer's studio folder.`)) return;
   try {
@@ -80,6 +122,7 @@ async function removeTake(one) {
     state.takes = state.takes.filter((other) => other.id !== one.id);
     if (take?.id === one.id) { take = null; player.keep([]); results.clear(); }
     showTakes();
+    showParts();
   } catch (problem) { sayError(problem); }
 }
 
@@ -119,8 +162,51 @@ function leaveInstrument(one) {
 
 // --- a blend of two ---
 
+const isTimed = () => $("#blend-mode").value === "timed";
+
 /** What the server calls an instrument. */
-const words = (name) => (name === BLEND ? `${$("#blend-a").value}:${(1 - $("#blend-share").value).toFixed(2)}+${$("#blend-b").value}:${(+$("#blend-share").value).toFixed(2)}` : name);
+function words(name) {
+  if (name !== BLEND) return name;
+  if (isTimed()) return points.map(({ time, instrument }) => `${+time.toFixed(2)}s:${instrument}`).join(" ");
+  return `${$("#blend-a").value}:${(1 - $("#blend-share").value).toFixed(2)}+${$("#blend-b").value}:${(+$("#blend-share").value).toFixed(2)}`;
+}
+
+let points = []; // of a blend over time: { time, instrument }, in order of time
+
+/** The points, each with a time and an instrument that can be changed. */
+function showPoints() {
+  const names = state.instruments.filter((one) => !one.problem).map((one) => one.name);
+  const changed = () => { points.sort((a, b) => a.time - b.time); showPoints(); blendChanged(); };
+  $("#blend-points").replaceChildren(...points.map((point, i) => {
+    const time = el("input", { type: "number", min: 0, max: 36000, step: 0.1, value: point.time, "aria-label": `Seconds of point ${i + 1}` });
+    time.onchange = () => { point.time = Math.max(0, +(+time.value).toFixed(2)) || 0; changed(); };
+    const choice = el("select", { "aria-label": `Instrument of point ${i + 1}` }, ...names.map((name) => el("option", { value: name }, name.replaceAll("_", " "))));
+    choice.value = point.instrument;
+    choice.onchange = () => { point.instrument = choice.value; changed(); };
+    const drop = el("button", { class: "quiet", "aria-label": `Remove point ${i + 1}`, disabled: points.length < 3, onclick: () => { points.splice(i, 1); changed(); } }, "×");
+    return el("li", { class: "row" }, time, el("span", {}, "s"), choice, drop);
+  }));
+}
+
+$("#blend-add").onclick = () => {
+  const at = +(player.position || Math.max(...points.map(({ time }) => time)) + 2).toFixed(1);
+  const before = points.filter(({ time }) => time <= at).at(-1) ?? points[0];
+  const names = state.instruments.filter((one) => !one.problem).map((one) => one.name);
+  points = points.filter(({ time }) => time !== at);
+  points.push({ time: at, instrument: names[(names.indexOf(before?.instrument) + 1) % names.length] });
+  points.sort((a, b) => a.time - b.time);
+  showPoints();
+  blendChanged();
+};
+
+$("#blend-mode").onchange = () => {
+  $("#blend-fixed").hidden = isTimed();
+  $("#blend-timed").hidden = !isTimed();
+  if (isTimed() && !points.length) points = [{ time: 0, instrument: $("#blend-a").value }, { time: +Math.max(1, 0.8 * (take?.seconds ?? 10)).toFixed(1), instrument: $("#blend-b").value }];
+  showPoints();
+  $("#blend").checked = true;
+  blendChanged();
+};
 
 function showBlend() {
   const names = state.instruments.filter((one) => !one.problem).map((one) => one.name);
@@ -129,6 +215,13 @@ function showBlend() {
     $(id).replaceChildren(...names.map((name) => el("option", { value: name }, name.replaceAll("_", " "))));
     $(id).value = kept;
   }
+  showPoints();
+}
+
+/** Why the blend cannot be played, or nothing. */
+function blendProblem() {
+  if (!isTimed()) return $("#blend-a").value === $("#blend-b").value ? "A blend needs two different instruments." : "";
+  return points.some(({ time }, i) => i && time === points[i - 1].time) ? "Two points of the blend have the same time." : "";
 }
 
 function blendChanged() {
@@ -136,9 +229,9 @@ function blendChanged() {
   $("#blend-shown").textContent = `${100 - share} : ${share}`;
   $("#blend-share").setAttribute("aria-valuetext", `${100 - share} to ${share}`);
   if (take) drawings.delete(key(BLEND));
-  const wanted = $("#blend").checked && $("#blend-a").value !== $("#blend-b").value;
+  const problem = blendProblem(), wanted = $("#blend").checked && !problem;
   if (wanted) { chosen.add(BLEND); if (player.audible !== BLEND) hear(BLEND); } else if (chosen.has(BLEND)) leaveInstrument({ name: BLEND });
-  else if ($("#blend").checked) say("A blend needs two different instruments.", true);
+  if ($("#blend").checked && problem) say(problem, true);
   replay();
 }
 
@@ -168,6 +261,7 @@ async function replay() {
   running?.abort();
   if (!take || !chosen.size) { refresh(); return; }
   const mine = (running = new AbortController());
+  document.documentElement.dataset.playing = "yes";
   const began = performance.now();
   const order = [...chosen].sort((a, b) => (b === player.audible) - (a === player.audible));
   const slow = setTimeout(() => { $("#work").hidden = false; }, 400);
@@ -191,26 +285,52 @@ async function replay() {
     if (!mine.signal.aborted) sayError(problem);
   } finally {
     clearTimeout(slow);
-    if (running === mine) { running = null; $("#work").hidden = true; }
+    if (running === mine) { running = null; $("#work").hidden = true; delete document.documentElement.dataset.playing; }
   }
 }
 
 async function playOn(instrument, signal) {
   const drawing = drawings.get(key(instrument));
-  const asked = { take: take.id, instrument: words(instrument), settings: controls.settings, curves: drawing?.id ?? "" };
-  const about = await api.work("api/play", asked, (doing, share) => {
+  const asked = { take: take.id, instrument: words(instrument), settings: controls.settings, curves: drawing?.id ?? "", selection: selection() };
+  // What is heard is played first; an instrument that is not heard can wait until it is whole.
+  if (instrument === player.audible && player.names.includes(instrument)) asked.at_s = player.position;
+  const progress = (doing, share) => {
     $("#work-text").textContent = `${instrument}: ${doing}`;
     $("#work-bar").value = share;
-  }, signal);
+  };
+  let first = null, whole = false, before = Promise.resolve(); // the excerpt so far; whether it is not needed any more
+  const show = async (part) => {
+    const { values } = await api.floats(`api/excerpts/${part.id}`, signal);
+    const channels = split(values, part.n_channels);
+    first = { ...(first ?? part), channels: first ? first.channels.map((samples, i) => joined(samples, channels[i])) : channels };
+    if (!signal.aborted && !whole) player.patch(instrument, first.channels, part.rate_hz, part.loudness_lufs, first.start_s);
+  };
+  const heard = (part) => { before = before.then(() => show(part)).catch(sayError); };
+  const about = await api.work("api/play", asked, progress, heard, signal);
   const path = `api/played/${about.id}`;
   const [sound, curves] = await Promise.all([api.floats(`${path}/pcm`, signal), api.floats(`${path}/curves`, signal)]);
   const named = {};
   curves.headers.get("X-Curves").split(",").forEach((name, i) => {
     named[name] = curves.values.slice(i * about.n_frames, (i + 1) * about.n_frames);
   });
-  const n = about.n_channels;
-  const channels = n === 1 ? [sound.values] : Array.from({ length: n }, (_, c) => Float32Array.from({ length: about.n_samples }, (_, i) => sound.values[i * n + c]));
+  whole = true;
+  const channels = split(sound.values, about.n_channels);
   return { about, channels, pcm: channels[0], curves: named, spectrogram: null };
+}
+
+/** Samples of several channels in turn, as an array for each channel. */
+function split(values, n) {
+  if (n === 1) return [values];
+  const channels = Array.from({ length: n }, () => new Float32Array(values.length / n));
+  channels.forEach((samples, c) => { for (let i = 0; i < samples.length; i++) samples[i] = values[i * n + c]; });
+  return channels;
+}
+
+function joined(a, b) {
+  const both = new Float32Array(a.length + b.length);
+  both.set(a);
+  both.set(b, a.length);
+  return both;
 }
 
 async function loadSpectrogram(path) {
@@ -235,6 +355,7 @@ function refresh() {
   $("#position").max = player.duration.toFixed(2);
   const remarks = [...(result?.about.remarks ?? [])];
   if (result?.about.curves) remarks.push("The curves that you drew are played as they are: only formant and room change them.");
+  if (result?.about.n_voices > 1) remarks.push(`${result.about.n_voices} voices play. The curves are those of the highest one; what you draw is played as one line.`);
   $("#remarks").replaceChildren(...remarks.map((remark) => el("li", {}, remark)));
   const rows = (result?.about.notes ?? []).map((note) => el("tr", {}, ...[note.name, note.start_s.toFixed(2), note.stop_s.toFixed(2), Math.round(note.cents)].map((cell) => el("td", {}, `${cell}`))));
   $("#notes tbody").replaceChildren(...rows);
@@ -487,7 +608,7 @@ try {
   state = await api.getJson("api/state");
   controls = new Controls($("#controls"), state);
   controls.addEventListener("change", () => replay());
-  const live = new Live($("#panel-live"), state);
+  const live = new Live($("#panel-live"), state, (file, name) => { openTab($("#tab-play")); addFiles([new File([file], name)]); });
   teach = new Teach($("#panel-teach"), state);
   teach.addEventListener("play", async ({ detail }) => {
     state.instruments = (await api.getJson("api/state")).instruments;

@@ -1,10 +1,11 @@
 // Plays several sounds in step: all of them run, one of them is heard. So switching does not lose the place.
 
 const FADE_S = 0.012;
+const PATCH_FADE_S = 0.01; // where an excerpt takes over from the sound around it
 
 export class Player extends EventTarget {
   #context = null;
-  #sounds = new Map(); // name → { buffer, lufs, source, gain }
+  #sounds = new Map(); // name → { buffer, lufs, gain, nodes, patch: { buffer, from, to } or null }
   #audible = "";
   #playing = false;
   #startedAt = 0; // time of the context at which second 0 of the sounds was, or would have been
@@ -29,13 +30,20 @@ export class Player extends EventTarget {
 
   /** Adds a sound, or replaces it while it plays; `channels` are arrays of samples. */
   set(name, channels, rate, lufs) {
-    const buffer = new AudioBuffer({ length: Math.max(channels[0].length, 1), numberOfChannels: channels.length, sampleRate: rate });
-    channels.forEach((samples, i) => buffer.copyToChannel(samples, i));
+    this.#replace(name, { buffer: bufferOf(channels, rate), lufs, gain: null, nodes: [], patch: null });
+  }
+
+  /** Puts an excerpt in place of a stretch of a sound, until the sound or the excerpt is replaced. */
+  patch(name, channels, rate, lufs, from) {
+    const sound = this.#sounds.get(name), buffer = bufferOf(channels, rate);
+    if (sound) this.#replace(name, { buffer: sound.buffer, lufs, gain: null, nodes: [], patch: { buffer, from, to: from + buffer.duration } });
+  }
+
+  #replace(name, sound) {
     const position = this.position;
     this.#silence(this.#sounds.get(name));
-    const sound = { buffer, lufs, source: null, gain: null };
     this.#sounds.set(name, sound);
-    if (this.#playing) this.#start(name, sound, position);
+    if (this.#playing) this.#start(sound, position);
     this.#levels();
     this.#tell("sounds");
   }
@@ -92,7 +100,7 @@ export class Player extends EventTarget {
   #begin(position) {
     this.#playing = true;
     this.#startedAt = this.context.currentTime - position;
-    for (const [name, sound] of this.#sounds) this.#start(name, sound, position);
+    for (const sound of this.#sounds.values()) this.#start(sound, position);
     this.#levels();
     this.#tell("state");
   }
@@ -103,21 +111,41 @@ export class Player extends EventTarget {
     if (tell) this.#tell("state");
   }
 
-  #start(name, sound, position) {
+  #start(sound, position) {
     if (position >= sound.buffer.duration) return;
-    sound.source = new AudioBufferSourceNode(this.context, { buffer: sound.buffer });
+    const now = this.context.currentTime, begun = now - position; // when second 0 is, or was
     sound.gain = new GainNode(this.context, { gain: 0 });
-    sound.source.connect(sound.gain).connect(this.context.destination);
-    sound.source.start(0, position);
+    sound.gain.connect(this.context.destination);
+    const play = (buffer, from) => {
+      const source = new AudioBufferSourceNode(this.context, { buffer }), share = new GainNode(this.context);
+      source.connect(share).connect(sound.gain);
+      if (position <= from) source.start(begun + from, 0); else source.start(0, position - from);
+      sound.nodes.push(source);
+      return share.gain;
+    };
+    const whole = play(sound.buffer, 0);
+    if (!sound.patch || sound.patch.to <= position) return;
+    const { buffer, from, to } = sound.patch, patch = play(buffer, from);
+    const fade = (gain, at, value) => {
+      if (at <= position) { gain.setValueAtTime(value, now); return; }
+      gain.setValueAtTime(1 - value, begun + at);
+      gain.linearRampToValueAtTime(value, begun + at + PATCH_FADE_S);
+    };
+    patch.setValueAtTime(0, now);
+    fade(patch, from, 1);
+    fade(whole, from, 0);
+    fade(whole, to - PATCH_FADE_S, 1);
+    fade(patch, to - PATCH_FADE_S, 0);
   }
 
   #silence(sound) {
-    if (!sound?.source) return;
-    const { source, gain } = sound;
-    gain.gain.setTargetAtTime(0, this.context.currentTime, FADE_S / 3);
-    source.stop(this.context.currentTime + 4 * FADE_S);
-    source.onended = () => gain.disconnect();
-    sound.source = sound.gain = null;
+    if (!sound?.nodes.length) return;
+    const { nodes, gain } = sound, now = this.context.currentTime;
+    gain.gain.setTargetAtTime(0, now, FADE_S / 3);
+    for (const node of nodes) node.stop(now + 4 * FADE_S);
+    nodes[0].onended = () => gain.disconnect();
+    sound.nodes = [];
+    sound.gain = null;
   }
 
   /** Gains: 0 but for the one that is heard, turned down to the softest of all where loudness is matched. */
@@ -132,4 +160,10 @@ export class Player extends EventTarget {
   }
 
   #tell(what) { this.dispatchEvent(new Event(what)); }
+}
+
+function bufferOf(channels, rate) {
+  const buffer = new AudioBuffer({ length: Math.max(channels[0].length, 1), numberOfChannels: channels.length, sampleRate: rate });
+  channels.forEach((samples, i) => buffer.copyToChannel(samples, i));
+  return buffer;
 }

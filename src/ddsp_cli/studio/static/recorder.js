@@ -4,12 +4,12 @@ import { $, clock, colour, el, say, sayError } from "./dom.js";
 
 const BEATS = 4, TEMPO_BPM = 100, LONGEST_S = 1200;
 
-/** Opens the microphone without the processing that browsers add for telephony. */
-export async function openMicrophone() {
+/** Opens the microphone without the processing that browsers add for telephony; `extra` are more of its constraints. */
+export async function openMicrophone(extra = {}) {
   if (!navigator.mediaDevices?.getUserMedia) throw new Error("this browser gives the page no microphone");
   try {
     return await navigator.mediaDevices.getUserMedia({
-      audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1 },
+      audio: { echoCancellation: false, noiseSuppression: false, autoGainControl: false, channelCount: 1, ...extra },
     });
   } catch (problem) {
     const reasons = { NotAllowedError: "the browser was not allowed to use the microphone", NotFoundError: "there is no microphone" };
