@@ -278,13 +278,14 @@ def test_parts_of_a_midi_file(open_page, folder, tmp_path):
     page.set_input_files("#files", folder / "two.mid")
     wait_for_sound(page, before)
     np.testing.assert_array_equal(last_sound(page), transferred(folder, tmp_path, "two.mid"))
-    assert page.inner_text("#parts label[for=tracks-1]") == "1 Flute (1 notes)"
+    assert page.inner_text("#parts label[for=tracks-1]") == "1 Flute (1 note)"
     before = page.evaluate("caught.length")
     page.uncheck("#tracks-2")
     wait_for_sound(page, before)
     wait_until_played(page)
     np.testing.assert_array_equal(last_sound(page), transferred(folder, tmp_path, "two.mid", track=["1"]))
-    assert "--track 1" in page.inner_text("#command")
+    assert page.inner_text("#command") == "ddsp transfer two.mid --model flute --track 1"
+    assert page.locator("#parts fieldset").count() == 1  # each track has a channel of its own
     page.uncheck("#tracks-1")
     assert page.is_checked("#tracks-1")  # one has to be played
     page.click("#takes button:has-text('voice')")

@@ -83,10 +83,10 @@ const left = new Map(); // id of a MIDI file → { tracks, channels } that are n
 function selection() {
   const without = left.get(take.id);
   if (!without) return null;
-  const { tracks, channels } = numbersOf(take.parts), keep = (all, dropped) => all.filter((n) => !dropped.has(n));
-  const chosen = keep(tracks, without.tracks);
-  // The drums are played only where their channel is named.
-  return { tracks: without.tracks.size ? chosen : [], channels: keep(channels, without.channels) };
+  const { tracks, channels } = numbersOf(take.parts), kept = channels.filter((n) => !without.channels.has(n));
+  // What is not named is played, but for the drums.
+  const isUsual = channels.every((n) => without.channels.has(n) === (n === DRUMS));
+  return { tracks: without.tracks.size ? tracks.filter((n) => !without.tracks.has(n)) : [], channels: isUsual ? [] : kept };
 }
 
 const numbersOf = (parts) => ({ tracks: [...new Set(parts.map((part) => part.track))], channels: [...new Set(parts.map((part) => part.channel))].sort((a, b) => a - b) });
@@ -98,7 +98,12 @@ function showParts() {
   if (place.hidden) { place.replaceChildren(); return; }
   const without = left.get(take.id) ?? { tracks: new Set(), channels: new Set(channels.filter((n) => n === DRUMS)) };
   const names = Object.fromEntries(parts.map((part) => [part.track, part.name]));
-  const count = (test) => parts.filter(test).reduce((sum, part) => sum + part.n_notes, 0);
+  const count = (test) => {
+    const n = parts.filter(test).reduce((sum, part) => sum + part.n_notes, 0);
+    return n === 1 ? "1 note" : `${n} notes`;
+  };
+  // Where each track has a channel of its own, the tracks are choice enough; but the drums are left out by their channel.
+  const hasChoice = channels.includes(DRUMS) || tracks.some((track) => parts.filter((part) => part.track === track).length > 1);
   const group = (legend, kind, all, text) => (all.length < 2 ? null : el("fieldset", { class: "parts" }, el("legend", {}, legend), ...all.map((n) => {
     const box = el("input", { type: "checkbox", id: `${kind}-${n}` });
     box.checked = !without[kind].has(n);
@@ -111,8 +116,8 @@ function showParts() {
     return el("label", { class: "inline", for: box.id }, box, text(n));
   })));
   fill(place,
-    group("Tracks", "tracks", tracks, (n) => `${n}${names[n] ? ` ${names[n]}` : ""} (${count((part) => part.track === n)} notes)`),
-    group("Channels", "channels", channels, (n) => `${n}${n === DRUMS ? " drums" : ""} (${count((part) => part.channel === n)} notes)`));
+    group("Tracks", "tracks", tracks, (n) => `${n}${names[n] ? ` ${names[n]}` : ""} (${count((part) => part.track === n)})`),
+    hasChoice ? group("Channels", "channels", channels, (n) => `${n}${n === DRUMS ? " drums" : ""} (${count((part) => part.channel === n)})`) : null);
 }
 
 async function removeTake(one) {
