@@ -6,6 +6,7 @@ to be what `ddsp transfer` writes.
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 import time
@@ -237,24 +238,20 @@ def wait_until_played(page):
 def test_blend_over_time(open_page, folder, tmp_path):
     page = open_page()
     add_voice(page, folder)
-    before = page.evaluate("caught.length")
     page.select_option("#blend-mode", "timed")
-    wait_for_sound(page, before)
+    page.uncheck("#instrument-flute")
+    wait_until_played(page)
     assert page.inner_text("#sources [aria-checked=true]") == "Blend"
-    np.testing.assert_array_equal(last_sound(page), transferred(folder, tmp_path, instrument="0s:flute 1.9s:violin"))
-    assert page.inner_text("#command") == "ddsp transfer voice.wav --blend '0s:flute 1.9s:violin'"
-    before = page.evaluate("caught.length")
+    words = re.fullmatch(r"ddsp transfer voice.wav --blend '(0s:flute 2\.1s:violin)'", page.inner_text("#command"))[1]
+    np.testing.assert_array_equal(last_sound(page), transferred(folder, tmp_path, instrument=words))
     page.fill("[aria-label='Seconds of point 2']", "1.2")
+    page.press("[aria-label='Seconds of point 2']", "Tab")
     page.select_option("[aria-label='Instrument of point 1']", "clarinet")
-    wait_for_sound(page, before)
     wait_until_played(page)
-    before = page.evaluate("caught.length")
+    assert page.inner_text("#command").endswith("--blend '0s:clarinet 1.2s:violin'")
     page.click("#blend-add")
-    wait_for_sound(page, before)
     wait_until_played(page)
-    words = "0s:clarinet 1.2s:violin 3.2s:"
-    assert words in page.inner_text("#command")
-    before = page.evaluate("caught.length")
+    assert "--blend '0s:clarinet 1.2s:violin 3.2s:" in page.inner_text("#command")
     page.click("[aria-label='Remove point 3']")
     wait_until_played(page)
     assert page.inner_text("#command").endswith("--blend '0s:clarinet 1.2s:violin'")
@@ -286,7 +283,7 @@ def test_parts_of_a_midi_file(open_page, folder, tmp_path):
     np.testing.assert_array_equal(last_sound(page), transferred(folder, tmp_path, "two.mid", track=["1"]))
     assert page.inner_text("#command") == "ddsp transfer two.mid --model flute --track 1"
     assert page.locator("#parts fieldset").count() == 1  # each track has a channel of its own
-    page.uncheck("#tracks-1")
+    page.click("#tracks-1")
     assert page.is_checked("#tracks-1")  # one has to be played
     page.click("#takes button:has-text('voice')")
     wait_until_played(page)
@@ -295,11 +292,11 @@ def test_parts_of_a_midi_file(open_page, folder, tmp_path):
 
 def test_long_sound_is_heard_at_once_where_it_plays(open_page, folder, tmp_path):
     """A moved control is heard from the playhead on before the whole sound is played, which then replaces it."""
-    soundfile.write(folder / "long.wav", melody((60, 64, 67, 65) * 7, note_s=0.6, rest_s=0.2), 16000, subtype="FLOAT")
+    soundfile.write(folder / "long.wav", melody((60, 64, 67, 65) * 4, note_s=0.6, rest_s=0.2), 16000, subtype="FLOAT")
     page = open_page()
     add_voice(page, folder, "long.wav")
     wait_until_played(page)
-    page.eval_on_selector("#position", "(slider) => { slider.value = 9; slider.dispatchEvent(new Event('input')); }")
+    page.eval_on_selector("#position", "(slider) => { slider.value = 5; slider.dispatchEvent(new Event('input')); }")
     before = page.evaluate("caught.length")
     move(page, "#control-formant", 3)
     wait_until_played(page)
@@ -308,8 +305,8 @@ def test_long_sound_is_heard_at_once_where_it_plays(open_page, folder, tmp_path)
     expected = transferred(folder, tmp_path, "long.wav", formant=3.0)
     np.testing.assert_array_equal(sounds[-1], expected)
     rate_hz = page.evaluate("caught.at(-1).rate")
-    assert 4 < len(sounds[0]) / rate_hz < 9
-    there = expected[9 * rate_hz : 9 * rate_hz + len(sounds[0])]
+    assert 4 < len(sounds[0]) / rate_hz < 7
+    there = expected[5 * rate_hz : 5 * rate_hz + len(sounds[0])]
     assert 20 * np.log10(np.std(sounds[0]) / np.std(there)) == pytest.approx(0, abs=1.5)
 
 
@@ -404,26 +401,29 @@ def test_delay_that_is_not_needed_is_left_out(open_page):
         await import('./static/live-worklet.js');
         const live = new made({ processorOptions: { block: 256 } });
         const pipe = { postMessage(data) { waiting.push(data); } };
-        const waiting = [], delays = [], out = [];
+        const waiting = [], delays = [];
+        let step = 0, last = 0;
         live.port.onmessage({ data: pipe });
         const tone = (frame) => 0.5 * Math.sin(2 * Math.PI * 220 * frame / 48000);
-        for (let turn = 0; turn < 8000; turn++) {
+        for (let turn = 0; turn < 4000; turn++) {
             const heard = Float32Array.from({ length: 128 }, (_, i) => tone(currentFrame + i));
             const played = new Float32Array(128);
             for (const one of waiting.splice(0)) pipe.onmessage({ data: { ...one, load: 0.1, f0: [0, 0] } });
             live.process([[heard]], [[played]]);
             live.port.postMessage = (report) => delays.push([report.delay_s, report.dropouts]);
-            out.push(...played);
+            for (const sample of played) {
+                if (turn > 400) step = Math.max(step, Math.abs(sample - last));
+                last = sample;
+            }
             globalThis.currentFrame += 128;
         }
-        return { delays, out: out.slice(48000) };
+        return { delays, step };
     }""")  # fmt: skip
     first_s, last_s = told["delays"][2][0], told["delays"][-1][0]
     assert first_s > 0.015
     assert last_s < first_s - 0.004
     assert told["delays"][-1][1] == 0
-    steps = np.abs(np.diff(told["out"]))
-    assert steps.max() < 0.5 * 2 * np.pi * 220 / 48000 + 1.0 / 128 * 1.01
+    assert told["step"] < 0.5 * 2 * np.pi * 220 / 48000 + 1.0 / 128 * 1.01
 
 
 def test_players_run_in_step_at_one_loudness(open_page):
