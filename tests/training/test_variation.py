@@ -85,3 +85,14 @@ def test_errors_of_the_tracked_pitch_are_no_jitter():
     found = measure_variation(made)
     assert found is not None
     assert found.jitter_cents < 0.6
+
+
+@pytest.mark.parametrize("width_cents", [0.0, 2.0, 20.0])
+def test_the_usual_vibrato_is_measured_in_the_pitch(width_cents):
+    made = windows(0.0, 0.0, 0.0)
+    swing = np.sqrt(2) * width_cents * np.sin(2 * np.pi * 5.5 * np.arange(made.fine_f0_hz.shape[1]) / 250)
+    made.fine_f0_hz = (made.fine_f0_hz * 2.0 ** (swing / 1200)).astype(np.float32)
+    made.fine_f0_hz[0] *= 2.0 ** (np.linspace(0, 4, made.fine_f0_hz.shape[1]) / 12)  # a slide is no usual vibrato
+    found = measure_variation(made)
+    assert found is not None
+    assert found.vibrato_cents == pytest.approx(width_cents, rel=0.1, abs=0.2)

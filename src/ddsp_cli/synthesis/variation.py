@@ -33,7 +33,7 @@ NOISE_EDGES_HZ = (0.0, 1000.0, 2000.0, 4000.0, 8000.0, 24000.0)
 MAX_DB, MAX_CENTS, MAX_POLE, MAX_VIBRATO_CENTS = 3.0, 15.0, 0.8, 100.0
 
 #: An instrument whose usual vibrato is narrower than this, root mean square, is played without one.
-LEAST_VIBRATO_CENTS = 4.0
+LEAST_VIBRATO_CENTS = 3.0
 
 #: The pole of the movements of phases.
 PHASE_POLE = 0.5
@@ -49,8 +49,7 @@ class Variation:
       pole: of the first-order process that the levels follow, at frame rate: 0 is white.
       jitter_cents: the pitch, faster than a vibrato.
       noise_db: [G] levels of the noise, from frame to frame, beyond what even noise does.
-      vibrato_cents: the strongest usual movement of the pitch between 3 and 10 Hz. It is not drawn: the pitch is the
-        performer's.
+      vibrato_cents: the usual movement of the pitch between 3 and 10 Hz. It is not drawn: the pitch is the performer's.
     """
 
     harmonic_db: FloatArray
@@ -62,7 +61,7 @@ class Variation:
 
     @property
     def vibrato_limit_cents(self) -> float:
-        """The widest vibrato of an instrument that has hardly any; infinity for one that has."""
+        """The usual vibrato of an instrument that has hardly any; infinity for one that has."""
         return self.vibrato_cents if self.vibrato_cents < LEAST_VIBRATO_CENTS else math.inf
 
     def as_weights(self) -> dict[str, FloatArray]:

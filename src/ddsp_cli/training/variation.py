@@ -17,7 +17,15 @@ import numpy as np
 from ddsp_cli.analysis.partials import N_PERIODS, Partials, measure_partials
 from ddsp_cli.arrays import FloatArray, runs
 from ddsp_cli.config import HarmonicConfig
-from ddsp_cli.synthesis.variation import BAND_HZ, JITTER_HZ, MAX_POLE, NOISE_EDGES_HZ, Variation, band_share
+from ddsp_cli.synthesis.variation import (
+    BAND_HZ,
+    JITTER_HZ,
+    MAX_POLE,
+    MAX_VIBRATO_CENTS,
+    NOISE_EDGES_HZ,
+    Variation,
+    band_share,
+)
 from ddsp_cli.training.batches import Windows
 
 #: Largest number of windows that are measured: 5 to 15 s of one core at 48 kHz.
@@ -42,13 +50,12 @@ N_APART = 6
 LEAST_NOTES = 3
 
 
-#: Vibrato, and what else moves the pitch of a held note slowly. The percentile of notes with usual vibrato; notes whose
-#: pitch moves more than so many cents, root mean square, are trills or slides.
-VIBRATO_HZ, VIBRATO_PERCENTILE, TRILL_CENTS = (3.0, JITTER_HZ[0]), 90.0, 25.0
+#: Vibrato, and what else moves the pitch of a note slowly; the shortest notes that count.
+VIBRATO_HZ, LEAST_VIBRATO_NOTE_S = (3.0, JITTER_HZ[0]), 0.3
 
 
 #: Measures of one note, see `_note`.
-Note = tuple[FloatArray, FloatArray, float, float, float, float, FloatArray]
+Note = tuple[FloatArray, FloatArray, float, float, float, FloatArray]
 
 
 def measure_variation(windows: Windows) -> Variation | None:
@@ -71,7 +78,7 @@ def measure_variation(windows: Windows) -> Variation | None:
     notes = [note for row in rows for note in _notes_of_window(windows, int(row), rate_hz)]
     if len(notes) < LEAST_NOTES:
         return None
-    levels_db, cents, low, high, jitter, vibrato, noise = (np.array(values) for values in zip(*notes, strict=True))
+    levels_db, cents, low, high, jitter, noise = (np.array(values) for values in zip(*notes, strict=True))
     if not (np.sum(np.isfinite(levels_db), axis=0) >= LEAST_NOTES).any():
         return None
     n_known = min(MAX_MEASURED, n_harmonics)
@@ -82,14 +89,24 @@ def measure_variation(windows: Windows) -> Variation | None:
         pole=_pole(_known_median(low), _known_median(high), windows.model.frame_rate_hz),
         jitter_cents=_known_median(jitter),
         noise_db=np.array([_known_median(column) for column in noise.T], np.float32),
-        vibrato_cents=_usual_vibrato(vibrato),
+        vibrato_cents=_usual_vibrato(windows, rate_hz),
     )
 
 
-def _usual_vibrato(cents: np.ndarray) -> float:
-    """The vibrato of notes [N] that have some; that of the least trilled one where all are trills."""
-    held = cents[cents < TRILL_CENTS]
-    return float(np.percentile(held, VIBRATO_PERCENTILE) if len(held) else cents.min())
+def _usual_vibrato(windows: Windows, rate_hz: int) -> float:
+    """The median width of vibrato, root mean square in cents. The median, as slides and trills measure as wide ones.
+
+    Shorter notes count than those whose partials are measured: a melody has few long ones.
+    """
+    found = []
+    shortest = round(LEAST_VIBRATO_NOTE_S * rate_hz)
+    for f0_hz, voiced in zip(windows.fine_f0_hz, windows.voiced, strict=True):
+        inside = np.repeat(voiced, windows.f0_step) & _steady(f0_hz, rate_hz, 0.2, 0.5)
+        for start, stop in zip(*runs(inside), strict=True):
+            if stop - start >= shortest:
+                cents = 1200.0 * np.log2(f0_hz[start:stop, None])
+                found.append(float(_filtered(cents, rate_hz, VIBRATO_HZ).std()))
+    return float(np.median(found)) if found else MAX_VIBRATO_CENTS
 
 
 def _notes_of_window(windows: Windows, row: int, rate_hz: int) -> list[Note]:
@@ -112,19 +129,21 @@ def _notes_of_window(windows: Windows, row: int, rate_hz: int) -> list[Note]:
     return found
 
 
-def _steady(f0_hz: FloatArray, rate_hz: int) -> np.ndarray:
-    """Mask [F] of values within `NOTE_SEMITONES` of the running median over a note."""
-    size = round(LEAST_NOTE_S * rate_hz) | 1
+def _steady(
+    f0_hz: FloatArray, rate_hz: int, around_s: float = LEAST_NOTE_S, semitones: float = NOTE_SEMITONES
+) -> np.ndarray:
+    """Mask [F] of values within some semitones of the running median over `around_s`."""
+    size = round(around_s * rate_hz) | 1
     midi = 12.0 * np.log2(f0_hz)
     around = np.lib.stride_tricks.sliding_window_view(np.pad(midi, size // 2, mode="edge"), size)
-    return np.abs(midi - np.median(around, axis=1)) < NOTE_SEMITONES
+    return np.abs(midi - np.median(around, axis=1)) < semitones
 
 
 def _note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
     """Movements in one note.
 
     Returns:
-      levels [40] in dB, detuning [40] in cents, slow and fast power, jitter and vibrato in cents, noise [G] in dB; None
+      levels [40] in dB, detuning [40] in cents, slow and fast power, jitter in cents, noise [G] in dB; None
       where too few partials stand out of the noise.
     """
     power = partials.harmonic_power
@@ -157,10 +176,9 @@ def _note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
     by_noise = within * (1200.0 / math.log(2.0) * _rms_hz(JITTER_HZ) / (k * np.median(f0_hz))) ** 2 / (2.0 * snr[good])
     jitter = _filtered(pitch_cents[:, None], rate_hz, JITTER_HZ).var() - np.sum(weight**2 * by_noise)
     jitter = math.sqrt(max(jitter, 0.0))
-    vibrato = float(_filtered(1200.0 * np.log2(f0_hz)[:, None], rate_hz, VIBRATO_HZ).std())
     out = np.full((2, MAX_MEASURED), np.nan)
     out[0, good], out[1, good] = np.sqrt(variance_db), np.sqrt(variance)
-    return out[0], out[1], slow, fast, jitter, vibrato, _noise_groups(partials, f0_hz, rate_hz)
+    return out[0], out[1], slow, fast, jitter, _noise_groups(partials, f0_hz, rate_hz)
 
 
 def _noise_groups(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> FloatArray:
