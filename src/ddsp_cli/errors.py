@@ -45,6 +45,7 @@ class Kind(StrEnum):
     SHARE = "share"  # several names where one is expected
     NO_NAME = "no-name"  # no instrument was named
     CHECKPOINT = "checkpoint"  # `path` is a magenta/ddsp checkpoint, which has to be imported first
+    NOT_PLAYED = "not-played"  # a network of several instruments, such as the base, was to be played
     FOREIGN_MODEL = "foreign-model"  # a model of another program, which has to be imported first
     UNKNOWN_DATASET = "unknown-dataset"  # no data set has this name, nor a similar one
     FOREIGN_SHARDS = "foreign-shards"  # `path` holds TFRecord shards of another program, which have to be prepared

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
@@ -21,6 +23,8 @@ BAR_AFTER_S = 0.5
 
 LINE_EVERY_S = 10.0
 
+#: Where the text of a named line begins.
+FACT_INDENT = 16
 
 _ASCII = str.maketrans({"–": "-", "—": "-", "×": "x", "…": "...", "±": "+-", "→": "->", "·": "*", "≤": "<=", "’": "'"})
 
@@ -110,6 +114,16 @@ def remark(text: str) -> None:
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Shows a warning of a library as one line, in place of `warnings.showwarning`: it may quote a stranger's file."""
     remark(f"Warning: {' '.join(str(message).split())}")
+
+
+def fact(name: str, text: str) -> None:
+    """A named line of result; on a terminal, a long one goes on under its own beginning."""
+    lines = [text]
+    if is_terminal(sys.stdout):
+        width = shutil.get_terminal_size().columns - FACT_INDENT - 1
+        lines = textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False) or [""]
+    for i, line in enumerate(lines):
+        say(f"  {'' if i else name:<{FACT_INDENT - 3}} {line}")
 
 
 def error(message: str, hint: str = "") -> None:

@@ -221,15 +221,15 @@ def _tell(card: Card, place: Path) -> None:
     }
     console.say(card.name)
     for name, text in facts.items():
-        console.say(f"  {name:<13} {text}")
+        console.fact(name, text)
     for text in missing(card.statistics, card.model.level):
-        console.say(f"  {'missing':<13} {text}")
+        console.fact("missing", text)
     for remark in card.remarks:
-        console.say(f"  {'remark':<13} {remark}")
-    for source in dict.fromkeys(
-        f"{source.attribution or source.title} ({source.licence}) {source.url}".rstrip() for source in card.sources
-    ):
-        console.say(f"  {'source':<13} {source}")
+        console.fact("remark", remark)
+    # What was learned of several instruments of one library is one source.
+    sources = (f"{one.attribution or one.title} ({one.licence}) {one.url}".rstrip() for one in card.sources)
+    for source in dict.fromkeys(sources):
+        console.fact("source", source)
 
 
 def _trained(card: Card) -> str:

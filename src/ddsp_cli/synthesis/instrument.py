@@ -16,7 +16,7 @@ from ddsp_cli.bundle import Bundle
 from ddsp_cli.bundle.layout import F0, decoder_outputs, processing_order
 from ddsp_cli.config import AddConfig, CropConfig, FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.config.model import ROOMS
-from ddsp_cli.errors import ModelError
+from ddsp_cli.errors import Kind, ModelError
 from ddsp_cli.synthesis.decoder import FrameQueue, playable_columns
 from ddsp_cli.synthesis.reverb import Reverb, Room
 from ddsp_cli.synthesis.stream import ControlSource, Stream, check_decoder, open_decoder
@@ -150,8 +150,9 @@ def check_graph(model: ModelConfig) -> None:
     """
     if model.instruments:
         raise ModelError(
-            "this is a network of several instruments, such as the base, and cannot be played itself",
+            "a network of several instruments, such as the base, cannot be played itself",
             "Train an instrument that begins with it, or take one out of it with Autoencoder.for_instrument.",
+            kind=Kind.NOT_PLAYED,
         )
     nodes = model.processors
     if not nodes:
