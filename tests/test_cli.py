@@ -178,6 +178,33 @@ def test_models_tells_all_of_one(desk):
     assert "Did you mean testophone" in missing.stderr.decode()
 
 
+def test_a_library_that_several_instruments_came_from_is_named_once(tmp_path, monkeypatch, capsys):
+    from ddsp_cli.bundle import Source
+    from ddsp_cli.cli.models import models as command
+
+    library = {"licence": "CC0-1.0", "attribution": "Somebody's samples", "url": "https://example.org/"}
+    sources = [Source(title="flute", **library), Source(title="oboe", **library), Source(title="Own recordings")]
+    make_bundle(tmp_path / "models" / "testophone", sources=sources)
+    monkeypatch.chdir(tmp_path)
+    command(["testophone"])
+    found = [line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines() if "source " in line]
+    assert found == ["Somebody's samples (CC0-1.0) https://example.org/", "Own recordings (unknown)"]
+
+
+def test_long_facts_go_on_below_themselves_on_a_terminal_only(monkeypatch, capsys):
+    text = "one two three four five six seven eight nine ten eleven twelve thirteen https://example.org/a-long-address"
+    console.fact("remark", text)
+    assert capsys.readouterr().out == f"  remark        {text}\n"
+    monkeypatch.setattr(console, "is_terminal", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    console.fact("remark", text)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 1
+    assert {line[:16] for line in lines[1:]} == {" " * 16}
+    assert max(map(len, lines)) < 60
+    assert " ".join(line[16:] for line in lines) == text
+
+
 def test_output_survives_a_console_without_unicode(desk, tmp_path):
     out = tmp_path / "flöte.wav"
     done = ddsp(
