@@ -100,7 +100,7 @@ def draw(
     first = max(0, round(low_s * ANALYSIS_RATE_HZ))
     part = audio[first : round(high_s * ANALYSIS_RATE_HZ)] + 1e-9
     figure, (top, bottom) = pyplot.subplots(2, sharex=True, figsize=(9, 8))
-    top.specgram(part, 1024, ANALYSIS_RATE_HZ, noverlap=960, xextent=(first / ANALYSIS_RATE_HZ, high_s))
+    top.specgram(part, NFFT=1024, Fs=ANALYSIS_RATE_HZ, noverlap=960, xextent=(first / ANALYSIS_RATE_HZ, high_s))
     top.set(ylim=(0, 5000), title=title, ylabel="Hz")
     for i, (name, (f0_hz, first)) in enumerate(curves.items()):
         times_s = (np.arange(len(f0_hz)) + first) / rate_hz

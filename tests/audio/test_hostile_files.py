@@ -70,6 +70,26 @@ def test_of_a_damaged_file_the_beginning_is_read_where_that_is_wanted(tmp_path):
     assert "cut short" in warning and f"{n_samples / RATE_HZ:.1f} s" in warning
 
 
+def test_an_mp3_is_cut_short_only_where_it_counts_its_frames(tmp_path):
+    """Without a count libsndfile takes the tags and pictures of the file for sound."""
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, 0.1 * np.random.default_rng(0).standard_normal(4 * RATE_HZ), RATE_HZ)
+    whole = path.read_bytes()
+    n_whole = read.probe(path).n_samples
+    path.write_bytes(whole[: len(whole) // 2])
+    decoded = read.Decoded()
+    assert sum(len(block) for _, block in read.decoded_blocks(path, decoded=decoded)) < 0.6 * n_whole
+    assert decoded.is_cut_short
+    tag = b"ID3\x03\x00\x00" + bytes((0, 1, 0x38, 0)) + bytes((1 << 14) + (0x38 << 7))
+    path.write_bytes(tag + whole.replace(b"Info", bytes(4)).replace(b"Xing", bytes(4)))
+    assert read.probe(path).n_samples > 1.1 * n_whole
+    assert sum(len(block) for _, block in read.decoded_blocks(path, decoded=decoded)) > 0.99 * n_whole
+    assert not decoded.is_cut_short
+    path.write_bytes(tag + whole[: len(whole) // 2])
+    list(read.decoded_blocks(path, decoded=decoded))
+    assert decoded.is_cut_short
+
+
 def test_heavy_clipping_is_told_from_single_peaks(tmp_path):
     for gain, heavy in ((1.0, False), (20.0, True)):
         soundfile.write(tmp_path / "a.wav", np.clip(gain * tone(), -1, 1), RATE_HZ)

@@ -42,9 +42,12 @@ MAX_AMPLITUDE = 1e6
 #: Numbers decoded at once at most (8 MiB of float32), whatever the rate and the number of channels.
 MAX_BLOCK_VALUES = 1 << 21
 
-#: Less than this share of what a header claims, and this much less, is a file cut short; headers of mp3 estimate.
+#: Less than this share of what a header claims, and this much less, is a file cut short.
 CUT_SHARE, CUT_S = 0.98, 0.25
 
+
+#: 320 kbit/s at 32 kHz.
+LONGEST_MP3_FRAME_BYTES = 1441
 
 #: Samples in one request to libsndfile.
 _PIECE_SAMPLES = 1 << 14
@@ -65,6 +68,7 @@ class AudioInfo:
       seconds: n_samples / sample_rate_hz.
       subtype: encoding as libsndfile names it (`PCM_16`, `FLOAT`, `VORBIS` ...); empty for other decoders.
       is_cut_short: the header claims more bytes than the file has.
+      is_estimate: n_samples was estimated from the size of the file, as of an MP3 whose header counts no frames.
     """
 
     path: Path
@@ -74,6 +78,7 @@ class AudioInfo:
     seconds: float
     subtype: str = ""
     is_cut_short: bool = False
+    is_estimate: bool = False
 
 
 @dataclass
@@ -307,13 +312,14 @@ def _open(path: Path) -> _Decoder:
 
 def _info(path: Path, decoder: _Decoder) -> AudioInfo:
     seconds = decoder.n_samples / max(decoder.sample_rate_hz, 1)
-    subtype, is_cut_short = "", False
+    subtype, is_cut_short, is_estimate = "", False, False
     if isinstance(decoder, _LibsndfileDecoder):
         subtype, is_cut_short = decoder.subtype, _claims_more(path)
+        is_estimate = subtype.startswith("MPEG") and not _counts_frames(path)
     elif path.suffix.lower() in AUDIO_SUFFIXES:
         is_cut_short = True  # libsndfile refuses ogg files without their end
     return AudioInfo(
-        path, decoder.sample_rate_hz, decoder.n_channels, decoder.n_samples, seconds, subtype, is_cut_short
+        path, decoder.sample_rate_hz, decoder.n_channels, decoder.n_samples, seconds, subtype, is_cut_short, is_estimate
     )
 
 
@@ -329,6 +335,21 @@ def _claims_more(path: Path) -> bool:
         return False
     claimed = int.from_bytes(head[4:], "little" if order == "little" else "big")
     return claimed < 0x7FFF0000 and claimed + 8 > path.stat().st_size + 1  # a chunk's padding byte is often left out
+
+
+def _counts_frames(path: Path) -> bool:
+    """Whether the first frame of an MP3 file tells how many there are, in a Xing, Info or VBRI header.
+
+    Otherwise libsndfile divides the size of the file, tags and pictures included, by the bit rate.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(10)
+        tag_bytes = 0
+        if head[:3] == b"ID3":  # its size is written in bytes of 7 bits
+            tag_bytes = 10 + sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=False))
+        stream.seek(tag_bytes)
+        frame = stream.read(LONGEST_MP3_FRAME_BYTES)
+    return any(name in frame for name in (b"Xing", b"Info", b"VBRI"))
 
 
 def decoded_blocks(
@@ -376,7 +397,7 @@ def decoded_blocks(
     if found.n_samples == 0:
         raise InputError(f"{info.path} holds no sound that can be decoded", "The file is probably damaged.")
     missing = info.n_samples - found.n_samples
-    if missing > max(CUT_S * info.sample_rate_hz, (1.0 - CUT_SHARE) * info.n_samples):
+    if not info.is_estimate and missing > max(CUT_S * info.sample_rate_hz, (1.0 - CUT_SHARE) * info.n_samples):
         found.is_cut_short = True
 
 
