@@ -128,7 +128,7 @@ def make_backing(instrument: Instrument, tonic_midi: int, n_samples: int) -> np.
 
 def lead_truth(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """F0 of one voice [F], 0 where two trackers disagree, and where it rests [F]."""
-    features = measure(audio, FeatureSpec(hop_samples=HOP_SAMPLES))
+    features = measure(audio, FeatureSpec(frame_rate_hz=FRAME_RATE_HZ))
     other_hz, _ = trackers.on_grid(trackers.track("pyin", audio), len(features), HOP_SAMPLES)
     segments = find_segments(features)
     both = segments.voiced & (other_hz > 0)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ddsp_cli.adaptation.adapt import AdaptSettings, adapt
-from ddsp_cli.adaptation.f0_cleanup import confirm_leaps
-from ddsp_cli.adaptation.segmentation import find_segments
+from ddsp_cli.adaptation.f0_cleanup import confirm_leaps, repair, to_midi
+from ddsp_cli.adaptation.segmentation import Segments, find_segments
 from ddsp_cli.audio.recording import ArrayRecording
 from performance_fixtures import RATES, STATISTICS, change, performance
 
@@ -77,3 +77,87 @@ def test_a_recording_without_leaps_is_not_read_again():
 
     features = performance(250)
     assert confirm_leaps(features, find_segments(features), Unreadable()) is features
+
+
+def two_notes(frame_rate_hz, between_hz, rings=True):
+    """E5 (660 Hz), then B5 (990 Hz); for 80 ms between them `between_hz` is tracked, and both of them may ring."""
+    features = performance(frame_rate_hz, notes=((1.0, 3.0, 76.0),))
+    times_s = features.times_s
+    between = (times_s >= 1.96) & (times_s < 2.04)
+    low, high = (np.where(features.f0_hz > 0, hz, 0.0) for hz in (660.0, 990.0))
+    tracked = np.where(times_s < 1.96, low, np.where(between, between_hz, high))
+    wrong = change(features, f0_hz=tracked, f0_confidence=np.where(between, 0.75, features.f0_confidence))
+    ringing = [sound(np.where(part, hz, 0.0), frame_rate_hz) for part, hz in
+               ((times_s < 2.04, low), (times_s >= 1.96, high))]  # fmt: skip
+    single = sound(tracked, frame_rate_hz, rolloff=0.8)
+    return wrong, between, ArrayRecording(sum(ringing) if rings else single)
+
+
+@RATES
+def test_an_undertone_of_two_notes_that_ring_together_is_no_note(rate_hz):
+    """330 Hz explains all of 660 and 990 Hz; the melody goes from one to the other without it."""
+    features, between, recording = two_notes(rate_hz, 330.0)
+    mended = confirm_leaps(features, find_segments(features), recording)
+    assert (mended.f0_hz[between] == 0.0).all()
+    np.testing.assert_array_equal(mended.f0_hz[~between], features.f0_hz[~between])
+    adapted = adapt(mended, STATISTICS, "power_db", AdaptSettings(transpose=0.0))
+    inside = (features.times_s > 1.1) & (features.times_s < 2.9)
+    assert adapted.f0_hz[inside].min() > 650.0
+
+
+@RATES
+def test_a_low_note_between_its_harmonics_stays_where_it_sounds(rate_hz):
+    features, between, recording = two_notes(rate_hz, 330.0, rings=False)
+    kept = confirm_leaps(features, find_segments(features), recording)
+    np.testing.assert_array_equal(kept.f0_hz, features.f0_hz)
+
+
+@RATES
+def test_an_undertone_without_its_lowest_harmonics_is_a_squeak(rate_hz):
+    """A clarinet's squeak between C6 and C5: 3, 5, 8 and 9 times 175 Hz, which itself does not sound."""
+    features = performance(rate_hz, notes=((1.0, 3.0, 84.0),))
+    times_s = features.times_s
+    squeak = (times_s >= 1.95) & (times_s < 2.05)
+    tracked = np.where(times_s < 1.95, 1047.0, np.where(squeak, 1047.0 / 6, 523.5)) * (features.f0_hz > 0)
+    wrong = change(features, f0_hz=tracked, f0_confidence=np.where(squeak, 0.7, features.f0_confidence))
+    audio = sound(np.where(squeak, 0.0, tracked), rate_hz)
+    t = np.arange(len(audio)) / RATE_HZ
+    partials = sum(np.sin(2.0 * np.pi * k * 1047.0 / 6 * t) for k in (3, 5, 8, 9))
+    audio += (0.05 * np.repeat(squeak, RATE_HZ // rate_hz) * partials).astype(np.float32)
+    mended = confirm_leaps(wrong, find_segments(wrong), ArrayRecording(audio))
+    assert (mended.f0_hz[squeak] == 0.0).all()
+
+
+@RATES
+@pytest.mark.parametrize("played", [1.0, 2.0])
+def test_half_a_second_an_octave_too_high_is_mended_and_one_that_is_played_stays(rate_hz, played):
+    features, truth, leap, recording = legato(rate_hz, played=played, tracked=2.0, stop_s=1.95)
+    mended = confirm_leaps(features, find_segments(features), recording)
+    np.testing.assert_allclose(mended.f0_hz[leap], truth[leap], rtol=1e-3)
+
+
+@RATES
+def test_pieces_of_a_wrong_octave_with_a_blip_between_are_one(rate_hz):
+    """200 ms an octave up, 20 ms of them at another pitch: each half by itself has another one beside it."""
+    features = performance(rate_hz, notes=((1.0, 3.0, 57.0),))
+    times_s = features.times_s
+    wrong = (times_s >= 1.5) & (times_s < 1.7)
+    blip = (times_s >= 1.6) & (times_s < 1.62)
+    f0_hz = features.f0_hz * np.where(blip, 1.0, np.where(wrong, 2.0, 1.0))
+    midi = to_midi(f0_hz)
+    confidence = np.where(wrong, 0.7, features.f0_confidence)
+    segments = find_segments(features)
+    mended = repair(midi, segments, rate_hz, confidence, features.loudness_db)
+    np.testing.assert_allclose(mended[wrong & ~blip], 57.0, atol=0.01)
+
+
+def test_in_a_segment_of_short_pieces_the_longest_tells_the_octave():
+    """Pieces of 24, 36, 16 and 24 ms."""
+    features = performance(250, notes=((1.0, 1.1, 81.0),))
+    inside = np.flatnonzero(features.f0_hz)
+    midi = to_midi(features.f0_hz)
+    midi[inside[:6]] -= 12.0
+    midi[inside[15:19]] -= 12.0
+    segments = Segments(inside[:1], inside[-1:] + 1, features.f0_hz > 0, -60.0, -80.0)
+    mended = repair(midi, segments, 250, features.f0_confidence, features.loudness_db)
+    np.testing.assert_allclose(mended[inside], 81.0, atol=0.01)

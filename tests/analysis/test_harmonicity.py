@@ -117,3 +117,14 @@ def test_blips_are_removed():
 def test_nothing_is_mended_in_silence():
     found = correct(np.zeros(32000, np.float32), np.zeros(500))
     assert not found.corrected.any() and not found.removed.any()
+
+
+def test_two_notes_leave_nothing_to_their_undertone():
+    """Of 220 Hz under 440 and 660 Hz nothing is its own; of a real one its first and fifth, seventh ... harmonics."""
+    curve = np.full(500, np.float32(220.0))
+    both = tone(440.0) + tone(660.0)
+    assert harmonicity.measure_own_share(both, curve, 250, (440.0, 660.0)) < 0.01
+    own = sum(1 / k**2 for k in range(1, 11) if k % 2 and k % 3) / sum(1 / k**2 for k in range(1, 11))
+    found = harmonicity.measure_own_share(tone(220.0), curve, 250, (440.0, 660.0))
+    assert found == pytest.approx(own, abs=0.05)
+    assert harmonicity.measure_own_share(np.zeros(1000, np.float32), curve[:16], 250, (440.0,)) == 0.0

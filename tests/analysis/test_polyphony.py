@@ -17,13 +17,13 @@ from ddsp_cli.analysis.polyphony import (
 from ddsp_cli.errors import InputError
 
 
-def tone(midi, start_s, stop_s, seconds=3.0, gain=1.0, n_harmonics=8):
-    """A note of falling harmonics with ramps of 10 ms, [S] at 16 kHz."""
+def tone(midi, start_s, stop_s, seconds=3.0, gain=1.0, n_harmonics=8, turn=0.0):
+    """A note of falling harmonics with ramps of 10 ms, all with a phase of `turn`, [S] at 16 kHz."""
     t = np.arange(round(seconds * 16000)) / 16000
     f0_hz = 440.0 * 2.0 ** ((np.asarray(midi) - 69.0) / 12.0)
     phase = 2.0 * np.pi * np.cumsum(np.broadcast_to(f0_hz, t.shape)) / 16000
     gate = np.clip(np.minimum(t - start_s, stop_s - t) / 0.01, 0.0, 1.0)
-    return (0.1 * gain * gate * sum(np.sin(k * phase) / k for k in range(1, n_harmonics + 1))).astype(np.float32)
+    return (0.1 * gain * gate * sum(np.sin(k * phase + turn) / k for k in range(1, n_harmonics + 1))).astype(np.float32)
 
 
 def heard(sound, n_blocks=1):
@@ -80,16 +80,29 @@ def test_nothing_and_too_much_are_refused(monkeypatch):
         track_activations([np.zeros(16000, np.float32)])
 
 
-@pytest.mark.parametrize("difference_db", [0.0, 6.0, 12.0])
-@pytest.mark.parametrize("interval", [4, 7, 12])
-def test_shares_are_those_of_the_powers(interval, difference_db):
-    """Also of a fifth and an octave, whose harmonics partly or all coincide with the other's."""
-    sound = tone(60, 0.0, 3.0) + tone(60 + interval, 0.0, 3.0, gain=10.0 ** (-difference_db / 20.0))
+@pytest.mark.parametrize("difference_db", [-6.0, 0.0, 6.0, 12.0])
+@pytest.mark.parametrize("interval", [4, 7, 12, 12 * np.log2(3), 24])
+@pytest.mark.parametrize("turn", [0.0, np.pi / 2])
+def test_shares_are_those_of_the_powers(interval, difference_db, turn):
+    """Also of notes whose harmonics partly or all coincide. With one phase their amplitudes add there, and not powers."""
+    other = tone(60 + interval, 0.0, 3.0, gain=10.0 ** (-difference_db / 20.0), n_harmonics=12, turn=turn)
+    sound = tone(60, 0.0, 3.0, n_harmonics=24) + other
     spectrum = np.abs(np.fft.rfft(sound[16000:18048] * np.hanning(2048))) ** 2
     shares = power_shares(spectrum, 440.0 * 2.0 ** ((np.array([60.0, 60.0 + interval]) - 69.0) / 12.0))
     assert shares.sum() == pytest.approx(1.0)
     found_db = 10.0 * np.log10(shares[0] / shares[1])
-    assert found_db == pytest.approx(difference_db, abs=9.0 if interval == 12 else 4.0)
+    is_sum = interval >= 12 and turn == 0.0
+    assert found_db == pytest.approx(difference_db, abs=9.0 if is_sum else 1.5)
+
+
+def test_odd_harmonics_leave_the_even_ones_to_the_octave_above():
+    phase = 2.0 * np.pi * 220.0 * np.arange(2048) / 16000
+    low = sum(np.sin(k * phase) / k**2 for k in range(1, 24, 2))
+    for octave_db in (-20.0, -10.0, 0.0):
+        high = 10.0 ** (octave_db / 20.0) * sum(np.cos(2 * k * phase) / k for k in range(1, 12))
+        shares = power_shares(np.abs(np.fft.rfft((low + high) * np.hanning(2048))) ** 2, np.array([220.0, 440.0]))
+        expected_db = 10.0 * np.log10(np.mean(high**2) / np.mean(low**2))
+        assert 10.0 * np.log10(shares[1] / shares[0]) == pytest.approx(expected_db, abs=1.5)
 
 
 def test_shares_end_with_their_notes(chord):

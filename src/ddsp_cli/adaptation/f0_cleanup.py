@@ -47,28 +47,40 @@ ONSET_S = 0.03
 #: Confidence of a pitch that the sound proves: `repair` leaves it.
 CONFIRMED = 1.0
 
-#: A piece at least this far from what is beside it is confirmed by the sound if it is no longer than this; at the end
-#: of a segment, where notes fade and trackers are lost, if it is no longer than that.
+#: A piece at least this far from what is beside it is confirmed by the sound if it is no longer than `LONGEST_LEAP_S`.
 LEAP_SEMITONES = 7.0
 
 #: Or if it is this far from one side and that far from the other.
 FAR_SEMITONES, STEP_SEMITONES = 10.0, 4.5
 
-LONGEST_LEAP_S, LONGEST_LEAP_AT_END_S = 0.25, 0.6
+#: Between two others, one longer than `LONGEST_LOST_S` gets the pitch an octave away or keeps its own. At the end of a
+#: segment, where notes fade, it may also lose it.
+LONGEST_LEAP_S, LONGEST_LOST_S = 0.6, 0.25
+
+#: The pitch beside it is the median of so much.
+BESIDE_S = 0.12
 
 #: A pitch explains the sound if at most this share of the energy lies beside its harmonics and at least that share at
 #: its odd ones. In 36 leaps over more than 10 semitones, pitches that pYIN confirms have 0.00 to 0.02 and 0.43 to 0.99;
 #: others, read an octave too low, less than 0.02 at the odd ones, or, too high, more than 0.3 beside.
-MAX_INHARMONIC, MIN_ODD = 0.15, 0.2
+MAX_INHARMONIC, MIN_ODD = 0.15, 0.35
 
 #: The pitch of a note beside it needs only this share at the odd harmonics: an oboe has little there.
 MIN_ODD_BESIDE = 0.03
 
 #: A pitch with less than that, but this much, is not confirmed but may stay where nothing explains the sound better.
-POSSIBLE_ODD = 0.1
+POSSIBLE_ODD = 0.25
 
 #: Only a pitch with less than this share at its odd harmonics can be an octave too low.
 TOO_LOW_ODD = 0.03
+
+#: A pitch of which notes beside it are harmonics, within `BLEND_SEMITONES`, explains what rings of them. It is a note
+#: only if this share of the energy lies at harmonics that are none of theirs.
+MIN_OWN, BLEND_SEMITONES = 0.1, 0.5
+
+#: A pitch without this share of the energy at its two lowest harmonics together is an undertone of a squeak, or of a
+#: chord. Low notes of a double bass have nothing at the first, but half of their energy at the second.
+MIN_LOWEST = 0.03
 
 #: An octave too high finds this share of the energy halfway between its harmonics.
 TOO_HIGH_HALF = 0.3
@@ -130,24 +142,26 @@ def _find_leaps(features: Features, segments: Segments) -> list[_Leap]:
     for start, stop in zip(segments.starts, segments.stops, strict=True):
         frames = np.flatnonzero(segments.voiced[start:stop]) + start
         midi = to_midi(features.f0_hz[frames])
-        shortest = SHORTEST_PIECE_S * rate_hz
+        shortest, near = SHORTEST_PIECE_S * rate_hz, round(BESIDE_S * rate_hz)
         pieces = [piece for piece in _pieces(midi, frames, limit) if piece[1] - piece[0] >= shortest]
         for i, (first, end) in enumerate(pieces):
-            sides = [
-                int(frames[pieces[i - 1][1] - 1]) if i else -1,
-                int(frames[pieces[i + 1][0]]) if i + 1 < len(pieces) else -1,
-            ]
-            inside = min(sides) >= 0
-            longest_s = LONGEST_LEAP_S if inside else LONGEST_LEAP_AT_END_S
-            if max(sides) < 0 or end - first > longest_s * rate_hz:
+            before = [midi[max(a, b - near) : b] for a, b in pieces[max(i - 1, 0) : i]]
+            after = [midi[a : min(b, a + near)] for a, b in pieces[i + 1 : i + 2]]
+            if not (before or after) or end - first > LONGEST_LEAP_S * rate_hz:
                 continue
             middle = float(percentiles(midi[first:end], 50.0))
-            beside = [midi[pieces[i - 1][1] - 1]] if i else []
-            beside += [midi[pieces[i + 1][0]]] if i + 1 < len(pieces) else []
+            beside = [float(percentiles(part, 50.0)) for part in (*before, *after)]
             distances = sorted(abs(middle - side) for side in beside)
             if distances[0] >= LEAP_SEMITONES or (distances[0] >= STEP_SEMITONES and distances[-1] >= FAR_SEMITONES):
-                beside_hz = [float(features.f0_hz[side]) if side >= 0 else 0.0 for side in sides]
-                leaps.append(_Leap(int(frames[first]), int(frames[end - 1]) + 1, *beside_hz))
+                beside_hz = scaling.midi_to_hz(np.array(beside)).tolist()
+                leaps.append(
+                    _Leap(
+                        int(frames[first]),
+                        int(frames[end - 1]) + 1,
+                        before_hz=beside_hz[0] if before else 0.0,
+                        after_hz=beside_hz[-1] if after else 0.0,
+                    )
+                )
     return leaps
 
 
@@ -178,8 +192,8 @@ def _confirmed_hz(
       features: for the grid.
     """
 
-    def explain(candidate_hz: FloatArray) -> tuple[float, float, float]:
-        """Shares of the energy beside the harmonics, at the odd ones, and halfway between them."""
+    def explain(candidate_hz: FloatArray) -> tuple[float, float, float, float]:
+        """Shares of the energy beside the harmonics, at the odd ones, halfway between them, and at the first."""
         curve_hz = np.zeros(offset + len(candidate_hz), np.float32)
         curve_hz[offset:] = candidate_hz
         found = harmonicity.measure_harmonicity(
@@ -187,12 +201,14 @@ def _confirmed_hz(
         )
         total = float(found.energy.sum())
         if total <= 0.0:
-            return 1.0, 0.0, 0.0
-        inharmonic, odd, half = (
+            return 1.0, 0.0, 0.0, 0.0
+        inharmonic, odd, half, first = (
             float((found.energy * share).sum()) / total
-            for share in (found.inharmonic_ratio, found.odd_harmonic_ratio, found.half_harmonic_ratio)
-        )
-        return inharmonic, odd, half
+            for share in (
+                found.inharmonic_ratio, found.odd_harmonic_ratio, found.half_harmonic_ratio, found.fundamental_ratio,
+            )
+        )  # fmt: skip
+        return inharmonic, odd, half, first
 
     def distance(candidate_hz: FloatArray) -> float:
         """Semitones from the nearest side."""
@@ -200,28 +216,44 @@ def _confirmed_hz(
         return min(abs(12.0 * np.log2(middle_hz / side_hz)) for side_hz in (leap.before_hz, leap.after_hz) if side_hz)
 
     rate_hz = features.spec.frame_rate_hz
-    inharmonic, odd, half = explain(tracked_hz)
-    if inharmonic <= MAX_INHARMONIC and odd >= MIN_ODD:
+    inharmonic, odd, half, first = explain(tracked_hz)
+    middle_hz = float(percentiles(tracked_hz, 50.0))
+    over_hz = [side_hz for side_hz in (leap.before_hz, leap.after_hz) if _is_harmonic(side_hz, middle_hz)]
+    curve_hz = np.concatenate([np.zeros(offset, np.float32), tracked_hz, np.zeros(1, np.float32)])
+    is_blend = bool(over_hz) and (
+        first + explain(2.0 * tracked_hz)[-1] < MIN_LOWEST
+        or harmonicity.measure_own_share(audio, curve_hz, rate_hz, over_hz) < MIN_OWN
+    )
+    if not is_blend and inharmonic <= MAX_INHARMONIC and odd >= MIN_ODD:
         # Energy at the odd harmonics of a lower pitch proves it. A higher one may be an overblown start of the lower.
-        return tracked_hz, float(percentiles(tracked_hz, 50.0)) < max(leap.before_hz, leap.after_hz)
+        return tracked_hz, middle_hz < max(leap.before_hz, leap.after_hz)
     sure = float(percentiles(features.f0_confidence[leap.start : leap.stop], 50.0)) >= OWN_CONFIDENCE
     ratios: list[float] = []
     if odd < TOO_LOW_ODD and not sure:
         ratios += [2.0, 3.0, 4.0]
     if half >= TOO_HIGH_HALF:
         ratios += [1 / 2, 1 / 3, 1 / 4]
-    candidates = [np.full_like(tracked_hz, side_hz) for side_hz in (leap.before_hz, leap.after_hz) if side_hz > 0]
+    is_long = leap.before_hz > 0 and leap.after_hz > 0 and len(tracked_hz) > LONGEST_LOST_S * rate_hz
+    sides_hz = [side_hz for side_hz in (leap.before_hz, leap.after_hz) if side_hz > 0 and not is_long]
+    candidates = [np.full_like(tracked_hz, side_hz) for side_hz in sides_hz]
     candidates += [tracked_hz * np.float32(ratio) for ratio in ratios]
     leap_semitones = distance(tracked_hz)
     best_hz, least = np.zeros_like(tracked_hz), MAX_INHARMONIC
     for candidate_hz in candidates:
-        beside, own, _ = explain(candidate_hz)
+        beside, own, _, _ = explain(candidate_hz)
         away = distance(candidate_hz)
         if beside <= least and own >= (MIN_ODD_BESIDE if away <= 1.0 else MIN_ODD) and away < leap_semitones - 1.0:
             best_hz, least = candidate_hz, beside
     # An unexplained pitch may still be one of several sounds, or lie in the reverberation of others.
-    possible = sure or leap_semitones < FAR_SEMITONES or (inharmonic <= MAX_INHARMONIC and odd >= POSSIBLE_ODD)
-    return best_hz if best_hz.any() or not possible else tracked_hz, False
+    possible = sure or is_long or leap_semitones < FAR_SEMITONES
+    possible |= inharmonic <= MAX_INHARMONIC and odd >= POSSIBLE_ODD
+    return best_hz if best_hz.any() or is_blend or not possible else tracked_hz, False
+
+
+def _is_harmonic(f0_hz: float, of_hz: float) -> bool:
+    """Whether a pitch is a harmonic of another one, but not its first."""
+    number = round(f0_hz / of_hz)
+    return number >= 2 and abs(12.0 * np.log2(f0_hz / of_hz / number)) <= BLEND_SEMITONES
 
 
 def repair(
@@ -275,13 +307,17 @@ def _repair_segment(
     pitch = pitch.copy()
     shortest = SHORTEST_PIECE_S * frame_rate_hz
     longest_slip = LONGEST_SLIP_S * frame_rate_hz
-    solid = [stop - start >= shortest for start, stop in pieces]
-    if not any(solid):
-        return pitch  # all of it is unsteady: better as it is than not at all
-    for i, (start, stop) in enumerate(pieces):
-        if not solid[i] and any(solid):
+    kept = [piece for piece in pieces if piece[1] - piece[0] >= shortest]
+    if not kept:  # all of it is unsteady: the longest piece is right about the octave
+        first, end = max(pieces, key=lambda piece: piece[1] - piece[0])
+        middle = float(np.median(pitch[first:end]))
+        for start, stop in pieces:
+            pitch[start:stop] += _slip(pitch[start], pitch[stop - 1], middle, middle)
+        return pitch
+    for start, stop in pieces:
+        if stop - start < shortest:
             pitch[start:stop] = np.nan
-    kept = [piece for piece, is_solid in zip(pieces, solid, strict=True) if is_solid]
+    kept = _joined(kept, pitch)
     for i, (start, stop) in enumerate(kept):
         if stop - start > longest_slip or len(kept) < 2:
             continue
@@ -296,6 +332,18 @@ def _repair_segment(
         if shift and not is_own(frames[start:stop]):
             pitch[start:stop] += shift
     return pitch
+
+
+def _joined(pieces: list[tuple[int, int]], pitch: DoubleArray) -> list[tuple[int, int]]:
+    """Pieces (start, end) of pitch [n], those as one between which only a blip lies."""
+    joined = pieces[:1]
+    for start, stop in pieces[1:]:
+        last = joined[-1]
+        if abs(pitch[start] - pitch[last[1] - 1]) <= SLIP_TOLERANCE_SEMITONES:
+            joined[-1] = (last[0], stop)
+        else:
+            joined.append((start, stop))
+    return joined
 
 
 def _slip(first: float, last: float, before: float | None, after: float | None) -> float:

@@ -10,12 +10,12 @@ Shapes: S samples, F frames of the features, L frames of this analysis.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ddsp_cli.arrays import AnyArray, BoolArray, DoubleArray, FloatArray, hann_window
+from ddsp_cli.arrays import AnyArray, BoolArray, DoubleArray, FloatArray, RealArray, hann_window
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 
 HOP_SAMPLES = 320
@@ -125,6 +125,45 @@ def measure_harmonicity(
     return Harmonicity(*rows)
 
 
+def measure_own_share(audio: FloatArray, f0_hz: FloatArray, frame_rate_hz: int, others_hz: Sequence[float]) -> float:
+    """Measures the share of the energy that lies at harmonics of an F0 and at none of other pitches.
+
+    Where one note follows another and both ring, a lower pitch of which they are harmonics explains all of the sound,
+    but nothing lies at its other harmonics.
+
+    Args:
+      audio: [S] at 16 kHz.
+      f0_hz: [F], 0 where it is not measured.
+      frame_rate_hz: of f0_hz.
+      others_hz: pitches of the notes beside it.
+
+    Returns:
+      The share, 0..1, of the energy of all frames together.
+    """
+    n_frames = -(-len(audio) // HOP_SAMPLES)
+    pitch_hz = from_feature_frames(f0_hz, n_frames, frame_rate_hz)
+    own_energy, energy = 0.0, 0.0
+    for frame in np.flatnonzero(pitch_hz > 0):
+        size = WINDOW_SAMPLES if pitch_hz[frame] >= LOW_HZ else LOW_WINDOW_SAMPLES
+        window, band, bins_hz = _analysis(size)
+        place = int(frame) * HOP_SAMPLES
+        part = _around(lambda first, end: audio[first:end], place, place + 1, len(audio))
+        edge = (len(part) - size) // 2
+        power = np.abs(np.fft.rfft(part[edge : edge + size] * window)[band]) ** 2
+        own = _near_multiples(bins_hz, pitch_hz[frame], size)
+        for other_hz in others_hz:
+            own &= ~_near_multiples(bins_hz, other_hz, size)
+        own_energy, energy = own_energy + float(power[own].sum()), energy + float(power.sum())
+    return own_energy / energy if energy > 0.0 else 0.0
+
+
+def _near_multiples(bins_hz: FloatArray, pitch_hz: RealArray | float, size: int) -> BoolArray:
+    """Bins within the main lobe of a multiple of a pitch (of several: [n, 1] → [n, bins])."""
+    multiple = np.maximum(np.round(bins_hz / pitch_hz), 1.0)
+    width_hz = LOBE_BINS * ANALYSIS_RATE_HZ / size + VIBRATO_SHARE * bins_hz
+    return np.asarray(np.abs(bins_hz - multiple * pitch_hz) <= np.minimum(width_hz, 0.4 * pitch_hz))
+
+
 def _around(read: Callable[[int, int], FloatArray], first: int, last: int, n_samples: int) -> FloatArray:
     """Samples for windows centred on `first` to `last - 1`; outside the recording they are 0."""
     half = LOW_WINDOW_SAMPLES // 2
@@ -142,7 +181,7 @@ def _shares(windows: FloatArray, pitch_hz: FloatArray) -> FloatArray:
     pitch = pitch_hz[:, None]
     multiple = np.maximum(np.round(bins_hz / pitch), 1.0)
     width_hz = LOBE_BINS * ANALYSIS_RATE_HZ / size + VIBRATO_SHARE * bins_hz
-    near = np.abs(bins_hz - multiple * pitch) <= np.minimum(width_hz, 0.4 * pitch)
+    near = _near_multiples(bins_hz, pitch, size)
     odd = near & (multiple % 2 == 1)
     offset = np.abs(bins_hz - (np.floor(bins_hz / pitch) + 0.5) * pitch)
     halfway = offset <= np.minimum(width_hz, 0.2 * pitch)
