@@ -147,11 +147,12 @@ def main() -> None:
             part = slice(leap.start, leap.stop)
             sure = is_confirmed(played_hz[part], other_hz[leap.start - first : leap.stop - first])
             counts[leap.is_edge, sure] += 1
+            level_db = features.loudness_db[part].mean() - features.loudness_db.max()
             kind = "edge" if leap.is_edge else "leap"
             words = (
                 f"{path.stem} at {leap.start / rate_hz:.3f} s: {kind} of {leap.semitones:+.1f} semitones for "
                 f"{1000 * (leap.stop - leap.start) / rate_hz:.0f} ms, confidence "
-                f"{np.median(features.f0_confidence[part]):.2f}, {features.loudness_db[part].mean() - features.loudness_db.max():.0f} dB, "
+                f"{np.median(features.f0_confidence[part]):.2f}, {level_db:.0f} dB, "
                 f"{'confirmed' if sure else 'not confirmed'}"
             )
             print(words, flush=True)

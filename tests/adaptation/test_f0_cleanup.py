@@ -107,7 +107,7 @@ def test_an_undertone_of_two_notes_that_ring_together_is_no_note(rate_hz):
 
 @RATES
 def test_a_low_note_between_its_harmonics_stays_where_it_sounds(rate_hz):
-    features, between, recording = two_notes(rate_hz, 330.0, rings=False)
+    features, _, recording = two_notes(rate_hz, 330.0, rings=False)
     kept = confirm_leaps(features, find_segments(features), recording)
     np.testing.assert_array_equal(kept.f0_hz, features.f0_hz)
 

@@ -12,6 +12,7 @@ from ddsp_cli.adaptation.adapt import AdaptSettings
 from ddsp_cli.adaptation.voices import LEGATO_GAP_S, MAX_VOICES, adapt_voices, allot_voices, separate
 from ddsp_cli.analysis.polyphony import FRAME_S, NoteShare, PolyNote
 from ddsp_cli.errors import InputError
+from ddsp_cli.scaling import hz_to_midi
 from performance_fixtures import STATISTICS, performance
 
 
@@ -66,15 +67,19 @@ def poly(key, start_s, stop_s):
     return PolyNote(start_s, stop_s, key, 0.9, np.zeros(round((stop_s - start_s) / FRAME_S)))
 
 
+def share_of(note, power, loudness=None):
+    n_frames = round((note.stop_s - note.start_s) * 250)
+    return NoteShare(
+        round(note.start_s * 250), np.full(n_frames, power), np.full(n_frames, power if loudness is None else loudness)
+    )
+
+
 def separated(difference_db=10.0):
     """A melody of two notes over a held one, `difference_db` softer."""
     features = performance(250)
     notes = [poly(67, 1.0, 2.0), poly(69, 2.0, 3.0), poly(48, 1.0, 3.0)]
     below = 10.0 ** (-difference_db / 10.0)
-    shares = [
-        NoteShare(round(note.start_s * 250), np.full(round((note.stop_s - note.start_s) * 250), share / (1.0 + below)))
-        for note, share in zip(notes, (1.0, 1.0, below), strict=True)
-    ]
+    shares = [share_of(note, share / (1.0 + below)) for note, share in zip(notes, (1.0, 1.0, below), strict=True)]
     return features, separate(features, notes, shares)
 
 
@@ -89,6 +94,20 @@ def test_a_voice_has_its_notes_and_its_part_of_the_level():
     inside = slice(at[1.5], at[1.5] + 50)
     np.testing.assert_allclose(together_db[inside], features.power_db[inside], atol=0.01)
     np.testing.assert_allclose((high.power_db - low.power_db)[inside], 10.0, atol=0.01)
+
+
+def test_hum_is_no_voice():
+    """Most of the power where a note fades, and more than 40 dB below the music in loudness."""
+    features = performance(250)
+    tone, hum = poly(64, 1.0, 2.0), poly(31, 1.5, 3.5)
+    (voice,) = separate(features, [tone, hum], [share_of(tone, 0.3, 0.99995), share_of(hum, 0.7, 0.00005)])
+    midi = hz_to_midi(voice.f0_hz[voice.f0_hz > 0])
+    np.testing.assert_allclose(midi, 64.0, atol=0.01)
+    soft = share_of(hum, 0.01)
+    assert len(separate(features, [tone, hum], [share_of(tone, 0.99), soft])) == 2
+    frame = round(1.6 * 250)
+    assert voice.loudness_db[frame] == pytest.approx(features.loudness_db[frame], abs=0.01)
+    assert voice.power_db[frame] == pytest.approx(features.power_db[frame] - 5.2, abs=0.1)
 
 
 def test_voices_keep_their_balance_and_their_intervals():

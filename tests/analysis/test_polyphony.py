@@ -84,7 +84,7 @@ def test_nothing_and_too_much_are_refused(monkeypatch):
 @pytest.mark.parametrize("interval", [4, 7, 12, 12 * np.log2(3), 24])
 @pytest.mark.parametrize("turn", [0.0, np.pi / 2])
 def test_shares_are_those_of_the_powers(interval, difference_db, turn):
-    """Also of notes whose harmonics partly or all coincide. With one phase their amplitudes add there, and not powers."""
+    """Also of notes whose harmonics partly or all coincide. With one phase their amplitudes add there, not powers."""
     other = tone(60 + interval, 0.0, 3.0, gain=10.0 ** (-difference_db / 20.0), n_harmonics=12, turn=turn)
     sound = tone(60, 0.0, 3.0, n_harmonics=24) + other
     spectrum = np.abs(np.fft.rfft(sound[16000:18048] * np.hanning(2048))) ** 2
@@ -109,9 +109,9 @@ def test_shares_end_with_their_notes(chord):
     notes = [PolyNote(start, stop, key, 0.9, np.zeros(round((stop - start) / FRAME_S)))
              for key, start, stop in ((57, 0.5, 2.0), (61, 1.0, 2.5))]  # fmt: skip
     low, high = measure_shares(np.array_split(chord, 5), notes, 250)
-    assert (low.first, len(low.values), high.first, len(high.values)) == (125, 375, 250, 375)
-    np.testing.assert_allclose(low.values[5:115], 1.0)  # alone
-    np.testing.assert_allclose(high.values[255:], 1.0)
-    np.testing.assert_allclose(low.values[135:365] + high.values[10:240], 1.0, atol=0.15)
+    assert (low.first, len(low.power), high.first, len(high.power)) == (125, 375, 250, 375)
+    np.testing.assert_allclose(low.power[5:115], 1.0)  # alone
+    np.testing.assert_allclose(high.power[255:], 1.0)
+    np.testing.assert_allclose(low.power[135:365] + high.power[10:240], 1.0, atol=0.15)
     for one, again in zip((low, high), measure_shares([chord], notes, 250), strict=True):
-        np.testing.assert_allclose(again.values, one.values, atol=1e-6)
+        np.testing.assert_allclose(again.power, one.power, atol=1e-6)

@@ -17,7 +17,7 @@ from ddsp_cli.adaptation.adapt import Adapted, AdaptSettings, adapt, choose_octa
 from ddsp_cli.adaptation.segmentation import find_segments
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.analysis.polyphony import NoteShare, PolyNote
-from ddsp_cli.arrays import FloatArray, thinned
+from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray, thinned
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError
 
@@ -33,6 +33,10 @@ MAX_VOICES = 32
 #: Cost of assigning a note to a voice: semitones between them, and for each second of rest; and what it costs to
 #: play a note of another family.
 REST_COST_PER_S, OTHER_FAMILY_COST = 2.0, 1000.0
+
+
+#: A note that stays this far below the loudest one is not played.
+AUDIBLE_BELOW_DB = 40.0
 
 
 class Timed(Protocol):
@@ -127,16 +131,28 @@ def separate(features: Features, notes: Sequence[PolyNote], shares: Sequence[Not
     Args:
       features: of the whole.
       notes: that sound in it.
-      shares: that each has of its power, see `polyphony.measure_shares`.
+      shares: that each has of it, see `polyphony.measure_shares`.
 
     Returns:
       Of each voice, the highest first: F0 of its notes, and the level of the whole less what the others have of it.
     """
-    numbered = [_Numbered(note.key, note.start_s, note.stop_s, i) for i, note in enumerate(notes)]
+    audible = _audible(features, shares)
+    numbered = [_Numbered(note.key, note.start_s, note.stop_s, i) for i, note in enumerate(notes) if audible[i]]
     voices, _ = allot_voices(numbered)
     return [
         _of_voice(features, [(notes[one.number], one.stop_s, shares[one.number]) for one in voice]) for voice in voices
     ]
+
+
+def _audible(features: Features, shares: Sequence[NoteShare]) -> BoolArray:
+    """Which notes rise to `AUDIBLE_BELOW_DB` below the loudest one, [N]; others are hum, or strings that ring with it."""
+    own_db = [
+        features.loudness_db[one.first : one.first + len(one.loudness)]
+        + 10.0 * np.log10(one.loudness[: max(len(features) - one.first, 0)])
+        for one in shares
+    ]
+    highest_db = np.array([float(db.max(initial=-np.inf)) for db in own_db])
+    return highest_db >= highest_db.max(initial=-np.inf) - AUDIBLE_BELOW_DB
 
 
 @dataclass(frozen=True)
@@ -152,25 +168,25 @@ class _Numbered:
 def _of_voice(features: Features, notes: Sequence[tuple[PolyNote, float, NoteShare]]) -> Features:
     """Features of the notes of one voice, each with its end and its share of the power."""
     rate_hz, floor_db = features.spec.frame_rate_hz, features.spec.floor_db
-    f0_hz, share = np.zeros(len(features)), np.zeros(len(features))
+    f0_hz, (power, loudness) = np.zeros(len(features)), np.zeros((2, len(features)))
     for note, stop_s, own in notes:
-        stop = min(math.ceil(stop_s * rate_hz), own.first + len(own.values), len(features))
+        stop = min(math.ceil(stop_s * rate_hz), own.first + len(own.power), len(features))
         if stop > own.first:
             f0_hz[own.first : stop] = note.f0_hz(np.arange(own.first, stop) / rate_hz)
-            share[own.first : stop] = own.values[: stop - own.first]
-    with np.errstate(divide="ignore"):
-        share_db = 10.0 * np.log10(share)
+            power[own.first : stop] = own.power[: stop - own.first]
+            loudness[own.first : stop] = own.loudness[: stop - own.first]
 
-    def of_share(level_db: FloatArray) -> FloatArray:
-        return np.maximum(level_db + share_db, floor_db).astype(np.float32)
+    def of_share(level_db: FloatArray, share: DoubleArray) -> FloatArray:
+        with np.errstate(divide="ignore"):
+            return np.maximum(level_db + 10.0 * np.log10(share), floor_db).astype(np.float32)
 
     return replace(
         features,
         f0_hz=f0_hz.astype(np.float32),
         f0_confidence=(f0_hz > 0.0).astype(np.float32),
-        loudness_db=of_share(features.loudness_db),
-        power_db=of_share(features.power_db),
-        envelope_db=None if features.envelope_db is None else of_share(features.envelope_db),
+        loudness_db=of_share(features.loudness_db, loudness),
+        power_db=of_share(features.power_db, power),
+        envelope_db=None if features.envelope_db is None else of_share(features.envelope_db, power),
     )
 
 

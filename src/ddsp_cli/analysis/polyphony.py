@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddsp_cli import onnx_session
-from ddsp_cli.analysis.loudness import FrameStream
-from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray, hann_window, runs
+from ddsp_cli.analysis.loudness import FrameStream, a_weighting_db
+from ddsp_cli.arrays import DoubleArray, FloatArray, IntArray, RealArray, hann_window, runs
 from ddsp_cli.audio.resample import Resampler
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.errors import InputError
@@ -250,14 +250,20 @@ def _smooth(cents: DoubleArray) -> DoubleArray:
 
 
 class NoteShare(NamedTuple):
-    """The share of the power of a sound that belongs to one note: its first frame, and values [F'] from there on."""
+    """The share of a sound that belongs to one note.
+
+    Attributes:
+      first: its first frame.
+      power, loudness: its share of the power and of the A-weighted power from there on, [F'].
+    """
 
     first: int
-    values: FloatArray
+    power: FloatArray
+    loudness: FloatArray
 
 
 def measure_shares(blocks: Iterable[FloatArray], notes: Sequence[PolyNote], rate_hz: int) -> list[NoteShare]:
-    """Measures the share of the power of a sound that belongs to each of several notes.
+    """Measures the share of a sound that belongs to each of several notes.
 
     Args:
       blocks: of the sound, [S] at 16 kHz.
@@ -276,12 +282,12 @@ def measure_shares(blocks: Iterable[FloatArray], notes: Sequence[PolyNote], rate
     for note, own in zip(notes, measured.shares, strict=True):
         first, stop = math.ceil(note.start_s * rate_hz), math.ceil(note.stop_s * rate_hz)
         times_s = np.arange(first, stop) / rate_hz
-        if own:
-            own_s, values = np.array(own, np.float64).T
-            logs = np.interp(times_s, own_s, np.log(np.maximum(values, LEAST_SHARE)))
-        else:  # shorter than the distance of two windows, or beyond the end
-            logs = np.zeros(len(times_s))
-        found.append(NoteShare(first, np.exp(logs).astype(np.float32)))
+        logs = np.zeros((2, len(times_s)))
+        if own:  # else it is shorter than the distance of two windows, or beyond the end
+            own_s, *values = np.array(own, np.float64).T
+            logs = np.stack([np.interp(times_s, own_s, np.log(np.maximum(one, LEAST_SHARE))) for one in values])
+        power, loudness = np.exp(logs).astype(np.float32)
+        found.append(NoteShare(first, power, loudness))
     return found
 
 
@@ -289,13 +295,14 @@ class _Shares:
     """Measures the shares of notes in windows [n, S] that come one after another.
 
     Attributes:
-      shares: of each note (seconds, share) for every window in which it sounds.
+      shares: of each note (seconds, share of the power, of the A-weighted power) for every window in which it sounds.
     """
 
     def __init__(self, notes: Sequence[PolyNote]) -> None:
-        self.shares: list[list[tuple[float, float]]] = [[] for _ in notes]
+        self.shares: list[list[tuple[float, float, float]]] = [[] for _ in notes]
         self._notes = notes
         self._window = hann_window(SHARE_WINDOW_SAMPLES)
+        self._audible = 10.0 ** (a_weighting_db(np.fft.rfftfreq(SHARE_WINDOW_SAMPLES, 1.0 / ANALYSIS_RATE_HZ)) / 10.0)
         self._n_done = 0
 
     def __call__(self, windows: FloatArray) -> FloatArray:
@@ -309,13 +316,25 @@ class _Shares:
             sounding = [i for i in near if self._notes[i].start_s <= time_s < self._notes[i].stop_s]
             if sounding:
                 f0_hz = np.array([pitches[i][frame] for i in sounding])
-                for i, share in zip(sounding, power_shares(spectra[frame], f0_hz), strict=True):
-                    self.shares[i].append((float(time_s), float(share)))
+                bins, energies = note_energies(spectra[frame], f0_hz)
+                both = [_as_shares(energies.sum(axis=1)), _as_shares(energies @ self._audible[bins])]
+                for i, power, loudness in zip(sounding, *both, strict=True):
+                    self.shares[i].append((float(time_s), float(power), float(loudness)))
         return np.zeros(len(windows), np.float32)
 
 
 def power_shares(spectrum: RealArray, f0_hz: RealArray) -> DoubleArray:
-    """The shares [n] that notes of several pitches have in a power spectrum; they sum to 1.
+    """The shares [n] that notes of several pitches have in a power spectrum; they sum to 1. See `note_energies`."""
+    return _as_shares(note_energies(spectrum, f0_hz)[1].sum(axis=1))
+
+
+def _as_shares(energies: DoubleArray) -> DoubleArray:
+    total = energies.sum()
+    return energies / total if total > 0.0 else np.full(len(energies), 1.0 / len(energies))
+
+
+def note_energies(spectrum: RealArray, f0_hz: RealArray) -> tuple[IntArray, DoubleArray]:
+    """Measures what notes of several pitches contribute to a power spectrum.
 
     The power at each harmonic is modelled as the sum over the notes that have a harmonic there. The harmonics of a note
     fall off along a mixture of templates with weights that are not negative, found by non-negative least squares. Each
@@ -325,6 +344,9 @@ def power_shares(spectrum: RealArray, f0_hz: RealArray) -> DoubleArray:
     Args:
       spectrum: [bins] from 0 Hz to 8 kHz.
       f0_hz: [n].
+
+    Returns:
+      The bins of the harmonics [P], and the power of each note there, [n, P].
     """
     from scipy.optimize import nnls
 
@@ -333,7 +355,7 @@ def power_shares(spectrum: RealArray, f0_hz: RealArray) -> DoubleArray:
     places = np.sort((first[:, None] * np.arange(1, N_HARMONICS + 1)).ravel())
     places = places[places < n_bins - LOBE_BINS - 1]
     if not len(places):
-        return np.full(len(f0_hz), 1.0 / len(f0_hz))
+        return np.zeros(0, np.int64), np.zeros((len(f0_hz), 0))
     kept = [0]  # harmonics of two notes that lie together are one place
     for i, place in enumerate(places):
         if place - places[kept[-1]] > SHARED_BINS:
@@ -349,6 +371,4 @@ def power_shares(spectrum: RealArray, f0_hz: RealArray) -> DoubleArray:
     weight = 1.0 / np.sqrt(power + 1e-4 * power.max() + 1e-30)
     mixture, _ = nnls((stacked.reshape(-1, len(places)) * weight).T, power * weight)
     models = np.einsum("nt,ntp->np", mixture.reshape(stacked.shape[:2]), stacked)
-    energies = (power * models / np.maximum(models.sum(axis=0), 1e-30)).sum(axis=1)
-    total = energies.sum()
-    return energies / total if total > 0.0 else np.full(len(f0_hz), 1.0 / len(f0_hz))
+    return bins, power * models / np.maximum(models.sum(axis=0), 1e-30)

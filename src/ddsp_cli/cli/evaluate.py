@@ -29,7 +29,7 @@ def evaluate(
     ] = False,
     force: Force = False,
 ) -> None:
-    """Reconstruct recordings with an instrument and measure the errors."""
+    """Resynthesise recordings and measure the errors."""
     from ddsp_cli.analysis.metrics import METRICS
     from ddsp_cli.workflows.evaluate import evaluate as run
 

@@ -31,7 +31,8 @@ HINTS = {
     Kind.OTHER_RATE: "Prepare it again with --sample-rate {rate_hz} --force.",
     Kind.NO_VALIDATION: "Prepare it again with --hold-out, or name recordings.",
     Kind.OTHER_RUN: "Start again with --fresh --force, or give the {what} it was started with.",
-    Kind.CREPE_WEIGHTS: "Download {file} from {url} and put it into {folder}, or give --crepe-weights FILE to ddsp prepare.",
+    Kind.CREPE_WEIGHTS: "Download {file} from {url} and put it into {folder} "
+    "(ddsp prepare also takes --crepe-weights FILE).",
     Kind.CHECKPOINT_UNUSABLE: "The instrument is as it was. Start again with --fresh --force.",
 }
 

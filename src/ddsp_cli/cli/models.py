@@ -24,6 +24,14 @@ SHARE, BLEND = "share", "blend"
 #: The group of instruments whose card cannot be read.
 UNREADABLE = "unreadable"
 
+#: Figures of quality in words, those that tell most first; how many of them stand in a list.
+FIGURES = {
+    "pitch_within_50_cents": "{:.0%} in tune",
+    "loudness_error_db": "loudness ±{:.1f} dB",
+    "spectral_loss": "spectral distance {:.1f}",
+}
+FIRST_FIGURES = 2
+
 
 def models(
     words: Annotated[
@@ -194,14 +202,14 @@ def _model(card: Card) -> str:
 
 
 def _short(entry: Entry) -> None:
-    """An instrument in two lines of a terminal."""
+    """An instrument in two lines of a terminal with 80 columns; `ddsp models NAME` says the rest."""
     if entry.card is None:
         console.say(f"  {entry.name:<13} {entry.problem}")
         return
     card, where = entry.card, entry.where if entry.where in {"here", "library", "bundled"} else _place(entry)
     size = console.size(entry.size_bytes)
     console.say(f"  {entry.name:<13} {played_range(card):<11} {_model(card):<18} {size:>7}  {where}")
-    console.say(f"  {'':<13} {quality(card.metrics)}; {learned_from(card)}")
+    console.say(f"  {'':<13} {quality(card.metrics, FIRST_FIGURES)}; {learned_from(card)}")
 
 
 def _tell(card: Card, place: Path) -> None:
@@ -254,12 +262,7 @@ def learned_from(card: Card) -> str:
     return f"{minutes:.1f} min" if minutes else "unknown"
 
 
-def quality(metrics: dict[str, float]) -> str:
-    """The figures of an instrument that tell most, in words."""
-    said = {
-        "pitch_within_50_cents": "{:.0%} in tune",
-        "loudness_error_db": "loudness ±{:.1f} dB",
-        "spectral_loss": "spectral distance {:.1f}",
-    }
-    found = [text.format(metrics[key]) for key, text in said.items() if key in metrics]
+def quality(metrics: dict[str, float], n_figures: int = len(FIGURES)) -> str:
+    """The first figures of an instrument that are known, those that tell most, in words."""
+    found = [text.format(metrics[key]) for key, text in FIGURES.items() if key in metrics][:n_figures]
     return ", ".join(found) or "not measured"

@@ -74,7 +74,7 @@ def prepare(
     report: Annotated[bool, typer.Option("--report/--no-report", help="Draw a picture and write a page.")] = True,
     force: Force = False,
 ) -> None:
-    """Measure recordings of an instrument and make a data set of them."""
+    """Measure recordings and make a data set of them."""
     from ddsp_cli.workflows.prepare import MEASURING_MANY, POLYPHONIC
     from ddsp_cli.workflows.prepare import prepare as run
 

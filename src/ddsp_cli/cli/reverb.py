@@ -39,7 +39,7 @@ def reverb(
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
-    """Put recordings into the room of an instrument, or into a recorded one."""
+    """Put recordings into a room: an instrument's, or a recorded one."""
     from ddsp_cli.workflows.reverb import reverb_files
 
     with pipes.Pipes(inputs, out) as ends, console.Progress() as progress:

@@ -27,7 +27,7 @@ def studio(
         bool, typer.Option("--browser/--no-browser", help="Open the page in the browser, or only print its address.")
     ] = True,
 ) -> None:
-    """Open a page to record, play, compare and train instruments, in the browser of this computer."""
+    """Open a page in your browser: record, play, compare, train."""
     from ddsp_cli.studio.run import run
 
     def opened(server: Server) -> None:

@@ -71,7 +71,11 @@ def import_instrument(
     if out is not None and library:
         raise UsageError("a folder and the library cannot both be given", parameter="library")
     if out is None:
-        models.check_new_name(name)
+        try:
+            models.check_new_name(name)
+        except UsageError as problem:
+            problem.parameter = "name"
+            raise
     folder = as_path(out) or (models.library() if library else models.OWN) / name
     with writing(folder):
         check_replaceable(folder, bundle.INSTRUMENT, force)
