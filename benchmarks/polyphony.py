@@ -97,9 +97,7 @@ def compare_prepared(folder: Path, alignments: Path) -> None:
 # --- the lead over a backing track ------------------------------------------------------------------------------------
 
 
-def play_note(
-    instrument: Instrument, midi: float, seconds: float, percentile: float = 50.0, seed: int = 0
-) -> np.ndarray:
+def play_note(instrument: Instrument, midi: float, seconds: float, percentile: int = 50, seed: int = 0) -> np.ndarray:
     """A note of an instrument without its room, [S] at 16 kHz, with 30 ms of rest at both ends."""
     n_frames = round((seconds + 0.06) * FRAME_RATE_HZ)
     gate = np.ones(n_frames, np.float32)

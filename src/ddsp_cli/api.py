@@ -185,8 +185,8 @@ def transfer(
       loudness_match: integrated loudness of the result: "input" for that of the input, a number in LUFS, or "off" for
         what the instrument gives. The peak stays below full scale.
       tail: let the room ring out after the end of the input, until it is 60 dB down.
-      voices: "lead" plays one line, "chords" every note of a chord; "auto" is "lead" for recordings, and "chords" for
-        MIDI files.
+      voices: "chords" plays every note of a chord, "lead" one voice, of a recording the main one over its
+        accompaniment. "auto" plays all notes of a MIDI file; a recording is taken for one voice.
       ensemble: so many players of the same part, each a little out of tune, early or late.
       seed: of the noise; the same seed gives the same sound.
 

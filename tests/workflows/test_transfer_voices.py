@@ -105,3 +105,22 @@ def test_the_notes_of_a_chord_are_written(tmp_path):
     assert [part.channel for part in file.played] == [1, 2, 3]
     play(tmp_path, "b", source=tmp_path / "chord.wav", voices="chords", notes=tmp_path / "chord.csv")
     assert len((tmp_path / "chord.csv").read_text(encoding="utf-8").splitlines()) == 4
+
+
+def test_the_lead_of_a_recording_is_what_sings_over_the_chord(tmp_path):
+    """A melody of three notes with rests over a chord that is held, each of its notes 8 dB softer."""
+    sung = np.concatenate([melody((key,), note_s=0.8, rest_s=0.25) for key in (67, 71, 69)])
+    held = sum(melody((key,), note_s=len(sung) / 16000 - 0.4, rest_s=0.2) for key in (48, 52, 55))
+    n = min(len(sung), len(held))
+    soundfile.write(tmp_path / "song.wav", sung[:n] + 0.4 * held[:n], 16000)
+    sound, result = play(tmp_path, "lead", source=tmp_path / "song.wav", voices="lead", room="none", transpose=0.0,
+                         notes=tmp_path / "lead.csv")  # fmt: skip
+    assert (result.n_voices, result.remarks) == (1, ())
+    rows = [row.split(",") for row in (tmp_path / "lead.csv").read_text(encoding="utf-8").splitlines()[1:]]
+    assert [row[4] for row in rows] == ["67", "71", "69"]
+    silent = np.ones(len(sound), bool)
+    for _, start_s, length_s, *_ in rows:
+        first = round((float(start_s) - 0.1) * 16000)
+        silent[max(first, 0) : first + round((float(length_s) + 0.25) * 16000)] = False
+    assert silent.mean() > 0.1
+    assert np.abs(sound[silent]).max() < 1e-3

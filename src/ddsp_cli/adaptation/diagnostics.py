@@ -50,7 +50,10 @@ SHORTEST_S = 1.0
 #: semitone wider at both ends.
 BEYOND_SHARE, RANGE_MARGIN_SEMITONES = 0.05, 1.0
 
-CHORDS = "it sounds like several voices or chords; the strongest voice was followed, voices chords plays all of them"
+CHORDS = (
+    "it sounds like several voices or chords, of which the strongest was followed; "
+    "voices lead keeps to one over its accompaniment, voices chords plays all"
+)
 
 NOISE = "most of it has no clear pitch, as in noise or whispering; the instrument is silent there"
 

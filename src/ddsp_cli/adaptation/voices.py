@@ -145,7 +145,7 @@ def separate(features: Features, notes: Sequence[PolyNote], shares: Sequence[Not
 
 
 def _audible(features: Features, shares: Sequence[NoteShare]) -> BoolArray:
-    """Which notes rise to `AUDIBLE_BELOW_DB` below the loudest one, [N]; others are hum, or strings that ring with it."""
+    """Which notes rise to `AUDIBLE_BELOW_DB` below the loudest one, [N]; others are hum, or strings that ring."""
     own_db = [
         features.loudness_db[one.first : one.first + len(one.loudness)]
         + 10.0 * np.log10(one.loudness[: max(len(features) - one.first, 0)])

@@ -153,7 +153,7 @@ def track_activations(blocks: Iterable[FloatArray], progress: Callable[[float], 
     for block in _with_end(blocks, resampler):
         n_samples += len(block)
         if n_samples > LONGEST_S * RATE_HZ:
-            raise InputError(f"it is longer than {LONGEST_S / 60:.0f} minutes", "Play its chords in shorter pieces.")
+            raise InputError(f"it is longer than {LONGEST_S / 60:.0f} minutes", "Cut it into shorter pieces.")
         waiting = np.concatenate([waiting, block])
         while len(waiting) >= WINDOW_SAMPLES:
             run(waiting[:WINDOW_SAMPLES])

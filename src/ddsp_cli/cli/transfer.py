@@ -140,7 +140,8 @@ def transfer(
         str,
         typer.Option(
             metavar="auto|chords|lead",
-            help="chords plays every note, lead one line; auto is chords for MIDI files, lead for recordings.",
+            help="chords plays every note, lead one voice, also over an accompaniment; auto is chords for a MIDI file, "
+            "and takes a recording for one voice.",
             rich_help_panel=VOICES,
         ),
     ] = "auto",

@@ -44,6 +44,7 @@ from ddsp_cli.workflows.transfer_plan import Job
 if TYPE_CHECKING:
     from ddsp_cli.adaptation.midi import Part, Selection
     from ddsp_cli.adaptation.transcription import Transcription
+    from ddsp_cli.analysis.polyphony import NoteShare, PolyNote
 
 # --- options ---------------------------------------------------------------------------------------------------------
 
@@ -83,8 +84,8 @@ class TransferOptions:
       loudness_match: integrated loudness of the output in LUFS; `input` for that of the input (plus
         `adapt.louder_db`), `off` for what the instrument gives.
       tail: the output goes on until the room is 60 dB down.
-      voices: `chords` plays every note, each in a voice of its own; `lead` one line; `auto` every note of a MIDI file
-        and one line of a recording.
+      voices: `chords` plays every note, each in a voice of its own; `lead` one line, of a recording the main voice over
+        its accompaniment; `auto` every note of a MIDI file, and of a recording what a tracker of single pitches finds.
       selection: tracks and channels of a MIDI file; None for all.
       n_players: that play the same part; from two on the output is stereo.
       seed: of noise and dither.
@@ -434,6 +435,8 @@ def perform_recording(
             recording, spec, lambda features: find_segments(features, options.adapt.segments), progress=progress
         )
         analysis = _confirmed(analysis, recording, options.adapt)
+        if options.voices == "lead" and analysis.character != "silent":
+            analysis = _lead(analysis, recording, options.adapt)
     features, statistics, level = analysis.features, instrument.bundle.card.statistics, instrument.model.level
     settings = _for_instrument(options.adapt, instrument)
     voices: tuple[Features, ...] = ()
@@ -450,7 +453,8 @@ def perform_recording(
         remarks += changes
         played = [adapt(features, statistics, level, replace(settings, repair_pitch=False))]
     else:
-        remarks = diagnostics.warnings(analysis)
+        # That there are several voices is known where one of them is asked for.
+        remarks = () if options.voices == "lead" else diagnostics.warnings(analysis)
         try:
             played = [adapt(features, statistics, level, settings, analysis.segments)]
         except InputError:
@@ -494,11 +498,34 @@ def _separated(features: Features, recording: Recording) -> tuple[Features, ...]
       InputError: no notes in it, or too long.
     """
     from ddsp_cli.adaptation.voices import separate
+
+    return tuple(separate(features, *_notes_and_shares(features, recording)))
+
+
+def _lead(analysis: Analysis[Segments], recording: Recording, settings: AdaptSettings) -> Analysis[Segments]:
+    """The analysis of the main voice of a recording.
+
+    Raises:
+      InputError: too long.
+    """
+    from ddsp_cli.adaptation.lead import follow_lead
+
+    features = follow_lead(analysis.features, *_notes_and_shares(analysis.features, recording))
+    return replace(
+        analysis, features=features, segments=find_segments(features, settings.segments), character="pitched"
+    )
+
+
+def _notes_and_shares(features: Features, recording: Recording) -> tuple[list[PolyNote], list[NoteShare]]:
+    """The notes of a polyphonic recording, and the share that each has of it.
+
+    Raises:
+      InputError: too long.
+    """
     from ddsp_cli.analysis.polyphony import find_poly_notes, measure_shares, track_activations
 
     notes = find_poly_notes(track_activations(recording.blocks()))
-    shares = measure_shares(recording.blocks(), notes, features.spec.frame_rate_hz)
-    return tuple(separate(features, notes, shares))
+    return notes, measure_shares(recording.blocks(), notes, features.spec.frame_rate_hz)
 
 
 def frame_rate_hz(instrument: Instrument, input_s: float = 0.0) -> int:
