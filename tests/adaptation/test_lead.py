@@ -89,7 +89,14 @@ def test_a_single_voice_stays_as_it_is():
 
 
 def test_without_notes_there_is_no_voice():
-    features, _, _ = mixture(-5.0)
+    features, _, _ = mixture(-5.0, tracked=False)
     lead = follow_lead(features, [], [])
     assert not lead.f0_hz.any()
     assert (lead.loudness_db == features.spec.floor_db).all()
+
+
+def test_what_only_the_tracker_is_sure_of_is_sung_too():
+    """The second note of the melody is none of those that were found."""
+    features, notes, shares = mixture(-10.0)
+    lead = follow_lead(features, notes[:1] + notes[2:], shares[:1] + shares[2:])
+    np.testing.assert_allclose(to_midi(lead.f0_hz[at(1.05) : at(1.45)]), MELODY[1][2], atol=0.3)

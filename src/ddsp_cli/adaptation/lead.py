@@ -8,7 +8,8 @@ the same voice. Shapes: F frames of the features, T steps of the path, N notes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from ddsp_cli import scaling
 from ddsp_cli.adaptation.f0_cleanup import JUMP_SEMITONES, JUMP_SEMITONES_PER_S, to_midi
 from ddsp_cli.analysis.features import Features
-from ddsp_cli.analysis.polyphony import NoteShare, PolyNote
+from ddsp_cli.analysis.polyphony import FRAME_S, NoteShare, PolyNote
 from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray, IntArray, percentiles, runs
 
 #: Steps of the path in a second.
@@ -43,6 +44,10 @@ SAME_SEMITONES = 0.8
 #: A piece of the tracker's pitch between two jumps belongs to the voice if so much of it lies on the path.
 OWN_SHARE = 0.35
 
+#: A piece of it that none of the notes explains is a note as well where the tracker is this sure, and of this length;
+#: it is taken for half of the sound.
+SURE_CONFIDENCE, SHORTEST_S, MISSED_SHARE = 0.8, 0.06, 0.5
+
 #: The confidence of a pitch that only the notes have.
 NOTE_CONFIDENCE = 0.9
 
@@ -59,6 +64,8 @@ def follow_lead(features: Features, notes: Sequence[PolyNote], shares: Sequence[
       F0 of the voice, 0 where it rests; levels of the whole less what other notes have of it, at the floor in rests.
     """
     n_frames, rate_hz = len(features), features.spec.frame_rate_hz
+    missed = _missed_notes(features, notes)
+    notes, shares = [*notes, *(note for note, _ in missed)], [*shares, *(share for _, share in missed)]
     steps = np.arange(0, n_frames, max(1, rate_hz // STEP_RATE_HZ))
     level_db, midi = _on_steps(features, notes, shares, steps)
     path = _find_path(_scores(features, notes, level_db, midi, steps), level_db, midi)
@@ -92,6 +99,37 @@ def follow_lead(features: Features, notes: Sequence[PolyNote], shares: Sequence[
         power_db=of_share(features.power_db, power),
         envelope_db=None if features.envelope_db is None else of_share(features.envelope_db, power),
     )
+
+
+def _missed_notes(features: Features, notes: Sequence[PolyNote]) -> list[tuple[PolyNote, NoteShare]]:
+    """Pieces of the tracker's pitch that are sure and none of the notes, as notes."""
+    rate_hz = features.spec.frame_rate_hz
+    midi = to_midi(features.f0_hz)
+    known = np.zeros(len(features), bool)
+    for note in notes:
+        frames = np.arange(math.ceil(note.start_s * rate_hz), min(math.ceil(note.stop_s * rate_hz), len(features)))
+        known[frames] |= np.abs(scaling.hz_to_midi(note.f0_hz(frames / rate_hz)) - midi[frames]) < SAME_SEMITONES
+    found = []
+    for first, stop in _tracked_pieces(features, midi):
+        sure = float(percentiles(features.f0_confidence[first:stop], 50.0)) >= SURE_CONFIDENCE
+        if not sure or stop - first < SHORTEST_S * rate_hz or known[first:stop].mean() >= 0.5:
+            continue
+        times_s = np.arange(first / rate_hz, stop / rate_hz, FRAME_S)
+        key = round(float(percentiles(midi[first:stop], 50.0)))
+        cents = 100.0 * (np.interp(times_s * rate_hz, np.arange(first, stop), midi[first:stop]) - key)
+        share = np.full(stop - first, MISSED_SHARE, np.float32)
+        found.append(
+            (PolyNote(first / rate_hz, stop / rate_hz, key, SURE_CONFIDENCE, cents), NoteShare(first, share, share))
+        )
+    return found
+
+
+def _tracked_pieces(features: Features, midi: DoubleArray) -> Iterator[tuple[int, int]]:
+    """First frame and frame after the last of each piece of the tracker's pitch between two jumps."""
+    limit = JUMP_SEMITONES + JUMP_SEMITONES_PER_S / features.spec.frame_rate_hz
+    for start, stop in zip(*runs((features.f0_hz > 0.0) & (features.f0_confidence >= 0.5)), strict=True):
+        jumps = np.flatnonzero(np.abs(np.diff(midi[start:stop])) > limit) + start + 1
+        yield from itertools.pairwise([int(start), *jumps.tolist(), int(stop)])
 
 
 def _on_steps(
@@ -181,10 +219,7 @@ def _own_pieces(features: Features, f0_hz: DoubleArray) -> BoolArray:
     own = np.zeros(len(features), bool)
     midi, voice_midi = to_midi(features.f0_hz), to_midi(f0_hz)
     same = (f0_hz > 0.0) & (np.abs(midi - voice_midi) < SAME_SEMITONES)
-    limit = JUMP_SEMITONES + JUMP_SEMITONES_PER_S / features.spec.frame_rate_hz
-    for start, stop in zip(*runs((features.f0_hz > 0.0) & (features.f0_confidence >= 0.5)), strict=True):
-        jumps = np.flatnonzero(np.abs(np.diff(midi[start:stop])) > limit) + start + 1
-        for first, end in itertools.pairwise([start, *jumps.tolist(), stop]):
-            if same[first:end].mean() >= OWN_SHARE:
-                own[first:end] = True
+    for first, stop in _tracked_pieces(features, midi):
+        if same[first:stop].mean() >= OWN_SHARE:
+            own[first:stop] = True
     return own

@@ -74,7 +74,9 @@ def draw_transfer(
     total_s = len(adapted) / adapted.frame_rate_hz
     cut = f", first {shown_s:.0f} of {total_s:.0f} s" if total_s > shown_s + 2.0 else ""
     name = (source or output).name
-    figure.suptitle(f"{name} on {instrument}, transposed {adapted.transpose_semitones:+g} semitones{cut}")
+    shift = adapted.transpose_semitones
+    moved = f"transposed {shift:+g} semitones" if shift else "not transposed"
+    figure.suptitle(f"{name} on {instrument}, {moved}{cut}")
     return as_png(figure, dpi=100)
 
 
