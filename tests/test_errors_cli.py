@@ -91,6 +91,8 @@ CASES = {
     "transpose in words": ([*TRANSFER, "--transpose", "up"], ExitCode.USAGE, "--transpose"),
     "transpose out of range": ([*TRANSFER, "--transpose", "1000"], ExitCode.USAGE, "1000"),
     "sample rate of nothing": ([*TRANSFER, "--sample-rate", "3"], ExitCode.USAGE, "--sample-rate: 3 "),
+    "sample rate in words": ([*TRANSFER, "--sample-rate", "cd"], ExitCode.USAGE, "--sample-rate: cd is not a whole"),
+    "channel of a recording": ([*TRANSFER, "--channel", "2"], ExitCode.USAGE, "--channel: only MIDI files"),
     "no model": (["transfer", "voice.wav"], ExitCode.USAGE, "--model"),
     "no input": (["transfer", "--model", "testophone"], ExitCode.USAGE, "no input"),
     "nothing in the pipe": (["transfer", "-", "--model", "testophone", "--out", "o.wav"], ExitCode.INPUT, "standard"),

@@ -79,6 +79,15 @@ def test_impossible_options_are_refused(wrong, parameter):
     assert problem.value.parameter == parameter
 
 
+@pytest.mark.parametrize(("choice", "parameter"), [({"track": "1"}, "track"), ({"channel": 2}, "channel")])
+def test_a_recording_has_no_tracks_and_channels(tmp_path, choice, parameter):
+    soundfile.write(tmp_path / "a.wav", melody(), 16000)
+    with pytest.raises(UsageError, match="only MIDI files") as problem:
+        transfer_files(tmp_path / "a.wav", "testophone", tmp_path / "b.wav", options=make_options(**choice))
+    assert problem.value.parameter == parameter
+    assert not (tmp_path / "b.wav").exists()
+
+
 def test_a_recorded_chord_is_played_with_all_its_notes(tmp_path):
     chord = sum(melody((key,), note_s=1.5, rest_s=0.3) for key in (60, 64, 69))
     soundfile.write(tmp_path / "chord.wav", chord, 16000)

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import importlib
 import os
+import re
 import signal
 import sys
 import warnings
@@ -48,6 +49,11 @@ _BAD_PATHS = {
 
 #: Address space that the shortest transfer needs.
 MIN_MEMORY_BYTES = 320 << 20
+
+#: What click says of a value that it cannot convert.
+_WRONG_VALUE = re.compile(
+    r"Invalid value for (?P<option>.+?): '(?P<value>.*)' is not a valid (?P<kind>\w+)\.?", re.DOTALL
+)
 
 #: click's own class; typer vendors click in some versions.
 _ClickUsageError: Any = typer.BadParameter.__mro__[1]
@@ -217,6 +223,10 @@ def _usage(problem: Any, command: str) -> int:
     if type(problem).__name__ == "NoArgsIsHelpError":
         console.remark(message)
         return ExitCode.USAGE
+    wrong = _WRONG_VALUE.fullmatch(message)
+    if wrong is not None:
+        kind = {"int": "whole number", "float": "number"}.get(wrong["kind"], wrong["kind"])
+        message = f"{wrong['option'].split(' / ')[-1].strip(chr(39))}: {wrong['value']} is not a {kind}"
     console.error(message, f"See: ddsp {command} --help" if command in COMMANDS else "See: ddsp --help")
     return ExitCode.USAGE
 
