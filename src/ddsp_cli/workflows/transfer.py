@@ -222,7 +222,7 @@ def transfer_files(
         check_edited(edited, as_paths(inputs), curves, options)
     plan = plan_jobs(as_paths(inputs), [choice.title for choice in choices], outputs, curves)
     selection = options.selection
-    if (selection.tracks or selection.channels) and not any(job.kind == "score" for job in plan.jobs):
+    if selection is not None and not any(job.kind == "score" for job in plan.jobs):
         raise UsageError("only MIDI files have tracks and channels", "Leave it out.",
                          parameter="track" if selection.tracks else "channel")  # fmt: skip
     if page is not None:
