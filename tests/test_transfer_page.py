@@ -34,7 +34,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("page")
     (folder / "takes").mkdir()
     voice = melody(note_s=0.6, rest_s=0.3)
-    for name in ("voice.wav", "duet.wav", "takes/one.wav", "takes/two.flac"):
+    for name in ("voice.wav", "duet.wav", "song.wav", "takes/one.wav", "takes/two.flac"):
         soundfile.write(folder / name, voice, 16000)
     soundfile.write(folder / "clap.wav", np.concatenate([np.zeros(100), [0.9], impulse_response()[1:]]), 16000)
     track = mido.MidiTrack([mido.Message("note_on", note=69), mido.Message("note_off", note=69, time=480)])
