@@ -1,13 +1,20 @@
 """How good an instrument gets from few recordings, and how soon.
 
-    python benchmarks/few_shot.py RECORDINGS --hold-out PATTERN... [--seconds 10,30,60,120,300,600]
-                                  [--from none,NEAREST,base] [--steps N] [--preset P] [--sample-rate HZ]
-                                  [--csv FILE] [--plot FILE] [--keep DIR]
+    python benchmarks/few_shot.py RECORDINGS (--hold-out PATTERN... | --dataset DIR) [--seconds 10,30,60,120,300,600]
+                                  [--from none,NEAREST,base] [--also NAME...] [--steps N] [--preset P]
+                                  [--sample-rate HZ] [--csv FILE] [--plot FILE] [--keep DIR]
 
 RECORDINGS is a folder of sound files of one instrument. Those that --hold-out matches are what every instrument is
-judged by. From the others so many seconds are taken, in an order drawn with --seed, the last one cut; 30 s hold the
-10 s. For each length, and each instrument to begin with ("none": from nothing), `ddsp prepare` and `ddsp train` run as
-a user runs them.
+judged by; with --dataset it is the validation split of a prepared data set of them, and the recordings of its training
+split are taken. From the others so many seconds are taken, in an order drawn with --seed, the last one cut; 30 s hold
+the 10 s. For each length, and each instrument to begin with ("none": from nothing), `ddsp prepare` and `ddsp train` run
+as a user runs them. --also judges trained instruments by the same recordings.
+
+Leaving an instrument out of the base:
+
+    python models/recipes/make_base.py datasets/* --leave-out violin --out models/no_violin
+    python benchmarks/few_shot.py AUDIO/violin --dataset datasets/violin --seconds 30 \
+        --from models/no_violin,none,cello --also violin
 
 Columns:
 
@@ -35,6 +42,8 @@ import numpy as np
 import soundfile
 
 from ddsp_cli.audio import read
+from ddsp_cli.bundle import Bundle
+from ddsp_cli.dataset.manifest import iter_recordings, load_manifest
 from ddsp_cli.workflows import models
 from realism import Judge, read_split
 
@@ -88,6 +97,26 @@ def take(paths: Sequence[Path], seconds: float, folder: Path) -> float:
     return seconds - left / RATE_HZ
 
 
+def of_training(paths: Sequence[Path], dataset: Path) -> list[Path]:
+    """The recordings of the training split of a data set, found by their names."""
+    manifest = load_manifest(dataset)
+    names = {PurePath(r.path).name for r in iter_recordings(dataset, manifest) if r.split == "train" and r.note_s > 0}
+    return [path for path in paths if path.name in names]
+
+
+def judged(judge: Judge, loaded: Bundle, seconds: float, start: str, prepare_s: float, train_s: float) -> Result:
+    """Judges an instrument."""
+    found = {row.measure: row.value for row in judge.judge(loaded)}
+    return Result(seconds, start, prepare_s, train_s, found["spectral_loss"], found["pitch_within_50_cents"],
+                  found["loudness_error_db"], found.get("noise_balance_db", math.nan))  # fmt: skip
+
+
+def show(result: Result) -> None:
+    """Prints a row."""
+    values = asdict(result).values()
+    print("".join(f"{v:>12.3f}" if isinstance(v, float) else f"{v:>12}" for v in values), flush=True)
+
+
 def run(*words: object) -> float:
     """Runs a command of ddsp; returns its wall time in seconds.
 
@@ -123,7 +152,9 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Measure how good an instrument gets from few recordings.")
     parser.add_argument("recordings", type=Path)
-    parser.add_argument("--hold-out", action="append", required=True, metavar="PATTERN")
+    parser.add_argument("--hold-out", action="append", default=[], metavar="PATTERN")
+    parser.add_argument("--dataset", type=Path, help="judge by its validation split, take its training recordings")
+    parser.add_argument("--also", action="append", default=[], metavar="NAME", help="judge this instrument too")
     parser.add_argument("--leave-out", action="append", default=[], metavar="PATTERN")
     parser.add_argument("--seconds", default="10,30,60,120,300,600")
     parser.add_argument("--from", dest="starts", default="none", help="comma-separated: none, base, names, folders")
@@ -137,8 +168,12 @@ def main() -> None:
     options = parser.parse_args()
     lengths = [float(word) for word in options.seconds.split(",")]
     paths = read.list_audio([options.recordings])
-    unused = [*options.hold_out, *options.leave_out]
-    usable = [path for path in paths if not is_held_out(path, unused)]
+    if bool(options.hold_out) == (options.dataset is not None):
+        parser.error("give either --hold-out or --dataset")
+    if options.dataset is not None:
+        usable = of_training(paths, options.dataset)
+    else:
+        usable = [path for path in paths if not is_held_out(path, [*options.hold_out, *options.leave_out])]
     if not usable:
         parser.error("every recording is held out")
     np.random.default_rng(options.seed).shuffle(usable)
@@ -146,12 +181,15 @@ def main() -> None:
         place = options.keep or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
         rate = [] if options.sample_rate is None else ["--sample-rate", options.sample_rate]
-        patterns = [word for pattern in options.hold_out for word in ("--hold-out", pattern)]
-        patterns += [word for pattern in options.leave_out for word in ("--leave-out", pattern)]
-        run("prepare", options.recordings, "--name", "held", "--out", place / "held", "--no-report", *rate, *patterns)
-        judge = Judge(read_split(place / "held"), ["loss"])
+        held = options.dataset
+        if held is None:
+            held = place / "held"
+            patterns = [word for pattern in options.hold_out for word in ("--hold-out", pattern)]
+            patterns += [word for pattern in options.leave_out for word in ("--leave-out", pattern)]
+            run("prepare", options.recordings, "--name", "held", "--out", held, "--no-report", *rate, *patterns)
+        judge = Judge(read_split(held), ["loss"])
         results = []
-        print("".join(f"{field.name:>11}" for field in fields(Result)), flush=True)
+        print("".join(f"{field.name:>12}" for field in fields(Result)), flush=True)
         for seconds in lengths:
             name = f"{seconds:g}s"
             taken_s = take(usable, seconds, place / "recordings" / name)
@@ -166,13 +204,14 @@ def main() -> None:
                 # an instrument to begin with brings its own model
                 words += ["--preset", options.preset] if options.preset and start == "none" else []
                 train_s = run("train", *words)
-                found = {row.measure: row.value for row in judge.judge(models.open_at(out))}
-                result = Result(taken_s, PurePath(start).name, prepare_s, train_s, found["spectral_loss"],
-                                found["pitch_within_50_cents"], found["loudness_error_db"],
-                                found.get("noise_balance_db", math.nan))  # fmt: skip
+                result = judged(judge, models.open_at(out), taken_s, PurePath(start).name, prepare_s, train_s)
                 results.append(result)
-                values = asdict(result).values()
-                print("".join(f"{v:>11.3f}" if isinstance(v, float) else f"{v:>11}" for v in values), flush=True)
+                show(result)
+        for name in options.also:
+            loaded = models.open_at(models.find_playable(name))
+            result = judged(judge, loaded, loaded.card.training.audio_s, f"({name})", math.nan, math.nan)
+            results.append(result)
+            show(result)
     if options.csv:
         with options.csv.open("w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream)

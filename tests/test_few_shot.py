@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,20 @@ def test_fewer_recordings_than_asked_for(script, recordings, tmp_path):
 @pytest.mark.parametrize(("pattern", "held"), [("*mov8*", True), ("b/x_mov8.mp3", True), ("mov8*", False)])
 def test_patterns_match_as_those_of_prepare(script, pattern, held):
     assert script.is_held_out(Path("a") / "b" / "x_mov8.mp3", [pattern]) == held
+
+
+def test_with_a_data_set_its_training_recordings_are_taken(script, recordings, monkeypatch):
+    @dataclass
+    class Recording:
+        path: str
+        split: str
+        note_s: float
+
+    kept = [Recording("few/a.wav", "train", 1.0), Recording("few/b.wav", "validation", 1.0),
+            Recording("few/c.wav", "train", 0.0)]  # fmt: skip
+    monkeypatch.setattr(script, "load_manifest", lambda folder: None)
+    monkeypatch.setattr(script, "iter_recordings", lambda folder, manifest: iter(kept))
+    assert script.of_training(recordings, Path("datasets/few")) == recordings[:1]
 
 
 def test_a_command_that_fails_says_why(script, tmp_path):

@@ -1,6 +1,6 @@
 """Makes the base, with which new instruments begin, from the data sets of many instruments.
 
-    python models/recipes/make_base.py DATASET... [--out models/base] [--steps 2500]
+    python models/recipes/make_base.py DATASET... [--out models/base] [--steps 2500] [--leave-out NAME]
 
 The name of each data set is that of an instrument. The card tells the sources of all; a data set that does not say
 where its recordings come from is refused.
@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("datasets", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("models/base"))
     parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--leave-out", metavar="NAME", help="an instrument that this base does not hear")
     arguments = parser.parse_args()
     backend.load()
     from ddsp_cli.training.base import fit_base
@@ -33,6 +34,8 @@ def main() -> None:
     windows, manifests = {}, []
     for folder in arguments.datasets:
         data = load(folder, sample_rate_hz=preset.model.sample_rate_hz)
+        if data.manifest.name == arguments.leave_out:
+            continue
         if not data.manifest.sources:
             raise DatasetError(f"{folder} does not name its sources", "Prepare it with --sources.")
         found = Windows(data.train, preset.model, data.manifest.features.frame_rate_hz)

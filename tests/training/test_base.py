@@ -7,6 +7,7 @@ import pytest
 
 from ddsp_cli.dataset.loader import Examples
 from ddsp_cli.errors import ModelError
+from ddsp_cli.synthesis.space import vectors
 from ddsp_cli.training.base import MixedCrops, base_config, fit_base, start_from_base
 from ddsp_cli.training.batches import Windows
 from ddsp_cli.training.pretrain import measure_targets
@@ -48,7 +49,22 @@ def test_a_new_instrument_begins_as_the_nearest(base):
 
 def test_an_instrument_that_the_base_knows_begins_as_itself(base):
     config, weights, _ = base
-    assert start_from_base(config, weights, made(0.5, seed=1), "dull").nearest == "dull"
+    start = start_from_base(config, weights, made(0.5, seed=1), "dull")
+    assert start.nearest == "dull"
+    np.testing.assert_array_equal(start.vector, vectors(config, weights)["dull"])
+
+
+def test_the_vector_of_a_new_instrument_is_fitted_between_those_of_others(base):
+    config, weights, _ = base
+    windows = made(1.5, n=6, seed=2)
+    start = start_from_base(config, weights, windows, "mine")
+    assert start.error_db < min(start.errors_db.values()) - 0.2
+    known = vectors(config, weights)
+    assert all(np.abs(start.vector - vector).max() > 0.01 for vector in known.values())
+    unfitted = start_from_base(config, weights, windows, "mine", vector_steps=0)
+    np.testing.assert_array_equal(unfitted.vector, known[unfitted.nearest])
+    # only the vector was fitted: the network is that of the base
+    np.testing.assert_array_equal(start.weights["decoder/dense_out/kernel"], weights["decoder/dense_out/kernel"])
 
 
 def test_only_a_model_of_the_same_kind_has_a_base():

@@ -12,9 +12,10 @@ from msgspec.structs import replace
 from safetensors.numpy import load_file
 
 from ddsp_cli.config import LossConfig, Preset, TrainingConfig
-from ddsp_cli.engine import Reverb
+from ddsp_cli.engine import Autoencoder, Reverb
 from ddsp_cli.errors import ModelError
 from ddsp_cli.training import checkpoint, loop, optimizer
+from ddsp_cli.training.base import base_config
 from ddsp_cli.training.batches import RandomCrops, Windows, validation_batches
 from ddsp_cli.training.checkpoint import CHECKPOINT, RunState, read_state
 from ddsp_cli.training.run_log import RunFolder
@@ -186,6 +187,27 @@ def test_an_instrument_that_is_trained_further_never_ends_worse(tmp_path):
     (best,) = kept
     assert all(np.array_equal(best[name], parent[name]) for name in parent)
     assert read_state(tmp_path).step == 2
+
+
+def test_with_a_base_there_is_an_instrument_and_a_clip_before_the_first_step(tmp_path, monkeypatch):
+    clips = []
+    monkeypatch.setattr(RunFolder, "_write_clip", lambda folder, step, *rest: clips.append(step))
+    config = base_config(PRESET.model, ["a", "b"])
+    weights = Autoencoder(config, seed=0).get_weights_by_name()
+    windows = Windows(tones(4, seconds=0.3), PRESET.model, 250)
+    made, events = [], []
+    job = loop.Job(
+        PRESET, windows, validation_batches(windows, 8), RunFolder(tmp_path, 16000, tensorboard=False), 2, 0,
+        base=(config, weights), instrument="mine",
+    )  # fmt: skip
+    state = loop.run(job, FRESH, lambda model, now: made.append(now), events.append)
+    assert (made[0].step, made[0].history) == (0, [])
+    assert made[0].nearest in {"a", "b"}
+    assert state.vector == made[0].vector and len(state.vector) == 16
+    assert clips[0] == 0
+    messages = [event.message for event in events if event.event == "phase"]
+    assert any("step_000000.wav" in message for message in messages)
+    assert read_state(tmp_path).vector == state.vector  # a run that goes on knows it
 
 
 def test_a_kill_after_the_parent_was_judged_changes_nothing(tmp_path, monkeypatch):

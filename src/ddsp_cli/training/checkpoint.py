@@ -70,6 +70,8 @@ class RunState(Config):
       rollbacks: how often the training went back to a checkpoint.
       finished: all steps are done, or early stopping ended it.
       started_from: instrument whose weights it began with, "" for none; None where an earlier version did not note it.
+      nearest: where it began with a base, the instrument of it that is nearest.
+      vector: the place in the space of that base.
     """
 
     preset: str
@@ -82,6 +84,8 @@ class RunState(Config):
     rollbacks: int = 0
     finished: bool = False
     started_from: str | None = None
+    nearest: str = ""
+    vector: list[float] = []
 
 
 @dataclass(frozen=True)

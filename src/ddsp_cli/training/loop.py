@@ -160,11 +160,10 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
     """
     if job.preset.training.loss.control_weight:
         job.train.measure_targets(measure_targets)
-    model = _begin(job, state, report)
+    model, state = _begin(job, state, on_best, report)
     if not state.history:
         # Before the first instrument: killed between that and its checkpoint, the run is known as its maker.
         job.folder.save(model, state)
-        job.folder.clear()
     if had_enough(job.preset.training, state):
         report(progress_of(state, job.total_steps, [], "enough"))
     if not state.history and job.initial is not None:
@@ -181,24 +180,36 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
                     "Look for broken recordings in the data set, or lower learning_rate in the preset.",
                 ) from None
             report(progress_of(state, job.total_steps, [], "rollback"))
-            model = _begin(job, state, report)
+            model, state = _begin(job, state, on_best, report)
     return state
 
 
-def _begin(job: Job, state: RunState, report: Report) -> Autoencoder:
-    """The model of the last checkpoint, or one that is ready for the first step on sound."""
+def _begin(job: Job, state: RunState, on_best: OnBest, report: Report) -> tuple[Autoencoder, RunState]:
+    """The model of the last checkpoint, or one that is ready for the first step on sound; and the state of the run.
+
+    With a base there is an instrument to play, and a clip to hear, before anything else is trained.
+    """
     model = _resume(job, state)
+    if not state.history:
+        job.folder.clear()
     if state.history or job.initial is not None:
-        return model
+        return model, state
     if job.base is not None:
         windows = job.train.in_memory()
         windows.measure_targets(measure_targets)
-        start = start_from_base(*job.base, windows, job.instrument)
+        start = start_from_base(*job.base, windows, job.instrument, seed=job.seed)
         model.set_weights_by_name(model.get_weights_by_name() | start.weights)
-        message = f"beginning with the base, which knows {len(start.errors_db)} instruments, as a {start.nearest}"
+        vector = [round(float(value), 5) for value in start.vector]
+        state = msgspec.structs.replace(state, nearest=start.nearest, vector=vector)
+        message = f"beginning in the base, which knows {len(start.errors_db)} instruments, near {start.nearest}"
         report(progress_of(state, job.total_steps, [], "phase", message))
+        job.folder.save(model, state)
+        on_best(model, state)
+        clip = job.folder.write_first_clip(model, job.validation[0])
+        if clip is not None:
+            report(progress_of(state, job.total_steps, [], "phase", f"a first clip to hear: {clip}"))
     _pretrain(job, model, state, report)
-    return model
+    return model, state
 
 
 def had_enough(training: TrainingConfig, state: RunState) -> bool:

@@ -81,6 +81,13 @@ class RunFolder:
             ended = time.monotonic()
             self._next_clip = ended + max(CLIP_EVERY_S, (ended - started) / CLIP_SHARE)
 
+    def write_first_clip(self, model: keras.Model, batch: Batch) -> Path | None:
+        """Renders a clip before the first step; returns its file, or None where no clips are wanted."""
+        if not self.listen:
+            return None
+        self._write_clip(0, model, batch)
+        return self.path / "clips" / "step_000000.wav"
+
     def _write_log(self, state: RunState) -> None:
         text = io.StringIO(newline="")
         rows = csv.writer(text)
@@ -125,6 +132,10 @@ class FollowedRunFolder(RunFolder):
 
     def write(self, state: RunState, model: keras.Model, batch: Batch) -> None:
         """Writes nothing."""
+
+    def write_first_clip(self, model: keras.Model, batch: Batch) -> Path | None:
+        """Writes nothing."""
+        return None
 
 
 @contextlib.contextmanager

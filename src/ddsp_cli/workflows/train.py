@@ -115,8 +115,8 @@ def train(
       seed: of weights, noise and the order of the data.
       force: replace an instrument that this run did not make, or take the name of a bundled one.
       start_from: an instrument whose model and weights a new run begins with; "base" for what all bundled instruments
-        have in common (`training.base`), "none" for random weights. By default the base, where the preset is of its
-        kind.
+        have in common (`training.base`), or the folder of another base; "none" for random weights. By default the base,
+        where the preset is of its kind.
       listen: render a validation clip into the run's folder now and then.
       progress: receives reports.
 
@@ -251,6 +251,10 @@ def make_plan(
             )
         if base is not None and (source / MANIFEST).is_file():
             settings = msgspec.structs.replace(settings, training=after_base(settings.training, source))
+    elif start_from != "none" and (other := find_own_base(start_from, settings.model)) is not None:
+        base = other
+        if (source / MANIFEST).is_file():
+            settings = msgspec.structs.replace(settings, training=after_base(settings.training, source))
     elif start_from != "none":
         parent = models.open_at(models.find_playable(start_from))
         _ = parent.card.model.sizes  # weights to begin with; an instrument of unknown make has none
@@ -284,6 +288,21 @@ def find_base(model: ModelConfig) -> bundle.Bundle | None:
     if place is None or not is_base(bundle.load_card(place).model, model):
         return None
     return bundle.load(place)
+
+
+def find_own_base(start_from: PathLike, model: ModelConfig) -> bundle.Bundle | None:
+    """The base in a folder of the user's; None where it is an instrument.
+
+    Raises:
+      ModelError: there is none of that name, or it is a base of another kind of model.
+    """
+    place = models.find_playable(start_from)
+    if not place.is_dir() or not bundle.load_card(place).model.instruments:
+        return None
+    found = bundle.load(place)
+    if not is_base(found.card.model, model):
+        raise ModelError(f"{place} is a base for models of another kind", "Choose the preset that it was made with.")
+    return found
 
 
 def is_base(base: ModelConfig, model: ModelConfig) -> bool:
@@ -592,12 +611,16 @@ def _bundle_writer(plan: Plan, manifest: Manifest, windows: Windows) -> OnBest:
     movements = {} if variation is None else variation.as_weights()
 
     card = _card(plan, manifest)
+    base = plan.base.card.files.get(bundle.WEIGHTS, "") if plan.base else ""
     # The harmonics of a parent were trained on notes that this data set need not have.
     lowest_hz = float(midi_to_hz(np.float64(card.statistics.pitch_midi[1]))) if plan.parent is None else 0.0
 
     def write(autoencoder: Autoencoder, now: RunState) -> None:
-        training = msgspec.structs.replace(card.training, steps=now.step, wall_s=round(now.wall_s, 1))
-        metrics = {"validation_loss": round(now.best_loss, 4)}
+        training = msgspec.structs.replace(
+            card.training, steps=now.step, wall_s=round(now.wall_s, 1), nearest=now.nearest, vector=now.vector,
+            base=base,
+        )  # fmt: skip
+        metrics = {"validation_loss": round(now.best_loss, 4)} if now.history else {}
         current = bundle.revise(card, training=training, metrics=metrics, created=_now())
         weights = mask_untrained_harmonics(autoencoder.get_weights_by_name(), card.model, lowest_hz)
         stored = bundle.round_to_half(weights | movements)
