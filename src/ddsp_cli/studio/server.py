@@ -420,10 +420,10 @@ def _about_excerpt(excerpt: Excerpt) -> dict[str, object]:
     }
 
 
-def _selection(given: object) -> Selection:
+def _selection(given: object) -> Selection | None:
     """Tracks and channels of a MIDI file: `{"tracks": [1, 2], "channels": [1]}`; what is missing is not chosen."""
     if given is None:
-        return Selection()
+        return None
     numbers: dict[str, tuple[int, ...]] = {}
     for name, most in (("tracks", 65535), ("channels", 16)):
         values = given.get(name, []) if isinstance(given, dict) else None

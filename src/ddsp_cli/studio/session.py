@@ -146,7 +146,7 @@ class Played:
     instrument: str
     settings: Mapping[str, float | str]
     curves: str
-    selection: Selection
+    selection: Selection | None
     pcm: FloatArray
     rate_hz: int
     loudness_lufs: float | None
@@ -296,10 +296,9 @@ class Session:
         """The command that writes the same sound."""
         take, instrument, settings = played.take, played.instrument, played.settings
         words = ["ddsp", "transfer", take.name, "--blend" if models.is_timed(instrument) else "--model", instrument]
-        for name in played.selection.tracks:
-            words += ["--track", name]
-        for channel in played.selection.channels:
-            words += ["--channel", str(channel)]
+        if played.selection is not None:
+            words += [word for track in played.selection.tracks for word in ("--track", track)]
+            words += [word for channel in played.selection.channels for word in ("--channel", str(channel))]
         for name, value in settings.items():
             if value != DEFAULTS[name]:
                 words += [f"--{name}", f"{value:.10g}" if isinstance(value, float) else str(value)]
@@ -337,7 +336,8 @@ class Session:
           DdspError: it cannot be played.
         """
         settings, take = self.settings(given), self.takes.find(take_id)
-        selection = selection if selection is not None and take.kind == "score" else Selection()
+        if take.kind != "score" or selection == Selection():
+            selection = None
         request = (take.id, instrument, self._stamps(instrument), tuple(settings.items()), curves, selection)
         with self._lock:
             found = self._played.get(self._by_request.get(request, ""))
@@ -382,7 +382,7 @@ class Session:
         name: str,
         settings: dict[str, float | str],
         curves: str,
-        selection: Selection,
+        selection: Selection | None,
         progress: Progress,
         at_s: float | None,
         heard: Callable[[Excerpt], None],
