@@ -285,6 +285,8 @@ def sounds(whole: Path, chance: random.Random, n: int) -> Iterator[Try]:
         suffix, content = made[i % len(made)]
         files = {f"x.{suffix}": damaged(content, chance, 256)}
         yield Try("sounds: damaged", ["transfer", f"x.{suffix}", *PLAY[2:], "mine"], files)
+        if i % 8 == 0:  # by the network that finds the notes of chords
+            yield Try("sounds: chords", ["transfer", f"x.{suffix}", *PLAY[2:], "mine", "--voices", "chords"], files)
     flac = bytearray(made[1][1])
     flac[21] |= 0x0F  # total samples, 36 bits of STREAMINFO
     flac[22:26] = b"\xff" * 4

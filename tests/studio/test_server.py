@@ -459,6 +459,27 @@ def test_long_sound_is_refused(studio, monkeypatch):
     assert list((studio.session.folder / "takes").iterdir()) == []
 
 
+def test_many_samples_a_second_are_refused(studio, monkeypatch, tmp_path):
+    monkeypatch.setattr(takes_module, "MAX_SOUND_SAMPLES", 600_000)
+    soundfile.write(tmp_path / "x.flac", np.zeros(655_350), 655_350)
+    answer = studio.client.post("api/takes", params={"name": "x.flac"}, content=(tmp_path / "x.flac").read_bytes())
+    assert "longer than 0.0153 minutes" in answer.json()["error"]
+    assert list((studio.session.folder / "takes").iterdir()) == []
+
+
+def test_long_scores_and_curves_are_refused(studio):
+    """They are small files, and hours of sound in memory."""
+    track = mido.MidiTrack([mido.Message("note_on", note=60), mido.Message("note_off", note=60, time=480 * 2 * 3600)])
+    score = studio.desk / "long.mid"
+    mido.MidiFile(tracks=[track], ticks_per_beat=480).save(score)
+    answer = studio.client.post("api/takes", params={"name": "long.mid"}, content=score.read_bytes())
+    assert "longer than 20 minutes" in answer.json()["error"]
+    take = add(studio, studio.desk / "voice.wav")
+    asked = {"take": take["id"], "instrument": "testophone", "name": "x.csv"}
+    table = b"time_s,f0_hz,power_db\n0,440,-20\n86000,440,-20\n"
+    assert "longer than 20 minutes" in studio.client.post("api/curves", params=asked, content=table).json()["error"]
+
+
 def test_folder_is_bounded(studio, monkeypatch):
     add(studio, studio.desk / "voice.wav")
     monkeypatch.setattr(takes_module, "MAX_FOLDER_BYTES", 1000)

@@ -42,7 +42,7 @@ from ddsp_cli.errors import DdspError, InputError, ModelError, UsageError
 from ddsp_cli.limits import read_regular
 from ddsp_cli.live.performer import Performer
 from ddsp_cli.pitch_names import note_name
-from ddsp_cli.studio.takes import Take, Takes, plain_name
+from ddsp_cli.studio.takes import Take, Takes, check_length, plain_name
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import number
 from ddsp_cli.workflows.performance import (
@@ -636,7 +636,8 @@ class Session:
     def _keep_curves(self, take: Take, instrument: str, path: Path) -> str:
         player = self.instrument(instrument)
         try:
-            read_controls(path, player.model.level, frame_rate_hz(player))
+            adapted = read_controls(path, player.model.level, frame_rate_hz(player))
+            check_length("the file of curves", len(adapted) / adapted.frame_rate_hz)
         except DdspError as problem:
             path.unlink()
             words = problem.message.replace(f"{path}:", "the curves:").replace(str(path), "the file of curves")

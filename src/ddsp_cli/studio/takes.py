@@ -38,6 +38,9 @@ MAX_FILE_BYTES = 512 << 20
 
 MAX_SOUND_S = 1200.0
 
+#: 20 minutes at 96 kHz: a small FLAC file of silence may say that it has a million samples a second.
+MAX_SOUND_SAMPLES = 1200 * 96_000
+
 #: All files together.
 MAX_FOLDER_BYTES = 8 << 30
 
@@ -260,20 +263,31 @@ def _read(take_id: str, path: Path, name: str, added: float) -> Take:
     try:
         if path.suffix in SCORE_SUFFIXES:
             file = read_midi(path)
-            parts = tuple(sorted([*file.played, *file.left_out]))
-            return Take(take_id, name, path, "score", None, lead_line(file).seconds, empty, added, parts)
+            seconds, parts = lead_line(file).seconds, tuple(sorted([*file.played, *file.left_out]))
+            check_length(name, seconds)
+            return Take(take_id, name, path, "score", None, seconds, empty, added, parts)
         info = read.probe(path)
         blocks, n_samples = [], 0
         for _, block in read.decoded_blocks(path, decoded=read.Decoded()):
             n_samples += len(block)
-            if n_samples > MAX_SOUND_S * info.sample_rate_hz:
-                raise InputError(
-                    f"{name} is longer than {MAX_SOUND_S / 60.0:g} minutes", "Play it with the command ddsp transfer."
-                )
+            check_length(name, n_samples / info.sample_rate_hz, info.sample_rate_hz)
             blocks.append(block)
         return Take(take_id, name, path, "sound", info, n_samples / info.sample_rate_hz, np.concatenate(blocks), added)
     except InputError as problem:
         raise problem.reworded(problem.message.replace(str(path), name)) from problem
+
+
+def check_length(name: str, seconds: float, rate_hz: int = 0) -> None:
+    """Checks that a sound, a MIDI file or curves are no longer than what is held in memory.
+
+    Raises:
+      InputError: they are.
+    """
+    most_s = min(MAX_SOUND_S, MAX_SOUND_SAMPLES / max(rate_hz, 1))
+    if seconds > most_s:
+        raise InputError(
+            f"{name} is longer than {most_s / 60.0:.3g} minutes", "Play it with the command ddsp transfer."
+        )
 
 
 def receive(stream: BinaryIO, chunk: bytes, n_before: int) -> int:
