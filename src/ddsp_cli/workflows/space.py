@@ -112,7 +112,10 @@ def blend(words: str | None, name: str, seed: int = 0, force: bool = False) -> P
     models.check_new_name(name)
     place = models.base_folder()
     if place is None:
-        raise ModelError("the base is missing, in whose space instruments are blended", "Install the program again.")
+        raise ModelError(
+            "the base is missing, in whose space instruments are blended",
+            "Install ddsp-cli; ddsp-cli-player comes without it.",
+        )
     base = bundle.load(place)
     chosen = models.choose(words if words is not None else _draw(base, seed))
     if chosen.shares is None or not chosen.shares.is_constant:
