@@ -324,13 +324,13 @@ def large_midi() -> Iterator[Try]:
         return (b"MThd\0\0\0\6\0\1" + n_tracks.to_bytes(2, "big") + b"\0\x60"
                 + (b"MTrk" + len(body).to_bytes(4, "big") + body) * n_tracks)  # fmt: skip
 
-    bends = b"\1\xe0\0\x40" + b"\1\0\x41" * 50_000
-    notes = b"\0\x90\x3c\x64\1\x3c\0" + b"\1\x3c\x64\1\x3c\0" * 50_000
+    bends = b"\1\xe0\0\x40" + b"\1\0\x41" * 10_000
+    notes = b"\0\x90\x3c\x64\1\x3c\0" + b"\1\x3c\x64\1\x3c\0" * 10_000
     held = b"\0\xb0\x40\x7f" + b"".join(bytes([0, 0x90, key, 100, 0, 0x80, key, 0]) for key in range(128))
-    cluster = b"".join(bytes([0, 0x90, key, 100]) for key in range(128)) + b"\xff\x7f\x80\x3c\0"
+    cluster = b"".join(bytes([0, 0x90, key, 100]) for key in range(128)) + b"\x81\x00\x80\x3c\0"
     hour = b"\0\xff\x51\3\x0f\xff\xff\0\x90\x3c\x64\xc0\0\x80\x3c\0"
-    for content in (score(bends + notes), score(held + b"\1\xb1\x40\0" + b"\1\x40\0" * 400, 400), score(cluster * 20),
-                    score(b"\0\x90\x3c\x64\0\x80\x3c\0"), score(b"\0\x90\x3c\x64"), score(hour), score(hour * 30),
+    for content in (score(bends + notes), score(held + b"\1\xb1\x40\0" + b"\1\x40\0" * 400, 400), score(cluster * 8),
+                    score(b"\0\x90\x3c\x64\0\x80\x3c\0"), score(b"\0\x90\x3c\x64"), score(hour), score(hour * 3),
                     score(notes, 1)[:12] + b"\xe7\x28" + score(notes)[14:], score(notes) + bytes(8 << 20),
                     score(b"\0\xff\1\0" * 900_000)):  # fmt: skip
         for words in ([], ["--voices", "lead"]):

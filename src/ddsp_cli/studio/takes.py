@@ -264,7 +264,7 @@ def _read(take_id: str, path: Path, name: str, added: float) -> Take:
         if path.suffix in SCORE_SUFFIXES:
             file = read_midi(path)
             seconds, parts = lead_line(file).seconds, tuple(sorted([*file.played, *file.left_out]))
-            check_length(name, seconds)
+            check_length(name, file.events[-1].time_s)  # other voices may last longer than the lead
             return Take(take_id, name, path, "score", None, seconds, empty, added, parts)
         info = read.probe(path)
         blocks, n_samples = [], 0
