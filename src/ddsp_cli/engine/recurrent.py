@@ -12,6 +12,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from ddsp_cli.errors import ModelError
+
 
 def gru_sequence(projected: Any, recurrent_kernel: Any, recurrent_bias: Any) -> Any:
     """Runs a GRU (Cho et al. 2014, the `reset_after` form of Keras; gates in the order z, r, h) from state 0.
@@ -92,8 +94,14 @@ class FastGru(keras.layers.GRU):
         kwargs |= {"return_sequences": True, "reset_after": True}
         super().__init__(units, **kwargs)
 
-    def call(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
-        """Runs the GRU: [B, F, C] → [B, F, U]."""
+    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False) -> Any:
+        """Runs the GRU: [B, F, C] → [B, F, U].
+
+        Raises:
+          ModelError: an initial state or a mask was given.
+        """
+        if initial_state is not None or mask is not None:
+            raise ModelError("a FastGru begins from state 0 and takes no mask", "Use keras.layers.GRU.")
         cell = self.cell
         bias, recurrent_bias = cell.bias[0], cell.bias[1]  # JAX and PyTorch cannot unstack a variable
         projected = ops.matmul(sequences, cell.kernel) + bias
