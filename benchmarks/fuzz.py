@@ -81,7 +81,7 @@ def small_set(folder: Path) -> Path:
             for _ in range(2):
                 frames = {key: random_.uniform(0, 1, 25) for key in tfrecord.FRAME_FEATURES}
                 example = frames | {"audio": random_.uniform(-1, 1, 1600), "audio_16k": random_.uniform(-1, 1, 1600)}
-                tfrecord.write_record(stream, tfrecord.encode_example(example))
+                stream.write(tfrecord.encode_record(tfrecord.encode_example(example)))
         digest = hashlib.sha256(shard.read_bytes()).hexdigest()
         splits[name] = Split(n_examples=2, used_s=0.2, shards={shard.name: digest})
     quantiles = [float(value) for value in range(101)]
@@ -110,7 +110,7 @@ def damage_set(folder: Path, chance: random.Random) -> None:
     examples = list(tfrecord.read_records(shard))
     with shard.open("wb") as stream:
         for data in examples:
-            tfrecord.write_record(stream, damaged(data, chance, 200))
+            stream.write(tfrecord.encode_record(damaged(data, chance, 200)))
     text = manifest_path.read_text(encoding="utf-8")
     old, new = (hashlib.sha256(part).hexdigest() for part in (content, shard.read_bytes()))
     manifest_path.write_text(text.replace(old, new), encoding="utf-8")

@@ -57,7 +57,7 @@ def write_nsynth(folder: Path, name: str = "nsynth-test", level: float = 0.3) ->
     (folder / name / "examples.json").write_text(json.dumps({n["note_str"]: n for n in NOTES}, indent=4))
     with (folder / f"{name}.tfrecord").open("wb") as stream:
         for note in NOTES:
-            tfrecord.write_record(stream, record(note, level))
+            stream.write(tfrecord.encode_record(record(note, level)))
             path = folder / name / "audio" / f"{note['note_str']}.wav"
             soundfile.write(path, play(note, level), 16000, subtype="PCM_16")
 

@@ -5,6 +5,7 @@ Shapes are written in docstrings: S samples, F frames, C channels.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -34,15 +35,20 @@ AnyArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 BoolArray: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 
+@functools.lru_cache(maxsize=16)
 def hann_window(n_samples: int) -> FloatArray:
-    """Periodic Hann window, [S]: 0.5 − 0.5·cos(2πn/S), the one for spectra of overlapping windows."""
-    return (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n_samples) / n_samples)).astype(np.float32)
+    """Periodic Hann window, [S], read-only: 0.5 − 0.5·cos(2πn/S), the one for spectra of overlapping windows."""
+    window = (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n_samples) / n_samples)).astype(np.float32)
+    window.setflags(write=False)
+    return window
 
 
 def runs(mask: BoolArray) -> tuple[IntArray, IntArray]:
     """Starts and stops (exclusive) of the stretches where a mask [F] is true."""
-    edges = np.diff(np.asarray(mask, np.int8), prepend=np.int8(0), append=np.int8(0))
-    return np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    padded = np.zeros(len(mask) + 2, bool)
+    padded[1:-1] = mask
+    edges = np.flatnonzero(padded[1:] != padded[:-1])
+    return edges[::2], edges[1::2]
 
 
 def spans_to_mask(starts: IntArray, stops: IntArray, n_frames: int) -> BoolArray:

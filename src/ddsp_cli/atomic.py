@@ -107,19 +107,30 @@ def beside(path: Path, name: str = "", *, durable: bool = True) -> Iterator[Path
     Raises:
       OSError: the file cannot be flushed or renamed.
     """
-    path = Path(os.path.realpath(path))
-    with contextlib.ExitStack() as stack:
-        if name:
-            part = path.with_name(name)
-            stack.callback(part.unlink, missing_ok=True)
-        else:
-            part = stack.enter_context(_workspace(path.parent)) / f"new{path.suffix}"
+    if not name or path.is_symlink():
+        path = Path(os.path.realpath(path))
+    with _fixed_part(path.with_name(name)) if name else _workspace_part(path) as part:
         yield part
         if durable:
             _flush(part)
         os.replace(part, path)
         if durable:
             _flush(path.parent)
+
+
+@contextlib.contextmanager
+def _fixed_part(part: Path) -> Iterator[Path]:
+    try:
+        yield part
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _workspace_part(path: Path) -> Iterator[Path]:
+    with _workspace(path.parent) as work:
+        yield work / f"new{path.suffix}"
 
 
 def write_bytes(path: Path, content: bytes, name: str = "", *, durable: bool = True) -> None:

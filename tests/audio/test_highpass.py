@@ -5,8 +5,14 @@ from ddsp_cli.audio import highpass
 
 
 def filtered(audio: np.ndarray, lowest_hz: float, rate_hz: int = 16000, size: int = 4096) -> np.ndarray:
-    blocks = [audio[at : at + size] for at in range(0, len(audio), size)]
-    return np.concatenate(list(highpass.remove_rumble(blocks, lowest_hz, rate_hz)))
+    def read(first: int, last: int) -> np.ndarray:
+        assert 0 <= first <= last <= len(audio)
+        return audio[first:last]
+
+    return np.concatenate([
+        highpass.remove_rumble(read, len(audio), lowest_hz, rate_hz, at, min(at + size, len(audio)))
+        for at in range(0, len(audio), size)
+    ])  # fmt: skip
 
 
 def tone(hz: float, rate_hz: int = 16000, seconds: float = 3.0) -> np.ndarray:

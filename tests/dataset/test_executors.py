@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import cloudpickle
@@ -12,11 +13,19 @@ import pytest
 import soundfile
 
 from ddsp_cli.config import FeatureSpec
-from ddsp_cli.dataset import executors
+from ddsp_cli.dataset import executors, writer
 from ddsp_cli.dataset.cache import CutRecording, Job
+from ddsp_cli.dataset.tfrecord import read_examples
+from ddsp_cli.dataset.writer import Layout, Portion, Shard, SplitPlan, Written
 from ddsp_cli.errors import OutputError, UsageError
 from ddsp_cli.workflows.prepare import prepare
 from fixtures import melody
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster without workers is given up after a minute, not ten: a worker here starts in seconds."""
+    monkeypatch.setattr(executors, "NO_WORKERS_S", 60.0)
 
 
 class CrashingJob(Job):
@@ -67,21 +76,31 @@ def test_a_recording_that_kills_its_worker_is_named_and_left_out(wavs, cluster):
     assert (tally.n_done, tally.n_left_out, sum(tally.by_worker.values())) == (6, 1, 6)
 
 
-def test_a_cluster_makes_the_same_data_set_as_local_processes(wavs, tmp_path):
+def test_a_cluster_makes_the_same_data_set_as_local_processes(wavs, tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "SHARD_BYTES", 1_100_000)  # one window at 48 kHz
+    monkeypatch.setattr(executors, "SHARDS_PER_PROCESS", 1)  # so that processes write shards
     told: list[str] = []
     for name, options in (("one", {"workers": 1}), ("two", {"workers": 2}), ("cluster", {"cluster": "local:2"})):
         prepare([wavs], name="x", out=tmp_path / name, report=False, notice=told.append, **options)
     assert content(tmp_path / "one") == content(tmp_path / "two") == content(tmp_path / "cluster")
+    assert len(list((tmp_path / "one").glob("train.tfrecord-*"))) > 3
     assert any("dashboard at http" in line for line in told)
     assert any("6 recordings measured, 1 of them left out; by worker: tcp://" in line for line in told)
 
 
 def test_a_worker_without_the_staging_folder_sends_what_it_cut_out(wavs, tmp_path):
+    (tmp_path / ".0.token").touch()  # of a run that was killed, whose workers may still write
     with executors.open_engine("local:1", 1, tmp_path, lambda _: None) as engine:
         engine._token = tmp_path / "another machine" / "token"  # no worker sees it
         (_, _, *jobs) = jobs_of(wavs)
         found: list[CutRecording] = []
         executors.examine_all(jobs, engine, lambda _: None, found.append)
+        layout = Layout(16000, FeatureSpec(), 4.0, 100.0)
+        plan = SplitPlan(tmp_path, "train", layout, [Portion(one, 0, one.n_frames) for one in found])
+        shards: list[Written] = []
+        executors.write_all(plan, engine, shards.append, 1)  # this process writes them
+    assert [len(list(read_examples(one.path))) for one in shards] == [one.n_examples for one in shards] == [4]
+    assert not list(tmp_path.glob(".*.token"))
     for one in found:
         beside = one.job.stem.with_name("local") / one.job.stem.name
         beside.parent.mkdir(exist_ok=True)
@@ -98,6 +117,39 @@ def test_recordings_that_workers_cannot_read_end_the_run_with_a_sentence(wavs, t
         job = Job(tmp_path / "elsewhere.wav", "elsewhere.wav", tmp_path / "stem", 16000, FeatureSpec())
         with pytest.raises(UsageError, match=r"cannot read .*elsewhere.wav"):
             executors.examine_all([job], engine, lambda _: None)
+
+
+class CrashingShard(Shard):
+    """Takes the process that writes it down, as a lack of memory would."""
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pickles differ")
+def test_a_worker_that_dies_writing_ends_the_run_with_a_sentence(tmp_path):
+    shard = CrashingShard(tmp_path / "train-00000.part", Layout(16000, FeatureSpec(), 4.0, 100.0), (), 0, 1)
+    with pytest.raises(OutputError, match="a process that wrote the data set ended"):
+        executors.write_all([shard] * 4, executors.LocalProcesses(2), lambda _: None, 4)
+
+
+def test_a_cluster_that_loses_its_workers_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(executors, "NO_WORKERS_S", 0.5)
+    monkeypatch.setattr(executors, "COUNT_EVERY_S", 0.1)
+
+    class Client:
+        dashboard_link = ""
+
+        def nthreads(self):
+            return {}
+
+    pytest.importorskip("distributed")
+    engine = executors.DaskCluster(Client(), tmp_path / "token")
+    engine.poll(lambda _: None)
+    time.sleep(0.6)
+    with pytest.raises(OutputError, match="has had no workers for") as caught:
+        engine.poll(lambda _: None)
+    assert "run the same command again" in caught.value.hint
 
 
 @pytest.mark.parametrize("address", ["local", "local:0", "local:two", "slurm:", "localhost", "ray:4"])

@@ -48,7 +48,7 @@ def write(folder: Path, examples: list[dict[str, np.ndarray]], n_shards: int = 2
     for shard, part in enumerate(np.array_split(order, n_shards)):
         with (folder / f"train.tfrecord-{shard:05d}-of-{n_shards:05d}").open("wb") as stream:
             for index in part:
-                tfrecord.write_record(stream, tfrecord.encode_example(examples[index]))
+                stream.write(tfrecord.encode_record(tfrecord.encode_example(examples[index])))
     return folder
 
 

@@ -26,7 +26,7 @@ def example(n: int = 10) -> dict[str, np.ndarray]:
 def write(path: Path, *examples: dict[str, np.ndarray]) -> Path:
     with path.open("wb") as stream:
         for features in examples:
-            tfrecord.write_record(stream, tfrecord.encode_example(features))
+            stream.write(tfrecord.encode_record(tfrecord.encode_example(features)))
     return path
 
 

@@ -87,7 +87,7 @@ def test_interrupted_while_it_writes_it_goes_on(wavs, whole, stage, monkeypatch)
         raise KeyboardInterrupt
 
     if stage == "shards":
-        monkeypatch.setattr("ddsp_cli.dataset.writer.SplitWriter._close", fail)
+        monkeypatch.setattr(build, "name_shards", fail)
     elif stage == "manifest":
         monkeypatch.setattr(build, "dump_yaml", fail)
     else:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from scipy.signal import firwin, kaiserord, oaconvolve
@@ -41,26 +40,29 @@ def lowest_hz(parts: Iterable[FloatArray], frame_rate_hz: int) -> float:
     return float(lowest[-1]) if len(lowest) == n_kept else 0.0
 
 
-def remove_rumble(blocks: Iterable[FloatArray], lowest_hz: float, rate_hz: int) -> Iterator[FloatArray]:
-    """High-pass filters a sound with linear phase, its delay compensated.
+def remove_rumble(
+    read: Callable[[int, int], FloatArray], n_samples: int, lowest_hz: float, rate_hz: int, first: int, last: int
+) -> FloatArray:
+    """High-pass filters a part of a sound with linear phase, its delay compensated.
 
     Args:
-      blocks: [S] each, in order.
+      read: (first, last) → the samples [first, last) of the sound, both inside it.
+      n_samples: length of the sound; it is silent outside.
       lowest_hz: the lowest note, see `lowest_hz`.
       rate_hz: sample rate of the sound.
+      first, last: which samples to filter.
 
-    Yields:
-      The same number of samples, in one block more.
+    Returns:
+      [last - first].
     """
     taps = _taps(lowest_hz, rate_hz)
-    n_ahead = len(taps) // 2  # the filter's delay: samples to drop at the start
-    tail = np.zeros(len(taps) - 1)
-    for block in itertools.chain(blocks, [np.zeros(n_ahead, np.float32)]):
-        filtered = oaconvolve(block, taps) if len(block) else np.zeros(len(tail))
-        filtered[: len(tail)] += tail
-        filtered, tail = filtered[: len(block)], filtered[len(block) :]
-        yield filtered[n_ahead:].astype(np.float32)
-        n_ahead = max(0, n_ahead - len(block))
+    half = len(taps) // 2
+    low, high = first - half, last + half
+    inside = read(max(low, 0), min(high, n_samples))
+    around = np.zeros(high - low)
+    around[max(-low, 0) : max(-low, 0) + len(inside)] = inside
+    filtered: FloatArray = oaconvolve(around, taps, mode="valid").astype(np.float32)
+    return filtered
 
 
 @functools.lru_cache(maxsize=4)  # a data set filters each of its recordings alike

@@ -8,13 +8,14 @@ Shapes: S samples, C channels.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -100,13 +101,8 @@ def probe(path: Path) -> AudioInfo:
     Raises:
       InputError: it is missing, a folder, unreadable, not audio, or holds no samples.
     """
-    path = Path(path)
-    with closing(_open(path)) as decoder:
-        info = _info(path, decoder)
-    if not PLAUSIBLE_RATES_HZ[0] <= info.sample_rate_hz <= PLAUSIBLE_RATES_HZ[1]:
-        raise InputError(f"{path} claims a sample rate of {info.sample_rate_hz} Hz", "The file is probably damaged.")
-    if isinstance(decoder, _LibsndfileDecoder) and decoder.is_empty:
-        raise InputError(f"{path} holds no sound: it has 0 samples")
+    info, decoder = _open(path)
+    decoder.close()
     return info
 
 
@@ -237,14 +233,10 @@ class _LibsndfileDecoder:
     def __init__(self, path: Path) -> None:
         import soundfile
 
-        class Sequential(soundfile.SoundFile):
-            def seekable(self) -> bool:
-                return False
-
         self._failures = (soundfile.SoundFileError, OSError)
         self._failed: Exception | None = None
         try:
-            self._file = Sequential(path)
+            self._file = _sequential_file()(path)
         except (soundfile.SoundFileError, OSError, TypeError, ValueError) as problem:
             # TypeError: soundfile asks for the rate of files that it takes for headerless because of their suffix.
             raise DecodeError(str(problem)) from problem
@@ -279,12 +271,42 @@ class _LibsndfileDecoder:
         self._file.close()
 
 
-def _open(path: Path) -> _Decoder:
-    """Opens a file for decoding.
+@functools.cache
+def _sequential_file() -> Any:
+    """The class of libsndfile's files that never seek."""
+    import soundfile
+
+    class Sequential(soundfile.SoundFile):
+        def seekable(self) -> bool:
+            return False
+
+    return Sequential
+
+
+def _open(path: Path) -> tuple[AudioInfo, _Decoder]:
+    """Opens a file for decoding; what its header says, and its decoder.
 
     Raises:
-      InputError: it is missing, a folder, empty, unreadable, or no sound.
+      InputError: as `probe`.
     """
+    path = Path(path)
+    head, decoder = _open_any(path)
+    try:
+        info = _info(path, head, decoder)
+        if not PLAUSIBLE_RATES_HZ[0] <= info.sample_rate_hz <= PLAUSIBLE_RATES_HZ[1]:
+            raise InputError(
+                f"{path} claims a sample rate of {info.sample_rate_hz} Hz", "The file is probably damaged."
+            )
+        if isinstance(decoder, _LibsndfileDecoder) and decoder.is_empty:
+            raise InputError(f"{path} holds no sound: it has 0 samples")
+    except BaseException:
+        decoder.close()
+        raise
+    return info, decoder
+
+
+def _open_any(path: Path) -> tuple[bytes, _Decoder]:
+    """The first bytes of a file, and its decoder."""
     if path.is_dir():
         raise InputError(f"{path} is a folder, not a sound file")
     try:
@@ -297,11 +319,11 @@ def _open(path: Path) -> _Decoder:
     if not head:
         raise InputError(f"{path} is an empty file")
     try:
-        return _LibsndfileDecoder(path)
+        return head, _LibsndfileDecoder(path)
     except DecodeError as problem:
         if containers.is_container(path, head):
             try:
-                return containers.open_container(path)
+                return head, containers.open_container(path)
             except DecodeError:
                 pass
         raise InputError(
@@ -310,11 +332,11 @@ def _open(path: Path) -> _Decoder:
         ) from problem
 
 
-def _info(path: Path, decoder: _Decoder) -> AudioInfo:
+def _info(path: Path, head: bytes, decoder: _Decoder) -> AudioInfo:
     seconds = decoder.n_samples / max(decoder.sample_rate_hz, 1)
     subtype, is_cut_short, is_estimate = "", False, False
     if isinstance(decoder, _LibsndfileDecoder):
-        subtype, is_cut_short = decoder.subtype, _claims_more(path)
+        subtype, is_cut_short = decoder.subtype, _claims_more(path, head)
         is_estimate = subtype.startswith("MPEG") and not _counts_frames(path)
     elif path.suffix.lower() in AUDIO_SUFFIXES:
         is_cut_short = True  # libsndfile refuses ogg files without their end
@@ -323,17 +345,15 @@ def _info(path: Path, decoder: _Decoder) -> AudioInfo:
     )
 
 
-def _claims_more(path: Path) -> bool:
+def _claims_more(path: Path, head: bytes) -> bool:
     """Whether a RIFF (wav) or FORM (aiff) header claims more bytes than there are: libsndfile corrects it silently.
 
     Programs that write into a pipe cannot know the length and claim about 2^31 or 2^32 bytes; those are no lies.
     """
-    with path.open("rb") as stream:
-        head = stream.read(8)
     order = {b"RIFF": "little", b"RIFX": "big", b"FORM": "big"}.get(head[:4])
     if order is None:
         return False
-    claimed = int.from_bytes(head[4:], "little" if order == "little" else "big")
+    claimed = int.from_bytes(head[4:8], "little" if order == "little" else "big")
     return claimed < 0x7FFF0000 and claimed + 8 > path.stat().st_size + 1  # a chunk's padding byte is often left out
 
 
@@ -373,12 +393,12 @@ def decoded_blocks(
     Raises:
       InputError: what `probe` raises, a damaged file, NaN or infinity, no samples at all.
     """
-    info = probe(path)
+    info, opened = _open(path)
     found = decoded if decoded is not None else Decoded()
     found.n_samples, found.is_cut_short = 0, info.is_cut_short
     wanted = max(1, math.ceil(block_s * info.sample_rate_hz))
     n_block = max(1, min(wanted, MAX_BLOCK_VALUES // info.n_channels))
-    with closing(_open(info.path)) as decoder:
+    with closing(opened) as decoder:
         while True:
             try:
                 block = decoder.read(n_block)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from ddsp_cli.checksum import seal_text, sha256
 from ddsp_cli.config import dump_yaml
 from ddsp_cli.dataset import split as dataset_split
 from ddsp_cli.dataset.cache import CutRecording, Job, Staging
-from ddsp_cli.dataset.executors import Engine, examine_all
+from ddsp_cli.dataset.executors import Engine, examine_all, write_all
 from ddsp_cli.dataset.ledger import Ledger
 from ddsp_cli.dataset.magenta_shards import examine_shards
 from ddsp_cli.dataset.manifest import (
@@ -33,7 +34,8 @@ from ddsp_cli.dataset.manifest import (
     Split,
 )
 from ddsp_cli.dataset.sources import Inputs
-from ddsp_cli.dataset.writer import Instruments, Portion, SplitWriter
+from ddsp_cli.dataset.statistics import NoteFigures
+from ddsp_cli.dataset.writer import Instruments, Layout, Portion, SplitPlan, Written, name_shards
 from ddsp_cli.errors import InputError
 from ddsp_cli.remote import is_address
 
@@ -89,7 +91,7 @@ def build(
       staging: the started staging folder.
       inputs: recordings and shards.
       settings: what the data set is made with.
-      engine: measures the recordings.
+      engine: measures the recordings and writes the shards.
       progress: see `Progress`.
       weights: a file of weights for the pitch tracker.
       notice: told how many recordings each worker measured.
@@ -119,18 +121,8 @@ def build(
     spec = settings.features
     lowest_hz = highpass.lowest_hz((recording.frames()["f0_hz"] for recording in ledger.usable()), spec.frame_rate_hz)
     instruments = Instruments(lambda: (recording.job for recording in ledger.usable()))
-    splits: dict[str, Split] = {}
-    writers: dict[str, SplitWriter] = {}
-    written_s, to_write_s = 0.0, ledger.n_frames / spec.frame_rate_hz
-    for split_name, portions in parts.items():
-        progress("writing", written_s, to_write_s)
-        writers[split_name] = SplitWriter(
-            staging.result, split_name, settings.sample_rate_hz, spec, WINDOW_S, lowest_hz, instruments
-        )
-        splits[split_name] = writers[split_name].write(portions, rests=split_name == "train")
-        written_s += splits[split_name].used_s
-    progress("writing", to_write_s, to_write_s)
-    figures = writers["train"].figures
+    layout = Layout(settings.sample_rate_hz, spec, WINDOW_S, lowest_hz, labelled=bool(instruments.names))
+    splits, figures = _write_shards(staging.result, layout, parts, instruments, ledger.n_frames, engine, progress)
     manifest = Manifest(
         format=FORMAT_VERSION,
         name=settings.name,
@@ -162,6 +154,54 @@ def build(
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Writes `dataset.yaml`, with its digest in the last line."""
     (folder / MANIFEST).write_text(seal_text(dump_yaml(manifest)), encoding="utf-8")
+
+
+def _write_shards(
+    folder: Path,
+    layout: Layout,
+    parts: dict[str, Iterable[Portion]],
+    instruments: Instruments,
+    n_frames: int,
+    engine: Engine,
+    progress: Progress,
+) -> tuple[dict[str, Split], NoteFigures]:
+    """Writes the shards of all splits; what the manifest says about each, and the figures of the training split.
+
+    Args:
+      folder: where the shards go.
+      layout: of the data set.
+      parts: what to write into each split.
+      instruments: what frames are labelled with.
+      n_frames: of all splits, about.
+      engine: writes them.
+      progress: see `Progress`.
+    """
+    index = instruments.index if layout.labelled else lambda _: 0
+    plans = {
+        name: SplitPlan(folder, name, layout, portions, index, name == "train") for name, portions in parts.items()
+    }
+    digests: dict[str, dict[Path, str]] = {name: {} for name in plans}
+    n_examples: Counter[str] = Counter()
+    figures = NoteFigures()
+    to_write_s = n_frames / layout.spec.frame_rate_hz
+    progress("writing", 0.0, to_write_s)
+
+    def done(written: Written) -> None:
+        name = written.path.name.rpartition("-")[0]
+        digests[name][written.path] = written.sha256
+        n_examples[name] += written.n_examples
+        if name == "train":
+            figures.merge(written.figures)
+        progress("writing", min(n_examples.total() * layout.window_s, to_write_s), to_write_s)
+
+    n_shards = to_write_s / layout.window_s / layout.n_in_shard
+    write_all(itertools.chain.from_iterable(plans.values()), engine, done, n_shards)
+    splits = {
+        name: Split(n_examples=n_examples[name], used_s=plan.n_frames / layout.spec.frame_rate_hz,
+                    shards=name_shards(digests[name]))
+        for name, plan in plans.items()
+    }  # fmt: skip
+    return splits, figures
 
 
 def _portions(ledger: Ledger, validation: bool) -> Iterator[Portion]:

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -31,9 +31,6 @@ from ddsp_cli.checksum import seal, unseal
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.dataset.manifest import DATASET, Doubt, NoteLabel
 from ddsp_cli.lock import exclusive, lock_file
-
-#: Audio is read in blocks of this many seconds.
-BLOCK_S = 4
 
 SETTINGS = "settings.json"
 
@@ -201,10 +198,9 @@ class CutRecording:
         rows = np.fromfile(self.job.frames_file, "<f4").reshape(3, self.n_frames)
         return {"f0_hz": rows[0], "f0_confidence": rows[1], "power_db": rows[2]}
 
-    def audio(self, rate_hz: int, start: int, end: int) -> Iterator[np.ndarray]:
-        """The kept audio between two frames, in blocks [S] of up to `BLOCK_S`."""
-        first, last = (frame * rate_hz // self.job.spec.frame_rate_hz for frame in (start, end))
-        return read_floats(self.job.audio_file(rate_hz), first, last, BLOCK_S * rate_hz)
+    def audio(self, rate_hz: int, first: int, last: int) -> np.ndarray:
+        """Samples [first, last) of the kept audio."""
+        return np.fromfile(self.job.audio_file(rate_hz), "<f4", last - first, offset=4 * first)
 
     def save(self) -> CutRecording:
         """Writes the record, after which the recording counts as done."""
@@ -248,6 +244,63 @@ def load_cut(job: Job, sha256: str) -> CutRecording | None:
     return found
 
 
+#: Sound up to this size stays in memory while a recording is measured: 65 s at 16 kHz.
+SPOOLED_BYTES = 1 << 22
+
+
+class Spool:
+    """Sound [S] that is written once and read several times: in memory while it is short, else in a file.
+
+    A context manager; the file vanishes at its end.
+
+    Args:
+      path: of the file, hidden in a folder that `Staging.start` clears.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._blocks: list[np.ndarray] = []
+        self._stream: BinaryIO | None = None
+        self.n_samples = 0
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._path.unlink(missing_ok=True)
+
+    def push(self, block: np.ndarray) -> None:
+        """Takes the next samples.
+
+        Raises:
+          OSError: the file cannot be written.
+        """
+        self._blocks.append(np.asarray(block, "<f4"))
+        self.n_samples += len(block)
+        if self._stream is None and 4 * self.n_samples > SPOOLED_BYTES:
+            self._stream = self._path.open("w+b")
+        if self._stream is not None:
+            self._stream.seek(0, os.SEEK_END)
+            for waiting in self._blocks:
+                self._stream.write(waiting.tobytes())
+            self._blocks.clear()
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Samples [first, last)."""
+        if self._stream is not None:
+            self._stream.seek(4 * first)
+            return np.frombuffer(self._stream.read(4 * max(last - first, 0)), "<f4")
+        if len(self._blocks) != 1:
+            self._blocks = [np.concatenate([np.zeros(0, "<f4"), *self._blocks])]
+        return self._blocks[0][first:last]
+
+    def blocks(self, n_block: int) -> Iterator[np.ndarray]:
+        """All samples in blocks of up to `n_block`."""
+        return (self.read(at, min(at + n_block, self.n_samples)) for at in range(0, self.n_samples, n_block))
+
+
 def write_floats(path: Path, blocks: Iterable[np.ndarray]) -> int:
     """Writes arrays one after another as float32, beside their place first; returns the CRC-32 of the file."""
     checksum = 0
@@ -257,14 +310,6 @@ def write_floats(path: Path, blocks: Iterable[np.ndarray]) -> int:
             checksum = zlib.crc32(content, checksum)
             stream.write(content)
     return checksum
-
-
-def read_floats(path: Path, first: int, last: int, n_block: int) -> Iterator[np.ndarray]:
-    """Numbers [first, last) of a file of float32, in blocks of up to `n_block`."""
-    with path.open("rb") as stream:
-        stream.seek(first * 4)
-        for at in range(first, last, n_block):
-            yield np.frombuffer(stream.read(4 * min(n_block, last - at)), "<f4")
 
 
 def crc32(path: Path) -> int:

@@ -1,13 +1,15 @@
-"""Measure many recordings at the same time, on executors as in `concurrent.futures`: local processes or a Dask cluster.
+"""Measure recordings and write shards, many at a time, on executors as in `concurrent.futures`.
 
-A recording that crashes its worker is named and left out. Which worker measured a recording, and in which order they
-finished, does not change a data set: results are told apart by their job.
+They are processes of this machine or the workers of a Dask cluster. A recording that crashes its worker is named and
+left out. Which worker measured a recording or wrote a shard, and in which order they finished, does not change a data
+set: results are told apart by their job.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import queue
 import secrets
 import signal
 import tempfile
@@ -15,9 +17,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +28,7 @@ from ddsp_cli import __version__
 from ddsp_cli.atomic import write_bytes
 from ddsp_cli.dataset.cache import CutRecording, Job
 from ddsp_cli.dataset.workers import examine
+from ddsp_cli.dataset.writer import Shard, Written, write_shard
 from ddsp_cli.errors import DdspError, OutputError, UsageError
 from ddsp_cli.packages import require_extra
 from ddsp_cli.remote import is_address
@@ -35,6 +38,9 @@ POLL_S = 0.2
 
 #: Recordings queued for each worker; more would only take memory.
 QUEUED_PER_WORKER = 16
+
+#: Fewest shards that a process of this machine is started for: its start takes as long as a third of a shard.
+SHARDS_PER_PROCESS = 2
 
 #: Longest time without any worker of a cluster: batch systems queue jobs.
 NO_WORKERS_S = 600.0
@@ -102,6 +108,9 @@ class Engine(Protocol):
     def submit(self, executor: Executor, job: Job) -> Future[Any]:
         """Submits a job to an executor."""
 
+    def submit_shard(self, executor: Executor, shard: Shard) -> Future[Written | None]:
+        """Submits a shard to an executor, whose result is None where the worker cannot see the folder."""
+
     def receive(self, result: Any) -> tuple[CutRecording, str]:
         """Returns the recording and the name of its worker, from the result of a future."""
 
@@ -164,21 +173,25 @@ def _feed(
 ) -> list[Job]:
     """Runs jobs until there are none, or the executor is broken; returns the jobs whose worker died."""
     pending: dict[Future[Any], Job] = {}
+    # `concurrent.futures.wait` would look at every waiting job for each that is done.
+    finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
     suspects: list[Job] = []
     broken = False
     limit = QUEUED_PER_WORKER * engine.n_workers
     while True:
         while not broken and len(pending) < limit and (job := next(jobs, None)) is not None:
             try:
-                pending[engine.submit(executor, job)] = job
+                future = engine.submit(executor, job)
             except BrokenProcessPool:
                 suspects.append(job)
                 broken = True
+            else:
+                pending[future] = job
+                future.add_done_callback(finished.put)
         if not pending:
             engine.poll(tick)
             return suspects
-        done, _ = wait(pending, POLL_S, FIRST_COMPLETED)
-        for future in done:
+        for future in _taken(finished, POLL_S):
             job = pending.pop(future)
             try:
                 found, worker = engine.receive(future.result())
@@ -188,6 +201,63 @@ def _feed(
             else:
                 deliver(found, worker)
         engine.poll(tick)
+
+
+def write_all(shards: Iterable[Shard], engine: Engine, done: Callable[[Written], None], n_expected: float) -> None:
+    """Writes shards, several at a time; each is the same wherever it is written.
+
+    Args:
+      shards: what to write, taken one by one as workers become free.
+      engine: where.
+      done: given each shard, in the order in which they are finished.
+      n_expected: about how many there are. For a few, processes of this machine take longer to start than to write.
+
+    Raises:
+      OutputError: a worker died.
+      OSError: the disk is full, or cannot be written to.
+    """
+    n_parallel = engine.n_workers
+    if isinstance(engine, LocalProcesses):
+        n_parallel = min(n_parallel, int(n_expected / SHARDS_PER_PROCESS))
+        if n_parallel < 2:
+            for one in shards:
+                done(write_shard(one))
+            return
+    pending: dict[Future[Written | None], Shard] = {}
+    finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
+    waiting = iter(shards)
+    try:
+        with engine.executor() as executor:
+            while True:
+                while len(pending) < n_parallel + 1 and (shard := next(waiting, None)) is not None:
+                    future = engine.submit_shard(executor, shard)
+                    pending[future] = shard
+                    future.add_done_callback(finished.put)
+                if not pending:
+                    return
+                for future in _taken(finished, POLL_S):
+                    shard = pending.pop(future)
+                    try:
+                        written = future.result()
+                    except engine.crashes as problem:
+                        if isinstance(problem, BrokenProcessPool):  # no process of the pool is left
+                            raise
+                        written = None
+                    done(written or write_shard(shard))
+                engine.poll(lambda _: None)
+    except BrokenProcessPool as problem:
+        raise OutputError(
+            "a process that wrote the data set ended before it was done",
+            "What was measured is kept: run the same command again to go on.",
+        ) from problem
+
+
+def _taken(finished: queue.SimpleQueue[Future[Any]], timeout_s: float) -> Iterator[Future[Any]]:
+    """What is in a queue, waiting for the first."""
+    with suppress(queue.Empty):
+        yield finished.get(timeout=timeout_s)
+        while True:
+            yield finished.get_nowait()
 
 
 # --- processes of this machine -------------------------------------------------------------------------------
@@ -235,6 +305,9 @@ class LocalProcesses:
     def submit(self, executor: Executor, job: Job) -> Future[tuple[CutRecording, str]]:
         return executor.submit(_work, job)
 
+    def submit_shard(self, executor: Executor, shard: Shard) -> Future[Written | None]:
+        return executor.submit(_write, shard)
+
     def receive(self, result: tuple[CutRecording, str]) -> tuple[CutRecording, str]:
         return result
 
@@ -268,10 +341,18 @@ def _work(job: Job) -> tuple[CutRecording, str]:
     return examine(job, _tick), f"process {os.getpid()}"
 
 
-def _tick(seconds: float) -> None:
-    counter, stop = _shared
-    if stop.is_set():
+def _write(shard: Shard) -> Written:
+    return write_shard(shard, _check)
+
+
+def _check() -> None:
+    if _shared[1].is_set():
         raise _StoppedError
+
+
+def _tick(seconds: float) -> None:
+    _check()
+    counter = _shared[0]
     with counter.get_lock():
         counter.value += seconds
 
@@ -314,6 +395,9 @@ class DaskCluster:
 
     def submit(self, executor: Executor, job: Job) -> Future[_Carried]:
         return executor.submit(_work_in_cluster, job, self._token, __version__)
+
+    def submit_shard(self, executor: Executor, shard: Shard) -> Future[Written | None]:
+        return executor.submit(_write_in_cluster, shard, self._token, __version__)
 
     def receive(self, result: _Carried) -> tuple[CutRecording, str]:
         if result.unreadable:
@@ -365,11 +449,7 @@ class _Carried:
 
 def _work_in_cluster(job: Job, token: Path, version: str) -> _Carried:
     """Runs in a worker of the cluster."""
-    from distributed import get_worker
-
-    worker = str(get_worker().address)
-    if version != __version__:
-        raise UsageError(f"the worker {worker} has ddsp {__version__}, this is {version}", "Install the same version.")
+    worker = _this_worker(version)
     if not is_address(job.path) and not job.path.exists():
         return _Carried(CutRecording(job), worker, unreadable=True)
     if token.is_file():
@@ -384,6 +464,31 @@ def _work_in_cluster(job: Job, token: Path, version: str) -> _Carried:
             own[found.job.record_file] = job.record_file
         files = tuple((target, path.read_bytes()) for path, target in own.items())
         return _Carried(replace(found, job=job), worker, files)
+
+
+def _write_in_cluster(shard: Shard, token: Path, version: str) -> Written | None:
+    """Runs in a worker of the cluster."""
+    _this_worker(version)
+
+    def check() -> None:
+        if not token.is_file():  # the run ended, or another one began
+            raise _StoppedError
+
+    return write_shard(shard, check) if token.is_file() else None
+
+
+def _this_worker(version: str) -> str:
+    """The address of this worker of the cluster.
+
+    Raises:
+      UsageError: it has another version than the process that asks.
+    """
+    from distributed import get_worker
+
+    worker = str(get_worker().address)
+    if version != __version__:
+        raise UsageError(f"the worker {worker} has ddsp {__version__}, this is {version}", "Install the same version.")
+    return worker
 
 
 def _lost(message: str) -> OutputError:
@@ -412,6 +517,8 @@ def open_engine(
         return
     with ExitStack() as stack:
         client = _connect(cluster, stack)
+        for earlier in staging_folder.glob(".*.token"):  # of a run that was killed; its workers stop
+            earlier.unlink(missing_ok=True)
         token = staging_folder / f".{secrets.token_hex(8)}.token"
         stack.callback(token.unlink, missing_ok=True)
         token.touch()

@@ -23,7 +23,7 @@ from ddsp_cli.analysis.pitch.tracker import PitchTrack
 from ddsp_cli.audio import read, resample
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.dataset import tfrecord
-from ddsp_cli.dataset.cache import CutRecording, Job, load_cut, write_floats
+from ddsp_cli.dataset.cache import CutRecording, Job, Spool, load_cut
 from ddsp_cli.dataset.workers import assess, cut_out
 from ddsp_cli.errors import DatasetError, InputError
 
@@ -157,28 +157,29 @@ def _recording(job: Job, layout: _Layout, chain: list[_Window]) -> CutRecording:
     known = load_cut(job, digest)
     if known is not None:
         return known
-    spool = job.stem.with_name(f".{job.stem.name}.spool")
-    own_spool = job.stem.with_name(f".{job.stem.name}.{layout.rate_hz}.spool")
     try:
-        examples = [tfrecord.read_example(window.shard, window.offset) for window in chain]
-        n_hop = round(HOP_S * layout.rate_hz)
-        audio = _joined([example[tfrecord.AUDIO] for example in examples], n_hop)
-        audio_16k = _joined([example.get(tfrecord.AUDIO_16K, example[tfrecord.AUDIO]) for example in examples],
-                            round(HOP_S * ANALYSIS_RATE_HZ))  # fmt: skip
-        write_floats(spool, [audio_16k])
-        resampler = resample.Resampler(layout.rate_hz, job.sample_rate_hz)
-        write_floats(own_spool, [resampler.push(audio), resampler.finish()])
-        f0_hz, confidence = _pitch(layout, examples, job.spec, len(audio_16k))
-        power_db = loudness.power_db(audio_16k, job.spec)
-        f0_hz = np.where(power_db > job.spec.floor_db, f0_hz, np.float32(0.0))
-        measured = assess(f0_hz, confidence, power_db, spool, len(audio_16k), job.spec.frame_rate_hz)
-        spools = {job.sample_rate_hz: own_spool, ANALYSIS_RATE_HZ: spool}
-        return cut_out(job, measured, digest, spools).save()
+        return _cut(job, layout, chain, digest).save()
     except InputError as problem:
         return replace(CutRecording(job, digest), reason=problem.message)
-    finally:
-        spool.unlink(missing_ok=True)
-        own_spool.unlink(missing_ok=True)
+
+
+def _cut(job: Job, layout: _Layout, chain: list[_Window], digest: str) -> CutRecording:
+    """Measures windows that continue one another, and cuts out their notes."""
+    examples = [tfrecord.read_example(window.shard, window.offset) for window in chain]
+    audio = _joined([example[tfrecord.AUDIO] for example in examples], round(HOP_S * layout.rate_hz))
+    audio_16k = _joined([example.get(tfrecord.AUDIO_16K, example[tfrecord.AUDIO]) for example in examples],
+                        round(HOP_S * ANALYSIS_RATE_HZ))  # fmt: skip
+    f0_hz, confidence = _pitch(layout, examples, job.spec, len(audio_16k))
+    power_db = loudness.power_db(audio_16k, job.spec)
+    f0_hz = np.where(power_db > job.spec.floor_db, f0_hz, np.float32(0.0))
+    hidden = job.stem.with_name(f".{job.stem.name}")
+    with Spool(hidden.with_suffix(".spool")) as spool, Spool(hidden.with_suffix(".own.spool")) as own_spool:
+        spool.push(audio_16k)
+        resampler = resample.Resampler(layout.rate_hz, job.sample_rate_hz)
+        for block in (resampler.push(audio), resampler.finish()):
+            own_spool.push(block)
+        measured = assess(f0_hz, confidence, power_db, spool, job.spec.frame_rate_hz)
+        return cut_out(job, measured, digest, {job.sample_rate_hz: own_spool, ANALYSIS_RATE_HZ: spool})
 
 
 def _pitch(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from ddsp_cli.arrays import runs, spans_to_mask
+from ddsp_cli.arrays import percentiles, runs, spans_to_mask
 
 Segment = tuple[int, int]
 
@@ -48,7 +48,7 @@ def note_frames(f0_hz: np.ndarray, power_db: np.ndarray, frame_rate_hz: int = 25
     voiced = f0_hz > 0
     if not voiced.any():
         return voiced
-    loudest_db = float(np.percentile(power_db[voiced], 95))
+    loudest_db = float(percentiles(power_db[voiced], 95))
     voiced = voiced & (power_db >= max(loudest_db - MAX_DYNAMICS_DB, MIN_NOTE_DB))
     return without_short_runs(voiced, round(MIN_NOTE_S * frame_rate_hz))
 
@@ -94,7 +94,9 @@ def gather(values: np.ndarray, kept: Sequence[Segment]) -> np.ndarray:
     """Joins the frames of the segments; frames after the end of the recording are 0."""
     parts = [values[start:end] for start, end in kept]
     joined = np.concatenate(parts) if parts else values[:0]
-    return np.pad(joined, (0, total_frames(kept) - len(joined)))
+    whole = np.zeros(total_frames(kept), joined.dtype)
+    whole[: len(joined)] = joined
+    return whole
 
 
 def cut(

@@ -28,6 +28,18 @@ class Counts:
             return
         bins = np.round(values.astype(np.float64) / RESOLUTION).astype(np.int64)
         low, high = int(bins.min()), int(bins.max()) + 1
+        self._grow(low, high)
+        self._counts[low - self._first : high - self._first] += np.bincount(bins - low, minlength=high - low)
+
+    def merge(self, other: Counts) -> None:
+        """Adds the values that another one counted."""
+        if len(other._counts):
+            self._grow(other._first, other._first + len(other._counts))
+            at = other._first - self._first
+            self._counts[at : at + len(other._counts)] += other._counts
+
+    def _grow(self, low: int, high: int) -> None:
+        """Makes room for bins [low, high)."""
         if not len(self._counts):
             self._first = low
         first, end = min(low, self._first), max(high, self._first + len(self._counts))
@@ -35,7 +47,6 @@ class Counts:
             grown = np.zeros(end - first, np.int64)
             grown[self._first - first : self._first - first + len(self._counts)] = self._counts
             self._first, self._counts = first, grown
-        self._counts[low - first : high - first] += np.bincount(bins - low, minlength=high - low)
 
     @property
     def n(self) -> int:
@@ -75,6 +86,12 @@ class NoteFigures:
         self.pitch_midi.add(hz_to_midi(example["f0_hz"][notes]))
         self.loudness_db.add(example["loudness_db"][notes])
         self.power_db.add(example["power_db"][notes])
+
+    def merge(self, other: NoteFigures) -> None:
+        """Adds the frames that another one counted, in any order: the result is the same."""
+        self.pitch_midi.merge(other.pitch_midi)
+        self.loudness_db.merge(other.loudness_db)
+        self.power_db.merge(other.power_db)
 
     def statistics(self, frame_rate_hz: int) -> Statistics:
         """Percentiles 0..100 of each; there must be at least one frame with a note."""

@@ -47,12 +47,10 @@ def masked_crc32c(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
-def write_record(stream: BinaryIO, data: bytes) -> None:
-    """Appends one record to an open shard."""
+def encode_record(data: bytes) -> bytes:
+    """One record of a shard."""
     length = _LENGTH.pack(len(data))
-    stream.write(length + _CHECKSUM.pack(masked_crc32c(length)))
-    stream.write(data)
-    stream.write(_CHECKSUM.pack(masked_crc32c(data)))
+    return b"".join((length, _CHECKSUM.pack(masked_crc32c(length)), data, _CHECKSUM.pack(masked_crc32c(data))))
 
 
 def read_records(path: Path) -> Iterator[bytes]:

@@ -11,7 +11,6 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from ddsp_cli.analysis import extract
 from ddsp_cli.analysis.pitch.octave_correction import correct_octaves
 from ddsp_cli.analysis.pitch.tracker import VOICED_CONFIDENCE
 from ddsp_cli.analysis.recording_checks import ClippingWatch, HumWatch
-from ddsp_cli.arrays import runs
+from ddsp_cli.arrays import percentiles, runs
 from ddsp_cli.audio import read, resample
 from ddsp_cli.checksum import sha256
 from ddsp_cli.config import ANALYSIS_RATE_HZ
@@ -28,9 +27,9 @@ from ddsp_cli.dataset.cache import (
     CutRecording,
     Job,
     Measured,
+    Spool,
     load_cut,
     load_measured,
-    read_floats,
     save_measured,
     write_floats,
 )
@@ -131,66 +130,55 @@ def _examine(job: Job, digest: str, progress: Tick) -> CutRecording:
     before = load_measured(job.measured, digest, job.spec.hop_samples)
     if before is not None:
         return cut_out(job, before, digest, {})
-    spool = job.stem.with_name(f".{secrets.token_hex(6)}.spool")
-    try:
+    with Spool(job.stem.with_name(f".{secrets.token_hex(6)}.spool")) as spool:
         measured = _measure(job, spool, progress)
         if job.measured is not None:
             save_measured(job.measured / f"{digest}.measured", measured)
         return cut_out(job, measured, digest, {ANALYSIS_RATE_HZ: spool})
-    finally:
-        spool.unlink(missing_ok=True)
 
 
-def _measure(job: Job, spool: Path, progress: Tick) -> Measured:
+def _measure(job: Job, spool: Spool, progress: Tick) -> Measured:
     """Measures a recording while it is decoded, and spools its audio at 16 kHz."""
     stream = extract.FeatureStream(job.spec, threads=1, weights=job.weights, with_loudness=False)
     clipping, hum = ClippingWatch(), HumWatch()
     resampler: resample.Resampler | None = None
-    n_samples = rate_hz = 0
-    with spool.open("wb") as file:
+    rate_hz = 0
 
-        def take_in(block_16k: np.ndarray) -> None:
-            nonlocal n_samples
-            if len(block_16k):
-                stream.push(block_16k)
-                hum.push(block_16k)
-                file.write(np.ascontiguousarray(block_16k, "<f4").tobytes())
-                n_samples += len(block_16k)
-                progress(len(block_16k) / ANALYSIS_RATE_HZ)
+    def take_in(block_16k: np.ndarray) -> None:
+        if len(block_16k):
+            stream.push(block_16k)
+            hum.push(block_16k)
+            spool.push(block_16k)
+            progress(len(block_16k) / ANALYSIS_RATE_HZ)
 
-        for info, block in read.decoded_blocks(job.path, watch=clipping):
-            rate_hz = info.sample_rate_hz
-            resampler = resampler or resample.Resampler(rate_hz, ANALYSIS_RATE_HZ)
-            take_in(resampler.push(block))
-        if resampler is not None:
-            take_in(resampler.finish())
+    for info, block in read.decoded_blocks(job.path, watch=clipping):
+        rate_hz = info.sample_rate_hz
+        resampler = resampler or resample.Resampler(rate_hz, ANALYSIS_RATE_HZ)
+        take_in(resampler.push(block))
+    if resampler is not None:
+        take_in(resampler.finish())
     features = stream.finish()
     remarks = []
     if (humming := hum.finish()) is not None:
         remarks.append(f"hums at {humming[0]} Hz and its multiples ({humming[1]:.0f} dBFS)")
-    return assess(features.f0_hz, features.f0_confidence, features.power_db, spool, n_samples,
+    return assess(features.f0_hz, features.f0_confidence, features.power_db, spool,
                  features.spec.frame_rate_hz, clipping.places_s(rate_hz), remarks)  # fmt: skip
 
 
 def assess(
-    f0_hz: np.ndarray, confidence: np.ndarray, power_db: np.ndarray, spool: Path, n_samples: int, frame_rate_hz: int,
+    f0_hz: np.ndarray, confidence: np.ndarray, power_db: np.ndarray, spool: Spool, frame_rate_hz: int,
     clipped_s: Iterable[tuple[float, float]] = (), remarks: Iterable[str] = (),
 ) -> Measured:  # fmt: skip
     """Corrects octave errors of the F0 and finds polyphonic frames.
 
     Args:
       f0_hz, confidence, power_db: [F] as measured.
-      spool: the audio at 16 kHz, float32.
-      n_samples: its length.
+      spool: the audio at 16 kHz.
       frame_rate_hz: of the frames.
       clipped_s: start and end of each clipped place.
       remarks: what is already known to be remarkable.
     """
-
-    def read_spool(first: int, last: int) -> np.ndarray:
-        return next(read_floats(spool, first, last, max(last - first, 1)), np.zeros(0, np.float32))
-
-    corrected = correct_octaves(read_spool, n_samples, f0_hz, frame_rate_hz)
+    corrected = correct_octaves(spool.read, spool.n_samples, f0_hz, frame_rate_hz)
     voiced = corrected.f0_hz > 0
     polyphonic = corrected.harmonicity.polyphonic(len(f0_hz), frame_rate_hz)
     polyphonic = segments.without_short_runs(polyphonic & voiced, round(LEAST_POLYPHONY_S * frame_rate_hz))
@@ -210,20 +198,20 @@ def assess(
         confidence=confidence.astype(np.float32),
         power_db=power_db,
         polyphonic=polyphonic,
-        n_samples=n_samples,
+        n_samples=spool.n_samples,
         doubts=tuple(sorted(doubts, key=lambda doubt: (doubt.start_s, doubt.kind))),
         remarks=tuple(remarks),
     )
 
 
-def cut_out(job: Job, measured: Measured, digest: str, spools: Mapping[int, Path]) -> CutRecording:
+def cut_out(job: Job, measured: Measured, digest: str, spools: Mapping[int, Spool]) -> CutRecording:
     """Cuts out the notes with some of the rests around them, and writes them.
 
     Args:
       job: what to do.
       measured: features of the recording.
       digest: SHA-256 of the file.
-      spools: sample rate → spooled audio, float32; at other rates the recording is decoded again.
+      spools: sample rate → spooled audio; at other rates the recording is decoded again.
     """
     rate_hz = job.spec.frame_rate_hz
     found = CutRecording(
@@ -264,10 +252,8 @@ def cut_out(job: Job, measured: Measured, digest: str, spools: Mapping[int, Path
     )
 
 
-def _audio(job: Job, rate_hz: int, spool: Path | None) -> Iterator[np.ndarray]:
-    if spool is None:
-        return read.mono_blocks(job.path, rate_hz)
-    return read_floats(spool, 0, spool.stat().st_size // 4, 10 * rate_hz)
+def _audio(job: Job, rate_hz: int, spool: Spool | None) -> Iterator[np.ndarray]:
+    return read.mono_blocks(job.path, rate_hz) if spool is None else spool.blocks(10 * rate_hz)
 
 
 class _Peaks:
@@ -289,7 +275,7 @@ class _Peaks:
 
     def without_clicks(self) -> float:
         """At most 3 dB above the 99.5th percentile of the stretches."""
-        usual = max(float(np.percentile(np.concatenate(found), 99.5)) for found in self._stretches.values() if found)
+        usual = max(float(percentiles(np.concatenate(found), 99.5)) for found in self._stretches.values() if found)
         return min(self.largest, usual * 2.0**0.5)
 
 
@@ -307,7 +293,7 @@ def _remarks(measured: Measured, label: NoteLabel | None) -> Iterator[str]:
         yield f"is clipped in {n_clipped} place{'s' if n_clipped > 1 else ''}"
     yield from measured.remarks
     voiced = measured.f0_hz > 0
-    if voiced.any() and np.percentile(measured.power_db[voiced], 95) < QUIET_DB:
+    if voiced.any() and percentiles(measured.power_db[voiced], 95) < QUIET_DB:
         yield "is very quiet: its noise will be raised with it"
     if label is not None and voiced.any():
         pitch_midi = float(np.median(hz_to_midi(measured.f0_hz[voiced])))

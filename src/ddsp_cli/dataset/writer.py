@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ddsp_cli.analysis import loudness
 from ddsp_cli.audio import highpass
-from ddsp_cli.checksum import sha256
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.dataset import tfrecord
 from ddsp_cli.dataset.cache import CutRecording, Job
-from ddsp_cli.dataset.manifest import Split
 from ddsp_cli.dataset.segments import FADE_S, GRID_FRAMES
 from ddsp_cli.dataset.statistics import NoteFigures
 
@@ -87,17 +88,203 @@ class Instruments:
         return self.names.index(self._of(job))
 
 
-class _Queue:
-    """A queue that takes blocks of samples or frames and returns windows of fixed length."""
+# --- what goes into which shard ------------------------------------------------------------------------------
 
-    def __init__(self, length: int) -> None:
+
+@dataclass(frozen=True)
+class Layout:
+    """What all shards of a data set have in common.
+
+    Attributes:
+      sample_rate_hz: the model's rate.
+      spec: how the features are measured.
+      window_s: length of an example.
+      lowest_hz: F0 of the lowest note; a high-pass filter removes what is below it.
+      labelled: frames are labelled with the instrument that plays.
+    """
+
+    sample_rate_hz: int
+    spec: FeatureSpec
+    window_s: float
+    lowest_hz: float
+    labelled: bool = False
+
+    @property
+    def window_frames(self) -> int:
+        """Frames of an example."""
+        return round(self.window_s * self.spec.frame_rate_hz)
+
+    @property
+    def context_frames(self) -> int:
+        """How far sound reaches into the levels of frames beside it, on the grid."""
+        reach = max(self.spec.loudness_window_samples, self.spec.power_window_samples)
+        return -(-reach // (self.spec.hop_samples * GRID_FRAMES)) * GRID_FRAMES
+
+    @functools.cached_property
+    def n_in_shard(self) -> int:
+        """Examples of a shard."""
+        empty = {name: np.zeros(n) for name, n in self.lengths(self.window_frames).items()}
+        return max(1, SHARD_BYTES // len(tfrecord.encode_example(empty)))
+
+    def lengths(self, n_frames: int) -> dict[str, int]:
+        """How many values of each feature so many frames have."""
+        n = dict.fromkeys((*tfrecord.FRAME_FEATURES, *([tfrecord.INSTRUMENT] if self.labelled else [])), n_frames)
+        n[tfrecord.AUDIO] = self.samples(n_frames, self.sample_rate_hz)
+        n[tfrecord.AUDIO_16K] = self.samples(n_frames, ANALYSIS_RATE_HZ)
+        return n
+
+    def samples(self, n_frames: int, rate_hz: int) -> int:
+        """Samples of so many frames, a multiple of `GRID_FRAMES`."""
+        return n_frames * rate_hz // self.spec.frame_rate_hz
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Frames [first, last) of a portion, or so many of silence, and the number of the instrument they belong to."""
+
+    portion: Portion | None
+    first: int
+    last: int
+    instrument: int = 0
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What to write into one shard.
+
+    Attributes:
+      path: of the file; it gets its final name when all are written.
+      layout: of the data set.
+      pieces: what sounds, one after the other, with what sounds before and after it as far as the levels reach.
+      n_before: frames of the pieces that belong to the shard before.
+      n_examples: how many.
+    """
+
+    path: Path
+    layout: Layout
+    pieces: tuple[Piece, ...]
+    n_before: int
+    n_examples: int
+
+
+@dataclass(frozen=True)
+class Written:
+    """A shard that was written: its file and digest, how many examples, pitch and levels of their notes."""
+
+    path: Path
+    sha256: str
+    n_examples: int
+    figures: NoteFigures
+
+
+class SplitPlan:
+    """Divides a split into shards, which can be written in any order and by any process.
+
+    Iterating gives the shards one by one, in memory that does not grow with their number.
+
+    Args:
+      folder: where the shards go.
+      name: "train" or "validation".
+      layout: of the data set.
+      portions: what to write, in this order.
+      index: number of the instrument that plays in a recording.
+      rests: insert silence between portions, see `REST_SHARE`.
+
+    Attributes:
+      n_frames: of all portions, once all shards were given.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        layout: Layout,
+        portions: Iterable[Portion],
+        index: Callable[[Job], int] = lambda _: 0,
+        rests: bool = False,
+    ) -> None:
+        self.name, self.n_frames = name, 0
+        self._folder, self._layout, self._portions, self._index, self._rests = folder, layout, portions, index, rests
+
+    def __iter__(self) -> Iterator[Shard]:
+        layout, context = self._layout, self._layout.context_frames
+        n_in_shard = layout.n_in_shard
+        n_whole = n_in_shard * layout.window_frames
+        waiting: deque[tuple[int, Piece]] = deque()  # each with its place in the split
+        end = n_given = 0
+        for piece in self._padded():
+            waiting.append((end, piece))
+            end += piece.last - piece.first
+            while end >= (n_given + 1) * n_whole + context:
+                yield self._shard(waiting, n_given, n_in_shard)
+                n_given += 1
+        while (n_left := -(-(end - n_given * n_whole) // layout.window_frames)) > 0:
+            yield self._shard(waiting, n_given, min(n_left, n_in_shard))
+            n_given += 1
+
+    def _padded(self) -> Iterator[Piece]:
+        """The pieces, and silence that fills up the last window."""
+        n_frames = instrument = 0
+        for piece in self._pieces():
+            n_frames += piece.last - piece.first
+            instrument = piece.instrument
+            yield piece
+        if n_left := -n_frames % self._layout.window_frames:
+            yield Piece(None, 0, n_left, instrument)
+
+    def _pieces(self) -> Iterator[Piece]:
+        n_frames = n_rest = instrument = 0
+        for portion in self._portions:
+            instrument = self._index(portion.recording.job)
+            n_portion = portion.end - portion.start
+            yield Piece(portion, 0, n_portion, instrument)
+            n_frames += n_portion
+            owed = int(REST_SHARE * n_frames - n_rest) // GRID_FRAMES * GRID_FRAMES
+            if self._rests and owed >= REST_S * self._layout.spec.frame_rate_hz:
+                yield Piece(None, 0, owed, instrument)  # silence has the label of what sounded last
+                n_rest += owed
+        self.n_frames = n_frames
+
+    def _shard(self, waiting: deque[tuple[int, Piece]], index: int, n_examples: int) -> Shard:
+        """One shard of the pieces that wait; those that no later one needs are removed."""
+        layout = self._layout
+        start = index * layout.n_in_shard * layout.window_frames
+        low = max(0, start - layout.context_frames)
+        end = start + n_examples * layout.window_frames
+        high = end + layout.context_frames
+        pieces = []
+        for place, piece in waiting:
+            first, last = max(low - place, 0), min(high - place, piece.last - piece.first)
+            if first < last:
+                pieces.append(replace(piece, first=piece.first + first, last=piece.first + last))
+        while waiting and waiting[0][0] + waiting[0][1].last - waiting[0][1].first <= end - layout.context_frames:
+            waiting.popleft()
+        path = self._folder / f"{self.name}-{index:05d}.part"
+        return Shard(path, layout, tuple(pieces), start - low, n_examples)
+
+
+# --- writing -------------------------------------------------------------------------------------------------
+
+
+class _Queue:
+    """A queue that takes blocks of samples or frames and returns windows of fixed length.
+
+    Args:
+      length: of a window.
+      n_skipped: how many values to drop at first.
+    """
+
+    def __init__(self, length: int, n_skipped: int) -> None:
         self.length = length
         self.n_waiting = 0
+        self._n_skipped = n_skipped
         self._parts: deque[np.ndarray] = deque()
 
     def push(self, values: np.ndarray) -> None:
-        self._parts.append(values)
-        self.n_waiting += len(values)
+        n_skipped = min(self._n_skipped, len(values))
+        self._n_skipped -= n_skipped
+        self._parts.append(values[n_skipped:])
+        self.n_waiting += len(values) - n_skipped
 
     def pop(self) -> np.ndarray:
         """The next window [length] float32, padded with zeros."""
@@ -114,147 +301,124 @@ class _Queue:
         return window
 
 
-class SplitWriter:
-    """Writes the shards of one split.
+def write_shard(shard: Shard, check: Callable[[], None] = lambda: None) -> Written:
+    """Writes a shard. The same task gives the same bytes in any process.
 
     Loudness and power are measured on the audio as it is written (after gain, cuts and joins), so that features and
     audio agree.
 
     Args:
-      folder: where the shards go.
-      name: "train" or "validation".
-      sample_rate_hz: the model's rate.
-      spec: how the features are measured.
-      window_s: length of an example.
-      lowest_hz: F0 of the lowest note; a high-pass filter removes what is below it.
-      instruments: what frames are labelled with; None, or one without names, for no label.
+      shard: what to write.
+      check: called before each window; may raise to stop the work.
+
+    Raises:
+      OSError: the disk is full, or cannot be written to.
     """
+    layout = shard.layout
+    skipped = layout.lengths(shard.n_before)
+    queues = {key: _Queue(n, skipped[key]) for key, n in layout.lengths(layout.window_frames).items()}
+    levels = {"loudness_db": loudness.loudness_stream(layout.spec), "power_db": loudness.power_stream(layout.spec)}
+    digest, figures = hashlib.sha256(), NoteFigures()
+    n_written = 0
+    with shard.path.open("wb") as stream:
 
-    def __init__(
-        self,
-        folder: Path,
-        name: str,
-        sample_rate_hz: int,
-        spec: FeatureSpec,
-        window_s: float,
-        lowest_hz: float,
-        instruments: Instruments | None = None,
-    ) -> None:
-        self._folder, self._name, self._rate_hz, self._spec = folder, name, sample_rate_hz, spec
-        self._lowest_hz = lowest_hz
-        n_frames = round(window_s * spec.frame_rate_hz)
-        self._n_frames = n_frames
-        self._queues = {key: _Queue(n_frames) for key in tfrecord.FRAME_FEATURES}
-        self._instruments = instruments if instruments is not None and instruments.names else None
-        self._instrument = 0
-        if self._instruments:
-            self._queues[tfrecord.INSTRUMENT] = _Queue(n_frames)
-        self._queues[tfrecord.AUDIO] = _Queue(round(window_s * sample_rate_hz))
-        self._queues[tfrecord.AUDIO_16K] = _Queue(round(window_s * ANALYSIS_RATE_HZ))
-        self._levels = {"loudness_db": loudness.loudness_stream(spec), "power_db": loudness.power_stream(spec)}
-        self._shards: list[Path] = []
-        self._n_examples = 0
-        self.figures = NoteFigures()
+        def emit() -> None:
+            nonlocal n_written
+            check()
+            example = {key: queue.pop() for key, queue in queues.items()}
+            sounding = example["power_db"] > layout.spec.floor_db
+            example["f0_hz"] = np.where(sounding, example["f0_hz"], np.float32(0.0))
+            example["f0_confidence"] = np.where(sounding, example["f0_confidence"], np.float32(0.0))
+            figures.add(example)
+            record = tfrecord.encode_record(tfrecord.encode_example(example))
+            digest.update(record)
+            stream.write(record)
+            n_written += 1
 
-    def write(self, portions: Iterable[Portion], rests: bool = False) -> Split:
-        """Writes portions in their order; the last window is padded with silence.
+        for blocks in _gathered(_sound(shard), layout.window_frames):
+            for key, block in blocks.items():
+                queues[key].push(block)
+            for key, level in levels.items():
+                queues[key].push(level.push(blocks[tfrecord.AUDIO_16K]))
+            while n_written < shard.n_examples and all(queue.n_waiting >= queue.length for queue in queues.values()):
+                emit()
+        for key, level in levels.items():
+            queues[key].push(level.finish())
+        while n_written < shard.n_examples:
+            emit()
+    return Written(shard.path, digest.hexdigest(), n_written, figures)
 
-        Args:
-          portions: what to write.
-          rests: insert silence between them, see `REST_SHARE`.
 
-        Returns:
-          What the manifest says about the split.
+def _gathered(parts: Iterable[dict[str, np.ndarray]], n_least: int) -> Iterator[dict[str, np.ndarray]]:
+    """Joins blocks of features until they have so many frames: to measure each short note alone takes longer."""
+    waiting: list[dict[str, np.ndarray]] = []
+    n_waiting = 0
+    for part in itertools.chain(parts, [None]):
+        if part is not None:
+            waiting.append(part)
+            n_waiting += len(part["f0_hz"])
+        if waiting and (part is None or n_waiting >= n_least):
+            yield {key: np.concatenate([block[key] for block in waiting]) for key in waiting[0]}
+            waiting, n_waiting = [], 0
 
-        Raises:
-          OSError: the disk is full, or cannot be written to.
-        """
-        n_frames = n_rest = 0
-        for portion in portions:
-            self._push(portion)
-            n_frames += portion.end - portion.start
-            owed = int(REST_SHARE * n_frames - n_rest) // GRID_FRAMES * GRID_FRAMES
-            if rests and owed >= REST_S * self._spec.frame_rate_hz:
-                self._silence(owed)
-                n_rest += owed
-        self._silence(-(n_frames + n_rest) % self._n_frames)
-        for key, level in self._levels.items():
-            self._queues[key].push(level.finish())
-        while any(queue.n_waiting for queue in self._queues.values()):
-            self._emit()
-        used_s = n_frames / self._spec.frame_rate_hz
-        return Split(n_examples=self._n_examples, used_s=used_s, shards=self._close())
 
-    def _push(self, portion: Portion) -> None:
-        frames = portion.recording.frames()
-        for key in ("f0_hz", "f0_confidence"):
-            self._queues[key].push(frames[key][portion.start : portion.end])
-        if self._instruments:
-            self._instrument = self._instruments.index(portion.recording.job)
-            self._label(portion.end - portion.start)
-        audio_16k = self._audio(portion, ANALYSIS_RATE_HZ)
-        # Both come in blocks of 4 s, so neither is ever far ahead of the other. The sound at 16 kHz is what was
-        # measured, not a resampled copy of the cut one.
-        pairs: Iterable[tuple[np.ndarray, np.ndarray]] = (
-            ((block, block) for block in audio_16k)
-            if self._rate_hz == ANALYSIS_RATE_HZ
-            else zip(self._audio(portion, self._rate_hz), audio_16k, strict=True)
-        )
-        for block, block_16k in pairs:
-            self._queues[tfrecord.AUDIO].push(block)
-            self._queues[tfrecord.AUDIO_16K].push(block_16k)
-            for key, level in self._levels.items():
-                self._queues[key].push(level.push(block_16k))
-            while all(queue.n_waiting >= queue.length for queue in self._queues.values()):
-                self._emit()
+def _sound(shard: Shard) -> Iterator[dict[str, np.ndarray]]:
+    """Audio, F0, its confidence, and labels of a shard's pieces, in blocks of up to a window."""
+    layout = shard.layout
+    for piece in shard.pieces:
+        frames = piece.portion.recording.frames() if piece.portion else None
+        for first in range(piece.first, piece.last, layout.window_frames):
+            last = min(first + layout.window_frames, piece.last)
+            n_frames = last - first
+            if piece.portion is None or frames is None:
+                block = {
+                    key: np.zeros(n, np.float32)
+                    for key, n in layout.lengths(n_frames).items()
+                    if not key.endswith("_db")
+                }
+            else:
+                within = slice(piece.portion.start + first, piece.portion.start + last)
+                block = {key: frames[key][within] for key in ("f0_hz", "f0_confidence")}
+                # The sound at 16 kHz is what was measured, not a resampled copy of the cut one.
+                block[tfrecord.AUDIO_16K] = _played(piece.portion, layout, ANALYSIS_RATE_HZ, first, last)
+                block[tfrecord.AUDIO] = (
+                    block[tfrecord.AUDIO_16K]
+                    if layout.sample_rate_hz == ANALYSIS_RATE_HZ
+                    else _played(piece.portion, layout, layout.sample_rate_hz, first, last)
+                )
+            if layout.labelled:
+                block[tfrecord.INSTRUMENT] = np.full(n_frames, piece.instrument, np.float32)
+            yield block
 
-    def _silence(self, n_frames: int) -> None:
-        """Silence of a whole number of samples at every rate."""
-        audio_16k = np.zeros(n_frames * self._spec.hop_samples, np.float32)
-        self._queues[tfrecord.AUDIO].push(np.zeros(n_frames * self._rate_hz // self._spec.frame_rate_hz, np.float32))
-        self._queues[tfrecord.AUDIO_16K].push(audio_16k)
-        for key in ("f0_hz", "f0_confidence"):
-            self._queues[key].push(np.zeros(n_frames, np.float32))
-        if self._instruments:
-            self._label(n_frames)
-        for key, level in self._levels.items():
-            self._queues[key].push(level.push(audio_16k))
 
-    def _label(self, n_frames: int) -> None:
-        """Labels frames with the instrument that played last, silence after it included."""
-        self._queues[tfrecord.INSTRUMENT].push(np.full(n_frames, self._instrument, np.float32))
+def _played(portion: Portion, layout: Layout, rate_hz: int, first: int, last: int) -> np.ndarray:
+    """Frames [first, last) of a portion as audio: high-pass filtered, with its gain and a short fade at either end."""
+    recording = portion.recording
+    start = layout.samples(portion.start, rate_hz)
+    n_samples = layout.samples(portion.end - portion.start, rate_hz)
+    low, high = layout.samples(first, rate_hz), layout.samples(last, rate_hz)
+    filtered = highpass.remove_rumble(
+        lambda a, b: recording.audio(rate_hz, start + a, start + b), n_samples, layout.lowest_hz, rate_hz, low, high
+    )
+    index = np.arange(low, high)
+    ramp = np.minimum(index + 0.5, n_samples - index - 0.5) / round(FADE_S * rate_hz)
+    played = filtered * (portion.gain * np.minimum(ramp, 1.0))
+    peak = max(recording.peak * portion.gain, float(np.abs(played).max(initial=0.0)))
+    return (soft_limit(played) if peak > CEILING else played).astype(np.float32)
 
-    def _audio(self, portion: Portion, rate_hz: int) -> Iterator[np.ndarray]:
-        """The audio of a portion with its gain, high-pass filtered, with a short fade at either end."""
-        n_samples = (portion.end - portion.start) * rate_hz // self._spec.frame_rate_hz
-        n_fade = round(FADE_S * rate_hz)
-        position = 0
-        blocks = portion.recording.audio(rate_hz, portion.start, portion.end)
-        for block in highpass.remove_rumble(blocks, self._lowest_hz, rate_hz):
-            index = np.arange(position, position + len(block))
-            ramp = np.minimum(index + 0.5, n_samples - index - 0.5) / n_fade
-            played = block * (portion.gain * np.minimum(ramp, 1.0))
-            peak = max(portion.recording.peak * portion.gain, float(np.abs(played).max(initial=0.0)))
-            yield (soft_limit(played) if peak > CEILING else played).astype(np.float32)
-            position += len(block)
 
-    def _emit(self) -> None:
-        example = {key: queue.pop() for key, queue in self._queues.items()}
-        sounding = example["power_db"] > self._spec.floor_db
-        example["f0_hz"] = np.where(sounding, example["f0_hz"], np.float32(0.0))
-        example["f0_confidence"] = np.where(sounding, example["f0_confidence"], np.float32(0.0))
-        content = tfrecord.encode_example(example)
-        if self._n_examples % max(1, SHARD_BYTES // len(content)) == 0:  # all examples have the same length
-            self._shards.append(self._folder / f"{self._name}-{len(self._shards):05d}.part")
-        self._n_examples += 1
-        self.figures.add(example)
-        with self._shards[-1].open("ab") as stream:
-            tfrecord.write_record(stream, content)
+def name_shards(digests: Mapping[Path, str]) -> dict[str, str]:
+    """Gives the shards of a split their final names, as `ddsp_prepare_tfrecord` names them.
 
-    def _close(self) -> dict[str, str]:
-        """Gives the shards their final names, as `ddsp_prepare_tfrecord` names them; name → SHA-256."""
-        named = {}
-        for index, part in enumerate(self._shards):
-            shard = part.with_name(f"{self._name}.tfrecord-{index:05d}-of-{len(self._shards):05d}")
-            named[shard.name] = sha256(part.rename(shard))
-        return named
+    Args:
+      digests: SHA-256 of each shard, by the path that it was written to.
+
+    Returns:
+      The same, by the final name and in order.
+    """
+    named = {}
+    for index, part in enumerate(sorted(digests)):
+        shard = part.with_name(f"{part.stem.rpartition('-')[0]}.tfrecord-{index:05d}-of-{len(digests):05d}")
+        part.rename(shard)
+        named[shard.name] = digests[part]
+    return named

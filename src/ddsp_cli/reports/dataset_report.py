@@ -232,7 +232,7 @@ def _spectrogram(axis: Axes, recording: CutRecording) -> None:
     """The first seconds of what was kept of a recording, with its F0."""
     rate_hz = recording.job.spec.frame_rate_hz
     n_frames = min(recording.n_frames, round(SHOWN_S * rate_hz))
-    audio = np.concatenate(list(recording.audio(ANALYSIS_RATE_HZ, 0, n_frames)))
+    audio = recording.audio(ANALYSIS_RATE_HZ, 0, n_frames * ANALYSIS_RATE_HZ // recording.job.spec.frame_rate_hz)
     show_spectrogram(axis, audio, ANALYSIS_RATE_HZ)
     f0_hz = recording.frames()["f0_hz"][:n_frames]
     axis.plot(np.arange(n_frames) / rate_hz, np.where(f0_hz > 0, f0_hz, np.nan) / 1000, color="cyan", linewidth=1.2)
