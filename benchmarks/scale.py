@@ -19,7 +19,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -55,26 +54,49 @@ def synthesise(folder: Path, n: int, seconds: float) -> None:
 
 
 class Watch(threading.Thread):
-    """Samples the resident memory of one process, and notes when a condition holds for the first time."""
+    """Samples the resident memory of one process, and notes when so many recordings are done.
 
-    def __init__(self, pid: int, reached: dict[str, Callable[[], bool]]) -> None:
+    Args:
+      pid: of the process.
+      parts: where the records of recordings appear.
+      reached: a name for each number of recordings.
+    """
+
+    def __init__(self, pid: int, parts: Path, reached: dict[str, int]) -> None:
         super().__init__(daemon=True)
-        self._process, self._waiting, self._begun = psutil.Process(pid), reached, time.monotonic()
-        self.peak_mb = 0.0
+        self._process, self._begun = psutil.Process(pid), time.monotonic()
+        self._parts, self._waiting = parts, reached
+        self.peak_mb = self.cpu_s = self.workers_cpu_s = 0.0
+        self.n_done = 0
         self.reached_s: dict[str, float] = {}
+        self.curve: list[tuple[int, float]] = []
 
     def run(self) -> None:
         """Samples until the process ends."""
+        counted_at, counting_s = 0.0, 0.0
         while True:
             try:
-                self.peak_mb = max(self.peak_mb, self._process.memory_info().rss / 1e6)
+                mb = self._process.memory_info().rss / 1e6
+                self.cpu_s = sum(self._process.cpu_times()[:2])
+                self.workers_cpu_s = sum(sum(child.cpu_times()[:2]) for child in self._process.children(recursive=True))
             except psutil.Error:
                 return
-            for name, holds in list(self._waiting.items()):
-                if holds():
+            self.peak_mb = max(self.peak_mb, mb)
+            # To count takes long where there are many, and must not take time from what is measured.
+            if time.monotonic() - counted_at > 50.0 * counting_s:
+                counted_at, counting_s = time.monotonic(), -time.thread_time()
+                self.n_done = n_done(self._parts)
+                counting_s += time.thread_time()
+                self.curve.append((self.n_done, mb))
+                for name in [name for name, n in self._waiting.items() if self.n_done >= n]:
                     self.reached_s[name] = time.monotonic() - self._begun
                     del self._waiting[name]
             time.sleep(0.1)
+
+    def table(self) -> str:
+        """Memory over the number of recordings, for ten numbers."""
+        rows = [min(self.curve, key=lambda row: abs(row[0] - k * self.curve[-1][0] / 10)) for k in range(1, 11)]
+        return "; ".join(f"{n} recordings {mb:.0f} MB" for n, mb in dict(rows).items())
 
 
 def n_done(parts: Path) -> int:
@@ -101,23 +123,25 @@ def run_files(n: int, seconds: float, options: list[str], home: Path) -> None:
 
     started = time.monotonic()
     run = prepare(wavs, out, options)
-    watch = Watch(run.pid, {"first": lambda: n_done(parts) > 0})
+    watch = Watch(run.pid, parts, {"first": 1})
     watch.start()
-    while n_done(parts) < n // 2 and run.poll() is None:
-        time.sleep(1.0)
+    while watch.n_done < n // 2 and run.poll() is None:
+        time.sleep(0.2)
     run.send_signal(signal.SIGKILL)
     run.wait()
     half_s, n_half = time.monotonic() - started, n_done(parts)
     planned_s = watch.reached_s["first"]
     print(f"| planning, start to first recording | {planned_s:.1f} s |")
     print(f"| measuring | {n_half / (half_s - planned_s):.0f} files/s |")
-    print(f"| killed after | {n_half} files, {half_s:.0f} s |", flush=True)
+    print(f"| processor seconds, coordinator and workers | {watch.cpu_s:.0f} and {watch.workers_cpu_s:.0f} |")
+    print(f"| killed after | {n_half} files, {half_s:.0f} s |")
+    print(f"| memory of the coordinator | {watch.table()} |", flush=True)
     time.sleep(2.0)
 
     n_before = n_done(parts)
     started = time.monotonic()
     run = prepare(wavs, out, options)
-    watch = Watch(run.pid, {"new": lambda: n_done(parts) > n_before, "all": lambda: n_done(parts) >= n})
+    watch = Watch(run.pid, parts, {"new": n_before + 1, "all": n})
     watch.start()
     code = run.wait()
     total_s = time.monotonic() - started
@@ -126,11 +150,13 @@ def run_files(n: int, seconds: float, options: list[str], home: Path) -> None:
         print(f"| resumed: start to the first new recording | {watch.reached_s['new']:.1f} s |")
     if "all" in watch.reached_s:
         print(f"| split, statistics, shards, manifest, page | {total_s - watch.reached_s['all']:.0f} s |")
-    print(f"| memory of the coordinator, at most | {watch.peak_mb:.0f} MB |")
+    print(f"| processor seconds of the coordinator | {watch.cpu_s:.0f} |")
+    print(f"| memory of the coordinator | {watch.table()}; at most {watch.peak_mb:.0f} MB |")
     shards = list(out.glob("*.tfrecord*"))
     print(f"| data set | {sum(shard.stat().st_size for shard in shards) / 1e9:.2f} GB in {len(shards)} shards |")
     for name in ("dataset.yaml", "recordings.jsonl", "report.html"):
-        print(f"| {name} | {(out / name).stat().st_size / 1e6:.2f} MB |")
+        if (out / name).exists():
+            print(f"| {name} | {(out / name).stat().st_size / 1e6:.2f} MB |")
 
 
 def run_plan(n: int, home: Path) -> None:
