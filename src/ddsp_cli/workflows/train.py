@@ -605,6 +605,7 @@ class _NotedInterrupts:
 def _bundle_writer(plan: Plan, manifest: Manifest, windows: Windows) -> OnBest:
     """Writes the instrument whenever its validation loss is the lowest so far."""
     from ddsp_cli.training.harmonic_mask import mask_untrained_harmonics
+    from ddsp_cli.training.noise_holes import fill_noise_holes
     from ddsp_cli.training.variation import measure_variation
 
     variation = measure_variation(windows)
@@ -623,6 +624,7 @@ def _bundle_writer(plan: Plan, manifest: Manifest, windows: Windows) -> OnBest:
         metrics = {"validation_loss": round(now.best_loss, 4)} if now.history else {}
         current = bundle.revise(card, training=training, metrics=metrics, created=_now())
         weights = mask_untrained_harmonics(autoencoder.get_weights_by_name(), card.model, lowest_hz)
+        weights = fill_noise_holes(weights, card)
         stored = bundle.round_to_half(weights | movements)
         bundle.save(plan.folder, current, stored, autoencoder.impulse_response(stored), force=True)
 

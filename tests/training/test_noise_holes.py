@@ -1,0 +1,49 @@
+"""Bands of noise that training turned off are filled, and nothing else changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ddsp_cli.bundle.layout import control_columns
+from ddsp_cli.training.harmonic_mask import BIAS, KERNEL
+from ddsp_cli.training.noise_holes import HOLE_DB, fill_noise_holes, find_holes, mean_noise_db
+from fixtures import make_card, random_weights, small_model
+
+
+def smooth_noise():
+    """An instrument whose noise falls evenly over frequency, and the columns of its bands."""
+    model = small_model()
+    weights = random_weights(model)
+    bands = control_columns(model, "noise")["noise_magnitudes"]
+    weights[KERNEL][:, bands] = weights[KERNEL][:, bands.start, None]
+    weights[BIAS][bands] = np.linspace(0.0, -1.0, bands.stop - bands.start)
+    return model, weights, bands
+
+
+@pytest.mark.parametrize("holes", [[5], [5, 6], [2, 9], [1, 15]])
+def test_holes_are_filled_from_their_neighbours(holes):
+    model, weights, bands = smooth_noise()
+    card = make_card(model)
+    before_db = mean_noise_db(weights, card)
+    weights[BIAS][bands.start + np.array(holes)] -= 12.0
+    assert find_holes(mean_noise_db(weights, card)).any()
+    filled = fill_noise_holes(weights, card)
+    np.testing.assert_allclose(mean_noise_db(filled, card), before_db, atol=1.0)
+    others = np.setdiff1d(np.arange(len(weights[BIAS])), bands.start + np.array(holes))
+    np.testing.assert_array_equal(filled[KERNEL][:, others], weights[KERNEL][:, others])
+    np.testing.assert_array_equal(filled[BIAS][others], weights[BIAS][others])
+
+
+def test_smooth_noise_stays_and_what_is_given_is_not_changed():
+    model, weights, bands = smooth_noise()
+    filled = fill_noise_holes(weights, make_card(model))
+    assert all(np.array_equal(filled[name], value) for name, value in weights.items())
+    weights[BIAS][bands.start + 5] = -20.0
+    fill_noise_holes(weights, make_card(model))
+    assert weights[BIAS][bands.start + 5] == -20.0
+
+
+def test_a_step_is_no_hole():
+    levels_db = np.where(np.arange(20) < 10, -20.0, -20.0 - 1.9 * HOLE_DB)
+    assert not find_holes(levels_db).any()
