@@ -624,7 +624,8 @@ def _bundle_writer(plan: Plan, manifest: Manifest, windows: Windows) -> OnBest:
         metrics = {"validation_loss": round(now.best_loss, 4)} if now.history else {}
         current = bundle.revise(card, training=training, metrics=metrics, created=_now())
         weights = mask_untrained_harmonics(autoencoder.get_weights_by_name(), card.model, lowest_hz)
-        weights = fill_noise_holes(weights, card)
+        if plan.parent is None:  # the noise of a parent is as its maker left it
+            weights = fill_noise_holes(weights, card)
         stored = bundle.round_to_half(weights | movements)
         bundle.save(plan.folder, current, stored, autoencoder.impulse_response(stored), force=True)
 
