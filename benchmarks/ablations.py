@@ -1,9 +1,10 @@
 """What each part of the model is worth: one data set, one preset, and variants without a part of it.
 
-    python benchmarks/ablations.py DATASET [--steps 2000] [--preset light] [--out DIR] [--only full,tiny]
+    python benchmarks/ablations.py DATASET [--preset light] [--steps 2000] [--seeds 0 1] [--only full,tiny]
+                                           [--out DIR] [--picture FILE]
 
 DATASET is a folder that `ddsp prepare` made, with a validation split. The variants are those of the paper of DDSP
-(Engel et al., ICLR 2020) that can be trained here, each for the same number of steps:
+(Engel et al., ICLR 2020) that can be trained here, each for the same number of steps, from random weights:
 
     full       the preset
     no reverb  without the learned room: the recording's room has to come from the synthesisers
@@ -11,13 +12,18 @@ DATASET is a folder that `ddsp prepare` made, with a validation split. The varia
     tiny       the recurrent layer alone, without dense stacks
     encoder z  with an encoder of timbre, 16 latent dimensions
 
-The table is Markdown: number of weights, lowest validation loss of the training, and the figures of
-`ddsp evaluate` on the validation split.
+The first seed trains all variants; each further one trains `full` again (all variants with --all-seeds), which tells
+how far two trainings of the same model are apart. A training that is complete in --out is not repeated.
+
+The table is Markdown: number of weights, processor seconds of a step (all cores together), lowest validation loss of
+the training, and the figures of `ddsp evaluate` on the validation split. The picture shows one held-out clip, as it
+was recorded and as each variant of the first seed plays it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import time
@@ -25,7 +31,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
+from ddsp_cli.analysis.metrics import METRICS
 from ddsp_cli.bundle import load
 from ddsp_cli.config import (
     EncoderConfig,
@@ -36,11 +44,17 @@ from ddsp_cli.config import (
     dump_yaml,
     load_preset,
 )
+from ddsp_cli.dataset import loader
 from ddsp_cli.training.checkpoint import read_state
-from ddsp_cli.workflows.evaluate import evaluate
+from ddsp_cli.workflows.evaluate import choose_windows, evaluate, resynthesise
 
-FIGURES = ("spectral_loss", "loudness_l1_db", "f0_l1_semitones", "f0_outliers", "noise_balance_db")
+FIGURES = (
+    "spectral_loss", "f0_l1_semitones", "f0_outliers", "loudness_l1_db", "loudness_error_db", "noise_balance_db",
+)  # fmt: skip
 ROOMS = ("Reverb", "FilteredNoiseReverb", "ExpDecayReverb")
+
+#: Steps over which the time of a step is measured.
+TIMED_STEPS = 10
 
 
 def without(model: ModelConfig, wanted: Any) -> ModelConfig:
@@ -79,24 +93,77 @@ def variants(preset: Preset) -> dict[str, Preset]:
     return {name: msgspec.structs.replace(preset, model=changed) for name, changed in models.items()}
 
 
-def row(name: str, preset: Preset, options: argparse.Namespace) -> list[str]:
-    """Trains a variant, unless it was trained before, and measures it."""
-    folder = options.out / name.replace(" ", "-")
+def place(name: str, seed: int, out: Path) -> Path:
+    """The folder of a variant's instrument."""
+    return out / f"{name.replace(' ', '-')}-{seed}"
+
+
+def train(name: str, preset: Preset, seed: int, options: argparse.Namespace) -> Path:
+    """Trains a variant, unless that is done, and returns the folder of its instrument."""
+    folder = place(name, seed, options.out)
     options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"{folder.name}.yaml"
+    path = folder.with_suffix(".yaml")
     path.write_text(dump_yaml(preset), encoding="utf-8")
+    state = read_state(folder.with_name(f"{folder.name}.run"))
+    if state is not None and state.finished and folder.is_dir():
+        return folder
     started = time.monotonic()
     command = [sys.executable, "-m", "ddsp_cli", "train", "--instrument", folder.name, "--dataset", options.dataset,
-               "--preset", path, "--steps", options.steps, "--out", folder, "--no-listen"]  # fmt: skip
+               "--preset", path, "--steps", options.steps, "--seed", seed, "--from", "none", "--out", folder,
+               "--no-listen"]  # fmt: skip
     subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
-    print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
-    bundle = load(folder)
-    (judged,) = evaluate(folder, dataset=options.dataset)
+    print(f"{folder.name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return folder
+
+
+def step_s(preset: Path) -> float:
+    """Processor seconds of a training step, measured in a process of its own by `benchmarks/train.py`."""
+    command = [sys.executable, str(Path(__file__).with_name("train.py")), "--child", "--presets", str(preset),
+               "--steps", str(TIMED_STEPS)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout.splitlines()[-1])["processor_s"])
+
+
+def row(name: str, seed: int, folder: Path, options: argparse.Namespace) -> list[str]:
+    """The figures of a trained variant."""
+    kept = folder.with_suffix(".json")
+    if kept.exists():
+        return list(json.loads(kept.read_text(encoding="utf-8")))
     state = read_state(folder.with_name(f"{folder.name}.run"))
-    loss = f"{state.best_loss:.2f}" if state is not None else "-"
-    n_weights = sum(weight.size for name, weight in bundle.weights.items())
-    figures = [f"{judged.figures[key]:.3f}" if key in judged.figures else "-" for key in FIGURES]
-    return [name, f"{n_weights:,}", loss, *figures]
+    assert state is not None, f"{folder} was not trained here"
+    (judged,) = evaluate(folder, dataset=options.dataset)
+    n_weights = sum(weight.size for weight in load(folder).weights.values())
+    figures = [METRICS[key][1].format(judged.figures[key]) if key in judged.figures else "–" for key in FIGURES]
+    seconds = step_s(folder.with_suffix(".yaml"))
+    cells = [name, str(seed), f"{n_weights:,}", f"{seconds:.2f} s", f"{state.best_loss:.2f}", *figures]
+    kept.write_text(json.dumps(cells, ensure_ascii=False), encoding="utf-8")
+    return cells
+
+
+def draw(names: list[str], options: argparse.Namespace) -> None:
+    """Draws the spectrograms of one held-out window: the recording, and what each variant plays."""
+    from ddsp_cli.reports.plots import as_png, new_figure, show_spectrogram
+
+    sounds: dict[str, np.ndarray] = {}
+    for name in names:
+        bundle = load(place(name, options.seeds[0], options.out))
+        data = loader.load(options.dataset, bundle.card.features, bundle.card.model.sample_rate_hz)
+        windows = choose_windows(data)
+        clip = resynthesise(bundle, data, np.array(windows[len(windows) // 2 :][:1]))
+        sounds.setdefault("recording", clip.recording)
+        sounds[name] = clip.rendering
+    n_columns = 2
+    n_rows = -(-len(sounds) // n_columns)
+    figure = new_figure(11, 2.2 * n_rows)
+    axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axis, (name, audio) in zip(axes, sounds.items(), strict=False):
+        show_spectrogram(axis, audio, bundle.card.model.sample_rate_hz)
+        axis.set_title(name, loc="left", fontsize=9)
+    for axis in axes[len(sounds) :]:
+        axis.set_axis_off()
+    for axis in axes[-n_columns:]:
+        axis.set_xlabel("seconds")
+    options.picture.write_bytes(as_png(figure, dpi=80))
 
 
 def main() -> None:
@@ -105,21 +172,33 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--preset", default="light")
     parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--all-seeds", action="store_true", help="train every variant with every seed")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--crop-s", type=float)
     parser.add_argument("--out", type=Path, default=Path("ablations"))
     parser.add_argument("--only", help="names of variants, with commas")
+    parser.add_argument("--train-only", action="store_true", help="neither measure nor draw")
+    parser.add_argument("--picture", type=Path, help="PNG to draw")
     options = parser.parse_args()
     preset = load_preset(options.preset)
     changes = {name: getattr(options, name) for name in ("batch_size", "crop_s") if getattr(options, name)}
     preset = msgspec.structs.replace(preset, training=msgspec.structs.replace(preset.training, patience=0, **changes))
-    wanted = options.only.split(",") if options.only else None
-    titles = ["variant", "weights", "validation loss", "spectral distance", "loudness L1, dB", "F0 L1, semitones",
-              "F0 outliers", "noise, dB"]  # fmt: skip
-    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
-    for name, changed in variants(preset).items():
-        if wanted is None or name in wanted:
-            print(f"| {' | '.join(row(name, changed, options))} |", flush=True)
+    presets = variants(preset)
+    wanted = options.only.split(",") if options.only else list(presets)
+    unknown = [name for name in wanted if name not in presets]
+    if unknown:
+        sys.exit(f"no variant is named {', '.join(unknown)}; there are {', '.join(presets)}")
+    titles = ["variant", "seed", "weights", "a step", "validation loss", *(METRICS[key][0] for key in FIGURES)]
+    if not options.train_only:
+        print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
+    for name in wanted:
+        for seed in options.seeds if name == "full" or options.all_seeds else options.seeds[:1]:
+            folder = train(name, presets[name], seed, options)
+            if not options.train_only:
+                print(f"| {' | '.join(row(name, seed, folder, options))} |", flush=True)
+    if options.picture is not None and not options.train_only:
+        draw(wanted, options)
 
 
 if __name__ == "__main__":

@@ -73,6 +73,34 @@ def test_a_model_trains_in_half_precision(half_precision):
     assert np.isfinite(numpy(loss))
 
 
+NETWORKS = {
+    "MfccEncoder": (lambda: engine.MfccEncoder(4, 8), lambda: 1e-3 * RNG.standard_normal((2, 4000))),
+    "TimbreEncoder": (lambda: engine.TimbreEncoder(4, 8), lambda: raw(29)),
+    "RnnFcDecoder": (lambda: engine.RnnFcDecoder(["f0"], {"a": 4}, 8, 8, 1), lambda: {"f0": raw(1)}),
+    "DilatedConvDecoder": (
+        lambda: engine.DilatedConvDecoder({"f0": 1}, {"a": 4}, 8, 3, 2, 1),
+        lambda: {"f0": raw(1)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_in_half_precision_are_near_those_in_float32(name):
+    make, inputs = NETWORKS[name]
+    given = inputs()
+    outputs = []
+    try:
+        for policy in ("float32", "mixed_float16"):
+            keras.config.set_dtype_policy(policy)
+            keras.utils.set_random_seed(0)
+            out = make()(given)
+            outputs.append(numpy(out["a"] if isinstance(out, dict) else out).astype(np.float32))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    np.testing.assert_allclose(outputs[1], outputs[0], atol=0.01)
+    assert np.abs(outputs[0]).max() > 0.05
+
+
 def test_core_functions_take_float64_and_lists():
     assert float(numpy(core.exp_sigmoid(0.0))) == pytest.approx(0.405399, abs=1e-5)
     assert numpy(core.hz_to_midi([440.0, 880.0])).tolist() == [69.0, 81.0]

@@ -5,6 +5,7 @@ Files also come from strangers. Aliases and tags are refused, nesting is bounded
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -72,6 +73,7 @@ def parse_yaml(text: str, kind: type[T], source: str, error: type[DdspError] = M
     Raises:
       DdspError: of the class `error`, whatever is wrong with the text.
     """
+    data = None
     try:
         data = _load(text)
         _check_numbers(data)
@@ -79,7 +81,7 @@ def parse_yaml(text: str, kind: type[T], source: str, error: type[DdspError] = M
     except yaml.YAMLError as problem:
         raise error(f"{source} is not valid YAML: {_quoted(str(problem))}") from problem
     except (msgspec.ValidationError, RecursionError, OverflowError) as problem:
-        words, hint = explain(problem, kind)
+        words, hint = explain(problem, kind, _failing_entry(problem, data, kind))
         raise error(f"{source}: {_quoted(words)}", hint) from problem
 
 
@@ -130,12 +132,45 @@ def _check_numbers(data: Any, place: str = "") -> None:
             _check_numbers(value, f"{place}[{i}]")
 
 
-def explain(problem: Exception, kind: Any = None) -> tuple[str, str]:
+def _failing_entry(problem: Exception, data: Any, kind: Any) -> str:
+    """The key that a message of msgspec writes as `[...]`: that whose entry, alone in its mapping, fails the same way.
+
+    Args:
+      problem: the error that converting `data` raised.
+      data: what YAML was read to.
+      kind: the structure that it was converted to.
+
+    Returns:
+      the key, or "" where the message has no such place.
+    """
+    at = _PLACE.search(str(problem))
+    path, several, _ = at["place"].partition("[...]") if at else ("", "", "")
+    fields = list(filter(None, path.split(".")))
+    try:
+        entries = functools.reduce(lambda node, field: node[field], fields, data)
+        keys = [key for key in entries if isinstance(key, str)] if several else []
+    except (LookupError, TypeError):
+        return ""
+    for key in keys:
+        alone: Any = {key: entries[key]}
+        for depth in range(len(fields), 0, -1):
+            outer = functools.reduce(lambda node, field: node[field], fields[: depth - 1], data)
+            alone = {**outer, fields[depth - 1]: alone}
+        try:
+            msgspec.convert(alone, kind, strict=True)
+        except (msgspec.ValidationError, RecursionError, OverflowError) as own:
+            if str(own) == str(problem):
+                return key
+    return ""
+
+
+def explain(problem: Exception, kind: Any = None, entry: str = "") -> tuple[str, str]:
     """Turns a message of msgspec, or of a structure's own checks, into a sentence with its place, and a hint.
 
     Args:
       problem: the error.
       kind: the structure that was read, whose keys are suggested for mistyped ones.
+      entry: the key of a mapping that is meant where the message of msgspec says `[...]`.
     """
     message = str(problem)
     at = _PLACE.search(message)
@@ -144,7 +179,9 @@ def explain(problem: Exception, kind: Any = None) -> tuple[str, str]:
     place = at["place"] if at else ""
     fields = _fields_at(kind, place)
     mapping, _, rest = place.partition("[...]")  # the place does not tell which entry
-    if mapping != place:
+    if mapping != place and entry:
+        place = f"{mapping}.{entry}{rest}".lstrip(".")
+    elif mapping != place:
         place = f"{rest.lstrip('.')} of an entry of {mapping}" if rest else f"an entry of {mapping}"
     inside = f" in {place}" if place else ""
     if found := _UNKNOWN_FIELD.fullmatch(message):

@@ -20,7 +20,7 @@ from ddsp_cli.engine.encoders import InstrumentVectors, TimbreEncoder
 from ddsp_cli.engine.graph import build_processor, group_from_config
 from ddsp_cli.engine.losses import CONTROL_TARGETS, ControlLoss, SpectralLoss
 from ddsp_cli.engine.low_band import LowBand
-from ddsp_cli.engine.processors import missing_signal
+from ddsp_cli.engine.processors import missing_signal, refuse_unknown
 from ddsp_cli.errors import ModelError, did_you_mean
 
 
@@ -51,6 +51,12 @@ class Autoencoder(keras.Model):
         lowest_hz: float = 1.0,
         **kwargs: Any,
     ) -> None:
+        if not isinstance(config, ModelConfig):
+            raise ArgumentError(
+                f"Autoencoder: config must be a ModelConfig, such as load_preset('solo').model of ddsp_cli.config, "
+                f"not {type(config).__name__}"
+            )
+        refuse_unknown(type(self), kwargs)
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.config = config
@@ -83,10 +89,10 @@ class Autoencoder(keras.Model):
         self.built = True
 
     def adapt(self, features: Mapping[str, np.ndarray]) -> None:
-        """Sets what is measured once instead of learned.
+        """Sets the statistics of the encoder, which are measured instead of learned.
 
         Args:
-          features: all of the training set, by name, see `call`.
+          features: those of the whole training set, by name, see `call`.
         """
         if self.encoder is not None:
             self.encoder.adapt(features["mfcc"])
@@ -149,7 +155,7 @@ class Autoencoder(keras.Model):
         Args:
           x: inputs; with `CONTROL_TARGETS` among them, the error of the controls counts in training.
           y: target audio [B, S].
-          y_pred: what `call` returned.
+          y_pred: result of `call`.
           sample_weight: of each example [B], or each sample [B, S]; see `SpectralLoss.call`.
           training: add the penalty of the room.
 
@@ -165,10 +171,10 @@ class Autoencoder(keras.Model):
 
         Args:
           inputs: a batch; without `CONTROL_TARGETS` in it the penalty is 0.
-          rendered: what `call` returned.
+          rendered: result of `call`.
 
         Returns:
-          a scalar.
+          a scalar, 0 or more.
         """
         if self.control_loss is None or inputs is None or CONTROL_TARGETS[0] not in inputs:
             return 0.0
@@ -176,7 +182,7 @@ class Autoencoder(keras.Model):
         return self.control_weight * self.control_loss.call(raw, {name: inputs[name] for name in CONTROL_TARGETS})
 
     def objective(self, target: Tensor, sound: Tensor, training: bool = True, weights: Tensor | None = None) -> Tensor:
-        """Computes what training minimises: the spectral loss, and in training the penalty of the room.
+        """Computes the objective of training: the spectral loss, and in training the penalty of the room.
 
         Args:
           target: audio [B, S].
@@ -193,11 +199,11 @@ class Autoencoder(keras.Model):
         return loss
 
     def energies(self, target: Tensor, sound: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the mean squares of what is rendered and of its target, both from [B, S]."""
+        """Returns the mean squares, scalars, of rendered sound [B, S] and of its target [B, S]."""
         return ops.mean(ops.square(sound)), ops.mean(ops.square(target))
 
     def note_level(self, energy: Tensor, wanted: Tensor) -> None:
-        """Updates the metric `level` by an energy and that of the target."""
+        """Updates the metric `level` with the energies that `energies` returns."""
         self.level.update_state(energy / ops.maximum(wanted, 1e-12))
 
     @property

@@ -8,8 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, as_float32, check_shapes, static_shape
-from ddsp_cli.engine.processors import missing_signal
+from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, as_float32, check_shapes, static_shape, whole
+from ddsp_cli.engine.processors import missing_signal, refuse_unknown
 from ddsp_cli.engine.recurrent import FastGru
 from ddsp_cli.scaling import LEAKY_SLOPE, NORM_EPSILON
 
@@ -27,8 +27,12 @@ def _checked(owner: str, features: Mapping[str, Tensor], sizes: Mapping[str, int
     """Returns the features [B, F, C] of a network in order.
 
     Raises:
-      ValueError: a feature is missing, or has another shape.
+      ValueError: they are no mapping, a feature is missing, or has another shape.
     """
+    if not isinstance(features, Mapping):
+        raise ArgumentError(
+            f"{owner} takes features by name, a mapping of {', '.join(sizes)}, not {type(features).__name__}"
+        )
     for name in sizes:
         if name not in features:
             raise ArgumentError(missing_signal(owner, name, list(features)))
@@ -36,6 +40,17 @@ def _checked(owner: str, features: Mapping[str, Tensor], sizes: Mapping[str, int
     shapes = {name: static_shape(tensor) for name, tensor in tensors.items()}
     check_shapes(owner, shapes, {name: f"B F {size}" for name, size in sizes.items()})
     return list(tensors.values())
+
+
+def _channels(sizes: Any, owner: str, what: str) -> dict[str, int]:
+    """Checks a mapping name → number of channels that is not empty.
+
+    Raises:
+      ValueError: it is something else.
+    """
+    if not isinstance(sizes, Mapping) or not sizes:
+        raise ArgumentError(f"{owner}: {what} must map one or more names to numbers of channels, not {sizes!r}")
+    return {name: whole(size, f"{owner}: channels of {name}") for name, size in sizes.items()}
 
 
 class Decoder(keras.layers.Layer):
@@ -49,9 +64,10 @@ class Decoder(keras.layers.Layer):
     """
 
     def __init__(self, input_sizes: Mapping[str, int], outputs: Mapping[str, int], **kwargs: Any) -> None:
+        refuse_unknown(type(self), kwargs)
         super().__init__(**kwargs)
-        self.sizes = dict(input_sizes)
-        self.outputs = dict(outputs)
+        self.sizes = _channels(input_sizes, type(self).__name__, "inputs")
+        self.outputs = _channels(outputs, type(self).__name__, "outputs")
 
     def projection(self) -> keras.layers.Dense:
         """Makes the last layer; a subclass makes it last, as the order of the weights is that of bundles."""
@@ -79,8 +95,8 @@ class FcStack(keras.layers.Layer):
 
     def __init__(self, channels: int, n_layers: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.channels = channels
-        self.n_layers = n_layers
+        self.channels = whole(channels, "channels")
+        self.n_layers = whole(n_layers, "n_layers", smallest=0)
         self.dense = [keras.layers.Dense(channels, name=f"dense_{i}") for i in range(n_layers)]
         self.norm = [keras.layers.LayerNormalization(epsilon=NORM_EPSILON, name=f"norm_{i}") for i in range(n_layers)]
 
@@ -135,11 +151,13 @@ class RnnFcDecoder(Decoder):
         input_sizes: Mapping[str, int] | None = None,
         **kwargs: Any,
     ) -> None:
+        if isinstance(inputs, str):
+            raise ArgumentError(f"RnnFcDecoder: inputs must be a list of names, not {inputs!r}")
         self.input_sizes = dict(input_sizes or {})
         self.inputs = list(inputs)
-        self.channels = channels
-        self.rnn_units = rnn_units
-        self.layers_per_stack = layers_per_stack
+        self.channels = whole(channels, "channels")
+        self.rnn_units = whole(rnn_units, "rnn_units")
+        self.layers_per_stack = whole(layers_per_stack, "layers_per_stack", smallest=0)
         super().__init__({name: self.input_sizes.get(name, 1) for name in inputs}, outputs, **kwargs)
         self.input_stacks = [FcStack(channels, layers_per_stack, name=f"stack_{name}") for name in inputs]
         self.rnn = FastGru(rnn_units, name="rnn")
@@ -260,11 +278,11 @@ class DilatedConvDecoder(Decoder):
     ) -> None:
         super().__init__(inputs, outputs, **kwargs)
         self.inputs = dict(inputs)
-        self.channels = channels
-        self.kernel_size = kernel_size
-        self.layers_per_stack = layers_per_stack
-        self.n_stacks = n_stacks
-        self.dilation = dilation
+        self.channels = whole(channels, "channels")
+        self.kernel_size = whole(kernel_size, "kernel_size")
+        self.layers_per_stack = whole(layers_per_stack, "layers_per_stack")
+        self.n_stacks = whole(n_stacks, "n_stacks")
+        self.dilation = whole(dilation, "dilation")
         dilations = [dilation**i for _ in range(n_stacks) for i in range(layers_per_stack)]
         self.dense_in = keras.layers.Dense(channels, name="dense_in")
         self.convs = [CausalConv(channels, kernel_size, d, name=f"conv_{i}") for i, d in enumerate(dilations)]

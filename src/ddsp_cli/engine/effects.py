@@ -11,7 +11,7 @@ from keras import ops
 from ddsp_cli import scaling
 from ddsp_cli.engine.core.filters import fft_convolve, frequency_filter
 from ddsp_cli.engine.core.resample import resample
-from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, constant, positive, takes, whole
+from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, constant, finite, positive, takes, whole
 from ddsp_cli.engine.core.wavetables import variable_length_delay
 from ddsp_cli.engine.processors import Controls, Processor, Shape
 from ddsp_cli.engine.synths import Scaled, optional_count
@@ -21,10 +21,10 @@ INITIAL_DECAY_DB = 120.0
 
 
 class LearnedRoom(Processor):
-    """Convolution with an impulse response, added to the dry sound (effects.py:28-117 of the original).
+    """The base of rooms: convolution with an impulse response, added to the dry sound (effects.py:28-117).
 
     The response is learned, one for all sounds; with `from_network` a network gives one for each example of a batch
-    (the original's `trainable=False`). With `add_dry` its first tap is 0: at delay 0 there is the dry sound itself.
+    (the original's `trainable=False`). With `add_dry` its first tap is 0, since the dry sound is added at delay 0.
 
     Args:
       length_samples: L, taps of the response.
@@ -52,19 +52,25 @@ class LearnedRoom(Processor):
         return names if self.from_network else names[:1]
 
     def impulse_response(self) -> Tensor:
-        """Returns the learned wet impulse response [L], tap 0 masked.
+        """Returns the learned wet impulse response [L], linear; with `add_dry` its first tap is 0.
 
         Raises:
-          ValueError: a network gives it.
+          ValueError: a network gives the response.
         """
         self._check_source()
         return self._masked(self._response()[None])[0]
 
     def reverberance(self) -> Tensor:
-        """Energy of the wet response, the last tap weighted ten times as much as the first: a scalar.
+        """Computes the energy of the wet response, the last tap weighted ten times as much as the first.
 
-        The energy of a response is that of the room's sound, as a share of the dry sound's, for any broadband sound. As
-        a penalty it keeps a room from holding what no recording needs, and from being a copy of the tone.
+        For broadband sound this is the energy of the wet sound as a share of the dry sound's. As a penalty it keeps the
+        room from reverberation that no recording needs, and from resonances at the notes.
+
+        Returns:
+          a scalar, 0 or more.
+
+        Raises:
+          ValueError: a network gives the response.
         """
         ir = self.impulse_response()
         return ops.sum(ops.square(ir) * constant(np.linspace(1.0, 10.0, ir.shape[0])))
@@ -88,7 +94,7 @@ class LearnedRoom(Processor):
         return shapes[0]
 
     def _response(self, *given: Tensor) -> Tensor:
-        """The response [L] from the weights, or [B, L] from what a network gave."""
+        """The response [L] from the weights, or [B, L] from the signals of a network."""
         raise NotImplementedError
 
     def _controls(self, audio: Tensor, *given: Tensor | None) -> Controls:
@@ -143,7 +149,7 @@ class Reverb(LearnedRoom):
 
         Args:
           audio: [B, S].
-          ir: [B, L], with `from_network` only: linear, used as it is.
+          ir: [B, L], with `from_network` only: linear, not scaled.
 
         Returns:
           `audio`, and `ir` [1 or B, L].
@@ -156,20 +162,22 @@ class Reverb(LearnedRoom):
 
 @keras.saving.register_keras_serializable("ddsp")
 class FilteredNoiseReverb(LearnedRoom):
-    """A room of noise through learned, time-varying bands: it can be a room but not a copy of a tone.
+    """A room of noise, shaped by learned magnitudes over time and frequency (effects.py:202).
 
-    The original draws new noise at each call, so the response it exports is not the one it was trained with
-    (effects.py:202-278). Here the noise is fixed by the seed: one room, the same in training and in every export.
+    Its response is noise, so it cannot copy a tone, as a response learned tap by tap can.
+
+    The original draws new noise at each call, so the response it exports is not the one it was trained with. Here the
+    noise is fixed by the seed: one room, the same in training and in every export.
 
     Before training the response decays, where the original's is as loud at its end as at its beginning: magnitudes that
     no recording trains would stay, a second and a half of hiss behind each note.
 
     Args:
       length_samples: L, taps of the response.
-      n_frames: of the magnitudes.
-      n_bands: M, of the magnitudes.
+      n_frames: N, frames of the magnitudes; each shapes about L/N taps.
+      n_bands: M, bands of the magnitudes, from 0 Hz to Nyquist.
       initial_bias: added to the raw magnitudes.
-      window_size_samples: Hann window of the filters.
+      window_size_samples: length of the filters' Hann window; 0 for the full length, 2(M - 1).
       seed: of the noise.
       from_network: see `LearnedRoom`.
       add_dry: see `LearnedRoom`.
@@ -200,7 +208,7 @@ class FilteredNoiseReverb(LearnedRoom):
         super().__init__(length_samples, from_network, add_dry, **kwargs)
         self.n_frames = whole(n_frames, "n_frames")
         self.n_bands = whole(n_bands, "n_bands", smallest=2)
-        self.initial_bias = initial_bias
+        self.initial_bias = finite(initial_bias, "initial_bias")
         self.window_size_samples = whole(window_size_samples, "window_size_samples", smallest=0)
         self.seed = seed
         if not from_network:
@@ -220,7 +228,7 @@ class FilteredNoiseReverb(LearnedRoom):
 
         Args:
           audio: [B, S].
-          magnitudes: [B, n_frames, n_bands], with `from_network` only: any real numbers.
+          magnitudes: [B, N, M], with `from_network` only: any real numbers.
 
         Returns:
           `audio`, and `ir` [1 or B, L].
@@ -243,8 +251,8 @@ class ExpDecayReverb(LearnedRoom):
 
     Args:
       length_samples: L, taps of the response.
-      gain: what the raw gain starts at.
-      decay: what the raw decay starts at.
+      gain: initial value of the raw gain; 2 is a linear gain of 1.49.
+      decay: initial value d of the raw decay; the response falls by a factor of exp(-(2 + exp(d))) over its length.
       seed: of the noise.
       from_network: see `LearnedRoom`.
       add_dry: see `LearnedRoom`.
@@ -263,7 +271,7 @@ class ExpDecayReverb(LearnedRoom):
         **kwargs: Any,
     ) -> None:
         super().__init__(length_samples, from_network, add_dry, **kwargs)
-        self.initial = {"gain": gain, "decay": decay}
+        self.initial = {"gain": finite(gain, "gain"), "decay": finite(decay, "decay")}
         self.seed = seed
         if not from_network:
             self.gain = self.add_weight(shape=(), initializer=keras.initializers.Constant(gain), name="gain")
@@ -302,7 +310,7 @@ class FIRFilter(Scaled):
 
     Args:
       n_bands: M; None accepts any number.
-      window_size_samples: Hann window of the filters; 0 for their full length.
+      window_size_samples: length of the filters' Hann window; 0 for the full length, 2(M - 1).
       scale_fn: of raw magnitudes, see `synths.Scaled`.
     """
 
@@ -323,7 +331,7 @@ class FIRFilter(Scaled):
           magnitudes: [B, F, M] or [B, M], any real number.
 
         Returns:
-          `audio`, and `magnitudes`, linear gain in 0..2, of the shape that came.
+          `audio`, and `magnitudes`, linear gain in 0..2, of their shape.
         """
         return {"audio": audio, "magnitudes": self.scale(magnitudes)}
 
@@ -351,8 +359,8 @@ class ModDelay(Scaled):
 
     Args:
       sample_rate_hz: of the audio.
-      center_ms: the delay at phase 0.
-      depth_ms: by how much phase 1 lengthens it.
+      center_ms: the delay at phase 0, 0 or more.
+      depth_ms: by how much phase 1 lengthens it, 0 or more.
       add_dry: add the sound to its delayed self.
       scale_fn: of the raw gain, see `synths.Scaled`.
     """
@@ -369,8 +377,8 @@ class ModDelay(Scaled):
     ) -> None:
         super().__init__(**kwargs)
         self.sample_rate_hz = positive(sample_rate_hz, "sample_rate_hz")
-        self.center_ms = center_ms
-        self.depth_ms = depth_ms
+        self.center_ms = finite(center_ms, "center_ms", smallest=0)
+        self.depth_ms = finite(depth_ms, "depth_ms", smallest=0)
         self.add_dry = add_dry
         positive(center_ms + depth_ms, "center_ms + depth_ms")
 

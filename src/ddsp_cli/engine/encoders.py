@@ -13,19 +13,25 @@ import numpy as np
 from keras import ops
 
 from ddsp_cli.engine.core.resample import resample
-from ddsp_cli.engine.core.spectra import mfcc
-from ddsp_cli.engine.core.tensors import Tensor, as_float32, check_shapes, static_shape, whole
+from ddsp_cli.engine.core.spectra import hop_of, mfcc
+from ddsp_cli.engine.core.tensors import Tensor, as_float32, check_shapes, positive, static_shape, whole
+from ddsp_cli.engine.processors import refuse_unknown
 from ddsp_cli.engine.recurrent import FastGru
 
 
 class _Encoder(keras.layers.Layer):
-    """The common end of the encoders: a GRU over C values a frame, and a projection to Z channels."""
+    """The base of encoders: a GRU over C values a frame, and a projection to Z channels.
+
+    Under a mixed-precision policy these two compute in half precision, all before them in float32.
+    """
 
     def __init__(self, z_dims: int, rnn_units: int, n_mfccs: int, **kwargs: Any) -> None:
+        refuse_unknown(type(self), kwargs)
+        kwargs.setdefault("autocast", False)  # spectra and their normalisation need float32
         super().__init__(**kwargs)
-        self.z_dims = z_dims
-        self.rnn_units = rnn_units
-        self.n_mfccs = n_mfccs
+        self.z_dims = whole(z_dims, "z_dims")
+        self.rnn_units = whole(rnn_units, "rnn_units")
+        self.n_mfccs = whole(n_mfccs, "n_mfccs")
         self.rnn = FastGru(rnn_units, name="rnn")
         self.dense_out = keras.layers.Dense(z_dims, name="dense_out")
 
@@ -50,7 +56,7 @@ class MfccEncoder(_Encoder):
 
     Args:
       z_dims: Z.
-      rnn_units: of the GRU.
+      rnn_units: number of units of the GRU.
       n_mfccs: C.
       fft_size: samples of a spectrum's window; 1024 with an overlap of 0.5 makes 125 latents in 4 s at 16 kHz.
       overlap: of neighbouring windows.
@@ -68,9 +74,10 @@ class MfccEncoder(_Encoder):
         **kwargs: Any,
     ) -> None:
         super().__init__(z_dims, rnn_units, n_mfccs, **kwargs)
-        self.fft_size = fft_size
+        hop_of(fft_size, overlap)
+        self.fft_size = whole(fft_size, "fft_size")
         self.overlap = overlap
-        self.sample_rate_hz = sample_rate_hz
+        self.sample_rate_hz = positive(sample_rate_hz, "sample_rate_hz")
         self.gain = self.add_weight(shape=(n_mfccs,), initializer="ones", name="gain")
         self.shift = self.add_weight(shape=(n_mfccs,), initializer="zeros", name="shift")
 
@@ -83,7 +90,11 @@ class MfccEncoder(_Encoder):
 
         Returns:
           z [B, F, Z].
+
+        Raises:
+          ValueError: the shape is another one.
         """
+        check_shapes("MfccEncoder", {"audio": static_shape(audio)}, {"audio": "B S"})
         coefficients = mfcc(
             audio, self.n_mfccs, self.fft_size, sample_rate_hz=self.sample_rate_hz, overlap=self.overlap
         )
@@ -104,8 +115,8 @@ class TimbreEncoder(_Encoder):
     """A latent that changes with time, from MFCCs frame by frame; it is causal, so it can follow a stream.
 
     The paper's encoder with two differences. MFCCs are normalised by their mean and standard deviation over the
-    training set, and not over each sound, which would need the sound's end and would remove what tells instruments
-    apart; and they are measured before (`analysis.mfcc`), on the frame grid of the model.
+    training set; a normalisation over each sound would need the sound's end, and would remove differences between
+    instruments. And they are measured before (`analysis.mfcc`), on the frame grid of the model.
 
     Args:
       z_dims: Z.
@@ -129,7 +140,18 @@ class TimbreEncoder(_Encoder):
         self.spread.assign(np.maximum(flat.std(axis=0), 1e-3))
 
     def call(self, mfcc: Tensor) -> Tensor:
-        """Encodes MFCCs [B, F, C] to a latent [B, F, Z]."""
+        """Encodes MFCCs.
+
+        Args:
+          mfcc: [B, F, C].
+
+        Returns:
+          z [B, F, Z].
+
+        Raises:
+          ValueError: the shape is another one.
+        """
+        check_shapes("TimbreEncoder", {"mfcc": static_shape(mfcc)}, {"mfcc": "B F C"}, {"C": ("n_mfccs", self.n_mfccs)})
         return self.dense_out(self.rnn((mfcc - self.mean) / self.spread))
 
     def named_weights(self) -> dict[str, Any]:
@@ -159,6 +181,7 @@ class InstrumentVectors(keras.layers.Layer):
     """
 
     def __init__(self, n_instruments: int, vector_dims: int = 0, **kwargs: Any) -> None:
+        refuse_unknown(type(self), kwargs)
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         self.n_instruments = whole(n_instruments, "n_instruments")
@@ -180,7 +203,7 @@ class InstrumentVectors(keras.layers.Layer):
 
         Args:
           instrument: [B, F, 1], index in 0..n_instruments - 1, a whole number; or [B, F, D], the vector itself, such
-            as a mix of two.
+            as a mix of two. An index outside of the table has a vector of zeros.
 
         Returns:
           [B, F, D].

@@ -23,7 +23,7 @@ ENTRY_POINT_GROUP = "ddsp_cli.processors"
 
 @keras.saving.register_keras_serializable("ddsp")
 class ProcessorGroup(keras.layers.Layer):
-    """Processors wired by name (processors.py:82 of the original, without gin).
+    """Processors wired by name into one graph (processors.py:82 of the original, without gin).
 
     The output of the group is the signal of the one node that no other node takes. Like a processor, the group computes
     in float32.
@@ -33,14 +33,19 @@ class ProcessorGroup(keras.layers.Layer):
       sources: names of the signals that come from outside.
 
     Raises:
+      ValueError: `nodes` is no mapping of names to pairs of a processor and its inputs.
       ModelError: a node has the wrong number of inputs, or the graph is none: see `bundle.layout.processing_order`.
     """
 
     def __init__(
         self, nodes: Mapping[str, tuple[Processor, Sequence[str]]], sources: Sequence[str], **kwargs: Any
     ) -> None:
+        processors.refuse_unknown(type(self), kwargs)
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
+        _check_nodes(nodes)
+        if isinstance(sources, str):
+            raise ArgumentError(f"sources must be a list of names, not {sources!r}")
         self.sources = list(sources)
         self.wiring = {name: list(inputs) for name, (_, inputs) in nodes.items()}
         self.nodes = {name: processor for name, (processor, _) in nodes.items()}
@@ -49,6 +54,8 @@ class ProcessorGroup(keras.layers.Layer):
             _check_inputs(name, processor, self.wiring[name])
         taken = {wanted for inputs in self.wiring.values() for wanted in inputs}
         ends = [name for name in self.order if name not in taken]
+        if not ends:
+            raise ModelError("the processor graph has no node")
         if len(ends) != 1:
             raise ModelError(f"the processor graph must end in one signal, it ends in {', '.join(ends)}")
         self.output_name = ends[0]
@@ -67,8 +74,13 @@ class ProcessorGroup(keras.layers.Layer):
           every signal by name, controls as `node/control`, and the group's output as `audio` [B, S].
 
         Raises:
-          ValueError: a signal is missing, a node of `given` is unknown, or a shape is not what a node takes.
+          ValueError: a signal is missing, a node of `given` is unknown, or a node does not take a signal's shape.
         """
+        if not isinstance(signals, Mapping):
+            raise ArgumentError(
+                f"processor group {self.name} takes its signals by name, a mapping of {', '.join(self.sources)}, "
+                f"not {type(signals).__name__}"
+            )
         for wanted in self.sources:
             if wanted not in signals:
                 raise ArgumentError(processors.missing_signal(f"processor group {self.name}", wanted, list(signals)))
@@ -104,7 +116,7 @@ class ProcessorGroup(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ProcessorGroup:
-        """Makes a group from what `get_config` returned."""
+        """Makes a group from the result of `get_config`."""
         nodes = {
             name: (keras.saving.deserialize_keras_object(processor), inputs)
             for name, (processor, inputs) in config["nodes"].items()
@@ -112,8 +124,34 @@ class ProcessorGroup(keras.layers.Layer):
         return cls(**{**config, "nodes": nodes})
 
 
+def _check_nodes(nodes: Any) -> None:
+    """Checks that nodes are a mapping name → (processor, names of its inputs).
+
+    Raises:
+      ValueError: they are something else; the node is named.
+      ModelError: a name has a slash.
+    """
+    form = "name → (processor, [names of its inputs])"
+    if not isinstance(nodes, Mapping):
+        raise ArgumentError(f"the nodes of a processor group must be a mapping {form}, not {type(nodes).__name__}")
+    for name, node in nodes.items():
+        if not isinstance(node, tuple | list) or len(node) != 2:
+            raise ArgumentError(f"node {name} is no pair of a processor and its inputs; nodes are {form}")
+        if "/" in name:  # node/control names a control in the result
+            raise ModelError(f"processor {name} must have a name without a slash")
+        processor, inputs = node
+        if isinstance(processor, type):
+            raise ArgumentError(f"node {name} holds the class {processor.__name__}; make a processor of it first")
+        if not isinstance(processor, Processor):
+            raise ArgumentError(
+                f"node {name} holds an object of type {type(processor).__name__}, which is no processor"
+            )
+        if isinstance(inputs, str):
+            raise ArgumentError(f"the inputs of node {name} must be a list of names such as [{inputs!r}], not a text")
+
+
 def _check_inputs(name: str, processor: Processor, inputs: Sequence[str]) -> None:
-    """Compares the number of a node's inputs with what its processor takes.
+    """Compares the number of a node's inputs with the number of signals that its processor takes.
 
     Raises:
       ModelError: they differ.
@@ -187,6 +225,13 @@ def build_processor(node: config.ProcessorConfig, model: config.ModelConfig, see
     Raises:
       ModelError: a setting is out of range.
     """
+    try:
+        return _build(node, model, seed, name)
+    except ArgumentError as problem:
+        raise ModelError(f"processor {name}: {problem}") from problem
+
+
+def _build(node: config.ProcessorConfig, model: config.ModelConfig, seed: int, name: str) -> Processor:
     rate, hop = model.sample_rate_hz, model.hop_samples
     match node:
         case config.HarmonicConfig():
@@ -246,7 +291,7 @@ def group_from_config(model: config.ModelConfig, seed: int = 0, sources: Sequenc
     Args:
       model: configuration of the processors.
       seed: of the noise that is drawn at every call.
-      sources: signals that come from outside besides what the network predicts and `f0_hz`.
+      sources: signals that come from outside, besides those that the network predicts and `f0_hz`.
 
     Returns:
       the group.
@@ -277,7 +322,7 @@ def group_from_yaml(
       sample_rate_hz: of the audio.
       frame_rate_hz: of the controls; divides the sample rate.
       seed: of the noise that is drawn at every call.
-      sources: signals that come from outside besides what the network predicts and `f0_hz`.
+      sources: signals that come from outside, besides those that the network predicts and `f0_hz`.
 
     Returns:
       the group.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,10 @@ from ddsp_cli.engine.core.tensors import (
     as_float32,
     check_shapes,
     constant,
+    finite,
     in_blocks,
     one_of,
+    positive,
     static_shape,
     takes,
     whole,
@@ -77,8 +79,8 @@ class SpectralDistance:
     sound. Here the gradient is computed along with the distance, some examples and one size at a time, and one number
     for each sample is kept.
 
-    A bin in which `value` is silent has no direction in which its magnitude grows; the gradient then takes that of the
-    target. So training can leave silence, where the gradient would be 0 for every target.
+    Where a bin of `value` is exactly 0, its phase is undefined and the gradient of its magnitude would be 0. The
+    gradient then takes the phase of the target, so that training can leave silence.
 
     Attributes:
       fft_sizes: window lengths in samples, 75 % overlap.
@@ -220,17 +222,21 @@ class SpectralLoss(keras.losses.Loss):
         sample_rate_hz: int = 16000,
     ) -> None:
         super().__init__(name=name, reduction=None)
+        if isinstance(fft_sizes, str) or not isinstance(fft_sizes, Iterable):
+            raise ArgumentError(
+                f"fft_sizes must be a sequence of window lengths such as (2048, 512), not {fft_sizes!r}"
+            )
         self.fft_sizes = tuple(whole(size, "an FFT size", smallest=4) for size in fft_sizes)
         self.mag_weight = mag_weight
         self.logmag_weight = logmag_weight
-        self.log_floor = log_floor
+        self.log_floor = finite(log_floor, "log_floor", smallest=0)
         self.loss_type = one_of(loss_type, "loss_type", LOSS_TYPES)
         self.delta_time_weight = delta_time_weight
         self.delta_freq_weight = delta_freq_weight
         self.cumsum_freq_weight = cumsum_freq_weight
         self.loudness_weight = loudness_weight
-        self.sample_rate_hz = sample_rate_hz
-        weights = {name: getattr(self, name) for name in self._weights}
+        self.sample_rate_hz = positive(sample_rate_hz, "sample_rate_hz")
+        weights = {name: finite(getattr(self, name), name) for name in self._weights}
         if any(weight < 0 for weight in weights.values()) or not any(weights.values()):
             raise ArgumentError(f"SpectralLoss: one of {', '.join(weights)} must be above 0, and none below 0")
         if not self.fft_sizes and not loudness_weight:
@@ -246,8 +252,8 @@ class SpectralLoss(keras.losses.Loss):
         Args:
           y_true: target audio [B, S]; no gradient flows to it.
           y_pred: audio [B, S].
-          weights: multiply the differences of spectra: [B] of each example, or [B, S] of each sample, such as a mask of
-            what counts. A window counts by the mean weight of its samples.
+          weights: multiply the differences of spectra: [B] of each example, or [B, S] of each sample, such as a mask.
+            A window has the mean weight of its samples.
 
         Returns:
           a scalar, 0 or more.
@@ -295,9 +301,9 @@ class SpectralLoss(keras.losses.Loss):
         return mean_difference(one, other, self.loss_type, weights)
 
     def _terms(self, fused: bool) -> list[tuple[float, Callable[[Any], Any], Callable[[Any], Any]]]:
-        """Weights, what is compared of magnitudes [B, T, N], and the same of weights [B, T, 1].
+        """Lists the terms: weight, view of magnitudes [B, T, N], and the matching view of weights [B, T, 1].
 
-        `fused` leaves out what `SpectralDistance` computes.
+        `fused` leaves out the terms that `SpectralDistance` computes.
         """
 
         def same(x: Any) -> Any:
@@ -341,9 +347,11 @@ class EmbeddingLoss(keras.losses.Loss):
         self, model: keras.Model, weight: float = 1.0, loss_type: str = "L1", name: str = "embedding_loss"
     ) -> None:
         super().__init__(name=name, reduction=None)
+        if not isinstance(model, keras.layers.Layer):
+            raise ArgumentError(f"EmbeddingLoss: model must be a Keras model that takes audio [B, S], not {model!r}")
         model.trainable = False
         self.model = model
-        self.weight = weight
+        self.weight = finite(weight, "weight")
         self.loss_type = one_of(loss_type, "loss_type", LOSS_TYPES)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
@@ -375,7 +383,7 @@ class EmbeddingLoss(keras.losses.Loss):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> EmbeddingLoss:
-        """Makes a loss from what `get_config` returned."""
+        """Makes a loss from the result of `get_config`."""
         return cls(**{**config, "model": keras.saving.deserialize_keras_object(config["model"])})
 
 
@@ -392,18 +400,23 @@ class LossGroup:
     """
 
     def __init__(self, losses: Mapping[str, tuple[Callable[..., Tensor], Sequence[str]]]) -> None:
+        form = "name → (loss, [target, value])"
+        if not isinstance(losses, Mapping):
+            raise ArgumentError(f"LossGroup: losses must be a mapping {form}, not {type(losses).__name__}")
         if not losses:
             raise ArgumentError("LossGroup: there is no loss")
-        for name, (_, wanted) in losses.items():
-            if len(wanted) != 2:
-                raise ArgumentError(f"LossGroup: {name} must name two outputs, target and value, not {list(wanted)}")
+        for name, entry in losses.items():
+            if not isinstance(entry, tuple | list) or len(entry) != 2 or not callable(entry[0]):
+                raise ArgumentError(f"LossGroup: {name} is no pair of a loss and its outputs; losses are {form}")
+            if isinstance(entry[1], str) or len(entry[1]) != 2:
+                raise ArgumentError(f"LossGroup: {name} must name two outputs, target and value, not {entry[1]!r}")
         self.losses = {name: (loss, list(wanted)) for name, (loss, wanted) in losses.items()}
 
     def __call__(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Computes all losses.
 
         Args:
-          outputs: by name, such as what a `ProcessorGroup` returns, with the targets added.
+          outputs: by name, such as those of a `ProcessorGroup` with the targets added.
 
         Returns:
           each loss by its name, a scalar, and their sum as `total`.
@@ -427,7 +440,7 @@ class LossGroup:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> LossGroup:
-        """Makes a group from what `get_config` returned."""
+        """Makes a group from the result of `get_config`."""
         deserialize = keras.saving.deserialize_keras_object
         return cls({name: (deserialize(loss), wanted) for name, (loss, wanted) in config["losses"].items()})
 
@@ -443,7 +456,7 @@ class ControlLoss:
     Beside a spectral loss it keeps alive the harmonics that noise covers.
 
     Args:
-      config: has one harmonic and one noise synthesiser.
+      config: of a model with one harmonic and one noise synthesiser.
       noise_weight: of the error of the noise bands against that of the harmonics.
       level_weight: of the error of the level of all harmonics together.
       balance_weight: of the error of the mean power of each octave. A mean absolute error in dB teaches the median of a
@@ -470,8 +483,8 @@ class ControlLoss:
 
         Args:
           raw: as `Autoencoder.raw_controls` returns them.
-          targets: `harmonic_db` and `harmonic_weight` [B, F, K], `noise_db` and `noise_weight` [B, F, M]. What
-            has a weight of 0 does not count.
+          targets: `harmonic_db` and `harmonic_weight` [B, F, K], `noise_db` and `noise_weight` [B, F, M]; levels in
+            dB, weights 0 or more. Values of weight 0 do not count.
 
         Returns:
           a scalar, in dB.

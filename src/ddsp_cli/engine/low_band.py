@@ -1,9 +1,9 @@
-"""Render the low band of a full-band model, so that training on sound costs what a lower sample rate costs.
+"""Render the low band of a full-band model, so that a training step on sound costs as little as at a lower rate.
 
 At 48 kHz a step on sound takes four times as long as at 16 kHz. The levels of the high harmonics and noise bands can be
-measured in recordings (`losses.ControlLoss`); what sound alone can teach, the room and the balance of the parts, lies
-in the low band. The network is the same, its controls are those of the full band, and the part of them below half the
-lower rate is rendered at that rate.
+measured in recordings (`losses.ControlLoss`). The room and the balance of the parts have to be learned from sound, and
+the low band suffices for that. The network is the same, its controls are those of the full band, and the part of them
+below half the lower rate is rendered at that rate.
 
 Shapes: B batch, F frames, K harmonics, M noise bands, N frames of a room.
 """
@@ -65,10 +65,10 @@ class LowBand:
 
         Args:
           raw: as the decoder predicts them, [B, F, C] each.
-          f0_hz: [B, F, 1].
+          f0_hz: [B, F, 1] in Hz.
 
         Returns:
-          the controls by the same names. Harmonics keep their amplitudes, noise its power per Hz.
+          the scaled controls [B, F, C] by the same names. Harmonics keep their amplitudes, noise its power per Hz.
         """
         found = dict(raw)
         for name, synth in self._synths.items():
@@ -89,21 +89,36 @@ class LowBand:
         return found
 
     def widen_room(self, magnitudes: np.ndarray, n_bands: int) -> np.ndarray:
-        """Raw magnitudes [N, M] of a room with the bands above the low band added: [N, n_bands]."""
+        """Adds the bands above the low band to the raw magnitudes of a room.
+
+        Args:
+          magnitudes: [N, M], raw, a unit is 20 dB.
+          n_bands: of the full band.
+
+        Returns:
+          [N, n_bands]; above the low band they fall from the last band by `ROOM_SLOPE`.
+        """
         n_frames, n_low = magnitudes.shape
         beyond = np.arange(1, n_bands - n_low + 1) * (self.full.sample_rate_hz / 2.0 / (n_bands - 1) / 250.0)
         slope = np.linspace(*ROOM_SLOPE, n_frames)[:, None]
         return np.concatenate([magnitudes, magnitudes[:, -1:] - slope * beyond], axis=1).astype(np.float32)
 
     def full_weights(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Weights by name with the room of the full band in place of that of the low band."""
+        """Replaces the rooms of the low band among weights by those of the full band.
+
+        Args:
+          weights: of the model at the lower rate, by name.
+
+        Returns:
+          weights of the full-band model, by name.
+        """
         return dict(weights) | {
             f"{name}/magnitudes": self.widen_room(weights[f"{name}/magnitudes"], node.n_bands)
             for name, node in self._rooms()
         }
 
     def low_weights(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The opposite of `full_weights`."""
+        """Inverts `full_weights`: cuts the rooms of a full-band model to the bands of the low band."""
         found = dict(weights)
         for name, _ in self._rooms():
             key, n_bands = f"{name}/magnitudes", self._low(name).n_bands
@@ -121,7 +136,7 @@ class LowBand:
 
 
 def low_band_config(config: ModelConfig, sample_rate_hz: int, lowest_hz: float = 1.0) -> ModelConfig:
-    """The configuration of a model whose sound is that of another below half of a lower sample rate.
+    """Makes the configuration of a model whose sound is the low band of another's.
 
     Noise and room keep the width of their bands in Hz.
 
@@ -129,6 +144,9 @@ def low_band_config(config: ModelConfig, sample_rate_hz: int, lowest_hz: float =
       config: of the full-band model.
       sample_rate_hz: the lower rate.
       lowest_hz: see `LowBand`.
+
+    Returns:
+      the configuration at the lower rate.
 
     Raises:
       ModelError: see `LowBand`.

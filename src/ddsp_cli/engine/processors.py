@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import keras
@@ -21,10 +22,50 @@ from ddsp_cli.engine.core.tensors import (
     takes,
     whole,
 )
-from ddsp_cli.errors import did_you_mean
+from ddsp_cli.errors import closest, did_you_mean
 
 Controls = dict[str, Tensor]
 Shape = tuple[int | None, ...]
+
+
+#: Settings that every Keras layer has.
+LAYER_SETTINGS = frozenset(inspect.signature(keras.layers.Layer.__init__).parameters) - {"self", "kwargs"}
+
+#: Settings of the original that have another meaning here: name → what replaces it.
+ORIGINAL_SETTINGS = {
+    "n_samples": "The length of a sound is F · hop_samples: set hop_samples",
+    "reverb_length": "Use length_samples",
+    "n_filter_banks": "Use n_bands",
+    "crop_location": "Use location",
+    "frame_size": "Use length_samples",
+    "use_angular_cumsum": "Phases do not drift here; leave it out",
+}
+
+
+def refuse_unknown(kind: type, settings: Mapping[str, Any]) -> None:
+    """Refuses settings of a layer that it does not have.
+
+    Args:
+      kind: class of the layer; its constructor and those of its bases list the settings it has.
+      settings: arguments that no constructor up to that of the Keras layer has taken.
+
+    Raises:
+      ValueError: one of them is no setting of a Keras layer either.
+    """
+    unknown = [name for name in settings if name not in LAYER_SETTINGS]
+    if not unknown:
+        return
+    known: dict[str, None] = {}
+    for base in kind.__mro__:
+        if base is keras.layers.Layer:
+            break
+        if "__init__" in vars(base):
+            parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+            known |= {p.name: None for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
+    listed = f"it takes {', '.join(known)}" if known else "it takes none"
+    close = closest(unknown[0], known)
+    hint = ORIGINAL_SETTINGS.get(unknown[0], f"Did you mean {' or '.join(close)}?" if close else "")
+    raise ArgumentError(f"{kind.__name__} has no setting {unknown[0]}; {listed}. {hint}".rstrip())
 
 
 class Processor(keras.layers.Layer):
@@ -56,6 +97,7 @@ class Processor(keras.layers.Layer):
     sizes_by: ClassVar[dict[str, str]] = {}
 
     def __init__(self, **kwargs: Any) -> None:
+        refuse_unknown(type(self), kwargs)
         kwargs.setdefault("dtype", "float32")
         super().__init__(**kwargs)
         if self.compute_dtype != "float32":
@@ -126,17 +168,24 @@ def times(n: int | None, factor: int) -> int | None:
 
 @keras.saving.register_keras_serializable("ddsp")
 class Add(Processor):
-    """The sum of two or more signals of one shape (processors.py of the original)."""
+    """The sum of two or more signals of one shape (`Add`, processors.py of the original)."""
 
     def in_order(self, *signals: Tensor, **named: Tensor) -> list[Tensor]:
         """Returns the signals, converted and checked."""
         return list(self.get_controls(*signals, **named).values())
 
     def get_controls(self, *signals: Tensor, **named: Tensor) -> Controls:
-        """Takes two or more signals of one shape, [B, S] or [B, S, C].
+        """Names and checks the signals.
+
+        Args:
+          *signals: [B, S] each, or [B, S, C] each.
+          **named: further ones, by any name.
+
+        Returns:
+          the signals by name; those given by position are `signal_0`, `signal_1`, …
 
         Raises:
-          ValueError: there are fewer, or their shapes differ.
+          ValueError: there are fewer than two, or their shapes differ.
         """
         given = {f"signal_{i}": signal for i, signal in enumerate(signals)} | named
         if len(given) < 2:
@@ -147,7 +196,18 @@ class Add(Processor):
         return given
 
     def get_signal(self, *signals: Tensor, **named: Tensor) -> Tensor:
-        """Adds the signals that `get_controls` returns."""
+        """Adds signals.
+
+        Args:
+          *signals: [B, S] each, or [B, S, C] each.
+          **named: further ones, by any name.
+
+        Returns:
+          the sum, of their shape.
+
+        Raises:
+          ValueError: see `get_controls`.
+        """
         first, *others = self.get_controls(*signals, **named).values()
         for other in others:
             first = first + other
@@ -160,7 +220,7 @@ class Add(Processor):
 
 @keras.saving.register_keras_serializable("ddsp")
 class Crop(Processor):
-    """Cuts samples off one end of a signal (processors.py of the original).
+    """Cuts samples off one end of audio (`Crop`, processors.py of the original).
 
     Args:
       length_samples: number of samples to cut off; 0 leaves the signal as it is.
@@ -176,15 +236,28 @@ class Crop(Processor):
 
     @takes(audio="B S")
     def get_controls(self, audio: Tensor) -> Controls:
-        """Takes audio [B, S], longer than what is cut off."""
+        """Returns the audio as the only control.
+
+        Args:
+          audio: [B, S].
+
+        Returns:
+          `audio` [B, S].
+        """
         return {"audio": audio}
 
     @takes(audio="B S")
     def get_signal(self, audio: Tensor) -> Tensor:
-        """Cuts audio [B, S] to [B, S - length_samples].
+        """Cuts `length_samples` samples off.
+
+        Args:
+          audio: [B, S].
+
+        Returns:
+          audio [B, S - length_samples].
 
         Raises:
-          ValueError: the signal is not longer than what is cut off.
+          ValueError: S is not above `length_samples`.
         """
         n_samples = audio.shape[1]
         if n_samples is not None and n_samples <= self.length_samples:
@@ -201,7 +274,7 @@ class Crop(Processor):
 
 @keras.saving.register_keras_serializable("ddsp")
 class Mix(Processor):
-    """Crossfade of two signals by a learned level, at constant power (processors.py of the original).
+    """Crossfade of two signals by a learned level, at constant power (`Mix`, processors.py of the original).
 
     The original's two gains are √m and 1 - √(1 - m), whose power dips in between; these are a sine and a cosine.
     """

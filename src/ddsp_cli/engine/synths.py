@@ -19,7 +19,7 @@ from ddsp_cli.engine.core.scaling import (
     scale_function,
     serialized_scale,
 )
-from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, one_of, positive, takes, whole
+from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, finite, one_of, positive, takes, whole
 from ddsp_cli.engine.core.wavetables import wavetable_synthesis
 from ddsp_cli.engine.processors import Controls, Processor, Shape, times
 
@@ -33,8 +33,8 @@ class Scaled(Processor):
     """A processor whose raw controls are scaled by a function of the user's choice.
 
     Args:
-      scale_fn: `exp_sigmoid`, `sigmoid`, `softplus`, `tanh`, `none` (controls come scaled), or a function of a tensor;
-        one that is registered with Keras also goes through `get_config`.
+      scale_fn: `exp_sigmoid`, `sigmoid`, `softplus`, `tanh`, `none` (controls are scaled already), or a function of a
+        tensor. `get_config` can keep a function if it is registered with Keras.
     """
 
     def __init__(self, scale_fn: ScaleFunction = "exp_sigmoid", **kwargs: Any) -> None:
@@ -103,7 +103,7 @@ class Harmonic(Scaled):
 
         Args:
           amplitude: [B, F, 1], linear, 0..2.
-          harmonic_distribution: [B, F, K], share of the amplitude of each harmonic; used as it is.
+          harmonic_distribution: [B, F, K], share of the amplitude of each harmonic; it is not normalised.
           f0_hz: [B, F, 1] in Hz, 0 or more.
 
         Returns:
@@ -126,8 +126,8 @@ class FilteredNoise(Scaled):
       hop_samples: audio samples between two frames.
       n_bands: M; None accepts any number.
       initial_bias: added to the raw magnitudes, so that an untrained model is quiet.
-      window_size_samples: Hann window of the filters; 0 for their full length.
-      seed: of the noise; every call draws the next piece.
+      window_size_samples: length of the filters' Hann window; 0 for the full length, 2(M - 1).
+      seed: of the noise; every call draws the next piece. None takes a random seed.
       scale_fn: of the biased magnitudes, see `Scaled`.
     """
 
@@ -146,7 +146,7 @@ class FilteredNoise(Scaled):
         super().__init__(**kwargs)
         self.hop_samples = whole(hop_samples, "hop_samples")
         self.n_bands = optional_count(n_bands, "n_bands", smallest=2)
-        self.initial_bias = initial_bias
+        self.initial_bias = finite(initial_bias, "initial_bias")
         self.window_size_samples = whole(window_size_samples, "window_size_samples", smallest=0)
         self.seed = seed
         self.random = keras.random.SeedGenerator(seed)
@@ -180,7 +180,7 @@ class FilteredNoise(Scaled):
         return frequency_filter(noise, noise_magnitudes, self.window_size_samples, self.hop_samples)
 
     def draw(self, batch: Any, n_samples: int) -> Tensor:
-        """Draws the next piece of noise, [batch, n_samples]."""
+        """Draws the next piece of noise: uniform in [-1, 1), shape [batch, n_samples]."""
         return keras.random.uniform((batch, n_samples), -1.0, 1.0, seed=self.random)
 
     def signal_shape(self, *shapes: Shape) -> Shape:
@@ -196,8 +196,8 @@ class Sinusoidal(Scaled):
       sample_rate_hz: of the audio.
       hop_samples: audio samples between two frames.
       n_sinusoids: K; None accepts any number.
-      hz_min: the lowest frequency.
-      hz_max: the highest frequency.
+      hz_min: the lowest frequency in Hz.
+      hz_max: the highest frequency in Hz.
       amp_resample_method: `window`, `linear`, `cubic` or `nearest`, how amplitudes move between frames.
       frequency_scale: of raw frequencies: `sigmoid`, `softmax` or `critical_bands`, see `core.frequencies_sigmoid`.
       depth: raw channels for each frequency.
@@ -223,7 +223,7 @@ class Sinusoidal(Scaled):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not 0.0 <= hz_min < hz_max:
+        if not 0.0 <= finite(hz_min, "hz_min") < finite(hz_max, "hz_max"):
             raise ArgumentError(f"hz_min {hz_min} must be 0 or more, and below hz_max {hz_max}")
         self.sample_rate_hz = positive(sample_rate_hz, "sample_rate_hz")
         self.hop_samples = whole(hop_samples, "hop_samples")
@@ -309,7 +309,7 @@ class Wavetable(Scaled):
           f0_hz: [B, F, 1] in Hz, 0 or more.
 
         Returns:
-          `amplitude` [B, F, 1] in 0..2, `wavetables` in -1..1 of the shape that came, and `f0_hz`.
+          `amplitude` [B, F, 1] in 0..2, `wavetables` in -1..1, of their shape, and `f0_hz`.
         """
         return {"amplitude": self.scale(amplitude), "wavetables": ops.tanh(wavetables), "f0_hz": f0_hz}
 
@@ -319,8 +319,8 @@ class Wavetable(Scaled):
 
         Args:
           amplitude: [B, F, 1], linear.
-          wavetables: [B, F, W], or [B, W] for one that stays; one cycle each.
-          f0_hz: [B, F, 1] in Hz.
+          wavetables: [B, F, W], or [B, W] for a constant one; one cycle each.
+          f0_hz: [B, F, 1] in Hz, 0 or more.
 
         Returns:
           audio [B, S].

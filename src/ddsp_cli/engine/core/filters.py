@@ -81,9 +81,10 @@ def fft_convolve(
       [B, S] or [B, S + taps - 1].
 
     Raises:
-      ValueError: so many frames cannot cover so many samples, or an unknown padding.
+      ValueError: so many frames cannot cover so many samples, a negative delay other than -1, or an unknown padding.
     """
     one_of(padding, "padding", PADDINGS)
+    delay_compensation = whole(delay_compensation, "delay_compensation", smallest=-1)
     taps = ir.shape[-1]
     n_samples = ops.shape(audio)[-1]
     start = max((taps - 1) // 2 - 1, 0) if delay_compensation < 0 else delay_compensation
@@ -94,7 +95,9 @@ def fft_convolve(
         n_blocks = ops.shape(ir)[1]
         hop = hop_samples or -(-n_samples // n_blocks)
         if isinstance(n_samples, int) and isinstance(n_blocks, int) and -(-n_samples // hop) != n_blocks:
-            raise ArgumentError(f"{n_samples} samples cannot be cut into {n_blocks} equal frames")
+            raise ArgumentError(
+                f"fft_convolve: {n_samples} samples cannot be cut into {n_blocks} equal frames, one for each filter"
+            )
         filters = ir
     size = next_power_of_two(hop + taps - 1)
     blocks = ops.reshape(_extend(audio, n_blocks * hop - n_samples), (-1, n_blocks, hop))
@@ -181,7 +184,7 @@ def sinc_impulse_response(
       cutoff: [B, F, 1], as a share of Nyquist, or in Hz where a sample rate is given.
       window_size_samples: length of the Hamming window; an even number becomes the next odd one.
       sample_rate_hz: of the audio; None where the cutoff is a share of Nyquist.
-      high_pass: pass what is above the cutoff.
+      high_pass: pass frequencies above the cutoff, in place of those below.
 
     Returns:
       [B, F, taps], of unit gain at 0 Hz (low pass).
@@ -218,7 +221,7 @@ def sinc_filter(
       window_size_samples: length of the Hamming window.
       sample_rate_hz: where the cutoff is in Hz.
       padding: `same` or `valid`, see `fft_convolve`.
-      high_pass: pass what is above the cutoff.
+      high_pass: pass frequencies above the cutoff, in place of those below.
 
     Returns:
       [B, S], or [B, S + taps - 1] with `valid` padding.

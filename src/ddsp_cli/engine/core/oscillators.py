@@ -288,8 +288,11 @@ def oscillator_bank(
 
     Returns:
       audio [B, S], or [B, S, K] without the sum.
+
+    Raises:
+      ValueError: the sample rate is out of range.
     """
-    turns = cumulative_phase(frequencies_hz, sample_rate_hz)
+    turns = cumulative_phase(frequencies_hz, positive(sample_rate_hz, "sample_rate_hz"))
     audible = remove_above_nyquist(frequencies_hz, amplitudes, sample_rate_hz)
     waves = audible * sine(turns - ops.round(turns))
     return ops.sum(waves, axis=-1) if sum_sinusoids else waves
@@ -321,6 +324,7 @@ def streaming_harmonic_synthesis(
     Returns:
       audio [B, n_samples], and the phase of the fundamental after it in turns [B, 1, 1].
     """
+    positive(sample_rate_hz, "sample_rate_hz")
     hz = resample(f0_hz, n_samples, "linear", add_endpoint)
     levels = amplitude * normalize_harmonics(harmonic_distribution, f0_hz, sample_rate_hz)
     levels = resample(levels, n_samples, amp_resample_method, add_endpoint)

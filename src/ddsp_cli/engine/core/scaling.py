@@ -102,12 +102,12 @@ def scale_function(choice: Any) -> Callable[[Tensor], Tensor]:
 
 
 def serialized_scale(choice: ScaleFunction) -> Any:
-    """Returns a scaling as configurations keep it: its name, or what Keras makes of a registered function."""
+    """Returns a scaling as configurations keep it: its name, or Keras' record of a registered function."""
     return choice if isinstance(choice, str) else keras.saving.serialize_keras_object(choice)
 
 
 def deserialized_scale(saved: Any) -> ScaleFunction:
-    """Returns a scaling that `serialized_scale` made a configuration of."""
+    """Inverts `serialized_scale`."""
     return saved if isinstance(saved, str) or callable(saved) else keras.saving.deserialize_keras_object(saved)
 
 
@@ -157,14 +157,34 @@ def midi_to_hz(midi: Tensor, midi_zero_silence: bool = False) -> Tensor:
 
 @takes(unit="...")
 def unit_to_midi(unit: Tensor, midi_min: float = 20.0, midi_max: float = 90.0, clip: bool = False) -> Tensor:
-    """Maps 0..1 to a range of MIDI notes; `clip` limits the input to 0..1 first."""
+    """Maps 0..1 to a range of MIDI notes (core.py:309).
+
+    Args:
+      unit: any shape, 0 to 1.
+      midi_min: note at 0.
+      midi_max: note at 1.
+      clip: limit `unit` to 0..1 first.
+
+    Returns:
+      note numbers, of the shape of `unit`.
+    """
     unit = ops.clip(unit, 0.0, 1.0) if clip else unit
     return midi_min + (midi_max - midi_min) * unit
 
 
 @takes(midi="...")
 def midi_to_unit(midi: Tensor, midi_min: float = 20.0, midi_max: float = 90.0, clip: bool = False) -> Tensor:
-    """Maps a range of MIDI notes to 0..1; `clip` limits the result to 0..1."""
+    """Maps a range of MIDI notes to 0..1 (core.py:318).
+
+    Args:
+      midi: any shape, note numbers, fractions allowed.
+      midi_min: note that becomes 0.
+      midi_max: note that becomes 1.
+      clip: limit the result to 0..1.
+
+    Returns:
+      numbers of the shape of `midi`, 0 to 1 within the range.
+    """
     unit = (midi - midi_min) / (midi_max - midi_min)
     return ops.clip(unit, 0.0, 1.0) if clip else unit
 
@@ -174,12 +194,32 @@ def _midi_of(hz: float) -> float:
 
 
 def unit_to_hz(unit: Tensor, hz_min: float, hz_max: float, clip: bool = False) -> Tensor:
-    """Maps 0..1 to a range of Hz logarithmically, so that equal steps are equal intervals; `clip` as `unit_to_midi`."""
+    """Maps 0..1 to a range of frequencies logarithmically, equal steps to equal intervals (core.py:327).
+
+    Args:
+      unit: any shape, 0 to 1.
+      hz_min: frequency at 0, in Hz.
+      hz_max: frequency at 1, in Hz.
+      clip: limit `unit` to 0..1 first.
+
+    Returns:
+      frequencies in Hz, of the shape of `unit`.
+    """
     return midi_to_hz(unit_to_midi(unit, _midi_of(hz_min), _midi_of(hz_max), clip))
 
 
 def hz_to_unit(hz: Tensor, hz_min: float, hz_max: float, clip: bool = False) -> Tensor:
-    """Maps a range of Hz to 0..1 logarithmically; `clip` limits the result to 0..1."""
+    """Maps a range of frequencies to 0..1 logarithmically, equal intervals to equal steps (core.py:339).
+
+    Args:
+      hz: any shape, in Hz.
+      hz_min: frequency that becomes 0, in Hz.
+      hz_max: frequency that becomes 1, in Hz.
+      clip: limit the result to 0..1.
+
+    Returns:
+      numbers of the shape of `hz`, 0 to 1 within the range.
+    """
     return midi_to_unit(hz_to_midi(hz), _midi_of(hz_min), _midi_of(hz_max), clip)
 
 
@@ -204,7 +244,15 @@ def power_to_db(power: Tensor, ref_db: float = 0.0, range_db: float = DB_RANGE) 
 
 @takes(amplitude="...")
 def amplitude_to_db(amplitude: Tensor, ref_db: float = 0.0, range_db: float = DB_RANGE) -> Tensor:
-    """Converts amplitudes to decibels; arguments as in `power_to_db`."""
+    """Converts linear amplitudes to decibels.
+
+    Args:
+      amplitude: any shape; its sign does not count.
+      ref_db, range_db: see `power_to_db`.
+
+    Returns:
+      decibels, of the shape of `amplitude`.
+    """
     return power_to_db(ops.square(amplitude), ref_db, range_db)
 
 
@@ -236,8 +284,8 @@ def frequencies_sigmoid(x: Tensor, depth: int = 1, hz_min: float = 0.0, hz_max: 
     Args:
       x: [B, F, N·depth], any real numbers.
       depth: sigmoids in each frequency.
-      hz_min: the lowest frequency.
-      hz_max: the highest frequency.
+      hz_min: the lowest frequency in Hz.
+      hz_max: the highest frequency in Hz.
 
     Returns:
       [B, F, N] in Hz.
@@ -262,7 +310,8 @@ def frequencies_softmax(x: Tensor, depth: int = 1, hz_min: float = 20.0, hz_max:
     Args:
       x: see `frequencies_sigmoid`, whose result and error this one has.
       depth: points in each frequency.
-      hz_min, hz_max: the lowest and the highest point.
+      hz_min: the lowest point in Hz.
+      hz_max: the highest point in Hz.
     """
     points = np.linspace(0.0, 1.0, depth, dtype=np.float32)
     return unit_to_hz(ops.sum(ops.softmax(_with_depth(x, depth), axis=-1) * constant(points), axis=-1), hz_min, hz_max)
@@ -280,8 +329,8 @@ def frequencies_critical_bands(
       x: [B, F, N·depth], any real numbers.
       depth: numbers in each frequency, each finer than the one before by `depth_scale`.
       depth_scale: see `depth`.
-      hz_min: the lowest frequency.
-      hz_max: the highest frequency.
+      hz_min: the lowest frequency in Hz.
+      hz_max: the highest frequency in Hz.
 
     Returns:
       [B, F, N] in Hz, each at most about one bandwidth from its centre.

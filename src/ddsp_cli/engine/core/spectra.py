@@ -7,7 +7,7 @@ from keras import ops
 
 from ddsp_cli.analysis.mfcc import cosine_matrix, mel_matrix
 from ddsp_cli.engine.core.scaling import power_to_db, safe_log
-from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, constant, one_of, positive, takes, whole
+from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, constant, finite, one_of, positive, takes, whole
 
 PADDINGS = ("center", "same", "valid")
 
@@ -76,7 +76,7 @@ def stft(audio: Tensor, size: int, overlap: float = 0.75, pad_end: bool = True) 
     Raises:
       ValueError: size or overlap are out of range.
     """
-    hop = hop_of(size, overlap)
+    hop, size = hop_of(size, overlap), whole(size, "the window size")
     fft_length = 1 << (size - 1).bit_length()
     return ops.rfft(frame(audio, size, hop, pad_end) * constant(hann(size)), fft_length=fft_length)
 
@@ -121,7 +121,21 @@ def mel(
 
     Returns:
       [B, T, n_mels], linear.
+
+    Raises:
+      ValueError: a number is out of range; the edges must lie between 0 Hz and Nyquist, the lower one first.
     """
+    n_mels = whole(n_mels, "n_mels")
+    if (
+        not 0.0
+        <= finite(low_hz, "low_hz")
+        < finite(high_hz, "high_hz")
+        <= positive(sample_rate_hz, "sample_rate_hz") / 2
+    ):
+        raise ArgumentError(
+            f"low_hz {low_hz} must be 0 or more, and below high_hz {high_hz}, which must not be above half of "
+            f"sample_rate_hz, {sample_rate_hz}"
+        )
     magnitude = stft_magnitude(audio, size, overlap)
     return ops.matmul(magnitude, constant(mel_matrix(n_mels, magnitude.shape[-1], sample_rate_hz, low_hz, high_hz)))
 
@@ -158,7 +172,12 @@ def mfcc(
 
     Returns:
       [B, T, n_mfccs].
+
+    Raises:
+      ValueError: see `mel`; or there are more coefficients than mel bands.
     """
+    if whole(n_mfccs, "n_mfccs") > whole(n_mels, "n_mels"):
+        raise ArgumentError(f"n_mfccs {n_mfccs} must not be above n_mels {n_mels}")
     levels = log_mel(audio, size, n_mels, low_hz, high_hz, sample_rate_hz, overlap)
     return ops.matmul(levels, constant(cosine_matrix(n_mfccs, n_mels)))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeAlias, TypeVar
@@ -27,7 +28,7 @@ BLOCK_ELEMENTS = 2**21
 
 
 class ArgumentError(ValueError):
-    """An argument that a function of the engine cannot take; the message names it, and what is expected."""
+    """An argument that a function of the engine cannot take; the message names it, and the expected values."""
 
     #: Keras puts the message of an error inside a layer into a long report of the call, unless it carries this mark.
     _keras_call_info_injected = True
@@ -54,7 +55,7 @@ def as_float32(value: Any, name: str = "the argument") -> Tensor:
 
     Args:
       value: a tensor, an array, a variable, or nested lists of real numbers.
-      name: what to call it in an error.
+      name: its name in an error.
 
     Returns:
       the tensor, of the shape of `value`.
@@ -77,7 +78,7 @@ def as_float32(value: Any, name: str = "the argument") -> Tensor:
         raise ArgumentError(
             f"{name} is a {type(value).__name__} that does not convert to an array of numbers"
         ) from problem
-    if "complex" in dtype:
+    if "complex" in dtype or "string" in dtype:
         raise ArgumentError(f"{name} holds {dtype} values; it must hold real numbers")
     return tensor if dtype == "float32" else ops.cast(tensor, "float32")
 
@@ -87,7 +88,7 @@ def whole(value: Any, name: str, smallest: int = 1) -> int:
 
     Args:
       value: an integer, or a float without a fraction such as 64.0.
-      name: what to call it in an error.
+      name: its name in an error.
       smallest: the least value allowed.
 
     Returns:
@@ -111,6 +112,19 @@ def positive(value: Any, name: str) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < float(value) < float("inf"):
         raise ArgumentError(f"{name} must be a number above 0, not {value!r}")
+    return value  # type: ignore[return-value]
+
+
+def finite(value: Any, name: str, smallest: float = -math.inf) -> float:
+    """Checks a weight, a bias or a level: a finite number that is not too small.
+
+    Raises:
+      ValueError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise ArgumentError(f"{name} must be a finite number, not {value!r}")
+    if value < smallest:
+        raise ArgumentError(f"{name} must be {smallest:g} or more, not {value!r}")
     return value  # type: ignore[return-value]
 
 
@@ -144,7 +158,7 @@ def check_shapes(
     specs: Mapping[str, str],
     sizes: Mapping[str, tuple[str, int]] | None = None,
 ) -> None:
-    """Compares shapes with what they are declared to be.
+    """Compares shapes with their declarations.
 
     Args:
       owner: of the tensors, to begin an error with.

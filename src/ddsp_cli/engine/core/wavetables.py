@@ -44,7 +44,7 @@ def wavetable_synthesis(
     Args:
       f0_hz: [B, F, 1] in Hz.
       amplitude: [B, F, 1], linear.
-      wavetables: [B, F, W], or [B, W] for one that stays; one cycle each.
+      wavetables: [B, F, W], or [B, W] for a constant one; one cycle each.
       hop_samples: samples between two frames.
       sample_rate_hz: of the audio.
 
