@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -46,15 +45,17 @@ from ddsp_cli.config import (
 )
 from ddsp_cli.dataset import loader
 from ddsp_cli.training.checkpoint import read_state
+from ddsp_cli.training.progress import TrainProgress
 from ddsp_cli.workflows.evaluate import choose_windows, evaluate, resynthesise
+from ddsp_cli.workflows.train import train
 
 FIGURES = (
     "spectral_loss", "f0_l1_semitones", "f0_outliers", "loudness_l1_db", "loudness_error_db", "noise_balance_db",
 )  # fmt: skip
 ROOMS = ("Reverb", "FilteredNoiseReverb", "ExpDecayReverb")
 
-#: Steps over which the time of a step is measured.
-TIMED_STEPS = 10
+#: Validations in a training; the schedule ends at a learning rate near 0, so the last is usually the best.
+N_VALIDATIONS = 2
 
 
 def without(model: ModelConfig, wanted: Any) -> ModelConfig:
@@ -98,30 +99,49 @@ def place(name: str, seed: int, out: Path) -> Path:
     return out / f"{name.replace(' ', '-')}-{seed}"
 
 
-def train(name: str, preset: Preset, seed: int, options: argparse.Namespace) -> Path:
+class Clock:
+    """Measures the processor time of training steps from the reports of a training.
+
+    Attributes:
+      costs_s: processor seconds of a step, all cores together, one for each two successive reports of steps.
+    """
+
+    def __init__(self) -> None:
+        self.costs_s: list[float] = []
+        self.last: tuple[int, float] | None = None
+
+    def __call__(self, report: TrainProgress) -> None:
+        """Takes a report; steps between two others than `step` are not measured, they hold validations."""
+        now = (report.step, time.process_time())
+        if report.event != "step":
+            self.last = None
+            return
+        if self.last is not None and now[0] > self.last[0] > 1:  # the first steps hold the compilation
+            self.costs_s.append((now[1] - self.last[1]) / (now[0] - self.last[0]))
+        self.last = now
+
+
+def train_variant(name: str, preset: Preset, seed: int, options: argparse.Namespace) -> Path:
     """Trains a variant, unless that is done, and returns the folder of its instrument."""
     folder = place(name, seed, options.out)
     options.out.mkdir(parents=True, exist_ok=True)
     path = folder.with_suffix(".yaml")
     path.write_text(dump_yaml(preset), encoding="utf-8")
-    state = read_state(folder.with_name(f"{folder.name}.run"))
+    state = read_state(run_of(folder))
     if state is not None and state.finished and folder.is_dir():
         return folder
-    started = time.monotonic()
-    command = [sys.executable, "-m", "ddsp_cli", "train", "--instrument", folder.name, "--dataset", options.dataset,
-               "--preset", path, "--steps", options.steps, "--seed", seed, "--from", "none", "--out", folder,
-               "--no-listen"]  # fmt: skip
-    subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
-    print(f"{folder.name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+    clock, started = Clock(), time.monotonic()
+    train(folder.name, options.dataset, path, options.steps, folder, seed=seed, start_from="none", listen=False,
+          progress=clock)  # fmt: skip
+    cost_s = float(np.median(clock.costs_s)) if clock.costs_s else float("nan")
+    folder.with_suffix(".cost.json").write_text(json.dumps(cost_s), encoding="utf-8")
+    print(f"{folder.name}: {time.monotonic() - started:.0f} s, {cost_s:.3f} s a step", file=sys.stderr, flush=True)
     return folder
 
 
-def step_s(preset: Path) -> float:
-    """Processor seconds of a training step, measured in a process of its own by `benchmarks/train.py`."""
-    command = [sys.executable, str(Path(__file__).with_name("train.py")), "--child", "--presets", str(preset),
-               "--steps", str(TIMED_STEPS)]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(json.loads(done.stdout.splitlines()[-1])["processor_s"])
+def run_of(folder: Path) -> Path:
+    """The folder of the run beside an instrument."""
+    return folder.with_name(f"{folder.name}.run")
 
 
 def row(name: str, seed: int, folder: Path, options: argparse.Namespace) -> list[str]:
@@ -129,13 +149,13 @@ def row(name: str, seed: int, folder: Path, options: argparse.Namespace) -> list
     kept = folder.with_suffix(".json")
     if kept.exists():
         return list(json.loads(kept.read_text(encoding="utf-8")))
-    state = read_state(folder.with_name(f"{folder.name}.run"))
+    state = read_state(run_of(folder))
     assert state is not None, f"{folder} was not trained here"
     (judged,) = evaluate(folder, dataset=options.dataset)
     n_weights = sum(weight.size for weight in load(folder).weights.values())
     figures = [METRICS[key][1].format(judged.figures[key]) if key in judged.figures else "–" for key in FIGURES]
-    seconds = step_s(folder.with_suffix(".yaml"))
-    cells = [name, str(seed), f"{n_weights:,}", f"{seconds:.2f} s", f"{state.best_loss:.2f}", *figures]
+    cost_s = float(json.loads(folder.with_suffix(".cost.json").read_text(encoding="utf-8")))
+    cells = [name, str(seed), f"{n_weights:,}", f"{cost_s:.3f} s", f"{state.best_loss:.2f}", *figures]
     kept.write_text(json.dumps(cells, ensure_ascii=False), encoding="utf-8")
     return cells
 
@@ -178,11 +198,11 @@ def main() -> None:
     parser.add_argument("--crop-s", type=float)
     parser.add_argument("--out", type=Path, default=Path("ablations"))
     parser.add_argument("--only", help="names of variants, with commas")
-    parser.add_argument("--train-only", action="store_true", help="neither measure nor draw")
     parser.add_argument("--picture", type=Path, help="PNG to draw")
     options = parser.parse_args()
     preset = load_preset(options.preset)
     changes = {name: getattr(options, name) for name in ("batch_size", "crop_s") if getattr(options, name)}
+    changes |= {"validation_steps": -(-options.steps // N_VALIDATIONS)}
     preset = msgspec.structs.replace(preset, training=msgspec.structs.replace(preset.training, patience=0, **changes))
     presets = variants(preset)
     wanted = options.only.split(",") if options.only else list(presets)
@@ -190,14 +210,17 @@ def main() -> None:
     if unknown:
         sys.exit(f"no variant is named {', '.join(unknown)}; there are {', '.join(presets)}")
     titles = ["variant", "seed", "weights", "a step", "validation loss", *(METRICS[key][0] for key in FIGURES)]
-    if not options.train_only:
-        print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
-    for name in wanted:
-        for seed in options.seeds if name == "full" or options.all_seeds else options.seeds[:1]:
-            folder = train(name, presets[name], seed, options)
-            if not options.train_only:
-                print(f"| {' | '.join(row(name, seed, folder, options))} |", flush=True)
-    if options.picture is not None and not options.train_only:
+    runs = [
+        (name, seed)
+        for name in wanted
+        for seed in (options.seeds if name == "full" or options.all_seeds else options.seeds[:1])
+    ]
+    for name, seed in runs:
+        train_variant(name, presets[name], seed, options)
+    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
+    for name, seed in runs:
+        print(f"| {' | '.join(row(name, seed, place(name, seed, options.out), options))} |", flush=True)
+    if options.picture is not None:
         draw(wanted, options)
 
 
