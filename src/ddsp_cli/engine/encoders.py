@@ -78,8 +78,8 @@ class MfccEncoder(_Encoder):
         self.fft_size = whole(fft_size, "fft_size")
         self.overlap = overlap
         self.sample_rate_hz = positive(sample_rate_hz, "sample_rate_hz")
-        self.gain = self.add_weight(shape=(n_mfccs,), initializer="ones", name="gain")
-        self.shift = self.add_weight(shape=(n_mfccs,), initializer="zeros", name="shift")
+        self.gain = self.add_weight(shape=(n_mfccs,), initializer="ones", autocast=False, name="gain")
+        self.shift = self.add_weight(shape=(n_mfccs,), initializer="zeros", autocast=False, name="shift")
 
     def call(self, audio: Tensor, n_frames: int | None = None) -> Tensor:
         """Encodes audio.
@@ -126,8 +126,9 @@ class TimbreEncoder(_Encoder):
 
     def __init__(self, z_dims: int = 16, rnn_units: int = 512, n_mfccs: int = 29, **kwargs: Any) -> None:
         super().__init__(z_dims, rnn_units, n_mfccs, **kwargs)
-        self.mean = self.add_weight(shape=(n_mfccs,), initializer="zeros", trainable=False, name="mean")
-        self.spread = self.add_weight(shape=(n_mfccs,), initializer="ones", trainable=False, name="spread")
+        fixed = {"shape": (n_mfccs,), "trainable": False, "autocast": False}
+        self.mean = self.add_weight(**fixed, initializer="zeros", name="mean")
+        self.spread = self.add_weight(**fixed, initializer="ones", name="spread")
 
     def adapt(self, mfcc: np.ndarray) -> None:
         """Sets mean and standard deviation to those of the training set.
