@@ -24,7 +24,6 @@ from ddsp_cli.engine.core.tensors import (
     finite,
     in_blocks,
     one_of,
-    positive,
     static_shape,
     takes,
     whole,
@@ -222,7 +221,7 @@ class SpectralLoss(keras.losses.Loss):
         sample_rate_hz: int = 16000,
     ) -> None:
         super().__init__(name=name, reduction=None)
-        if isinstance(fft_sizes, str) or not isinstance(fft_sizes, Iterable):
+        if not isinstance(fft_sizes, Iterable):
             raise ArgumentError(
                 f"fft_sizes must be a sequence of window lengths such as (2048, 512), not {fft_sizes!r}"
             )
@@ -235,7 +234,7 @@ class SpectralLoss(keras.losses.Loss):
         self.delta_freq_weight = delta_freq_weight
         self.cumsum_freq_weight = cumsum_freq_weight
         self.loudness_weight = loudness_weight
-        self.sample_rate_hz = positive(sample_rate_hz, "sample_rate_hz")
+        self.sample_rate_hz = whole(sample_rate_hz, "sample_rate_hz")
         weights = {name: finite(getattr(self, name), name) for name in self._weights}
         if any(weight < 0 for weight in weights.values()) or not any(weights.values()):
             raise ArgumentError(f"SpectralLoss: one of {', '.join(weights)} must be above 0, and none below 0")
@@ -405,7 +404,8 @@ class LossGroup:
             raise ArgumentError(f"LossGroup: losses must be a mapping {form}, not {type(losses).__name__}")
         if not losses:
             raise ArgumentError("LossGroup: there is no loss")
-        for name, entry in losses.items():
+        entries: Mapping[str, Any] = losses
+        for name, entry in entries.items():
             if not isinstance(entry, tuple | list) or len(entry) != 2 or not callable(entry[0]):
                 raise ArgumentError(f"LossGroup: {name} is no pair of a loss and its outputs; losses are {form}")
             if isinstance(entry[1], str) or len(entry[1]) != 2:

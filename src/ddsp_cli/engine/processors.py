@@ -60,7 +60,7 @@ def refuse_unknown(kind: type, settings: Mapping[str, Any]) -> None:
         if base is keras.layers.Layer:
             break
         if "__init__" in vars(base):
-            parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+            parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
             known |= {p.name: None for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD}
     listed = f"it takes {', '.join(known)}" if known else "it takes none"
     close = closest(unknown[0], known)
