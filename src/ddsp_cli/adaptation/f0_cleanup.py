@@ -308,9 +308,11 @@ def _repair_segment(
     shortest = SHORTEST_PIECE_S * frame_rate_hz
     longest_slip = LONGEST_SLIP_S * frame_rate_hz
     kept = [piece for piece in pieces if piece[1] - piece[0] >= shortest]
-    if not kept:  # all of it is unsteady: the longest piece is right about the octave
-        first, end = max(pieces, key=lambda piece: piece[1] - piece[0])
-        middle = float(np.median(pitch[first:end]))
+    if not kept:  # all of it is unsteady: the octave is that of most frames
+        semitones = np.rint(pitch).astype(np.int64)
+        lowest = semitones.min()
+        usual = lowest + np.argmax(np.convolve(np.bincount(semitones - lowest), np.ones(3), "same"))
+        middle = float(np.median(pitch[np.abs(semitones - usual) <= 1]))
         for start, stop in pieces:
             pitch[start:stop] += _slip(pitch[start], pitch[stop - 1], middle, middle)
         return pitch
