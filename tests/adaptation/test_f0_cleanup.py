@@ -137,6 +137,16 @@ def test_half_a_second_an_octave_too_high_is_mended_and_one_that_is_played_stays
 
 
 @RATES
+def test_a_leap_with_a_blip_inside_is_one_leap(rate_hz):
+    """Between two pieces an octave too high, 20 ms are tracked as they sound."""
+    features, truth, leap, recording = legato(rate_hz, tracked=2.0, stop_s=1.7)
+    blip = (features.times_s >= 1.6) & (features.times_s < 1.62)
+    features = change(features, f0_hz=np.where(blip, truth, features.f0_hz))
+    mended = confirm_leaps(features, find_segments(features), recording)
+    np.testing.assert_allclose(mended.f0_hz[leap & ~blip], truth[leap & ~blip], rtol=1e-3)
+
+
+@RATES
 def test_pieces_of_a_wrong_octave_with_a_blip_between_are_one(rate_hz):
     """200 ms an octave up, 20 ms of them at another pitch: each half by itself has another one beside it."""
     features = performance(rate_hz, notes=((1.0, 3.0, 57.0),))

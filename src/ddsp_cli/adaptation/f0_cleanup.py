@@ -144,6 +144,7 @@ def _find_leaps(features: Features, segments: Segments) -> list[_Leap]:
         midi = to_midi(features.f0_hz[frames])
         shortest, near = SHORTEST_PIECE_S * rate_hz, round(BESIDE_S * rate_hz)
         pieces = [piece for piece in _pieces(midi, frames, limit) if piece[1] - piece[0] >= shortest]
+        pieces = _joined(pieces, midi)
         for i, (first, end) in enumerate(pieces):
             before = [midi[max(a, b - near) : b] for a, b in pieces[max(i - 1, 0) : i]]
             after = [midi[a : min(b, a + near)] for a, b in pieces[i + 1 : i + 2]]
