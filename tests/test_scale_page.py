@@ -53,6 +53,15 @@ def test_every_command_runs_as_written(desk: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_options_exist() -> None:
-    launchers = {"--no-python", "--nproc-per-node", "--ntasks", "--gpus-per-task", "--nthreads", "--n", "--minutes"}
+    launchers = {
+        "--no-python",
+        "--nproc-per-node",
+        "--ntasks",
+        "--gpus-per-task",
+        "--nthreads",
+        "--n",
+        "--minutes",
+        "--seconds",
+    }
     known = known_options("prepare") | known_options("train") | known_options("evaluate")
     assert options(PAGE) - launchers <= known
