@@ -43,7 +43,7 @@ from ddsp_cli.live.listener import LOOKAHEAD_SAMPLES, Latency, Listener
 from ddsp_cli.live.loop import AudioLoop
 from ddsp_cli.live.mixer import Controls
 from ddsp_cli.live.performer import LIVE_SEGMENTS, LiveSettings, Performer
-from ddsp_cli.live.priority import Priority, raise_process
+from ddsp_cli.live.priority import AUDIO_RR, Priority, raise_process, raise_thread
 from ddsp_cli.live.process import Engine, Job, LiveProcess
 from ddsp_cli.live.tape import Tape
 from ddsp_cli.synthesis.instrument import Instrument
@@ -214,8 +214,12 @@ def sing(job: Job, told: Any, samples: Any, counter: Any, connection: Any) -> No
 
 
 def stand_still(seconds: float, stops: Any) -> None:
-    """Sleeps for a millisecond again and again; counts when and how long it slept longer, and the longest time."""
+    """Sleeps for a millisecond again and again; counts when and how long it slept longer, and the longest time.
+
+    It goes before the threads that play, so these do not keep it from waking.
+    """
     raise_process()
+    raise_thread(AUDIO_RR + 1)
     ends = time.perf_counter() + seconds
     while (begin_s := time.perf_counter()) < ends:
         time.sleep(0.001)
