@@ -18,6 +18,9 @@ from ddsp_cli.errors import InputError, OutputError
 from ddsp_cli.workflows.prepare import prepare
 from fixtures import melody
 
+#: A third of the default, and of the time.
+RATE_HZ = 16000
+
 NOTES = (57, 60, 64, 62, 59, 67, 65, 69)
 
 
@@ -39,7 +42,9 @@ def wavs(tmp_path: Path) -> Path:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The data set of a run that nothing interrupted."""
     wavs = record(tmp_path_factory.mktemp("whole") / "wavs")
-    return content(prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False).folder)
+    return content(
+        prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False, sample_rate_hz=RATE_HZ).folder
+    )
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -47,8 +52,8 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def start(wavs: Path, workers: int = 2) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "ddsp_cli", "prepare", str(wavs), "--name", "x", "--out",
-               str(wavs.parent / "set"), "--workers", str(workers), "--no-report"]  # fmt: skip
+    arguments = f"--name x --workers {workers} --no-report --sample-rate {RATE_HZ}".split()
+    command = [sys.executable, "-m", "ddsp_cli", "prepare", str(wavs), "--out", str(wavs.parent / "set"), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
 
 
@@ -74,7 +79,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(wavs, whole, n_don
     again = []
     measure = dataset_workers._measure
     monkeypatch.setattr(dataset_workers, "_measure", lambda job, *rest: again.append(job.name) or measure(job, *rest))
-    folder = prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False).folder
+    folder = prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False, sample_rate_hz=RATE_HZ).folder
     assert len(again) <= 6 - min(n_done, done)
     monkeypatch.undo()
     assert content(folder) == whole
@@ -93,11 +98,11 @@ def test_interrupted_while_it_writes_it_goes_on(wavs, whole, stage, monkeypatch)
     else:
         monkeypatch.setattr("ddsp_cli.dataset.cache.replace_folder", fail)
     with pytest.raises(KeyboardInterrupt):
-        prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False)
+        prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False, sample_rate_hz=RATE_HZ)
     monkeypatch.undo()
     assert sorted(entry.name for entry in wavs.parent.iterdir()) == [".set.preparing", "wavs"]
     monkeypatch.setattr(dataset_workers, "_measure", lambda *_: pytest.fail("measured again"))
-    folder = prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False).folder
+    folder = prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False, sample_rate_hz=RATE_HZ).folder
     monkeypatch.undo()
     assert content(folder) == whole
 
@@ -105,16 +110,25 @@ def test_interrupted_while_it_writes_it_goes_on(wavs, whole, stage, monkeypatch)
 def test_other_settings_and_changed_recordings_are_measured_anew(wavs, monkeypatch):
     monkeypatch.setattr(build, "dump_yaml", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False)
+        prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False, sample_rate_hz=RATE_HZ)
     monkeypatch.undo()
     soundfile.write(wavs / "2.wav", 0.1 * melody(NOTES, 0.7, 0.2), 16000)
     seen: list[str] = []
     measure = dataset_workers._measure
     monkeypatch.setattr(dataset_workers, "_measure", lambda job, *rest: seen.append(job.name) or measure(job, *rest))
-    prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False)
+    prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False, sample_rate_hz=RATE_HZ)
     assert seen == ["wavs/2.wav"]
     seen.clear()
-    prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False, keep_polyphonic=True, force=True)
+    prepare(
+        [wavs],
+        name="x",
+        out=wavs.parent / "set",
+        workers=1,
+        report=False,
+        sample_rate_hz=RATE_HZ,
+        keep_polyphonic=True,
+        force=True,
+    )
     assert len(seen) == 6
 
 
@@ -144,12 +158,17 @@ def test_a_full_disk_is_survived(wavs, whole):
     resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, hard))
     try:
         with pytest.raises(OutputError, match="cannot be written: File too large") as refused:
-            prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False)
+            prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False, sample_rate_hz=RATE_HZ)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
     assert "run the same command again" in refused.value.hint
-    assert content(prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False).folder) == whole
+    assert (
+        content(
+            prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False, sample_rate_hz=RATE_HZ).folder
+        )
+        == whole
+    )
 
 
 def test_too_little_leaves_nothing(wavs):
