@@ -183,8 +183,7 @@ def _with_room(
             del processors[name]
             continue
         processors[name] = ReverbConfig(inputs=processors[name].inputs, length_samples=len(response))
-        # the bundle keeps weights in half precision, and the response has to be theirs
-        response = response.astype(np.float16).astype(np.float32)
+        response = bundle.round_to_half({name: response})[name]  # it has to be that of the stored weight
         response[0] = 0.0
         weights = weights | {f"{name}/ir": response}
     if not rooms:
