@@ -8,8 +8,8 @@ import numpy as np
 
 from ddsp_cli.arrays import ComplexArray, FloatArray
 
-#: Longest partition of the impulse response and of the sound.
-_MAX_PARTITION_SAMPLES = 4096
+#: Shortest and longest partition of the impulse response and of the sound.
+_PARTITION_SAMPLES = (256, 4096)
 
 
 class Room(Protocol):
@@ -34,7 +34,8 @@ class Reverb:
     def __init__(self, impulse_response: FloatArray) -> None:
         response = np.array(impulse_response, np.float32)
         response[:1] = 0.0
-        size = min(_MAX_PARTITION_SAMPLES, 1 << max(len(response) - 1, 1).bit_length())
+        shortest, longest = _PARTITION_SAMPLES
+        size = min(longest, max(shortest, 1 << max(len(response) - 1, 1).bit_length()))
         n_parts = max(1, -(-len(response) // size))
         padded = np.zeros(n_parts * size, np.float32)
         padded[: len(response)] = response
