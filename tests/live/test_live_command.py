@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 import live_fixtures
+from ddsp_cli import cli
 from ddsp_cli.cli import live as command
 from ddsp_cli.cli.keys import Keys, names
 from ddsp_cli.errors import InputError, ModelError, OutputError, UsageError
@@ -201,3 +202,11 @@ def test_the_lines_on_the_terminal_name_note_cents_latency_and_dropouts():
 def test_pitch_is_the_nearest_note():
     assert command.pitch(440.0 * 2 ** (-0.49 / 12)) == "A4 -49 cents"
     assert command.pitch(np.float64(261.63)) == "C4 +0 cents"
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-inf", "-1", "1e300"])
+def test_an_end_that_never_comes_is_refused(seconds, capsys):
+    """A performance until NaN would last for ever."""
+    words = ["live", "--model", "testophone", "--input", "null", "--output", "null", f"--seconds={seconds}"]
+    assert cli._run(words, False) == 2
+    assert "seconds" in capsys.readouterr().err

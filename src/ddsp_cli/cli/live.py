@@ -26,6 +26,9 @@ TICK_S, DRAWN_EVERY = 0.04, 3
 #: Change by one press of the gate keys.
 GATE_STEP_DB = 3.0
 
+#: The longest performance whose end is set before: a week.
+LONGEST_S = 7 * 86400.0
+
 #: Widths of the input meter, and the level at its left end.
 METER_CELLS, METER_FLOOR_DB = 30, -60.0
 
@@ -84,8 +87,11 @@ def live(
     if list_:
         _list()
         return
+    from ddsp_cli.workflows.arguments import number
     from ddsp_cli.workflows.live import LiveSession
 
+    if seconds is not None:  # NaN would never be reached
+        seconds = number(seconds, "seconds", 0.0, LONGEST_S)
     session = LiveSession(
         model or [], input=input, output=output, transpose=transpose, threshold=threshold, block=block, record=record,
         force=force, seed=seed, latency=latency, midi=midi, voices=voices,
