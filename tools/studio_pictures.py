@@ -20,7 +20,7 @@ from ddsp_cli.studio.run import Server
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "docs" / "pictures"
 
-WIDE, PHONE = {"width": 1240, "height": 1330}, {"width": 390, "height": 1000}
+WIDE, PHONE = {"width": 1240, "height": 1560}, {"width": 390, "height": 1000}
 
 #: Colours of the pictures in the documentation, which keeps them small.
 N_COLOURS = 128
