@@ -302,7 +302,7 @@ def test_a_bundle_cannot_name_code():
 
 @pytest.mark.parametrize(
     ("processor", "message"),
-    [("nowhere:Thing", "cannot be imported"), ("json:dumps", "no subclass"), ("flanger", "no installed package")],
+    [("nowhere:Thing", "cannot be imported"), ("json:dumps", "not a subclass"), ("flanger", "no installed package")],
 )
 def test_own_processors_that_are_none(processor, message):
     with pytest.raises(ModelError, match=message):

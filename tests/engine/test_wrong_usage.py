@@ -373,7 +373,7 @@ CASES = {
     "own class that is none": (
         yaml("h: {type: Own, processor: 'os:getcwd', inputs: [a]}"),
         ModelError,
-        "no subclass of ddsp_cli.engine.Processor",
+        "not a subclass of ddsp_cli.engine.Processor",
         "not offered",
     ),
     "frame rate of a model": (
