@@ -334,7 +334,7 @@ def large_midi() -> Iterator[Try]:
                     score(notes, 1)[:12] + b"\xe7\x28" + score(notes)[14:], score(notes) + bytes(8 << 20),
                     score(b"\0\xff\1\0" * 900_000)):  # fmt: skip
         for words in ([], ["--voices", "lead"]):
-            yield Try("MIDI: large", ["transfer", "x.mid", *PLAY[2:], "mine", *words], {"x.mid": content})
+            yield Try("large MIDI", ["transfer", "x.mid", *PLAY[2:], "mine", *words], {"x.mid": content})
         yield Try("notes: MIDI", [*PLAY, "mine", "--from-notes", "x.mid"], {"x.mid": content})
 
 
@@ -661,21 +661,6 @@ STREAMS = (
     "$PLAY --out - >/dev/full",
     "$DDSP transfer voice.wav --model mine --out - >&-",
     "$DDSP transfer - --model mine --out out.wav <&-",
-    "$DDSP live -m mine --input null --output null --seconds 0.1 >&- 2>&-",
-    "$DDSP live -m mine --input null --output null --seconds 0.1 </dev/null 2>/dev/full",
-    "ulimit -f 10; $DDSP live -m mine --input null --output null --seconds 1 --record out.wav --force",
-    "$DDSP live -m mine --input null --output null --seconds 0.1 --record /dev/full --force",
-    "ulimit -f 10; $DDSP transfer voice.wav --model mine --out out.mp3 --report page.html --plot --force",
-    "ulimit -f 1; $DDSP transfer voice.wav --model mine --out out.wav --notes out.csv --force",
-    "$DDSP studio --no-browser >/dev/full",
-    "$DDSP studio --no-browser --port 1",
-    "XDG_DATA_HOME=/dev/null timeout -s INT 20 $DDSP studio --no-browser >/dev/full",
-    "ulimit -f 10; $DDSP prepare takes --name full --workers 1",
-    "TMPDIR=/nowhere $DDSP prepare takes --name tmp --workers 1",
-    "ulimit -n 12; $DDSP prepare takes --name few --workers 2",
-    "cat tune.mid | $DDSP transfer /dev/stdin --model mine --out out.wav --force",
-    "$DDSP transfer voice.wav --model mine --from-notes <(cat tune.csv) --out out.wav --force",
-    "$DDSP transfer voice.wav --model mine --from-notes /dev/zero --out out.wav --force",
     "$DDSP models | head -c 1",
     "cat voice.wav | $DDSP transfer /dev/stdin --model mine --out out.wav --force",
     "$DDSP transfer <(cat voice.wav) --model mine --out out.wav --force",
@@ -688,12 +673,30 @@ STREAMS = (
     "chmod 0 models; $DDSP models",
 )
 
+#: The same for newer commands.
+NEWER = (
+    "$DDSP live -m mine --input null --output null --seconds 0.1 >&- 2>&-",
+    "$DDSP live -m mine --input null --output null --seconds 0.1 </dev/null 2>/dev/full",
+    "ulimit -f 10; $DDSP live -m mine --input null --output null --seconds 1 --record out.wav --force",
+    "$DDSP live -m mine --input null --output null --seconds 0.1 --record /dev/full --force",
+    "ulimit -f 10; $DDSP transfer voice.wav --model mine --out out.mp3 --report page.html --plot --force",
+    "ulimit -f 1; $DDSP transfer voice.wav --model mine --out out.wav --notes out.csv --force",
+    "ulimit -f 10; $DDSP prepare takes --name full --workers 1",
+    "TMPDIR=/nowhere $DDSP prepare takes --name tmp --workers 1",
+    "ulimit -n 12; $DDSP prepare takes --name few --workers 2",
+    "cat tune.mid | $DDSP transfer /dev/stdin --model mine --out out.wav --force",
+    "$DDSP transfer voice.wav --model mine --from-notes <(cat tune.csv) --out out.wav --force",
+    "$DDSP transfer voice.wav --model mine --from-notes /dev/zero --out out.wav --force",
+)
+
 
 def streams() -> Iterator[Try]:
     """Closed and full standard streams, pipes, limits."""
     play = "$DDSP transfer voice.wav --model mine --out out.wav --force"
     for line in STREAMS:
         yield Try("streams and limits", line=line.replace("$PLAY", play))
+    for line in NEWER:
+        yield Try("newer commands: streams and limits", line=line)
 
 
 # --- how it ends -------------------------------------------------------------------------------------
