@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ddsp_cli.arrays import FloatArray
+from ddsp_cli.arrays import FloatArray, runs
 from ddsp_cli.bundle import Bundle, Card
 from ddsp_cli.bundle.layout import control_columns
 from ddsp_cli.config import FilteredNoiseConfig, ModelConfig
@@ -23,12 +23,17 @@ HOLE_DB = 5.0
 #: The levels at which the noise is examined, as percentiles of those of the recordings, and the length of a note.
 LEVEL_PERCENTILES, NOTE_FRAMES = (25, 50, 75), 10
 
+#: A unit of the raw output is this much of a soft band: the level is 20·ln(σ(x)) dB (`engine.losses.ControlLoss`).
+DB_PER_UNIT = 20.0
+
 #: Filling a hole may show another, which was less deep than it.
 MAX_PASSES = 4
 
 
 def fill_noise_holes(weights: Mapping[str, FloatArray], card: Card) -> dict[str, FloatArray]:
     """Replaces bands that are holes in the mean noise of a chromatic scale by what lies between their neighbours.
+
+    The neighbours of a hole have learned to be louder in its place, so the power of both together is kept.
 
     Args:
       weights: by name; kernel [C, outputs] and bias [outputs] of the last layer are replaced in a copy.
@@ -40,7 +45,8 @@ def fill_noise_holes(weights: Mapping[str, FloatArray], card: Card) -> dict[str,
     if columns is None or not _is_playable(card.model):
         return changed
     for _ in range(MAX_PASSES):
-        holes = find_holes(mean_noise_db(changed, card))
+        before_db = mean_noise_db(changed, card)
+        holes = find_holes(before_db)
         if not holes.any():
             break
         kernel, bias = changed[KERNEL].copy(), changed[BIAS].copy()
@@ -49,6 +55,12 @@ def fill_noise_holes(weights: Mapping[str, FloatArray], card: Card) -> dict[str,
             own = row[columns]
             own[holes] = np.interp(places[holes], places[~holes], own[~holes])
         changed |= {KERNEL: kernel, BIAS: bias}
+        # power of each hole with the bands beside it, before and after
+        around = np.convolve(np.pad(holes, 1), np.ones(3), "valid") > 0.0
+        powers = [10.0 ** (db / 10.0) for db in (before_db, mean_noise_db(changed, card))]
+        for start, stop in zip(*runs(around), strict=True):
+            louder_db = 10.0 * np.log10(powers[1][start:stop].sum() / powers[0][start:stop].sum())
+            bias[columns][start:stop] -= np.float32(louder_db / DB_PER_UNIT)
     return changed
 
 
