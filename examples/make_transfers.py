@@ -17,12 +17,12 @@ from ddsp_cli.workflows.transfer import transfer_files
 EXAMPLES = Path(__file__).parent
 ROOT = EXAMPLES.parent
 OUT = EXAMPLES / "transfers"
-RATE_HZ = 16000
+RATE_HZ = 48000
 COLUMNS = 3
 
 
 def draw(sounds: dict[str, np.ndarray], path: Path) -> None:
-    """One small spectrogram for each sound, [S] at 16 kHz."""
+    """One small spectrogram for each sound, [S] at 48 kHz."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -37,7 +37,7 @@ def draw(sounds: dict[str, np.ndarray], path: Path) -> None:
     for axis, (name, sound) in zip(axes.flat, sounds.items(), strict=False):
         seconds = len(sound) / RATE_HZ
         axis.imshow(
-            spectrogram_db(sound), origin="lower", aspect="auto", extent=(0, seconds, 0, RATE_HZ / 2000),
+            spectrogram_db(sound, 2048, 768), origin="lower", aspect="auto", extent=(0, seconds, 0, RATE_HZ / 2000),
             vmin=-90, vmax=0, cmap="magma",
         )  # fmt: skip
         axis.set_title(name, fontsize=10)

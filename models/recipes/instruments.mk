@@ -1,10 +1,10 @@
 # Which recordings each bundled instrument does not learn from, as options of ddsp prepare; why: models/RECIPES.md.
 # --hold-out: what it is judged by instead. --leave-out: not used at all.
 
-INSTRUMENTS := flute violin cello clarinet oboe tenor_sax alto_sax trombone french_horn bassoon
+INSTRUMENTS := flute violin cello clarinet oboe tenor_sax alto_sax trombone french_horn bassoon double_bass
 
 # Whose recordings only the base has learned from so far.
-BASE_ONLY := double_bass guitar
+BASE_ONLY := guitar
 
 PREPARE_violin := --hold-out '*mov8*'
 

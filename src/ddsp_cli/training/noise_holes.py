@@ -1,4 +1,4 @@
-"""Fill the holes in the noise of an instrument: bands that training turned off against its neighbours."""
+"""Smooth the noise of an instrument: fill bands that training turned off, and lower single bands that stand out."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from ddsp_cli.synthesis.decoder import Decoder
 from ddsp_cli.synthesis.instrument import check_graph
 from ddsp_cli.training.harmonic_mask import BIAS, KERNEL
 
-#: A hole lies this far below the line between the bands one, or two, on both sides of it. The noise of instruments is
-#: smooth over frequency; where one band is turned off by chance, the bands around it are not.
+#: A hole lies this far below the bands one, or two, on both sides of it. The noise of instruments is smooth over
+#: frequency; where one band is turned off by chance, the bands around it are not.
 HOLE_DB = 5.0
 
 #: The levels at which the noise is examined, as percentiles of those of the recordings, and the length of a note.
 LEVEL_PERCENTILES, NOTE_FRAMES = (25, 50, 75), 10
+
+#: Above this frequency a band that stands out as far as a hole is deep is lowered: a whistle of the recordings, or an
+#: error at the edge of the band that training renders. Below it sound has judged each band.
+SPIKES_FROM_HZ = 7500.0
 
 #: A unit of the raw output is this much of a soft band: the level is 20·ln(σ(x)) dB (`engine.losses.ControlLoss`).
 DB_PER_UNIT = 20.0
@@ -30,8 +34,8 @@ DB_PER_UNIT = 20.0
 MAX_PASSES = 4
 
 
-def fill_noise_holes(weights: Mapping[str, FloatArray], card: Card) -> dict[str, FloatArray]:
-    """Replaces bands that are holes in the mean noise of a chromatic scale by what lies between their neighbours.
+def smooth_noise(weights: Mapping[str, FloatArray], card: Card) -> dict[str, FloatArray]:
+    """Replaces holes and spikes in the mean noise of a chromatic scale by what lies between their neighbours.
 
     The neighbours of a hole have learned to be louder in its place, so the power of both together is kept.
 
@@ -44,16 +48,18 @@ def fill_noise_holes(weights: Mapping[str, FloatArray], card: Card) -> dict[str,
     columns = control_columns(card.model, noise[0]).get("noise_magnitudes") if noise else None
     if columns is None or not _is_playable(card.model):
         return changed
+    first = int(SPIKES_FROM_HZ / (card.model.sample_rate_hz / 2.0) * (columns.stop - columns.start - 1)) + 1
     for _ in range(MAX_PASSES):
         before_db = mean_noise_db(changed, card)
-        holes = find_holes(before_db)
-        if not holes.any():
+        holes, spikes = find_holes(before_db), find_spikes(before_db, first)
+        odd = holes | spikes
+        if not odd.any():
             break
         kernel, bias = changed[KERNEL].copy(), changed[BIAS].copy()
-        places = np.arange(len(holes))
+        places = np.arange(len(odd))
         for row in (*kernel, bias):
             own = row[columns]
-            own[holes] = np.interp(places[holes], places[~holes], own[~holes])
+            own[odd] = np.interp(places[odd], places[~odd], own[~odd])
         changed |= {KERNEL: kernel, BIAS: bias}
         # power of each hole with the bands beside it, before and after
         around = np.convolve(np.pad(holes, 1), np.ones(3), "valid") > 0.0
@@ -73,13 +79,24 @@ def _is_playable(model: ModelConfig) -> bool:
 
 
 def find_holes(noise_db: FloatArray) -> np.ndarray:
-    """Mask [M] of the bands that lie `HOLE_DB` below their neighbours; the lowest and the highest band are none."""
+    """Mask [M] of the bands that lie `HOLE_DB` below the bands one, or two, on both sides of them."""
     holes = np.zeros(len(noise_db), bool)
     for reach in (1, 2):
         if len(noise_db) > 2 * reach:
-            line_db = 0.5 * (noise_db[: -2 * reach] + noise_db[2 * reach :])
-            holes[reach:-reach] |= noise_db[reach:-reach] < line_db - HOLE_DB
+            sides_db = np.minimum(noise_db[: -2 * reach], noise_db[2 * reach :])
+            holes[reach:-reach] |= noise_db[reach:-reach] < sides_db - HOLE_DB
     return holes
+
+
+def find_spikes(noise_db: FloatArray, first: int) -> np.ndarray:
+    """Mask [M] of the bands from `first` on that lie `HOLE_DB` above the bands two, or four, on both sides of them."""
+    spikes = np.zeros(len(noise_db), bool)
+    for reach in (2, 4):
+        if len(noise_db) > 2 * reach:
+            sides_db = np.maximum(noise_db[: -2 * reach], noise_db[2 * reach :])
+            spikes[reach:-reach] |= noise_db[reach:-reach] > sides_db + HOLE_DB
+    spikes[:first] = False
+    return spikes
 
 
 def mean_noise_db(weights: Mapping[str, FloatArray], card: Card) -> FloatArray:

@@ -605,7 +605,7 @@ class _NotedInterrupts:
 def _bundle_writer(plan: Plan, manifest: Manifest, windows: Windows) -> OnBest:
     """Writes the instrument whenever its validation loss is the lowest so far."""
     from ddsp_cli.training.harmonic_mask import mask_untrained_harmonics
-    from ddsp_cli.training.noise_holes import fill_noise_holes
+    from ddsp_cli.training.noise_holes import smooth_noise
     from ddsp_cli.training.variation import measure_variation
 
     variation = measure_variation(windows)
@@ -625,7 +625,7 @@ def _bundle_writer(plan: Plan, manifest: Manifest, windows: Windows) -> OnBest:
         current = bundle.revise(card, training=training, metrics=metrics, created=_now())
         weights = mask_untrained_harmonics(autoencoder.get_weights_by_name(), card.model, lowest_hz)
         if plan.parent is None:  # the noise of a parent is as its maker left it
-            weights = fill_noise_holes(weights, card)
+            weights = smooth_noise(weights, card)
         stored = bundle.round_to_half(weights | movements)
         bundle.save(plan.folder, current, stored, autoencoder.impulse_response(stored), force=True)
 
