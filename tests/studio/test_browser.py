@@ -287,8 +287,7 @@ def test_parts_of_a_midi_file(open_page, folder, tmp_path):
     page.click("#tracks-1")
     assert page.is_checked("#tracks-1")  # one has to be played
     page.click("#takes button:has-text('voice')")
-    wait_until_played(page)
-    assert not page.is_visible("#parts")
+    page.wait_for_selector("#parts", state="hidden", timeout=30_000)
 
 
 def test_long_sound_is_heard_at_once_where_it_plays(open_page, folder, tmp_path):

@@ -57,7 +57,7 @@ def test_it_leaves_when_asked_and_keeps_recordings(studio, tmp_path, number):
 def test_page_that_goes_away_cancels_its_work(tmp_path, monkeypatch):
     server, cancelled = Server(0, tmp_path / "studio"), threading.Event()
 
-    def endless(take, instrument, settings, curves, progress):
+    def endless(take, instrument, settings, curves, progress, **asked):
         try:
             while True:
                 progress("listening", 0.5)
@@ -90,7 +90,7 @@ def test_page_that_goes_away_cancels_its_work(tmp_path, monkeypatch):
 def test_server_that_leaves_cancels_work(tmp_path, monkeypatch):
     server, begun, cancelled = Server(0, tmp_path / "studio"), threading.Event(), threading.Event()
 
-    def endless(take, instrument, settings, curves, progress):
+    def endless(take, instrument, settings, curves, progress, **asked):
         begun.set()
         try:
             while True:

@@ -91,7 +91,7 @@ def start_from_base(
     rows = np.unique(np.linspace(0, len(windows) - 1, min(COMPARED_WINDOWS, len(windows))).astype(int))
     inputs = {name: ops.convert_to_tensor(values[rows]) for name, values in windows.inputs.items()}
     targets = {name: ops.convert_to_tensor(values[rows]) for name, values in windows.targets.items()}
-    loss = ControlLoss(base)
+    loss = ControlLoss(base, balance_weight=0.0)
 
     def error_db(vector: np.ndarray) -> float:
         given = ops.broadcast_to(ops.convert_to_tensor(vector), (*inputs["f0_hz"].shape[:2], len(vector)))

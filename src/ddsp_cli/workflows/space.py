@@ -151,7 +151,7 @@ def vector_of(instrument: Bundle, base: Bundle) -> FloatArray:
         return np.asarray(known[card.name], np.float32)
     raise ModelError(
         f"{card.name} has no place in the space of the base",
-        f"Train it again with --from base, or blend controls when playing: --model {card.name}:0.5+flute:0.5.",
+        f"Train it again from the base, or blend controls when playing, as {card.name}:0.5+flute:0.5.",
     )
 
 
