@@ -70,7 +70,7 @@ class AdaptSettings:
       tuning_semitones: how far the A of the scale lies above 440 Hz; None for that of the performance.
       retune_s: how long a tuned melody takes from note to note; longer keeps more of the performer's slides.
       vibrato: 0 removes it, 1 keeps it, 2 doubles its width; None keeps it as far as the instrument has one.
-      vibrato_limit_cents: with `vibrato` None, the root mean square of the instrument's widest vibrato.
+      vibrato_limit_cents: with `vibrato` None, the width of vibrato that is kept, root mean square.
       keep_jitter: with `vibrato` None, keep movements of the pitch that are faster than a vibrato. An instrument that
         adds its own (`synthesis.variation`) needs none of the performer's.
       glide_s: how long steps inside segments take; 0 leaves them.

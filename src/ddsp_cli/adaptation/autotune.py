@@ -35,8 +35,8 @@ RETUNE_S = 0.05
 #: At each end of a note vibrato fades in and out for this long: what moves there is a slide.
 VIBRATO_FADE_S = 0.1
 
-#: What moves faster than a vibrato is jitter: twice smoothed under a Hann window of this length, a swing at 6 Hz keeps
-#: 97 % of its width and one at 20 Hz a third.
+#: Vibrato and jitter are separated by smoothing twice under a Hann window of this length: a movement at 6 Hz counts by
+#: 96 % as vibrato, one at 15 Hz by 36 %, one at 20 Hz by 3 %.
 JITTER_S = 0.09
 
 #: The width of a vibrato is measured over this time.
@@ -370,14 +370,14 @@ def scale_vibrato(midi: RealArray, factor: float, frame_rate_hz: int) -> DoubleA
 
 
 def limit_vibrato(midi: RealArray, limit_cents: float, keep_jitter: bool, frame_rate_hz: int) -> DoubleArray:
-    """Narrows a vibrato that is wider than an instrument's, and removes jitter where the instrument adds its own.
+    """Narrows a vibrato that is wider than a limit, and removes jitter.
 
     Slides, drift and the ends of notes stay as they are.
 
     Args:
       midi: [F], NaN where there is no pitch.
-      limit_cents: root mean square of the widest vibrato; infinity leaves it.
-      keep_jitter: leave what moves faster than a vibrato.
+      limit_cents: width of vibrato that is kept, root mean square; infinity keeps any.
+      keep_jitter: keep the movements that are faster than a vibrato.
       frame_rate_hz: frames per second.
 
     Returns:

@@ -15,7 +15,7 @@ import numpy as np
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.live.performer import LIVE_SEGMENTS, LiveState
 
-#: Input that an instrument gets, beyond its latency, before it is faded in: the pitch tracker looks 0.13 s back.
+#: Input that an instrument gets, beyond its latency, before it is faded in: the pitch tracker uses the last 0.13 s.
 WARM_UP_S = 0.2
 
 CROSSFADE_S = 0.08

@@ -28,8 +28,8 @@ from ddsp_cli.synthesis.oscillators import Harmonic, Ramp
 from ddsp_cli.synthesis.reverb import Room
 from ddsp_cli.synthesis.variation import Movements, variation_of
 
-#: After so long a rest a performance begins again. Training knows a decoder for some seconds after its first state; in
-#: longer silence, where nothing is heard, the state drifts away from what it knows.
+#: After a rest of this length the decoder returns to its first state. Training sees states of the first seconds after
+#: that one only; in a longer silence the state drifts away from them.
 REST_S = 0.3
 
 
@@ -160,7 +160,7 @@ class Stream:
     def _decode(
         self, f0_hz: FloatArray, level_db: FloatArray, gate: FloatArray | None, mfcc: FloatArray | None
     ) -> dict[str, FloatArray]:
-        """Predicts the controls of the next frames, from the first state on after a rest of `REST_S`."""
+        """Predicts the controls of the next frames, beginning from the first state again after a rest of `REST_S`."""
         if gate is None:
             return self._decoder.controls(f0_hz, level_db, mfcc)
         n_frames = len(level_db)

@@ -50,7 +50,7 @@ N_APART = 6
 LEAST_NOTES = 3
 
 
-#: Vibrato, and what else moves the pitch of a note slowly; the shortest notes that count.
+#: Band of vibrato and of other slow movements of the pitch; the shortest notes that are measured.
 VIBRATO_HZ, LEAST_VIBRATO_NOTE_S = (3.0, JITTER_HZ[0]), 0.3
 
 
@@ -154,7 +154,7 @@ def _note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
         return None
     k = good + 1
     levels_db = _filtered(10.0 * np.log10(power[:, good] + 1e-16), rate_hz, BAND_HZ)
-    # What all have in common is the movement of the sum; the strongest partial, which an ear follows, has most of it.
+    # The common movement is the mean weighted by power: mostly that of the strongest partial, whose pitch is heard.
     weight = np.median(power[:, good], axis=0)
     weight /= weight.sum()
     apart_db = levels_db - (levels_db @ weight)[:, None]

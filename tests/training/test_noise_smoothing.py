@@ -7,7 +7,7 @@ import pytest
 
 from ddsp_cli.bundle.layout import control_columns
 from ddsp_cli.training.harmonic_mask import BIAS, KERNEL
-from ddsp_cli.training.noise_holes import HOLE_DB, find_holes, mean_noise_db, smooth_noise
+from ddsp_cli.training.noise_smoothing import HOLE_DB, find_holes, mean_noise_db, smooth_noise
 from fixtures import make_card, random_weights, small_model
 
 
