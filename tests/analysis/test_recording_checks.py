@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.ndimage import maximum_filter1d
 
 from ddsp_cli.analysis.recording_checks import ClippingWatch, HumWatch
 
@@ -20,6 +21,61 @@ def test_a_loud_sine_at_full_scale_is_not_clipped():
     watch = ClippingWatch()
     watch(np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)[:, None])
     assert watch.places_s(16000) == []
+
+
+def watched(sound: np.ndarray, n_blocks: int = 3) -> ClippingWatch:
+    watch = ClippingWatch()
+    for block in np.array_split(np.atleast_2d(sound).T, n_blocks):
+        watch(block.astype(np.float32))
+    return watch
+
+
+def sung(rate_hz: int = 48000) -> np.ndarray:
+    """Two seconds at 220 Hz with vibrato, harmonics and a swell, peak 1."""
+    t = np.arange(2 * rate_hz) / rate_hz
+    phase = 2 * np.pi * 220 * t + 2.0 * np.sin(2 * np.pi * 5 * t)
+    sound = sum(np.sin(k * phase + k) / k for k in (1, 2, 3, 5)) * (0.5 + 0.5 * np.sin(np.pi * t / 2))
+    return sound / np.abs(sound).max()
+
+
+@pytest.mark.parametrize("level", [1.0, 0.9, 0.5, 0.1])
+@pytest.mark.parametrize("bits", [16, 24])
+def test_flat_tops_are_found_at_any_level(level, bits):
+    clipped = level * np.clip(2.0 * sung(), -1.0, 1.0)
+    steps = 2.0 ** (bits - 1)
+    written = np.round(clipped * steps + np.random.default_rng(0).triangular(-1, 0, 1, clipped.shape)) / steps
+    watch = watched(written)
+    share = np.mean(np.abs(clipped) >= level)
+    assert watch.is_heavy
+    assert watch.n_clipped == pytest.approx(share * len(clipped), rel=0.15)
+    ((start, end),) = watch.places_s(48000)
+    loud = np.flatnonzero(np.abs(clipped) >= level) / 48000
+    assert (start, end) == pytest.approx((loud[0], loud[-1]), abs=0.05)
+
+
+def test_clipping_of_one_side_or_one_channel_is_found():
+    one_side = 0.4 * np.minimum(2.0 * sung(), 1.0)
+    assert watched(one_side).is_heavy
+    assert watched(-one_side).n_clipped == watched(one_side).n_clipped
+    assert watched(np.stack([0.3 * sung(), one_side])).n_clipped == watched(one_side).n_clipped
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        0.5 * sung(),
+        0.5 * np.sin(2 * np.pi * 41.2 * np.arange(192_000) / 96_000),  # tops of 27 samples within 0.2 %, but round
+        0.5 * np.sin(2 * np.pi * 1500 * np.arange(96_000) / 48_000),
+        0.2 * sung() / maximum_filter1d(np.abs(sung()), 960),  # every peak is brought to one level, and stays round
+        0.1 * np.random.default_rng(0).normal(size=96_000),
+        np.zeros(96_000),
+        0.01 * np.clip(2.0 * sung(), -1.0, 1.0),  # steps of 16 bits cannot be told from flat tops
+    ],
+)  # fmt: skip
+def test_what_is_not_clipped(sound):
+    watch = watched(sound)
+    assert watch.n_clipped == 0
+    assert watch.places_s(48000) == []
 
 
 def listen(sound: np.ndarray) -> tuple[int, float] | None:

@@ -262,8 +262,14 @@ CASES = {
     "loss group as a list": (
         lambda: engine.LossGroup([(engine.mean_difference, ["audio", "dry"])]),
         ValueError,
-        r"LossGroup: losses must be a mapping name → \(loss, \[target, value\]\), not list",
+        r"LossGroup: losses must map name → \(loss, \[target, value\]\), not list",
         "AttributeError",
+    ),
+    "loss without outputs": (
+        lambda: engine.LossGroup({"spectral": engine.mean_difference}),
+        ValueError,
+        "loss spectral must be a pair of a loss and the outputs it compares; losses map name →",
+        "TypeError",
     ),
     "loss of 1 against 2": (
         lambda: engine.SpectralLoss((64,)).call(AUDIO[:1], AUDIO),
@@ -299,7 +305,7 @@ CASES = {
     "group as a list": (
         lambda: engine.ProcessorGroup([(harmonic(), SOURCES)], SOURCES),
         ValueError,
-        "nodes of a processor group must be a mapping name → .*, not list",
+        "nodes of a processor group must map name → .*, not list",
         "AttributeError",
     ),
     "class for processor": (
@@ -317,7 +323,7 @@ CASES = {
     "node without inputs": (
         lambda: engine.ProcessorGroup({"crop": engine.Crop(1)}, ["audio"]),
         ValueError,
-        "node crop is no pair of a processor and its inputs",
+        "node crop must be a pair of a processor and the names of its inputs; nodes map name →",
         "TypeError",
     ),
     "slash in a name": (

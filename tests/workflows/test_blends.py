@@ -71,6 +71,8 @@ def test_an_instrument_whose_name_has_a_plus_is_found(tmp_path):
         ("testophone:0..6+otherophone", "0..6 is not a number"),
         ("testophone:-1+otherophone", "-1 is out of range"),
         ("8:testophone 2:otherophone", "do not rise"),
+        ("testophone:0.5", "at least two instruments, and testophone:0.5 names one"),
+        ("testophon: 1", "at least two instruments"),
     ],
 )
 def test_impossible_blends_are_refused(words, problem):

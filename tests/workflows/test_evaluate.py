@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 import soundfile
+import typer
 
 from ddsp_cli import bundle
 from ddsp_cli.analysis import metrics
@@ -159,6 +160,32 @@ def test_reliable_frames_are_judged_when_asked_for(home):
     (found,) = evaluate(home / "models/testophone", [home / "other.wav"], reliable=True)
     assert found.figures["reliable_share"] > 0.8
     assert 0 <= found.figures["reliable_within_50_cents"] <= 1
+
+
+def test_a_recording_without_notes_does_not_stop_the_others(home, tmp_path, monkeypatch, capsys):
+    (tmp_path / "broken.wav").write_bytes(b"RIFF")
+    recordings = [home / "silence.wav", home / "own.wav", tmp_path / "broken.wav"]
+    found = evaluate(home / "models/testophone", recordings, out=tmp_path / "out")
+    assert [one.name for one in found] == ["own.wav"]
+    assert [failure.input.name for failure in found.failures] == ["silence.wav", "broken.wav"]
+    assert [row["name"] for row in json.loads((tmp_path / "out/evaluation.json").read_text())["recordings"]] == [
+        "own.wav"
+    ]
+    with pytest.raises(InputError):
+        evaluate(home / "models/testophone", [home / "silence.wav", tmp_path / "broken.wav"], out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+    from ddsp_cli.cli.evaluate import evaluate as command
+
+    monkeypatch.chdir(home)
+    with pytest.raises(typer.Exit) as ended:
+        command("testophone", recordings)
+    assert ended.value.exit_code == ExitCode.PARTIAL
+    said = capsys.readouterr()
+    assert said.out.splitlines()[1].startswith("own.wav")
+    assert "2 of 3 recordings could not be compared:" in said.err
+    assert "silence.wav" in said.err
+    assert "broken.wav" in said.err
 
 
 def test_mistakes(home, tmp_path):

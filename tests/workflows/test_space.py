@@ -72,8 +72,11 @@ def test_what_has_no_place_in_the_space_is_refused(desk):
     make_bundle(desk / "models" / "testophone")
     with pytest.raises(ModelError, match="testophone has no place in the space of the base"):
         space.blend("flute+testophone", "hybrid")
-    with pytest.raises(UsageError, match="no two instruments"):
-        space.blend("flute", "hybrid")
+    for words in ("flute", "flute:0.5", "flute:0.5+flute"):
+        with pytest.raises(UsageError, match="a blend needs at least two instruments, and flute"):
+            space.blend(words, "hybrid")
+    with pytest.raises(UsageError, match="is a blend over time"):
+        space.blend("0:flute 8s:cello", "hybrid")
     with pytest.raises(UsageError, match="bundled"):
         space.blend("flute+cello", "violin")
     assert not (desk / "models" / "hybrid").exists()

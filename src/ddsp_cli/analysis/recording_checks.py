@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddsp_cli.arrays import FloatArray, hann_window
+from ddsp_cli.arrays import FloatArray, IntArray, hann_window, runs
 from ddsp_cli.audio.read import Decoded
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 
@@ -12,6 +12,17 @@ from ddsp_cli.config import ANALYSIS_RATE_HZ
 CLIPPED_SAMPLES = 3
 
 FULL_SCALE = 0.999
+
+#: A sound that was clipped and then turned down has flat tops at one level below full scale, its ceiling. So many
+#: samples in a row within this share of the ceiling are one, if the sound has fallen by that share half as far
+#: again beside it on both sides. A parabola falls by four times what it falls within its top.
+TOP_SHARE, FALL_SHARE = 0.002, 0.02
+
+#: A channel is clipped there if it has this many flat tops: the highest peak of a natural sound is alone.
+N_TOPS = 8
+
+#: A ceiling is not looked for below this: steps of 16 bits would be as large as `TOP_SHARE`.
+LOWEST_CEILING = 0.02
 
 #: Clipped places nearer to each other than this are one place.
 APART_S = 0.25
@@ -39,32 +50,25 @@ class ClippingWatch:
 
     Attributes:
       n_samples: seen so far.
-      n_clipped: of them, samples of which at least one channel is clipped.
     """
 
     def __init__(self) -> None:
         self.n_samples = 0
-        self.n_clipped = 0
-        self._spans: list[tuple[int, int]] = []
+        self._channels: list[tuple[_Ceiling, _Ceiling]] = []
 
     def __call__(self, block: FloatArray) -> None:
         """Takes the next samples. Runs across the edge of two blocks are not seen; blocks last seconds."""
-        if len(block) >= CLIPPED_SAMPLES and max(block.max(), -block.min()) >= FULL_SCALE:
-            clipped = np.zeros(len(block), bool)
-            for channel in block.T:
-                for full in (channel >= FULL_SCALE, channel <= -FULL_SCALE):
-                    first = np.flatnonzero(full[2:] & full[1:-1] & full[:-2])
-                    for offset in range(CLIPPED_SAMPLES):
-                        clipped[first + offset] = True
-            at = np.flatnonzero(clipped)
-            self.n_clipped += len(at)
-            breaks = np.flatnonzero(np.diff(at) > _SPAN_GAP_SAMPLES)
-            starts, ends = at[np.r_[0, breaks + 1][: len(at)]], at[np.r_[breaks, len(at) - 1][: len(at)]]
-            self._spans += [
-                (int(start) + self.n_samples, int(end) + self.n_samples)
-                for start, end in zip(starts, ends, strict=True)
-            ]
+        while len(self._channels) < block.shape[1]:
+            self._channels.append((_Ceiling(), _Ceiling()))
+        for channel, (above, below) in zip(block.T, self._channels, strict=False):
+            above.push(channel, self.n_samples)
+            below.push(-channel, self.n_samples)
         self.n_samples += len(block)
+
+    @property
+    def n_clipped(self) -> int:
+        """Samples that are clipped, in the channel that has most of them."""
+        return max((above.n_clipped + below.n_clipped for above, below in self._channels), default=0)
 
     @property
     def is_heavy(self) -> bool:
@@ -73,14 +77,72 @@ class ClippingWatch:
 
     def places_s(self, rate_hz: int) -> list[tuple[float, float]]:
         """Start and end of each clipped place in seconds, in order."""
+        spans = sorted(span for pair in self._channels for one in pair if one.n_clipped for span in one.spans)
         places: list[tuple[float, float]] = []
-        for start, end in self._spans:
+        for start, end in spans:
             start_s, end_s = start / rate_hz, max(start, end - CLIPPED_SAMPLES + 1) / rate_hz
             if places and start_s - places[-1][1] < APART_S:
-                places[-1] = (places[-1][0], end_s)
+                places[-1] = (places[-1][0], max(places[-1][1], end_s))
             else:
                 places.append((start_s, end_s))
         return places
+
+
+class _Ceiling:
+    """The highest level of one side of a channel, and the flat tops at it.
+
+    Attributes:
+      spans: first and last sample of each stretch of them, in order.
+    """
+
+    def __init__(self) -> None:
+        self._level = 0.0
+        self._forget()
+
+    def _forget(self) -> None:
+        self.spans: list[tuple[int, int]] = []
+        self._n_tops = self._n_samples = 0
+
+    @property
+    def n_clipped(self) -> int:
+        """Samples of the flat tops; 0 where there are too few to tell."""
+        return self._n_samples if self._level >= FULL_SCALE or self._n_tops >= N_TOPS else 0
+
+    def push(self, channel: FloatArray, n_before: int) -> None:
+        """Takes the next samples [S], of which `n_before` came before."""
+        if not len(channel):
+            return
+        highest = min(float(channel.max()), 1.0)
+        if highest < max(LOWEST_CEILING, (1.0 - TOP_SHARE) * self._level):
+            return
+        if highest > (1.0 + TOP_SHARE) * self._level:  # what lay below was no ceiling
+            self._forget()
+        self._level = max(self._level, highest)
+        starts, stops = _flat_tops(channel, self._level)
+        self._n_tops += len(starts)
+        self._n_samples += int((stops - starts).sum())
+        if len(starts):
+            breaks = np.flatnonzero(starts[1:] - stops[:-1] >= _SPAN_GAP_SAMPLES)
+            firsts, lasts = starts[np.r_[0, breaks + 1]], stops[np.r_[breaks, len(stops) - 1]] - 1
+            self.spans += [(int(a) + n_before, int(b) + n_before) for a, b in zip(firsts, lasts, strict=True)]
+
+
+def _flat_tops(channel: FloatArray, level: float) -> tuple[IntArray, IntArray]:
+    """Starts and stops (exclusive) of the flat tops of a channel [S] at a level."""
+    if level >= FULL_SCALE:
+        starts, stops = runs(channel >= FULL_SCALE)
+        is_long = stops - starts >= CLIPPED_SAMPLES
+        return starts[is_long], stops[is_long]
+    starts, stops = runs(channel >= (1.0 - TOP_SHARE) * level)
+    is_long = stops - starts >= CLIPPED_SAMPLES
+    starts, stops = starts[is_long], stops[is_long]
+    reach = -(-(stops - starts) // 2)
+    left, right = starts - reach, stops - 1 + reach
+    is_inside = (left >= 0) & (right < len(channel))
+    starts, stops, left, right = starts[is_inside], stops[is_inside], left[is_inside], right[is_inside]
+    beside = np.maximum(channel[left], channel[right])
+    is_sharp = beside <= (1.0 - FALL_SHARE) * level
+    return starts[is_sharp], stops[is_sharp]
 
 
 def file_warnings(decoded: Decoded, clipping: ClippingWatch, sample_rate_hz: int) -> tuple[str, ...]:

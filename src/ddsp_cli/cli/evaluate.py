@@ -9,6 +9,7 @@ import typer
 
 from ddsp_cli.cli import console
 from ddsp_cli.cli.options import Force, Instrument
+from ddsp_cli.cli.transfer import end_with_failures
 
 
 def evaluate(
@@ -44,3 +45,4 @@ def evaluate(
     console.table(["recording", "length", *(title for title, _ in shown.values())], rows)
     if out is not None:
         console.say(f"Figures and pictures: {out}")
+    end_with_failures(found.failures, len(found) + len(found.failures), "recordings could not be compared")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from ddsp_cli.errors import ExitCode, Kind, UsageError
 if TYPE_CHECKING:
     from ddsp_cli.workflows.reverb import ReverbResult
     from ddsp_cli.workflows.transfer import Batch, TransferResult
+    from ddsp_cli.workflows.transfer_plan import Failure
 
 #: Groups of options in the help.
 PITCH, LEVEL, SOUND, VOICES, FILES = "Pitch", "Level", "Sound of the instrument", "Voices and players", "Files"
@@ -266,8 +268,19 @@ def finish(batch: Batch[TransferResult] | Batch[ReverbResult], ends: pipes.Pipes
         if n_inputs > 1:
             console.remark(f"Played {n_inputs} inputs.")
         return
-    console.remark(f"{len(batch.failures)} of {n_inputs} inputs could not be played:")
-    for failure in batch.failures:
+    end_with_failures(batch.failures, n_inputs, "inputs could not be played")
+
+
+def end_with_failures(failures: Sequence[Failure], n_inputs: int, what: str) -> None:
+    """Says what was left out and why; ends with `ExitCode.PARTIAL` if anything was.
+
+    Raises:
+      typer.Exit: in that case.
+    """
+    if not failures:
+        return
+    console.remark(f"{len(failures)} of {n_inputs} {what}:")
+    for failure in failures:
         hint = hints.hint(failure.error)
         console.remark(f"  {hints.message(failure.error)}.{' ' if hint else ''}{hint}")
     raise typer.Exit(ExitCode.PARTIAL)

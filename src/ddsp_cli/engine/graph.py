@@ -133,19 +133,19 @@ def _check_nodes(nodes: Any) -> None:
     """
     form = "name → (processor, [names of its inputs])"
     if not isinstance(nodes, Mapping):
-        raise ArgumentError(f"the nodes of a processor group must be a mapping {form}, not {type(nodes).__name__}")
+        raise ArgumentError(f"the nodes of a processor group must map {form}, not {type(nodes).__name__}")
     for name, node in nodes.items():
         if not isinstance(node, tuple | list) or len(node) != 2:
-            raise ArgumentError(f"node {name} is no pair of a processor and its inputs; nodes are {form}")
+            raise ArgumentError(
+                f"node {name} must be a pair of a processor and the names of its inputs; nodes map {form}"
+            )
         if "/" in name:  # node/control names a control in the result
             raise ModelError(f"processor {name} must have a name without a slash")
         processor, inputs = node
         if isinstance(processor, type):
             raise ArgumentError(f"node {name} holds the class {processor.__name__}; make a processor of it first")
         if not isinstance(processor, Processor):
-            raise ArgumentError(
-                f"node {name} holds an object of type {type(processor).__name__}, which is no processor"
-            )
+            raise ArgumentError(f"node {name} must hold a processor, not an object of type {type(processor).__name__}")
         if isinstance(inputs, str):
             raise ArgumentError(f"the inputs of node {name} must be a list of names such as [{inputs!r}], not a text")
 

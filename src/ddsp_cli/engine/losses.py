@@ -401,15 +401,17 @@ class LossGroup:
     def __init__(self, losses: Mapping[str, tuple[Callable[..., Tensor], Sequence[str]]]) -> None:
         form = "name → (loss, [target, value])"
         if not isinstance(losses, Mapping):
-            raise ArgumentError(f"LossGroup: losses must be a mapping {form}, not {type(losses).__name__}")
+            raise ArgumentError(f"LossGroup: losses must map {form}, not {type(losses).__name__}")
         if not losses:
-            raise ArgumentError("LossGroup: there is no loss")
+            raise ArgumentError("LossGroup: at least one loss is needed")
         entries: Mapping[str, Any] = losses
         for name, entry in entries.items():
             if not isinstance(entry, tuple | list) or len(entry) != 2 or not callable(entry[0]):
-                raise ArgumentError(f"LossGroup: {name} is no pair of a loss and its outputs; losses are {form}")
+                raise ArgumentError(
+                    f"LossGroup: loss {name} must be a pair of a loss and the outputs it compares; losses map {form}"
+                )
             if isinstance(entry[1], str) or len(entry[1]) != 2:
-                raise ArgumentError(f"LossGroup: {name} must name two outputs, target and value, not {entry[1]!r}")
+                raise ArgumentError(f"LossGroup: loss {name} must name two outputs, target and value, not {entry[1]!r}")
         self.losses = {name: (loss, list(wanted)) for name, (loss, wanted) in losses.items()}
 
     def __call__(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -30,7 +30,8 @@ from ddsp_cli.remote import as_place
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path, as_paths
-from ddsp_cli.workflows.transfer_plan import free_name
+from ddsp_cli.workflows.transfer import Batch
+from ddsp_cli.workflows.transfer_plan import Failure, free_name
 
 if TYPE_CHECKING:
     from ddsp_cli.dataset.loader import Dataset
@@ -77,8 +78,10 @@ def evaluate(
     force: bool = False,
     reliable: bool = False,
     progress: Callable[[str, float, float], None] | None = None,
-) -> list[Judgement]:
+) -> Batch[Judgement]:
     """Reconstructs recordings with an instrument and measures the difference.
+
+    Of several recordings those that cannot be compared are left out and listed in the result.
 
     Args:
       model: a name, a folder, or the file of a DDSP-VST model.
@@ -91,11 +94,12 @@ def evaluate(
       progress: called as `progress(what, done, total)`.
 
     Returns:
-      Metrics of each recording, or of the validation split.
+      Metrics of each recording, or of the validation split; recordings without a note and unreadable ones as failures.
 
     Raises:
       UsageError: both recordings and a data set.
-      InputError, DatasetError, ModelError, OutputError: see their messages.
+      InputError: the only recording cannot be compared, or none of several.
+      DatasetError, ModelError, OutputError: see their messages.
     """
     audio, out = as_paths(audio), as_path(out)
     dataset = None if dataset is None else as_place(dataset)
@@ -109,12 +113,19 @@ def evaluate(
     loaded = models.open_at(models.find_playable(model))
     report = progress or (lambda what, done, total: None)
     found: list[Judgement] = []
+    failures: list[Failure] = []
     taken: set[str] = set()
     names = Counter(path.name for path in files)
     for i, path in enumerate(files):
         report(f"judging {path.name}", i, len(files))
-        clip = reconstruct(loaded, path, path.name if names[path.name] == 1 else path.as_posix())
+        try:
+            clip = reconstruct(loaded, path, path.name if names[path.name] == 1 else path.as_posix())
+        except InputError as problem:
+            failures.append(Failure(path, problem))
+            continue
         found.append(_judge(clip, out, reliable, free_name(path.stem, taken)))
+    if failures and not found:
+        raise failures[0].error
     if not files:
         from ddsp_cli.dataset import loader
 
@@ -124,7 +135,7 @@ def evaluate(
         found.append(_judge(clip, out, reliable, clip.name))
     if out is not None:
         _write(found, loaded.card.name, out)
-    return found
+    return Batch(tuple(found), tuple(failures))
 
 
 @dataclass(frozen=True)

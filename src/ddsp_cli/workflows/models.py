@@ -269,6 +269,9 @@ def choose_all(names: Sequence[PathLike]) -> list[Choice]:
 #: `8s:violin` or `1:30:violin`, an instrument of a blend over time.
 _TIMED = re.compile(r"(?:(?P<minutes>\d+):)?(?P<seconds>\d+(?:\.\d+)?)s?:(?P<name>\D.*)")
 
+#: `flute:0.5`, an instrument with its share of a blend.
+_SHARED = re.compile(r".+:\s*\d*\.?\d+\s*")
+
 #: Separator of two parts of such a blend.
 _BETWEEN = re.compile(r"[\s,]+(?=(?:\d+:)?\d+(?:\.\d+)?s?:\D)")
 
@@ -329,7 +332,14 @@ def choose(name: PathLike) -> Choice:
     """
     words = os.fspath(name)
     if Path(words).exists() or not (is_timed(words) or "+" in words):
-        return Choice((find_playable(name),))
+        try:
+            return Choice((find_playable(name),))
+        except ModelError:
+            if _SHARED.fullmatch(words):
+                raise UsageError(
+                    f"a blend needs at least two instruments, and {words} names one", BLEND_HINT, parameter="model"
+                ) from None
+            raise
     return _timed_blend(words) if is_timed(words) else _constant_blend(words)
 
 

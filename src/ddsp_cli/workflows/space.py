@@ -119,7 +119,12 @@ def blend(words: str | None, name: str, seed: int = 0, force: bool = False) -> P
     base = bundle.load(place)
     chosen = models.choose(words if words is not None else _draw(base, seed))
     if chosen.shares is None or not chosen.shares.is_constant:
-        raise UsageError(f"{words} names no two instruments", models.BLEND_HINT)
+        if chosen.shares is None:
+            raise UsageError(f"a blend needs at least two instruments, and {words} names one", models.BLEND_HINT)
+        raise UsageError(
+            f"{words} is a blend over time, which cannot be made one instrument",
+            f"Play it with: ddsp transfer --blend. {models.BLEND_HINT}",
+        )
     parts = [models.open_at(one) for one in chosen.places]
     vectors = np.stack([vector_of(part, base) for part in parts])
     vector = np.asarray(chosen.shares.mean @ vectors, np.float32)
