@@ -128,6 +128,68 @@ def test_an_undertone_without_its_lowest_harmonics_is_a_squeak(rate_hz):
     assert (mended.f0_hz[squeak] == 0.0).all()
 
 
+def partials(features, part, of_hz):
+    """Sines [S] of given amplitudes (Hz → amplitude) that sound in some of the frames."""
+    t = np.arange(len(features) * RATE_HZ // features.spec.frame_rate_hz) / RATE_HZ
+    mask = np.repeat(part, RATE_HZ // features.spec.frame_rate_hz)
+    return (mask * sum(gain * np.sin(2.0 * np.pi * hz * t) for hz, gain in of_hz.items())).astype(np.float32)
+
+
+@RATES
+@pytest.mark.parametrize("ringing_db", [-100.0, -18.0])
+@pytest.mark.parametrize("is_played", [False, True])
+def test_a_weak_fundamental_tells_the_octave_and_the_end_of_the_note_before_does_not(rate_hz, is_played, ringing_db):
+    """A tenth of the energy at the odd harmonics: the tracker follows the even ones, and finds few others beside."""
+    features, truth, leap, _ = legato(rate_hz, played=1.0, tracked=2.0)
+    audio = sound(np.where(leap, 0.0, truth), rate_hz)
+    audio += partials(features, leap, {440.0: 0.1, 880.0: 0.06, 1320.0: 0.03})
+    audio += partials(features, leap, {220.0: 0.1 * 10 ** (ringing_db / 20)})
+    if not is_played:
+        audio += partials(features, leap, {220.0: 0.03, 660.0: 0.02})
+    mended = confirm_leaps(features, find_segments(features), ArrayRecording(audio))
+    expected = features.f0_hz if is_played else truth
+    np.testing.assert_allclose(mended.f0_hz[leap], expected[leap], rtol=1e-3)
+
+
+def three_notes(frame_rate_hz, first_hz, leap_hz, last_hz, confidence=0.65):
+    """Notes to 1.94 s and from 2.06 s on, and what a tracker found between them."""
+    features = performance(frame_rate_hz, notes=((1.0, 3.0, 69.0),))
+    leap = (features.times_s >= 1.94) & (features.times_s < 2.06)
+    f0_hz = np.where(leap, leap_hz, np.where(features.times_s < 1.94, first_hz, last_hz)) * (features.f0_hz > 0)
+    certain = np.where(leap, confidence, features.f0_confidence)
+    return change(features, f0_hz=f0_hz, f0_confidence=certain), leap
+
+
+@RATES
+def test_of_two_octaves_that_explain_a_sound_alike_the_nearer_is_played(rate_hz):
+    """A violin's F4, B4, D5 (Bach, BWV 1003): of B4 sounds hardly more than the octave, while other strings ring."""
+    features, leap = three_notes(rate_hz, 349.0, 988.0, 587.0)
+    audio = sound(np.where(leap, 0.0, features.f0_hz), rate_hz)
+    audio += partials(features, leap, {988.0: 0.05, 1976.0: 0.02, 494.0: 0.004, 1482.0: 0.005})
+    audio += partials(features, leap, {294.0: 0.025, 349.0: 0.016, 392.0: 0.016, 880.0: 0.01})
+    mended = confirm_leaps(features, find_segments(features), ArrayRecording(audio))
+    np.testing.assert_allclose(mended.f0_hz[leap], 494.0, rtol=1e-3)
+    # A tracker that is sure of it is left alone.
+    features, _ = three_notes(rate_hz, 349.0, 988.0, 587.0, confidence=0.95)
+    kept = confirm_leaps(features, find_segments(features), ArrayRecording(audio))
+    np.testing.assert_array_equal(kept.f0_hz, features.f0_hz)
+
+
+@RATES
+def test_undertone_of_a_note_and_of_one_that_still_rings_is_no_note(rate_hz):
+    """196 Hz explains 392 Hz, which is played, and 588 Hz, which was played before it (Bach, BWV 1002)."""
+    features = performance(rate_hz, notes=((1.0, 3.0, 69.0),))
+    times_s = features.times_s
+    wrong = (times_s >= 1.9) & (times_s < 1.98)
+    tracked = np.where(times_s < 1.7, 588.0, np.where(times_s < 2.1, np.where(wrong, 196.0, 392.0), 659.0))
+    features = change(features, f0_hz=tracked * (features.f0_hz > 0),
+                      f0_confidence=np.where(wrong, 0.65, features.f0_confidence))  # fmt: skip
+    audio = sound(np.where(wrong, 392.0, features.f0_hz), rate_hz)
+    audio += partials(features, (times_s >= 1.7) & (times_s < 2.1), {588.0: 0.03, 1176.0: 0.02, 1764.0: 0.02})
+    mended = confirm_leaps(features, find_segments(features), ArrayRecording(audio))
+    np.testing.assert_allclose(mended.f0_hz[wrong], 392.0, rtol=1e-3)
+
+
 @RATES
 @pytest.mark.parametrize("played", [1.0, 2.0])
 def test_half_a_second_an_octave_too_high_is_mended_and_one_that_is_played_stays(rate_hz, played):

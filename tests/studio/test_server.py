@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import json
 import threading
 import time
@@ -17,7 +18,7 @@ from starlette.testclient import TestClient
 from ddsp_cli.studio import session as session_module
 from ddsp_cli.studio import takes as takes_module
 from ddsp_cli.studio.picture import LOWEST_HZ, ROWS_PER_OCTAVE, spectrogram
-from ddsp_cli.studio.session import CancelledError, Session
+from ddsp_cli.studio.session import EXCERPT_S, RENDERED_SHARE, CancelledError, Session
 from ddsp_cli.workflows.performance import make_options
 from ddsp_cli.workflows.transfer import transfer_files
 from fixtures import melody
@@ -203,10 +204,8 @@ def test_curves_of_several_voices_are_not_written(studio, score):
 
 
 @pytest.fixture
-def long_take(studio, tmp_path, monkeypatch):
-    """A voice of 6 s, which counts as long."""
-    monkeypatch.setattr(session_module, "EXCERPT_FROM_S", 4.0)
-    monkeypatch.setattr(session_module, "EXCERPT_S", 1.5)
+def long_take(studio, tmp_path):
+    """A voice of 6.6 s, of which an excerpt is heard first."""
     soundfile.write(tmp_path / "long.wav", melody((60, 64, 67, 65), note_s=0.9, rest_s=0.6), 16000, subtype="FLOAT")
     return add(studio, tmp_path / "long.wav")
 
@@ -220,7 +219,7 @@ def test_long_sound_is_heard_first_where_the_page_listens(studio, long_take):
     assert [part.start_s for part in first] == pytest.approx([2.0])
     (part,) = first
     assert part.rate_hz == played.rate_hz
-    assert len(part.pcm) / part.rate_hz == pytest.approx(1.5 + 6.6 / 25, abs=0.01)
+    assert len(part.pcm) / part.rate_hz == pytest.approx(EXCERPT_S + 6.6 * RENDERED_SHARE, abs=0.01)
     begin = round(2.0 * played.rate_hz)
     whole = played.pcm[begin : begin + len(part.pcm)]
 
@@ -242,18 +241,38 @@ def test_what_is_heard_first_comes_before_the_result(studio, long_take):
     (told,) = [line["excerpt"] for line in lines if "excerpt" in line]
     assert "done" in lines[-1]
     sound = studio.client.get(f"api/excerpts/{told['id']}")
-    assert len(sound.content) / 4 / told["rate_hz"] == pytest.approx(1.5 + 6.6 / 25, abs=0.01)
+    assert len(sound.content) / 4 / told["rate_hz"] == pytest.approx(EXCERPT_S + 6.6 * RENDERED_SHARE, abs=0.01)
     assert told["start_s"] == 0.5
     assert studio.client.get("api/excerpts/0").status_code == 400
 
 
-def test_second_part_follows_where_the_first_ends(studio, long_take, monkeypatch):
+def test_parts_follow_where_the_one_before_ends(studio, long_take, monkeypatch):
     monkeypatch.setattr(session_module, "RENDERED_SHARE", 1.0)
     parts = []
     studio.session.play(long_take["id"], "testophone", {"formant": 2}, at_s=0.0, heard=parts.append)
-    first, second = parts
-    assert second.start_s == first.start_s + len(first.pcm) / first.rate_hz
-    assert second.start_s + len(second.pcm) / second.rate_hz == pytest.approx(6.6, abs=0.01)
+    first, second, *_ = parts
+    assert EXCERPT_S <= len(first.pcm) / first.rate_hz < EXCERPT_S + 1.0
+    for before, after in itertools.pairwise(parts):
+        assert after.start_s == pytest.approx(before.start_s + len(before.pcm) / before.rate_hz)
+    assert len(second.pcm) > 1.5 * len(first.pcm)
+    assert parts[-1].start_s + len(parts[-1].pcm) / parts[-1].rate_hz == pytest.approx(6.6, abs=0.01)
+
+
+def test_rest_is_no_reason_for_another_gain(studio, tmp_path, monkeypatch):
+    """Where the excerpt begins in silence its level is unknown: that of the sound before it is kept."""
+    sound = np.concatenate([melody((60, 64), note_s=0.9), np.zeros(4 * 16000), melody((67, 65), note_s=0.9)])
+    soundfile.write(tmp_path / "rest.wav", sound.astype(np.float32), 16000, subtype="FLOAT")
+    take = add(studio, tmp_path / "rest.wav")
+    play(studio, take)
+    monkeypatch.setattr(session_module, "RENDERED_SHARE", 1.0)  # the excerpt goes on to the end
+    parts = []
+    played = studio.session.play(take["id"], "testophone", {"seed": 5}, at_s=3.0, heard=parts.append)
+    assert abs(played.gain_db) > 3.0
+    assert np.abs(parts[0].pcm).max() < 1e-3
+    part = parts[-1]
+    begin = round(part.start_s * part.rate_hz)
+    rms = [np.sqrt(np.mean(x**2)) for x in (part.pcm, played.pcm[begin : begin + len(part.pcm)])]
+    assert 20 * np.log10(rms[0] / rms[1]) == pytest.approx(0.0, abs=1.0)
 
 
 @pytest.mark.parametrize("at_s", [1e6, -5.0, 5.9])

@@ -17,7 +17,7 @@ from ddsp_cli import scaling, spool
 from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.analysis import harmonicity
 from ddsp_cli.analysis.features import Features
-from ddsp_cli.arrays import DoubleArray, FloatArray, IntArray, RealArray, percentiles, runs
+from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray, IntArray, RealArray, percentiles, runs
 from ddsp_cli.audio.recording import Recording
 
 #: Between two frames pitch may move by this much plus this much per second before it counts as a jump. Singers'
@@ -78,6 +78,18 @@ TOO_LOW_ODD = 0.03
 #: only if this share of the energy lies at harmonics that are none of theirs.
 MIN_OWN, BLEND_SEMITONES = 0.1, 0.5
 
+#: Notes that end less than this before a leap may ring in it, at most so many.
+RINGING_S, N_RINGING = 0.5, 3
+
+#: An unsure pitch that is a harmonic of a neighbour is an octave (a twelfth, two octaves) too high if, in its middle,
+#: the lower pitch leaves less energy beside its harmonics, by this share, and has this share at its odd ones.
+LESS_INHARMONIC, MIN_ODD_BELOW = 0.05, 0.05
+
+#: An unsure pitch that does not explain the sound, further than `LEAP_SEMITONES` above or below both sides, is an
+#: octave error if the octave between lies within this of both, explains the sound as well, within `AS_WELL`, and leaves no
+#: more than `MAX_NOISE` beside its harmonics: noise leaves 0.6 and more.
+NEAR_SEMITONES, AS_WELL, MAX_NOISE = 7.0, 0.01, 0.5
+
 #: A pitch without this share of the energy at its two lowest harmonics together is an undertone of a squeak, or of a
 #: chord. Low notes of a double bass have nothing at the first, but half of their energy at the second.
 MIN_LOWEST = 0.03
@@ -132,6 +144,7 @@ class _Leap(NamedTuple):
     stop: int
     before_hz: float  # pitch beside it, 0 at the ends of a segment
     after_hz: float
+    ringing_hz: tuple[float, ...] = ()  # of notes that ended shortly before
 
 
 def _find_leaps(features: Features, segments: Segments) -> list[_Leap]:
@@ -155,12 +168,18 @@ def _find_leaps(features: Features, segments: Segments) -> list[_Leap]:
             distances = sorted(abs(middle - side) for side in beside)
             if distances[0] >= LEAP_SEMITONES or (distances[0] >= STEP_SEMITONES and distances[-1] >= FAR_SEMITONES):
                 beside_hz = scaling.midi_to_hz(np.array(beside)).tolist()
+                ringing = [
+                    float(percentiles(midi[a:b], 50.0))
+                    for a, b in pieces[max(i - 1 - N_RINGING, 0) : max(i - 1, 0)]
+                    if frames[first] - frames[b - 1] <= RINGING_S * rate_hz
+                ]
                 leaps.append(
                     _Leap(
                         int(frames[first]),
                         int(frames[end - 1]) + 1,
                         before_hz=beside_hz[0] if before else 0.0,
                         after_hz=beside_hz[-1] if after else 0.0,
+                        ringing_hz=tuple(scaling.midi_to_hz(np.array(ringing)).tolist()),
                     )
                 )
     return leaps
@@ -211,6 +230,15 @@ def _confirmed_hz(
         )  # fmt: skip
         return inharmonic, odd, half, first
 
+    def is_undertone(side_hz: float) -> bool:
+        """Whether a pitch only explains the tracked one together with notes that ring."""
+        middle_hz = float(percentiles(tracked_hz, 50.0))
+        ringing_hz = [other_hz for other_hz in leap.ringing_hz if _is_harmonic(other_hz, side_hz)]
+        if not _is_harmonic(middle_hz, side_hz) or not ringing_hz:
+            return False
+        curve_hz = np.concatenate([np.zeros(offset, np.float32), np.full_like(tracked_hz, side_hz), np.zeros(1, "f4")])
+        return harmonicity.measure_own_share(audio, curve_hz, rate_hz, [middle_hz, *ringing_hz]) < MIN_OWN
+
     def distance(candidate_hz: FloatArray) -> float:
         """Semitones from the nearest side."""
         middle_hz = float(percentiles(candidate_hz, 50.0))
@@ -219,23 +247,38 @@ def _confirmed_hz(
     rate_hz = features.spec.frame_rate_hz
     inharmonic, odd, half, first = explain(tracked_hz)
     middle_hz = float(percentiles(tracked_hz, 50.0))
-    over_hz = [side_hz for side_hz in (leap.before_hz, leap.after_hz) if _is_harmonic(side_hz, middle_hz)]
+    others_hz = (leap.before_hz, leap.after_hz, *leap.ringing_hz)
+    over_hz = [other_hz for other_hz in others_hz if _is_harmonic(other_hz, middle_hz)]
     curve_hz = np.concatenate([np.zeros(offset, np.float32), tracked_hz, np.zeros(1, np.float32)])
     is_blend = bool(over_hz) and (
         first + explain(2.0 * tracked_hz)[-1] < MIN_LOWEST
         or harmonicity.measure_own_share(audio, curve_hz, rate_hz, over_hz) < MIN_OWN
     )
+    sure = float(percentiles(features.f0_confidence[leap.start : leap.stop], 50.0)) >= OWN_CONFIDENCE
+    for side_hz in (leap.before_hz, leap.after_hz) if not sure else ():
+        is_below = side_hz > 0 and _is_harmonic(middle_hz, side_hz) and round(middle_hz / side_hz) <= 4
+        if is_below and not is_undertone(side_hz):
+            # What sounds at its ends belongs to the notes beside it.
+            inside = _middle(len(tracked_hz), rate_hz)
+            below_hz = tracked_hz / np.float32(round(middle_hz / side_hz))
+            beside, own, _, _ = explain(np.where(inside, below_hz, np.float32(0.0)))
+            at_tracked = explain(np.where(inside, tracked_hz, np.float32(0.0)))[0]
+            if beside <= at_tracked - LESS_INHARMONIC and own >= MIN_ODD_BELOW:
+                return below_hz, False
     if not is_blend and inharmonic <= MAX_INHARMONIC and odd >= MIN_ODD:
         # Energy at the odd harmonics of a lower pitch proves it. A higher one may be an overblown start of the lower.
         return tracked_hz, middle_hz < max(leap.before_hz, leap.after_hz)
-    sure = float(percentiles(features.f0_confidence[leap.start : leap.stop], 50.0)) >= OWN_CONFIDENCE
     ratios: list[float] = []
     if odd < TOO_LOW_ODD and not sure:
         ratios += [2.0, 3.0, 4.0]
     if half >= TOO_HIGH_HALF:
         ratios += [1 / 2, 1 / 3, 1 / 4]
     is_long = leap.before_hz > 0 and leap.after_hz > 0 and len(tracked_hz) > LONGEST_LOST_S * rate_hz
-    sides_hz = [side_hz for side_hz in (leap.before_hz, leap.after_hz) if side_hz > 0 and not is_long]
+    sides_hz = [
+        side_hz
+        for side_hz in (leap.before_hz, leap.after_hz)
+        if side_hz > 0 and not is_long and not is_undertone(side_hz)
+    ]
     candidates = [np.full_like(tracked_hz, side_hz) for side_hz in sides_hz]
     candidates += [tracked_hz * np.float32(ratio) for ratio in ratios]
     leap_semitones = distance(tracked_hz)
@@ -245,10 +288,29 @@ def _confirmed_hz(
         away = distance(candidate_hz)
         if beside <= least and own >= (MIN_ODD_BESIDE if away <= 1.0 else MIN_ODD) and away < leap_semitones - 1.0:
             best_hz, least = candidate_hz, beside
+    if not best_hz.any() and not sure and not is_long and inharmonic > MAX_INHARMONIC:
+        steps = [12.0 * np.log2(middle_hz / side_hz) for side_hz in (leap.before_hz, leap.after_hz) if side_hz > 0]
+        octave = -12.0 if min(steps) > LEAP_SEMITONES else 12.0 if max(steps) < -LEAP_SEMITONES else 0.0
+        shifted_hz = tracked_hz * np.float32(2.0 ** (octave / 12.0))
+        if (
+            octave
+            and all(abs(step + octave) <= NEAR_SEMITONES for step in steps)
+            and explain(shifted_hz)[0] <= min(inharmonic + AS_WELL, MAX_NOISE)
+        ):
+            return shifted_hz, False
     # An unexplained pitch may still be one of several sounds, or lie in the reverberation of others.
     possible = sure or is_long or leap_semitones < FAR_SEMITONES
     possible |= inharmonic <= MAX_INHARMONIC and odd >= POSSIBLE_ODD
     return best_hz if best_hz.any() or is_blend or not possible else tracked_hz, False
+
+
+def _middle(n_frames: int, rate_hz: int) -> BoolArray:
+    """The middle third of a leap [n], at least one frame of `analysis.harmonicity`."""
+    n_inside = min(n_frames, max(round(n_frames / 3), -(-rate_hz // harmonicity.FRAME_RATE_HZ) + 1))
+    first = (n_frames - n_inside) // 2
+    inside = np.zeros(n_frames, bool)
+    inside[first : first + n_inside] = True
+    return inside
 
 
 def _is_harmonic(f0_hz: float, of_hz: float) -> bool:

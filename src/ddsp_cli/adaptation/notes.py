@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddsp_cli.arrays import BoolArray, DoubleArray, IntArray, RealArray, percentiles, runs
+from ddsp_cli.arrays import DoubleArray, IntArray, RealArray, percentiles, runs
 
 #: A pitch this far from its semitone costs nothing, so a note between two semitones does not alternate.
 FREE_SEMITONES = 0.6
@@ -100,21 +100,22 @@ def _semitone_path(stretch: DoubleArray, change_frames: float) -> IntArray:
     """The semitone of each frame [F] of a stretch of pitch without NaN."""
     lowest = int(np.floor(stretch.min()))
     semitones = np.arange(lowest, int(np.ceil(stretch.max())) + 1)
-    back = np.empty((len(stretch), len(semitones)), np.int16)
-    stay = np.arange(len(semitones), dtype=np.int16)
-    total = np.zeros(len(semitones))
-    for i, pitch in enumerate(stretch):
-        best = int(np.argmin(total))
-        change = total[best] + change_frames
-        changed: BoolArray = total > change
-        back[i] = np.where(changed, np.int16(best), stay)
-        total = np.minimum(total, change) + np.clip(np.abs(semitones - pitch) - FREE_SEMITONES, 0.0, MAX_COST_SEMITONES)
-        total -= total.min()
+    costs = np.clip(np.abs(semitones - stretch[:, None]) - FREE_SEMITONES, 0.0, MAX_COST_SEMITONES)
+    # Cost of the best path to each semitone before each frame, less that to the best of them, which is 0.
+    totals = np.zeros((len(stretch) + 1, len(semitones)))
+    minimum, least = np.minimum, np.minimum.reduce
+    for cost, before, after in zip(costs, totals, totals[1:], strict=False):
+        minimum(before, change_frames, out=after)
+        after += cost
+        after -= least(after)
+    best = totals.argmin(axis=1).tolist()
+    changed = (totals[:-1] > change_frames).tolist()
     path = np.empty(len(stretch), np.int64)
-    state = int(np.argmin(total))
+    state = best[-1]
     for i in range(len(stretch) - 1, -1, -1):
         path[i] = state
-        state = int(back[i, state])
+        if changed[i][state]:
+            state = best[i]
     return path + lowest
 
 

@@ -88,12 +88,17 @@ MAX_PRESETS, MAX_PRESET_BYTES = 200, 1 << 20
 #: Files of curves that were drawn, kept until the studio is closed.
 MAX_CURVES = 500
 
-#: Of a sound longer than this, so much is played first, from the place that the page names, together with what the rest
-#: takes: a second of sound takes less than this share of a second.
-EXCERPT_FROM_S, EXCERPT_S, RENDERED_SHARE = 12.0, 5.0, 1.0 / 25.0
+#: Of a sound longer than this, so much is rendered first, from the place that the page names. Further parts follow,
+#: each twice as long as the one before, until the whole will be there: a second of sound takes less than this share of
+#: a second, on a busy computer too.
+EXCERPT_FROM_S, EXCERPT_S, RENDERED_SHARE = 4.0, 1.5, 1.0 / 12.0
+
+#: Frames that are rendered at once for an excerpt. The whole is rendered in the blocks of `ddsp transfer`, because a
+#: sample may differ by 1e-6 between sizes of blocks.
+EXCERPT_BLOCK_FRAMES = 32
 
 #: An excerpt begins so much earlier, so that its room and its filters are under way.
-LEAD_IN_S = 1.0
+LEAD_IN_S = 0.5
 
 #: Excerpts that stay in memory until a page has fetched them.
 MAX_EXCERPTS = 16
@@ -434,7 +439,7 @@ class Session:
         progress: Progress,
         heard: Callable[[Excerpt], None],
     ) -> None:
-        """Plays a long sound from a place on, until the whole will be there; in two parts, the first of `EXCERPT_S`.
+        """Plays a long sound from a place on, until the whole will be there; in parts, the first of `EXCERPT_S`.
 
         It is about the same sound: the network starts in the middle, phases and noise are others, and the level is
         estimated from this stretch alone.
@@ -444,15 +449,18 @@ class Session:
         stop_s = min(at_s + EXCERPT_S + RENDERED_SHARE * take.seconds * options.n_players, performance.seconds)
         if stop_s - at_s < 0.5:
             return
-        blocks, n_samples = render(_between(performance, begin_s, stop_s), player, options, rate_hz)
+        blocks, n_samples = render(
+            _between(performance, begin_s, stop_s), player, options, rate_hz, block_frames=EXCERPT_BLOCK_FRAMES
+        )
         skipped, start_s = round((at_s - begin_s) * rate_hz), at_s
         gain: float | None = None
         loudness_lufs: float | None = None
         waiting: list[FloatArray] = []
         n_waiting = n_done = 0
+        part_s = EXCERPT_S
 
         def give() -> None:
-            nonlocal gain, loudness_lufs, start_s, skipped, n_waiting
+            nonlocal gain, loudness_lufs, start_s, skipped, n_waiting, part_s
             sound = np.concatenate(waiting)[skipped:]
             if gain is None:
                 between_s = (at_s, at_s + len(sound) / rate_hz)
@@ -465,7 +473,7 @@ class Session:
                 while len(self._excerpts) > MAX_EXCERPTS:
                     self._excerpts.popitem(last=False)
             heard(part)
-            start_s, skipped, n_waiting = start_s + len(sound) / rate_hz, 0, 0
+            start_s, skipped, n_waiting, part_s = start_s + len(sound) / rate_hz, 0, 0, 2.0 * part_s
             waiting.clear()
 
         for block in blocks:
@@ -473,7 +481,7 @@ class Session:
             waiting.append(taken)
             n_done, n_waiting = n_done + len(taken), n_waiting + len(taken)
             progress("playing", 0.0)
-            if gain is None and n_waiting >= skipped + EXCERPT_S * rate_hz and n_samples - n_done > rate_hz:
+            if n_waiting >= skipped + part_s * rate_hz and n_samples - n_done > rate_hz:
                 give()
         if n_waiting > skipped:
             give()
@@ -520,8 +528,8 @@ class Session:
         begin, stop = (round(s * known_hz) for s in between_s)
         louder_db = _loudness_lufs(known[begin:stop], known_hz) - whole_lufs
         gain_db = wanted_lufs + louder_db - _loudness_lufs(sound, rate_hz)
-        if not np.isfinite(gain_db):
-            return min(1.0, most), wanted_lufs
+        if not np.isfinite(gain_db):  # one of them is silent
+            gain_db = last.gain_db if last is not None else 0.0
         return min(float(10.0 ** (gain_db / 20.0)), most), wanted_lufs
 
     def _perform(

@@ -21,6 +21,9 @@ from ddsp_cli.synthesis.decoder import FrameQueue, playable_columns
 from ddsp_cli.synthesis.reverb import Reverb, Room
 from ddsp_cli.synthesis.stream import ControlSource, Stream, check_decoder, open_decoder
 
+#: Frames computed at once; more take more memory, fewer more time.
+BLOCK_FRAMES = 256
+
 
 class Instrument:
     """A bundle, checked and ready to play.
@@ -87,7 +90,7 @@ class Instrument:
         gate: FloatArray | None = None,
         *,
         seed: int = 0,
-        block_frames: int = 256,
+        block_frames: int = BLOCK_FRAMES,
         room: bool | FloatArray = True,
         level_correction: bool = False,
         timbre: Iterable[FloatArray] = (),

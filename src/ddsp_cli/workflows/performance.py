@@ -33,7 +33,7 @@ from ddsp_cli.audio.resample import at_rate
 from ddsp_cli.audio.write import Fit
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.errors import InputError, Kind, UsageError, did_you_mean
-from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.synthesis.instrument import BLOCK_FRAMES, Instrument
 from ddsp_cli.synthesis.reverb import Room, tail_s
 from ddsp_cli.synthesis.variation import variation_of
 from ddsp_cli.workflows import models
@@ -264,6 +264,7 @@ class Performance:
       remarks: the same, and what makes the sound hard to follow.
       others: the curves of the other voices, of the same length.
       voices: features of the voices of a recording that is played with all its notes, the highest first.
+      warnings: what in the analysis makes the sound hard to follow; None where that was not asked.
     """
 
     adapted: Adapted
@@ -277,6 +278,7 @@ class Performance:
     remarks: tuple[str, ...] = ()
     others: tuple[Adapted, ...] = ()
     voices: tuple[Features, ...] = ()
+    warnings: tuple[str, ...] | None = None
 
     @property
     def features(self) -> Features | None:
@@ -440,6 +442,8 @@ def perform_recording(
     features, statistics, level = analysis.features, instrument.bundle.card.statistics, instrument.model.level
     settings = _for_instrument(options.adapt, instrument)
     voices: tuple[Features, ...] = ()
+    # They do not depend on the instrument or the options.
+    known = last.warnings if last.analysis is analysis else None
     if options.voices == "chords":
         is_known = last.analysis is analysis and last.voices
         from ddsp_cli.adaptation.voices import adapt_voices
@@ -448,13 +452,16 @@ def perform_recording(
         remarks: tuple[str, ...] = ()
         played = adapt_voices(voices, statistics, level, settings)
     elif edited is not None:
-        remarks = diagnostics.warnings(analysis)
+        remarks = known = diagnostics.warnings(analysis) if known is None else known
         features, changes = _with_edited_notes(analysis, edited)
         remarks += changes
         played = [adapt(features, statistics, level, replace(settings, repair_pitch=False))]
     else:
         # That there are several voices is known where one of them is asked for.
-        remarks = () if options.voices == "lead" else diagnostics.warnings(analysis)
+        if options.voices == "lead":
+            remarks = ()
+        else:
+            remarks = known = diagnostics.warnings(analysis) if known is None else known
         try:
             played = [adapt(features, statistics, level, settings, analysis.segments)]
         except InputError:
@@ -468,6 +475,7 @@ def perform_recording(
         adapted=played[0],
         others=tuple(played[1:]),
         voices=voices,
+        warnings=known,
         analysis=analysis,
         seconds=seconds,
         recording=recording,
@@ -613,8 +621,17 @@ def render(
     options: TransferOptions,
     rate_hz: int,
     progress: Callable[[float], None] | None = None,
+    block_frames: int = BLOCK_FRAMES,
 ) -> tuple[Iterator[FloatArray], int]:
     """Plays a performance.
+
+    Args:
+      performance: what is played.
+      player: on what.
+      options: how.
+      rate_hz: of the output.
+      progress: called with the seconds that are rendered.
+      block_frames: frames that the instrument computes at once.
 
     Returns:
       The sound [S] a block (of a section [S, 2]) at `rate_hz`, and how many samples of it count; those beyond are the
@@ -641,6 +658,7 @@ def render(
             level_correction=True,
             timbre=performance.timbre(instrument),
             formant=options.formant_semitones,
+            block_frames=block_frames,
         )
 
     if len(seats) == 1:
