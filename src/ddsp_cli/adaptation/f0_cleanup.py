@@ -86,8 +86,8 @@ RINGING_S, N_RINGING = 0.5, 3
 LESS_INHARMONIC, MIN_ODD_BELOW = 0.05, 0.05
 
 #: An unsure pitch that does not explain the sound, further than `LEAP_SEMITONES` above or below both sides, is an
-#: octave error if the octave between lies within this of both, explains the sound as well, within `AS_WELL`, and leaves no
-#: more than `MAX_NOISE` beside its harmonics: noise leaves 0.6 and more.
+#: octave error if the octave between lies within this of both, explains the sound as well, within `AS_WELL`, and
+#: leaves no more than `MAX_NOISE` beside its harmonics: noise leaves 0.6 and more.
 NEAR_SEMITONES, AS_WELL, MAX_NOISE = 7.0, 0.01, 0.5
 
 #: A pitch without this share of the energy at its two lowest harmonics together is an undertone of a squeak, or of a
