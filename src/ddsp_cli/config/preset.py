@@ -61,7 +61,7 @@ class TrainingConfig(Config):
         (`LearnedRoom.pace`).
       pretrain_steps: steps that fit the decoder to harmonics and noise measured in the recordings before training, see
         `training.pretrain`; 0 for none.
-      harmonic_rolloff: harmonic k starts at 1/k**harmonic_rolloff, see `training.harmonic_init`; 0: all equal.
+      harmonic_rolloff: harmonic k starts at 1/k**harmonic_rolloff, see `training.output_layer`; 0: all equal.
       render_rate_hz: sample rate at which sound is rendered and compared in training, a divisor of the model's rate,
         see `engine.low_band`; null for the model's rate. What lies above half of it is learned from measured controls
         alone, so `pretrain_steps` and `control_weight` must be set.

@@ -31,8 +31,8 @@ from ddsp_cli.training import checkpoint
 from ddsp_cli.training.base import start_from_base
 from ddsp_cli.training.batches import AnyWindows, Batch, RandomCrops
 from ddsp_cli.training.checkpoint import Point, RunState
-from ddsp_cli.training.harmonic_init import init_harmonic_rolloff
 from ddsp_cli.training.optimizer import make_optimizer
+from ddsp_cli.training.output_layer import init_harmonic_rolloff
 from ddsp_cli.training.pretrain import BASE_LEARNING_RATE, LEARNING_RATE, can_pretrain, measure_targets, pretrain
 from ddsp_cli.training.progress import Event, Report, progress_of
 from ddsp_cli.training.run_log import RunFolder

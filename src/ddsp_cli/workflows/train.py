@@ -604,8 +604,7 @@ class _NotedInterrupts:
 
 def _bundle_writer(plan: Plan, manifest: Manifest, windows: Windows) -> OnBest:
     """Writes the instrument whenever its validation loss is the lowest so far."""
-    from ddsp_cli.training.harmonic_mask import mask_untrained_harmonics
-    from ddsp_cli.training.noise_smoothing import smooth_noise
+    from ddsp_cli.training.output_layer import mask_untrained_harmonics, smooth_noise
     from ddsp_cli.training.variation import measure_variation
 
     variation = measure_variation(windows)

@@ -1,20 +1,100 @@
-"""Smooth the noise of an instrument: fill bands that training turned off, and lower single bands that stand out."""
+"""Set the output layer of the decoder by rule: before training, and after it where the recordings taught nothing.
+
+- Before: the harmonics fall with their number. Random weights give all harmonics one amplitude. At 16 kHz training soon
+  shapes them; at 48 kHz most of them lie where instruments have no energy, so that the first thing learned is to play
+  no harmonics at all, and noise takes their place for good (magenta/ddsp#478). Harmonics that begin with the roll-off
+  of most instruments are kept and shaped.
+- After: harmonics above half the sample rate at every note of the data set are masked; bands of the noise that training
+  turned off are filled, and single bands that stand out are lowered.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ddsp_cli.arrays import FloatArray, runs
 from ddsp_cli.bundle import Bundle, Card
 from ddsp_cli.bundle.layout import control_columns
-from ddsp_cli.config import FilteredNoiseConfig, ModelConfig
+from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.errors import ModelError
-from ddsp_cli.scaling import midi_to_hz
+from ddsp_cli.scaling import MAX_AMPLITUDE, midi_to_hz
 from ddsp_cli.synthesis.decoder import Decoder
 from ddsp_cli.synthesis.instrument import check_graph
-from ddsp_cli.training.harmonic_mask import BIAS, KERNEL
+
+if TYPE_CHECKING:
+    from ddsp_cli.engine import Autoencoder
+
+#: Names of the weights of the output layer.
+KERNEL, BIAS = "decoder/dense_out/kernel", "decoder/dense_out/bias"
+
+#: The amplitude of a harmonic before normalisation where the network's output is 0, as random weights have it.
+FIRST_AMPLITUDE = MAX_AMPLITUDE * 0.5 ** math.log(10.0)
+
+
+def init_harmonic_rolloff(model: Autoencoder, rolloff: float) -> None:
+    """Initialises the output bias so that harmonic k starts at 1/k**rolloff of the first.
+
+    Args:
+      model: with random weights, whose output bias is 0.
+      rolloff: exponent; 0 changes nothing.
+    """
+    from keras import ops
+
+    distributions = {node.inputs[1] for node in model.config.processors.values() if isinstance(node, HarmonicConfig)}
+    bias = model.decoder.dense_out.bias
+    values, start = np.array(ops.convert_to_numpy(bias)), 0
+    for name, size in model.decoder.outputs.items():
+        if name in distributions:
+            values[start : start + size] = rolloff_bias(size, rolloff)
+        start += size
+    bias.assign(values)
+
+
+def rolloff_bias(n_harmonics: int, rolloff: float) -> np.ndarray:
+    """Raw network output for amplitudes of 1/k**rolloff: the inverse of `scaling.exp_sigmoid` without its threshold.
+
+    Returns:
+      [K] float32.
+    """
+    amplitudes = FIRST_AMPLITUDE / np.arange(1, n_harmonics + 1) ** rolloff
+    sigmoid = (amplitudes / MAX_AMPLITUDE) ** (1.0 / math.log(10.0))
+    return np.log(sigmoid / (1.0 - sigmoid)).astype(np.float32)
+
+
+#: Raw output of a masked harmonic: `exp_sigmoid` makes 2e-5 of it, 90 dB below the others, and is steep enough there
+#: to learn it when training goes on with lower notes. At its floor it has no gradient.
+MASKED_OUTPUT = -5.0
+
+
+def mask_untrained_harmonics(
+    weights: Mapping[str, np.ndarray], model: ModelConfig, lowest_hz: float
+) -> dict[str, np.ndarray]:
+    """Weights whose network leaves out the harmonics above half the sample rate at every note of the data set.
+
+    Those had no gradient and are as loud as random weights make them: below its range the instrument would whistle.
+
+    Args:
+      weights: by name; kernel [C, outputs] and bias [outputs] of the last layer are replaced in a copy.
+      model: whose weights they are.
+      lowest_hz: F0 of the lowest note in the data set.
+    """
+    changed = dict(weights)
+    harmonic = model.only(HarmonicConfig)
+    if harmonic is None or lowest_hz <= 0:
+        return changed
+    columns = control_columns(model, harmonic[0]).get("harmonic_distribution")
+    if columns is None:
+        return changed
+    first = columns.start + int(model.sample_rate_hz / 2 / lowest_hz)  # harmonic k stands at start + k - 1
+    kernel, bias = weights[KERNEL].copy(), weights[BIAS].copy()
+    kernel[:, first : columns.stop] = 0.0
+    bias[first : columns.stop] = MASKED_OUTPUT
+    return changed | {KERNEL: kernel, BIAS: bias}
+
 
 #: A hole lies this far below the bands one, or two, on both sides of it. The noise of instruments is smooth over
 #: frequency; where one band is turned off by chance, the bands around it are not.

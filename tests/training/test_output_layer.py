@@ -1,0 +1,146 @@
+"""The output layer: harmonics that fall before training; masked harmonics and smooth noise after it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from keras import ops
+
+from ddsp_cli import bundle, scaling
+from ddsp_cli.bundle.layout import control_columns
+from ddsp_cli.config import HarmonicConfig, load_preset
+from ddsp_cli.engine import Autoencoder
+from ddsp_cli.scaling import exp_sigmoid
+from ddsp_cli.synthesis.stream import open_decoder
+from ddsp_cli.training.output_layer import (
+    BIAS,
+    HOLE_DB,
+    KERNEL,
+    MASKED_OUTPUT,
+    find_holes,
+    init_harmonic_rolloff,
+    mask_untrained_harmonics,
+    mean_noise_db,
+    rolloff_bias,
+    smooth_noise,
+)
+from fixtures import make_bundle, make_card, random_weights, small_model
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0, 4.0])
+def test_amplitudes_fall_with_their_number(exponent):
+    amplitudes = scaling.exp_sigmoid(rolloff_bias(100, exponent), threshold=0.0)
+    np.testing.assert_allclose(amplitudes / amplitudes[0], np.arange(1, 101) ** -exponent, rtol=1e-4)
+    assert amplitudes[0] == pytest.approx(scaling.exp_sigmoid(np.zeros(1), threshold=0.0)[0])
+
+
+def test_only_the_distribution_is_set():
+    preset = load_preset("hifi")
+    model = Autoencoder(preset.model, preset.training.loss, seed=0)
+    rng = np.random.default_rng(0)
+    before = rng.normal(size=model.decoder.dense_out.bias.shape).astype(np.float32)
+    model.decoder.dense_out.bias.assign(before)
+    init_harmonic_rolloff(model, 2.0)
+    after = np.array(ops.convert_to_numpy(model.decoder.dense_out.bias))
+    start = 0
+    for name, size in model.decoder.outputs.items():
+        part = slice(start, start + size)
+        expected = rolloff_bias(size, 2.0) if name == "harmonic_distribution" else before[part]
+        np.testing.assert_array_equal(after[part], expected, err_msg=name)
+        start += size
+    assert start == len(after)
+
+
+def test_no_fall_changes_nothing():
+    model = Autoencoder(load_preset("light").model, seed=0)
+    before = np.array(ops.convert_to_numpy(model.decoder.dense_out.bias))
+    init_harmonic_rolloff(model, 0.0)
+    np.testing.assert_array_equal(np.array(ops.convert_to_numpy(model.decoder.dense_out.bias)), before)
+
+
+LOWEST_HZ = 1000.0  # harmonics from the ninth on lie above 8 kHz
+
+
+def test_harmonics_that_were_never_heard_stay_silent_below_the_range(tmp_path):
+    made = make_bundle(tmp_path / "random")
+    changed = mask_untrained_harmonics(made.weights, made.card.model, LOWEST_HZ)
+    assert {name for name in changed if not np.array_equal(changed[name], made.weights[name])} == {
+        "decoder/dense_out/kernel",
+        "decoder/dense_out/bias",
+    }
+    bundle.save(tmp_path / "quiet", made.card, changed)
+    frames = 100
+    f0_hz, level_db = np.full(frames, 250.0, np.float32), np.full(frames, -20.0, np.float32)
+    n = made.card.model.only(HarmonicConfig)[1].n_harmonics
+    shares = {}
+    for name in ("random", "quiet"):
+        network = open_decoder(bundle.load(tmp_path / name))
+        shares[name] = network.controls(f0_hz, level_db)["harmonic_distribution"]
+    assert np.all(shares["random"][:, 8:] > 1e-4)
+    assert np.all(shares["quiet"][:, 8:] < 1e-5)
+    assert n > 9
+    # those that were learned keep their proportions
+    kept = [share[:, :8] / share[:, :8].sum(axis=1, keepdims=True) for share in shares.values()]
+    assert np.allclose(*kept, atol=2e-3)
+
+
+def test_silent_harmonics_can_still_be_learned():
+    """Training that goes on with lower notes finds a gradient: not the floor, where there is none."""
+    step = exp_sigmoid(np.float32(MASKED_OUTPUT + 0.1)) - exp_sigmoid(np.float32(MASKED_OUTPUT))
+    assert step > 0.1 * exp_sigmoid(np.float32(MASKED_OUTPUT))
+
+
+def even_noise(**changes):
+    """An instrument whose noise falls evenly over frequency, and the columns of its bands."""
+    model = small_model(**changes)
+    weights = random_weights(model)
+    bands = control_columns(model, "noise")["noise_magnitudes"]
+    weights[KERNEL][:, bands] = weights[KERNEL][:, bands.start, None]
+    weights[BIAS][bands] = np.linspace(0.0, -1.0, bands.stop - bands.start)
+    return model, weights, bands
+
+
+@pytest.mark.parametrize("holes", [[5], [5, 6], [2, 9], [1, 15]])
+def test_holes_are_filled_from_their_neighbours(holes):
+    model, weights, bands = even_noise()
+    card = make_card(model)
+    before_db = mean_noise_db(weights, card)
+    weights[BIAS][bands.start + np.array(holes)] -= 12.0
+    assert find_holes(mean_noise_db(weights, card)).any()
+    filled = smooth_noise(weights, card)
+    found_db = mean_noise_db(filled, card)
+    assert not find_holes(found_db).any()
+    near = np.unique(np.clip(np.add.outer(holes, [-1, 0, 1]), 0, len(before_db) - 1))
+    with_holes_db = mean_noise_db(weights, card)
+    power, wanted = (np.sum(10 ** (db[near] / 10)) for db in (found_db, with_holes_db))
+    assert 10 * np.log10(power / wanted) == pytest.approx(0.0, abs=0.3), (
+        "the neighbours have learned the power of a hole"
+    )
+    others = np.setdiff1d(np.arange(len(weights[BIAS])), bands.start + near)
+    np.testing.assert_array_equal(filled[KERNEL][:, others], weights[KERNEL][:, others])
+    np.testing.assert_array_equal(filled[BIAS][others], weights[BIAS][others])
+
+
+def test_smooth_noise_stays_and_what_is_given_is_not_changed():
+    model, weights, bands = even_noise()
+    filled = smooth_noise(weights, make_card(model))
+    assert all(np.array_equal(filled[name], value) for name, value in weights.items())
+    weights[BIAS][bands.start + 5] = -20.0
+    smooth_noise(weights, make_card(model))
+    assert weights[BIAS][bands.start + 5] == -20.0
+
+
+def test_a_step_is_no_hole():
+    levels_db = np.where(np.arange(20) < 10, -20.0, -20.0 - 1.9 * HOLE_DB)
+    assert not find_holes(levels_db).any()
+
+
+def test_a_band_that_stands_out_high_up_is_lowered_and_one_further_down_stays():
+    model, weights, bands = even_noise(sample_rate_hz=48000)  # bands of 1.5 kHz
+    card = make_card(model)
+    weights[BIAS][bands.start + np.array([4, 13])] += 1.0
+    before_db = mean_noise_db(weights, card)
+    found_db = mean_noise_db(smooth_noise(weights, card), card)
+    assert found_db[13] == pytest.approx(0.5 * (before_db[12] + before_db[14]), abs=0.5)
+    np.testing.assert_allclose(np.delete(found_db, 13), np.delete(before_db, 13), atol=0.01)
+    assert found_db[4] > found_db[3] + HOLE_DB
