@@ -39,7 +39,7 @@ def share_batches(batch_size: int) -> int:
     """Counts the devices that share each batch; call it before a model is built.
 
     With JAX all devices do, by `keras.distribution`; with TensorFlow and no GPU two programs on the processor (see
-    `training.split_batch`); otherwise one device does everything.
+    `training.parallel`); otherwise one device does everything.
 
     Args:
       batch_size: which has to be a multiple of those that take part; as many do as divide it.

@@ -32,7 +32,7 @@ import json, os, sys
 n, port, eager, home = int(sys.argv.pop(1)), sys.argv.pop(1), sys.argv.pop(1) == "eager", sys.argv.pop(1)
 import tensorflow
 from ddsp_cli.cli import main
-from ddsp_cli.training import loop, processes, split_batch
+from ddsp_cli.training import loop, parallel
 from ddsp_cli.workflows import train
 loop.COMPILED_BACKENDS = ()
 train.write_training_report = lambda *_: None

@@ -38,7 +38,7 @@ from ddsp_cli.training.progress import Event, Report, progress_of
 from ddsp_cli.training.run_log import RunFolder
 
 if TYPE_CHECKING:
-    from ddsp_cli.training.processes import Group
+    from ddsp_cli.training.parallel import Group
 
 #: A model whose rendering has less than this share of the recordings' energy (-40 dB) has collapsed to silence.
 SILENT_LEVEL = 1e-4
@@ -127,7 +127,7 @@ def build(
     if processes is not None:
         kind = processes.model_type(n_shares)
     elif n_shares == 2 and keras.config.backend() == "tensorflow":
-        from ddsp_cli.training.split_batch import SplitBatchAutoencoder
+        from ddsp_cli.training.parallel import SplitBatchAutoencoder
 
         kind = SplitBatchAutoencoder
     model = kind(preset.model, training.loss, seed=seed, render_rate_hz=training.render_rate_hz, lowest_hz=lowest_hz)

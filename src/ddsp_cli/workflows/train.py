@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from ddsp_cli.engine import Autoencoder
     from ddsp_cli.training.batches import Windows
     from ddsp_cli.training.loop import Job, OnBest
-    from ddsp_cli.training.processes import Group
+    from ddsp_cli.training.parallel import Group
 
 #: Fine-tuning at the learning rate that suits random weights would undo what the instrument has learned.
 FINE_TUNING_SHARE = 0.3
@@ -437,7 +437,7 @@ def _train(
     backend.load()
     processes = None
     if members is not None:
-        from ddsp_cli.training.processes import Group
+        from ddsp_cli.training.parallel import Group
 
         phase(f"waiting for all {members.n} processes")
         processes = Group(members)
