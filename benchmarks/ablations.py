@@ -60,8 +60,7 @@ from ddsp_cli.dataset import loader
 from ddsp_cli.dataset.loader import Dataset
 from ddsp_cli.scaling import MAX_AMPLITUDE
 from ddsp_cli.synthesis.instrument import Instrument
-from ddsp_cli.training.checkpoint import read_state
-from ddsp_cli.training.progress import TrainProgress
+from ddsp_cli.training.checkpoint import TrainProgress, read_state
 from ddsp_cli.workflows.evaluate import choose_windows, resynthesise
 from ddsp_cli.workflows.models import find_playable
 from ddsp_cli.workflows.train import train

@@ -14,7 +14,7 @@ from ddsp_cli.bundle import load
 from ddsp_cli.bundle.layout import processing_order
 from ddsp_cli.config import load_preset
 from ddsp_cli.synthesis.instrument import Instrument
-from ddsp_cli.training.progress import TrainProgress
+from ddsp_cli.training.checkpoint import TrainProgress
 
 ROOT = Path(__file__).parent.parent
 

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from ddsp_cli.config import LossConfig, Preset, TrainingConfig
 from ddsp_cli.engine import Autoencoder, Reverb
 from ddsp_cli.errors import ModelError
-from ddsp_cli.training import checkpoint, loop, optimizer
+from ddsp_cli.training import checkpoint, loop
 from ddsp_cli.training.base import base_config
 from ddsp_cli.training.batches import RandomCrops, Windows, validation_batches
 from ddsp_cli.training.checkpoint import CHECKPOINT, RunState, read_state
@@ -264,7 +264,7 @@ def test_the_room_learns_at_its_own_pace(tmp_path):
 
 def test_a_cosine_goes_up_and_then_down_to_almost_nothing():
     training = TrainingConfig(schedule="cosine", learning_rate=1e-3, warmup_steps=10)
-    rate = optimizer.schedule(training, 100)
+    rate = loop.schedule(training, 100)
     rates = [float(rate(step)) for step in range(101)]
     assert np.argmax(rates) == 10
     assert rates[10] == pytest.approx(1e-3)

@@ -13,7 +13,7 @@ from ddsp_cli.cli.models import quality
 from ddsp_cli.cli.options import Force, Seed, instrument_names, preset_names, typed
 
 if TYPE_CHECKING:
-    from ddsp_cli.training.progress import TrainProgress
+    from ddsp_cli.training.checkpoint import TrainProgress
 
 REMARKS = {
     "best": "best so far",

@@ -121,7 +121,7 @@ def prepare(folder: Path, project: Project, progress: _Progress) -> None:
 
 def train(folder: Path, project: Project, progress: _Progress) -> bool:
     """Trains the instrument, or resumes; returns whether the training is finished."""
-    from ddsp_cli.training.progress import TrainProgress
+    from ddsp_cli.training.checkpoint import TrainProgress
     from ddsp_cli.workflows.train import train as run
 
     def tell(event: TrainProgress) -> None:

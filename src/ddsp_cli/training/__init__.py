@@ -1,12 +1,13 @@
 """Train an instrument with Keras, on any backend.
 
-loop             steps, validations, early stopping, recovery from a broken loss
+loop             steps, validations, early stopping, recovery from a broken loss; the optimiser
 batches          random crops of a data set, a function of seed and step
-optimizer        Adam with a schedule, and a faster pace for the room
-checkpoint       the state of a run on disk, with a digest
+checkpoint       the state of a run: on disk, with a digest, and as it is reported
 run_log          log.csv, clips, TensorBoard events
-harmonic_init    initial roll-off of the harmonics
-harmonic_mask    harmonics above half the sample rate at every note of the data set
-split_batch      data parallelism on one processor
-progress, cost   what a run reports; what a step takes in memory
+pretrain         fit the decoder to controls measured in the recordings
+base             begin in a network that knows many instruments
+output_layer     initial roll-off of the harmonics; harmonics and noise that no recording taught
+variation        measure the small movements of held notes
+parallel         parts of a batch in programs or processes of their own
+launcher, cost   before a framework loads: which processes take part, what a step takes in memory
 """

@@ -1,20 +1,23 @@
-"""Checkpoints of a training: all variables of model and optimiser and the record of the run, in one safetensors file.
+"""The state of a training: the record of its validations, its checkpoints on disk, and the progress that it reports.
 
-A checkpoint is written beside its place, flushed and renamed, so that a kill loses steps and never the run. It carries
-a SHA-256 digest of its own bytes; the checkpoint before it is kept, and a training goes on from that one where the
-newest is damaged. Neither TensorFlow nor Keras is imported to read one, so that a mistake is answered before they load.
+A checkpoint holds all variables of model and optimiser and the record of the run in one safetensors file. It is written
+beside its place, flushed and renamed, so that a kill loses steps and never the run. It carries a SHA-256 digest of its
+own bytes; the checkpoint before it is kept, and a training goes on from that one where the newest is damaged. Neither
+TensorFlow nor Keras is imported to read one, so that a mistake is answered before they load.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import re
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
@@ -25,6 +28,7 @@ from ddsp_cli.errors import Kind, ModelError, OutputError
 
 if TYPE_CHECKING:
     import keras
+
 
 CHECKPOINT = "checkpoint.safetensors"
 PREVIOUS = "checkpoint.previous.safetensors"
@@ -242,3 +246,53 @@ def _header_end(content: bytes) -> int:
     if not 8 < end <= len(content):
         raise ValueError("the header is longer than the file")
     return end
+
+
+#: The reported loss is a mean over this many steps.
+MEAN_STEPS = 20
+
+Event = Literal["phase", "step", "validation", "best", "rollback", "damaged", "enough"]
+
+
+@dataclass(frozen=True)
+class TrainProgress:
+    """One report of a training.
+
+    Attributes:
+      step, total: steps done and wanted.
+      loss: mean training loss of the last `MEAN_STEPS` steps, NaN where there is none.
+      validation_loss: of the last validation, NaN before the first.
+      best_loss: the lowest validation loss so far, NaN before the first.
+      event: `step`; `validation`, or `best` where it is the best so far; `rollback` to the last checkpoint after the
+        loss broke; `damaged`: the newest checkpoint cannot be used and the one before it is taken; `enough`: early
+        stopping; `phase`: work begins that takes seconds or minutes, see `message`.
+      message: what begins, for people.
+    """
+
+    step: int
+    total: int
+    loss: float = math.nan
+    validation_loss: float = math.nan
+    best_loss: float = math.nan
+    event: Event = "step"
+    message: str = ""
+
+
+Report = Callable[[TrainProgress], None]
+
+
+def progress_of(state: RunState, total: int, losses: Sequence[float], event: Event, message: str = "") -> TrainProgress:
+    """Progress of a run.
+
+    Args:
+      state: as of the last validation.
+      total: steps wanted.
+      losses: training loss of each step since the validation before; only a `step` event is ahead of `state` by them.
+      event, message: see `TrainProgress`.
+    """
+    loss = float(np.mean(losses[-MEAN_STEPS:])) if losses else math.nan
+    validation_loss, best_loss = (
+        (state.history[-1].validation_loss, state.best_loss) if state.history else (math.nan, math.nan)
+    )
+    step = state.step + len(losses) if event == "step" else state.step
+    return TrainProgress(step, total, loss, validation_loss, best_loss, event, message)

@@ -36,9 +36,8 @@ from ddsp_cli.reports.training_report import TrainingSummary, write_training_rep
 from ddsp_cli.scaling import midi_to_hz
 from ddsp_cli.synthesis.instrument import check_graph
 from ddsp_cli.training import checkpoint, launcher
-from ddsp_cli.training.checkpoint import RunState
+from ddsp_cli.training.checkpoint import RunState, TrainProgress
 from ddsp_cli.training.cost import check_cost
-from ddsp_cli.training.progress import TrainProgress
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path
 
