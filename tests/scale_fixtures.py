@@ -14,7 +14,7 @@ import soundfile
 
 from ddsp_cli.dataset import tfrecord
 from ddsp_cli.scaling import midi_to_hz
-from ddsp_cli.synthesis.oscillators import Harmonic
+from ddsp_cli.synthesis.synths import Harmonic
 
 NOTES = [
     {"note_str": f"{family}_acoustic_00{i}-{pitch:03}-{velocity:03}", "pitch": pitch, "velocity": velocity,

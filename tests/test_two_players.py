@@ -15,8 +15,8 @@ from ddsp_cli.config import HarmonicConfig, ModelConfig, ReverbConfig, load_pres
 from ddsp_cli.exporters import litert, onnx, vst
 from ddsp_cli.scaling import scale_db, scale_f0
 from ddsp_cli.synthesis.instrument import Instrument
-from ddsp_cli.synthesis.noise import white_noise
 from ddsp_cli.synthesis.stream import open_decoder
+from ddsp_cli.synthesis.synths import white_noise
 from fixtures import impulse_response, make_card, small_model
 
 N_FRAMES = 60

@@ -10,7 +10,7 @@ from keras import ops
 from ddsp_cli import engine
 from ddsp_cli.engine import core
 from ddsp_cli.errors import ModelError
-from ddsp_cli.synthesis import noise
+from ddsp_cli.synthesis import synths
 from engine.golden import error
 from engine.gradients import gradient
 
@@ -173,7 +173,7 @@ def test_odd_windows_are_symmetric_with_their_peak_in_the_middle(window):
 def test_odd_windows_do_not_move_the_sound_on_either_player(window):
     flat = np.ones((2, 5, 65), np.float32)
     np.testing.assert_allclose(numpy(core.frequency_filter(AUDIO, flat, window)), AUDIO, atol=1e-4)
-    player = noise.FilteredNoise(64, 65, window)
+    player = synths.FilteredNoise(64, 65, window)
     magnitudes = np.random.default_rng(0).uniform(0.0, 1.0, (5, 65)).astype(np.float32)
     played = np.concatenate([player.push(magnitudes, AUDIO[0].reshape(5, 64)), player.finish()])
     np.testing.assert_allclose(played, numpy(core.frequency_filter(AUDIO[:1], magnitudes[None], window))[0], atol=1e-4)

@@ -16,8 +16,8 @@ from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import litert
 from ddsp_cli.synthesis.decoder import Decoder, scale_inputs
 from ddsp_cli.synthesis.instrument import Instrument
-from ddsp_cli.synthesis.noise import FilteredNoise
 from ddsp_cli.synthesis.reverb import Reverb
+from ddsp_cli.synthesis.synths import FilteredNoise
 from ddsp_cli.workflows.import_ import import_instrument
 from ddsp_cli.workflows.transfer import transfer_files
 from fixtures import melody, small_model

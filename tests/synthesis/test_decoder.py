@@ -14,7 +14,7 @@ from ddsp_cli.live.performer import Performer
 from ddsp_cli.scaling import scale_db, scale_f0
 from ddsp_cli.synthesis.decoder import Decoder, Encoder, FrameQueue
 from ddsp_cli.synthesis.instrument import Instrument
-from ddsp_cli.synthesis.noise import white_noise
+from ddsp_cli.synthesis.synths import white_noise
 from fixtures import make_card, melody, small_model
 
 MODEL = small_model(inputs=["pw_scaled", "z", "f0_scaled"], encoder=EncoderConfig(z_dims=4, rnn_units=12, n_mfccs=10))

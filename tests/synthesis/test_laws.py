@@ -7,9 +7,8 @@ import pytest
 
 from ddsp_cli.config import FeatureSpec
 from ddsp_cli.synthesis.level_correction import LevelCorrection, level_stream
-from ddsp_cli.synthesis.noise import FilteredNoise
-from ddsp_cli.synthesis.oscillators import Harmonic
 from ddsp_cli.synthesis.reverb import Reverb, tail_s
+from ddsp_cli.synthesis.synths import FilteredNoise, Harmonic
 
 HOP, RATE_HZ = 64, 16000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ddsp_cli.synthesis.oscillators import Harmonic
+from ddsp_cli.synthesis.synths import Harmonic
 from ddsp_cli.synthesis.variation import (
     BAND_HZ,
     JITTER_HZ,

@@ -22,7 +22,7 @@ from ddsp_cli.errors import ModelError
 from ddsp_cli.scaling import DB_RANGE, F0_RANGE_MIDI, impulse_delay, impulse_window
 from ddsp_cli.synthesis.decoder import checked_weights, decode
 from ddsp_cli.synthesis.ops import Ops, Tensor
-from ddsp_cli.synthesis.oscillators import crossfade
+from ddsp_cli.synthesis.synths import crossfade
 
 #: The controls of every exported file, in the order of its outputs.
 CONTROL_NAMES = ("amplitude", "harmonic_distribution", "noise_magnitudes")

@@ -18,8 +18,8 @@ from ddsp_cli.errors import OutputError
 from ddsp_cli.exporters.audio_graph import synthesisers
 from ddsp_cli.synthesis.decoder import FrameQueue
 from ddsp_cli.synthesis.instrument import Instrument
-from ddsp_cli.synthesis.noise import white_noise
 from ddsp_cli.synthesis.stream import open_decoder
+from ddsp_cli.synthesis.synths import white_noise
 
 #: Largest difference of a control and of the recurrent state, absolute.
 CONTROLS_TOLERANCE = 1e-4

@@ -40,7 +40,7 @@ from ddsp_cli.importers import card, gin, pickles, tensor_bundle
 from ddsp_cli.importers.files import Files
 from ddsp_cli.importers.gin import GinConfig, Reference
 from ddsp_cli.scaling import DB_RANGE
-from ddsp_cli.synthesis.noise import FilteredNoise
+from ddsp_cli.synthesis.synths import FilteredNoise
 
 STATISTICS = "dataset_statistics.pkl"
 MAX_GIN_BYTES = 4 * gin.MAX_CHARACTERS

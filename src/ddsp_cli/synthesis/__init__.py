@@ -1,1 +1,1 @@
-"""Play an instrument in NumPy: decoder, oscillators, noise, reverb, level correction. No training framework."""
+"""Play an instrument in NumPy: decoder, synthesisers, reverb, level correction. No training framework."""

@@ -16,8 +16,8 @@ import numpy as np
 from ddsp_cli.analysis.loudness import FrameStream, envelope_stream, loudness_stream
 from ddsp_cli.arrays import FloatArray, RealArray
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec, ModelConfig
-from ddsp_cli.synthesis.oscillators import Ramp
 from ddsp_cli.synthesis.reverb import Room
+from ddsp_cli.synthesis.synths import Ramp
 
 #: Bound of the gain, up and down.
 MAX_CORRECTION_DB = 9.0

@@ -23,9 +23,8 @@ from ddsp_cli.synthesis.decoder import Decoder
 from ddsp_cli.synthesis.formant_shift import shift_formants
 from ddsp_cli.synthesis.level_correction import LevelCorrection, make_level_correction
 from ddsp_cli.synthesis.litert_decoder import LiteRtDecoder
-from ddsp_cli.synthesis.noise import FilteredNoise
-from ddsp_cli.synthesis.oscillators import Harmonic, Ramp
 from ddsp_cli.synthesis.reverb import Room
+from ddsp_cli.synthesis.synths import FilteredNoise, Harmonic, Ramp
 from ddsp_cli.synthesis.variation import Movements, variation_of
 
 #: After a rest of this length the decoder returns to its first state. Training sees states of the first seconds after

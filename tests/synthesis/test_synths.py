@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from ddsp_cli import scaling
-from ddsp_cli.synthesis.noise import FilteredNoise
-from ddsp_cli.synthesis.oscillators import Harmonic, Ramp
 from ddsp_cli.synthesis.reverb import Reverb
+from ddsp_cli.synthesis.synths import FilteredNoise, Harmonic, Ramp
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BLOCKS = (1, 7, 64, 1000)
