@@ -7,7 +7,7 @@ import pytest
 
 from ddsp_cli.dataset.loader import Examples
 from ddsp_cli.errors import ModelError
-from ddsp_cli.synthesis.space import vectors
+from ddsp_cli.synthesis.decoder import instrument_vectors
 from ddsp_cli.training.base import MixedCrops, base_config, fit_base, start_from_base
 from ddsp_cli.training.batches import Windows
 from ddsp_cli.training.pretrain import measure_targets
@@ -51,7 +51,7 @@ def test_an_instrument_that_the_base_knows_begins_as_itself(base):
     config, weights, _ = base
     start = start_from_base(config, weights, made(0.5, seed=1), "dull")
     assert start.nearest == "dull"
-    np.testing.assert_array_equal(start.vector, vectors(config, weights)["dull"])
+    np.testing.assert_array_equal(start.vector, instrument_vectors(config, weights)["dull"])
 
 
 def test_the_vector_of_a_new_instrument_is_fitted_between_those_of_others(base):
@@ -59,7 +59,7 @@ def test_the_vector_of_a_new_instrument_is_fitted_between_those_of_others(base):
     windows = made(1.5, n=6, seed=2)
     start = start_from_base(config, weights, windows, "mine")
     assert start.error_db < min(start.errors_db.values()) - 0.2
-    known = vectors(config, weights)
+    known = instrument_vectors(config, weights)
     assert all(np.abs(start.vector - vector).max() > 0.01 for vector in known.values())
     unfitted = start_from_base(config, weights, windows, "mine", vector_steps=0)
     np.testing.assert_array_equal(unfitted.vector, known[unfitted.nearest])

@@ -11,8 +11,8 @@ import pytest
 from ddsp_cli import bundle
 from ddsp_cli.cli.models import plot_characters
 from ddsp_cli.errors import ModelError, OutputError, UsageError
+from ddsp_cli.synthesis.decoder import instrument_vectors, model_at_vector
 from ddsp_cli.synthesis.instrument import Instrument
-from ddsp_cli.synthesis.space import at_vector, vectors
 from ddsp_cli.workflows import models, space
 from ddsp_cli.workflows.transfer import transfer_files
 from fixtures import make_bundle, melody
@@ -32,7 +32,7 @@ def base():
 
 def test_a_blend_lies_between_its_parts(base):
     folder = space.blend("flute:3+cello:1", "hybrid")
-    made, known = bundle.load(folder), vectors(base.card.model, base.weights)
+    made, known = bundle.load(folder), instrument_vectors(base.card.model, base.weights)
     expected = 0.75 * known["flute"] + 0.25 * known["cello"]
     np.testing.assert_allclose(made.card.training.vector, expected, atol=1e-4)
     flute, cello = (bundle.load(models.find(name)).card for name in ("flute", "cello"))
@@ -43,7 +43,7 @@ def test_a_blend_lies_between_its_parts(base):
     assert titles >= {source.title for card in (flute, cello, base.card) for source in card.sources}
     assert base.card.licence in made.card.licence
     # what plays is the base at that vector
-    _, weights = at_vector(base.card.model, base.weights, np.asarray(made.card.training.vector, np.float32))
+    _, weights = model_at_vector(base.card.model, base.weights, np.asarray(made.card.training.vector, np.float32))
     np.testing.assert_allclose(made.weights["decoder/rnn/bias"], weights["decoder/rnn/bias"], atol=2e-2)
 
 

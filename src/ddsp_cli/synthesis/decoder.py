@@ -7,7 +7,10 @@ Architecture (magenta/ddsp 3.7.0, decoders.py:27-109, nn.py:844-862): one stack 
 through a GRU, stacks and GRU through a last stack, one dense layer into the controls. An input may be the latent z of
 an encoder: MFCCs through a GRU of its own and a dense layer (`engine.TimbreEncoder`).
 
-Shapes: F frames, I inputs, C cepstral coefficients, Z latent channels, U recurrent units, K harmonics, M noise bands.
+A base, the network of many instruments, plays any vector in its space, those between instruments too: `model_at_vector`.
+
+Shapes: F frames, I inputs or instruments, D entries of a vector, C cepstral coefficients, Z latent channels, U recurrent
+units, K harmonics, M noise bands.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import numpy as np
 from ddsp_cli import scaling
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle import Bundle
+from ddsp_cli.bundle.conditioning import CONDITION, VECTORS, fold_condition
 from ddsp_cli.bundle.layout import control_columns, decoder_outputs
 from ddsp_cli.config import EncoderConfig, FilteredNoiseConfig, HarmonicConfig, ModelConfig, ProcessorConfig
 from ddsp_cli.errors import ModelError
@@ -325,3 +329,32 @@ class FrameQueue:
         frames = np.concatenate(parts)
         self._waiting, self._last = [frames[n_frames:]] if n_have > n_frames else [], frames[n_frames - 1 : n_frames]
         return frames[:n_frames]
+
+
+def instrument_vectors(model: ModelConfig, weights: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
+    """The vectors [D] of the instruments that a base learned, by name.
+
+    Raises:
+      ModelError: the model is no base.
+    """
+    if not model.instruments or VECTORS not in weights:
+        raise ModelError("this model is not conditioned on instruments")
+    return dict(zip(model.instruments.names, weights[VECTORS], strict=True))
+
+
+def model_at_vector(
+    model: ModelConfig, weights: Mapping[str, FloatArray], vector: FloatArray
+) -> tuple[ModelConfig, dict[str, FloatArray]]:
+    """Makes a model of one instrument from a base and a vector.
+
+    Args:
+      model: of the base.
+      weights: of the base, by name.
+      vector: [D], one that the base learned, or any other.
+
+    Returns:
+      The configuration, and the weights by name.
+    """
+    row = np.asarray(vector, np.float32)[None]
+    constant = dense_stack(NumpyOps(), weights, f"decoder/input_stacks/{CONDITION}", row)[0]
+    return fold_condition(model, weights, constant)

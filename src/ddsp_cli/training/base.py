@@ -21,7 +21,7 @@ from ddsp_cli.config import InstrumentsConfig, ModelConfig
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.engine.losses import ControlLoss
 from ddsp_cli.errors import ModelError
-from ddsp_cli.synthesis.space import at_vector, vectors
+from ddsp_cli.synthesis.decoder import instrument_vectors, model_at_vector
 from ddsp_cli.training.batches import RandomCrops, Windows
 from ddsp_cli.training.pretrain import Inputs, TargetCrops, fit_controls
 
@@ -97,7 +97,7 @@ def start_from_base(
         given = ops.broadcast_to(ops.convert_to_tensor(vector), (*inputs["f0_hz"].shape[:2], len(vector)))
         return float(loss.call(model.raw_controls({**inputs, "instrument": given}), targets))
 
-    known = vectors(base, weights)
+    known = instrument_vectors(base, weights)
     errors_db = {name: error_db(vector) for name, vector in known.items()}
     nearest = instrument if instrument in errors_db else min(errors_db, key=lambda name: errors_db[name])
     vector, found_db = known[nearest], errors_db[nearest]
@@ -106,7 +106,7 @@ def start_from_base(
         fitted_db = error_db(fitted)
         if fitted_db < found_db:
             vector, found_db = fitted, fitted_db
-    _, found = at_vector(base, weights, vector)
+    _, found = model_at_vector(base, weights, vector)
     kept = {name: value for name, value in found.items() if name.startswith("decoder/")}
     return Start(kept, nearest, np.asarray(vector, np.float32), errors_db, found_db)
 

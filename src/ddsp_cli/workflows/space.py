@@ -18,7 +18,7 @@ from ddsp_cli.bundle.families import family_of
 from ddsp_cli.config import ModelConfig, ReverbConfig
 from ddsp_cli.config.model import ROOMS
 from ddsp_cli.errors import ModelError, UsageError
-from ddsp_cli.synthesis import space
+from ddsp_cli.synthesis import decoder
 from ddsp_cli.synthesis.blend import BlendedInstrument
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.timbre_map import TimbreMap, describe, make_map
@@ -129,7 +129,7 @@ def blend(words: str | None, name: str, seed: int = 0, force: bool = False) -> P
     vectors = np.stack([vector_of(part, base) for part in parts])
     vector = np.asarray(chosen.shares.mean @ vectors, np.float32)
     between = BlendedInstrument([Instrument(part) for part in parts], chosen.shares, name).bundle
-    model, weights = space.at_vector(base.card.model, base.weights, vector)
+    model, weights = decoder.model_at_vector(base.card.model, base.weights, vector)
     weights = {n: value for n, value in weights.items() if n.startswith("decoder/")}
     model, weights, response = _with_room(model, weights, between.impulse_response)
     weights |= between.weights  # the movements of held notes
@@ -148,7 +148,7 @@ def vector_of(instrument: Bundle, base: Bundle) -> FloatArray:
       ModelError: it has none.
     """
     card = instrument.card
-    known = space.vectors(base.card.model, base.weights)
+    known = decoder.instrument_vectors(base.card.model, base.weights)
     n_dims = len(next(iter(known.values())))
     if card.training.base == weights_digest(base) and len(card.training.vector) == n_dims:
         return np.asarray(card.training.vector, np.float32)
@@ -167,7 +167,7 @@ def weights_digest(base: Bundle) -> str:
 
 def _draw(base: Bundle, seed: int) -> str:
     """A random blend of bundled instruments that the base knows, in words."""
-    known = space.vectors(base.card.model, base.weights)
+    known = decoder.instrument_vectors(base.card.model, base.weights)
     candidates = [entry.name for entry in models.catalogue() if entry.name in known and models.is_bundled(entry.name)]
     if len(candidates) < 2:
         raise ModelError("there are no two bundled instruments to draw from")
