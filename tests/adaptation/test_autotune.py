@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from ddsp_cli.adaptation import autotune
 from ddsp_cli.adaptation.autotune import CHROMATIC, Key, tune_melody
-from ddsp_cli.adaptation.notes import find_notes
-from ddsp_cli.adaptation.segmentation import Segments
+from ddsp_cli.adaptation.segmentation import Segments, find_notes
 
 RATE_HZ = 250
 C_MAJOR = (60, 62, 64, 65, 67, 69, 71, 72, 67, 64, 60)

@@ -36,8 +36,7 @@ from ddsp_cli.adaptation.dynamics import (
     tame_consonants,
     within_reach,
 )
-from ddsp_cli.adaptation.notes import find_notes, joined_notes
-from ddsp_cli.adaptation.segmentation import Segments, SegmentSettings, find_segments
+from ddsp_cli.adaptation.segmentation import Segments, SegmentSettings, find_notes, find_segments, joined_notes
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray, percentiles, thinned
 from ddsp_cli.bundle import Statistics

@@ -16,8 +16,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ddsp_cli.adaptation.notes import Notes, find_notes, nearest_note
-from ddsp_cli.adaptation.segmentation import Segments
+from ddsp_cli.adaptation.segmentation import Notes, Segments, find_notes, nearest_note
 from ddsp_cli.arrays import DoubleArray, IntArray, RealArray, percentiles, runs
 from ddsp_cli.pitch_names import SHARP_NAMES, pitch_class
 

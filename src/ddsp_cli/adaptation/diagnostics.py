@@ -9,8 +9,7 @@ import numpy as np
 
 from ddsp_cli.adaptation import f0_cleanup
 from ddsp_cli.adaptation.autotune import centre, find_tuning
-from ddsp_cli.adaptation.notes import find_notes
-from ddsp_cli.adaptation.segmentation import Segments
+from ddsp_cli.adaptation.segmentation import Segments, find_notes
 from ddsp_cli.analysis import harmonicity
 from ddsp_cli.analysis.extract import BEGINNING_S, PITCHED_SHARE, Analysis, pitched_share
 from ddsp_cli.analysis.features import Features

@@ -12,8 +12,7 @@ import numpy as np
 from ddsp_cli.adaptation import NOTE_SUFFIXES, f0_cleanup
 from ddsp_cli.adaptation.autotune import centre, find_tuning
 from ddsp_cli.adaptation.midi import BEND_SEMITONES, DRUM_CHANNEL, VELOCITY_PERCENTILES
-from ddsp_cli.adaptation.notes import find_notes, nearest_note
-from ddsp_cli.adaptation.segmentation import Segments
+from ddsp_cli.adaptation.segmentation import Segments, find_notes, nearest_note
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.arrays import DoubleArray, RealArray, percentiles
 from ddsp_cli.atomic import beside, writing
