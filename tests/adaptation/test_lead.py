@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ddsp_cli.adaptation.f0_cleanup import to_midi
-from ddsp_cli.adaptation.lead import follow_lead
 from ddsp_cli.adaptation.segmentation import find_segments
+from ddsp_cli.adaptation.voices import follow_lead
 from ddsp_cli.analysis.polyphony import FRAME_S, NoteShare, PolyNote
 from performance_fixtures import change, performance
 

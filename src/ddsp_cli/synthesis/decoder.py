@@ -7,7 +7,8 @@ Architecture (magenta/ddsp 3.7.0, decoders.py:27-109, nn.py:844-862): one stack 
 through a GRU, stacks and GRU through a last stack, one dense layer into the controls. An input may be the latent z of
 an encoder: MFCCs through a GRU of its own and a dense layer (`engine.TimbreEncoder`).
 
-A base, the network of many instruments, plays any vector in its space, those between instruments too: `model_at_vector`.
+A base, the network of many instruments, plays any vector in its space, those between instruments too:
+`model_at_vector`.
 
 Shapes: F frames, I inputs or instruments, D entries of a vector, C cepstral coefficients, Z latent channels, U recurrent
 units, K harmonics, M noise bands.

@@ -516,7 +516,7 @@ def _lead(analysis: Analysis[Segments], recording: Recording, settings: AdaptSet
     Raises:
       InputError: too long.
     """
-    from ddsp_cli.adaptation.lead import follow_lead
+    from ddsp_cli.adaptation.voices import follow_lead
 
     features = follow_lead(analysis.features, *_notes_and_shares(analysis.features, recording))
     return replace(
