@@ -10,8 +10,8 @@ an encoder: MFCCs through a GRU of its own and a dense layer (`engine.TimbreEnco
 A base, the network of many instruments, plays any vector in its space, those between instruments too:
 `model_at_vector`.
 
-Shapes: F frames, I inputs or instruments, D entries of a vector, C cepstral coefficients, Z latent channels, U recurrent
-units, K harmonics, M noise bands.
+Shapes: F frames, I inputs or instruments, D entries of a vector, C cepstral coefficients, Z latent channels,
+U recurrent units, K harmonics, M noise bands.
 """
 
 from __future__ import annotations
