@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import keras
 import numpy as np
 
-from ddsp_cli.analysis.bandwidth import bandwidth_hz
 from ddsp_cli.analysis.features import hold_f0
 from ddsp_cli.analysis.mfcc import mfcc
+from ddsp_cli.analysis.recording_checks import bandwidth_hz
 from ddsp_cli.config import ANALYSIS_RATE_HZ, ModelConfig
 from ddsp_cli.dataset.loader import Examples, StreamedExamples
 from ddsp_cli.errors import DatasetError
@@ -39,7 +39,7 @@ class Windows:
       n_frames: F.
       f0_step: values of F0 in a frame, as the data set has them.
       fine_f0_hz: [N, F·f0_step], nowhere 0.
-      bandwidth_hz: [N] above it a window holds nothing, see `analysis.bandwidth`.
+      bandwidth_hz: [N] above it a window holds nothing, see `analysis.recording_checks`.
       targets: name → [N, F, C], cut with the inputs; see `training.pretrain.Targets`. Empty unless they were measured.
 
     Args:
