@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ddsp_cli.analysis.hnr import noise_to_harmonics_db
+from ddsp_cli.analysis.metrics import noise_to_harmonics_db
 
 RATE_HZ = 16000
 
