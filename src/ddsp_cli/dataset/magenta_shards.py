@@ -19,7 +19,7 @@ import numpy as np
 from ddsp_cli.analysis import loudness
 from ddsp_cli.analysis.features import n_frames
 from ddsp_cli.analysis.pitch import trackers
-from ddsp_cli.analysis.pitch.tracker import PitchTrack
+from ddsp_cli.analysis.pitch.trackers import PitchTrack
 from ddsp_cli.audio import read, resample
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.dataset import tfrecord

@@ -16,7 +16,7 @@ import numpy as np
 
 from ddsp_cli.analysis import extract
 from ddsp_cli.analysis.pitch.octave_correction import correct_octaves
-from ddsp_cli.analysis.pitch.tracker import VOICED_CONFIDENCE
+from ddsp_cli.analysis.pitch.trackers import VOICED_CONFIDENCE
 from ddsp_cli.analysis.recording_checks import ClippingWatch, HumWatch
 from ddsp_cli.arrays import percentiles, runs
 from ddsp_cli.audio import read, resample

@@ -19,8 +19,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ddsp_cli.analysis.pitch.tracker import PitchTrack
-from ddsp_cli.analysis.pitch.trackers import CREPE_SIZES
+from ddsp_cli.analysis.pitch.trackers import CREPE_SIZES, PitchTrack
 from ddsp_cli.arrays import DoubleArray, FloatArray, IntArray
 from ddsp_cli.errors import Kind, UsageError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddsp_cli.analysis.pitch.tracker import PITCH_RANGE_HZ, VOICED_CONFIDENCE, PitchTrack, joined
+from ddsp_cli.analysis.pitch.trackers import PITCH_RANGE_HZ, VOICED_CONFIDENCE, PitchTrack, joined
 from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.lock import in_turn

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ddsp_cli.analysis.pitch.tracker import PitchTrack
+from ddsp_cli.analysis.pitch.trackers import PitchTrack
 from ddsp_cli.arrays import FloatArray, IntArray
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ddsp_cli import onnx_session, packages, spool
-from ddsp_cli.analysis.pitch.tracker import PITCH_RANGE_HZ, PitchTrack
+from ddsp_cli.analysis.pitch.trackers import PITCH_RANGE_HZ, PitchTrack
 from ddsp_cli.arrays import FloatArray
 
 SWIFT_HOP_SAMPLES = 256

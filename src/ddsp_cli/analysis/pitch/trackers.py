@@ -1,7 +1,8 @@
-"""The registry of pitch trackers, and their frames brought onto the grid of the features.
+"""Pitch trackers: their protocol, their registry, and their frames brought onto the grid of the features.
 
-swift-f0, pYIN and CREPE are built in; only the one that is opened is imported. Other packages add trackers by an entry
-point, which is looked up for names that are not built in:
+A tracker takes blocks of 16 kHz sound and gives one `PitchTrack`. swift-f0, pYIN and CREPE are built in; only the one
+that is opened is imported. Other packages add trackers by an entry point, which is looked up for names that are not
+built in:
 
     [project.entry-points."ddsp_cli.pitch_trackers"]
     yin = "their_package:open_yin"  # (threads: int | None, weights: Path | None) -> Tracker
@@ -12,14 +13,55 @@ Shapes: S samples, T frames of a tracker, F frames of the features.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from ddsp_cli import spool
-from ddsp_cli.analysis.pitch.tracker import PITCH_RANGE_HZ, VOICED_CONFIDENCE, PitchTrack, Tracker
 from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray
 from ddsp_cli.errors import UsageError, did_you_mean
+
+#: A frame is voiced from this confidence on.
+VOICED_CONFIDENCE = 0.5
+
+#: swift-f0 and pYIN search this range, the former's own; the notes F♯1 to C7.
+PITCH_RANGE_HZ = (46.875, 2093.75)
+
+
+@dataclass(frozen=True)
+class PitchTrack:
+    """F0 on a tracker's own grid: frame i is centred on sample i·hop_samples + delay_samples.
+
+    Attributes:
+      f0_hz: [T] Hz, meaningful where voiced.
+      confidence: [T] 0..1, voiced from 0.5 on.
+      hop_samples: distance of two frames.
+      delay_samples: how much later than sample i·hop_samples frame i is centred.
+    """
+
+    f0_hz: FloatArray
+    confidence: FloatArray
+    hop_samples: int
+    delay_samples: int = 0
+
+
+class Tracker(Protocol):
+    """Takes a 16 kHz signal in blocks and returns its F0 at the end."""
+
+    def push(self, block: FloatArray) -> None:
+        """Takes the next samples [S] float32."""
+
+    def finish(self) -> PitchTrack:
+        """Returns F0 of everything pushed."""
+
+
+def joined(parts: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, FloatArray]:
+    """Concatenates F0 and confidence of all blocks, [T] each."""
+    empty = np.zeros(0, np.float32)
+    return np.concatenate([empty, *(part[0] for part in parts)]), np.concatenate([empty, *(part[1] for part in parts)])
+
 
 __all__ = [
     "DEFAULT_TRACKER",
