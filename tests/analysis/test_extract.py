@@ -4,8 +4,10 @@ import sys
 import numpy as np
 import pytest
 
+from ddsp_cli.adaptation.segmentation import find_segments
 from ddsp_cli.analysis import extract
 from ddsp_cli.audio import write
+from ddsp_cli.audio.recording import FileRecording
 from ddsp_cli.config import FeatureSpec
 from ddsp_cli.errors import InputError, UsageError
 from fixtures import melody
@@ -46,7 +48,8 @@ def test_files_of_any_rate_are_measured_at_16_khz(tmp_path):
     sound = melody(rate_hz=44100)
     write.write_audio(tmp_path / "a.wav", [sound], 44100)
     seen = []
-    features = extract.measure_file(tmp_path / "a.wav", progress=seen.append)
+    recording = FileRecording(tmp_path / "a.wav")
+    features = extract.analyze(recording, FeatureSpec(), find_segments, progress=seen.append).features
     assert features.n_samples == round(len(sound) * 16000 / 44100)
     assert seen[-1] == pytest.approx(features.n_samples / 16000)
     assert features.f0_hz[138] == pytest.approx(220, rel=0.006)

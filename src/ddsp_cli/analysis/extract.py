@@ -19,7 +19,6 @@ from ddsp_cli.analysis.features import Features, n_frames
 from ddsp_cli.analysis.pitch import trackers
 from ddsp_cli.analysis.pitch.salience import track_strongest
 from ddsp_cli.arrays import BoolArray, FloatArray, percentiles
-from ddsp_cli.audio import read
 from ddsp_cli.audio.recording import Recording
 from ddsp_cli.audio.resample import Resampler
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
@@ -144,34 +143,6 @@ def measure(audio: FloatArray, spec: FeatureSpec | None = None, threads: int | N
     """
     stream = FeatureStream(spec, threads)
     stream.push(audio)
-    return stream.finish()
-
-
-def measure_file(
-    path: Path,
-    spec: FeatureSpec | None = None,
-    progress: Callable[[float], None] | None = None,
-    threads: int | None = None,
-) -> Features:
-    """Measures a file in one pass, in memory that does not depend on its length.
-
-    Args:
-      path: a file that `read.mono_blocks` reads.
-      spec: how to measure.
-      progress: called with the seconds measured so far.
-      threads: how many threads the tracker may use.
-
-    Raises:
-      InputError: as `read.mono_blocks`.
-      UsageError: the tracker is unknown or unavailable.
-    """
-    stream = FeatureStream(spec, threads)
-    n_samples = 0
-    for block in read.mono_blocks(path, ANALYSIS_RATE_HZ):
-        stream.push(block)
-        n_samples += len(block)
-        if progress is not None:
-            progress(n_samples / ANALYSIS_RATE_HZ)
     return stream.finish()
 
 
