@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from ddsp_cli.analysis.recording_checks import ClippingWatch, file_warnings
-from ddsp_cli.audio import containers, impulse_response, read, write
+from ddsp_cli.audio import containers, read, write
 from ddsp_cli.audio.recording import FileRecording
 from ddsp_cli.errors import InputError
 
@@ -112,13 +112,13 @@ def test_impulse_responses_with_nan_or_infinity_are_refused(tmp_path, value):
     response[[0, 5]] = 1.0, value
     soundfile.write(tmp_path / "a.wav", response, RATE_HZ, subtype="FLOAT")
     with pytest.raises(InputError, match="NaN or infinity"):
-        impulse_response.from_file(tmp_path / "a.wav", RATE_HZ)
+        read.read_impulse_response(tmp_path / "a.wav", RATE_HZ)
 
 
 def test_an_impulse_response_is_read_no_further_than_a_room_lasts(tmp_path):
     soundfile.write(tmp_path / "a.flac", np.zeros(RATE_HZ * 25), RATE_HZ)
     with pytest.raises(InputError, match="longer than 20 s"):
-        impulse_response.from_file(tmp_path / "a.flac", RATE_HZ)
+        read.read_impulse_response(tmp_path / "a.flac", RATE_HZ)
 
 
 def test_formats_with_few_sample_rates_take_the_next_higher(tmp_path):

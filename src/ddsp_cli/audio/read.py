@@ -1,4 +1,4 @@
-"""Read sound files: what their headers say, and their sound block by block.
+"""Read sound files: what their headers say, their sound block by block, and impulse responses.
 
 libsndfile reads wav, flac, ogg, opus, mp3, aiff, caf and more, in any bit depth, channel count and sample rate;
 `containers` reads m4a and videos. What a header says is shown and never relied on: lengths are counted while decoding.
@@ -441,3 +441,42 @@ def average_channels(audio: FloatArray, name: str = "the sound") -> FloatArray:
     if len(mono) and max(float(mono.max()), -float(mono.min())) > MAX_AMPLITUDE:
         raise InputError(f"{name} has samples far beyond full scale", "Export it again from the program it came from.")
     return mono
+
+
+#: Longer files are not impulse responses of rooms, and convolution costs as much as they are long.
+LONGEST_RESPONSE_S = 20.0
+
+#: A quieter peak than this (-120 dBFS) is silence.
+_LEAST_PEAK = 1e-6
+
+
+def read_impulse_response(path: Path, rate_hz: int) -> FloatArray:
+    """Reads an impulse response without what precedes the direct sound.
+
+    Args:
+      path: a sound file; its channels are averaged.
+      rate_hz: sample rate of the result.
+
+    Returns:
+      [L] float32, scaled so that the direct sound is 1, and with the direct sound itself (sample 0) set to 0.
+
+    Raises:
+      InputError: it is silent, longer than `LONGEST_RESPONSE_S`, contains NaN or infinity, or is not a sound file.
+    """
+    blocks: list[FloatArray] = []
+    n_samples = 0
+    for block in mono_blocks(path, rate_hz):
+        blocks.append(block)
+        n_samples += len(block)
+        if n_samples > LONGEST_RESPONSE_S * rate_hz:
+            raise InputError(
+                f"{path} is longer than {LONGEST_S:.0f} s, the limit for an impulse response",
+                "It should hold one clap, or what is left of a sweep, and the room after it.",
+            )
+    response = np.concatenate(blocks)
+    direct = int(np.argmax(np.abs(response)))
+    if float(np.abs(response[direct])) < _LEAST_PEAK:
+        raise InputError(f"{path} is silent, so it has no impulse response")
+    response = response[direct:] / np.float32(response[direct])
+    response[0] = 0.0
+    return response

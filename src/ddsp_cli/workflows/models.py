@@ -21,7 +21,7 @@ import numpy as np
 from ddsp_cli import importers
 from ddsp_cli.atomic import beside, recover, writing
 from ddsp_cli.audio import read
-from ddsp_cli.audio.impulse_response import from_file
+from ddsp_cli.audio.read import read_impulse_response
 from ddsp_cli.audio.resample import resample_response
 from ddsp_cli.audio.write import check_writable
 from ddsp_cli.bundle import CARD, NETWORK, Bundle, Card, load_card, revise
@@ -485,7 +485,7 @@ def find_room(name: str, wet: float, rate_hz: int, own: np.ndarray | None) -> np
         return True if wet == 1.0 else own * np.float32(wet)
     path = Path(name)
     is_file = path.is_file() or (path.suffix.lower() in read.AUDIO_SUFFIXES and not path.is_dir())
-    response = from_file(path, rate_hz) if is_file else from_instrument(name, rate_hz)
+    response = read_impulse_response(path, rate_hz) if is_file else from_instrument(name, rate_hz)
     return response * np.float32(wet)
 
 
