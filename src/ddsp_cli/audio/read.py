@@ -470,7 +470,7 @@ def read_impulse_response(path: Path, rate_hz: int) -> FloatArray:
         n_samples += len(block)
         if n_samples > LONGEST_RESPONSE_S * rate_hz:
             raise InputError(
-                f"{path} is longer than {LONGEST_S:.0f} s, the limit for an impulse response",
+                f"{path} is longer than {LONGEST_RESPONSE_S:.0f} s, the limit for an impulse response",
                 "It should hold one clap, or what is left of a sweep, and the room after it.",
             )
     response = np.concatenate(blocks)
