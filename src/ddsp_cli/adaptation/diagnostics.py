@@ -15,7 +15,7 @@ from ddsp_cli.analysis.extract import BEGINNING_S, PITCHED_SHARE, Analysis, pitc
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.arrays import FloatArray, RealArray, runs, thinned
 from ddsp_cli.bundle import Statistics
-from ddsp_cli.bundle.heard import heard_ranges_midi, say_ranges
+from ddsp_cli.bundle.card import heard_ranges_midi, say_ranges
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.scaling import hz_to_midi
 
@@ -45,7 +45,7 @@ SPEECH_SLOW_SHARE = 0.82
 #: Nothing is said of less pitch than this.
 SHORTEST_S = 1.0
 
-#: From this share of the time on it is said that notes lie beyond what the instrument heard (`bundle.heard`), a
+#: From this share of the time on it is said that notes lie beyond what the instrument heard (`bundle.card`), a
 #: semitone wider at both ends.
 BEYOND_SHARE, RANGE_MARGIN_SEMITONES = 0.05, 1.0
 

@@ -88,12 +88,12 @@ def models(
 
 def _list(entries: list[Entry]) -> None:
     """The instruments by family: on a terminal in two lines each below the name of the family, else as a table."""
-    from ddsp_cli.bundle.families import ORDER, family_of
+    from ddsp_cli.bundle.card import FAMILY_ORDER, family_of
 
     groups: dict[str, list[Entry]] = {}
     for entry in entries:
         groups.setdefault(UNREADABLE if entry.card is None else family_of(entry.card), []).append(entry)
-    order = [family for family in (*ORDER, UNREADABLE) if family in groups]
+    order = [family for family in (*FAMILY_ORDER, UNREADABLE) if family in groups]
     if console.is_terminal(sys.stdout):
         for i, family in enumerate(order):
             if i:
@@ -213,8 +213,7 @@ def _short(entry: Entry) -> None:
 
 
 def _tell(card: Card, place: Path) -> None:
-    from ddsp_cli.bundle.families import family_of
-    from ddsp_cli.bundle.heard import missing
+    from ddsp_cli.bundle.card import family_of, missing_recordings
 
     facts = {
         "family": family_of(card),
@@ -230,7 +229,7 @@ def _tell(card: Card, place: Path) -> None:
     console.say(card.name)
     for name, text in facts.items():
         console.fact(name, text)
-    for text in missing(card.statistics, card.model.level):
+    for text in missing_recordings(card.statistics, card.model.level):
         console.fact("missing", text)
     for remark in card.remarks:
         console.fact("remark", remark)

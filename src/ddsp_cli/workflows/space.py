@@ -14,7 +14,7 @@ from ddsp_cli.arrays import FloatArray
 from ddsp_cli.atomic import beside, writing
 from ddsp_cli.audio.write import check_writable
 from ddsp_cli.bundle import Bundle, Card
-from ddsp_cli.bundle.families import family_of
+from ddsp_cli.bundle.card import family_of
 from ddsp_cli.config import ModelConfig, ReverbConfig
 from ddsp_cli.config.model import ROOMS
 from ddsp_cli.errors import ModelError, UsageError

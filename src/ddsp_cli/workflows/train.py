@@ -23,7 +23,7 @@ import numpy as np
 from msgspec import UNSET
 
 from ddsp_cli import __version__, atomic, backend, bundle
-from ddsp_cli.bundle.heard import missing, say_ranges
+from ddsp_cli.bundle.card import missing_recordings, say_ranges
 from ddsp_cli.checksum import sha256
 from ddsp_cli.config import FeatureSpec, ModelConfig, Preset, TrainingConfig, dump_yaml, load_preset
 from ddsp_cli.dataset.loader import check_features, check_rate
@@ -521,7 +521,7 @@ def introduce(plan: Plan) -> list[str]:
     begins = f"beginning with {plan.started_from}" if plan.started_from else "from random weights"
     steps = f"up to {plan.total_steps} steps"
     first = f"{plan.instrument} learns from {amount} of notes, {say_ranges(statistics)}, {begins}: {steps}"
-    return [first, *missing(statistics, plan.settings.model.level)]
+    return [first, *missing_recordings(statistics, plan.settings.model.level)]
 
 
 def _run(

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from ddsp_cli.bundle import Statistics, TrainingRecord
-from ddsp_cli.bundle.families import family_of, family_of_name
-from ddsp_cli.bundle.heard import heard_ranges_midi, missing, say_ranges
+from ddsp_cli.bundle.card import family_of, family_of_name, heard_ranges_midi, missing_recordings, say_ranges
 from fixtures import make_card, small_model
 
 
@@ -21,11 +20,11 @@ LOUD_AND_SOFT, ONE_LEVEL = np.linspace(-45.0, -10.0, 101), np.linspace(-24.0, -2
 
 
 def test_nothing_is_missing_in_a_wide_range_at_several_levels():
-    assert missing(statistics(WIDE, LOUD_AND_SOFT), "power_db") == []
+    assert missing_recordings(statistics(WIDE, LOUD_AND_SOFT), "power_db") == []
 
 
 def test_a_narrow_range_and_one_loudness_are_named():
-    found = missing(statistics(NARROW, ONE_LEVEL), "power_db")
+    found = missing_recordings(statistics(NARROW, ONE_LEVEL), "power_db")
     assert found[0] == "only C4 to G4 was heard: outside it guesses"
     assert found[1].startswith("one loudness only: half of what was heard lies within 2.0 dB")
     assert len(found) == 2
@@ -35,7 +34,7 @@ def test_a_gap_parts_what_was_heard():
     pitches = np.concatenate([np.linspace(48, 52, 50), np.linspace(72, 84, 51)])
     low, high = heard_ranges_midi(statistics(pitches, LOUD_AND_SOFT))
     assert (low[1], high[0]) == (52.0, 72.0)
-    (said,) = missing(statistics(pitches, LOUD_AND_SOFT), "power_db")
+    (said,) = missing_recordings(statistics(pitches, LOUD_AND_SOFT), "power_db")
     assert said == "only C3 to E3 and C5 to C6 was heard: outside it guesses"
 
 
