@@ -10,8 +10,7 @@ import msgspec
 import numpy as np
 from keras import ops
 
-from ddsp_cli.bundle.conditioning import fold_condition
-from ddsp_cli.bundle.layout import VARIATION, decoder_outputs
+from ddsp_cli.bundle.layout import VARIATION, decoder_outputs, fold_condition
 from ddsp_cli.config import LossConfig, ModelConfig
 from ddsp_cli.engine.core.tensors import ArgumentError, Tensor
 from ddsp_cli.engine.decoders import RnnFcDecoder
@@ -275,7 +274,7 @@ class Autoencoder(keras.Model):
     def for_instrument(self, instrument: str) -> tuple[ModelConfig, dict[str, np.ndarray]]:
         """Makes a model of one instrument from one that is conditioned on many.
 
-        See `bundle.conditioning.fold_condition`.
+        See `bundle.layout.fold_condition`.
 
         Args:
           instrument: its name in the configuration.

@@ -24,8 +24,7 @@ import numpy as np
 from ddsp_cli import scaling
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle import Bundle
-from ddsp_cli.bundle.conditioning import CONDITION, VECTORS, fold_condition
-from ddsp_cli.bundle.layout import control_columns, decoder_outputs
+from ddsp_cli.bundle.layout import CONDITION, VECTORS, control_columns, decoder_outputs, fold_condition
 from ddsp_cli.config import EncoderConfig, FilteredNoiseConfig, HarmonicConfig, ModelConfig, ProcessorConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.ops import NumpyOps, Ops, Tensor
