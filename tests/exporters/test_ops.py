@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ddsp_cli.exporters import audio_graph, checks, litert, onnx
-from ddsp_cli.exporters.onnx_ops import OnnxOps
+from ddsp_cli.exporters.onnx import OnnxOps
 from ddsp_cli.exporters.tflite_ops import TfliteOps
 from ddsp_cli.synthesis.ops import NumpyOps, Ops
 from fixtures import small_model
