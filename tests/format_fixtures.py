@@ -13,7 +13,7 @@ import numpy as np
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import ModelConfig, ReverbConfig, load_preset
 from ddsp_cli.exporters import vst
-from ddsp_cli.exporters.tflite_ops import TfliteOps
+from ddsp_cli.exporters.litert import TfliteOps
 from fixtures import impulse_response, make_card, random_weights, small_model
 from hostile import BundleEntry, tensor_index
 

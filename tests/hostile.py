@@ -285,7 +285,7 @@ def tflite_attacks(model: bytes) -> dict[str, bytes]:
 
 def heavy_graphs() -> dict[str, bytes]:
     """Files that keep the plug-in's contract, and take memory or time without end when they run."""
-    from ddsp_cli.exporters.tflite_ops import TfliteOps
+    from ddsp_cli.exporters.litert import TfliteOps
     from ddsp_cli.synthesis.litert_decoder import INPUTS, OUTPUTS
 
     def built(n_tables: int, n_rounds: int, side: int) -> bytes:

@@ -14,8 +14,8 @@ from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import EncoderConfig
 from ddsp_cli.errors import ModelError, OutputError
 from ddsp_cli.exporters import checks, litert, onnx, vst, write_impulse_responses
+from ddsp_cli.exporters.litert import TfliteOps
 from ddsp_cli.exporters.onnx import OnnxOps
-from ddsp_cli.exporters.tflite_ops import TfliteOps
 from fixtures import small_model
 from format_fixtures import in_memory, loudness_model
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ddsp_cli.exporters import audio_graph, checks, litert, onnx
+from ddsp_cli.exporters.litert import TfliteOps
 from ddsp_cli.exporters.onnx import OnnxOps
-from ddsp_cli.exporters.tflite_ops import TfliteOps
 from ddsp_cli.synthesis.ops import NumpyOps, Ops
 from fixtures import small_model
 from format_fixtures import in_memory, loudness_model

@@ -17,7 +17,7 @@ from ddsp_cli import bundle, importers
 from ddsp_cli.config import HarmonicConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import checks, vst
-from ddsp_cli.exporters.tflite_ops import TfliteOps
+from ddsp_cli.exporters.litert import TfliteOps
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.litert_decoder import INPUTS, OUTPUTS, LiteRtDecoder
 from ddsp_cli.workflows import evaluate, models, train

@@ -6,9 +6,8 @@ does not agree raises an error and is not kept (`workflows.export`).
 
 | module | holds |
 |---|---|
-| `onnx`, `litert`, `vst`, `savedmodel` | the formats |
+| `onnx`, `litert`, `vst`, `savedmodel` | the formats; the first two with how each operation is written in them |
 | `audio_graph` | inputs, controls and sound as a graph, for all formats but SavedModel |
-| `onnx_ops`, `tflite_ops` | how each operation is written in ONNX and in TensorFlow Lite |
 | `checks` | the test phrase, the instrument's own controls and sound, tolerances |
 """
 

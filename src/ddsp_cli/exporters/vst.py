@@ -33,8 +33,7 @@ from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig, to
 from ddsp_cli.errors import ModelError, OutputError
 from ddsp_cli.exporters import audio_graph, checks, write_impulse_responses
 from ddsp_cli.exporters.audio_graph import CONTROL_NAMES
-from ddsp_cli.exporters.litert import Stream
-from ddsp_cli.exporters.tflite_ops import TfliteOps
+from ddsp_cli.exporters.litert import Stream, TfliteOps
 from ddsp_cli.synthesis.decoder import playable_columns
 from ddsp_cli.synthesis.litert_decoder import (
     AMPLITUDE,

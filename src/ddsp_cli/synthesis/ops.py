@@ -1,7 +1,7 @@
 """The operations that a decoder and its synthesisers are made of, and how NumPy computes them.
 
 A forward pass is written once, over `Ops`. The player computes it (`NumpyOps`); an exporter writes it down in the
-operators of its format (`exporters.onnx`, `exporters.tflite_ops`).
+operators of its format (`exporters.onnx`, `exporters.litert`).
 
 Shapes: F frames (always 1 in LiteRT), C channels, U recurrent units.
 """
