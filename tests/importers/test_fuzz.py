@@ -20,8 +20,7 @@ from ddsp_cli.exporters import vst
 from ddsp_cli.importers import card, checkpoint, gin, pickles, tensor_bundle
 from ddsp_cli.importers.files import Archive, Folder
 from ddsp_cli.importers.flatbuffer import read
-from ddsp_cli.importers.tflite import check_contract
-from ddsp_cli.importers.tflite_graph import find_weights
+from ddsp_cli.importers.tflite import check_contract, find_weights
 from format_fixtures import GIN, checkpoint_files, loudness_model, plugin_bundle, unknown_graph, weight_places
 from hostile import BundleEntry, odd_gin, tensor_index
 

@@ -15,7 +15,7 @@ from ddsp_cli import importers
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import vst
 from ddsp_cli.importers.flatbuffer import read
-from ddsp_cli.importers.tflite_graph import find_weights
+from ddsp_cli.importers.tflite import find_weights
 from format_fixtures import plugin_bundle, unknown_graph
 from hostile import heavy_graphs, metadata_attacks, tflite_attacks
 

@@ -152,7 +152,12 @@ _ALIGNMENT = 16  # force_align of Buffer.data in the schema
 
 
 class TfliteOps:
-    """The vocabulary of `synthesis.ops.Ops` as a LiteRT graph. Tensors are indices into the file's table."""
+    """The vocabulary of `synthesis.ops.Ops` as a LiteRT graph, without a converter.
+
+    Every operator is one of the simplest, in version 1, so that any runtime back to 2020 takes the file; names, shapes
+    and the order of tensors are those that are given. One frame at a time: F is 1 and every shape is static. Tensors
+    are indices into the file's table.
+    """
 
     def __init__(self) -> None:
         from ai_edge_litert import schema_py_generated as schema

@@ -183,7 +183,10 @@ _BINARY = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "pow": "Pow",
 
 
 class OnnxOps:
-    """The vocabulary of `synthesis.ops.Ops` as an ONNX graph. Tensors are names."""
+    """The vocabulary of `synthesis.ops.Ops` as an ONNX graph.
+
+    Any number of frames at once: F is the symbolic axis `frames`. Tensors are names.
+    """
 
     def __init__(self) -> None:
         import onnx

@@ -1,7 +1,7 @@
 """Instruments of other programs: one file per format, and readers for the files of strangers.
 
     checkpoint    Magenta's checkpoints: `tensor_bundle` (weights), `gin` (configuration), `pickles` (statistics)
-    tflite        DDSP-VST models: `flatbuffer` (the file), `tflite_graph` (its layers)
+    tflite        DDSP-VST models: `flatbuffer` (the file)
     files, card   what both need: a folder's or an archive's files; the card of the instrument that comes out
 
 Everything here reads files of strangers: nothing in them is executed, every size is checked before it is used, and
