@@ -162,7 +162,7 @@ def run_files(n: int, seconds: float, options: list[str], home: Path) -> None:
 def run_plan(n: int, home: Path) -> None:
     """The lists of n recordings: found, noted, split and listed, without any sound."""
     from ddsp_cli.config import FeatureSpec
-    from ddsp_cli.dataset import split
+    from ddsp_cli.dataset import build
     from ddsp_cli.dataset.build import _entry, _with_recordings
     from ddsp_cli.dataset.cache import CutRecording, Job
     from ddsp_cli.dataset.manifest import Manifest
@@ -189,7 +189,7 @@ def run_plan(n: int, home: Path) -> None:
     mark("note results")
     ledger.leave_out_copies()
     mark("find copies")
-    ledger.set_validation(split.choose_validation(ledger.lengths, ledger.n_usable, 0.1))
+    ledger.set_validation(build.choose_validation(ledger.lengths, ledger.n_usable, 0.1))
     mark("choose validation")
     assert sum(1 for _ in ledger.split(validation=True)) > 0.08 * n
     mark("read split")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ddsp_cli.config import FeatureSpec
-from ddsp_cli.dataset import split
+from ddsp_cli.dataset import build
 from ddsp_cli.dataset.cache import CutRecording, Job
 
 
@@ -29,20 +29,20 @@ def choose(takes: list[CutRecording], share: float) -> set[int]:
 
         return [(key(i)[0], takes[i].n_frames, i) for i in sorted(range(len(takes)), key=key)]
 
-    return set(split.choose_validation(lengths, len(takes), share))
+    return set(build.choose_validation(lengths, len(takes), share))
 
 
 def test_each_folder_gets_one_gain_to_the_target():
     takes = [cut("1", power_db=-40), cut("2", power_db=-20, peak=0.2), cut("3", folder="b", power_db=-10, peak=0.9)]
-    gains = dict(split.folder_gains_db(takes))
+    gains = dict(build.folder_gains_db(takes))
     assert gains == {Path("a"): pytest.approx(6.0, abs=1e-3), Path("b"): pytest.approx(-4.0, abs=1e-3)}
 
 
 def test_levels_are_raised_only_as_far_as_peaks_allow():
-    ((_, gain_db),) = split.folder_gains_db([cut("1", power_db=-40, peak=0.5)])
+    ((_, gain_db),) = build.folder_gains_db([cut("1", power_db=-40, peak=0.5)])
     assert 0.5 * 10 ** (gain_db / 20) == pytest.approx(0.99, abs=1e-3)
     assert 0.5 * 10 ** (gain_db / 20) <= 0.99
-    assert [gain for _, gain in split.folder_gains_db([cut("1", power_db=-75, peak=1e-3)])] == [
+    assert [gain for _, gain in build.folder_gains_db([cut("1", power_db=-75, peak=1e-3)])] == [
         pytest.approx(40, abs=1e-3)
     ]
 
@@ -74,6 +74,6 @@ def test_without_a_share_or_a_second_recording_nothing_is_for_validation():
 
 def test_a_single_recording_is_split_at_its_quietest_place():
     recording = cut("1", used_s=4.0)
-    ((first,), (second,)) = split.split_one(recording, 0.3, -6.0)
+    ((first,), (second,)) = build.split_one(recording, 0.3, -6.0)
     assert (first.start, first.end, second.end) == (0, second.start, recording.n_frames)
     assert first.gain == second.gain == pytest.approx(10 ** (-6 / 20))
