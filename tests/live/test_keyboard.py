@@ -15,7 +15,7 @@ from ddsp_cli.analysis.extract import measure
 from ddsp_cli.bundle import load
 from ddsp_cli.cli.options import Command
 from ddsp_cli.errors import InputError, UsageError
-from ddsp_cli.live import midi_port
+from ddsp_cli.live import devices
 from ddsp_cli.live.devices import PretendedPair, StreamSettings
 from ddsp_cli.live.keyboard import VIBRATO_SEMITONES, Hands, Keyboard
 from ddsp_cli.live.mixer import Controls
@@ -209,23 +209,23 @@ def test_another_instrument_takes_over_a_held_note(instruments):
 
 def test_ports_are_found_by_name_part_and_number(monkeypatch):
     names = ["Midi Through Port-0", "Keystation 49", "Keystation 88"]
-    monkeypatch.setattr(midi_port, "list_ports", lambda: names)
-    assert midi_port.choose_port("") == "Keystation 49"
-    assert midi_port.choose_port("3") == "Keystation 88"
-    assert midi_port.choose_port("49") == "Keystation 49"
+    monkeypatch.setattr(devices, "list_ports", lambda: names)
+    assert devices.choose_midi_port("") == "Keystation 49"
+    assert devices.choose_midi_port("3") == "Keystation 88"
+    assert devices.choose_midi_port("49") == "Keystation 49"
     with pytest.raises(UsageError, match="2 MIDI ports"):
-        midi_port.choose_port("keystation")
+        devices.choose_midi_port("keystation")
     with pytest.raises(InputError, match="called Piano"):
-        midi_port.choose_port("Piano")
-    monkeypatch.setattr(midi_port, "list_ports", list)
+        devices.choose_midi_port("Piano")
+    monkeypatch.setattr(devices, "list_ports", list)
     with pytest.raises(InputError, match="no MIDI keyboard"):
-        midi_port.choose_port("")
+        devices.choose_midi_port("")
 
 
 def test_without_rtmidi_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, midi_port.BACKEND, None)
+    monkeypatch.setitem(sys.modules, devices.MIDI_BACKEND, None)
     with pytest.raises(InputError, match="python-rtmidi") as caught:
-        midi_port.list_ports()
+        devices.list_midi_ports()
     assert "ddsp-cli[midi]" in caught.value.hint
 
 
@@ -233,9 +233,9 @@ def test_messages_of_a_port_reach_the_hands(monkeypatch):
     """Through a pretended port: a container has none."""
     given = {}
     backend = types.SimpleNamespace(open_input=lambda name, callback: given.update({name: callback}))
-    monkeypatch.setattr(midi_port, "_mido", lambda: backend)
+    monkeypatch.setattr(devices, "_mido", lambda: backend)
     hands = Hands()
-    midi_port.open_port("pretended", hands.messages.put)
+    devices.open_midi_port("pretended", hands.messages.put)
     given["pretended"](on(69))
     hands.read(0.0)
     assert sounding(hands) == [69]

@@ -170,7 +170,7 @@ def test_devices_are_listed_with_their_numbers(monkeypatch, capsys):
         Device("Speaker", "output", ()),
     ]
     monkeypatch.setattr("ddsp_cli.live.devices.list_devices", lambda: ("ALSA", devices))
-    monkeypatch.setattr("ddsp_cli.live.midi_port.list_ports", lambda: ["Keystation"])
+    monkeypatch.setattr("ddsp_cli.live.devices.list_midi_ports", lambda: ["Keystation"])
     command.live(list_=True)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[1:] == [

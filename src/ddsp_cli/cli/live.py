@@ -106,8 +106,7 @@ def live(
 
 def _list() -> None:
     """Prints the devices, with the numbers that name them."""
-    from ddsp_cli.live.devices import list_devices
-    from ddsp_cli.live.midi_port import list_ports
+    from ddsp_cli.live.devices import list_devices, list_midi_ports
 
     system, devices = list_devices()
     rows, counts = [], {"input": 0, "output": 0}
@@ -117,7 +116,7 @@ def _list() -> None:
         rows.append([device.direction, str(counts[device.direction]), device.name, rates])
     remarks = [f"Sound system: {system}."]
     try:
-        rows += [["midi", str(i + 1), name, ""] for i, name in enumerate(list_ports())]
+        rows += [["midi", str(i + 1), name, ""] for i, name in enumerate(list_midi_ports())]
     except InputError as problem:
         remarks.append(f"MIDI: {problem}")
     for remark in remarks:

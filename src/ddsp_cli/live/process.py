@@ -25,10 +25,9 @@ import numpy as np
 
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.errors import DdspError, InputError
-from ddsp_cli.live.devices import DeviceStream, Stream, StreamSettings
+from ddsp_cli.live.devices import DeviceStream, Stream, StreamSettings, open_midi_port
 from ddsp_cli.live.keyboard import Hands, Keyboard
 from ddsp_cli.live.loop import AudioLoop, Worker
-from ddsp_cli.live.midi_port import open_port
 from ddsp_cli.live.mixer import Controls, Mixer, Source
 from ddsp_cli.live.performer import LiveSettings, Performer
 from ddsp_cli.live.priority import Priority, lock_memory, raise_process
@@ -249,7 +248,7 @@ def play(
     port = None
     try:
         if engine.hands is not None and job.midi is not None:
-            port = open_port(job.midi, engine.hands.messages.put)
+            port = open_midi_port(job.midi, engine.hands.messages.put)
         connection.send(stream.rate_hz)
         stream.start(engine.loop.callback)
         begun_s = time.monotonic()

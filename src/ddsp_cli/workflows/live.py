@@ -11,10 +11,9 @@ from typing import Self
 
 from ddsp_cli.audio.write import check_format, check_writable, nearest_rate_hz
 from ddsp_cli.errors import Kind, UsageError
-from ddsp_cli.live.devices import NULL, StreamSettings, check_devices
+from ddsp_cli.live.devices import NULL, StreamSettings, check_devices, choose_midi_port
 from ddsp_cli.live.feedback import FeedbackDetector
 from ddsp_cli.live.keyboard import MAX_VOICES
-from ddsp_cli.live.midi_port import choose_port
 from ddsp_cli.live.mixer import Controls
 from ddsp_cli.live.performer import LIVE_SEGMENTS, LiveSettings, check_latency
 from ddsp_cli.live.process import Job, LiveProcess, LiveStatus
@@ -111,7 +110,7 @@ class LiveSession:
             raise UsageError("several voices are played from a MIDI keyboard", "Name its port.", parameter="voices")
         if midi is not None and input not in {None, NULL}:
             raise UsageError("a MIDI keyboard plays in place of a microphone", "Leave one out.", parameter="input")
-        port = None if midi is None else choose_port(midi)
+        port = None if midi is None else choose_midi_port(midi)
         stream = StreamSettings(input if midi is None else "", output, block_samples)
         check_devices(stream)
         self.controls = Controls(
