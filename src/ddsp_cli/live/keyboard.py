@@ -30,8 +30,8 @@ from ddsp_cli.adaptation.midi import (
     velocity_db,
 )
 from ddsp_cli.arrays import FloatArray
+from ddsp_cli.audio.resample import LiveResampler
 from ddsp_cli.live.performer import LiveSettings, LiveState
-from ddsp_cli.live.resampler import LiveResampler
 from ddsp_cli.scaling import midi_to_hz
 from ddsp_cli.synthesis.instrument import Instrument
 

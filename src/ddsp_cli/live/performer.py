@@ -22,10 +22,10 @@ from ddsp_cli.adaptation.dynamics import ARTICULATION_DB, MAX_GAIN_DB, fast_enve
 from ddsp_cli.adaptation.segmentation import SegmentSettings
 from ddsp_cli.analysis.mfcc import mfcc_stream
 from ddsp_cli.arrays import FloatArray
+from ddsp_cli.audio.resample import LiveResampler
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.errors import ModelError, UsageError
 from ddsp_cli.live.listener import LOOKAHEAD_SAMPLES, Latency, Listener, LiveFrames
-from ddsp_cli.live.resampler import LiveResampler
 from ddsp_cli.scaling import midi_to_hz
 from ddsp_cli.synthesis.instrument import Instrument
 

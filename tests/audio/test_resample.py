@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ddsp_cli.live.resampler import LiveResampler
+from ddsp_cli.audio.resample import LiveResampler
 
 RATES = [(44100, 16000), (16000, 44100), (48000, 16000), (22050, 16000), (16000, 48000)]
 
