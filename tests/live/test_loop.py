@@ -16,12 +16,11 @@ from ddsp_cli.audio import write
 from ddsp_cli.errors import InputError, UsageError
 from ddsp_cli.live import devices, process
 from ddsp_cli.live.devices import Device, PretendedPair, StreamSettings, choose_rate_hz
-from ddsp_cli.live.feedback import FeedbackDetector
 from ddsp_cli.live.loop import FADE_SAMPLES, PATIENCE, RING_SAMPLES, AudioLoop, Ring
 from ddsp_cli.live.mixer import CROSSFADE_S, WARM_UP_S, Controls, Mixer, soft_clipped
 from ddsp_cli.live.performer import LiveSettings, LiveState, Performer
 from ddsp_cli.live.process import Engine, Job, LiveStatus
-from ddsp_cli.live.tape import PLAYED, Recorder, Tape
+from ddsp_cli.live.tape import PLAYED, FeedbackDetector, Recorder, Tape
 from ddsp_cli.synthesis.instrument import Instrument
 from fixtures import make_bundle, melody
 

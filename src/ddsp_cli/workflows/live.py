@@ -12,12 +12,11 @@ from typing import Self
 from ddsp_cli.audio.write import check_format, check_writable, nearest_rate_hz
 from ddsp_cli.errors import Kind, UsageError
 from ddsp_cli.live.devices import NULL, StreamSettings, check_devices, choose_midi_port
-from ddsp_cli.live.feedback import FeedbackDetector
 from ddsp_cli.live.keyboard import MAX_VOICES
 from ddsp_cli.live.mixer import Controls
 from ddsp_cli.live.performer import LIVE_SEGMENTS, LiveSettings, check_latency
 from ddsp_cli.live.process import Job, LiveProcess, LiveStatus
-from ddsp_cli.live.tape import Recorder
+from ddsp_cli.live.tape import FeedbackDetector, Recorder
 from ddsp_cli.workflows import models as library
 from ddsp_cli.workflows.arguments import PathLike, number
 from ddsp_cli.workflows.performance import RANGES
