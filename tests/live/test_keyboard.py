@@ -209,7 +209,7 @@ def test_another_instrument_takes_over_a_held_note(instruments):
 
 def test_ports_are_found_by_name_part_and_number(monkeypatch):
     names = ["Midi Through Port-0", "Keystation 49", "Keystation 88"]
-    monkeypatch.setattr(devices, "list_ports", lambda: names)
+    monkeypatch.setattr(devices, "list_midi_ports", lambda: names)
     assert devices.choose_midi_port("") == "Keystation 49"
     assert devices.choose_midi_port("3") == "Keystation 88"
     assert devices.choose_midi_port("49") == "Keystation 49"
@@ -217,7 +217,7 @@ def test_ports_are_found_by_name_part_and_number(monkeypatch):
         devices.choose_midi_port("keystation")
     with pytest.raises(InputError, match="called Piano"):
         devices.choose_midi_port("Piano")
-    monkeypatch.setattr(devices, "list_ports", list)
+    monkeypatch.setattr(devices, "list_midi_ports", list)
     with pytest.raises(InputError, match="no MIDI keyboard"):
         devices.choose_midi_port("")
 

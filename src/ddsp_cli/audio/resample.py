@@ -1,7 +1,7 @@
 """Resample sound block by block: soxr where quality counts, a short polyphase filter where delay does.
 
-The streams of soxr collect up to tens of milliseconds before they give samples. `LiveResampler` gives each output sample
-as soon as the input under its window is known, with a delay of 1 to 2 ms.
+The streams of soxr collect up to tens of milliseconds before they give samples. `LiveResampler` gives each output
+sample as soon as the input under its window is known, with a delay of 1 to 2 ms.
 
 Shapes: S samples, C channels.
 """

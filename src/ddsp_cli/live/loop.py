@@ -20,7 +20,7 @@ import numpy as np
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.live.priority import AUDIO_RR, WORKER_RR, raise_thread
 
-#: Samples that each ring holds: 0.3 s at 192 kHz. A worker further behind than this loses input.
+#: Samples that the ring of each direction holds: 0.3 s at 192 kHz. A worker further behind than this loses input.
 RING_SAMPLES = 1 << 16
 
 #: A worker takes one block at a time, so that the next to be played is ready first; where it is further behind than
@@ -43,22 +43,29 @@ FADE_SAMPLES = 48
 
 
 class Ring:
-    """The last `RING_SAMPLES` of a stream, addressed by position. One thread writes, one reads."""
+    """The last samples of a stream, addressed by position. One thread or process writes, one reads; neither waits.
 
-    def __init__(self) -> None:
-        self._samples = np.zeros(RING_SAMPLES, np.float32)
+    Args:
+      samples: the memory, [N] or [N, C].
+    """
+
+    def __init__(self, samples: FloatArray) -> None:
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return len(self._samples)
 
     def put(self, position: int, block: FloatArray) -> None:
-        """Writes a block at a position."""
-        begin, n = position % RING_SAMPLES, len(block)
-        first = min(n, RING_SAMPLES - begin)
+        """Writes a block [S] or [S, C] at a position."""
+        begin, n = position % len(self), len(block)
+        first = min(n, len(self) - begin)
         self._samples[begin : begin + first] = block[:first]
         self._samples[: n - first] = block[first:]
 
     def get(self, position: int, n_samples: int) -> FloatArray:
         """Copies samples from a position."""
-        begin = position % RING_SAMPLES
-        first = min(n_samples, RING_SAMPLES - begin)
+        begin = position % len(self)
+        first = min(n_samples, len(self) - begin)
         return np.concatenate([self._samples[begin : begin + first], self._samples[: n_samples - first]])
 
 
@@ -86,7 +93,7 @@ class AudioLoop:
     ) -> None:
         self._play, self._taken, self._adapts, self._in_real_time = play, taken, adapts, in_real_time
         self._rate_hz, self._block = rate_hz, block_samples
-        self._heard, self._played = Ring(), Ring()
+        self._heard, self._played = (Ring(np.zeros(RING_SAMPLES, np.float32)) for _ in range(2))
         # Each is written by one thread only.
         self._n_heard = self._n_asked = 0  # audio thread
         self._n_taken, self._n_written = 0, block_samples  # worker; silence at the start

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ddsp_cli.arrays import FloatArray
+from ddsp_cli.arrays import DoubleArray, FloatArray
 from ddsp_cli.live.performer import LIVE_SEGMENTS, LiveState
 
 #: Input that an instrument gets, beyond its latency, before it is faded in: the pitch tracker uses the last 0.13 s.
@@ -64,6 +64,33 @@ class Source(Protocol):
         """Changes settings."""
 
 
+class Fade:
+    """The time of a change from one source to the next, which gets input before it is faded in.
+
+    Args:
+      rate_hz: of the device.
+    """
+
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
+        self._n_pushed = 0  # samples of input that the next source got
+        self.is_over = False
+
+    def share(self, n_samples: int, latency_samples: int) -> DoubleArray:
+        """The share of the next source in each of the next samples, [S]: 0 at first, then rising to 1.
+
+        Args:
+          n_samples: S.
+          latency_samples: by how much the output of the sources is behind their input.
+        """
+        begin = latency_samples + round(WARM_UP_S * self._rate_hz)
+        length = round(CROSSFADE_S * self._rate_hz)
+        share = np.clip((np.arange(self._n_pushed, self._n_pushed + n_samples) - begin) / length, 0.0, 1.0)
+        self._n_pushed += n_samples
+        self.is_over = self._n_pushed >= begin + length
+        return share
+
+
 class Mixer:
     """Plays one of several instruments and changes between them without a break in the sound.
 
@@ -79,7 +106,7 @@ class Mixer:
         self._current, self._current_controls = make(controls, None), controls
         self._next: Source | None = None
         self._next_controls = controls
-        self._since = 0  # samples of input that the next instrument got
+        self._fade = Fade(rate_hz)
         self._gain = 0.0 if controls.muted else 1.0
 
     @property
@@ -97,7 +124,8 @@ class Mixer:
         controls = self.controls  # another thread may change it meanwhile
         wanted = (controls.instrument, controls.room)
         if self._next is None and wanted != (self._current_controls.instrument, self._current_controls.room):
-            self._next, self._next_controls, self._since = self._make(controls, self._current), controls, 0
+            self._next, self._next_controls = self._make(controls, self._current), controls
+            self._fade = Fade(self._rate_hz)
         for source in (self._current, self._next):
             if source is not None:
                 source.adjust(transpose=controls.transpose, below_peak_db=controls.below_peak_db)
@@ -109,10 +137,8 @@ class Mixer:
     def _crossfaded(self, old: FloatArray, new: FloatArray, source: Source) -> FloatArray:
         """Fades from old to new at equal power: the two have unrelated phases."""
         latency = max(source.latency_samples, self._current.latency_samples)
-        begin, length = latency + round(WARM_UP_S * self._rate_hz), round(CROSSFADE_S * self._rate_hz)
-        share = np.clip((np.arange(self._since, self._since + len(old)) - begin) / length, 0.0, 1.0)
-        self._since += len(old)
-        if self._since >= begin + length:
+        share = self._fade.share(len(old), latency)
+        if self._fade.is_over:
             self._current, self._current_controls, self._next = source, self._next_controls, None
         angle = (0.5 * math.pi * share).astype(np.float32)
         return np.asarray(old * np.cos(angle) + new * np.sin(angle), np.float32)

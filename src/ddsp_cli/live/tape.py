@@ -18,6 +18,7 @@ import numpy as np
 from ddsp_cli.arrays import FloatArray, hann_window
 from ddsp_cli.audio.write import fits, write_audio
 from ddsp_cli.errors import OutputError
+from ddsp_cli.live.loop import Ring
 
 #: Samples on the tape, 30 s at 48 kHz: the longest pause of a disk without a loss.
 TAPE_SAMPLES = 30 * 48000
@@ -37,11 +38,11 @@ class Tape:
     """
 
     def __init__(self, samples: Any, counter: Any) -> None:
-        self._samples: FloatArray = np.frombuffer(samples, np.float32).reshape(-1, 2)
+        self._ring = Ring(np.frombuffer(samples, np.float32).reshape(-1, 2))
         self._counter: np.ndarray = np.frombuffer(counter, np.float64)
 
     def __len__(self) -> int:
-        return len(self._samples)
+        return len(self._ring)
 
     @property
     def n_written(self) -> int:
@@ -50,11 +51,7 @@ class Tape:
 
     def write(self, heard: FloatArray, played: FloatArray) -> None:
         """Adds samples [S] of both channels."""
-        length, begin = len(self._samples), self.n_written % len(self._samples)
-        first = min(len(heard), length - begin)
-        for channel, block in ((HEARD, heard), (PLAYED, played)):
-            self._samples[begin : begin + first, channel] = block[:first]
-            self._samples[: len(heard) - first, channel] = block[first:]
+        self._ring.put(self.n_written, np.stack([heard, played], axis=1))
         self._counter[0] += len(heard)
 
     def read(self, position: int) -> tuple[int, FloatArray]:
@@ -63,11 +60,10 @@ class Tape:
         Returns:
           How many of them are lost because they were overwritten, and the others [S, 2].
         """
-        end, length = self.n_written, len(self._samples)
+        end, length = self.n_written, len(self)
         oldest = end - length + length // 8  # the writer goes on meanwhile
         lost = max(oldest - position, 0)
-        places = np.arange(position + lost, end) % length
-        return lost, self._samples[places]
+        return lost, self._ring.get(position + lost, max(end - position - lost, 0))
 
 
 class Recorder:

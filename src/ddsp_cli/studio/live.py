@@ -24,7 +24,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.audio.read import MAX_AMPLITUDE
 from ddsp_cli.errors import DdspError, InputError, UsageError
-from ddsp_cli.live.mixer import CROSSFADE_S, WARM_UP_S
+from ddsp_cli.live.mixer import Fade
 from ddsp_cli.live.performer import DEVICE_RATES_HZ, Performer
 from ddsp_cli.studio.session import plain_settings
 
@@ -54,7 +54,7 @@ class Line:
         self._performer = performer
         self._next: Performer | None = None
         self._wanted: Performer | None = None
-        self._n_since_change = 0
+        self._fade = Fade(performer.output_rate_hz)
 
     def change(self, performer: Performer) -> None:
         """Fades to another performer, once a running fade is over and the new one has had enough input.
@@ -77,17 +77,15 @@ class Line:
     def push(self, block: FloatArray) -> FloatArray:
         """Takes the next samples [S]; returns as many."""
         if self._next is None and self._wanted is not None:
-            self._next, self._wanted, self._n_since_change = self._wanted, None, 0
+            self._next, self._wanted, self._fade = self._wanted, None, Fade(self._wanted.output_rate_hz)
             self._next.take_over(self._performer)
         out = self._performer.push(block)
         if self._next is None:
             return out
-        other, rate_hz = self._next.push(block), self._next.output_rate_hz
-        waits = self._next.latency_samples + WARM_UP_S * rate_hz
-        done = self._n_since_change + np.arange(len(out)) - waits
-        share = np.clip(done / (CROSSFADE_S * rate_hz), 0.0, 1.0).astype(np.float32)
-        self._n_since_change += len(out)
-        if len(share) and share[-1] >= 1.0:
+        other = self._next.push(block)
+        # not at equal power as in the mixer: the next performer may play the same sound, in phase
+        share = self._fade.share(len(out), self._next.latency_samples).astype(np.float32)
+        if self._fade.is_over:
             self._performer, self._next = self._next, None
         return np.asarray(out * (1.0 - share) + other * share, np.float32)
 
