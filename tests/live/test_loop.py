@@ -177,7 +177,7 @@ def test_peaks_are_bent_and_the_rest_is_left():
 
 
 def test_a_ring_gives_back_what_was_put_at_a_position():
-    ring, random = Ring(), np.random.default_rng(0)
+    ring, random = Ring(np.zeros(RING_SAMPLES, np.float32)), np.random.default_rng(0)
     sound = random.normal(size=3 * RING_SAMPLES).astype(np.float32)
     for begin in range(0, len(sound), 1000):
         ring.put(begin, sound[begin : begin + 1000])

@@ -1,8 +1,8 @@
 """List audio devices and MIDI ports; open a stream through a microphone and a loudspeaker, or from a keyboard.
 
 Audio is built on miniaudio, whose wheels carry the back ends of every platform: WASAPI, Core Audio, ALSA, PulseAudio
-(which PipeWire serves too) and JACK. The device called `null` is miniaudio's own: it hears silence and plays to nobody, in
-real time. `PretendedPair` needs no time and no sound card. MIDI ports are reached through mido and python-rtmidi.
+(which PipeWire serves too) and JACK. The device called `null` is miniaudio's own: it hears silence and plays to nobody,
+in real time. `PretendedPair` needs no time and no sound card. MIDI ports are reached through mido and python-rtmidi.
 
 Shapes: S samples, one channel.
 """
