@@ -14,7 +14,7 @@ import soundfile
 import live_fixtures
 from ddsp_cli import cli
 from ddsp_cli.cli import live as command
-from ddsp_cli.cli.keys import Keys, names
+from ddsp_cli.cli.live import Keys, key_names
 from ddsp_cli.errors import InputError, ModelError, OutputError, UsageError
 from ddsp_cli.live.devices import Device
 from ddsp_cli.live.mixer import Controls
@@ -182,7 +182,7 @@ def test_devices_are_listed_with_their_numbers(monkeypatch, capsys):
 
 
 def test_arrow_keys_are_told_from_characters():
-    assert names("a\x1b[A\x1bOB]q\x1b") == ["a", "up", "down", "]", "q", "\x1b"]
+    assert key_names("a\x1b[A\x1bOB]q\x1b") == ["a", "up", "down", "]", "q", "\x1b"]
 
 
 def test_the_lines_on_the_terminal_name_note_cents_latency_and_dropouts():
