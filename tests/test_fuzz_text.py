@@ -17,10 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ddsp_cli.adaptation.curves import read_controls
-from ddsp_cli.adaptation.edited_notes import EditedNote, read_edited, rearrange
 from ddsp_cli.adaptation.midi import LONGEST_S, lead_line, read_midi, split_voices
+from ddsp_cli.adaptation.notes import EditedNote, read_edited, rearrange, transcribe
 from ddsp_cli.adaptation.segmentation import find_segments
-from ddsp_cli.adaptation.transcription import transcribe
 from ddsp_cli.bundle import Card, load_card
 from ddsp_cli.config import Preset, dump_yaml, load_preset, parse_yaml
 from ddsp_cli.dataset.executors import check_cluster

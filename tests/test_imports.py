@@ -25,8 +25,8 @@ NEEDLESS = (
     "pydantic", "rich", "tqdm", "jinja2", "mido", "scipy", "multiprocessing", "http", "asyncio", "ddsp_cli.api",
     "ddsp_cli.dataset", "ddsp_cli.training", "ddsp_cli.reports", "ddsp_cli.exporters", "ddsp_cli.importers.checkpoint",
     "ddsp_cli.importers.tflite", "ddsp_cli.cli.train", "ddsp_cli.cli.prepare", "ddsp_cli.workflows.prepare",
-    "ddsp_cli.adaptation.curves", "ddsp_cli.adaptation.edited_notes", "ddsp_cli.adaptation.midi",
-    "ddsp_cli.adaptation.transcription", "ddsp_cli.adaptation.voices", "ddsp_cli.analysis.polyphony",
+    "ddsp_cli.adaptation.curves", "ddsp_cli.adaptation.notes", "ddsp_cli.adaptation.midi",
+    "ddsp_cli.adaptation.voices", "ddsp_cli.analysis.polyphony",
     "ddsp_cli.synthesis.blend",
 )  # fmt: skip
 

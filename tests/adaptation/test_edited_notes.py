@@ -10,9 +10,16 @@ import numpy as np
 import pytest
 
 from ddsp_cli.adaptation import f0_cleanup
-from ddsp_cli.adaptation.edited_notes import EditedNote, count_changes, read_edited, rearrange
+from ddsp_cli.adaptation.notes import (
+    EditedNote,
+    count_changes,
+    measure_vibrato,
+    read_edited,
+    rearrange,
+    transcribe,
+    write_notes,
+)
 from ddsp_cli.adaptation.segmentation import find_segments
-from ddsp_cli.adaptation.transcription import measure_vibrato, transcribe, write_notes
 from ddsp_cli.errors import InputError, UsageError
 from performance_fixtures import sung
 

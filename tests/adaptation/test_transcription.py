@@ -10,8 +10,8 @@ import pytest
 from ddsp_cli.adaptation import f0_cleanup
 from ddsp_cli.adaptation.adapt import AdaptSettings
 from ddsp_cli.adaptation.midi import adapt_score, read_score
+from ddsp_cli.adaptation.notes import measure_vibrato, transcribe, write_notes
 from ddsp_cli.adaptation.segmentation import find_segments
-from ddsp_cli.adaptation.transcription import measure_vibrato, transcribe, write_notes
 from ddsp_cli.errors import OutputError, UsageError
 from performance_fixtures import STATISTICS, TUNE, performance, sung
 

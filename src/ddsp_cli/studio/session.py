@@ -29,8 +29,8 @@ from ddsp_cli.adaptation import CURVE_SUFFIXES, autotune
 from ddsp_cli.adaptation.adapt import Adapted
 from ddsp_cli.adaptation.curves import read_controls, write_controls
 from ddsp_cli.adaptation.midi import Selection
+from ddsp_cli.adaptation.notes import Transcription, write_notes
 from ddsp_cli.adaptation.segmentation import Segments
-from ddsp_cli.adaptation.transcription import Transcription, write_notes
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio.integrated_loudness import LoudnessMeter

@@ -22,8 +22,8 @@ import numpy as np
 
 from ddsp_cli.adaptation import SCORE_SUFFIXES
 from ddsp_cli.adaptation.midi import Part, lead_line, read_midi
+from ddsp_cli.adaptation.notes import Transcription, transcribe
 from ddsp_cli.adaptation.segmentation import Segments
-from ddsp_cli.adaptation.transcription import Transcription, transcribe
 from ddsp_cli.analysis.extract import Analysis
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.atomic import write_bytes, writing

@@ -43,7 +43,7 @@ from ddsp_cli.workflows.transfer_plan import Job
 # What only some inputs need is imported where it is used: each of these modules takes 3 to 8 ms of a start.
 if TYPE_CHECKING:
     from ddsp_cli.adaptation.midi import Part, Selection
-    from ddsp_cli.adaptation.transcription import Transcription
+    from ddsp_cli.adaptation.notes import Transcription
     from ddsp_cli.analysis.polyphony import NoteShare, PolyNote
 
 # --- options ---------------------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ class Performance:
 
     def transcriptions(self) -> list[Transcription]:
         """The notes of a recording, of each voice that is played; nothing where there was none."""
-        from ddsp_cli.adaptation.transcription import transcribe
+        from ddsp_cli.adaptation.notes import transcribe
 
         if self.voices:
             return [transcribe(voice, find_segments(voice)) for voice in self.voices]
@@ -489,8 +489,7 @@ def _with_edited_notes(analysis: Analysis[Segments], edited: Path) -> tuple[Feat
     Raises:
       InputError: the file holds no such notes.
     """
-    from ddsp_cli.adaptation.edited_notes import count_changes, read_edited, rearrange
-    from ddsp_cli.adaptation.transcription import transcribe
+    from ddsp_cli.adaptation.notes import count_changes, read_edited, rearrange, transcribe
 
     transcription = transcribe(analysis.features, analysis.segments)
     notes = read_edited(edited, transcription)

@@ -378,7 +378,7 @@ def _play_job(
 
         write_controls(job.controls, adapted, instrument.model.level, work.force)
     if job.notes is not None and performance.analysis is not None:
-        from ddsp_cli.adaptation.transcription import write_notes
+        from ddsp_cli.adaptation.notes import write_notes
 
         write_notes(job.notes, performance.transcriptions(), work.force)
     target = target_lufs(performance, options)
