@@ -10,9 +10,9 @@ from keras import ops
 
 from ddsp_cli import scaling
 from ddsp_cli.engine.core.filters import fft_convolve, frequency_filter
+from ddsp_cli.engine.core.oscillators import variable_length_delay
 from ddsp_cli.engine.core.resample import resample
 from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, constant, finite, positive, takes, whole
-from ddsp_cli.engine.core.wavetables import variable_length_delay
 from ddsp_cli.engine.processors import Controls, Processor, Shape
 from ddsp_cli.engine.synths import Scaled, optional_count
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from ddsp_cli import scaling
 from ddsp_cli.engine.core.filters import frequency_filter
-from ddsp_cli.engine.core.oscillators import harmonic_synthesis, sinusoidal_synthesis
+from ddsp_cli.engine.core.oscillators import harmonic_synthesis, sinusoidal_synthesis, wavetable_synthesis
 from ddsp_cli.engine.core.resample import METHODS
 from ddsp_cli.engine.core.scaling import (
     ScaleFunction,
@@ -20,7 +20,6 @@ from ddsp_cli.engine.core.scaling import (
     serialized_scale,
 )
 from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, finite, one_of, positive, takes, whole
-from ddsp_cli.engine.core.wavetables import wavetable_synthesis
 from ddsp_cli.engine.processors import Controls, Processor, Shape, times
 
 

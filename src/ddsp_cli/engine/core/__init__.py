@@ -10,14 +10,18 @@ from ddsp_cli.engine.core.filters import (
     sinc_impulse_response,
 )
 from ddsp_cli.engine.core.oscillators import (
+    angular_cumsum,
+    cumulative_phase,
     frame_phase,
     harmonic_phase,
     harmonic_synthesis,
+    linear_lookup,
     oscillator_bank,
     sinusoidal_synthesis,
     streaming_harmonic_synthesis,
+    variable_length_delay,
+    wavetable_synthesis,
 )
-from ddsp_cli.engine.core.phase import angular_cumsum, cumulative_phase
 from ddsp_cli.engine.core.resample import resample, upsample
 from ddsp_cli.engine.core.scaling import (
     amplitude_to_db,
@@ -57,7 +61,6 @@ from ddsp_cli.engine.core.spectra import (
     stft_magnitude,
 )
 from ddsp_cli.engine.core.tensors import takes
-from ddsp_cli.engine.core.wavetables import linear_lookup, variable_length_delay, wavetable_synthesis
 
 __all__ = [
     "a_weighted_loudness",

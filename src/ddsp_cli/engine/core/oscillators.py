@@ -1,7 +1,10 @@
-"""Banks of sinusoids. Shapes: B batch, F frames, S samples (S = F·hop), K sinusoids; phases in turns (1 turn = 2π).
+"""Oscillators: banks of sinusoids, wavetables, delay lines, and their phase without drift.
 
 The kernel is `Bank`: it sums frames of sinusoids without keeping all sines in memory. `harmonic_synthesis` and
 `sinusoidal_synthesis` drive it at frame rate; `oscillator_bank` takes frequencies and amplitudes at every sample.
+Phases are exact sums of frequencies with 32-bit integers, in turns (1 turn = 2π radians).
+
+Shapes: B batch, F frames, S samples (S = F·hop), H hop, K sinusoids, W points of a table.
 """
 
 from __future__ import annotations
@@ -14,10 +17,115 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from ddsp_cli.engine.core.phase import cumulative_phase, finite_or_zero
-from ddsp_cli.engine.core.resample import next_frames, resample, taps
+from ddsp_cli.engine.core.resample import next_frames, ramp, resample, taps, upsample
 from ddsp_cli.engine.core.scaling import normalize_harmonics, remove_above_nyquist
-from ddsp_cli.engine.core.tensors import Tensor, constant, counting, in_blocks, positive, takes, whole
+from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, constant, counting, in_blocks, positive, takes, whole
+
+#: Steps summed before a carry; with 8-bit digits no sum of a chunk, nor of two million chunks, leaves 31 bits.
+_CHUNK = 1024
+_DIGIT = 256
+
+
+def finite_or_zero(x: Tensor) -> Tensor:
+    """Replaces NaN and infinite values by 0, also in the gradient."""
+    finite = ops.isfinite(x)
+    return ops.where(finite, x, ops.zeros_like(x))
+
+
+def _digits(hz: Any, modulus: int) -> list[Any]:
+    """Splits frequencies into whole Hz modulo `modulus` and three digits of 1/256 each; exact from 1 Hz in float32."""
+    whole_hz = ops.floor(hz)
+    rest = (hz - whole_hz) * _DIGIT
+    digits = [ops.mod(ops.cast(whole_hz, "int32"), modulus)]
+    for _ in range(2):
+        digit = ops.floor(rest)
+        digits.append(ops.cast(digit, "int32"))
+        rest = (rest - digit) * _DIGIT
+    return [*digits, ops.cast(ops.round(rest), "int32")]
+
+
+def _carry(digits: list[Any], modulus: int) -> list[Any]:
+    whole_hz, *small = digits
+    for i in (2, 1):
+        small[i - 1] = small[i - 1] + small[i] // _DIGIT
+        small[i] = ops.mod(small[i], _DIGIT)
+    return [ops.mod(whole_hz + small[0] // _DIGIT, modulus), ops.mod(small[0], _DIGIT), *small[1:]]
+
+
+def _exact_sums(digits: list[Any], modulus: int) -> list[Any]:
+    """Cumulative sums along axis 1 of numbers given by digits."""
+    shape = ops.shape(digits[0])
+    steps = shape[1]
+    chunk = min(steps, _CHUNK) if isinstance(steps, int) else _CHUNK
+    missing = -steps % chunk
+    filler = ops.zeros((shape[0], missing, *shape[2:]), "int32")
+    folded = (shape[0], (steps + missing) // chunk, chunk, *shape[2:])
+    within = [ops.cumsum(ops.reshape(ops.concatenate([d, filler], axis=1), folded), axis=2) for d in digits]
+    totals = _carry([w[:, :, -1] for w in within], modulus)
+    before = _carry([ops.cumsum(t, axis=1) - t for t in totals], modulus)
+    sums = _carry([w + b[:, :, None] for w, b in zip(within, before, strict=True)], modulus)
+    return [ops.reshape(s, (shape[0], steps + missing, *shape[2:]))[:, :steps] for s in sums]
+
+
+@takes(hz="B T | B T K")
+def cumulative_phase(hz: Tensor, steps_per_s: float | Fraction, exclusive: bool = False) -> Tensor:
+    """Sums frequencies over time: the phase after each step, modulo one turn.
+
+    The sum is made in integers and loses nothing however many steps there are: a float32 cumulative sum
+    (`core.oscillator_bank`, core.py:912) is off by whole radians after minutes. It needs no float64, which JAX and
+    most accelerators lack. The gradient is that of a plain cumulative sum.
+
+    Args:
+      hz: [B, T] or [B, T, K] in Hz, frequency at each step; below 1 Hz rounded to 2⁻²⁴ Hz. A NaN or infinite frequency
+        counts as 0 Hz.
+      steps_per_s: steps in a second; a ratio of integers such as Fraction(44100, 64) is exact.
+      exclusive: return the phase before each step instead of after it.
+
+    Returns:
+      phase in turns, float32 in [0, 1), of the shape of `hz`.
+
+    Raises:
+      ValueError: the rate is no ratio of small integers.
+    """
+    rate = Fraction(steps_per_s).limit_denominator(1_000_000)
+    modulus, factor = rate.numerator, rate.denominator
+    if not 0 < modulus < 2**21 or modulus * factor >= 2**31:
+        raise ArgumentError(
+            f"{steps_per_s} steps a second are not a ratio of integers that are small enough for an exact sum"
+        )
+    hz = finite_or_zero(hz)
+    digits = _digits(hz, modulus)
+    sums = _exact_sums(digits, modulus)
+    if exclusive:  # subtract what was added last; negative digits carry as well
+        sums = _carry([s - d for s, d in zip(sums, digits, strict=True)], modulus)
+    whole_turns, high, middle, low = (ops.cast(s, "float32") for s in (ops.mod(sums[0] * factor, modulus), *sums[1:]))
+    turns = (whole_turns + ((low / _DIGIT + middle) / _DIGIT + high) / _DIGIT * factor) / modulus
+    # Integers have no gradient: add 0, whose gradient is that of the sum.
+    smooth = ops.cumsum(hz, axis=1)
+    smooth = (smooth - hz if exclusive else smooth) / float(rate)
+    return turns - ops.floor(turns) + (smooth - ops.stop_gradient(smooth))
+
+
+@takes(radians_per_sample="B S | B S K")
+def angular_cumsum(radians_per_sample: Tensor) -> Tensor:
+    """Sums angular frequencies over time, modulo 2π, without drift (core.py:800).
+
+    Args:
+      radians_per_sample: [B, S] or [B, S, K], angular frequency at each sample.
+
+    Returns:
+      phase in radians, in [0, 2π), of the shape of `radians_per_sample`.
+    """
+    # Two parts whose products with the two parts of 1/2π are exact, or too small to matter.
+    inverse = 1.0 / (2.0 * math.pi)
+    inverse_high = round(inverse * 2**12) / 2**12
+    inverse_low = inverse - inverse_high
+    high = ops.round(radians_per_sample * 1024.0) / 1024.0
+    low = radians_per_sample - high
+    fine = (high * inverse_low + low * inverse) * 1024.0
+    turns = cumulative_phase(high * inverse_high, 1) + cumulative_phase(fine, 1024)
+    return (turns - ops.floor(turns)) * (2.0 * math.pi)
+
 
 # --- sines -------------------------------------------------------------------------------------------
 
@@ -335,3 +443,89 @@ def streaming_harmonic_synthesis(
     turns = phase * ratios
     audio = ops.sum(levels * sine(turns - ops.round(turns)), axis=-1)
     return audio, phase[:, -1:]
+
+
+@takes(phase="B? S | B? S H", wavetables="B? W | B? S W")
+def linear_lookup(phase: Tensor, wavetables: Tensor) -> Tensor:
+    """Reads one cycle of a wave at given phases, with linear interpolation (core.py:1168).
+
+    Args:
+      phase: in turns, 0 to 1, [B, S, 1] or [B, S], or [B, F, H] for a table per frame.
+      wavetables: [B, W] (one each), [B, S, W] (one per sample), or [B, F, W] with phase [B, F, H].
+
+    Returns:
+      [B, S], or [B, F, H].
+    """
+    if len(wavetables.shape) == 2:
+        flat = len(phase.shape) == 3
+        return linear_lookup(phase[..., 0][:, None] if flat else phase[:, None], wavetables[:, None])[:, 0]
+    if len(phase.shape) == 2:
+        phase = phase[..., None]
+    n_points = wavetables.shape[-1]
+    position = phase * n_points
+    before = ops.floor(position)
+    index = ops.mod(ops.cast(before, "int32"), n_points)
+    here = ops.take_along_axis(wavetables, index, axis=-1)
+    there = ops.take_along_axis(wavetables, ops.mod(index + 1, n_points), axis=-1)
+    out = here + (there - here) * (position - before)
+    return out[..., 0] if phase.shape[-1] == 1 else out
+
+
+@takes(f0_hz="B F 1", amplitude="B F 1", wavetables="B F W | B W")
+def wavetable_synthesis(
+    f0_hz: Tensor, amplitude: Tensor, wavetables: Tensor, hop_samples: int, sample_rate_hz: float = 16000
+) -> Tensor:
+    """Renders an oscillator that plays a table, which may change with every frame (core.py:1216).
+
+    Args:
+      f0_hz: [B, F, 1] in Hz.
+      amplitude: [B, F, 1], linear.
+      wavetables: [B, F, W], or [B, W] for a constant one; one cycle each.
+      hop_samples: samples between two frames.
+      sample_rate_hz: of the audio.
+
+    Returns:
+      audio [B, S], S = F·hop; the first sample is read at phase 0.
+
+    Raises:
+      ValueError: hop or sample rate are out of range.
+    """
+    phase, hz = harmonic_phase(f0_hz, hop_samples, sample_rate_hz)
+    phase = phase - hz / sample_rate_hz
+    phase = phase - ops.floor(phase)
+    if len(wavetables.shape) == 2:
+        wavetables = ops.broadcast_to(wavetables[:, None], (*ops.shape(f0_hz)[:2], wavetables.shape[-1]))
+    here, there = linear_lookup(phase, wavetables), linear_lookup(phase, next_frames(wavetables))
+    waves = here + (there - here) * constant(ramp(hop_samples, "linear"))
+    batch, n_frames = ops.shape(f0_hz)[:2]
+    return ops.reshape(waves, (batch, n_frames * hop_samples)) * upsample(amplitude, hop_samples, "window")[..., 0]
+
+
+@takes(phase="B S | B S 1", audio="B S")
+def variable_length_delay(phase: Tensor, audio: Tensor, max_length: int = 512) -> Tensor:
+    """Delays audio by a time that changes with every sample (core.py:1281).
+
+    The original reads a ring, so that delays in the last sample before the greatest one slide back to the present; here
+    the greatest delay is really `max_length`.
+
+    Args:
+      phase: [B, S, 1] or [B, S], 0 to 1 for a delay of 0 to `max_length` samples.
+      audio: [B, S]; before it there is silence.
+      max_length: the greatest delay in samples.
+
+    Returns:
+      [B, S].
+
+    Raises:
+      ValueError: the greatest delay is not a whole number of samples.
+    """
+    max_length = whole(max_length, "max_length")
+    delay = (phase[..., 0] if len(phase.shape) == 3 else phase) * max_length
+    batch, n_samples = ops.shape(audio)
+    padded = ops.concatenate([ops.zeros((batch, max_length + 1), audio.dtype), audio], axis=1)
+    before = ops.floor(delay)
+    now = ops.arange(0, n_samples, dtype="int32") + (max_length + 1)
+    index = ops.clip(now - ops.cast(before, "int32"), 1, n_samples + max_length)
+    here = ops.take_along_axis(padded, index, axis=1)
+    earlier = ops.take_along_axis(padded, index - 1, axis=1)
+    return here + (earlier - here) * (delay - before)
