@@ -15,6 +15,8 @@ pickles, so that a child that a file has taken over cannot take over its parent.
 | time of a call | the parent ends the child; `RLIMIT_CPU` if the parent is gone | the parent ends the child |
 | memory | `RLIMIT_AS` (Linux), and the parent watches the resident size | the parent watches the resident size |
 | files written, core dumps | none (`RLIMIT_FSIZE`, `RLIMIT_CORE`) | |
+
+Other children, those of `multiprocessing`, call `end_with_parent`.
 """
 
 from __future__ import annotations
@@ -382,3 +384,17 @@ def _restrict(limits: Limits) -> None:
     if statm.exists():  # macOS counts gigabytes that are only reserved, and does not keep this limit
         taken = int(statm.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
         _limit(resource.RLIMIT_AS, taken + limits.memory_bytes)
+
+
+def end_with_parent() -> None:
+    """Ends this process, a child of `multiprocessing`, when its parent is killed; it would wait for work forever."""
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -13,7 +13,6 @@ import queue
 import secrets
 import signal
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +29,7 @@ from ddsp_cli.dataset.cache import CutRecording, Job
 from ddsp_cli.dataset.workers import examine
 from ddsp_cli.dataset.writer import Shard, Written, write_shard
 from ddsp_cli.errors import DdspError, OutputError, UsageError
+from ddsp_cli.limits import end_with_parent
 from ddsp_cli.packages import require_extra
 from ddsp_cli.remote import is_address
 
@@ -326,15 +326,7 @@ def _start_worker(counter: Any, stop: Any) -> None:
     # Decoders remark on every damaged frame there, behind Python's back; what matters comes back as a result.
     with Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), 2)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """Ends a worker whose parent was killed; it would wait for jobs forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()
 
 
 def _work(job: Job) -> tuple[CutRecording, str]:

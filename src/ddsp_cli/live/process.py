@@ -13,7 +13,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -25,6 +24,7 @@ import numpy as np
 
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.errors import DdspError, InputError
+from ddsp_cli.limits import end_with_parent
 from ddsp_cli.live.devices import DeviceStream, Stream, StreamSettings, open_midi_port
 from ddsp_cli.live.keyboard import Hands, Keyboard
 from ddsp_cli.live.loop import AudioLoop, Worker
@@ -197,7 +197,7 @@ def run(job: Job, told: Any, samples: Any, counter: Any, connection: Connection)
     for name in ("SIGINT", "SIGHUP"):  # Ctrl-C and a closed terminal reach the whole group; the parent alone answers
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     with Path(os.devnull).open("wb") as nowhere:  # sound systems report drop-outs there, across the display
         os.dup2(nowhere.fileno(), 2)
     try:
@@ -271,14 +271,6 @@ def play(
         worker.stop()
         if port is not None:
             port.close()
-
-
-def _end_with_parent() -> None:
-    """Ends this process when its parent is killed; it would play forever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 class LiveProcess:

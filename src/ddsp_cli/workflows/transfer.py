@@ -24,6 +24,7 @@ from ddsp_cli.audio.integrated_loudness import integrated_lufs
 from ddsp_cli.audio.recording import ArrayRecording
 from ddsp_cli.audio.write import check_writable, fit_level, nearest_rate_hz, write_fitting
 from ddsp_cli.errors import InputError, Kind, UsageError
+from ddsp_cli.limits import end_with_parent
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path, as_paths
 from ddsp_cli.workflows.performance import (
@@ -513,23 +514,12 @@ def _play_in_processes(
 
 def _start_worker(work: _Work, counter: object, stop: object) -> None:
     import signal
-    import threading
 
     # Ctrl-C reaches the whole group; the parent alone answers it and tells the workers to stop.
     with suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     _shared.update(work=work, players=work.players(), counter=counter, stop=stop)
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever."""
-    import multiprocessing
-
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work_on(jobs: Sequence[Job]) -> list[_Played] | Failure:
