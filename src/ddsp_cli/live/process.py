@@ -25,9 +25,9 @@ import numpy as np
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.errors import DdspError, InputError
 from ddsp_cli.limits import end_with_parent
+from ddsp_cli.live.audio_loop import AudioLoop, Worker
 from ddsp_cli.live.devices import DeviceStream, Stream, StreamSettings, open_midi_port
 from ddsp_cli.live.keyboard import Hands, Keyboard
-from ddsp_cli.live.loop import AudioLoop, Worker
 from ddsp_cli.live.mixer import Controls, Mixer, Source
 from ddsp_cli.live.performer import LiveSettings, Performer
 from ddsp_cli.live.priority import Priority, lock_memory, raise_process

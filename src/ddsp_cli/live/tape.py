@@ -18,7 +18,7 @@ import numpy as np
 from ddsp_cli.arrays import FloatArray, hann_window
 from ddsp_cli.audio.write import fits, write_audio
 from ddsp_cli.errors import OutputError
-from ddsp_cli.live.loop import Ring
+from ddsp_cli.live.audio_loop import Ring
 
 #: Samples on the tape, 30 s at 48 kHz: the longest pause of a disk without a loss.
 TAPE_SAMPLES = 30 * 48000

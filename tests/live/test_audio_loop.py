@@ -15,8 +15,8 @@ import soundfile
 from ddsp_cli.audio import write
 from ddsp_cli.errors import InputError, UsageError
 from ddsp_cli.live import devices, process
+from ddsp_cli.live.audio_loop import FADE_SAMPLES, PATIENCE, RING_SAMPLES, AudioLoop, Ring
 from ddsp_cli.live.devices import Device, PretendedPair, StreamSettings, choose_rate_hz
-from ddsp_cli.live.loop import FADE_SAMPLES, PATIENCE, RING_SAMPLES, AudioLoop, Ring
 from ddsp_cli.live.mixer import CROSSFADE_S, WARM_UP_S, Controls, Mixer, soft_clipped
 from ddsp_cli.live.performer import LiveSettings, LiveState, Performer
 from ddsp_cli.live.process import Engine, Job, LiveStatus
@@ -278,7 +278,7 @@ def test_a_device_does_not_wait_for_ever():
 def test_a_device_that_asks_for_several_blocks_at_once_gets_as_many_in_advance(monkeypatch, at_once):
     clock = types.SimpleNamespace(now_s=0.0)
     fake = types.SimpleNamespace(monotonic=lambda: clock.now_s, perf_counter=time.perf_counter)
-    monkeypatch.setattr("ddsp_cli.live.loop.time", fake)
+    monkeypatch.setattr("ddsp_cli.live.audio_loop.time", fake)
     loop = AudioLoop(lambda heard: heard, 1000, 20, in_real_time=True)
     sound = np.arange(1, 2001, dtype=np.float32)
     parts = []
