@@ -23,8 +23,8 @@ HEAVY = ("tensorflow", "keras", "librosa", "numba", "sklearn", "matplotlib", "sc
 #: What a transfer does not need either: each of these is a few milliseconds of its start.
 NEEDLESS = (
     "pydantic", "rich", "tqdm", "jinja2", "mido", "scipy", "multiprocessing", "http", "asyncio", "ddsp_cli.api",
-    "ddsp_cli.dataset", "ddsp_cli.training", "ddsp_cli.reports", "ddsp_cli.exporters", "ddsp_cli.importers.checkpoint",
-    "ddsp_cli.importers.tflite", "ddsp_cli.cli.train", "ddsp_cli.cli.prepare", "ddsp_cli.workflows.prepare",
+    "ddsp_cli.dataset", "ddsp_cli.training", "ddsp_cli.reports", "ddsp_cli.exporters",
+    "ddsp_cli.importers.magenta_checkpoint", "ddsp_cli.importers.tflite", "ddsp_cli.cli.train", "ddsp_cli.cli.prepare", "ddsp_cli.workflows.prepare",
     "ddsp_cli.adaptation.curves", "ddsp_cli.adaptation.notes", "ddsp_cli.adaptation.midi",
     "ddsp_cli.adaptation.voices", "ddsp_cli.analysis.polyphony",
     "ddsp_cli.synthesis.blend",

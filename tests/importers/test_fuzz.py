@@ -17,7 +17,7 @@ import pytest
 from ddsp_cli import importers
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import vst
-from ddsp_cli.importers import card, checkpoint, gin, pickles, tensor_bundle
+from ddsp_cli.importers import card, gin, magenta_checkpoint, pickles, tensor_bundle
 from ddsp_cli.importers.files import Archive, Folder
 from ddsp_cli.importers.flatbuffer import read
 from ddsp_cli.importers.tflite import check_contract, find_weights
@@ -111,7 +111,7 @@ def test_tflite_of_unknown_make(tmp_path: Path) -> None:
 
 def test_gin() -> None:
     def load(data: bytes) -> object:
-        return checkpoint.describe(gin.parse(data.decode("utf-8", "replace")))
+        return magenta_checkpoint.describe(gin.parse(data.decode("utf-8", "replace")))
 
     text = GIN.format(generation="F0LoudnessPreprocessor.compute_loudness = True", layers=1)
     load(text.encode())

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from ddsp_cli.errors import ModelError
-from ddsp_cli.importers import checkpoint
+from ddsp_cli.importers import magenta_checkpoint
 from ddsp_cli.importers.gin import GinConfig, Macro, Reference, parse
 from format_fixtures import GIN
 from hostile import gin_attacks
@@ -97,7 +97,7 @@ def test_attacks(name: str) -> None:
     started = time.process_time()
     for attack in (gin_attacks()[name] + text, text + gin_attacks()[name]):
         with contextlib.suppress(ModelError):
-            checkpoint.describe(parse(attack))
+            magenta_checkpoint.describe(parse(attack))
     assert time.process_time() - started < 10
 
 

@@ -1,8 +1,9 @@
 """Instruments of other programs: one file per format, and readers for the files of strangers.
 
-    checkpoint    Magenta's checkpoints: `tensor_bundle` (weights), `gin` (configuration), `pickles` (statistics)
-    tflite        DDSP-VST models: `flatbuffer` (the file)
-    files, card   what both need: a folder's or an archive's files; the card of the instrument that comes out
+    magenta_checkpoint  magenta/ddsp: `tensor_bundle` (weights), `gin` (configuration), `pickles` (statistics)
+    tflite              DDSP-VST models: `flatbuffer` (the file)
+    shared              our own, as `ddsp models share` writes them
+    files, card         what these need: a folder's or an archive's files; the card of the instrument that comes out
 
 Everything here reads files of strangers: nothing in them is executed, every size is checked before it is used, and
 what cannot be read is a `ModelError`. Besides, a whole import runs in a child process with limits on time and memory
@@ -38,10 +39,10 @@ def is_model(path: Path) -> bool:
 
 def is_checkpoint(folder: Path) -> bool:
     """Whether a folder holds a checkpoint of magenta/ddsp."""
-    from ddsp_cli.importers import checkpoint
+    from ddsp_cli.importers import magenta_checkpoint
     from ddsp_cli.importers.files import Folder
 
-    return folder.is_dir() and checkpoint.is_checkpoint(Folder(folder, checkpoint.is_part).names())
+    return folder.is_dir() and magenta_checkpoint.is_checkpoint(Folder(folder, magenta_checkpoint.is_part).names())
 
 
 def load(path: Path) -> tuple[Bundle, str]:
@@ -126,11 +127,11 @@ def read(path: Path, verify: bool = True) -> tuple[Bundle, str]:
       ModelError: there is nothing there, or nothing that can be imported.
     """
     from ddsp_cli.bundle import CARD
-    from ddsp_cli.importers import checkpoint, tflite
+    from ddsp_cli.importers import magenta_checkpoint, tflite
     from ddsp_cli.importers.files import Archive, Files, Folder
 
     def wanted(name: str) -> bool:
-        return checkpoint.is_part(name) or tflite.is_part(name)
+        return magenta_checkpoint.is_part(name) or tflite.is_part(name)
 
     path = Path(path)
     files: Files
@@ -144,7 +145,7 @@ def read(path: Path, verify: bool = True) -> tuple[Bundle, str]:
             files = Folder(path, wanted)
         elif path.suffix.lower() == ".zip":
             files = Archive(path, wanted)
-        elif is_model_name(path.name) or checkpoint.is_part(path.name):
+        elif is_model_name(path.name) or magenta_checkpoint.is_part(path.name):
             files = Folder(path.parent, wanted)
         else:
             raise ModelError(f"{path} is not a model that can be imported", HINT)
@@ -155,9 +156,9 @@ def read(path: Path, verify: bool = True) -> tuple[Bundle, str]:
     try:
         if not is_folder and is_model_name(path.name):
             return tflite.load(files, path.name, verify), "DDSP-VST model"
-        if checkpoint.is_checkpoint(names):
+        if magenta_checkpoint.is_checkpoint(names):
             index = path.name if path.suffix == ".index" and not is_folder else None
-            return checkpoint.load(files, index), "magenta/ddsp checkpoint"
+            return magenta_checkpoint.load(files, index), "magenta/ddsp checkpoint"
         if len(models) == 1:
             return tflite.load(files, models[0], verify), "DDSP-VST model"
     except ModelError as problem:
