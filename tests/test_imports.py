@@ -24,10 +24,9 @@ HEAVY = ("tensorflow", "keras", "librosa", "numba", "sklearn", "matplotlib", "sc
 NEEDLESS = (
     "pydantic", "rich", "tqdm", "jinja2", "mido", "scipy", "multiprocessing", "http", "asyncio", "ddsp_cli.api",
     "ddsp_cli.dataset", "ddsp_cli.training", "ddsp_cli.reports", "ddsp_cli.exporters",
-    "ddsp_cli.importers.magenta_checkpoint", "ddsp_cli.importers.tflite", "ddsp_cli.cli.train", "ddsp_cli.cli.prepare", "ddsp_cli.workflows.prepare",
-    "ddsp_cli.adaptation.curves", "ddsp_cli.adaptation.notes", "ddsp_cli.adaptation.midi",
-    "ddsp_cli.adaptation.voices", "ddsp_cli.analysis.polyphony",
-    "ddsp_cli.synthesis.blend",
+    "ddsp_cli.importers.magenta_checkpoint", "ddsp_cli.importers.tflite", "ddsp_cli.cli.train", "ddsp_cli.cli.prepare",
+    "ddsp_cli.workflows.prepare", "ddsp_cli.adaptation.curves", "ddsp_cli.adaptation.notes", "ddsp_cli.adaptation.midi",
+    "ddsp_cli.adaptation.voices", "ddsp_cli.analysis.polyphony", "ddsp_cli.synthesis.blend",
 )  # fmt: skip
 
 SOURCES = Path(__file__).parent.parent / "src" / "ddsp_cli"
