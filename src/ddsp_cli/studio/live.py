@@ -77,7 +77,8 @@ class Line:
     def push(self, block: FloatArray) -> FloatArray:
         """Takes the next samples [S]; returns as many."""
         if self._next is None and self._wanted is not None:
-            self._next, self._wanted, self._fade = self._wanted, None, Fade(self._wanted.output_rate_hz)
+            self._next, self._wanted = self._wanted, None
+            self._fade = Fade(self._next.output_rate_hz)
             self._next.take_over(self._performer)
         out = self._performer.push(block)
         if self._next is None:
