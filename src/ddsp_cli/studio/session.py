@@ -512,7 +512,7 @@ class Session:
         with self._lock:
             last = self._played.get(self._last.get((take.id, name), ""))
         peak = float(np.abs(sound).max(initial=0.0))
-        most = PEAK_LIMIT / peak if peak > 0.0 else 1.0
+        most = PEAK_LIMIT / peak if peak > 0.0 else math.inf
         if wanted_lufs is None or input_lufs is None or take.info is None:
             usual = 1.0 if last is None else 10.0 ** (last.gain_db / 20.0)
             return min(usual, most), last.loudness_lufs if last is not None else None
