@@ -58,9 +58,9 @@ def litert_step(path: Path) -> Callable[[], object]:
 
 def onnx_step(path: Path) -> Callable[[], object]:
     """One call of an .onnx with one frame."""
-    from ddsp_cli import onnx_session
+    from ddsp_cli import packages
 
-    onnxruntime = onnx_session.load()
+    onnxruntime = packages.load_onnx_runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])

@@ -1,11 +1,18 @@
-"""Check for packages that only some commands need, and say what to install.
+"""Packages that are not simply imported: those that only some commands need, and ONNX Runtime without its telemetry.
 
-`ddsp-cli` installs all of them but those of its extras. `ddsp-cli-player` leaves out what training and export need.
+`ddsp-cli` installs all packages but those of its extras; `ddsp-cli-player` leaves out what training and export need.
+
+ONNX Runtime sends usage data to its maker unless it is told not to: on Linux and macOS from version 1.29, on Windows
+since 1.0. It also writes a device id below the user's cache folder. This is the only module that imports it, so
+nothing else can forget the switch; libraries that import it themselves (swift-f0) are imported after
+`load_onnx_runtime`.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
+from typing import Any
 
 from ddsp_cli.errors import UsageError
 
@@ -55,3 +62,19 @@ def _require(what: str, modules: tuple[str, ...], hint: str) -> None:
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise UsageError(f"{what} needs {_NAMES.get(module, module)}, which is not installed", hint)
+
+
+def load_onnx_runtime() -> Any:
+    """Imports ONNX Runtime with telemetry off, for this process and for those that it starts.
+
+    Returns:
+      The module `onnxruntime`.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read when the library is loaded; worker processes inherit it
+    import onnxruntime
+
+    # A program that uses us as a library may have imported ONNX Runtime before us.
+    switch = getattr(onnxruntime, "disable_telemetry_events", None)
+    if switch is not None:
+        switch()
+    return onnxruntime

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ddsp_cli import onnx_session
+from ddsp_cli import packages
 from ddsp_cli.analysis.loudness import FrameStream, a_weighting_db
 from ddsp_cli.arrays import DoubleArray, FloatArray, IntArray, RealArray, hann_window, runs
 from ddsp_cli.audio.resample import Resampler
@@ -122,7 +122,7 @@ class PolyNote:
 @functools.cache
 def _session() -> Any:
     """The network, loaded once (50 ms)."""
-    runtime = onnx_session.load()
+    runtime = packages.load_onnx_runtime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     content = (resources.files("ddsp_cli.analysis.pitch") / "data" / "basic_pitch.onnx").read_bytes()

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ddsp_cli import onnx_session
+from ddsp_cli import packages
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config.model import ROOMS
@@ -156,7 +156,7 @@ def run(path: Path, frames: dict[str, FloatArray], calls: list[int]) -> dict[str
     Returns:
       Outputs of all calls joined, and the last value of each state.
     """
-    session = onnx_session.load().InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    session = packages.load_onnx_runtime().InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     shapes = {entry.name: entry.shape for entry in session.get_inputs()}
     states = {name: np.zeros(shape, np.float32) for name, shape in shapes.items() if name not in frames}
     names = [entry.name for entry in session.get_outputs()]

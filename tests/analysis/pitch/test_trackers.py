@@ -174,9 +174,9 @@ def test_a_built_in_tracker_cannot_be_replaced_and_costs_no_search(added, monkey
 
 def test_swift_called_directly_agrees_with_its_package():
     """Notes, silence, and sound below its silence threshold."""
-    from ddsp_cli import onnx_session
+    from ddsp_cli import packages
 
-    onnx_session.load()
+    packages.load_onnx_runtime()
     from swift_f0 import SwiftF0, core
 
     audio = np.concatenate([melody((60, 67), note_s=0.8), np.zeros(8000), 5e-4 * melody((64,), note_s=0.5)])

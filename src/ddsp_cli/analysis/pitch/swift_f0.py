@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ddsp_cli import onnx_session, packages, spool
+from ddsp_cli import packages, spool
 from ddsp_cli.analysis.pitch.trackers import PITCH_RANGE_HZ, PitchTrack
 from ddsp_cli.arrays import FloatArray
 
@@ -108,7 +108,7 @@ def _open_session(threads: int | None) -> Any:
     packages.require("pitch tracker swift-f0", "swift_f0")
     found = importlib.util.find_spec("swift_f0")
     assert found is not None and found.origin is not None
-    onnxruntime = onnx_session.load()
+    onnxruntime = packages.load_onnx_runtime()
     options = onnxruntime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
