@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from keras import ops
@@ -9,9 +12,12 @@ from keras import ops
 from ddsp_cli import bundle, scaling
 from ddsp_cli.bundle.layout import control_columns
 from ddsp_cli.config import HarmonicConfig, load_preset
+from ddsp_cli.dataset.loader import Examples
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.scaling import exp_sigmoid
+from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.stream import open_decoder
+from ddsp_cli.training.batches import Windows
 from ddsp_cli.training.output_layer import (
     BIAS,
     HOLE_DB,
@@ -20,11 +26,13 @@ from ddsp_cli.training.output_layer import (
     find_holes,
     init_harmonic_rolloff,
     mask_untrained_harmonics,
+    match_noise,
     mean_noise_db,
     rolloff_bias,
     smooth_noise,
 )
 from fixtures import make_bundle, make_card, random_weights, small_model
+from training_fixtures import tones
 
 
 @pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0, 4.0])
@@ -57,6 +65,8 @@ def test_no_fall_changes_nothing():
     init_harmonic_rolloff(model, 0.0)
     np.testing.assert_array_equal(np.array(ops.convert_to_numpy(model.decoder.dense_out.bias)), before)
 
+
+MODELS = Path(__file__).parent.parent.parent / "models"
 
 LOWEST_HZ = 1000.0  # harmonics from the ninth on lie above 8 kHz
 
@@ -144,3 +154,37 @@ def test_a_band_that_stands_out_high_up_is_lowered_and_one_further_down_stays():
     assert found_db[13] == pytest.approx(0.5 * (before_db[12] + before_db[14]), abs=0.5)
     np.testing.assert_allclose(np.delete(found_db, 13), np.delete(before_db, 13), atol=0.01)
     assert found_db[4] > found_db[3] + HOLE_DB
+
+
+def test_noise_is_brought_to_its_level_in_the_recordings():
+    """Recordings are what the flute plays; the same flute with other noise has to find back to its own."""
+    flute = bundle.load(MODELS / "flute")
+    rate_hz, n_windows, n_frames = flute.card.model.frame_rate_hz, 4, 100
+    f0_hz = np.repeat(np.float32([[330.0], [440.0], [587.0], [784.0]]), 5 * n_frames, axis=1)
+    level_db = np.repeat(np.float32([[-30.0], [-25.0], [-20.0], [-28.0]]), 5 * n_frames, axis=1)
+    player = Instrument(flute)
+    audio = [np.concatenate(list(player.render(f0_hz[i], level_db[i, ::5], seed=99 - i))) for i in range(n_windows)]
+    size = 2 * flute.card.model.sample_rate_hz
+    sound = np.stack([part[:size] for part in audio])
+    windows = Windows(Examples(sound, f0_hz, np.ones_like(f0_hz), level_db, level_db), flute.card.model, 5 * rate_hz)
+    columns = control_columns(flute.card.model, "noise")["noise_magnitudes"]
+    bias = flute.weights[BIAS].copy()
+    moved_db = np.where(np.arange(columns.stop - columns.start) < 48, 5.0, -4.0)
+    bias[columns] += np.float32(moved_db / 20.0)
+    changed = replace(flute, weights=flute.weights | {BIAS: bias})
+    found = match_noise(changed, windows)
+    assert [name for name in found if found[name] is not changed.weights[name]] == [BIAS]
+    inner = np.r_[8:38, 58:150]  # away from the step, the fundamental and the end of the band
+    off_db = 20.0 * (found[BIAS] - flute.weights[BIAS])
+    assert np.abs(off_db[columns][inner]).max() < 1.5
+    assert np.abs(moved_db[inner]).min() > 3.0
+    rest = np.setdiff1d(np.arange(len(bias)), np.arange(columns.start, columns.stop))
+    np.testing.assert_array_equal(off_db[rest], 0.0)
+
+
+def test_unvoiced_recordings_match_nothing():
+    model = small_model()
+    loaded = bundle.Bundle(make_card(model=model), random_weights(model))
+    silent = tones(2)
+    windows = Windows(replace(silent, f0_hz=np.zeros_like(silent.f0_hz)), model, 250)
+    assert match_noise(loaded, windows) == loaded.weights

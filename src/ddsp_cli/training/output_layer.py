@@ -5,7 +5,8 @@
   no harmonics at all, and noise takes their place for good (magenta/ddsp#478). Harmonics that begin with the roll-off
   of most instruments are kept and shaped.
 - After: harmonics above half the sample rate at every note of the data set are masked; bands of the noise that training
-  turned off are filled, and single bands that stand out are lowered.
+  turned off are filled, and single bands that stand out are lowered. At the end the noise between the harmonics is
+  brought to its level in the recordings.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ import numpy as np
 from ddsp_cli.arrays import FloatArray, runs
 from ddsp_cli.bundle import Bundle, Card
 from ddsp_cli.bundle.layout import control_columns
-from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig
+from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.errors import ModelError
-from ddsp_cli.scaling import MAX_AMPLITUDE, midi_to_hz
+from ddsp_cli.scaling import DB_RANGE, MAX_AMPLITUDE, midi_to_hz
 from ddsp_cli.synthesis.decoder import Decoder
-from ddsp_cli.synthesis.instrument import check_graph
+from ddsp_cli.synthesis.instrument import Instrument, check_graph
 
 if TYPE_CHECKING:
     from ddsp_cli.engine import Autoencoder
+    from ddsp_cli.training.batches import Windows
 
 #: Names of the weights of the output layer.
 KERNEL, BIAS = "decoder/dense_out/kernel", "decoder/dense_out/bias"
@@ -189,3 +191,87 @@ def mean_noise_db(weights: Mapping[str, FloatArray], card: Card) -> FloatArray:
     decoder = Decoder(Bundle(card, dict(weights), None))
     controls = decoder.controls(np.asarray(f0_hz, np.float32), np.asarray(level_db, np.float32))
     return np.asarray(np.mean(20.0 * np.log10(controls["noise_magnitudes"] + 1e-12), axis=0), np.float32)
+
+
+#: The noise is matched in so many windows, twice: the first change shows by how much the room adds to it.
+MATCHED_WINDOWS, MATCH_PASSES = 16, 2
+
+#: Windows with a smaller voiced share, and so many frames at the ends of notes, are left out.
+LEAST_VOICED, END_FRAMES = 0.2, 3
+
+#: Largest change of a band, and the number of bands that are averaged: the difference is smooth over frequency.
+MAX_MATCH_DB, AVERAGED_BANDS = 8.0, 9
+
+
+def match_noise(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
+    """Brings the noise between the harmonics, as it is played, to its level in the recordings.
+
+    A spectral loss compares noise with noise, and the logarithms of two draws differ by 4 dB even where their levels
+    agree: which level such a loss prefers depends on the harmonics around it. Here the noise of renderings and of the
+    recordings is measured by the same estimator between the harmonics (`training.pretrain`), and the bias of each band
+    is moved by the median difference.
+
+    Args:
+      loaded: the instrument; one that the player cannot play stays as it is.
+      windows: of the training split.
+
+    Returns:
+      Its weights, with another bias of the output layer.
+    """
+    model = loaded.card.model
+    harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
+    columns = control_columns(model, noise[0]).get("noise_magnitudes") if noise else None
+    usable = np.flatnonzero(windows.voiced.mean(axis=1) >= LEAST_VOICED)
+    if harmonic is None or columns is None or not len(usable) or not _is_playable(model):
+        return dict(loaded.weights)
+    rows = usable[np.unique(np.linspace(0, len(usable) - 1, MATCHED_WINDOWS).round().astype(int))]
+    recorded_db = [_noise_of(windows, int(row), windows.audio[row]) for row in rows]
+    weights, moved_db = dict(loaded.weights), np.zeros(columns.stop - columns.start)
+    for _ in range(MATCH_PASSES):
+        player = Instrument(Bundle(loaded.card, weights, loaded.impulse_response))
+        less_db = [_noise_of(windows, int(row), _play(player, windows, int(row))) - own_db
+                   for row, own_db in zip(rows, recorded_db, strict=True)]  # fmt: skip
+        difference_db = np.concatenate(less_db)
+        known = np.asarray(np.isfinite(difference_db).any(axis=0))
+        if not known.any():
+            break
+        bands = np.arange(len(moved_db))
+        difference_db = np.interp(bands, bands[known], np.nanmedian(difference_db[:, known], axis=0))
+        padded = np.pad(difference_db, AVERAGED_BANDS // 2, mode="edge")
+        wanted_db = moved_db - np.convolve(padded, np.ones(AVERAGED_BANDS) / AVERAGED_BANDS, "valid")
+        wanted_db = np.clip(wanted_db, -MAX_MATCH_DB, MAX_MATCH_DB)
+        bias = np.array(weights[BIAS], np.float32)
+        bias[columns] += np.float32((wanted_db - moved_db) / DB_PER_UNIT)
+        weights, moved_db = weights | {BIAS: bias}, wanted_db
+    return weights
+
+
+def _play(player: Instrument, windows: Windows, row: int) -> FloatArray:
+    """A window as the instrument plays it, [S]."""
+    import soxr
+
+    model = player.model
+    scaled = windows.inputs["pw_scaled" if model.level == "power_db" else "ld_scaled"][row, :, 0]
+    level_db = (scaled - 1.0) * DB_RANGE
+    low = soxr.resample(windows.audio[row], model.sample_rate_hz, ANALYSIS_RATE_HZ)
+    parts = player.render(windows.fine_f0_hz[row], level_db, seed=row, timbre=player.timbre([low]))
+    return np.concatenate(list(parts))[: len(windows.audio[row])]
+
+
+def _noise_of(windows: Windows, row: int, audio: FloatArray) -> FloatArray:
+    """Levels of the noise in the middle of the notes of a window [n, M] in dB; NaN above the band of its recording."""
+    from ddsp_cli.training.pretrain import BAND_SHARE, window_levels
+
+    model, bandwidth_hz = windows.model, float(windows.bandwidth_hz[row])
+    harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
+    assert harmonic is not None
+    assert noise is not None
+    n_bands = noise[1].n_bands
+    _, found_db = window_levels(
+        audio, model, windows.fine_f0_hz[row], bandwidth_hz, harmonic[1].n_harmonics, n_bands, windows.f0_step
+    )
+    voiced = np.pad(windows.voiced[row], END_FRAMES)
+    inside = np.lib.stride_tricks.sliding_window_view(voiced, 2 * END_FRAMES + 1).all(axis=1)
+    top_hz = min(bandwidth_hz, BAND_SHARE * model.sample_rate_hz / 2.0)
+    found_db[:, np.linspace(0.0, model.sample_rate_hz / 2.0, n_bands) > top_hz] = np.nan
+    return found_db[inside]

@@ -96,7 +96,7 @@ def measure_targets(windows: Windows) -> Targets:
     for i, (audio, f0_hz, bandwidth_hz) in enumerate(
         zip(windows.audio, windows.fine_f0_hz, windows.bandwidth_hz, strict=True)
     ):
-        found.harmonic_db[i], found.noise_db[i] = _window_levels(
+        found.harmonic_db[i], found.noise_db[i] = window_levels(
             audio, model, f0_hz, bandwidth_hz, n_harmonics, n_bands, windows.f0_step
         )
     top_hz = np.minimum(windows.bandwidth_hz, BAND_SHARE * model.sample_rate_hz / 2.0)[:, None, None]
@@ -119,11 +119,23 @@ def _hearing_weight(hz: np.ndarray) -> np.ndarray:
     return 1.0 / np.sqrt(1.0 + 4.37 * hz / 1000.0)
 
 
-def _window_levels(
+def window_levels(
     audio: FloatArray, model: ModelConfig, f0_hz: FloatArray, bandwidth_hz: float, n_harmonics: int, n_bands: int,
     step: int,
 ) -> tuple[FloatArray, FloatArray]:  # fmt: skip
-    """Levels of harmonics [F, K] and noise bands [F, M] of one window, extrapolated above its band."""
+    """Measures the levels of harmonics and noise in one window, extrapolated above its band.
+
+    Args:
+      audio: [S] at the model's rate.
+      model: sample rate and frame rate.
+      f0_hz: [F·step], nowhere 0.
+      bandwidth_hz: above it the window holds nothing.
+      n_harmonics, n_bands: K and M.
+      step: values of F0 in a frame.
+
+    Returns:
+      Amplitudes of harmonics [F, K] and magnitudes of noise bands [F, M], in dB.
+    """
     rate_hz = model.sample_rate_hz
     top_hz = min(bandwidth_hz, BAND_SHARE * rate_hz / 2.0)
     # harmonics that are not synthesised are measured as well: their energy is left to the noise

@@ -7,6 +7,7 @@ the training loop runs, the best weights become a bundle, and the run leaves a p
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import os
 import signal
@@ -459,8 +460,8 @@ def _train(
     page, metrics = None, {}
     try:
         if finished:
-            phase("rendering the validation recordings", state.step)
-            metrics = finish(plan.folder, data)
+            phase("matching the noise to the recordings, and rendering those of the validation split", state.step)
+            metrics = finish(plan.folder, data, job.train.in_memory())
         else:
             phase(f"stopped after step {state.step}; {plan.folder} can be played. Writing the page "
                   "(Ctrl-C again skips it)", state.step)  # fmt: skip
@@ -655,15 +656,23 @@ def _card(plan: Plan, manifest: Manifest) -> bundle.Card:
     )
 
 
-def finish(folder: Path, data: Dataset) -> dict[str, float]:
-    """Measures the best weights as they will be played, on the validation split, and adds a preview to the bundle.
+def finish(folder: Path, data: Dataset, windows: Windows) -> dict[str, float]:
+    """Matches the noise of the best weights, measures them on the validation split, and adds a preview to the bundle.
+
+    Args:
+      folder: of the instrument.
+      data: the data set.
+      windows: of its training split.
 
     Returns:
-      Metrics by name; they also go into the bundle's card.
+      Metrics by name, of what will be played; they also go into the bundle's card.
     """
+    from ddsp_cli.training.output_layer import match_noise
     from ddsp_cli.workflows.evaluate import resynthesise
 
     loaded = bundle.load(folder)
+    weights = bundle.round_to_half(match_noise(loaded, windows))
+    loaded = dataclasses.replace(loaded, weights=weights)
     clip = resynthesise(loaded, data)
     metrics = {**loaded.card.metrics, **clip.figures(), "judged_s": round(clip.seconds, 1)}
     preview = np.clip(clip.rendering[: round(PREVIEW_S * clip.rate_hz)], -1.0, 1.0)
