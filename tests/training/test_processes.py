@@ -18,7 +18,7 @@ import soundfile
 from ddsp_cli.config import dump_yaml
 from ddsp_cli.errors import UsageError
 from ddsp_cli.training import checkpoint
-from ddsp_cli.training.launcher import Members, from_environment, take_one_gpu
+from ddsp_cli.training.resources import Members, members_from_environment, take_one_gpu
 from ddsp_cli.workflows.prepare import prepare
 from ddsp_cli.workflows.train import train
 from fixtures import melody
@@ -58,14 +58,16 @@ print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child i
 
 
 def test_who_takes_part_is_read_from_the_launcher():
-    assert from_environment({}) is None
-    assert from_environment({"WORLD_SIZE": "1", "RANK": "0"}) is None
+    assert members_from_environment({}) is None
+    assert members_from_environment({"WORLD_SIZE": "1", "RANK": "0"}) is None
     torchrun = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
-    assert from_environment(torchrun) == Members(2, 1, ("127.0.0.1:29501", "127.0.0.1:29502"))
+    assert members_from_environment(torchrun) == Members(2, 1, ("127.0.0.1:29501", "127.0.0.1:29502"))
     kubernetes = {"cluster": {"worker": ["a:1", "b:1", "c:1"]}, "task": {"type": "worker", "index": 2}}
-    assert from_environment({"TF_CONFIG": json.dumps(kubernetes)}) == Members(3, 2, ("a:1", "b:1", "c:1"))
-    assert from_environment({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}) == Members(4, 3)
-    assert from_environment({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}) is None  # in a batch script, without srun
+    assert members_from_environment({"TF_CONFIG": json.dumps(kubernetes)}) == Members(3, 2, ("a:1", "b:1", "c:1"))
+    assert members_from_environment({"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3"}) == Members(4, 3)
+    assert (
+        members_from_environment({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}) is None
+    )  # in a batch script, without srun
 
 
 @pytest.mark.parametrize(
@@ -81,7 +83,7 @@ def test_who_takes_part_is_read_from_the_launcher():
 )
 def test_variables_that_do_not_suffice_are_refused(environment):
     with pytest.raises(UsageError) as caught:
-        from_environment(environment)
+        members_from_environment(environment)
     assert caught.value.hint
 
 

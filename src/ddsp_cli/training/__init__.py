@@ -9,5 +9,5 @@ base             begin in a network that knows many instruments
 output_layer     initial roll-off of the harmonics; harmonics and noise that no recording taught
 variation        measure the small movements of held notes
 parallel         parts of a batch in programs or processes of their own
-launcher, cost   before a framework loads: which processes take part, what a step takes in memory
+resources        before a framework loads: memory of a step, processes that take part, GPUs
 """

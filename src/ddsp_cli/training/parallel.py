@@ -6,7 +6,7 @@
 - Several processes, on one machine or several: each has a share of every batch. TensorFlow's collective operations
   (gRPC, or NCCL between GPUs) average the gradients; every process then changes its own copy of the weights in the same
   way. Batches, their order and the learning rate do not depend on the number of processes. The first process writes;
-  the others only learn. Who takes part says `launcher`.
+  the others only learn. Who takes part says `resources`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from keras import ops
 
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.errors import ModelError
-from ddsp_cli.training.launcher import Members
+from ddsp_cli.training.resources import Members
 
 Half = tuple[dict[str, Any], Any, dict[str, Any]]
 

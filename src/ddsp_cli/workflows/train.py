@@ -36,9 +36,9 @@ from ddsp_cli.remote import as_place
 from ddsp_cli.reports.training_report import TrainingSummary, write_training_report
 from ddsp_cli.scaling import midi_to_hz
 from ddsp_cli.synthesis.instrument import check_graph
-from ddsp_cli.training import checkpoint, launcher
+from ddsp_cli.training import checkpoint, resources
 from ddsp_cli.training.checkpoint import RunState, TrainProgress
-from ddsp_cli.training.cost import check_cost
+from ddsp_cli.training.resources import check_cost
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path
 
@@ -142,7 +142,7 @@ def train(
             kind=Kind.HIDES_BUNDLED,
             name=plan.instrument,
         )
-    members = launcher.from_environment()
+    members = resources.members_from_environment()
     if members is not None:
         _check_members(members, backend, plan)
     fresh = new_state(plan)
@@ -167,7 +167,7 @@ def train(
         return _train(plan, state, listen, report, members)
 
 
-def _check_members(members: launcher.Members, backend: str, plan: Plan) -> None:
+def _check_members(members: resources.Members, backend: str, plan: Plan) -> None:
     """Checks that several processes can train this together.
 
     Raises:
@@ -424,7 +424,7 @@ def _train(
     state: RunState,
     listen: bool,
     report: Callable[[TrainProgress], None],
-    members: launcher.Members | None = None,
+    members: resources.Members | None = None,
 ) -> TrainResult:
     def phase(message: str, step: int | None = None) -> None:
         report(TrainProgress(state.step if step is None else step, plan.total_steps, event="phase", message=message))
@@ -433,7 +433,7 @@ def _train(
         phase(text)
     phase("loading the training framework")
     if members is not None:
-        launcher.take_one_gpu()
+        resources.take_one_gpu()
     backend.load()
     processes = None
     if members is not None:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from ddsp_cli.config import DecoderConfig, HarmonicConfig, load_preset, preset_names
 from ddsp_cli.errors import ModelError
-from ddsp_cli.training.cost import check_cost, step_memory_gb
+from ddsp_cli.training.resources import check_cost, step_memory_gb
 from ddsp_cli.workflows.train import train
 
 
