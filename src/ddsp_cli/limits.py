@@ -16,7 +16,7 @@ pickles, so that a child that a file has taken over cannot take over its parent.
 | memory | `RLIMIT_AS` (Linux), and the parent watches the resident size | the parent watches the resident size |
 | files written, core dumps | none (`RLIMIT_FSIZE`, `RLIMIT_CORE`) | |
 
-Other children, those of `multiprocessing`, call `end_with_parent`.
+Children of `multiprocessing` that work for their parent call `settle_child`, or `end_with_parent` alone.
 """
 
 from __future__ import annotations
@@ -384,6 +384,22 @@ def _restrict(limits: Limits) -> None:
     if statm.exists():  # macOS counts gigabytes that are only reserved, and does not keep this limit
         taken = int(statm.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
         _limit(resource.RLIMIT_AS, taken + limits.memory_bytes)
+
+
+def settle_child() -> None:
+    """Leaves Ctrl-C and standard error to the parent of this process, a child of `multiprocessing`, and ends with it.
+
+    Ctrl-C and a terminal that closes reach the whole group; the parent alone answers, and tells its children to stop.
+    Libraries write to standard error behind Python's back, across the parent's display.
+    """
+    import signal
+
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    end_with_parent()
 
 
 def end_with_parent() -> None:

@@ -23,6 +23,9 @@ KEPT_BYTES = 1 << 21
 #: Bytes of one write that reserves space for a file.
 _BYTES_AT_ONCE = 1 << 20
 
+#: What temporary files have no space for, in the words of an error.
+_WHAT = "the curves of a long recording"
+
 _maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
@@ -93,7 +96,7 @@ def _mapped(file: IO[bytes], n_bytes: int, dtype: type[np.generic]) -> Any:
         file.flush()
         mapped = mmap.mmap(file.fileno(), n_bytes)
     except OSError as problem:
-        raise _no_space(problem) from problem
+        raise no_space(_WHAT, problem.strerror or str(problem)) from problem
     _maps.add(mapped)
     return np.frombuffer(mapped, dtype)
 
@@ -102,11 +105,12 @@ def _write(file: IO[bytes], data: bytes) -> None:
     try:
         file.write(data)
     except OSError as problem:
-        raise _no_space(problem) from problem
+        raise no_space(_WHAT, problem.strerror or str(problem)) from problem
 
 
-def _no_space(problem: OSError) -> OutputError:
+def no_space(what: str, why: str) -> OutputError:
+    """Makes the error of a full folder of temporary files: it has no space for `what`, because of `why`."""
     return OutputError(
-        f"{tempfile.gettempdir()} has no space for the curves of a long recording: {problem.strerror or problem}",
+        f"{tempfile.gettempdir()} has no space for {what}: {why}",
         "Free some space, or set TMPDIR to a folder that has some.",
     )

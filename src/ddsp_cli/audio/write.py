@@ -21,6 +21,7 @@ from ddsp_cli.arrays import FloatArray
 from ddsp_cli.atomic import beside, writing
 from ddsp_cli.audio.integrated_loudness import LoudnessMeter
 from ddsp_cli.errors import Kind, OutputError, UsageError
+from ddsp_cli.spool import no_space
 
 #: libsndfile's Vorbis encoder keeps a block on the stack and overflows it with long ones.
 WRITE_CHUNK_SAMPLES = 1 << 15
@@ -43,6 +44,9 @@ _HIGHEST_RATE_HZ = {".ogg": 192_000, ".oga": 192_000, ".flac": 655_350}
 LARGEST_BYTES = {"WAV": (1 << 32) - (1 << 20), "AIFF": (1 << 32) - (1 << 20)}
 
 _SAMPLE_BYTES = {"PCM_U8": 1, "PCM_S8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "DOUBLE": 8}
+
+#: What temporary files have no space for, in the words of an error.
+_SPOOLED = "the sound until its peak is known"
 
 #: The program, written into the header of every sound file where its format has a place for it.
 SOFTWARE = f"ddsp {__version__}"
@@ -320,7 +324,7 @@ def fit_level(
             try:
                 spool.write(block.tobytes())
             except OSError as problem:
-                raise _no_space(problem.strerror or str(problem)) from problem
+                raise no_space(_SPOOLED, problem.strerror or str(problem)) from problem
         gain, loudness_lufs = 1.0, None
         if meter is not None and target_lufs is not None:
             loudness_lufs = meter.integrated_lufs()
@@ -347,14 +351,7 @@ def _check_space(n_bytes: int) -> None:
     except OSError:
         return
     if free_bytes < n_bytes:
-        raise _no_space(f"it takes {n_bytes / 1e9:.1f} GB, and {free_bytes / 1e9:.1f} GB are free")
-
-
-def _no_space(why: str) -> OutputError:
-    return OutputError(
-        f"{tempfile.gettempdir()} has no space for the sound until its peak is known: {why}",
-        "Free some space, or set TMPDIR to a folder that has some.",
-    )
+        raise no_space(_SPOOLED, f"it takes {n_bytes / 1e9:.1f} GB, and {free_bytes / 1e9:.1f} GB are free")
 
 
 def write_fitting(

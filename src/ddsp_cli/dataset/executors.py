@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import queue
 import secrets
-import signal
 import tempfile
 import time
 from collections import Counter
@@ -29,7 +28,7 @@ from ddsp_cli.dataset.cache import CutRecording, Job
 from ddsp_cli.dataset.workers import examine
 from ddsp_cli.dataset.writer import Shard, Written, write_shard
 from ddsp_cli.errors import DdspError, OutputError, UsageError
-from ddsp_cli.limits import end_with_parent
+from ddsp_cli.limits import settle_child
 from ddsp_cli.packages import require_extra
 from ddsp_cli.remote import is_address
 
@@ -319,14 +318,7 @@ class LocalProcesses:
 
 def _start_worker(counter: Any, stop: Any) -> None:
     _shared[:] = counter, stop
-    # Ctrl-C reaches the whole group; the parent alone answers it and tells the workers to stop.
-    for name in ("SIGINT", "SIGHUP"):  # a terminal that closes reaches the whole group too
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    # Decoders remark on every damaged frame there, behind Python's back; what matters comes back as a result.
-    with Path(os.devnull).open("wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    end_with_parent()
+    settle_child()  # decoders remark on every damaged frame on standard error; what matters comes back as a result
 
 
 def _work(job: Job) -> tuple[CutRecording, str]:

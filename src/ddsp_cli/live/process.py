@@ -10,21 +10,18 @@ from __future__ import annotations
 import contextlib
 import gc
 import multiprocessing
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.errors import DdspError, InputError
-from ddsp_cli.limits import end_with_parent
+from ddsp_cli.limits import settle_child
 from ddsp_cli.live.audio_loop import AudioLoop, Worker
 from ddsp_cli.live.devices import DeviceStream, Stream, StreamSettings, open_midi_port
 from ddsp_cli.live.keyboard import Hands, Keyboard
@@ -194,12 +191,7 @@ class Engine:
 
 def run(job: Job, told: Any, samples: Any, counter: Any, connection: Connection) -> None:
     """Body of the process: plays until a command ends it, the device is gone, or its parent has ended."""
-    for name in ("SIGINT", "SIGHUP"):  # Ctrl-C and a closed terminal reach the whole group; the parent alone answers
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-    end_with_parent()
-    with Path(os.devnull).open("wb") as nowhere:  # sound systems report drop-outs there, across the display
-        os.dup2(nowhere.fileno(), 2)
+    settle_child()  # sound systems report drop-outs on standard error
     try:
         priority = raise_process()
         stream = DeviceStream(job.stream)
