@@ -3,8 +3,9 @@
 python benchmarks/studio.py [AUDIO] [--seconds 10] [--instrument flute] [--repeats 5] [--live 10]
 
 Measured inside a real Chromium, from the event (a file is chosen, a slider moves) to the moment at which the page hands
-the instrument's samples to the audio system. Of a long sound after a moved control that is an excerpt from the playhead
-on; the whole has a row of its own. AUDIO is `examples/voice.wav` by default, repeated and cut to `--seconds`. The
+the instrument's samples to the audio system. After a moved control that is an excerpt from the playhead on, unless the
+sound is short; the whole has a row of its own. The second figure is the processor time of the server until then, which
+other programs change less. AUDIO is `examples/voice.wav` by default, repeated and cut to `--seconds`. The
 microphone of the live part plays the same file; its row is the round trip that the page shows.
 """
 
@@ -23,6 +24,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import soundfile
 
 from ddsp_cli.studio.run import Server
@@ -57,18 +59,28 @@ def wait_for(page, expression: str, seconds: float = 60.0) -> None:
         page.wait_for_timeout(10)
 
 
-def waited_ms(page, n_sounds: int, act) -> float:
-    """Milliseconds from an action to one of the sounds that it gives; of a long sound the first is an excerpt."""
+def server_s() -> float:
+    """Processor seconds of all threads of this process but the main one, which drives the browser."""
+    return sum(one.user_time + one.system_time for one in psutil.Process().threads() if one.id != os.getpid())
+
+
+def waited_ms(page, n_sounds: int, act) -> tuple[float, float]:
+    """Milliseconds from an action to one of the sounds that it gives, and of the server's processor time until then."""
     wait_for(page, "!document.documentElement.dataset.playing")
-    before = page.evaluate("heard.length")
+    before, before_s = page.evaluate("heard.length"), server_s()
     act()
     wait_for(page, f"heard.length >= {before + n_sounds}")
-    return float(page.evaluate(f"heard[{before + n_sounds - 1}] - asked"))
+    spent_s = server_s() - before_s
+    return float(page.evaluate(f"heard[{before + n_sounds - 1}] - asked")), 1000.0 * spent_s
 
 
-def line(what: str, times_ms: list[float]) -> None:
+def line(what: str, times_ms: list[float], cpu_ms: list[float] | None = None) -> None:
     """One line of the table."""
-    print(f"{what:<34}{statistics.median(times_ms):8.0f} ms   {min(times_ms):6.0f} .. {max(times_ms):.0f}", flush=True)
+    cpu = f"   processor {statistics.median(cpu_ms):4.0f} ms" if cpu_ms else ""
+    print(
+        f"{what:<34}{statistics.median(times_ms):8.0f} ms   {min(times_ms):6.0f} .. {max(times_ms):4.0f}{cpu}",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -108,7 +120,7 @@ def main() -> None:
             page.check(f"#instrument-{given.instrument}")
         print(f"{given.seconds:g} s of {given.audio.name} at {rate_hz} Hz on {given.instrument}; median, least .. most")
         dropped = [waited_ms(page, 2, lambda: page.set_input_files("#files", source)) for _ in range(given.repeats)]
-        line("drop to sound", dropped)
+        line("drop to sound", *map(list, zip(*dropped, strict=True)))
         wait_for(page, "!document.documentElement.dataset.playing")
         page.eval_on_selector("#position", "(slider, share) => { slider.value = share * slider.max; "
                               "slider.dispatchEvent(new Event('input', { bubbles: true })); }", 0.3)  # fmt: skip
@@ -125,8 +137,8 @@ def main() -> None:
                 times.append(waited_ms(page, 1, move))
                 wait_for(page, "!document.documentElement.dataset.playing")
                 wholes.append(float(page.evaluate("heard.at(-1) - asked")))
-            line(f"{control} moved to sound", times)
-            if wholes != times:
+            line(f"{control} moved to sound", *map(list, zip(*times, strict=True)))
+            if wholes != [time for time, _ in times]:
                 line(f"{control} moved to the whole", wholes)
         if given.live > 0:
             page.click("#tab-live")
