@@ -66,6 +66,21 @@ def test_pitch_is_followed_inside_a_note():
     assert np.corrcoef(found, wanted)[0, 1] > 0.9
 
 
+def test_a_low_note_lasts_some_periods():
+    """A thud that the network takes for a B0 is none; a bass note as short is one, and so is a B0 that is held."""
+
+    def found(key, seconds):
+        n_frames = round(seconds / FRAME_S)
+        activations = np.zeros((2, 400, 88), np.uint8)
+        activations[:, 100 : 100 + n_frames, key - 21] = 200
+        cents = np.zeros((400, 88), np.int8)
+        return [note.key for note in find_poly_notes(polyphony.Activations(*activations, cents))]
+
+    assert found(23, 0.18) == []
+    assert found(23, 0.5) == [23]
+    assert found(35, 0.18) == [35]
+
+
 def test_silence_and_noise_have_no_notes():
     assert heard(np.zeros(16000, np.float32)) == []
     noise = (0.1 * np.random.default_rng(0).normal(size=32000)).astype(np.float32)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from ddsp_cli.adaptation.notes import TABLE_HEAD
+from ddsp_cli.cli.hints import hint
 from ddsp_cli.errors import InputError, Kind, OutputError, UsageError
 from transfer_fixtures import at_desk, desk, level_db, pitch_hz, play, transfer
 
@@ -99,6 +101,15 @@ def test_curves_that_cannot_be_played(tmp_path, text, words):
     (tmp_path / "edit.npz").write_bytes(b"no archive")
     with pytest.raises(InputError, match="arrays"):
         play(tmp_path, source=None, from_controls=tmp_path / "edit.npz")
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_table_of_notes_is_told_from_curves(tmp_path, separator):
+    table = tmp_path / "notes.csv"
+    table.write_text(TABLE_HEAD.replace(",", separator) + "\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="holds the notes of a recording") as caught:
+        transfer([table], "testophone", out=tmp_path / "out.wav")
+    assert "--from-notes" in hint(caught.value)
 
 
 def test_curves_are_not_taken_for_sound(tmp_path):

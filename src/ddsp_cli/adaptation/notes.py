@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -196,8 +197,19 @@ def write_notes(path: Path, transcription: Transcription | Sequence[Transcriptio
             _write_midi(part, voices)
 
 
+#: Head of a table of notes.
+TABLE_HEAD = "number,start_s,length_s,note,midi,cents,level_db,velocity,vibrato_hz,vibrato_cents"
+
+
+def is_note_table(path: Path) -> bool:
+    """Whether a file is a table of notes as `write_notes` writes it, edited or not; any separator of columns."""
+    with path.open("rb") as file:
+        head = file.readline(1000).decode("utf-8-sig", "replace")
+    return {"number", "start_s", "length_s"} <= set(re.split(r"[^a-z0-9_]+", head.lower()))
+
+
 def _table(notes: Sequence[Note]) -> str:
-    lines = ["number,start_s,length_s,note,midi,cents,level_db,velocity,vibrato_hz,vibrato_cents"]
+    lines = [TABLE_HEAD]
     lines += [
         f"{i},{note.start_s:.3f},{note.stop_s - note.start_s:.3f},{note_name(note.midi)},{note.midi},{note.cents:.0f},"
         f"{note.level_db:.1f},{note.velocity},{note.vibrato_hz:.1f},{note.vibrato_cents:.0f}"

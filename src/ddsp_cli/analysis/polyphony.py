@@ -56,6 +56,9 @@ HOLD, SURE, ONSET = 0.3, 0.4, 0.7
 
 SHORTEST_S, BRIDGE_S = 0.08, 0.06
 
+#: A low note also lasts so many periods: the thud of a string that is damped is a B0 of 5 periods for the network.
+SHORTEST_PERIODS = 8.0
+
 #: A note at one of these intervals above another is a harmonic of it if its activation is less than `GHOST_SHARE` of
 #: the other's and most of it lies within the other.
 HARMONIC_SEMITONES = (12, 19, 24, 28, 31, 34, 36)
@@ -198,8 +201,10 @@ def find_poly_notes(activations: Activations) -> list[PolyNote]:
     found: list[tuple[int, int, int, float]] = []  # first frame, frame after the last, key, strength
     for key in np.flatnonzero(activations.notes.max(axis=0, initial=0) >= 255 * SURE):
         notes, onsets = activations.notes[:, key] / 255.0, activations.onsets[:, key] / 255.0
+        least_s = SHORTEST_PERIODS / (440.0 * 2.0 ** ((LOWEST_MIDI + key - 69.0) / 12.0))
         for start, stop in _held(notes, onsets):
-            found.append((start, stop, int(key), float(notes[start:stop].mean())))
+            if (stop - start) * FRAME_S >= least_s:
+                found.append((start, stop, int(key), float(notes[start:stop].mean())))
     kept = [note for note in found if not _is_ghost(note, found)]
     return [
         PolyNote(start * FRAME_S, stop * FRAME_S, LOWEST_MIDI + key, strength,

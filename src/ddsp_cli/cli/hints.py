@@ -14,6 +14,7 @@ HINTS = {
     Kind.HIDES_BUNDLED: "Choose another name, such as my-{name}; with --force yours is played in its place.",
     Kind.SCORE: "Play it on an instrument: ddsp transfer {path} --model NAME",
     Kind.SEVERAL_VOICES: "Play one line with --voices lead.",
+    Kind.NOTE_TABLE: "Play it with its recording: ddsp transfer RECORDING --from-notes {path} --model NAME",
     Kind.CURVES: "Play it with --from-controls {path}.",
     Kind.UNKNOWN_INSTRUMENT: "List instruments with: ddsp models. Searched {searched}.",
     Kind.NO_INSTRUMENTS: "Train one with: ddsp train --instrument NAME",

@@ -54,7 +54,7 @@ def models(
     force: Force = False,
 ) -> None:
     """List the instruments by family; describe one; map, blend or share them."""
-    from ddsp_cli.workflows.models import catalogue, find_playable, open_at
+    from ddsp_cli.workflows.models import catalogue, find_playable, names, open_at
     from ddsp_cli.workflows.models import share as run_share
 
     words = words or []
@@ -68,6 +68,10 @@ def models(
     if words[:1] == [BLEND] and (len(words) > 1 or name is not None or random):
         _blend(words[1:], name, random, seed, force)
         return
+    if words == [SHARE] and SHARE not in names():
+        raise UsageError("no instrument was named", "Name one: ddsp models share NAME")
+    if words == [BLEND] and BLEND not in names():
+        raise UsageError("no instruments were named", "Name them: ddsp models blend flute:0.5+cello:0.5 --name hybrid")
     if words[:1] == [SHARE] and len(words) == 2:
         target = run_share(words[1], out, force)
         console.say(f"{target}: {console.size(target.stat().st_size)}")
@@ -127,12 +131,14 @@ def _list(entries: list[Entry]) -> None:
 def _blend(mix: list[str], name: str | None, random: bool, seed: int, force: bool) -> None:
     """Makes an instrument between others and says what it is."""
     from ddsp_cli.workflows.models import BLEND_HINT, open_at
-    from ddsp_cli.workflows.space import blend
+    from ddsp_cli.workflows.space import blend, check_mix
 
-    if name is None:
-        raise UsageError("the new instrument needs a name", "Give it one: --name hybrid.")
     if len(mix) != (0 if random else 1):
         raise UsageError("a blend is one word, or --random", BLEND_HINT)
+    if not random:
+        check_mix(mix[0])
+    if name is None:
+        raise UsageError("the new instrument needs a name", "Give it one: --name hybrid.")
     folder = blend(None if random else mix[0], name, seed, force)
     card = open_at(folder).card
     console.say(f"{folder} is {card.description}: {played_range(card)}.")

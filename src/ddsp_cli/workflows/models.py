@@ -336,9 +336,7 @@ def choose(name: PathLike) -> Choice:
             return Choice((find_playable(name),))
         except ModelError:
             if _SHARED.fullmatch(words):
-                raise UsageError(
-                    f"a blend needs at least two instruments, and {words} names one", BLEND_HINT, parameter="model"
-                ) from None
+                raise UsageError(f"a blend needs at least two instruments, and {words} names one", BLEND_HINT) from None
             raise
     return _timed_blend(words) if is_timed(words) else _constant_blend(words)
 

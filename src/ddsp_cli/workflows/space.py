@@ -117,14 +117,8 @@ def blend(words: str | None, name: str, seed: int = 0, force: bool = False) -> P
             "Install ddsp-cli; ddsp-cli-player comes without it.",
         )
     base = bundle.load(place)
-    chosen = models.choose(words if words is not None else _draw(base, seed))
-    if chosen.shares is None or not chosen.shares.is_constant:
-        if chosen.shares is None:
-            raise UsageError(f"a blend needs at least two instruments, and {words} names one", models.BLEND_HINT)
-        raise UsageError(
-            f"{words} is a blend over time, which cannot be made one instrument",
-            f"Play it with: ddsp transfer --blend. {models.BLEND_HINT}",
-        )
+    chosen = check_mix(words if words is not None else _draw(base, seed))
+    assert chosen.shares is not None
     parts = [models.open_at(one) for one in chosen.places]
     vectors = np.stack([vector_of(part, base) for part in parts])
     vector = np.asarray(chosen.shares.mean @ vectors, np.float32)
@@ -139,6 +133,24 @@ def blend(words: str | None, name: str, seed: int = 0, force: bool = False) -> P
         folder.parent.mkdir(parents=True, exist_ok=True)
     bundle.save(folder, card, weights, response, _preview(Bundle(card, weights, response)), force=force)
     return folder
+
+
+def check_mix(words: str) -> models.Choice:
+    """Checks the words of a blend that becomes an instrument; gives what they choose.
+
+    Raises:
+      UsageError: it is a single instrument, a blend over time, or has impossible shares.
+      ModelError: there is no such instrument.
+    """
+    chosen = models.choose(words)
+    if chosen.shares is None:
+        raise UsageError(f"a blend needs at least two instruments, and {words} names one", models.BLEND_HINT)
+    if not chosen.shares.is_constant:
+        raise UsageError(
+            f"{words} is a blend over time, which cannot be made one instrument",
+            f"Play it with: ddsp transfer --blend. {models.BLEND_HINT}",
+        )
+    return chosen
 
 
 def vector_of(instrument: Bundle, base: Bundle) -> FloatArray:

@@ -188,6 +188,15 @@ def _find_sources(inputs: Sequence[Path], curves: Path | None) -> tuple[list[tup
                 raise InputError(f"{path} does not exist")
             sources[path] = "score"
         elif path.suffix.lower() in CURVE_SUFFIXES and path.is_file():
+            from ddsp_cli.adaptation.notes import is_note_table
+
+            if is_note_table(path):
+                raise UsageError(
+                    f"{path} holds the notes of a recording, not sound",
+                    "Give it as from_notes, with that recording as the input.",
+                    kind=Kind.NOTE_TABLE,
+                    path=path,
+                )
             raise UsageError(
                 f"{path} holds curves, not sound", "Give it as from_controls.", kind=Kind.CURVES, path=path
             )
