@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from ddsp_cli.engine.recurrent import FastGru
+from ddsp_cli.engine.networks import FastGru
 
 RNG = np.random.default_rng(0)
 

@@ -45,7 +45,7 @@ class Bundle:
 
     Attributes:
       card: the contents of `model.yaml`.
-      weights: name → float32 array; names follow `engine.decoders` (e.g. `decoder/rnn/kernel`).
+      weights: name → float32 array; names follow `engine.networks` (e.g. `decoder/rnn/kernel`).
       impulse_response: [S] float32 at the model's rate, or None.
       path: the folder it was read from.
       network: a file that is run by an interpreter, where there is nothing to fill `weights` with; else None.

@@ -13,12 +13,11 @@ from keras import ops
 from ddsp_cli.bundle.layout import VARIATION, decoder_outputs, fold_condition
 from ddsp_cli.config import LossConfig, ModelConfig
 from ddsp_cli.engine.core.tensors import ArgumentError, Tensor
-from ddsp_cli.engine.decoders import RnnFcDecoder
 from ddsp_cli.engine.effects import LearnedRoom
-from ddsp_cli.engine.encoders import InstrumentVectors, TimbreEncoder
 from ddsp_cli.engine.graph import build_processor, group_from_config
 from ddsp_cli.engine.losses import CONTROL_TARGETS, ControlLoss, SpectralLoss
 from ddsp_cli.engine.low_band import LowBand
+from ddsp_cli.engine.networks import InstrumentVectors, RnnFcDecoder, TimbreEncoder
 from ddsp_cli.engine.processors import missing_signal, refuse_unknown
 from ddsp_cli.errors import ModelError, did_you_mean
 

@@ -1,7 +1,7 @@
 """The base: one network trained on many instruments, from which a new instrument starts.
 
 What instruments have in common need not be learned again from half a minute of sound. The base is fitted to measured
-controls alone (`training.pretrain`), with a vector for each instrument (`engine.encoders.InstrumentVectors`). A new
+controls alone (`training.pretrain`), with a vector for each instrument (`engine.networks.InstrumentVectors`). A new
 instrument begins with the vector of the one whose controls are nearest to its recordings, fitted to them by gradient
 descent, and learns from there.
 """
