@@ -71,7 +71,7 @@ def test_deciding_early_gives_the_path_of_the_whole(seed):
     most_kept = 0
     for part in np.array_split(values, 29):
         path.push(part)
-        most_kept = max(most_kept, len(path._saliences))
+        most_kept = max(most_kept, path.n_undecided)
     candidates, found = path.finish()
     np.testing.assert_array_equal(candidates, dense_viterbi(values, 1.0))
     np.testing.assert_array_equal(found, values[np.arange(400), candidates])

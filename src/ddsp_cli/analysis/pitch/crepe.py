@@ -20,6 +20,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ddsp_cli.analysis.pitch.trackers import CREPE_SIZES, PitchTrack
+from ddsp_cli.analysis.pitch.viterbi import UndecidedPath
 from ddsp_cli.arrays import DoubleArray, FloatArray, IntArray
 from ddsp_cli.errors import Kind, UsageError
 
@@ -177,34 +178,35 @@ class CrepeTracker:
 
 
 class ViterbiPath:
-    """The most likely path through activations, decided as soon as it is certain.
-
-    A frame is decided when the best paths to all pitches of a later one run through the same pitch there, so the result
-    is that of the whole recording, yet only the undecided frames are kept (usually a few).
-    """
+    """The most likely path through activations, decided as soon as it is certain."""
 
     def __init__(self) -> None:
         self._score: DoubleArray | None = None
-        self._back: list[IntArray] = []  # of each undecided frame but the first: the pitch before, [N]
-        self._activations: list[FloatArray] = []
+        self._undecided = UndecidedPath()  # its rows are activations
         self._f0: list[FloatArray] = []
+
+    @property
+    def n_undecided(self) -> int:
+        """Number of frames that are kept."""
+        return len(self._undecided)
 
     def push(self, activation: FloatArray) -> None:
         """The next frames [T, N]."""
         for row in activation:
             self._step(row)
-        if len(self._activations) >= DECIDE_FRAMES:
-            self._decide_what_is_certain()
+        if len(self._undecided) >= DECIDE_FRAMES:
+            self._keep(self._undecided.take_decided())
 
     def finish(self) -> FloatArray:
         """f0 of all frames in Hz, [T] float32."""
-        if self._score is not None and self._activations:
-            self._decide(len(self._activations) - 1, int(np.argmax(self._score)))
+        if self._score is not None and len(self._undecided):
+            self._keep(self._undecided.take(len(self._undecided) - 1, int(np.argmax(self._score))))
         return np.concatenate([np.zeros(0, np.float32), *self._f0])
 
     def _step(self, row: FloatArray) -> None:
         emission = np.full(N_PITCHES, np.log((1.0 - SELF_EMISSION) / N_PITCHES))  # of the strongest pitch seen
         emission[int(np.argmax(row))] = np.log(SELF_EMISSION + (1.0 - SELF_EMISSION) / N_PITCHES)
+        before: IntArray | None = None
         if self._score is None:
             self._score = np.log(1.0 / N_PITCHES) + emission
         else:
@@ -214,28 +216,14 @@ class ViterbiPath:
             # Viterbi), and only the same order of sums gives the same ties, so nothing is normalised here.
             best = candidates.shape[1] - 1 - np.argmax(candidates[:, ::-1], axis=1)
             pitches = np.arange(N_PITCHES)
-            self._back.append(sources[pitches, best].astype(np.int16))
+            before = sources[pitches, best]
             self._score = candidates[pitches, best] + emission
-        self._activations.append(np.asarray(row, np.float32))
+        self._undecided.append(np.asarray(row, np.float32), before)
 
-    def _decide_what_is_certain(self) -> None:
-        pitches: IntArray = np.arange(N_PITCHES)
-        for frame in range(len(self._activations) - 2, -1, -1):
-            pitches = self._back[frame][pitches]
-            if (pitches == pitches[0]).all():
-                self._decide(frame, int(pitches[0]))
-                return
-
-    def _decide(self, last: int, pitch: int) -> None:
-        """Fixes the path up to frame `last`, which is at `pitch`, and forgets those frames."""
-        path = np.empty(last + 1, np.int64)
-        for frame in range(last, -1, -1):
-            path[frame] = pitch
-            if frame:
-                pitch = int(self._back[frame - 1][pitch])
-        self._f0.append(_local_average_hz(np.stack(self._activations[: last + 1]), path))
-        del self._activations[: last + 1]
-        del self._back[: last + 1]
+    def _keep(self, decided: tuple[IntArray, FloatArray] | None) -> None:
+        if decided is not None:
+            path, activations = decided
+            self._f0.append(_local_average_hz(activations, path))
 
 
 def _local_average_hz(activation: FloatArray, path: IntArray) -> FloatArray:

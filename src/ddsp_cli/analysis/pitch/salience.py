@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ddsp_cli.analysis.pitch.trackers import PitchTrack
+from ddsp_cli.analysis.pitch.viterbi import UndecidedPath
 from ddsp_cli.arrays import FloatArray, IntArray
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 
@@ -113,9 +114,6 @@ def _salience(magnitudes: FloatArray) -> tuple[FloatArray, FloatArray]:
 class _ViterbiPath:
     """The path of candidates with the most salience less the cost of its moves, decided as soon as it is certain.
 
-    A frame is decided when the best paths to all candidates of a later one share its candidate; only undecided frames
-    are kept.
-
     Args:
       usual: salience that a cost of 1 corresponds to.
     """
@@ -124,14 +122,19 @@ class _ViterbiPath:
         steps = np.abs(np.arange(N_CANDIDATES)[:, None] - np.arange(N_CANDIDATES)) / (PER_OCTAVE / 12.0)
         self._cost = (np.minimum(MOVE_COST * steps, LEAP_COST) * usual).astype(np.float32)
         self._best: FloatArray | None = None
-        self._back: list[IntArray] = []  # of each undecided frame but the first: the candidate before, [C]
-        self._saliences: list[FloatArray] = []  # of each undecided frame, [C]
+        self._undecided = UndecidedPath()  # its rows are saliences
         self._decided: list[tuple[IntArray, FloatArray]] = []
+
+    @property
+    def n_undecided(self) -> int:
+        """Number of frames that are kept."""
+        return len(self._undecided)
 
     def push(self, salience: FloatArray) -> None:
         """Takes the salience of the next frames, [t, C]."""
         candidates = np.arange(N_CANDIDATES)
         for row in salience:
+            before: IntArray | None = None
             if self._best is None:
                 self._best = row
             else:
@@ -139,30 +142,17 @@ class _ViterbiPath:
                 before = np.argmax(total, axis=1)
                 best = total[candidates, before] + row
                 self._best = best - best.max()
-                self._back.append(before.astype(np.int16))
-            self._saliences.append(row)
-        paths = candidates
-        for frame in range(len(self._saliences) - 2, -1, -1):
-            paths = np.unique(self._back[frame][paths])
-            if len(paths) == 1:
-                self._decide(frame, int(paths[0]))
-                return
+            self._undecided.append(row, before)
+        self._keep(self._undecided.take_decided())
 
     def finish(self) -> tuple[IntArray, FloatArray]:
         """Returns the candidate of each frame and its salience, [T] each."""
-        if self._best is not None and self._saliences:
-            self._decide(len(self._saliences) - 1, int(np.argmax(self._best)))
+        if self._best is not None and len(self._undecided):
+            self._keep(self._undecided.take(len(self._undecided) - 1, int(np.argmax(self._best))))
         candidates, saliences = zip(*self._decided, strict=True)
         return np.concatenate(candidates), np.concatenate(saliences)
 
-    def _decide(self, last: int, candidate: int) -> None:
-        """Fixes the path up to frame `last`, which is at `candidate`, and forgets those frames."""
-        path = np.empty(last + 1, np.int64)
-        for frame in range(last, -1, -1):
-            path[frame] = candidate
-            if frame:
-                candidate = int(self._back[frame - 1][candidate])
-        found = np.stack(self._saliences[: last + 1])[np.arange(last + 1), path]
-        self._decided.append((path, found))
-        del self._saliences[: last + 1]
-        del self._back[: last + 1]
+    def _keep(self, decided: tuple[IntArray, FloatArray] | None) -> None:
+        if decided is not None:
+            path, saliences = decided
+            self._decided.append((path, saliences[np.arange(len(path)), path]))
