@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -163,3 +164,25 @@ def test_refusals(instrument: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="DDSP-VST cannot play"):
         export(str(instrument), "vst", out=tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_the_command_says_what_was_compared_and_where_the_file_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ddsp_cli.cli.export import NEXT_STEPS, compared
+    from ddsp_cli.cli.export import export as command
+
+    monkeypatch.chdir(tmp_path)
+    made = plugin_bundle()
+    bundle.save(Path("models/reed"), made.card, made.weights, made.impulse_response)
+    command("reed", "vst")
+    size, figures, next_step = capsys.readouterr().out.splitlines()
+    assert size.startswith("reed_vst: vst, ")
+    assert re.fullmatch(
+        r"Compared with the instrument on a phrase of 4\.0 s: its controls differ by \de-\d\d at most\. "
+        r"All \d+ demands of the plug-in on the file are met\.", figures
+    )  # fmt: skip
+    assert "Documents/Magenta/DDSP/Models" in next_step
+    assert set(NEXT_STEPS) == set(FORMATS)
+    both = compared({"controls_difference": 2e-6, "audio_difference_db": -83.4, "checked_frames": 200.0}, 50)
+    assert both.endswith("its controls differ by 2e-06 at most, its sound by -83 dB of the peak.")

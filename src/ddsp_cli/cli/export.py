@@ -21,7 +21,30 @@ def export(
 ) -> None:
     """Turn an instrument into a format for other programs."""
     from ddsp_cli.workflows.export import export as run
+    from ddsp_cli.workflows.models import find_playable, open_at
 
     result = run(model, format_, out=out, force=force)
-    checks = ", ".join(f"{key} {value:.3g}" for key, value in result.checks.items())
-    console.say(f"{result.folder}: {result.format}, {console.size(result.size_bytes)}{'; ' if checks else ''}{checks}")
+    console.say(f"{result.folder}: {result.format}, {console.size(result.size_bytes)}")
+    console.say(compared(result.checks, open_at(find_playable(model)).card.model.frame_rate_hz))
+    console.say(NEXT_STEPS[result.format].format(folder=str(result.folder)))
+
+
+#: Where to go with a format.
+NEXT_STEPS = {
+    "vst": "Copy its .tflite to the models of DDSP-VST, in Documents/Magenta/DDSP/Models, and open the plug-in again.",
+    "savedmodel": "Load it in Python: tf.saved_model.load({folder!r}) (TensorFlow; docs/formats.md).",
+    "litert": "Run it with LiteRT, frame by frame; card.yaml names inputs and outputs (docs/formats.md).",
+    "onnx": "Run it with the ONNX Runtime, frame by frame; card.yaml names inputs and outputs (docs/formats.md).",
+}
+
+
+def compared(checks: dict[str, float], frame_rate_hz: int) -> str:
+    """Says what an export was compared with, and how much it differs."""
+    seconds = checks["checked_frames"] / frame_rate_hz
+    parts = [f"its controls differ by {checks['controls_difference']:.0e} at most"]
+    if "audio_difference_db" in checks:
+        parts.append(f"its sound by {checks['audio_difference_db']:.0f} dB of the peak")
+    text = f"Compared with the instrument on a phrase of {seconds:.1f} s: {', '.join(parts)}."
+    if "contract_rows" in checks:
+        text += f" All {checks['contract_rows']:.0f} demands of the plug-in on the file are met."
+    return text

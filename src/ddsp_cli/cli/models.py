@@ -263,6 +263,8 @@ def played_range(card: Card) -> str:
 
 def learned_from(card: Card) -> str:
     """Formats the length of the training audio."""
+    if card.training.preset == BLEND:
+        return "mixed"
     minutes = card.training.audio_s / 60
     return f"{minutes:.1f} min" if minutes else "unknown"
 

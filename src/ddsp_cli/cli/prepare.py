@@ -106,7 +106,8 @@ def prepare(
         console.remark("Polyphonic recordings are used with --keep-polyphonic.")
     _remarks(list(result.notes))
     console.say(f"{result.folder} {'is up to date' if result.unchanged else 'is ready'}.")
-    console.table(["", ""], summary(result))
+    for name_, text in summary(result):
+        console.fact(name_, text)
     if result.report is not None:
         console.say(f"More in {result.report}")
     console.say(f"Train on it with: ddsp train --instrument {result.name}")
