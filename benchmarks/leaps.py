@@ -5,8 +5,9 @@
 Each recording is analysed and adapted as `ddsp transfer` does. A leap is a piece of the played F0 of at most 160 ms
 that lies more than 10 semitones from the pitch before it and after it, in the same direction, within one stretch of
 open gate. An edge is such a piece at the beginning or end of a stretch, beside which more than 160 ms of the other
-pitch are played. pYIN confirms it if its own F0 is within a semitone in at least half of the piece's frames; `--raw`
-counts the leaps of the tracker itself, before anything is mended.
+pitch are played. pYIN or, where praat-parselmouth is installed, Praat's autocorrelation (P. Boersma 1993) confirms it
+if its own F0 is within a semitone in at least half of the piece's frames; `--raw` counts the leaps of the tracker
+itself, before anything is mended.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ LEAP_SEMITONES, LONGEST_S = 10.0, 0.16
 #: pYIN hears the leap with this much sound on both sides.
 AROUND_S = 1.0
 
-HOP_SAMPLES = 64
+#: Floor and ceiling of Praat's search.
+PRAAT_HZ = (100.0, 1600.0)
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,20 @@ def heard(tracker: str, audio: np.ndarray, start: int, stop: int, rate_hz: int) 
     first, end = max(start - around, 0), stop + around
     part = audio[first * hop : end * hop]
     return trackers.on_grid(trackers.track(tracker, part), -(-len(part) // hop), hop)[0], first
+
+
+def heard_by_praat(audio: np.ndarray, start: int, stop: int, rate_hz: int) -> np.ndarray:
+    """F0 [F] of Praat in the frames of a leap, 0 where there is none or Praat is not installed."""
+    try:
+        import parselmouth
+    except ImportError:
+        return np.zeros(stop - start)
+    hop = ANALYSIS_RATE_HZ // rate_hz
+    first = max(start - round(AROUND_S * rate_hz), 0)
+    part = audio[first * hop : (stop + round(AROUND_S * rate_hz)) * hop].astype(np.float64)
+    pitch = parselmouth.Sound(part, ANALYSIS_RATE_HZ).to_pitch_ac(1.0 / rate_hz, PRAAT_HZ[0], pitch_ceiling=PRAAT_HZ[1])
+    nearest = np.abs(pitch.xs()[None] - (np.arange(start - first, stop - first) / rate_hz)[:, None]).argmin(axis=1)
+    return np.asarray(pitch.selected_array["frequency"])[nearest]
 
 
 def is_confirmed(f0_hz: np.ndarray, other_hz: np.ndarray) -> bool:
@@ -145,7 +161,15 @@ def main() -> None:
         for leap in find_leaps(to_midi(played_hz), adapted.gate, rate_hz):
             other_hz, first = heard("pyin", audio, leap.start, leap.stop, rate_hz)
             part = slice(leap.start, leap.stop)
-            sure = is_confirmed(played_hz[part], other_hz[leap.start - first : leap.stop - first])
+            by = [
+                name
+                for name, f0_hz in (
+                    ("pYIN", other_hz[leap.start - first : leap.stop - first]),
+                    ("Praat", heard_by_praat(audio, leap.start, leap.stop, rate_hz)),
+                )
+                if is_confirmed(played_hz[part], f0_hz)
+            ]
+            sure = bool(by)
             counts[leap.is_edge, sure] += 1
             level_db = features.loudness_db[part].mean() - features.loudness_db.max()
             kind = "edge" if leap.is_edge else "leap"
@@ -153,7 +177,7 @@ def main() -> None:
                 f"{path.stem} at {leap.start / rate_hz:.3f} s: {kind} of {leap.semitones:+.1f} semitones for "
                 f"{1000 * (leap.stop - leap.start) / rate_hz:.0f} ms, confidence "
                 f"{np.median(features.f0_confidence[part]):.2f}, {level_db:.0f} dB, "
-                f"{'confirmed' if sure else 'not confirmed'}"
+                + ("confirmed by " + " and ".join(by) if by else "not confirmed")
             )
             print(words, flush=True)
             if given.plot:

@@ -40,6 +40,7 @@ class Kind(StrEnum):
     SCORE = "score"  # `path` holds notes where a recording was expected
     SEVERAL_VOICES = "several-voices"  # one line is needed where there are several
     NOTE_TABLE = "note-table"  # `path` holds the notes of a recording where a recording was expected
+    NOTHING_TO_COMPARE = "nothing-to-compare"  # no recordings and no data set to evaluate an instrument with
     CURVES = "curves"  # `path` holds curves where a recording was expected
     UNKNOWN_INSTRUMENT = "unknown-instrument"  # no instrument has this name, nor a similar one; `searched` folders
     NO_INSTRUMENTS = "no-instruments"  # there is no instrument at all

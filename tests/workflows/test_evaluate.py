@@ -199,7 +199,8 @@ def test_mistakes(home, tmp_path):
     command = [sys.executable, "-m", "ddsp_cli", "evaluate", "--model", "testophone"]
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, timeout=120)
     assert done.returncode == ExitCode.DATASET
-    assert done.stderr.startswith("Error: there is no data set")
+    assert done.stderr.startswith("Error: no recordings were named, and there is no data set datasets")
+    assert "ddsp evaluate --model NAME RECORDINGS" in done.stderr
 
 
 def test_no_framework_is_loaded(home):

@@ -15,6 +15,7 @@ HINTS = {
     Kind.SCORE: "Play it on an instrument: ddsp transfer {path} --model NAME",
     Kind.SEVERAL_VOICES: "Play one line with --voices lead.",
     Kind.NOTE_TABLE: "Play it with its recording: ddsp transfer RECORDING --from-notes {path} --model NAME",
+    Kind.NOTHING_TO_COMPARE: "Name recordings: ddsp evaluate --model NAME RECORDINGS; or its data set: --dataset DIR.",
     Kind.CURVES: "Play it with --from-controls {path}.",
     Kind.UNKNOWN_INSTRUMENT: "List instruments with: ddsp models. Searched {searched}.",
     Kind.NO_INSTRUMENTS: "Train one with: ddsp train --instrument NAME",

@@ -128,10 +128,21 @@ def evaluate(
         raise failures[0].error
     if not files:
         from ddsp_cli.dataset import loader
+        from ddsp_cli.dataset.manifest import MANIFEST
 
         source = dataset or Path("datasets") / loaded.card.name
         report(f"judging {source}", 0, 1)
-        clip = resynthesise(loaded, loader.load(source, loaded.card.features, loaded.card.model.sample_rate_hz))
+        try:
+            data = loader.load(source, loaded.card.features, loaded.card.model.sample_rate_hz)
+        except DatasetError as problem:
+            if dataset is None and not (source / MANIFEST).exists():
+                raise DatasetError(
+                    f"no recordings were named, and there is no data set {source}",
+                    "Name recordings of the instrument to compare with, or its data set.",
+                    kind=Kind.NOTHING_TO_COMPARE,
+                ) from problem
+            raise
+        clip = resynthesise(loaded, data)
         found.append(_judge(clip, out, reliable, clip.name))
     if out is not None:
         _write(found, loaded.card.name, out)
