@@ -129,7 +129,7 @@ class SpectralDistance:
 
     def _size(self, target: Any, value: Any, size: int, weights: Any) -> tuple[Any, Any]:
         hop, fft_length = hop_of(size, OVERLAP), 1 << (size - 1).bit_length()
-        window = constant(hann(size))
+        window = hann(size)
         real, imaginary = ops.rfft(frame(value, size, hop) * window, fft_length=fft_length)
         real_target, imaginary_target = ops.rfft(frame(target, size, hop) * window, fft_length=fft_length)
         ours = safe_sqrt(real * real + imaginary * imaginary)

@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from ddsp_cli.analysis.mfcc import cosine_matrix, mel_matrix
+from ddsp_cli.arrays import hann_window
 from ddsp_cli.engine.core.scaling import power_to_db, safe_log
 from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, constant, finite, one_of, positive, takes, whole
 
@@ -14,9 +15,9 @@ PADDINGS = ("center", "same", "valid")
 # --- spectrograms ------------------------------------------------------------------------------------
 
 
-def hann(size: int) -> np.ndarray:
-    """Periodic Hann window [size] float32."""
-    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
+def hann(size: int) -> Tensor:
+    """Periodic Hann window [size]."""
+    return constant(hann_window(size).copy())  # PyTorch warns of arrays that cannot be written
 
 
 def hop_of(size: int, overlap: float) -> int:
@@ -78,7 +79,7 @@ def stft(audio: Tensor, size: int, overlap: float = 0.75, pad_end: bool = True) 
     """
     hop, size = hop_of(size, overlap), whole(size, "the window size")
     fft_length = 1 << (size - 1).bit_length()
-    return ops.rfft(frame(audio, size, hop, pad_end) * constant(hann(size)), fft_length=fft_length)
+    return ops.rfft(frame(audio, size, hop, pad_end) * hann(size), fft_length=fft_length)
 
 
 @takes(power="...")
@@ -307,7 +308,7 @@ def a_weighted_loudness(
 
     hop = whole_hop(sample_rate_hz, frame_rate_hz)
     frames = frame(pad_for(audio, size, hop, padding), size, hop, pad_end=False)
-    real, imaginary = ops.rfft(frames * constant(hann(size)), fft_length=1 << (size - 1).bit_length())
+    real, imaginary = ops.rfft(frames * hann(size), fft_length=1 << (size - 1).bit_length())
     weights = 10.0 ** (a_weighting_db(np.linspace(0.0, sample_rate_hz / 2.0, real.shape[-1])) / 10.0)
     power = ops.mean((real * real + imaginary * imaginary) * constant(weights), axis=-1)
     return power_to_db(power, ref_db, range_db)
