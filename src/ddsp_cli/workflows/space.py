@@ -148,7 +148,7 @@ def check_mix(words: str) -> models.Choice:
     if not chosen.shares.is_constant:
         raise UsageError(
             f"{words} is a blend over time, which cannot be made one instrument",
-            f"Play it with: ddsp transfer --blend. {models.BLEND_HINT}",
+            f"Play it as it is, or name shares. {models.BLEND_HINT}",
         )
     return chosen
 
