@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from ddsp_cli.bundle.exported import EXPORT_CARD, EXPORT_CARD_BEGINS
 from ddsp_cli.errors import ExitCode, InputError
 from ddsp_cli.workflows import transfer
 from ddsp_cli.workflows.reverb import reverb_files
@@ -45,6 +46,19 @@ def test_the_rest_is_played(takes, workers, monkeypatch):
     assert (takes.parent / "page.html").is_file()
     alone = transfer_files(takes / "d.flac", "testophone", "alone.wav")
     assert alone[0].output.read_bytes() == batch[1].output.read_bytes()
+
+
+def test_rooms_and_previews_of_instruments_are_no_recordings(takes):
+    soundfile.write("models/testophone/clip.wav", melody((60,)), 16000)
+    export = takes.parent / "testophone_vst"
+    export.mkdir()
+    (export / EXPORT_CARD).write_text(f"{EXPORT_CARD_BEGINS}1.0\n", encoding="utf-8")
+    soundfile.write(export / "reverb_ir_16000_hz.wav", melody((60,)), 16000)
+    batch = transfer_files(".", "testophone", "played")
+    assert [result.input.name for result in batch] == ["a.wav", "d.flac"]
+    assert sorted(path.name for path in batch.own) == ["clip.wav", "e.wav", "reverb_ir_16000_hz.wav"]
+    (one,) = transfer_files(export / "reverb_ir_16000_hz.wav", "testophone", "named.wav")  # it was asked for
+    assert one.seconds > 0.5
 
 
 def test_progress_goes_over_all_of_it(takes):

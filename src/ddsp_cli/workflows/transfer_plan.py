@@ -11,6 +11,8 @@ from typing import Literal, NamedTuple
 from ddsp_cli.adaptation import CURVE_SUFFIXES, NOTE_SUFFIXES, SCORE_SUFFIXES
 from ddsp_cli.audio import read
 from ddsp_cli.audio.write import check_writable, nearest_rate_hz, written_by_ddsp
+from ddsp_cli.bundle import CARD
+from ddsp_cli.bundle.exported import EXPORT_CARD, EXPORT_CARD_BEGINS
 from ddsp_cli.errors import InputError, Kind, OutputError, UsageError, did_you_mean
 from ddsp_cli.workflows.arguments import number
 
@@ -202,11 +204,22 @@ def _find_sources(inputs: Sequence[Path], curves: Path | None) -> tuple[list[tup
             )
         else:
             for found in read.list_audio([path]):
-                if path.is_dir() and written_by_ddsp(found):
+                if path.is_dir() and (_belongs_to_instrument(found.parent) or written_by_ddsp(found)):
                     own.append(found)
                 else:
                     sources[found] = "sound"
     return list(sources.items()), own
+
+
+def _belongs_to_instrument(folder: Path) -> bool:
+    """Whether a folder is a bundle or an export: its sounds are impulse responses and previews."""
+    if (folder / CARD).is_file():
+        return True
+    try:
+        with (folder / EXPORT_CARD).open("rb") as file:
+            return file.read(len(EXPORT_CARD_BEGINS)) == EXPORT_CARD_BEGINS.encode()
+    except OSError:
+        return False
 
 
 def _is_file(parameter: str, place: Path | None, suffixes: frozenset[str], n_jobs: int) -> bool:
