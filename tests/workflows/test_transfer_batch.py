@@ -56,7 +56,12 @@ def test_rooms_and_previews_of_instruments_are_no_recordings(takes):
     soundfile.write(export / "reverb_ir_16000_hz.wav", melody((60,)), 16000)
     batch = transfer_files(".", "testophone", "played")
     assert [result.input.name for result in batch] == ["a.wav", "d.flac"]
-    assert sorted(path.name for path in batch.own) == ["clip.wav", "e.wav", "reverb_ir_16000_hz.wav"]
+    assert sorted(path.name for path in batch.own) == [
+        "clip.wav",
+        "e.wav",
+        "impulse_response.wav",
+        "reverb_ir_16000_hz.wav",
+    ]
     (one,) = transfer_files(export / "reverb_ir_16000_hz.wav", "testophone", "named.wav")  # it was asked for
     assert one.seconds > 0.5
 
