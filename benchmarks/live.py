@@ -40,9 +40,8 @@ from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.live import process
 from ddsp_cli.live.audio_loop import AudioLoop
 from ddsp_cli.live.devices import Callback, DeviceStream, PretendedPair, StreamSettings
-from ddsp_cli.live.listener import LOOKAHEAD_SAMPLES, Latency, Listener
 from ddsp_cli.live.mixer import Controls
-from ddsp_cli.live.performer import LIVE_SEGMENTS, LiveSettings, Performer
+from ddsp_cli.live.performer import LIVE_SEGMENTS, LOOKAHEAD_SAMPLES, Latency, Listener, LiveSettings, Performer
 from ddsp_cli.live.priority import AUDIO_RR, Priority, raise_process, raise_thread
 from ddsp_cli.live.process import Engine, Job, LiveProcess
 from ddsp_cli.live.tape import Tape

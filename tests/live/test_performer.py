@@ -16,8 +16,16 @@ from ddsp_cli.analysis.extract import measure
 from ddsp_cli.analysis.mfcc import mfcc_stream
 from ddsp_cli.config import FeatureSpec, load_preset
 from ddsp_cli.errors import ModelError, UsageError
-from ddsp_cli.live.listener import Listener, LiveFrames, continued
-from ddsp_cli.live.performer import LIVE_SEGMENTS, LiveAdaptation, LiveSettings, Performer, check_latency
+from ddsp_cli.live.performer import (
+    LIVE_SEGMENTS,
+    Listener,
+    LiveAdaptation,
+    LiveFrames,
+    LiveSettings,
+    Performer,
+    check_latency,
+    continued,
+)
 from ddsp_cli.synthesis.instrument import Instrument
 from fixtures import make_bundle, melody, small_model
 
