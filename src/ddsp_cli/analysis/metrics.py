@@ -340,3 +340,59 @@ def _spectrum_layout(size: int) -> tuple[FloatArray, slice, FloatArray]:
     frequencies_hz = np.fft.rfftfreq(size, 1.0 / ANALYSIS_RATE_HZ)
     first, last = np.searchsorted(frequencies_hz, NOISE_BAND_HZ)
     return window, slice(int(first), int(last)), frequencies_hz[first:last]
+
+
+#: Windows of `noise_levels_db` are so long; twice that where F0 falls below `LOW_HZ`.
+LEVEL_WINDOW_S, LOW_HZ = 0.085, 180.0
+
+#: Windows in which F0 moves further from its median than this are left out.
+STEADY_SEMITONES = 0.35
+
+
+def noise_levels_db(
+    audio: FloatArray,
+    sample_rate_hz: int,
+    f0_hz: FloatArray,
+    voiced: BoolArray,
+    frame_rate_hz: int,
+    edges_hz: RealArray,
+) -> DoubleArray:
+    """Measures the density of the noise between the harmonics of steady notes, in bands.
+
+    Args:
+      audio: [S].
+      sample_rate_hz: of the audio.
+      f0_hz: [F], nowhere 0.
+      voiced: [F].
+      frame_rate_hz: of both.
+      edges_hz: [n + 1] of the bands.
+
+    Returns:
+      [windows, n] in dB, to compare with those of another sound of the same pitch; NaN where a band holds no bin
+      outside the main lobes.
+    """
+    lowest_hz = float(f0_hz[voiced].min()) if voiced.any() else LOW_HZ
+    size = 2 * round(LEVEL_WINDOW_S * sample_rate_hz / 2) * (1 if lowest_hz >= LOW_HZ else 2)
+    turns = 2.0 * np.pi * np.arange(size) / size
+    window = np.sum([a * np.cos(i * turns) for i, a in enumerate(BLACKMAN_HARRIS)], axis=0)
+    bins_hz = np.fft.rfftfreq(size, 1.0 / sample_rate_hz)
+    band = np.digitize(bins_hz, edges_hz) - 1
+    n_bands = len(edges_hz) - 1
+    inside = (band >= 0) & (band < n_bands)
+    found = [np.zeros((0, n_bands))]
+    for start in range(0, len(audio) - size + 1, size // 2):
+        frames = slice(start * frame_rate_hz // sample_rate_hz, (start + size) * frame_rate_hz // sample_rate_hz)
+        pitch_hz = f0_hz[frames].astype(np.float64)
+        median_hz = float(np.median(pitch_hz))
+        widest = float(np.abs(pitch_hz / median_hz - 1.0).max())
+        if not voiced[frames].all() or widest > 2.0 ** (STEADY_SEMITONES / 12.0) - 1.0:
+            continue
+        multiple = np.maximum(np.round(bins_hz / median_hz), 1.0)
+        width_hz = LOBE_BINS * sample_rate_hz / size + widest * bins_hz
+        beside = inside & (np.abs(bins_hz - multiple * median_hz) > width_hz)
+        power = np.abs(np.fft.rfft(audio[start : start + size] * window)) ** 2
+        count = np.bincount(band[beside], minlength=n_bands)
+        total = np.bincount(band[beside], power[beside], minlength=n_bands)
+        density = total / np.maximum(count, 1) + 1e-12
+        found.append(np.where(count >= LEAST_BINS, 10.0 * np.log10(density), np.nan)[None])
+    return np.concatenate(found)

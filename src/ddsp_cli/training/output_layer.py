@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ddsp_cli.analysis.metrics import noise_levels_db
 from ddsp_cli.arrays import FloatArray, runs
 from ddsp_cli.bundle import Bundle, Card
 from ddsp_cli.bundle.layout import control_columns
@@ -193,23 +194,30 @@ def mean_noise_db(weights: Mapping[str, FloatArray], card: Card) -> FloatArray:
     return np.asarray(np.mean(20.0 * np.log10(controls["noise_magnitudes"] + 1e-12), axis=0), np.float32)
 
 
-#: The noise is matched in so many windows, twice: the first change shows by how much the room adds to it.
-MATCHED_WINDOWS, MATCH_PASSES = 16, 2
+#: The noise is matched in so many windows, twice: the first change shows how much else there is between the harmonics.
+MATCHED_WINDOWS, MATCH_PASSES = 24, 2
 
-#: Windows with a smaller voiced share, and so many frames at the ends of notes, are left out.
-LEAST_VOICED, END_FRAMES = 0.2, 3
+#: Windows with a smaller voiced share, and bands that are measured less often, are left out.
+LEAST_VOICED, LEAST_MEASURED = 0.2, 10
 
-#: Largest change of a band, and the number of bands that are averaged: the difference is smooth over frequency.
-MAX_MATCH_DB, AVERAGED_BANDS = 8.0, 9
+#: Recordings are not filtered yet below this share of half their sample rate.
+TOP_SHARE = 0.97
+
+#: The level of a band is moved by no more than this.
+MAX_MATCH_DB = 5.0
+
+#: Edges of the bands that are compared; the difference is interpolated between their centres.
+MATCH_EDGES_HZ = (60.0, 250.0, 500.0, 750.0, 1000.0, 1400.0, 2000.0, 2800.0, 4000.0, 5600.0, 8000.0, 11300.0, 16000.0,
+                  20000.0, 24000.0)  # fmt: skip
 
 
 def match_noise(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
-    """Brings the noise between the harmonics, as it is played, to its level in the recordings.
+    """Brings what is heard between the harmonics to its level in the recordings.
 
-    A spectral loss compares noise with noise, and the logarithms of two draws differ by 4 dB even where their levels
-    agree: which level such a loss prefers depends on the harmonics around it. Here the noise of renderings and of the
-    recordings is measured by the same estimator between the harmonics (`training.pretrain`), and the bias of each band
-    is moved by the median difference.
+    A spectral loss compares noise with noise, and two draws differ by 4 dB even where their levels agree. The player
+    also adds movements of each partial (`synthesis.variation`), whose sidebands lie between the harmonics. So the
+    recordings and their renderings are measured in the same way, and the bias of each noise band is moved by the
+    median difference.
 
     Args:
       loaded: the instrument; one that the player cannot play stays as it is.
@@ -219,27 +227,28 @@ def match_noise(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
       Its weights, with another bias of the output layer.
     """
     model = loaded.card.model
-    harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
+    noise = model.only(FilteredNoiseConfig)
     columns = control_columns(model, noise[0]).get("noise_magnitudes") if noise else None
     usable = np.flatnonzero(windows.voiced.mean(axis=1) >= LEAST_VOICED)
-    if harmonic is None or columns is None or not len(usable) or not _is_playable(model):
+    if columns is None or not len(usable) or not _is_playable(model):
         return dict(loaded.weights)
     rows = usable[np.unique(np.linspace(0, len(usable) - 1, MATCHED_WINDOWS).round().astype(int))]
     recorded_db = [_noise_of(windows, int(row), windows.audio[row]) for row in rows]
-    weights, moved_db = dict(loaded.weights), np.zeros(columns.stop - columns.start)
+    edges_hz = np.array(MATCH_EDGES_HZ)
+    centres = np.log2(np.sqrt(edges_hz[1:] * edges_hz[:-1]))
+    bands = np.log2(np.maximum(np.linspace(0.0, model.sample_rate_hz / 2.0, columns.stop - columns.start), edges_hz[0]))
+    weights, moved_db = dict(loaded.weights), np.zeros(len(bands))
     for _ in range(MATCH_PASSES):
         player = Instrument(Bundle(loaded.card, weights, loaded.impulse_response))
-        less_db = [_noise_of(windows, int(row), _play(player, windows, int(row))) - own_db
-                   for row, own_db in zip(rows, recorded_db, strict=True)]  # fmt: skip
-        difference_db = np.concatenate(less_db)
-        known = np.asarray(np.isfinite(difference_db).any(axis=0))
-        if not known.any():
+        difference_db = np.concatenate([
+            _noise_of(windows, int(row), _play(player, windows, int(row))) - own_db
+            for row, own_db in zip(rows, recorded_db, strict=True)
+        ])  # fmt: skip
+        known = np.flatnonzero(np.isfinite(difference_db).sum(axis=0) >= LEAST_MEASURED)
+        if not len(known):
             break
-        bands = np.arange(len(moved_db))
-        difference_db = np.interp(bands, bands[known], np.nanmedian(difference_db[:, known], axis=0))
-        padded = np.pad(difference_db, AVERAGED_BANDS // 2, mode="edge")
-        wanted_db = moved_db - np.convolve(padded, np.ones(AVERAGED_BANDS) / AVERAGED_BANDS, "valid")
-        wanted_db = np.clip(wanted_db, -MAX_MATCH_DB, MAX_MATCH_DB)
+        louder_db = np.interp(bands, centres[known], np.nanmedian(difference_db[:, known], axis=0))
+        wanted_db = np.clip(moved_db - louder_db, -MAX_MATCH_DB, MAX_MATCH_DB)
         bias = np.array(weights[BIAS], np.float32)
         bias[columns] += np.float32((wanted_db - moved_db) / DB_PER_UNIT)
         weights, moved_db = weights | {BIAS: bias}, wanted_db
@@ -258,20 +267,12 @@ def _play(player: Instrument, windows: Windows, row: int) -> FloatArray:
     return np.concatenate(list(parts))[: len(windows.audio[row])]
 
 
-def _noise_of(windows: Windows, row: int, audio: FloatArray) -> FloatArray:
-    """Levels of the noise in the middle of the notes of a window [n, M] in dB; NaN above the band of its recording."""
-    from ddsp_cli.training.pretrain import BAND_SHARE, window_levels
-
-    model, bandwidth_hz = windows.model, float(windows.bandwidth_hz[row])
-    harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
-    assert harmonic is not None
-    assert noise is not None
-    n_bands = noise[1].n_bands
-    _, found_db = window_levels(
-        audio, model, windows.fine_f0_hz[row], bandwidth_hz, harmonic[1].n_harmonics, n_bands, windows.f0_step
-    )
-    voiced = np.pad(windows.voiced[row], END_FRAMES)
-    inside = np.lib.stride_tricks.sliding_window_view(voiced, 2 * END_FRAMES + 1).all(axis=1)
-    top_hz = min(bandwidth_hz, BAND_SHARE * model.sample_rate_hz / 2.0)
-    found_db[:, np.linspace(0.0, model.sample_rate_hz / 2.0, n_bands) > top_hz] = np.nan
-    return found_db[inside]
+def _noise_of(windows: Windows, row: int, audio: FloatArray) -> np.ndarray:
+    """Levels between the harmonics of a window, see `metrics.noise_levels_db`; NaN above the band of its recording."""
+    model = windows.model
+    f0_hz, voiced = windows.fine_f0_hz[row], np.repeat(windows.voiced[row], windows.f0_step)
+    rate_hz = model.frame_rate_hz * windows.f0_step
+    found_db = noise_levels_db(audio, model.sample_rate_hz, f0_hz, voiced, rate_hz, np.array(MATCH_EDGES_HZ))
+    top_hz = min(float(windows.bandwidth_hz[row]), TOP_SHARE * model.sample_rate_hz / 2.0)
+    found_db[:, np.array(MATCH_EDGES_HZ[1:]) > max(top_hz, MATCH_EDGES_HZ[1])] = np.nan
+    return found_db
