@@ -13,6 +13,7 @@ import numpy as np
 from ddsp_cli.audio import read
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.pitch_names import note_name
+from ddsp_cli.scaling import hz_to_midi, midi_to_hz
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -194,10 +195,10 @@ def _pitch(
 def _note_ticks(axis: Axes) -> None:
     """A logarithmic axis in Hz with the names of notes, four to nine of them."""
     axis.set_yscale("log", base=2)
-    lowest, highest = (12.0 * np.log2(hz / 440.0) + 69.0 for hz in axis.get_ylim())
+    lowest, highest = hz_to_midi(np.array(axis.get_ylim()))
     step = next(step for step in (1, 2, 3, 4, 6, 12, 24, 48) if (highest - lowest) / step <= 9 or step == 48)
     notes = np.arange(np.ceil(lowest / step) * step, highest + 1e-6, step)
-    axis.set_yticks(440.0 * 2.0 ** ((notes - 69.0) / 12.0), [note_name(n) for n in notes])
+    axis.set_yticks(midi_to_hz(notes), [note_name(n) for n in notes])
     axis.yaxis.set_minor_locator(_no_ticks())
 
 
