@@ -275,6 +275,22 @@ def test_rest_is_no_reason_for_another_gain(studio, tmp_path, monkeypatch):
     assert 20 * np.log10(rms[0] / rms[1]) == pytest.approx(0.0, abs=1.0)
 
 
+@pytest.mark.parametrize("at_s", [0.5, 5.0])
+def test_peak_elsewhere_limits_the_excerpt_too(studio, tmp_path, at_s):
+    """The notes grow louder, and the last one keeps the whole from the loudness of the input."""
+    sound = melody((60, 64, 67, 65) * 3, note_s=0.6, rest_s=0.2) * np.geomspace(0.05, 1.0, 156_800)
+    soundfile.write(tmp_path / "louder.wav", sound.astype(np.float32), 16000, subtype="FLOAT")
+    take = add(studio, tmp_path / "louder.wav")
+    play(studio, take)
+    parts = []
+    played = studio.session.play(take["id"], "testophone", {"formant": 1}, at_s=at_s, heard=parts.append)
+    part = parts[0]
+    begin = round(at_s * part.rate_hz)
+    difference_db = 20 * np.log10(np.std(part.pcm) / np.std(played.pcm[begin : begin + len(part.pcm)]))
+    assert difference_db == pytest.approx(0.0, abs=1.5)
+    assert part.loudness_lufs == pytest.approx(played.loudness_lufs, abs=1.5)
+
+
 @pytest.mark.parametrize("at_s", [1e6, -5.0, 5.9])
 def test_places_beyond_the_sound_are_harmless(studio, long_take, at_s):
     done = play(studio, long_take, settings={"glide": 0.1}, at_s=at_s)["done"]

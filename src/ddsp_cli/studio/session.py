@@ -530,7 +530,12 @@ class Session:
         gain_db = wanted_lufs + louder_db - _loudness_lufs(sound, rate_hz)
         if not np.isfinite(gain_db):  # one of them is silent
             gain_db = last.gain_db if last is not None else 0.0
-        return min(float(10.0 ** (gain_db / 20.0)), most), wanted_lufs
+        # The peak of the whole, which may lie elsewhere, limits it.
+        here = float(np.abs(known[begin:stop]).max(initial=0.0))
+        if here > 0.0:
+            most *= min(here / float(np.abs(known).max()), 1.0)
+        most_db = 20.0 * math.log10(most)
+        return float(10.0 ** (min(gain_db, most_db) / 20.0)), wanted_lufs - max(0.0, gain_db - most_db)
 
     def _perform(
         self,
