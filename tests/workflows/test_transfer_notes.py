@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from ddsp_cli.cli.transfer import warn
 from ddsp_cli.errors import InputError, OutputError, UsageError
+from ddsp_cli.workflows.transfer import Batch
 from transfer_fixtures import at_desk, desk, level_db, pitch_hz, play, transfer
 
 __all__ = ["at_desk", "desk"]  # fixtures are found by their names
@@ -48,6 +52,7 @@ def test_edited_notes_keep_the_curves_of_the_performance(tmp_path):
     as_sung, _ = play(tmp_path, "b")
     again, result = play(tmp_path, "c", from_notes=tmp_path / "tune.csv")
     assert any("0 were changed and 0 left out, 0 are new" in remark for remark in result.remarks)
+    assert [remark for remark in result.remarks if remark in result.notices] == list(result.notices) != []
     assert level_db(again, 0.5, 0.9) == pytest.approx(level_db(as_sung, 0.5, 0.9), abs=0.3)
     lines = (tmp_path / "tune.csv").read_text(encoding="utf-8").splitlines()
     number, start_s, *rest = lines[3].split(",")
@@ -72,3 +77,13 @@ def test_edited_notes_need_their_recording(tmp_path):
         play(tmp_path, "c", from_notes=tmp_path / "missing.csv")
     with pytest.raises(UsageError, match="one line"):
         play(tmp_path, "d", from_notes=tmp_path / "tune.csv", voices="chords")
+
+
+def test_what_is_played_is_no_warning(tmp_path, capsys):
+    play(tmp_path, "a", notes=tmp_path / "tune.csv")
+    _, result = play(tmp_path, "b", from_notes=tmp_path / "tune.csv")
+    result = replace(result, remarks=(*result.remarks, "it is clipped"))
+    warn(Batch((result,)), SimpleNamespace(name=lambda path: path.name))
+    said, warned = capsys.readouterr().err.splitlines()
+    assert said.startswith("voice.wav: of its ")
+    assert warned == "Warning: voice.wav: it is clipped."

@@ -247,11 +247,12 @@ def transfer(
 
 
 def warn(batch: Batch[TransferResult] | Batch[ReverbResult], ends: pipes.Pipes) -> None:
-    """Prints the warnings of each input once, whatever the number of instruments."""
+    """Prints the remarks of each input once, whatever the number of instruments; warnings are called so."""
     for source in dict.fromkeys(result.input for result in batch):
         remarks = dict.fromkeys(words for result in batch if result.input == source for words in result.remarks)
+        notices = {words for result in batch for words in getattr(result, "notices", ())}
         for words in remarks:
-            console.remark(f"Warning: {ends.name(source)}: {words}.")
+            console.remark(f"{'' if words in notices else 'Warning: '}{ends.name(source)}: {words}.")
 
 
 def finish(batch: Batch[TransferResult] | Batch[ReverbResult], ends: pipes.Pipes) -> None:

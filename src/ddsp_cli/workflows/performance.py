@@ -262,6 +262,7 @@ class Performance:
       loudness_lufs: integrated loudness of the recording; None where it does not count.
       file_remarks: what is wrong with the file, as sentences.
       remarks: the same, and what makes the sound hard to follow.
+      notices: those of the remarks that only say what is played.
       others: the curves of the other voices, of the same length.
       voices: features of the voices of a recording that is played with all its notes, the highest first.
       warnings: what in the analysis makes the sound hard to follow; None where that was not asked.
@@ -276,6 +277,7 @@ class Performance:
     loudness_lufs: float | None = None
     file_remarks: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     others: tuple[Adapted, ...] = ()
     voices: tuple[Features, ...] = ()
     warnings: tuple[str, ...] | None = None
@@ -393,7 +395,13 @@ def _perform_score(path: Path, instrument: Instrument, options: TransferOptions)
     card, rate_hz = instrument.bundle.card, frame_rate_hz(instrument, max(score.seconds for score in scores))
     adapted = adapt_scores(scores, card.statistics, instrument.model.level, rate_hz, options.adapt)
     remarks += _voices_beyond(adapted, instrument)
-    return Performance(adapted[0], len(adapted[0]) / rate_hz, remarks=tuple(remarks), others=tuple(adapted[1:]))
+    return Performance(
+        adapted[0],
+        len(adapted[0]) / rate_hz,
+        remarks=tuple(remarks),
+        notices=tuple(remarks[: bool(file.left_out)]),
+        others=tuple(adapted[1:]),
+    )
 
 
 def _parts(parts: Sequence[Part]) -> str:
@@ -442,6 +450,7 @@ def perform_recording(
     features, statistics, level = analysis.features, instrument.bundle.card.statistics, instrument.model.level
     settings = _for_instrument(options.adapt, instrument)
     voices: tuple[Features, ...] = ()
+    notices: tuple[str, ...] = ()
     # They do not depend on the instrument or the options.
     known = last.warnings if last.analysis is analysis else None
     if options.voices == "chords":
@@ -453,8 +462,8 @@ def perform_recording(
         played = adapt_voices(voices, statistics, level, settings)
     elif edited is not None:
         remarks = known = diagnostics.warnings(analysis) if known is None else known
-        features, changes = _with_edited_notes(analysis, edited)
-        remarks += changes
+        features, notices = _with_edited_notes(analysis, edited)
+        remarks += notices
         played = [adapt(features, statistics, level, replace(settings, repair_pitch=False))]
     else:
         # That there are several voices is known where one of them is asked for.
@@ -480,6 +489,7 @@ def perform_recording(
         seconds=seconds,
         recording=recording,
         remarks=(*last.file_remarks, *remarks),
+        notices=notices,
     )
 
 

@@ -68,7 +68,8 @@ class TransferResult:
       tail_s: how long the room rings.
       n_players: that played the part together.
       n_voices: that were played, of chords.
-      remarks: what makes this performance hard to follow, as sentences.
+      remarks: what makes this performance hard to follow, and what is played, as sentences.
+      notices: those of the remarks that only say what is played.
     """
 
     input: Path
@@ -88,6 +89,7 @@ class TransferResult:
     sample_rate_hz: int
     tail_s: float
     remarks: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
     notes: Path | None = None
     n_players: int = 1
     n_voices: int = 1
@@ -418,6 +420,7 @@ def _play_job(
             sample_rate_hz=rate_hz,
             tail_s=player.tail_s,
             remarks=remarks,
+            notices=performance.notices,
             n_players=options.n_players,
             n_voices=1 + len(performance.others),
         ),
