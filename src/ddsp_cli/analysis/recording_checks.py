@@ -145,7 +145,9 @@ def _flat_tops(channel: FloatArray, level: float) -> tuple[IntArray, IntArray]:
     is_inside = (left >= 0) & (right < len(channel))
     starts, stops, left, right = starts[is_inside], stops[is_inside], left[is_inside], right[is_inside]
     beside = np.maximum(channel[left], channel[right])
-    is_sharp = beside <= (1.0 - FALL_SHARE) * level
+    # Where every sample stands several times, as after a resampling by repetition, the sound does not go on falling.
+    goes_on = (channel[left] < channel[starts - 1]) & (channel[right] < channel[stops])
+    is_sharp = goes_on & (beside <= (1.0 - FALL_SHARE) * level)
     return starts[is_sharp], stops[is_sharp]
 
 
