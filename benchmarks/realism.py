@@ -1047,12 +1047,16 @@ class Judge:
         made = Sound(wet, dry, self.performance.rate_hz)
         return [row for name in self.rows for row in getattr(self, f"_{name}")(loaded, made)]
 
+    def compare(self, made: Sound) -> list[Row]:
+        """Measures any sound by the rows that need no instrument: loss and classifier."""
+        return [*self._loss(None, made), *self._classifier(None, made)]
+
     def _per_note(self, group: str, function: Callable[..., dict], made: Sound, *arguments) -> list[Row]:
         if group not in self._kept:
             self._kept[group] = function(self.real, *arguments)
         return of_notes(group, self._kept[group], function(made, *arguments))
 
-    def _loss(self, loaded: Bundle, made: Sound) -> list[Row]:
+    def _loss(self, loaded: Bundle | None, made: Sound) -> list[Row]:
         quality = metrics.compare(self.real.audio_16k, made.audio_16k, reference_hz=self.performance.features.f0_hz)
         zero = {"spectral_loss": 0.0, "pitch_within_50_cents": 1.0, "loudness_error_db": 0.0, "noise_balance_db": 0.0}
         return of_whole("loss", zero, {name: getattr(quality, name) for name in zero})
@@ -1106,7 +1110,7 @@ class Judge:
         values = {name: read_by_praat(audio, self.f0_hz, self.notes) for name, audio in found.items()}
         return of_whole("room", dict.fromkeys(found, self._kept["room"]["real"]), values)
 
-    def _classifier(self, loaded: Bundle, made: Sound) -> list[Row]:
+    def _classifier(self, loaded: Bundle | None, made: Sound) -> list[Row]:
         real, other = patches(self.real.audio_16k), patches(made.audio_16k)
         usable = np.isfinite(real).all(axis=1) & np.isfinite(other).all(axis=1)
         groups = patch_groups(len(real), self.performance.starts_s, self.performance.seconds)[usable]

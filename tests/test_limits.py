@@ -1,185 +1,58 @@
-"""Calls in a child process: data comes back, failures come back, and limits end what goes on or grows."""
+"""benchmarks/limits.py: a recording is divided into harmonics and noise, and put together again."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 
-from ddsp_cli.errors import InputError, Kind
-from ddsp_cli.limits import LimitReached, Limits, Reply, Worker, run
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
-HERE = f"{Path(__file__).stem}:"
+import limits  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-
-
-def echo(values: Any, arrays: dict[str, np.ndarray]) -> Reply:
-    sys.stdout.write("a library that prints")
-    os.write(1, b"and one that writes past Python")
-    return values, arrays
-
-
-def fail(values: Any, arrays: dict[str, np.ndarray]) -> Reply:
-    raise InputError("nothing to play", "Sing.", kind=Kind.CURVES, parameter="audio", path=Path("x"))
-
-
-def misbehave(values: str, arrays: dict[str, np.ndarray]) -> Reply:
-    match values:
-        case "loop":
-            while True:
-                pass
-        case "sleep":
-            time.sleep(1000)
-        case "grow":
-            return len([bytearray(10 << 20) for _ in range(1000)]), {}
-        case "allocate":
-            return float(np.ones(1 << 33, np.uint8).sum()), {}
-        case "crash":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        case "exit":
-            os._exit(0)
-        case "recurse":
-            return misbehave(values, arrays)
-        case "defect":
-            return {}["nothing"], {}
-        case "write":
-            Path(arrays["path"].tobytes().decode()).write_bytes(b"written")
-        case "flood":
-            return None, {"x": np.zeros(1 << 28, np.uint8)}
-    return None, {}
-
-
-class Counter:
-    def __init__(self) -> None:
-        self.n_calls = 0
-
-    def __call__(self, values: Any, arrays: dict[str, np.ndarray]) -> Reply:
-        self.n_calls += 1
-        return self.n_calls, {}
+RATE_HZ, SECONDS = 16000, 4
 
 
 @pytest.fixture(scope="module")
-def child() -> Iterator[Worker]:
-    sys.path.insert(0, str(Path(__file__).parent))
-    with Worker(HERE + "echo") as worker:
-        sys.path.pop(0)
-        yield worker
+def note() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Six harmonics under vibrato, each with a phase of its own, and soft noise; F0 [F], and the noise alone."""
+    t = np.arange(SECONDS * RATE_HZ) / RATE_HZ
+    f0_hz = 330.0 * 2.0 ** (0.3 * np.sin(2.0 * np.pi * 5.0 * t) / 12.0)
+    phase = 2.0 * np.pi * np.cumsum(f0_hz) / RATE_HZ
+    tone = sum(0.2 / k * np.cos(k * phase + k * k) for k in range(1, 7))
+    noise = 1e-3 * np.random.default_rng(0).normal(size=len(t))
+    return tone + noise, f0_hz[:: RATE_HZ // limits.FRAME_HZ], noise
 
 
-@pytest.mark.parametrize(
-    "array",
-    [np.arange(6, dtype=np.float32).reshape(2, 3), np.float64(3.5), np.zeros((0, 4)), np.arange(6.0).reshape(2, 3).T,
-     np.array([True, False]), np.arange(3, dtype=">i8")],
-)  # fmt: skip
-def test_arrays_come_back(child: Worker, array: np.ndarray) -> None:
-    _, found = child.call(None, {"x": np.asarray(array)})
-    np.testing.assert_array_equal(found["x"], array)
-    assert found["x"].shape == np.shape(array)
+def level_db(sound: np.ndarray, reference: np.ndarray) -> float:
+    inner = slice(RATE_HZ // 4, -RATE_HZ // 4)
+    return float(10 * np.log10(np.mean(sound[inner] ** 2) / np.mean(reference[inner] ** 2)))
 
 
-def test_values_come_back(child: Worker) -> None:
-    values = {"a": [1, 2.5, None, True, "Flöte\n"], "b": {}}
-    assert child.call(values) == (values, {})
+def test_the_residual_is_the_noise(note):
+    audio, f0_hz, noise = note
+    own, pieces = limits.divide(audio.astype(np.float32), f0_hz)
+    residual = audio - own
+    assert level_db(residual, audio) < -35.0
+    assert abs(level_db(residual, noise)) < 4.0
+    assert len(pieces) == 1
 
 
-def test_state_is_kept() -> None:
-    with Worker(HERE + "Counter") as worker:
-        assert [worker.call()[0] for _ in range(3)] == [1, 2, 3]
+def test_oscillators_have_the_levels_and_not_the_phases(note):
+    audio, f0_hz, _ = note
+    own, ((amplitudes, phase),) = limits.divide(audio.astype(np.float32), f0_hz)
+    locked = limits.add_up(amplitudes, phase, step=5)
+    assert abs(level_db(locked, own)) < 0.3
+    assert level_db(audio - locked, audio) > -10.0
 
 
-def test_failures_come_back() -> None:
-    with pytest.raises(InputError) as problem:
-        run(HERE + "fail")
-    assert (problem.value.message, problem.value.hint) == ("nothing to play", "Sing.")
-    assert (problem.value.kind, problem.value.parameter) == (Kind.CURVES, "audio")
-    assert problem.value.details == {"path": "x"}
-    with pytest.raises(RuntimeError, match="KeyError"):
-        run(HERE + "misbehave", "defect")
-    with pytest.raises(RuntimeError, match="nowhere"):
-        run("nowhere:nothing")
-
-
-@pytest.mark.parametrize("what", ["loop", "sleep"])
-def test_time(what: str) -> None:
-    started = time.monotonic()
-    with Worker(HERE + "misbehave", Limits(time_s=0.5)) as worker:
-        with pytest.raises(LimitReached, match="took longer than"):
-            worker.call(what)
-        with pytest.raises(LimitReached):
-            worker.call("nothing more")
-    assert time.monotonic() - started < 20
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="RLIMIT_CPU is of POSIX")
-def test_a_child_ends_when_its_parent_was_killed() -> None:
-    code = f"from ddsp_cli.limits import *; run({HERE!r} + 'misbehave', 'loop', limits=Limits(time_s=2))"
-    paths = os.pathsep.join(sys.path)
-    parent = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": paths})
-    watched = psutil.Process(parent.pid)
-    while not (children := watched.children()):
-        time.sleep(0.01)
-    (child,) = children
-    try:
-        while sum(child.cpu_times()[:2]) < 0.8:  # it has started, and loops
-            time.sleep(0.01)
-        parent.kill()
-        parent.wait()
-        child.wait(timeout=300)
-    except psutil.NoSuchProcess:
-        pytest.skip("on a busy machine the parent ends the child first")
-    finally:
-        parent.kill()
-
-
-@pytest.mark.parametrize("what", ["grow", "allocate"])
-def test_memory(what: str) -> None:
-    with pytest.raises(LimitReached, match="needed more than 256 MB"):
-        run(HERE + "misbehave", what, limits=Limits(memory_bytes=256 << 20))
-
-
-@pytest.mark.parametrize("what", ["grow", "allocate"])
-def test_memory_is_watched_where_the_system_has_no_limit(what: str) -> None:
-    """As on Windows and macOS: without `RLIMIT_AS` the parent notices."""
-    with pytest.raises(LimitReached, match="needed more than 256 MB"):
-        run(HERE + "without_rlimit", what, limits=Limits(memory_bytes=256 << 20))
-
-
-def without_rlimit(values: str, arrays: dict[str, np.ndarray]) -> Reply:
-    if sys.platform != "win32":
-        import resource
-
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
-    return misbehave(values, arrays)
-
-
-@pytest.mark.parametrize("what", ["crash", "exit", "recurse"])
-def test_crashes(what: str) -> None:
-    with pytest.raises(LimitReached, match=r"ended its process|nested too deeply"):
-        run(HERE + "misbehave", what)
-
-
-def test_the_size_of_a_reply_is_bounded() -> None:
-    with pytest.raises(LimitReached):
-        run(HERE + "misbehave", "flood", limits=Limits(reply_bytes=1 << 20))
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="RLIMIT_FSIZE is of POSIX")
-def test_nothing_can_be_written(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    with pytest.raises(RuntimeError, match="OSError"):
-        run(HERE + "misbehave", "write", {"path": np.frombuffer(str(path).encode(), np.uint8)})
-    assert not path.exists() or path.read_bytes() == b""
+def test_noise_has_the_power_of_the_residual():
+    rng = np.random.default_rng(1)
+    sound = np.concatenate([rng.normal(size=32000), 0.1 * rng.normal(size=32000)])
+    made = limits.noise_like(sound)
+    for part in (slice(2000, 30000), slice(34000, 62000)):
+        assert abs(10 * np.log10(np.mean(made[part] ** 2) / np.mean(sound[part] ** 2))) < 0.5
+    assert abs(np.corrcoef(sound, made)[0, 1]) < 0.05
