@@ -19,7 +19,8 @@ FULL_SCALE = 0.999
 
 #: A sound that was clipped and then turned down has flat tops at one level below full scale, its ceiling. So many
 #: samples in a row within this share of the ceiling are one, if the sound has fallen by that share half as far
-#: again beside it on both sides. A parabola falls by four times what it falls within its top.
+#: again beside it on both sides. A parabola falls by four times what it falls within its top. Of 1957 recordings none
+#: has them, of 1242 copies that were clipped at 3 to 12 dB below their peak all (`benchmarks/clipping.py`).
 TOP_SHARE, FALL_SHARE = 0.002, 0.02
 
 #: A channel is clipped there if it has this many flat tops: the highest peak of a natural sound is alone.
