@@ -57,6 +57,16 @@ def test_flat_tops_are_found_at_any_level(level, bits):
     assert (start, end) == pytest.approx((loud[0], loud[-1]), abs=0.05)
 
 
+@pytest.mark.parametrize("level", [0.9, 0.1])
+def test_clipping_is_found_after_resampling(level):
+    """The tops are round then, but samples crowd at the ceiling."""
+    import soxr
+
+    clipped = soxr.resample(level * np.clip(4.0 * sung(), -1.0, 1.0), 48000, 44100)
+    assert watched(clipped).is_heavy
+    assert watched(soxr.resample(level * sung(), 48000, 44100)).n_clipped == 0
+
+
 def test_clipping_of_one_side_or_one_channel_is_found():
     one_side = 0.4 * np.minimum(2.0 * sung(), 1.0)
     assert watched(one_side).is_heavy

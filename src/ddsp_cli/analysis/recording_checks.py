@@ -26,6 +26,16 @@ TOP_SHARE, FALL_SHARE = 0.002, 0.02
 #: A channel is clipped there if it has this many flat tops: the highest peak of a natural sound is alone.
 N_TOPS = 8
 
+#: Resampling and lossy encoding round the tops, but samples still crowd at the ceiling. It lies in the upper part of
+#: the amplitudes, from this share of the highest on, and within 5 % of it lie this many times as many samples as
+#: between 15 and 25 % below. A sine has 1.9 times as many, of 444 recordings none more than 2.6 times. Of copies that
+#: were clipped at 12 dB below their peak and then resampled or encoded 9 of 10 have 3.5 times as many, at 6 dB 6 of 10
+#: (`benchmarks/clipping.py`).
+CROWD_FROM, CROWDED = 0.78, 3.5
+
+#: Amplitudes are counted in steps of 2 % from -40 dBFS on, those above this share of the highest in their block.
+COUNTED_SHARE, LOWEST_COUNTED, STEP_LOG, N_STEPS = 0.3, 0.01, 0.02, 240
+
 #: A ceiling is not looked for below this: steps of 16 bits would be as large as `TOP_SHARE`.
 LOWEST_CEILING = 0.02
 
@@ -82,7 +92,7 @@ class ClippingWatch:
 
     def places_s(self, rate_hz: int) -> list[tuple[float, float]]:
         """Start and end of each clipped place in seconds, in order."""
-        spans = sorted(span for pair in self._channels for one in pair if one.n_clipped for span in one.spans)
+        spans = sorted(span for pair in self._channels for one in pair if one.has_tops for span in one.spans)
         places: list[tuple[float, float]] = []
         for start, end in spans:
             start_s, end_s = start / rate_hz, max(start, end - CLIPPED_SAMPLES + 1) / rate_hz
@@ -102,6 +112,7 @@ class _Ceiling:
 
     def __init__(self) -> None:
         self._level = 0.0
+        self._counts = np.zeros(N_STEPS, np.int64)
         self._forget()
 
     def _forget(self) -> None:
@@ -110,14 +121,38 @@ class _Ceiling:
 
     @property
     def n_clipped(self) -> int:
-        """Samples of the flat tops; 0 where there are too few to tell."""
-        return self._n_samples if self._level >= FULL_SCALE or self._n_tops >= N_TOPS else 0
+        """Samples at the ceiling; 0 where there are too few to tell."""
+        if self.has_tops:
+            return self._n_samples
+        return 0 if self._level >= FULL_SCALE else self._n_crowded()
+
+    @property
+    def has_tops(self) -> bool:
+        """Whether it is a ceiling by its flat tops, whose places are known."""
+        return self._n_tops >= (1 if self._level >= FULL_SCALE else N_TOPS)
+
+    def _n_crowded(self) -> int:
+        """Samples that crowd at one level; 0 where they do not."""
+        amplitudes = LOWEST_COUNTED * np.exp(STEP_LOG * (np.arange(N_STEPS) + 0.5))
+        density = self._counts / amplitudes
+        if not self._counts.any():
+            return 0
+        highest = amplitudes[np.flatnonzero(self._counts)[-1]]
+        level = amplitudes[int(np.argmax(np.where(amplitudes >= 0.64 * highest, density, 0.0)))]
+        relative = amplitudes / level
+        near = int(self._counts[(relative >= 0.95) & (relative <= 1.05)].sum())
+        below = int(self._counts[(relative >= 0.75) & (relative < 0.85)].sum())
+        is_crowded = level >= max(CROWD_FROM * highest, LOWEST_CEILING) and near >= CROWDED * max(below, 1)
+        return near if is_crowded else 0
 
     def push(self, channel: FloatArray, n_before: int) -> None:
         """Takes the next samples [S], of which `n_before` came before."""
         if not len(channel):
             return
         highest = min(float(channel.max()), 1.0)
+        loud = channel[channel >= max(COUNTED_SHARE * highest, LOWEST_COUNTED)]
+        steps = (np.log(loud / np.float32(LOWEST_COUNTED)) / np.float32(STEP_LOG)).astype(np.int64)
+        self._counts += np.bincount(np.clip(steps, 0, N_STEPS - 1), minlength=N_STEPS)
         if highest < max(LOWEST_CEILING, (1.0 - TOP_SHARE) * self._level):
             return
         if highest > (1.0 + TOP_SHARE) * self._level:  # what lay below was no ceiling
