@@ -98,7 +98,7 @@ def native_stderr_held_back() -> Iterator[None]:
         os.dup2(held.fileno(), descriptor)
         try:
             yield
-        except BaseException:
+        except Exception:  # not Ctrl-C, after which nobody asks for them
             os.dup2(kept, descriptor)
             held.seek(0)
             os.write(descriptor, held.read())

@@ -35,7 +35,13 @@ def test_a_gap_parts_what_was_heard():
     low, high = heard_ranges_midi(statistics(pitches, LOUD_AND_SOFT))
     assert (low[1], high[0]) == (52.0, 72.0)
     (said,) = missing_recordings(statistics(pitches, LOUD_AND_SOFT), "power_db")
-    assert said == "only C3 to E3 and C5 to C6 was heard: outside it guesses"
+    assert said == "only C3 to E3 and C5 to C6 were heard: outside it guesses"
+
+
+def test_a_single_note_is_named_once():
+    pitches = np.concatenate([np.linspace(47.8, 48.2, 50), np.linspace(72, 84, 51)])
+    (said,) = missing_recordings(statistics(pitches, LOUD_AND_SOFT), "power_db")
+    assert said == "only C3 and C5 to C6 were heard: outside it guesses"
 
 
 def test_single_frames_of_a_tracker_do_not_widen_the_range():

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ddsp_cli.backend import native_stderr_held_back
+
 TESTS = Path(__file__).parent.parent
 
 #: Trains to step 4, and to step 2 and then on to 4: the same curve, a lower loss, a checkpoint.
@@ -78,3 +80,11 @@ def test_devices_share_a_batch(tmp_path):
     two = train("jax", tmp_path / "two", XLA_FLAGS="--xla_force_host_platform_device_count=2")
     assert (one[1], two[1]) == ("1", "2")
     assert [float(loss) for loss in two[2:]] == pytest.approx([float(loss) for loss in one[2:]], rel=1e-3)
+
+
+def test_messages_of_libraries_are_shown_after_an_error_and_not_after_ctrl_c(capfd):
+    for problem, shown in ((ValueError, True), (KeyboardInterrupt, False)):
+        with pytest.raises(problem), native_stderr_held_back():
+            os.write(2, b"noise of a library\n")
+            raise problem
+        assert ("noise" in capfd.readouterr().err) == shown

@@ -183,8 +183,9 @@ def heard_ranges_midi(statistics: Statistics) -> list[tuple[float, float]]:
 
 
 def say_ranges(statistics: Statistics) -> str:
-    """Those stretches in words: `C4 to G4`, or `C3 to E3 and C4 to G4`."""
-    return " and ".join(f"{note_name(low)} to {note_name(high)}" for low, high in heard_ranges_midi(statistics))
+    """Those stretches in words: `C4 to G4`, or `C3 and C4 to G4`."""
+    ends = [(note_name(low), note_name(high)) for low, high in heard_ranges_midi(statistics)]
+    return " and ".join(low if low == high else f"{low} to {high}" for low, high in ends)
 
 
 def missing_recordings(statistics: Statistics, level: str) -> list[str]:
@@ -200,7 +201,8 @@ def missing_recordings(statistics: Statistics, level: str) -> list[str]:
     found = []
     lowest_midi, highest_midi = statistics.range_midi
     if highest_midi - lowest_midi < NARROW_SEMITONES or len(heard_ranges_midi(statistics)) > 1:
-        found.append(f"only {say_ranges(statistics)} was heard: outside it guesses")
+        was = "was" if len(heard_ranges_midi(statistics)) == 1 else "were"
+        found.append(f"only {say_ranges(statistics)} {was} heard: outside it guesses")
     levels_db = statistics.level(level)
     spread_db = float(levels_db[75] - levels_db[25])
     if spread_db < ONE_LOUDNESS_DB:
