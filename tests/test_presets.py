@@ -15,8 +15,8 @@ from ddsp_cli.dataset.loader import Examples
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.scaling import scale_db, scale_f0
 from ddsp_cli.training import loop
-from ddsp_cli.training.batches import Windows
 from ddsp_cli.training.pretrain import pretrain
+from ddsp_cli.training.windows import Windows
 from page_fixtures import ROOT, code_blocks
 
 #: Weights of network and room; docs/presets.md tells them.

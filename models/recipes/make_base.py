@@ -27,8 +27,8 @@ def main() -> None:
     arguments = parser.parse_args()
     backend.load()
     from ddsp_cli.training.base import fit_base
-    from ddsp_cli.training.batches import Windows
-    from ddsp_cli.training.pretrain import measure_targets
+    from ddsp_cli.training.targets import measure_targets
+    from ddsp_cli.training.windows import Windows
 
     preset = load_preset("hifi")
     windows, manifests = {}, []

@@ -70,6 +70,11 @@ def scale_db(db: Array) -> Array:
     return db / DB_RANGE + 1.0
 
 
+def unscale_db(scaled: Array) -> Array:
+    """Inverts `scale_db`."""
+    return (scaled - 1.0) * DB_RANGE
+
+
 def below_nyquist(f0_hz: Array, n_harmonics: int, sample_rate_hz: float, xp: Any = np) -> Array:
     """Makes a mask [..., K], 1 where harmonic k of F0 [..., 1] lies below half the sample rate (core.py:869)."""
     k = (

@@ -25,7 +25,7 @@ from ddsp_cli import backend
 name = backend.load()
 from ddsp_cli.config import LossConfig, Preset, TrainingConfig
 from ddsp_cli.training import loop
-from ddsp_cli.training.batches import Windows, validation_batches
+from ddsp_cli.training.windows import Windows, validation_batches
 from ddsp_cli.training.run_log import RunFolder
 from ddsp_cli.training.checkpoint import RunState, read_state
 from fixtures import small_model

@@ -14,11 +14,14 @@ from safetensors.numpy import load_file
 from ddsp_cli.config import LossConfig, Preset, TrainingConfig
 from ddsp_cli.engine import Autoencoder, Reverb
 from ddsp_cli.errors import ModelError
+from ddsp_cli.synthesis.decoder import model_at_vector
 from ddsp_cli.training import checkpoint, loop
 from ddsp_cli.training.base import base_config
-from ddsp_cli.training.batches import RandomCrops, Windows, validation_batches
+from ddsp_cli.training.batches import RandomCrops
 from ddsp_cli.training.checkpoint import CHECKPOINT, RunState, read_state
 from ddsp_cli.training.run_log import RunFolder
+from ddsp_cli.training.start import Start
+from ddsp_cli.training.windows import Windows, validation_batches
 from fixtures import small_model
 from training_fixtures import tones
 
@@ -189,24 +192,23 @@ def test_an_instrument_that_is_trained_further_never_ends_worse(tmp_path):
     assert read_state(tmp_path).step == 2
 
 
-def test_with_a_base_there_is_an_instrument_and_a_clip_before_the_first_step(tmp_path, monkeypatch):
-    clips = []
-    monkeypatch.setattr(RunFolder, "_write_clip", lambda folder, step, *rest: clips.append(step))
+def test_with_a_base_there_is_an_instrument_before_the_first_step(tmp_path):
     config = base_config(PRESET.model, ["a", "b"])
-    weights = Autoencoder(config, seed=0).get_weights_by_name()
+    vector = np.ones(16, np.float32)
+    _, weights = model_at_vector(config, Autoencoder(config, seed=1).get_weights_by_name(), vector)
+    decoder = {name: value for name, value in weights.items() if name.startswith("decoder/")}
+    start = Start(decoder, "b", vector, {"a": 2.0, "b": 1.0}, 1.0)
     windows = Windows(tones(4, seconds=0.3), PRESET.model, 250)
-    made, events = [], []
+    made = []
     job = loop.Job(
         PRESET, windows, validation_batches(windows, 8), RunFolder(tmp_path, 16000, tensorboard=False), 2, 0,
-        base=(config, weights), instrument="mine",
+        start=start,
     )  # fmt: skip
-    state = loop.run(job, FRESH, lambda model, now: made.append(now), events.append)
-    assert (made[0].step, made[0].history) == (0, [])
-    assert made[0].nearest in {"a", "b"}
-    assert state.vector == made[0].vector and len(state.vector) == 16
-    assert clips[0] == 0
-    messages = [event.message for event in events if event.event == "phase"]
-    assert any("step_000000.wav" in message for message in messages)
+    state = loop.run(job, FRESH, lambda *found: made.append((found[0].get_weights_by_name(), found[1])), lambda _: None)
+    played, first = made[0]
+    assert (first.step, first.history, first.nearest) == (0, [], "b")
+    assert all(np.array_equal(played[name], value) for name, value in decoder.items())
+    assert state.vector == first.vector == [1.0] * 16
     assert read_state(tmp_path).vector == state.vector  # a run that goes on knows it
 
 

@@ -8,8 +8,10 @@ from keras import ops
 
 from ddsp_cli.engine.losses import CONTROL_TARGETS, ControlLoss
 from ddsp_cli.training import loop
-from ddsp_cli.training.batches import Windows, as_arrays
-from ddsp_cli.training.pretrain import FLOOR_DB, measure_targets, pretrain
+from ddsp_cli.training.batches import as_arrays
+from ddsp_cli.training.pretrain import pretrain
+from ddsp_cli.training.targets import FLOOR_DB, measure_targets
+from ddsp_cli.training.windows import Windows
 from fixtures import small_model
 from training_fixtures import small_preset, tones
 

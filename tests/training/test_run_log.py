@@ -9,9 +9,9 @@ import soundfile
 from safetensors.numpy import load_file
 
 from ddsp_cli.training import loop, run_log
-from ddsp_cli.training.batches import Windows, validation_batches
 from ddsp_cli.training.checkpoint import CHECKPOINT, Point, RunState, read_state
 from ddsp_cli.training.run_log import RunFolder
+from ddsp_cli.training.windows import Windows, validation_batches
 from training_fixtures import small_preset, tones
 
 pytestmark = pytest.mark.usefixtures("uncompiled")

@@ -9,7 +9,8 @@ import pytest
 from ddsp_cli import backend
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.training import loop
-from ddsp_cli.training.batches import RandomCrops, Windows
+from ddsp_cli.training.batches import RandomCrops
+from ddsp_cli.training.windows import Windows
 from fixtures import small_model
 from training_fixtures import small_preset, tones
 

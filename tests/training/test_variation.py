@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ddsp_cli.config import HarmonicConfig
-from ddsp_cli.training.batches import Windows
 from ddsp_cli.training.variation import measure_variation
+from ddsp_cli.training.windows import Windows
 from fixtures import small_model
 from training_fixtures import tones
 

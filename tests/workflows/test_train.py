@@ -246,6 +246,29 @@ def test_fine_tuning_begins_with_the_weights_of_another(prepared, tmp_path, monk
         train("child", dataset=source, preset="slow.yaml", steps=2)
 
 
+def test_with_a_base_a_clip_is_heard_before_the_framework_loads(prepared, tmp_path, monkeypatch):
+    from ddsp_cli.engine import Autoencoder
+    from ddsp_cli.training.base import base_config
+
+    model = base_config(small_model(), ["a", "b"])
+    card = bundle.revise(make_bundle(tmp_path / "one").card, model=model, name="base")
+    bundle.save(tmp_path / "base", card, Autoencoder(model, seed=0).get_weights_by_name())
+
+    def load() -> str:
+        raise KeyboardInterrupt  # here a musician has heard enough
+
+    monkeypatch.setattr("ddsp_cli.backend.load", load)
+    events, place = [], tmp_path / "models" / "mine"
+    with pytest.raises(KeyboardInterrupt):
+        train("mine", prepared / "datasets/tone", str(prepared / "small.yaml"), 1, place,
+              start_from=tmp_path / "base", progress=events.append)  # fmt: skip
+    clip = place.with_name("mine.run") / "clips" / "step_000000.wav"
+    assert any(str(clip) in event.message for event in events)
+    sound, recording = (soundfile.read(path)[0] for path in (clip, clip.with_name("original.wav")))
+    assert sound.shape == recording.shape
+    assert np.abs(sound).max() > 0
+
+
 def test_mistakes_are_answered_before_anything_is_loaded(prepared, tmp_path):
     try:
         (tmp_path / "datasets").symlink_to(prepared / "datasets", target_is_directory=True)

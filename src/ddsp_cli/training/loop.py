@@ -26,16 +26,18 @@ import msgspec
 import numpy as np
 from keras import ops
 
-from ddsp_cli.config import ModelConfig, Preset, TrainingConfig
+from ddsp_cli.config import Preset, TrainingConfig
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.errors import ModelError
 from ddsp_cli.training import checkpoint
-from ddsp_cli.training.base import start_from_base
-from ddsp_cli.training.batches import AnyWindows, Batch, RandomCrops
+from ddsp_cli.training.batches import RandomCrops
 from ddsp_cli.training.checkpoint import Event, Point, Report, RunState, progress_of
 from ddsp_cli.training.output_layer import init_harmonic_rolloff
-from ddsp_cli.training.pretrain import BASE_LEARNING_RATE, LEARNING_RATE, can_pretrain, measure_targets, pretrain
+from ddsp_cli.training.pretrain import BASE_LEARNING_RATE, LEARNING_RATE, can_pretrain, pretrain
 from ddsp_cli.training.run_log import RunFolder
+from ddsp_cli.training.start import Start
+from ddsp_cli.training.targets import measure_targets
+from ddsp_cli.training.windows import AnyWindows, Batch
 
 if TYPE_CHECKING:
     from ddsp_cli.training.parallel import Group
@@ -75,8 +77,7 @@ class Job:
       total_steps: steps wanted, counted from the beginning of the run.
       seed: of weights, noise and crops.
       initial: weights by name to begin with; None for random ones.
-      base: configuration and weights of a base to begin with, see `training.base`; None for none.
-      instrument: the name of what is trained, which a base may know.
+      start: the place in a base to begin with; None for none.
       n_shares: into how many parts a batch is split, see `backend.share_batches`.
       processes: those that train together; None for this one alone.
     """
@@ -89,8 +90,7 @@ class Job:
     seed: int
     initial: Mapping[str, np.ndarray] | None = None
     n_shares: int = 1
-    base: tuple[ModelConfig, Mapping[str, np.ndarray]] | None = None
-    instrument: str = ""
+    start: Start | None = None
     processes: Group | None = None
 
     @property
@@ -187,27 +187,19 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
 def _begin(job: Job, state: RunState, on_best: OnBest, report: Report) -> tuple[Autoencoder, RunState]:
     """The model of the last checkpoint, or one that is ready for the first step on sound; and the state of the run.
 
-    With a base there is an instrument to play, and a clip to hear, before anything else is trained.
+    With a base there is an instrument to play before anything is trained.
     """
     model = _resume(job, state)
     if not state.history:
         job.folder.clear()
     if state.history or job.initial is not None:
         return model, state
-    if job.base is not None:
-        windows = job.train.in_memory()
-        windows.measure_targets(measure_targets)
-        start = start_from_base(*job.base, windows, job.instrument, seed=job.seed)
-        model.set_weights_by_name(model.get_weights_by_name() | start.weights)
-        vector = [round(float(value), 5) for value in start.vector]
-        state = msgspec.structs.replace(state, nearest=start.nearest, vector=vector)
-        message = f"beginning in the base, which knows {len(start.errors_db)} instruments, near {start.nearest}"
-        report(progress_of(state, job.total_steps, [], "phase", message))
+    if job.start is not None:
+        model.set_weights_by_name(model.get_weights_by_name() | job.start.weights)
+        vector = [round(float(value), 5) for value in job.start.vector]
+        state = msgspec.structs.replace(state, nearest=job.start.nearest, vector=vector)
         job.folder.save(model, state)
         on_best(model, state)
-        clip = job.folder.write_first_clip(model, job.validation[0])
-        if clip is not None:
-            report(progress_of(state, job.total_steps, [], "phase", f"a first clip to hear: {clip}"))
     _pretrain(job, model, state, report)
     return model, state
 
@@ -296,7 +288,7 @@ def _pretrain(job: Job, model: Autoencoder, state: RunState, report: Report) -> 
     if n_steps and can_pretrain(job.preset.model):
         report(progress_of(state, job.total_steps, [], "phase", "fitting the decoder to measured harmonics and noise"))
         batch_size = job.preset.training.batch_size
-        rate = LEARNING_RATE if job.base is None else BASE_LEARNING_RATE
+        rate = LEARNING_RATE if job.start is None else BASE_LEARNING_RATE
         pretrain(model, job.train.in_memory(), n_steps, batch_size, job.seed, is_compiled(), lambda _: None, rate)
 
 

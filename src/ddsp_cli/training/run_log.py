@@ -9,15 +9,18 @@ import time
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
+from ddsp_cli.arrays import FloatArray
 from ddsp_cli.atomic import beside
 from ddsp_cli.training import checkpoint
-from ddsp_cli.training.batches import Batch, as_arrays
 from ddsp_cli.training.checkpoint import LOG, LOG_COLUMNS, RunState
+from ddsp_cli.training.windows import Batch
+
+if TYPE_CHECKING:
+    import keras
 
 #: Shortest interval between two clips, and their largest share of the time.
 CLIP_EVERY_S = 60.0
@@ -41,13 +44,17 @@ class RunFolder:
         path.mkdir(parents=True, exist_ok=True)
         self.tensorboard = tensorboard
         self._next_clip = 0.0  # the first validation has one
+        self._cleared = False
 
     def save(self, model: keras.Model, state: RunState) -> None:
         """Writes the checkpoint, see `checkpoint.save`."""
         checkpoint.save(self.path, model, state)
 
     def clear(self) -> None:
-        """Removes the clips and TensorBoard events of the run before: they are of another model."""
+        """Removes the clips and TensorBoard events of the run before, which are of another model; once."""
+        if self._cleared:
+            return
+        self._cleared = True
         for pattern in ("clips/step_*", "tensorboard/events.*"):
             for left in self.path.glob(pattern):
                 with contextlib.suppress(PermissionError):  # somebody has it open on Windows, see `_replace`
@@ -81,11 +88,10 @@ class RunFolder:
             ended = time.monotonic()
             self._next_clip = ended + max(CLIP_EVERY_S, (ended - started) / CLIP_SHARE)
 
-    def write_first_clip(self, model: keras.Model, batch: Batch) -> Path | None:
-        """Renders a clip before the first step; returns its file, or None where no clips are wanted."""
-        if not self.listen:
-            return None
-        self._write_clip(0, model, batch)
+    def write_first_clip(self, recording: FloatArray, rendering: FloatArray) -> Path:
+        """Writes a clip that was rendered before the first step, beside its recording [S]; returns its file."""
+        self.clear()
+        self._store_clip(0, recording, rendering)
         return self.path / "clips" / "step_000000.wav"
 
     def _write_log(self, state: RunState) -> None:
@@ -96,29 +102,36 @@ class RunFolder:
         _replace(self.path / LOG, text.getvalue().encode())
 
     def _write_clip(self, step: int, model: keras.Model, batch: Batch) -> None:
-        from ddsp_cli.reports.plots import draw_pair
+        import keras
 
-        inputs, audio = batch
-        loudest = int(np.argmax(np.mean(np.square(audio), axis=1)))
-        row = slice(loudest, loudest + 1)
-        one, _ = as_arrays(({name: values[row] for name, values in inputs.items()}, audio[row]))
+        from ddsp_cli.training.batches import as_arrays
+
+        inputs, audio = loudest(batch)
+        one, _ = as_arrays((inputs, audio))
         with _random_state_kept(model):
             rendering = np.asarray(keras.ops.convert_to_numpy(model(one, training=False)["audio"]))[0]
-        recording, rate_hz = audio[loudest], self.sample_rate_hz
+        picture = self._store_clip(step, audio[0], rendering)
+        if self._board is not None:
+            import tensorflow as tf
+
+            with self._board.as_default(step=step):
+                sounds = np.stack([audio[0], rendering])[..., None]
+                tf.summary.audio("validation/sound", np.clip(sounds, -1, 1), self.sample_rate_hz)
+                tf.summary.image("validation/spectrogram", tf.io.decode_png(picture, channels=3)[None])
+            self._board.flush()
+
+    def _store_clip(self, step: int, recording: FloatArray, rendering: FloatArray) -> bytes:
+        """Writes sound and picture of a clip; returns the picture."""
+        from ddsp_cli.reports.plots import draw_pair
+
+        rate_hz = self.sample_rate_hz
         picture = draw_pair(recording, rendering, rate_hz)
         clips = self.path / "clips"
         clips.mkdir(exist_ok=True)
         _replace(clips / "original.wav", _wav(recording, rate_hz))
         _replace(clips / f"step_{step:06d}.wav", _wav(rendering, rate_hz))
         _replace(clips / f"step_{step:06d}.png", picture)
-        if self._board is not None:
-            import tensorflow as tf
-
-            with self._board.as_default(step=step):
-                sounds = np.stack([recording, rendering])[..., None]
-                tf.summary.audio("validation/sound", np.clip(sounds, -1, 1), rate_hz)
-                tf.summary.image("validation/spectrogram", tf.io.decode_png(picture, channels=3)[None])
-            self._board.flush()
+        return picture
 
 
 class FollowedRunFolder(RunFolder):
@@ -133,14 +146,19 @@ class FollowedRunFolder(RunFolder):
     def write(self, state: RunState, model: keras.Model, batch: Batch) -> None:
         """Writes nothing."""
 
-    def write_first_clip(self, model: keras.Model, batch: Batch) -> Path | None:
-        """Writes nothing."""
-        return None
+
+def loudest(batch: Batch) -> Batch:
+    """The loudest window of a batch, as a batch of one."""
+    inputs, audio = batch
+    row = int(np.argmax(np.mean(np.square(audio), axis=1)))
+    return {name: values[row : row + 1] for name, values in inputs.items()}, audio[row : row + 1]
 
 
 @contextlib.contextmanager
 def _random_state_kept(model: keras.Model) -> Iterator[None]:
     """Restores the random state after a clip: a run that resumes after a kill has not rendered the clip before it."""
+    import keras
+
     kept = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in model.non_trainable_variables]
     try:
         yield

@@ -26,7 +26,7 @@ from ddsp_cli.synthesis.variation import (
     Variation,
     band_share,
 )
-from ddsp_cli.training.batches import Windows
+from ddsp_cli.training.windows import Windows
 
 #: Largest number of windows that are measured: 5 to 15 s of one core at 48 kHz.
 MAX_WINDOWS = 40

@@ -34,7 +34,7 @@ from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.packages import require
 from ddsp_cli.remote import as_place
 from ddsp_cli.reports.training_report import TrainingSummary, write_training_report
-from ddsp_cli.scaling import midi_to_hz
+from ddsp_cli.scaling import midi_to_hz, unscale_db
 from ddsp_cli.synthesis.instrument import check_graph
 from ddsp_cli.training import checkpoint, resources
 from ddsp_cli.training.checkpoint import RunState, TrainProgress
@@ -46,9 +46,11 @@ if TYPE_CHECKING:
     from ddsp_cli.dataset.loader import Dataset
     from ddsp_cli.dataset.manifest import Manifest
     from ddsp_cli.engine import Autoencoder
-    from ddsp_cli.training.batches import Windows
     from ddsp_cli.training.loop import Job, OnBest
     from ddsp_cli.training.parallel import Group
+    from ddsp_cli.training.run_log import RunFolder
+    from ddsp_cli.training.start import Start
+    from ddsp_cli.training.windows import AnyWindows, Windows
 
 #: Fine-tuning at the learning rate that suits random weights would undo what the instrument has learned.
 FINE_TUNING_SHARE = 0.3
@@ -307,7 +309,7 @@ def find_own_base(start_from: PathLike, model: ModelConfig) -> bundle.Bundle | N
 
 def is_base(base: ModelConfig, model: ModelConfig) -> bool:
     """Whether a model is that of a base but for the condition on the instrument."""
-    if not base.instruments:
+    if not base.instruments or base.encoder:
         return False
     inputs = [name for name in base.inputs if name != "instrument"]
     return msgspec.structs.replace(base, inputs=inputs, instruments=UNSET) == model
@@ -431,6 +433,11 @@ def _train(
 
     for text in introduce(plan):
         phase(text)
+    phase(f"reading {plan.source}")
+    material = _read_material(plan, listen, follows=members is not None and members.index > 0)
+    start = None
+    if plan.base is not None and not state.history:
+        start = find_start(plan, material, phase)
     phase("loading the training framework")
     if members is not None:
         resources.take_one_gpu()
@@ -445,8 +452,7 @@ def _train(
     n_shares = backend.share_batches(plan.settings.training.batch_size)
     from ddsp_cli.training import loop
 
-    phase(f"reading {plan.source}")
-    job, data = _make_job(plan, state.seed, listen, n_shares, processes)
+    job, data = _make_job(plan, state.seed, material, start, n_shares, processes), material.data
     finished = True
     if state.step < plan.total_steps:
         if loop.is_compiled():
@@ -484,35 +490,94 @@ def _train(
     )
 
 
-def _make_job(plan: Plan, seed: int, listen: bool, n_shares: int, processes: Group | None) -> tuple[Job, Dataset]:
-    """Loads the data set of a plan, and makes the job of the training loop."""
-    from ddsp_cli.dataset import loader
-    from ddsp_cli.training import loop
-    from ddsp_cli.training.batches import Windows, validation_batches, windows_of
-    from ddsp_cli.training.run_log import FollowedRunFolder, RunFolder
+@dataclass(frozen=True)
+class Material:
+    """What a training reads and writes, before a framework is loaded.
 
-    model, training = plan.settings.model, plan.settings.training
+    Attributes:
+      data: the data set.
+      train, validation: its splits as network inputs.
+      records: the folder of the run.
+    """
+
+    data: Dataset
+    train: AnyWindows
+    validation: Windows
+    records: RunFolder
+
+
+def _read_material(plan: Plan, listen: bool, follows: bool) -> Material:
+    """Loads the data set of a plan, and opens the folder of its run; `follows`: another process writes there."""
+    from ddsp_cli.dataset import loader
+    from ddsp_cli.training.run_log import FollowedRunFolder, RunFolder
+    from ddsp_cli.training.windows import Windows, windows_of
+
+    model, render_rate_hz = plan.settings.model, plan.settings.training.render_rate_hz
     data = loader.load(plan.source, sample_rate_hz=model.sample_rate_hz)
     rate_hz = data.manifest.features.frame_rate_hz
-    validation = Windows(data.validation, model, rate_hz, training.render_rate_hz)
-    follows = processes is not None and not processes.writes
     with atomic.writing(plan.run_folder):
         kind = FollowedRunFolder if follows else RunFolder
-        records = kind(plan.run_folder, training.render_rate_hz or model.sample_rate_hz, listen=listen)
-    job = loop.Job(
-        plan.settings,
-        windows_of(data.train, model, rate_hz, training.render_rate_hz),
-        validation_batches(validation, training.batch_size, multiple=n_shares),
+        records = kind(plan.run_folder, render_rate_hz or model.sample_rate_hz, listen=listen and not follows)
+    return Material(
+        data,
+        windows_of(data.train, model, rate_hz, render_rate_hz),
+        Windows(data.validation, model, rate_hz, render_rate_hz),
         records,
+    )
+
+
+def find_start(plan: Plan, material: Material, phase: Callable[[str], None]) -> Start:
+    """Finds the place in the base of a plan that is nearest to the recordings, and writes a clip played there."""
+    from ddsp_cli.training.start import find_start as find
+    from ddsp_cli.training.targets import measure_targets
+
+    assert plan.base is not None
+    windows = material.train.in_memory()
+    windows.measure_targets(measure_targets)
+    start = find(plan.base.card.model, plan.base.weights, windows, plan.instrument)
+    phase(f"beginning in the base, which knows {len(start.errors_db)} instruments, near {start.nearest}")
+    if material.records.listen:
+        phase(f"a first clip can be heard, before any training: {_write_first_clip(plan, material, start)}")
+    return start
+
+
+def _write_first_clip(plan: Plan, material: Material, start: Start) -> Path:
+    """Plays the loudest window of the validation split at the place in the base, without a room."""
+    import soxr
+
+    from ddsp_cli.synthesis.instrument import Instrument
+    from ddsp_cli.training.run_log import loudest
+    from ddsp_cli.training.windows import validation_batches
+
+    model = plan.settings.model
+    batch = validation_batches(material.validation, plan.settings.training.batch_size)[0]
+    inputs, (recording,) = loudest(batch)
+    level_db = unscale_db(inputs["ld_scaled" if model.level == "loudness_db" else "pw_scaled"][0, :, 0])
+    instrument = Instrument(bundle.Bundle(_card(plan, material.data.manifest), start.weights, None))
+    rendering = np.concatenate(list(instrument.render(inputs["f0_hz"][0, :, 0], level_db, variation=False)))
+    rendering = soxr.resample(rendering, model.sample_rate_hz, material.records.sample_rate_hz)
+    return material.records.write_first_clip(recording, rendering[: len(recording)])
+
+
+def _make_job(
+    plan: Plan, seed: int, material: Material, start: Start | None, n_shares: int, processes: Group | None
+) -> Job:
+    """Makes the job of the training loop."""
+    from ddsp_cli.training import loop
+    from ddsp_cli.training.windows import validation_batches
+
+    return loop.Job(
+        plan.settings,
+        material.train,
+        validation_batches(material.validation, plan.settings.training.batch_size, multiple=n_shares),
+        material.records,
         plan.total_steps,
         seed,
         plan.parent.weights if plan.parent else None,
         n_shares,
-        (plan.base.card.model, plan.base.weights) if plan.base else None,
-        plan.instrument,
+        start,
         processes,
     )
-    return job, data
 
 
 def introduce(plan: Plan) -> list[str]:

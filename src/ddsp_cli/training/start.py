@@ -1,0 +1,227 @@
+"""Where a new instrument begins in the space of a base: the vector that explains its recordings. Imports no framework.
+
+The instrument of the base whose controls are nearest to the measured ones is found first. From there the vector is
+fitted by Levenberg-Marquardt steps (Marquardt 1963), with weights that make the least squares an error in dB
+(iteratively reweighted; Holland and Welsch 1977). The network stays as it is and a vector has few entries, so finite
+differences of the forward pass, all of them in one batch, are cheaper than loading and compiling a framework: a second
+or two in all, so that there is something to hear at once.
+
+Shapes: I vectors, D entries, W windows, F frames, K harmonics, M noise bands, C = K + M + 1 levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ddsp_cli.arrays import FloatArray
+from ddsp_cli.config import ModelConfig
+from ddsp_cli.errors import ModelError
+from ddsp_cli.synthesis.decoder import CONDITION, decode, instrument_vectors, model_at_vector
+from ddsp_cli.synthesis.ops import NumpyOps
+from ddsp_cli.training.windows import Windows
+
+#: Windows that are compared at most, and frames of each: those with the most notes.
+COMPARED_WINDOWS, COMPARED_FRAMES = 10, 60
+
+#: Steps of the fit; the step of the finite differences, where vectors differ by about 1 between instruments.
+VECTOR_STEPS, DIFFERENCE = 8, 0.02
+
+#: Damping to begin with, relative to the diagonal, and what it is multiplied by after a step that made nothing better;
+#: a good step divides by it. After so many failures in a row the fit ends.
+DAMPING, DAMPING_FACTOR, MAX_FAILURES = 0.1, 5.0, 3
+
+#: Errors below this count by their square, larger ones by their absolute value.
+SMALL_DB = 1.0
+
+#: Weight of the noise bands together, and of the level of all harmonics, against the harmonics, as in `ControlLoss`.
+NOISE_WEIGHT, LEVEL_WEIGHT = 0.5, 1.0
+
+#: Softer controls count as this one, see `training.targets.FLOOR_DB`.
+SOFTEST = 1e-6
+
+
+@dataclass(frozen=True)
+class Start:
+    """The starting point of a new instrument.
+
+    Attributes:
+      weights: of the decoder by name; those of the room are not among them.
+      nearest: the instrument of the base whose controls are nearest to the recordings.
+      vector: [D] the place in the space of the base.
+      errors_db: instrument → mean error of its controls on the recordings.
+      error_db: that of the vector.
+    """
+
+    weights: dict[str, np.ndarray]
+    nearest: str
+    vector: np.ndarray
+    errors_db: dict[str, float]
+    error_db: float
+
+
+def find_start(
+    base: ModelConfig,
+    weights: Mapping[str, np.ndarray],
+    windows: Windows,
+    instrument: str,
+    vector_steps: int = VECTOR_STEPS,
+) -> Start:
+    """Finds where in the space of a base a new instrument begins.
+
+    An instrument that the base knows begins with its own vector, any other with one that is fitted to its recordings.
+
+    Args:
+      base: configuration of the base.
+      weights: of the base, by name.
+      windows: of the new instrument, with targets.
+      instrument: the name of the new one.
+      vector_steps: of the fit; 0 takes the vector of the nearest instrument.
+
+    Raises:
+      ModelError: the base is none.
+    """
+    if not base.instruments:
+        raise ModelError("the base has no instruments")
+    comparison = Comparison(base, weights, windows)
+    known = instrument_vectors(base, weights)
+    errors = comparison.mean_errors_db(np.stack(list(known.values())))
+    errors_db = {name: float(error) for name, error in zip(known, errors, strict=True)}
+    nearest = instrument if instrument in known else min(errors_db, key=lambda name: errors_db[name])
+    vector, error_db = np.asarray(known[nearest], np.float32), errors_db[nearest]
+    if instrument not in known:
+        vector, error_db = fit_vector(comparison, vector, vector_steps)
+    _, found = model_at_vector(base, weights, vector)
+    kept = {name: value for name, value in found.items() if name.startswith("decoder/")}
+    return Start(kept, nearest, vector, errors_db, error_db)
+
+
+def fit_vector(comparison: Comparison, vector: FloatArray, n_steps: int) -> tuple[FloatArray, float]:
+    """Fits a vector [D] to measured levels, beginning with another; returns it and its mean error in dB."""
+    damping, failures = DAMPING, 0
+    errors_db = comparison.errors_db(vector[None])[0]
+    best_db = comparison.mean_db(errors_db)
+    shifts = DIFFERENCE * np.eye(len(vector), dtype=np.float32)
+    slopes: FloatArray | None = None
+    for _ in range(n_steps):
+        if slopes is None:
+            slopes = (comparison.errors_db(vector + shifts) - errors_db) / np.float32(DIFFERENCE)  # [D, W·F, C]
+            weighted = comparison.weights / np.maximum(np.abs(errors_db), SMALL_DB)
+            flat = slopes.reshape(len(vector), -1)
+            normal = (flat * weighted.reshape(-1)) @ flat.T
+            gradient = flat @ (weighted * errors_db).reshape(-1)
+        step = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + np.mean(np.diag(normal))), gradient)
+        tried = (vector - step).astype(np.float32)
+        tried_errors_db = comparison.errors_db(tried[None])[0]
+        tried_db = comparison.mean_db(tried_errors_db)
+        if tried_db < best_db:
+            vector, errors_db, best_db, slopes = tried, tried_errors_db, tried_db, None
+            damping, failures = damping / DAMPING_FACTOR, 0
+            continue
+        damping, failures = damping * DAMPING_FACTOR, failures + 1
+        if failures == MAX_FAILURES:
+            break
+    return vector, best_db
+
+
+class Comparison:
+    """What a base plays at a vector, compared with levels measured in recordings.
+
+    Args:
+      base: configuration of the base.
+      weights: of the base, by name.
+      windows: of the recordings, with targets; some of them are taken.
+
+    Attributes:
+      weights: [W·F, C] of the errors; their sum over harmonics, bands and level is as in `engine.losses.ControlLoss`.
+    """
+
+    def __init__(self, base: ModelConfig, weights: Mapping[str, np.ndarray], windows: Windows) -> None:
+        self._model, self._network = base, {name: np.asarray(value, np.float32) for name, value in weights.items()}
+        rows, starts, self._n_frames = _most_voiced(windows)
+        found = windows.cut_inputs(rows, starts, self._n_frames)
+        flat = {name: np.ascontiguousarray(value.reshape(-1, value.shape[-1])) for name, value in found.items()}
+        self._inputs = {name: flat[name] for name in windows.inputs}
+        self._heard = flat["harmonic_weight"] > 0.0
+        level_db = _power_sum_db(flat["harmonic_db"], self._heard)
+        self._measured_db = np.concatenate([flat["harmonic_db"], flat["noise_db"], level_db], axis=1)
+        parts = [flat["harmonic_weight"], flat["noise_weight"], self._heard.any(axis=1, keepdims=True).astype("f")]
+        shares = (1.0, NOISE_WEIGHT, LEVEL_WEIGHT)
+        normal = [share * part / max(1.0, float(part.sum())) for share, part in zip(shares, parts, strict=True)]
+        self.weights: FloatArray = np.concatenate(normal, axis=1).astype(np.float32)
+
+    def errors_db(self, many: FloatArray) -> FloatArray:
+        """Errors of the levels that the base plays at vectors [I, D], in dB, [I, W·F, C]."""
+        n = len(self._inputs["f0_hz"])
+        inputs = {name: np.tile(value, (len(many), 1)) for name, value in self._inputs.items()}
+        inputs[CONDITION] = np.repeat(np.asarray(many, np.float32), n, axis=0)
+        state = np.zeros((1, self._model.sizes.rnn_units), np.float32)
+        given: dict[str, FloatArray] = {name: inputs[name] for name in self._model.inputs}
+        ops = SequencesOps(self._n_frames)
+        controls, _ = decode(ops, self._model, self._network, given, inputs["f0_hz"], state)
+        harmonic_db = _decibels(controls["amplitude"] * controls["harmonic_distribution"])
+        played_db = [
+            harmonic_db,
+            _decibels(controls["noise_magnitudes"]),
+            _power_sum_db(harmonic_db, np.tile(self._heard, (len(many), 1))),
+        ]
+        return np.concatenate(played_db, axis=1).reshape(len(many), n, -1) - self._measured_db
+
+    def mean_db(self, errors_db: FloatArray) -> float:
+        """Weighted mean of absolute errors [W·F, C]."""
+        return float(np.sum(self.weights * np.abs(errors_db)))
+
+    def mean_errors_db(self, many: FloatArray) -> FloatArray:
+        """Mean error of each of the vectors [I, D] in dB, [I]."""
+        return np.array([self.mean_db(self.errors_db(vector[None])[0]) for vector in many], np.float32)
+
+
+class SequencesOps(NumpyOps):
+    """The operations on several sequences of equal length, one after the other along the first axis.
+
+    Args:
+      n_frames: of each sequence.
+    """
+
+    def __init__(self, n_frames: int) -> None:
+        super().__init__()
+        self._n_frames = n_frames
+
+    def gru(
+        self, x: FloatArray, state: FloatArray, kernel: FloatArray, recurrent: FloatArray, bias: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """See `Ops.gru`; every sequence begins with the state [1, U], and the last ones are [n, U]."""
+        units = len(recurrent)
+        projected = (x @ kernel + bias[0]).reshape(-1, self._n_frames, 3 * units)
+        states = np.empty((*projected.shape[:2], units), np.float32)
+        last = np.broadcast_to(state, (len(projected), units))
+        for i in range(self._n_frames):
+            hidden = last @ recurrent + bias[1]
+            gates = self.unary("sigmoid", projected[:, i, : 2 * units] + hidden[:, : 2 * units])
+            reset = gates[:, units:] * hidden[:, 2 * units :]
+            candidate = np.tanh(projected[:, i, 2 * units :] + reset)
+            last = candidate + gates[:, :units] * (last - candidate)
+            states[:, i] = last
+        return states.reshape(-1, units), np.asarray(last)
+
+
+def _most_voiced(windows: Windows) -> tuple[np.ndarray, np.ndarray, int]:
+    """Windows evenly spread over those with notes, [W], the first frame of the part with the most, [W], its length."""
+    n_frames = min(COMPARED_FRAMES, windows.n_frames)
+    voiced = np.cumsum(np.pad(windows.voiced, ((0, 0), (1, 0))), axis=1)
+    inside: np.ndarray = voiced[:, n_frames:] - voiced[:, :-n_frames]
+    usable = np.flatnonzero(inside.max(axis=1) >= inside.max() / 2)
+    rows = usable[np.unique(np.linspace(0, len(usable) - 1, min(COMPARED_WINDOWS, len(usable))).astype(int))]
+    return rows, inside[rows].argmax(axis=1), n_frames
+
+
+def _decibels(amplitude: FloatArray) -> FloatArray:
+    return np.asarray(20.0 * np.log10(np.maximum(amplitude, SOFTEST)), np.float32)
+
+
+def _power_sum_db(levels_db: FloatArray, heard: np.ndarray) -> FloatArray:
+    """Level in dB of the harmonics [F, K] that are heard, together, [F, 1]."""
+    power = np.sum(np.where(heard, 10.0 ** (levels_db / 10.0), 0.0), axis=1, keepdims=True)
+    return np.asarray(10.0 * np.log10(power + 1e-12), np.float32)

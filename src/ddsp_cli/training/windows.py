@@ -1,0 +1,227 @@
+"""The windows of a data set as inputs and targets of a training. Imports no framework.
+
+Shapes: N windows, B batch, F frames, S samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ddsp_cli.analysis.recording_checks import bandwidth_hz
+from ddsp_cli.analysis.features import hold_f0
+from ddsp_cli.analysis.mfcc import mfcc
+from ddsp_cli.config import ANALYSIS_RATE_HZ, ModelConfig
+from ddsp_cli.dataset.loader import Examples, StreamedExamples
+from ddsp_cli.errors import DatasetError
+from ddsp_cli.scaling import scale_db, scale_f0
+
+#: Inputs [B, F, C] by name, and sound [B, S].
+Batch = tuple[dict[str, np.ndarray], np.ndarray]
+
+AnyWindows: TypeAlias = "Windows | StreamedWindows"
+
+
+class Windows:
+    """All windows of one split as network inputs at the model's frame rate.
+
+    Attributes:
+      audio: [N, S] at the model's sample rate.
+      sound: [N, S] what renderings are compared with: `audio`, or the same at `render_rate_hz`.
+      inputs: name → [N, F, 1]; `mfcc` [N, F, C] where the model has an encoder.
+      voiced: [N, F] where a frame has an F0 of its own.
+      n_frames: F.
+      f0_step: values of F0 in a frame, as the data set has them.
+      fine_f0_hz: [N, F·f0_step], nowhere 0.
+      bandwidth_hz: [N] above it a window holds nothing, see `analysis.recording_checks`.
+      targets: name → [N, F, C], cut with the inputs; see `training.targets.Targets`. Empty unless they were measured.
+
+    Args:
+      examples: measured at `frame_rate_hz`.
+      model: the model to train.
+      frame_rate_hz: of the examples; a multiple of the model's.
+      render_rate_hz: at which sound is rendered in training; None for the model's rate.
+    """
+
+    def __init__(
+        self, examples: Examples, model: ModelConfig, frame_rate_hz: int, render_rate_hz: int | None = None
+    ) -> None:
+        step = frame_rate_hz // model.frame_rate_hz
+        self.model = model
+        self.audio = self.sound = examples.audio
+        self.hop_samples = model.hop_samples
+        if render_rate_hz is not None and render_rate_hz != model.sample_rate_hz:
+            self.sound = decimated(self.audio, model.sample_rate_hz, render_rate_hz)
+            self.hop_samples = render_rate_hz // model.frame_rate_hz
+        self.voiced = examples.f0_hz[:, ::step] > 0.0
+        self.targets: dict[str, np.ndarray] = {}
+        fine_f0_hz = hold_f0(examples.f0_hz)
+        f0_hz = fine_f0_hz[:, ::step]
+        level_db = getattr(examples, model.level)[:, ::step]
+        self.n_frames = min(f0_hz.shape[1], self.audio.shape[1] // model.hop_samples)
+        self.f0_step = step
+        self.fine_f0_hz = np.ascontiguousarray(fine_f0_hz[:, : self.n_frames * step], np.float32)
+        self.bandwidth_hz = np.array([bandwidth_hz(audio, model.sample_rate_hz) for audio in self.audio])
+        curves = {
+            "f0_hz": f0_hz,
+            "f0_scaled": scale_f0(f0_hz),
+            "pw_scaled": scale_db(level_db),
+            "ld_scaled": scale_db(level_db),
+        }
+        self.inputs = {
+            name: np.ascontiguousarray(curves[name][:, : self.n_frames], np.float32)[..., None]
+            for name in ("f0_hz", *model.scaled_inputs)
+        }
+        self.voiced = self.voiced[:, : self.n_frames]
+        if model.encoder:
+            found = [mfcc(audio, model.frame_rate_hz, model.encoder.n_mfccs)
+                     for audio in self._resampled(ANALYSIS_RATE_HZ)]  # fmt: skip
+            self.inputs["mfcc"] = np.stack(found)[:, : self.n_frames]
+        if model.instruments:
+            index = _instrument_index(examples, model.instruments.names)[:, ::step]
+            self.inputs["instrument"] = np.ascontiguousarray(index[:, : self.n_frames], np.float32)[..., None]
+
+    def __len__(self) -> int:
+        return len(self.audio)
+
+    def _resampled(self, rate_hz: int) -> Iterator[np.ndarray]:
+        """The audio [S] of each window at another rate."""
+        import soxr
+
+        for audio in self.audio:
+            yield soxr.resample(audio, self.model.sample_rate_hz, rate_hz).astype(np.float32)
+
+    def cut(self, rows: np.ndarray, starts: np.ndarray, n_frames: int) -> Batch:
+        """Cuts crops out of windows.
+
+        Args:
+          rows: [B] which windows.
+          starts: [B] first frame of each crop.
+          n_frames: F.
+
+        Returns:
+          Inputs [B, F, 1] (`mfcc` [B, F, C]) by name, and sound [B, S].
+        """
+        hop = self.hop_samples
+        samples = starts[:, None] * hop + np.arange(n_frames * hop)
+        return self.cut_inputs(rows, starts, n_frames), self.sound[rows[:, None], samples]
+
+    def cut_inputs(self, rows: np.ndarray, starts: np.ndarray, n_frames: int) -> dict[str, np.ndarray]:
+        """The inputs of `cut` and the targets, without the audio."""
+        frames = starts[:, None] + np.arange(n_frames)
+        return {name: values[rows[:, None], frames] for name, values in {**self.inputs, **self.targets}.items()}
+
+    def in_memory(self) -> Windows:
+        """The windows as arrays: all of them, see `StreamedWindows`."""
+        return self
+
+    def measure_targets(self, measure: Callable[[Windows], Any]) -> None:
+        """Measures the targets of all windows with `training.targets.measure_targets`, unless that was done."""
+        if not self.targets:
+            self.targets = vars(measure(self))
+
+
+class StreamedWindows:
+    """`Windows` of a split that is too large for memory: the windows of a batch are read as it is cut.
+
+    Args:
+      examples: in their shards.
+      model, frame_rate_hz, render_rate_hz: as for `Windows`.
+    """
+
+    #: Windows, evenly spread, that are kept in memory for what needs a sample of the sound.
+    N_SAMPLE = 256
+
+    def __init__(
+        self, examples: StreamedExamples, model: ModelConfig, frame_rate_hz: int, render_rate_hz: int | None = None
+    ) -> None:
+        self.model = model
+        self._examples, self._rates_hz = examples, (frame_rate_hz, render_rate_hz)
+        rows = np.linspace(0, len(examples) - 1, min(len(examples), self.N_SAMPLE)).round().astype(int)
+        self._sample = self._read(np.unique(rows))
+        self.inputs, self.n_frames = self._sample.inputs, self._sample.n_frames
+        self._measure: Callable[[Windows], Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def _read(self, rows: np.ndarray) -> Windows:
+        return Windows(self._examples.take(rows), self.model, *self._rates_hz)
+
+    def in_memory(self) -> Windows:
+        """A sample of the windows as arrays."""
+        return self._sample
+
+    def measure_targets(self, measure: Callable[[Windows], Any]) -> None:
+        """Measures the targets of each batch as it is cut."""
+        self._measure = measure
+
+    def cut(self, rows: np.ndarray, starts: np.ndarray, n_frames: int) -> Batch:
+        """As `Windows.cut`."""
+        windows = self._read(rows)
+        if self._measure is not None:
+            windows.measure_targets(self._measure)
+        return windows.cut(np.arange(len(rows)), starts, n_frames)
+
+
+def windows_of(
+    examples: Examples | StreamedExamples, model: ModelConfig, frame_rate_hz: int, render_rate_hz: int | None = None
+) -> AnyWindows:
+    """`Windows` or `StreamedWindows`, as the examples are in memory or not."""
+    if isinstance(examples, StreamedExamples):
+        return StreamedWindows(examples, model, frame_rate_hz, render_rate_hz)
+    return Windows(examples, model, frame_rate_hz, render_rate_hz)
+
+
+def decimated(audio: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
+    """Resamples windows [N, S] to a lower rate that divides theirs, with a flat response up to half of it.
+
+    An ordinary resampler falls off below half the lower rate. What is rendered at that rate does not, and a loss on
+    logarithms of magnitudes would teach it to.
+    """
+    n_samples = audio.shape[1] * to_hz // from_hz
+    n_bins = n_samples // 2 + 1
+    out = np.empty((len(audio), n_samples), np.float32)
+    for i, window in enumerate(audio):
+        spectrum = np.fft.rfft(window[: n_samples * (from_hz // to_hz)])[:n_bins]
+        out[i] = np.fft.irfft(spectrum, n_samples) * (to_hz / from_hz)
+    return out
+
+
+def _instrument_index(examples: Examples, names: Sequence[str]) -> np.ndarray:
+    """Index of each frame's instrument in the model's list of names, [N, F].
+
+    Raises:
+      DatasetError: the data set has no instruments, or one that the model does not name.
+    """
+    unknown = sorted(set(examples.instruments) - set(names))
+    if examples.instrument is None or unknown:
+        held = f"has {', '.join(unknown)}" if unknown else "does not tell instruments apart"
+        raise DatasetError(
+            f"the model is conditioned on {', '.join(names)}; the data set {held}",
+            "Prepare a folder that holds a folder of recordings for each instrument.",
+        )
+    place = np.array([list(names).index(name) for name in examples.instruments])
+    return place[examples.instrument.astype(int)]
+
+
+def validation_batches(windows: Windows, batch_size: int, limit: int = 32, multiple: int = 1) -> list[Batch]:
+    """Batches of whole windows, evenly spread over the split.
+
+    Args:
+      windows: of the validation split.
+      batch_size: the largest size of a batch.
+      limit: how many windows are taken at most.
+      multiple: the size of every batch is a multiple of it.
+
+    Returns:
+      Batches of equal size.
+    """
+    n = min(limit, len(windows))
+    rows = np.unique(np.linspace(0, len(windows) - 1, n).round().astype(int))
+    rows = np.resize(rows, max(len(rows), multiple))
+    size = min(batch_size, len(rows)) // multiple * multiple
+    rows = rows[: len(rows) // size * size]
+    return [windows.cut(part, np.zeros(size, int), windows.n_frames) for part in np.split(rows, len(rows) // size)]
