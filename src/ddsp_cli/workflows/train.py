@@ -553,8 +553,10 @@ def _write_first_clip(plan: Plan, material: Material, start: Start) -> Path:
     batch = validation_batches(material.validation, plan.settings.training.batch_size)[0]
     inputs, (recording,) = loudest(batch)
     level_db = unscale_db(inputs["ld_scaled" if model.level == "loudness_db" else "pw_scaled"][0, :, 0])
-    instrument = Instrument(bundle.Bundle(_card(plan, material.data.manifest), start.weights, None))
-    rendering = np.concatenate(list(instrument.render(inputs["f0_hz"][0, :, 0], level_db, variation=False)))
+    silence = np.zeros(1, np.float32)  # the response of a room that nothing has learned yet
+    instrument = Instrument(bundle.Bundle(_card(plan, material.data.manifest), start.weights, silence))
+    f0_hz = inputs["f0_hz"][0, :, 0]
+    rendering = np.concatenate(list(instrument.render(f0_hz, level_db, room=False, variation=False)))
     rendering = soxr.resample(rendering, model.sample_rate_hz, material.records.sample_rate_hz)
     return material.records.write_first_clip(recording, rendering[: len(recording)])
 
