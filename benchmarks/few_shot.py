@@ -6,9 +6,9 @@
 
 RECORDINGS is a folder of sound files of one instrument. Those that --hold-out matches are what every instrument is
 judged by; with --dataset it is the validation split of a prepared data set of them, and the recordings of its training
-split are taken. From the others so many seconds are taken, in an order drawn with --seed, the last one cut; 30 s hold
-the 10 s. For each length, and each instrument to begin with ("none": from nothing), `ddsp prepare` and `ddsp train` run
-as a user runs them. --also judges trained instruments by the same recordings.
+split are taken, at the levels that they have there. From the others so many seconds are taken, in an order drawn with
+--seed, the last one cut; 30 s hold the 10 s. For each length, and each instrument to begin with ("none": from nothing),
+`ddsp prepare` and `ddsp train` run as a user runs them. --also judges trained instruments by the same recordings.
 
 Leaving an instrument out of the base:
 
@@ -19,7 +19,8 @@ Leaving an instrument out of the base:
 Columns:
 
     prepare_s, train_s  wall time of both commands, start of Python and TensorFlow included
-    loss        multi-scale spectral loss at 16 kHz on the held-out recordings
+    cpu_s       CPU time of both; on a machine with other work it says more
+    loss        multi-scale spectral loss at 16 kHz on the held-out recordings; this and the next as `ddsp evaluate`
     in_tune     share of their frames within 50 cents
     level_db    mean error of the level
     noise_db    how much more noise there is between the harmonics than in the recordings
@@ -30,11 +31,12 @@ from __future__ import annotations
 import argparse
 import csv
 import math
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePath
 
@@ -43,9 +45,11 @@ import soundfile
 
 from ddsp_cli.audio import read
 from ddsp_cli.bundle import Bundle
+from ddsp_cli.dataset import loader
+from ddsp_cli.dataset.loader import Dataset
 from ddsp_cli.dataset.manifest import iter_recordings, load_manifest
 from ddsp_cli.workflows import models
-from realism import Judge, read_split
+from ddsp_cli.workflows.evaluate import resynthesise
 
 #: Rate of the cut recordings.
 RATE_HZ = 48000
@@ -59,6 +63,7 @@ class Result:
     start: str
     prepare_s: float
     train_s: float
+    cpu_s: float
     loss: float
     in_tune: float
     level_db: float
@@ -75,13 +80,14 @@ def is_held_out(path: PurePath, patterns: Sequence[str]) -> bool:
     return any(path.match(pattern) for pattern in patterns)
 
 
-def take(paths: Sequence[Path], seconds: float, folder: Path) -> float:
+def take(paths: Sequence[Path], seconds: float, folder: Path, gains_db: Mapping[Path, float] | None = None) -> float:
     """Copies the first recordings that make up so many seconds; the last is cut.
 
     Args:
       paths: of the recordings.
       seconds: in all.
       folder: where they are written, as FLAC with 24 bits.
+      gains_db: added to the level of each; None for none.
 
     Returns:
       How many seconds there were.
@@ -92,22 +98,26 @@ def take(paths: Sequence[Path], seconds: float, folder: Path) -> float:
         if left <= 0:
             break
         audio = read.read_mono(path, RATE_HZ)[:left]
+        if gains_db is not None:
+            audio = np.clip(audio * np.float32(10.0 ** (gains_db[path] / 20.0)), -1.0, 1.0)
         soundfile.write(folder / f"{i:03d}_{path.stem}.flac", audio, RATE_HZ, subtype="PCM_24")
         left -= len(audio)
     return seconds - left / RATE_HZ
 
 
-def of_training(paths: Sequence[Path], dataset: Path) -> list[Path]:
-    """The recordings of the training split of a data set, found by their names."""
-    manifest = load_manifest(dataset)
-    names = {PurePath(r.path).name for r in iter_recordings(dataset, manifest) if r.split == "train" and r.note_s > 0}
-    return [path for path in paths if path.name in names]
+def of_training(paths: Sequence[Path], dataset: Path) -> dict[Path, float]:
+    """The recordings of the training split of a data set, found by their names, and how it changed their levels, dB."""
+    recordings = iter_recordings(dataset, load_manifest(dataset))
+    gains_db = {PurePath(r.path).name: r.gain_db for r in recordings if r.split == "train" and r.note_s > 0}
+    return {path: gains_db[path.name] for path in paths if path.name in gains_db}
 
 
-def judged(judge: Judge, loaded: Bundle, seconds: float, start: str, prepare_s: float, train_s: float) -> Result:
-    """Judges an instrument."""
-    found = {row.measure: row.value for row in judge.judge(loaded)}
-    return Result(seconds, start, prepare_s, train_s, found["spectral_loss"], found["pitch_within_50_cents"],
+def judged(
+    held: Dataset, loaded: Bundle, seconds: float, start: str, times_s: tuple[float, float, float] = (math.nan,) * 3
+) -> Result:
+    """Judges an instrument by the validation split of a data set."""
+    found = resynthesise(loaded, held).figures()
+    return Result(seconds, start, *times_s, found["spectral_loss"], found["pitch_within_50_cents"],
                   found["loudness_error_db"], found.get("noise_balance_db", math.nan))  # fmt: skip
 
 
@@ -117,18 +127,20 @@ def show(result: Result) -> None:
     print("".join(f"{v:>12.3f}" if isinstance(v, float) else f"{v:>12}" for v in values), flush=True)
 
 
-def run(*words: object) -> float:
-    """Runs a command of ddsp; returns its wall time in seconds.
+def run(*words: object) -> tuple[float, float]:
+    """Runs a command of ddsp; returns its wall and its CPU time in seconds.
 
     Raises:
       SystemExit: it failed; with what it said.
     """
-    started = time.perf_counter()
+    started, before = time.perf_counter(), os.times()
     command = [sys.executable, "-m", "ddsp_cli", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         raise SystemExit(f"ddsp {' '.join(map(str, words))} failed:\n{done.stderr[-2000:]}")
-    return time.perf_counter() - started
+    after = os.times()  # on Windows it does not count children
+    cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
+    return time.perf_counter() - started, cpu_s
 
 
 def draw(path: Path, results: Sequence[Result]) -> None:
@@ -171,8 +183,10 @@ def main() -> None:
     if bool(options.hold_out) == (options.dataset is not None):
         parser.error("give either --hold-out or --dataset")
     if options.dataset is not None:
-        usable = of_training(paths, options.dataset)
+        gains_db = of_training(paths, options.dataset)
+        usable = list(gains_db)
     else:
+        gains_db = None
         usable = [path for path in paths if not is_held_out(path, [*options.hold_out, *options.leave_out])]
     if not usable:
         parser.error("every recording is held out")
@@ -187,29 +201,32 @@ def main() -> None:
             patterns = [word for pattern in options.hold_out for word in ("--hold-out", pattern)]
             patterns += [word for pattern in options.leave_out for word in ("--leave-out", pattern)]
             run("prepare", options.recordings, "--name", "held", "--out", held, "--no-report", *rate, *patterns)
-        judge = Judge(read_split(held), ["loss"])
+        judge = loader.load(held)
         results = []
         print("".join(f"{field.name:>12}" for field in fields(Result)), flush=True)
         for seconds in lengths:
             name = f"{seconds:g}s"
-            taken_s = take(usable, seconds, place / "recordings" / name)
+            taken_s = take(usable, seconds, place / "recordings" / name, gains_db)
             if taken_s < seconds - 1.0:
                 print(f"there are only {taken_s:.0f} s of recordings", file=sys.stderr)
             data = place / "datasets" / name
-            prepare_s = run("prepare", place / "recordings" / name, "--name", "few", "--out", data, *rate)
+            prepare_s, prepare_cpu_s = run(
+                "prepare", place / "recordings" / name, "--name", "few", "--out", data, *rate
+            )
             for start in options.starts.split(","):
                 out = place / "models" / f"{name}_{PurePath(start).name}"
                 words = ["--instrument", "few", "--dataset", data, "--out", out, "--from", start]
                 words += ["--steps", options.steps] if options.steps else []
                 # an instrument to begin with brings its own model
                 words += ["--preset", options.preset] if options.preset and start == "none" else []
-                train_s = run("train", *words)
-                result = judged(judge, models.open_at(out), taken_s, PurePath(start).name, prepare_s, train_s)
+                train_s, train_cpu_s = run("train", *words)
+                times_s = (prepare_s, train_s, prepare_cpu_s + train_cpu_s)
+                result = judged(judge, models.open_at(out), taken_s, PurePath(start).name, times_s)
                 results.append(result)
                 show(result)
         for name in options.also:
             loaded = models.open_at(models.find_playable(name))
-            result = judged(judge, loaded, loaded.card.training.audio_s, f"({name})", math.nan, math.nan)
+            result = judged(judge, loaded, loaded.card.training.audio_s, f"({name})")
             results.append(result)
             show(result)
     if options.csv:

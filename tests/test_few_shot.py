@@ -65,12 +65,19 @@ def test_with_a_data_set_its_training_recordings_are_taken(script, recordings, m
         path: str
         split: str
         note_s: float
+        gain_db: float = 6.0
 
     kept = [Recording("few/a.wav", "train", 1.0), Recording("few/b.wav", "validation", 1.0),
             Recording("few/c.wav", "train", 0.0)]  # fmt: skip
     monkeypatch.setattr(script, "load_manifest", lambda folder: None)
     monkeypatch.setattr(script, "iter_recordings", lambda folder, manifest: iter(kept))
-    assert script.of_training(recordings, Path("datasets/few")) == recordings[:1]
+    assert script.of_training(recordings, Path("datasets/few")) == {recordings[0]: 6.0}
+
+
+def test_recordings_are_taken_at_the_level_of_the_data_set(script, recordings, tmp_path):
+    script.take(recordings[:1], 1.0, tmp_path / "few", {recordings[0]: -6.0})
+    (path,) = (tmp_path / "few").iterdir()
+    np.testing.assert_allclose(soundfile.read(path)[0], 0.1 * 10 ** (-6.0 / 20.0), rtol=1e-3)
 
 
 def test_a_command_that_fails_says_why(script, tmp_path):
