@@ -447,7 +447,7 @@ class LossGroup:
         return cls({name: (deserialize(loss), wanted) for name, (loss, wanted) in config["losses"].items()})
 
 
-#: Inputs of a batch that `ControlLoss` compares with; see `training.pretrain.Targets`.
+#: Inputs of a batch that `ControlLoss` compares with; see `training.targets.Targets`.
 CONTROL_TARGETS = ("harmonic_db", "harmonic_weight", "noise_db", "noise_weight")
 
 

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ddsp_cli.arrays import FloatArray
+from ddsp_cli.bundle.layout import CONDITION
 from ddsp_cli.config import ModelConfig
 from ddsp_cli.errors import ModelError
-from ddsp_cli.synthesis.decoder import CONDITION, decode, instrument_vectors, model_at_vector
+from ddsp_cli.synthesis.decoder import decode, instrument_vectors, model_at_vector
 from ddsp_cli.synthesis.ops import NumpyOps
 from ddsp_cli.training.windows import Windows
 
