@@ -17,7 +17,6 @@ from ddsp_cli.engine import Autoencoder
 from ddsp_cli.scaling import exp_sigmoid
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.stream import open_decoder
-from ddsp_cli.training.batches import Windows
 from ddsp_cli.training.output_layer import (
     BIAS,
     HOLE_DB,
@@ -31,6 +30,7 @@ from ddsp_cli.training.output_layer import (
     rolloff_bias,
     smooth_noise,
 )
+from ddsp_cli.training.windows import Windows
 from fixtures import make_bundle, make_card, random_weights, small_model
 from training_fixtures import tones
 

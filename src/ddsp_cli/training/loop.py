@@ -15,9 +15,11 @@ The optimiser is Adam with the schedule of a preset, and a learning rate of its 
 
 from __future__ import annotations
 
+import contextlib
 import math
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +32,7 @@ from ddsp_cli.config import Preset, TrainingConfig
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.errors import ModelError
 from ddsp_cli.training import checkpoint
-from ddsp_cli.training.batches import RandomCrops
+from ddsp_cli.training.batches import RandomCrops, as_arrays
 from ddsp_cli.training.checkpoint import Event, Point, Report, RunState, progress_of
 from ddsp_cli.training.output_layer import init_harmonic_rolloff
 from ddsp_cli.training.pretrain import BASE_LEARNING_RATE, LEARNING_RATE, can_pretrain, pretrain
@@ -48,6 +50,9 @@ SILENT_LEVEL = 1e-4
 #: Backends whose steps are compiled. XLA makes a step a third faster and costs seconds of compilation; PyTorch's
 #: compiler costs minutes.
 COMPILED_BACKENDS = ("tensorflow", "jax")
+
+#: As many steps of pretraining take less time with TensorFlow's own operations than XLA takes to compile them.
+FEW_STEPS = 200
 
 #: Largest number of rollbacks after a broken loss.
 MAX_ROLLBACKS = 3
@@ -200,8 +205,32 @@ def _begin(job: Job, state: RunState, on_best: OnBest, report: Report) -> tuple[
         state = msgspec.structs.replace(state, nearest=job.start.nearest, vector=vector)
         job.folder.save(model, state)
         on_best(model, state)
-    _pretrain(job, model, state, report)
+    with _compiling_ahead(job, model):
+        _pretrain(job, model, state, report)
     return model, state
+
+
+@contextlib.contextmanager
+def _compiling_ahead(job: Job, model: Autoencoder) -> Iterator[None]:
+    """Compiles a step on sound beside the pretraining: XLA uses one core, and takes as long as a hundred steps."""
+    compile_ahead = getattr(model, "compile_ahead", None)
+    if compile_ahead is None or job.processes is not None or not is_compiled():
+        yield
+        return
+    training = job.preset.training
+    batch = RandomCrops(job.train, training.batch_size, training.crop_s, job.seed, 1).batch(0)
+    run_once = compile_ahead(*as_arrays(batch))
+
+    def run_quietly() -> None:
+        with contextlib.suppress(Exception):  # the first step will raise it
+            run_once()
+
+    thread = threading.Thread(target=run_quietly)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def had_enough(training: TrainingConfig, state: RunState) -> bool:
@@ -289,7 +318,8 @@ def _pretrain(job: Job, model: Autoencoder, state: RunState, report: Report) -> 
         report(progress_of(state, job.total_steps, [], "phase", "fitting the decoder to measured harmonics and noise"))
         batch_size = job.preset.training.batch_size
         rate = LEARNING_RATE if job.start is None else BASE_LEARNING_RATE
-        pretrain(model, job.train.in_memory(), n_steps, batch_size, job.seed, is_compiled(), lambda _: None, rate)
+        compiled = is_compiled() and (n_steps > FEW_STEPS or keras.config.backend() != "tensorflow")
+        pretrain(model, job.train.in_memory(), n_steps, batch_size, job.seed, compiled, lambda _: None, rate)
 
 
 def _validate_parent(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, report: Report) -> RunState:

@@ -29,7 +29,7 @@ from ddsp_cli.synthesis.instrument import Instrument, check_graph
 
 if TYPE_CHECKING:
     from ddsp_cli.engine import Autoencoder
-    from ddsp_cli.training.batches import Windows
+    from ddsp_cli.training.windows import Windows
 
 #: Names of the weights of the output layer.
 KERNEL, BIAS = "decoder/dense_out/kernel", "decoder/dense_out/bias"

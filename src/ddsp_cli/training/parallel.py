@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -23,6 +23,7 @@ from keras import ops
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.errors import ModelError
 from ddsp_cli.training.resources import Members
+from ddsp_cli.training.run_log import random_state_kept
 
 Half = tuple[dict[str, Any], Any, dict[str, Any]]
 
@@ -40,8 +41,26 @@ class SplitBatchAutoencoder(Autoencoder):
 
         super().compile(optimizer=optimizer, jit_compile=False)
         self._half_gradients = tf.function(self._loss_and_gradients, jit_compile=jit_compile, autograph=False)
-        self._half_loss = tf.function(self._loss_and_energies, jit_compile=jit_compile, autograph=False)
+        # validations are few, and XLA takes longer to compile this than it saves in a training
+        self._half_loss = tf.function(self._loss_and_energies, jit_compile=False, autograph=False)
         self._apply_gradients = tf.function(self._apply_mean, jit_compile=jit_compile, autograph=False)
+
+    def compile_ahead(self, inputs: Mapping[str, Any], audio: Any) -> Callable[[], Any]:
+        """Makes a call that compiles the gradients of a step, which takes seconds, and changes nothing.
+
+        It may run in a thread of its own, beside anything that does not use the model's random state.
+
+        Args:
+          inputs, audio: a batch as `train_step` gets it.
+        """
+        import tensorflow as tf
+
+        with random_state_kept(self):
+            half = self._halves((inputs, audio))[0]
+        # batches of `fit` have no static size; a function of other shapes would be compiled again
+        specs = [tf.TensorSpec([None, *value.shape[1:]], value.dtype) for value in keras.tree.flatten(half)]
+        function = self._half_gradients.get_concrete_function(*keras.tree.pack_sequence_as(half, specs))
+        return lambda: function(*half)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step on a batch of inputs [B, F, C] by name and audio [B, S]; metrics by name."""
@@ -181,6 +200,23 @@ class SharedBatchAutoencoder(SplitBatchAutoencoder):
 
     processes: Group
     n_shares: int
+
+    def compile_ahead(self, inputs: Mapping[str, Any], audio: Any) -> Callable[[], Any]:
+        """Makes a call that compiles the gradients of a step, which takes seconds, and changes nothing.
+
+        It may run in a thread of its own, beside anything that does not use the model's random state.
+
+        Args:
+          inputs, audio: a batch as `train_step` gets it.
+        """
+        import tensorflow as tf
+
+        with random_state_kept(self):
+            half = self._halves((inputs, audio))[0]
+        # batches of `fit` have no static size; a function of other shapes would be compiled again
+        specs = [tf.TensorSpec([None, *value.shape[1:]], value.dtype) for value in keras.tree.flatten(half)]
+        function = self._half_gradients.get_concrete_function(*keras.tree.pack_sequence_as(half, specs))
+        return lambda: function(*half)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step on a batch of inputs [B, F, C] by name and audio [B, S]; metrics by name."""

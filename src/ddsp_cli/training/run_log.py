@@ -108,7 +108,7 @@ class RunFolder:
 
         inputs, audio = loudest(batch)
         one, _ = as_arrays((inputs, audio))
-        with _random_state_kept(model):
+        with random_state_kept(model):
             rendering = np.asarray(keras.ops.convert_to_numpy(model(one, training=False)["audio"]))[0]
         picture = self._store_clip(step, audio[0], rendering)
         if self._board is not None:
@@ -155,8 +155,11 @@ def loudest(batch: Batch) -> Batch:
 
 
 @contextlib.contextmanager
-def _random_state_kept(model: keras.Model) -> Iterator[None]:
-    """Restores the random state after a clip: a run that resumes after a kill has not rendered the clip before it."""
+def random_state_kept(model: keras.Model) -> Iterator[None]:
+    """Restores the random state of a model after a block.
+
+    A run that resumes after a kill has not rendered the clip before it.
+    """
     import keras
 
     kept = [(variable, np.array(keras.ops.convert_to_numpy(variable))) for variable in model.non_trainable_variables]
