@@ -9,7 +9,7 @@ import pytest
 from ddsp_cli import backend
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.training import loop
-from ddsp_cli.training.batches import RandomCrops
+from ddsp_cli.training.batches import RandomCrops, as_arrays
 from ddsp_cli.training.windows import Windows
 from fixtures import small_model
 from training_fixtures import small_preset, tones
@@ -50,6 +50,25 @@ def test_compiled_they_learn_as_well():
     model, found = trained(2)
     assert found[2]["loss"] < found[0]["loss"]
     assert model.jit_compile is False, "the parts are compiled, and not the whole around them"
+
+
+@pytest.mark.slow
+def test_what_was_compiled_ahead_is_used_and_changes_nothing():
+    preset = small_preset(learning_rate=3e-3)
+    windows = Windows(tones(8, seconds=0.24), small_model(), 250)
+    crops = RandomCrops(windows, 4, 0.2, seed=0, n_steps=2)
+
+    def losses(ahead: bool) -> tuple[list[float], int]:
+        model = loop.build(preset, seed=3, n_shares=2)
+        if ahead:
+            model.compile_ahead(*as_arrays(crops.batch(0)))()
+        watch = loop.LossWatch(lambda found: None)
+        model.fit(crops, callbacks=[watch], verbose=0, shuffle=False)
+        return watch.losses, model._half_gradients.experimental_get_tracing_count()
+
+    (plain, n_plain), (ahead, n_ahead) = losses(False), losses(True)
+    assert plain == ahead
+    assert n_plain == n_ahead == 1, "the step itself compiles nothing more"
 
 
 @pytest.mark.usefixtures("uncompiled")
