@@ -467,7 +467,7 @@ def _train(
     try:
         if finished:
             phase("matching the noise to the recordings, and rendering those of the validation split", state.step)
-            metrics = finish(plan.folder, data, job.train.in_memory())
+            metrics = finish(plan.folder, data, None if plan.parent else job.train.in_memory())
         else:
             phase(f"stopped after step {state.step}; {plan.folder} can be played. Writing the page "
                   "(Ctrl-C again skips it)", state.step)  # fmt: skip
@@ -723,13 +723,13 @@ def _card(plan: Plan, manifest: Manifest) -> bundle.Card:
     )
 
 
-def finish(folder: Path, data: Dataset, windows: Windows) -> dict[str, float]:
+def finish(folder: Path, data: Dataset, windows: Windows | None) -> dict[str, float]:
     """Matches the noise of the best weights, measures them on the validation split, and adds a preview to the bundle.
 
     Args:
       folder: of the instrument.
       data: the data set.
-      windows: of its training split.
+      windows: of its training split; None leaves the noise as it is: that of a parent is as its maker left it.
 
     Returns:
       Metrics by name, of what will be played; they also go into the bundle's card.
@@ -738,8 +738,8 @@ def finish(folder: Path, data: Dataset, windows: Windows) -> dict[str, float]:
     from ddsp_cli.workflows.evaluate import resynthesise
 
     loaded = bundle.load(folder)
-    weights = bundle.round_to_half(match_noise(loaded, windows))
-    loaded = dataclasses.replace(loaded, weights=weights)
+    if windows is not None:
+        loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(match_noise(loaded, windows)))
     clip = resynthesise(loaded, data)
     metrics = {**loaded.card.metrics, **clip.figures(), "judged_s": round(clip.seconds, 1)}
     preview = np.clip(clip.rendering[: round(PREVIEW_S * clip.rate_hz)], -1.0, 1.0)
