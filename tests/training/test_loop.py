@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import keras
 import msgspec
@@ -337,3 +338,21 @@ def test_a_flipped_bit_in_the_checkpoint_costs_one_validation(tmp_path):
     assert [(p.step, p.validation_loss) for p in flipped.history] == [
         (p.step, p.validation_loss) for p in through.history
     ]
+
+
+def test_the_fit_to_measured_controls_is_told_step_by_step(monkeypatch):
+    def fit(_model, _windows, n_steps, _batch_size, _seed, _compiled, report, _rate):
+        for n_done in range(1, n_steps + 1):
+            report(n_done)
+
+    monkeypatch.setattr(loop, "pretrain", fit)
+    training = msgspec.structs.replace(PRESET.training, pretrain_steps=3)
+    preset = msgspec.structs.replace(PRESET, training=training)
+    windows = SimpleNamespace(in_memory=lambda: None)
+    job = SimpleNamespace(preset=preset, total_steps=9, seed=0, start=None, train=windows)
+    events = []
+    loop._pretrain(job, None, FRESH, events.append)
+    assert [(event.event, event.step, event.total) for event in events] == [
+        ("phase", 0, 9), ("pretrain", 1, 3), ("pretrain", 2, 3), ("pretrain", 3, 3),
+    ]  # fmt: skip
+    assert len({event.message for event in events}) == 1

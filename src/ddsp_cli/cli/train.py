@@ -76,6 +76,9 @@ def train(
             if event.event in ("phase", "damaged"):
                 progress.line(f"{event.message[:1].upper()}{event.message[1:]}.")
                 return
+            if event.event == "pretrain":
+                progress("fit", event.step, event.total)
+                return
             if event.event in REMARKS:
                 remark = REMARKS[event.event]
                 progress.line(f"step {event.step}: validation loss {event.validation_loss:.3f}, {remark}")

@@ -126,7 +126,7 @@ def train(folder: Path, project: Project, progress: _Progress) -> bool:
 
     def tell(event: TrainProgress) -> None:
         changes: dict[str, Any] = {"done": event.step, "total": event.total}
-        if event.event in {"phase", "damaged"}:
+        if event.event in {"phase", "damaged", "pretrain"}:
             changes["doing"] = event.message
         else:
             changes |= {"doing": "training", "loss": _finite(event.loss), "best_loss": _finite(event.best_loss)}

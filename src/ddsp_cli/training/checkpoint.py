@@ -251,7 +251,7 @@ def _header_end(content: bytes) -> int:
 #: The reported loss is a mean over this many steps.
 MEAN_STEPS = 20
 
-Event = Literal["phase", "step", "validation", "best", "rollback", "damaged", "enough"]
+Event = Literal["phase", "pretrain", "step", "validation", "best", "rollback", "damaged", "enough"]
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,8 @@ class TrainProgress:
       best_loss: the lowest validation loss so far, NaN before the first.
       event: `step`; `validation`, or `best` where it is the best so far; `rollback` to the last checkpoint after the
         loss broke; `damaged`: the newest checkpoint cannot be used and the one before it is taken; `enough`: early
-        stopping; `phase`: work begins that takes seconds or minutes, see `message`.
+        stopping; `phase`: work begins that takes seconds or minutes, see `message`; `pretrain`: `step` and `total` are
+        those of the fit to measured controls.
       message: what begins, for people.
     """
 

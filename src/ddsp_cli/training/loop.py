@@ -33,7 +33,7 @@ from ddsp_cli.engine import Autoencoder
 from ddsp_cli.errors import ModelError
 from ddsp_cli.training import checkpoint
 from ddsp_cli.training.batches import RandomCrops, as_arrays
-from ddsp_cli.training.checkpoint import Event, Point, Report, RunState, progress_of
+from ddsp_cli.training.checkpoint import Event, Point, Report, RunState, TrainProgress, progress_of
 from ddsp_cli.training.output_layer import init_harmonic_rolloff
 from ddsp_cli.training.pretrain import BASE_LEARNING_RATE, LEARNING_RATE, can_pretrain, pretrain
 from ddsp_cli.training.run_log import RunFolder
@@ -315,11 +315,16 @@ def _pretrain(job: Job, model: Autoencoder, state: RunState, report: Report) -> 
     """Fits the decoder to measured controls, where the preset says so and the model has what can be measured."""
     n_steps = job.preset.training.pretrain_steps
     if n_steps and can_pretrain(job.preset.model):
-        report(progress_of(state, job.total_steps, [], "phase", "fitting the decoder to measured harmonics and noise"))
+        message = "fitting the decoder to measured harmonics and noise"
+        report(progress_of(state, job.total_steps, [], "phase", message))
         batch_size = job.preset.training.batch_size
         rate = LEARNING_RATE if job.start is None else BASE_LEARNING_RATE
         compiled = is_compiled() and (n_steps > FEW_STEPS or keras.config.backend() != "tensorflow")
-        pretrain(model, job.train.in_memory(), n_steps, batch_size, job.seed, compiled, lambda _: None, rate)
+
+        def fitted(n_done: int) -> None:
+            report(TrainProgress(n_done, n_steps, event="pretrain", message=message))
+
+        pretrain(model, job.train.in_memory(), n_steps, batch_size, job.seed, compiled, fitted, rate)
 
 
 def _validate_parent(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, report: Report) -> RunState:

@@ -588,7 +588,7 @@ def introduce(plan: Plan) -> list[str]:
     amount = f"{statistics.note_s:.0f} s" if statistics.note_s < 120.0 else f"{statistics.note_s / 60.0:.0f} minutes"
     begins = f"beginning with {plan.started_from}" if plan.started_from else "from random weights"
     steps = f"up to {plan.total_steps} steps"
-    first = f"{plan.instrument} learns from {amount} of notes, {say_ranges(statistics)}, {begins}: {steps}"
+    first = f"learning {plan.instrument} from {amount} of notes, {say_ranges(statistics)}, {begins}: {steps}"
     return [first, *missing_recordings(statistics, plan.settings.model.level)]
 
 
