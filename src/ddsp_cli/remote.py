@@ -28,6 +28,9 @@ SERVICES = frozenset({
     "oss", "s3", "s3a", "sftp", "smb", "ssh", "webhdfs",
 })  # fmt: skip
 
+#: Those whose addresses name no bucket, host or repository first.
+_WITHOUT_HOST = frozenset({"file", "hdfs", "local", "memory", "webhdfs"})
+
 #: `simplecache::https://...`, `zip://*.wav::s3://...`: an address inside another.
 _CHAINED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://[^:]*)?::[A-Za-z]")
 
@@ -78,7 +81,7 @@ def _check_address(address: str) -> None:
     """Checks an address before anything opens it.
 
     Raises:
-      UsageError: it holds a password or another address, or is of a kind that is not known.
+      UsageError: it holds a password or another address, names no bucket or host, or is of a kind that is not known.
     """
     if _is_chained(address):
         raise UsageError(
@@ -103,6 +106,8 @@ def _check_address(address: str) -> None:
         raise UsageError(
             f"addresses of the kind {service}:// are not opened", f"Known are {', '.join(sorted(SERVICES))}."
         )
+    if service not in _WITHOUT_HOST and not found["host"]:  # the service would be asked all the same
+        raise UsageError(f"the address {address} names no bucket or host", f"Give {service}://NAME/FOLDER.")
 
 
 @contextlib.contextmanager

@@ -233,6 +233,17 @@ def test_other_files_are_refused(tmp_path):
         read_edited(tmp_path / "missing.csv", NOTES)
 
 
+def test_a_midi_file_whose_notes_have_no_length_is_refused(tmp_path):
+    message = mido.Message
+    for messages in (
+        [message("note_on", note=69), message("note_off", note=69)],
+        [message("note_on", note=69)],
+    ):
+        mido.MidiFile(tracks=[mido.MidiTrack(messages)]).save(tmp_path / "a.mid")
+        with pytest.raises(InputError, match="has no notes"):
+            read_edited(tmp_path / "a.mid", NOTES)
+
+
 @pytest.mark.parametrize(
     "name, value, words",
     [

@@ -45,6 +45,18 @@ def test_rests_do_not_count():
     assert between == pytest.approx(alone, abs=0.4)  # the blocks at either edge hold both
 
 
+def test_an_empty_block_changes_nothing():
+    """A resampler between rates far apart begins with one."""
+    tone = sine(500.0, 16000, 1.0, 0.2)
+    assert integrated_lufs([tone[:0], tone, tone[:0]], 16000) == integrated_lufs([tone], 16000)
+    meters = LoudnessMeter(16000, 2), LoudnessMeter(16000, 2)
+    both = np.stack([tone, tone], axis=1)
+    for meter, blocks in zip(meters, ([both], [both[:0], both]), strict=True):
+        for block in blocks:
+            meter.push(block)
+    assert meters[0].integrated_lufs() == meters[1].integrated_lufs()
+
+
 def test_silence_and_short_sounds():
     assert integrated_lufs([np.zeros(16000, np.float32)], 16000) == -math.inf
     assert integrated_lufs([], 16000) == -math.inf

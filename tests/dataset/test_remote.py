@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import io
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -156,7 +157,19 @@ def test_secrets_and_addresses_inside_addresses_are_refused_and_not_shown(addres
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
 
 
-@pytest.mark.parametrize("address", ["s3://", "s3://bucket/set"])
+@pytest.mark.parametrize("address", ["s3://", "s3:///", "s3:///wavs", "https:///x.wav", "sftp://", "gs:///x"])
+def test_an_address_without_a_bucket_or_host_is_not_asked_for(address, monkeypatch):
+    """The library of the service would look for credentials first, also in the network."""
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a connection"))
+    with pytest.raises(UsageError, match="names no bucket or host"):
+        remote.as_place(address)
+
+
+def test_addresses_of_this_machine_need_no_host(tmp_path):
+    assert remote.as_place(tmp_path.as_uri()).exists()
+
+
+@pytest.mark.parametrize("address", ["s3://bucket", "s3://bucket/set"])
 @pytest.mark.parametrize("method", ["exists", "is_dir", "is_file", "iterdir", "glob"])
 def test_service_that_fails_in_any_call_is_a_sentence(address, method, monkeypatch):
     """No credentials, no bucket: whichever method of a place meets it, of a data set that is written or read."""

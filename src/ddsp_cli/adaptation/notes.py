@@ -478,7 +478,7 @@ def _match(played: Sequence[tuple[float, float, float, int]], performed: Sequenc
     The cheapest alignment of the two sequences (Needleman and Wunsch 1970).
     """
     n, m = len(played), len(performed)
-    if not m:
+    if not n or not m:
         return [None] * n
     start, stop, midi, velocity = (np.array(column, np.float64) for column in zip(*played, strict=True))
     own = np.array([(one.start_s, one.stop_s, one.midi, one.velocity) for one in performed], np.float64).T

@@ -52,7 +52,7 @@ class LoudnessMeter:
 
     def push(self, block: FloatArray) -> None:
         """Takes the next samples, [S] or [S, C]."""
-        channels = np.asarray(block, np.float32).reshape(len(block), -1).T
+        channels = np.asarray(block, np.float32).reshape(len(block), len(self._waiting)).T
         waiting = np.concatenate([self._waiting, channels], axis=1)
         size = HOPS_AT_ONCE * self._hop
         n_whole = waiting.shape[1] // size * size
