@@ -134,6 +134,7 @@ fuzz: $(DEV) ## Thousands of hostile and damaged files, flipped bits, and runs k
 	@DDSP_FUZZ_EXAMPLES=2000 $(RUN) pytest tests/test_fuzz_text.py tests/importers $(PYTEST_ARGS)
 	@$(BIN)/python benchmarks/attack.py --all --minutes $(FUZZ_MINUTES)
 	@$(BIN)/python benchmarks/fuzz.py
+	@$(BIN)/python benchmarks/fuzz_guided.py --minutes $(FUZZ_MINUTES)
 	@$(BIN)/python benchmarks/kill_resume.py
 	@$(BIN)/python benchmarks/kill_train.py
 

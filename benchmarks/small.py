@@ -29,6 +29,8 @@ def damaged(content: bytes, chance: random.Random, reach: int) -> bytes:
     """The content with a few bytes changed, taken out or put in, mostly among the first `reach`."""
     changed = bytearray(content)
     for _ in range(chance.choice((1, 1, 2, 4, 8))):
+        if not changed:
+            break
         at = chance.randrange(min(reach, len(changed)) if chance.random() < 0.9 else len(changed))
         kind = chance.random()
         if kind < 0.75:
