@@ -1,6 +1,6 @@
 """How `ddsp prepare` behaves with very many short files, and on how many workers.
 
-    python benchmarks/scale.py files --n 30000        files a second, memory, a kill at half, resuming
+    python benchmarks/scale.py files --n 30000        files a second, memory, a kill at half, resuming, training
     python benchmarks/scale.py plan --n 300000        only the lists: planning, split and manifest of so many recordings
     python benchmarks/scale.py workers                processor seconds for an hour of sound with 1, 2 and 4 workers
 
@@ -11,6 +11,7 @@ depend on how many recordings there are.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 import signal
@@ -25,6 +26,9 @@ import msgspec
 import numpy as np
 import psutil
 import soundfile
+
+import usage
+from small import PRESET
 
 RATE_HZ = 16_000
 
@@ -66,8 +70,9 @@ class Watch(threading.Thread):
         super().__init__(daemon=True)
         self._process, self._begun = psutil.Process(pid), time.monotonic()
         self._parts, self._waiting = parts, reached
-        self.peak_mb = self.cpu_s = self.workers_cpu_s = 0.0
-        self.n_done = 0
+        self.peak_mb = self.cpu_s = 0.0
+        self._workers_s: dict[int, float] = {}
+        self.n_done = self._told = 0
         self.reached_s: dict[str, float] = {}
         self.curve: list[tuple[int, float]] = []
 
@@ -78,9 +83,12 @@ class Watch(threading.Thread):
             try:
                 mb = self._process.memory_info().rss / 1e6
                 self.cpu_s = sum(self._process.cpu_times()[:2])
-                self.workers_cpu_s = sum(sum(child.cpu_times()[:2]) for child in self._process.children(recursive=True))
+                children = self._process.children(recursive=True)
             except psutil.Error:
                 return
+            for child in children:
+                with contextlib.suppress(psutil.Error):
+                    self._workers_s[child.pid] = sum(child.cpu_times()[:2])
             self.peak_mb = max(self.peak_mb, mb)
             # To count takes long where there are many, and must not take time from what is measured.
             if time.monotonic() - counted_at > 50.0 * counting_s:
@@ -88,10 +96,20 @@ class Watch(threading.Thread):
                 self.n_done = n_done(self._parts)
                 counting_s += time.thread_time()
                 self.curve.append((self.n_done, mb))
+                if self.n_done >= self._told + 10_000:
+                    self._told = self.n_done
+                    passed_s = time.monotonic() - self._begun
+                    print(f"    {self.n_done} recordings, {passed_s:.0f} s; processor: coordinator {self.cpu_s:.0f} s, "
+                          f"workers {self.workers_cpu_s:.0f} s; {mb:.1f} MB", flush=True)  # fmt: skip
                 for name in [name for name, n in self._waiting.items() if self.n_done >= n]:
                     self.reached_s[name] = time.monotonic() - self._begun
                     del self._waiting[name]
             time.sleep(0.1)
+
+    @property
+    def workers_cpu_s(self) -> float:
+        """Processor seconds of all workers, also of those that have ended."""
+        return sum(self._workers_s.values())
 
     def table(self) -> str:
         """Memory over the number of recordings, for ten numbers."""
@@ -150,13 +168,29 @@ def run_files(n: int, seconds: float, options: list[str], home: Path) -> None:
         print(f"| resumed: start to the first new recording | {watch.reached_s['new']:.1f} s |")
     if "all" in watch.reached_s:
         print(f"| split, statistics, shards, manifest, page | {total_s - watch.reached_s['all']:.0f} s |")
-    print(f"| processor seconds of the coordinator | {watch.cpu_s:.0f} |")
+    print(f"| processor seconds, coordinator and workers | {watch.cpu_s:.0f} and {watch.workers_cpu_s:.0f} |")
     print(f"| memory of the coordinator | {watch.table()}; at most {watch.peak_mb:.0f} MB |")
     shards = list(out.glob("*.tfrecord*"))
     print(f"| data set | {sum(shard.stat().st_size for shard in shards) / 1e9:.2f} GB in {len(shards)} shards |")
     for name in ("dataset.yaml", "recordings.jsonl", "report.html"):
         if (out / name).exists():
-            print(f"| {name} | {(out / name).stat().st_size / 1e6:.2f} MB |")
+            print(f"| {name} | {(out / name).stat().st_size / 1e6:.2f} MB |", flush=True)
+    train_a_little(out, home)
+
+
+def train_a_little(dataset: Path, home: Path) -> None:
+    """The first training steps of a tiny preset on a data set."""
+    (home / "small.yaml").write_text(PRESET, encoding="utf-8")
+    options = f"--from none --steps 50 --out {home / 'x'} --dataset {dataset} --preset {home / 'small.yaml'}".split()
+    command = [sys.executable, "-m", "ddsp_cli", "train", "--instrument", "x", *options]
+    (before_s, _), started = usage.taken(children=True), time.monotonic()
+    run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    watch = Watch(run.pid, home / "none", {})
+    watch.start()
+    assert run.wait() == 0
+    cpu_s = usage.taken(children=True)[0] - before_s
+    wall_s = time.monotonic() - started
+    print(f"| train, 50 steps | {wall_s:.0f} s, {cpu_s:.0f} processor seconds, {watch.peak_mb:.0f} MB |")
 
 
 def run_plan(n: int, home: Path) -> None:
