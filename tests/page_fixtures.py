@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import html.parser
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
+
+from command_fixtures import ddsp
 
 ROOT = Path(__file__).parent.parent
 
@@ -32,14 +31,9 @@ def options(text: str) -> set[str]:
 
 def known_options(*command: str) -> set[str]:
     """The options of `ddsp`, or of one of its commands."""
-    done = subprocess.run(
-        [sys.executable, "-m", "ddsp_cli", *command, "--help"],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1"},
-        check=True,
-    )
-    return options(done.stdout)
+    done = ddsp(*command, "--help", cwd=ROOT, COLUMNS="200", NO_COLOR="1")
+    assert done.returncode == 0
+    return options(done.stdout.decode())
 
 
 class Tags(html.parser.HTMLParser):

@@ -1,4 +1,4 @@
-"""The command line by the real command: help, version, results, and how output looks in a pipe."""
+"""The command line as it is typed: help, version, results, and how output looks in a pipe."""
 
 from __future__ import annotations
 
@@ -12,24 +12,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from command_fixtures import ddsp
 from ddsp_cli import __version__
 from ddsp_cli.cli import console
 from ddsp_cli.config import preset_names
 from ddsp_cli.errors import ExitCode, UsageError
 from ddsp_cli.workflows.performance import make_options, parse_key
 from fixtures import make_bundle, melody
-
-
-def ddsp(*arguments, cwd, stdin=b"", **environment):
-    return subprocess.run(
-        [sys.executable, "-m", "ddsp_cli", *map(str, arguments)],
-        cwd=cwd,
-        input=stdin,
-        env=os.environ | environment,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")

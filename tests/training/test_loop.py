@@ -33,6 +33,8 @@ PRESET = Preset(
         batch_size=4, crop_s=0.06, learning_rate=3e-3, validation_steps=2, loss=LossConfig(fft_sizes=(256,))
     ),
 )
+#: Validated after each step, where a test needs several checkpoints.
+OFTEN = replace(PRESET, training=replace(PRESET.training, validation_steps=1))
 FRESH = RunState(preset="", dataset="", seed=0)
 
 
@@ -51,14 +53,14 @@ def run(folder, total, state=FRESH, events=None, preset=PRESET, on_best=lambda m
 
 
 def test_going_on_is_the_same_as_not_stopping(tmp_path):
-    through = run(tmp_path / "through", 4)
-    run(tmp_path / "halves", 2)
-    halves = run(tmp_path / "halves", 4, read_state(tmp_path / "halves"))
+    through = run(tmp_path / "through", 2, preset=OFTEN)
+    run(tmp_path / "halves", 1, preset=OFTEN)
+    halves = run(tmp_path / "halves", 2, read_state(tmp_path / "halves"), preset=OFTEN)
     assert [replace(point, wall_s=0) for point in halves.history] == [
         replace(point, wall_s=0) for point in through.history
     ]
     assert sorted(point.wall_s for point in halves.history) == [point.wall_s for point in halves.history]
-    assert (halves.step, halves.best_loss) == (4, through.best_loss)
+    assert (halves.step, halves.best_loss) == (2, through.best_loss)
     a, b = (load_file(tmp_path / name / CHECKPOINT) for name in ("through", "halves"))
     assert a.keys() == b.keys()
     assert all(np.array_equal(a[name], b[name]) for name in a)
@@ -71,11 +73,11 @@ def test_a_kill_before_the_first_checkpoint_with_history_changes_nothing(tmp_pat
 
     events = []
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "killed", 2, events=events, on_best=kill)
+        run(tmp_path / "killed", 1, events=events, on_best=kill)
     assert all(math.isnan(event.best_loss) for event in events)
     begun = read_state(tmp_path / "killed")
     assert begun == FRESH
-    killed, through = run(tmp_path / "killed", 2, begun), run(tmp_path / "through", 2)
+    killed, through = run(tmp_path / "killed", 1, begun), run(tmp_path / "through", 1)
     assert killed.history[0].validation_loss == through.history[0].validation_loss == killed.best_loss
     a, b = (load_file(tmp_path / name / CHECKPOINT) for name in ("killed", "through"))
     assert all(np.array_equal(a[name], b[name]) for name in b)
@@ -111,14 +113,14 @@ def test_a_broken_loss_goes_back_to_the_last_checkpoint(tmp_path, monkeypatch):
 
     def batch(self, step):
         inputs, audio = whole(self, step)
-        if step == 3 and not any(event.event == "rollback" for event in events):
+        if step == 1 and not any(event.event == "rollback" for event in events):
             audio = np.full_like(audio, np.nan)
         return inputs, audio
 
     monkeypatch.setattr(RandomCrops, "batch", batch)
-    state = run(tmp_path, 4, events=events)
-    assert [event.step for event in events if event.event == "rollback"] == [2]
-    assert (state.step, state.rollbacks) == (4, 1)
+    state = run(tmp_path, 2, events=events, preset=OFTEN)
+    assert [event.step for event in events if event.event == "rollback"] == [1]
+    assert (state.step, state.rollbacks) == (2, 1)
     assert all(math.isfinite(point.loss) for point in state.history)
 
 
@@ -129,7 +131,7 @@ def test_a_loss_that_stays_broken_ends_with_a_sentence(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(loop, "MAX_ROLLBACKS", 1)
     with pytest.raises(ModelError, match="became infinite"):
-        run(tmp_path, 2)
+        run(tmp_path, 1)
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
@@ -147,12 +149,12 @@ def test_a_torn_checkpoint_is_named(tmp_path):
 
 
 def test_a_training_ends_when_it_no_longer_helps(tmp_path):
-    impatient = replace(PRESET, training=replace(PRESET.training, learning_rate=1e-12, patience=2))
+    impatient = replace(OFTEN, training=replace(OFTEN.training, learning_rate=1e-12, patience=2))
     events = []
     state = run(tmp_path, 90, events=events, preset=impatient)
     best = min(state.history, key=lambda point: point.validation_loss)
     assert state.finished
-    assert state.step == best.step + 2 * 2 < 90
+    assert state.step == best.step + 2 < 90
     assert events[-1].event == "enough"
     events.clear()
     assert run(tmp_path, 180, state, events, preset=impatient) == state  # and it stays so
@@ -161,7 +163,7 @@ def test_a_training_ends_when_it_no_longer_helps(tmp_path):
 
 def test_a_model_that_fell_silent_goes_back(tmp_path, monkeypatch):
     """Silence has a finite loss."""
-    fit, falls = keras.Model.fit, [4]
+    fit, falls = keras.Model.fit, [1]
 
     def silenced(self, crops, **kwargs):
         fit(self, crops, **kwargs)
@@ -171,10 +173,10 @@ def test_a_model_that_fell_silent_goes_back(tmp_path, monkeypatch):
 
     monkeypatch.setattr(keras.Model, "fit", silenced)
     events = []
-    state = run(tmp_path, 6, events=events)
-    assert [event.step for event in events if event.event == "rollback"] == [4]
+    state = run(tmp_path, 2, events=events, preset=OFTEN)
+    assert [event.step for event in events if event.event == "rollback"] == [1]
     assert state.rollbacks == 1
-    assert [point.step for point in state.history] == [2, 4, 6]
+    assert [point.step for point in state.history] == [1, 2]
 
 
 def test_an_instrument_that_is_trained_further_never_ends_worse(tmp_path):
@@ -302,10 +304,10 @@ def test_reverberance_is_energy_that_counts_more_when_it_is_late():
     assert energies == pytest.approx([0.25 * (1 + 9 / 99), 2.5], rel=1e-5)
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e10])
+@pytest.mark.parametrize("value", [np.nan, 1e10])
 def test_weights_that_no_instrument_can_store_never_count_as_best(tmp_path, monkeypatch, value):
     """The loss need not tell: 1e10 is infinite in half precision."""
-    fit, breaks, kept = keras.Model.fit, [2], []
+    fit, breaks, kept = keras.Model.fit, [1], []
 
     def broken(self, crops, **kwargs):
         fit(self, crops, **kwargs)
@@ -317,24 +319,26 @@ def test_weights_that_no_instrument_can_store_never_count_as_best(tmp_path, monk
     monkeypatch.setattr(keras.Model, "fit", broken)
     monkeypatch.setattr(loop, "validate", lambda model, batches: (1.0 / (len(kept) + 1), 1.0))  # finite, and better
     events = []
-    state = run(tmp_path, 6, events=events, on_best=lambda model, now: kept.append(model.get_weights_by_name()))
-    assert [event.step for event in events if event.event == "rollback"] == [2]
-    assert [point.step for point in state.history] == [2, 4, 6]
-    assert len(kept) == 3
+    state = run(
+        tmp_path, 2, events=events, preset=OFTEN, on_best=lambda model, now: kept.append(model.get_weights_by_name())
+    )
+    assert [event.step for event in events if event.event == "rollback"] == [1]
+    assert [point.step for point in state.history] == [1, 2]
+    assert len(kept) == 2
     assert all(np.abs(weight).max() < 100 for weights in kept for weight in weights.values())
 
 
 def test_a_flipped_bit_in_the_checkpoint_costs_one_validation(tmp_path):
     """The exponent of a weight: training went on, and called what came of it the best."""
-    through = run(tmp_path / "through", 6)
-    run(tmp_path / "flipped", 4)
+    through = run(tmp_path / "through", 3, preset=OFTEN)
+    run(tmp_path / "flipped", 2, preset=OFTEN)
     path = tmp_path / "flipped" / CHECKPOINT
     content = bytearray(path.read_bytes())
     content[-101] ^= 0x40
     path.write_bytes(content)
     found = checkpoint.read(tmp_path / "flipped")
-    assert (found.state.step, found.damaged) == (2, path)
-    flipped = run(tmp_path / "flipped", 6, found.state)
+    assert (found.state.step, found.damaged) == (1, path)
+    flipped = run(tmp_path / "flipped", 3, found.state, preset=OFTEN)
     assert [(p.step, p.validation_loss) for p in flipped.history] == [
         (p.step, p.validation_loss) for p in through.history
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from command_fixtures import run_as_text
 from ddsp_cli import bundle, importers
 from ddsp_cli.errors import ExitCode, ModelError, OutputError, UsageError
 from ddsp_cli.exporters import vst
@@ -69,8 +70,7 @@ def test_the_commands(model: Path, tmp_path: Path) -> None:
     """As a user types them: import, play; and a sentence for what cannot be imported."""
 
     def ddsp(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "ddsp_cli", *arguments]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        return run_as_text(*arguments, cwd=tmp_path)
 
     done = ddsp("import", str(model), "--name", "flöte")
     assert (done.returncode, done.stderr) == (ExitCode.OK, "")

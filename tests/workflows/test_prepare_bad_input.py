@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from command_fixtures import run_as_text
 from ddsp_cli import dataset
 from ddsp_cli.errors import InputError
 from ddsp_cli.workflows.prepare import prepare
@@ -20,15 +21,7 @@ NOTES = (57, 60, 64, 62, 59, 67, 65, 69)
 
 
 def ddsp(*arguments: str, cwd: Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ddsp_cli", *arguments],
-        cwd=cwd,
-        env=os.environ | {"PYTHONUTF8": "1"} | environment,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=timeout,
-        check=False,
-    )
+    return run_as_text(*arguments, cwd=cwd, timeout=timeout, **environment)
 
 
 def sing(transposed: int, rate_hz: int = 16000) -> np.ndarray:

@@ -7,7 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 
@@ -27,8 +26,7 @@ NOTES = (57, 60, 64, 62, 59, 67, 65, 69)
 def record(folder: Path) -> Path:
     folder.mkdir()
     for i in range(6):
-        sound = np.tile(0.2 * melody(tuple(note + i for note in NOTES), 0.6, 0.2), 2)
-        soundfile.write(folder / f"{i}.wav", sound, 16000)
+        soundfile.write(folder / f"{i}.wav", 0.2 * melody(tuple(note + i for note in NOTES), 0.6, 0.2), 16000)
     (folder / "text.wav").write_text("not audio")
     return folder
 
@@ -65,7 +63,7 @@ def wait_for(condition: object, seconds: float = 60.0) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-@pytest.mark.parametrize("n_done", [0, 1, 3])
+@pytest.mark.parametrize("n_done", [0, 3])
 def test_killed_and_started_again_it_ends_with_the_same_bytes(wavs, whole, n_done, monkeypatch):
     parts = wavs.parent / ".set.preparing" / "parts"
     run = start(wavs)
@@ -154,8 +152,8 @@ def test_a_full_disk_is_survived(wavs, whole):
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    # Takes of 0.8 MB fit, shards of 3 MB do not.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, hard))
+    # Takes of 0.4 MB fit, shards of 2 MB do not.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
     try:
         with pytest.raises(OutputError, match="cannot be written: File too large") as refused:
             prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False, sample_rate_hz=RATE_HZ)
@@ -194,6 +192,5 @@ def test_the_second_of_two_runs_is_refused_and_ctrl_c_keeps_what_is_done(wavs):
     _, said = first.communicate(timeout=60)
     if first.returncode:  # it was not done yet
         assert first.returncode == 130 and "resume" in said
-    third = start(wavs)
-    assert third.wait(120) == 0
+    prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False, sample_rate_hz=RATE_HZ)
     assert sorted(entry.name for entry in wavs.parent.iterdir()) == ["set", "wavs"]

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 import yaml
 
+from command_fixtures import run_as_text
 from ddsp_cli import bundle
 from ddsp_cli.cli import hints
 from ddsp_cli.config import EncoderConfig, ModDelayConfig, dump_yaml
@@ -33,8 +34,7 @@ PRESET = small_preset(steps=3)
 
 
 def ddsp(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ddsp_cli", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    return run_as_text(*arguments, cwd=cwd, timeout=300)
 
 
 def one_sentence(done: subprocess.CompletedProcess[str], code: ExitCode) -> str:
@@ -102,7 +102,8 @@ def test_trains_and_judges_and_goes_on(prepared, monkeypatch):
     assert list((run / "clips").glob("step_*.png"))
     assert [event.step for event in events if event.event == "step"] == [1, 2, 3]
 
-    again = train("tone", preset="small.yaml", steps=5)
+    monkeypatch.setattr("ddsp_cli.workflows.train.write_training_report", lambda *_: None)  # it was seen above
+    again = train("tone", preset="small.yaml", steps=5, listen=False)
     assert again.steps == 5
     rows = (run / "log.csv").read_text(encoding="utf-8").splitlines()
     assert [row.split(",")[0] for row in rows] == ["step", "3", "5"]
@@ -118,6 +119,13 @@ def noted(function, results):
     return call
 
 
+@pytest.fixture
+def no_page(monkeypatch) -> None:
+    """A training without its page at the end, which takes longer than a few steps."""
+    monkeypatch.setattr("ddsp_cli.workflows.train.write_training_report", lambda *_: None)
+
+
+@pytest.mark.usefixtures("no_page")
 def test_an_encoder_is_trained_and_follows_what_it_hears(prepared, monkeypatch):
     monkeypatch.chdir(prepared)
     encoder = EncoderConfig(z_dims=3, rnn_units=8, n_mfccs=6)
@@ -226,6 +234,7 @@ def test_two_trainings_of_one_instrument_are_refused(prepared, tmp_path, monkeyp
     assert not list(Path("models").iterdir())
 
 
+@pytest.mark.usefixtures("no_page")
 def test_fine_tuning_begins_with_the_weights_of_another(prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     parent = make_bundle(tmp_path / "models" / "parent")
