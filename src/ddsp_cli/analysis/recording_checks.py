@@ -26,12 +26,13 @@ TOP_SHARE, FALL_SHARE = 0.002, 0.02
 #: A channel is clipped there if it has this many flat tops: the highest peak of a natural sound is alone.
 N_TOPS = 8
 
-#: Resampling and lossy encoding round the tops, but samples still crowd at the ceiling. It lies in the upper part of
-#: the amplitudes, from this share of the highest on, and within 5 % of it lie this many times as many samples as
-#: between 15 and 25 % below. A sine has 1.9 times as many, of 444 recordings none more than 2.6 times. Of copies that
-#: were clipped at 12 dB below their peak and then resampled or encoded 9 of 10 have 3.5 times as many, at 6 dB 6 of 10
-#: (`benchmarks/clipping.py`).
+#: Resampling and lossy encoding round the tops, but samples still crowd at the ceiling, above and below the middle. It
+#: lies in the upper part of the amplitudes, from this share of the highest on, and within 5 % of it lie this many times
+#: as many samples as between 15 and 25 % below. A sine has 1.9 times as many; one side alone of a saxophone has 5.1.
 CROWD_FROM, CROWDED = 0.78, 3.5
+
+#: The densest level is looked for from this share of the highest on.
+SEARCHED_FROM = 0.64
 
 #: Amplitudes are counted in steps of 2 % from -40 dBFS on, those above this share of the highest in their block.
 COUNTED_SHARE, LOWEST_COUNTED, STEP_LOG, N_STEPS = 0.3, 0.01, 0.02, 240
@@ -83,7 +84,7 @@ class ClippingWatch:
     @property
     def n_clipped(self) -> int:
         """Samples that are clipped, in the channel that has most of them."""
-        return max((above.n_clipped + below.n_clipped for above, below in self._channels), default=0)
+        return max((_n_clipped(*sides) for sides in self._channels), default=0)
 
     @property
     def is_heavy(self) -> bool:
@@ -92,7 +93,7 @@ class ClippingWatch:
 
     def places_s(self, rate_hz: int) -> list[tuple[float, float]]:
         """Start and end of each clipped place in seconds, in order."""
-        spans = sorted(span for pair in self._channels for one in pair if one.has_tops for span in one.spans)
+        spans = sorted(span for pair in self._channels for one in pair if one.n_in_tops for span in one.spans)
         places: list[tuple[float, float]] = []
         for start, end in spans:
             start_s, end_s = start / rate_hz, max(start, end - CLIPPED_SAMPLES + 1) / rate_hz
@@ -120,30 +121,23 @@ class _Ceiling:
         self._n_tops = self._n_samples = 0
 
     @property
-    def n_clipped(self) -> int:
-        """Samples at the ceiling; 0 where there are too few to tell."""
-        if self.has_tops:
-            return self._n_samples
-        return 0 if self._level >= FULL_SCALE else self._n_crowded()
+    def n_in_tops(self) -> int:
+        """Samples in flat tops, whose places are known; 0 where there are too few to tell."""
+        return self._n_samples if self._n_tops >= (1 if self._level >= FULL_SCALE else N_TOPS) else 0
 
-    @property
-    def has_tops(self) -> bool:
-        """Whether it is a ceiling by its flat tops, whose places are known."""
-        return self._n_tops >= (1 if self._level >= FULL_SCALE else N_TOPS)
-
-    def _n_crowded(self) -> int:
-        """Samples that crowd at one level; 0 where they do not."""
+    def crowd(self) -> tuple[int, int] | None:
+        """Samples near the level at which they crowd, and below it; None where that is not the highest level."""
+        if not self._counts.any() or self._level >= FULL_SCALE:
+            return None
         amplitudes = LOWEST_COUNTED * np.exp(STEP_LOG * (np.arange(N_STEPS) + 0.5))
-        density = self._counts / amplitudes
-        if not self._counts.any():
-            return 0
         highest = amplitudes[np.flatnonzero(self._counts)[-1]]
-        level = amplitudes[int(np.argmax(np.where(amplitudes >= 0.64 * highest, density, 0.0)))]
+        density = np.where(amplitudes >= SEARCHED_FROM * highest, self._counts / amplitudes, 0.0)
+        level = amplitudes[int(np.argmax(density))]
+        if level < max(CROWD_FROM * highest, LOWEST_CEILING):
+            return None
         relative = amplitudes / level
         near = int(self._counts[(relative >= 0.95) & (relative <= 1.05)].sum())
-        below = int(self._counts[(relative >= 0.75) & (relative < 0.85)].sum())
-        is_crowded = level >= max(CROWD_FROM * highest, LOWEST_CEILING) and near >= CROWDED * max(below, 1)
-        return near if is_crowded else 0
+        return near, int(self._counts[(relative >= 0.75) & (relative < 0.85)].sum())
 
     def push(self, channel: FloatArray, n_before: int) -> None:
         """Takes the next samples [S], of which `n_before` came before."""
@@ -165,6 +159,16 @@ class _Ceiling:
             breaks = np.flatnonzero(starts[1:] - stops[:-1] >= _SPAN_GAP_SAMPLES)
             firsts, lasts = starts[np.r_[0, breaks + 1]], stops[np.r_[breaks, len(stops) - 1]] - 1
             self.spans += [(int(a) + n_before, int(b) + n_before) for a, b in zip(firsts, lasts, strict=True)]
+
+
+def _n_clipped(above: _Ceiling, below: _Ceiling) -> int:
+    """Samples of a channel that are clipped, above and below the middle."""
+    n_in_tops = above.n_in_tops + below.n_in_tops
+    crowds = (above.crowd(), below.crowd())
+    if n_in_tops or crowds[0] is None or crowds[1] is None:
+        return n_in_tops
+    near, beneath = crowds[0][0] + crowds[1][0], crowds[0][1] + crowds[1][1]
+    return near if near >= CROWDED * max(beneath, 1) else 0
 
 
 def _flat_tops(channel: FloatArray, level: float) -> tuple[IntArray, IntArray]:
