@@ -28,7 +28,9 @@ N_TOPS = 8
 
 #: Resampling and lossy encoding round the tops, but samples still crowd at the ceiling, above and below the middle. It
 #: lies in the upper part of the amplitudes, from this share of the highest on, and within 5 % of it lie this many times
-#: as many samples as between 15 and 25 % below. A sine has 1.9 times as many; one side alone of a saxophone has 5.1.
+#: as many samples as between 15 and 25 % below. A sine has 1.9 times as many; one side alone of a saxophone has 5.1. Of
+#: 1957 recordings none is taken for clipped; of copies that were clipped at 12 dB below their peak and then resampled
+#: or encoded 9 of 10 are noticed, at 6 dB a third (`benchmarks/clipping.py`).
 CROWD_FROM, CROWDED = 0.78, 3.5
 
 #: The densest level is looked for from this share of the highest on.
