@@ -149,12 +149,12 @@ def test_a_torn_checkpoint_is_named(tmp_path):
 
 
 def test_a_training_ends_when_it_no_longer_helps(tmp_path):
-    impatient = replace(OFTEN, training=replace(OFTEN.training, learning_rate=1e-12, patience=2))
+    impatient = replace(PRESET, training=replace(PRESET.training, learning_rate=1e-12, patience=2))
     events = []
     state = run(tmp_path, 90, events=events, preset=impatient)
     best = min(state.history, key=lambda point: point.validation_loss)
     assert state.finished
-    assert state.step == best.step + 2 < 90
+    assert state.step == best.step + 2 * 2 < 90
     assert events[-1].event == "enough"
     events.clear()
     assert run(tmp_path, 180, state, events, preset=impatient) == state  # and it stays so
