@@ -181,6 +181,23 @@ def test_parts_of_a_midi_file_are_those_of_the_command(studio, tmp_path, score, 
     assert soundfile.info(io.BytesIO(downloaded.content)).frames == len(pcm(studio, done))
 
 
+def test_lead_of_a_recording_is_that_of_the_command(studio, tmp_path):
+    """The analysis that is kept of one way to take the notes is not that of another."""
+    low, high = melody((48, 52, 55), note_s=0.6, rest_s=0.2), melody((72, 76, 79), note_s=0.6, rest_s=0.2)
+    sound = np.concatenate([low, high]) + 0.7 * np.concatenate([high, low])
+    soundfile.write(tmp_path / "duet.wav", sound.astype(np.float32), 16000, subtype="FLOAT")
+    take = add(studio, tmp_path / "duet.wav")
+    heard = {}
+    for voices in ("auto", "lead", "auto"):
+        done = play(studio, take, settings={"voices": voices, "seed": len(heard)})["done"]
+        out = tmp_path / f"{voices}.wav"
+        options = make_options(voices=voices, seed=len(heard))
+        transfer_files(tmp_path / "duet.wav", "testophone", out, options=options, bits="float", force=True)
+        heard[voices] = pcm(studio, done)
+        np.testing.assert_array_equal(heard[voices], soundfile.read(out, dtype="float32")[0])
+    assert np.abs(heard["lead"] - heard["auto"]).max() > 1e-3
+
+
 @pytest.mark.parametrize("chosen", [[], {"tracks": "1"}, {"tracks": [0]}, {"tracks": [True]}, {"channels": [17]}, 5])
 def test_impossible_parts_are_answered(studio, score, chosen):
     answer = studio.client.post(

@@ -551,7 +551,7 @@ class Session:
             return perform(job, player, options, curves, progress)
         assert take.info is not None
         spec = feature_spec(player, options.tracker, take.info.seconds)
-        measured = (spec, options.adapt.segments)
+        measured = (spec, options.adapt.segments, options.voices == "lead")
         with take.lock:
             last = take.performances.get(measured)
             performance = perform(job, player, options, curves, progress, last)
