@@ -59,6 +59,9 @@ class TrainingConfig(Config):
         optimization/base.gin; `cosine` brings it down to nothing at the last step, after `warmup_steps` of growing.
       room_pace: how many times faster the room learns than the rest, beside its kind's own pace
         (`LearnedRoom.pace`).
+      body_pace: how many times faster the layers up to the GRU learn from sound than those behind them; below 1 where
+        they know more than the recordings can tell, as after a base. Pretraining does not count it.
+      copies: of each window, at other pitches and levels, see `training.augment`.
       pretrain_steps: steps that fit the decoder to harmonics and noise measured in the recordings before training, see
         `training.pretrain`; 0 for none.
       harmonic_rolloff: harmonic k starts at 1/k**harmonic_rolloff, see `training.output_layer`; 0: all equal.
@@ -80,6 +83,8 @@ class TrainingConfig(Config):
     decay_steps: PositiveInt = 10000
     clip_norm: PositiveFloat = 3.0
     room_pace: PositiveFloat = 1.0
+    body_pace: NonNegativeFloat = 1.0
+    copies: Annotated[int, Meta(ge=0, le=16)] = 0
     pretrain_steps: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     harmonic_rolloff: Annotated[float, Meta(ge=0, le=4)] = 0.0
     render_rate_hz: Literal[16000, 24000, 32000] | None = None

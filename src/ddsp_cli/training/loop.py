@@ -434,7 +434,12 @@ def make_optimizer(
     room = model.room
     of_room = {id(variable) for variable in room.trainable_variables} if room else set()
     pace = training.room_pace * room.pace if room else 1.0
-    paces = [pace if id(variable) in of_room else 1.0 for variable in model.trainable_variables]
+    body: list[keras.layers.Layer] = [model.decoder.rnn, *model.decoder.input_stacks]
+    of_body = {id(variable) for layer in body for variable in layer.trainable_variables}
+    paces = [
+        pace if id(variable) in of_room else training.body_pace if id(variable) in of_body else 1.0
+        for variable in model.trainable_variables
+    ]
     optimizer = PacedAdam(
         schedule(training, total_steps, slower), paces, beta_2=training.beta_2, global_clipnorm=training.clip_norm
     )

@@ -457,7 +457,7 @@ def _train(
     if state.step < plan.total_steps:
         if loop.is_compiled():
             phase("compiling the model; the first step takes a quarter to half a minute")
-        write_bundle = (lambda *_: None) if follows else _bundle_writer(plan, data.manifest, job.train.in_memory())
+        write_bundle = (lambda *_: None) if follows else _bundle_writer(plan, data.manifest, material.train.in_memory())
         state, finished = _run(plan, job, state, write_bundle, report)
     if processes is not None and follows:
         processes.wait()  # the first would take one that ends for a failure
@@ -467,7 +467,7 @@ def _train(
     try:
         if finished:
             phase("matching the noise to the recordings, and rendering those of the validation split", state.step)
-            metrics = finish(plan.folder, data, None if plan.parent else job.train.in_memory())
+            metrics = finish(plan.folder, data, None if plan.parent else material.train.in_memory())
         else:
             phase(f"stopped after step {state.step}; {plan.folder} can be played. Writing the page "
                   "(Ctrl-C again skips it)", state.step)  # fmt: skip
@@ -497,18 +497,22 @@ class Material:
     Attributes:
       data: the data set.
       train, validation: its splits as network inputs.
+      learned: the training split with its copies, where the preset wants any.
       records: the folder of the run.
     """
 
     data: Dataset
     train: AnyWindows
     validation: Windows
+    learned: AnyWindows
     records: RunFolder
 
 
 def _read_material(plan: Plan, listen: bool, follows: bool) -> Material:
     """Loads the data set of a plan, and opens the folder of its run; `follows`: another process writes there."""
     from ddsp_cli.dataset import loader
+    from ddsp_cli.dataset.loader import Examples
+    from ddsp_cli.training.augment import with_copies
     from ddsp_cli.training.run_log import FollowedRunFolder, RunFolder
     from ddsp_cli.training.windows import Windows, windows_of
 
@@ -518,12 +522,12 @@ def _read_material(plan: Plan, listen: bool, follows: bool) -> Material:
     with atomic.writing(plan.run_folder):
         kind = FollowedRunFolder if follows else RunFolder
         records = kind(plan.run_folder, render_rate_hz or model.sample_rate_hz, listen=listen and not follows)
-    return Material(
-        data,
-        windows_of(data.train, model, rate_hz, render_rate_hz),
-        Windows(data.validation, model, rate_hz, render_rate_hz),
-        records,
-    )
+    train = windows_of(data.train, model, rate_hz, render_rate_hz)
+    learned, n_copies = train, plan.settings.training.copies
+    if n_copies and isinstance(data.train, Examples) and data.train.instrument is None:
+        examples = with_copies(data.train, model.sample_rate_hz, n_copies, plan.seed, data.manifest.features.floor_db)
+        learned = Windows(examples, model, rate_hz, render_rate_hz)
+    return Material(data, train, Windows(data.validation, model, rate_hz, render_rate_hz), learned, records)
 
 
 def find_start(plan: Plan, material: Material, phase: Callable[[str], None]) -> Start:
@@ -570,7 +574,7 @@ def _make_job(
 
     return loop.Job(
         plan.settings,
-        material.train,
+        material.learned,
         validation_batches(material.validation, plan.settings.training.batch_size, multiple=n_shares),
         material.records,
         plan.total_steps,
