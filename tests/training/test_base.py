@@ -63,6 +63,7 @@ def test_the_vector_of_a_new_instrument_is_fitted_between_those_of_others(base):
     assert start.error_db < min(start.errors_db.values()) - 0.5
     known = instrument_vectors(config, weights)
     assert all(np.abs(start.vector - vector).max() > 0.01 for vector in known.values())
+    assert np.abs(start.vector - known[start.nearest]).max() < 5.0, "no direction is followed without end"
     unfitted = find_start(config, weights, windows, "mine", vector_steps=0)
     np.testing.assert_array_equal(unfitted.vector, known[unfitted.nearest])
     # only the vector was fitted: the network is that of the base

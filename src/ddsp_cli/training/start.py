@@ -2,9 +2,9 @@
 
 The instrument of the base whose controls are nearest to the measured ones is found first. From there the vector is
 fitted by Levenberg-Marquardt steps (Marquardt 1963), with weights that make the least squares an error in dB
-(iteratively reweighted; Holland and Welsch 1977). The network stays as it is and a vector has few entries, so finite
-differences of the forward pass, all of them in one batch, are cheaper than loading and compiling a framework: a second
-or two in all, so that there is something to hear at once.
+(iteratively reweighted; Holland and Welsch 1977), and a cost for its distance. The network stays as it is and a vector
+has few entries, so finite differences of the forward pass, all of them in one batch, are cheaper than loading and
+compiling a framework: a second or two in all, so that there is something to hear at once.
 
 Shapes: I vectors, D entries, W windows, F frames, K harmonics, M noise bands, C = K + M + 1 levels.
 """
@@ -33,6 +33,10 @@ VECTOR_STEPS, DIFFERENCE = 8, 0.02
 #: Damping to begin with, relative to the diagonal, and what it is multiplied by after a step that made nothing better;
 #: a good step divides by it. After so many failures in a row the fit ends.
 DAMPING, DAMPING_FACTOR, MAX_FAILURES = 0.1, 5.0, 3
+
+#: What a distance from the nearest instrument costs: 0.3 dB where it is that between instruments. Without it a clarinet
+#: followed a direction that changes little, 18 times as far.
+PRIOR_DB = 0.02
 
 #: Errors below this count by their square, larger ones by their absolute value.
 SMALL_DB = 1.0
@@ -101,9 +105,9 @@ def find_start(
 
 def fit_vector(comparison: Comparison, vector: FloatArray, n_steps: int) -> tuple[FloatArray, float]:
     """Fits a vector [D] to measured levels, beginning with another; returns it and its mean error in dB."""
-    damping, failures = DAMPING, 0
+    damping, failures, first = DAMPING, 0, vector
     errors_db = comparison.errors_db(vector[None])[0]
-    best_db = comparison.mean_db(errors_db)
+    best_db = least = comparison.mean_db(errors_db)
     shifts = DIFFERENCE * np.eye(len(vector), dtype=np.float32)
     slopes: FloatArray | None = None
     for _ in range(n_steps):
@@ -111,14 +115,15 @@ def fit_vector(comparison: Comparison, vector: FloatArray, n_steps: int) -> tupl
             slopes = (comparison.errors_db(vector + shifts) - errors_db) / np.float32(DIFFERENCE)  # [D, W·F, C]
             weighted = comparison.weights / np.maximum(np.abs(errors_db), SMALL_DB)
             flat = slopes.reshape(len(vector), -1)
-            normal = (flat * weighted.reshape(-1)) @ flat.T
-            gradient = flat @ (weighted * errors_db).reshape(-1)
+            normal = (flat * weighted.reshape(-1)) @ flat.T + PRIOR_DB * np.eye(len(vector))
+            gradient = flat @ (weighted * errors_db).reshape(-1) + PRIOR_DB * (vector - first)
         step = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + np.mean(np.diag(normal))), gradient)
         tried = (vector - step).astype(np.float32)
         tried_errors_db = comparison.errors_db(tried[None])[0]
         tried_db = comparison.mean_db(tried_errors_db)
-        if tried_db < best_db:
-            vector, errors_db, best_db, slopes = tried, tried_errors_db, tried_db, None
+        cost = tried_db + 0.5 * PRIOR_DB * float(np.sum((tried - first) ** 2))
+        if cost < least:
+            vector, errors_db, best_db, least, slopes = tried, tried_errors_db, tried_db, cost, None
             damping, failures = damping / DAMPING_FACTOR, 0
             continue
         damping, failures = damping * DAMPING_FACTOR, failures + 1
