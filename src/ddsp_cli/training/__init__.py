@@ -2,6 +2,7 @@
 
 loop             steps, validations, early stopping, recovery from a broken loss; the optimiser
 windows, targets inputs of a data set, and controls measured in it; without a framework
+augment          copies of little material at other pitches and levels; without a framework
 start            the place of a new instrument in the base, and so its first sound; without a framework
 batches          random crops of a data set, a function of seed and step
 checkpoint       the state of a run: on disk, with a digest, and as it is reported
