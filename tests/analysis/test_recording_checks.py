@@ -83,6 +83,7 @@ def test_clipping_of_one_side_or_one_channel_is_found():
         0.2 * sung() / maximum_filter1d(np.abs(sung()), 960),  # every peak is brought to one level, and stays round
         0.1 * np.random.default_rng(0).normal(size=96_000),
         np.zeros(96_000),
+        np.full(96_000, 0.1),  # a direct current
         np.repeat(0.5 * sung(8000), 6),  # brought from 8 to 48 kHz by repetition
         0.01 * np.clip(2.0 * sung(), -1.0, 1.0),  # steps of 16 bits cannot be told from flat tops
     ],
