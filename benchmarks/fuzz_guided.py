@@ -270,7 +270,10 @@ def main() -> int:
             flush=True,
         )
         if done.returncode:
-            print("\n".join(line for line in said.splitlines() if "INFO:" not in line), flush=True)
+            print(
+                "\n".join(line for line in said.splitlines() if "INFO:" not in line and not line.startswith("#")),
+                flush=True,
+            )
     print(f"| all | {n_tries} | | {n_findings} |\n{home}")
     return 1 if n_findings else 0
 

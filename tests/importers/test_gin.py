@@ -119,6 +119,14 @@ def test_single_values(value: str, expected: object) -> None:
     assert parse(f"x.y = {value}").bindings["x.y"] == expected
 
 
+def test_a_name_of_several_lines_stays_within_one() -> None:
+    text = GIN.format(generation="F0LoudnessPreprocessor.compute_loudness = True", layers=1)
+    assert "('amps', 1)" in text
+    with pytest.raises(ModelError, match="its decoder gives am ps, ") as problem:
+        magenta_checkpoint.describe(parse(text.replace("('amps', 1)", "('am\\nps', 1)")))
+    assert "\n" not in problem.value.message
+
+
 def test_macros_that_grow() -> None:
     config = parse("a = [1] \nx.y = [" + "%a, " * 9000 + "]")
     with pytest.raises(ModelError, match="grow without bound"):

@@ -414,4 +414,5 @@ def _must(gin: GinConfig, name: str, wanted: Any) -> None:
 
 
 def _shown(value: Any) -> str:
-    return (f"@{value.name}" if isinstance(value, Reference) else str(value))[:60]
+    text = f"@{value.name}" if isinstance(value, Reference) else str(value)
+    return " ".join(text.split())[:60]  # an error is one line
