@@ -83,6 +83,8 @@ def _check_address(address: str) -> None:
     Raises:
       UsageError: it holds a password or another address, names no bucket or host, or is of a kind that is not known.
     """
+    if not address.isprintable():
+        raise UsageError("an address holds a line break or another control character")
     if _is_chained(address):
         raise UsageError(
             f"an address inside another ({address.partition('::')[0].partition(':')[0]}::...) is not opened",

@@ -165,6 +165,13 @@ def test_an_address_without_a_bucket_or_host_is_not_asked_for(address, monkeypat
         remote.as_place(address)
 
 
+@pytest.mark.parametrize("address", ["http://a\n?b=", "s3://a\x1b[2J/b", "nosuch://a\nb"])
+def test_an_address_is_one_line(address):
+    with pytest.raises(UsageError, match="control character") as problem:
+        remote.as_place(address)
+    assert problem.value.message.isprintable()
+
+
 def test_addresses_of_this_machine_need_no_host(tmp_path):
     assert remote.as_place(tmp_path.as_uri()).exists()
 
