@@ -46,7 +46,7 @@ def ddsp(
         streams = [stack.enter_context(tempfile.NamedTemporaryFile()) for _ in range(3)]
         streams[0].write(stdin)
         streams[0].flush()
-        request = {"arguments": words, "cwd": str(cwd), "environment": dict(os.environ | environment),
+        request = {"arguments": words, "cwd": str(cwd.resolve()), "environment": dict(os.environ | environment),
                    "streams": [stream.name for stream in streams]}  # fmt: skip
         code = _ask(request, timeout)
         out, errors = (Path(stream.name).read_bytes() for stream in streams[1:])
