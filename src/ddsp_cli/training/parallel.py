@@ -201,23 +201,6 @@ class SharedBatchAutoencoder(SplitBatchAutoencoder):
     processes: Group
     n_shares: int
 
-    def compile_ahead(self, inputs: Mapping[str, Any], audio: Any) -> Callable[[], Any]:
-        """Makes a call that compiles the gradients of a step, which takes seconds, and changes nothing.
-
-        It may run in a thread of its own, beside anything that does not use the model's random state.
-
-        Args:
-          inputs, audio: a batch as `train_step` gets it.
-        """
-        import tensorflow as tf
-
-        with random_state_kept(self):
-            half = self._halves((inputs, audio))[0]
-        # batches of `fit` have no static size; a function of other shapes would be compiled again
-        specs = [tf.TensorSpec([None, *value.shape[1:]], value.dtype) for value in keras.tree.flatten(half)]
-        function = self._half_gradients.get_concrete_function(*keras.tree.pack_sequence_as(half, specs))
-        return lambda: function(*half)
-
     def train_step(self, data: Any) -> dict[str, Any]:
         """One step on a batch of inputs [B, F, C] by name and audio [B, S]; metrics by name."""
         part = self._parts(data, self.processes.n)[self.processes.index]
