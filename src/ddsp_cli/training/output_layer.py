@@ -23,9 +23,10 @@ from ddsp_cli.bundle import Bundle, Card
 from ddsp_cli.bundle.layout import control_columns
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.errors import ModelError
-from ddsp_cli.scaling import DB_RANGE, MAX_AMPLITUDE, midi_to_hz
+from ddsp_cli.scaling import MAX_AMPLITUDE, midi_to_hz, unscale_db
 from ddsp_cli.synthesis.decoder import Decoder
 from ddsp_cli.synthesis.instrument import Instrument, check_graph
+from ddsp_cli.training.targets import BAND_SHARE
 
 if TYPE_CHECKING:
     from ddsp_cli.engine import Autoencoder
@@ -200,9 +201,6 @@ MATCHED_WINDOWS, MATCH_PASSES = 24, 2
 #: Windows with a smaller voiced share, and bands that are measured less often, are left out.
 LEAST_VOICED, LEAST_MEASURED = 0.2, 10
 
-#: Recordings are not filtered yet below this share of half their sample rate.
-TOP_SHARE = 0.97
-
 #: The level of a band is moved by no more than this.
 MAX_MATCH_DB = 5.0
 
@@ -261,9 +259,8 @@ def _play(player: Instrument, windows: Windows, row: int) -> FloatArray:
 
     model = player.model
     scaled = windows.inputs["pw_scaled" if model.level == "power_db" else "ld_scaled"][row, :, 0]
-    level_db = (scaled - 1.0) * DB_RANGE
     low = soxr.resample(windows.audio[row], model.sample_rate_hz, ANALYSIS_RATE_HZ)
-    parts = player.render(windows.fine_f0_hz[row], level_db, seed=row, timbre=player.timbre([low]))
+    parts = player.render(windows.fine_f0_hz[row], unscale_db(scaled), seed=row, timbre=player.timbre([low]))
     return np.concatenate(list(parts))[: len(windows.audio[row])]
 
 
@@ -273,6 +270,6 @@ def _noise_of(windows: Windows, row: int, audio: FloatArray) -> np.ndarray:
     f0_hz, voiced = windows.fine_f0_hz[row], np.repeat(windows.voiced[row], windows.f0_step)
     rate_hz = model.frame_rate_hz * windows.f0_step
     found_db = noise_levels_db(audio, model.sample_rate_hz, f0_hz, voiced, rate_hz, np.array(MATCH_EDGES_HZ))
-    top_hz = min(float(windows.bandwidth_hz[row]), TOP_SHARE * model.sample_rate_hz / 2.0)
+    top_hz = min(float(windows.bandwidth_hz[row]), BAND_SHARE * model.sample_rate_hz / 2.0)
     found_db[:, np.array(MATCH_EDGES_HZ[1:]) > max(top_hz, MATCH_EDGES_HZ[1])] = np.nan
     return found_db
