@@ -51,7 +51,7 @@ BUNDLED = {
     "swift-f0": [("the network of SwiftF0", "MIT")],
     "av": [("FFmpeg with its codecs", "LGPL-2.1-or-later and others")],
     "python-rtmidi": [("RtMidi", "MIT")],
-    ROOT: [("the network of Basic Pitch (Spotify)", "Apache-2.0")],
+    ROOT: [("the network of Basic Pitch (Spotify)", "Apache-2.0"), ("the network of SwiftF0, for one frame", "MIT")],
 }
 
 HERE = Path(__file__).resolve().parents[1]

@@ -106,6 +106,12 @@ class LiveResampler:
         self._buffer = np.zeros(max(half - 1, 0), np.float32)  # silence before the start
         self._position = 0  # of the next output, in 1/up input samples after the start of the buffer's window
 
+    def n_needed(self, n_samples: int) -> int:
+        """Number of input samples that complete the first `n_samples` of the output."""
+        if self._taps is None:
+            return n_samples
+        return (n_samples - 1) * self._down // self._up + self.delay_samples + 1
+
     def push(self, block: FloatArray) -> FloatArray:
         """Takes the next samples [S]; gives those that they complete."""
         if self._taps is None:

@@ -25,7 +25,7 @@ from ddsp_cli.adaptation.dynamics import ARTICULATION_DB, MAX_GAIN_DB, fast_enve
 from ddsp_cli.adaptation.segmentation import SegmentSettings
 from ddsp_cli.analysis.loudness import ENVELOPE_WINDOW_S, envelope_stream, loudness_stream, power_stream
 from ddsp_cli.analysis.mfcc import mfcc_stream
-from ddsp_cli.analysis.pitch.swift_f0 import SWIFT_HOP_SAMPLES, SwiftFrameTracker
+from ddsp_cli.analysis.pitch.swift_f0 import FRAME_INPUT, FRAME_TRACKED, SWIFT_HOP_SAMPLES, SwiftFrameTracker
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.audio.resample import LiveResampler
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
@@ -39,12 +39,10 @@ Latency: TypeAlias = Literal["safe", "low"]
 #: `low`: 10 ms; windows of the level end there, and so are late by up to 22 ms.
 LOOKAHEAD_SAMPLES: dict[Latency, int] = {"safe": 512, "low": 160}
 
-#: Frames of swift-f0 before the one that is measured. It sees 176 ms to either side; unknown samples are extrapolated,
-#: to `TRACKED_SAMPLES` in all: by the last samples in reverse, and in `low` latency by the last period over and over
-#: where the sound is periodic.
-BEFORE_FRAMES = 8
-
-TRACKED_SAMPLES = 14 * SWIFT_HOP_SAMPLES
+#: Samples before the frame that swift-f0 tracks, and all that it takes. It sees 176 ms to either side; unknown samples
+#: are extrapolated: by the last samples in reverse, and in `low` latency by the last period over and over where the
+#: sound is periodic.
+BEFORE_SAMPLES, TRACKED_SAMPLES = FRAME_TRACKED * SWIFT_HOP_SAMPLES, FRAME_INPUT * SWIFT_HOP_SAMPLES
 
 #: Last samples that are searched for a period, between 50 Hz and 1 kHz; shorter ones fit several times. The
 #: sound counts as periodic from this correlation of two of its stretches on.
@@ -100,9 +98,9 @@ class Listener:
         }
         self._waiting = {name: np.zeros(0, np.float32) for name in self._levels}
         self._stride_frames = max(1, -(-spec.frame_rate_hz // PITCH_RATE_HZ))  # from one measured pitch to the next
-        self._n_before = BEFORE_FRAMES * SWIFT_HOP_SAMPLES
-        self._buffer = np.zeros(self._n_before, np.float32)  # silence before the start
-        self._centre = 0  # of the next pitch, in samples after the buffer's first `_n_before`
+        self._buffer = np.zeros(BEFORE_SAMPLES, np.float32)  # silence before the start
+        self._centre = 0  # of the next pitch, in samples after the buffer's first `BEFORE_SAMPLES`
+        self._n_given = 0  # frames
         self._last: tuple[float, float] | None = None
         self._pitch: list[tuple[float, float]] = []
 
@@ -112,29 +110,36 @@ class Listener:
         stride = (self._stride_frames - 1) * self.spec.hop_samples if self._stride_frames > 1 else 0
         return max(self._lookahead, *(stream.ahead_samples for stream in self._levels.values())) + stride
 
+    @property
+    def n_needed(self) -> int:
+        """Number of samples, from the start, without which the next frame cannot be complete."""
+        ahead_samples = max(self._lookahead, *(stream.ahead_samples for stream in self._levels.values()))
+        return self._n_given * self.spec.hop_samples + ahead_samples
+
     def push(self, block: np.ndarray) -> LiveFrames:
         """Takes the next samples [S] float32 at 16 kHz; gives the frames that they complete."""
         self._buffer = np.concatenate([self._buffer, block])
         for name, stream in self._levels.items():
             self._waiting[name] = np.concatenate([self._waiting[name], stream.push(block)])
-        while self._n_before + self._centre + self._lookahead <= len(self._buffer):
+        while BEFORE_SAMPLES + self._centre + self._lookahead <= len(self._buffer):
             self._measure_pitch()
         n_ready = min(len(self._pitch), *(len(values) for values in self._waiting.values()))
         pitch, self._pitch = self._pitch[:n_ready], self._pitch[n_ready:]
         levels = {name: values[:n_ready] for name, values in self._waiting.items()}
         self._waiting = {name: values[n_ready:] for name, values in self._waiting.items()}
+        self._n_given += n_ready
         f0_hz, confidence = np.array(pitch, np.float32).reshape(-1, 2).T
         return LiveFrames(f0_hz, confidence, levels["loudness"], levels["power"], levels["envelope"])
 
     def _measure_pitch(self) -> None:
         """Measures pitch once and interpolates the frames up to it."""
-        known = self._buffer[self._centre : self._n_before + self._centre + self._lookahead]
+        known = self._buffer[self._centre : BEFORE_SAMPLES + self._centre + self._lookahead]
         n_missing = TRACKED_SAMPLES - len(known)
         made_up, trust = known[::-1][:n_missing], 1.0
         if self._is_low:
             made_up, is_periodic = continued(known, n_missing)
             trust = LOW_CONFIDENCE[is_periodic]
-        f0_hz, confidence = self._track_pitch(np.concatenate([known, made_up]), BEFORE_FRAMES)
+        f0_hz, confidence = self._track_pitch(np.concatenate([known, made_up]))
         now = f0_hz, trust * confidence
         last = self._last if self._last is not None else now
         first = self._last is None
@@ -303,6 +308,9 @@ class Performer:
             delay_s += (own_samples + self._resample_out.delay_samples) / model.sample_rate_hz
             self._latency_samples = math.ceil(delay_s * sample_rate_hz) + 1
         self._ready = np.zeros(self._latency_samples, np.float32)
+        #: Input that waits until it can complete a frame: to measure each block by itself costs more.
+        self._waiting: list[FloatArray] = []
+        self._n_pushed = 0
 
     @property
     def latency_samples(self) -> int:
@@ -347,9 +355,15 @@ class Performer:
         Returns:
           [S·`output_rate_hz`/`input_rate_hz`] float32.
         """
-        block = np.asarray(block, np.float32)
+        block = np.array(block, np.float32)  # a copy: it may have to wait, and callers use their memory again
         n_out = len(block) * self.output_rate_hz // self.input_rate_hz
-        heard = self._resample_in.push(block)
+        self._waiting.append(block)
+        self._n_pushed += len(block)
+        if self._n_pushed < self._resample_in.n_needed(self._listener.n_needed):
+            out, self._ready = self._ready[:n_out], self._ready[n_out:]
+            return out
+        heard = self._resample_in.push(np.concatenate(self._waiting))
+        self._waiting = []
         frames = self._listener.push(heard)
         if self._timbre is not None:
             self._mfcc.extend(self._timbre.push(heard))

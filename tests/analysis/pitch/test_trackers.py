@@ -1,3 +1,4 @@
+import importlib.util
 import sys
 import types
 from pathlib import Path
@@ -187,3 +188,25 @@ def test_swift_called_directly_agrees_with_its_package():
     np.testing.assert_array_equal(found.confidence, expected.confidence.astype(np.float32))
     assert (*trackers.PITCH_RANGE_HZ, swift_f0.SWIFT_HOP_SAMPLES) == (core.FMIN, core.FMAX, core.HOP)
     assert core.SILENCE_PEAK == swift_f0.SWIFT_SILENCE_PEAK
+
+
+def test_the_network_for_one_frame_agrees_with_the_whole_one():
+    """It is that network without what the frame does not depend on."""
+    rng = np.random.default_rng(1)
+    whole, single = swift_f0._Network(1), swift_f0.SwiftFrameTracker()
+    t = np.arange(swift_f0.FRAME_INPUT * swift_f0.SWIFT_HOP_SAMPLES) / 16000
+    for f0_hz in np.geomspace(60.0, 1800.0, 20):
+        audio = sum(0.1 / k * np.sin(2 * np.pi * f0_hz * k * t) for k in range(1, 6))
+        audio = (audio + rng.normal(0.0, 0.02, len(t))).astype(np.float32)
+        expected = [values[swift_f0.FRAME_TRACKED] for values in whole(audio)]
+        np.testing.assert_allclose(single(audio), expected, rtol=1e-5, atol=1e-6)
+    assert single(np.zeros(len(t), np.float32))[1] == 0.0, "digital silence"
+
+
+def test_the_network_for_one_frame_is_made_from_the_installed_package():
+    pytest.importorskip("onnx")
+    path = Path(__file__).parents[3] / "tools" / "swift_frame.py"
+    spec = importlib.util.spec_from_file_location("swift_frame", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.make() == swift_f0.FRAME_NETWORK.read_bytes()
