@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from ddsp_cli.adaptation import autotune
 from ddsp_cli.adaptation.autotune import CHROMATIC, Key, tune_melody
-from ddsp_cli.adaptation.segmentation import Segments, find_notes
+from ddsp_cli.adaptation.segmentation import Segments
+from ddsp_cli.analysis.melody import centre, find_notes, find_tuning
 
 RATE_HZ = 250
 C_MAJOR = (60, 62, 64, 65, 67, 69, 71, 72, 67, 64, 60)
@@ -48,7 +49,7 @@ def played(tuned, n_notes, tuning=0.0, note_s=0.6, rest_s=0.1):
 
 @pytest.mark.parametrize("cents", [-40, -20, 0, 15, 45])
 def test_tuning_is_found(cents):
-    assert autotune.find_tuning(sung(C_MAJOR, cents)) * 100 == pytest.approx(cents, abs=4)
+    assert find_tuning(sung(C_MAJOR, cents)) * 100 == pytest.approx(cents, abs=4)
 
 
 @pytest.mark.parametrize("shift", range(12))
@@ -76,7 +77,7 @@ def test_a_guessed_key_moves_no_note_to_another_semitone(tune, cents, spread):
     for shift in (0, 5, 10):
         notes = np.array(TUNES[tune]) + shift
         melody = sung(notes, cents, spread_cents=spread, seed=shift)
-        own = autotune.find_tuning(autotune.centre(melody, RATE_HZ))
+        own = find_tuning(centre(melody, RATE_HZ))
         tuned, _ = tune_melody(melody, 1.0, None, own, RATE_HZ)
         octave_free = played(tuned, len(notes), own) - notes  # a tuning of -60 cents is one of +40, a semitone lower
         assert np.ptp(np.rint(octave_free)) == 0
@@ -160,7 +161,7 @@ def test_a_long_slide_stays_one():
 def test_a_note_near_the_border_does_not_flutter():
     melody = 60.5 + 0.1 * np.sin(np.arange(2000) / 100)
     tuned, _ = tune_melody(melody, 1.0, CHROMATIC, 0.0, RATE_HZ)
-    assert np.ptp(autotune.centre(tuned, RATE_HZ)) < 0.1
+    assert np.ptp(centre(tuned, RATE_HZ)) < 0.1
 
 
 @pytest.mark.parametrize(("factor", "expected"), [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0), (2.0, 2.0)])

@@ -13,7 +13,7 @@ from ddsp_cli.adaptation.segmentation import find_segments
 from ddsp_cli.analysis.extract import measure
 from ddsp_cli.audio import read
 from fixtures import melody
-from performance_fixtures import STATISTICS, performance
+from performance_fixtures import STATISTICS, babble, performance
 
 RECORDINGS = Path(__file__).parents[2].parent / "shared" / "audio" / "input"
 
@@ -22,18 +22,6 @@ def tone(midi, seconds=3.0):
     t = np.arange(round(seconds * 16000)) / 16000
     f0_hz = 440 * 2 ** ((midi - 69) / 12)
     return sum(np.sin(2 * np.pi * f0_hz * k * t) / k for k in range(1, 6)) * np.sin(np.pi * t / seconds)
-
-
-def babble(seconds=4.0):
-    """Syllables whose pitch never rests, between hisses: to these measures, speech."""
-    random, parts = np.random.default_rng(3), []
-    while sum(map(len, parts)) < seconds * 16000:
-        t = np.arange(round(random.uniform(0.12, 0.22) * 16000)) / 16000
-        f0_hz = random.uniform(110, 170) * 2 ** (random.choice([-1, 1]) * t / 0.4)
-        phase = 2 * np.pi * np.cumsum(f0_hz) / 16000
-        voice = sum(np.sin(k * phase) / k for k in range(1, 12)) * np.abs(np.sin(np.pi * t / t[-1])) ** 0.5
-        parts += [0.1 * voice, 0.004 * random.normal(size=round(random.uniform(0.06, 0.12) * 16000))]
-    return np.concatenate(parts).astype(np.float32)
 
 
 def character(audio):

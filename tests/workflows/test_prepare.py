@@ -10,8 +10,9 @@ from ddsp_cli.analysis import extract
 from ddsp_cli.config import FeatureSpec
 from ddsp_cli.dataset import tfrecord, workers
 from ddsp_cli.errors import DatasetError, InputError, OutputError, UsageError
-from ddsp_cli.workflows.prepare import PrepareResult, prepare
+from ddsp_cli.workflows.prepare import SPEECH, PrepareResult, prepare
 from fixtures import melody
+from performance_fixtures import babble
 
 NOTES = (57, 60, 64, 62, 59, 67, 65, 69)
 
@@ -355,3 +356,9 @@ def test_folders_of_several_instruments_label_the_frames(tmp_path):
 def test_one_folder_has_no_labels(wavs):
     data = dataset.load(make(wavs).folder)
     assert data.manifest.instruments == [] and data.train.instrument is None
+
+
+def test_speech_is_named_and_what_is_sung_is_not(wavs, tmp_path):
+    soundfile.write(wavs / "talk.wav", 3.0 * babble(14.0), 16000)
+    result = make(wavs)
+    assert [(name, SPEECH in remark) for name, remark in result.notes] == [("wavs/talk.wav", True)]

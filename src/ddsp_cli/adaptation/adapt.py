@@ -17,9 +17,7 @@ from ddsp_cli.adaptation import f0_cleanup
 from ddsp_cli.adaptation.autotune import (
     RETUNE_S,
     Key,
-    centre,
     find_key,
-    find_tuning,
     glide,
     limit_vibrato,
     move_notes,
@@ -36,8 +34,9 @@ from ddsp_cli.adaptation.dynamics import (
     tame_consonants,
     within_reach,
 )
-from ddsp_cli.adaptation.segmentation import Segments, SegmentSettings, find_notes, find_segments, joined_notes
+from ddsp_cli.adaptation.segmentation import Segments, SegmentSettings, find_segments
 from ddsp_cli.analysis.features import Features
+from ddsp_cli.analysis.melody import centre, find_notes, find_tuning, joined_notes
 from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray, percentiles, thinned
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError

@@ -11,22 +11,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ddsp_cli.adaptation.segmentation import Notes, Segments, find_notes, nearest_note
+from ddsp_cli.adaptation.segmentation import Segments
+from ddsp_cli.analysis.melody import MEAN_S, SAME_NOTE_SEMITONES, Notes, centre, find_notes, nearest_note
 from ddsp_cli.arrays import DoubleArray, IntArray, RealArray, percentiles, runs
 from ddsp_cli.pitch_names import SHARP_NAMES, pitch_class
-
-#: Vibrato swings 5 to 7 times a second. A median over more than one swing, a mean over two.
-MEDIAN_S = 0.25
-
-MEAN_S = 0.36
-
-#: Further from its note a frame belongs to another one.
-SAME_NOTE_SEMITONES = 0.8
 
 #: How long a corrected melody takes from one note to the next.
 RETUNE_S = 0.05
@@ -106,8 +98,6 @@ _MAJOR_NAMES = ("C", "Db", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B")
 
 _MINOR_NAMES = ("C", "C#", "D", "Eb", "E", "F", "F#", "G", "G#", "A", "Bb", "B")
 
-_ROWS_AT_ONCE = 4096
-
 
 @dataclass(frozen=True)
 class Key:
@@ -159,60 +149,6 @@ def known_keys() -> list[str]:
     """Keys that `parse_key` reads, for suggestions."""
     names = dict.fromkeys([*SHARP_NAMES, *_MAJOR_NAMES, *_MINOR_NAMES])
     return [f"{name} {mode}" for name in names for mode in SCALES if mode != "chromatic"] + ["chromatic"]
-
-
-def centre(midi: RealArray, frame_rate_hz: int) -> DoubleArray:
-    """Removes vibrato from a melody, stretch by stretch of pitch.
-
-    A running median finds the note, since it keeps steps as they are. The mean under a Hann window as long as two
-    swings of vibrato, over the frames that belong to that note, finds its centre.
-
-    Args:
-      midi: [F].
-      frame_rate_hz: frames per second.
-
-    Returns:
-      [F] float64, NaN where there is no pitch.
-    """
-    out = midi.astype(np.float64).copy()
-    half_median = max(1, round(MEDIAN_S * frame_rate_hz / 2))
-    half_mean = max(1, round(MEAN_S * frame_rate_hz / 2))
-    window = np.hanning(2 * half_mean + 3)[1:-1]
-    for start, stop in zip(*runs(~np.isnan(midi)), strict=True):
-        stretch = np.asarray(midi[start:stop], np.float64)
-        note = np.empty(len(stretch))
-        for part, rows in _windows(stretch, half_median):
-            note[part] = np.partition(rows, half_median, axis=1)[:, half_median]
-        for part, rows in _windows(stretch, half_mean):
-            weights = window * (np.abs(rows - note[part, None]) < SAME_NOTE_SEMITONES)
-            total = weights.sum(axis=1)
-            mean = (weights * rows).sum(axis=1) / np.maximum(total, 1e-9)
-            out[start:stop][part] = np.where(total > 0, mean, note[part])
-    return out
-
-
-def _windows(stretch: DoubleArray, half: int) -> Iterator[tuple[slice, DoubleArray]]:
-    """Windows [n, 2·half + 1] around each value, the ends mirrored, at most `_ROWS_AT_ONCE` at a time."""
-    padded = np.pad(stretch, half, mode="reflect" if len(stretch) > half else "edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
-    for first in range(0, len(windows), _ROWS_AT_ONCE):
-        rows = windows[first : first + _ROWS_AT_ONCE]
-        yield slice(first, first + len(rows)), rows
-
-
-def find_tuning(midi: RealArray) -> float:
-    """Estimates how far the melody's own A lies above 440 Hz: the circular mean of pitch modulo a semitone.
-
-    Args:
-      midi: [F].
-
-    Returns:
-      Semitones, -0.5 to 0.5.
-    """
-    known = midi[~np.isnan(midi)]
-    if not len(known):
-        return 0.0
-    return float(np.angle(np.mean(np.exp(2j * np.pi * known))) / (2.0 * np.pi))
 
 
 def find_key(notes: Notes, tuning_semitones: float = 0.0) -> Key:

@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 
 from ddsp_cli.adaptation import f0_cleanup
-from ddsp_cli.adaptation.autotune import centre, find_tuning
-from ddsp_cli.adaptation.segmentation import Segments, find_notes
+from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.analysis import harmonicity
 from ddsp_cli.analysis.extract import BEGINNING_S, PITCHED_SHARE, Analysis, pitched_share
 from ddsp_cli.analysis.features import Features
-from ddsp_cli.arrays import FloatArray, RealArray, runs, thinned
+from ddsp_cli.analysis.melody import judge_manner
+from ddsp_cli.arrays import FloatArray, thinned
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.bundle.card import heard_ranges_midi, say_ranges
 from ddsp_cli.config import ANALYSIS_RATE_HZ
@@ -26,21 +26,6 @@ Character = Literal["monophonic", "polyphonic", "speech", "unclear", "unpitched"
 #: second on there are several voices. Of 30 mixtures of two recordings a quarter has less than 0.46; 46 recordings of
 #: one voice or instrument have 0.08 at most, in made rooms of 2 s reverberation 9 of 10 less than 0.12.
 UNCLEAR_SHARE, POLYPHONIC_SHARE = 0.2, 0.45
-
-#: In speech pitch never stays: less than this share of the time lies in stretches of `STEADY_S` in which the centre
-#: moves more slowly than `STEADY_SEMITONES_PER_S`, below the first figure surely, below the second perhaps. Singers
-#: have 0.49 to 0.93, with and without rooms, a calm reader 0.31 to 0.37.
-SPEECH_STEADY_SHARE, UNCLEAR_STEADY_SHARE = 0.36, 0.42
-
-STEADY_S = 0.12
-
-STEADY_SEMITONES_PER_S = 4.0
-
-#: And less than this share in notes of `HELD_S` and more. Singers have 0.58 to 1, a calm reader 0.06 to 0.38.
-SPEECH_NOTE_SHARE, HELD_S = 0.45, 0.2
-
-#: And less than this share moves so slowly at all: short notes between rests have 0.91 and more, a calm reader 0.75.
-SPEECH_SLOW_SHARE = 0.82
 
 #: Nothing is said of less pitch than this.
 SHORTEST_S = 1.0
@@ -112,44 +97,12 @@ def classify(features: Features, segments: Segments, audio: FloatArray) -> Chara
     if np.count_nonzero(~np.isnan(midi)) < SHORTEST_S * rate_hz:
         return "monophonic"
     beside = polyphonic_share(features.f0_hz[:n_frames], rate_hz, audio)
-    steady = steady_share(midi, rate_hz)
-    spoken = (
-        steady < UNCLEAR_STEADY_SHARE
-        and steady_share(midi, rate_hz, 0.0) < SPEECH_SLOW_SHARE
-        and note_share(midi, rate_hz) < SPEECH_NOTE_SHARE
-    )
-    if beside > POLYPHONIC_SHARE and not spoken:
+    manner = judge_manner(midi, rate_hz)
+    if beside > POLYPHONIC_SHARE and manner == "sung":
         return "polyphonic"
-    if beside > UNCLEAR_SHARE:
+    if beside > UNCLEAR_SHARE or manner == "unclear":
         return "unclear"
-    if spoken:
-        return "speech" if steady < SPEECH_STEADY_SHARE else "unclear"
-    return "monophonic"
-
-
-def steady_share(midi: RealArray, frame_rate_hz: int, shortest_s: float = STEADY_S) -> float:
-    """Measures the share of a melody that lies where pitch is held.
-
-    Args:
-      midi: [F], NaN where there is no pitch.
-      frame_rate_hz: frames per second.
-      shortest_s: stretches shorter than that do not count.
-    """
-    known = ~np.isnan(midi)
-    if known.sum() < 2:
-        return 1.0
-    middle = centre(midi, frame_rate_hz)
-    held = np.abs(np.gradient(middle)) * frame_rate_hz < STEADY_SEMITONES_PER_S
-    starts, stops = runs(held & known)
-    lengths = stops - starts
-    return float(lengths[lengths >= shortest_s * frame_rate_hz].sum() / known.sum())
-
-
-def note_share(midi: RealArray, frame_rate_hz: int) -> float:
-    """Measures the share of a melody [F] (NaN where there is no pitch) that lies in notes of `HELD_S` and more."""
-    n_known = np.count_nonzero(~np.isnan(midi))
-    lengths = find_notes(midi, frame_rate_hz, find_tuning(midi)).n_frames
-    return float(lengths[lengths >= HELD_S * frame_rate_hz].sum() / max(n_known, 1))
+    return "speech" if manner == "spoken" else "monophonic"
 
 
 def polyphonic_share(f0_hz: FloatArray, frame_rate_hz: int, audio: FloatArray) -> float:

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from ddsp_cli.adaptation import NOTE_SUFFIXES, f0_cleanup
-from ddsp_cli.adaptation.autotune import centre, find_tuning, scale_vibrato
+from ddsp_cli.adaptation.autotune import scale_vibrato
 from ddsp_cli.adaptation.midi import BEND_SEMITONES, DRUM_CHANNEL, VELOCITY_PERCENTILES, lead_line, read_midi
-from ddsp_cli.adaptation.segmentation import Segments, find_notes, nearest_note
+from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.analysis.features import Features
+from ddsp_cli.analysis.melody import centre, find_notes, find_tuning, nearest_note
 from ddsp_cli.arrays import DoubleArray, RealArray, percentiles
 from ddsp_cli.atomic import beside, writing
 from ddsp_cli.audio.write import check_writable

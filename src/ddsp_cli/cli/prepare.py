@@ -75,7 +75,7 @@ def prepare(
     force: Force = False,
 ) -> None:
     """Measure recordings and make a data set of them."""
-    from ddsp_cli.workflows.prepare import MEASURING_MANY, POLYPHONIC
+    from ddsp_cli.workflows.prepare import MEASURING_MANY, POLYPHONIC, SPEECH
     from ddsp_cli.workflows.prepare import prepare as run
 
     choice("--level", level, ("match", "keep"))
@@ -105,6 +105,8 @@ def prepare(
     if any(reason == POLYPHONIC for _, reason in result.skipped):
         console.remark("Polyphonic recordings are used with --keep-polyphonic.")
     _remarks(list(result.notes))
+    if any(SPEECH in text.split("; ") for _, text in result.notes):
+        console.remark("Speech has no steady pitch to learn from; --leave-out NAME leaves a recording out.")
     console.say(f"{result.folder} {'is up to date' if result.unchanged else 'is ready'}.")
     for name_, text in summary(result):
         console.fact(name_, text)

@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from ddsp_cli.analysis import extract
+from ddsp_cli.analysis.melody import judge_manner
 from ddsp_cli.analysis.pitch.octave_correction import correct_octaves
 from ddsp_cli.analysis.pitch.trackers import VOICED_CONFIDENCE
 from ddsp_cli.analysis.recording_checks import ClippingWatch, HumWatch
@@ -44,6 +45,12 @@ QUIET_DB = -50.0
 
 #: Largest distance of a note from its label without a remark.
 LABEL_SEMITONES = 0.7
+
+#: Whether a recording is sung or spoken is judged by its first notes, of so many seconds altogether, not by fewer.
+JUDGED_S, LEAST_JUDGED_S = 30.0, 1.0
+
+#: Remark about one that is spoken.
+SPEECH = "sounds like speech"
 
 #: Reason given for a recording without a monophonic segment.
 POLYPHONIC = "is polyphonic throughout"
@@ -221,7 +228,7 @@ def cut_out(job: Job, measured: Measured, digest: str, spools: Mapping[int, Spoo
         polyphonic_s=float(measured.polyphonic.sum()) / rate_hz,
         doubts=_longest(measured.doubts),
         n_doubts=dict(Counter(doubt.kind for doubt in measured.doubts)),
-        remarks=(*_remarks(measured, job.label),),
+        remarks=(*_remarks(measured, job.label, rate_hz),),
     )
     if measured.power_db.max(initial=job.spec.floor_db) <= job.spec.floor_db:
         return replace(found, reason="is silent")
@@ -287,7 +294,7 @@ def _longest(doubts: tuple[Doubt, ...]) -> tuple[Doubt, ...]:
     return tuple(sorted(longest, key=lambda doubt: (doubt.start_s, doubt.kind)))
 
 
-def _remarks(measured: Measured, label: NoteLabel | None) -> Iterator[str]:
+def _remarks(measured: Measured, label: NoteLabel | None, rate_hz: int) -> Iterator[str]:
     n_clipped = sum(doubt.kind == "clipping" for doubt in measured.doubts)
     if n_clipped:
         yield f"is clipped in {n_clipped} place{'s' if n_clipped > 1 else ''}"
@@ -295,7 +302,20 @@ def _remarks(measured: Measured, label: NoteLabel | None) -> Iterator[str]:
     voiced = measured.f0_hz > 0
     if voiced.any() and percentiles(measured.power_db[voiced], 95) < QUIET_DB:
         yield "is very quiet: its noise will be raised with it"
+    if label is None and _is_spoken(measured, rate_hz):
+        yield SPEECH
     if label is not None and voiced.any():
         pitch_midi = float(np.median(hz_to_midi(measured.f0_hz[voiced])))
         if abs(pitch_midi - label.pitch_midi) > LABEL_SEMITONES:
             yield f"is labelled {note_name(label.pitch_midi)} and was measured as {note_name(pitch_midi)}"
+
+
+def _is_spoken(measured: Measured, rate_hz: int) -> bool:
+    """Whether the pitch of a recording moves as in speech."""
+    notes = segments.note_frames(measured.f0_hz, measured.power_db, rate_hz) & ~measured.polyphonic
+    n_notes = np.cumsum(notes)
+    if not len(notes) or n_notes[-1] < LEAST_JUDGED_S * rate_hz:
+        return False
+    end = int(np.searchsorted(n_notes, min(n_notes[-1], JUDGED_S * rate_hz))) + 1
+    known = np.where(notes[:end], measured.f0_hz[:end], 1.0)
+    return judge_manner(np.where(notes[:end], hz_to_midi(known), np.nan), rate_hz) == "spoken"

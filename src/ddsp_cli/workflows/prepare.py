@@ -30,7 +30,7 @@ from ddsp_cli.dataset.manifest import (
     load_sources,
 )
 from ddsp_cli.dataset.sources import SHARD_NAME, Inputs, dataset_name, find, pick
-from ddsp_cli.dataset.workers import POLYPHONIC
+from ddsp_cli.dataset.workers import POLYPHONIC, SPEECH
 from ddsp_cli.errors import DatasetError, InputError, Kind, OutputError, UsageError
 from ddsp_cli.remote import as_place, is_address, local_copy, publish, reading
 from ddsp_cli.reports import dataset_report
@@ -38,7 +38,7 @@ from ddsp_cli.reports.dataset_report import PAGE
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_list, as_path, as_places
 
-__all__ = ["MEASURING_MANY", "POLYPHONIC", "PrepareResult", "advice", "prepare", "result_of"]
+__all__ = ["MEASURING_MANY", "POLYPHONIC", "SPEECH", "PrepareResult", "advice", "prepare", "result_of"]
 
 #: With this much sound an instrument is usually good.
 ENOUGH_S = 600.0
