@@ -77,6 +77,7 @@ CASES = {
     "file as parent": ([*TRANSFER, "--out", "taken.wav/folder"], ExitCode.OUTPUT, "taken.wav"),
     "strange suffix": ([*TRANSFER, "--out", "out.xyz"], ExitCode.USAGE, "out.xyz"),
     "unknown model": (["transfer", "voice.wav", "--model", "testofone"], ExitCode.MODEL, "Did you mean testophone"),
+    "blend beside a model": ([*TRANSFER, "--blend", "0:testophone 2s:future"], ExitCode.USAGE, "Leave out one"),
     "file as model": (["transfer", "voice.wav", "--model", "./voice.wav"], ExitCode.MODEL, "voice.wav"),
     "flipped byte": (["transfer", "voice.wav", "--model", "flipped"], ExitCode.MODEL, "damaged"),
     "foreign bundle": (["transfer", "voice.wav", "--model", "models/foreign"], ExitCode.MODEL, "not a ddsp instrument"),

@@ -55,6 +55,29 @@ def test_signals_leave_nothing_half_written(desk, tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
+STUCK_COMPILER = """
+import sys, threading, time
+from ddsp_cli import cli
+from ddsp_cli.backend import COMPILING
+
+def run(arguments, debug):
+    threading.Thread(target=time.sleep, args=(60.0,), name=COMPILING).start()
+    print("a result", end="")
+    return cli._interrupted("train")
+
+cli._run = run
+cli.main()
+"""
+
+
+def test_the_end_does_not_wait_for_the_compiler(tmp_path):
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", STUCK_COMPILER], capture_output=True, timeout=60)
+    assert time.monotonic() - began < 30
+    assert (done.returncode, done.stdout) == (ExitCode.INTERRUPTED, b"a result"), "what was printed is not lost"
+    assert done.stderr.startswith(b"Interrupted. Checkpoints are kept")
+
+
 def test_a_signal_that_was_ignored_stays_ignored(desk, tmp_path):
     """As under nohup."""
     words = command("transfer", desk / "voice.wav", "--model", "testophone", "--out", tmp_path / "out.wav")

@@ -9,6 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+#: Name of a thread that compiles and cannot be stopped. It changes nothing, so a program may end without it.
+COMPILING = "ddsp-compiling"
+
 
 def load() -> str:
     """Imports Keras with the backend that `KERAS_BACKEND` names (TensorFlow by default).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.ndimage import maximum_filter1d
+from scipy.signal import lfilter
 
 from ddsp_cli.analysis.recording_checks import ClippingWatch, HumWatch, bandwidth_hz
 
@@ -92,6 +93,37 @@ def test_what_is_not_clipped(sound):
     watch = watched(sound)
     assert watch.n_clipped == 0
     assert watch.places_s(48000) == []
+
+
+def square(rate_hz: int, f0_hz: float = 440.0, duty: float = 0.5) -> np.ndarray:
+    """Four seconds of a square wave, peak 1."""
+    return np.where(np.arange(4 * rate_hz) * f0_hz / rate_hz % 1.0 < duty, 1.0, -1.0)
+
+
+def steps_of_a_chip(rate_hz: int = 44100) -> np.ndarray:
+    """A triangle of 16 steps, peak 1, and a pulse whose volume falls in steps."""
+    triangle = np.abs(np.arange(4 * rate_hz) * 220 / rate_hz % 1.0 * 2.0 - 1.0)
+    volume = np.repeat(np.arange(15, 3, -1) / 15, 4000)
+    tune = np.tile(volume, 4)[: 4 * rate_hz] * square(rate_hz, 330.0, 0.25)[: 48000 * 4]
+    return np.concatenate([np.round(triangle * 15) / 15 * 2.0 - 1.0, tune])
+
+
+@pytest.mark.parametrize("level", [1.0, 0.6, 0.1])
+@pytest.mark.parametrize("duty", [0.5, 0.125])
+def test_a_square_wave_is_not_clipped(level, duty):
+    """As it is computed, and as it comes out of converters, filters and encoders."""
+    import soxr
+
+    sound = level * square(44100, duty=duty)
+    assert not watched(sound).is_heavy
+    sound = 0.8 * sound
+    for made in (
+        soxr.resample(sound, 44100, 48000),
+        soxr.resample(0.8 * level * square(8 * 44100, duty=duty), 8 * 44100, 44100),
+        lfilter([0.7], [1.0, -0.3], sound),
+    ):
+        assert not watched(made).is_heavy
+    assert not watched(level * steps_of_a_chip()).is_heavy
 
 
 def listen(sound: np.ndarray) -> tuple[int, float] | None:

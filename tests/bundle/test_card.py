@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from ddsp_cli.bundle import Statistics, TrainingRecord
-from ddsp_cli.bundle.card import family_of, family_of_name, heard_ranges_midi, missing_recordings, say_ranges
+from ddsp_cli.bundle.card import (
+    family_of,
+    family_of_name,
+    heard_ranges_midi,
+    missing_recordings,
+    renamed,
+    say_ranges,
+)
 from fixtures import make_card, small_model
 
 
@@ -67,3 +74,12 @@ def test_a_name_that_tells_nothing_leaves_it_to_what_an_instrument_began_as():
     mixed = TrainingRecord("blend", 0, 0, started_from="base")
     assert family_of(make_card(small_model(), name="my-flute", training=mixed)) == "blends"
     assert family_of(make_card(small_model())) == "other"
+
+
+def test_another_name_leaves_an_instrument_in_its_family():
+    cello = make_card(small_model(), name="cello")
+    axe = renamed(cello, "axe")
+    assert (axe.name, family_of(axe)) == ("axe", "strings")
+    assert family_of(renamed(axe, "my-flute")) == "strings"
+    assert renamed(cello, "cello-2").family == "strings"
+    assert family_of(renamed(make_card(small_model()), "oboe")) == "woodwind", "what told nothing is what it is called"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from types import SimpleNamespace
 
 import keras
@@ -12,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 from safetensors.numpy import load_file
 
+from ddsp_cli.backend import COMPILING
 from ddsp_cli.config import LossConfig, Preset, TrainingConfig
 from ddsp_cli.engine import Autoencoder, Reverb
 from ddsp_cli.errors import ModelError
@@ -360,3 +362,20 @@ def test_the_fit_to_measured_controls_is_told_step_by_step(monkeypatch):
         ("phase", 0, 9), ("pretrain", 1, 3), ("pretrain", 2, 3), ("pretrain", 3, 3),
     ]  # fmt: skip
     assert len({event.message for event in events}) == 1
+
+
+def test_an_interrupted_training_does_not_wait_for_the_compiler(monkeypatch):
+    """XLA cannot be stopped; in `finally` the end of a training waited for it."""
+    released = threading.Event()
+    monkeypatch.setattr(loop, "is_compiled", lambda: True)
+    model = SimpleNamespace(compile_ahead=lambda *batch: lambda: released.wait(60.0))
+    job = SimpleNamespace(processes=None, preset=PRESET, train=Windows(tones(2), PRESET.model, 250), seed=0)
+    with pytest.raises(KeyboardInterrupt), loop._compiling_ahead(job, model):
+        raise KeyboardInterrupt
+    (compiling,) = (thread for thread in threading.enumerate() if thread.name == COMPILING)
+    released.set()
+    compiling.join(10.0)
+    assert not compiling.is_alive()
+    with loop._compiling_ahead(job, model):
+        pass
+    assert not any(thread.name == COMPILING for thread in threading.enumerate()), "else it is waited for"

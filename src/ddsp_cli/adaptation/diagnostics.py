@@ -53,10 +53,14 @@ def warnings(analysis: Analysis[Segments]) -> tuple[str, ...]:
     if analysis.character == "silent":
         return ()
     character: Character
+    features = analysis.features
     if analysis.character == "pitched":
-        character = classify(analysis.features, analysis.segments, analysis.beginning)
+        character = classify(features, analysis.segments, analysis.beginning)
     else:
         character = analysis.character
+        if character == "polyphonic":  # or one voice that the tracker lost: very short notes, a sine
+            beside = polyphonic_share(features.f0_hz, features.spec.frame_rate_hz, analysis.beginning)
+            character = "polyphonic" if beside > UNCLEAR_SHARE else "monophonic"
     return (_WARNINGS[character],) if character in _WARNINGS else ()
 
 

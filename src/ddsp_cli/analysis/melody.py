@@ -234,8 +234,8 @@ def find_tuning(midi: RealArray) -> float:
 
 #: In speech pitch never stays: less than this share of the time lies in stretches of `STEADY_S` in which the centre
 #: moves more slowly than `STEADY_SEMITONES_PER_S`, below the first figure surely, below the second perhaps. Singers
-#: have 0.49 to 0.93, with and without rooms, a calm reader 0.31 to 0.37.
-SPEECH_STEADY_SHARE, UNCLEAR_STEADY_SHARE = 0.36, 0.42
+#: have 0.49 to 0.93, with and without rooms, a calm reader 0.31 to 0.37, in a room up to 0.46.
+SPEECH_STEADY_SHARE, UNCLEAR_STEADY_SHARE = 0.36, 0.48
 
 STEADY_S = 0.12
 
@@ -244,8 +244,8 @@ STEADY_SEMITONES_PER_S = 4.0
 #: And less than this share in notes of `HELD_S` and more. Singers have 0.58 to 1, a calm reader 0.06 to 0.38.
 SPEECH_NOTE_SHARE, HELD_S = 0.45, 0.2
 
-#: And less than this share moves so slowly at all: short notes between rests have 0.91 and more, a calm reader 0.75.
-SPEECH_SLOW_SHARE = 0.82
+#: And less than this share moves so slowly at all: short notes between rests have 0.81 and more, a calm reader 0.75.
+SPEECH_SLOW_SHARE = 0.78
 
 
 def steady_share(midi: RealArray, frame_rate_hz: int, shortest_s: float = STEADY_S) -> float:

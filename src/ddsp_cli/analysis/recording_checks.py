@@ -42,6 +42,11 @@ COUNTED_SHARE, LOWEST_COUNTED, STEP_LOG, N_STEPS = 0.3, 0.01, 0.02, 240
 #: A ceiling is not looked for below this: steps of 16 bits would be as large as `TOP_SHARE`.
 LOWEST_CEILING = 0.02
 
+#: A square wave, as old synthesisers and games play it, has flat tops too. But it jumps, where a clipped sound swings.
+#: If so large a share of the falls below `FALL_FROM` of the ceiling, of at least `N_TOPS`, lands at `LANDING` of that
+#: within one sample, the sound was made so; after resampling and encoding, at minus `LANDING` within two samples.
+FALL_FROM, LANDING, MADE_SHARE = 0.8, 0.5, 0.9
+
 #: Clipped places nearer to each other than this are one place.
 APART_S = 0.25
 
@@ -116,6 +121,8 @@ class _Ceiling:
     def __init__(self) -> None:
         self._level = 0.0
         self._counts = np.zeros(N_STEPS, np.int64)
+        # falls, jumps within one sample and within two that pass each step, as differences from one step to the next
+        self._passing = np.zeros((3, N_STEPS + 1), np.int64)
         self._forget()
 
     def _forget(self) -> None:
@@ -125,7 +132,8 @@ class _Ceiling:
     @property
     def n_in_tops(self) -> int:
         """Samples in flat tops, whose places are known; 0 where there are too few to tell."""
-        return self._n_samples if self._n_tops >= (1 if self._level >= FULL_SCALE else N_TOPS) else 0
+        is_clipped = self._n_tops >= (1 if self._level >= FULL_SCALE else N_TOPS) and not self._is_made(self._level, 1)
+        return self._n_samples if is_clipped else 0
 
     def crowd(self) -> tuple[int, int] | None:
         """Samples near the level at which they crowd, and below it; None where that is not the highest level."""
@@ -135,20 +143,37 @@ class _Ceiling:
         highest = amplitudes[np.flatnonzero(self._counts)[-1]]
         density = np.where(amplitudes >= SEARCHED_FROM * highest, self._counts / amplitudes, 0.0)
         level = amplitudes[int(np.argmax(density))]
-        if level < max(CROWD_FROM * highest, LOWEST_CEILING):
+        if level < max(CROWD_FROM * highest, LOWEST_CEILING) or self._is_made(level, 2):
             return None
         relative = amplitudes / level
         near = int(self._counts[(relative >= 0.95) & (relative <= 1.05)].sum())
         return near, int(self._counts[(relative >= 0.75) & (relative < 0.85)].sum())
+
+    def _is_made(self, level: float, n_samples: int) -> bool:
+        """Whether the sound jumps down from a level within so many samples, 1 or 2, as a square wave does."""
+        step = int(_steps(np.array([FALL_FROM * level]))[0])
+        passing = self._passing[:, : step + 1].sum(axis=1)
+        return bool(passing[n_samples] >= max(MADE_SHARE * passing[0], N_TOPS))
+
+    def _count_falls(self, channel: FloatArray, least: float) -> None:
+        """Counts the falls of a channel [S] from at least a level, and the jumps among them, at the steps they pass."""
+        starts = np.flatnonzero((channel[:-2] >= least) & (channel[1:-1] < channel[:-2]))
+        high, low, later = channel[starts], channel[starts + 1], channel[starts + 2]
+        passed = ((low, high), (low / LANDING, high), (low, np.minimum(high, later / -LANDING)))
+        for counts, ends in zip(self._passing, passed, strict=True):
+            first, last = (_steps(np.maximum(end, LOWEST_COUNTED)) + 1 for end in ends)
+            passes = first < last
+            counts += np.bincount(first[passes], minlength=N_STEPS + 1)
+            counts -= np.bincount(last[passes], minlength=N_STEPS + 1)
 
     def push(self, channel: FloatArray, n_before: int) -> None:
         """Takes the next samples [S], of which `n_before` came before."""
         if not len(channel):
             return
         highest = min(float(channel.max()), 1.0)
-        loud = channel[channel >= max(COUNTED_SHARE * highest, LOWEST_COUNTED)]
-        steps = (np.log(loud / np.float32(LOWEST_COUNTED)) / np.float32(STEP_LOG)).astype(np.int64)
-        self._counts += np.bincount(np.clip(steps, 0, N_STEPS - 1), minlength=N_STEPS)
+        least = max(COUNTED_SHARE * highest, LOWEST_COUNTED)
+        self._counts += np.bincount(_steps(channel[channel >= least]), minlength=N_STEPS)
+        self._count_falls(channel, least)
         if highest < max(LOWEST_CEILING, (1.0 - TOP_SHARE) * self._level):
             return
         if highest > (1.0 + TOP_SHARE) * self._level:  # what lay below was no ceiling
@@ -161,6 +186,12 @@ class _Ceiling:
             breaks = np.flatnonzero(starts[1:] - stops[:-1] >= _SPAN_GAP_SAMPLES)
             firsts, lasts = starts[np.r_[0, breaks + 1]], stops[np.r_[breaks, len(stops) - 1]] - 1
             self.spans += [(int(a) + n_before, int(b) + n_before) for a, b in zip(firsts, lasts, strict=True)]
+
+
+def _steps(amplitudes: FloatArray) -> IntArray:
+    """The step of each amplitude, 0 to `N_STEPS` - 1."""
+    steps = (np.log(amplitudes / np.float32(LOWEST_COUNTED)) / np.float32(STEP_LOG)).astype(np.int64)
+    return np.clip(steps, 0, N_STEPS - 1)
 
 
 def _n_clipped(above: _Ceiling, below: _Ceiling) -> int:
@@ -177,8 +208,13 @@ def _flat_tops(channel: FloatArray, level: float) -> tuple[IntArray, IntArray]:
     """Starts and stops (exclusive) of the flat tops of a channel [S] at a level."""
     if level >= FULL_SCALE:
         starts, stops = runs(channel >= FULL_SCALE)
-        is_long = stops - starts >= CLIPPED_SAMPLES
-        return starts[is_long], stops[is_long]
+        # Beside a step of a wave that was computed in steps the sound stands still.
+        left, right = np.maximum(starts - 2, 0), np.minimum(stops + 1, len(channel) - 1)
+        moves = (channel[left] != channel[np.maximum(starts - 1, 0)]) | (
+            channel[right] != channel[np.minimum(stops, len(channel) - 1)]
+        )
+        is_top = (stops - starts >= CLIPPED_SAMPLES) & (moves | (starts < 2) | (stops > len(channel) - 2))
+        return starts[is_top], stops[is_top]
     starts, stops = runs(channel >= (1.0 - TOP_SHARE) * level)
     is_long = stops - starts >= CLIPPED_SAMPLES
     starts, stops = starts[is_long], stops[is_long]

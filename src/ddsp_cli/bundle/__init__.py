@@ -20,6 +20,7 @@ from ddsp_cli.bundle.card import (
     TrainingRecord,
     load_card,
     read_file,
+    renamed,
     revise,
     write_card,
 )
@@ -37,6 +38,6 @@ from ddsp_cli.bundle.folder import (
 
 __all__ = [
     "CARD", "FORMAT_VERSION", "IMPULSE_RESPONSE", "INSTRUMENT", "MAX_FILE_BYTES", "NETWORK", "PREVIEW", "WEIGHTS",
-    "Bundle", "Card", "Source", "Statistics", "TrainingRecord", "load", "load_card", "read_file", "revise",
+    "Bundle", "Card", "Source", "Statistics", "TrainingRecord", "load", "load_card", "read_file", "renamed", "revise",
     "round_to_half", "save", "write_card",
 ]  # fmt: skip

@@ -94,10 +94,15 @@ class TrainingRecord(Config):
 
 
 class Card(Config, kw_only=True):
-    """The contents of `model.yaml`."""
+    """The contents of `model.yaml`.
+
+    Attributes:
+      family: where its present name does not tell it, because it was given another one; see `family_of`.
+    """
 
     format: int
     name: Name
+    family: Name = ""
     description: Text = ""
     licence: Text = "unknown"
     model: ModelConfig
@@ -158,6 +163,12 @@ def revise(card: Card, **changes: Any) -> Card:
     import msgspec
 
     return msgspec.structs.replace(card, **changes)
+
+
+def renamed(card: Card, name: str) -> Card:
+    """The card of an instrument under another name, which stays in its family."""
+    family = family_of(card)
+    return revise(card, name=name, family="" if family in {OTHER_FAMILY, BLENDS_FAMILY} else family)
 
 
 #: Percentiles of pitch that count as heard; single frames beyond are mistakes of the tracker.
@@ -246,9 +257,11 @@ def family_of_name(name: str) -> str:
 
 
 def family_of(card: Card) -> str:
-    """The family of an instrument: by its name, or by that of the instrument that it began as."""
+    """The family of an instrument: as it is written, by its name, or by that of the instrument that it began as."""
     if card.training.preset == "blend":
         return BLENDS_FAMILY
+    if card.family in FAMILIES:
+        return card.family
     for name in (card.name, card.training.nearest, card.training.started_from):
         family = family_of_name(name)
         if family != OTHER_FAMILY:

@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from ddsp_cli import __version__
+from ddsp_cli.backend import COMPILING
 from ddsp_cli.cli import console, hints
 from ddsp_cli.cli.options import Command
 from ddsp_cli.errors import DdspError, ExitCode
@@ -105,7 +107,20 @@ def main() -> None:
     arguments = [word for i, word in enumerate(arguments) if word != "--debug" or i >= end_of_options]
     with _clean_end() as received:
         code = _run(arguments, debug) if _has_memory() else _out_of_memory()
-    sys.exit(128 + received[0] if received and code == ExitCode.INTERRUPTED else code)
+    if received and code == ExitCode.INTERRUPTED:
+        code = 128 + received[0]
+    if code == ExitCode.INTERNAL or not _is_compiling():
+        sys.exit(code)
+    # Python would wait for it, for up to half a minute. What has to be removed or released has been.
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def _is_compiling() -> bool:
+    """Whether a step of a training that was interrupted is still being compiled."""
+    return any(thread.name == COMPILING for thread in threading.enumerate())
 
 
 @contextlib.contextmanager

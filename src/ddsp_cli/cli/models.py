@@ -250,7 +250,12 @@ def _trained(card: Card) -> str:
     training = card.training
     if training.preset == BLEND:
         return f"none: it was mixed, {training.program}"
-    began = f", began as {training.nearest or training.started_from}" if training.started_from else ""
+    began = ""
+    if training.nearest:
+        what = "which knew it" if training.nearest == card.name else f"near {training.nearest}"
+        began = f", began in the {training.started_from}, {what}"
+    elif training.started_from:
+        began = f", began as {training.started_from}"
     steps = f"{training.steps} steps of preset {training.preset}{began}"
     return f"{steps}, {console.duration(training.wall_s)}, {training.program}"
 

@@ -203,7 +203,11 @@ def transfer(
 
     if not inputs and from_controls is None:
         raise UsageError("no input was given", kind=Kind.NO_INPUT)
-    chosen = [*(model or []), *map(check_timed, blend or [])]
+    if model and blend:
+        raise UsageError(
+            "--blend names its instruments itself, and --model names another", "Leave out one of the two options."
+        )
+    chosen = model or list(map(check_timed, blend or []))
     if not chosen:
         raise UsageError("no instrument was named", kind=Kind.NO_NAME)
     if "none" in chosen:

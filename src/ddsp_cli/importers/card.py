@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from ddsp_cli import __version__
-from ddsp_cli.bundle import FORMAT_VERSION, Bundle, Card, Source, Statistics, TrainingRecord, revise
+from ddsp_cli.bundle import FORMAT_VERSION, Bundle, Card, Source, Statistics, TrainingRecord, renamed, revise
 from ddsp_cli.bundle.exported import EXPORT_CARD, EXPORT_CARD_BEGINS, MAX_EXPORT_CARD_BYTES, ExportCard
 from ddsp_cli.config import (
     AddConfig,
@@ -57,6 +57,7 @@ class Origin(Config):
     sources: list[Source] = []
     remarks: list[str] = []
     training: TrainingRecord | None = None
+    family: str = ""
 
 
 def processors(
@@ -101,7 +102,9 @@ def make_bundle(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     if origin is not None:
-        card = revise(card, licence=origin.licence, sources=origin.sources, remarks=origin.remarks)
+        card = revise(
+            card, licence=origin.licence, sources=origin.sources, remarks=origin.remarks, family=origin.family
+        )
         if origin.training is not None:
             program = f"{origin.training.program or 'ddsp'}; {training.program}"
             card = revise(card, training=msgspec.structs.replace(origin.training, program=program))
@@ -141,7 +144,7 @@ def read_origin(files: Files, model: str, metadata: Mapping[str, Any]) -> Origin
             raise ModelError(message, hint) from problem
         if model in found.contract or sum(map(is_model_name, files.names())) == 1:
             card = found.instrument
-            return Origin(card.licence, card.sources, card.remarks, card.training)
+            return Origin(card.licence, card.sources, card.remarks, card.training, renamed(card, "").family)
     known = {name: metadata[name] for name in ("licence", "sources") if name in metadata}
     try:
         return msgspec.convert(known, Origin, strict=True)

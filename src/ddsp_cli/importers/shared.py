@@ -51,6 +51,6 @@ def unpack(path: Path, folder: Path, name: str | None = None) -> bundle.Bundle:
     except ModelError as problem:
         raise problem.reworded(problem.message.replace(str(folder), str(path))) from problem
     if name is not None and name != found.card.name:
-        bundle.write_card(folder, bundle.revise(found.card, name=name))
+        bundle.write_card(folder, bundle.renamed(found.card, name))
         found = bundle.load(folder)
     return found

@@ -28,6 +28,7 @@ import msgspec
 import numpy as np
 from keras import ops
 
+from ddsp_cli.backend import COMPILING
 from ddsp_cli.config import Preset, TrainingConfig
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.errors import ModelError
@@ -198,6 +199,9 @@ def _begin(job: Job, state: RunState, on_best: OnBest, report: Report) -> tuple[
     if not state.history:
         job.folder.clear()
     if state.history or job.initial is not None:
+        if not had_enough(job.preset.training, state):
+            with _compiling_ahead(job, model):
+                pass
         return model, state
     if job.start is not None:
         model.set_weights_by_name(model.get_weights_by_name() | job.start.weights)
@@ -212,7 +216,11 @@ def _begin(job: Job, state: RunState, on_best: OnBest, report: Report) -> tuple[
 
 @contextlib.contextmanager
 def _compiling_ahead(job: Job, model: Autoencoder) -> Iterator[None]:
-    """Compiles a step on sound beside the pretraining: XLA uses one core, and takes as long as a hundred steps."""
+    """Compiles a step on sound beside the pretraining: XLA uses one core, and takes as long as a hundred steps.
+
+    XLA cannot be interrupted, so it runs in a thread of its own, which is left behind if something is raised, such as
+    KeyboardInterrupt. A program that ends waits for it; `ddsp` does not.
+    """
     compile_ahead = getattr(model, "compile_ahead", None)
     if compile_ahead is None or job.processes is not None or not is_compiled():
         yield
@@ -225,12 +233,10 @@ def _compiling_ahead(job: Job, model: Autoencoder) -> Iterator[None]:
         with contextlib.suppress(Exception):  # the first step will raise it
             run_once()
 
-    thread = threading.Thread(target=run_quietly)
+    thread = threading.Thread(target=run_quietly, name=COMPILING)
     thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
+    yield
+    thread.join()
 
 
 def had_enough(training: TrainingConfig, state: RunState) -> bool:

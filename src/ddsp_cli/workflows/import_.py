@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ddsp_cli import bundle, importers
 from ddsp_cli.atomic import check_replaceable, folder_beside, writing
-from ddsp_cli.bundle import revise
+from ddsp_cli.bundle import renamed
 from ddsp_cli.errors import UsageError
 from ddsp_cli.importers import shared
 from ddsp_cli.lock import exclusive, lock_file
@@ -85,7 +85,7 @@ def import_instrument(
         card, kind = _copy(path, name, folder), "instrument"
     else:
         found, kind = importers.load(path)
-        card = revise(found.card, name=name)
+        card = renamed(found.card, name)
         with writing(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(lock_file(folder), str(folder), "program", "place"):

@@ -24,7 +24,7 @@ from ddsp_cli.audio import read
 from ddsp_cli.audio.read import read_impulse_response
 from ddsp_cli.audio.resample import resample_response
 from ddsp_cli.audio.write import check_writable
-from ddsp_cli.bundle import CARD, NETWORK, Bundle, Card, load_card, revise
+from ddsp_cli.bundle import CARD, NETWORK, Bundle, Card, load_card, renamed
 from ddsp_cli.bundle import load as load_bundle
 from ddsp_cli.errors import DdspError, Kind, ModelError, UsageError, did_you_mean
 from ddsp_cli.synthesis.instrument import Instrument
@@ -240,7 +240,7 @@ def open_at(place: Path) -> Bundle:
             importers.try_out(place / NETWORK)
         return loaded
     loaded, _ = importers.load(place)
-    return dataclasses.replace(loaded, card=revise(loaded.card, name=title(place)))
+    return dataclasses.replace(loaded, card=renamed(loaded.card, title(place)))
 
 
 def choose_all(names: Sequence[PathLike]) -> list[Choice]:
