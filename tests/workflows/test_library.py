@@ -78,7 +78,7 @@ def test_an_instrument_is_passed_on_as_a_file(desk):
     with pytest.raises(OutputError, match="exists already"):
         import_instrument(packed, "gamba")
     folder = import_instrument("models/viola", "crwth", library=True)  # a folder is copied in the same way
-    assert bundle.load(folder.folder).card.name == "crwth"
+    assert (bundle.load(folder.folder).card.name, bundle.load(folder.folder).card.family) == ("crwth", "strings")
 
 
 def test_a_file_that_was_tampered_with_is_refused(desk):

@@ -167,8 +167,9 @@ def revise(card: Card, **changes: Any) -> Card:
 
 def renamed(card: Card, name: str) -> Card:
     """The card of an instrument under another name, which stays in its family."""
-    family = family_of(card)
-    return revise(card, name=name, family="" if family in {OTHER_FAMILY, BLENDS_FAMILY} else family)
+    family, plain = family_of(card), revise(card, name=name, family="")
+    is_told = family in {OTHER_FAMILY, BLENDS_FAMILY, family_of(plain)}
+    return plain if is_told else revise(plain, family=family)
 
 
 #: Percentiles of pitch that count as heard; single frames beyond are mistakes of the tracker.
