@@ -131,7 +131,7 @@ FUZZ_MINUTES ?= 10
 
 .PHONY: fuzz
 fuzz: $(DEV) ## Thousands of hostile and damaged files, flipped bits, and runs killed at random moments
-	@DDSP_FUZZ_EXAMPLES=2000 $(RUN) pytest tests/test_fuzz_text.py tests/importers $(PYTEST_ARGS)
+	@DDSP_FUZZ_EXAMPLES=2000 $(RUN) pytest tests/test_fuzz_readers.py tests/importers $(PYTEST_ARGS)
 	@$(BIN)/python benchmarks/attack.py --all --minutes $(FUZZ_MINUTES)
 	@$(BIN)/python benchmarks/fuzz.py
 	@$(BIN)/python benchmarks/fuzz_guided.py --minutes $(FUZZ_MINUTES)

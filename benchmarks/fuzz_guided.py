@@ -51,7 +51,7 @@ def readers(place: Path) -> dict[str, Reader]:
     from ddsp_cli.adaptation.segmentation import find_segments
     from ddsp_cli.audio import read
     from ddsp_cli.bundle import Card
-    from ddsp_cli.bundle.folder import _parse_weights
+    from ddsp_cli.bundle.folder import parse_weights
     from ddsp_cli.config import FeatureSpec, Preset, dump_yaml, load_preset, parse_yaml
     from ddsp_cli.config.reading import to_plain
     from ddsp_cli.dataset import nsynth, tfrecord
@@ -62,7 +62,7 @@ def readers(place: Path) -> dict[str, Reader]:
     from ddsp_cli.importers.files import Archive, Folder
     from ddsp_cli.importers.flatbuffer import read as read_graph
     from ddsp_cli.importers.tflite import check_contract, find_weights
-    from ddsp_cli.remote import _check_address, is_address
+    from ddsp_cli.remote import check_address, is_address
     from fixtures import make_card, small_model
     from format_fixtures import GIN, plugin_bundle, unknown_graph
     from hostile import BundleEntry, tensor_index
@@ -99,7 +99,7 @@ def readers(place: Path) -> dict[str, Reader]:
 
     def address(data: bytes) -> None:
         if is_address(text := data.decode("utf-8", "replace")):
-            _check_address(text)
+            check_address(text)
 
     def members(path: Path) -> None:
         archive = Archive(path, lambda name: True)
@@ -164,7 +164,7 @@ def readers(place: Path) -> dict[str, Reader]:
         ),
         "NSynth": Reader(from_file("examples.json", lambda path: list(nsynth.labels(path.parent))), [listed]),
         "sound": Reader(from_file("x.wav", read.read_mono), sounds),
-        "weights": Reader(lambda data: _parse_weights(data, Path("x")), [_weights(np)]),
+        "weights": Reader(lambda data: parse_weights(data, Path("x")), [_weights(np)]),
         "gin": Reader(
             lambda data: magenta_checkpoint.describe(gin.parse(data.decode("utf-8", "replace"))),
             [GIN.format(generation="F0LoudnessPreprocessor.compute_loudness = True", layers=1).encode()],

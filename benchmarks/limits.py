@@ -29,7 +29,7 @@ import numpy as np
 import soxr
 
 from ddsp_cli.analysis.features import hold_f0
-from ddsp_cli.analysis.partials import N_PERIODS, OVERSAMPLING, measure_partials
+from ddsp_cli.analysis.harmonics import N_PERIODS, OVERSAMPLING, measure_partials
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.bundle.layout import control_columns
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig, HarmonicConfig
@@ -86,7 +86,7 @@ def cut(audio: np.ndarray, f0_hz: np.ndarray) -> Iterator[tuple[int, np.ndarray]
 
 
 def phase_of(f0_hz: np.ndarray, n_samples: int) -> np.ndarray:
-    """The phase of F0 in turns [S], as `analysis.partials.measure_partials` counts it."""
+    """The phase of F0 in turns [S], as `analysis.harmonics.measure_partials` counts it."""
     rate_hz = OVERSAMPLING * ANALYSIS_RATE_HZ
     margin = int(np.ceil(0.5 * N_PERIODS * rate_hz / float(f0_hz.min()))) + 4
     times_s = (np.arange(OVERSAMPLING * n_samples + margin) - margin) / rate_hz

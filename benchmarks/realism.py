@@ -52,8 +52,8 @@ from ddsp_cli.adaptation.autotune import limit_vibrato
 from ddsp_cli.analysis import metrics
 from ddsp_cli.analysis.extract import measure
 from ddsp_cli.analysis.features import Features, hold_f0
+from ddsp_cli.analysis.harmonics import measure_partials
 from ddsp_cli.analysis.loudness import a_weighting_db
-from ddsp_cli.analysis.partials import measure_partials
 from ddsp_cli.analysis.recording_checks import bandwidth_hz
 from ddsp_cli.arrays import hann_window, runs
 from ddsp_cli.audio import read

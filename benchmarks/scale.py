@@ -197,7 +197,7 @@ def run_plan(n: int, home: Path) -> None:
     """The lists of n recordings: found, noted, split and listed, without any sound."""
     from ddsp_cli.config import FeatureSpec
     from ddsp_cli.dataset import build
-    from ddsp_cli.dataset.build import _entry, _with_recordings
+    from ddsp_cli.dataset.build import list_recordings, manifest_entry
     from ddsp_cli.dataset.cache import CutRecording, Job
     from ddsp_cli.dataset.manifest import Manifest
     from ddsp_cli.dataset.sources import find
@@ -233,7 +233,7 @@ def run_plan(n: int, home: Path) -> None:
         {"format": 1, "name": "x", "created_with": "", "sample_rate_hz": RATE_HZ, "features": msgspec.to_builtins(spec),
          "statistics": statistics, "train": shards, "validation": shards, "recordings": []}, Manifest,
     )  # fmt: skip
-    _with_recordings(home, manifest, (_entry(*row, False) for row in ledger.entries()))
+    list_recordings(home, manifest, (manifest_entry(*row, False) for row in ledger.entries()))
     mark("list recordings")
     print(f"| {n} recordings | processor seconds | resident memory (MB) |\n|---|---|---|")
     for (_, before_s, _), (what, after_s, mb) in itertools.pairwise(marks):

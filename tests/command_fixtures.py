@@ -1,4 +1,4 @@
-"""`ddsp` for tests in a process of its own, without its start: one that has loaded what a transfer needs is forked.
+"""`ddsp` for tests in a separate process, without its start: a process that has loaded the modules is forked.
 
 To start Python and load the program takes half a second of processor time, and hundreds of commands are run. A command
 run by `ddsp` has its own working directory, environment, standard streams and exit code as any other; what it may not
@@ -54,7 +54,7 @@ def ddsp(
 
 
 def run_as_text(*arguments: object, cwd: Path, **more: Any) -> subprocess.CompletedProcess[str]:
-    """As `ddsp`, with what was written as text."""
+    """As `ddsp`; output as text."""
     done = ddsp(*arguments, cwd=cwd, **more)
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 

@@ -90,7 +90,7 @@ def make_card(model: ModelConfig, name: str = "testophone", **changes: Any) -> b
 
 
 def impulse_response(n_samples: int = 4000, seed: int = 1) -> np.ndarray:
-    """Decaying noise with nothing at sample 0, [S] float32."""
+    """Makes decaying noise that is 0 at sample 0, [S] float32."""
     t = np.arange(n_samples)
     response = np.random.default_rng(seed).normal(size=n_samples) * np.exp(-6.0 * t / n_samples) * 0.02
     response[0] = 0.0

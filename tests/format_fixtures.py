@@ -43,7 +43,7 @@ class _OtherSpelling(TfliteOps):
 
 @functools.cache
 def unknown_graph() -> bytes:
-    """A file of the plug-in's contract that does what `plugin_bundle` does, in a graph of an unknown make."""
+    """Makes a file with the plug-in's contract that computes the same as `plugin_bundle`, by an unknown graph."""
     with mock.patch.object(vst, "TfliteOps", _OtherSpelling):
         return vst.build(plugin_bundle())[0]
 

@@ -1,4 +1,4 @@
-"""What the process of `ddsp live` runs in tests: importable, because the process is a new interpreter."""
+"""Devices for the process of `ddsp live` in tests: importable, because the process is a new interpreter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ N_BLOCKS, BLOCK, RATE_HZ = 40, 256, 16000
 
 
 class Vanishing:
-    """A device that is unplugged after a while: nobody calls any more, and nothing says why."""
+    """A device that is unplugged after a while: it stops calling, without an error."""
 
     rate_hz = RATE_HZ
 

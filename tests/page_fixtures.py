@@ -1,4 +1,4 @@
-"""What tests of pages share: the code that a Markdown page shows, the options it mentions, the tags of an HTML page."""
+"""Helpers for tests of pages: code that a Markdown page shows, the options it mentions, the tags of an HTML page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def code_blocks(page: str, language: str) -> list[str]:
-    """The blocks of one language, each below as many empty lines as stand above it: errors tell the page's lines."""
+    """Returns the blocks of a language, each after as many empty lines as precede it: errors have its line numbers."""
     found = re.finditer(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
     return ["\n" * page.count("\n", 0, block.start(1)) + block[1] for block in found]
 

@@ -42,7 +42,7 @@ def studio(desk, tmp_path, monkeypatch):
 
 
 def add(studio, path, name=None):
-    """Uploads a file; what is known of it then."""
+    """Uploads a file; returns its description."""
     answer = studio.client.post("api/takes", params={"name": name or path.name}, content=path.read_bytes())
     assert answer.status_code == 200, answer.text
     return answer.json()

@@ -20,7 +20,7 @@ KIND = FolderKind("a thing", lambda folder: (folder / "mark").is_file(), ("mark"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with one file in it, in a place of its own."""
+    """A folder with one file in it."""
     folder = tmp_path / "a"
     folder.mkdir()
     (folder / "old").touch()
@@ -147,7 +147,7 @@ def test_an_old_folder_that_cannot_be_moved_back_is_kept_for_the_next_command(fo
 
 
 def workspace(parent: Path, digit: str, plan: str = "") -> Path:
-    """What a killed process leaves."""
+    """Makes the remains of a killed process."""
     work = parent / f".ddsp-{digit * 12}"
     work.mkdir()
     (work / "lock").touch()

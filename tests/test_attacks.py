@@ -1,4 +1,4 @@
-"""The benchmarks that attack and kill the commands, with few tries: nothing internal, nothing lost, nothing left."""
+"""The benchmarks that attack and kill the commands, with few tries: no traceback, no lost file, no remains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line as it is typed: help, version, results, and how output looks in a pipe."""
+"""The command line: help, version, results, output into a pipe, and completion in the shell."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_negative_transposition_is_an_option_value(desk, tmp_path):
 
 
 def test_every_option_reaches_the_sound(desk, tmp_path):
-    """One call with every knob; what each does is tested in workflows/test_transfer_options.py."""
+    """One call with every option; their effects are tested in workflows/test_transfer_options.py."""
     words = (
         "--transpose 0 --dynamics 0.5 --loudness -3 --autotune 1 --key Amin --tuning 442 --vibrato 0.5 --threshold 30 "
     )
@@ -130,7 +130,7 @@ def test_sound_flows_through_pipes(desk, tmp_path):
 
 
 def test_a_stream_of_unknown_length_is_read(desk):
-    """What ffmpeg sends into a pipe: the length in the header is the largest there is."""
+    """As ffmpeg writes it into a pipe: the header claims the largest length."""
     voice = bytearray((desk / "voice.wav").read_bytes())
     voice[4:8] = b"\xff" * 4
     place = voice.index(b"data") + 4
@@ -295,3 +295,39 @@ def test_time_left_counts_from_where_the_work_was_taken_up(monkeypatch, capsys):
     clock[0] = 20.0
     progress("training", 1010, 2000, "loss 5.000")
     assert capsys.readouterr().err == "training: 1010 of 2000 steps, about 33:00 left, 0.5 steps/s, loss 5.000\n"
+
+
+def complete(shell, words, cwd):
+    """Returns the completions of the last of some words, as a shell gets them."""
+    line = " ".join(words)
+    environment = os.environ | {
+        "_DDSP_COMPLETE": f"complete_{shell}",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+        "_TYPER_COMPLETE_ARGS": line,
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "_TYPER_COMPLETE_WORD_TO_COMPLETE": words[-1],
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "from ddsp_cli.cli import main; main()"],
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+#: One word in every shell, every kind of word in one.
+CASES = [
+    *((shell, ["ddsp", "transfer", "--model", "testo"], "testophone") for shell in ("bash", "zsh", "fish")),
+    ("bash", ["ddsp", "tra"], "transfer"),
+    ("bash", ["ddsp", "transfer", "--auto"], "--autotune"),
+    ("bash", ["ddsp", "train", "--preset", "vs"], "vst"),
+    ("bash", ["ddsp", "transfer", "--model", "flute+testo"], "flute+testophone"),
+    ("bash", ["ddsp", "models", "testo"], "testophone"),
+]
+
+
+@pytest.mark.parametrize(("shell", "words", "expected"), CASES)
+def test_words_are_completed(shell, words, expected, tmp_path):
+    make_bundle(tmp_path / "models" / "testophone")
+    assert expected in complete(shell, words, tmp_path)

@@ -1,4 +1,4 @@
-"""Presets and YAML: what is strict, and how a mistake is answered."""
+"""Presets and YAML: strict types and keys, and messages about mistakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The example voice: what is committed is what the script sings, and its pitch can be read."""
+"""The example voice: the committed file is the output of its script, and its pitch can be tracked."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a command must not load: TensorFlow and its like cost seconds, and a transfer needs none of them.
+"""Modules that a command must not load: TensorFlow and similar libraries take seconds, and no transfer needs them.
 
-Lint cannot see what another library imports, so a fresh interpreter tells.
+Lint cannot see the imports of other libraries, so new interpreters report the modules that they loaded.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def heavy_after(code: str, folder: Path, names: tuple[str, ...] = HEAVY) -> list
 
 
 def after_command(*arguments: str) -> str:
-    """Code that runs the command line, expects success, and goes on."""
+    """Returns code that runs the command line, expects success, and does not exit."""
     return f"""
 import sys
 sys.argv = ["ddsp", *{arguments!r}]
@@ -92,7 +92,7 @@ LIGHT = (
 
 
 def test_modules_are_light(tmp_path: Path) -> None:
-    """One interpreter imports them in turn, and names the first that loads what it should not."""
+    """One interpreter imports them in turn, and names the first that loads a heavy library."""
     code = f"""
 import importlib, sys
 for module in {LIGHT!r}:

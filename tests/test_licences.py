@@ -1,4 +1,4 @@
-"""The list of licences and the SBOM name what is installed, as pyproject.toml asks for it."""
+"""The list of licences and the SBOM name the installed packages that pyproject.toml requires."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing leaves the computer, and no file is written but where it was asked for. By the real commands.
+"""The real commands send no data, and write files only where requested.
 
 Every command runs once with a home folder of its own, watched in two ways: by Python's audit hooks, which work on every
 system and raise at the first use of the network (`watcher/sitecustomize.py`), and by strace, where it is installed,
@@ -143,7 +143,7 @@ def seen(desk: Path) -> tuple[list[str], set[str]]:
 
 
 def test_studio_listens_on_the_loopback_and_talks_to_nobody(desk):
-    """The page is asked for by this test, and something is played in it."""
+    """This test requests the page, and plays a sound in it."""
     command, environment = watched(desk, ["studio", "--port", "0", "--no-browser"])
     process = subprocess.Popen(
         command, cwd=desk, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"

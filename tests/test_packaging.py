@@ -1,4 +1,4 @@
-"""What a user installs: the wheel holds the program, its presets and its bundled instruments."""
+"""The distributions: the wheel holds program, presets and instruments; the player works without TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 
 import ddsp_cli
+from ddsp_cli import packages
+from ddsp_cli.errors import UsageError
+from ddsp_cli.workflows.export import NEEDS, export
+from ddsp_cli.workflows.train import train
 
 ROOT = Path(__file__).parent.parent
 
@@ -38,7 +42,7 @@ def dependencies(project: Path) -> dict[str, str]:
 
 
 def committed(folder: str) -> set[str]:
-    """Files below a folder that git knows; all files where this is no checkout."""
+    """Files below a folder that git tracks; all files outside a checkout."""
     done = subprocess.run(["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode == 0 and done.stdout:
         return set(done.stdout.splitlines())
@@ -110,3 +114,30 @@ def test_constraints_pin_every_dependency_and_name_no_place() -> None:
 
 def test_changelog_knows_this_version() -> None:
     assert f"## [{ddsp_cli.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_what_is_installed_is_accepted():
+    packages.require("this test", "numpy", "pytest")
+
+
+@pytest.fixture
+def without_training_packages(monkeypatch):
+    """As in an environment with `ddsp-cli-player` alone."""
+    found = packages.importlib.util.find_spec
+    absent = {"ai_edge_litert", "flatbuffers", "keras", "onnx", "tensorflow"}
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None if name in absent else found(name))
+
+
+@pytest.mark.usefixtures("without_training_packages")
+def test_training_says_what_to_install():
+    with pytest.raises(UsageError, match="training needs Keras, which is not installed") as problem:
+        train("anything")
+    assert "pip install ddsp-cli" in problem.value.hint
+
+
+@pytest.mark.usefixtures("without_training_packages")
+@pytest.mark.parametrize("format", NEEDS)
+def test_every_export_says_what_to_install(format, tmp_path):
+    with pytest.raises(UsageError, match=f"export to {format} needs"):
+        export("flute", format, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""Linux, macOS and Windows: what only some of them have is used behind a question for it.
+"""Linux, macOS and Windows: names that only some systems have are used after a check only.
 
 These systems are not at hand for the tests, so the source is read.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ddsp_cli.dataset.sources import _matches
+from ddsp_cli.dataset.sources import matches_pattern
 
 SOURCES = Path(__file__).parent.parent / "src" / "ddsp_cli"
 
@@ -40,7 +40,7 @@ QUESTIONS = ("platform", "os.name", "hasattr", "ImportError", "AttributeError")
 
 
 def uses(tree: ast.AST) -> Iterator[tuple[str, ast.AST]]:
-    """What in a module not every system has."""
+    """Names in a module that not every system has."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node) for alias in node.names if alias.name in MODULES | WINDOWS_MODULES)
@@ -53,7 +53,7 @@ def uses(tree: ast.AST) -> Iterator[tuple[str, ast.AST]]:
 
 
 def asks(node: ast.AST) -> bool:
-    """Whether a statement asks what the system has: `if sys.platform`, `except ImportError`, `suppress(...)`."""
+    """Whether a statement checks the system: `if sys.platform`, `except ImportError`, `suppress(...)`."""
     if isinstance(node, ast.If | ast.IfExp):
         return any(word in ast.unparse(node.test) for word in QUESTIONS)
     if isinstance(node, ast.Try):
@@ -91,7 +91,7 @@ def unguarded(source: str) -> list[str]:
 
 
 def findings(reader: Callable[[str], list[str]]) -> dict[str, list[str]]:
-    """What a reader finds in the modules of the package."""
+    """Returns the findings of a checker in the modules of the package."""
     found = {path.relative_to(SOURCES).as_posix(): reader(path.read_text("utf-8")) for path in SOURCES.rglob("*.py")}
     assert len(found) > 100
     return {name: places for name, places in found.items() if places}
@@ -140,5 +140,5 @@ def test_the_reader_finds_text(source):
 def test_letters_of_two_characters_are_those_of_one():
     one, two = (unicodedata.normalize(form, "Été_é.wav") for form in ("NFC", "NFD"))
     assert one != two
-    assert _matches(one, f"takes/{two}") and _matches(two, f"takes/{one}")
-    assert _matches("*é.wav", two) and not _matches("*e.wav", two)
+    assert matches_pattern(one, f"takes/{two}") and matches_pattern(two, f"takes/{one}")
+    assert matches_pattern("*é.wav", two) and not matches_pattern("*e.wav", two)

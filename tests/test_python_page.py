@@ -1,4 +1,4 @@
-"""docs/python.md keeps its word: its Python runs as written, in order, in one program."""
+"""docs/python.md is true: its Python runs as written, in order, in one program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README keeps its word: its commands run as written, its tables agree with the program, its links lead somewhere.
+"""The README is true: its commands run as written, its tables agree with the program, its links lead somewhere.
 
 Every command in a ```sh block is run, in order, in one folder that holds what the text speaks of: `wavs/` with a few
 recordings, `voice.wav`, `humming.wav`. Exceptions, all named here: commands that set up an environment are left to the

@@ -1,4 +1,4 @@
-"""docs/scale.md keeps its word: its commands run as written, on a small archive and a server of this machine.
+"""docs/scale.md is true: its commands run as written, on a small archive and a server of this machine.
 
 Those that need several GPUs, a cluster of several computers, or CREPE are not in ```sh blocks. Training is cut short by
 `--steps` and a preset of a few hundred weights after the written options.

@@ -1,4 +1,4 @@
-"""docs/training.md keeps its word: its commands run as written, what it names is left, its tables know every figure.
+"""docs/training.md is true: its commands run as written, the named files are written, its tables list every figure.
 
 Training is cut short by `--steps` and by a preset of a few hundred weights after the written options.
 """

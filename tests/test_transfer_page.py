@@ -1,6 +1,6 @@
-"""docs/transfer.md keeps its word: its commands run as written, its options exist.
+"""docs/transfer.md is true: its commands run as written, its options exist.
 
-They run in order in one folder that holds what the page speaks of. Lines with a pipe need a shell and the programs that
+They run in order in one folder that holds the files of the page. Lines with a pipe need a shell and the programs that
 they name; a line whose programs are not installed is left out.
 """
 
@@ -33,7 +33,7 @@ def lines() -> list[str]:
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the page speaks of."""
+    """Makes the files that the page names."""
     folder = tmp_path_factory.mktemp("page")
     (folder / "takes").mkdir()
     voice = melody(note_s=0.6, rest_s=0.3)

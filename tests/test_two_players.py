@@ -33,7 +33,7 @@ def solo_like() -> ModelConfig:
 
 
 def permuted(model: ModelConfig, order: str) -> ModelConfig:
-    """The processors in another order: the sound is another one, since columns follow the order, but for all alike."""
+    """With the processors in another order the columns change, for engine and player alike."""
     return msgspec.structs.replace(model, processors={name: model.processors[name] for name in order.split()})
 
 

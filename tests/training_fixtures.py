@@ -16,7 +16,7 @@ def small_preset(**training: int) -> Preset:
 
 
 def examples(n: int) -> Examples:
-    """Audio counts samples, f0 counts frames of 250 Hz from 100 up, power tells the window."""
+    """Audio counts samples, F0 counts frames of 250 Hz from 100 up, power is the index of the window."""
     frames = np.arange(1000, dtype=np.float32)
     level = np.linspace(-60, -10, n, dtype=np.float32)[:, None]
     return Examples(

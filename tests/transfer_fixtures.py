@@ -1,4 +1,4 @@
-"""A desk with two instruments and a voice, and how tests of a transfer listen to what comes out."""
+"""A folder with two instruments and a voice, and measurements of outputs for tests of a transfer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HOW = {"tracker", "room", "wet", "tail", "seed", "loudness_match", "voices"}
 
 
 def transfer(inputs, model, out=None, *, settings=None, transpose=None, formant=0.0, **options):
-    """`transfer_files` with its options given one by one; the level is what the instrument gives."""
+    """`transfer_files` with its options as keywords; without loudness matching."""
     how = {name: options.pop(name) for name in HOW & options.keys()}
     adapt = replace(settings or AdaptSettings(), transpose=transpose)
     chosen = TransferOptions(**({"adapt": adapt, "formant_semitones": formant, "loudness_match": "off"} | how))

@@ -1,4 +1,4 @@
-"""The Python API: what `import ddsp_cli` offers for instruments, arrays and single files.
+"""The Python API: functions of `import ddsp_cli` for instruments, arrays and single files.
 
 Arguments are checked here and handed to the workflows, which the command line uses as well. Preparing, training,
 evaluating, exporting and importing are the workflows themselves. Shapes: S samples, C channels, F frames.
@@ -35,7 +35,7 @@ from ddsp_cli.workflows.transfer import Progress, TransferResult, transfer_audio
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-#: More channels than this are samples, in an array that lies the wrong way round.
+#: An array with more channels than this has its axes swapped.
 MAX_CHANNELS = 32
 
 
@@ -120,7 +120,7 @@ def load(model: Model) -> Instrument:
     Args:
       model: its name, its folder, or a `.tflite` of DDSP-VST; `models()` lists the names. "flute:0.6+violin:0.4" is a
         blend, whose controls and room lie between those of its parts; "0:flute 8s:violin" is one that changes over
-        time. An instrument is returned as it is.
+        time. An instrument is returned unchanged.
 
     Raises:
       ModelError: there is no such instrument, or it is damaged.
@@ -187,7 +187,7 @@ def transfer(
       tail: let the room ring out after the end of the input, until it is 60 dB down.
       voices: "chords" plays every note of a chord, "lead" one voice, of a recording the main one over its
         accompaniment. "auto" plays all notes of a MIDI file; a recording is taken for one voice.
-      ensemble: so many players of the same part, each a little out of tune, early or late.
+      ensemble: number of players of the same part, each a little out of tune, early or late.
       seed: of the noise; the same seed gives the same sound.
 
     Returns:
@@ -256,15 +256,15 @@ def transfer_file(
       room, wet, formant, loudness_match, tail, voices, ensemble, seed: see `transfer`.
       track, channel: of a MIDI file, tracks by number or name and channels from 1 to 16; all but the drums by default.
       sample_rate: of the output; by default that of the input, or the instrument's where that is higher.
-      bits: of the output; by default those of the input.
+      bits: of the output; by default as the input.
       plot: also draw a picture, beside the sound.
       controls: a .csv or .npz for the curves that are played.
-      from_controls: such a file to play in place of what the input holds.
+      from_controls: a file of curves to play instead of those of the input.
       from_notes: such notes, edited; they are played with the curves of the recording inside them.
       notes: a .mid or .csv for the notes of the recording.
       report: an HTML page to write, with players and pictures.
       force: replace files that exist.
-      progress: called with what is being done, seconds done, and seconds in all.
+      progress: called with a description, seconds done, and seconds in all.
 
     Returns:
       What was written, and what was found in the input.
@@ -355,10 +355,10 @@ def as_sound(audio: ArrayLike) -> FloatArray:
 
 
 def as_rate_hz(sample_rate: object) -> int:
-    """A sample rate.
+    """Checks a sample rate, and returns it as an int.
 
     Raises:
-      UsageError: it is none.
+      UsageError: it is not a whole number of Hz, or out of range.
     """
     is_number = isinstance(sample_rate, numbers.Real) and not isinstance(sample_rate, bool)
     if not is_number or float(sample_rate) != round(float(sample_rate)):  # type: ignore[arg-type]

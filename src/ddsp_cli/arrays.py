@@ -19,7 +19,7 @@ FloatArray: TypeAlias = np.ndarray[Any, np.dtype[np.float32]]
 #: Intermediate results that need more digits.
 DoubleArray: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 
-#: Either of the two: what a formula takes that keeps the type it is given.
+#: Either of the two, for formulas that keep the type of their input.
 RealArray: TypeAlias = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 #: Spectra.

@@ -11,7 +11,7 @@ Everything is written in a hidden workspace beside its target, flushed to disk, 
 
 A file is replaced by one rename. A folder needs two (the old one out, the new one in), and a process can be killed
 between them. `recover` finds workspaces whose process has ended, moves the old folder back or completes the exchange,
-and removes the workspace. It runs whenever a command looks for an instrument or a data set, or writes beside it.
+and removes the workspace. It runs whenever a command searches for an instrument or a data set, or writes beside one.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class FolderKind:
       recognise: whether an existing folder is of this kind.
       entries: patterns (`fnmatch`) of the names that the program writes into it. Others belong to the user and are
         kept when the folder is replaced.
-      caches: names of folders in it that are not flushed to disk: what is in them is checked when it is read.
+      caches: names of folders in it that are not flushed to disk: their files are checked when they are read.
     """
 
     what: str
@@ -100,7 +100,7 @@ def beside(path: Path, name: str = "", *, durable: bool = True) -> Iterator[Path
     Args:
       path: replaced by one rename; unchanged when the block raises.
       name: a fixed name of the temporary file, for folders that one locked program writes again and again. Without
-        it the file is written in a workspace of its own.
+        it the file is written in a separate workspace.
       durable: flush the file and its folder to disk before and after the rename. Not needed for caches whose content
         is checked when it is read.
 
@@ -197,7 +197,7 @@ def check_replaceable(folder: Path, kind: FolderKind, force: bool) -> None:
 
 
 def recover(parent: Path) -> None:
-    """Completes or undoes what processes that were killed left in a folder; does nothing while they are alive.
+    """Completes or undoes the work of killed processes in a folder; does nothing while they run.
 
     Args:
       parent: the folder that holds the targets, such as `models`. It may be missing or unreadable.
@@ -320,7 +320,7 @@ def _flush(path: Path) -> None:
             return
         descriptor = os.open(path, os.O_RDONLY)
     else:
-        # Windows flushes only what is open for writing; elsewhere the file may be read-only.
+        # Windows flushes only files opened for writing; elsewhere the file may be read-only
         descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0) if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)

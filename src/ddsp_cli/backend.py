@@ -86,7 +86,7 @@ def _keras_home_untouched() -> Iterator[None]:
 
 @contextlib.contextmanager
 def native_stderr_held_back() -> Iterator[None]:
-    """Holds back what libraries write to the process's standard error behind Python's back.
+    """Holds back messages that native libraries write to the standard error of the process.
 
     Shown after all when the block raises. Does nothing where standard error is not a file of the process.
     """

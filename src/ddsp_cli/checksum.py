@@ -51,7 +51,7 @@ def seal(content: bytes) -> bytes:
 
 
 def unseal(sealed: bytes) -> bytes:
-    """The content of what `seal` made.
+    """Returns the content of bytes that `seal` made.
 
     Raises:
       ValueError: it is not what was sealed.

@@ -2,7 +2,7 @@
 
 The library raises a `DdspError`; only the command line catches it (`cli/__init__.py` is the one error boundary).
 Messages and hints name arguments as Python does, never options of the command line: `parameter` and `kind` are there
-for the command line to add those (`cli/hints.py`).
+for the command line to add those (`cli/options.py`).
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ class Kind(StrEnum):
 
 
 class DdspError(Exception):
-    """A failure that a user can mend: one sentence that says what is wrong, one that says what to do.
+    """A failure that a user can correct: one sentence says what is wrong, one what to do.
 
     Args:
       message: what is wrong, as a sentence without a final full stop.
       hint: what to do about it; may be empty.
       kind: what went wrong, for programs.
-      parameter: name of the argument that is wrong, as Python spells it; empty where it is none.
+      parameter: name of the argument that is wrong, as Python spells it; empty where no argument is wrong.
       **details: what the kind names in backticks.
     """
 
@@ -112,7 +112,7 @@ class OutputError(DdspError):
 
 
 def closest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
-    """The `known` names most like `name`, best first; empty when none is like it."""
+    """The `known` names most like `name`, best first; empty if no name is similar."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     found = difflib.get_close_matches(name.lower(), by_lower, n=limit, cutoff=0.5)
     return [by_lower[match] for match in found]

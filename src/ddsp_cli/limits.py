@@ -1,4 +1,4 @@
-"""Runs a function in a child process with limits on time and memory: for what reads the files of strangers.
+"""Run a function in a child process with limits on time and memory: for readers of the files of strangers.
 
 A damaged or hostile file can make a reader, above all a native one, crash, loop or allocate without end. In a child
 process it ends the child, and the caller gets a `LimitReached` with the reason.
@@ -66,7 +66,7 @@ class Limits:
 
     Attributes:
       time_s: wall-clock time of a call.
-      memory_bytes: above what the child takes once its modules are loaded.
+      memory_bytes: in addition to the memory of the child after its modules are loaded.
       reply_bytes: size of the arrays that come back.
     """
 
@@ -181,7 +181,7 @@ class Worker:
                 if reason:
                     self.close()
                     raise LimitReached(reason)
-        except BaseException:  # Ctrl-C as well: no child outlives what asked for it
+        except BaseException:  # Ctrl-C as well: no child outlives its parent
             self.close()
             raise
         if not found:
@@ -207,7 +207,7 @@ def read_regular(path: Path, max_bytes: int, error: type[DdspError] = ModelError
     Args:
       path: of the file; a link is followed.
       max_bytes: that are accepted.
-      error: what to raise.
+      error: to raise.
 
     Raises:
       DdspError: it cannot be read, is not a regular file, or is larger.
@@ -286,7 +286,7 @@ def _receive(stream: IO[bytes], max_bytes: int) -> Reply:
         for axis in shape:
             n_items *= int(axis)
         if kind.kind not in _KINDS or min(shape, default=0) < 0 or n_items * kind.itemsize > left:
-            raise ValueError("an array is of no kind or size that may be sent")
+            raise ValueError("an array has a type or size that is not sent")
         array = np.empty(n_items, kind)
         _fill(stream, array.view(np.uint8).data)
         arrays[str(name)] = array.reshape(shape)
@@ -373,7 +373,7 @@ def _limit(kind: int, value: int) -> None:
 
 
 def _restrict(limits: Limits) -> None:
-    """Sets the limits that the operating system keeps; nothing where it has none."""
+    """Sets the limits that the operating system enforces; does nothing on a system without them."""
     if sys.platform == "win32":
         return
     import resource

@@ -21,8 +21,8 @@ from ddsp_cli.packages import require_extra
 #: A scheme of two letters or more: one letter is a drive on Windows.
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(?P<host>[^/]*)")
 
-#: Services that store files. Other protocols of fsspec read a file that says what else to read, and one of them
-#: (`reference://`) fills in templates of such a file, which can run code; or they stand before another address (`zip://`).
+#: Services that store files. Other protocols of fsspec read a file with further addresses, and one of them
+#: (`reference://`) fills in templates of such a file, which can run code; or they precede another address (`zip://`).
 SERVICES = frozenset({
     "abfs", "abfss", "adl", "az", "file", "ftp", "gcs", "gs", "hdfs", "hf", "http", "https", "local", "memory", "oci",
     "oss", "s3", "s3a", "sftp", "smb", "ssh", "webhdfs",
@@ -39,7 +39,7 @@ _MAGIC = re.compile(r"[*?\[]")
 
 
 def is_address(text: object) -> bool:
-    """Whether a text (or what an address became) is an address and not a path of this machine."""
+    """Whether a text, or the path made of it, is an address and not a path of this machine."""
     return not isinstance(text, Path) and (_ADDRESS.match(str(text)) is not None or _is_chained(str(text)))
 
 
@@ -58,7 +58,7 @@ def as_place(text: str | os.PathLike[str]) -> Path:
     if not is_address(text):
         return Path(text)
     address = str(text)
-    _check_address(address)
+    check_address(address)
     require_extra("remote", f"the address {address}", "fsspec", "upath")
     from upath import UPath
 
@@ -72,12 +72,12 @@ def as_place(text: str | os.PathLike[str]) -> Path:
         ) from problem
     except OSError as problem:
         raise InputError(f"{address} cannot be reached: {_words(problem)}") from problem
-    except Exception as problem:  # each service has exceptions of its own
+    except Exception as problem:  # each service has its own exceptions
         raise UsageError(f"{address} cannot be opened as an address: {_words(problem)}") from problem
     return cast(Path, place)
 
 
-def _check_address(address: str) -> None:
+def check_address(address: str) -> None:
     """Checks an address before anything opens it.
 
     Raises:
@@ -87,7 +87,7 @@ def _check_address(address: str) -> None:
         raise UsageError("an address holds a line break or another control character")
     if _is_chained(address):
         raise UsageError(
-            f"an address inside another ({address.partition('::')[0].partition(':')[0]}::...) is not opened",
+            f"nested addresses ({address.partition('::')[0].partition(':')[0]}::...) are not supported",
             "Give the address of the files themselves; unpack archives first.",
         )
     found = _ADDRESS.match(address)
@@ -105,9 +105,7 @@ def _check_address(address: str) -> None:
             "Addresses are written into data sets: download the file, and give its path.",
         )
     if service not in SERVICES:
-        raise UsageError(
-            f"addresses of the kind {service}:// are not opened", f"Known are {', '.join(sorted(SERVICES))}."
-        )
+        raise UsageError(f"{service}:// addresses are not supported", f"Supported are {', '.join(sorted(SERVICES))}.")
     if service not in _WITHOUT_HOST and not found["host"]:  # the service would be asked all the same
         raise UsageError(f"the address {address} names no bucket or host", f"Give {service}://NAME/FOLDER.")
 
@@ -126,7 +124,7 @@ def reading(place: Path) -> Iterator[None]:
         yield
     except (GeneratorExit, KeyboardInterrupt, DdspError):
         raise
-    except Exception as problem:  # each service has exceptions of its own
+    except Exception as problem:  # each service has its own exceptions
         raise InputError(
             f"{place} cannot be read: {_words(problem)}", "Check the address and credentials."
         ) from problem
@@ -216,7 +214,7 @@ def read_range(place: Path, start: int, n_bytes: int) -> bytes:
 
 
 def publish(folder: Path, place: Path, last: str, own: tuple[str, ...]) -> None:
-    """Copies the files of a folder to an address, so that a reader finds a whole set there or none.
+    """Copies the files of a folder to an address, so that a reader finds all of them or none.
 
     Objects cannot be renamed together: `last` is removed first and written after all others, and without it there is
     nothing to read.
@@ -242,8 +240,8 @@ def publish(folder: Path, place: Path, last: str, own: tuple[str, ...]) -> None:
         for name in [*names, last]:
             remote.fs.put_file(str(folder / name), (remote / name).path)
         remote.fs.invalidate_cache()
-    except Exception as problem:  # each service has exceptions of its own
+    except Exception as problem:  # each service has its own exceptions
         raise OutputError(
             f"{place} cannot be written: {_words(problem)}",
-            "What was done is kept: run the same command again to go on.",
+            "The finished part is kept: run the same command again to resume.",
         ) from problem

@@ -76,7 +76,7 @@ def unscale_db(scaled: Array) -> Array:
 
 
 def below_nyquist(f0_hz: Array, n_harmonics: int, sample_rate_hz: float, xp: Any = np) -> Array:
-    """Makes a mask [..., K], 1 where harmonic k of F0 [..., 1] lies below half the sample rate (core.py:869)."""
+    """Makes a mask [..., K], 1 where harmonic k of F0 [..., 1] is below half the sample rate (core.py:869)."""
     k = (
         xp.cast(xp.arange(1, n_harmonics + 1), "float32")
         if hasattr(xp, "cast")
@@ -105,7 +105,7 @@ def harmonic_distribution(
       scale: makes positive weights of raw output; None for `exp_sigmoid`.
 
     Returns:
-      [..., K] of sum 1; all 0 where every harmonic lies above half the sample rate.
+      [..., K] of sum 1; all 0 where every harmonic is above half the sample rate.
     """
     weights = exp_sigmoid(raw, xp=xp) if scale is None else scale(raw)
     if normalize_below_nyquist:
@@ -118,7 +118,7 @@ def impulse_window(n_taps: int, window_size_samples: int = 0) -> tuple[np.ndarra
     """Makes the window and lags that turn a zero-phase impulse response into a causal one (core.py:1477-1540).
 
     A window of odd length T is symmetric, with its peak on the middle tap: the filter has linear phase. (The original's
-    peak lies half a sample off.) Of an even length below `n_taps` the original keeps T - 1 taps, of which the first has
+    peak is half a sample off.) Of an even length below `n_taps` the original keeps T - 1 taps, of which the first has
     lag 2 - T/2 and the last weighs 0; of the full length it keeps all.
 
     Args:
@@ -127,7 +127,7 @@ def impulse_window(n_taps: int, window_size_samples: int = 0) -> tuple[np.ndarra
 
     Returns:
       window: [T] float32, periodic Hann, 1 at lag 0.
-      lags: [T] int, where in the zero-phase response (negative lags at its end) each tap stands.
+      lags: [T] int, position of each tap in the zero-phase response (negative lags at its end).
     """
     size = window_size_samples if 0 < window_size_samples < n_taps else n_taps
     half = size // 2

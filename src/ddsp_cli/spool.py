@@ -1,6 +1,6 @@
 """Arrays of long recordings in temporary files that are mapped into memory.
 
-A curve of a day takes 17 MB at 50 frames a second. Arrays up to `KEPT_BYTES` are ordinary ones. A longer one lies in a
+A curve of a day takes 17 MB at 50 frames a second. Arrays up to `KEPT_BYTES` are ordinary ones. A longer one is in a
 temporary file and is used like any other; its pages leave the process when `release` is called, which the loops over
 long arrays do. The file has no name (on Windows it is deleted with its last handle), so nothing is left behind.
 """
@@ -23,14 +23,14 @@ KEPT_BYTES = 1 << 21
 #: Bytes of one write that reserves space for a file.
 _BYTES_AT_ONCE = 1 << 20
 
-#: What temporary files have no space for, in the words of an error.
+#: Content of the temporary files, for error messages.
 _WHAT = "the curves of a long recording"
 
 _maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 
 
 def empty(n_values: int, dtype: type[np.generic] = np.float32) -> Any:
-    """A new array [n], its values not set (0 where it lies in a file).
+    """Makes an array [n] whose values are not set (0 where it is in a file).
 
     Raises:
       OutputError: the disk has no space for it.

@@ -1,4 +1,4 @@
-"""Tables of curves: what spreadsheets make of them, rests, and files that are no curves."""
+"""Tables of curves: as spreadsheets write them, with rests, and files that are not curves."""
 
 from __future__ import annotations
 

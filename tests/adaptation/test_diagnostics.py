@@ -1,4 +1,4 @@
-"""What kind of sound it is, and the strongest voice of a chord."""
+"""Classification of the input: one voice, several voices, speech, no pitch."""
 
 from __future__ import annotations
 

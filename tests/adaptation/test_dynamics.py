@@ -24,7 +24,7 @@ from performance_fixtures import RATES, change, performance
 
 @RATES
 def test_a_consonant_is_tongued(rate_hz):
-    """An s as loud as the vowels around it parts them; a t, which is softer, stays as soft as it is."""
+    """An s as loud as the vowels around it separates them; a softer t keeps its level."""
     gap = (2.0, 2.1)
     features = performance(rate_hz, notes=((1.0, gap[0], 57.0), (gap[1], 3.0, 57.0)), noise_db=-70.0)
     t = features.times_s

@@ -1,4 +1,4 @@
-"""Leaps of a tracker against the sound: what it invents goes, what is played stays."""
+"""Leaps of F0 against the sound: errors of the tracker are removed, played leaps are kept."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_leap_that_does_not_sound_is_taken_out(rate_hz, ratio):
 @RATES
 @pytest.mark.parametrize("ratio", [2.0, 3.0, 4.0, 0.5, 1.9])
 def test_a_leap_that_sounds_stays(rate_hz, ratio):
-    """A lower one also in what is played, though the tracker was unsure and there is no onset."""
+    """A leap down in the sound is kept, though the tracker was uncertain and there is no onset."""
     features, _, _, recording = legato(rate_hz, played=ratio, tracked=ratio)
     kept = confirm_leaps(features, find_segments(features), recording)
     np.testing.assert_array_equal(kept.f0_hz, features.f0_hz)
@@ -152,7 +152,7 @@ def test_a_weak_fundamental_tells_the_octave_and_the_end_of_the_note_before_does
 
 
 def three_notes(frame_rate_hz, first_hz, leap_hz, last_hz, confidence=0.65):
-    """Notes to 1.94 s and from 2.06 s on, and what a tracker found between them."""
+    """Notes until 1.94 s and from 2.06 s on, with tracked F0 between them."""
     features = performance(frame_rate_hz, notes=((1.0, 3.0, 69.0),))
     leap = (features.times_s >= 1.94) & (features.times_s < 2.06)
     f0_hz = np.where(leap, leap_hz, np.where(features.times_s < 1.94, first_hz, last_hz)) * (features.f0_hz > 0)

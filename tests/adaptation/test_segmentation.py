@@ -46,7 +46,7 @@ def test_a_long_consonant_is_no_rest(rate_hz):
 
 @RATES
 def test_soft_notes_of_quick_playing_are_not_taken_for_noise(rate_hz):
-    """Between quick notes there is never silence, only their onsets and the room; what is softer may be a note."""
+    """Between quick notes there is never silence, only onsets and reverb; softer sound may be a note."""
     times = np.arange(0.0, 4.0, 0.16)
     features = performance(rate_hz, notes=[(t, t + 0.12, 60.0 + i % 5) for i, t in enumerate(times)], note_db=-15.0)
     voiced = features.f0_hz > 0

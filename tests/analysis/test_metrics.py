@@ -63,7 +63,7 @@ def test_reliable_frames_are_those_that_two_trackers_agree_about(phrase):
 
 
 def test_a_given_pitch_of_the_recording_is_not_measured_again(phrase):
-    """What was asked for is what counts, here a semitone above the recording."""
+    """The requested F0 counts, here a semitone above the recording."""
     asked_hz = metrics.pitch_hz(phrase) * np.float32(2 ** (1 / 12))
     found = metrics.compare(phrase, phrase, reference_hz=asked_hz)
     assert found.pitch_error_cents == pytest.approx(100, abs=1)

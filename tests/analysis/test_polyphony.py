@@ -67,7 +67,7 @@ def test_pitch_is_followed_inside_a_note():
 
 
 def test_a_low_note_lasts_some_periods():
-    """A thud that the network takes for a B0 is none; a bass note as short is one, and so is a B0 that is held."""
+    """A thud that the network reports as a B0 is removed; an equally short bass note and a held B0 are kept."""
 
     def found(key, seconds):
         n_frames = round(seconds / FRAME_S)

@@ -1,4 +1,4 @@
-"""Headers that lie, files cut short, containers: what is decoded counts, not what is claimed."""
+"""Wrong headers, files cut short, containers: the decoded sound counts, not the header."""
 
 from __future__ import annotations
 

@@ -186,7 +186,7 @@ def small_formats(monkeypatch):
     [(1, "PCM_16", "WAV"), (1, "PCM_24", "WAV"), (2, "PCM_24", "RF64"), (1, "DOUBLE", "RF64")],
 )
 def test_wav_too_long_for_its_header_is_rf64(tmp_path, small_formats, channels, subtype, kind):
-    """libsndfile writes a WAV of 5 GB without a word, whose last GB nothing reads."""
+    """libsndfile writes a WAV of 5 GB without an error, but no reader finds its last GB."""
     sound, path = noise(channels=channels), tmp_path / "a.wav"
     fit = write.write_fitting(path, iter([sound]), 16000, n_samples=len(sound), subtype=subtype)
     info = soundfile.info(path)

@@ -1,4 +1,4 @@
-"""Bundles on disk: round trip, damage, what is never overwritten."""
+"""Bundles on disk: round trip, damage, files that are never overwritten."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _edit_card(folder, **changes):
 
 
 def test_only_instruments_are_replaced(tmp_path):
-    """With force an instrument is replaced, and what else is in its folder is kept; any other folder is refused."""
+    """With force an instrument is replaced, and other files in its folder are kept; any other folder is refused."""
     folder = tmp_path / "a"
     make_bundle(folder)
     (folder / "notes.txt").write_text("mine", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What an instrument heard, what it lacks, and the family that its name tells."""
+"""The card of an instrument: range and gaps of its recordings, and the family that follows from its name."""
 
 from __future__ import annotations
 

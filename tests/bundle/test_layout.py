@@ -1,4 +1,4 @@
-"""The layout of the decoder's output: numbers known by hand, and nothing lost or shared."""
+"""The layout of the decoder's output: numbers known by hand; every column belongs to exactly one control."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def song(transposed: int) -> np.ndarray:
 
 
 def windows(audio: np.ndarray, centred: bool, rate_hz: int = 250) -> list[dict[str, np.ndarray]]:
-    """What `ddsp_prepare_tfrecord` makes of 20 s, its pitch 32 ms early unless centred (with one frame more)."""
+    """Makes a shard of 20 s as `ddsp_prepare_tfrecord` does, F0 32 ms early unless centred (then one frame more)."""
     features = measure(audio)
     step = 250 // rate_hz
     early = 0 if centred else 512 // 64

@@ -20,7 +20,7 @@ from ddsp_cli import dataset, remote
 from ddsp_cli.dataset import loader
 from ddsp_cli.dataset.sources import Inputs
 from ddsp_cli.errors import DatasetError, DdspError, InputError, OutputError, UsageError
-from ddsp_cli.workflows.prepare import _standing, prepare
+from ddsp_cli.workflows.prepare import find_existing, prepare
 from fixtures import melody
 from scale_fixtures import serve_s3
 
@@ -159,7 +159,7 @@ def test_secrets_and_addresses_inside_addresses_are_refused_and_not_shown(addres
 
 @pytest.mark.parametrize("address", ["s3://", "s3:///", "s3:///wavs", "https:///x.wav", "sftp://", "gs:///x"])
 def test_an_address_without_a_bucket_or_host_is_not_asked_for(address, monkeypatch):
-    """The library of the service would look for credentials first, also in the network."""
+    """The library of the service would search for credentials first, also in the network."""
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a connection"))
     with pytest.raises(UsageError, match="names no bucket or host"):
         remote.as_place(address)
@@ -191,7 +191,7 @@ def test_service_that_fails_in_any_call_is_a_sentence(address, method, monkeypat
     with pytest.raises(DdspError):
         dataset.load_manifest(place)
     with contextlib.suppress(DdspError):
-        _standing(place, Inputs(), None, force=True)
+        find_existing(place, Inputs(), None, force=True)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Data sets larger than memory: what is read from shards is what would be in memory, and lists are files."""
+"""Data sets larger than memory: windows read from shards equal those in memory, and lists are files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from ddsp_cli.dataset import build, iter_recordings, load_manifest, loader, writer
-from ddsp_cli.dataset.statistics import Counts
+from ddsp_cli.dataset.writer import Counts
 from ddsp_cli.errors import DatasetError
 from ddsp_cli.workflows.prepare import prepare
 from fixtures import melody

@@ -1,4 +1,4 @@
-"""Shards: the same bytes whoever writes them, and what sounds does not depend on where one ends."""
+"""Shards: the same bytes from any number of processes; the sound does not depend on the end of a shard."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import soundfile
 from ddsp_cli.config import FeatureSpec
 from ddsp_cli.dataset import tfrecord, writer
 from ddsp_cli.dataset.cache import CutRecording, Job
-from ddsp_cli.dataset.statistics import Counts
 from ddsp_cli.dataset.workers import examine
-from ddsp_cli.dataset.writer import Layout, Portion, SplitPlan, Written, name_shards, write_shard
+from ddsp_cli.dataset.writer import Counts, Layout, Portion, SplitPlan, Written, name_shards, write_shard
 from fixtures import melody
 
 LAYOUT = Layout(48000, FeatureSpec(), 4.0, 100.0, labelled=True)

@@ -1,4 +1,4 @@
-"""Losses: the original's values and gradients, and what they must do at silence."""
+"""Losses: the original's values and gradients, and finite values at silence."""
 
 import keras
 import numpy as np

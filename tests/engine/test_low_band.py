@@ -10,7 +10,7 @@ from keras import ops
 from ddsp_cli.bundle import round_to_half
 from ddsp_cli.config import FilteredNoiseReverbConfig, ModelConfig, load_preset
 from ddsp_cli.engine import Autoencoder
-from ddsp_cli.engine.low_band import LowBand, low_band_config
+from ddsp_cli.engine.autoencoder import LowBand, low_band_config
 from ddsp_cli.errors import ModelError
 
 FULL_HZ, LOW_HZ, N_FRAMES = 48000, 16000, 60

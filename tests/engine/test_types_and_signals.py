@@ -1,4 +1,4 @@
-"""What processors and core functions accept: types, precision, names of signals, Keras' functional API, help."""
+"""Inputs of processors and core functions: types, precision, names of signals, Keras' functional API, help."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""Wrong use of the engine: each call is refused with a sentence that names the part, what came, and what is expected.
+"""Wrong use of the engine: each call is refused with a sentence that names the part, the given and the expected value.
 
 The last column is what the call did before there were checks: `silent` means that it returned a result; an error stands
 for the framework's own message.

@@ -44,7 +44,7 @@ def test_figures(exported: tuple[Path, Any]) -> None:
 
 
 def test_file_as_the_plugin_sees_it(exported: tuple[Path, Any]) -> None:
-    """The interpreter's own view: names, sizes, types, and nothing but builtins of version 1."""
+    """As the interpreter reports them: names, sizes, types, and only builtins of version 1."""
     from ai_edge_litert.interpreter import Interpreter
 
     data = (exported[0] / "Flöte 1.tflite").read_bytes()

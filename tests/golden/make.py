@@ -275,7 +275,7 @@ FILES = {
 
 
 def crepe_glide(g: Arrays) -> Arrays:
-    """What marl/crepe (tiny) reads from the stored glide."""
+    """Returns the output of marl/crepe (tiny) for the stored glide."""
     import crepe
 
     audio, rate_hz = g["glide_audio"], int(g["glide_rate"])

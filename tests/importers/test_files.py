@@ -1,4 +1,4 @@
-"""Files of an import: what is not a regular file, leaves its archive, links, or explodes is refused unread."""
+"""Files of an import: special files, links, paths out of the archive and bombs are refused unread."""
 
 from __future__ import annotations
 

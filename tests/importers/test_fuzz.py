@@ -1,4 +1,4 @@
-"""500 damaged files: each is read or refused in a sentence. Nothing crashes, nothing hangs, nothing is written."""
+"""500 damaged files: each is read, or refused in one sentence, without a crash, a hang or a written file."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_tflite(tflite_file: bytes) -> None:
 
 
 def test_tflite_of_unknown_make(tmp_path: Path) -> None:
-    """What is not understood is held to its contract, and what keeps to it is run in a process that may crash."""
+    """An unknown graph is checked against the contract, then run in a separate process, which may crash."""
     data, path = unknown_graph(), tmp_path / "x.tflite"
     assert survive(lambda damaged: check_contract(read(damaged)), data, 100, 6, graph_part(data)) > 30
 

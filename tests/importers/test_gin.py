@@ -1,4 +1,4 @@
-"""The gin reader: what configurations hold, and nothing that could be run."""
+"""The gin reader: it reads values of configurations, and runs nothing."""
 
 from __future__ import annotations
 

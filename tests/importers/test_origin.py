@@ -56,7 +56,7 @@ def test_from_the_folder(exported: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["Flöte 1.tflite", "another name.tflite"])
 def test_from_the_file_alone(name: str, exported: Path, tmp_path: Path) -> None:
-    """As it lies in the plug-in's folder: licence and sources are in its own metadata."""
+    """A file in the plug-in's folder: licence and sources are in its metadata."""
     (path,) = exported.glob("*.tflite")
     shutil.copy(path, tmp_path / name)
     shutil.copy(path, tmp_path / "a second one.tflite")

@@ -1,4 +1,4 @@
-"""The pickle reader: plain numbers come out, and nothing in a pickle is ever called."""
+"""The pickle reader returns plain numbers, and never calls anything that a pickle names."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_nothing_is_called(value: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", pickle_attacks())
 def test_bombs(name: str) -> None:
-    """Refused at once, or a few plain values, and nothing large is built."""
+    """They are refused at once, or read as a few plain values; nothing large is allocated."""
     tracemalloc.start()
     started = time.process_time()
     try:
@@ -108,7 +108,7 @@ def test_size() -> None:
 
 
 def test_shared_values_are_counted_each_time() -> None:
-    """A column of 1,000 references to one tuple is what it is; 20 doublings of it are refused."""
+    """A column of 1,000 references to one tuple is read; 20 doublings of it are refused."""
     shared = (1.0, 2.0)
     assert pickles.load(pickle.dumps({"x": [shared] * 1000}))["x"] == [shared] * 1000
     for _ in range(20):

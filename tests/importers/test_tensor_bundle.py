@@ -57,7 +57,7 @@ DATA = np.arange(6, dtype="<f4").tobytes()
 
 
 def test_the_generator_writes_checkpoints(tmp_path: Path) -> None:
-    """What the attacks below are made with is a checkpoint, but for what each changes."""
+    """The files of the attacks below are valid checkpoints before they are changed."""
     files = written(tmp_path, {"x": BundleEntry((2, 3), data=DATA)}, DATA)
     np.testing.assert_array_equal(tensor_bundle.read(files, "ckpt-1", everything)["x"], np.arange(6.0).reshape(2, 3))
 
@@ -93,7 +93,7 @@ def test_headers_that_are_not_believed(options: dict[str, int], tmp_path: Path) 
 
 
 def test_every_cut_and_every_flipped_byte_is_noticed(tmp_path: Path) -> None:
-    """The index carries checksums; what they do not cover (the footer) leads nowhere else."""
+    """The index carries checksums; a damaged footer, which they do not cover, is refused as well."""
     entries = {name: BundleEntry((2, 3), data=DATA) for name in ("a", "ab", "b")}
     index = tensor_index(entries)
     (tmp_path / "ckpt-1.data-00000-of-00001").write_bytes(DATA)

@@ -1,13 +1,17 @@
-"""DDSP-VST models become instruments: our own exports, Magenta's file, and none of what only looks like one."""
+"""DDSP-VST models become instruments: our own exports and Magenta's file; other and hostile files are refused."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import io
 import json
 import shutil
+import time
 import zipfile
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,9 +19,12 @@ from ddsp_cli import importers
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import checks, litert, vst
 from ddsp_cli.importers import tflite
+from ddsp_cli.importers.flatbuffer import read
+from ddsp_cli.importers.tflite import find_weights
 from ddsp_cli.workflows import models
 from fixtures import impulse_response
-from format_fixtures import GOLDEN, plugin_bundle
+from format_fixtures import GOLDEN, plugin_bundle, unknown_graph
+from hostile import heavy_graphs, metadata_attacks, tflite_attacks
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +35,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def alone(model: Path, folder: Path) -> Path:
-    """The file without what lies beside it."""
+    """The file without the files beside it."""
     return Path(shutil.copy(model, folder / model.name))
 
 
@@ -92,7 +99,7 @@ def test_senseless_metadata(model: Path, tmp_path: Path, figures: dict[str, obje
 
 
 def test_a_file_that_does_something_else(model: Path, tmp_path: Path) -> None:
-    """Known layers, unknown scaling between them: what was read is not what the file does, so the file is run."""
+    """Known layers with an unknown scaling between them: the weights give another output, so the file is run."""
     data = bytearray(alone(model, tmp_path).read_bytes())
     bias = np.float32(-5.0).tobytes()
     assert data.count(bias) == 1
@@ -159,3 +166,34 @@ def test_magenta_file() -> None:
         np.testing.assert_allclose(controls[name], reference[golden], atol=5e-6, err_msg=name)
     buffer = io.BytesIO((GOLDEN / "metadata.json").read_bytes())
     assert found.card.statistics.pitch_midi[5] == pytest.approx(json.load(buffer)["mean_min_pitch_note"], abs=1e-3)
+
+
+ATTACKS = tuple(tflite_attacks(vst.build(plugin_bundle())[0]).items())
+HARMLESS = {"8,000 buffers", "8,000 operators at one place"}
+
+
+@pytest.mark.parametrize(("name", "content"), ATTACKS, ids=[name for name, _ in ATTACKS])
+def test_lists_without_end(name: str, content: bytes) -> None:
+    started = time.process_time()
+    with contextlib.suppress(ModelError):
+        find_weights(read(content))
+        assert name in HARMLESS
+    assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize("name", heavy_graphs())
+def test_graphs_without_end(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They keep the contract, so they are run; in a child process, which ends when it takes too much."""
+    monkeypatch.setattr(importers, "LIMITS", dataclasses.replace(importers.LIMITS, time_s=4.0))
+    (tmp_path / "x.tflite").write_bytes(heavy_graphs()[name])
+    with pytest.raises(ModelError, match=r"longer than 4 s|1024 MB|does not run|damaged|ended its process"):
+        importers.load(tmp_path / "x.tflite")
+
+
+@pytest.mark.parametrize("name", metadata_attacks())
+def test_metadata(name: str, tmp_path: Path) -> None:
+    (tmp_path / "x.tflite").write_bytes(unknown_graph())
+    (tmp_path / "metadata.json").write_bytes(metadata_attacks()[name])
+    with contextlib.suppress(ModelError):
+        card = importers.read(tmp_path / "x.tflite")[0].card
+        assert len(json.dumps(msgspec.to_builtins(card))) < 20_000

@@ -89,7 +89,7 @@ def test_cannot_be_trained_on(model: Path) -> None:
 
 
 def built(**changes: Callable[[TfliteOps], int]) -> bytes:
-    """A file of the contract that computes nothing but constants, some outputs changed."""
+    """Makes a file with the contract that computes constants only, with some outputs changed."""
     ops = TfliteOps()
     given = {name: ops.input(name, (size,)) for name, size in INPUTS.items()}
     makers = dict(zip(("amplitude", "harmonics", "noise", "state"), OUTPUTS, strict=True))
@@ -160,7 +160,7 @@ def test_without_litert_is_one_sentence(model: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_network_that_was_put_into_a_bundle_is_tried_as_well(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a process of its own, before it is opened in this one; who made the bundle wrote its checksums as well."""
+    """The file is tried in a separate process before it is opened: a hostile bundle has valid checksums."""
     folder = import_instrument(model, "strange").folder
     loud = built(harmonics=lambda ops: ops.constant(np.ones(60)))
     bundle.save(folder, bundle.load_card(folder), {}, network=loud, force=True)

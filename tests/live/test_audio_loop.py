@@ -1,4 +1,4 @@
-"""From device to device: what is heard is what the performer plays, at the stated delay; drop-outs; crossfades."""
+"""From device to device: the output of the performer after the stated delay; drop-outs; crossfades."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def make_tape(n_samples=4 * RATE_HZ):
 
 
 def heard_through(engine, audio, after=None):
-    """What a pretended pair of devices plays; `after` maps a block's number to what happens after it."""
+    """Returns the output of a simulated pair of devices; `after` maps the number of a block to a call after it."""
     number = 0
 
     def between():
@@ -133,7 +133,7 @@ def test_octave_mute_and_room_change_from_the_next_frame_on(instruments):
 
 
 class Echo:
-    """A source without latency that plays what it hears, times a gain."""
+    """A source without latency that plays its input times a gain."""
 
     latency_samples, state = 0, LiveState(440.0, 440.0, True)
 

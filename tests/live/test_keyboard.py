@@ -1,4 +1,4 @@
-"""A MIDI keyboard: which note sounds, how it begins and ends, and what wheels, pedal and pressure do to it."""
+"""A MIDI keyboard: notes with onset and release, and the effect of wheels, pedal and pressure."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def control(number, value):
 
 
 def hands_after(*messages, n_voices=1):
-    """What is pressed after messages, 0.1 s apart."""
+    """Returns the pressed keys after messages 0.1 s apart."""
     hands = Hands(n_voices)
     for i, message in enumerate(messages):
         hands.take(message, 0.1 * i)
@@ -230,7 +230,7 @@ def test_without_rtmidi_the_extra_is_named(monkeypatch):
 
 
 def test_messages_of_a_port_reach_the_hands(monkeypatch):
-    """Through a pretended port: a container has none."""
+    """Through a simulated port: a container has no real one."""
     given = {}
     backend = types.SimpleNamespace(open_input=lambda name, callback: given.update({name: callback}))
     monkeypatch.setattr(devices, "_mido", lambda: backend)

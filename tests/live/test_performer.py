@@ -1,4 +1,4 @@
-"""Playing live: blocks do not matter, the latency is what is said, notes sound and rests do not."""
+"""Playing live: independent of block sizes, with the stated latency, silent in rests."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_latency_is_stated_and_true(instrument):
 
 @pytest.mark.parametrize("rate_hz", [44100, 48000, 16000, 11025])
 def test_any_device_rate_gives_the_same_sound_in_blocks_of_any_size(instrument, rate_hz):
-    """Resampled as a stream: as many samples out as in, and the sound of 16 kHz, later by what is said."""
+    """Resampled as a stream: as many samples out as in, and the sound of 16 kHz after the stated delay."""
     audio, own = melody(), Performer(instrument)
     at_rate = soxr.resample(audio, 16000, rate_hz, "VHQ")
     reference = np.concatenate([own.push(audio), own.finish()])
@@ -174,7 +174,7 @@ def test_low_latency_of_an_instrument_with_an_encoder(tmp_path):
 
 
 def test_a_wrong_latency_is_refused():
-    with pytest.raises(UsageError, match="quick is not a latency"):
+    with pytest.raises(UsageError, match="latency quick is not known"):
         check_latency("quick")
 
 

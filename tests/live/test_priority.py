@@ -1,4 +1,4 @@
-"""What is asked of the system so that nothing gets between the audio and its thread, and what it grants."""
+"""The priority of the audio thread: calls to the system, and the reported result."""
 
 from __future__ import annotations
 

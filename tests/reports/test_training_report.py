@@ -1,4 +1,4 @@
-"""The page of a training: one whole file, and what it says follows from the run."""
+"""The page of a training: one file, and its content follows from the run."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def browser(folder):
 
 @pytest.fixture
 def open_page(browser, server):
-    """Opens the page; nothing may appear among the errors of its console, such as what the policy forbids."""
+    """Opens the page; no errors may appear in its console, such as violations of the policy."""
     contexts, problems = [], []
 
     def note(line):
@@ -233,7 +233,7 @@ def test_draw_and_download(open_page, folder, tmp_path):
 
 
 def wait_until_played(page):
-    """Waits until everything that was asked for is whole."""
+    """Waits until all requests are complete."""
     wait_for(page, "!document.documentElement.dataset.playing && document.querySelector('#work').hidden", 60)
 
 
@@ -391,7 +391,7 @@ def test_live_is_recorded_and_played_again(open_page, tmp_path):
 
 
 def test_delay_that_is_not_needed_is_left_out(open_page):
-    """The worklet by itself: answers that come at once shorten what waits, without a step in the sound."""
+    """The worklet alone: a burst of answers shortens its queue, without a step in the sound."""
     page = open_page()
     told = page.evaluate("""async () => {
         let made;

@@ -1,4 +1,4 @@
-"""`ddsp studio` as a process: what it prints, that it leaves when asked, and that it loses nothing."""
+"""`ddsp studio` as a process: its output, its end, and no lost sound."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ddsp_cli.studio.session import CancelledError
 
 
 def ask(address, path="", method="GET", body=None):
-    """Status and body of an answer, asked for as the page asks."""
+    """Sends a request as the page does; returns status and body."""
     parts = urlsplit(address)
     connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=30)
     connection.request(method, parts.path + path, body, {"Origin": f"http://{parts.netloc}"})

@@ -81,7 +81,7 @@ def test_policy_is_strict(studio):
 
 
 def test_page_needs_no_inline_code_and_nothing_from_elsewhere(studio):
-    """What the policy forbids is not there, so nothing fails silently."""
+    """The page uses nothing that the policy forbids, so nothing fails silently."""
     from importlib import resources
 
     for file in (resources.files("ddsp_cli.studio") / "static").iterdir():

@@ -1,4 +1,4 @@
-"""Live through the page: what comes back over the WebSocket is what `Performer` plays."""
+"""Live through the page: the WebSocket returns the output of `Performer`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_low_latency_is_22_ms_less(line):
 
 
 def test_change_fades_without_a_step(studio):
-    """Two performers of one instrument are the same sound: a fade between them changes nothing once both sound."""
+    """Two performers of one instrument give the same sound, so a fade between them is inaudible."""
     make = studio.session.instrument("testophone").live
     audio = voice(studio.desk)
     reference, line = make(sample_rate=RATE_HZ), Line(make(sample_rate=RATE_HZ))

@@ -1,4 +1,4 @@
-"""The studio's answers, in process: what the page hears is what `ddsp transfer` writes."""
+"""The studio's answers, in process: the page gets the same sound as `ddsp transfer` writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from ddsp_cli.studio import session as session_module
 from ddsp_cli.studio import takes as takes_module
-from ddsp_cli.studio.picture import LOWEST_HZ, ROWS_PER_OCTAVE, spectrogram
+from ddsp_cli.studio.server import LOWEST_HZ, ROWS_PER_OCTAVE, spectrogram
 from ddsp_cli.studio.session import EXCERPT_S, RENDERED_SHARE, CancelledError, Session
 from ddsp_cli.workflows.performance import make_options
 from ddsp_cli.workflows.transfer import transfer_files
@@ -30,7 +30,7 @@ def pcm(studio, done):
 
 
 def transferred(studio, tmp_path, instrument="testophone", from_controls=None, **settings):
-    """What `ddsp transfer` writes, in floats."""
+    """Returns the output of `ddsp transfer` in floats."""
     out = tmp_path / "cli.wav"
     transfer_files(
         studio.desk / "voice.wav", instrument, out, options=make_options(**settings), bits="float", force=True,
@@ -673,7 +673,7 @@ def test_silence_has_a_spectrogram():
 
 
 def test_speed_of_a_moved_control(studio):
-    """Not the benchmark, only that nothing grew by tens: 3 s of sound in less than 2 s."""
+    """Not a benchmark, only a bound against large regressions: 3 s of sound in less than 2 s."""
     take = add(studio, studio.desk / "voice.wav")
     play(studio, take)
     began = time.perf_counter()

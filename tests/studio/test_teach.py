@@ -1,4 +1,4 @@
-"""Teaching in the page: recordings, data set, training in a process of its own."""
+"""Training in the page: recordings, data set, training in a separate process."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ import soundfile
 
 from ddsp_cli import bundle
 from ddsp_cli.errors import InputError
-from ddsp_cli.studio import trainer
-from ddsp_cli.studio.teach import Teacher
-from ddsp_cli.studio.trainer import Told
+from ddsp_cli.studio import teach
+from ddsp_cli.studio.teach import Teacher, Told
 from fixtures import melody
 
 
@@ -110,14 +109,14 @@ def test_failure_is_told(teacher, tmp_path):
     part = teacher.receiving("mine")
     soundfile.write(part, np.zeros(16000), 16000, format="WAV")
     teacher.add("mine", part, "silence.wav")
-    trainer.main(tmp_path / "teach" / "mine", "prepare")
+    teach.main(tmp_path / "teach" / "mine", "prepare")
     now = teacher.describe("mine")["now"]
     assert now["ended"]
     assert now["error"]
 
 
 def test_prepare_in_a_process_of_its_own(teacher, tmp_path):
-    """It says what `ddsp prepare` says, survives the server that started it, and is found by the next one."""
+    """It reports as `ddsp prepare` does, survives the server that started it, and is found by the next one."""
     teacher.create("mine", "tiny", "")
     record(teacher, "mine")
     assert teacher.start("mine", "prepare")["running"]
@@ -144,10 +143,10 @@ def test_work_is_stopped_when_the_server_leaves(teacher, tmp_path):
 
 @pytest.mark.slow
 def test_train_stop_and_go_on(teacher, tmp_path):
-    """Where a run goes on from its checkpoints is for the tests of training; here it is stopped before the first."""
+    """Stopped before its first checkpoint; resuming is tested in tests/training."""
     teacher.create("mine", "tiny", "")
     record(teacher, "mine")
-    trainer.main(tmp_path / "teach" / "mine", "prepare")
+    teach.main(tmp_path / "teach" / "mine", "prepare")
     teacher.start("mine", "train", steps=100000)
     wait(teacher, "mine", lambda one: one["now"]["doing"] == "training", 300)
     teacher.stop("mine")

@@ -1,4 +1,4 @@
-"""A blend lies between its parts: at either end it is one of them, in the middle it is halfway on a scale of dB."""
+"""A blend is between its parts: equal to one of them at each end, halfway in dB in the middle."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_rates_harmonics_and_bands_may_differ():
 
 
 def test_at_a_higher_rate_a_part_sounds_as_at_its_own():
-    """Power below 8 kHz within half a dB, and nothing above."""
+    """Power below 8 kHz within half a dB, and silence above."""
     narrow, wide = instrument(seed=0), instrument(wide_model(), seed=5)
     own, raised = play(narrow, room=False), play(blend(narrow, wide, shares=(1.0, 0.0)), room=False)
 

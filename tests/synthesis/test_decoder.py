@@ -1,4 +1,4 @@
-"""An encoder of timbre: the engine's numbers, as a stream, and what is played where there is nothing to follow."""
+"""An encoder of timbre: the engine's numbers, as a stream, and a default timbre for sound without any."""
 
 from __future__ import annotations
 

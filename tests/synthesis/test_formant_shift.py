@@ -1,4 +1,4 @@
-"""Resonances move by the interval that is asked for; power, and what even and odd harmonics are, stay."""
+"""Resonances move by the requested interval; power, and the balance of even and odd harmonics, stay."""
 
 from __future__ import annotations
 

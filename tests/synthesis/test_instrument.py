@@ -1,4 +1,4 @@
-"""An instrument renders the same sound in any blocks, keeps its state, and refuses what it cannot play."""
+"""An instrument renders the same sound in any blocks, keeps its state, and refuses models that it cannot play."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_blocks_do_not_matter(bundle, block_frames):
 
 
 def test_pitch_is_followed_between_frames(bundle):
-    """A step that comes in the middle of a frame is played there; the decoder gets frames, whatever lies between."""
+    """A step of F0 in the middle of a frame is played there, though the decoder gets whole frames."""
     instrument, (f0_hz, level_db, gate) = Instrument(bundle), performance()
     held = np.repeat(f0_hz, 4)
     stepped, middle = held.copy(), 4 * 60 + 2
@@ -149,7 +149,7 @@ def with_rest(n_before, n_closed, n_after):
 
 @pytest.mark.parametrize("block_frames", [1, 7, 256])
 def test_after_a_rest_the_performance_begins_again(bundle, block_frames):
-    """The note after a rest of a second does not depend on what was played before it; after one of 0.2 s it does."""
+    """The note after a rest of 1 s does not depend on the note before it; after a rest of 0.2 s it does."""
     instrument, n_before, n_after = Instrument(bundle), 40, 30
     hop = instrument.model.hop_samples
     for n_closed, is_same in ((50, True), (10, False)):

@@ -1,4 +1,4 @@
-"""The map of instruments: alike ones lie together, and its axes point where they say."""
+"""The map of instruments: similar instruments are near each other, and its axes are named correctly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A few steps of training on every backend of Keras that is installed, each in a process of its own.
+"""A few steps of training on every installed backend of Keras, each in a separate process.
 
 `make test-backends` runs this where JAX and PyTorch are; elsewhere they are skipped.
 """
@@ -75,7 +75,7 @@ def test_a_few_steps(name, tmp_path):
 
 @pytest.mark.slow
 def test_devices_share_a_batch(tmp_path):
-    """Two pretended devices learn what one learns."""
+    """Training on two simulated devices equals training on one."""
     one = train("jax", tmp_path / "one")
     two = train("jax", tmp_path / "two", XLA_FLAGS="--xla_force_host_platform_device_count=2")
     assert (one[1], two[1]) == ("1", "2")

@@ -1,4 +1,4 @@
-"""A base of two made instruments: it tells them apart, and a new instrument begins near the nearer one."""
+"""A base of two synthetic instruments: it distinguishes them, and a new instrument starts near the more similar one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training goes on exactly where it stopped, comes back from a broken loss, and learns."""
+"""A training resumes exactly where it stopped, recovers from an infinite loss, and converges."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_with_a_base_there_is_an_instrument_before_the_first_step(tmp_path):
 
 
 def test_a_kill_after_the_parent_was_judged_changes_nothing(tmp_path, monkeypatch):
-    """Judging it has drawn noise; what is drawn next is the same after a kill."""
+    """A validation draws noise; the noise after it is the same in a run that was killed."""
     parent = loop.build(PRESET, seed=7).get_weights_by_name()
     windows = Windows(tones(8, seconds=0.12), PRESET.model, 250)
 
@@ -308,7 +308,7 @@ def test_reverberance_is_energy_that_counts_more_when_it_is_late():
 
 @pytest.mark.parametrize("value", [np.nan, 1e10])
 def test_weights_that_no_instrument_can_store_never_count_as_best(tmp_path, monkeypatch, value):
-    """The loss need not tell: 1e10 is infinite in half precision."""
+    """The loss may be finite: a weight of 1e10 is infinite in half precision."""
     fit, breaks, kept = keras.Model.fit, [1], []
 
     def broken(self, crops, **kwargs):
@@ -331,7 +331,7 @@ def test_weights_that_no_instrument_can_store_never_count_as_best(tmp_path, monk
 
 
 def test_a_flipped_bit_in_the_checkpoint_costs_one_validation(tmp_path):
-    """The exponent of a weight: training went on, and called what came of it the best."""
+    """The exponent of a weight was damaged: training continued, and its result was saved as the best."""
     through = run(tmp_path / "through", 3, preset=OFTEN)
     run(tmp_path / "flipped", 2, preset=OFTEN)
     path = tmp_path / "flipped" / CHECKPOINT

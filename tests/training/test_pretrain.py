@@ -1,4 +1,4 @@
-"""Pretraining on tones whose harmonics are known: amplitude 0.1 / k for k up to 7, and nothing above."""
+"""Pretraining on tones whose harmonics are known: amplitude 0.1 / k for k up to 7, and 0 above."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes learn what one learns; one that is killed ends all of them, and the checkpoint goes on."""
+"""Several processes train as one does; if one is killed, all end, and the training resumes from the checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A preset of absurd size is refused at once, with what it would cost."""
+"""A preset of absurd size is refused at once; the message gives its memory."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""What a run leaves to look at and listen to: whole files, at little cost, and nothing that changes the training."""
+"""The records of a run: complete files at little cost, without any effect on the training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def clips_of(folder: RunFolder) -> list[str]:
 
 
 def test_a_clip_changes_nothing_of_the_training(tmp_path, monkeypatch):
-    """A clip draws noise; a run that is killed after it and goes on from the checkpoint before must not be another."""
+    """Rendering a clip draws noise; a run that resumes from the checkpoint before it must give the same result."""
     monkeypatch.setattr(run_log, "CLIP_EVERY_S", 0.0)
     monkeypatch.setattr(run_log, "CLIP_SHARE", 1e9)
     heard = run(RunFolder(tmp_path / "heard", 16000, tensorboard=False), 3)

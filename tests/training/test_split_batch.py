@@ -1,4 +1,4 @@
-"""A batch in two halves teaches what the whole batch teaches."""
+"""A step on two halves of a batch equals a step on the whole batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="
 
 
 def trained(n_shares: int, batch_size: int = 4) -> tuple[Autoencoder, list[dict[str, float]]]:
-    """A model after three steps, and what was measured at each, and in a validation after them."""
+    """Returns a model after three steps, with the metrics of each step and of a validation."""
     preset = small_preset(learning_rate=3e-3)
     model = loop.build(preset, seed=3, n_shares=n_shares)
     windows = Windows(tones(8, seconds=0.24), small_model(), 250)

@@ -1,4 +1,4 @@
-"""`ddsp evaluate`: figures that follow from what was judged, files that are never half there."""
+"""`ddsp evaluate`: figures that follow from the recordings, files that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_clip_is_judged_by_the_pitch_that_was_asked_for():
 
 
 def test_a_recording_is_played_with_its_pitch_mended(home, monkeypatch):
-    """As the data sets are that instruments learn from: an octave error of the tracker is none of the instrument's."""
+    """Octave errors of the tracker are corrected, as in data sets, and not counted against the instrument."""
     asked = []
     monkeypatch.setattr(metrics, "correct_f0_hz", lambda audio, f0_hz, rate_hz: asked.append(f0_hz) or f0_hz * 2)
     clips = []
@@ -85,7 +85,7 @@ def test_a_recording_is_played_with_its_pitch_mended(home, monkeypatch):
 
 @pytest.mark.parametrize("n_samples", [16000, 16001, 16063, 16065, 16319, 16321])
 def test_pitch_keeps_its_place_in_recordings_of_any_length(home, monkeypatch, n_samples):
-    """250 pitches a second for 50 levels, the last frame begun or not: a tone that rises ends as high as it is."""
+    """250 values of F0 a second for 50 levels, also in an incomplete last frame: a rising tone ends at its own F0."""
     played = {}
     whole = Instrument.render
     monkeypatch.setattr(

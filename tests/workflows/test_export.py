@@ -1,4 +1,4 @@
-"""`ddsp export`: whatever happens, nothing broken is left under the final name."""
+"""`ddsp export`: a failed export leaves no file under the final name."""
 
 from __future__ import annotations
 

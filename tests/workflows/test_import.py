@@ -1,4 +1,4 @@
-"""`ddsp import`: names, places and refusals; what comes in is tested with the importers."""
+"""`ddsp import`: names, places and refusals; the imported instruments are tested with the importers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_failed_import_leaves_what_was_there(model: Path, tmp_path: Path) -> N
 
 
 def test_the_commands(model: Path, tmp_path: Path) -> None:
-    """As a user types them: import, play; and a sentence for what cannot be imported."""
+    """By the real commands: import and play; and one sentence for a file that cannot be imported."""
 
     def ddsp(*arguments: str) -> subprocess.CompletedProcess[str]:
         return run_as_text(*arguments, cwd=tmp_path)

@@ -25,7 +25,7 @@ def record(path: Path, *transpositions: int, rate_hz: int = 16000, gain: float =
 
 @pytest.fixture
 def wavs(tmp_path: Path) -> Path:
-    """Three recordings of one player, 6.6 s each, and what else lies about in such folders."""
+    """Three recordings of one player, 6.6 s each, and other files as in any such folder."""
     for i, rate_hz in enumerate((16000, 44100, 48000)):
         record(tmp_path / "wavs" / f"take {i}.wav", i, rate_hz=rate_hz)
     (tmp_path / "wavs" / "lyrics.txt").write_text("la la la", encoding="utf-8")

@@ -1,5 +1,7 @@
 """Everything that people drop into a folder, prepared by the real command."""
 
+from __future__ import annotations
+
 import os
 import re
 import subprocess
@@ -30,7 +32,7 @@ def sing(transposed: int, rate_hz: int = 16000) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A folder with two good takes and every bad one, and what `ddsp prepare` made of it."""
+    """A folder with two good recordings and bad ones of every kind, and the result of `ddsp prepare`."""
     desk = tmp_path_factory.mktemp("desk")
     takes = desk / "takes with spaces"
     takes.mkdir()
@@ -212,3 +214,21 @@ def test_ten_thousand_tiny_files(tmp_path):
     assert "of 10000 used" in result.stdout
     assert len(result.stderr.splitlines()) < 100
     assert dataset.load(tmp_path / "set").train.audio.shape[1] == 192000
+
+
+FUZZ = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
+
+
+@pytest.mark.parametrize(("kind", "n_cases"), [("audio", 1000), ("datasets", 200)])
+def test_damaged_files_end_in_a_clear_error_or_a_right_result(kind, n_cases):
+    counts = {"audio": "0", "datasets": "0"} | {kind: str(n_cases)}
+    ran = subprocess.run(
+        [sys.executable, str(FUZZ), "--audio", counts["audio"], "--datasets", counts["datasets"], "--seed", "1"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    line = next(line for line in ran.stdout.splitlines() if line.startswith(f"{n_cases} damaged {kind}"))
+    ended = {word: int(count) for count, word in re.findall(r"(\d+) (read|refused)", line)}
+    assert sum(ended.values()) == n_cases and min(ended.values()) > n_cases / 50

@@ -38,7 +38,7 @@ def wavs(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The data set of a run that nothing interrupted."""
+    """The data set of a run without interruption."""
     wavs = record(tmp_path_factory.mktemp("whole") / "wavs")
     return content(
         prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False, sample_rate_hz=RATE_HZ).folder

@@ -1,4 +1,4 @@
-"""Instruments of other programs trained further: a plug-in model, and a checkpoint that knows another loudness."""
+"""Training of imported instruments: a plug-in model, and a checkpoint with another definition of loudness."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uncompiled: None) -> P
 
 
 def train_further(parent: str) -> TrainResult:
-    """One step, judged, and some more: the losses tell whether it learns."""
+    """Trains one step, validates, trains some more; returns the losses."""
     train("mine", preset="quick.yaml", start_from=parent, steps=1)
     result = train("mine", preset="quick.yaml", start_from=parent, steps=STEPS)
     assert result.finished
@@ -64,7 +64,7 @@ def test_a_plugin_model(home: Path) -> None:
 
 @pytest.mark.slow
 def test_a_checkpoint_of_the_first_generation(home: Path) -> None:
-    """Its loudness is another, and nothing lets it learn from data measured otherwise."""
+    """Its definition of loudness differs, so data sets measured otherwise are refused."""
     write_checkpoint(home / "v1", loudness_model(), first_generation=True)
     import_instrument(home / "v1", "old")
     prepare([home / "takes"], name="mine", workers=1, report=False)

@@ -1,4 +1,4 @@
-"""Several inputs: what cannot be played does not stop the rest; what we wrote is left out; processes change nothing."""
+"""Several inputs: one that fails does not stop the rest, own outputs are left out, any number of processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ddsp_cli.bundle.exported import EXPORT_CARD, EXPORT_CARD_BEGINS
+from ddsp_cli.bundle.folder import EXPORT_CARD, EXPORT_CARD_BEGINS
 from ddsp_cli.errors import ExitCode, InputError
 from ddsp_cli.workflows import transfer
 from ddsp_cli.workflows.reverb import reverb_files

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from ddsp_cli.adaptation.notes import TABLE_HEAD
-from ddsp_cli.cli.hints import hint
+from ddsp_cli.cli.options import error_hint
 from ddsp_cli.errors import InputError, Kind, OutputError, UsageError
 from transfer_fixtures import at_desk, desk, level_db, pitch_hz, play, transfer
 
@@ -109,7 +109,7 @@ def test_a_table_of_notes_is_told_from_curves(tmp_path, separator):
     table.write_text(TABLE_HEAD.replace(",", separator) + "\n", encoding="utf-8")
     with pytest.raises(UsageError, match="holds the notes of a recording") as caught:
         transfer([table], "testophone", out=tmp_path / "out.wav")
-    assert "--from-notes" in hint(caught.value)
+    assert "--from-notes" in error_hint(caught.value)
 
 
 def test_curves_are_not_taken_for_sound(tmp_path):

@@ -1,4 +1,4 @@
-"""Every knob of a transfer acts on the sound, and does what it says."""
+"""Every option of a transfer changes the sound as documented."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def whistle(notes_midi, note_s=0.5, rest_s=0.3):
 
 @pytest.mark.parametrize(("lowest", "gain"), [(84, 1.0), (95, 1.0), (95, 0.02)])
 def test_a_whistled_melody_is_played(tmp_path, lowest, gain):
-    """Up to C8, an octave above what pitch trackers listen to."""
+    """Up to C8, an octave above the range of the pitch trackers."""
     notes = [lowest, lowest + 4, lowest + 7, lowest + 12]
     soundfile.write(tmp_path / "whistle.wav", gain * whistle(notes), 16000, subtype="FLOAT")
     curves = tmp_path / "curves.csv"

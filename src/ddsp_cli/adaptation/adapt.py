@@ -1,6 +1,6 @@
 """Adapt a performance to an instrument: its pitch, its register, its dynamics, its rests.
 
-Each step is a function of its own and can be switched off; `adapt` runs them in order. Shapes: F frames at the rate of
+Each step is a separate function and can be switched off; `adapt` runs them in order. Shapes: F frames at the rate of
 the features.
 """
 
@@ -44,7 +44,7 @@ from ddsp_cli.errors import InputError
 #: Penalty for one octave of transposition, as a share of the frames that it would bring into range.
 OCTAVE_COST = 0.03
 
-#: A melody stays where it is if this share of it lies within these percentiles of the instrument's pitch.
+#: A melody stays where it is if this share of it is within these percentiles of the instrument's pitch.
 FITTING_SHARE, FITTING_PERCENTILES = 0.98, (1, 99)
 
 #: Pitch is adapted in chapters of about this many frames, cut in rests: 35 minutes at 250 frames a second. The result
@@ -57,7 +57,7 @@ class AdaptSettings:
     """Settings of the adaptation: its steps, and their amounts.
 
     Attributes:
-      segments: what counts as a segment; None plays everything, rests included.
+      segments: settings of a segment; None plays everything, rests included.
       repair_pitch: correct octave errors and blips of the tracker.
       transpose: semitones, or None for the octave that suits the instrument.
       dynamics: 0 keeps the performance's differences of level, 1 makes them the instrument's own.
@@ -65,9 +65,9 @@ class AdaptSettings:
       louder_db: added to the level that drives the instrument.
       autotune: 0 leaves pitch alone, 1 puts every note on the scale.
       key: the scale to tune to; None guesses it, and lets it decide only for notes between two semitones.
-      tuning_semitones: how far the A of the scale lies above 440 Hz; None for that of the performance.
+      tuning_semitones: how far the A of the scale is above 440 Hz; None for that of the performance.
       retune_s: how long a tuned melody takes from note to note; longer keeps more of the performer's slides.
-      vibrato: 0 removes it, 1 keeps it, 2 doubles its width; None keeps it as far as the instrument has one.
+      vibrato: 0 removes it, 1 keeps it, 2 doubles its width; None keeps it as far as the instrument has vibrato.
       vibrato_limit_cents: with `vibrato` None, the width of vibrato that is kept, root mean square.
       keep_jitter: with `vibrato` None, keep movements of the pitch that are faster than a vibrato. An instrument that
         adds its own (`synthesis.variation`) needs none of the performer's.
@@ -99,11 +99,11 @@ class Adapted:
       level_db: [F], the measure that drives the instrument; -80 in rests.
       gate: [F], multiplies the sound: 0 in rests, 1 in segments, less where a note is softer than the instrument's
         softest tone.
-      transpose_semitones: what was added to the pitch.
+      transpose_semitones: the shift that was applied.
       segments: stretches between rests.
       frame_rate_hz: frames per second.
-      key: the scale that was tuned to; None where nothing was tuned.
-      tuning_semitones: how far that scale's A lies above 440 Hz.
+      key: the scale of autotune; None without autotune.
+      tuning_semitones: how far that scale's A is above 440 Hz.
     """
 
     f0_hz: FloatArray
@@ -150,10 +150,10 @@ def adapt(
     Args:
       features: of the performance, at any frame rate.
       statistics: of the instrument.
-      level: `loudness_db` or `power_db`, what drives the instrument.
+      level: `loudness_db` or `power_db`, the level of the instrument.
       settings: which steps, how far.
       segments: found in these features with `settings.segments`; None finds them here.
-      levels_db: [N], levels of the notes that the dynamics are matched by; None for those of this performance.
+      levels_db: [N], levels of notes to match the dynamics by; None for the notes of this performance.
 
     Raises:
       InputError: the performance has no notes.

@@ -23,7 +23,7 @@ from ddsp_cli.pitch_names import SHARP_NAMES, pitch_class
 #: How long a corrected melody takes from one note to the next.
 RETUNE_S = 0.05
 
-#: At each end of a note vibrato fades in and out for this long: what moves there is a slide.
+#: At each end of a note vibrato fades in and out for this long: movement there is a slide.
 VIBRATO_FADE_S = 0.1
 
 #: Vibrato and jitter are separated by smoothing twice under a Hann window of this length: a movement at 6 Hz counts by
@@ -158,7 +158,7 @@ def find_key(notes: Notes, tuning_semitones: float = 0.0) -> Key:
 
     Args:
       notes: of the melody.
-      tuning_semitones: how far the melody's A lies above 440 Hz.
+      tuning_semitones: how far the melody's A is above 440 Hz.
 
     Returns:
       The key if the notes are sure of it, else `CHROMATIC`: where less than `KEY_SHARE` of the time is spent on its
@@ -197,7 +197,7 @@ def target_degrees(notes: Notes, key: Key, tuning_semitones: float, guessed: boo
     Args:
       notes: of the melody.
       key: the scale.
-      tuning_semitones: how far its A lies above 440 Hz.
+      tuning_semitones: how far its A is above 440 Hz.
       guessed: the key is a guess of `find_key`; notes within `SURE_SEMITONES` of a semitone stay on it.
 
     Returns:
@@ -228,9 +228,9 @@ def tune_melody(
 
     Args:
       midi: [F].
-      amount: 0 leaves the melody as it is; 1 puts every note on the scale, without drift and slides, with its vibrato.
+      amount: 0 leaves the melody unchanged; 1 puts every note on the scale, without drift and slides, with its vibrato.
       key: the scale, or None to guess it.
-      tuning_semitones: how far its A lies above 440 Hz.
+      tuning_semitones: how far its A is above 440 Hz.
       frame_rate_hz: frames per second.
       retune_s: how long a change from note to note takes; longer lets more of the performer's slides through.
 

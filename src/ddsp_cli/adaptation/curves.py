@@ -1,4 +1,4 @@
-"""Read and write curves: tables of what an instrument plays, made to be edited. Shapes: F frames, R rows of a table."""
+"""Read and write curves: editable tables of F0 and level to play. Shapes: F frames, R rows of a table."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MAX_SECONDS, MAX_ROWS = 86400.0, 86400 * 250 + 1
 #: The first line of a table has four names.
 MAX_HEAD_CHARACTERS = 4096
 
-#: `time_s` rises, so it cannot be packed more tightly than this; the other columns have to be as long as it is.
+#: `time_s` rises, so it cannot be compressed further than this; the other columns have the same length.
 MAX_PACKING = 100
 
 _DELIMITERS = (";", "\t", ",")
@@ -51,7 +51,7 @@ def write_controls(path: Path, adapted: Adapted, level: str, force: bool = False
 
     Args:
       path: ends in .csv or .npz.
-      adapted: what is played.
+      adapted: the curves.
       level: the measure that drives the instrument.
       force: replace an existing file.
 
@@ -84,7 +84,7 @@ def read_controls(path: Path, level: str, frame_rate_hz: int) -> Adapted:
     Args:
       path: a .csv with a first line of names (commas, semicolons or tabs between columns), or a .npz of arrays [R] with
         these names.
-      level: `loudness_db` or `power_db`, what the instrument takes.
+      level: `loudness_db` or `power_db`, the level of the instrument.
       frame_rate_hz: of the result.
 
     Raises:
@@ -167,7 +167,7 @@ def _read_npz(path: Path, names: tuple[str, ...]) -> dict[str, DoubleArray]:
                 if f"{name}.npy" in archive.namelist():
                     member = archive.getinfo(f"{name}.npy")
                     if n_rows is None and member.file_size > MAX_PACKING * member.compress_size + 4096:
-                        raise ValueError(f"{name} is packed too tightly to be a curve")
+                        raise ValueError(f"{name} is compressed more than a curve can be")
                     with archive.open(member) as stream:
                         columns[name] = _read_array(stream, name, n_rows)
                     n_rows = len(columns[name])

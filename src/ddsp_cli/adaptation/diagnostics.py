@@ -9,7 +9,7 @@ import numpy as np
 
 from ddsp_cli.adaptation import f0_cleanup
 from ddsp_cli.adaptation.segmentation import Segments
-from ddsp_cli.analysis import harmonicity
+from ddsp_cli.analysis import harmonics
 from ddsp_cli.analysis.extract import BEGINNING_S, PITCHED_SHARE, Analysis, pitched_share
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.analysis.melody import judge_manner
@@ -30,7 +30,7 @@ UNCLEAR_SHARE, POLYPHONIC_SHARE = 0.2, 0.45
 #: Nothing is said of less pitch than this.
 SHORTEST_S = 1.0
 
-#: From this share of the time on it is said that notes lie beyond what the instrument heard (`bundle.card`), a
+#: From this share of the time on a warning says that notes are beyond the range of the instrument (`bundle.card`), a
 #: semitone wider at both ends.
 BEYOND_SHARE, RANGE_MARGIN_SEMITONES = 0.05, 1.0
 
@@ -49,7 +49,7 @@ _WARNINGS: dict[Character, str] = {"polyphonic": CHORDS, "speech": SPEECH, "uncl
 
 
 def warnings(analysis: Analysis[Segments]) -> tuple[str, ...]:
-    """Builds sentences about what makes an analysed recording hard to follow; none for one clear voice, or silence."""
+    """Builds warnings about an analysed recording; [] for one clear voice, or silence."""
     if analysis.character == "silent":
         return ()
     character: Character
@@ -65,7 +65,7 @@ def warnings(analysis: Analysis[Segments]) -> tuple[str, ...]:
 
 
 def range_warnings(f0_hz: Sequence[FloatArray], statistics: Statistics, instrument: str) -> tuple[str, ...]:
-    """Builds a sentence if much of what is played lies beyond what the instrument learned from, also in a gap of it.
+    """Builds a sentence if many notes are beyond the range that the instrument learned from, or in a gap of it.
 
     Args:
       f0_hz: what is played, [F] for each voice.
@@ -118,8 +118,8 @@ def polyphonic_share(f0_hz: FloatArray, frame_rate_hz: int, audio: FloatArray) -
       audio: [S] at 16 kHz.
     """
     audio = audio[: round(BEGINNING_S * ANALYSIS_RATE_HZ)]
-    found = harmonicity.measure_harmonicity(lambda start, stop: audio[start:stop], len(audio), f0_hz, frame_rate_hz)
+    found = harmonics.measure_harmonicity(lambda start, stop: audio[start:stop], len(audio), f0_hz, frame_rate_hz)
     sounding = found.energy > 1e-4 * found.energy.max(initial=0.0)
     if not sounding.any():
         return 0.0
-    return float(np.mean(found.average_inharmonic_ratio()[sounding] > harmonicity.POLYPHONIC_RATIO))
+    return float(np.mean(found.average_inharmonic_ratio()[sounding] > harmonics.POLYPHONIC_RATIO))

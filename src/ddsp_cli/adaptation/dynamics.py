@@ -108,7 +108,7 @@ def match_levels(own_db: RealArray, target_percentiles_db: RealArray, dynamics: 
 
 
 def fast_envelope_db(envelope_db: RealArray, power_db: RealArray) -> DoubleArray:
-    """By how much the envelope [F] lies above the power [F] in its longer window, within `FAST_ENVELOPE_RANGE_DB`."""
+    """Returns the envelope [F] above the power [F] in its longer window, within `FAST_ENVELOPE_RANGE_DB`."""
     return np.clip(envelope_db.astype(np.float64) - power_db, *FAST_ENVELOPE_RANGE_DB)
 
 
@@ -122,7 +122,7 @@ def fast_envelope_gain_db(
 
     Args:
       level_map: from levels of the performance to levels of the instrument.
-      level_db: [F] of the performance, as it is mapped.
+      level_db: [F] of the performance, mapped.
       envelope_db: [F] of the performance, in a shorter window.
       power_db: [F] of the performance, in the window of the level.
     """

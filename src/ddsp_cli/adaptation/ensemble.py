@@ -37,7 +37,7 @@ class Seat:
     """One of several voices or players that sound together.
 
     Attributes:
-      adapted: what is played there.
+      adapted: the curves of the seat.
       place: from left (-1) to right (1).
       seed: of its noise.
     """
@@ -52,7 +52,7 @@ def make_section(adapted: Adapted, n_players: int, seed: int = 0) -> list[Seat]:
 
     Args:
       adapted: the part.
-      n_players: how many; one plays the part as it is.
+      n_players: how many; one plays the part unchanged.
       seed: the same seed gives the same players.
 
     Returns:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ddsp_cli import scaling, spool
 from ddsp_cli.adaptation.segmentation import Segments
-from ddsp_cli.analysis import harmonicity
+from ddsp_cli.analysis import harmonics
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray, IntArray, RealArray, percentiles, runs
 from ddsp_cli.audio.recording import Recording
@@ -47,7 +47,7 @@ ONSET_S = 0.03
 #: Confidence of a pitch that the sound proves: `repair` leaves it.
 CONFIRMED = 1.0
 
-#: A piece at least this far from what is beside it is confirmed by the sound if it is no longer than `LONGEST_LEAP_S`.
+#: A piece at least this far from the pitch beside it is checked against the sound if no longer than `LONGEST_LEAP_S`.
 LEAP_SEMITONES = 7.0
 
 #: Or if it is this far from one side and that far from the other.
@@ -60,7 +60,7 @@ LONGEST_LEAP_S, LONGEST_LOST_S = 0.6, 0.25
 #: The pitch beside it is the median of so much.
 BESIDE_S = 0.12
 
-#: A pitch explains the sound if at most this share of the energy lies beside its harmonics and at least that share at
+#: A pitch explains the sound if at most this share of the energy is beside its harmonics and at least that share at
 #: its odd ones. In 36 leaps over more than 10 semitones, pitches that pYIN confirms have 0.00 to 0.02 and 0.43 to 0.99;
 #: others, read an octave too low, less than 0.02 at the odd ones, or, too high, more than 0.3 beside.
 MAX_INHARMONIC, MIN_ODD = 0.15, 0.35
@@ -68,14 +68,15 @@ MAX_INHARMONIC, MIN_ODD = 0.15, 0.35
 #: The pitch of a note beside it needs only this share at the odd harmonics: an oboe has little there.
 MIN_ODD_BESIDE = 0.03
 
-#: A pitch with less than that, but this much, is not confirmed but may stay where nothing explains the sound better.
+#: A pitch with less than that, but this much, is not confirmed; it may stay if no other pitch explains the sound
+#: better.
 POSSIBLE_ODD = 0.25
 
 #: Only a pitch with less than this share at its odd harmonics can be an octave too low.
 TOO_LOW_ODD = 0.03
 
-#: A pitch of which notes beside it are harmonics, within `BLEND_SEMITONES`, explains what rings of them. It is a note
-#: only if this share of the energy lies at harmonics that are none of theirs.
+#: A pitch of which notes beside it are harmonics, within `BLEND_SEMITONES`, explains their reverberation. It is a note
+#: only if this share of the energy is at harmonics that they do not have.
 MIN_OWN, BLEND_SEMITONES = 0.1, 0.5
 
 #: Notes that end less than this before a leap may ring in it, at most so many.
@@ -86,7 +87,7 @@ RINGING_S, N_RINGING = 0.5, 3
 LESS_INHARMONIC, MIN_ODD_BELOW = 0.05, 0.05
 
 #: An unsure pitch that does not explain the sound, further than `LEAP_SEMITONES` above or below both sides, is an
-#: octave error if the octave between lies within this of both, explains the sound as well, within `AS_WELL`, and
+#: octave error if the octave between is within this of both, explains the sound as well, within `AS_WELL`, and
 #: leaves no more than `MAX_NOISE` beside its harmonics: noise leaves 0.6 and more.
 NEAR_SEMITONES, AS_WELL, MAX_NOISE = 7.0, 0.01, 0.5
 
@@ -105,9 +106,9 @@ LEAD_S = 0.06
 
 
 def confirm_leaps(features: Features, segments: Segments, recording: Recording) -> Features:
-    """Listens again where the F0 leaps away for a moment, and keeps there what the sound confirms.
+    """Checks brief leaps of F0 against the sound, and keeps those that the sound confirms.
 
-    The tracked pitch stays if it explains the sound (`analysis.harmonicity`). Otherwise that of the notes beside it, or
+    The tracked pitch stays if it explains the sound (`analysis.harmonics`). Otherwise that of the notes beside it, or
     one an octave, a twelfth or two octaves away, takes its place if that explains it. Where none does, frames whose
     pitch is unsure and further than `FAR_SEMITONES` from both sides lose it.
 
@@ -125,7 +126,7 @@ def confirm_leaps(features: Features, segments: Segments, recording: Recording) 
         return features
     f0_hz, confidence = spool.copy(features.f0_hz), spool.copy(features.f0_confidence)
     hop = features.spec.hop_samples
-    margin = -(-harmonicity.LOW_WINDOW_SAMPLES // (2 * hop)) + 1
+    margin = -(-harmonics.LOW_WINDOW_SAMPLES // (2 * hop)) + 1
     spans = [(max(leap.start - margin, 0) * hop, (leap.stop + margin) * hop) for leap in leaps]
     for leap, (first, _), audio in zip(leaps, spans, _read_spans(recording, spans), strict=True):
         part = slice(leap.start, leap.stop)
@@ -148,7 +149,7 @@ class _Leap(NamedTuple):
 
 
 def _find_leaps(features: Features, segments: Segments) -> list[_Leap]:
-    """Pieces between two jumps, or between one and the end of a segment, that are far from what is beside them."""
+    """Finds pieces between two jumps, or a jump and the end of a segment, that are far from the pitch beside them."""
     rate_hz = features.spec.frame_rate_hz
     limit = JUMP_SEMITONES + JUMP_SEMITONES_PER_S / rate_hz
     leaps: list[_Leap] = []
@@ -202,7 +203,7 @@ def _read_spans(recording: Recording, spans: list[tuple[int, int]]) -> Iterator[
 def _confirmed_hz(
     leap: _Leap, tracked_hz: FloatArray, audio: FloatArray, offset: int, features: Features
 ) -> tuple[FloatArray, bool]:
-    """The F0 [n] for the frames of a leap, 0 where there is none, and whether the sound proves it.
+    """Returns F0 [n] for the frames of a leap, 0 where unvoiced, and whether the sound proves it.
 
     Args:
       leap: the frames.
@@ -216,7 +217,7 @@ def _confirmed_hz(
         """Shares of the energy beside the harmonics, at the odd ones, halfway between them, and at the first."""
         curve_hz = np.zeros(offset + len(candidate_hz), np.float32)
         curve_hz[offset:] = candidate_hz
-        found = harmonicity.measure_harmonicity(
+        found = harmonics.measure_harmonicity(
             lambda a, b: audio[a:b], len(audio), np.append(curve_hz, np.float32(0.0)), rate_hz
         )
         total = float(found.energy.sum())
@@ -237,7 +238,7 @@ def _confirmed_hz(
         if not _is_harmonic(middle_hz, side_hz) or not ringing_hz:
             return False
         curve_hz = np.concatenate([np.zeros(offset, np.float32), np.full_like(tracked_hz, side_hz), np.zeros(1, "f4")])
-        return harmonicity.measure_own_share(audio, curve_hz, rate_hz, [middle_hz, *ringing_hz]) < MIN_OWN
+        return harmonics.measure_own_share(audio, curve_hz, rate_hz, [middle_hz, *ringing_hz]) < MIN_OWN
 
     def distance(candidate_hz: FloatArray) -> float:
         """Semitones from the nearest side."""
@@ -252,13 +253,13 @@ def _confirmed_hz(
     curve_hz = np.concatenate([np.zeros(offset, np.float32), tracked_hz, np.zeros(1, np.float32)])
     is_blend = bool(over_hz) and (
         first + explain(2.0 * tracked_hz)[-1] < MIN_LOWEST
-        or harmonicity.measure_own_share(audio, curve_hz, rate_hz, over_hz) < MIN_OWN
+        or harmonics.measure_own_share(audio, curve_hz, rate_hz, over_hz) < MIN_OWN
     )
     sure = float(percentiles(features.f0_confidence[leap.start : leap.stop], 50.0)) >= OWN_CONFIDENCE
     for side_hz in (leap.before_hz, leap.after_hz) if not sure else ():
         is_below = side_hz > 0 and _is_harmonic(middle_hz, side_hz) and round(middle_hz / side_hz) <= 4
         if is_below and not is_undertone(side_hz):
-            # What sounds at its ends belongs to the notes beside it.
+            # sound at its ends belongs to the notes beside it
             inside = _middle(len(tracked_hz), rate_hz)
             below_hz = tracked_hz / np.float32(round(middle_hz / side_hz))
             beside, own, _, _ = explain(np.where(inside, below_hz, np.float32(0.0)))
@@ -305,8 +306,8 @@ def _confirmed_hz(
 
 
 def _middle(n_frames: int, rate_hz: int) -> BoolArray:
-    """The middle third of a leap [n], at least one frame of `analysis.harmonicity`."""
-    n_inside = min(n_frames, max(round(n_frames / 3), -(-rate_hz // harmonicity.FRAME_RATE_HZ) + 1))
+    """The middle third of a leap [n], at least one frame of `analysis.harmonics`."""
+    n_inside = min(n_frames, max(round(n_frames / 3), -(-rate_hz // harmonics.FRAME_RATE_HZ) + 1))
     first = (n_frames - n_inside) // 2
     inside = np.zeros(n_frames, bool)
     inside[first : first + n_inside] = True
@@ -400,7 +401,7 @@ def _repair_segment(
 
 
 def _joined(pieces: list[tuple[int, int]], pitch: DoubleArray) -> list[tuple[int, int]]:
-    """Pieces (start, end) of pitch [n], those as one between which only a blip lies."""
+    """Returns pieces (start, end) of pitch [n]; pieces on both sides of a blip are one."""
     joined = pieces[:1]
     for start, stop in pieces[1:]:
         last = joined[-1]
@@ -494,7 +495,7 @@ def chapters(segments: Segments, frame_rate_hz: int, longest_frames: int) -> Ite
 
 
 def _part(segments: Segments, begun: int, end: int, first: int, stop: int) -> Segments:
-    """The segments number `begun` to `end`, in the frames from `first` to `stop`."""
+    """Returns the segments number `begun` to `end`, in the frames from `first` to `stop`."""
     own = slice(begun, end)
     return replace(
         segments,

@@ -467,9 +467,9 @@ def adapt_score(
     """Makes curves for an instrument: F0 from the notes, level from velocity, with attack, decay and release.
 
     Args:
-      score: what to play.
+      score: to play.
       statistics: of the instrument.
-      level: `loudness_db` or `power_db`, what drives the instrument.
+      level: `loudness_db` or `power_db`, the level of the instrument.
       frame_rate_hz: of the curves.
       settings: `transpose`, `dynamics`, `louder_db` and `glide_s` count; the others are for recordings.
     """

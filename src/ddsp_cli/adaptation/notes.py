@@ -55,9 +55,9 @@ class Note:
     Attributes:
       start_s, stop_s: when it sounds.
       midi: number of the nearest semitone in the performance's own tuning.
-      cents: by how much its median pitch lies above that semitone at A = 440 Hz.
+      cents: by how much its median pitch is above that semitone at A = 440 Hz.
       level_db: median power in dBFS.
-      velocity: 1 to 127, by where its level lies among those of the performance.
+      velocity: 1 to 127, from its level relative to the levels of the performance.
       vibrato_hz, vibrato_cents: frequency and amplitude of its vibrato; 0 where it has none.
     """
 
@@ -178,7 +178,7 @@ def write_notes(path: Path, transcription: Transcription | Sequence[Transcriptio
 
     Args:
       path: ends in .mid, .midi or .csv.
-      transcription: what to write; of several voices each has a track and a channel of its own.
+      transcription: to write; each of several voices has its own track and channel.
       force: replace an existing file.
 
     Raises:
@@ -278,13 +278,13 @@ PITCH_COST, SEMITONE_COST, LENGTH_COST, VELOCITY_COST, SECOND_COST, DELAY_COST, 
 #: Largest number of notes that are matched.
 MAX_NOTES = 5000
 
-#: The resolution of the tables and MIDI files that are written: a shorter note is none.
+#: The resolution of the tables and MIDI files that are written: a shorter note is left out.
 RESOLUTION_S = 1e-3
 
 #: The largest table; a note takes 80 bytes.
 MAX_TABLE_BYTES = 16 << 20
 
-#: Ranges of what a table says: the end of a note, its pitch with the cents, its level, the width of its vibrato.
+#: Ranges of values in a table: the end of a note, its pitch with the cents, its level, the width of its vibrato.
 LONGEST_S, MIDI_RANGE, LEVEL_DB_RANGE, VIBRATO_CENTS_RANGE = 6 * 3600.0, (0.0, 127.0), (-120.0, 20.0), (0.0, 12700.0)
 
 #: Characters of a cell that an error quotes.
@@ -429,7 +429,7 @@ def _of_row(path: Path, line: int, row: dict[str, str], transcription: Transcrip
     factor = 1.0
     if vibrato is not None and performed.vibrato_cents > 0.0 and vibrato != round(performed.vibrato_cents):
         factor = vibrato / performed.vibrato_cents
-    # What was written is rounded; unedited, it stands for what was performed.
+    # written values are rounded; unedited ones mean the exact ones of the performance
     if abs(start_s - performed.start_s) < 0.0006:
         start_s = performed.start_s
     if abs(length_s - (performed.stop_s - performed.start_s)) < 0.0006:
@@ -544,7 +544,7 @@ class _Canvas:
         self._rest = {name: float(np.percentile(values, 2.0)) for name, values in self._levels.items()}
         self._spans = [(round(note.start_s * rate_hz), round(note.stop_s * rate_hz)) for note in self._notes]
         self._around = self._surroundings(n_frames, round(AROUND_S * rate_hz))
-        # What lies far from all notes stays, and all else is silent until a note is put there.
+        # frames far from all notes are kept, the others are silent unless a note is written there
         background = np.ones(n_frames, bool)
         for first, last in self._around:
             background[first:last] = False

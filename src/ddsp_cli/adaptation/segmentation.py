@@ -33,7 +33,7 @@ class SegmentSettings:
 
     Attributes:
       sure_confidence: a segment has frames at least this sure of their pitch ...
-      sure_s: ... for this long altogether,
+      sure_s: ... for this long in total,
       unsure_s: or is loud, at most `headroom_db` below the peak, and possible for this long,
       possible_confidence: and lasts while frames are this sure.
       below_peak_db: a segment rises to within this of the loud frames (95th percentile of voiced frames),
@@ -41,7 +41,7 @@ class SegmentSettings:
       above_floor_db: a segment rises this far above the noise between segments, in which trackers find pitch well,
       hold_above_floor_db: and lasts while it is this far above.
       headroom_db: noise raises the threshold at most to this far below the peak.
-      shortest_s: what is shorter is a click or a breath.
+      shortest_s: a shorter stretch is a click or a breath.
       bridge_s: a gap in pitch up to this long is a consonant, not a rest. Singers' notes that listeners hear as bound
         lie up to 0.16 s apart, rests last 0.24 s and more (vocadito, Bittner et al. 2021, track 1).
       bridge_loud_s: and one up to this long, where the level hardly falls: no player rests during a long s.
@@ -71,7 +71,7 @@ class SegmentSettings:
 
 @dataclass(frozen=True)
 class Segments:
-    """The segments of a performance, in order, none over another.
+    """The segments of a performance, in order, without overlap.
 
     Attributes:
       starts: [N], first frame of each, margins included.
@@ -141,7 +141,7 @@ def find_segments(features: Features, settings: SegmentSettings | None = None) -
 
     Args:
       features: of the performance.
-      settings: what counts as a segment.
+      settings: of segments.
     """
     settings = settings or SegmentSettings()
     rate_hz = features.spec.frame_rate_hz
@@ -154,7 +154,7 @@ def find_segments(features: Features, settings: SegmentSettings | None = None) -
         sure[part] = possible[part] & (confidence[part] >= settings.sure_confidence) & (loudness[part] > on_db)
         loud[part] = possible[part] & (loudness[part] > loud_db)
     starts, stops = runs(possible)
-    # Every stretch needs some certainty of its own before it may be joined to others.
+    # every stretch must itself be certain enough before it is joined to others
     keep = _counts(sure, starts, stops) >= max(1, round(settings.sure_s * rate_hz))
     keep |= _counts(loud, starts, stops) >= settings.unsure_s * rate_hz
     starts, stops = starts[keep], stops[keep]
@@ -213,7 +213,7 @@ def _margins(
         stop = int(stops[i])
         limit = min(n_frames, stop + longest, int(starts[i + 1]) - attack if i + 1 < len(starts) else n_frames)
         tail = loudness[stop:limit]
-        # The segment lasts while the sound fades; what swells again is breath or a consonant.
+        # the segment lasts while the sound fades; a new rise is breath or a consonant
         fading = (tail > off_db) & (
             tail <= np.minimum.accumulate(np.concatenate([loudness[stop - 1 : stop], tail]))[:-1] + 1.0
         )

@@ -36,7 +36,7 @@ CHORD_S = 0.03
 #: A voice continues with a note, legato, if the gap or the overlap is at most this.
 LEGATO_GAP_S = 0.02
 
-#: Largest number of voices; each costs as much as an instrument of its own.
+#: Largest number of voices; each costs as much as one instrument.
 MAX_VOICES = 32
 
 #: Cost of assigning a note to a voice: semitones between them, and for each second of rest; and what it costs to
@@ -202,12 +202,12 @@ def _of_voice(features: Features, notes: Sequence[tuple[PolyNote, float, NoteSha
 def adapt_voices(
     voices: Sequence[Features], statistics: Statistics, level: str, settings: AdaptSettings | None = None
 ) -> list[Adapted]:
-    """Adapts the voices of a performance to an instrument: transposed by the same octaves, their levels mapped alike.
+    """Adapts the voices of a performance to an instrument: one transposition, and one map of levels, for all.
 
     Args:
       voices: features of each.
       statistics: of the instrument.
-      level: `loudness_db` or `power_db`, what drives the instrument.
+      level: `loudness_db` or `power_db`, the level of the instrument.
       settings: as for `adapt`; pitch is not repaired.
 
     Raises:
@@ -215,7 +215,7 @@ def adapt_voices(
     """
     settings = replace(settings or AdaptSettings(), repair_pitch=False)
     if settings.segments is not None:
-        # The notes are known: what lies between two of them is a rest, and no consonant to slide across.
+        # the notes are known: a gap between two of them is a rest, and no consonant to slide across
         settings = replace(settings, segments=replace(settings.segments, bridge_s=0.0, bridge_loud_s=0.0))
     found = [(voice, find_segments(voice, settings.segments)) for voice in voices]
     sounding = [(voice, segments) for voice, segments in found if segments.voiced.any()]
@@ -231,7 +231,7 @@ def adapt_voices(
 #: Steps of the path in a second.
 STEP_RATE_HZ = 50
 
-#: What a note scores in a step: a tenth for each dB above the loud notes (95th percentile of the loudest one in each
+#: Score of a note in a step: a tenth for each dB above the loud notes (95th percentile of the loudest one in each
 #: step), at most 3 dB of them; so much where the tracker hears it too, times its confidence; so much if its pitch moves
 #: as a singer's does, by `MOVING_CENTS` (standard deviation) and more, and does not stay as on a keyboard or a guitar;
 #: and less by its distance from the middle of the voice, in units of `REGISTER_SEMITONES`, squared, at most 4. A rest
@@ -243,13 +243,13 @@ TRACKED, MOVING, REGISTER, REST = 0.7, 0.8, 0.8, -0.7
 
 MOVING_CENTS, REGISTER_SEMITONES = 5.0, 9.0
 
-#: What it costs to go on to another note or a rest, and for each semitone between two notes.
+#: Cost of a change to another note or a rest, and of each semitone between two notes.
 CHANGE_COST, SEMITONE_COST = 0.7, 0.05
 
-#: The tracker hears a note within so many semitones of it.
+#: The tracker confirms a note within so many semitones of it.
 SAME_SEMITONES = 0.8
 
-#: A piece of the tracker's pitch between two jumps belongs to the voice if so much of it lies on the path.
+#: A piece of the tracker's pitch between two jumps belongs to the voice if so much of it is on the path.
 OWN_SHARE = 0.35
 
 #: A piece of it that none of the notes explains is a note as well where the tracker is this sure, and of this length;
@@ -290,7 +290,7 @@ def follow_lead(features: Features, notes: Sequence[PolyNote], shares: Sequence[
     confidence[tracked] = np.maximum(features.f0_confidence[tracked], confidence[tracked])
 
     def of_share(whole_db: FloatArray, share: DoubleArray) -> FloatArray:
-        """The level of the voice; where only the tracker hears it, its share is that of the nearest note."""
+        """The level of the voice; where only the tracker found it, with the share of the nearest note."""
         own_db = np.full(n_frames, features.spec.floor_db)
         known = np.flatnonzero(share > 0.0)
         if len(known):
@@ -310,7 +310,7 @@ def follow_lead(features: Features, notes: Sequence[PolyNote], shares: Sequence[
 
 
 def _missed_notes(features: Features, notes: Sequence[PolyNote]) -> list[tuple[PolyNote, NoteShare]]:
-    """Pieces of the tracker's pitch that are sure and none of the notes, as notes."""
+    """Returns pieces of the tracker's pitch that are certain and in none of the notes, as notes."""
     rate_hz = features.spec.frame_rate_hz
     midi = to_midi(features.f0_hz)
     known = np.zeros(len(features), bool)
@@ -357,7 +357,7 @@ def _on_steps(
 def _scores(
     features: Features, notes: Sequence[PolyNote], level_db: DoubleArray, midi: DoubleArray, steps: IntArray
 ) -> DoubleArray:
-    """What each note scores in each step, but for its register, [N, T]; -inf where it does not sound."""
+    """Returns the score of each note in each step without its register, [N, T]; -inf where it does not sound."""
     sounds = np.isfinite(level_db)
     if not sounds.any():
         return level_db
@@ -371,7 +371,7 @@ def _scores(
 
 
 def _movement_cents(cents: DoubleArray) -> float:
-    """How much the pitch of a note [T'] moves about a straight line, its ends left out."""
+    """Measures how much the pitch of a note [T'] moves about a straight line, without its ends."""
     inner = cents[3:-3] if len(cents) > 12 else cents
     if len(inner) < 4:
         return 0.0
@@ -423,7 +423,7 @@ def _best_path(scores: DoubleArray, midi: DoubleArray) -> IntArray:
 
 
 def _own_pieces(features: Features, f0_hz: DoubleArray) -> BoolArray:
-    """Frames [F] of the tracker's pitch that belong to the voice with an F0 [F], 0 where it has none."""
+    """Marks frames [F] of the tracker's pitch that belong to the voice with F0 [F], 0 where it is silent."""
     own = np.zeros(len(features), bool)
     midi, voice_midi = to_midi(features.f0_hz), to_midi(f0_hz)
     same = (f0_hz > 0.0) & (np.abs(midi - voice_midi) < SAME_SEMITONES)

@@ -134,7 +134,7 @@ def measure(audio: FloatArray, spec: FeatureSpec | None = None, threads: int | N
 
     Args:
       audio: [S] at 16 kHz, mono.
-      spec: how to measure; the default is what data sets are made with.
+      spec: how to measure; the default is that of data sets.
       threads: how many threads the tracker may use.
 
     Raises:
@@ -186,7 +186,7 @@ class Analysis(Generic[SegmentsT]):
       character: `silent`; `pitched`, a tracker of single pitches follows it; `polyphonic`, it does not, and `f0_hz` is
         that of the strongest voice; `unpitched`, neither finds a pitch in most of it.
       beginning: [S] at 16 kHz, the first `BEGINNING_S` of the sound.
-      passes: what was done, in order: `features`, `amplified`, `half speed`, `salience`.
+      passes: that were made, in order: `features`, `amplified`, `half speed`, `salience`.
     """
 
     features: Features

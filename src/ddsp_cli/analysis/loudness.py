@@ -102,7 +102,7 @@ def loudness_stream(spec: FeatureSpec, ahead_samples: int | None = None) -> Fram
 
     Args:
       spec: hop, window, kind and floor.
-      ahead_samples: see `FrameStream`; None for what the kind has.
+      ahead_samples: see `FrameStream`; None for the default of the kind.
     """
     if spec.loudness == "a-weighted-2020":
         return _loudness_2020_stream(spec, ahead_samples)

@@ -37,7 +37,7 @@ STEADY_SEMITONES = 0.25
 
 STEADY_SHARE = 0.62
 
-#: A slide belongs to a note up to this far away; beyond that it is a slide of its own between two notes.
+#: A slide belongs to a note up to this far away; a slide further away is separate, between two notes.
 MAX_SLIDE_SEMITONES = 1.5
 
 
@@ -78,7 +78,7 @@ def find_notes(midi: RealArray, frame_rate_hz: int, tuning_semitones: float = 0.
     Args:
       midi: [F] pitch, NaN where there is none; a note never lasts through NaN.
       frame_rate_hz: frames per second.
-      tuning_semitones: how far the melody's A lies above 440 Hz.
+      tuning_semitones: how far the melody's A is above 440 Hz.
 
     Returns:
       The notes. Frames of slides belong to none.
@@ -216,7 +216,7 @@ def _windows(stretch: DoubleArray, half: int) -> Iterator[tuple[slice, DoubleArr
 
 
 def find_tuning(midi: RealArray) -> float:
-    """Estimates how far the melody's own A lies above 440 Hz: the circular mean of pitch modulo a semitone.
+    """Estimates how far the melody's own A is above 440 Hz: the circular mean of pitch modulo a semitone.
 
     Args:
       midi: [F].
@@ -232,7 +232,7 @@ def find_tuning(midi: RealArray) -> float:
 
 # --- sung or spoken --------------------------------------------------------------------------------------------------
 
-#: In speech pitch never stays: less than this share of the time lies in stretches of `STEADY_S` in which the centre
+#: In speech pitch never stays: less than this share of the time is in stretches of `STEADY_S` in which the centre
 #: moves more slowly than `STEADY_SEMITONES_PER_S`, below the first figure surely, below the second perhaps. Singers
 #: have 0.49 to 0.93, with and without rooms, a calm reader 0.31 to 0.37, in a room up to 0.46.
 SPEECH_STEADY_SHARE, UNCLEAR_STEADY_SHARE = 0.36, 0.48
@@ -249,7 +249,7 @@ SPEECH_SLOW_SHARE = 0.78
 
 
 def steady_share(midi: RealArray, frame_rate_hz: int, shortest_s: float = STEADY_S) -> float:
-    """Measures the share of a melody that lies where pitch is held.
+    """Measures the share of a melody in which pitch is held.
 
     Args:
       midi: [F], NaN where there is no pitch.
@@ -267,7 +267,7 @@ def steady_share(midi: RealArray, frame_rate_hz: int, shortest_s: float = STEADY
 
 
 def note_share(midi: RealArray, frame_rate_hz: int) -> float:
-    """Measures the share of a melody [F] (NaN where there is no pitch) that lies in notes of `HELD_S` and more."""
+    """Measures the share of a melody [F] (NaN where there is no pitch) in notes of `HELD_S` and more."""
     n_known = np.count_nonzero(~np.isnan(midi))
     lengths = find_notes(midi, frame_rate_hz, find_tuning(midi)).n_frames
     return float(lengths[lengths >= HELD_S * frame_rate_hz].sum() / max(n_known, 1))

@@ -1,6 +1,6 @@
 """Mel-frequency cepstral coefficients on the grid of the features, the input of a timbre encoder.
 
-Coefficient 0, the level of the whole spectrum, is left out: the level has an input of its own, and the timbre must not
+Coefficient 0, the level of the whole spectrum, is left out: the level is an input as well, and the timbre must not
 depend on how loud a recording is. Shapes: S samples at 16 kHz, F frames, C coefficients.
 """
 

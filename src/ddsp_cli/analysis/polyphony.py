@@ -60,7 +60,7 @@ SHORTEST_S, BRIDGE_S = 0.08, 0.06
 SHORTEST_PERIODS = 8.0
 
 #: A note at one of these intervals above another is a harmonic of it if its activation is less than `GHOST_SHARE` of
-#: the other's and most of it lies within the other.
+#: the other's and most of it is within the other.
 HARMONIC_SEMITONES = (12, 19, 24, 28, 31, 34, 36)
 
 GHOST_SHARE, WITHIN_SHARE = 0.8, 0.7
@@ -72,7 +72,7 @@ NEIGHBOUR_SHARE = 0.6
 SHARE_WINDOW_SAMPLES, SHARE_HOP_SAMPLES, N_HARMONICS = 2048, 256, 24
 
 #: The power of a harmonic is summed over so many bins on both sides; harmonics of two notes that are less than
-#: `SHARED_BINS` apart cannot be told apart.
+#: `SHARED_BINS` apart cannot be distinguished.
 LOBE_BINS, SHARED_BINS = 2, 2.5
 
 #: Templates of how the power of harmonic k falls off: k^-slope, and for the odd harmonics alone k^-odd_slope, as of a
@@ -339,7 +339,7 @@ def _as_shares(energies: DoubleArray) -> DoubleArray:
 
 
 def note_energies(spectrum: RealArray, f0_hz: RealArray) -> tuple[IntArray, DoubleArray]:
-    """Measures what notes of several pitches contribute to a power spectrum.
+    """Measures the shares of notes of several pitches in a power spectrum.
 
     The power at each harmonic is modelled as the sum over the notes that have a harmonic there. The harmonics of a note
     fall off along a mixture of templates with weights that are not negative, found by non-negative least squares. Each

@@ -223,7 +223,7 @@ def _flat_tops(channel: FloatArray, level: float) -> tuple[IntArray, IntArray]:
     is_inside = (left >= 0) & (right < len(channel))
     starts, stops, left, right = starts[is_inside], stops[is_inside], left[is_inside], right[is_inside]
     beside = np.maximum(channel[left], channel[right])
-    # Where every sample stands several times, as after a resampling by repetition, the sound does not go on falling.
+    # Where every sample is repeated, as after a resampling by repetition, the sound does not go on falling.
     goes_on = (channel[left] < channel[starts - 1]) & (channel[right] < channel[stops])
     is_sharp = goes_on & (beside <= (1.0 - FALL_SHARE) * level)
     return starts[is_sharp], stops[is_sharp]
@@ -233,7 +233,7 @@ def file_warnings(decoded: Decoded, clipping: ClippingWatch, sample_rate_hz: int
     """Sentences about a file that was read to its end: cut short, heavily clipped.
 
     Args:
-      decoded: what decoding it found.
+      decoded: result of decoding it.
       clipping: having seen all of it.
       sample_rate_hz: its own rate.
     """
@@ -318,7 +318,7 @@ def bandwidth_hz(audio: FloatArray, sample_rate_hz: int) -> float:
       sample_rate_hz: of the audio.
 
     Returns:
-      The frequency just below the lowest edge, or half the sample rate where there is none, or no sound.
+      The frequency just below the lowest edge, or half the sample rate if there is no edge or no sound.
     """
     nyquist_hz = sample_rate_hz / 2.0
     size = int(SPECTRUM_S * sample_rate_hz)
@@ -345,6 +345,6 @@ def bandwidth_hz(audio: FloatArray, sample_rate_hz: int) -> float:
     edges = np.flatnonzero(fall_db >= EDGE_DB)
     if not len(edges):
         return nyquist_hz
-    # the fall is whole where the edge lies in the gap between the bands
+    # the fall is complete where the edge is in the gap between the bands
     around = fall_db[edges[0] : edges[0] + round((EDGE_BAND_HZ + EDGE_GAP_HZ) / EDGE_STEP_HZ)]
     return float(centres_hz[edges[0] + int(np.argmax(around >= around.max() - 1.0))] - EDGE_GAP_HZ)

@@ -147,7 +147,7 @@ class FfmpegDecoder:
         offset, _, encoding, self.sample_rate_hz, self.n_channels = struct.unpack(">5I", head[4:])
         if encoding != _AU_FLOAT or not 0 < self.n_channels <= 256 or not _AU_HEAD_BYTES <= offset < 1 << 16:
             self.close()
-            raise DecodeError("ffmpeg answers with something else than sound")
+            raise DecodeError("ffmpeg returned data that is not sound")
         self._read_bytes(offset - _AU_HEAD_BYTES)
 
     def read(self, n_samples: int) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Remove rumble: what lies well below an instrument's lowest note, such as steps, traffic and wind. S samples."""
+"""Remove rumble: sound well below an instrument's lowest note, such as steps, traffic and wind. S samples."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ OUTLIERS_S = 0.5
 
 
 def lowest_hz(parts: Iterable[FloatArray], frame_rate_hz: int) -> float:
-    """The lowest note of F0 in several parts, in memory that does not grow with them.
+    """Finds the lowest note in the F0 of several parts, in memory that does not grow with their number.
 
     Args:
       parts: F0 [F] each, 0 where unvoiced.
       frame_rate_hz: of the frames.
 
     Returns:
-      What all but `OUTLIERS_S` of the voiced frames are above; 0 where no more than that are voiced.
+      The lowest F0 in Hz after the lowest `OUTLIERS_S` of the voiced frames; 0 where fewer frames are voiced.
     """
     n_kept = round(OUTLIERS_S * frame_rate_hz) + 1
     lowest = np.zeros(0, np.float32)

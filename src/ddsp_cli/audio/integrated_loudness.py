@@ -24,7 +24,7 @@ ABSOLUTE_GATE_LUFS, RELATIVE_GATE_LU = -70.0, -10.0
 #: Loudness of a mean square of 1, so that a 997 Hz sine of full scale has -3.01 LUFS.
 OFFSET_LU = -0.691
 
-#: Length of the FIR form of the filters; what is left beyond is 100 dB down.
+#: Length of the FIR form of the filters; the rest is 100 dB down.
 FILTER_S = 0.06
 
 #: So many hops are filtered by one Fourier transform.

@@ -1,4 +1,4 @@
-"""Read sound files: what their headers say, their sound block by block, and impulse responses.
+"""Read sound files: their headers, their sound block by block, and impulse responses.
 
 libsndfile reads wav, flac, ogg, opus, mp3, aiff, caf and more, in any bit depth, channel count and sample rate;
 `containers` reads m4a and videos. What a header says is shown and never relied on: lengths are counted while decoding.
@@ -181,7 +181,7 @@ def list_audio(paths: Sequence[Path]) -> list[Path]:
 def no_sound_in(folder: Path) -> InputError:
     """Makes the error for a folder without sound files."""
     known = ", ".join(sorted(suffix[1:] for suffix in READABLE_SUFFIXES))
-    return InputError(f"the folder {folder} holds no sound files", f"Looked for {known}.")
+    return InputError(f"the folder {folder} holds no sound files", f"Searched for {known}.")
 
 
 def _search(folder: Path) -> list[Path]:
@@ -221,14 +221,14 @@ class _Decoder(Protocol):
     n_samples: int  # as the header claims; 0 where it does not say
 
     def read(self, n_samples: int) -> FloatArray:
-        """The next samples [S, C], none at the end; raises `DecodeError` where it is damaged."""
+        """Returns the next samples [S, C], S = 0 at the end; raises `DecodeError` where the file is damaged."""
 
     def close(self) -> None:
         """Closes the file."""
 
 
 class _LibsndfileDecoder:
-    """Reads from beginning to end, never seeking: soundfile seeks after each read, which fails where a header lies."""
+    """Reads from beginning to end without seeking: soundfile seeks after each read, and fails if a header is wrong."""
 
     def __init__(self, path: Path) -> None:
         import soundfile
@@ -248,7 +248,7 @@ class _LibsndfileDecoder:
             self.n_samples = 0
 
     def read(self, n_samples: int) -> FloatArray:
-        # In pieces: of a piece with damage nothing comes, of those before it everything.
+        # in pieces: a damaged piece is lost, those before it are read
         if self._failed is not None:
             raise DecodeError(str(self._failed)) from self._failed
         audio = np.empty((n_samples, self.n_channels), np.float32)
@@ -284,7 +284,7 @@ def _sequential_file() -> Any:
 
 
 def _open(path: Path) -> tuple[AudioInfo, _Decoder]:
-    """Opens a file for decoding; what its header says, and its decoder.
+    """Opens a file for decoding; returns its header and its decoder.
 
     Raises:
       InputError: as `probe`.
@@ -348,7 +348,7 @@ def _info(path: Path, head: bytes, decoder: _Decoder) -> AudioInfo:
 def _claims_more(path: Path, head: bytes) -> bool:
     """Whether a RIFF (wav) or FORM (aiff) header claims more bytes than there are: libsndfile corrects it silently.
 
-    Programs that write into a pipe cannot know the length and claim about 2^31 or 2^32 bytes; those are no lies.
+    Programs that write into a pipe cannot know the length and claim about 2^31 or 2^32 bytes; that is no damage.
     """
     order = {b"RIFF": "little", b"RIFX": "big", b"FORM": "big"}.get(head[:4])
     if order is None:
@@ -358,7 +358,7 @@ def _claims_more(path: Path, head: bytes) -> bool:
 
 
 def _counts_frames(path: Path) -> bool:
-    """Whether the first frame of an MP3 file tells how many there are, in a Xing, Info or VBRI header.
+    """Whether the first frame of an MP3 file gives the number of frames, in a Xing, Info or VBRI header.
 
     Otherwise libsndfile divides the size of the file, tags and pictures included, by the bit rate.
     """
@@ -451,7 +451,7 @@ _LEAST_PEAK = 1e-6
 
 
 def read_impulse_response(path: Path, rate_hz: int) -> FloatArray:
-    """Reads an impulse response without what precedes the direct sound.
+    """Reads an impulse response from the direct sound on.
 
     Args:
       path: a sound file; its channels are averaged.

@@ -51,7 +51,7 @@ class FileRecording:
       watch: called with each block [S, C] of the first pass, as it was decoded.
 
     Attributes:
-      decoded: what the last pass found; a file that is damaged after its beginning ends there.
+      decoded: result of the last pass; a damaged file ends at the damage.
       n_decodes: how many times the file was decoded so far.
     """
 

@@ -21,8 +21,8 @@ class Resampler:
     """Resamples a mono stream; the result does not depend on the sizes of the blocks.
 
     Args:
-      from_hz: rate of what is pushed.
-      to_hz: rate of what comes out.
+      from_hz: rate of the input.
+      to_hz: rate of the output.
     """
 
     def __init__(self, from_hz: int, to_hz: int) -> None:
@@ -97,7 +97,7 @@ class LiveResampler:
         half = 0 if from_hz == to_hz else math.ceil((STOP_DB - 7.95) / (14.36 * width) / 2.0)
         beta = 0.1102 * (STOP_DB - 8.7)
         cutoff = (PASS_SHARE + STOP_SHARE) / 2.0 * lower_hz / from_hz
-        # Tap t of phase p weighs the input at t - half + 1 samples after floor(j·down / up); p / up lies between.
+        # Tap t of phase p weighs the input at t - half + 1 samples after floor(j·down / up); p / up is between them.
         lags = np.arange(-half + 1, half + 1)[None, :] - np.arange(self._up)[:, None] / self._up
         inside = np.clip(1.0 - (lags / max(half, 1)) ** 2, 0.0, None)
         taps = 2.0 * cutoff * np.sinc(2.0 * cutoff * lags) * np.i0(beta * np.sqrt(inside)) / np.i0(beta)

@@ -38,14 +38,14 @@ _RATES_HZ = {
 }
 _HIGHEST_RATE_HZ = {".ogg": 192_000, ".oga": 192_000, ".flac": 655_350}
 
-#: Formats whose headers count bytes in 32 bits: libsndfile writes longer files without a word, and nothing reads their
-#: end. The rest of 2^32 is for the header. A longer WAV file is written as RF64 (EBU Tech 3306), which is WAV with
-#: counts of 64 bits under the same suffix.
+#: Formats whose headers count bytes in 32 bits: libsndfile writes longer files without an error, but no reader finds
+#: their end. The rest of 2^32 is for the header. A longer WAV file is written as RF64 (EBU Tech 3306): WAV with counts
+#: of 64 bits under the same suffix.
 LARGEST_BYTES = {"WAV": (1 << 32) - (1 << 20), "AIFF": (1 << 32) - (1 << 20)}
 
 _SAMPLE_BYTES = {"PCM_U8": 1, "PCM_S8": 1, "ULAW": 1, "ALAW": 1, "PCM_16": 2, "PCM_24": 3, "DOUBLE": 8}
 
-#: What temporary files have no space for, in the words of an error.
+#: Content of the temporary files, for error messages.
 _SPOOLED = "the sound until its peak is known"
 
 #: The program, written into the header of every sound file where its format has a place for it.
@@ -71,9 +71,9 @@ def write_audio(
       path: where to; the suffix decides the format.
       blocks: arrays [S] or [S, C].
       rate_hz: sample rate.
-      subtype: encoding as libsndfile names it; None takes 24 bits or what the format has.
+      subtype: encoding as libsndfile names it; None takes 24 bits, or the default of the format.
       force: replace an existing file.
-      n_samples: how many there will be per channel, for what a format can hold; 0 where that is not known.
+      n_samples: length per channel, checked against the limit of the format; 0 where it is not known.
 
     Returns:
       How many samples (per channel) were written.
@@ -97,7 +97,7 @@ def container(path: Path, n_samples: int, n_channels: int = 1, subtype: str | No
       path: its suffix names the format.
       n_samples: length per channel.
       n_channels: 1 for mono.
-      subtype: encoding; None for what the format has.
+      subtype: encoding; None for the default of the format.
 
     Raises:
       OutputError: the sound is longer than the format can hold.
@@ -142,7 +142,7 @@ def check_format(path: Path) -> str:
 
 
 def check_writable(path: Path, force: bool = False) -> None:
-    """Checks before any work what `write_audio` would find only after it.
+    """Makes the checks of `write_audio` before any work.
 
     Raises:
       OutputError: the place is taken, or its folder is missing or read-only.
@@ -246,8 +246,8 @@ class Fit(NamedTuple):
 
     Attributes:
       peak: of the result; 1 is full scale.
-      gain: what the sound was multiplied by.
-      loudness_lufs: integrated loudness of the result; None where no loudness was asked for.
+      gain: factor that was applied to the sound.
+      loudness_lufs: integrated loudness of the result; None where no loudness was requested.
     """
 
     peak: float
@@ -298,7 +298,7 @@ def fit_level(
     Args:
       blocks: [S] or [S, C] each.
       rate_hz: their rate.
-      n_samples: length of the result per channel; what is missing is silence, what goes beyond is cut off. None for
+      n_samples: length of the result per channel; a shorter sound is filled with silence, a longer one is cut. None for
         that of the blocks.
       target_lufs: integrated loudness of the result, as far as the peak allows; None turns the sound down
         where its peak demands it and leaves it alone otherwise.
@@ -370,7 +370,7 @@ def write_fitting(
     Args:
       path: where to; the suffix decides the format.
       blocks, rate_hz, n_samples, target_lufs: see `fit_level`.
-      subtype: encoding as libsndfile names it; None for what the format has.
+      subtype: encoding as libsndfile names it; None for the default of the format.
       seed: of the dither.
       force: replace an existing file.
 

@@ -3,7 +3,7 @@
     models/NAME/
       model.yaml             what it is: configuration, features, statistics, figures, sources, checksums
       weights.safetensors    every trained tensor, the only source of weights (half precision by default)
-      network.tflite         in its place: the network of another program, with an unknown graph, run as it is
+      network.tflite         instead of weights: the network of another program, with an unknown graph, run unchanged
       impulse_response.wav   the learned room as the model renders it, where it has one
       preview.ogg            a few seconds of it
 

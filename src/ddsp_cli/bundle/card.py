@@ -1,4 +1,4 @@
-"""The card of an instrument, `model.yaml`: what it is, how it came about, and what can be read from that.
+"""The card of an instrument, `model.yaml`: model, statistics, training, sources; and family, range and gaps.
 
 What an instrument learned from tells its family, the ranges that it heard, and what was missing: notes and dynamics
 outside of them are a guess.
@@ -111,7 +111,7 @@ class Card(Config, kw_only=True):
     training: TrainingRecord
     metrics: Annotated[dict[Name, float], Meta(max_length=1000)] = {}
     sources: list[Source] = []
-    remarks: Annotated[list[Text], Meta(max_length=1000)] = []  # what it can and cannot do
+    remarks: Annotated[list[Text], Meta(max_length=1000)] = []  # abilities and limits
     created: Name = ""
     files: Annotated[dict[Name, Name], Meta(max_length=100)] = {}  # name → SHA-256
 
@@ -172,13 +172,13 @@ def renamed(card: Card, name: str) -> Card:
     return plain if is_told else revise(plain, family=family)
 
 
-#: Percentiles of pitch that count as heard; single frames beyond are mistakes of the tracker.
+#: Percentiles of pitch that bound the learned range; single frames beyond are errors of the tracker.
 HEARD_PERCENTILES = (1, 99)
 
-#: Between two neighbouring percentiles that are so far apart lies a gap; smaller ones are bridged well.
+#: Between two neighbouring percentiles that are so far apart is a gap; smaller ones are bridged well.
 GAP_SEMITONES = 5.0
 
-#: A range below this is said to be all that was heard.
+#: A level range below this is reported.
 NARROW_SEMITONES = 18.0
 
 #: Half of the frames of a note lie within so few dB, attacks and releases among the rest: one loudness. Tenor and
@@ -195,13 +195,13 @@ def heard_ranges_midi(statistics: Statistics) -> list[tuple[float, float]]:
 
 
 def say_ranges(statistics: Statistics) -> str:
-    """Those stretches in words: `C4 to G4`, or `C3 and C4 to G4`."""
+    """Returns ranges in words: `C4 to G4`, or `C3 and C4 to G4`."""
     ends = [(note_name(low), note_name(high)) for low, high in heard_ranges_midi(statistics)]
     return " and ".join(low if low == high else f"{low} to {high}" for low, high in ends)
 
 
 def missing_recordings(statistics: Statistics, level: str) -> list[str]:
-    """Says what was missing in the recordings of an instrument.
+    """Describes gaps of the recordings of an instrument.
 
     Args:
       statistics: of its recordings.
@@ -234,7 +234,7 @@ FAMILIES = {
     "keyboard": "piano organ accordion harmonica harmonium melodica synth",
 }
 
-#: Where none of them fits: mixtures, and names that tell nothing.
+#: The family of mixtures, and of names without a known word.
 BLENDS_FAMILY, OTHER_FAMILY = "blends", "other"
 
 #: In the order in which they are listed.
@@ -242,7 +242,7 @@ FAMILY_ORDER = (*FAMILIES, BLENDS_FAMILY, OTHER_FAMILY)
 
 
 def family_of_name(name: str) -> str:
-    """The family that a name tells: of `my-violin` or `tenor_sax`; `other` where it tells none.
+    """Returns the family of an instrument from its name, such as `my-violin` or `tenor_sax`; else `other`.
 
     The last word that fits decides: an alto sax is no voice. A bass clarinet is no string, and an English horn no
     brass.
@@ -258,7 +258,7 @@ def family_of_name(name: str) -> str:
 
 
 def family_of(card: Card) -> str:
-    """The family of an instrument: as it is written, by its name, or by that of the instrument that it began as."""
+    """Returns the family of an instrument: from its card, its name, or the name of the instrument it started from."""
     if card.training.preset == "blend":
         return BLENDS_FAMILY
     if card.family in FAMILIES:

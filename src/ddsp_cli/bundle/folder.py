@@ -1,4 +1,8 @@
-"""The folder of an instrument: written whole, read with every file checked against its checksum. S samples."""
+"""The folder of an instrument: written whole, read with every file checked against its checksum.
+
+Below it the folder that `ddsp export` writes and `ddsp import` reads: names of its files, and the layout of its card.
+Shapes: S samples.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +20,7 @@ from ddsp_cli.arrays import AnyArray, FloatArray
 from ddsp_cli.atomic import FolderKind, check_replaceable, folder_beside, writing
 from ddsp_cli.bundle.card import CARD, FORMAT_VERSION, Card, load_card, read_file, revise, write_card
 from ddsp_cli.checksum import sha256
+from ddsp_cli.config import Config
 from ddsp_cli.errors import ModelError
 
 WEIGHTS = "weights.safetensors"
@@ -48,7 +54,7 @@ class Bundle:
       weights: name → float32 array; names follow `engine.networks` (e.g. `decoder/rnn/kernel`).
       impulse_response: [S] float32 at the model's rate, or None.
       path: the folder it was read from.
-      network: a file that is run by an interpreter, where there is nothing to fill `weights` with; else None.
+      network: a file run by an interpreter, where `weights` are unknown; else None.
     """
 
     card: Card
@@ -72,7 +78,7 @@ def save(
     """Writes a bundle beside its place and moves it there when it is whole.
 
     Args:
-      folder: where the bundle shall stand.
+      folder: of the bundle.
       card: `files` and `format` are filled in here.
       weights: name → array.
       impulse_response: [S] at the model's rate, computed from the weights as they are stored (`round_to_half`).
@@ -117,7 +123,7 @@ def save(
 
 
 def round_to_half(weights: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """Rounds weights as `save` does, for what is computed from them to belong to those that `load` will return."""
+    """Rounds weights as `save` does: results computed from them then agree with the weights that `load` returns."""
     return {name: value.astype(np.float32) for name, value in _to_half(weights).items()}
 
 
@@ -152,10 +158,22 @@ def load(folder: Path) -> Bundle:
     response = _parse_impulse_response(contents.get(IMPULSE_RESPONSE), folder / IMPULSE_RESPONSE, card)
     if brings == NETWORK:
         return Bundle(card, {}, response, folder, contents[NETWORK])
-    return Bundle(card, _parse_weights(contents[WEIGHTS], folder / WEIGHTS), response, folder)
+    return Bundle(card, parse_weights(contents[WEIGHTS], folder / WEIGHTS), response, folder)
 
 
-def _parse_weights(content: bytes, path: Path) -> dict[str, FloatArray]:
+def parse_weights(content: bytes, path: Path) -> dict[str, FloatArray]:
+    """Reads weights from the content of a `.safetensors` file.
+
+    Args:
+      content: of the file.
+      path: of the file, for messages.
+
+    Returns:
+      Tensors in float32 by name.
+
+    Raises:
+      ModelError: the content is damaged, or holds NaN or infinity.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load as parse
 
@@ -187,3 +205,42 @@ def _parse_impulse_response(content: bytes | None, path: Path, card: Card) -> Fl
     if not np.isfinite(audio).all():
         raise ModelError(f"{path} contains NaN or infinity", "Install or train it again.")
     return np.asarray(audio)
+
+
+# --- the folder of an export -----------------------------------------------------------------------------------------
+
+
+EXPORT_CARD = "card.yaml"
+#: How the text of an export's card begins; other programs write files of this name as well.
+EXPORT_CARD_BEGINS = "exported_with: ddsp "
+#: The card of an export holds that of the instrument, and the shapes of a few tensors.
+MAX_EXPORT_CARD_BYTES = 3 << 20
+
+#: Appended to a plug-in model in a ZIP archive, or a file beside it (magenta/ddsp 3.7.0, ddsp_export.py).
+METADATA = "metadata.json"
+MAX_METADATA_BYTES = 1 << 20
+
+
+def room_file(sample_rate_hz: int | str) -> str:
+    """Name of the file of a learned room at a sample rate in Hz, or a pattern for all rates (`*`)."""
+    return f"reverb_ir_{sample_rate_hz}_hz.wav"
+
+
+class ExportCard(Config, frozen=True):
+    """The contents of `card.yaml`.
+
+    Attributes:
+      exported_with: the program and its version.
+      format: of the export, such as `vst`.
+      checks: results of its verification.
+      contract: file → its inputs and outputs.
+      instrument: the instrument's own card, with licence and sources.
+      files: names of the written files; missing in cards of older versions.
+    """
+
+    exported_with: str
+    format: str
+    checks: dict[str, float]
+    contract: dict[str, Any]
+    instrument: Card
+    files: list[str] = []

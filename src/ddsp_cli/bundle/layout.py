@@ -139,7 +139,7 @@ def _controls(node: ProcessorConfig) -> dict[str, int | None]:
     return {}
 
 
-#: The input that tells instruments apart, and the prefixes of the weights that serve it alone.
+#: The input that identifies the instrument, and the prefixes of the weights that serve it alone.
 CONDITION: Literal["instrument"] = "instrument"
 CONDITION_WEIGHTS = (f"decoder/input_stacks/{CONDITION}/", "instruments/")
 

@@ -22,7 +22,7 @@ import typer
 
 from ddsp_cli import __version__
 from ddsp_cli.backend import COMPILING
-from ddsp_cli.cli import console, hints
+from ddsp_cli.cli import console, options
 from ddsp_cli.cli.options import Command
 from ddsp_cli.errors import DdspError, ExitCode
 
@@ -71,7 +71,7 @@ def _ddsp(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Play a recording on an instrument learned from recordings (DDSP timbre transfer)."""
 
@@ -158,7 +158,7 @@ def _run(arguments: list[str], debug: bool) -> int:
         return int(code) if isinstance(code, int) else ExitCode.OK
     except DdspError as problem:
         _trace(debug)
-        console.error(hints.message(problem), hints.hint(problem))
+        console.error(options.error_message(problem), options.error_hint(problem))
         return problem.exit_code
     except _ClickUsageError as problem:
         return _usage(problem, command)

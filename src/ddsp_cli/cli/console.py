@@ -117,7 +117,7 @@ def show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def fact(name: str, text: str) -> None:
-    """A named line of result; on a terminal, a long one goes on under its own beginning."""
+    """Prints a named line of result; on a terminal, a long one is continued with an indent."""
     lines = [text]
     if is_terminal(sys.stdout):
         width = shutil.get_terminal_size().columns - FACT_INDENT - 1
@@ -127,7 +127,7 @@ def fact(name: str, text: str) -> None:
 
 
 def error(message: str, hint: str = "") -> None:
-    """`Error: message.` and a hint on a line of its own, on standard error."""
+    """`Error: message.` and a hint on a separate line, on standard error."""
     sentence = " ".join(message.split())
     if not sentence.endswith((".", "?", "!")):
         sentence += "."

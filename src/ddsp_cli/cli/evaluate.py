@@ -23,10 +23,13 @@ def evaluate(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Also write evaluation.json and a picture of each here."),
+        typer.Option("--out", "-o", metavar="DIR", help="Folder for evaluation.json and a picture of each recording."),
     ] = None,
     reliable: Annotated[
-        bool, typer.Option("--reliable", help="Also measure pitch only where pYIN agrees about the recording; slow.")
+        bool,
+        typer.Option(
+            "--reliable", help="Also measure pitch in the frames where pYIN confirms the F0 of the recording; slow."
+        ),
     ] = False,
     force: Force = False,
 ) -> None:

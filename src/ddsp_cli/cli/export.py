@@ -1,4 +1,4 @@
-"""`ddsp export`: options, and what is said of the result."""
+"""`ddsp export`: options, and the summary of the result."""
 
 from __future__ import annotations
 

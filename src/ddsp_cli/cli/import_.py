@@ -1,4 +1,4 @@
-"""`ddsp import`: options, and what is said of the result."""
+"""`ddsp import`: options, and the summary of the result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def import_(
             help="A shared instrument (.ddsp), a DDSP-VST model (.tflite), or a Magenta checkpoint, folder or zip."
         ),
     ],
-    name: Annotated[str | None, typer.Option(help="Name of the instrument; a shared one brings its own along.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the instrument; by default that of a shared one.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Its folder; by default models/NAME.")
     ] = None,

@@ -58,11 +58,14 @@ def live(
         str | None, typer.Option("--input", metavar="DEVICE", help="The microphone: name, part of it, or number.")
     ] = None,
     output: Annotated[
-        str | None, typer.Option("--output", metavar="DEVICE", help="Headphones or loudspeaker, in the same way.")
+        str | None,
+        typer.Option("--output", metavar="DEVICE", help="Headphones or loudspeaker: name, part of it, or number."),
     ] = None,
-    transpose: Annotated[str, typer.Option(metavar="SEMITONES", help="12 is an octave up, -60..60.")] = "0",
+    transpose: Annotated[
+        str, typer.Option(metavar="SEMITONES", help="Transposition; 12 is an octave up, -60..60.")
+    ] = "0",
     threshold: Annotated[
-        str, typer.Option(metavar="DB", help="Notes more than this below the loudest ones are silent, 3..80.")
+        str, typer.Option(metavar="DB", help="Notes more than this many dB below the loudest ones are silent, 3..80.")
     ] = "35",
     block: Annotated[
         int, typer.Option(metavar="SAMPLES", help="Block size of the device; smaller is quicker, larger is safer.")

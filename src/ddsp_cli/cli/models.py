@@ -24,7 +24,7 @@ SHARE, BLEND = "share", "blend"
 #: The group of instruments whose card cannot be read.
 UNREADABLE = "unreadable"
 
-#: Figures of quality in words, those that tell most first; how many of them stand in a list.
+#: Figures of quality in words, the most telling first; how many of them a list shows.
 FIGURES = {
     "pitch_within_50_cents": "{:.0%} in tune",
     "loudness_error_db": "loudness ±{:.1f} dB",
@@ -43,9 +43,11 @@ def models(
             autocompletion=instrument_names,
         ),
     ] = None,
-    draw_map: Annotated[bool, typer.Option("--map", help="Draw which instruments sound alike.")] = False,
+    draw_map: Annotated[bool, typer.Option("--map", help="Draw a map of the instruments by timbre.")] = False,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Of blend: the name of the new instrument.")] = None,
-    random: Annotated[bool, typer.Option("--random", help="Of blend: draw the instruments and their shares.")] = False,
+    random: Annotated[
+        bool, typer.Option("--random", help="Of blend: choose instruments and shares at random.")
+    ] = False,
     seed: Seed = 0,
     out: Annotated[
         Path | None,
@@ -129,7 +131,7 @@ def _list(entries: list[Entry]) -> None:
 
 
 def _blend(mix: list[str], name: str | None, random: bool, seed: int, force: bool) -> None:
-    """Makes an instrument between others and says what it is."""
+    """Makes an instrument between others and prints its card."""
     from ddsp_cli.workflows.models import BLEND_HINT, open_at
     from ddsp_cli.workflows.space import blend, check_mix
 
@@ -239,14 +241,14 @@ def _tell(card: Card, place: Path) -> None:
         console.fact("missing", text)
     for remark in card.remarks:
         console.fact("remark", remark)
-    # What was learned of several instruments of one library is one source.
+    # several instruments of one library are one source
     sources = (f"{one.attribution or one.title} ({one.licence}) {one.url}".rstrip() for one in card.sources)
     for source in dict.fromkeys(sources):
         console.fact("source", source)
 
 
 def _trained(card: Card) -> str:
-    """How the instrument came about."""
+    """Describes the training of the instrument."""
     training = card.training
     if training.preset == BLEND:
         return f"none: it was mixed, {training.program}"

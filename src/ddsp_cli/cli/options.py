@@ -1,4 +1,8 @@
-"""Options: the layout of their help, those that several commands share, and checks of their values."""
+"""Options: the layout of their help, options that several commands share, checks of values, and errors in their words.
+
+Errors of the library name no option. `error_message` and `error_hint` say which option is wrong, and which option or
+command helps.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 import typer
 from typer.core import TyperCommand
 
-from ddsp_cli.errors import UsageError, did_you_mean
+from ddsp_cli.errors import DdspError, Kind, UsageError, did_you_mean
 
 
 class Command(TyperCommand):
@@ -55,14 +59,14 @@ def choice(option: str, value: str, known: tuple[str, ...]) -> None:
     """Checks an option with a fixed set of values.
 
     Raises:
-      UsageError: it is none of them.
+      UsageError: the value is not one of them.
     """
     if value not in known:
         raise UsageError(f"{option} {value} is not known", did_you_mean(value, known))
 
 
 def typed(argument: str | Path) -> str:
-    """An argument as it is typed into a shell: in quotation marks where it holds more than words and paths do."""
+    """Returns an argument as typed into a shell: in quotation marks where a path or word would not need them."""
     return str(argument) if re.fullmatch(r"[\w./\\:-]+", str(argument)) else f'"{argument}"'
 
 
@@ -97,9 +101,7 @@ Instruments = Annotated[
         autocompletion=instrument_names,
     ),
 ]
-Wet = Annotated[
-    str, typer.Option(metavar="0..4", help="How much of the room.", rich_help_panel="Sound of the instrument")
-]
+Wet = Annotated[str, typer.Option(metavar="0..4", help="Amount of reverb.", rich_help_panel="Sound of the instrument")]
 Tail = Annotated[
     bool,
     typer.Option(
@@ -113,11 +115,79 @@ Tracker = Annotated[
 ]
 SampleRate = Annotated[
     int | None,
-    typer.Option(metavar="HZ", help="Of the output; by default that of the input.", rich_help_panel="Files"),
+    typer.Option(
+        metavar="HZ", help="Sample rate of the output; by default that of the input.", rich_help_panel="Files"
+    ),
 ]
 Bits = Annotated[
     str | None,
     typer.Option(
-        metavar="16|24|32|float", help="Of the output; by default those of the input.", rich_help_panel="Files"
+        metavar="16|24|32|float", help="Bit depth of the output; by default that of the input.", rich_help_panel="Files"
     ),
 ]
+
+
+# --- errors in the words of the command line -------------------------------------------------------------------------
+
+
+#: Hint for each kind of error; `{name}` is filled from the error's details.
+HINTS = {
+    Kind.EXISTS: "Use --force to replace it, or choose another name.",
+    Kind.NO_INPUT: "Name a recording, or a file of curves with --from-controls.",
+    Kind.AUTOTUNE: "Add --autotune 1.",
+    Kind.REVERB: "Put recordings into a room with: ddsp reverb INPUT --room NAME",
+    Kind.NO_ROOM: "Name an instrument or an impulse response: --room flute.",
+    Kind.HIDES_BUNDLED: "Choose another name, such as my-{name}; with --force yours is played in its place.",
+    Kind.SCORE: "Play it on an instrument: ddsp transfer {path} --model NAME",
+    Kind.SEVERAL_VOICES: "Play one line with --voices lead.",
+    Kind.NOTE_TABLE: "Play it with its recording: ddsp transfer RECORDING --from-notes {path} --model NAME",
+    Kind.NOTHING_TO_COMPARE: "Name recordings: ddsp evaluate --model NAME RECORDINGS; or its data set: --dataset DIR.",
+    Kind.CURVES: "Play it with --from-controls {path}.",
+    Kind.UNKNOWN_INSTRUMENT: "List instruments with: ddsp models. Searched {searched}.",
+    Kind.NO_INSTRUMENTS: "Train one with: ddsp train --instrument NAME",
+    Kind.SHARE: "Name one; to pack one into a file: ddsp models share NAME",
+    Kind.NO_NAME: "Give --model NAME; ddsp models lists them.",
+    Kind.CHECKPOINT: "Import it with: ddsp import {path} --name NAME",
+    Kind.NOT_PLAYED: "Name one instrument: ddsp models lists them. New ones begin with it: ddsp train --from base",
+    Kind.FOREIGN_MODEL: "Import a model of another program with: ddsp import PATH --name NAME",
+    Kind.UNKNOWN_DATASET: "Make one with: ddsp prepare FOLDER_OF_RECORDINGS",
+    Kind.FOREIGN_SHARDS: "It holds shards of another program. Make a data set from them with: "
+    "ddsp prepare {path} --name NAME",
+    Kind.DATASET_DAMAGED: "Prepare the data set again with --force.",
+    Kind.OTHER_FEATURES: "Prepare the recordings again with --force, and with --like NAME to train the instrument NAME "
+    "further.",
+    Kind.OTHER_RATE: "Prepare it again with --sample-rate {rate_hz} --force.",
+    Kind.NO_VALIDATION: "Prepare it again with --hold-out, or name recordings.",
+    Kind.OTHER_RUN: "Start again with --fresh --force, or give the {what} it was started with.",
+    Kind.CREPE_WEIGHTS: "Download {file} from {url} and put it into {folder} "
+    "(ddsp prepare also takes --crepe-weights FILE).",
+    Kind.CHECKPOINT_UNUSABLE: "The instrument is as it was. Start again with --fresh --force.",
+}
+
+#: Names of options that differ from the names of their arguments in the library; None for an argument without option.
+OPTION_NAMES = {
+    "inputs": None,
+    "louder_db": "--loudness",
+    "sample_rate_hz": "--sample-rate",
+    "start_from": "--from",
+    "formant_semitones": "--formant",
+    "tracker": "--pitch",
+}
+
+
+def option_name(parameter: str) -> str:
+    """The option for an argument of the library: `--from-controls` for `from_controls`; empty where there is none."""
+    return OPTION_NAMES.get(parameter, "--" + parameter.replace("_", "-")) or ""
+
+
+def error_message(problem: DdspError) -> str:
+    """Returns the message of an error, after the name of the option that is wrong."""
+    name = option_name(problem.parameter) if problem.parameter else ""
+    return f"{name}: {problem.message}" if name else problem.message
+
+
+def error_hint(problem: DdspError) -> str:
+    """Returns the hint for an error, in the words of the command line."""
+    if problem.kind in HINTS:
+        return HINTS[problem.kind].format(**problem.details)
+    return problem.hint

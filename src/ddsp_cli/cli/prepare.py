@@ -1,4 +1,4 @@
-"""`ddsp prepare`: options, and what is said of the result."""
+"""`ddsp prepare`: options, and the summary of the result."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ def prepare(
         Path | None,
         typer.Option(metavar="FILE", help="YAML that names the recordings' authors and licences, for the same card."),
     ] = None,
-    report: Annotated[bool, typer.Option("--report/--no-report", help="Draw a picture and write a page.")] = True,
+    report: Annotated[
+        bool, typer.Option("--report/--no-report", help="Write a page with pictures and players.")
+    ] = True,
     force: Force = False,
 ) -> None:
     """Measure recordings and make a data set of them."""

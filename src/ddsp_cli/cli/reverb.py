@@ -1,4 +1,4 @@
-"""`ddsp reverb`: options, and what is said of the result."""
+"""`ddsp reverb`: options, and the summary of the result."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def reverb(
     out: Annotated[
         str | None,
         typer.Option(
-            "--out", "-o", metavar="FILE|DIR|-", help="By default INPUT_ROOM-room.wav, here; - is standard output."
+            "--out",
+            "-o",
+            metavar="FILE|DIR|-",
+            help="Output file or folder; by default INPUT_ROOM-room.wav in this folder. - is standard output.",
         ),
     ] = None,
     wet: Wet = "1",

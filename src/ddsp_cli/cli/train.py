@@ -1,4 +1,4 @@
-"""`ddsp train`: options, progress, and what is said of the result."""
+"""`ddsp train`: options, progress, and the summary of the result."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def train(
         str,
         typer.Option(
             metavar="NAME|FILE",
-            help="Which model: hifi (the full band), light, vst, solo, tiny, autoencoder, or a YAML file.",
+            help="Model and training: hifi (the full band), light, vst, solo, tiny, autoencoder, or a YAML file.",
             autocompletion=preset_names,
         ),
     ] = "hifi",
     steps: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Training steps in all; by default what the preset says."),
+        typer.Option(min=1, metavar="N", help="Number of training steps; by default that of the preset."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -49,8 +49,8 @@ def train(
         typer.Option(
             "--from",
             metavar="NAME|DIR",
-            help="Begin with this instrument, with base (what all instruments have in common) or with none; by default "
-            "base where the preset allows it.",
+            help="Start from this instrument, from base (trained on many instruments) or from none; by default from "
+            "base if the preset allows it.",
             autocompletion=instrument_names,
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""`ddsp transfer`: options, and what is said of the result."""
+"""`ddsp transfer`: options, and the summary of the result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddsp_cli.cli import console, hints, pipes
+from ddsp_cli.cli import console, options, pipes
 from ddsp_cli.cli.options import Bits, Force, Instruments, SampleRate, Seed, Tail, Tracker, Wet
 from ddsp_cli.errors import ExitCode, Kind, UsageError
 
@@ -40,13 +40,16 @@ def transfer(
         list[str] | None,
         typer.Option(
             metavar='"0:NAME 8s:NAME"',
-            help="In place of --model: one instrument becomes another, from time to time.",
+            help="Instead of --model: instruments that change over time.",
         ),
     ] = None,
     out: Annotated[
         str | None,
         typer.Option(
-            "--out", "-o", metavar="FILE|DIR|-", help="By default INPUT_NAME.wav, here; - is standard output."
+            "--out",
+            "-o",
+            metavar="FILE|DIR|-",
+            help="Output file or folder; by default INPUT_NAME.wav in this folder. - is standard output.",
         ),
     ] = None,
     transpose: Annotated[
@@ -78,7 +81,7 @@ def transfer(
     retune: Annotated[
         str,
         typer.Option(
-            metavar="SECONDS", help="How long --autotune takes from note to note, 0..1.", rich_help_panel=PITCH
+            metavar="SECONDS", help="Time that --autotune takes to reach a new note, 0..1.", rich_help_panel=PITCH
         ),
     ] = "0.05",
     vibrato: Annotated[
@@ -97,7 +100,7 @@ def transfer(
         str,
         typer.Option(
             metavar="0..1",
-            help="0 keeps your differences of level, 1 makes them the instrument's.",
+            help="0 keeps the dynamics of the recording, 1 uses those of the instrument.",
             rich_help_panel=LEVEL,
         ),
     ] = "1",
@@ -159,7 +162,7 @@ def transfer(
         str,
         typer.Option(
             metavar="1..24",
-            help="So many players of the same part, spread in stereo.",
+            help="Number of players of the same part, spread in stereo.",
             rich_help_panel=VOICES,
         ),
     ] = "1",
@@ -168,11 +171,11 @@ def transfer(
     bits: Bits = None,
     controls: Annotated[
         Path | None,
-        typer.Option(metavar="CSV|NPZ|DIR", help="Also write the curves that are played.", rich_help_panel=FILES),
+        typer.Option(metavar="CSV|NPZ|DIR", help="Also write the curves of F0 and level.", rich_help_panel=FILES),
     ] = None,
     from_controls: Annotated[
         Path | None,
-        typer.Option(metavar="CSV|NPZ", help="Play such curves, edited or made by yourself.", rich_help_panel=FILES),
+        typer.Option(metavar="CSV|NPZ", help="Play a file of curves, edited or your own.", rich_help_panel=FILES),
     ] = None,
     notes: Annotated[
         Path | None,
@@ -182,13 +185,15 @@ def transfer(
         Path | None,
         typer.Option(
             metavar="MID|CSV",
-            help="Play the recording with such notes, edited: each keeps its own curves.",
+            help="Play the recording with edited notes; each keeps its curves.",
             rich_help_panel=FILES,
         ),
     ] = None,
     plot: Annotated[
         bool,
-        typer.Option("--plot", help="Also draw sound, pitch and level of both, as a PNG.", rich_help_panel=FILES),
+        typer.Option(
+            "--plot", help="Also draw sound, pitch and level of input and output, as a PNG.", rich_help_panel=FILES
+        ),
     ] = False,
     report: Annotated[
         Path | None,
@@ -286,8 +291,8 @@ def end_with_failures(failures: Sequence[Failure], n_inputs: int, what: str) -> 
         return
     console.remark(f"{len(failures)} of {n_inputs} {what}:")
     for failure in failures:
-        hint = hints.hint(failure.error)
-        console.remark(f"  {hints.message(failure.error)}.{' ' if hint else ''}{hint}")
+        hint = options.error_hint(failure.error)
+        console.remark(f"  {options.error_message(failure.error)}.{' ' if hint else ''}{hint}")
     raise typer.Exit(ExitCode.PARTIAL)
 
 

@@ -78,7 +78,7 @@ class FeatureSpec(Config):
 
 
 class ProcessorConfig(Config, tag_field="type"):
-    """A node of the processor graph: what it is, and the names of the signals it takes."""
+    """A node of the processor graph: its kind, and the names of the signals it takes."""
 
     inputs: Annotated[list[Name], Meta(max_length=64)]
 
@@ -299,6 +299,6 @@ class ModelConfig(Config, kw_only=True):
         return self.decoder
 
     def only(self, kind: type[ProcessorConfig]) -> tuple[str, Any] | None:
-        """Name and configuration of the one processor of a kind, or None where there is none."""
+        """Returns name and configuration of the one processor of a kind, or None if there is no such processor."""
         found = [(name, node) for name, node in self.processors.items() if isinstance(node, kind)]
         return found[0] if found else None

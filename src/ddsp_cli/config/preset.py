@@ -66,8 +66,8 @@ class TrainingConfig(Config):
         `training.pretrain`; 0 for none.
       harmonic_rolloff: harmonic k starts at 1/k**harmonic_rolloff, see `training.output_layer`; 0: all equal.
       render_rate_hz: sample rate at which sound is rendered and compared in training, a divisor of the model's rate,
-        see `engine.low_band`; null for the model's rate. What lies above half of it is learned from measured controls
-        alone, so `pretrain_steps` and `control_weight` must be set.
+        see `engine.autoencoder.LowBand`; null for the model's rate. The band above half of it is learned from measured
+        controls only, so `pretrain_steps` and `control_weight` must be set.
       validation_steps: between two validations, each of which leaves a checkpoint.
       patience: validations without a better one after which a training ends; 0 for never.
     """

@@ -89,7 +89,7 @@ def _load(text: str) -> Any:
     _check_structure(text)
     try:
         return yaml.load(text, Loader=UniqueKeyLoader)
-    # PyYAML's constructors raise whatever Python does when a plain value is not what it resembles: 2024-99-99.
+    # PyYAML's constructors raise errors of Python for values such as 2024-99-99, which is not a date.
     except (ValueError, LookupError, ArithmeticError, AttributeError, TypeError, RuntimeError) as problem:
         raise yaml.YAMLError(str(problem) or type(problem).__name__) from problem
 
@@ -100,7 +100,7 @@ def _quoted(words: str) -> str:
 
 
 def _check_structure(text: str) -> None:
-    """Refuses what could grow without bound, or build something unexpected, when it is loaded.
+    """Refuses YAML that could grow without bound, or build other objects, when it is loaded.
 
     Raises:
       yaml.YAMLError: aliases, tags, too many levels, or no YAML at all.
@@ -137,7 +137,7 @@ def _failing_entry(problem: Exception, data: Any, kind: Any) -> str:
 
     Args:
       problem: the error that converting `data` raised.
-      data: what YAML was read to.
+      data: parsed YAML.
       kind: the structure that it was converted to.
 
     Returns:
@@ -261,7 +261,7 @@ def _all_kinds() -> Iterator[type]:
 
 
 def _all_tags() -> set[str]:
-    """Values of `type`, which tells the kind of a structure."""
+    """Values of `type`, which names the kind of a structure."""
     found = {getattr(getattr(kind, "__struct_config__", None), "tag", None) for kind in _all_kinds()}
     return {tag for tag in found if isinstance(tag, str)}
 

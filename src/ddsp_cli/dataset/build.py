@@ -20,7 +20,6 @@ from ddsp_cli.config import dump_yaml
 from ddsp_cli.dataset import segments
 from ddsp_cli.dataset.cache import CutRecording, Job, Staging
 from ddsp_cli.dataset.executors import Engine, examine_all, write_all
-from ddsp_cli.dataset.ledger import Ledger
 from ddsp_cli.dataset.magenta_shards import examine_shards
 from ddsp_cli.dataset.manifest import (
     FORMAT_VERSION,
@@ -34,9 +33,8 @@ from ddsp_cli.dataset.manifest import (
     Settings,
     Split,
 )
-from ddsp_cli.dataset.sources import Inputs
-from ddsp_cli.dataset.statistics import Counts, NoteFigures
-from ddsp_cli.dataset.writer import Instruments, Layout, Portion, SplitPlan, Written, name_shards
+from ddsp_cli.dataset.sources import Inputs, Ledger
+from ddsp_cli.dataset.writer import Counts, Instruments, Layout, NoteFigures, Portion, SplitPlan, Written, name_shards
 from ddsp_cli.errors import InputError
 from ddsp_cli.remote import is_address
 
@@ -56,7 +54,7 @@ MEASURING_MANY = "measuring recordings"
 #: Number of reasons that an error lists; the rest are counted.
 MAX_REASONS = 8
 
-#: Called with what is being done, seconds of sound done and seconds in all.
+#: Called with a description of the current step, seconds of sound done, and seconds in all.
 Progress = Callable[[str, float, float], None]
 
 
@@ -91,7 +89,7 @@ def build(
     Args:
       staging: the started staging folder.
       inputs: recordings and shards.
-      settings: what the data set is made with.
+      settings: of the data set.
       engine: measures the recordings and writes the shards.
       progress: see `Progress`.
       weights: a file of weights for the pitch tracker.
@@ -145,7 +143,7 @@ def build(
         validation=splits["validation"],
         recordings=[],
     )
-    manifest = _with_recordings(staging.result, manifest, (_entry(*row, whole) for row in ledger.entries()))
+    manifest = list_recordings(staging.result, manifest, (manifest_entry(*row, whole) for row in ledger.entries()))
     write_manifest(staging.result, manifest)
     return Built(manifest, ledger)
 
@@ -164,13 +162,13 @@ def _write_shards(
     engine: Engine,
     progress: Progress,
 ) -> tuple[dict[str, Split], NoteFigures]:
-    """Writes the shards of all splits; what the manifest says about each, and the figures of the training split.
+    """Writes the shards of all splits; returns their entries in the manifest, and the figures of the training split.
 
     Args:
       folder: where the shards go.
       layout: of the data set.
-      parts: what to write into each split.
-      instruments: what frames are labelled with.
+      parts: of each split.
+      instruments: labels of the frames.
       n_frames: of all splits, about.
       engine: writes them.
       progress: see `Progress`.
@@ -217,7 +215,7 @@ def _measure_all(
     weights: Path | None,
     notice: Callable[[str], None],
 ) -> None:
-    """Measures recordings and notes in the ledger what was found."""
+    """Measures recordings and writes the results into the ledger."""
     ledger = inputs.recordings
     ledger.plan(
         lambda path, name: Job(path, name, staging.parts / _key(name), settings.sample_rate_hz, settings.features,
@@ -258,8 +256,15 @@ def _key(name: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
-def _entry(recording: CutRecording, is_validation: bool, gain_db: float, whole: bool) -> Recording:
-    """Makes the entry of a recording in the manifest; `whole` where a single one is in both splits."""
+def manifest_entry(recording: CutRecording, is_validation: bool, gain_db: float, whole: bool) -> Recording:
+    """Makes the entry of a recording in the manifest.
+
+    Args:
+      recording: measured and cut.
+      is_validation: whether it is in the validation split.
+      gain_db: its gain in the data set.
+      whole: it is the only recording of the data set, and is in both splits.
+    """
     used = not recording.reason
     return Recording(
         path=recording.job.name,
@@ -277,8 +282,17 @@ def _entry(recording: CutRecording, is_validation: bool, gain_db: float, whole: 
     )
 
 
-def _with_recordings(folder: Path, manifest: Manifest, recordings: Iterator[Recording]) -> Manifest:
-    """Lists recordings in the manifest, or in a file of their own where there are many."""
+def list_recordings(folder: Path, manifest: Manifest, recordings: Iterator[Recording]) -> Manifest:
+    """Lists recordings in the manifest, or, where there are more than `MAX_LISTED`, in a file beside it.
+
+    Args:
+      folder: of the data set.
+      manifest: without recordings.
+      recordings: their entries.
+
+    Returns:
+      The manifest with its recordings, or with the checksum of the file.
+    """
     listed = list(itertools.islice(recordings, MAX_LISTED + 1))
     if len(listed) <= MAX_LISTED:
         return msgspec.structs.replace(manifest, recordings=listed)
@@ -391,7 +405,7 @@ def choose_validation(lengths: Callable[[], Iterable[tuple[str, int, int]]], n: 
             n_chosen += 1
             yield number
     if not n_chosen:
-        # the first in order of those whose length is nearest to what is wanted
+        # the first of those whose length is nearest to the wanted one
         yield min(lengths(), key=lambda row: abs(row[1] - share * seen))[2]
 
 

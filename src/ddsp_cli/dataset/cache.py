@@ -52,7 +52,7 @@ class Measured:
       polyphonic: [F] bool.
       n_samples: length at 16 kHz.
       doubts: doubtful places.
-      remarks: what is remarkable, as sentences without a full stop.
+      remarks: warnings and notes, as sentences without a full stop.
     """
 
     f0_hz: np.ndarray
@@ -87,7 +87,7 @@ def load_measured(folder: Path | None, digest: str, hop_samples: int) -> Measure
       hop_samples: of the frames.
 
     Returns:
-      The features, or None where there are none of this recording, or damaged ones.
+      The features, or None if they are missing or damaged.
     """
     if folder is None:
         return None
@@ -116,11 +116,11 @@ class Job:
       stem: path that the names of the files it writes begin with.
       sample_rate_hz: the model's rate.
       spec: how to measure.
-      keep_polyphonic: do not cut out what is polyphonic.
+      keep_polyphonic: keep polyphonic parts.
       weights: a file of weights for the pitch tracker.
       measured: folder of measured features; None measures again.
       offset: bytes before it, where the recording is a record of the TFRecord file `path`; else None.
-      label: what its metadata says, where there is any.
+      label: from its metadata, where there is any.
     """
 
     path: Path
@@ -156,20 +156,20 @@ class Job:
 
 @dataclass(frozen=True)
 class CutRecording:
-    """A recording and its segments. Where it cannot be used, `reason` says why and nothing is kept.
+    """A recording and its segments. If it cannot be used, `reason` says why and there are no segments.
 
     Attributes:
-      job: what was done.
+      job: that was done.
       sha256: of the file; empty where it could not be read.
       seconds: length of the recording.
       n_frames: F, how much is kept.
       note_s: seconds of notes in that.
-      peak: largest absolute sample of what is kept, at the model's rate and at 16 kHz.
+      peak: largest absolute sample of the kept sound, at the model's rate and at 16 kHz.
       loud_peak: the same without clicks: at most 3 dB above the 99.5th percentile of short stretches.
       polyphonic_s: seconds that are polyphonic.
       doubts: doubtful places in the recording, the longest where there are very many.
       n_doubts: how many there are of each kind.
-      remarks: what is remarkable, as sentences without a full stop.
+      remarks: warnings and notes, as sentences without a full stop.
       reason: why it cannot be used; empty where it can.
       parts: name → CRC-32 of each file written.
     """
@@ -233,7 +233,7 @@ def decode_cut(job: Job, record: bytes) -> CutRecording:
 
 
 def load_cut(job: Job, sha256: str) -> CutRecording | None:
-    """Reads the segments that an earlier run cut from the same bytes; None where there are none, or damaged ones."""
+    """Reads the segments that an earlier run cut from the same bytes; None if they are missing or damaged."""
     try:
         found = decode_cut(job, unseal(job.record_file.read_bytes()))
         folder = job.stem.parent
@@ -356,7 +356,7 @@ class Staging:
 
         Args:
           settings: all that decides how a recording is measured and cut.
-          fresh: keep nothing.
+          fresh: remove earlier measurements.
 
         Raises:
           OSError: the folders cannot be made.
@@ -435,5 +435,5 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def _part_name(path: Path) -> str:
-    """The name of a file while it is written; `Staging.start` removes what a killed run left under such names."""
+    """Returns the name of a file while it is written; `Staging.start` removes such files of killed runs."""
     return f".{path.name}.part"

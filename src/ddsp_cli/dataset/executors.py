@@ -2,7 +2,7 @@
 
 They are processes of this machine or the workers of a Dask cluster. A recording that crashes its worker is named and
 left out. Which worker measured a recording or wrote a shard, and in which order they finished, does not change a data
-set: results are told apart by their job.
+set: each result names its job.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Engine(Protocol):
 
     Attributes:
       n_workers: how many recordings at the same time.
-      crashes: what a future raises whose worker died.
+      crashes: exceptions of a future whose worker died.
     """
 
     n_workers: int
@@ -127,11 +127,11 @@ def examine_all(
     """Examines recordings, several at a time, in memory that does not grow with their number.
 
     Args:
-      jobs: what to do; taken one by one as workers become free.
+      jobs: taken one by one as workers become free.
       engine: where.
       tick: told how many seconds were measured since the last call.
       done: given each recording, in the order in which they are finished.
-      notice: told once a minute what each worker did.
+      notice: called once a minute with the work of each worker.
 
     Returns:
       What was done, by worker.
@@ -160,7 +160,7 @@ def examine_all(
             suspects = _feed(engine, executor, waiting, tick, deliver)
         if not suspects:
             return tally
-        # A decoder that crashed took others with it: what was under way is done again, one at a time.
+        # a decoder that crashed ended other workers too: their jobs are done again, one at a time
         for job in suspects:
             with engine.executor(alone=True) as executor:
                 if _feed(engine, executor, iter([job]), tick, deliver):
@@ -170,9 +170,9 @@ def examine_all(
 def _feed(
     engine: Engine, executor: Executor, jobs: Iterator[Job], tick: Tick, deliver: Callable[[CutRecording, str], None]
 ) -> list[Job]:
-    """Runs jobs until there are none, or the executor is broken; returns the jobs whose worker died."""
+    """Runs all jobs, or until the executor is broken; returns the jobs whose worker died."""
     pending: dict[Future[Any], Job] = {}
-    # `concurrent.futures.wait` would look at every waiting job for each that is done.
+    # `concurrent.futures.wait` would check every waiting job for each that is done
     finished: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
     suspects: list[Job] = []
     broken = False
@@ -206,7 +206,7 @@ def write_all(shards: Iterable[Shard], engine: Engine, done: Callable[[Written],
     """Writes shards, several at a time; each is the same wherever it is written.
 
     Args:
-      shards: what to write, taken one by one as workers become free.
+      shards: to write, taken one by one as workers become free.
       engine: where.
       done: given each shard, in the order in which they are finished.
       n_expected: about how many there are. For a few, processes of this machine take longer to start than to write.
@@ -247,12 +247,12 @@ def write_all(shards: Iterable[Shard], engine: Engine, done: Callable[[Written],
     except BrokenProcessPool as problem:
         raise OutputError(
             "a process that wrote the data set ended before it was done",
-            "What was measured is kept: run the same command again to go on.",
+            "Finished measurements are kept: run the same command again to resume.",
         ) from problem
 
 
 def _taken(finished: queue.SimpleQueue[Future[Any]], timeout_s: float) -> Iterator[Future[Any]]:
-    """What is in a queue, waiting for the first."""
+    """Takes all items of a queue; waits for the first."""
     with suppress(queue.Empty):
         yield finished.get(timeout=timeout_s)
         while True:
@@ -421,7 +421,7 @@ class _Carried:
     Attributes:
       found: the recording.
       worker: its address.
-      files: what it could not write itself, in the order in which to write it: the record comes last.
+      files: those that it could not write itself, in the order of writing: the record is last.
       unreadable: the recording is not where the job says.
     """
 
@@ -476,7 +476,7 @@ def _this_worker(version: str) -> str:
 
 
 def _lost(message: str) -> OutputError:
-    return OutputError(message, "What was done is kept: run the same command again to go on.")
+    return OutputError(message, "The finished part is kept: run the same command again to resume.")
 
 
 @contextmanager

@@ -110,7 +110,7 @@ class Dataset:
     """A prepared data set.
 
     Attributes:
-      manifest: what it holds.
+      manifest: of the data set.
       train: in memory (about 0.3 MB per window of 4 s at 16 kHz), or in its shards where that is too much.
       validation: in memory; of a large split `MAX_VALIDATION` windows, evenly spread.
     """
@@ -131,7 +131,7 @@ def load(folder: Path, spec: FeatureSpec | None = None, sample_rate_hz: int | No
     """Loads a data set, each shard checked against its checksum; of a large one each record as it is read.
 
     Args:
-      folder: where `dataset.yaml` stands.
+      folder: with `dataset.yaml`.
       spec: how the model to be trained wants its features measured; None takes any. The frame rate may be a divisor
         of the data set's, and the pitch tracker may differ.
       sample_rate_hz: of the model that will use it: the sound is resampled to it; None keeps the rate.

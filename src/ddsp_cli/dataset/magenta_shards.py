@@ -30,7 +30,7 @@ from ddsp_cli.errors import DatasetError, InputError
 #: Their pitch tracker, for the FeatureSpec.
 TRACKER = "crepe"
 
-#: CREPE looks at 1024 samples; not centred, its frame i begins where ours has its middle.
+#: CREPE uses windows of 1024 samples; not centred, its frame i begins at the centre of ours.
 UNCENTRED_DELAY_SAMPLES = 512
 
 #: Windows begin this far apart (`--hop_secs`).
@@ -127,7 +127,7 @@ def _layout(shard: Path, example: dict[str, np.ndarray]) -> _Layout:
 
 
 def _chains(windows: list[_Window]) -> Iterator[list[_Window]]:
-    """Puts windows that continue one another in a row; what is there twice is there once."""
+    """Joins windows that continue one another; of equal windows one is kept."""
     unique = {window.seconds: window for window in windows}
     starts: dict[tuple[bytes, ...], list[_Window]] = {}
     for window in unique.values():
@@ -135,7 +135,7 @@ def _chains(windows: list[_Window]) -> Iterator[list[_Window]]:
 
     def after(window: _Window) -> _Window | None:
         following = starts.get(window.seconds[1:], []) if len(window.seconds) > 1 else []
-        # Silence goes on as silence anywhere: where it is not clear what follows, nothing does.
+        # after silence several windows may follow: nothing is joined where the next one is not certain
         return following[0] if len(following) == 1 and following[0] is not window else None
 
     continued = {following.seconds for window in unique.values() if (following := after(window)) is not None}
@@ -194,5 +194,5 @@ def _pitch(
 
 
 def _joined(windows: list[np.ndarray], n_hop: int) -> np.ndarray:
-    """The first window and what each further one adds."""
+    """Joins the first window and the new part of each further one."""
     return np.concatenate([windows[0], *(window[-n_hop:] for window in windows[1:])])

@@ -1,4 +1,4 @@
-"""`dataset.yaml`: what a prepared data set holds, how it was measured and from which recordings it came."""
+"""`dataset.yaml`: contents of a prepared data set, settings of the measurement, and recordings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RECORDINGS = "recordings.jsonl"
 #: So many recordings are listed in the manifest itself.
 MAX_LISTED = 2000
 
-#: A manifest of 2,000 recordings has 1 MB (of 10,000, as earlier versions wrote them, 3 MB); what is larger is not one.
+#: A manifest of 2,000 recordings has 1 MB (of 10,000, as earlier versions wrote them, 3 MB); larger files are refused.
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 
 SplitName = Literal["train", "validation"]
@@ -88,13 +88,13 @@ class Recording(Config, kw_only=True):
       seconds: length of the recording.
       used_s: seconds of it in the data set, rests between notes included.
       split: "both" where a single recording is split between training and validation, "none" where it is left out.
-      gain_db: what its level was changed by.
-      note_s: seconds of notes in what is used.
+      gain_db: gain that was applied.
+      note_s: seconds of notes in the used parts.
       polyphonic_s: seconds of it that are polyphonic.
-      notes: why it is left out, or what is remarkable.
+      notes: the reason for leaving it out, or warnings.
       doubts: doubtful places, the longest where there are very many.
       n_doubts: how many there are of each kind.
-      label: what its metadata says, where there is any.
+      label: from its metadata, where there is any.
     """
 
     path: str
@@ -135,9 +135,9 @@ class SourcesFile(Config, kw_only=True):
     """Authors and licences of recordings, as `ddsp prepare --sources FILE` reads them.
 
     Attributes:
-      licence: of what learns from all of them together.
+      licence: of an instrument trained on all of them.
       sources: each body of recordings with its own licence.
-      remarks: what a player should know of what was learned from them: sentences for the instrument's card.
+      remarks: advice for players of an instrument trained on them: sentences for its card.
     """
 
     licence: str = "unknown"
@@ -162,7 +162,7 @@ class Manifest(Config, kw_only=True):
     keep_polyphonic: bool = False
     hold_out: list[str] = []  # patterns, as given
     leave_out: list[str] = []
-    lowest_hz: NonNegativeFloat = 0.0  # the lowest note; what sounded well below it was taken out
+    lowest_hz: NonNegativeFloat = 0.0  # the lowest note; sound well below it was removed
     statistics: Statistics
     instruments: list[str] = []  # folders of the recordings, where there are several; frames carry the index
     histograms: dict[str, Histogram] = {}  # of pitch_midi, loudness_db and power_db

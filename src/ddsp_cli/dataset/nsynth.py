@@ -1,4 +1,4 @@
-"""Read NSynth (Engel et al., 2017) as it is distributed, in both of its layouts.
+"""Read NSynth (Engel et al., 2017) in both layouts in which it is distributed.
 
     nsynth-test.tfrecord            one `tf.train.Example` for each note: sound and metadata
     nsynth-test/audio/keyboard_acoustic_004-060-025.wav ...
@@ -29,7 +29,7 @@ CHUNK = 1 << 20
 
 
 def labels(folder: Path) -> Iterator[tuple[Path, NoteLabel]]:
-    """Sound file and label of each note of a folder in the layout with `examples.json`; nothing in another folder.
+    """Yields sound file and label of each note of a folder in the layout with `examples.json`.
 
     Raises:
       InputError: the metadata is damaged.

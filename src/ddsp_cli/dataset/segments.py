@@ -1,4 +1,4 @@
-"""Choose the parts of a recording to learn from: notes, what surrounds them, and some of the rests.
+"""Choose the parts of a recording to learn from: notes, a margin around them, and some of the rests.
 
 Segments are pairs (start, end) of frames at 250 Hz on a grid of 20 ms, where the samples of every model rate are whole
 numbers (882 at 44.1 kHz). Shapes: S samples, F frames.
@@ -66,7 +66,7 @@ def segments(notes: np.ndarray, frame_rate_hz: int = 250, unwanted: np.ndarray |
     Args:
       notes: [F] bool, see `note_frames`.
       frame_rate_hz: of the mask.
-      unwanted: [F] bool, frames to leave out; what remains between them without a whole note is left out too.
+      unwanted: [F] bool, frames to leave out; remains between them without a whole note are left out too.
 
     Returns:
       Disjoint segments in order, on the grid; the last may end up to 20 ms after the recording.

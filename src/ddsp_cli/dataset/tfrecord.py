@@ -145,7 +145,7 @@ def n_record_bytes(path: Path) -> int:
 
 
 def locate_features(path: Path) -> Iterator[tuple[int, dict[str, np.ndarray | list[bytes]]]]:
-    """As `locate_examples`, with features of all types.
+    """Like `locate_examples`, with features of all types.
 
     Raises:
       DatasetError: as `read_examples`.
@@ -169,7 +169,7 @@ def read_example(path: Path, offset: int, n_bytes: int | None = None) -> dict[st
 
 
 def read_features(path: Path, offset: int) -> dict[str, np.ndarray | list[bytes]]:
-    """As `read_example`, with features of all types.
+    """Like `read_example`, with features of all types.
 
     Raises:
       DatasetError: as `read_examples`.

@@ -76,7 +76,7 @@ def examine(job: Job, tick: Tick | None = None) -> CutRecording:
     is not done again.
 
     Args:
-      job: what to do.
+      job: to do.
       tick: told how many more seconds of sound have been measured; may raise to stop the work.
 
     Raises:
@@ -183,7 +183,7 @@ def assess(
       spool: the audio at 16 kHz.
       frame_rate_hz: of the frames.
       clipped_s: start and end of each clipped place.
-      remarks: what is already known to be remarkable.
+      remarks: those found before.
     """
     corrected = correct_octaves(spool.read, spool.n_samples, f0_hz, frame_rate_hz)
     voiced = corrected.f0_hz > 0
@@ -215,7 +215,7 @@ def cut_out(job: Job, measured: Measured, digest: str, spools: Mapping[int, Spoo
     """Cuts out the notes with some of the rests around them, and writes them.
 
     Args:
-      job: what to do.
+      job: to do.
       measured: features of the recording.
       digest: SHA-256 of the file.
       spools: sample rate → spooled audio; at other rates the recording is decoded again.

@@ -1,4 +1,7 @@
-"""Join recordings, cut them into windows of equal length, measure their levels and write TFRecord shards."""
+"""Join recordings, cut them into windows of equal length, measure their levels and write TFRecord shards.
+
+`NoteFigures` counts pitch and level of the frames with a note, for percentiles and histograms of a data set.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,13 @@ import numpy as np
 
 from ddsp_cli.analysis import loudness
 from ddsp_cli.audio import highpass
+from ddsp_cli.bundle import Statistics
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.dataset import tfrecord
 from ddsp_cli.dataset.cache import CutRecording, Job
+from ddsp_cli.dataset.manifest import Histogram
 from ddsp_cli.dataset.segments import FADE_S, GRID_FRAMES
-from ddsp_cli.dataset.statistics import NoteFigures
+from ddsp_cli.scaling import hz_to_midi
 
 #: Largest shard, exceeded by one window at most.
 SHARD_BYTES = 100_000_000
@@ -29,10 +34,16 @@ KNEE, CEILING = 0.9, 0.99
 #: Seconds of silence for each second of sound, at least REST_S at once: recordings in rooms are never silent.
 REST_SHARE, REST_S = 0.03, 2.0
 
+#: Widths of histogram bins: pitch in semitones, level in dB.
+SEMITONE, LEVEL_STEP_DB = 1.0, 2.0
+
+#: Resolution of the counted values in semitones or dB: percentiles are off by at most half of it.
+RESOLUTION = 1e-3
+
 
 @dataclass(frozen=True)
 class Portion:
-    """A part of a recording that goes into a split: frames [start, end) of what was kept, and its gain.
+    """A part of a recording that goes into a split: frames [start, end) of the kept sound, and its gain.
 
     Clicks that the gain would bring beyond full scale are limited, see `soft_limit`.
     """
@@ -57,7 +68,7 @@ class Instruments:
     The folder is that in which recordings lie below the folders that all have in common.
 
     Args:
-      jobs: gives those of the recordings in the data set, named such as `wavs/flute/a.wav`; called several times.
+      jobs: returns the jobs of the recordings in the data set, named such as `wavs/flute/a.wav`; called several times.
 
     Attributes:
       names: of the instruments, sorted; empty where there is neither, as in a data set of one instrument.
@@ -88,18 +99,18 @@ class Instruments:
         return self.names.index(self._of(job))
 
 
-# --- what goes into which shard ------------------------------------------------------------------------------
+# --- contents of shards --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What all shards of a data set have in common.
+    """Settings that all shards of a data set share.
 
     Attributes:
       sample_rate_hz: the model's rate.
       spec: how the features are measured.
       window_s: length of an example.
-      lowest_hz: F0 of the lowest note; a high-pass filter removes what is below it.
+      lowest_hz: F0 of the lowest note; a high-pass filter removes sound below it.
       labelled: frames are labelled with the instrument that plays.
     """
 
@@ -116,7 +127,7 @@ class Layout:
 
     @property
     def context_frames(self) -> int:
-        """How far sound reaches into the levels of frames beside it, on the grid."""
+        """Frames on each side of a window whose sound affects its levels, on the grid."""
         reach = max(self.spec.loudness_window_samples, self.spec.power_window_samples)
         return -(-reach // (self.spec.hop_samples * GRID_FRAMES)) * GRID_FRAMES
 
@@ -127,7 +138,7 @@ class Layout:
         return max(1, SHARD_BYTES // len(tfrecord.encode_example(empty)))
 
     def lengths(self, n_frames: int) -> dict[str, int]:
-        """How many values of each feature so many frames have."""
+        """Returns the number of values of each feature in `n_frames`."""
         n = dict.fromkeys((*tfrecord.FRAME_FEATURES, *([tfrecord.INSTRUMENT] if self.labelled else [])), n_frames)
         n[tfrecord.AUDIO] = self.samples(n_frames, self.sample_rate_hz)
         n[tfrecord.AUDIO_16K] = self.samples(n_frames, ANALYSIS_RATE_HZ)
@@ -150,12 +161,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Shard:
-    """What to write into one shard.
+    """The content of one shard.
 
     Attributes:
       path: of the file; it gets its final name when all are written.
       layout: of the data set.
-      pieces: what sounds, one after the other, with what sounds before and after it as far as the levels reach.
+      pieces: of sound, one after the other, and context before and after them within the windows of the levels.
       n_before: frames of the pieces that belong to the shard before.
       n_examples: how many.
     """
@@ -186,7 +197,7 @@ class SplitPlan:
       folder: where the shards go.
       name: "train" or "validation".
       layout: of the data set.
-      portions: what to write, in this order.
+      portions: to write, in this order.
       index: number of the instrument that plays in a recording.
       rests: insert silence between portions, see `REST_SHARE`.
 
@@ -304,11 +315,11 @@ class _Queue:
 def write_shard(shard: Shard, check: Callable[[], None] = lambda: None) -> Written:
     """Writes a shard. The same task gives the same bytes in any process.
 
-    Loudness and power are measured on the audio as it is written (after gain, cuts and joins), so that features and
+    Loudness and power are measured on the audio that is written (after gain, cuts and joins), so that features and
     audio agree.
 
     Args:
-      shard: what to write.
+      shard: to write.
       check: called before each window; may raise to stop the work.
 
     Raises:
@@ -379,7 +390,7 @@ def _sound(shard: Shard) -> Iterator[dict[str, np.ndarray]]:
             else:
                 within = slice(piece.portion.start + first, piece.portion.start + last)
                 block = {key: frames[key][within] for key in ("f0_hz", "f0_confidence")}
-                # The sound at 16 kHz is what was measured, not a resampled copy of the cut one.
+                # the sound at 16 kHz is the measured one, not a resampled copy of the cut one
                 block[tfrecord.AUDIO_16K] = _played(piece.portion, layout, ANALYSIS_RATE_HZ, first, last)
                 block[tfrecord.AUDIO] = (
                     block[tfrecord.AUDIO_16K]
@@ -422,3 +433,106 @@ def name_shards(digests: Mapping[Path, str]) -> dict[str, str]:
         part.rename(shard)
         named[shard.name] = digests[part]
     return named
+
+
+# --- percentiles and histograms --------------------------------------------------------------------------------------
+
+
+class Counts:
+    """Counts values to `RESOLUTION`."""
+
+    def __init__(self) -> None:
+        self._first = 0
+        self._counts = np.zeros(0, np.int64)
+
+    def add(self, values: np.ndarray) -> None:
+        """Adds values [n]."""
+        if not len(values):
+            return
+        bins = np.round(values.astype(np.float64) / RESOLUTION).astype(np.int64)
+        low, high = int(bins.min()), int(bins.max()) + 1
+        self._grow(low, high)
+        self._counts[low - self._first : high - self._first] += np.bincount(bins - low, minlength=high - low)
+
+    def merge(self, other: Counts) -> None:
+        """Adds the values that another one counted."""
+        if len(other._counts):
+            self._grow(other._first, other._first + len(other._counts))
+            at = other._first - self._first
+            self._counts[at : at + len(other._counts)] += other._counts
+
+    def _grow(self, low: int, high: int) -> None:
+        """Makes room for bins [low, high)."""
+        if not len(self._counts):
+            self._first = low
+        first, end = min(low, self._first), max(high, self._first + len(self._counts))
+        if end - first != len(self._counts):
+            grown = np.zeros(end - first, np.int64)
+            grown[self._first - first : self._first - first + len(self._counts)] = self._counts
+            self._first, self._counts = first, grown
+
+    @property
+    def n(self) -> int:
+        """Number of values added."""
+        return int(self._counts.sum())
+
+    def percentiles(self, percents: np.ndarray) -> np.ndarray:
+        """Percentiles as `numpy.percentile` interpolates them; there must be at least one value."""
+        ranks = np.asarray(percents, np.float64) / 100.0 * (self.n - 1)
+        below = np.floor(ranks).astype(np.int64)
+        cumulative = np.cumsum(self._counts)
+
+        def value(rank: np.ndarray) -> np.ndarray:
+            return (self._first + np.searchsorted(cumulative, rank, side="right")) * RESOLUTION
+
+        low, high = value(below), value(np.minimum(below + 1, self.n - 1))
+        return low + (high - low) * (ranks - below)
+
+    def histogram(self, step: float, frame_rate_hz: int) -> Histogram:
+        """Seconds in bins of a width, centred on its multiples."""
+        present = np.flatnonzero(self._counts)
+        bins = np.round((self._first + present) * RESOLUTION / step).astype(np.int64)
+        counts = np.bincount(bins - bins.min(), self._counts[present])
+        seconds = [round(float(count) / frame_rate_hz, 3) for count in counts]
+        return Histogram(start=(float(bins.min()) - 0.5) * step, step=step, seconds=seconds)
+
+
+class NoteFigures:
+    """Counts pitch and level of every frame with a note."""
+
+    def __init__(self) -> None:
+        self.pitch_midi, self.loudness_db, self.power_db = Counts(), Counts(), Counts()
+
+    def add(self, example: dict[str, np.ndarray]) -> None:
+        """Adds the frames of one example."""
+        notes = example["f0_hz"] > 0
+        self.pitch_midi.add(hz_to_midi(example["f0_hz"][notes]))
+        self.loudness_db.add(example["loudness_db"][notes])
+        self.power_db.add(example["power_db"][notes])
+
+    def merge(self, other: NoteFigures) -> None:
+        """Adds the frames that another one counted, in any order: the result is the same."""
+        self.pitch_midi.merge(other.pitch_midi)
+        self.loudness_db.merge(other.loudness_db)
+        self.power_db.merge(other.power_db)
+
+    def statistics(self, frame_rate_hz: int) -> Statistics:
+        """Percentiles 0..100 of each; there must be at least one frame with a note."""
+
+        def percentiles(counts: Counts) -> list[float]:
+            return [round(float(value), 4) for value in counts.percentiles(np.arange(101))]
+
+        return Statistics(
+            pitch_midi=percentiles(self.pitch_midi),
+            loudness_db=percentiles(self.loudness_db),
+            power_db=percentiles(self.power_db),
+            note_s=self.pitch_midi.n / frame_rate_hz,
+        )
+
+    def histograms(self, frame_rate_hz: int) -> dict[str, Histogram]:
+        """Seconds of notes in each semitone, and in each step of level."""
+        return {
+            "pitch_midi": self.pitch_midi.histogram(SEMITONE, frame_rate_hz),
+            "loudness_db": self.loudness_db.histogram(LEVEL_STEP_DB, frame_rate_hz),
+            "power_db": self.power_db.histogram(LEVEL_STEP_DB, frame_rate_hz),
+        }

@@ -23,7 +23,7 @@ _KERNELS = (512, 64, 64, 64, 64, 64)
 _STRIDES = (4, 1, 1, 1, 1, 1)
 MULTIPLIERS = {"tiny": 4, "small": 8, "medium": 16, "large": 24, "full": 32}
 
-#: The largest published file has 89 MB; what is larger is something else.
+#: The largest published file has 89 MB; a larger one is another file.
 MAX_WEIGHTS_BYTES = 512 * 1024 * 1024
 
 

@@ -34,7 +34,8 @@ class ProcessorGroup(keras.layers.Layer):
 
     Raises:
       ValueError: `nodes` is no mapping of names to pairs of a processor and its inputs.
-      ModelError: a node has the wrong number of inputs, or the graph is none: see `bundle.layout.processing_order`.
+      ModelError: a node has the wrong number of inputs, or the graph is not valid, see
+        `bundle.layout.processing_order`.
     """
 
     def __init__(
@@ -277,7 +278,7 @@ def _build(node: config.ProcessorConfig, model: config.ModelConfig, seed: int, n
             return processors.Crop(node.length_samples, node.location, name=name)
         case config.OwnProcessorConfig():
             return _build_own(node, model, name)
-    raise ModelError(f"processor {name} is of a kind that the engine does not know")
+    raise ModelError(f"processor {name} has a kind that the engine does not know")
 
 
 def _settings(node: config.ProcessorConfig) -> dict[str, Any]:
@@ -328,7 +329,8 @@ def group_from_yaml(
       the group.
 
     Raises:
-      ModelError: the text is not valid YAML, names an unknown kind or setting, or its graph is none; each by its name.
+      ModelError: the text is not valid YAML, names an unknown kind or setting, or its graph is not valid; the
+        message says which.
     """
     nodes = config.parse_yaml(text, dict[str, config.AnyProcessorConfig | config.OwnProcessorConfig], "processors")
     model = config.ModelConfig(

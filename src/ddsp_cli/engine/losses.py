@@ -522,7 +522,7 @@ def _sum_db(levels_db: Tensor, weights: Tensor) -> Tensor:
 
 
 def _octaves(numbers: np.ndarray) -> np.ndarray:
-    """Returns a matrix [C, O] that is 1 where a band lies in an octave above the first band, else 0."""
+    """Returns a matrix [C, O] that is 1 where a band is in an octave above the first band, else 0."""
     octave = np.floor(np.log2(numbers)).astype(int)
     return np.eye(octave.max() + 1, dtype=np.float32)[octave]
 

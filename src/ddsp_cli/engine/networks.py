@@ -1,4 +1,4 @@
-"""The networks of a model: a recurrent unit, decoders from features to raw controls, and what conditions them.
+"""The networks of a model: a recurrent unit, decoders from features to raw controls, encoders, instrument vectors.
 
 Differentiating a loop step by step makes every step write its share of the weight gradient, a [U, 3U] matrix, and that
 traffic is most of the cost of a small GRU on a CPU. In `FastGru` the backward loop carries the state's gradient only;

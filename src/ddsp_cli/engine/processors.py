@@ -31,7 +31,7 @@ Shape = tuple[int | None, ...]
 #: Settings that every Keras layer has.
 LAYER_SETTINGS = frozenset(inspect.signature(keras.layers.Layer.__init__).parameters) - {"self", "kwargs"}
 
-#: Settings of the original that have another meaning here: name → what replaces it.
+#: Settings of the original that have another meaning here: name → replacement.
 ORIGINAL_SETTINGS = {
     "n_samples": "The length of a sound is F · hop_samples: set hop_samples",
     "reverb_length": "Use length_samples",
@@ -223,7 +223,7 @@ class Crop(Processor):
     """Cuts samples off one end of audio (`Crop`, processors.py of the original).
 
     Args:
-      length_samples: number of samples to cut off; 0 leaves the signal as it is.
+      length_samples: number of samples to cut off; 0 leaves the signal unchanged.
       location: `front` or `back`.
     """
 

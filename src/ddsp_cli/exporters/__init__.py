@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddsp_cli.audio.resample import resample_response
-from ddsp_cli.bundle.exported import room_file
+from ddsp_cli.bundle.folder import room_file
 
 if TYPE_CHECKING:
     from ddsp_cli.bundle import Bundle
@@ -27,7 +27,7 @@ HOST_RATES_HZ = (16000, 44100, 48000)
 
 
 def write_impulse_responses(bundle: Bundle, folder: Path) -> list[Path]:
-    """Writes `reverb_ir_RATE_hz.wav` for each rate; nothing where the instrument has no room.
+    """Writes `reverb_ir_RATE_hz.wav` for each rate, if the instrument has a room.
 
     The response is wet only: its sample 0, the direct sound, is 0. The sound is dry + dry ∗ response.
 

@@ -148,7 +148,7 @@ def _harmonic(
     hop, n_harmonics = model.hop_samples, harmonic.n_harmonics
     before_hz = ops.rows(ops.concat([state.last_f0_hz, f0_hz], 0), 0, -1)
     slope_hz = ops.binary("sub", f0_hz, before_hz)
-    # The phase stands still until there is a frame to start from.
+    # the phase is constant until the first frame
     started = ops.less(ops.constant(0.0), before_hz)
     within = _turns_within(ops, model, ops.binary("mul", before_hz, started), ops.binary("mul", slope_hz, started))
     total = ops.to_double(_fraction(ops, ops.columns(within, hop - 1, hop)))

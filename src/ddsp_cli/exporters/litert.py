@@ -180,7 +180,7 @@ class TfliteOps:
         return index
 
     def output(self, name: str, x: int, shape: tuple[int, ...]) -> None:
-        """Declares an output of the file: `x` in another shape, under a name of its own."""
+        """Declares an output of the file: `x` in another shape and under another name."""
         self._outputs.append(self._reshape(x, shape, name))
 
     def interface(self) -> dict[str, dict[str, list[int]]]:

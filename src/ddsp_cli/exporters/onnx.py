@@ -121,7 +121,7 @@ def build(bundle: Bundle, audio: bool, room: bool) -> tuple[bytes, dict[str, Any
 
 
 def _room(ops: OnnxOps, dry: str, bundle: Bundle) -> str:
-    """Adds reverb to dry sound [S]; the past of the sound is a state of its own."""
+    """Adds reverb to dry sound [S]; the past of the sound is one more state."""
     assert bundle.impulse_response is not None
     response = np.array(bundle.impulse_response, np.float32)
     response[:1] = 0.0

@@ -28,7 +28,7 @@ import numpy as np
 from ddsp_cli import __version__, scaling
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle import Bundle, revise
-from ddsp_cli.bundle.exported import MAX_METADATA_BYTES, METADATA
+from ddsp_cli.bundle.folder import MAX_METADATA_BYTES, METADATA
 from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig, to_plain
 from ddsp_cli.errors import ModelError, OutputError
 from ddsp_cli.exporters import audio_graph, checks, write_impulse_responses
@@ -52,7 +52,7 @@ from ddsp_cli.synthesis.ops import NumpyOps, Ops, Tensor
 
 N_UNITS, N_HARMONICS, N_BANDS = INPUTS[STATE], OUTPUTS[DISTRIBUTION], OUTPUTS[NOISE]
 
-#: Percentiles of the notes between which lies the range that the plug-in shows.
+#: Percentiles of the notes that bound the range that the plug-in shows.
 SHOWN_PERCENTILES = (5, 95)
 
 #: Decoder inputs in words.
@@ -179,7 +179,7 @@ def build(bundle: Bundle) -> tuple[bytes, dict[str, Any]]:
 
 
 def metadata(bundle: Bundle) -> dict[str, Any]:
-    """Makes the metadata behind the model: what the plug-in shows, and what `ddsp import` reads.
+    """Makes the metadata appended to the model, for the plug-in and for `ddsp import`.
 
     By `export_time` a saved session of the plug-in finds its model again.
     """
@@ -312,7 +312,7 @@ def _with_zeros(values: FloatArray, n_new: int, axis: int) -> FloatArray:
     return np.concatenate([values, np.zeros(shape, values.dtype)], axis=axis)
 
 
-# --- what the plug-in demands of a file ----------------------------------------------------------------------------
+# --- requirements of the plug-in -----------------------------------------------------------------------------------
 
 
 def check_file(data: bytes) -> int:
@@ -341,7 +341,7 @@ def check_file(data: bytes) -> int:
     rows |= _metadata_rows(data)
     broken = [row for row, holds in rows.items() if not holds]
     if broken:
-        raise OutputError(f"DDSP-VST would not take the exported file, these do not hold: {'; '.join(broken)}")
+        raise OutputError(f"DDSP-VST would refuse the exported file; violated: {'; '.join(broken)}")
     return len(rows)
 
 

@@ -2,7 +2,6 @@
 
     magenta_checkpoint  magenta/ddsp: `tensor_bundle` (weights), `gin` (configuration), `pickles` (statistics)
     tflite              DDSP-VST models: `flatbuffer` (the file)
-    shared              our own, as `ddsp models share` writes them
     files, card         what these need: a folder's or an archive's files; the card of the instrument that comes out
 
 Everything here reads files of strangers: nothing in them is executed, every size is checked before it is used, and
@@ -140,7 +139,7 @@ def read(path: Path, verify: bool = True) -> tuple[Bundle, str]:
             raise ModelError(f"there is no {path}", HINT)
         is_folder = path.is_dir()
         if is_folder and (path / CARD).is_file():
-            raise ModelError(f"{path} is an instrument already", "It plays as it is: give its folder as the model.")
+            raise ModelError(f"{path} is an instrument already", "Play it directly: give its folder as the model.")
         if is_folder:
             files = Folder(path, wanted)
         elif path.suffix.lower() == ".zip":

@@ -16,7 +16,7 @@ import numpy as np
 
 from ddsp_cli import __version__
 from ddsp_cli.bundle import FORMAT_VERSION, Bundle, Card, Source, Statistics, TrainingRecord, renamed, revise
-from ddsp_cli.bundle.exported import EXPORT_CARD, EXPORT_CARD_BEGINS, MAX_EXPORT_CARD_BYTES, ExportCard
+from ddsp_cli.bundle.folder import EXPORT_CARD, EXPORT_CARD_BEGINS, MAX_EXPORT_CARD_BYTES, ExportCard
 from ddsp_cli.config import (
     AddConfig,
     AnyProcessorConfig,
@@ -38,7 +38,7 @@ from ddsp_cli.synthesis.instrument import Instrument
 HARMONIC, NOISE, DRY, ROOM = "harmonic", "noise", "dry", "reverb"
 
 PERCENTILES = np.arange(101.0)
-#: Statistics where a file has none: two octaves from C4, and levels that instruments are commonly played at.
+#: Default statistics: two octaves from C4, and levels that instruments are commonly played at.
 ASSUMED = {
     "pitch_midi": {5.0: 60.0, 95.0: 84.0},
     "loudness_db": {5.0: -45.0, 50.0: -25.0, 95.0: -10.0},
@@ -51,7 +51,7 @@ _BOUNDS = {"pitch": (0.0, 127.0), "loudness": (-120.0, 40.0), "power": (-120.0, 
 
 
 class Origin(Config):
-    """Whom an instrument is owed to: what every export and import has to keep of its card."""
+    """Licence and sources of an instrument, which every export and import has to keep."""
 
     licence: str = "unknown"
     sources: list[Source] = []

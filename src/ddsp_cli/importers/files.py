@@ -35,7 +35,7 @@ class Files(Protocol):
         """The contents of a file.
 
         Raises:
-          ModelError: there is none, it is not a regular file, or it is larger than `max_bytes`.
+          ModelError: the file is missing, not regular, or larger than `max_bytes`.
         """
 
 
@@ -44,7 +44,7 @@ class Folder:
 
     Args:
       path: of the folder.
-      wanted: tells by its name whether a file is taken.
+      wanted: whether a file of this name is taken.
 
     Raises:
       ModelError: it cannot be read, or holds too many of them.
@@ -76,7 +76,7 @@ class Archive:
 
     Args:
       path: of the archive.
-      wanted: tells by the last part of its name whether a member is taken.
+      wanted: whether a member is taken, by the last part of its name.
 
     Raises:
       ModelError: not a ZIP archive, damaged, or hostile: names that leave it, links, two members of one name, sizes

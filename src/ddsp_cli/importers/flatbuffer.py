@@ -128,7 +128,7 @@ class _Table:
         return None if place is None else _Table(self.file, place + self.file.get("<I", place))
 
     def _vector(self, number: int, item_bytes: int) -> tuple[int, int]:
-        """Start and length of a vector that lies within the file; (0, 0) where it is left out."""
+        """Returns start and length of a vector, checked to be within the file; (0, 0) where it is missing."""
         place = self._field(number)
         if place is None:
             return 0, 0

@@ -55,10 +55,10 @@ class GinConfig:
     macros: dict[str, Any] = field(default_factory=dict)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """The value bound to `Class.parameter`, whatever module or scope stands before it; macros are replaced.
+        """Returns the value bound to `Class.parameter` in any module or scope; macros are replaced.
 
         Raises:
-          ModelError: the value's macros go in circles or make it too large.
+          ModelError: the value's macros refer to each other in a circle, or make it too large.
         """
         for selector, value in self.bindings.items():
             if _matches(selector, name):
@@ -81,7 +81,7 @@ class GinConfig:
             nonlocal n_values
             n_values += 1
             if depth > MAX_DEPTH or n_values > MAX_VALUES:
-                raise ModelError("the gin file has macros that go in circles or grow without bound")
+                raise ModelError("the gin file has macros that refer to each other in a circle or grow without bound")
             if isinstance(value, Macro):
                 if value.name not in self.macros:
                     raise ModelError(f"the gin file has no macro %{value.name[:60]}")
@@ -168,7 +168,7 @@ def _value(tokens: list[tokenize.TokenInfo], start: tokenize.TokenInfo) -> Any:
 
 
 def _is_literal(tokens: list[tokenize.TokenInfo], at: int) -> bool:
-    """Whether a token may stand in a literal; a sign only before a number and not after a value."""
+    """Whether a literal may contain a token; a sign only before a number and not after a value."""
     kind, text = tokens[at].type, tokens[at].string
     if kind == tokenize.NUMBER:
         return len(text) <= MAX_NUMBER_CHARACTERS and not {*text} & {*"_jJ"}
@@ -199,7 +199,7 @@ def _reference(tokens: list[tokenize.TokenInfo], at: int) -> tuple[Reference | M
 
 
 class _Placeholders(ast.NodeTransformer):
-    """Puts references in the place of their placeholders; no other name can stand in a value."""
+    """Replaces placeholders by their references; a value contains no other names."""
 
     def __init__(self, found: dict[str, Reference | Macro]) -> None:
         self._found = found

@@ -228,7 +228,7 @@ class Described:
       model, features: in this program's terms.
       first_generation: its loudness is of the first kind.
       remark: for the card.
-      origin: what trained it.
+      origin: the program that trained it.
     """
 
     model: ModelConfig
@@ -372,7 +372,7 @@ def _processors(gin: GinConfig, splits: dict[str, int]) -> dict[str, Any]:
         raise ModelError("ProcessorGroup.dag is not a list of processors") from problem
     kinds = ["Harmonic" if kind == "Additive" else kind for kind in kinds if kind != "Crop"]
     if sorted(kinds[:2]) != ["FilteredNoise", "Harmonic"] or kinds[2:3] != ["Add"] or len(kinds) > 4:
-        raise ModelError(f"its processors are {', '.join(map(_shown, kinds))}, and those cannot be played")
+        raise ModelError(f"its processors are {', '.join(map(_shown, kinds))}, which cannot be played")
     room: Any = None
     if kinds[3:] == ["Reverb"]:
         _must(gin, "Reverb.add_dry", True)

@@ -37,7 +37,7 @@ MAX_INTEGER = 1 << 256
 _KINDS = {"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"}
 
 _PUTS, _GETS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}, {"GET", "BINGET", "LONG_BINGET"}
-#: Instructions that change the container that lies below their arguments.
+#: Instructions that change the container below their arguments.
 _CHANGES = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "BUILD"}
 _ALLOWED = _PUTS | _GETS | _CHANGES | {
     "PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "NONE", "NEWTRUE", "NEWFALSE",
@@ -80,11 +80,11 @@ def load(data: bytes) -> Any:
         raise ModelError(f"the statistics file is damaged: {str(problem)[:200]}") from problem
 
 
-# --- before: what the instructions would build -------------------------------------------------------
+# --- before: values that the instructions would build -------------------------------------------------------
 
 
 def _check_instructions(data: bytes) -> None:
-    """Refuses a pickle whose instructions, or what they build, are not those of statistics.
+    """Refuses a pickle whose instructions, or the values that they build, are not those of statistics.
 
     Each entry of the simulated stack is the size and the depth of a value, None for a mark.
     """
@@ -140,7 +140,7 @@ def _move(opcode: pickletools.OpcodeInfo, stack: list[tuple[int, int] | None]) -
     stack.append((size, depth))
 
 
-# --- during: stand-ins for the names in it -----------------------------------------------------------
+# --- during: inert records for the names in it -----------------------------------------------------------
 
 
 class _StandIn:
@@ -183,7 +183,7 @@ _PYTHON = {
 
 
 class _Unpickler(pickle.Unpickler):
-    """The standard unpickler, to which every name is a stand-in."""
+    """The standard unpickler; each name becomes an inert record."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("numpy.random"):
@@ -194,17 +194,17 @@ class _Unpickler(pickle.Unpickler):
             return _TRANSFORMER
         if (module, name) in _PYTHON:
             return _PYTHON[module, name]
-        raise ModelError(f"the statistics file asks for {f'{module}.{name}'[:80]!r}", "It may be malicious.")
+        raise ModelError(f"the statistics file refers to {f'{module}.{name}'[:80]!r}", "It may be malicious.")
 
     def persistent_load(self, pid: Any) -> Any:
         raise ModelError("the statistics file refers to another file")
 
 
-# --- after: plain values of what was read ------------------------------------------------------------
+# --- after: plain values of the result ------------------------------------------------------------
 
 
 class _Copy:
-    """Copies what was read into plain values, so many and no more."""
+    """Copies the result into plain values, of a limited number."""
 
     def __init__(self) -> None:
         self._n_values = 0

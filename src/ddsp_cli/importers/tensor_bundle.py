@@ -40,7 +40,7 @@ def read(files: Files, prefix: str, wanted: Callable[[str], bool]) -> dict[str, 
     Args:
       files: among which its own are.
       prefix: of their names, such as `ckpt-300`.
-      wanted: tells by its name whether a tensor is read.
+      wanted: whether a tensor of this name is read.
 
     Returns:
       Name → float32 array.

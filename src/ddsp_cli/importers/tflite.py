@@ -28,7 +28,7 @@ import numpy as np
 
 from ddsp_cli import scaling
 from ddsp_cli.bundle import Bundle
-from ddsp_cli.bundle.exported import EXPORT_CARD, MAX_METADATA_BYTES, METADATA, room_file
+from ddsp_cli.bundle.folder import EXPORT_CARD, MAX_METADATA_BYTES, METADATA, room_file
 from ddsp_cli.config import DecoderConfig, FeatureSpec, FilteredNoiseConfig, HarmonicConfig, ModelConfig, ReverbConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.importers import card, is_model_name
@@ -94,7 +94,7 @@ def load(files: Files, name: str, verify: bool = True) -> Bundle:
 
 
 def try_out(data: bytes) -> None:
-    """Tries a file that a bundle keeps as it is, as when it was imported: bundles come from strangers too.
+    """Tries the unchanged file in a bundle, as an import does: bundles come from strangers too.
 
     Raises:
       ModelError: it does not keep the plug-in's contract, does not run, or gives what cannot be played.
@@ -159,7 +159,7 @@ def _bundle(files: Files, name: str, data: bytes, weights: dict[str, np.ndarray]
 
 
 def _metadata(data: bytes, files: Files) -> Mapping[str, Any]:
-    """`metadata.json` from the archive behind the model, else from beside it; empty where there is none.
+    """Reads `metadata.json` from the archive appended to the model, else the file beside it; {} if both are missing.
 
     Raises:
       ModelError: it is damaged.
@@ -453,7 +453,7 @@ class _Finder:
         return found[0] if found else None
 
     def _gru(self, n_in: int, units: int, joined: int, state: int) -> None:
-        """The two dense layers of a GRU, told apart by whether they see the input or the state."""
+        """Returns the two dense layers of a GRU: that of the input and that of the state."""
         cells: dict[int, _Dense] = {}
         for number, graph in enumerate(self._graphs):
             for op in graph.operators:
@@ -462,7 +462,7 @@ class _Finder:
                     cells[self._origin(number, op.inputs[0])] = dense
         fresh, held = cells.get(joined), cells.get(state)
         if fresh is None or held is None or len(cells) != 2:
-            raise ModelError("it has no GRU that could be found")
+            raise ModelError("no GRU was found in it")
         if fresh.n_in != n_in or held.n_in != units:
             raise ModelError("its GRU has an unknown shape")
         self.weights |= {

@@ -32,7 +32,7 @@ MOST_AT_ONCE_SAMPLES, BEHIND_BLOCKS = 2048, 8
 PATIENCE = 0.75
 
 #: A drop-out makes the slack one block longer, up to `MAX_SLACK_S`: drivers ask for blocks more or less regularly, and
-#: other programs get in between. Those of the beginning are not counted. A device that has by then asked for several
+#: other programs get in between. Those of the beginning are not counted. A device that has by then requested several
 #: blocks at once gets as many more in advance; one that asks for one at a time has the shortest slack.
 SETTLING_S = 1.0
 
@@ -78,7 +78,7 @@ class AudioLoop:
       block_samples: usual size of the device's blocks; the slack at the beginning.
       taken: called by the worker with input and output, after each call of `play`.
       adapts: drop-outs make the slack longer at any time, not only in the first second.
-      in_real_time: the device calls from a thread of its own as time goes by, so it is waited for late blocks, and a
+      in_real_time: the device calls from a separate thread as time goes by, so it is waited for late blocks, and a
         device that asks for several blocks at once is given more of them in advance.
     """
 
@@ -190,7 +190,7 @@ class AudioLoop:
             heard = self._heard.get(self._n_taken, n)
             self._settle()
             played = self._play(heard)
-            self._played.put(self._n_taken + self._slack_samples, played)  # what was asked for before is not read
+            self._played.put(self._n_taken + self._slack_samples, played)  # earlier samples are not read
             self._n_taken += n
             self._n_written = self._n_taken + self._slack_samples
             if self._waits:

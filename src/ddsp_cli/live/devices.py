@@ -56,7 +56,7 @@ class Device:
 
     Attributes:
       name: as the system calls it.
-      direction: whether it hears or plays.
+      direction: input or output.
       rates_hz: what it runs at; empty where it takes any rate or does not say.
     """
 
@@ -153,7 +153,7 @@ class _System:
         Which of the listed devices the default is, miniaudio does not say; it gets a rate that all of them have.
 
         Raises:
-          InputError: there is none, or no such one.
+          InputError: there is no device, or none matches.
           UsageError: several have this in their name.
         """
         found = self.found(direction)
@@ -307,11 +307,11 @@ class DeviceStream:
 class PretendedPair:
     """Simulates a pair of devices for tests and measurements: the input is given, the output is kept.
 
-    Both ends belong to one converter without buffers of its own: the block that the callback returns is played while
+    Both ends belong to one converter without own buffers: the block that the callback returns is played while
     the next one is heard. So a callback that returns its input is one block late.
 
     Args:
-      heard: [S] float32, what the microphone hears.
+      heard: [S] float32, the sound of the microphone.
       rate_hz: of the devices.
       block_samples: of each call.
       between: called after every block, such as to let a worker finish it.
@@ -369,7 +369,7 @@ def list_midi_ports() -> list[str]:
     try:
         with quiet():
             return list(dict.fromkeys(mido.get_input_names()))
-    except Exception as problem:  # python-rtmidi raises errors of its own
+    except Exception as problem:  # python-rtmidi raises its own errors
         raise InputError(f"this computer has no MIDI system that can be used: {problem}") from problem
 
 
@@ -377,14 +377,14 @@ def choose_midi_port(name: str) -> str:
     """Finds a port by its name, a part of it, or its number in the list; the first one for "".
 
     Raises:
-      InputError: there is none, or no such one.
+      InputError: there is no port, or none matches.
       UsageError: several have this in their name.
     """
     ports = list_midi_ports()
     if not ports:
         raise InputError("no MIDI keyboard was found", "Plug one in.")
     if not name:
-        # Linux lists a port of its own that has no source.
+        # Linux lists one more port, which has no source
         return next((port for port in ports if not port.startswith("Midi Through")), ports[0])
     if name.isdecimal() and 1 <= int(name) <= len(ports):
         return ports[int(name) - 1]
@@ -399,7 +399,7 @@ def choose_midi_port(name: str) -> str:
 
 
 def open_midi_port(name: str, take: Callable[[Any], None]) -> Any:
-    """Opens a port; `take` is called with each message, in a thread of its own.
+    """Opens a port; `take` is called with each message, in a separate thread.
 
     Returns:
       The port; `close` ends it.

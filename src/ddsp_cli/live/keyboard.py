@@ -56,7 +56,7 @@ class Voice:
     """A sounding note; times in seconds since the start.
 
     Attributes:
-      channel, key: what pressed it.
+      channel, key: of the message that started it.
       velocity: 1 to 127.
       start_s: when it began.
       before_key: of the note that it is bound to; None after a rest.
@@ -129,7 +129,7 @@ class Hands:
             self.take(message, now_s)
 
     def take(self, message: Any, now_s: float) -> None:
-        """Takes one message of mido; those of the drum channel and of other kinds do nothing."""
+        """Takes one message of mido; messages of the drum channel and of other kinds are ignored."""
         kind, channel = message.type, getattr(message, "channel", DRUM_CHANNEL)
         if channel == DRUM_CHANNEL:
             return
@@ -203,7 +203,7 @@ class _Part:
     """One voice of a `Keyboard`: a stream of an instrument without its room.
 
     Args:
-      instrument: what plays.
+      instrument: to play.
       settings: formant and loudness count.
       seed: of the noise, another for each voice.
     """
@@ -258,9 +258,9 @@ class Keyboard:
     A frame is rendered when the device needs its first sample, with the keys as they are then.
 
     Args:
-      instrument: what plays.
+      instrument: to play.
       settings: `transpose`, `louder_db`, `formant`, `room` and `seed` count.
-      hands: what is pressed.
+      hands: the pressed keys.
       sample_rate_hz: of the device.
     """
 

@@ -81,7 +81,7 @@ class Listener:
 
     Args:
       spec: frame rate, windows, floor.
-      latency: how much of what follows a frame is waited for, see `LOOKAHEAD_SAMPLES`.
+      latency: look-ahead after a frame, see `LOOKAHEAD_SAMPLES`.
     """
 
     def __init__(self, spec: FeatureSpec, latency: Latency = "safe") -> None:
@@ -214,10 +214,10 @@ class LiveSettings:
       transpose: semitones. The octave that suits (`adaptation.adapt.choose_octave`) is not known in advance.
       louder_db: added to the level that drives the instrument.
       formant: semitones by which the instrument's resonances move.
-      segments: what counts as a note; of its durations only `bridge_s` is used.
+      segments: settings of a note; of its durations only `bridge_s` is used.
       room: see `Instrument.render`.
       seed: of the noise.
-      latency: `safe` measures as exactly as can be, `low` waits 22 ms less for what follows.
+      latency: `safe` measures most exactly, `low` has 22 ms less look-ahead.
     """
 
     transpose: float = 0.0
@@ -236,7 +236,7 @@ def check_latency(latency: str) -> Latency:
       UsageError: there is no such one.
     """
     if latency not in LOOKAHEAD_SAMPLES:
-        raise UsageError(f"{latency} is not a latency", "Give safe or low.", parameter="latency")
+        raise UsageError(f"latency {latency} is not known", "Give safe or low.", parameter="latency")
     return "low" if latency == "low" else "safe"
 
 
@@ -264,7 +264,7 @@ class Performer:
     buffers come on top.
 
     Args:
-      instrument: what plays.
+      instrument: to play.
       settings: see `LiveSettings`.
       sample_rate_hz: of the device: of the blocks pushed and of those returned. None for blocks at 16 kHz in and at the
         instrument's rate out, without resampling.
@@ -385,7 +385,7 @@ class LiveAdaptation:
     """Adapts features to the instrument, frame by frame.
 
     Args:
-      instrument: its statistics say what is soft, usual and loud.
+      instrument: its statistics give soft, usual and loud levels.
       settings: see `LiveSettings`.
     """
 
@@ -444,7 +444,7 @@ class LiveAdaptation:
         return np.array([transposed_hz], np.float32), played_db.astype(np.float32), gate.astype(np.float32)
 
     def _find_note(self, f0_hz: float, confidence: float, loudness_db: float) -> None:
-        """Decides by hysteresis whether a note goes on, and updates the estimates for this decision."""
+        """Decides by hysteresis whether a note continues, and updates the estimates for this decision."""
         rules = self.settings.segments
         voiced = f0_hz > 0 and confidence >= rules.possible_confidence
         if voiced:
@@ -455,7 +455,7 @@ class LiveAdaptation:
         on_db = min(on_db, self._peak_db - rules.headroom_db)
         off_db = min(self._peak_db - rules.hold_below_peak_db, on_db - 3.0)
         self._loud_enough = loudness_db > off_db
-        # A note with a certain pitch goes on with less confidence, and may resume soon after its pitch was lost.
+        # A note with a certain pitch continues with less confidence, and may resume soon after its pitch was lost.
         if not self._in_note:
             self._in_note = voiced and confidence >= rules.sure_confidence and loudness_db > on_db
             self._n_unvoiced = 0

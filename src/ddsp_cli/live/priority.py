@@ -14,7 +14,7 @@ import os
 import sys
 from typing import Any
 
-#: Niceness that is asked for where SCHED_RR is refused; distributions allow audio groups as much.
+#: Niceness that is requested where SCHED_RR is refused; distributions allow audio groups as much.
 NICENESS = -10
 
 #: Real-time priorities: of the process, of the thread that plays, of the audio thread, which may interrupt the others.
@@ -28,7 +28,7 @@ _LOCKED_PAGES = 1 | 4
 
 
 class Priority(enum.IntEnum):
-    """What the system has granted."""
+    """The priority that the system granted."""
 
     NORMAL = 0
     RAISED = 1

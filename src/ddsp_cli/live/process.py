@@ -1,6 +1,6 @@
-"""The process that plays: the audio thread, the worker, and nothing that could block them.
+"""The process that plays: the audio thread and the worker, without anything that could block them.
 
-A process of its own, because Python runs one thread at a time: drawing on the terminal, writing files and collecting
+It is a separate process because Python runs one thread at a time: drawing on the terminal, writing files and collecting
 garbage happen elsewhere. It loads its instruments, renders a little so that everything is in memory, turns the
 garbage collector off, and opens the devices. Its status goes through shared memory, commands to it through a pipe.
 """
@@ -43,7 +43,7 @@ TELL_S = 0.1
 #: Interval at which Python switches threads: the longest wait of the audio thread for the worker.
 SWITCH_S = 0.0005
 
-#: What instruments are warmed up with: a tone, so that everything runs that runs for a note.
+#: Pitch of the tone that instruments are warmed up with, so that all code of a note has run.
 WARM_UP_HZ = 220.0
 
 #: Time constant of the meters.
@@ -105,7 +105,7 @@ _FIELDS = tuple(field.name for field in fields(LiveStatus))
 
 
 class Engine:
-    """Instruments, mixer and loop; what the process runs once its devices are open.
+    """Instruments, mixer and loop, which the process runs once its devices are open.
 
     Args:
       job: see `Job`.
@@ -222,7 +222,7 @@ def play(
       job: see `Job`.
       stream: runs until this ends.
       told: shared memory of the status, see `LiveStatus`.
-      tape: where heard and played sound is kept.
+      tape: of input and output.
       connection: to the process that shows.
       priority: for the status.
 

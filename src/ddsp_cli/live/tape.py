@@ -1,4 +1,4 @@
-"""Keep input and output: a ring of shared memory filled by the process that plays, and what listens to it.
+"""Keep input and output: a ring of shared memory filled by the process that plays, and its readers.
 
 The recorder writes files; the detector of feedback tells whether the microphone picks up the loudspeaker, so that its
 sound is played again.
@@ -61,16 +61,16 @@ class Tape:
           How many of them are lost because they were overwritten, and the others [S, 2].
         """
         end, length = self.n_written, len(self)
-        oldest = end - length + length // 8  # the writer goes on meanwhile
+        oldest = end - length + length // 8  # the writer continues meanwhile
         lost = max(oldest - position, 0)
         return lost, self._ring.get(position + lost, max(end - position - lost, 0))
 
 
 class Recorder:
-    """Writes the output into files, in a thread of its own. A file appears in its place when it is complete.
+    """Writes the output into files, in a separate thread. A file appears in its place when it is complete.
 
     Args:
-      tape: what to record.
+      tape: to record.
       rate_hz: of the tape.
     """
 

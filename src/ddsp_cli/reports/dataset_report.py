@@ -1,4 +1,4 @@
-"""`report.html` of a data set: what is in it, its recordings, and its doubtful places to listen to."""
+"""`report.html` of a data set: its contents, its recordings, and its doubtful places to listen to."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def _bars(axis: Axes, histogram: Histogram, colour: str) -> None:
 
 
 def _spectrogram(axis: Axes, recording: CutRecording) -> None:
-    """The first seconds of what was kept of a recording, with its F0."""
+    """Draws the first seconds of the kept parts of a recording, with F0."""
     rate_hz = recording.job.spec.frame_rate_hz
     n_frames = min(recording.n_frames, round(SHOWN_S * rate_hz))
     audio = recording.audio(ANALYSIS_RATE_HZ, 0, n_frames * ANALYSIS_RATE_HZ // recording.job.spec.frame_rate_hz)

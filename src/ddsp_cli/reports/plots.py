@@ -40,13 +40,13 @@ def draw_transfer(
     instrument: str,
     others: Sequence[Adapted] = (),
 ) -> bytes:
-    """Draws a performance and what the instrument made of it: waveforms, spectrograms, pitch, level, gate.
+    """Draws a performance and its rendering: waveforms, spectrograms, pitch, level, gate.
 
     Args:
       source: the sound file that was played after; None where there was none.
       output: the sound file that was made.
       features: of the performance; None where there was none.
-      adapted: what was played.
+      adapted: the curves that were played.
       level: which measure of level drove the instrument.
       instrument: its name.
       others: further voices that were played, whose pitch is drawn.

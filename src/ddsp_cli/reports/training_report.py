@@ -43,7 +43,7 @@ class Validation(Protocol):
 
 
 class Reconstruction(Protocol):
-    """A recording and what the instrument makes of it; `workflows.evaluate.Clip` is one."""
+    """A recording and its rendering; `workflows.evaluate.Clip` is one."""
 
     @property
     def recording(self) -> np.ndarray: ...
@@ -87,8 +87,8 @@ def write_training_report(folder: Path, summary: TrainingSummary, clips: Sequenc
 
     Args:
       folder: of the run.
-      summary: what is said of it.
-      clips: what is played, one at least; the picture shows the first.
+      summary: of the training.
+      clips: at least one; the picture shows the first.
 
     Returns:
       The page.
@@ -160,7 +160,7 @@ def draw_training(history: Sequence[Validation], clip: Reconstruction) -> bytes:
 
     Args:
       history: the validations; where they know no times, loss is drawn against steps alone.
-      clip: what to show.
+      clip: to show.
 
     Returns:
       A PNG.

@@ -1,4 +1,4 @@
-"""The page of `ddsp transfer --report`: every input beside what the instruments made of it."""
+"""The page of `ddsp transfer --report`: every input beside its renderings."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_report(path: Path, results: Sequence[Transferred], pictures: Sequence[
 
     Args:
       path: the .html file.
-      results: what was played, the instruments of one input beside each other.
+      results: the outputs, those of one input beside each other.
       pictures: a PNG for each.
       force: replace an existing file.
 

@@ -2,6 +2,7 @@
 
 Responses are JSON or float32. Long work is a stream of JSON lines: `{"doing": ..., "share": ...}` while it runs,
 then the result, or `{"error": ..., "hint": ...}`; a page that stops reading cancels it.
+
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import numpy as np
+from numpy.typing import NDArray
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
@@ -30,7 +32,6 @@ from ddsp_cli import __version__
 from ddsp_cli.adaptation.midi import Selection
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.errors import DdspError, InputError, UsageError
-from ddsp_cli.studio import picture
 from ddsp_cli.studio.guard import REPORT_POLICY
 from ddsp_cli.studio.live import LiveDoor
 from ddsp_cli.studio.session import CancelledError, Excerpt, Played, Progress, Session, values
@@ -49,12 +50,25 @@ WORKERS = 2
 #: Long work: gets who is told of its progress, and who sends a line to the page; gives the result.
 Work: TypeAlias = Callable[[Progress, Callable[[dict[str, object]], None]], dict[str, object]]
 
+#: Rows of a spectrogram: from a low A of a double bass to where little is left of most instruments.
+LOWEST_HZ, ROWS_PER_OCTAVE, N_ROWS = 55.0, 24, 174
+
+WINDOW_S, HOP_S = 0.046, 0.01
+
+#: Columns at most; a long sound gets a longer hop.
+MAX_COLUMNS = 6000
+
+#: Range of the levels: 255 is the loudest, 0 is this much softer.
+RANGE_DB = 75.0
+
+_COLUMNS_AT_ONCE = 500
+
 
 class Studio:
     """Routes of the studio, and its requests.
 
     Args:
-      session: what they are about.
+      session: that they act on.
       leave: called when the page asks the server to end.
     """
 
@@ -170,10 +184,10 @@ class Studio:
         return _floats((await self._take(request)).pcm)
 
     async def take_spectrogram(self, request: Request) -> Response:
-        """Its spectrogram, see `picture.spectrogram`."""
+        """Its spectrogram, see `spectrogram`."""
         take = await self._take(request)
         if take.info is None:
-            raise InputError("a MIDI file has no sound of its own")
+            raise InputError("a MIDI file contains no sound")
         return await _spectrogram(take.pcm, take.info.sample_rate_hz)
 
     async def _take(self, request: Request) -> Take:
@@ -264,7 +278,7 @@ class Studio:
         return await _spectrogram(mono, played.rate_hz)
 
     async def played_curves(self, request: Request) -> Response:
-        """The curves of a result, one after the other; their names stand in a header."""
+        """Sends the curves of a result, one after the other, and their names in a header."""
         names, curves = self._session.curves(self._played(request))
         return _floats(np.concatenate(curves), {"X-Curves": ",".join(names)})
 
@@ -366,7 +380,7 @@ class Studio:
     # --- long work ---
 
     def _lines(self, work: Work) -> Response:
-        """Runs work in a thread; streams lines for its progress and for what it tells, then the result."""
+        """Runs work in a thread; streams lines with its progress and messages, then the result."""
         cancelled = threading.Event()
         state: dict[str, object] = {}
 
@@ -498,7 +512,7 @@ async def _received(request: Request, part: Path) -> Path | None:
 
 
 async def _spectrogram(pcm: FloatArray, rate_hz: int) -> Response:
-    levels, hop_s = await run_in_threadpool(picture.spectrogram, pcm, rate_hz)
+    levels, hop_s = await run_in_threadpool(spectrogram, pcm, rate_hz)
     headers = {"X-Columns": str(levels.shape[0]), "X-Rows": str(levels.shape[1]), "X-Hop-S": f"{hop_s:.9g}"}
     return Response(levels.tobytes(), media_type="application/octet-stream", headers=headers)
 
@@ -556,5 +570,38 @@ async def _problem(_request: Request, problem: Exception) -> Response:
         }
     else:  # a defect of ours: the page has to say something
         status, words = 500, {"error": f"something went wrong inside ddsp ({type(problem).__name__})", "hint": ""}
-    # Not JSONResponse: what a page sends may hold halves of characters, which have no UTF-8.
+    # not JSONResponse: text of a page may hold halves of characters, which have no UTF-8
     return Response(json.dumps(words), status, media_type="application/json")
+
+
+def spectrogram(pcm: FloatArray, rate_hz: int) -> tuple[NDArray[np.uint8], float]:
+    """Levels of a sound over time and frequency.
+
+    Args:
+      pcm: [S].
+      rate_hz: its rate.
+
+    Returns:
+      Levels [T, N_ROWS], 0..255; row r is at `LOWEST_HZ` · 2^(r / `ROWS_PER_OCTAVE`). And the hop in seconds.
+    """
+    n_fft = 1 << round(np.log2(WINDOW_S * rate_hz))
+    n_columns = max(1, min(MAX_COLUMNS, round(len(pcm) / (HOP_S * rate_hz))))
+    centres = np.arange(n_columns) * (len(pcm) / n_columns)
+    padded = np.pad(pcm, (n_fft // 2, n_fft))
+    window = np.hanning(n_fft).astype(np.float32)
+    edges_hz = LOWEST_HZ * 2.0 ** ((np.arange(N_ROWS + 1) - 0.5) / ROWS_PER_OCTAVE)
+    bins = edges_hz * n_fft / rate_hz
+    first = np.clip(np.round(bins[:-1]).astype(int), 0, n_fft // 2)
+    last = np.clip(np.maximum(np.round(bins[1:]).astype(int), first + 1), 1, n_fft // 2 + 1)
+    within = bins[:-1] <= n_fft // 2
+    db = np.full((n_columns, N_ROWS), -200.0, np.float32)
+    for start in range(0, n_columns, _COLUMNS_AT_ONCE):
+        places = centres[start : start + _COLUMNS_AT_ONCE].astype(int)
+        frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[places] * window
+        power = np.abs(np.fft.rfft(frames, axis=1)).astype(np.float32) ** 2
+        for row in np.flatnonzero(within):
+            db[start : start + len(places), row] = power[:, first[row] : last[row]].max(axis=1)
+    np.log10(np.maximum(db, 1e-12), out=db)
+    db *= 10.0
+    levels = (db - float(db.max()) + RANGE_DB) * (255.0 / RANGE_DB)
+    return np.clip(levels, 0.0, 255.0).astype(np.uint8), len(pcm) / n_columns / rate_hz

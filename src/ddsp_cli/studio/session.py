@@ -61,7 +61,7 @@ from ddsp_cli.workflows.performance import (
 from ddsp_cli.workflows.transfer import transfer_files
 from ddsp_cli.workflows.transfer_plan import Job
 
-#: Called with what is being done, and the share of it that is done.
+#: Called with a description of the current step, and the share of it that is done.
 Progress = Callable[[str, float], None]
 
 #: The options of `make_options` that the page has controls for, with their defaults.
@@ -113,7 +113,7 @@ class CancelledError(Exception):
 
 @dataclass(frozen=True)
 class Excerpt:
-    """A stretch of a sound that is heard before the whole is played.
+    """A part of a sound that is played before the whole.
 
     Attributes:
       id: how the page names it.
@@ -136,14 +136,14 @@ class Played:
 
     Attributes:
       id: how the page names it.
-      take, instrument, settings, curves, selection: what it came from.
+      take, instrument, settings, curves, selection: that it was made from.
       pcm: [S], or [S, 2] of an ensemble, float32.
       rate_hz: of `pcm`.
       loudness_lufs: integrated loudness; None where it is silent.
-      gain_db: what the sound was turned up by.
+      gain_db: gain that was applied.
       performance: the curves, and the analysis where there is one.
       level: the measure that drives the instrument.
-      remarks: what makes the performance hard to follow.
+      remarks: warnings about the performance.
     """
 
     id: str
@@ -162,7 +162,7 @@ class Played:
 
 
 class Session:
-    """Instruments, sounds, what was played, and presets; all pages of a studio share it.
+    """Instruments, sounds, results and presets; all pages of a studio share it.
 
     Args:
       folder: where sounds and presets are kept.
@@ -185,7 +185,7 @@ class Session:
         self._scratch.cleanup()
 
     def warm_up(self) -> None:
-        """Loads what the first play would wait for: the modules that measure, and the network of the pitch tracker."""
+        """Loads modules and the network of the pitch tracker, so that the first play need not wait."""
         from ddsp_cli.analysis.extract import measure
 
         measure(np.zeros(ANALYSIS_RATE_HZ, np.float32))
@@ -196,7 +196,7 @@ class Session:
         """An instrument by its name, or a blend: `flute:0.6+violin:0.4`, `0:flute 8s:violin`; a path is neither.
 
         Raises:
-          ModelError: there is none of that name, or it is damaged.
+          ModelError: there is no instrument of that name, or it is damaged.
           UsageError: shares or times are impossible.
         """
         stamps = self._stamps(name)
@@ -216,7 +216,7 @@ class Session:
         """Times at which the instrument, or each part of a blend, was written: one that is being trained changes.
 
         Raises:
-          ModelError: there is none of that name.
+          ModelError: there is no instrument of that name.
         """
         known = set(models.names())
         parts = [name] if name in known else models.named_in(name)
@@ -254,7 +254,7 @@ class Session:
         """An instrument that plays live, at the rate of a device.
 
         Raises:
-          ModelError: there is none of that name, or it plays offline only.
+          ModelError: there is no instrument of that name, or it plays offline only.
           UsageError: a setting is out of range.
         """
         self._check_room(settings["room"])
@@ -293,7 +293,7 @@ class Session:
 
     @staticmethod
     def _check_room(room: object) -> None:
-        """Checks that a room is named, by a word or an instrument; the path of a file is none."""
+        """Checks that a room is a known word or the name of an instrument; paths are refused."""
         if not isinstance(room, str) or room not in {"model", "none", *models.names()}:
             raise UsageError(f"there is no room called {str(room)[:40]!r}", parameter="room")
 
@@ -332,10 +332,10 @@ class Session:
           instrument: its name.
           given: settings by name; missing ones have their defaults.
           curves: id of curves that were drawn, or empty.
-          progress: told what is being done; it may raise `CancelledError`.
+          progress: called with the current step; it may raise `CancelledError`.
           selection: tracks and channels of a MIDI file; None for all but the drums.
           at_s: where the page listens; a long sound is played from there first.
-          heard: gets what is played first, a part at a time.
+          heard: called with the first sound, a part at a time.
 
         Raises:
           DdspError: it cannot be played.
@@ -371,7 +371,7 @@ class Session:
         raise InputError("this result is not kept any more", "Play it again.")
 
     def excerpt(self, excerpt_id: str) -> Excerpt:
-        """What was played first of a sound.
+        """The first part of a sound that was played.
 
         Raises:
           InputError: it is not kept any more.
@@ -502,7 +502,7 @@ class Session:
         recording.
 
         Args:
-          take, name: what is played, and the instrument.
+          take, name: the sound, and the instrument.
           sound: [S] or [S, 2], without gain.
           rate_hz: of the sound.
           between_s: where it begins and ends.
@@ -562,7 +562,7 @@ class Session:
             return performance
 
     def _job(self, take: Take, drawn: bool) -> Job:
-        """A job of `ddsp transfer` that writes nothing."""
+        """Makes a job of `ddsp transfer` without output files."""
         rate_hz = take.info.sample_rate_hz if take.info is not None else None
         kind = "controls" if drawn else take.kind
         return Job(take.path, kind, 0, take.info, Path("none.wav"), None, None, None, rate_hz, False, None)
@@ -601,7 +601,7 @@ class Session:
         """Keeps curves that were drawn, as a file for `from_controls`.
 
         Args:
-          take_id, instrument: what they belong to.
+          take_id, instrument: the sound and instrument of the curves.
           f0_hz, level_db, gate: [F] at the frame rate of the result that they were drawn over.
 
         Returns:
@@ -629,9 +629,9 @@ class Session:
         """Keeps curves that were edited elsewhere: a table that `--from-controls` takes.
 
         Args:
-          take_id, instrument: what they are played in place of.
+          take_id, instrument: the sound and instrument whose curves they replace.
           content: of the file.
-          name: of the file; its suffix says what it is.
+          name: of the file; its suffix gives its format.
 
         Returns:
           Their id.
@@ -677,7 +677,7 @@ class Session:
         Args:
           played: the result.
           kind: one of `DOWNLOADS`.
-          progress: told what is being done; it may raise `CancelledError`.
+          progress: called with the current step; it may raise `CancelledError`.
 
         Returns:
           A name for the file, and its contents.
@@ -770,7 +770,7 @@ class Session:
 
 
 def plain_settings(given: Mapping[str, object]) -> dict[str, float | str]:
-    """Settings as words and numbers, which is what JSON of a page may hold.
+    """Checks settings from the JSON of a page: words and numbers.
 
     Raises:
       UsageError: one is neither, or longer than any word or number.
@@ -789,7 +789,7 @@ def plain_settings(given: Mapping[str, object]) -> dict[str, float | str]:
 
 
 def _can_begin_anywhere(player: api.Instrument) -> bool:
-    """Whether an instrument plays the middle of a sound without what was before: no blend over time, no encoder."""
+    """Whether an instrument can play the middle of a sound alone: no blend over time, no encoder."""
     is_steady = not isinstance(player, api.Blend) or player.shares.is_constant
     return is_steady and not player.model.encoder
 
@@ -841,5 +841,5 @@ def _output_name(take: Take, instrument: str, suffix: str) -> str:
 
 
 def _typed(word: str) -> str:
-    """A word as it is typed into a shell."""
+    """Returns a word as typed into a shell."""
     return word if re.fullmatch(r"[\w./:+-]+", word) else shlex.quote(word)

@@ -86,7 +86,7 @@ class Take:
       name: the user's name for it.
       path: of the file.
       kind: `sound` or `score`.
-      info: what its header says; None for a score.
+      info: from its header; None for a score.
       seconds: its length, counted.
       pcm: [S] float32, mono, at its own rate; empty for a score.
       added: seconds since 1970.
@@ -214,7 +214,7 @@ class Takes:
         """A sound by its id.
 
         Raises:
-          InputError: there is none of that id, or its file is gone.
+          InputError: there is no sound of that id, or its file is missing.
         """
         with self._lock:
             take = self._open.get(take_id)
@@ -278,7 +278,7 @@ def _read(take_id: str, path: Path, name: str, added: float) -> Take:
 
 
 def check_length(name: str, seconds: float, rate_hz: int = 0) -> None:
-    """Checks that a sound, a MIDI file or curves are no longer than what is held in memory.
+    """Checks that a sound, a MIDI file or curves are short enough to be held in memory.
 
     Raises:
       InputError: they are.

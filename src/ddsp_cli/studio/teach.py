@@ -1,17 +1,21 @@
-"""Training projects of the studio: recordings, data set, training, each project in a folder of its own.
+"""Training projects of the studio: recordings, data set, training, each project in its own folder.
 
     teach/NAME/  project.json  recordings/  dataset/  prepared.json  progress.json  child.json  child.log
 
-The work is done by `trainer` in a process of its own. It goes on when the page is closed; a server that leaves stops it
-in the way of Ctrl-C, so that its last checkpoint is kept and it can go on another time. The instrument itself stands in
-the user's library, where every command finds it.
+An instrument is prepared and trained in a separate process, `python -m ddsp_cli.studio.teach FOLDER ACTION`, which
+calls the workflows of `ddsp prepare` and `ddsp train` and writes its progress into `progress.json`. So the server loads
+no training framework, and a training continues when the page is closed. A server that ends stops it as Ctrl-C would:
+its last checkpoint is kept, and it can be resumed. The instrument is written into the user's library, where every
+command finds it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import io
+import math
 import os
 import re
 import secrets
@@ -34,7 +38,6 @@ from ddsp_cli.dataset.manifest import MANIFEST
 from ddsp_cli.errors import DdspError, InputError, OutputError, UsageError
 from ddsp_cli.limits import read_regular
 from ddsp_cli.studio.takes import plain_name, remove_abandoned
-from ddsp_cli.studio.trainer import Project, Told
 from ddsp_cli.workflows import models
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
@@ -47,7 +50,55 @@ MAX_PROJECT_BYTES = 16 << 30
 #: Time for the last checkpoint when the server ends.
 STOP_S = 30.0
 
+#: Interval at which progress is written.
+TOLD_EVERY_S = 0.4
+
 _MAX_FILE_BYTES = 64 << 20
+
+
+class Project(msgspec.Struct, forbid_unknown_fields=True):
+    """Settings of a project, `project.json`.
+
+    Attributes:
+      name: of the instrument.
+      preset: of the training.
+      start_from: the instrument that it begins with; empty for none.
+      instrument: its folder.
+      steps: of training in all; 0 for the preset's.
+      created: seconds since 1970.
+    """
+
+    name: str
+    preset: str
+    start_from: str
+    instrument: str
+    steps: int = 0
+    created: float = 0.0
+
+
+class Told(msgspec.Struct):
+    """Progress of a project, `progress.json`.
+
+    Attributes:
+      action: `prepare` or `train`.
+      doing: in words.
+      done, total: in seconds of sound, or in steps.
+      loss, best_loss: of the training; None before the first step.
+      error, hint: why it ended, if it failed.
+      ended: it is over, well or not.
+      finished: the training came to its end.
+    """
+
+    action: str
+    doing: str = ""
+    done: float = 0.0
+    total: float = 0.0
+    loss: float | None = None
+    best_loss: float | None = None
+    error: str = ""
+    hint: str = ""
+    ended: bool = False
+    finished: bool = False
 
 
 class Teacher:
@@ -104,7 +155,7 @@ class Teacher:
         running = self._running(name)
         if told is not None and not told.ended and not running:
             told = msgspec.structs.replace(
-                told, ended=True, error="it ended before it was done", hint="Start it again: it goes on where it was."
+                told, ended=True, error="it ended before it was done", hint="Start it again: it resumes where it was."
             )
         run = Path(f"{project.instrument}.run")
         return {
@@ -179,7 +230,7 @@ class Teacher:
             shutil.rmtree(self._folder / name)
 
     def start(self, name: str, action: str, steps: int = 0) -> dict[str, Any]:
-        """Prepares or trains in a process of its own, or goes on with it.
+        """Prepares or trains in a separate process, or resumes.
 
         Raises:
           UsageError: it runs already, or there is nothing to work on.
@@ -196,7 +247,7 @@ class Teacher:
             write_bytes(folder / "progress.json", msgspec.json.encode(Told(action, "starting")), durable=False)
             with (folder / "child.log").open("ab") as log:
                 child = subprocess.Popen(
-                    [sys.executable, "-m", "ddsp_cli.studio.trainer", str(folder.resolve()), action],
+                    [sys.executable, "-m", "ddsp_cli.studio.teach", str(folder.resolve()), action],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -231,7 +282,7 @@ class Teacher:
         """The report of `ddsp prepare`, or the page of `ddsp train`.
 
         Raises:
-          InputError: there is none yet.
+          InputError: the file is not written yet.
         """
         path = self._page(name, which)
         if not path.is_file():
@@ -239,10 +290,10 @@ class Teacher:
         return read_regular(path, _MAX_FILE_BYTES)
 
     def clip(self, name: str, clip: str) -> bytes:
-        """A clip of the training: a WAV file.
+        """Reads a clip of the training: a WAV file, or its picture.
 
         Raises:
-          InputError: there is none of that name.
+          InputError: there is no such clip.
         """
         path = Path(f"{self._project(name).instrument}.run") / "clips" / clip
         if not _CLIP.fullmatch(clip) or not path.is_file():
@@ -274,7 +325,7 @@ class Teacher:
         return self._process(name) is not None
 
     def _process(self, name: str) -> Any:
-        """The process that works on a project, also one that an earlier server started; None where there is none."""
+        """Returns the process of a project, also of an earlier server; None if no process runs."""
         child = self._children.get(name)
         if child is not None:
             return child if child.poll() is None else None
@@ -295,7 +346,7 @@ def _own_group() -> dict[str, Any]:
 
 
 def _decode(path: Path, kind: Any) -> Any:
-    """A small JSON file; None where there is none, or a damaged one."""
+    """Reads a small JSON file; None if it is missing or damaged."""
     try:
         return msgspec.json.decode(read_regular(path, 1 << 22), type=kind) if path.is_file() else None
     except (msgspec.MsgspecError, DdspError, OSError):
@@ -309,3 +360,117 @@ def _curve(path: Path) -> list[list[float]]:
         return [[float(row["step"]), float(row["loss"]), float(row["validation_loss"])] for row in rows]
     except (DdspError, OSError, KeyError, TypeError, ValueError):
         return []
+
+
+# --- the process that prepares and trains ----------------------------------------------------------------------------
+
+
+class _Progress:
+    """Writes `progress.json`, at most once in `TOLD_EVERY_S`.
+
+    Args:
+      folder: of the project.
+      action: `prepare` or `train`.
+    """
+
+    def __init__(self, folder: Path, action: str) -> None:
+        self._path, self._next = folder / "progress.json", 0.0
+        self.told = Told(action, "starting")
+        self.write()
+
+    def __call__(self, **changes: Any) -> None:
+        """Updates fields."""
+        before, self.told = self.told, msgspec.structs.replace(self.told, **changes)
+        if time.monotonic() >= self._next or before.doing != self.told.doing:  # a new phase may be silent for minutes
+            self.write()
+
+    def write(self) -> None:
+        """Writes the file now."""
+        self._next = time.monotonic() + TOLD_EVERY_S
+        with contextlib.suppress(OSError):  # the next one may succeed; the work continues
+            write_bytes(self._path, msgspec.json.encode(self.told), durable=False)
+
+
+def prepare(folder: Path, project: Project, progress: _Progress) -> None:
+    """Prepares the data set of the project's recordings."""
+    from ddsp_cli.config import load_preset
+    from ddsp_cli.workflows.prepare import prepare as run
+
+    def tell(what: str, done: float, total: float) -> None:
+        progress(doing=what, done=done, total=total)
+
+    result = run(
+        folder / "recordings",
+        name=project.name,
+        out=folder / "dataset",
+        sample_rate_hz=None if project.start_from else load_preset(project.preset).model.sample_rate_hz,
+        like=project.start_from or None,
+        force=True,
+        licence="own recordings",
+        progress=tell,
+    )
+    values = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    plain = {name: value for name, value in values.items() if not isinstance(value, Path)}
+    plain["report"] = result.report.name if result.report is not None else ""
+    write_bytes(folder / "prepared.json", msgspec.json.encode(plain))
+
+
+def train(folder: Path, project: Project, progress: _Progress) -> bool:
+    """Trains the instrument, or resumes; returns whether the training is finished."""
+    from ddsp_cli.training.checkpoint import TrainProgress
+    from ddsp_cli.workflows.train import train as run
+
+    def tell(event: TrainProgress) -> None:
+        changes: dict[str, Any] = {"done": event.step, "total": event.total}
+        if event.event in {"phase", "damaged", "pretrain"}:
+            changes["doing"] = event.message
+        else:
+            changes |= {"doing": "training", "loss": _finite(event.loss), "best_loss": _finite(event.best_loss)}
+        progress(**changes)
+
+    result = run(
+        project.name,
+        dataset=folder / "dataset",
+        preset=project.preset,
+        steps=project.steps or None,
+        out=project.instrument,
+        start_from=project.start_from or None,
+        progress=tell,
+    )
+    return result.finished
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def main(folder: Path, action: str) -> int:
+    """Does the work and records its outcome."""
+    # A server that was started in the background ignores SIGINT, and a child inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in ("SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    progress = _Progress(folder, action)
+    try:
+        project = msgspec.json.decode((folder / "project.json").read_bytes(), type=Project)
+        finished = True
+        if action == "train":
+            finished = train(folder, project, progress)
+        else:
+            prepare(folder, project, progress)
+        progress(doing="finished" if finished else "stopped", ended=True, finished=finished)
+    except KeyboardInterrupt:
+        progress(doing="stopped", ended=True)
+    except DdspError as problem:
+        progress(error=problem.message, hint=problem.hint, ended=True)
+    except Exception as problem:
+        progress(error=f"something went wrong inside ddsp ({type(problem).__name__})", ended=True)
+        raise
+    finally:
+        progress.write()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))

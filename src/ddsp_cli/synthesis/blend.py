@@ -84,7 +84,7 @@ class Shares:
 
 
 class BlendedInstrument(Instrument):
-    """Several instruments that play as one; offers what `Instrument` does.
+    """Several instruments that play as one; it has the methods of `Instrument`.
 
     It plays at the highest sample rate of its parts, and at their lowest frame rate. Harmonics and noise that only some
     parts know, because they lie above half the sample rate of the others, come from those that know them, weighted by
@@ -125,7 +125,7 @@ class BlendedInstrument(Instrument):
         self.bundle = Bundle(card, _blended_variation(self.parts, shares.mean), response)
 
     def timbre(self, blocks: Iterable[FloatArray]) -> Iterator[FloatArray]:
-        """As `Instrument.timbre`, with the coefficients of the encoder that takes most."""
+        """Like `Instrument.timbre`, with as many coefficients as the largest encoder takes."""
         if self.model.encoder:
             yield from mfcc_blocks(blocks, self.model.frame_rate_hz, self.model.encoder.n_mfccs)
 
@@ -141,7 +141,7 @@ class BlendedInstrument(Instrument):
 
 
 def _blended_variation(parts: Sequence[Instrument], shares: RealArray) -> dict[str, FloatArray]:
-    """The variation between those of the parts, as weights; none where one has none, or another number of harmonics."""
+    """Blends the variations of the parts, as weights; {} if one has no variation or another number of harmonics."""
     variations = [variation_of(part.bundle) for part in parts]
     found = [{} if variation is None else variation.as_weights() for variation in variations]
     shapes = [{name: value.shape for name, value in one.items()} for one in found]
@@ -169,7 +169,7 @@ def blend_statistics(statistics: Sequence[Statistics], shares: RealArray) -> Sta
 
 
 def _blended_model(parts: Sequence[Instrument]) -> ModelConfig:
-    """The configuration of what plays a blend.
+    """Makes the configuration of a blend.
 
     Raises:
       ModelError: frame rates that do not divide one another, or the sample rate.
@@ -356,7 +356,7 @@ def _finer(values: RealArray, last: float | None, step: int) -> DoubleArray:
 
 
 def _interpolate(parts: Sequence[tuple[RealArray | None, BoolArray | None]], shares: DoubleArray) -> DoubleArray:
-    """Spectra between those of the parts, in dB, with the power that lies between theirs.
+    """Spectra between those of the parts, in dB, with a power between theirs.
 
     Args:
       parts: of each the spectrum [F, N] and where it is known; None for a part that has none.
@@ -399,7 +399,7 @@ def _responses(parts: Sequence[Instrument], sample_rate_hz: int) -> DoubleArray 
 
 
 def _room_gains(responses: DoubleArray, shares: DoubleArray) -> DoubleArray:
-    """Gains [I, n] of the rooms for shares [I, n], so that the energy of their sum lies between their energies."""
+    """Gains [I, n] of the rooms for shares [I, n], so that the energy of their sum is between their energies."""
     products = responses @ responses.T
     wanted = np.diag(products) @ shares
     own = np.einsum("in,ij,jn->n", shares, products, shares)

@@ -5,7 +5,7 @@ exporters write it down in their formats. `Decoder` is the player's: it carries 
 
 Architecture (magenta/ddsp 3.7.0, decoders.py:27-109, nn.py:844-862): one stack of dense layers per input, their outputs
 through a GRU, stacks and GRU through a last stack, one dense layer into the controls. An input may be the latent z of
-an encoder: MFCCs through a GRU of its own and a dense layer (`engine.TimbreEncoder`).
+an encoder: MFCCs through a separate GRU and a dense layer (`engine.TimbreEncoder`).
 
 A base, the network of many instruments, plays any vector in its space, those between instruments too:
 `model_at_vector`.
@@ -59,7 +59,7 @@ def decode(
 
     Returns:
       Controls by name, those of the synthesisers that the model has: `amplitude` [F, 1], `harmonic_distribution`
-      [F, K] of sum 1 (0 where every harmonic lies above half the sample rate), `noise_magnitudes` [F, M]. And the
+      [F, K] of sum 1 (0 where every harmonic is above half the sample rate), `noise_magnitudes` [F, M]. And the
       state after the last frame, [1, U].
     """
     stacks = [dense_stack(ops, weights, f"decoder/input_stacks/{name}", inputs[name]) for name in model.inputs]
@@ -129,7 +129,7 @@ def _exp_sigmoid(ops: Ops, x: Tensor) -> Tensor:
     return ops.binary("add", scaled, ops.constant(scaling.CONTROL_FLOOR))
 
 
-# --- what goes in and what comes out ------------------------------------------------------------------------------
+# --- inputs and outputs ------------------------------------------------------------------------------------------
 
 
 def scale_inputs(model: ModelConfig, f0_hz: FloatArray, level_db: FloatArray) -> dict[str, FloatArray]:
@@ -219,7 +219,7 @@ def checked_weights(bundle: Bundle) -> dict[str, FloatArray]:
             raise ModelError(f"the instrument lacks the weight {name}", "It is incomplete; install or train it again.")
         value = bundle.weights[name]
         if value.shape != shape:
-            raise ModelError(f"weight {name} has shape {list(value.shape)}, its configuration asks for {list(shape)}")
+            raise ModelError(f"weight {name} has shape {list(value.shape)}, its configuration requires {list(shape)}")
         found[name] = np.ascontiguousarray(value, np.float32)
     unknown = sorted(n for n in bundle.weights if n.startswith(("decoder/", "encoder/")) and n not in found)
     if unknown:
@@ -296,7 +296,7 @@ class Encoder:
         self._state = np.zeros((1, config.rnn_units), np.float32)
 
     def __call__(self, mfcc: FloatArray | None, n_frames: int) -> FloatArray:
-        """Computes z [F, Z] of the next MFCCs [F, C]; None stands for the average of the training set."""
+        """Computes z [F, Z] of the next MFCCs [F, C]; None is the average of the training set."""
         measured = np.tile(self._weights["encoder/mean"], (n_frames, 1)) if mfcc is None else mfcc
         z, self._state = encode(self._ops, self._weights, measured, self._state)
         return np.asarray(z, np.float32)

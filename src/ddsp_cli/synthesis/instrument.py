@@ -66,7 +66,7 @@ class Instrument:
           room: see `render`.
 
         Returns:
-          What makes the room, each time from silence; None where there is none.
+          A function that starts the reverb from silence; None for an instrument without room.
         """
         response = room if isinstance(room, np.ndarray) else self.bundle.impulse_response if room else None
         return None if response is None else partial(Reverb, response)

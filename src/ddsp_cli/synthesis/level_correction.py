@@ -33,7 +33,7 @@ def level_stream(spec: FeatureSpec, level: str, sample_rate_hz: int, hop_samples
     """Chooses how the level of the synthesised sound is measured.
 
     Power is measured in the shorter window of the envelope, at any rate; loudness, whose window is about as short, at
-    16 kHz and as it is defined since 2022.
+    16 kHz and by the definition of 2022.
 
     Args:
       spec: windows and floor.
@@ -56,13 +56,13 @@ def level_stream(spec: FeatureSpec, level: str, sample_rate_hz: int, hop_samples
 
 
 class LevelCorrection:
-    """Corrects the level of dry sound, as a stream; the output is later than the input by what the smoothing needs.
+    """Corrects the level of dry sound, as a stream; the smoothing delays the output.
 
     Args:
       measure: the level of the sound, see `level_stream`.
       sample_rate_hz: of the sound.
       hop_samples: samples between two levels.
-      reverb: the reverb that follows, and what measures the sound after it; None for none.
+      reverb: the reverb that follows, and a meter of the sound after it; None without reverb.
     """
 
     def __init__(

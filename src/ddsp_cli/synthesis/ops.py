@@ -202,7 +202,7 @@ class _GruCell:
         self._candidate_bias = recurrent_bias[2 * self._units :]
         self._hidden = np.empty(3 * self._units, np.float32)
 
-    # BLAS computes on lanes beyond the end of a row as well, and what lies there may raise the flag, once in many runs.
+    # BLAS computes on lanes beyond the end of a row as well, and values there may raise the flag, once in many runs.
     @np.errstate(invalid="ignore")
     def run(self, x: FloatArray, state: FloatArray) -> tuple[FloatArray, FloatArray]:
         """See `Ops.gru`."""

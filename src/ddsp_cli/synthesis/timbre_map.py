@@ -1,4 +1,4 @@
-"""Where instruments lie by how they sound: what each plays at the same notes, and the plane that shows most of it.
+"""Map instruments by timbre: spectra of the same notes, and the plane that shows most of their differences.
 
 Vectors of a base say little of this: they begin random, and only what the network makes of them is learned.
 
@@ -23,7 +23,7 @@ LEVEL_PERCENTILES = (25, 75)
 #: Each is held until the recurrent network has settled.
 HOLD_S = 1.2
 
-#: What is compared: so many harmonics, and noise at these frequencies, below what instruments of 16 kHz play.
+#: Harmonics and frequencies of noise that are compared, within the band of instruments of 16 kHz.
 N_HARMONICS, TOP_HZ = 24, 7500.0
 NOISE_HZ = np.geomspace(200.0, TOP_HZ, 12)
 
@@ -33,7 +33,7 @@ HARMONIC_FLOOR_DB, NOISE_FLOOR_DB, NOISE_WEIGHT = -60.0, -90.0, 0.7
 
 @dataclass(frozen=True)
 class Timbre:
-    """What an instrument plays.
+    """The timbre of an instrument at the notes of the map.
 
     Attributes:
       description: [C] levels of harmonics and noise in dB, relative to the loudest harmonic and to all of them.
@@ -104,7 +104,7 @@ class TimbreMap:
       names: [I].
       places: [I, 2] coordinates in dB (root mean square over a description).
       shown: share of the variance that the two axes show.
-      axes: what each axis goes with, in words: `brighter`, `hollower`, `noisier`.
+      axes: meaning of each axis, in words: `brighter`, `hollower`, `noisier`.
       distances_db: [I, I] between descriptions, in all dimensions.
     """
 

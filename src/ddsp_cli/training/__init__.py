@@ -5,7 +5,7 @@ windows, targets inputs of a data set, and controls measured in it; without a fr
 augment          copies of little material at other pitches and levels; without a framework
 start            the place of a new instrument in the base, and so its first sound; without a framework
 batches          random crops of a data set, a function of seed and step
-checkpoint       the state of a run: on disk, with a digest, and as it is reported
+checkpoint       the state of a run: on disk, with a digest, and in reports
 run_log          log.csv, clips, TensorBoard events
 pretrain         fit the decoder to controls measured in the recordings
 base             make a network that knows many instruments

@@ -20,7 +20,7 @@ class RandomCrops(keras.utils.PyDataset):
     """Batches of random crops for consecutive steps.
 
     Args:
-      windows: what to crop.
+      windows: to crop.
       batch_size: crops in a batch.
       crop_s: length of a crop.
       seed: of the choice of crops.
@@ -49,7 +49,7 @@ class RandomCrops(keras.utils.PyDataset):
     def places(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Draws the windows of a step and the first frame of each crop, [B] each."""
         random = np.random.default_rng([self.seed, step])
-        # a shuffled deck per batch: no window twice while others wait, as far as the batch allows
+        # a permutation per batch: no window is drawn twice before all others, as far as the batch allows
         n = len(self.windows)
         rows = (
             np.resize(random.permutation(n), self.batch_size)

@@ -2,7 +2,7 @@
 
 A checkpoint holds all variables of model and optimiser and the record of the run in one safetensors file. It is written
 beside its place, flushed and renamed, so that a kill loses steps and never the run. It carries a SHA-256 digest of its
-own bytes; the checkpoint before it is kept, and a training goes on from that one where the newest is damaged. Neither
+own bytes; the checkpoint before it is kept, and a training resumes from it where the newest is damaged. Neither
 TensorFlow nor Keras is imported to read one, so that a mistake is answered before they load.
 """
 
@@ -62,7 +62,7 @@ class Point(Config):
 
 
 class RunState(Config):
-    """The record of a run: what it needs besides its variables to go on.
+    """The record of a run: everything besides its variables that it needs to resume.
 
     Attributes:
       preset: the model, as YAML text.
@@ -133,7 +133,7 @@ def write(folder: Path, arrays: dict[str, np.ndarray], state: RunState) -> None:
             stream.write(content.replace(_NO_DIGEST, b'"sha256":"' + digest + b'"', 1))
             stream.flush()
             os.fsync(stream.fileno())
-        # Killed between the two moves there is only the previous checkpoint, from which the run goes on as well.
+        # Killed between the two moves there is only the previous checkpoint, from which the run resumes as well.
         with contextlib.suppress(FileNotFoundError):
             if state.history:
                 os.replace(folder / CHECKPOINT, folder / PREVIOUS)
@@ -142,7 +142,7 @@ def write(folder: Path, arrays: dict[str, np.ndarray], state: RunState) -> None:
 
 
 def check_log(folder: Path) -> None:
-    """Checks before a training that the table it will write replaces none but that of a training.
+    """Checks before a training that its table would replace only the table of a training.
 
     Raises:
       OutputError: there is another file of its name, or it cannot be read.
@@ -162,10 +162,10 @@ def check_log(folder: Path) -> None:
 
 
 def read(folder: Path) -> Checkpoint | None:
-    """The newest undamaged checkpoint in `folder`; None where there is none at all.
+    """Returns the newest undamaged checkpoint in `folder`; None in a folder without checkpoints.
 
     Raises:
-      ModelError: there are checkpoints and none of them can be used.
+      ModelError: there are checkpoints, and all are damaged.
     """
     newest, previous = folder / CHECKPOINT, folder / PREVIOUS
     if not newest.exists():
@@ -205,7 +205,7 @@ def restore(folder: Path, model: keras.Model) -> None:
 
 def _variables(model: keras.Model) -> dict[str, Any]:
     # Random state is among the non-trainable variables: the noise after a restart is the noise not yet drawn.
-    # Running means of metrics are not here; they begin anew with each epoch.
+    # Running means of metrics are not here; they start from zero in each epoch.
     owners = {
         "weight": model.trainable_variables,
         "state": model.non_trainable_variables,
@@ -260,14 +260,14 @@ class TrainProgress:
 
     Attributes:
       step, total: steps done and wanted.
-      loss: mean training loss of the last `MEAN_STEPS` steps, NaN where there is none.
+      loss: mean training loss of the last `MEAN_STEPS` steps, NaN before the first step.
       validation_loss: of the last validation, NaN before the first.
       best_loss: the lowest validation loss so far, NaN before the first.
       event: `step`; `validation`, or `best` where it is the best so far; `rollback` to the last checkpoint after the
         loss broke; `damaged`: the newest checkpoint cannot be used and the one before it is taken; `enough`: early
         stopping; `phase`: work begins that takes seconds or minutes, see `message`; `pretrain`: `step` and `total` are
         those of the fit to measured controls.
-      message: what begins, for people.
+      message: the step that begins, for people.
     """
 
     step: int

@@ -10,7 +10,7 @@ callbacks of Keras, because a run that was killed has to go on as if it had not 
 - `CSVLogger` appends, and would log the steps after the last checkpoint twice; `run_log` writes the history.
 - `TerminateOnNaN` prints to standard output and only ends `fit`; `LossWatch` raises.
 
-The optimiser is Adam with the schedule of a preset, and a learning rate of its own for the room.
+The optimiser is Adam with the schedule of a preset, and a separate learning rate for the room.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Job:
       initial: weights by name to begin with; None for random ones.
       start: the place in a base to begin with; None for none.
       n_shares: into how many parts a batch is split, see `backend.share_batches`.
-      processes: those that train together; None for this one alone.
+      processes: that train together; None for this one alone.
     """
 
     preset: Preset
@@ -151,7 +151,7 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
     """Trains until `job.total_steps` or early stopping, from the checkpoint in the run's folder where there is one.
 
     Args:
-      job: what to train.
+      job: of the training.
       state: of that checkpoint; without history the training begins from random or initial weights.
       on_best: called with the model whenever the validation loss is the lowest so far.
       report: receives progress.
@@ -218,7 +218,7 @@ def _begin(job: Job, state: RunState, on_best: OnBest, report: Report) -> tuple[
 def _compiling_ahead(job: Job, model: Autoencoder) -> Iterator[None]:
     """Compiles a step on sound beside the pretraining: XLA uses one core, and takes as long as a hundred steps.
 
-    XLA cannot be interrupted, so it runs in a thread of its own, which is left behind if something is raised, such as
+    XLA cannot be interrupted, so it runs in a separate thread, which is left behind if something is raised, such as
     KeyboardInterrupt. A program that ends waits for it; `ddsp` does not.
     """
     compile_ahead = getattr(model, "compile_ahead", None)
@@ -240,7 +240,7 @@ def _compiling_ahead(job: Job, model: Autoencoder) -> Iterator[None]:
 
 
 def had_enough(training: TrainingConfig, state: RunState) -> bool:
-    """Early stopping: whether none of the last `patience` validations had a lower loss than the best before them."""
+    """Early stopping: whether the last `patience` validations all had a higher loss than the best before them."""
     since = [point.validation_loss for point in state.history[-training.patience :]]
     return 0 < training.patience < len(state.history) and min(since) > state.best_loss
 
@@ -318,7 +318,7 @@ def _resume(job: Job, state: RunState) -> Autoencoder:
 
 
 def _pretrain(job: Job, model: Autoencoder, state: RunState, report: Report) -> None:
-    """Fits the decoder to measured controls, where the preset says so and the model has what can be measured."""
+    """Fits the decoder to measured controls, if the preset has `pretrain_steps` and the controls can be measured."""
     n_steps = job.preset.training.pretrain_steps
     if n_steps and can_pretrain(job.preset.model):
         message = "fitting the decoder to measured harmonics and noise"
@@ -334,7 +334,7 @@ def _pretrain(job: Job, model: Autoencoder, state: RunState, report: Report) -> 
 
 
 def _validate_parent(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, report: Report) -> RunState:
-    """Makes the weights that a training begins with its first instrument, so that it ends with nothing worse."""
+    """Saves the initial weights as the first instrument, so that the result cannot be worse."""
     try:
         loss, level = validate(model, job.validation)
         check_weights(model)
@@ -360,7 +360,7 @@ def _advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, rep
     validation_loss, level = validate(model, job.validation)
     check_weights(model)
     best = validation_loss < state.best_loss
-    # Silence is on the way from noise to notes, and then an improvement; after notes it is none.
+    # between noise and notes a model may be silent, which is an improvement; after notes it is a failure
     if not best and level < SILENT_LEVEL <= max((point.level for point in state.history), default=0.0):
         raise BrokenLossError
     step = state.step + n_steps

@@ -1,4 +1,4 @@
-"""Data parallelism: each part of a batch in a program of its own, on one processor or on several processes.
+"""Data parallelism: each part of a batch in a separate program, on one processor or on several processes.
 
 - One processor, TensorFlow without a GPU: XLA compiles a step to one program, which runs its operations one after the
   other; several cores work only within large matrix products. Two programs with half a batch each fill two cores: a
@@ -36,7 +36,7 @@ class SplitBatchAutoencoder(Autoencoder):
     """
 
     def compile(self, *, optimizer: keras.optimizers.Optimizer, jit_compile: bool) -> None:
-        """As `keras.Model.compile`, with a program for each part of a step."""
+        """Like `keras.Model.compile`, with a program for each part of a step."""
         import tensorflow as tf
 
         super().compile(optimizer=optimizer, jit_compile=False)
@@ -46,9 +46,9 @@ class SplitBatchAutoencoder(Autoencoder):
         self._apply_gradients = tf.function(self._apply_mean, jit_compile=jit_compile, autograph=False)
 
     def compile_ahead(self, inputs: Mapping[str, Any], audio: Any) -> Callable[[], Any]:
-        """Makes a call that compiles the gradients of a step, which takes seconds, and changes nothing.
+        """Makes a call that compiles the gradients of a step. It takes seconds, and does not change the model.
 
-        It may run in a thread of its own, beside anything that does not use the model's random state.
+        It may run in a separate thread, beside anything that does not use the model's random state.
 
         Args:
           inputs, audio: a batch as `train_step` gets it.
@@ -76,7 +76,7 @@ class SplitBatchAutoencoder(Autoencoder):
         return self._parts(data, 2)
 
     def _parts(self, data: Any, n: int) -> list[Half]:
-        """Equal parts of a batch, with what is drawn at random for each."""
+        """Returns equal parts of a batch, with the random numbers of each."""
         inputs, audio, _ = keras.utils.unpack_x_y_sample_weight(data)
         batch = (inputs, audio, self.group.draw(ops.shape(audio)[0], audio.shape[-1]))
         splits = zip(*(ops.split(value, n) for value in keras.tree.flatten(batch)), strict=True)
@@ -196,7 +196,7 @@ class Group:
 
 
 class SharedBatchAutoencoder(SplitBatchAutoencoder):
-    """An `Autoencoder` that learns from its process's share of each batch what one process learns from all of it."""
+    """An `Autoencoder` that trains on its process's share of each batch, with the same result as one process."""
 
     processes: Group
     n_shares: int

@@ -1,4 +1,4 @@
-"""What a training takes of the machines, asked before a framework loads: memory of a step, processes, GPUs.
+"""Resources of a training, known before a framework loads: memory of a step, processes, GPUs.
 
 A preset of absurd size is refused. Which processes take part is read from the environment that a launcher made.
 """
@@ -34,7 +34,7 @@ _WHAT = {
 
 
 def step_memory_gb(preset: Preset) -> dict[str, float]:
-    """The memory of a training step by what takes it, in GB; an estimate, right to a factor of about two.
+    """Estimates the memory of a training step in GB, part by part, to a factor of about two.
 
     Returns:
       `oscillators` (an amplitude and a phase per harmonic and sample), `noise` (magnitudes and filtered frames), `loss`
@@ -135,7 +135,7 @@ def _of_torchrun(environment: Mapping[str, str]) -> Members:
     n = int(environment["WORLD_SIZE"])
     if int(environment.get("LOCAL_WORLD_SIZE", n)) != n:
         raise UsageError(
-            "torchrun does not say where the processes of other machines are",
+            "torchrun does not give the addresses of the processes on other machines",
             "Start the training with srun, or set TF_CONFIG on each machine.",
         )
     host, port = environment.get("MASTER_ADDR", "127.0.0.1"), int(environment["MASTER_PORT"])

@@ -70,7 +70,7 @@ class RunFolder:
 
         Args:
           state: of the run.
-          model: as it is now; its random state is restored, so that a clip changes nothing of the training.
+          model: in its present state; its random state is restored, so that a clip does not change the training.
           batch: of the validation; its loudest window is rendered.
         """
         point = state.history[-1]

@@ -1,8 +1,8 @@
-"""Where a new instrument begins in the space of a base: the vector that explains its recordings. Imports no framework.
+"""Find the vector of a new instrument in the space of a base: it explains its recordings. Imports no framework.
 
 The instrument of the base whose controls are nearest to the measured ones is found first. From there the vector is
 fitted by Levenberg-Marquardt steps (Marquardt 1963), with weights that make the least squares an error in dB
-(iteratively reweighted; Holland and Welsch 1977), and a cost for its distance. The network stays as it is and a vector
+(iteratively reweighted; Holland and Welsch 1977), and a cost for its distance. The network is not changed and a vector
 has few entries, so finite differences of the forward pass, all of them in one batch, are cheaper than loading and
 compiling a framework: a second or two in all, so that there is something to hear at once.
 
@@ -34,8 +34,8 @@ VECTOR_STEPS, DIFFERENCE = 8, 0.02
 #: a good step divides by it. After so many failures in a row the fit ends.
 DAMPING, DAMPING_FACTOR, MAX_FAILURES = 0.1, 5.0, 3
 
-#: What a distance from the nearest instrument costs: 0.3 dB where it is that between instruments. Without it a clarinet
-#: followed a direction that changes little, 18 times as far.
+#: Cost of the distance from the nearest instrument: 0.3 dB for the usual distance between instruments. Without it a
+#: clarinet followed a direction that changes little, 18 times as far.
 PRIOR_DB = 0.02
 
 #: Errors below this count by their square, larger ones by their absolute value.
@@ -53,7 +53,7 @@ class Start:
     """The starting point of a new instrument.
 
     Attributes:
-      weights: of the decoder by name; those of the room are not among them.
+      weights: of the decoder by name, without those of the room.
       nearest: the instrument of the base whose controls are nearest to the recordings.
       vector: [D] the place in the space of the base.
       errors_db: instrument → mean error of its controls on the recordings.
@@ -86,7 +86,7 @@ def find_start(
       vector_steps: of the fit; 0 takes the vector of the nearest instrument.
 
     Raises:
-      ModelError: the base is none.
+      ModelError: the model is not a base.
     """
     if not base.instruments:
         raise ModelError("the base has no instruments")
@@ -133,7 +133,7 @@ def fit_vector(comparison: Comparison, vector: FloatArray, n_steps: int) -> tupl
 
 
 class Comparison:
-    """What a base plays at a vector, compared with levels measured in recordings.
+    """Compares the controls of a base at a vector with levels measured in recordings.
 
     Args:
       base: configuration of the base.
@@ -228,6 +228,6 @@ def _decibels(amplitude: FloatArray) -> FloatArray:
 
 
 def _power_sum_db(levels_db: FloatArray, heard: np.ndarray) -> FloatArray:
-    """Level in dB of the harmonics [F, K] that are heard, together, [F, 1]."""
+    """Level in dB of all audible harmonics [F, K] together, [F, 1]."""
     power = np.sum(np.where(heard, 10.0 ** (levels_db / 10.0), 0.0), axis=1, keepdims=True)
     return np.asarray(10.0 * np.log10(power + 1e-12), np.float32)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddsp_cli.analysis.partials import measure_partials
+from ddsp_cli.analysis.harmonics import measure_partials
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.training.windows import Windows
@@ -99,7 +99,7 @@ def window_levels(
       audio: [S] at the model's rate.
       model: sample rate and frame rate.
       f0_hz: [F·step], nowhere 0.
-      bandwidth_hz: above it the window holds nothing.
+      bandwidth_hz: upper edge of the spectrum.
       n_harmonics, n_bands: K and M.
       step: values of F0 in a frame.
 

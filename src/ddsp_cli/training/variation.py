@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from ddsp_cli.analysis.partials import N_PERIODS, Partials, measure_partials
+from ddsp_cli.analysis.harmonics import N_PERIODS, Partials, measure_partials
 from ddsp_cli.arrays import FloatArray, runs
 from ddsp_cli.config import HarmonicConfig
 from ddsp_cli.synthesis.variation import (

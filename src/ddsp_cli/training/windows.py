@@ -29,13 +29,13 @@ class Windows:
 
     Attributes:
       audio: [N, S] at the model's sample rate.
-      sound: [N, S] what renderings are compared with: `audio`, or the same at `render_rate_hz`.
+      sound: [N, S] target of renderings: `audio`, or the same at `render_rate_hz`.
       inputs: name → [N, F, 1]; `mfcc` [N, F, C] where the model has an encoder.
-      voiced: [N, F] where a frame has an F0 of its own.
+      voiced: [N, F] whether F0 was measured in the frame.
       n_frames: F.
       f0_step: values of F0 in a frame, as the data set has them.
       fine_f0_hz: [N, F·f0_step], nowhere 0.
-      bandwidth_hz: [N] above it a window holds nothing, see `analysis.recording_checks`.
+      bandwidth_hz: [N] upper edge of the spectrum, see `analysis.recording_checks`.
       targets: name → [N, F, C], cut with the inputs; see `training.targets.Targets`. Empty unless they were measured.
 
     Args:
@@ -131,7 +131,7 @@ class StreamedWindows:
       model, frame_rate_hz, render_rate_hz: as for `Windows`.
     """
 
-    #: Windows, evenly spread, that are kept in memory for what needs a sample of the sound.
+    #: Windows, evenly spread, that are kept in memory as a sample of the sound.
     N_SAMPLE = 256
 
     def __init__(
@@ -159,7 +159,7 @@ class StreamedWindows:
         self._measure = measure
 
     def cut(self, rows: np.ndarray, starts: np.ndarray, n_frames: int) -> Batch:
-        """As `Windows.cut`."""
+        """See `Windows.cut`."""
         windows = self._read(rows)
         if self._measure is not None:
             windows.measure_targets(self._measure)

@@ -41,7 +41,7 @@ def number(value: object, parameter: str, low: float, high: float) -> float:
     """A finite number within a range.
 
     Raises:
-      UsageError: it is none; `parameter` names the argument.
+      UsageError: the value is not such a number; `parameter` names the argument.
     """
     try:
         found = float(value)  # type: ignore[arg-type]

@@ -192,7 +192,7 @@ class Clip:
 
 
 def resynthesise(loaded: Bundle, data: Dataset, rows: np.ndarray | None = None) -> Clip:
-    """Reconstructs windows of the validation split, each as a performance of its own.
+    """Reconstructs windows of the validation split, each as a separate performance.
 
     Args:
       loaded: the instrument.
@@ -245,7 +245,7 @@ def reconstruct(loaded: Bundle, path: Path, name: str) -> Clip:
     model = loaded.card.model
     longest = round(COMPARED_S * ANALYSIS_RATE_HZ)
     audio = read.read_mono(path, ANALYSIS_RATE_HZ)[:longest]
-    # As the instrument was taught, but for the tracker: pitch is pitch, whoever finds it; and as fine as it is played.
+    # The features that the instrument was trained with, but any tracker, and the frame rate of a performance.
     spec = msgspec.structs.replace(loaded.card.features, pitch=DEFAULT_TRACKER, frame_rate_hz=F0_RATE_HZ)
     features = measure(audio, spec)
     voiced = features.f0_hz > 0
@@ -278,7 +278,7 @@ def _reconstruct(
     parts = list(zip(*(np.array_split(values, n_parts) for values in (f0_hz, level_db, low)), strict=True))
 
     def play(room: bool) -> np.ndarray:
-        # One recording is compared with the average that was learned: with a variation of its own it would be further
+        # One recording is compared with the average that was learned: with added variation it would be further
         # away, as a second recording of the same notes is.
         blocks = (
             instrument.render(part_hz, part_db, room=room, timbre=instrument.timbre([sound]), variation=False)

@@ -13,7 +13,7 @@ from typing import Any
 
 from ddsp_cli import __version__, bundle
 from ddsp_cli.atomic import FolderKind, beside, check_replaceable, folder_beside, writing
-from ddsp_cli.bundle.exported import EXPORT_CARD, EXPORT_CARD_BEGINS, MAX_EXPORT_CARD_BYTES, ExportCard, room_file
+from ddsp_cli.bundle.folder import EXPORT_CARD, EXPORT_CARD_BEGINS, MAX_EXPORT_CARD_BYTES, ExportCard, room_file
 from ddsp_cli.config import dump_yaml, parse_yaml
 from ddsp_cli.errors import Kind, OutputError, UsageError, did_you_mean
 from ddsp_cli.lock import exclusive, lock_file

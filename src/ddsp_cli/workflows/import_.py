@@ -1,4 +1,8 @@
-"""`ddsp import`: an instrument of another program as one of this program."""
+"""`ddsp import`: an instrument of another program, or a shared one, as an instrument of this program.
+
+A shared instrument is a ZIP file whose name ends in `.ddsp`, as `ddsp models share` writes it, or a copied folder. Its
+files are copied without a change, and checked against the checksums in the card.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,18 @@ from pathlib import Path
 
 from ddsp_cli import bundle, importers
 from ddsp_cli.atomic import check_replaceable, folder_beside, writing
-from ddsp_cli.bundle import renamed
-from ddsp_cli.errors import UsageError
-from ddsp_cli.importers import shared
+from ddsp_cli.bundle import CARD, renamed
+from ddsp_cli.errors import ModelError, UsageError
+from ddsp_cli.importers.files import Archive, Files, Folder
 from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path
+
+#: Suffix of a shared instrument.
+SUFFIX = ".ddsp"
+
+#: Files of an instrument; others in an archive are left out.
+NAMES = frozenset({CARD, bundle.WEIGHTS, bundle.NETWORK, bundle.IMPULSE_RESPONSE, bundle.PREVIEW})
 
 
 @dataclass(frozen=True)
@@ -20,12 +30,12 @@ class ImportResult:
     """An imported instrument.
 
     Attributes:
-      folder: where it stands.
+      folder: its folder.
       name: of the instrument.
       kind: what it was, in words.
       size_bytes: of its files.
       description: where weights and statistics come from.
-      lowest_midi, highest_midi: its range as far as it is known.
+      lowest_midi, highest_midi: its range, where it is known.
     """
 
     folder: Path
@@ -47,8 +57,7 @@ def import_instrument(
 ) -> ImportResult:
     """Makes an instrument that plays, trains on and exports of a model of another program, or of a shared one.
 
-    Weights are kept in single precision, so that they are exactly those of the original; a shared instrument is copied
-    as it is.
+    Weights are kept in single precision, exactly as in the original; a shared instrument is copied unchanged.
 
     Args:
       path: a `.tflite` of DDSP-VST, a folder with a magenta/ddsp checkpoint, a ZIP archive of either; a `.ddsp` file,
@@ -63,11 +72,11 @@ def import_instrument(
       ModelError: nothing that can be imported.
       OutputError: an instrument is there already, or it cannot be written.
     """
-    path, is_ours = Path(path), shared.is_shared(Path(path))
+    path, is_ours = Path(path), is_shared(Path(path))
     if name is None:
         if not is_ours:
             raise UsageError("the instrument needs a name", "Give a plain name, such as viola.", parameter="name")
-        name = path.stem if path.suffix.lower() == shared.SUFFIX else path.resolve().name
+        name = path.stem if path.suffix.lower() == SUFFIX else path.resolve().name
     if out is not None and library:
         raise UsageError("a folder and the library cannot both be given", parameter="library")
     if out is None:
@@ -119,4 +128,41 @@ def _copy(path: Path, name: str, folder: Path) -> bundle.Card:
         writing(folder),
         folder_beside(folder, bundle.INSTRUMENT) as staging,
     ):
-        return shared.unpack(path, staging, name).card
+        return unpack(path, staging, name).card
+
+
+def is_shared(path: Path) -> bool:
+    """Whether a path is an instrument of this program: an archive with the suffix `.ddsp`, or a folder with a card."""
+    return path.suffix.lower() == SUFFIX or (path.is_dir() and (path / CARD).is_file())
+
+
+def unpack(path: Path, folder: Path, name: str | None = None) -> bundle.Bundle:
+    """Writes the files of an instrument into an empty folder.
+
+    Args:
+      path: of a shared instrument, see `is_shared`.
+      folder: where to write them.
+      name: of the instrument; by default its own.
+
+    Returns:
+      The instrument, read from the folder.
+
+    Raises:
+      ModelError: it is missing, hostile, damaged, or incomplete.
+      OSError: a file cannot be written.
+    """
+    if not path.exists():
+        raise ModelError(f"there is no {path}")
+    files: Files = Folder(path, NAMES.__contains__) if path.is_dir() else Archive(path, NAMES.__contains__)
+    if CARD not in files.names():
+        raise ModelError(f"{path} holds no instrument: it has no {CARD}")
+    for entry in files.names():
+        (folder / entry).write_bytes(files.read(entry))
+    try:
+        found = bundle.load(folder)
+    except ModelError as problem:
+        raise problem.reworded(problem.message.replace(str(folder), str(path))) from problem
+    if name is not None and name != found.card.name:
+        bundle.write_card(folder, bundle.renamed(found.card, name))
+        found = bundle.load(folder)
+    return found

@@ -178,7 +178,7 @@ def find(name: PathLike) -> Path:
     """The folder of an instrument by its name or path.
 
     Raises:
-      ModelError: there is none; the hint names the closest ones.
+      ModelError: there is no such instrument; the hint names similar ones.
     """
     path = Path(name)
     if len(path.parts) == 1 and str(name) not in {".", ".."}:
@@ -217,7 +217,7 @@ def find_playable(name: PathLike) -> Path:
     """The folder of an instrument, or the file of a DDSP-VST model (`.tflite`), which plays without being imported.
 
     Raises:
-      ModelError: there is none.
+      ModelError: there is no such instrument or file.
     """
     path = Path(name)
     return path if importers.is_model(path) else find(name)
@@ -415,10 +415,10 @@ def _timed_blend(words: str) -> Choice:
 
 
 def check_timed(words: str) -> str:
-    """Checks that a text is a blend over time; gives it back.
+    """Checks that a text is a blend over time, and returns it.
 
     Raises:
-      UsageError: it is none.
+      UsageError: it is something else.
     """
     if not is_timed(words):
         raise UsageError(f"{words} is not a blend over time", TIMED_HINT, parameter="blend")

@@ -40,7 +40,7 @@ from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import number, number_or_word
 from ddsp_cli.workflows.transfer_plan import Job
 
-# What only some inputs need is imported where it is used: each of these modules takes 3 to 8 ms of a start.
+# Modules that only some inputs need are imported where they are used: each takes 3 to 8 ms of a start.
 if TYPE_CHECKING:
     from ddsp_cli.adaptation.midi import Part, Selection
     from ddsp_cli.adaptation.notes import Transcription
@@ -83,8 +83,8 @@ class TransferOptions:
       formant_semitones: shift of the instrument's resonances; pitch and level stay.
       loudness_match: integrated loudness of the output in LUFS; `input` for that of the input (plus
         `adapt.louder_db`), `off` for what the instrument gives.
-      tail: the output goes on until the room is 60 dB down.
-      voices: `chords` plays every note, each in a voice of its own; `lead` one line, of a recording the main voice over
+      tail: continue the output until the room is 60 dB down.
+      voices: `chords` plays every note, each in its own voice; `lead` one line, of a recording the main voice over
         its accompaniment; `auto` every note of a MIDI file, and of a recording what a tracker of single pitches finds.
       selection: tracks and channels of a MIDI file; None for all.
       n_players: that play the same part; from two on the output is stereo.
@@ -260,9 +260,9 @@ class Performance:
       analysis: of the recording; None where there was none.
       recording: the sound at 16 kHz.
       loudness_lufs: integrated loudness of the recording; None where it does not count.
-      file_remarks: what is wrong with the file, as sentences.
+      file_remarks: faults of the file, as sentences.
       remarks: the same, and what makes the sound hard to follow.
-      notices: those of the remarks that only say what is played.
+      notices: the remarks that are not warnings, such as the voice that is played.
       others: the curves of the other voices, of the same length.
       voices: features of the voices of a recording that is played with all its notes, the highest first.
       warnings: what in the analysis makes the sound hard to follow; None where that was not asked.
@@ -466,7 +466,7 @@ def perform_recording(
         remarks += notices
         played = [adapt(features, statistics, level, replace(settings, repair_pitch=False))]
     else:
-        # That there are several voices is known where one of them is asked for.
+        # no warning of several voices where the main voice was requested
         if options.voices == "lead":
             remarks = ()
         else:
@@ -598,7 +598,7 @@ class Player:
 
     Attributes:
       name: for results.
-      instrument: what plays.
+      instrument: to play.
       room: see `Instrument.render`.
     """
 

@@ -52,7 +52,7 @@ class PrepareResult:
     """The contents of a data set, for people.
 
     Attributes:
-      folder: where it stands.
+      folder: its folder.
       name: of the data set.
       minutes: of sound in it, training and validation together.
       note_s: seconds of notes in the training part.
@@ -152,7 +152,7 @@ def advice(used_s: float) -> str:
     return f"This is little: expect a rough instrument, or record {ENOUGH_S / 60:.0f} minutes."
 
 
-#: Of the sound that a model makes, where nothing else is said.
+#: Default sample rate of the sound that a model makes.
 DEFAULT_RATE_HZ = 48000
 
 
@@ -228,7 +228,7 @@ def prepare(
     _check_options(sample_rate_hz, level, validation_share, workers)
     if cluster is not None:
         if workers is not None:
-            raise UsageError("workers and a cluster were given", "The cluster has workers of its own.")
+            raise UsageError("workers and a cluster were given", "The cluster has its own workers.")
         check_cluster(cluster)
     weights = trackers.check_tracker(pitch, crepe_weights)
     found = pick(find(inputs), hold_out, leave_out)
@@ -252,13 +252,13 @@ def prepare(
         weights = None
     # Of a data set at an address the work is done here, beside where data sets are.
     with staging(Path("datasets") / name if is_address(folder) else folder) as place:
-        standing = _standing(folder, found, settings, force)
-        if isinstance(standing, Manifest):
+        existing = find_existing(folder, found, settings, force)
+        if isinstance(existing, Manifest):
             place.remove()
-            return result_of(folder, standing, unchanged=True)
+            return result_of(folder, existing, unchanged=True)
         try:
             place.start(measuring_key(settings, weights), fresh=force)
-            if standing == "grows":
+            if existing == "grows":
                 place.reuse_measured()
             told, heard = progress or (lambda *_: None), notice or (lambda _: None)
             n_workers = min(workers or default_workers(), max(1, len(found.recordings)))
@@ -276,7 +276,7 @@ def prepare(
             place.remove()  # more recordings are needed, not another try
             raise
         except OSError as problem:
-            kept = "What was done is kept: run the same command again to go on." if place.has_work() else ""
+            kept = "The finished part is kept: run the same command again to resume." if place.has_work() else ""
             raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}", kept) from problem
     return result_of(folder, built.manifest, unchanged=False)
 
@@ -293,8 +293,24 @@ def _pitch_of(found: Inputs, pitch: str) -> str:
     return TRACKER
 
 
-def _standing(folder: Path, found: Inputs, settings: Settings, force: bool) -> Manifest | Literal["nothing", "grows"]:
-    """The data set at `folder` where it is up to date; else whether it may grow, or there is nothing."""
+def find_existing(
+    folder: Path, found: Inputs, settings: Settings, force: bool
+) -> Manifest | Literal["nothing", "grows"]:
+    """Finds the data set that a folder holds.
+
+    Args:
+      folder: of the data set.
+      found: the recordings that were given.
+      settings: to prepare them with.
+      force: replace a data set that exists.
+
+    Returns:
+      Its manifest where it is up to date; "grows" where recordings have to be added to it; "nothing" where there is
+      none, or it is to be replaced.
+
+    Raises:
+      OutputError: the folder holds something else, or a data set of other recordings or settings.
+    """
     with reading(folder):
         if not folder.exists():
             return "nothing"
@@ -334,7 +350,7 @@ def _holds_others(folder: Path) -> bool:
 
 
 def _missing(folder: Path, found: Inputs, manifest: Manifest) -> str:
-    """Recordings of a standing data set that are not among the given ones, byte for byte; empty where none is."""
+    """Names the recordings of a data set that are not among the given ones, byte for byte; empty where all are."""
     gone, n_gone = [], 0
     for recording in iter_recordings(folder, manifest):
         if recording.split == "none":

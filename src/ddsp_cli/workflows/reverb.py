@@ -39,7 +39,7 @@ class ReverbResult:
       gain_db: 0, or by how much the sound was turned down to fit.
       sample_rate_hz: of the output.
       tail_s: how long the room rings.
-      remarks: what is wrong with the file, as sentences.
+      remarks: faults of the file, as sentences.
     """
 
     input: Path
@@ -73,12 +73,12 @@ def reverb_files(
       room: an instrument, or a sound file with an impulse response.
       out: a file (for one input), or a folder; by default `INPUT_ROOM-room.wav` in the current folder.
       wet: gain of the room; 1 is as learned or recorded.
-      tail: the output goes on until the room is 60 dB down; by default it is as long as the input.
+      tail: continue the output until the room is 60 dB down; by default it is as long as the input.
       sample_rate_hz: of the output; by default the input's own.
-      bits: `16`, `24`, `32` or `float`; by default what the input has.
+      bits: `16`, `24`, `32` or `float`; by default as the input.
       seed: of the dither.
       force: replace files that exist.
-      progress: called as work goes on.
+      progress: called while the work is done.
 
     Raises:
       UsageError: no room was named, or an input is no recording.

@@ -1,4 +1,4 @@
-"""`ddsp models --map` and `ddsp models blend`: where instruments lie, and new ones between them."""
+"""`ddsp models --map` and `ddsp models blend`: a map of instruments by timbre, and new ones between them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PREVIEW_S = 6.0
 
 @dataclass(frozen=True)
 class Map:
-    """Where the instruments lie.
+    """Places instruments in a plane by their timbre.
 
     Attributes:
       timbres: places and distances.
@@ -90,7 +90,7 @@ def map_instruments(out: PathLike | None = None, force: bool = False) -> Map:
 
 
 def blend(words: str | None, name: str, seed: int = 0, force: bool = False) -> Path:
-    """Makes an instrument whose vector lies between those of others, in the space of the base.
+    """Makes an instrument whose vector is between the vectors of others, in the space of the base.
 
     The network of the base plays it. Range and levels, room and movements lie between those of the parts, as in a blend
     of controls (`synthesis.blend`), and so do sources and licences.
@@ -136,7 +136,7 @@ def blend(words: str | None, name: str, seed: int = 0, force: bool = False) -> P
 
 
 def check_mix(words: str) -> models.Choice:
-    """Checks the words of a blend that becomes an instrument; gives what they choose.
+    """Checks the words of a blend that becomes an instrument; returns the parts that they choose.
 
     Raises:
       UsageError: it is a single instrument, a blend over time, or has impossible shares.
@@ -148,7 +148,7 @@ def check_mix(words: str) -> models.Choice:
     if not chosen.shares.is_constant:
         raise UsageError(
             f"{words} is a blend over time, which cannot be made one instrument",
-            f"Play it as it is, or name shares. {models.BLEND_HINT}",
+            f"Play it unchanged, or name shares. {models.BLEND_HINT}",
         )
     return chosen
 
@@ -173,12 +173,12 @@ def vector_of(instrument: Bundle, base: Bundle) -> FloatArray:
 
 
 def weights_digest(base: Bundle) -> str:
-    """SHA-256 of the weights of a base, which tells whose space a vector lies in."""
+    """SHA-256 of the weights of a base, which identifies the space of a vector."""
     return base.card.files.get(bundle.WEIGHTS, "")
 
 
 def _draw(base: Bundle, seed: int) -> str:
-    """A random blend of bundled instruments that the base knows, in words."""
+    """Returns a random blend of bundled instruments in the base, in words."""
     known = decoder.instrument_vectors(base.card.model, base.weights)
     candidates = [entry.name for entry in models.catalogue() if entry.name in known and models.is_bundled(entry.name)]
     if len(candidates) < 2:
@@ -192,7 +192,7 @@ def _draw(base: Bundle, seed: int) -> str:
 def _with_room(
     model: ModelConfig, weights: dict[str, FloatArray], response: FloatArray | None
 ) -> tuple[ModelConfig, dict[str, FloatArray], FloatArray | None]:
-    """The model with the room that lies between those of the parts, as an impulse response that is its own weight."""
+    """Returns the model with a room between the rooms of the parts: an impulse response as a weight."""
     processors = dict(model.processors)
     rooms = [name for name, node in processors.items() if isinstance(node, ROOMS)]
     for name in rooms:

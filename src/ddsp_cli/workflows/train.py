@@ -79,7 +79,7 @@ class TrainResult:
     Attributes:
       folder: of the instrument.
       run_folder: of the run's own files.
-      steps, wall_s, parameters: what it took.
+      steps, wall_s, parameters: of the training.
       first_loss, best_loss: validation loss at the first validation and at the best.
       metrics: quality on the validation split; empty when the run was interrupted.
       page: the training's page; None where writing it was interrupted too.
@@ -193,7 +193,7 @@ def _check_members(members: resources.Members, backend: str, plan: Plan) -> None
         )
 
 
-# --- what to train, settled before anything heavy is loaded ------------------------------------------------
+# --- the plan of a training, made before a framework is loaded ---------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ class Plan:
 
     @property
     def started_from(self) -> str:
-        """The name of what it begins with, empty for random weights."""
+        """Name of the instrument that it starts from, empty for random weights."""
         origin = self.parent or self.base
         return origin.card.name if origin else ""
 
@@ -304,7 +304,7 @@ def find_own_base(start_from: PathLike, model: ModelConfig) -> bundle.Bundle | N
     """The base in a folder of the user's; None where it is an instrument.
 
     Raises:
-      ModelError: there is none of that name, or it is a base of another kind of model.
+      ModelError: there is no instrument of that name, or it is a base for another kind of model.
     """
     place = models.find_playable(start_from)
     if not place.is_dir() or not bundle.load_card(place).model.instruments:
@@ -389,7 +389,7 @@ def state_to_start_from(
     """The record of the run to resume, or that of a new one.
 
     Args:
-      plan: what to train.
+      plan: of the training.
       fresh: the record of a new run.
       report: told where the newest checkpoint is damaged and the one before it is taken.
       resume, force: see `train`.
@@ -502,7 +502,7 @@ def _train(
 
 @dataclass(frozen=True)
 class Material:
-    """What a training reads and writes, before a framework is loaded.
+    """The inputs and outputs of a training, known before a framework is loaded.
 
     Attributes:
       data: the data set.
@@ -597,7 +597,7 @@ def _make_job(
 
 
 def introduce(plan: Plan) -> list[str]:
-    """Says what is learned from what, and what the recordings lack."""
+    """Reports the data set, the start and the gaps of the recordings."""
     statistics = load_manifest(plan.source).statistics
     amount = f"{statistics.note_s:.0f} s" if statistics.note_s < 120.0 else f"{statistics.note_s / 60.0:.0f} minutes"
     begins = f"beginning with {plan.started_from}" if plan.started_from else "from random weights"
@@ -609,7 +609,7 @@ def introduce(plan: Plan) -> list[str]:
 def _run(
     plan: Plan, job: Job, state: RunState, write_bundle: OnBest, report: Callable[[TrainProgress], None]
 ) -> tuple[RunState, bool]:
-    """The state of the last checkpoint, and whether the training came to its end (Ctrl-C is none)."""
+    """Returns the state of the last checkpoint, and whether the training is finished (not so after Ctrl-C)."""
     from ddsp_cli.training import loop
 
     try:
@@ -743,7 +743,7 @@ def finish(folder: Path, data: Dataset, windows: Windows | None) -> dict[str, fl
     Args:
       folder: of the instrument.
       data: the data set.
-      windows: of its training split; None leaves the noise as it is: that of a parent is as its maker left it.
+      windows: of its training split; None does not change the noise, such as that of a parent.
 
     Returns:
       Metrics by name, of what will be played; they also go into the bundle's card.
@@ -763,7 +763,7 @@ def finish(folder: Path, data: Dataset, windows: Windows | None) -> dict[str, fl
 
 
 def _write_page(plan: Plan, state: RunState, data: Dataset) -> Path:
-    """Writes the page of the run, with clips by the instrument as it is now."""
+    """Writes the page of the run, with clips by the instrument in its present state."""
     from ddsp_cli.workflows.evaluate import choose_windows, resynthesise
 
     loaded = bundle.load(plan.folder)

@@ -41,7 +41,7 @@ from ddsp_cli.workflows.performance import (
 )
 from ddsp_cli.workflows.transfer_plan import Failure, Job, Outputs, folders_for, plan_jobs
 
-#: Called with what is being done, seconds of sound done and seconds in all.
+#: Called with a description of the current step, seconds of sound done, and seconds in all.
 Progress = Callable[[str, float, float], None]
 
 # --- results ---------------------------------------------------------------------------------------------------------
@@ -53,23 +53,23 @@ class TransferResult:
 
     Attributes:
       input, output: files.
-      plot, controls, notes: a picture, a table of curves and the notes, where they were asked for.
+      plot, controls, notes: files of the picture, the curves and the notes, where requested.
       instrument: its name.
       seconds: length of the output.
       wall_s: how long it took.
-      transpose_semitones: what was added to the pitch.
-      key: the scale that was tuned to; empty where nothing was.
+      transpose_semitones: the shift that was applied.
+      key: the scale of autotune; empty without autotune.
       n_segments: segments between rests.
       peak: of the output, 1 is full scale.
-      gain_db: what the sound was turned up by, to match a loudness or to fit below full scale.
-      loudness_lufs: integrated loudness of the output; None where no loudness was asked for.
-      short_of_db: how much is missing to the loudness asked for, because the peak leaves no more room.
+      gain_db: gain that was applied, to match a loudness or to fit below full scale.
+      loudness_lufs: integrated loudness of the output; None where no loudness was requested.
+      short_of_db: by how much the output is softer than the requested loudness, because its peak is at full scale.
       sample_rate_hz: of the output.
       tail_s: how long the room rings.
       n_players: that played the part together.
       n_voices: that were played, of chords.
       remarks: what makes this performance hard to follow, and what is played, as sentences.
-      notices: those of the remarks that only say what is played.
+      notices: the remarks that are not warnings, such as the voice that is played.
     """
 
     input: Path
@@ -106,7 +106,7 @@ class Batch(Sequence[ResultT]):
       results: one for each input and instrument, in order.
       failures: inputs that could not be played.
       own: sound files in the given folders that this program wrote itself, which were left out.
-      report: the page, where one was asked for.
+      report: the page, where one was requested.
     """
 
     results: tuple[ResultT, ...]
@@ -200,7 +200,7 @@ def transfer_files(
       force: replace files that exist.
       plot: also draw a picture, beside the sound.
       sample_rate_hz: of the output; by default the input's own, or the instrument's where that is higher.
-      bits: `16`, `24`, `32` or `float`; by default what the input has.
+      bits: `16`, `24`, `32` or `float`; by default as the input.
       controls: a .csv or .npz for the curves that are played, or a folder for several.
       from_controls: such a file to play; then `inputs` may be empty.
       from_notes: such notes of the one input, edited; they are played with the curves of the recording inside them.
@@ -208,7 +208,7 @@ def transfer_files(
       report: an HTML page to write, with players and pictures.
       workers: processes at most, for several inputs that last long enough. A script that asks for more than 1 needs
         `if __name__ == "__main__"`.
-      progress: called as work goes on, see `Progress`.
+      progress: called while the work is done, see `Progress`.
 
     Raises:
       UsageError: options that make no sense together.
@@ -314,7 +314,7 @@ class _BatchProgress:
 
     @staticmethod
     def seconds(job: Job) -> float:
-        """Length of an input as far as it is known."""
+        """Length of an input, where it is known."""
         return job.info.seconds if job.info is not None else 10.0
 
     def stage(self, job: Job, what: str) -> Callable[[float], None]:
@@ -429,7 +429,7 @@ def _play_job(
 
 
 def _draw(job: Job, performance: Performance, player: Player) -> bytes:
-    """The picture of a job, also written where one was asked for."""
+    """Draws the picture of a job; writes it where one was requested."""
     from ddsp_cli.reports.plots import draw_transfer
 
     picture = draw_transfer(
@@ -460,7 +460,7 @@ _shared: dict[str, object] = {}
 
 
 class _StoppedError(Exception):
-    """The parent asked a worker to stop."""
+    """The parent process told a worker to stop."""
 
 
 class _WorkerProgress(_BatchProgress):
@@ -518,7 +518,7 @@ def _play_in_processes(
 def _start_worker(work: _Work, counter: object, stop: object) -> None:
     import signal
 
-    # Ctrl-C reaches the whole group; the parent alone answers it and tells the workers to stop.
+    # Ctrl-C reaches the whole group; only the parent handles it and tells the workers to stop.
     with suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()

@@ -12,7 +12,7 @@ from ddsp_cli.adaptation import CURVE_SUFFIXES, NOTE_SUFFIXES, SCORE_SUFFIXES
 from ddsp_cli.audio import read
 from ddsp_cli.audio.write import check_writable, nearest_rate_hz, written_by_ddsp
 from ddsp_cli.bundle import CARD
-from ddsp_cli.bundle.exported import EXPORT_CARD, EXPORT_CARD_BEGINS
+from ddsp_cli.bundle.folder import EXPORT_CARD, EXPORT_CARD_BEGINS
 from ddsp_cli.errors import InputError, Kind, OutputError, UsageError, did_you_mean
 from ddsp_cli.workflows.arguments import number
 
@@ -40,7 +40,7 @@ class Job:
       notes: where the notes of a recording go; one job of each input has them.
       rate_hz: of the output; None for the instrument's own.
       rate_is_given: the user chose that rate; otherwise it is the input's, and at least the instrument's.
-      subtype: encoding of the output, as libsndfile names it; None for what the format has.
+      subtype: encoding of the output, as libsndfile names it; None for the default of the format.
     """
 
     source: Path

@@ -191,7 +191,7 @@ def test_swift_called_directly_agrees_with_its_package():
 
 
 def test_the_network_for_one_frame_agrees_with_the_whole_one():
-    """It is that network without what the frame does not depend on."""
+    """It is that network without the parts that do not affect the frame."""
     rng = np.random.default_rng(1)
     whole, single = swift_f0._Network(1), swift_f0.SwiftFrameTracker()
     t = np.arange(swift_f0.FRAME_INPUT * swift_f0.SWIFT_HOP_SAMPLES) / 16000

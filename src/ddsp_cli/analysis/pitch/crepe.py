@@ -19,8 +19,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from ddsp_cli.analysis.pitch.trackers import CREPE_SIZES, PitchTrack
-from ddsp_cli.analysis.pitch.viterbi import UndecidedPath
+from ddsp_cli.analysis.pitch.trackers import CREPE_SIZES, PitchTrack, UndecidedPath
 from ddsp_cli.arrays import DoubleArray, FloatArray, IntArray
 from ddsp_cli.errors import Kind, UsageError
 
@@ -40,7 +39,7 @@ HOP_SAMPLES = 160
 #: Frames in a batch of the network, always the same number, so that results do not depend on the blocks.
 BATCH_FRAMES = 128
 
-#: Pitch n lies 20 cents above pitch n - 1; cents count from 10 Hz (crepe/core.py:93).
+#: Pitch n is 20 cents above pitch n - 1; cents count from 10 Hz (crepe/core.py:93).
 N_PITCHES = 360
 
 CENTS = np.linspace(0.0, 7180.0, N_PITCHES) + 1997.3794084376191
@@ -70,14 +69,14 @@ def cache_folder() -> Path:
 
 
 def find_weights(size: str = "", given: Path | None = None) -> Path:
-    """The file of weights to use: a given one, else of the installed package `crepe`, else of the cache folder.
+    """Finds the file of weights: the given one, else that of the installed package `crepe`, else one in the cache.
 
     Args:
       size: one of `CREPE_SIZES`; empty takes the largest there is.
       given: a file named by the user.
 
     Raises:
-      UsageError: there is none.
+      UsageError: the weights are missing.
     """
     named = given or (Path(os.environ[WEIGHTS_VARIABLE]) if os.environ.get(WEIGHTS_VARIABLE) else None)
     if named is not None:
@@ -239,7 +238,7 @@ def _local_average_hz(activation: FloatArray, path: IntArray) -> FloatArray:
 
 @functools.cache
 def _transitions() -> tuple[IntArray, DoubleArray]:
-    """For each pitch those it can be reached from [N, 23] (N where there is none), and the log-probability of it."""
+    """Returns for each pitch the 23 pitches before it [N, 23] (N beyond the ends), and their log-probabilities."""
     reach = np.arange(1 - REACH_PITCHES, REACH_PITCHES)
     source = np.arange(N_PITCHES)[:, None] + reach
     inside = (source >= 0) & (source < N_PITCHES)

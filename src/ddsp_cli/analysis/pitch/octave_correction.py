@@ -1,7 +1,7 @@
 """Correct octave errors of a tracked F0 by its harmonicity, and remove blips.
 
 A tracker that takes another harmonic, or half of F0, for F0 leaves energy beside or between the multiples
-(`analysis.harmonicity`). Where another F0, that of the notes around it or one an octave away, accounts for the sound
+(`analysis.harmonics`). Where another F0, that of the notes around it or one an octave away, accounts for the sound
 and the tracked one does not, it is taken instead. Shapes: F frames of the features, L frames of the harmonicity.
 """
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddsp_cli.analysis import harmonicity
-from ddsp_cli.analysis.harmonicity import FRAME_RATE_HZ, Harmonicity
+from ddsp_cli.analysis import harmonics
+from ddsp_cli.analysis.harmonics import FRAME_RATE_HZ, Harmonicity
 from ddsp_cli.arrays import AnyArray, BoolArray, FloatArray
 
 #: F0 with a lower inharmonic ratio accounts for the sound; with one above `DOUBTFUL` it does not.
@@ -27,7 +27,7 @@ DOUBTFUL = 0.3
 LEAST_ODD = 0.02
 
 #: A note tracked an octave too high has this half-harmonic ratio, and this fundamental ratio at its true F0. The second
-#: condition tells it from two voices a fifth apart, whose common lower octave nobody plays.
+#: condition distinguishes it from two voices a fifth apart, whose common lower octave nobody plays.
 LEAST_HALF_HARMONIC, LEAST_FUNDAMENTAL = 0.3, 0.01
 
 #: F0 of a note before or after is a candidate up to this distance.
@@ -73,10 +73,10 @@ def correct_octaves(
       f0_hz: [F], 0 in unvoiced frames.
       frame_rate_hz: of f0_hz.
     """
-    found = harmonicity.measure_harmonicity(read, n_samples, f0_hz, frame_rate_hz)
+    found = harmonics.measure_harmonicity(read, n_samples, f0_hz, frame_rate_hz)
     inharmonic, odd = found.inharmonic_ratio, found.odd_harmonic_ratio
     n_frames = len(inharmonic)
-    pitch_hz = harmonicity.from_feature_frames(f0_hz, n_frames, frame_rate_hz)
+    pitch_hz = harmonics.from_feature_frames(f0_hz, n_frames, frame_rate_hz)
     high = (pitch_hz > 0) & (inharmonic > DOUBTFUL)
     low = (pitch_hz > 0) & (inharmonic <= DOUBTFUL) & (odd < LEAST_ODD) & (found.energy > 0)
     sure = (pitch_hz > 0) & (inharmonic < EXPLAINED) & (odd >= LEAST_ODD)
@@ -94,8 +94,8 @@ def correct_octaves(
         other = (candidate_hz > 0) & (np.abs(_semitones(candidate_hz, pitch_hz)) > 1.0)
         if not other.any():
             continue
-        curve_hz = harmonicity.to_feature_frames(np.where(other, candidate_hz, 0.0), len(f0_hz), frame_rate_hz)
-        tried = harmonicity.measure_harmonicity(read, n_samples, curve_hz, frame_rate_hz)
+        curve_hz = harmonics.to_feature_frames(np.where(other, candidate_hz, 0.0), len(f0_hz), frame_rate_hz)
+        tried = harmonics.measure_harmonicity(read, n_samples, curve_hz, frame_rate_hz)
         accepted = other & (tried.inharmonic_ratio < EXPLAINED) & (tried.odd_harmonic_ratio >= LEAST_ODD)
         accepted &= tried.fundamental_ratio >= least_fundamental
         accepted &= (tried.inharmonic_ratio < least - 0.1) | low
@@ -106,7 +106,7 @@ def correct_octaves(
     corrected = corrected_hz != f0_hz
     kept_hz, removed = _remove_blips(corrected_hz, frame_rate_hz)
     if corrected.any():
-        found = harmonicity.measure_harmonicity(read, n_samples, kept_hz, frame_rate_hz)
+        found = harmonics.measure_harmonicity(read, n_samples, kept_hz, frame_rate_hz)
     return Corrected(kept_hz, found, corrected & ~removed, removed)
 
 
@@ -135,8 +135,8 @@ def _apply(f0_hz: AnyArray, better_hz: AnyArray, pitch_hz: AnyArray, frame_rate_
     nearest = RATIOS[np.argmin(np.abs(np.log2(ratio[:, None] / RATIOS)), axis=1)]
     exact = np.abs(1200.0 * np.log2(ratio / nearest)) <= RATIO_CENTS
     factor = np.where(better_hz > 0, np.where(exact, nearest, ratio), 1.0)
-    factors = harmonicity.to_feature_frames(factor, len(f0_hz), frame_rate_hz)
-    tracked = harmonicity.to_feature_frames(pitch_hz, len(f0_hz), frame_rate_hz)
+    factors = harmonics.to_feature_frames(factor, len(f0_hz), frame_rate_hz)
+    tracked = harmonics.to_feature_frames(pitch_hz, len(f0_hz), frame_rate_hz)
     # Within one frame of the harmonicity F0 may jump: only frames near the measured F0 are corrected.
     meant = (f0_hz > 0) & (np.abs(_semitones(f0_hz, tracked)) < 1.0)
     return np.where(meant, f0_hz * factors, f0_hz).astype(np.float32)

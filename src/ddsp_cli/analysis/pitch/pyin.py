@@ -78,7 +78,7 @@ class PyinTracker:
             hop_length=self.HOP_SAMPLES,
             fill_na=0.0,
         )
-        # The Viterbi path decides what is voiced; the probability may lie on the other side of 0.5.
+        # the Viterbi path decides which frames are voiced; the probability may be on the other side of 0.5
         split = VOICED_CONFIDENCE
         confidence = np.where(voiced, np.maximum(probability, split), np.minimum(probability, 0.98 * split))
         keep = slice(self._n_context // self.HOP_SAMPLES, -(-end // self.HOP_SAMPLES))

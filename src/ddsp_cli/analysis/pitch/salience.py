@@ -1,4 +1,4 @@
-"""Track the most salient F0 of a mixture: chords, and noisy recordings in which a tracker of single pitches finds none.
+"""Track the most salient F0 of a mixture: chords, and noisy recordings in which a tracker of single pitches fails.
 
 The salience of a candidate F0 is the weighted sum of the spectral peaks at its harmonics (after Klapuri, "Multiple
 fundamental frequency estimation by summing harmonic amplitudes", ISMIR 2006); the track is the Viterbi path of most
@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ddsp_cli.analysis.pitch.trackers import PitchTrack
-from ddsp_cli.analysis.pitch.viterbi import UndecidedPath
+from ddsp_cli.analysis.pitch.trackers import PitchTrack, UndecidedPath
 from ddsp_cli.arrays import FloatArray, IntArray
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 

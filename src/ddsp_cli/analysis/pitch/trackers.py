@@ -7,7 +7,9 @@ built in:
     [project.entry-points."ddsp_cli.pitch_trackers"]
     yin = "their_package:open_yin"  # (threads: int | None, weights: Path | None) -> Tracker
 
-Shapes: S samples, T frames of a tracker, F frames of the features.
+`UndecidedPath` serves trackers that decode their frames by the Viterbi algorithm.
+
+Shapes: S samples, T frames of a tracker, F frames of the features, N states.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Protocol
 import numpy as np
 
 from ddsp_cli import spool
-from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray
+from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray, IntArray
 from ddsp_cli.errors import UsageError, did_you_mean
 
 #: A frame is voiced from this confidence on.
@@ -199,7 +201,7 @@ def on_grid(pitch: PitchTrack, n_frames: int, hop_samples: int) -> tuple[FloatAr
     to one glide; at the edge of a gap and at a jump the nearer voiced frame holds, so no frequency is made up.
 
     Args:
-      pitch: what the tracker found.
+      pitch: result of the tracker.
       n_frames: F, how many frames to fill.
       hop_samples: distance of the features' frames.
 
@@ -241,3 +243,56 @@ def _between(
     value = np.where(voiced[left] & voiced[right] & glide, blended, held)
     sounding = (confidence >= VOICED_CONFIDENCE) & (voiced[left] | voiced[right])
     return np.where(sounding, 2.0**value, 0.0), confidence
+
+
+# --- Viterbi paths ----------------------------------------------------------------------------------------------------
+
+
+class UndecidedPath:
+    """The last frames of a path of the Viterbi algorithm (Viterbi 1967), which later frames can still change.
+
+    A frame is decided when the best paths to all states of a later frame pass through the same state of it. The result
+    is the best path through the whole recording, but only the undecided frames are in memory (usually a few).
+    """
+
+    def __init__(self) -> None:
+        self._before: list[IntArray] = []  # of each undecided frame but the first: the best state before it, [N]
+        self._rows: list[FloatArray] = []
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def append(self, row: FloatArray, before: IntArray | None) -> None:
+        """Adds a frame.
+
+        Args:
+          row: [N] values that `take_decided` and `take` return with the frame.
+          before: [N] for each state of the frame, the state of the frame before on the best path to it; None for the
+            first frame.
+        """
+        if before is not None:
+            self._before.append(before.astype(np.int16))
+        self._rows.append(row)
+
+    def take_decided(self) -> tuple[IntArray, FloatArray] | None:
+        """Takes out the frames that are decided: their states [T] and rows [T, N]; None where there are none."""
+        if not self._before:
+            return None
+        states: IntArray = np.arange(len(self._before[-1]))
+        for frame in range(len(self._rows) - 2, -1, -1):
+            states = np.unique(self._before[frame][states])
+            if len(states) == 1:
+                return self.take(frame, int(states[0]))
+        return None
+
+    def take(self, last: int, state: int) -> tuple[IntArray, FloatArray]:
+        """Takes out the frames up to `last`, which is in `state`: their states [T] and rows [T, N]."""
+        path = np.empty(last + 1, np.int64)
+        for frame in range(last, -1, -1):
+            path[frame] = state
+            if frame:
+                state = int(self._before[frame - 1][state])
+        rows = np.stack(self._rows[: last + 1])
+        del self._rows[: last + 1]
+        del self._before[: last + 1]
+        return path, rows

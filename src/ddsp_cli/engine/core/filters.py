@@ -141,7 +141,7 @@ def overlap_add(blocks: Tensor, hop: int) -> Tensor:
     blocks = ops.pad(blocks, [[0, 0], [0, 0], [0, n_parts * hop - length]])
     parts = ops.reshape(blocks, (batch, n_blocks, n_parts, hop))
     total = 0.0
-    for i in range(n_parts):  # part i of every block lies i hops after the block's start
+    for i in range(n_parts):  # part i of every block is i hops after the block's start
         total = total + ops.pad(parts[:, :, i], [[0, 0], [i, n_parts - 1 - i], [0, 0]])
     return ops.reshape(total, (batch, (n_blocks + n_parts - 1) * hop))
 

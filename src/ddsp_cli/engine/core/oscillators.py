@@ -218,7 +218,7 @@ class Bank:
         return constant(held), constant(held * j / (2 * n))
 
     def _turns(self, start: Any, hz: Any, step_hz: Any) -> tuple[Any, Any]:
-        """Phase in turns of every sinusoid [N, H, K], and whether its frequency lies below Nyquist."""
+        """Phase in turns of every sinusoid [N, H, K], and whether its frequency is below Nyquist."""
         held, reached = self._advance
         n = self.curves.shape[-1]
         phase = start[:, None] + hz[:, None] * held + step_hz[:, None] * reached

@@ -79,7 +79,7 @@ def ramp(hop_samples: int, method: str) -> np.ndarray:
     """
     offsets, weights = taps(np.arange(hop_samples) / hop_samples, method)
     if offsets != [0, 1]:
-        raise ArgumentError(f"{method} is not a ramp between two frames; linear and window are")
+        raise ArgumentError(f"method {method!r} does not resample between two frames; use linear or window")
     return weights[1]
 
 
@@ -117,7 +117,7 @@ def resample(frames: Tensor, n_timesteps: int, method: str = "linear", add_endpo
       frames: [F], [B, F], [B, F, C] or [B, F, N, C].
       n_timesteps: number of steps T to return.
       method: `nearest`, `linear`, `cubic` or `window`, see `taps`.
-      add_endpoint: frame i lies at step i·T/F and the last frame is held; if False the last frame lies at the last step
+      add_endpoint: frame i is at step i·T/F and the last frame is held; if False the last frame is at the last step
         (for `window`, as in the original, one step after it).
 
     Returns:

@@ -67,7 +67,7 @@ def soft_limit(x: Tensor, x_min: float = 0.0, x_max: float = 1.0) -> Tensor:
     return ops.softplus(x) + x_min - ops.softplus(x - (x_max - x_min))
 
 
-#: Scalings of raw network outputs by the names that processors take; `none` leaves values as they are.
+#: Scalings of raw network outputs by the names that processors take; `none` does not change values.
 SCALE_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "exp_sigmoid": exp_sigmoid,
     "sigmoid": ops.sigmoid,

@@ -145,7 +145,7 @@ def one_of(value: Any, name: str, known: Sequence[str]) -> str:
 
 
 def static_shape(value: Any) -> tuple[int | None, ...] | None:
-    """Returns the shape of a tensor as far as it is known, with None for unknown dimensions; None without a rank."""
+    """Returns the known dimensions of a tensor, None for each unknown one; None for a tensor of unknown rank."""
     try:
         return tuple(n if isinstance(n, int) else None for n in value.shape)
     except (ValueError, AttributeError, TypeError):  # TensorFlow's shape of unknown rank

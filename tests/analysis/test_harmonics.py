@@ -1,9 +1,14 @@
+"""Harmonics of a tracked F0: how much of a sound they account for, and the level of each."""
+
+from __future__ import annotations
+
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 
-from ddsp_cli.analysis import harmonicity
+from ddsp_cli.analysis import harmonics
+from ddsp_cli.analysis.harmonics import measure_partials
 from ddsp_cli.analysis.pitch import octave_correction
 
 RATE_HZ = 16000
@@ -15,9 +20,9 @@ def tone(f0_hz: float | np.ndarray, seconds: float = 2.0, n_partials: int = 10) 
     return (0.1 * sum(np.sin(k * phase) / k for k in range(1, n_partials + 1))).astype(np.float32)
 
 
-def harmonicity_of(audio: np.ndarray, f0_hz: float | np.ndarray) -> harmonicity.Harmonicity:
+def harmonicity_of(audio: np.ndarray, f0_hz: float | np.ndarray) -> harmonics.Harmonicity:
     f0 = np.broadcast_to(np.float32(f0_hz), -(-len(audio) // 64))
-    return harmonicity.measure_harmonicity(lambda start, end: audio[start:end], len(audio), f0, 250)
+    return harmonics.measure_harmonicity(lambda start, end: audio[start:end], len(audio), f0, 250)
 
 
 @pytest.mark.parametrize("f0_hz", [82.4, 146.8, 220.0, 440.0, 987.8, 1760.0])
@@ -64,7 +69,7 @@ def test_recordings_of_any_length_are_measured(n_samples):
 def test_blocks_of_looks_change_nothing(monkeypatch):
     audio = tone(300.0, 3.0)
     whole = harmonicity_of(audio, 300.0)
-    monkeypatch.setattr(harmonicity, "_AT_ONCE", 7)
+    monkeypatch.setattr(harmonics, "_AT_ONCE", 7)
     np.testing.assert_allclose(harmonicity_of(audio, 300.0).inharmonic_ratio, whole.inharmonic_ratio, atol=1e-6)
 
 
@@ -120,11 +125,63 @@ def test_nothing_is_mended_in_silence():
 
 
 def test_two_notes_leave_nothing_to_their_undertone():
-    """Of 220 Hz under 440 and 660 Hz nothing is its own; of a real one its first and fifth, seventh ... harmonics."""
+    """A tone of 440 and 660 Hz has no energy at other harmonics of 220 Hz; a real 220 Hz has its 1st, 5th, 7th ..."""
     curve = np.full(500, np.float32(220.0))
     both = tone(440.0) + tone(660.0)
-    assert harmonicity.measure_own_share(both, curve, 250, (440.0, 660.0)) < 0.01
+    assert harmonics.measure_own_share(both, curve, 250, (440.0, 660.0)) < 0.01
     own = sum(1 / k**2 for k in range(1, 11) if k % 2 and k % 3) / sum(1 / k**2 for k in range(1, 11))
-    found = harmonicity.measure_own_share(tone(220.0), curve, 250, (440.0, 660.0))
+    found = harmonics.measure_own_share(tone(220.0), curve, 250, (440.0, 660.0))
     assert found == pytest.approx(own, abs=0.05)
-    assert harmonicity.measure_own_share(np.zeros(1000, np.float32), curve[:16], 250, (440.0,)) == 0.0
+    assert harmonics.measure_own_share(np.zeros(1000, np.float32), curve[:16], 250, (440.0,)) == 0.0
+
+
+RATE_HZ, FRAME_RATE_HZ = 16000, 50
+
+
+def glide(start_hz: float, stop_hz: float, seconds: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """F0 of every sample [S] and of every frame [F], exponential."""
+
+    def at(rate_hz: int) -> np.ndarray:
+        return start_hz * (stop_hz / start_hz) ** (np.arange(round(seconds * rate_hz)) / (seconds * rate_hz))
+
+    return at(RATE_HZ), at(FRAME_RATE_HZ).astype(np.float32)
+
+
+def sum_of_harmonics(f0_hz: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
+    phase = 2 * np.pi * np.cumsum(f0_hz) / RATE_HZ
+    parts = [a * np.sin(k * phase) * (k * f0_hz < RATE_HZ / 2) for k, a in enumerate(amplitudes, 1)]
+    return np.sum(parts, axis=0).astype(np.float32)
+
+
+@pytest.mark.parametrize(("start_hz", "stop_hz"), [(220, 220), (200, 400), (80, 60), (900, 1100)])
+def test_amplitudes_of_a_glide_are_read(start_hz, stop_hz):
+    """An octave a second blurs an ordinary spectrum from the tenth harmonic on."""
+    f0, frames = glide(start_hz, stop_hz)
+    n = int(0.4 * RATE_HZ / max(start_hz, stop_hz))
+    amplitudes = 0.2 / np.arange(1, n + 1)
+    power = measure_partials(sum_of_harmonics(f0, amplitudes), RATE_HZ, frames, FRAME_RATE_HZ, n).harmonic_power
+    inner = power[5:-5]
+    assert np.abs(10 * np.log10(inner / amplitudes**2)).max() < 0.5
+
+
+def test_between_harmonics_lies_nothing():
+    f0, frames = glide(200, 300)
+    amplitudes = np.full(20, 0.05)
+    partials = measure_partials(sum_of_harmonics(f0, amplitudes), RATE_HZ, frames, FRAME_RATE_HZ, 20)
+    assert 10 * np.log10(partials.noise_density[5:-5].max() / 0.05**2) < -50
+
+
+@pytest.mark.parametrize("f0_hz", [100.0, 440.0])
+def test_noise_has_the_density_of_white_noise(f0_hz):
+    """Variance σ² spread evenly up to half the sample rate."""
+    audio = np.random.default_rng(0).normal(size=4 * RATE_HZ).astype(np.float32) * 0.1
+    frames = np.full(4 * FRAME_RATE_HZ, f0_hz, np.float32)
+    n = int(0.4 * RATE_HZ / f0_hz)
+    partials = measure_partials(audio, RATE_HZ, frames, FRAME_RATE_HZ, n)
+    expected = 0.1**2 / (RATE_HZ / 2)
+    assert 10 * np.log10(partials.noise_density[5:-5].mean() / expected) == pytest.approx(0, abs=0.5)
+    median = np.median(partials.noise_density[5:-5])
+    assert 10 * np.log10(median / expected) == pytest.approx(-1.6, abs=0.6)
+    # a harmonic bin that holds nothing but noise reads what is expected of noise
+    noise = partials.noise_in_harmonics(frames)[5:-5].mean()
+    assert 10 * np.log10(partials.harmonic_power[5:-5].mean() / noise) == pytest.approx(0, abs=0.5)
