@@ -26,6 +26,9 @@ MAX_AMPLITUDE = 2.0
 
 CONTROL_FLOOR = 1e-7
 
+#: Variance of the noise that is filtered, uniform within ±1.
+NOISE_VARIANCE = 1.0 / 3.0
+
 #: Added to the variance by the decoder's layer normalisation, Keras's default (nn.py:844).
 NORM_EPSILON = 1e-3
 

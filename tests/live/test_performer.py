@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -26,6 +27,7 @@ from ddsp_cli.live.performer import (
     check_latency,
     continued,
 )
+from ddsp_cli.synthesis.articulation import SHAPES, Articulation
 from ddsp_cli.synthesis.instrument import Instrument
 from fixtures import make_bundle, melody, small_model
 
@@ -51,6 +53,19 @@ def test_blocks_do_not_matter(instrument, block):
     whole, _ = play(instrument, audio, 65536)
     assert np.abs(whole).max() > 0.01
     np.testing.assert_array_equal(play(instrument, audio, block)[0], whole)
+
+
+@pytest.mark.parametrize("block", [64, 441])
+def test_blocks_do_not_matter_to_the_beginnings_of_notes(instrument, block):
+    random = np.random.default_rng(0)
+    own = Articulation(**{name: random.uniform(-6, 6, shape).astype(np.float32) for name, shape in SHAPES.items()})
+    bundle = replace(instrument.bundle, weights=instrument.bundle.weights | own.as_weights())
+    audio = melody()
+    whole, performer = play(Instrument(bundle), audio, 65536)
+    np.testing.assert_array_equal(play(Instrument(bundle), audio, block)[0], whole)
+    plain, without = play(instrument, audio, 65536)
+    assert performer.latency_samples == without.latency_samples
+    assert np.abs(whole - plain).max() > 1e-4
 
 
 def test_latency_is_stated_and_true(instrument):

@@ -38,8 +38,9 @@ from ddsp_cli.errors import ModelError, did_you_mean
 #: The one signal of a processor graph that is measured and not predicted by the decoder.
 F0 = "f0_hz"
 
-#: Weights of a bundle with this prefix are statistics for the player (`synthesis.variation`), not of the network.
-VARIATION = "variation/"
+#: Weights of a bundle with these prefixes are statistics for the player, not of the network: `synthesis.variation`,
+#: `synthesis.articulation`.
+VARIATION, ARTICULATION = "variation/", "articulation/"
 
 
 def decoder_outputs(model: ModelConfig) -> dict[str, int]:

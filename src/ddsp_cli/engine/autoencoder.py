@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from keras import ops
 
-from ddsp_cli.bundle.layout import VARIATION, decoder_outputs, fold_condition
+from ddsp_cli.bundle.layout import ARTICULATION, VARIATION, decoder_outputs, fold_condition
 from ddsp_cli.config import (
     AddConfig,
     FilteredNoiseConfig,
@@ -252,13 +252,13 @@ class Autoencoder(keras.Model):
         """Sets all named variables.
 
         Args:
-          weights: by the names of `named_variables`; statistics for the player (`bundle.layout.VARIATION`) are ignored.
+          weights: by the names of `named_variables`; statistics for the player (`bundle.layout`) are ignored.
 
         Raises:
           ModelError: a weight is missing, unknown, or has another shape.
         """
         variables = self.named_variables()
-        weights = {name: value for name, value in weights.items() if not name.startswith(VARIATION)}
+        weights = {name: value for name, value in weights.items() if not name.startswith((VARIATION, ARTICULATION))}
         if self.low_band:
             weights = self.low_band.low_weights(weights)
         for name in sorted(variables.keys() ^ weights.keys()):

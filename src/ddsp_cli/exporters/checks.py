@@ -89,8 +89,8 @@ def expected_audio(bundle: Bundle, played: Phrase, room: bool) -> FloatArray:
     instrument = Instrument(bundle)
     timbre = instrument.timbre([played.sound])
     rendered = instrument.render(
-        played.f0_hz, played.level_db, seed=0, room=room, timbre=timbre, variation=False
-    )  # a graph has no variation
+        played.f0_hz, played.level_db, seed=0, room=room, timbre=timbre, variation=False, articulation=False
+    )  # a graph has neither
     return np.concatenate(list(rendered))
 
 

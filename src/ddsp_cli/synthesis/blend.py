@@ -33,6 +33,7 @@ from ddsp_cli.config import (
 )
 from ddsp_cli.config.model import AnyProcessorConfig
 from ddsp_cli.errors import ModelError
+from ddsp_cli.synthesis.articulation import articulation_of
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.reverb import Reverb, Room
 from ddsp_cli.synthesis.stream import ControlSource
@@ -122,7 +123,7 @@ class BlendedInstrument(Instrument):
             files={},
         )
         response = None if self._responses is None else _mixed(self._responses, shares.mean)
-        self.bundle = Bundle(card, _blended_variation(self.parts, shares.mean), response)
+        self.bundle = Bundle(card, _blended_statistics(self.parts, shares.mean), response)
 
     def timbre(self, blocks: Iterable[FloatArray]) -> Iterator[FloatArray]:
         """Like `Instrument.timbre`, with as many coefficients as the largest encoder takes."""
@@ -140,14 +141,18 @@ class BlendedInstrument(Instrument):
         return super().room_factory(room)
 
 
-def _blended_variation(parts: Sequence[Instrument], shares: RealArray) -> dict[str, FloatArray]:
-    """Blends the variations of the parts, as weights; {} if one has no variation or another number of harmonics."""
-    variations = [variation_of(part.bundle) for part in parts]
-    found = [{} if variation is None else variation.as_weights() for variation in variations]
-    shapes = [{name: value.shape for name, value in one.items()} for one in found]
-    if any(shape != shapes[0] for shape in shapes):
-        return {}
-    return {name: np.asarray(np.tensordot(shares, [one[name] for one in found], 1), np.float32) for name in found[0]}
+def _blended_statistics(parts: Sequence[Instrument], shares: RealArray) -> dict[str, FloatArray]:
+    """Blends variations and articulations of the parts, as weights, unless one lacks it or has another size."""
+    blended: dict[str, FloatArray] = {}
+    for read in (variation_of, articulation_of):
+        statistics = [read(part.bundle) for part in parts]
+        found = [{} if one is None else one.as_weights() for one in statistics]
+        shapes = [{name: value.shape for name, value in one.items()} for one in found]
+        if all(shape == shapes[0] for shape in shapes):
+            blended |= {
+                name: np.asarray(np.tensordot(shares, [one[name] for one in found], 1), np.float32) for name in found[0]
+            }
+    return blended
 
 
 # --- configuration ----------------------------------------------------------------------------------------------------

@@ -78,10 +78,11 @@ class Instrument:
         level_correction: bool = False,
         formant: float = 0.0,
         variation: bool = True,
+        articulation: bool = True,
     ) -> Stream:
         """Opens a performance, whose frames are pushed as they come; arguments as for `render`."""
         decoder, reverb = self.open_decoder(), self.room_factory(room)
-        return Stream(self.bundle, decoder, reverb, seed, level_correction, formant, variation)
+        return Stream(self.bundle, decoder, reverb, seed, level_correction, formant, variation, articulation)
 
     def render(
         self,
@@ -96,6 +97,7 @@ class Instrument:
         timbre: Iterable[FloatArray] = (),
         formant: float = 0.0,
         variation: bool = True,
+        articulation: bool = True,
     ) -> Iterator[FloatArray]:
         """Plays frames in blocks, in memory that does not depend on their number.
 
@@ -112,6 +114,7 @@ class Instrument:
             (see `timbre`); without any it plays the average timbre of its recordings.
           formant: semitones by which its resonances move; pitch stays.
           variation: add the small movements that held notes of the recordings have, see `synthesis.variation`.
+          articulation: add what notes of the recordings have where they begin and end, see `synthesis.articulation`.
 
         Yields:
           [S] float32 at the model's rate, F·hop samples altogether.
@@ -122,7 +125,7 @@ class Instrument:
         n_frames = len(level_db)
         if n_frames and (len(f0_hz) % n_frames or (gate is not None and len(gate) % n_frames)):
             raise ValueError(f"pitch and gate need a whole number of values for each of {n_frames} frames")
-        stream = self.stream(seed, room, level_correction and gate is not None, formant, variation)
+        stream = self.stream(seed, room, level_correction and gate is not None, formant, variation, articulation)
         mfcc = FrameQueue(timbre)
         for start in range(0, n_frames, block_frames):
             part = slice(start, min(start + block_frames, n_frames))

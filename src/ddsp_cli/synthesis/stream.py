@@ -19,6 +19,7 @@ from ddsp_cli.bundle.layout import F0, decoder_outputs, processing_order
 from ddsp_cli.config import AddConfig, CropConfig, FilteredNoiseConfig, HarmonicConfig
 from ddsp_cli.config.model import ROOMS
 from ddsp_cli.synthesis import litert_decoder
+from ddsp_cli.synthesis.articulation import open_articulator
 from ddsp_cli.synthesis.decoder import Decoder
 from ddsp_cli.synthesis.formant_shift import shift_formants
 from ddsp_cli.synthesis.level_correction import LevelCorrection, make_level_correction
@@ -78,7 +79,7 @@ class Stream:
       bundle: the instrument, checked (see `Instrument`).
       decoder: predicts its controls, from the first frame on.
       make_reverb: makes its room, each time from silence; None for none.
-      seed, level_correction, formant, variation: see `Instrument.render`.
+      seed, level_correction, formant, variation, articulation: see `Instrument.render`.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Stream:
         level_correction: bool = False,
         formant: float = 0.0,
         variation: bool = True,
+        articulation: bool = True,
     ) -> None:
         self._model = model = bundle.card.model
         self._spec, self._formant, self._wants_correction = bundle.card.features, formant, level_correction
@@ -109,6 +111,7 @@ class Stream:
             elif isinstance(node, ROOMS) and make_reverb is not None:
                 self._reverbs[name] = make_reverb()
         self._movements = _movements(bundle, seed) if variation else None
+        self._articulator = open_articulator(bundle) if articulation else None
         # The room of another also suits an instrument that learned none: it comes last then.
         self._last_reverb = make_reverb() if make_reverb is not None and not self._reverbs else None
         self._pending: dict[str, RealArray] = {}  # samples that wait for those of other sources
@@ -145,6 +148,8 @@ class Stream:
         gate = None if gate is None else _whole_samples(gate, n_frames, hop)
         frame_hz = f0_hz[:: len(f0_hz) // n_frames]
         controls = shift_formants(self._decode(frame_hz, level_db, gate, mfcc), self._formant)
+        if self._articulator is not None:
+            controls = self._articulator.push(f0_hz, level_db, gate, controls)
         signals = {"gate": self._open_gate(np.ones(n_frames, np.float32) if gate is None else gate, n_frames)}
         phases = None
         if self._movements is not None:

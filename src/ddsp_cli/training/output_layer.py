@@ -23,7 +23,7 @@ from ddsp_cli.bundle import Bundle, Card
 from ddsp_cli.bundle.layout import control_columns
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.errors import ModelError
-from ddsp_cli.scaling import MAX_AMPLITUDE, midi_to_hz, unscale_db
+from ddsp_cli.scaling import MAX_AMPLITUDE, midi_to_hz
 from ddsp_cli.synthesis.decoder import Decoder
 from ddsp_cli.synthesis.instrument import Instrument, check_graph
 from ddsp_cli.training.targets import BAND_SHARE
@@ -130,7 +130,7 @@ def smooth_noise(weights: Mapping[str, FloatArray], card: Card) -> dict[str, Flo
     changed = dict(weights)
     noise = card.model.only(FilteredNoiseConfig)
     columns = control_columns(card.model, noise[0]).get("noise_magnitudes") if noise else None
-    if columns is None or not _is_playable(card.model):
+    if columns is None or not is_playable(card.model):
         return changed
     first = int(SPIKES_FROM_HZ / (card.model.sample_rate_hz / 2.0) * (columns.stop - columns.start - 1)) + 1
     for _ in range(MAX_PASSES):
@@ -154,7 +154,8 @@ def smooth_noise(weights: Mapping[str, FloatArray], card: Card) -> dict[str, Flo
     return changed
 
 
-def _is_playable(model: ModelConfig) -> bool:
+def is_playable(model: ModelConfig) -> bool:
+    """Whether the player has all processors of a model."""
     try:
         check_graph(model)
     except ModelError:
@@ -228,7 +229,7 @@ def match_noise(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
     noise = model.only(FilteredNoiseConfig)
     columns = control_columns(model, noise[0]).get("noise_magnitudes") if noise else None
     usable = np.flatnonzero(windows.voiced.mean(axis=1) >= LEAST_VOICED)
-    if columns is None or not len(usable) or not _is_playable(model):
+    if columns is None or not len(usable) or not is_playable(model):
         return dict(loaded.weights)
     rows = usable[np.unique(np.linspace(0, len(usable) - 1, MATCHED_WINDOWS).round().astype(int))]
     recorded_db = [_noise_of(windows, int(row), windows.audio[row]) for row in rows]
@@ -239,7 +240,7 @@ def match_noise(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
     for _ in range(MATCH_PASSES):
         player = Instrument(Bundle(loaded.card, weights, loaded.impulse_response))
         difference_db = np.concatenate([
-            _noise_of(windows, int(row), _play(player, windows, int(row))) - own_db
+            _noise_of(windows, int(row), play_window(player, windows, int(row))) - own_db
             for row, own_db in zip(rows, recorded_db, strict=True)
         ])  # fmt: skip
         known = np.flatnonzero(np.isfinite(difference_db).sum(axis=0) >= LEAST_MEASURED)
@@ -253,14 +254,13 @@ def match_noise(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
     return weights
 
 
-def _play(player: Instrument, windows: Windows, row: int) -> FloatArray:
+def play_window(player: Instrument, windows: Windows, row: int) -> FloatArray:
     """A window as the instrument plays it, [S]."""
     import soxr
 
     model = player.model
-    scaled = windows.inputs["pw_scaled" if model.level == "power_db" else "ld_scaled"][row, :, 0]
     low = soxr.resample(windows.audio[row], model.sample_rate_hz, ANALYSIS_RATE_HZ)
-    parts = player.render(windows.fine_f0_hz[row], unscale_db(scaled), seed=row, timbre=player.timbre([low]))
+    parts = player.render(windows.fine_f0_hz[row], windows.level_db(row), seed=row, timbre=player.timbre([low]))
     return np.concatenate(list(parts))[: len(windows.audio[row])]
 
 

@@ -13,13 +13,11 @@ import numpy as np
 from ddsp_cli.analysis.harmonics import measure_partials
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig
+from ddsp_cli.scaling import NOISE_VARIANCE
 from ddsp_cli.training.windows import Windows
 
 #: The median of one bin of noise is this much below its mean (chi-squared, two degrees of freedom: ln 2).
 NOISE_MEDIAN_DB = 10.0 * math.log10(math.log(2.0))
-
-#: Variance of the noise that `FilteredNoise` filters, uniform within ±1.
-NOISE_VARIANCE = 1.0 / 3.0
 
 #: Harmonics are fitted below this share of half the sample rate, where recordings are not filtered yet.
 BAND_SHARE = 0.97

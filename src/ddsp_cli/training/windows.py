@@ -16,7 +16,7 @@ from ddsp_cli.analysis.recording_checks import bandwidth_hz
 from ddsp_cli.config import ANALYSIS_RATE_HZ, ModelConfig
 from ddsp_cli.dataset.loader import Examples, StreamedExamples
 from ddsp_cli.errors import DatasetError
-from ddsp_cli.scaling import scale_db, scale_f0
+from ddsp_cli.scaling import scale_db, scale_f0, unscale_db
 
 #: Inputs [B, F, C] by name, and sound [B, S].
 Batch = tuple[dict[str, np.ndarray], np.ndarray]
@@ -85,6 +85,11 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.audio)
+
+    def level_db(self, row: int) -> np.ndarray:
+        """The level [F] of a window that drives the model, in dB."""
+        scaled = self.inputs["pw_scaled" if self.model.level == "power_db" else "ld_scaled"][row, :, 0]
+        return np.asarray(unscale_db(scaled), np.float32)
 
     def _resampled(self, rate_hz: int) -> Iterator[np.ndarray]:
         """The audio [S] of each window at another rate."""

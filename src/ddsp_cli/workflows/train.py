@@ -25,6 +25,7 @@ from msgspec import UNSET
 
 from ddsp_cli import __version__, atomic, backend, bundle
 from ddsp_cli.bundle.card import missing_recordings, say_ranges
+from ddsp_cli.bundle.layout import ARTICULATION
 from ddsp_cli.checksum import sha256
 from ddsp_cli.config import FeatureSpec, ModelConfig, Preset, TrainingConfig, dump_yaml, load_preset
 from ddsp_cli.dataset.loader import check_features, check_rate
@@ -476,8 +477,8 @@ def _train(
     page, metrics = None, {}
     try:
         if finished:
-            phase("matching the noise to the recordings, and rendering those of the validation split", state.step)
-            metrics = finish(plan.folder, data, None if plan.parent else material.train.in_memory())
+            phase("comparing noise and onsets with recordings, and rendering the validation split", state.step)
+            metrics = finish(plan.folder, data, material.train.in_memory(), keep_noise=plan.parent is not None)
         else:
             phase(f"stopped after step {state.step}; {plan.folder} can be played. Writing the page "
                   "(Ctrl-C again skips it)", state.step)  # fmt: skip
@@ -737,23 +738,31 @@ def _card(plan: Plan, manifest: Manifest) -> bundle.Card:
     )
 
 
-def finish(folder: Path, data: Dataset, windows: Windows | None) -> dict[str, float]:
-    """Matches the noise of the best weights, measures them on the validation split, and adds a preview to the bundle.
+def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = False) -> dict[str, float]:
+    """Completes the bundle of the best weights: matches noise, measures articulation, adds figures and a preview.
 
     Args:
       folder: of the instrument.
       data: the data set.
-      windows: of its training split; None does not change the noise, such as that of a parent.
+      windows: of its training split.
+      keep_noise: do not change the noise, such as that of a parent.
 
     Returns:
       Metrics by name, of what will be played; they also go into the bundle's card.
     """
+    from ddsp_cli.training.articulation import measure_articulation
     from ddsp_cli.training.output_layer import match_noise
     from ddsp_cli.workflows.evaluate import resynthesise
 
     loaded = bundle.load(folder)
-    if windows is not None:
+    weights = {name: value for name, value in loaded.weights.items() if not name.startswith(ARTICULATION)}
+    loaded = dataclasses.replace(loaded, weights=weights)
+    if not keep_noise:
         loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(match_noise(loaded, windows)))
+    articulation = measure_articulation(loaded, windows)
+    if articulation is not None:
+        stored = bundle.round_to_half(loaded.weights | articulation.as_weights())
+        loaded = dataclasses.replace(loaded, weights=stored)
     clip = resynthesise(loaded, data)
     metrics = {**loaded.card.metrics, **clip.figures(), "judged_s": round(clip.seconds, 1)}
     preview = np.clip(clip.rendering[: round(PREVIEW_S * clip.rate_hz)], -1.0, 1.0)
