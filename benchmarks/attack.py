@@ -715,7 +715,7 @@ def serve() -> None:
         said = io.StringIO()
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             try:
-                code = int(cli._run(arguments, False))
+                code = int(cli.run_command(arguments, False))
             except BaseException as problem:
                 code = 1
                 said.write(f"Traceback {problem!r}")

@@ -38,13 +38,13 @@ def play(note: dict[str, Any], level: float = 0.3) -> np.ndarray:
 
 def record(note: dict[str, Any], level: float = 0.3) -> bytes:
     """The note as a `tf.train.Example`."""
-    field = tfrecord._field
+    field = tfrecord.field
 
     def feature(value: Any) -> bytes:
         if isinstance(value, str):
             return field(1, field(1, value.encode()))
         if isinstance(value, int):
-            return field(3, field(1, tfrecord._varint(value)))
+            return field(3, field(1, tfrecord.varint(value)))
         return field(2, field(1, np.asarray(value, "<f4").tobytes()))
 
     entries = {**note, "audio": play(note, level), "qualities": 0}

@@ -252,13 +252,13 @@ def test_a_defect_of_ours_is_one_sentence(monkeypatch, capsys):
         raise ZeroDivisionError("division by zero\nand more")
 
     monkeypatch.setattr(cli, "make_app", lambda *_: broken)
-    assert cli._run(["models"], debug=False) == ExitCode.INTERNAL
+    assert cli.run_command(["models"], debug=False) == ExitCode.INTERNAL
     text = capsys.readouterr().err
     assert text.splitlines() == [
         "Error: something went wrong inside ddsp (ZeroDivisionError: division by zero).",
         "Run again with --debug for details.",
     ]
-    assert cli._run(["models"], debug=True) == ExitCode.INTERNAL
+    assert cli.run_command(["models"], debug=True) == ExitCode.INTERNAL
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -272,7 +272,7 @@ def test_interruption_inside_an_import_is_one(monkeypatch, capsys):
             raise ImportError("initialization failed") from cause
 
     monkeypatch.setattr(cli, "make_app", lambda *_: interrupted)
-    assert cli._run(["transfer"], debug=False) == ExitCode.INTERRUPTED
+    assert cli.run_command(["transfer"], debug=False) == ExitCode.INTERRUPTED
     assert capsys.readouterr().err.startswith("Interrupted.")
 
 
@@ -281,7 +281,7 @@ def test_interruption_is_said_with_what_is_kept(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "make_app", lambda *_: interrupted)
-    assert cli._run(["train"], debug=False) == ExitCode.INTERRUPTED
+    assert cli.run_command(["train"], debug=False) == ExitCode.INTERRUPTED
     assert capsys.readouterr().err == f"Interrupted. {cli.KEPT['train']}\n"
 
 

@@ -65,7 +65,7 @@ def run(arguments, debug):
     print("a result", end="")
     return cli._interrupted("train")
 
-cli._run = run
+cli.run_command = run
 cli.main()
 """
 
@@ -192,7 +192,7 @@ def test_names_that_no_file_system_takes(desk, tmp_path, place):
 
 def test_warnings_of_libraries_cannot_command_a_terminal(desk):
     words = "import warnings; from ddsp_cli import cli; "
-    words += "cli._run = lambda *_: warnings.warn('\\x1b[2Jhm\\nhm') or 0; cli.main()"
+    words += "cli.run_command = lambda *_: warnings.warn('\\x1b[2Jhm\\nhm') or 0; cli.main()"
     done = subprocess.run([sys.executable, "-c", words], cwd=desk, capture_output=True, timeout=60)
     assert done.returncode == 0
     assert done.stderr == b"Warning: ?[2Jhm hm\n"

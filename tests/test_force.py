@@ -76,7 +76,7 @@ ADD = {"controls", "notes", "export litert", "export onnx"}
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_is_not_ours_stays(desk, name, capsys):
-    code = cli._run(COMMANDS[name], False)
+    code = cli.run_command(COMMANDS[name], False)
     assert code in ({0} if name in ADD else {2, 3, 4, 5, 6})
     assert "Traceback" not in capsys.readouterr().err
     for place in ("Documents", "library/hybrid", "models/hybrid", "datasets/hybrid"):

@@ -78,7 +78,7 @@ def test_the_table_of_the_paper_is_computed_as_written(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     for _, *arguments in lines(of_the_table=True):
         more = {"train": ["--preset", "small.yaml", "--steps", "1", "--no-listen"], "prepare": ["--workers", "1"]}
-        assert cli._run([*arguments, *more.get(arguments[0], [])], False) == 0
+        assert cli.run_command([*arguments, *more.get(arguments[0], [])], False) == 0
     manifest = load_manifest(Path("datasets", "acoustic"))
     splits = Counter(recording.split for recording in manifest.recordings)
     assert splits == {"train": 10, "validation": 5, "none": len(others)}

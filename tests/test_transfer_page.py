@@ -54,7 +54,7 @@ def run(line: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(models, "_bundled_folders", list)
             patch.chdir(folder)
-            assert cli._run(shlex.split(line)[1:], debug=True) == 0
+            assert cli.run_command(shlex.split(line)[1:], debug=True) == 0
         return
     environment = os.environ | {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     if "|" in line:

@@ -85,7 +85,7 @@ def test_a_data_set_at_an_address_is_whole_or_absent(wavs, bucket, tmp_path, mon
     monkeypatch.setattr(fs, "put_file", put)
     with pytest.raises(DatasetError):
         dataset.load_manifest(remote.as_place(place))
-    monkeypatch.setattr("ddsp_cli.dataset.workers._measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("ddsp_cli.dataset.workers.measure", lambda *_: pytest.fail("measured again"))
     result = prepare([wavs], out=place, workers=1)
     assert dataset.load_manifest(result.folder).n_recordings == 5
     assert result.report is not None

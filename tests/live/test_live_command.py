@@ -208,5 +208,5 @@ def test_pitch_is_the_nearest_note():
 def test_an_end_that_never_comes_is_refused(seconds, capsys):
     """A performance until NaN would last for ever."""
     words = ["live", "--model", "testophone", "--input", "null", "--output", "null", f"--seconds={seconds}"]
-    assert cli._run(words, False) == 2
+    assert cli.run_command(words, False) == 2
     assert "seconds" in capsys.readouterr().err

@@ -9,9 +9,8 @@ import pytest
 
 from ddsp_cli.dataset.loader import Examples, StreamedExamples
 from ddsp_cli.errors import DatasetError
-from ddsp_cli.training.augment import with_copies
 from ddsp_cli.training.batches import RandomCrops
-from ddsp_cli.training.windows import StreamedWindows, Windows, decimated, validation_batches, windows_of
+from ddsp_cli.training.windows import StreamedWindows, Windows, decimated, validation_batches, windows_of, with_copies
 from fixtures import small_model
 from training_fixtures import examples, tones
 

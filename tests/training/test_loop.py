@@ -232,7 +232,7 @@ def test_a_kill_after_the_parent_was_judged_changes_nothing(tmp_path, monkeypatc
 
     through = fine_tune(tmp_path / "through")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_advance", kill)
+        patch.setattr(loop, "advance", kill)
         with pytest.raises(KeyboardInterrupt):
             fine_tune(tmp_path / "killed")
     assert [point.step for point in read_state(tmp_path / "killed").history] == [0]
@@ -357,7 +357,7 @@ def test_the_fit_to_measured_controls_is_told_step_by_step(monkeypatch):
     windows = SimpleNamespace(in_memory=lambda: None)
     job = SimpleNamespace(preset=preset, total_steps=9, seed=0, start=None, train=windows)
     events = []
-    loop._pretrain(job, None, FRESH, events.append)
+    loop.fit_measured_controls(job, None, FRESH, events.append)
     assert [(event.event, event.step, event.total) for event in events] == [
         ("phase", 0, 9), ("pretrain", 1, 3), ("pretrain", 2, 3), ("pretrain", 3, 3),
     ]  # fmt: skip

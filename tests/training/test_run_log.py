@@ -97,7 +97,7 @@ def test_a_run_that_begins_anew_forgets_the_one_before(tmp_path, monkeypatch):
     def kill(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "_advance", kill)
+    monkeypatch.setattr(loop, "advance", kill)
     with pytest.raises(KeyboardInterrupt):
         run(RunFolder(tmp_path, 16000, tensorboard=False), 1)
     assert not read_state(tmp_path).history

@@ -204,8 +204,8 @@ def test_a_data_set_grows_and_measures_only_what_is_new(wavs, monkeypatch):
     make(wavs, "grown", name="x")
     record(wavs / "take 3.wav", 7)
     seen = []
-    measure = workers._measure
-    monkeypatch.setattr(workers, "_measure", lambda job, *rest: seen.append(job.name) or measure(job, *rest))
+    measure = workers.measure
+    monkeypatch.setattr(workers, "measure", lambda job, *rest: seen.append(job.name) or measure(job, *rest))
     grown = make(wavs, "grown", name="x")
     assert grown.n_recordings == 4 and not grown.unchanged
     assert seen == ["wavs/take 3.wav"]

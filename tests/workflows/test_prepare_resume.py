@@ -75,8 +75,8 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(wavs, whole, n_don
     time.sleep(0.5)
     done = len(list(parts.glob("*.json")))
     again = []
-    measure = dataset_workers._measure
-    monkeypatch.setattr(dataset_workers, "_measure", lambda job, *rest: again.append(job.name) or measure(job, *rest))
+    measure = dataset_workers.measure
+    monkeypatch.setattr(dataset_workers, "measure", lambda job, *rest: again.append(job.name) or measure(job, *rest))
     folder = prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False, sample_rate_hz=RATE_HZ).folder
     assert len(again) <= 6 - min(n_done, done)
     monkeypatch.undo()
@@ -99,7 +99,7 @@ def test_interrupted_while_it_writes_it_goes_on(wavs, whole, stage, monkeypatch)
         prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False, sample_rate_hz=RATE_HZ)
     monkeypatch.undo()
     assert sorted(entry.name for entry in wavs.parent.iterdir()) == [".set.preparing", "wavs"]
-    monkeypatch.setattr(dataset_workers, "_measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(dataset_workers, "measure", lambda *_: pytest.fail("measured again"))
     folder = prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False, sample_rate_hz=RATE_HZ).folder
     monkeypatch.undo()
     assert content(folder) == whole
@@ -112,8 +112,8 @@ def test_other_settings_and_changed_recordings_are_measured_anew(wavs, monkeypat
     monkeypatch.undo()
     soundfile.write(wavs / "2.wav", 0.1 * melody(NOTES, 0.7, 0.2), 16000)
     seen: list[str] = []
-    measure = dataset_workers._measure
-    monkeypatch.setattr(dataset_workers, "_measure", lambda job, *rest: seen.append(job.name) or measure(job, *rest))
+    measure = dataset_workers.measure
+    monkeypatch.setattr(dataset_workers, "measure", lambda job, *rest: seen.append(job.name) or measure(job, *rest))
     prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False, sample_rate_hz=RATE_HZ)
     assert seen == ["wavs/2.wav"]
     seen.clear()

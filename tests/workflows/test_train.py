@@ -375,7 +375,7 @@ def test_a_second_ctrl_c_skips_the_page(prepared, trained, tmp_path, monkeypatch
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ddsp_cli.training.loop._advance", stop)
+    monkeypatch.setattr("ddsp_cli.training.loop.advance", stop)
     monkeypatch.setattr("ddsp_cli.workflows.train.write_training_report", stop)
     Path("models/tone.run/training.html").unlink()
     events = []

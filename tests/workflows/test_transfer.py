@@ -251,6 +251,6 @@ def test_a_long_input_is_played_as_a_short_one(tmp_path, monkeypatch):
 def test_spans_are_read_in_one_pass():
     audio = np.arange(100_000, dtype=np.float32)
     spans = [(0, 10), (5, 30_000), (29_000, 50_000), (29_500, 31_000), (99_990, 100_050), (100_010, 100_020)]
-    found = list(f0_cleanup._read_spans(ArrayRecording(audio), spans))
+    found = list(f0_cleanup.read_spans(ArrayRecording(audio), spans))
     for (first, end), part in zip(spans, found, strict=True):
         np.testing.assert_array_equal(part, audio[first:end])

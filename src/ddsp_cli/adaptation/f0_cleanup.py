@@ -128,7 +128,7 @@ def confirm_leaps(features: Features, segments: Segments, recording: Recording) 
     hop = features.spec.hop_samples
     margin = -(-harmonics.LOW_WINDOW_SAMPLES // (2 * hop)) + 1
     spans = [(max(leap.start - margin, 0) * hop, (leap.stop + margin) * hop) for leap in leaps]
-    for leap, (first, _), audio in zip(leaps, spans, _read_spans(recording, spans), strict=True):
+    for leap, (first, _), audio in zip(leaps, spans, read_spans(recording, spans), strict=True):
         part = slice(leap.start, leap.stop)
         tracked_hz = features.f0_hz[part]
         found_hz, is_confirmed = _confirmed_hz(leap, tracked_hz, audio, leap.start - first // hop, features)
@@ -186,8 +186,16 @@ def _find_leaps(features: Features, segments: Segments) -> list[_Leap]:
     return leaps
 
 
-def _read_spans(recording: Recording, spans: list[tuple[int, int]]) -> Iterator[FloatArray]:
-    """The sound [S] of spans (first sample, end) in the order of their starts, in one pass and one block of memory."""
+def read_spans(recording: Recording, spans: list[tuple[int, int]]) -> Iterator[FloatArray]:
+    """Reads the sound of spans of a recording in one pass.
+
+    Args:
+      recording: at 16 kHz.
+      spans: first sample and end of each, in the order of their starts.
+
+    Yields:
+      The sound [S] of each span.
+    """
     blocks = iter(recording.blocks())
     held, position = np.zeros(0, np.float32), 0  # the sound from sample `position` on
     for first, end in spans:

@@ -106,7 +106,7 @@ def main() -> None:
     debug = "--debug" in arguments[:end_of_options]
     arguments = [word for i, word in enumerate(arguments) if word != "--debug" or i >= end_of_options]
     with _clean_end() as received:
-        code = _run(arguments, debug) if _has_memory() else _out_of_memory()
+        code = run_command(arguments, debug) if _has_memory() else _out_of_memory()
     if received and code == ExitCode.INTERRUPTED:
         code = 128 + received[0]
     if code == ExitCode.INTERNAL or not _is_compiling():
@@ -148,7 +148,16 @@ def _clean_end() -> Iterator[list[int]]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _run(arguments: list[str], debug: bool) -> int:
+def run_command(arguments: list[str], debug: bool) -> int:
+    """Runs a command, and prints its error if it fails.
+
+    Args:
+      arguments: words after `ddsp`.
+      debug: print tracebacks.
+
+    Returns:
+      The exit code.
+    """
     command = next((word for word in arguments if not word.startswith("-")), "")
     try:
         app = make_app(*([command] if command in COMMANDS else COMMANDS))

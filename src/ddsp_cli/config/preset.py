@@ -61,7 +61,7 @@ class TrainingConfig(Config):
         (`LearnedRoom.pace`).
       body_pace: how many times faster the layers up to the GRU learn from sound than those behind them; below 1 where
         they know more than the recordings can tell, as after a base. Pretraining does not count it.
-      copies: of each window, at other pitches and levels, see `training.augment`.
+      copies: of each window, at other pitches and levels, see `training.windows.with_copies`.
       pretrain_steps: steps that fit the decoder to harmonics and noise measured in the recordings before training, see
         `training.pretrain`; 0 for none.
       harmonic_rolloff: harmonic k starts at 1/k**harmonic_rolloff, see `training.output_layer`; 0: all equal.

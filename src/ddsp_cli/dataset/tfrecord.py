@@ -72,10 +72,10 @@ def encode_example(features: Mapping[str, np.ndarray]) -> bytes:
     entries = []
     for name in sorted(features):
         values = np.ascontiguousarray(features[name], "<f4").tobytes()
-        float_list = _field(1, values)  # FloatList.value, packed
-        feature = _field(2, float_list)  # Feature.float_list
-        entries.append(_field(1, _field(1, name.encode()) + _field(2, feature)))  # Features.feature, a map
-    return _field(1, b"".join(entries))  # Example.features
+        float_list = field(1, values)  # FloatList.value, packed
+        feature = field(2, float_list)  # Feature.float_list
+        entries.append(field(1, field(1, name.encode()) + field(2, feature)))  # Features.feature, a map
+    return field(1, b"".join(entries))  # Example.features
 
 
 def decode_example(data: bytes) -> dict[str, np.ndarray]:
@@ -231,7 +231,8 @@ def _read_record(stream: BinaryIO, header: bytes, path: Path) -> bytes:
     return data
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """Encodes a whole number of 0 or more as a varint of protocol buffers."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -240,8 +241,9 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _field(number: int, payload: bytes) -> bytes:
-    return _varint(number << 3 | _BYTES) + _varint(len(payload)) + payload
+def field(number: int, payload: bytes) -> bytes:
+    """Encodes a field of protocol buffers with a payload of variable length."""
+    return varint(number << 3 | _BYTES) + varint(len(payload)) + payload
 
 
 def _read_varint(data: memoryview, at: int) -> tuple[int, int]:

@@ -138,14 +138,23 @@ def _examine(job: Job, digest: str, progress: Tick) -> CutRecording:
     if before is not None:
         return cut_out(job, before, digest, {})
     with Spool(job.stem.with_name(f".{secrets.token_hex(6)}.spool")) as spool:
-        measured = _measure(job, spool, progress)
+        measured = measure(job, spool, progress)
         if job.measured is not None:
             save_measured(job.measured / f"{digest}.measured", measured)
         return cut_out(job, measured, digest, {ANALYSIS_RATE_HZ: spool})
 
 
-def _measure(job: Job, spool: Spool, progress: Tick) -> Measured:
-    """Measures a recording while it is decoded, and spools its audio at 16 kHz."""
+def measure(job: Job, spool: Spool, progress: Tick) -> Measured:
+    """Measures a recording while it is decoded, and spools its audio at 16 kHz.
+
+    Args:
+      job: of the recording.
+      spool: for the audio at 16 kHz.
+      progress: called with seconds of sound done.
+
+    Returns:
+      Features, and the results of the recording checks.
+    """
     stream = extract.FeatureStream(job.spec, threads=1, weights=job.weights, with_loudness=False)
     clipping, hum = ClippingWatch(), HumWatch()
     resampler: resample.Resampler | None = None

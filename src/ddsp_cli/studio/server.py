@@ -2,7 +2,6 @@
 
 Responses are JSON or float32. Long work is a stream of JSON lines: `{"doing": ..., "share": ...}` while it runs,
 then the result, or `{"error": ..., "hint": ...}`; a page that stops reading cancels it.
-
 """
 
 from __future__ import annotations

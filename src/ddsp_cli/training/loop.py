@@ -176,7 +176,7 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
         state = _validate_parent(job, model, state, on_best, report)
     while state.step < job.total_steps and not had_enough(job.preset.training, state):
         try:
-            state = _advance(job, model, state, on_best, report)
+            state = advance(job, model, state, on_best, report)
         except BrokenLossError:
             state = msgspec.structs.replace(state, rollbacks=state.rollbacks + 1)
             if state.rollbacks > MAX_ROLLBACKS:
@@ -210,7 +210,7 @@ def _begin(job: Job, state: RunState, on_best: OnBest, report: Report) -> tuple[
         job.folder.save(model, state)
         on_best(model, state)
     with _compiling_ahead(job, model):
-        _pretrain(job, model, state, report)
+        fit_measured_controls(job, model, state, report)
     return model, state
 
 
@@ -317,8 +317,8 @@ def _resume(job: Job, state: RunState) -> Autoencoder:
     return model
 
 
-def _pretrain(job: Job, model: Autoencoder, state: RunState, report: Report) -> None:
-    """Fits the decoder to measured controls, if the preset has `pretrain_steps` and the controls can be measured."""
+def fit_measured_controls(job: Job, model: Autoencoder, state: RunState, report: Report) -> None:
+    """Fits the decoder to measured controls, if the preset has `pretrain_steps` and its controls can be measured."""
     n_steps = job.preset.training.pretrain_steps
     if n_steps and can_pretrain(job.preset.model):
         message = "fitting the decoder to measured harmonics and noise"
@@ -347,7 +347,7 @@ def _validate_parent(job: Job, model: Autoencoder, state: RunState, on_best: OnB
     return state
 
 
-def _advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, report: Report) -> RunState:
+def advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, report: Report) -> RunState:
     """Trains up to the next validation, validates, and writes instrument, checkpoint and log."""
     started = time.monotonic()
     training = job.preset.training

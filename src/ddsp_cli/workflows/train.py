@@ -66,7 +66,7 @@ LEAST_BASE_STEPS = 100
 #: held-out recordings of a flute is 0.6 lower and the error of the level 1.5 dB instead of 2.9.
 BODY_S = 600.0
 
-#: Notes of less than so many seconds are also learned from in copies, see `training.augment`.
+#: Notes of less than so many seconds are also learned from in copies, see `with_copies`.
 LITTLE_S, LITTLE_COPIES = 120.0, 3
 
 #: Length of the preview in a bundle.
@@ -523,9 +523,8 @@ def _read_material(plan: Plan, listen: bool, follows: bool) -> Material:
     """Loads the data set of a plan, and opens the folder of its run; `follows`: another process writes there."""
     from ddsp_cli.dataset import loader
     from ddsp_cli.dataset.loader import Examples
-    from ddsp_cli.training.augment import with_copies
     from ddsp_cli.training.run_log import FollowedRunFolder, RunFolder
-    from ddsp_cli.training.windows import Windows, windows_of
+    from ddsp_cli.training.windows import Windows, windows_of, with_copies
 
     model, render_rate_hz = plan.settings.model, plan.settings.training.render_rate_hz
     data = loader.load(plan.source, sample_rate_hz=model.sample_rate_hz)
