@@ -1,16 +1,21 @@
 """Train an instrument with Keras, on any backend.
 
-loop             steps, validations, early stopping, recovery from a broken loss; the optimiser
-windows, targets inputs of a data set, and controls measured in it; without a framework
-augment          copies of little material at other pitches and levels; without a framework
-start            the place of a new instrument in the base, and so its first sound; without a framework
-batches          random crops of a data set, a function of seed and step
-checkpoint       the state of a run: on disk, with a digest, and in reports
-run_log          log.csv, clips, TensorBoard events
-pretrain         fit the decoder to controls measured in the recordings
-base             make a network that knows many instruments
-output_layer     initial roll-off of the harmonics; harmonics and noise that no recording taught
-variation        measure the small movements of held notes
-parallel         parts of a batch in programs or processes of their own
-resources        before a framework loads: memory of a step, processes that take part, GPUs
+In the order of a training. Without a framework:
+
+    windows       windows of a data set as inputs, and copies of little material at other pitches and levels
+    targets       controls measured in the recordings
+    start         the vector of a new instrument in the base, and so its first sound
+    resources     memory of a step, processes that take part, GPUs
+
+With Keras:
+
+    loop          steps, validations, early stopping, recovery from an infinite loss; the optimiser
+    batches       random crops of the windows, a function of seed and step
+    pretrain      fit the decoder to controls measured in the recordings
+    parallel      parts of a batch in separate programs or processes
+    checkpoint    the state of a run: on disk, with a digest, and in reports
+    run_log       log.csv, clips, TensorBoard events
+    output_layer  initial roll-off of the harmonics; harmonics and noise that the recordings did not determine
+    variation     measure the small movements of held notes
+    base          train one network on many instruments
 """

@@ -1,1 +1,7 @@
-"""Track F0: the tracker protocol, the registry of trackers, and the trackers."""
+"""Track F0.
+
+trackers                the protocol and the registry of trackers
+swift_f0, pyin, crepe   one tracker each
+salience                the strongest F0 of a mixture
+octave_correction       correct octave errors by the harmonics
+"""
