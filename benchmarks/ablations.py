@@ -1,4 +1,4 @@
-"""What each part of the model is worth: variants trained without it, or a trained instrument played without it.
+"""Ablations: variants of the model trained without a part, and a trained instrument played without it.
 
     python benchmarks/ablations.py DATASET [--preset light] [--steps 2000] [--seeds 0 1] [--only full,tiny]
                                            [--out DIR] [--picture FILE]
@@ -78,7 +78,7 @@ N_VALIDATIONS = 2
 
 
 def without(model: ModelConfig, wanted: Any) -> ModelConfig:
-    """A model without the processors for which `wanted` is true; what took them takes their first input instead."""
+    """Removes the processors for which `wanted` is true; processors that took them take their first input instead."""
     nodes = dict(model.processors)
     for name in [name for name, node in nodes.items() if wanted(node)]:
         node = nodes.pop(name)

@@ -801,7 +801,7 @@ def cpu_s(family: list[psutil.Process]) -> float:
 
 
 def state(folder: Path) -> str:
-    """A digest of what no attack has any business with."""
+    """A digest of the files that no attack may change."""
     watched = [*sorted((folder / "Documents").glob("*.txt")), folder / "Documents" / "photo.jpg", folder / "voice.wav"]
     return hashlib.sha256(b"".join(path.read_bytes() if path.exists() else b"gone" for path in watched)).hexdigest()
 

@@ -73,7 +73,7 @@ class Case:
     fifos: list[str] = field(default_factory=list)
 
     def write(self, folder: Path) -> Path:
-        """Makes the folder; returns what is imported."""
+        """Makes the folder; returns the path to import."""
         folder.mkdir(parents=True)
         for name, content in self.files.items():
             (folder / name).write_bytes(content)
@@ -226,7 +226,7 @@ def zipped(files: dict[str, bytes], prefix: str = "solo/") -> bytes:
 
 
 def archives(whole: dict[str, bytes]) -> dict[str, bytes]:
-    """Hostile archives, by what they try."""
+    """Hostile archives, by the attack."""
     link = zipfile.ZipInfo("ckpt-300.index")
     link.create_system, link.external_attr = 3, 0o120777 << 16
     import io
@@ -247,7 +247,7 @@ def archives(whole: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def rooms() -> dict[str, bytes]:
-    """Hostile impulse responses, by what they try."""
+    """Hostile impulse responses, by the attack."""
     import io
 
     import soundfile

@@ -164,7 +164,7 @@ def sound(seconds: float = 0.5) -> bytes:
 
 
 class Studio:
-    """The server, in a process of its own that is watched.
+    """The server, in a separate process that is watched.
 
     Args:
       folder: a home folder of its own.
@@ -205,7 +205,7 @@ class Studio:
             connection.close()
 
     def raw(self, content: bytes) -> bytes:
-        """What comes back for bytes."""
+        """Sends bytes; returns the answer."""
         host, port = self.host.split(":")
         with socket.create_connection((host, int(port)), timeout=HANG_S) as line:
             line.sendall(content)
@@ -281,7 +281,7 @@ def request(studio: Studio, chance: random.Random) -> str:
 
 
 def bytes_on_the_line(studio: Studio, chance: random.Random) -> str:
-    """What is no HTTP, or only half of it."""
+    """Bytes that are not HTTP, or only half of a request."""
     path = f"/{studio.token}/api/takes?name=x.wav"
     whole = f"POST {path} HTTP/1.1\r\nHost: {studio.host}\r\nOrigin: {studio.origin}\r\n".encode()
     content = chance.choice(
@@ -370,7 +370,7 @@ def is_well(studio: Studio) -> bool:
 
 
 def kill(folder: Path, chance: random.Random) -> str:
-    """Kills the server while a file arrives; what was kept has to be there in the next one, and no half file."""
+    """Kills the server while a file arrives; finished sounds have to be in the next one, and no half file."""
     studio = Studio(folder)
     kept = json.loads(studio.ask("POST", "api/takes?name=kept.wav", sound())[1])["id"]
     connection = studio.connect()

@@ -57,7 +57,7 @@ RATE_HZ = 48000
 
 @dataclass(frozen=True)
 class Result:
-    """One training and what came out of it; see the head of this file."""
+    """One training and its results; see the head of this file."""
 
     seconds: float
     start: str
@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--leave-out", action="append", default=[], metavar="PATTERN")
     parser.add_argument("--seconds", default="10,30,60,120,300,600")
     parser.add_argument("--from", dest="starts", default="none", help="comma-separated: none, base, names, folders")
-    parser.add_argument("--steps", type=int, help="of a training; by default what the preset says")
+    parser.add_argument("--steps", type=int, help="of a training; by default those of the preset")
     parser.add_argument("--preset")
     parser.add_argument("--sample-rate", type=int, help="of the data sets; by default that of ddsp prepare")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the recordings")

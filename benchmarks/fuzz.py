@@ -59,7 +59,7 @@ def sounds(folder: Path) -> list[Path]:
 
 
 def read_sound(path: Path) -> str:
-    """Reads a file as `ddsp prepare` does; says what came of it."""
+    """Reads a file as `ddsp prepare` does; returns the outcome."""
     try:
         audio = read.read_mono(path)
     except InputError:
@@ -117,7 +117,7 @@ def damage_set(folder: Path, chance: random.Random) -> None:
 
 
 def read_set(folder: Path) -> str:
-    """Loads a data set as training does; says what came of it."""
+    """Loads a data set as training does; returns the outcome."""
     try:
         data = dataset.load(folder)
     except DatasetError:
@@ -154,7 +154,7 @@ def work(kind: str, first: int, last: int, seed: int, place: Path) -> None:
 
 
 def supervise(kind: str, n_cases: int, seed: int, place: Path) -> tuple[Counter[str], list[str]]:
-    """Runs the child, again after every crash; returns how the cases ended and what went wrong."""
+    """Runs the child, again after every crash; returns the outcomes and the failures."""
     outcomes: Counter[str] = Counter()
     wrong: list[str] = []
     index = 0

@@ -33,7 +33,7 @@ Read = Callable[[bytes], object]
 
 @dataclass(frozen=True)
 class Reader:
-    """A function that reads bytes of strangers, whole files to begin with, and what it may raise beside `DdspError`."""
+    """A reader of files of strangers: its function, whole files, and errors it may raise besides `DdspError`."""
 
     read: Read
     whole: list[bytes]
@@ -237,7 +237,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60.0, help="of all readers together")
     parser.add_argument("--only", default="", help="readers, separated by semicolons")
-    parser.add_argument("--corpus", type=Path, help="a folder that keeps what reaches new code")
+    parser.add_argument("--corpus", type=Path, help="a folder that keeps inputs that reach new code")
     parser.add_argument("--reader", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.reader:

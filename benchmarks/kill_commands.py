@@ -1,4 +1,4 @@
-"""Kills every command that writes, at random moments and at chosen system calls, and looks at what is left.
+"""Kills every command that writes, at random moments and at chosen system calls, and checks the remaining files.
 
     python benchmarks/kill_commands.py [--kills 200] [--calls 40] [--seed 0] [--commands import,export,...]
 
@@ -141,7 +141,7 @@ def set_up(place: Path, commands: list[Command]) -> None:
 
 
 def digest(command: Command, place: Path) -> str:
-    """What the result holds; empty where it is missing or its parts do not belong together."""
+    """Returns the content of the result; empty where it is missing or inconsistent."""
     target = place / command.target
     try:
         if command.compared:
@@ -255,7 +255,7 @@ def attack(command: Command, place: Path, n_kills: int, n_calls: int, chance: ra
         current = digest(command, place)
         if current not in ({old, new} if reads else {wanted}):
             found["lost"] += 1
-            print(f"{command.name}, kill {index} ({kind} {n}): lost what stood there", flush=True)
+            print(f"{command.name}, kill {index} ({kind} {n}): lost the earlier result", flush=True)
             run(command.old, place)
             current = digest(command, place)
         else:

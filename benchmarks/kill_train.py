@@ -52,7 +52,7 @@ class Training:
         return subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def state(self) -> RunState:
-        """What the last checkpoint knows; an empty state where there is none."""
+        """State of the last checkpoint; an empty state without one."""
         return read_state(self.run) or RunState(preset="", dataset="", seed=0)
 
     def curve(self) -> list[tuple[int, float, float]]:
@@ -60,7 +60,7 @@ class Training:
         return [(point.step, point.loss, point.validation_loss) for point in self.state().history]
 
     def files(self) -> list[str]:
-        """What stands there, without what counts the starts: each has a file for TensorBoard, and a clip."""
+        """Names of the files, without those of each start: a file for TensorBoard, and a clip."""
         found = (path.relative_to(self.models) for path in self.models.rglob("*") if path.is_file())
         return sorted(p.as_posix() for p in found if p.parts[1] not in {"tensorboard", "clips"} or p.name[0] == ".")
 
@@ -76,7 +76,7 @@ def first_validation_s(training: Training, process: subprocess.Popen[str]) -> fl
 
 
 def differences(one: Training, other: Training) -> list[str]:
-    """In what two finished trainings differ."""
+    """Returns the differences between two finished trainings."""
     found = ["the curve of losses"] if one.curve() != other.curve() else []
     for what, name in (
         ("the last checkpoint", f"notes.run/{CHECKPOINT}"),

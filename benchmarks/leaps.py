@@ -44,7 +44,7 @@ PRAAT_HZ = (100.0, 1600.0)
 
 @dataclass(frozen=True)
 class Leap:
-    """A piece of F0: frames [start, stop), semitones from what is beside it, whether that is on one side only."""
+    """A piece of F0: frames [start, stop), semitones from the pitch beside it, whether that is on one side only."""
 
     start: int
     stop: int
@@ -83,7 +83,7 @@ def heard(tracker: str, audio: np.ndarray, start: int, stop: int, rate_hz: int) 
 
 
 def heard_by_praat(audio: np.ndarray, start: int, stop: int, rate_hz: int) -> np.ndarray:
-    """F0 [F] of Praat in the frames of a leap, 0 where there is none or Praat is not installed."""
+    """F0 [F] of Praat in the frames of a leap, 0 in unvoiced frames, or if Praat is not installed."""
     try:
         import parselmouth
     except ImportError:

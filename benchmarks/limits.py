@@ -1,4 +1,4 @@
-"""What a perfect network could reach with the synthesisers that there are, and what a classifier hears.
+"""The limits of the synthesisers with a perfect network, and the judgement of a classifier.
 
     python benchmarks/limits.py NAME... [--datasets DIR] [--models DIR] [--musicnn DIR]
 

@@ -197,7 +197,7 @@ def spread(what: str, seconds: FloatArray) -> None:
 
 
 def sing(job: Job, told: Any, samples: Any, counter: Any, connection: Any) -> None:
-    """What the process runs."""
+    """The main function of the process."""
     priority = raise_process()
     setattr(process, "AudioLoop", WatchedLoop)  # noqa: B010
     stream = SungStream(job.stream)

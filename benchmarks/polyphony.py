@@ -1,4 +1,4 @@
-"""What is made of sound with more than one voice: by `ddsp prepare`, `--voices lead` and `--voices chords`.
+"""Measure the handling of polyphonic sound by `ddsp prepare`, `--voices lead` and `--voices chords`.
 
     python benchmarks/polyphony.py prepare DATASET ALIGNMENTS
     python benchmarks/polyphony.py lead RECORDING... [--backing NAME|FILE ...] [--levels 0 -6 -10]

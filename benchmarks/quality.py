@@ -47,7 +47,7 @@ FRAME_S = 0.02
 
 
 def pitch_at(tracker: str, audio: np.ndarray, n_frames: int) -> np.ndarray:
-    """Pitch every 16 ms, [n_frames] Hz, 0 where there is none."""
+    """Pitch every 16 ms, [n_frames] Hz, 0 in unvoiced frames."""
     f0_hz, _ = trackers.on_grid(trackers.track(tracker, audio), n_frames, 256)
     return f0_hz
 
@@ -91,7 +91,7 @@ def lateness_ms(source: np.ndarray, output: np.ndarray, longest_ms: int = 100) -
 
 
 def plain_tone(adapted: Adapted, n_samples: int) -> np.ndarray:
-    """What a perfect instrument would play, [S]: eight harmonics at the pitch, level and gate that are asked for."""
+    """Renders an ideal instrument, [S]: eight harmonics at the requested pitch, level and gate."""
     place = np.arange(n_samples) * adapted.frame_rate_hz / RATE_HZ
     frames = np.arange(len(adapted))
     turns = np.cumsum(np.interp(place, frames, adapted.f0_hz) / RATE_HZ)
@@ -101,7 +101,7 @@ def plain_tone(adapted: Adapted, n_samples: int) -> np.ndarray:
 
 
 def play_live(instrument: Instrument, source: np.ndarray, transpose: float) -> np.ndarray:
-    """What a live performance sounds like, [S], brought back in time by its latency."""
+    """Renders a live performance, [S], advanced by its latency."""
     performer = Performer(instrument, LiveSettings(transpose=transpose))
     blocks = [performer.push(source[start : start + 512]) for start in range(0, len(source), 512)]
     return np.concatenate([*blocks, performer.finish()])[performer.latency_samples :][: len(source)]

@@ -91,7 +91,7 @@ N_OTHERS = 80
 
 @dataclass(frozen=True)
 class Performance:
-    """Recordings of one instrument, one after the other, and what is played for them.
+    """Recordings of one instrument, one after the other, and their renderings.
 
     Attributes:
       audio: [S] at `rate_hz`.
@@ -757,7 +757,7 @@ def heard_partials(performance: Performance, notes: Sequence[Note], tops_hz: np.
 def silent_partials(
     loaded: Bundle, performance: Performance, notes: Sequence[Note], heard: Sequence[np.ndarray]
 ) -> dict[str, float]:
-    """Share of the partials that are heard in the recordings and silent in the controls for the same notes."""
+    """Share of the partials that are audible in the recordings and silent in the controls for the same notes."""
     model = loaded.card.model
     features = performance.features.at(model.frame_rate_hz)
     controls = Instrument(loaded).open_decoder().controls(hold_f0(features.f0_hz), getattr(features, model.level))
@@ -908,7 +908,7 @@ class Musicnn:
 
 
 def patch_groups(n: int, starts_s: np.ndarray, seconds: float) -> np.ndarray:
-    """The recording in whose span the middle of each patch lies; equal parts where there are too few recordings."""
+    """Returns the recording that contains the middle of each patch; equal parts where there are too few recordings."""
     middle = np.arange(n) * PATCH_HOP_S + 0.5 * PATCH_S
     if len(starts_s) < N_FOLDS:
         return np.minimum((middle / seconds * 2 * N_FOLDS).astype(int), 2 * N_FOLDS - 1)
@@ -1014,7 +1014,7 @@ def of_whole(group: str, real: dict[str, float], made: dict[str, float]) -> list
 
 
 class Judge:
-    """Measures resyntheses of one performance; what is measured of the recording is kept.
+    """Measures resyntheses of one performance; measurements of the recording are cached.
 
     Args:
       performance: the recordings.
@@ -1185,7 +1185,7 @@ NEAREST_SEMITONES = 2.0
 
 
 def of_nearest(real_hz: np.ndarray, values: np.ndarray, wanted_hz: np.ndarray) -> np.ndarray:
-    """Medians of the values of the notes nearest in pitch, [N]; NaN where there is none within two semitones."""
+    """Medians of the values of the notes nearest in pitch, [N]; NaN without a note within two semitones."""
     found = np.full(len(wanted_hz), np.nan)
     usable = np.isfinite(values)
     for i, hz in enumerate(wanted_hz):

@@ -43,7 +43,7 @@ def note(seconds: float, seed: int) -> np.ndarray:
 
 
 def synthesise(folder: Path, n: int, seconds: float) -> None:
-    """Fills a folder with notes, 1000 in each folder below it, no two alike."""
+    """Fills a folder with notes, 1000 in each folder below it, all different."""
     notes = []
     for seed in range(64):
         soundfile.write(folder.parent / "note.wav", note(seconds, seed), RATE_HZ, subtype="PCM_16")

@@ -1,4 +1,4 @@
-"""What the attacks share: a preset that trains in seconds, and bytes that are damaged at random."""
+"""Helpers of the attacks: a preset that trains in seconds, and bytes that are damaged at random."""
 
 from __future__ import annotations
 

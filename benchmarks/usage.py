@@ -1,4 +1,4 @@
-"""What processes have taken so far, as far as the system tells."""
+"""Processor time and memory of processes, where the system reports them."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class Note:
 
     @property
     def vowels(self) -> str:
-        """What is sung on it."""
+        """The text without that consonant."""
         return self.text.removeprefix(self.consonant)
 
 

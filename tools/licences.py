@@ -1,4 +1,4 @@
-"""Lists what is installed with ddsp, with versions and licences, and writes an SBOM.
+"""Lists the packages installed with ddsp, with versions and licences, and writes an SBOM.
 
     python tools/licences.py [--out build/licences] [--audit]
 
@@ -91,7 +91,7 @@ def needs(requirements: Iterable[str]) -> list[str]:
 
 
 def closure() -> tuple[dict[str, list[str]], set[str]]:
-    """Distribution → what it needs, for the program and everything below it; and which of them only extras need."""
+    """Returns distribution → its requirements, recursively from the program; and those that only extras need."""
 
     def below(names: Iterable[str]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}

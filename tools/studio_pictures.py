@@ -27,7 +27,7 @@ N_COLOURS = 128
 
 
 def save(page: Any, path: Path, whole: bool = False) -> None:
-    """Saves what is seen of a page, or all of it."""
+    """Saves the visible part of a page, or all of it."""
     page.evaluate("document.querySelector('#kept').textContent = "
                   "'Your sounds stay on this computer, in ~/.local/share/ddsp/studio.'")  # fmt: skip
     page.wait_for_timeout(400)

@@ -1,4 +1,4 @@
-"""Makes swift_f0_frame.onnx, which tracks a single frame: swift-f0 without what that frame does not depend on.
+"""Makes swift_f0_frame.onnx, which tracks a single frame: swift-f0 without the parts that do not affect that frame.
 
     python tools/swift_frame.py
 
