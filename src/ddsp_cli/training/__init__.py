@@ -16,6 +16,6 @@ With Keras:
     checkpoint    the state of a run: on disk, with a digest, and in reports
     run_log       log.csv, clips, TensorBoard events
     output_layer  initial roll-off of the harmonics; harmonics and noise that the recordings did not determine
-    variation     measure the small movements of held notes
+    variation     measure the small movements of held notes; `articulation` their onsets and releases
     base          train one network on many instruments
 """
