@@ -91,6 +91,10 @@ LESS_INHARMONIC, MIN_ODD_BELOW = 0.05, 0.05
 #: leaves no more than `MAX_NOISE` beside its harmonics: noise leaves 0.6 and more.
 NEAR_SEMITONES, AS_WELL, MAX_NOISE = 7.0, 0.01, 0.5
 
+#: The octave below always explains as much; it sounds only if this share of the energy lies at its odd harmonics. Of
+#: 15 notes of two violinists, ten had less, and nothing was to be seen there in their spectra.
+MIN_ODD_OCTAVE = 0.0125
+
 #: A pitch without this share of the energy at its two lowest harmonics together is an undertone of a squeak, or of a
 #: chord. Low notes of a double bass have nothing at the first, but half of their energy at the second.
 MIN_LOWEST = 0.03
@@ -301,12 +305,10 @@ def _confirmed_hz(
         steps = [12.0 * np.log2(middle_hz / side_hz) for side_hz in (leap.before_hz, leap.after_hz) if side_hz > 0]
         octave = -12.0 if min(steps) > LEAP_SEMITONES else 12.0 if max(steps) < -LEAP_SEMITONES else 0.0
         shifted_hz = tracked_hz * np.float32(2.0 ** (octave / 12.0))
-        if (
-            octave
-            and all(abs(step + octave) <= NEAR_SEMITONES for step in steps)
-            and explain(shifted_hz)[0] <= min(inharmonic + AS_WELL, MAX_NOISE)
-        ):
-            return shifted_hz, False
+        if octave and all(abs(step + octave) <= NEAR_SEMITONES for step in steps):
+            beside, own, _, _ = explain(shifted_hz)
+            if beside <= min(inharmonic + AS_WELL, MAX_NOISE) and (octave > 0 or own >= MIN_ODD_OCTAVE):
+                return shifted_hz, False
     # An unexplained pitch may still be one of several sounds, or lie in the reverberation of others.
     possible = sure or is_long or leap_semitones < FAR_SEMITONES
     possible |= inharmonic <= MAX_INHARMONIC and odd >= POSSIBLE_ODD
