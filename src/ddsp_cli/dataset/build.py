@@ -39,7 +39,7 @@ from ddsp_cli.errors import InputError
 from ddsp_cli.remote import is_address
 
 #: A data set with fewer seconds of notes is refused.
-MIN_NOTE_S = 10.0
+MIN_NOTE_S = 5.0
 
 WINDOW_S = 4.0
 
