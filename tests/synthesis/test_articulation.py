@@ -8,11 +8,12 @@ import pytest
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.bundle.layout import ARTICULATION
 from ddsp_cli.synthesis.articulation import (
-    AFTER_REST,
     BOUND,
     FALL_STEP_DB,
+    HARD,
     MAX_NOISE_DB,
     SHAPES,
+    SOFT,
     STEP_TIME_S,
     UNKNOWN,
     Articulation,
@@ -34,7 +35,7 @@ def articulation(**values: np.ndarray) -> Articulation:
 
 
 def burst(noise_db: float = 9.0) -> Articulation:
-    """Noise in the first two steps of both kinds of notes."""
+    """Noise in the first two steps of all notes."""
     onset = np.zeros(SHAPES["onset_noise_db"], np.float32)
     onset[:, :2] = noise_db
     return articulation(onset_noise_db=onset)
@@ -55,16 +56,16 @@ def onsets_of(found) -> list[tuple[int, int]]:
 
 
 def test_a_note_after_silence_begins_once_however_slow_its_attack():
-    for attack in (1, 5, 15):
+    for attack, kind in ((1, HARD), (5, HARD), (15, SOFT)):
         rise = np.linspace(-80.0, -20.0, attack + 1)
         level = np.concatenate([np.full(30, -80.0), rise, np.full(60, -20.0)])
-        assert [kind for _, kind in onsets_of(detect(level))] == [AFTER_REST]
+        assert [found for _, found in onsets_of(detect(level))] == [kind]
 
 
 def test_a_gate_that_opens_begins_a_note():
     gate = np.zeros(60, np.float32)
     gate[20:50] = 1.0
-    assert onsets_of(detect(np.full(60, -20.0), gate=gate)) == [(20, AFTER_REST)]
+    assert onsets_of(detect(np.full(60, -20.0), gate=gate)) == [(20, HARD)]
 
 
 def test_a_performance_that_begins_within_a_note_has_no_onset():
@@ -80,7 +81,7 @@ def test_swells_and_soft_noise_are_no_onsets():
 def test_a_tongued_note_begins_after_a_dip():
     level = np.full(100, -20.0)
     level[50:53] = -35.0
-    assert onsets_of(detect(level)) == [(53, AFTER_REST)]
+    assert onsets_of(detect(level)) == [(53, HARD)]
 
 
 def test_a_step_of_the_pitch_binds_a_note_and_a_vibrato_does_not():

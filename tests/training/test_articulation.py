@@ -8,7 +8,7 @@ import pytest
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.bundle.layout import control_columns
 from ddsp_cli.dataset.loader import Examples
-from ddsp_cli.synthesis.articulation import SHAPES, Articulation
+from ddsp_cli.synthesis.articulation import BOUND, HARD, SHAPES, Articulation
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.training.articulation import MAX_WINDOWS, measure_articulation
 from ddsp_cli.training.output_layer import BIAS, KERNEL
@@ -55,11 +55,11 @@ def windows(noise_db: float, steps: slice) -> Windows:
 def test_a_burst_of_noise_is_found_where_it_was_played():
     found = measure_articulation(bundle(), windows(9.0, slice(0, 3)))
     assert found is not None
-    after_rest = found.onset_noise_db[0, :, KNOWN]
+    after_rest = found.onset_noise_db[HARD - 1, :, KNOWN]
     assert 4.0 < after_rest[1:3].mean() < 9.5
     assert np.abs(after_rest[5:]).mean() < 0.3
-    assert np.abs(found.onset_harmonic_db[0]).mean() < 0.5
-    bound = found.onset_noise_db[1, :, KNOWN]
+    assert np.abs(found.onset_harmonic_db[HARD - 1]).mean() < 0.5
+    bound = found.onset_noise_db[BOUND - 1, :, KNOWN]
     assert bound[1:3].mean() > 2.0
     assert np.abs(bound[5:]).mean() < 0.3
 

@@ -2,7 +2,7 @@
 
 The network is given level and F0. Both tell little of how a note begins, and what they leave out is averaged away. So
 the difference between recordings and their resynthesis is measured as a function of the time since the onset
-(`training.articulation`), for notes after a rest and for notes bound to the one before, and is added to the controls.
+(`training.articulation`), for soft and hard beginnings after a rest and for bound notes, and is added to the controls.
 Ends of notes are told by the fall of the level, since live playing does not know when a note will end.
 
 Onsets are found in the curves that are played, frame by frame: a stream finds the same as a whole performance, and live
@@ -39,11 +39,14 @@ STEP_SEMITONES, STEP_S, BEFORE_S, SHORTEST_S = 0.8, 0.04, 0.2, 0.1
 #: Levels below this count as silence.
 SILENT_DB = -120.0
 
-#: How a note began.
-UNKNOWN, AFTER_REST, BOUND = 0, 1, 2
-
 #: Steps of the time since the onset. Behind the last one everything is 0.
 STEP_TIME_S, N_STEPS = 0.02, 12
+
+#: A note after a rest begins hard where the level rises by this much in `STEP_TIME_S`.
+HARD_DB = 8.0
+
+#: How a note began: softly or hard after a rest, or bound to the one before.
+UNKNOWN, SOFT, HARD, BOUND = 0, 1, 2, 3
 
 #: Steps of the fall of the level below its peak of the last `FALL_S`; less than one step is the note itself.
 FALL_STEP_DB, N_FALLS, FALL_S = 6.0, 4, 0.3
@@ -61,8 +64,8 @@ class Articulation:
     """What is added to the controls at the beginnings and ends of notes, in dB.
 
     Attributes:
-      onset_noise_db: [2, T, G] after a rest and bound, by time since the onset.
-      onset_harmonic_db: [2, T, H] likewise, of the harmonics against their sum.
+      onset_noise_db: [3, T, G] of soft, hard and bound beginnings, by time since the onset.
+      onset_harmonic_db: [3, T, H] likewise, of the harmonics against their sum.
       fall_noise_db: [L, G] by the fall of the level.
       fall_harmonic_db: [L, H] likewise.
     """
@@ -80,8 +83,8 @@ class Articulation:
 N_BANDS, N_GROUPS = len(BAND_EDGES_HZ) - 1, len(GROUP_ENDS)
 
 SHAPES = {
-    "onset_noise_db": (2, N_STEPS, N_BANDS),
-    "onset_harmonic_db": (2, N_STEPS, N_GROUPS),
+    "onset_noise_db": (3, N_STEPS, N_BANDS),
+    "onset_harmonic_db": (3, N_STEPS, N_GROUPS),
     "fall_noise_db": (N_FALLS, N_BANDS),
     "fall_harmonic_db": (N_FALLS, N_GROUPS),
 }
@@ -141,7 +144,8 @@ class OnsetDetector:
         for i, (db, pitch) in enumerate(zip(played_db.tolist(), midi.tolist(), strict=True)):
             self._since += 1
             if self._begins(db):
-                self._kind, self._since, self._peak_db, self._valley_db = AFTER_REST, 0, db, db
+                is_hard = (db - self._rise[-1]) * STEP_TIME_S * self._rate >= HARD_DB
+                self._kind, self._since, self._peak_db, self._valley_db = HARD if is_hard else SOFT, 0, db, db
                 for past in (self._rise, self._fall, self._pitches):
                     past.clear()
             elif self._is_bound(db, pitch):

@@ -19,17 +19,18 @@ from ddsp_cli.arrays import DoubleArray, FloatArray, hann_window
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig
 from ddsp_cli.synthesis.articulation import (
-    AFTER_REST,
     BAND_EDGES_HZ,
     BOUND,
     FALL_STEP_DB,
     GROUP_ENDS,
+    HARD,
     MAX_HARMONIC_DB,
     MAX_NOISE_DB,
     N_BANDS,
     N_FALLS,
     N_GROUPS,
     N_STEPS,
+    SOFT,
     STEP_TIME_S,
     Articulation,
     detector_of,
@@ -205,18 +206,24 @@ def _medians(points: dict[str, np.ndarray]) -> Articulation:
     share_db = _known_median(points["share"][is_sustain])
     early = points["since"] < N_STEPS * STEP_TIME_S
     step = (points["since"] / STEP_TIME_S + 1e-6).astype(int)
-    onsets = {name: np.zeros((2, N_STEPS, arrays[name].shape[1])) for name in ("noise", "harmonic")}
-    for i, kind in enumerate((AFTER_REST, BOUND)):
-        for t in range(N_STEPS):
-            rows = early & (points["kind"] == kind) & (step == t) & (points["fallen"] < FALL_STEP_DB)
-            for name, values in onsets.items():
-                values[i, t] = _shrunk(points["note"][rows], arrays[name][rows])
-            if kind == BOUND:
-                # Where F0 changes, what lies between the harmonics is in part the other note. The noise is raised by no
-                # more than what the whole band lacks.
-                lacking = np.maximum(10.0 ** (_known_median(arrays["total"][rows]) / 10.0) - 1.0, 0.0)
-                most_db = 10.0 * np.log10(1.0 + lacking * 10.0 ** (-np.minimum(share_db, 0.0) / 10.0))
-                onsets["noise"][i, t] = np.minimum(onsets["noise"][i, t], most_db)
+    onsets = {name: np.zeros((3, N_STEPS, arrays[name].shape[1])) for name in ("noise", "harmonic")}
+    for t in range(N_STEPS):
+        now = early & (step == t) & (points["fallen"] < FALL_STEP_DB)
+        rows = now & (points["kind"] == BOUND)
+        # Where F0 changes, what lies between the harmonics is in part the other note. The noise is raised by no more
+        # than what the whole band lacks.
+        lacking = np.maximum(10.0 ** (_known_median(arrays["total"][rows]) / 10.0) - 1.0, 0.0)
+        most_db = 10.0 * np.log10(1.0 + lacking * 10.0 ** (-np.minimum(share_db, 0.0) / 10.0))
+        for name, values in onsets.items():
+            values[BOUND - 1, t] = _shrunk(points["note"][rows], arrays[name][rows])
+        onsets["noise"][BOUND - 1, t] = np.minimum(onsets["noise"][BOUND - 1, t], most_db)
+        # Soft and hard beginnings differ from what both have as far as their notes bear it out.
+        for name, values in onsets.items():
+            rows = now & (points["kind"] != BOUND)
+            both = _shrunk(points["note"][rows], arrays[name][rows])
+            for kind in (SOFT, HARD):
+                rows = now & (points["kind"] == kind)
+                values[kind - 1, t] = both + _shrunk(points["note"][rows], arrays[name][rows] - both)
     falls = {name: np.zeros((N_FALLS, arrays[name].shape[1])) for name in ("noise", "harmonic")}
     place = np.round(points["fallen"] / FALL_STEP_DB).astype(int) - 1
     for level in range(N_FALLS):
