@@ -39,7 +39,7 @@ from ddsp_cli.audio import read
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.live import process
 from ddsp_cli.live.audio_loop import AudioLoop
-from ddsp_cli.live.devices import Callback, DeviceStream, PretendedPair, StreamSettings
+from ddsp_cli.live.devices import Callback, DeviceStream, SimulatedDevices, StreamSettings
 from ddsp_cli.live.mixer import Controls
 from ddsp_cli.live.performer import LIVE_SEGMENTS, LOOKAHEAD_SAMPLES, Latency, Listener, LiveSettings, Performer
 from ddsp_cli.live.priority import AUDIO_RR, Priority, raise_process, raise_thread
@@ -101,7 +101,7 @@ def latency(instrument: Instrument) -> None:
         for block in BLOCKS:
             job = Job(StreamSettings("null", "null", block), (instrument,), Controls(room=False), settings)
             engine = Engine(job, RATE_HZ)
-            pair = PretendedPair(sung, RATE_HZ, block, engine.loop.work_once)
+            pair = SimulatedDevices(sung, RATE_HZ, block, engine.loop.work_once)
             start_s = time.process_time()
             pair.start(engine.loop.callback)
             share = (time.process_time() - start_s) / (len(sung) / RATE_HZ)

@@ -11,7 +11,7 @@ import pytest
 from ddsp_cli.adaptation.adapt import AdaptSettings
 from ddsp_cli.adaptation.f0_cleanup import to_midi
 from ddsp_cli.adaptation.segmentation import find_segments
-from ddsp_cli.adaptation.voices import LEGATO_GAP_S, MAX_VOICES, adapt_voices, allot_voices, follow_lead, separate
+from ddsp_cli.adaptation.voices import LEGATO_GAP_S, MAX_VOICES, adapt_voices, assign_voices, follow_lead, separate
 from ddsp_cli.analysis.polyphony import FRAME_S, NoteShare, PolyNote
 from ddsp_cli.errors import InputError
 from ddsp_cli.scaling import hz_to_midi
@@ -31,7 +31,7 @@ def test_every_note_has_its_place(seed):
     starts = np.sort(random.uniform(0.0, 10.0, 80))
     notes = [Key(int(random.integers(40, 80)), start, start + length)
              for start, length in zip(starts, random.uniform(0.05, 0.8, 80), strict=True)]  # fmt: skip
-    voices, n_cut = allot_voices(notes)
+    voices, n_cut = assign_voices(notes)
     assert n_cut == 0
     assert sorted((note.key, note.start_s) for voice in voices for note in voice) == sorted(
         (note.key, note.start_s) for note in notes
@@ -50,18 +50,18 @@ def test_every_note_has_its_place(seed):
 def test_two_lines_that_do_not_cross_stay_two_lines():
     high = [Key(72 + i % 3, 0.5 * i, 0.5 * i + 0.5) for i in range(8)]
     low = [Key(50 - i % 3, 0.5 * i, 0.5 * i + 0.5) for i in range(8)]
-    assert allot_voices([*low, *high])[0] == [high, low]
+    assert assign_voices([*low, *high])[0] == [high, low]
 
 
 def test_families_stay_together():
     notes = [Key(60, 0.0, 0.5), Key(61, 0.0, 0.5), Key(61, 0.5, 1.0), Key(60, 0.5, 1.0)]
     family = {notes[0]: "a", notes[1]: "b", notes[2]: "a", notes[3]: "b"}
-    voices, _ = allot_voices(notes, family.__getitem__)
+    voices, _ = assign_voices(notes, family.__getitem__)
     assert {tuple(voice) for voice in voices} == {(notes[0], notes[2]), (notes[1], notes[3])}
 
 
 def test_there_are_no_more_voices_than_the_most():
-    voices, n_cut = allot_voices([Key(30 + i, 0.0, 1.0) for i in range(MAX_VOICES + 3)])
+    voices, n_cut = assign_voices([Key(30 + i, 0.0, 1.0) for i in range(MAX_VOICES + 3)])
     assert (len(voices), n_cut) == (MAX_VOICES, 3)
 
 

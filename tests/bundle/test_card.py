@@ -7,12 +7,12 @@ import pytest
 
 from ddsp_cli.bundle import Statistics, TrainingRecord
 from ddsp_cli.bundle.card import (
+    describe_ranges,
     family_of,
     family_of_name,
-    heard_ranges_midi,
+    learned_ranges_midi,
     missing_recordings,
     renamed,
-    say_ranges,
 )
 from fixtures import make_card, small_model
 
@@ -39,7 +39,7 @@ def test_a_narrow_range_and_one_loudness_are_named():
 
 def test_a_gap_parts_what_was_heard():
     pitches = np.concatenate([np.linspace(48, 52, 50), np.linspace(72, 84, 51)])
-    low, high = heard_ranges_midi(statistics(pitches, LOUD_AND_SOFT))
+    low, high = learned_ranges_midi(statistics(pitches, LOUD_AND_SOFT))
     assert (low[1], high[0]) == (52.0, 72.0)
     (said,) = missing_recordings(statistics(pitches, LOUD_AND_SOFT), "power_db")
     assert said == "only C3 to E3 and C5 to C6 were heard: outside it guesses"
@@ -54,7 +54,7 @@ def test_a_single_note_is_named_once():
 def test_single_frames_of_a_tracker_do_not_widen_the_range():
     pitches = NARROW.copy()
     pitches[0], pitches[100] = 20.0, 110.0
-    assert say_ranges(statistics(pitches, LOUD_AND_SOFT)) == "C4 to G4"
+    assert describe_ranges(statistics(pitches, LOUD_AND_SOFT)) == "C4 to G4"
 
 
 @pytest.mark.parametrize(

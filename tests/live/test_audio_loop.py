@@ -16,7 +16,7 @@ from ddsp_cli.audio import write
 from ddsp_cli.errors import InputError, UsageError
 from ddsp_cli.live import devices, process
 from ddsp_cli.live.audio_loop import FADE_SAMPLES, PATIENCE, RING_SAMPLES, AudioLoop, Ring
-from ddsp_cli.live.devices import Device, PretendedPair, StreamSettings, choose_rate_hz
+from ddsp_cli.live.devices import Device, SimulatedDevices, StreamSettings, choose_rate_hz
 from ddsp_cli.live.mixer import CROSSFADE_S, WARM_UP_S, Controls, Mixer, soft_clipped
 from ddsp_cli.live.performer import LiveSettings, LiveState, Performer
 from ddsp_cli.live.process import Engine, Job, LiveStatus
@@ -56,7 +56,7 @@ def heard_through(engine, audio, after=None):
             after[number]()
         number += 1
 
-    pair = PretendedPair(audio, RATE_HZ, BLOCK, between)
+    pair = SimulatedDevices(audio, RATE_HZ, BLOCK, between)
     pair.start(engine.loop.callback)
     return pair.played
 
@@ -197,7 +197,7 @@ def test_a_worker_that_is_late_leaves_a_gap_is_counted_and_stays_in_time():
             loop.work_once()
         number += 1
 
-    pair = PretendedPair(sound, 1000, 10, between)
+    pair = SimulatedDevices(sound, 1000, 10, between)
     pair.start(loop.callback)
     assert loop.n_dropouts == 3
     expected = np.concatenate([np.zeros(20, np.float32), sound])[: len(pair.played)]
@@ -219,7 +219,7 @@ def test_dropouts_of_the_first_second_give_the_worker_more_time():
         number += 1
 
     sound = np.arange(1, 3001, dtype=np.float32)
-    pair = PretendedPair(sound, 1000, 10, between)
+    pair = SimulatedDevices(sound, 1000, 10, between)
     pair.start(loop.callback)
     assert loop.n_dropouts == 0
     assert loop.slack_samples == 20
@@ -237,7 +237,7 @@ def test_a_dropout_later_on_gives_the_worker_more_time():
         number += 1
 
     sound = np.arange(1, 3001, dtype=np.float32)
-    pair = PretendedPair(sound, 1000, 10, between)
+    pair = SimulatedDevices(sound, 1000, 10, between)
     pair.start(loop.callback)
     assert loop.n_dropouts == 1
     assert loop.slack_samples == 20
@@ -397,7 +397,7 @@ def test_a_device_that_goes_away_ends_the_performance_with_a_sentence(instrument
     monkeypatch.setattr(process, "GONE_S", 0.0)
     pipe, tape, told = Pipe(), make_tape(), np.zeros(len(process._FIELDS))
     with pytest.raises(InputError, match="has stopped"):
-        process.play(make_job(instruments), PretendedPair(melody(rate_hz=RATE_HZ), RATE_HZ, BLOCK), told, tape, pipe)
+        process.play(make_job(instruments), SimulatedDevices(melody(rate_hz=RATE_HZ), RATE_HZ, BLOCK), told, tape, pipe)
     assert pipe.sent == [RATE_HZ]
     assert LiveStatus(*told).seconds > 0
     assert tape.n_written > 0

@@ -16,8 +16,8 @@ from ddsp_cli.bundle import load
 from ddsp_cli.cli.options import Command
 from ddsp_cli.errors import InputError, UsageError
 from ddsp_cli.live import devices
-from ddsp_cli.live.devices import PretendedPair, StreamSettings
-from ddsp_cli.live.keyboard import VIBRATO_SEMITONES, Hands, Keyboard
+from ddsp_cli.live.devices import SimulatedDevices, StreamSettings
+from ddsp_cli.live.keyboard import VIBRATO_SEMITONES, Keyboard, PressedKeys
 from ddsp_cli.live.mixer import Controls
 from ddsp_cli.live.performer import LiveSettings
 from ddsp_cli.live.process import Engine, Job
@@ -52,7 +52,7 @@ def control(number, value):
 
 def hands_after(*messages, n_voices=1):
     """Returns the pressed keys after messages 0.1 s apart."""
-    hands = Hands(n_voices)
+    hands = PressedKeys(n_voices)
     for i, message in enumerate(messages):
         hands.take(message, 0.1 * i)
     return hands
@@ -64,7 +64,7 @@ def sounding(hands):
 
 def play(instruments, timed, seconds, n_voices=1, settings=None):
     """The sound [S] of messages at their times, from a keyboard whose blocks are 10 ms."""
-    hands = Hands(n_voices)
+    hands = PressedKeys(n_voices)
     keyboard = Keyboard(instruments[0], settings or LiveSettings(room=False), hands, RATE_HZ)
     parts = []
     for begin in range(0, round(seconds * RATE_HZ), BLOCK):
@@ -175,7 +175,7 @@ def test_blocks_and_idle_voices_do_not_matter(instruments):
     two, _ = play(instruments, timed, 0.5, n_voices=2)
     four, _ = play(instruments, timed, 0.5, n_voices=4)
     np.testing.assert_array_equal(two, four)
-    hands = Hands(2)
+    hands = PressedKeys(2)
     keyboard = Keyboard(instruments[0], LiveSettings(room=False), hands, RATE_HZ)
     for _, message in timed:
         hands.messages.put(message)
@@ -197,7 +197,7 @@ def test_another_instrument_takes_over_a_held_note(instruments):
         events.get(number, lambda: None)()
         number += 1
 
-    pair = PretendedPair(np.zeros(2 * RATE_HZ, np.float32), RATE_HZ, BLOCK, between)
+    pair = SimulatedDevices(np.zeros(2 * RATE_HZ, np.float32), RATE_HZ, BLOCK, between)
     pair.start(engine.loop.callback)
     assert pitch_hz(pair.played, 0.3, 0.55) == pytest.approx(440.0, rel=0.005)
     assert pitch_hz(pair.played, 0.95, 1.15) == pytest.approx(440.0, rel=0.005)
@@ -234,7 +234,7 @@ def test_messages_of_a_port_reach_the_hands(monkeypatch):
     given = {}
     backend = types.SimpleNamespace(open_input=lambda name, callback: given.update({name: callback}))
     monkeypatch.setattr(devices, "_mido", lambda: backend)
-    hands = Hands()
+    hands = PressedKeys()
     devices.open_midi_port("pretended", hands.messages.put)
     given["pretended"](on(69))
     hands.read(0.0)

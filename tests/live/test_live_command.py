@@ -46,7 +46,7 @@ def test_a_performance_on_the_null_device_is_recorded_and_changed_while_it_runs(
         assert view.recording == first
         assert view.instrument == "testophone"
         for key in ("2", "up", "o", "[", "m", "r", "r"):
-            command.obey(session, key)
+            command.handle_key(session, key)
         assert session.controls == Controls(1, 12.0, room=False, below_peak_db=38.0, muted=True)
         while (view := session.view()).status.instrument != 1:
             time.sleep(0.01)

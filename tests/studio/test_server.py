@@ -329,7 +329,7 @@ def test_blend_over_time_is_not_heard_from_the_middle(studio, long_take):
 
 
 def test_progress_comes_before_the_result(studio, monkeypatch):
-    monkeypatch.setattr("ddsp_cli.studio.server.TOLD_EVERY_S", 0.001)
+    monkeypatch.setattr("ddsp_cli.studio.server.PROGRESS_INTERVAL_S", 0.001)
     take = add(studio, studio.desk / "voice.wav")
     answer = studio.client.post("api/play", json={"take": take["id"], "instrument": "testophone"})
     lines = [json.loads(line) for line in answer.text.splitlines()]

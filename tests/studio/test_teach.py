@@ -15,7 +15,7 @@ import soundfile
 from ddsp_cli import bundle
 from ddsp_cli.errors import InputError
 from ddsp_cli.studio import teach
-from ddsp_cli.studio.teach import Teacher, Told
+from ddsp_cli.studio.teach import ProjectProgress, Teacher
 from fixtures import melody
 
 
@@ -86,7 +86,7 @@ def test_what_is_missing_is_said(teacher):
 
 def test_work_whose_process_was_killed_can_be_started_again(teacher, tmp_path):
     teacher.create("mine", "tiny", "")
-    told = Told("train", "training", done=5, total=10)
+    told = ProjectProgress("train", "training", done=5, total=10)
     (tmp_path / "teach" / "mine" / "progress.json").write_bytes(msgspec.json.encode(told))
     (tmp_path / "teach" / "mine" / "child.json").write_text('{"pid": 1, "born": 5.0}')
     found = teacher.describe("mine")

@@ -15,7 +15,7 @@ from ddsp_cli.analysis.features import Features
 from ddsp_cli.analysis.melody import judge_manner
 from ddsp_cli.arrays import FloatArray, thinned
 from ddsp_cli.bundle import Statistics
-from ddsp_cli.bundle.card import heard_ranges_midi, say_ranges
+from ddsp_cli.bundle.card import describe_ranges, learned_ranges_midi
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.scaling import hz_to_midi
 
@@ -76,12 +76,12 @@ def range_warnings(f0_hz: Sequence[FloatArray], statistics: Statistics, instrume
     if not len(midi):
         return ()
     beyond = np.ones(len(midi), bool)
-    for lowest, highest in heard_ranges_midi(statistics):
+    for lowest, highest in learned_ranges_midi(statistics):
         beyond &= (midi < lowest - RANGE_MARGIN_SEMITONES) | (midi > highest + RANGE_MARGIN_SEMITONES)
     share = float(beyond.mean())
     if share < BEYOND_SHARE:
         return ()
-    where = f"the range of {instrument}, {say_ranges(statistics)}"
+    where = f"the range of {instrument}, {describe_ranges(statistics)}"
     return (f"{share:.0%} of the notes lie beyond {where}: there it guesses; transpose it, or take another instrument",)
 
 

@@ -22,7 +22,7 @@ from ddsp_cli.adaptation.adapt import Adapted, AdaptSettings, choose_octave
 from ddsp_cli.adaptation.autotune import moving_mean
 from ddsp_cli.adaptation.dynamics import make_gate, rest_levels, within_reach
 from ddsp_cli.adaptation.segmentation import Segments
-from ddsp_cli.adaptation.voices import CHORD_S, LEGATO_GAP_S, allot_voices
+from ddsp_cli.adaptation.voices import CHORD_S, LEGATO_GAP_S, assign_voices
 from ddsp_cli.arrays import DoubleArray, RealArray, runs
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError
@@ -368,14 +368,14 @@ class _Key:
 
 
 def split_voices(file: MidiFile) -> tuple[list[Score], int]:
-    """Splits all notes of a file into lines without overlaps, see `voices.allot_voices`.
+    """Splits all notes of a file into lines without overlaps, see `voices.assign_voices`.
 
     Returns:
       The lines, the highest first; and how many notes were cut short because there are no more voices.
     """
     keys = _held_keys(file)
     seconds = max((key.stop_s for key in keys), default=0.0)
-    voices, n_cut = allot_voices(keys, lambda key: (key.track, key.channel))
+    voices, n_cut = assign_voices(keys, lambda key: (key.track, key.channel))
     bends = _bends_of_channels(file)
     return [_as_score(voice, bends, seconds) for voice in voices], n_cut
 

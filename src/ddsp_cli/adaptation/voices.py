@@ -62,7 +62,7 @@ class Timed(Protocol):
 TimedT = TypeVar("TimedT", bound=Timed)
 
 
-def allot_voices(
+def assign_voices(
     notes: Sequence[TimedT], family: Callable[[TimedT], object] = lambda note: None
 ) -> tuple[list[list[TimedT]], int]:
     """Assigns notes to voices, so that no two notes of a voice overlap.
@@ -147,7 +147,7 @@ def separate(features: Features, notes: Sequence[PolyNote], shares: Sequence[Not
     """
     audible = _audible(features, shares)
     numbered = [_Numbered(note.key, note.start_s, note.stop_s, i) for i, note in enumerate(notes) if audible[i]]
-    voices, _ = allot_voices(numbered)
+    voices, _ = assign_voices(numbered)
     return [
         _of_voice(features, [(notes[one.number], one.stop_s, shares[one.number]) for one in voice]) for voice in voices
     ]

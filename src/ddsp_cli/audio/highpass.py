@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Iterable
 
 import numpy as np
-from scipy.signal import firwin, kaiserord, oaconvolve
 
 from ddsp_cli.arrays import FloatArray
 
@@ -55,6 +54,8 @@ def remove_rumble(
     Returns:
       [last - first].
     """
+    from scipy.signal import oaconvolve
+
     taps = _taps(lowest_hz, rate_hz)
     half = len(taps) // 2
     low, high = first - half, last + half
@@ -68,6 +69,8 @@ def remove_rumble(
 @functools.lru_cache(maxsize=4)  # a data set filters each of its recordings alike
 def _taps(lowest_hz: float, rate_hz: int) -> FloatArray:
     """The impulse response of the filter."""
+    from scipy.signal import firwin, kaiserord
+
     stop_hz, pass_hz = max(STOP * lowest_hz, LEAST_HZ), max(PASS * lowest_hz, 1.5 * LEAST_HZ)
     n_taps, beta = kaiserord(STOP_DB, 2.0 * (pass_hz - stop_hz) / rate_hz)
     taps: FloatArray = firwin(

@@ -173,7 +173,7 @@ def renamed(card: Card, name: str) -> Card:
 
 
 #: Percentiles of pitch that bound the learned range; single frames beyond are errors of the tracker.
-HEARD_PERCENTILES = (1, 99)
+LEARNED_PERCENTILES = (1, 99)
 
 #: Between two neighbouring percentiles that are so far apart is a gap; smaller ones are bridged well.
 GAP_SEMITONES = 5.0
@@ -186,17 +186,17 @@ NARROW_SEMITONES = 18.0
 ONE_LOUDNESS_DB = 5.0
 
 
-def heard_ranges_midi(statistics: Statistics) -> list[tuple[float, float]]:
+def learned_ranges_midi(statistics: Statistics) -> list[tuple[float, float]]:
     """The stretches of pitch that recordings filled, lowest and highest note of each, in rising order."""
-    low, high = HEARD_PERCENTILES
+    low, high = LEARNED_PERCENTILES
     pitches = np.asarray(statistics.pitch_midi[low : high + 1], np.float64)
     parts = np.split(pitches, np.flatnonzero(np.diff(pitches) >= GAP_SEMITONES) + 1)
     return [(float(part[0]), float(part[-1])) for part in parts]
 
 
-def say_ranges(statistics: Statistics) -> str:
+def describe_ranges(statistics: Statistics) -> str:
     """Returns ranges in words: `C4 to G4`, or `C3 and C4 to G4`."""
-    ends = [(note_name(low), note_name(high)) for low, high in heard_ranges_midi(statistics)]
+    ends = [(note_name(low), note_name(high)) for low, high in learned_ranges_midi(statistics)]
     return " and ".join(low if low == high else f"{low} to {high}" for low, high in ends)
 
 
@@ -212,9 +212,9 @@ def missing_recordings(statistics: Statistics, level: str) -> list[str]:
     """
     found = []
     lowest_midi, highest_midi = statistics.range_midi
-    if highest_midi - lowest_midi < NARROW_SEMITONES or len(heard_ranges_midi(statistics)) > 1:
-        was = "was" if len(heard_ranges_midi(statistics)) == 1 else "were"
-        found.append(f"only {say_ranges(statistics)} {was} heard: outside it guesses")
+    if highest_midi - lowest_midi < NARROW_SEMITONES or len(learned_ranges_midi(statistics)) > 1:
+        was = "was" if len(learned_ranges_midi(statistics)) == 1 else "were"
+        found.append(f"only {describe_ranges(statistics)} {was} heard: outside it guesses")
     levels_db = statistics.level(level)
     spread_db = float(levels_db[75] - levels_db[25])
     if spread_db < ONE_LOUDNESS_DB:

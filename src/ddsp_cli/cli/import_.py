@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ddsp_cli.cli import console
-from ddsp_cli.cli.options import Force, typed
+from ddsp_cli.cli.options import Force, quoted
 from ddsp_cli.pitch_names import note_name
 
 EPILOG = """
@@ -43,4 +43,6 @@ def import_(
     low, high = note_name(result.lowest_midi), note_name(result.highest_midi)
     console.say(f"{result.folder}: {result.kind}, {console.size(result.size_bytes)}, {low} to {high}")
     console.say(result.description)
-    console.say(f"Play it with: ddsp transfer voice.wav --model {typed(result.name if out is None else result.folder)}")
+    console.say(
+        f"Play it with: ddsp transfer voice.wav --model {quoted(result.name if out is None else result.folder)}"
+    )

@@ -146,11 +146,11 @@ def _run(session: LiveSession, seconds: float | None) -> None:
             for key in keys.pressed():
                 if key in {"q", "\x03", "\x04"}:
                     return
-                obey(session, key)
+                handle_key(session, key)
             time.sleep(TICK_S)
 
 
-def obey(session: LiveSession, key: str) -> None:
+def handle_key(session: LiveSession, key: str) -> None:
     """Handles a key; unknown keys do nothing."""
     controls = session.controls
     if key.isdecimal() and 1 <= int(key) <= len(session.names):

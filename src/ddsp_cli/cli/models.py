@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddsp_cli.cli import console
-from ddsp_cli.cli.options import Force, Seed, instrument_names, typed
+from ddsp_cli.cli.options import Force, Seed, instrument_names, quoted
 from ddsp_cli.errors import Kind, UsageError
 from ddsp_cli.pitch_names import note_name
 
@@ -77,7 +77,7 @@ def models(
     if words[:1] == [SHARE] and len(words) == 2:
         target = run_share(words[1], out, force)
         console.say(f"{target}: {console.size(target.stat().st_size)}")
-        console.say(f"Import it elsewhere with: ddsp import {typed(target.name)}")
+        console.say(f"Import it elsewhere with: ddsp import {quoted(target.name)}")
         return
     if len(words) > 1:
         raise UsageError(f"one instrument is described at a time, but there are {len(words)} names", kind=Kind.SHARE)
@@ -144,7 +144,7 @@ def _blend(mix: list[str], name: str | None, random: bool, seed: int, force: boo
     folder = blend(None if random else mix[0], name, seed, force)
     card = open_at(folder).card
     console.say(f"{folder} is {card.description}: {played_range(card)}.")
-    console.say(f"Play it with: ddsp transfer voice.wav --model {typed(name)}")
+    console.say(f"Play it with: ddsp transfer voice.wav --model {quoted(name)}")
 
 
 #: Width and height of a map in characters, without its frame.

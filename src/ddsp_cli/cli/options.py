@@ -65,7 +65,7 @@ def choice(option: str, value: str, known: tuple[str, ...]) -> None:
         raise UsageError(f"{option} {value} is not known", did_you_mean(value, known))
 
 
-def typed(argument: str | Path) -> str:
+def quoted(argument: str | Path) -> str:
     """Returns an argument as typed into a shell: in quotation marks where a path or word would not need them."""
     return str(argument) if re.fullmatch(r"[\w./\\:-]+", str(argument)) else f'"{argument}"'
 

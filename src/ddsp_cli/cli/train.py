@@ -10,7 +10,7 @@ import typer
 
 from ddsp_cli.cli import console
 from ddsp_cli.cli.models import quality
-from ddsp_cli.cli.options import Force, Seed, instrument_names, preset_names, typed
+from ddsp_cli.cli.options import Force, Seed, instrument_names, preset_names, quoted
 
 if TYPE_CHECKING:
     from ddsp_cli.training.checkpoint import TrainProgress
@@ -115,4 +115,4 @@ def train(
     if result.metrics:
         console.say(f"On recordings it did not learn from: {quality(result.metrics)}.")
     console.say(f"How it went, and clips to compare: {result.page}")
-    console.say(f"Play it with: ddsp transfer voice.wav --model {typed(instrument if out is None else result.folder)}")
+    console.say(f"Play it with: ddsp transfer voice.wav --model {quoted(instrument if out is None else result.folder)}")

@@ -2,7 +2,7 @@
 
 Audio is built on miniaudio, whose wheels carry the back ends of every platform: WASAPI, Core Audio, ALSA, PulseAudio
 (which PipeWire serves too) and JACK. The device called `null` is miniaudio's own: it hears silence and plays to nobody,
-in real time. `PretendedPair` needs no time and no sound card. MIDI ports are reached through mido and python-rtmidi.
+in real time. `SimulatedDevices` needs no time and no sound card. MIDI ports are reached through mido and python-rtmidi.
 
 Shapes: S samples, one channel.
 """
@@ -304,7 +304,7 @@ class DeviceStream:
         self.close()
 
 
-class PretendedPair:
+class SimulatedDevices:
     """Simulates a pair of devices for tests and measurements: the input is given, the output is kept.
 
     Both ends belong to one converter without own buffers: the block that the callback returns is played while

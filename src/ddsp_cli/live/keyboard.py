@@ -1,7 +1,7 @@
 """Play an instrument from a MIDI keyboard: messages in, sound out, one line or several voices.
 
-The keys are kept apart from the sound: `Hands` knows what is pressed, a `Keyboard` plays it. So another instrument can
-take over while keys are held. Shapes: S samples, F frames.
+Keys and sound are separate: `PressedKeys` holds the keys, a `Keyboard` plays them. So another instrument can take over
+while keys are held. Shapes: S samples, F frames.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Voice:
         return min(max(1.0 - (now_s - self.release_s) / RELEASE_S, 0.0), 1.0)
 
 
-class Hands:
+class PressedKeys:
     """State of a keyboard: notes, pedal, wheels. Messages come from another thread and count from the next frame on.
 
     Args:
@@ -230,7 +230,7 @@ class _Part:
     def _level(self) -> FloatArray:
         return within_reach(np.array([self._level_db]), self._target_db)[0].astype(np.float32)
 
-    def frame(self, voice: Voice, hands: Hands, now_s: float, transpose: float) -> FloatArray:
+    def frame(self, voice: Voice, hands: PressedKeys, now_s: float, transpose: float) -> FloatArray:
         """Renders the hop [S] up to the next frame, which has the present state of the keys."""
         at_s = now_s + self._hop_s
         gate = voice.gate(at_s)
@@ -264,7 +264,7 @@ class Keyboard:
       sample_rate_hz: of the device.
     """
 
-    def __init__(self, instrument: Instrument, settings: LiveSettings, hands: Hands, sample_rate_hz: int) -> None:
+    def __init__(self, instrument: Instrument, settings: LiveSettings, hands: PressedKeys, sample_rate_hz: int) -> None:
         model = instrument.model
         self._hands = hands
         self._parts = [_Part(instrument, settings, settings.seed + i) for i in range(len(hands.voices))]

@@ -24,7 +24,7 @@ from ddsp_cli.errors import DdspError, InputError
 from ddsp_cli.limits import settle_child
 from ddsp_cli.live.audio_loop import AudioLoop, Worker
 from ddsp_cli.live.devices import DeviceStream, Stream, StreamSettings, open_midi_port
-from ddsp_cli.live.keyboard import Hands, Keyboard
+from ddsp_cli.live.keyboard import Keyboard, PressedKeys
 from ddsp_cli.live.mixer import Controls, Mixer, Source
 from ddsp_cli.live.performer import LiveSettings, Performer
 from ddsp_cli.live.priority import Priority, lock_memory, raise_process
@@ -116,7 +116,7 @@ class Engine:
 
     def __init__(self, job: Job, rate_hz: int, tape: Tape | None = None, in_real_time: bool = False) -> None:
         #: Keys that are pressed, where a MIDI keyboard plays.
-        self.hands = Hands(job.n_voices) if job.midi is not None else None
+        self.hands = PressedKeys(job.n_voices) if job.midi is not None else None
         self._job, self._rate_hz, self._tape = job, rate_hz, tape
         self._instruments = job.instruments
         for index in range(len(self._instruments)):
@@ -144,7 +144,7 @@ class Engine:
         """Renders a little and drops it: networks are loaded and memory is taken when they are first used."""
         source: Source
         if self.hands is not None:
-            hands = Hands(self._job.n_voices)
+            hands = PressedKeys(self._job.n_voices)
             for number in range(self._job.n_voices):
                 hands.press(0, 60 + number, 64)
             source = Keyboard(self._instruments[index], self._job.settings, hands, self._rate_hz)

@@ -91,7 +91,7 @@ class Line:
         return np.asarray(out * (1.0 - share) + other * share, np.float32)
 
 
-class LiveDoor:
+class LiveServer:
     """Serves live performances.
 
     Args:

@@ -32,7 +32,7 @@ from ddsp_cli.adaptation.midi import Selection
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.errors import DdspError, InputError, UsageError
 from ddsp_cli.studio.guard import REPORT_POLICY
-from ddsp_cli.studio.live import LiveDoor
+from ddsp_cli.studio.live import LiveServer
 from ddsp_cli.studio.session import CancelledError, Excerpt, Played, Progress, Session, values
 from ddsp_cli.studio.takes import Take, receive
 from ddsp_cli.studio.teach import Teacher
@@ -41,7 +41,7 @@ from ddsp_cli.studio.teach import Teacher
 MAX_BODY_BYTES = 8 << 20
 
 #: Interval between two progress lines.
-TOLD_EVERY_S = 0.1
+PROGRESS_INTERVAL_S = 0.1
 
 #: Sounds played at once, over all pages; each uses one core.
 WORKERS = 2
@@ -112,7 +112,7 @@ class Studio:
                 Route("/api/teach/{name}/stop", self.teach_stop, methods=post),
                 Route("/api/teach/{name}/page/{which}", self.teach_page, methods=get),
                 Route("/api/teach/{name}/clips/{clip}", self.teach_clip, methods=get),
-                WebSocketRoute("/live", LiveDoor(session.performer).serve),
+                WebSocketRoute("/live", LiveServer(session.performer).serve),
                 Route("/api/quit", self.quit, methods=post),
             ],
             exception_handlers={DdspError: _problem, RecursionError: _problem, OSError: _problem, Exception: _problem},
@@ -400,7 +400,9 @@ class Studio:
             told: dict[str, object] = {}
             try:
                 while not future.done():
-                    await asyncio.wait([future, coming], timeout=TOLD_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+                    await asyncio.wait(
+                        [future, coming], timeout=PROGRESS_INTERVAL_S, return_when=asyncio.FIRST_COMPLETED
+                    )
                     if coming.done():
                         yield json.dumps(coming.result()) + "\n"
                         coming = asyncio.ensure_future(lines_told.get())

@@ -51,7 +51,7 @@ MAX_PROJECT_BYTES = 16 << 30
 STOP_S = 30.0
 
 #: Interval at which progress is written.
-TOLD_EVERY_S = 0.4
+PROGRESS_INTERVAL_S = 0.4
 
 _MAX_FILE_BYTES = 64 << 20
 
@@ -76,7 +76,7 @@ class Project(msgspec.Struct, forbid_unknown_fields=True):
     created: float = 0.0
 
 
-class Told(msgspec.Struct):
+class ProjectProgress(msgspec.Struct):
     """Progress of a project, `progress.json`.
 
     Attributes:
@@ -151,7 +151,7 @@ class Teacher:
     def describe(self, name: str) -> dict[str, Any]:
         """Describes a project: recordings, data set, progress of the training."""
         folder, project = self._folder / name, self._project(name)
-        told = _decode(folder / "progress.json", Told)
+        told = _decode(folder / "progress.json", ProjectProgress)
         running = self._running(name)
         if told is not None and not told.ended and not running:
             told = msgspec.structs.replace(
@@ -244,7 +244,9 @@ class Teacher:
                 raise UsageError("there are no recordings yet", "Drop some first.")
             if steps:
                 self._write(msgspec.structs.replace(project, steps=steps))
-            write_bytes(folder / "progress.json", msgspec.json.encode(Told(action, "starting")), durable=False)
+            write_bytes(
+                folder / "progress.json", msgspec.json.encode(ProjectProgress(action, "starting")), durable=False
+            )
             with (folder / "child.log").open("ab") as log:
                 child = subprocess.Popen(
                     [sys.executable, "-m", "ddsp_cli.studio.teach", str(folder.resolve()), action],
@@ -366,7 +368,7 @@ def _curve(path: Path) -> list[list[float]]:
 
 
 class _Progress:
-    """Writes `progress.json`, at most once in `TOLD_EVERY_S`.
+    """Writes `progress.json`, at most once in `PROGRESS_INTERVAL_S`.
 
     Args:
       folder: of the project.
@@ -375,7 +377,7 @@ class _Progress:
 
     def __init__(self, folder: Path, action: str) -> None:
         self._path, self._next = folder / "progress.json", 0.0
-        self.told = Told(action, "starting")
+        self.told = ProjectProgress(action, "starting")
         self.write()
 
     def __call__(self, **changes: Any) -> None:
@@ -386,7 +388,7 @@ class _Progress:
 
     def write(self) -> None:
         """Writes the file now."""
-        self._next = time.monotonic() + TOLD_EVERY_S
+        self._next = time.monotonic() + PROGRESS_INTERVAL_S
         with contextlib.suppress(OSError):  # the next one may succeed; the work continues
             write_bytes(self._path, msgspec.json.encode(self.told), durable=False)
 

@@ -1,10 +1,10 @@
 """The training loop: build or resume a model, fit it between validations, save the best, recover from a broken loss.
 
 `keras.Model.fit` runs the steps between two validations. What happens at a validation is written here and not with the
-callbacks of Keras, because a run that was killed has to go on as if it had not been:
+callbacks of Keras, because a run that was killed has to resume exactly:
 
-- `EarlyStopping` and `ReduceLROnPlateau` count in memory and begin at zero after a restart; `had_enough` counts in the
-  history that the checkpoint holds.
+- `EarlyStopping` and `ReduceLROnPlateau` count in memory and begin at zero after a restart; `should_stop_early` counts
+  in the history that the checkpoint holds.
 - `ModelCheckpoint` and `BackupAndRestore` write weights and training state into files that a kill can part, and check
   none of them; `checkpoint` writes one file with a digest.
 - `CSVLogger` appends, and would log the steps after the last checkpoint twice; `run_log` writes the history.
@@ -170,11 +170,11 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
     if not state.history:
         # Before the first instrument: killed between that and its checkpoint, the run is known as its maker.
         job.folder.save(model, state)
-    if had_enough(job.preset.training, state):
+    if should_stop_early(job.preset.training, state):
         report(progress_of(state, job.total_steps, [], "enough"))
     if not state.history and job.initial is not None:
         state = _validate_parent(job, model, state, on_best, report)
-    while state.step < job.total_steps and not had_enough(job.preset.training, state):
+    while state.step < job.total_steps and not should_stop_early(job.preset.training, state):
         try:
             state = advance(job, model, state, on_best, report)
         except BrokenLossError:
@@ -199,7 +199,7 @@ def _begin(job: Job, state: RunState, on_best: OnBest, report: Report) -> tuple[
     if not state.history:
         job.folder.clear()
     if state.history or job.initial is not None:
-        if not had_enough(job.preset.training, state):
+        if not should_stop_early(job.preset.training, state):
             with _compiling_ahead(job, model):
                 pass
         return model, state
@@ -239,7 +239,7 @@ def _compiling_ahead(job: Job, model: Autoencoder) -> Iterator[None]:
     thread.join()
 
 
-def had_enough(training: TrainingConfig, state: RunState) -> bool:
+def should_stop_early(training: TrainingConfig, state: RunState) -> bool:
     """Early stopping: whether the last `patience` validations all had a higher loss than the best before them."""
     since = [point.validation_loss for point in state.history[-training.patience :]]
     return 0 < training.patience < len(state.history) and min(since) > state.best_loss
@@ -372,7 +372,7 @@ def advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, repo
         history=[*state.history, Point(step, float(np.mean(watch.losses)), validation_loss, round(wall_s, 2), level)],
         best_loss=min(validation_loss, state.best_loss),
     )
-    state = msgspec.structs.replace(state, finished=step >= job.total_steps or had_enough(training, state))
+    state = msgspec.structs.replace(state, finished=step >= job.total_steps or should_stop_early(training, state))
     # The instrument first: a kill between the two only means that it is written once more.
     if best:
         on_best(model, state)

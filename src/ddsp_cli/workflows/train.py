@@ -24,7 +24,7 @@ import numpy as np
 from msgspec import UNSET
 
 from ddsp_cli import __version__, atomic, backend, bundle
-from ddsp_cli.bundle.card import missing_recordings, say_ranges
+from ddsp_cli.bundle.card import describe_ranges, missing_recordings
 from ddsp_cli.bundle.layout import ARTICULATION
 from ddsp_cli.checksum import sha256
 from ddsp_cli.config import FeatureSpec, ModelConfig, Preset, TrainingConfig, dump_yaml, load_preset
@@ -442,7 +442,7 @@ def _train(
     def phase(message: str, step: int | None = None) -> None:
         report(TrainProgress(state.step if step is None else step, plan.total_steps, event="phase", message=message))
 
-    for text in introduce(plan):
+    for text in describe_plan(plan):
         phase(text)
     phase(f"reading {plan.source}")
     material = _read_material(plan, listen, follows=members is not None and members.index > 0)
@@ -596,13 +596,13 @@ def _make_job(
     )
 
 
-def introduce(plan: Plan) -> list[str]:
+def describe_plan(plan: Plan) -> list[str]:
     """Reports the data set, the start and the gaps of the recordings."""
     statistics = load_manifest(plan.source).statistics
     amount = f"{statistics.note_s:.0f} s" if statistics.note_s < 120.0 else f"{statistics.note_s / 60.0:.0f} minutes"
     begins = f"beginning with {plan.started_from}" if plan.started_from else "from random weights"
     steps = f"up to {plan.total_steps} steps"
-    first = f"learning {plan.instrument} from {amount} of notes, {say_ranges(statistics)}, {begins}: {steps}"
+    first = f"learning {plan.instrument} from {amount} of notes, {describe_ranges(statistics)}, {begins}: {steps}"
     return [first, *missing_recordings(statistics, plan.settings.model.level)]
 
 
