@@ -317,7 +317,7 @@ def analyze(audio: ArrayLike, sample_rate: int, *, pitch: str = trackers.DEFAULT
 
 
 def as_sound(audio: ArrayLike) -> FloatArray:
-    """Sound [S] or [C, S] as float32; integers become ±1.
+    """Returns sound [S] or [C, S] as float32; integers become ±1.
 
     Raises:
       UsageError: no sound, or [samples, channels].

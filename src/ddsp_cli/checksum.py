@@ -46,7 +46,7 @@ def _text_digest(text: str) -> str:
 
 
 def seal(content: bytes) -> bytes:
-    """The content behind a line with its digest."""
+    """Returns the content behind a line with its digest."""
     return hashlib.sha256(content).hexdigest().encode() + b"\n" + content
 
 

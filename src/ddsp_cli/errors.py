@@ -87,7 +87,7 @@ class DdspError(Exception):
         return f"{self.message}. {self.hint}" if self.hint else self.message
 
     def reworded(self, message: str) -> Self:
-        """The same failure with another message."""
+        """Returns the same failure with another message."""
         return type(self)(message, self.hint, kind=self.kind, parameter=self.parameter, **self.details)
 
 
@@ -112,14 +112,14 @@ class OutputError(DdspError):
 
 
 def closest(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
-    """The `known` names most like `name`, best first; empty if no name is similar."""
+    """Returns the `known` names most like `name`, best first; empty if no name is similar."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     found = difflib.get_close_matches(name.lower(), by_lower, n=limit, cutoff=0.5)
     return [by_lower[match] for match in found]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint sentence for a mistyped name: the closest known ones, else all of them."""
+    """Returns a hint sentence for a mistyped name: the closest known ones, else all of them."""
     names = sorted(known)
     matches = closest(name, names)
     if matches:

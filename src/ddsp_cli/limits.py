@@ -340,7 +340,7 @@ def serve() -> None:
 
 
 def _answer(work: Callable[[], Reply], limits: Limits) -> tuple[dict[str, Any], Arrays]:
-    """The return value of a call, or its failure."""
+    """Returns the return value of a call, or its failure."""
     try:
         result, arrays = work()
     except DdspError as problem:

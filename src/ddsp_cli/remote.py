@@ -48,7 +48,7 @@ def _is_chained(text: str) -> bool:
 
 
 def as_place(text: str | os.PathLike[str]) -> Path:
-    """The path of a text: a `Path`, or a `UPath` for an address.
+    """Returns the path of a text: a `Path`, or a `UPath` for an address.
 
     Raises:
       UsageError: an address of a kind that is not known or whose package is not installed, one inside another, or one
@@ -169,7 +169,7 @@ def files(address: str) -> Iterator[tuple[Path, str]]:
 
 
 def base_name(address: str) -> str:
-    """The name of the file or folder of an address; of a pattern the folder before it."""
+    """Returns the name of the file or folder of an address; of a pattern the folder before it."""
     parts = [part for part in PurePosixPath(_ADDRESS.sub(r"\g<host>", address)).parts if part not in "/"]
     plain = parts[: next((i for i, part in enumerate(parts) if _MAGIC.search(part)), len(parts))]
     return plain[-1] if plain else "recordings"
@@ -203,7 +203,7 @@ def local_copy(place: Path, folder: Path | None = None) -> Iterator[Path]:
 
 
 def read_range(place: Path, start: int, n_bytes: int) -> bytes:
-    """Bytes of a file at an address.
+    """Returns bytes of a file at an address.
 
     Raises:
       OSError: it cannot be read.

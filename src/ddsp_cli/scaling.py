@@ -140,7 +140,7 @@ def impulse_window(n_taps: int, window_size_samples: int = 0) -> tuple[np.ndarra
 
 
 def impulse_delay(lags: np.ndarray) -> int:
-    """Samples that a filter with the taps of `impulse_window` drops at its start, as compensation of its delay.
+    """Returns samples that a filter with the taps of `impulse_window` drops at its start, as compensation of its delay.
 
     Those before lag 0 where the window is symmetric, so that the sound is not moved. Otherwise (T - 1)//2 - 1 as in the
     original (core.py:1288), which leaves a filter of the full, even length two samples late.

@@ -46,7 +46,7 @@ def empty(n_values: int, dtype: type[np.generic] = np.float32) -> Any:
 
 
 def copy(values: AnyArray) -> Any:
-    """A copy of an array [n]."""
+    """Returns a copy of an array [n]."""
     out = empty(len(values), values.dtype.type)
     out[:] = values
     return out
@@ -77,7 +77,7 @@ class GrowingArray:
             self._parts.clear()
 
     def finish(self) -> FloatArray:
-        """All values."""
+        """Returns all values."""
         if self._file is None:
             return np.concatenate([np.zeros(0, np.float32), *self._parts])
         return _mapped(self._file, self._n_bytes, np.float32)

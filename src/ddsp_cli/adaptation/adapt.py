@@ -273,7 +273,7 @@ def _tune(parts: list[DoubleArray], settings: AdaptSettings, rate_hz: int) -> tu
 
 
 def _known(parts: list[DoubleArray]) -> DoubleArray:
-    """The values of a melody that are not NaN, thinned out where there are very many."""
+    """Returns the values of a melody that are not NaN, thinned out where there are very many."""
     step = -(-sum(map(len, parts)) // (1 << 20)) or 1
     known: list[DoubleArray] = []
     for part in parts:
@@ -290,7 +290,7 @@ def _adapt_level(
     settings: AdaptSettings,
     levels_db: RealArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
-    """Level and gate, [F] each, for an instrument whose levels have the percentiles `target_db` [101]."""
+    """Returns level and gate, [F] each, for an instrument whose levels have the percentiles `target_db` [101]."""
     own_level, floor_db = getattr(features, level), features.spec.floor_db
     envelope_db = features.envelope_db if settings.fast_envelope and level == "power_db" else None
     levels_db = own_level[segments.voiced] if levels_db is None else levels_db
@@ -321,6 +321,6 @@ def _adapt_level(
 
 
 def _whole(features: Features) -> Segments:
-    """The whole recording as one segment."""
+    """Returns the whole recording as one segment."""
     n_frames = len(features)
     return Segments(np.array([0]), np.array([n_frames]), features.f0_hz > 0, -np.inf, float(features.spec.floor_db))

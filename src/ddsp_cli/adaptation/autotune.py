@@ -347,13 +347,13 @@ def _steadiness(middle: RealArray, ramp: int) -> DoubleArray:
 
 
 def _hann(seconds: float, frame_rate_hz: int) -> DoubleArray:
-    """A Hann window of unit sum, of an odd number of frames."""
+    """Returns a Hann window of unit sum, of an odd number of frames."""
     window = np.hanning(2 * max(1, round(seconds * frame_rate_hz / 2)) + 3)[1:-1]
     return np.asarray(window / window.sum(), np.float64)
 
 
 def _smoothed(values: DoubleArray, window: DoubleArray) -> DoubleArray:
-    """The mean of values [F] under a window; the ends are held."""
+    """Returns the mean of values [F] under a window; the ends are held."""
     return np.convolve(np.pad(values, len(window) // 2, mode="edge"), window, "valid")
 
 
@@ -380,6 +380,6 @@ def glide(midi: RealArray, segments: Segments, glide_s: float, frame_rate_hz: in
 
 
 def moving_mean(values: RealArray, width: int) -> DoubleArray:
-    """The mean of `width` values (an odd number, or one more) around each [n]; the ends are held."""
+    """Returns the mean of `width` values (an odd number, or one more) around each [n]; the ends are held."""
     width = max(1, width) | 1
     return np.convolve(np.pad(values, width // 2, mode="edge"), np.full(width, 1.0 / width), "valid")

@@ -132,7 +132,7 @@ def read_controls(path: Path, level: str, frame_rate_hz: int) -> Adapted:
 
 
 def _read_csv(path: Path) -> dict[str, DoubleArray]:
-    """The columns [R] of a table by name; empty cells are NaN."""
+    """Returns the columns [R] of a table by name; empty cells are NaN."""
     try:
         with path.open(encoding="utf-8-sig") as stream:
             head = stream.readline(MAX_HEAD_CHARACTERS)
@@ -180,7 +180,7 @@ def _read_npz(path: Path, names: tuple[str, ...]) -> dict[str, DoubleArray]:
 
 
 def _read_array(stream: IO[bytes], name: str, n_rows: int | None) -> DoubleArray:
-    """An array [R] of numbers in NumPy's format, of `n_rows` where that is known.
+    """Returns an array [R] of numbers in NumPy's format, of `n_rows` where that is known.
 
     Raises:
       ValueError: not such an array.

@@ -83,7 +83,7 @@ def make_section(adapted: Adapted, n_players: int, seed: int = 0) -> list[Seat]:
 
 
 def delayed(adapted: Adapted, delay_s: DoubleArray) -> Adapted:
-    """The same curves, each frame as late as `delay_s` [F] says; negative values are early."""
+    """Returns the same curves, each frame as late as `delay_s` [F] says; negative values are early."""
     frames = np.arange(len(adapted), dtype=np.float64)
     places = frames - delay_s * adapted.frame_rate_hz
     return replace(

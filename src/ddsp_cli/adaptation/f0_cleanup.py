@@ -253,7 +253,7 @@ def _confirmed_hz(
         return harmonics.measure_own_share(audio, curve_hz, rate_hz, [middle_hz, *ringing_hz]) < MIN_OWN
 
     def distance(candidate_hz: FloatArray) -> float:
-        """Semitones from the nearest side."""
+        """Returns semitones from the nearest side."""
         middle_hz = float(percentiles(candidate_hz, 50.0))
         return min(abs(12.0 * np.log2(middle_hz / side_hz)) for side_hz in (leap.before_hz, leap.after_hz) if side_hz)
 
@@ -316,7 +316,7 @@ def _confirmed_hz(
 
 
 def _middle(n_frames: int, rate_hz: int) -> BoolArray:
-    """The middle third of a leap [n], at least one frame of `analysis.harmonics`."""
+    """Returns the middle third of a leap [n], at least one frame of `analysis.harmonics`."""
     n_inside = min(n_frames, max(round(n_frames / 3), -(-rate_hz // harmonics.FRAME_RATE_HZ) + 1))
     first = (n_frames - n_inside) // 2
     inside = np.zeros(n_frames, bool)
@@ -477,7 +477,7 @@ def fill(
 
 
 def rest_turn(start: int, stop: int, frame_rate_hz: int) -> int:
-    """The frame of a rest (start, stop) from which on it has the pitch of the note after it."""
+    """Returns the frame of a rest (start, stop) from which on it has the pitch of the note after it."""
     return max(start, (start + stop) // 2, stop - round(LEAD_S * frame_rate_hz))
 
 

@@ -209,7 +209,7 @@ def read_score(path: Path, selection: Selection | None = None) -> Score:
 
 
 def _timed(file: Any) -> list[Event]:
-    """The messages of all channels with their seconds, tempo changes included.
+    """Returns the messages of all channels with their seconds, tempo changes included.
 
     Raises:
       ValueError: the tracks of the file are pieces of their own (type 2).
@@ -420,7 +420,7 @@ def _held_keys(file: MidiFile) -> list[_Key]:
 
 
 def _bends_of_channels(file: MidiFile) -> dict[int, list[tuple[float, float]]]:
-    """The turns of the pitch wheel of each channel, as in `Score.bends`."""
+    """Returns the turns of the pitch wheel of each channel, as in `Score.bends`."""
     wheel = _Wheel()
     bends: dict[int, list[tuple[float, float]]] = {}
     for now_s, _, message in file.events:
@@ -430,7 +430,7 @@ def _bends_of_channels(file: MidiFile) -> dict[int, list[tuple[float, float]]]:
 
 
 def _as_score(voice: Sequence[_Key], bends: dict[int, list[tuple[float, float]]], seconds: float) -> Score:
-    """A voice as a line, with the bends of the channels that its notes are on."""
+    """Returns a voice as a line, with the bends of the channels that its notes are on."""
     own: list[tuple[float, float]] = []
     times_s = {channel: [time_s for time_s, _ in turns] for channel, turns in bends.items()}
     for note in voice:

@@ -136,7 +136,7 @@ def transcribe(features: Features, segments: Segments) -> Transcription:
 
 
 def _velocity(level_db: float, own_db: RealArray) -> int:
-    """The velocity that `midi.velocity_db` plays at the same percentile of an instrument's levels."""
+    """Returns the velocity that `midi.velocity_db` plays at the same percentile of an instrument's levels."""
     low, high = VELOCITY_PERCENTILES
     share = (float(np.interp(level_db, own_db, np.arange(101))) - low) / (high - low)
     return round(1.0 + 126.0 * min(max(share, 0.0), 1.0))
@@ -230,7 +230,7 @@ def _write_midi(path: Path, voices: Sequence[Transcription]) -> None:
 
 
 def _midi_track(transcription: Transcription, channel: int) -> Any:
-    """The notes of one voice as a track of mido."""
+    """Returns the notes of one voice as a track of mido."""
     import mido
 
     rate_hz = transcription.frame_rate_hz
@@ -466,7 +466,7 @@ def _read_midi(path: Path, transcription: Transcription) -> list[EditedNote]:
 
 
 def _velocity_change_db(velocity: int, performed: Note, transcription: Transcription) -> float:
-    """Level change of a note with another velocity, in dB."""
+    """Returns level change of a note with another velocity, in dB."""
     if velocity == performed.velocity:
         return 0.0
     own_db = transcription.levels_db
@@ -631,7 +631,7 @@ class _Canvas:
             values[start:stop] = power_db + (self._loudness_offset_db if name == "loudness_db" else 0.0)
 
     def features(self, stop_s: float) -> Features:
-        """The features, as long as the performance or until `AROUND_S` after the last note."""
+        """Returns the features, as long as the performance or until `AROUND_S` after the last note."""
         hop, rate_hz = self._features.spec.hop_samples, self._rate_hz
         n_frames = max(len(self._features), math.ceil((stop_s + AROUND_S) * rate_hz))
         self._room_for(n_frames)

@@ -124,7 +124,7 @@ def _thresholds(features: Features, settings: SegmentSettings) -> _Thresholds:
 
 
 def _blocks(n_frames: int) -> Iterator[slice]:
-    """Frames in blocks; the pages of long curves are released after each."""
+    """Yields frames in blocks; the pages of long curves are released after each."""
     for start in range(0, n_frames, _FRAMES_AT_ONCE):
         yield slice(start, start + _FRAMES_AT_ONCE)
         spool.release()

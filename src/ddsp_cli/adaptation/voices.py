@@ -290,7 +290,7 @@ def follow_lead(features: Features, notes: Sequence[PolyNote], shares: Sequence[
     confidence[tracked] = np.maximum(features.f0_confidence[tracked], confidence[tracked])
 
     def of_share(whole_db: FloatArray, share: DoubleArray) -> FloatArray:
-        """The level of the voice; where only the tracker found it, with the share of the nearest note."""
+        """Returns the level of the voice; where only the tracker found it, with the share of the nearest note."""
         own_db = np.full(n_frames, features.spec.floor_db)
         known = np.flatnonzero(share > 0.0)
         if len(known):
@@ -380,7 +380,7 @@ def _movement_cents(cents: DoubleArray) -> float:
 
 
 def _find_path(scores: DoubleArray, level_db: DoubleArray, midi: DoubleArray) -> IntArray:
-    """The note of each step [T], N for a rest: twice, the second time with the register of the first."""
+    """Returns the note of each step [T], N for a rest: twice, the second time with the register of the first."""
     n_notes = len(scores)
     path = _best_path(scores, midi)
     sung = np.flatnonzero(path < n_notes)
@@ -397,7 +397,7 @@ def _find_path(scores: DoubleArray, level_db: DoubleArray, midi: DoubleArray) ->
 
 
 def _best_path(scores: DoubleArray, midi: DoubleArray) -> IntArray:
-    """The path [T] of the highest score less the cost of its changes (Viterbi)."""
+    """Returns the path [T] of the highest score less the cost of its changes (Viterbi)."""
     n_notes, n_steps = scores.shape
     states, best = np.array([n_notes]), np.zeros(1)
     back: list[tuple[IntArray, IntArray]] = []  # of each step: its states, and the index of the one before

@@ -264,7 +264,7 @@ def pitched_share(features: Features, voiced: BoolArray) -> float:
 def _first_pass(
     recording: Recording, spec: FeatureSpec, progress: Callable[[float], None] | None, threads: int | None
 ) -> tuple[Features, FloatArray]:
-    """All features of a recording, and its first `BEGINNING_S` as sound, [S]."""
+    """Returns all features of a recording, and its first `BEGINNING_S` as sound, [S]."""
     stream = FeatureStream(spec, threads)
     n_samples, n_beginning = 0, round(BEGINNING_S * ANALYSIS_RATE_HZ)
     beginning: list[FloatArray] = []
@@ -280,7 +280,7 @@ def _first_pass(
 
 
 def _track_amplified(recording: Recording, features: Features, gain: float, threads: int | None) -> Features:
-    """The features with the pitch of the sound multiplied by `gain`."""
+    """Returns the features with the pitch of the sound multiplied by `gain`."""
     stream = FeatureStream(features.spec, threads, with_loudness=False)
     for block in recording.blocks():
         stream.push(block * np.float32(gain))
@@ -297,7 +297,7 @@ def _may_be_higher(features: Features, voiced: BoolArray) -> bool:
 
 
 def _track_half_speed(recording: Recording, features: Features, gain: float, threads: int | None) -> Features:
-    """The features with the pitch above `HIGHER_HZ` of the sound at half its speed, multiplied by `gain`."""
+    """Returns the features with the pitch above `HIGHER_HZ` of the sound at half its speed, multiplied by `gain`."""
     resampler = Resampler(ANALYSIS_RATE_HZ, 2 * ANALYSIS_RATE_HZ)
     tracker = trackers.open_tracker(features.spec.pitch, threads)
     for block in recording.blocks():

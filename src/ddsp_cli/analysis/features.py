@@ -11,7 +11,7 @@ from ddsp_cli.config import FeatureSpec
 
 
 def n_frames(n_samples: int, hop_samples: int) -> int:
-    """Number of frames of a signal: F = ceil(S / hop); frame i is centred on sample i·hop."""
+    """Returns the number of frames of a signal: F = ceil(S / hop); frame i is centred on sample i·hop."""
     return -(-n_samples // hop_samples)
 
 
@@ -53,7 +53,7 @@ class Features:
         return np.arange(len(self)) / self.spec.frame_rate_hz
 
     def at(self, frame_rate_hz: int) -> Features:
-        """The frames of a coarser grid whose centres all lie on this one (250 Hz to 50 Hz takes every fifth).
+        """Returns the frames of a coarser grid whose centres all lie on this one (250 Hz to 50 Hz takes every fifth).
 
         Raises:
           ValueError: the rate does not divide this one.

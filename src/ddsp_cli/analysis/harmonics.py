@@ -174,7 +174,7 @@ def _near_multiples(bins_hz: FloatArray, pitch_hz: RealArray | float, size: int)
 
 
 def _around(read: Callable[[int, int], FloatArray], first: int, last: int, n_samples: int) -> FloatArray:
-    """Samples for windows centred on `first` to `last - 1`; outside the recording they are 0."""
+    """Returns samples for windows centred on `first` to `last - 1`; outside the recording they are 0."""
     half = LOW_WINDOW_SAMPLES // 2
     low, high = first - half, last - 1 + half
     inside = read(max(low, 0), min(high, n_samples))
@@ -182,7 +182,7 @@ def _around(read: Callable[[int, int], FloatArray], first: int, last: int, n_sam
 
 
 def _shares(windows: FloatArray, pitch_hz: FloatArray) -> FloatArray:
-    """The five attributes of `Harmonicity`, [5, n], of windows [n, size] with F0 [n]."""
+    """Returns the five attributes of `Harmonicity`, [5, n], of windows [n, size] with F0 [n]."""
     size = windows.shape[1]
     window, band, bins_hz = _analysis(size)
     spectra = np.fft.rfft(windows * window, axis=1)[:, band].astype(np.complex64)

@@ -79,7 +79,7 @@ class FrameStream:
         return self._drain((len(self._tail) - self._window) // self._hop + 1)
 
     def finish(self) -> FloatArray:
-        """The frames [n] still missing from ceil(S/hop); silence follows the recording."""
+        """Returns the frames [n] still missing from ceil(S/hop); silence follows the recording."""
         n_left = n_frames(self._n_samples, self._hop) - self._n_done
         needed = max(0, (n_left - 1) * self._hop + self._window)
         self._tail = np.pad(self._tail, (0, max(0, needed - len(self._tail))))

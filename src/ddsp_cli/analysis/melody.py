@@ -67,7 +67,7 @@ class Notes:
 
 
 def joined_notes(parts: list[Notes]) -> Notes:
-    """The notes of several melodies as those of one; their frames are counted from the start of each."""
+    """Returns the notes of several melodies as those of one; their frames are counted from the start of each."""
     names = ("starts", "stops", "semitone", "centre_midi")
     return Notes(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
@@ -102,7 +102,7 @@ def find_notes(midi: RealArray, frame_rate_hz: int, tuning_semitones: float = 0.
 
 
 def _semitone_path(stretch: DoubleArray, change_frames: float) -> IntArray:
-    """The semitone of each frame [F] of a stretch of pitch without NaN."""
+    """Returns the semitone of each frame [F] of a stretch of pitch without NaN."""
     lowest = int(np.floor(stretch.min()))
     semitones = np.arange(lowest, int(np.ceil(stretch.max())) + 1)
     costs = np.clip(np.abs(semitones - stretch[:, None]) - FREE_SEMITONES, 0.0, MAX_COST_SEMITONES)
@@ -133,7 +133,7 @@ def _is_steady(piece: DoubleArray, frame_rate_hz: int) -> bool:
 
 
 def nearest_note(notes: Notes, midi: RealArray) -> IntArray:
-    """The note that each frame belongs to, the frames of slides included.
+    """Returns the note that each frame belongs to, the frames of slides included.
 
     A frame outside the notes belongs to the one before or after it in the same stretch of pitch, whichever is nearer in
     pitch, if it is within `MAX_SLIDE_SEMITONES`.

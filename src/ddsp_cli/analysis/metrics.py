@@ -223,14 +223,14 @@ def level_db(audio: FloatArray, rate_hz: int, frame_s: float = 0.02) -> DoubleAr
 
 
 def level_error_db(recording: FloatArray, rendering: FloatArray, rate_hz: int, range_db: float = 40.0) -> float:
-    """Mean absolute level difference in dB over frames within `range_db` of the recording's loudest."""
+    """Returns the mean absolute level difference in dB over frames within `range_db` of the recording's loudest."""
     reference, other = level_db(recording, rate_hz), level_db(rendering, rate_hz)
     loud = reference > reference.max() - range_db
     return float(np.mean(np.abs(reference[loud] - other[loud])))
 
 
 def spectral_distance(recording: FloatArray, rendering: FloatArray, floor: float = 1e-5) -> float:
-    """The training loss in NumPy: L1 of magnitudes and of their natural logarithms, summed over FFT sizes."""
+    """Returns the training loss in NumPy: L1 of magnitudes and of their natural logarithms, summed over FFT sizes."""
     total = 0.0
     for size in FFT_SIZES:
         a, b = _magnitudes(recording, size), _magnitudes(rendering, size)

@@ -54,7 +54,7 @@ def _some(frames: FloatArray) -> list[FloatArray]:
 
 
 def mfcc_stream(frame_rate_hz: int, n_mfccs: int, ahead_samples: int | None = None) -> FrameStream:
-    """A stream that measures `mfcc` of pushed blocks; it returns [0] where no frame is complete.
+    """Returns a stream that measures `mfcc` of pushed blocks; it returns [0] where no frame is complete.
 
     Args:
       frame_rate_hz, n_mfccs: see `mfcc`.

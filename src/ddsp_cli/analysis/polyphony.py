@@ -124,7 +124,7 @@ class PolyNote:
 
 @functools.cache
 def _session() -> Any:
-    """The network, loaded once (50 ms)."""
+    """Returns the network, loaded once (50 ms)."""
     runtime = packages.load_onnx_runtime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -246,7 +246,7 @@ def _is_ghost(note: tuple[int, int, int, float], others: Sequence[tuple[int, int
 
 
 def _smooth(cents: DoubleArray) -> DoubleArray:
-    """The mean of three neighbours; a vibrato of 6 Hz loses 2 %."""
+    """Returns the mean of three neighbours; a vibrato of 6 Hz loses 2 %."""
     padded = np.pad(cents, 1, mode="edge")
     return np.asarray((padded[:-2] + padded[1:-1] + padded[2:]) / 3.0)
 

@@ -189,13 +189,13 @@ class _Ceiling:
 
 
 def _steps(amplitudes: FloatArray) -> IntArray:
-    """The step of each amplitude, 0 to `N_STEPS` - 1."""
+    """Returns the step of each amplitude, 0 to `N_STEPS` - 1."""
     steps = (np.log(amplitudes / np.float32(LOWEST_COUNTED)) / np.float32(STEP_LOG)).astype(np.int64)
     return np.clip(steps, 0, N_STEPS - 1)
 
 
 def _n_clipped(above: _Ceiling, below: _Ceiling) -> int:
-    """Samples of a channel that are clipped, above and below the middle."""
+    """Returns samples of a channel that are clipped, above and below the middle."""
     n_in_tops = above.n_in_tops + below.n_in_tops
     crowds = (above.crowd(), below.crowd())
     if n_in_tops or crowds[0] is None or crowds[1] is None:
@@ -290,7 +290,7 @@ class HumWatch:
 
 
 def _around_db(level_db: FloatArray, at: int) -> float:
-    """The median level 4 to 12 Hz beside a frequency."""
+    """Returns the median level 4 to 12 Hz beside a frequency."""
     return float(np.median(np.concatenate([level_db[max(at - 12, 0) : at - 3], level_db[at + 4 : at + 13]])))
 
 

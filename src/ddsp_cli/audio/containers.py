@@ -91,7 +91,7 @@ class PyAvDecoder:
         self._rest = np.zeros((0, self.n_channels), np.float32)
 
     def read(self, n_samples: int) -> FloatArray:
-        """The next samples [S, C], fewer than `n_samples` only at the end.
+        """Returns the next samples [S, C], fewer than `n_samples` only at the end.
 
         Raises:
           DecodeError: the file is damaged here.
@@ -151,7 +151,7 @@ class FfmpegDecoder:
         self._read_bytes(offset - _AU_HEAD_BYTES)
 
     def read(self, n_samples: int) -> FloatArray:
-        """The next samples [S, C], fewer than `n_samples` only at the end.
+        """Returns the next samples [S, C], fewer than `n_samples` only at the end.
 
         Raises:
           DecodeError: the file is damaged here.

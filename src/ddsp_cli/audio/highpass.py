@@ -68,7 +68,7 @@ def remove_rumble(
 
 @functools.lru_cache(maxsize=4)  # a data set filters each of its recordings alike
 def _taps(lowest_hz: float, rate_hz: int) -> FloatArray:
-    """The impulse response of the filter."""
+    """Returns the impulse response of the filter."""
     from scipy.signal import firwin, kaiserord
 
     stop_hz, pass_hz = max(STOP * lowest_hz, LEAST_HZ), max(PASS * lowest_hz, 1.5 * LEAST_HZ)

@@ -156,7 +156,7 @@ def read_mono(path: Path, rate_hz: int = ANALYSIS_RATE_HZ) -> FloatArray:
 
 
 def list_audio(paths: Sequence[Path]) -> list[Path]:
-    """The sound files among files and folders, each once, in a fixed order.
+    """Returns the sound files among files and folders, each once, in a fixed order.
 
     Folders are searched to any depth; hidden files, other kinds of files and links to folders are passed over.
     Files named outright are kept whatever their suffix, so that a wrong one is reported rather than missed.
@@ -189,7 +189,7 @@ def _search(folder: Path) -> list[Path]:
 
 
 def walk_audio(folder: Path) -> Iterator[Path]:
-    """The sound files in a folder, as `list_audio` finds them, in no order and without a list of them."""
+    """Yields the sound files in a folder, as `list_audio` finds them, in no order and without a list of them."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
@@ -202,7 +202,7 @@ def walk_audio(folder: Path) -> Iterator[Path]:
 
 
 def count_samples(path: Path) -> int:
-    """Samples per channel that a file really has, at its own rate: decoded and counted.
+    """Returns samples per channel that a file really has, at its own rate: decoded and counted.
 
     Raises:
       InputError: as `decoded_blocks`; a file that is damaged after its beginning ends there.
@@ -273,7 +273,7 @@ class _LibsndfileDecoder:
 
 @functools.cache
 def _sequential_file() -> Any:
-    """The class of libsndfile's files that never seek."""
+    """Returns the class of libsndfile's files that never seek."""
     import soundfile
 
     class Sequential(soundfile.SoundFile):
@@ -306,7 +306,7 @@ def _open(path: Path) -> tuple[AudioInfo, _Decoder]:
 
 
 def _open_any(path: Path) -> tuple[bytes, _Decoder]:
-    """The first bytes of a file, and its decoder."""
+    """Returns the first bytes of a file, and its decoder."""
     if path.is_dir():
         raise InputError(f"{path} is a folder, not a sound file")
     try:

@@ -35,7 +35,7 @@ class Recording(Protocol):
     """Mono sound at 16 kHz that can be read more than once."""
 
     def blocks(self) -> Iterator[FloatArray]:
-        """The sound from its beginning, [S] float32 at 16 kHz a block, no block empty.
+        """Yields the sound from its beginning, [S] float32 at 16 kHz a block, no block empty.
 
         Raises:
           InputError: the sound cannot be read, is empty, or contains NaN or infinity.

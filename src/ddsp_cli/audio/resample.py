@@ -107,7 +107,7 @@ class LiveResampler:
         self._position = 0  # of the next output, in 1/up input samples after the start of the buffer's window
 
     def n_needed(self, n_samples: int) -> int:
-        """Number of input samples that complete the first `n_samples` of the output."""
+        """Returns the number of input samples that complete the first `n_samples` of the output."""
         if self._taps is None:
             return n_samples
         return (n_samples - 1) * self._down // self._up + self.delay_samples + 1

@@ -91,7 +91,7 @@ def write_audio(
 
 
 def container(path: Path, n_samples: int, n_channels: int = 1, subtype: str | None = None) -> str:
-    """The format that holds a sound, as libsndfile names it.
+    """Returns the format that holds a sound, as libsndfile names it.
 
     Args:
       path: its suffix names the format.
@@ -129,7 +129,7 @@ def _sample_bytes(path: Path, subtype: str | None) -> int:
 
 
 def check_format(path: Path) -> str:
-    """The suffix of a sound file that can be written, in lower case.
+    """Returns the suffix of a sound file that can be written, in lower case.
 
     Raises:
       UsageError: its suffix names no such format.
@@ -200,7 +200,7 @@ def _write_part(
 
 
 def _open(part: Path, rate_hz: int, n_channels: int, subtype: str, kind: str) -> Any:
-    """A new file, with the name of the program where its format keeps one."""
+    """Opens a new file, with the name of the program where its format keeps one."""
     import soundfile
 
     file = soundfile.SoundFile(part, "w", rate_hz, n_channels, subtype, format=kind)

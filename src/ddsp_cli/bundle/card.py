@@ -150,7 +150,7 @@ def write_card(folder: Path, card: Card) -> None:
 
 
 def read_file(path: Path) -> bytes:
-    """The contents of a file that is part of an instrument.
+    """Returns the contents of a file that is part of an instrument.
 
     Raises:
       ModelError: it cannot be read, is not a regular file, or is larger than `MAX_FILE_BYTES`.
@@ -159,14 +159,14 @@ def read_file(path: Path) -> bytes:
 
 
 def revise(card: Card, **changes: Any) -> Card:
-    """The card with some entries changed."""
+    """Returns the card with some entries changed."""
     import msgspec
 
     return msgspec.structs.replace(card, **changes)
 
 
 def renamed(card: Card, name: str) -> Card:
-    """The card of an instrument under another name, which stays in its family."""
+    """Returns the card of an instrument under another name, which stays in its family."""
     family, plain = family_of(card), revise(card, name=name, family="")
     is_told = family in {OTHER_FAMILY, BLENDS_FAMILY, family_of(plain)}
     return plain if is_told else revise(plain, family=family)
@@ -187,7 +187,7 @@ ONE_LOUDNESS_DB = 5.0
 
 
 def learned_ranges_midi(statistics: Statistics) -> list[tuple[float, float]]:
-    """The stretches of pitch that recordings filled, lowest and highest note of each, in rising order."""
+    """Returns the stretches of pitch that recordings filled, lowest and highest note of each, in rising order."""
     low, high = LEARNED_PERCENTILES
     pitches = np.asarray(statistics.pitch_midi[low : high + 1], np.float64)
     parts = np.split(pitches, np.flatnonzero(np.diff(pitches) >= GAP_SEMITONES) + 1)

@@ -222,7 +222,7 @@ MAX_METADATA_BYTES = 1 << 20
 
 
 def room_file(sample_rate_hz: int | str) -> str:
-    """Name of the file of a learned room at a sample rate in Hz, or a pattern for all rates (`*`)."""
+    """Returns the name of the file of a learned room at a sample rate in Hz, or a pattern for all rates (`*`)."""
     return f"reverb_ir_{sample_rate_hz}_hz.wav"
 
 

@@ -119,7 +119,7 @@ def processing_order(nodes: Mapping[str, Sequence[str]], sources: Sequence[str])
 
 
 def _controls(node: ProcessorConfig) -> dict[str, int | None]:
-    """Controls of a processor in the order of its inputs → channels; None for audio and for measured pitch."""
+    """Returns controls of a processor in the order of its inputs → channels; None for audio and for measured pitch."""
     match node:
         case HarmonicConfig():
             return {"amplitude": 1, "harmonic_distribution": node.n_harmonics, F0: None}
@@ -149,7 +149,7 @@ VECTORS = "instruments/vectors"
 
 
 def unconditioned(model: ModelConfig) -> ModelConfig:
-    """The configuration of one instrument of a network of many."""
+    """Returns the configuration of one instrument of a network of many."""
     inputs = [name for name in model.inputs if name != CONDITION]
     return msgspec.structs.replace(model, inputs=inputs, instruments=UNSET)
 

@@ -77,7 +77,7 @@ def _ddsp(
 
 
 def make_app(*commands: str) -> typer.Typer:
-    """The command line with some of the commands."""
+    """Returns the command line with some of the commands."""
     app = typer.Typer(
         name="ddsp",
         no_args_is_help=True,

@@ -41,7 +41,7 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def speaks(stream: TextIO, text: str) -> str:
-    """The text in characters that the stream can take, without those that control a terminal."""
+    """Returns the text in characters that the stream can take, without those that control a terminal."""
     text = text.translate(_CONTROLS)
     encoding = getattr(stream, "encoding", None) or "ascii"
     try:

@@ -264,7 +264,7 @@ def _pitches(view: LiveView) -> str:
 
 
 def pitch(f0_hz: float) -> str:
-    """The nearest note of a frequency and how far off it is: `A4 +12 cents`."""
+    """Returns the nearest note of a frequency and how far off it is: `A4 +12 cents`."""
     midi = 69.0 + 12.0 * math.log2(f0_hz / 440.0)
     return f"{note_name(midi)} {100.0 * (midi - round(midi)):+.0f} cents"
 

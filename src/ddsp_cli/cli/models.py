@@ -277,6 +277,6 @@ def learned_from(card: Card) -> str:
 
 
 def quality(metrics: dict[str, float], n_figures: int = len(FIGURES)) -> str:
-    """The first figures of an instrument that are known, those that tell most, in words."""
+    """Returns the first figures of an instrument that are known, those that tell most, in words."""
     found = [text.format(metrics[key]) for key, text in FIGURES.items() if key in metrics][:n_figures]
     return ", ".join(found) or "not measured"

@@ -71,7 +71,7 @@ def quoted(argument: str | Path) -> str:
 
 
 def instrument_names(incomplete: str) -> list[str]:
-    """Names of instruments, for the shell to complete; of a blend, those of its last part."""
+    """Returns the names of instruments, for the shell to complete; of a blend, those of its last part."""
     from ddsp_cli.workflows.models import names
 
     before, plus, last = incomplete.rpartition("+")
@@ -79,7 +79,7 @@ def instrument_names(incomplete: str) -> list[str]:
 
 
 def preset_names(incomplete: str) -> list[str]:
-    """Names of presets, for the shell to complete."""
+    """Returns the names of presets, for the shell to complete."""
     from ddsp_cli import config
 
     return [name for name in config.preset_names() if name.startswith(incomplete)]

@@ -128,7 +128,7 @@ class Pipes:
         (console.remark if self.piped_out else console.say)(text)
 
     def name(self, path: Path) -> str:
-        """A path as the user knows it."""
+        """Returns a path as the user knows it."""
         return self._names.get(path, str(path))
 
 

@@ -61,7 +61,7 @@ class FeatureSpec(Config):
         return ANALYSIS_RATE_HZ // self.frame_rate_hz
 
     def at(self, frame_rate_hz: int) -> FeatureSpec:
-        """The same measurement at another frame rate."""
+        """Returns the same measurement at another frame rate."""
         return msgspec.structs.replace(self, frame_rate_hz=frame_rate_hz)
 
     def differences(self, other: FeatureSpec) -> list[str]:

@@ -118,7 +118,7 @@ class _OwnPreset(Preset):
 
 
 def preset_names() -> list[str]:
-    """Names of the presets that come with the program."""
+    """Returns the names of the presets that come with the program."""
     from importlib import resources
 
     folder = resources.files("ddsp_cli") / "presets"
@@ -126,7 +126,7 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name: str) -> Preset:
-    """A preset by name, or from a YAML file of the user's own.
+    """Returns a preset by name, or from a YAML file of the user's own.
 
     Raises:
       ModelError: no such preset, or a file that is not a valid one.

@@ -217,7 +217,7 @@ def _plain(limit: str) -> str:
 
 
 def _hint_for_key(name: str, fields: set[str]) -> str:
-    """The key that was meant, among `fields`, or the structure of another place that has it."""
+    """Returns the key that was meant, among `fields`, or the structure of another place that has it."""
     owners = [kind for kind in _all_kinds() if name in getattr(kind, "__struct_fields__", ())]
     tags = dict.fromkeys(str(kind.__struct_config__.tag or "") for kind in owners)  # type: ignore[attr-defined]
     if tagged := [tag for tag in tags if tag]:
@@ -227,7 +227,7 @@ def _hint_for_key(name: str, fields: set[str]) -> str:
 
 
 def _fields_at(kind: Any, place: str) -> set[str]:
-    """The keys that a structure has at a place such as `training.loss`."""
+    """Returns the keys that a structure has at a place such as `training.loss`."""
     kinds = list(_structures(kind))
     for field in filter(None, re.sub(r"\[.*?\]", "", place).split(".")):
         kinds = [inner for outer in kinds for inner in _structures(get_type_hints(outer).get(field))]
@@ -235,7 +235,7 @@ def _fields_at(kind: Any, place: str) -> set[str]:
 
 
 def _structures(hint: Any) -> Iterator[Any]:
-    """The structures in a type: itself, members of a union, values of a mapping."""
+    """Yields the structures in a type: itself, members of a union, values of a mapping."""
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         yield hint
     for part in get_args(hint):
@@ -243,7 +243,7 @@ def _structures(hint: Any) -> Iterator[Any]:
 
 
 def _choices(field: str) -> set[str]:
-    """The values of a field, in whatever structure, that has a choice of some."""
+    """Returns the values of a field, in whatever structure, that has a choice of some."""
     found: set[str] = set()
     for kind in _all_kinds():
         if field in getattr(kind, "__struct_fields__", ()):
@@ -261,13 +261,13 @@ def _all_kinds() -> Iterator[type]:
 
 
 def _all_tags() -> set[str]:
-    """Values of `type`, which names the kind of a structure."""
+    """Returns values of `type`, which names the kind of a structure."""
     found = {getattr(getattr(kind, "__struct_config__", None), "tag", None) for kind in _all_kinds()}
     return {tag for tag in found if isinstance(tag, str)}
 
 
 def to_plain(config: Any) -> Any:
-    """A structure as plain dicts, lists and numbers, for YAML or JSON."""
+    """Returns a structure as plain dicts, lists and numbers, for YAML or JSON."""
     return msgspec.to_builtins(config)
 
 

@@ -252,7 +252,7 @@ def _measure_all(
 
 
 def _key(name: str) -> str:
-    """A file name for a recording that does not change when others come or go."""
+    """Returns a file name for a recording that does not change when others come or go."""
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
@@ -418,5 +418,5 @@ def split_one(recording: CutRecording, share: float, gain_db: float) -> tuple[li
 
 
 def as_gain(gain_db: float) -> float:
-    """A gain in dB as a factor."""
+    """Returns a gain in dB as a factor."""
     return float(10.0 ** (gain_db / 20.0))

@@ -150,7 +150,7 @@ class Job:
         return self.stem.with_suffix(".json")
 
     def audio_file(self, rate_hz: int) -> Path:
-        """The kept audio at one sample rate."""
+        """Returns the kept audio at one sample rate."""
         return self.stem.with_suffix(f".{rate_hz}.audio")
 
 
@@ -199,7 +199,7 @@ class CutRecording:
         return {"f0_hz": rows[0], "f0_confidence": rows[1], "power_db": rows[2]}
 
     def audio(self, rate_hz: int, first: int, last: int) -> np.ndarray:
-        """Samples [first, last) of the kept audio."""
+        """Returns samples [first, last) of the kept audio."""
         return np.fromfile(self.job.audio_file(rate_hz), "<f4", last - first, offset=4 * first)
 
     def save(self) -> CutRecording:
@@ -216,12 +216,12 @@ _RECORDED = (
 
 
 def encode_cut(found: CutRecording) -> bytes:
-    """The record of a recording, without its job, as JSON."""
+    """Returns the record of a recording, without its job, as JSON."""
     return msgspec.json.encode(msgspec.to_builtins({name: getattr(found, name) for name in _RECORDED}))
 
 
 def decode_cut(job: Job, record: bytes) -> CutRecording:
-    """The recording whose record `encode_cut` made.
+    """Returns the recording whose record `encode_cut` made.
 
     Raises:
       ValueError, TypeError, KeyError: it is not such a record.
@@ -288,7 +288,7 @@ class Spool:
             self._blocks.clear()
 
     def read(self, first: int, last: int) -> np.ndarray:
-        """Samples [first, last)."""
+        """Returns samples [first, last)."""
         if self._stream is not None:
             self._stream.seek(4 * first)
             return np.frombuffer(self._stream.read(4 * max(last - first, 0)), "<f4")
@@ -297,7 +297,7 @@ class Spool:
         return self._blocks[0][first:last]
 
     def blocks(self, n_block: int) -> Iterator[np.ndarray]:
-        """All samples in blocks of up to `n_block`."""
+        """Yields all samples in blocks of up to `n_block`."""
         return (self.read(at, min(at + n_block, self.n_samples)) for at in range(0, self.n_samples, n_block))
 
 

@@ -102,7 +102,7 @@ class Engine(Protocol):
     crashes: tuple[type[BaseException], ...]
 
     def executor(self, alone: bool = False) -> Any:
-        """A context manager that gives an executor; `alone` for a single job whose worker may die."""
+        """Returns a context manager that gives an executor; `alone` for a single job whose worker may die."""
 
     def submit(self, executor: Executor, job: Job) -> Future[Any]:
         """Submits a job to an executor."""
@@ -270,7 +270,7 @@ class _StoppedError(Exception):
 
 
 def default_workers() -> int:
-    """The number of cores that this process may use."""
+    """Returns the number of cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
@@ -462,7 +462,7 @@ def _write_in_cluster(shard: Shard, token: Path, version: str) -> Written | None
 
 
 def _this_worker(version: str) -> str:
-    """The address of this worker of the cluster.
+    """Returns the address of this worker of the cluster.
 
     Raises:
       UsageError: it has another version than the process that asks.
@@ -540,7 +540,7 @@ def check_cluster(cluster: str) -> None:
 
 
 def _connect(cluster: str, stack: ExitStack) -> Any:
-    """A client of the cluster, closed with the stack."""
+    """Opens a client of the cluster, closed with the stack."""
     import logging
 
     import dask

@@ -188,7 +188,7 @@ class Manifest(Config, kw_only=True):
 
 
 def iter_recordings(folder: Path, manifest: Manifest) -> Iterator[Recording]:
-    """The recordings of a data set, one by one, in order.
+    """Yields the recordings of a data set, one by one, in order.
 
     Raises:
       DatasetError: their file is missing or damaged.
@@ -231,7 +231,7 @@ class Settings(Config, kw_only=True):
     remarks: list[str]
 
     def differences(self, manifest: Manifest) -> list[str]:
-        """The settings in which an existing data set differs. Licence and sources do not change the sound."""
+        """Returns the settings in which an existing data set differs. Licence and sources do not change the sound."""
         fields = ("name", "sample_rate_hz", "features", "level", "validation_share", "keep_polyphonic")
         found = [field for field in fields if getattr(self, field) != getattr(manifest, field)]
         # patterns say the same in any order
@@ -289,7 +289,7 @@ def load_sources(path: Path) -> SourcesFile:
 
 
 def dataset_names(parent: Path) -> list[str]:
-    """Names of the data sets in a folder."""
+    """Returns the names of the data sets in a folder."""
     try:
         return sorted(entry.name for entry in parent.iterdir() if (entry / MANIFEST).is_file())
     except OSError:

@@ -94,7 +94,7 @@ def is_shard(path: Path) -> bool:
 
 
 def notes(path: Path) -> Iterator[tuple[int, str, NoteLabel]]:
-    """Bytes before it, name and label of each note of a shard.
+    """Yields bytes before it, name and label of each note of a shard.
 
     Raises:
       DatasetError: the shard is damaged, or holds something else.
@@ -105,7 +105,7 @@ def notes(path: Path) -> Iterator[tuple[int, str, NoteLabel]]:
 
 
 def read_note(path: Path, offset: int) -> tuple[np.ndarray, int]:
-    """The sound [S] of the note at a place in a shard, and its sample rate.
+    """Returns the sound [S] of the note at a place in a shard, and its sample rate.
 
     Raises:
       DatasetError: the record is damaged, or holds no sound.
@@ -118,7 +118,7 @@ def read_note(path: Path, offset: int) -> tuple[np.ndarray, int]:
 
 
 def _note(features: dict[str, Any]) -> tuple[str, NoteLabel] | None:
-    """Name and label of a note."""
+    """Returns the name and label of a note."""
 
     def text(name: str) -> str:
         return bytes(features[name][0]).decode("utf-8")

@@ -35,7 +35,7 @@ FADE_S = 0.005
 
 
 def note_frames(f0_hz: np.ndarray, power_db: np.ndarray, frame_rate_hz: int = 250) -> np.ndarray:
-    """Frames with a note: voiced for at least `MIN_NOTE_S`, and within `MAX_DYNAMICS_DB` of the loudest notes.
+    """Returns frames with a note: voiced for at least `MIN_NOTE_S`, and within `MAX_DYNAMICS_DB` of the loudest notes.
 
     Args:
       f0_hz: [F], 0 where there is no pitch.
@@ -54,7 +54,7 @@ def note_frames(f0_hz: np.ndarray, power_db: np.ndarray, frame_rate_hz: int = 25
 
 
 def without_short_runs(mask: np.ndarray, n_least: int) -> np.ndarray:
-    """The mask [F] without its runs of fewer than `n_least` true values."""
+    """Returns the mask [F] without its runs of fewer than `n_least` true values."""
     starts, stops = runs(mask)
     long = stops - starts >= n_least
     return spans_to_mask(starts[long], stops[long], len(mask))
@@ -86,7 +86,7 @@ def segments(notes: np.ndarray, frame_rate_hz: int = 250, unwanted: np.ndarray |
 
 
 def total_frames(kept: Sequence[Segment]) -> int:
-    """Frames in all segments together."""
+    """Returns frames in all segments together."""
     return sum(end - start for start, end in kept)
 
 

@@ -137,7 +137,7 @@ class Ledger:
         self._database.executemany("UPDATE recording SET label = ? WHERE path = ?", rows)
 
     def _free(self, name: str) -> str:
-        """A name that no other recording has."""
+        """Returns a name that no other recording has."""
         free, count = name, 1
         while self._one("SELECT 1 FROM recording WHERE name = ?", free):
             count += 1
@@ -157,7 +157,7 @@ class Ledger:
         return ((_read(path), name) for path, name in self._all("SELECT path, name FROM recording"))
 
     def path_of(self, name: str) -> Path | None:
-        """The file of a recording; None where there is no such recording."""
+        """Returns the file of a recording; None where there is no such recording."""
         path = self._one("SELECT path FROM recording WHERE name = ?", name)
         return None if path is None else _read(path)
 
@@ -203,7 +203,7 @@ class Ledger:
         return replace(job, offset=offset, label=None if label is None else msgspec.json.decode(label, type=NoteLabel))
 
     def left_out_by(self, name: str) -> str:
-        """The pattern that a recording which is left out matches."""
+        """Returns the pattern that a recording which is left out matches."""
         return str(self._one("SELECT left_out FROM recording WHERE name = ?", name))
 
     @property
@@ -282,11 +282,11 @@ class Ledger:
         return self._all("SELECT folder, n_frames, number FROM recording WHERE usable ORDER BY folder, hash")
 
     def note_s(self) -> float:
-        """Seconds of notes in usable recordings that are not held out."""
+        """Returns seconds of notes in usable recordings that are not held out."""
         return float(self._one("SELECT COALESCE(SUM(note_s), 0.0) FROM recording WHERE usable AND NOT held_out"))
 
     def longest(self) -> CutRecording:
-        """The longest recording that can be used."""
+        """Returns the longest recording that can be used."""
         (found,) = itertools.islice(self.cuts("usable", "n_frames DESC, name DESC"), 1)
         return found
 
@@ -304,7 +304,7 @@ class Ledger:
             self._database.executemany("INSERT INTO validation VALUES (?)", ((number,) for number in numbers))
 
     def split(self, validation: bool) -> Iterator[tuple[CutRecording, float]]:
-        """The recordings of a split, each with its gain in dB."""
+        """Yields the recordings of a split, each with its gain in dB."""
         query = f"""SELECT {_OF_JOB}, cut, COALESCE(gain_db, 0.0) FROM recording LEFT JOIN gain USING (place)
             WHERE usable AND number {"IN" if validation else "NOT IN"} (SELECT number FROM validation)
             ORDER BY number"""
@@ -326,7 +326,7 @@ def clean(text: str) -> str:
 
 
 def _stored(path: Path) -> bytes:
-    """A path or an address as the table holds it."""
+    """Returns a path or an address as the table holds it."""
     return os.fsencode(str(path))
 
 
@@ -408,7 +408,7 @@ def _is_sound(name: str) -> bool:
 
 
 def _free_label(path: Path, given: Path, root: str, taken: Collection[str]) -> str:
-    """The name of a shard in the data set."""
+    """Returns the name of a shard in the data set."""
     stem = label = clean(f"{root}/{path.relative_to(given).as_posix()}" if given.is_dir() else root)
     count = 1
     while label in taken:
@@ -439,7 +439,7 @@ def pick(inputs: Inputs, hold_out: Sequence[str] = (), leave_out: Sequence[str] 
 
 
 def _matching(inputs: Inputs, pattern: str, parameter: str) -> list[str]:
-    """Names of the recordings that a pattern matches."""
+    """Returns the names of the recordings that a pattern matches."""
     # Posix, so that small and capital letters differ on Windows too.
     wanted = pattern.replace(os.sep, "/")
     # A recording is called as the data set calls it, which is the same on every machine, or as it was given.
@@ -477,7 +477,7 @@ def _shards(given: Path) -> list[Path]:
 
 
 def dataset_name(name: str, paths: Sequence[Path]) -> str:
-    """The name of a data set: as given, else that of the first input.
+    """Returns the name of a data set: as given, else that of the first input.
 
     Raises:
       UsageError: it could not be the name of a folder.

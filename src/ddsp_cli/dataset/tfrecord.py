@@ -54,7 +54,7 @@ def encode_record(data: bytes) -> bytes:
 
 
 def read_records(path: Path) -> Iterator[bytes]:
-    """The records of a shard, each checked against its checksum.
+    """Yields the records of a shard, each checked against its checksum.
 
     Raises:
       DatasetError: the file is missing, cut short or damaged.
@@ -64,7 +64,7 @@ def read_records(path: Path) -> Iterator[bytes]:
 
 
 def encode_example(features: Mapping[str, np.ndarray]) -> bytes:
-    """A `tf.train.Example` of float lists.
+    """Returns a `tf.train.Example` of float lists.
 
     Args:
       features: name → array of one dimension, stored as float32.
@@ -79,7 +79,7 @@ def encode_example(features: Mapping[str, np.ndarray]) -> bytes:
 
 
 def decode_example(data: bytes) -> dict[str, np.ndarray]:
-    """The float lists of a `tf.train.Example`, name → [n] float32; features of other types are left out.
+    """Returns the float lists of a `tf.train.Example`, name → [n] float32; features of other types are left out.
 
     Raises:
       ValueError: not such a message.
@@ -89,7 +89,7 @@ def decode_example(data: bytes) -> dict[str, np.ndarray]:
 
 
 def decode_features(data: bytes) -> dict[str, np.ndarray | list[bytes]]:
-    """All features of a `tf.train.Example`: [n] float32 or int64, or a list of bytes.
+    """Returns all features of a `tf.train.Example`: [n] float32 or int64, or a list of bytes.
 
     Raises:
       ValueError: not such a message.
@@ -114,7 +114,7 @@ def decode_features(data: bytes) -> dict[str, np.ndarray | list[bytes]]:
 
 
 def read_examples(path: Path) -> Iterator[dict[str, np.ndarray]]:
-    """The examples of a shard, ours or one that `ddsp_prepare_tfrecord` wrote; see `decode_example`.
+    """Yields the examples of a shard, ours or one that `ddsp_prepare_tfrecord` wrote; see `decode_example`.
 
     Raises:
       DatasetError: the shard is missing, damaged, or holds something else.
@@ -124,7 +124,7 @@ def read_examples(path: Path) -> Iterator[dict[str, np.ndarray]]:
 
 
 def locate_examples(path: Path) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """The examples of a shard, each with the number of bytes before it.
+    """Yields the examples of a shard, each with the number of bytes before it.
 
     Raises:
       DatasetError: as `read_examples`.
@@ -155,7 +155,7 @@ def locate_features(path: Path) -> Iterator[tuple[int, dict[str, np.ndarray | li
 
 
 def read_example(path: Path, offset: int, n_bytes: int | None = None) -> dict[str, np.ndarray]:
-    """The example at a place that `locate_examples` named.
+    """Returns the example at a place that `locate_examples` named.
 
     Args:
       path: of the shard.
@@ -260,7 +260,7 @@ def _read_varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Number and payload of each field; numbers of fixed or variable length come as their bytes."""
+    """Yields the number and payload of each field; numbers of fixed or variable length come as their bytes."""
     at = 0
     while at < len(data):
         key, at = _read_varint(data, at)

@@ -296,7 +296,7 @@ class _Peaks:
 
 
 def _longest(doubts: tuple[Doubt, ...]) -> tuple[Doubt, ...]:
-    """The longest in order of time, where there are too many to list."""
+    """Returns the longest in order of time, where there are too many to list."""
     if len(doubts) <= MAX_DOUBTS:
         return doubts
     longest = sorted(doubts, key=lambda doubt: doubt.start_s - doubt.end_s)[:MAX_DOUBTS]

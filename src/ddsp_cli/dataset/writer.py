@@ -95,7 +95,7 @@ class Instruments:
         return job.label.family if self._labelled and job.label else job.name.split("/")[self._depth]
 
     def index(self, job: Job) -> int:
-        """Number of the instrument that plays in a recording."""
+        """Returns the number of the instrument that plays in a recording."""
         return self.names.index(self._of(job))
 
 
@@ -145,7 +145,7 @@ class Layout:
         return n
 
     def samples(self, n_frames: int, rate_hz: int) -> int:
-        """Samples of so many frames, a multiple of `GRID_FRAMES`."""
+        """Returns samples of so many frames, a multiple of `GRID_FRAMES`."""
         return n_frames * rate_hz // self.spec.frame_rate_hz
 
 
@@ -234,7 +234,7 @@ class SplitPlan:
             n_given += 1
 
     def _padded(self) -> Iterator[Piece]:
-        """The pieces, and silence that fills up the last window."""
+        """Yields the pieces, and silence that fills up the last window."""
         n_frames = instrument = 0
         for piece in self._pieces():
             n_frames += piece.last - piece.first
@@ -298,7 +298,7 @@ class _Queue:
         self.n_waiting += len(values) - n_skipped
 
     def pop(self) -> np.ndarray:
-        """The next window [length] float32, padded with zeros."""
+        """Returns the next window [length] float32, padded with zeros."""
         window = np.zeros(self.length, np.float32)
         filled = 0
         while filled < self.length and self._parts:
@@ -489,7 +489,7 @@ class Counts:
         return low + (high - low) * (ranks - below)
 
     def histogram(self, step: float, frame_rate_hz: int) -> Histogram:
-        """Seconds in bins of a width, centred on its multiples."""
+        """Returns seconds in bins of a width, centred on its multiples."""
         present = np.flatnonzero(self._counts)
         bins = np.round((self._first + present) * RESOLUTION / step).astype(np.int64)
         counts = np.bincount(bins - bins.min(), self._counts[present])
@@ -530,7 +530,7 @@ class NoteFigures:
         )
 
     def histograms(self, frame_rate_hz: int) -> dict[str, Histogram]:
-        """Seconds of notes in each semitone, and in each step of level."""
+        """Returns seconds of notes in each semitone, and in each step of level."""
         return {
             "pitch_midi": self.pitch_midi.histogram(SEMITONE, frame_rate_hz),
             "loudness_db": self.loudness_db.histogram(LEVEL_STEP_DB, frame_rate_hz),

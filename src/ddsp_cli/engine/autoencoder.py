@@ -185,7 +185,7 @@ class Autoencoder(keras.Model):
         return loss + self.control_penalty(x, y_pred) if training else loss
 
     def control_penalty(self, inputs: Mapping[str, Tensor] | None, rendered: Mapping[str, Tensor]) -> Tensor:
-        """Weighted error of the controls against measured ones, see `ControlLoss`.
+        """Returns weighted error of the controls against measured ones, see `ControlLoss`.
 
         Args:
           inputs: a batch; without `CONTROL_TARGETS` in it the penalty is 0.
@@ -417,7 +417,7 @@ class LowBand:
         return found
 
     def _low(self, name: str) -> Any:
-        """The configuration of a processor at the lower rate."""
+        """Returns the configuration of a processor at the lower rate."""
         return self.config.processors[name]
 
     def _rooms(self) -> list[tuple[str, FilteredNoiseReverbConfig]]:

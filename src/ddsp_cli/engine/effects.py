@@ -94,7 +94,7 @@ class LearnedRoom(Processor):
         return shapes[0]
 
     def _response(self, *given: Tensor) -> Tensor:
-        """The response [L] from the weights, or [B, L] from the signals of a network."""
+        """Returns the response [L] from the weights, or [B, L] from the signals of a network."""
         raise NotImplementedError
 
     def _controls(self, audio: Tensor, *given: Tensor | None) -> Controls:

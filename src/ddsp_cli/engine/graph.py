@@ -282,7 +282,7 @@ def _build(node: config.ProcessorConfig, model: config.ModelConfig, seed: int, n
 
 
 def _settings(node: config.ProcessorConfig) -> dict[str, Any]:
-    """Settings of a node besides its kind and inputs, by the names of the processor's arguments."""
+    """Returns settings of a node besides its kind and inputs, by the names of the processor's arguments."""
     return {name: getattr(node, name) for name in node.__struct_fields__ if name != "inputs"}
 
 

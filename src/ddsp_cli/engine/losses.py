@@ -37,7 +37,7 @@ OVERLAP = 0.75
 
 @takes(target="...", value="...", weights="...")
 def mean_difference(target: Tensor, value: Tensor, loss_type: str = "L1", weights: Tensor | None = None) -> Tensor:
-    """Mean difference of two arrays (losses.py:30).
+    """Returns the mean difference of two arrays (losses.py:30).
 
     Args:
       target: [..., N].
@@ -516,7 +516,7 @@ def _scaled_db(raw: Tensor) -> Tensor:
 
 
 def _sum_db(levels_db: Tensor, weights: Tensor) -> Tensor:
-    """Level of harmonics together, [B, F, K] → [B, F, 1] in dB."""
+    """Returns level of harmonics together, [B, F, K] → [B, F, 1] in dB."""
     power = ops.sum(ops.power(10.0, levels_db / 10.0) * weights, axis=-1, keepdims=True)
     return 10.0 / math.log(10.0) * ops.log(power + 1e-12)
 

@@ -152,7 +152,7 @@ class Processor(keras.layers.Layer):
         return None
 
     def compute_output_spec(self, *signals: Any) -> Any:
-        """Shape and type of the output, for Keras' functional API on every backend."""
+        """Returns the shape and type of the output, for Keras' functional API on every backend."""
         shape = self.signal_shape(*(tuple(signal.shape) for signal in signals))
         return super().compute_output_spec(*signals) if shape is None else keras.KerasTensor(shape, "float32")
 
@@ -317,13 +317,13 @@ class Mix(Processor):
 
 
 def _as_spec(signal: Tensor) -> str:
-    """The shape of a signal as a declaration; a letter for each unknown dimension."""
+    """Returns the shape of a signal as a declaration; a letter for each unknown dimension."""
     return " ".join(
         letter if n is None else str(n) for letter, n in zip("BSC", static_shape(signal) or (), strict=False)
     )
 
 
 def missing_signal(owner: str, name: str, known: list[str]) -> str:
-    """An error sentence for a signal that a graph needs and did not get."""
+    """Returns an error sentence for a signal that a graph needs and did not get."""
     hint = did_you_mean(name, known)
     return f"{owner}: the signal {name} is missing. {hint}" if hint else f"{owner}: the signal {name} is missing"

@@ -29,10 +29,10 @@ class Files(Protocol):
     """Files by name."""
 
     def names(self) -> list[str]:
-        """All names, sorted."""
+        """Returns all names, sorted."""
 
     def read(self, name: str, max_bytes: int = MAX_BYTES) -> bytes:
-        """The contents of a file.
+        """Returns the contents of a file.
 
         Raises:
           ModelError: the file is missing, not regular, or larger than `max_bytes`.

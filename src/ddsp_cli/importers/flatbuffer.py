@@ -58,7 +58,7 @@ class Subgraph:
 
 
 def read(data: bytes) -> list[Subgraph]:
-    """The subgraphs of a file, the main one first.
+    """Returns the subgraphs of a file, the main one first.
 
     Raises:
       ModelError: not a TensorFlow Lite file, a damaged one, or LiteRT, which knows the codes, is not installed.

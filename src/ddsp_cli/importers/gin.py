@@ -70,7 +70,7 @@ class GinConfig:
         return any(_matches(selector, name) for selector in self.bindings)
 
     def resolve(self, value: Any) -> Any:
-        """The value with macros replaced by their values.
+        """Returns the value with macros replaced by their values.
 
         Raises:
           ModelError: a macro that does not exist, macros in circles, or more than `MAX_VALUES` values.
@@ -124,7 +124,7 @@ def parse(text: str) -> GinConfig:
 
 
 def _lines(text: str) -> Iterator[list[tokenize.TokenInfo]]:
-    """The tokens of each statement."""
+    """Yields the tokens of each statement."""
     line: list[tokenize.TokenInfo] = []
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -141,7 +141,7 @@ def _lines(text: str) -> Iterator[list[tokenize.TokenInfo]]:
 
 
 def _value(tokens: list[tokenize.TokenInfo], start: tokenize.TokenInfo) -> Any:
-    """The value of a statement: references become placeholders, the rest must be a literal."""
+    """Returns the value of a statement: references become placeholders, the rest must be a literal."""
     source: list[str] = []
     found: dict[str, Reference | Macro] = {}
     depth, at = 0, 0

@@ -116,7 +116,7 @@ def is_part(name: str) -> bool:
 
 
 def _statistics(files: Files) -> tuple[Mapping[str, Any], str]:
-    """The contents of `dataset_statistics.pkl`, and a remark for the card where it is missing."""
+    """Returns the contents of `dataset_statistics.pkl`, and a remark for the card where it is missing."""
     if STATISTICS not in files.names():
         return {}, f"There was no {STATISTICS}. "
     found = pickles.load(files.read(STATISTICS, pickles.MAX_BYTES))
@@ -126,7 +126,7 @@ def _statistics(files: Files) -> tuple[Mapping[str, Any], str]:
 
 
 def _weights(found: dict[str, np.ndarray], described: Described) -> dict[str, np.ndarray]:
-    """Weights by the names of a bundle.
+    """Returns weights by the names of a bundle.
 
     Raises:
       ModelError: a place that is not known, two weights for one name, or values that are not finite.
@@ -145,7 +145,7 @@ def _weights(found: dict[str, np.ndarray], described: Described) -> dict[str, np
 
 
 def _name_of(place: str, described: Described) -> str | None:
-    """The name in a bundle of the weight at a place in the object graph, or None."""
+    """Returns the name in a bundle of the weight at a place in the object graph, or None."""
     for pattern, where in _PLACES.items():
         match = pattern.fullmatch(place)
         if match is None:
@@ -170,7 +170,7 @@ def _name_of(place: str, described: Described) -> str | None:
 
 
 def _impulse_response(described: Described, weights: dict[str, np.ndarray]) -> np.ndarray | None:
-    """The room as this program renders it, [L]; shapes of its weights are checked on the way."""
+    """Returns the room as this program renders it, [L]; shapes of its weights are checked on the way."""
     node = described.model.processors.get(card.ROOM)
     name = f"{card.ROOM}/{'ir' if isinstance(node, ReverbConfig) else 'magnitudes'}"
     strange = [other for other in weights if other.startswith(f"{card.ROOM}/") and (node is None or other != name)]
@@ -348,7 +348,7 @@ def _splits(gin: GinConfig) -> dict[str, int]:
 
 
 def _rates(gin: GinConfig) -> tuple[int, int]:
-    """Samples and frames a second."""
+    """Returns samples and frames a second."""
     sample_rate_hz = gin.get("Harmonic.sample_rate", 16000)
     for name in ("OnlineF0PowerPreprocessor", "F0LoudnessPreprocessor", "F0PowerPreprocessor"):
         if gin.has(f"{name}.frame_rate"):
@@ -364,7 +364,7 @@ def _rates(gin: GinConfig) -> tuple[int, int]:
 
 
 def _processors(gin: GinConfig, splits: dict[str, int]) -> dict[str, Any]:
-    """The graph, which must be the usual one: harmonics and noise, added, with or without a room."""
+    """Returns the graph, which must be the usual one: harmonics and noise, added, with or without a room."""
     dag = gin.get("ProcessorGroup.dag")
     try:
         kinds = [reference.name.split(".")[-1] for reference, *_ in dag]

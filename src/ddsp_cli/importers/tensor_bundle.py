@@ -77,7 +77,7 @@ def read(files: Files, prefix: str, wanted: Callable[[str], bool]) -> dict[str, 
 
 
 def _tensor(name: str, entry: Fields, data: bytes) -> np.ndarray:
-    """The numbers of an entry, a read-only view of its file where that is aligned."""
+    """Returns the numbers of an entry, a read-only view of its file where that is aligned."""
     if _integer(entry, 1) != _FLOAT32:
         raise ModelError(f"the checkpoint holds {name}, which is not float32")
     if 7 in entry:
@@ -142,7 +142,7 @@ def _block(data: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """An unsigned number of up to 64 bits, seven to a byte, and the place after it."""
+    """Returns an unsigned number of up to 64 bits, seven to a byte, and the place after it."""
     value = 0
     for i in range(10):
         byte = data[at + i]
@@ -178,7 +178,7 @@ def _message(data: bytes) -> Fields:
 
 
 def _integer(fields: Fields, number: int) -> int:
-    """The last value of a field as a signed 64-bit number, 0 where it is left out."""
+    """Returns the last value of a field as a signed 64-bit number, 0 where it is left out."""
     value = fields.get(number, [0])[-1]
     if not isinstance(value, int):
         raise ValueError("a field is not a number")

@@ -116,7 +116,7 @@ def _known(graphs: list[Subgraph]) -> tuple[dict[str, np.ndarray], Sizes] | None
 
 
 def _bundle(files: Files, name: str, data: bytes, weights: dict[str, np.ndarray], sizes: Sizes | None) -> Bundle:
-    """The instrument: of weights where the sizes of its decoder are known, else of the file itself."""
+    """Returns the instrument: of weights where the sizes of its decoder are known, else of the file itself."""
     metadata = _metadata(data, files)
     origin = card.read_origin(files, name, metadata)
     statistics, where = card.read_statistics(metadata)
@@ -185,7 +185,7 @@ def _metadata(data: bytes, files: Files) -> Mapping[str, Any]:
 
 
 def _room(files: Files) -> np.ndarray | None:
-    """The learned room, [S] float32 with sample 0 silent, or None.
+    """Returns the learned room, [S] float32 with sample 0 silent, or None.
 
     Raises:
       ModelError: it is not an impulse response of this rate.
@@ -255,7 +255,7 @@ def run(data: bytes) -> dict[str, np.ndarray]:
 
 
 def phrase() -> dict[str, np.ndarray]:
-    """A few frames of F0 and power by the names of network inputs, [F] each."""
+    """Returns a few frames of F0 and power by the names of network inputs, [F] each."""
     swing = np.sin(np.linspace(0.0, 6.0, N_FRAMES))
     frames = {"f0_scaled": 0.48 + 0.09 * swing, "pw_scaled": 0.6 + 0.3 * swing[::-1]}
     return {name: values.astype(np.float32) for name, values in frames.items()}
@@ -345,7 +345,7 @@ class _Dense:
 
 
 def find_weights(graphs: list[Subgraph]) -> tuple[dict[str, np.ndarray], Sizes]:
-    """Weights by the names of a bundle, and the decoder's shape.
+    """Returns weights by the names of a bundle, and the decoder's shape.
 
     Raises:
       ModelError: the graph is not that of a DDSP decoder of power and pitch.
@@ -492,7 +492,7 @@ class _Finder:
         return loops[0] if len(loops) == 1 else None
 
     def _next_dense(self, graph: int, tensor: int) -> _Dense | None:
-        """The dense layer that takes a tensor, reshaped or not."""
+        """Returns the dense layer that takes a tensor, reshaped or not."""
         pending, seen = [tensor], {tensor}
         while pending:
             for op in self._used.get((graph, pending.pop(0)), []):

@@ -129,7 +129,7 @@ class _System:
         self.name = "null" if self.is_null else str(self._devices.backend)
 
     def found(self, direction: Direction) -> list[tuple[Device, Any]]:
-        """The devices of one direction with miniaudio's identifiers."""
+        """Returns the devices of one direction with miniaudio's identifiers."""
         import miniaudio
 
         try:

@@ -77,7 +77,7 @@ class Fade:
         self.is_over = False
 
     def share(self, n_samples: int, latency_samples: int) -> DoubleArray:
-        """The share of the next source in each of the next samples, [S]: 0 at first, then rising to 1.
+        """Returns the share of the next source in each of the next samples, [S]: 0 at first, then rising to 1.
 
         Args:
           n_samples: S.
@@ -144,7 +144,7 @@ class Mixer:
         return np.asarray(old * np.cos(angle) + new * np.sin(angle), np.float32)
 
     def _mute(self, n_samples: int, target: float) -> FloatArray | float:
-        """The gain of the mute key, [S] while it changes."""
+        """Returns the gain of the mute key, [S] while it changes."""
         if self._gain == target:
             return target
         step = np.sign(target - self._gain) / (MUTE_S * self._rate_hz)
@@ -154,7 +154,7 @@ class Mixer:
 
 
 def soft_clipped(sound: FloatArray) -> FloatArray:
-    """The sound [S] within ±1; unchanged up to `SOFT_CLIP`."""
+    """Returns the sound [S] within ±1; unchanged up to `SOFT_CLIP`."""
     magnitude = np.abs(sound)
     if not len(sound) or magnitude.max() <= SOFT_CLIP:
         return sound

@@ -55,7 +55,7 @@ class Tape:
         self._counter[0] += len(heard)
 
     def read(self, position: int) -> tuple[int, FloatArray]:
-        """All samples from a position on.
+        """Returns all samples from a position on.
 
         Returns:
           How many of them are lost because they were overwritten, and the others [S, 2].

@@ -71,7 +71,7 @@ def make_page(
     picture: bytes,
     sounds: dict[tuple[str, int], bytes],
 ) -> str:
-    """The page as HTML text.
+    """Returns the page as HTML text.
 
     Args:
       manifest: of the data set.
@@ -179,7 +179,7 @@ def _longest(places: list[tuple[float, str, int, Doubt]]) -> list[tuple[float, s
 
 
 def _excerpt(path: Path, start_s: float, end_s: float) -> np.ndarray | None:
-    """A stretch of a sound file, [S] mono at 16 kHz, at most `PLAYED_S` of it; None where it cannot be read."""
+    """Returns a stretch of a sound file, [S] mono at 16 kHz, at most `PLAYED_S` of it; None where it cannot be read."""
     import soundfile
     import soxr
 

@@ -28,7 +28,7 @@ MP3_RATE_HZ = 32000
 
 
 def render(template: str, title: str, heading: str, **content: Any) -> str:
-    """A page as HTML text.
+    """Returns a page as HTML text.
 
     Args:
       template: name of a file in `templates/`.
@@ -57,12 +57,12 @@ def _environment() -> Any:
 
 
 def data_uri(content: bytes, media_type: str) -> str:
-    """A file as an address that holds its content."""
+    """Returns a file as an address that holds its content."""
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def file_as_mp3(path: Path) -> bytes:
-    """The first minutes of a sound file as MP3: stereo where it has two channels, mono otherwise."""
+    """Returns the first minutes of a sound file as MP3: stereo where it has two channels, mono otherwise."""
     info = read.probe(path)
     if info.n_channels == 2:
         blocks = at_rate(_stereo_blocks(path), info.sample_rate_hz, MP3_RATE_HZ, 2)
@@ -72,14 +72,14 @@ def file_as_mp3(path: Path) -> bytes:
 
 
 def _stereo_blocks(path: Path) -> Iterator[np.ndarray]:
-    """Blocks [S, 2] of a stereo file."""
+    """Yields blocks [S, 2] of a stereo file."""
     waiting: list[np.ndarray] = []
     for _ in read.decoded_blocks(path, 10.0, waiting.append, read.Decoded()):
         yield waiting.pop()
 
 
 def as_mp3(blocks: Iterable[np.ndarray], rate_hz: int, n_channels: int = 1) -> bytes:
-    """Sound in blocks [S] or [S, C] as MP3."""
+    """Returns sound in blocks [S] or [S, C] as MP3."""
     import soundfile
 
     out = io.BytesIO()

@@ -116,7 +116,7 @@ def draw_map(timbres: TimbreMap, families: Mapping[str, str], marks: Sequence[st
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, in inches, that is drawn without a screen."""
+    """Returns an empty figure, in inches, that is drawn without a screen."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -126,7 +126,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def as_png(figure: Figure, dpi: int = 90) -> bytes:
-    """A figure as the contents of a PNG file."""
+    """Returns a figure as the contents of a PNG file."""
     picture = BytesIO()
     figure.savefig(picture, dpi=dpi, format="png")
     return picture.getvalue()
@@ -146,7 +146,7 @@ def show_spectrogram(axis: Axes, audio: np.ndarray, rate_hz: int, hop_samples: i
 
 
 def _read(path: Path) -> np.ndarray:
-    """The part that is shown, [S] at 16 kHz."""
+    """Returns the part that is shown, [S] at 16 kHz."""
     blocks = islice(read.mono_blocks(path, ANALYSIS_RATE_HZ, block_s=10.0), int(MAX_SHOWN_S / 10.0) + 1)
     return np.concatenate(list(blocks))[: int(MAX_SHOWN_S * ANALYSIS_RATE_HZ)]
 
@@ -164,7 +164,7 @@ def _waveform(axis: Axes, audio: np.ndarray, colour: str) -> None:
 
 
 def spectrogram_db(audio: np.ndarray, n_fft: int = 1024, hop_samples: int = 256) -> np.ndarray:
-    """Level of each time and frequency in dB below the loudest, [n_fft/2 + 1, T], floor -80."""
+    """Returns level of each time and frequency in dB below the loudest, [n_fft/2 + 1, T], floor -80."""
     padded = np.pad(audio, n_fft // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop_samples]
     magnitudes = np.abs(np.fft.rfft(frames * np.hanning(n_fft).astype(np.float32), axis=1)).T

@@ -105,7 +105,7 @@ def write_training_report(folder: Path, summary: TrainingSummary, clips: Sequenc
 
 
 def make_page(summary: TrainingSummary, picture: bytes, clips: Sequence[Reconstruction]) -> str:
-    """The page as HTML text.
+    """Returns the page as HTML text.
 
     Args:
       summary, clips: as `write_training_report`.
@@ -147,7 +147,7 @@ def _facts(summary: TrainingSummary) -> list[tuple[str, str]]:
 
 
 def best_point(history: Sequence[Validation]) -> Validation:
-    """The validation with the lowest loss, whose weights were kept."""
+    """Returns the validation with the lowest loss, whose weights were kept."""
     return min(history, key=lambda point: point.validation_loss)
 
 

@@ -58,7 +58,7 @@ def write_report(path: Path, results: Sequence[Transferred], pictures: Sequence[
 
 
 def make_page(results: Sequence[Transferred], pictures: Sequence[bytes]) -> str:
-    """The page as HTML text; arguments as `write_report`."""
+    """Returns the page as HTML text; arguments as `write_report`."""
     sections = []
     for source in dict.fromkeys(result.input for result in results):
         its = [(result, png) for result, png in zip(results, pictures, strict=True) if result.input == source]

@@ -26,12 +26,12 @@ SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 
 def new_token() -> str:
-    """A token that cannot be guessed, in the letters of an address: 192 bits."""
+    """Returns a token that cannot be guessed, in the letters of an address: 192 bits."""
     return secrets.token_urlsafe(24)
 
 
 def policy(port: int) -> str:
-    """The Content-Security-Policy of the page."""
+    """Returns the Content-Security-Policy of the page."""
     sockets = " ".join(f"ws://{host}:{port}" for host in HOSTS)
     return "; ".join((
         "default-src 'none'",

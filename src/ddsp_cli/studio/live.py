@@ -199,7 +199,7 @@ def _rate_hz(text: str) -> int:
 
 
 def _wanted(text: str) -> tuple[str, dict[str, float | str]]:
-    """Name of an instrument, and settings."""
+    """Returns the name of an instrument, and settings."""
     try:
         asked = json.loads(text)
         instrument, given = asked["instrument"], asked.get("settings", {})

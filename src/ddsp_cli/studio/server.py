@@ -133,11 +133,11 @@ class Studio:
     # --- the page ---
 
     async def page(self, _request: Request) -> Response:
-        """The page."""
+        """Returns the page."""
         return _file("index.html")
 
     async def static(self, request: Request) -> Response:
-        """A file of the page."""
+        """Returns a file of the page."""
         return _file(request.path_params["name"])
 
     async def state(self, _request: Request) -> Response:
@@ -174,7 +174,7 @@ class Studio:
         return JSONResponse({})
 
     async def take_file(self, request: Request) -> Response:
-        """The file itself, under the user's name for it."""
+        """Returns the file itself, under the user's name for it."""
         take = await self._take(request)
         return FileResponse(take.path, media_type="application/octet-stream", headers=_attachment(take.name))
 
@@ -195,7 +195,7 @@ class Studio:
     # --- instruments and results ---
 
     async def preview(self, request: Request) -> Response:
-        """The preview of an instrument."""
+        """Returns the preview of an instrument."""
         sound = await run_in_threadpool(self._session.preview, request.path_params["name"])
         return Response(sound, media_type="audio/ogg")
 
@@ -263,15 +263,15 @@ class Studio:
         return JSONResponse({"curves": await run_in_threadpool(self._session.load_curves, *words)})
 
     async def excerpt(self, request: Request) -> Response:
-        """The samples of an excerpt."""
+        """Returns the samples of an excerpt."""
         return _floats(self._session.excerpt(request.path_params["excerpt"]).pcm)
 
     async def played_pcm(self, request: Request) -> Response:
-        """The samples of a result."""
+        """Returns the samples of a result."""
         return _floats(self._played(request).pcm)
 
     async def played_spectrogram(self, request: Request) -> Response:
-        """The spectrogram of a result."""
+        """Returns the spectrogram of a result."""
         played = self._played(request)
         mono = played.pcm if played.pcm.ndim == 1 else played.pcm.mean(axis=1)
         return await _spectrogram(mono, played.rate_hz)
@@ -282,7 +282,7 @@ class Studio:
         return _floats(np.concatenate(curves), {"X-Curves": ",".join(names)})
 
     async def download(self, request: Request) -> Response:
-        """A file of a result; long work is not streamed here, because the browser shows a download itself."""
+        """Returns a file of a result; long work is not streamed here, because the browser shows a download itself."""
         played, kind = self._played(request), request.path_params["kind"]
 
         def work() -> tuple[str, bytes]:
@@ -302,7 +302,7 @@ class Studio:
     # --- training projects ---
 
     async def teach(self, _request: Request) -> Response:
-        """All projects, and the choices of a new one."""
+        """Returns all projects, and the choices of a new one."""
         projects = await run_in_threadpool(self._teacher.projects)
         return JSONResponse({"projects": projects, **await run_in_threadpool(self._teacher.choices)})
 
@@ -347,7 +347,7 @@ class Studio:
         return JSONResponse({})
 
     async def teach_page(self, request: Request) -> Response:
-        """A page that `ddsp prepare` or `ddsp train` wrote, in a sandbox."""
+        """Returns a page that `ddsp prepare` or `ddsp train` wrote, in a sandbox."""
         words = (request.path_params["name"], request.path_params["which"])
         if words[1] not in {"dataset", "training"}:
             return Response(status_code=404)
@@ -355,7 +355,7 @@ class Studio:
         return Response(page, media_type="text/html", headers={"Content-Security-Policy": REPORT_POLICY})
 
     async def teach_clip(self, request: Request) -> Response:
-        """A clip of a training."""
+        """Returns a clip of a training."""
         words = (request.path_params["name"], request.path_params["clip"])
         return Response(await run_in_threadpool(self._teacher.clip, *words), media_type="audio/wav")
 
@@ -474,7 +474,7 @@ def _take(take: Take) -> dict[str, object]:
 
 
 def _file(name: str) -> Response:
-    """A file of the page; only names of files in its folder are served, no paths."""
+    """Returns a file of the page; only names of files in its folder are served, no paths."""
     folder = resources.files(__package__) / "static"
     for file in folder.iterdir():
         if file.name == name and file.is_file():
@@ -519,7 +519,7 @@ async def _spectrogram(pcm: FloatArray, rate_hz: int) -> Response:
 
 
 async def _body(request: Request) -> bytes:
-    """The body of a request, bounded.
+    """Returns the body of a request, bounded.
 
     Raises:
       InputError: it is larger than `MAX_BODY_BYTES`.
@@ -576,7 +576,7 @@ async def _problem(_request: Request, problem: Exception) -> Response:
 
 
 def spectrogram(pcm: FloatArray, rate_hz: int) -> tuple[NDArray[np.uint8], float]:
-    """Levels of a sound over time and frequency.
+    """Returns levels of a sound over time and frequency.
 
     Args:
       pcm: [S].

@@ -251,7 +251,7 @@ class Session:
         return cards
 
     def performer(self, name: str, settings: Mapping[str, Any], rate_hz: int) -> Performer:
-        """An instrument that plays live, at the rate of a device.
+        """Returns an instrument that plays live, at the rate of a device.
 
         Raises:
           ModelError: there is no instrument of that name, or it plays offline only.
@@ -261,7 +261,7 @@ class Session:
         return self.instrument(name).live(**settings, sample_rate=rate_hz)
 
     def preview(self, name: str) -> bytes:
-        """The preview of an instrument, an Ogg file.
+        """Returns the preview of an instrument, an Ogg file.
 
         Raises:
           ModelError: it has none.
@@ -274,7 +274,7 @@ class Session:
     # --- settings ---
 
     def settings(self, given: object) -> dict[str, float | str]:
-        """The settings of the page, complete and checked.
+        """Returns the settings of the page, complete and checked.
 
         Raises:
           UsageError: an unknown name, or a value that `make_options` refuses.
@@ -298,7 +298,7 @@ class Session:
             raise UsageError(f"there is no room called {str(room)[:40]!r}", parameter="room")
 
     def command(self, played: Played) -> str:
-        """The command that writes the same sound."""
+        """Returns the command that writes the same sound."""
         take, instrument, settings = played.take, played.instrument, played.settings
         words = ["ddsp", "transfer", take.name, "--blend" if models.is_timed(instrument) else "--model", instrument]
         if played.selection is not None:
@@ -360,7 +360,7 @@ class Session:
         return played
 
     def found(self, played_id: str) -> Played:
-        """A sound that was played.
+        """Returns a sound that was played.
 
         Raises:
           InputError: it is not kept any more.
@@ -371,7 +371,7 @@ class Session:
         raise InputError("this result is not kept any more", "Play it again.")
 
     def excerpt(self, excerpt_id: str) -> Excerpt:
-        """The first part of a sound that was played.
+        """Returns the first part of a sound that was played.
 
         Raises:
           InputError: it is not kept any more.
@@ -496,7 +496,7 @@ class Session:
         input_lufs: float | None,
         wanted_lufs: float | None,
     ) -> tuple[float, float | None]:
-        """The gain that the whole will about need, and its loudness, from a stretch of it.
+        """Returns the gain that the whole will about need, and its loudness, from a stretch of it.
 
         The stretch is taken to be as much louder than the whole as in the sound that was played last, or as in the
         recording.
@@ -546,7 +546,7 @@ class Session:
         curves: Path | None,
         progress: Callable[[float], None],
     ) -> Performance:
-        """The performance of a take, from the kept analysis where the instrument measures in the same way."""
+        """Returns the performance of a take, from the kept analysis where the instrument measures in the same way."""
         if job.kind != "sound":
             return perform(job, player, options, curves, progress)
         assert take.info is not None
@@ -570,7 +570,7 @@ class Session:
     # --- curves of a result ---
 
     def curves(self, played: Played) -> tuple[list[str], list[FloatArray]]:
-        """Names of curves and their values [F]: pitch and level as measured and as played, and the gate."""
+        """Returns the names of curves and their values [F]: pitch and level as measured and as played, and the gate."""
         adapted, features = played.performance.adapted, played.performance.features
         curves = {"f0_hz": adapted.f0_hz, "level_db": adapted.level_db, "gate": adapted.gate}
         if features is not None and len(features) == len(adapted):
@@ -729,7 +729,7 @@ class Session:
     # --- presets ---
 
     def presets(self) -> dict[str, dict[str, float | str]]:
-        """Settings that were saved, by name."""
+        """Returns settings that were saved, by name."""
         try:
             stored = msgspec.json.decode(
                 read_regular(self._presets_file, MAX_PRESET_BYTES), type=dict[str, dict[str, float | str]]
@@ -795,7 +795,7 @@ def _can_begin_anywhere(player: api.Instrument) -> bool:
 
 
 def _between(performance: Performance, begin_s: float, stop_s: float) -> Performance:
-    """A stretch of a performance; it begins where a frame of the instrument does."""
+    """Returns a stretch of a performance; it begins where a frame of the instrument does."""
     rate_hz = performance.adapted.frame_rate_hz
     frames = slice(round(begin_s * rate_hz), round(stop_s * rate_hz))
     voices = [
@@ -825,12 +825,12 @@ def _loudness_lufs(pcm: FloatArray, rate_hz: int) -> float:
 
 
 def _renamed(problem: DdspError, take: Take) -> DdspError:
-    """The problem with the name of a sound in place of its path."""
+    """Returns the problem with the name of a sound in place of its path."""
     return problem.reworded(problem.message.replace(str(take.path), take.name))
 
 
 def _file_name(name: str) -> str:
-    """A name that every file system takes."""
+    """Returns a name that every file system takes."""
     return re.sub(r"[^\w().+-]+", "_", name).strip(".")[:80] or "sound"
 
 

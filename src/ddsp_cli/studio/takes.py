@@ -110,7 +110,7 @@ class Take:
     transcriptions: list[tuple[Analysis[Segments], Transcription]] = field(default_factory=list)
 
     def transcription(self, analysis: Analysis[Segments]) -> Transcription:
-        """The notes of an analysis of this sound, found once."""
+        """Returns the notes of an analysis of this sound, found once."""
         for known, found in self.transcriptions:
             if known is analysis:
                 return found
@@ -211,7 +211,7 @@ class Takes:
             self._open.popitem(last=False)
 
     def find(self, take_id: str) -> Take:
-        """A sound by its id.
+        """Returns a sound by its id.
 
         Raises:
           InputError: there is no sound of that id, or its file is missing.

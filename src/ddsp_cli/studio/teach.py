@@ -281,7 +281,7 @@ class Teacher:
                 self._children[name].wait(max(0.0, ends - time.monotonic()))
 
     def page(self, name: str, which: str) -> bytes:
-        """The report of `ddsp prepare`, or the page of `ddsp train`.
+        """Returns the report of `ddsp prepare`, or the page of `ddsp train`.
 
         Raises:
           InputError: the file is not written yet.

@@ -73,7 +73,7 @@ class Shares:
         return len(self.times_s) == 1
 
     def at(self, times_s: RealArray) -> DoubleArray:
-        """The shares [I, n] at times [n]; they sum to 1."""
+        """Returns the shares [I, n] at times [n]; they sum to 1."""
         table = np.asarray(self.values, np.float64)
         table /= table.sum(axis=1, keepdims=True)
         return np.stack([np.interp(times_s, self.times_s, column) for column in table.T])
@@ -343,7 +343,7 @@ class _Part:
 
 
 def _at_percentile(level_db: RealArray, from_db: RealArray, to_db: RealArray) -> DoubleArray:
-    """Levels [F] at the same percentile of other levels, [101] each; beyond the ends at the same distance."""
+    """Returns levels [F] at the same percentile of other levels, [101] each; beyond the ends at the same distance."""
     inside = np.interp(level_db, from_db, to_db)
     return np.asarray(inside + level_db - np.clip(level_db, from_db[0], from_db[-1]), np.float64)
 

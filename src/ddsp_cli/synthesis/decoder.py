@@ -176,7 +176,7 @@ def playable_columns(model: ModelConfig) -> dict[str, slice]:
 
 
 def weight_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the weights of a decoder and, where the model has one, of its encoder."""
+    """Returns the names and shapes of the weights of a decoder and, where the model has one, of its encoder."""
     sizes = model.sizes
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -332,7 +332,7 @@ class FrameQueue:
 
 
 def instrument_vectors(model: ModelConfig, weights: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """The vectors [D] of the instruments that a base learned, by name.
+    """Returns the vectors [D] of the instruments that a base learned, by name.
 
     Raises:
       ModelError: the model is no base.

@@ -56,7 +56,7 @@ def _noise(magnitudes: RealArray, factor: float) -> RealArray:
 
 
 def _at(values: RealArray, places: RealArray) -> RealArray:
-    """Values [F, n] read at fractional places [m], the ends held: [F, m]."""
+    """Returns values [F, n] read at fractional places [m], the ends held: [F, m]."""
     places = np.clip(places, 0.0, values.shape[1] - 1.0)
     left = np.minimum(places.astype(int), max(values.shape[1] - 2, 0))
     right = np.minimum(left + 1, values.shape[1] - 1)
@@ -64,6 +64,6 @@ def _at(values: RealArray, places: RealArray) -> RealArray:
 
 
 def _with_power_of(values: RealArray, reference: RealArray) -> RealArray:
-    """Values [F, n] scaled to the power of others, frame by frame."""
+    """Returns values [F, n] scaled to the power of others, frame by frame."""
     own, wanted = (np.sum(np.square(x), axis=1, keepdims=True, dtype=np.float64) for x in (values, reference))
     return np.asarray(values * np.sqrt(wanted / np.maximum(own, 1e-30)), np.float32)

@@ -139,7 +139,7 @@ class Instrument:
 
 
 def _of_frames(fine: FloatArray, frames: slice, n_frames: int) -> FloatArray:
-    """The values [n·p] that belong to some of the frames, of an array [F·p]."""
+    """Returns the values [n·p] that belong to some of the frames, of an array [F·p]."""
     n_fine = len(fine) // n_frames
     return fine[frames.start * n_fine : frames.stop * n_fine]
 

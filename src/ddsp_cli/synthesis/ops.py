@@ -22,7 +22,7 @@ class Ops(Protocol):
     """The vocabulary. Tensors are float32 and have frames as their first axis; broadcasting is NumPy's."""
 
     def constant(self, value: Any) -> Tensor:
-        """A tensor of fixed numbers."""
+        """Returns a tensor of fixed numbers."""
 
     def unary(self, kind: str, x: Tensor) -> Tensor:
         """Elementwise; `kind`: sigmoid, tanh, sin, exp, log, sqrt, rsqrt, floor."""

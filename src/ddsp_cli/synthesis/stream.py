@@ -205,7 +205,7 @@ class Stream:
         return self._mix(signals, self._requested_db(None, None), last=True)
 
     def _open_gate(self, gate: FloatArray, n_frames: int) -> FloatArray:
-        """The gate [F·n] at sample rate, [S]."""
+        """Returns the gate [F·n] at sample rate, [S]."""
         if self._gate is None:
             hop_samples = self._model.hop_samples // (len(gate) // n_frames)
             self._gate = Ramp(hop_samples)
@@ -267,7 +267,7 @@ class Stream:
 
 
 def _movements(bundle: Bundle, seed: int) -> Movements | None:
-    """The movements of an instrument that has a variation."""
+    """Returns the movements of an instrument that has a variation."""
     variation = variation_of(bundle)
     if variation is None:
         return None
@@ -278,6 +278,6 @@ def _movements(bundle: Bundle, seed: int) -> Movements | None:
 
 
 def _whole_samples(fine: FloatArray, n_frames: int, hop_samples: int) -> FloatArray:
-    """Values [F·p]; the first of each frame [F] where a value would not last a whole number of samples."""
+    """Returns values [F·p]; the first of each frame [F] where a value would not last a whole number of samples."""
     n_fine = len(fine) // n_frames
     return fine[::n_fine] if hop_samples % n_fine else fine

@@ -71,7 +71,7 @@ def describe(instrument: Instrument) -> Timbre:
 
 
 def _play(instrument: Instrument, f0_hz: float, level_db: float) -> tuple[FloatArray, FloatArray]:
-    """Levels of harmonics [N_HARMONICS] and of noise [12] at the end of a held note, in dB."""
+    """Returns levels of harmonics [N_HARMONICS] and of noise [12] at the end of a held note, in dB."""
     model = instrument.model
     n_frames = round(HOLD_S * model.frame_rate_hz)
     flat = np.ones(n_frames, np.float32)
@@ -115,7 +115,7 @@ class TimbreMap:
     distances_db: FloatArray
 
     def nearest(self, name: str) -> list[tuple[str, float]]:
-        """The other instruments and their distances in dB, nearest first."""
+        """Returns the other instruments and their distances in dB, nearest first."""
         row = self.distances_db[self.names.index(name)]
         return [(self.names[i], float(row[i])) for i in np.argsort(row, kind="stable") if self.names[i] != name]
 

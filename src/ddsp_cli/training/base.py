@@ -29,7 +29,7 @@ LEAST_VOICED = 0.1
 
 
 def base_config(model: ModelConfig, names: Sequence[str]) -> ModelConfig:
-    """The configuration of a base of instruments with the model of one."""
+    """Returns the configuration of a base of instruments with the model of one."""
     instruments = InstrumentsConfig(names=list(names), vector_dims=VECTOR_DIMS)
     return msgspec.structs.replace(model, inputs=[*model.inputs, "instrument"], instruments=instruments)
 

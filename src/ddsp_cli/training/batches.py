@@ -43,7 +43,7 @@ class RandomCrops(keras.utils.PyDataset):
         return self.n_steps
 
     def batch(self, step: int) -> Batch:
-        """The batch of a step, counted from the beginning of the training."""
+        """Returns the batch of a step, counted from the beginning of the training."""
         return self.windows.cut(*self.places(step), self.crop_frames)
 
     def places(self, step: int) -> tuple[np.ndarray, np.ndarray]:

@@ -182,7 +182,7 @@ def read(folder: Path) -> Checkpoint | None:
 
 
 def read_state(folder: Path) -> RunState | None:
-    """The record of the checkpoint that `read` finds."""
+    """Returns the record of the checkpoint that `read` finds."""
     found = read(folder)
     return found.state if found else None
 

@@ -246,7 +246,7 @@ def should_stop_early(training: TrainingConfig, state: RunState) -> bool:
 
 
 def validate(model: keras.Model, batches: list[Batch]) -> tuple[float, float]:
-    """Mean loss over batches of equal size, and the level of the rendering; no weight changes.
+    """Returns the mean loss over batches of equal size, and the level of the rendering; no weight changes.
 
     Returns:
       The loss, and the energy of the rendering as a share of the recordings'.
@@ -413,7 +413,7 @@ class PacedAdam(keras.optimizers.Adam):
 
 
 def schedule(training: TrainingConfig, total_steps: int, slower: float = 1.0) -> Any:
-    """The learning rate by step, as a Keras schedule.
+    """Returns the learning rate by step, as a Keras schedule.
 
     Args:
       training: its `schedule` is `cosine` with linear warm-up (Loshchilov & Hutter 2017), or `exponential`.

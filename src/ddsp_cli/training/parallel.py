@@ -143,7 +143,7 @@ class Group:
         return self.index == 0
 
     def model_type(self, n_shares: int) -> type[SharedBatchAutoencoder]:
-        """The kind of model that these processes train.
+        """Returns the kind of model that these processes train.
 
         Args:
           n_shares: into how many parts a batch is split for validation, as in one process.
@@ -151,7 +151,7 @@ class Group:
         return type("SharedBatchAutoencoder", (SharedBatchAutoencoder,), {"processes": self, "n_shares": n_shares})
 
     def failures(self) -> tuple[type[Exception], ...]:
-        """The exceptions that TensorFlow raises when another process has ended."""
+        """Returns the exceptions that TensorFlow raises when another process has ended."""
         from tensorflow import errors
 
         return (errors.UnavailableError, errors.AbortedError, errors.CancelledError, errors.DeadlineExceededError,
@@ -172,7 +172,7 @@ class Group:
             tf.function(lambda: self.mean([tf.zeros(())]), autograph=False)()
 
     def mean(self, tensors: list[Any]) -> list[Any]:
-        """The mean of each tensor over all processes."""
+        """Returns the mean of each tensor over all processes."""
         import tensorflow as tf
 
         def reduce(values: list[Any]) -> Any:

@@ -148,7 +148,7 @@ class FollowedRunFolder(RunFolder):
 
 
 def loudest(batch: Batch) -> Batch:
-    """The loudest window of a batch, as a batch of one."""
+    """Returns the loudest window of a batch, as a batch of one."""
     inputs, audio = batch
     row = int(np.argmax(np.mean(np.square(audio), axis=1)))
     return {name: values[row : row + 1] for name, values in inputs.items()}, audio[row : row + 1]

@@ -176,11 +176,11 @@ class Comparison:
         return np.concatenate(played_db, axis=1).reshape(len(many), n, -1) - self._measured_db
 
     def mean_db(self, errors_db: FloatArray) -> float:
-        """Weighted mean of absolute errors [W·F, C]."""
+        """Returns weighted mean of absolute errors [W·F, C]."""
         return float(np.sum(self.weights * np.abs(errors_db)))
 
     def mean_errors_db(self, many: FloatArray) -> FloatArray:
-        """Mean error of each of the vectors [I, D] in dB, [I]."""
+        """Returns the mean error of each of the vectors [I, D] in dB, [I]."""
         return np.array([self.mean_db(self.errors_db(vector[None])[0]) for vector in many], np.float32)
 
 
@@ -228,6 +228,6 @@ def _decibels(amplitude: FloatArray) -> FloatArray:
 
 
 def _power_sum_db(levels_db: FloatArray, heard: np.ndarray) -> FloatArray:
-    """Level in dB of all audible harmonics [F, K] together, [F, 1]."""
+    """Returns level in dB of all audible harmonics [F, K] together, [F, 1]."""
     power = np.sum(np.where(heard, 10.0 ** (levels_db / 10.0), 0.0), axis=1, keepdims=True)
     return np.asarray(10.0 * np.log10(power + 1e-12), np.float32)

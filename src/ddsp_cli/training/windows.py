@@ -92,12 +92,12 @@ class Windows:
         return len(self.audio)
 
     def level_db(self, row: int) -> np.ndarray:
-        """The level [F] of a window that drives the model, in dB."""
+        """Returns the level [F] of a window that drives the model, in dB."""
         scaled = self.inputs["pw_scaled" if self.model.level == "power_db" else "ld_scaled"][row, :, 0]
         return np.asarray(unscale_db(scaled), np.float32)
 
     def _resampled(self, rate_hz: int) -> Iterator[np.ndarray]:
-        """The audio [S] of each window at another rate."""
+        """Yields the audio [S] of each window at another rate."""
         import soxr
 
         for audio in self.audio:
@@ -119,12 +119,12 @@ class Windows:
         return self.cut_inputs(rows, starts, n_frames), self.sound[rows[:, None], samples]
 
     def cut_inputs(self, rows: np.ndarray, starts: np.ndarray, n_frames: int) -> dict[str, np.ndarray]:
-        """The inputs of `cut` and the targets, without the audio."""
+        """Returns the inputs of `cut` and the targets, without the audio."""
         frames = starts[:, None] + np.arange(n_frames)
         return {name: values[rows[:, None], frames] for name, values in {**self.inputs, **self.targets}.items()}
 
     def in_memory(self) -> Windows:
-        """The windows as arrays: all of them, see `StreamedWindows`."""
+        """Returns the windows as arrays: all of them, see `StreamedWindows`."""
         return self
 
     def measure_targets(self, measure: Callable[[Windows], Any]) -> None:
@@ -161,7 +161,7 @@ class StreamedWindows:
         return Windows(self._examples.take(rows), self.model, *self._rates_hz)
 
     def in_memory(self) -> Windows:
-        """A sample of the windows as arrays."""
+        """Returns a sample of the windows as arrays."""
         return self._sample
 
     def measure_targets(self, measure: Callable[[Windows], Any]) -> None:
@@ -218,7 +218,7 @@ def _instrument_index(examples: Examples, names: Sequence[str]) -> np.ndarray:
 
 
 def validation_batches(windows: Windows, batch_size: int, limit: int = 32, multiple: int = 1) -> list[Batch]:
-    """Batches of whole windows, evenly spread over the split.
+    """Returns batches of whole windows, evenly spread over the split.
 
     Args:
       windows: of the validation split.

@@ -18,7 +18,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 
 
 def as_path(path: PathLike | None) -> Path | None:
-    """A path, or None."""
+    """Returns a path, or None."""
     return None if path is None else Path(path)
 
 
@@ -28,17 +28,17 @@ def as_places(places: PathLike | Sequence[PathLike]) -> list[Path]:
 
 
 def as_paths(paths: PathLike | Sequence[PathLike]) -> list[Path]:
-    """A list of paths, of one path or several."""
+    """Returns a list of paths, of one path or several."""
     return [Path(paths)] if isinstance(paths, str | os.PathLike) else [Path(path) for path in paths]
 
 
 def as_list(words: str | Sequence[str]) -> list[str]:
-    """A list of words, of one word or several."""
+    """Returns a list of words, of one word or several."""
     return [words] if isinstance(words, str) else list(words)
 
 
 def number(value: object, parameter: str, low: float, high: float) -> float:
-    """A finite number within a range.
+    """Returns a finite number within a range.
 
     Raises:
       UsageError: the value is not such a number; `parameter` names the argument.

@@ -182,11 +182,11 @@ class Clip:
         return one, other
 
     def quality(self) -> metrics.Quality:
-        """The metrics of both at 16 kHz."""
+        """Returns the metrics of both at 16 kHz."""
         return metrics.compare(*self.at_16_khz(), reference_hz=self.f0_hz)
 
     def figures(self) -> dict[str, float]:
-        """All metrics by name."""
+        """Returns all metrics by name."""
         room = {} if self.room_share is None else {"room_share": round(self.room_share, 4)}
         return {**self.quality().as_dict(), **room}
 

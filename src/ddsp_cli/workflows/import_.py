@@ -120,7 +120,7 @@ def import_instrument(
 
 
 def _copy(path: Path, name: str, folder: Path) -> bundle.Card:
-    """A shared instrument, checked and put in its place."""
+    """Returns a shared instrument, checked and put in its place."""
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     with (

@@ -70,7 +70,7 @@ class Entry:
 
 
 def library() -> Path:
-    """The user's own instruments, found from every folder."""
+    """Returns the user's own instruments, found from every folder."""
     named = os.environ.get(VARIABLE, "").split(os.pathsep)[0]
     if named:
         return Path(named).expanduser()
@@ -92,7 +92,7 @@ def folders() -> dict[Path, str]:
 
 
 def _bundled_folders() -> list[Path]:
-    """The instruments that came with the program: of an installed package, of a checkout."""
+    """Returns the instruments that came with the program: of an installed package, of a checkout."""
     from importlib import resources
 
     found = []
@@ -118,18 +118,18 @@ def catalogue() -> list[Entry]:
 
 
 def names() -> list[str]:
-    """The names of all instruments."""
+    """Returns the names of all instruments."""
     return sorted({path.name for folder in folders() for path in _subfolders(folder) if path.name != BASE})
 
 
 def base_folder() -> Path | None:
-    """The folder of the base that came with the program (`training.base`); None where it is missing."""
+    """Returns the folder of the base that came with the program (`training.base`); None where it is missing."""
     found = [folder / BASE for folder in [*_bundled_folders(), OWN] if _has_card(folder / BASE)]
     return found[0] if found else None
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    """The folders inside a folder that have a card; none where it cannot be read."""
+    """Returns the folders inside a folder that have a card; none where it cannot be read."""
     try:
         return [path for path in sorted(folder.iterdir()) if path.name[0] != "." and _has_card(path)]
     except OSError:
@@ -175,7 +175,7 @@ def check_new_name(name: str) -> None:
 
 
 def find(name: PathLike) -> Path:
-    """The folder of an instrument by its name or path.
+    """Returns the folder of an instrument by its name or path.
 
     Raises:
       ModelError: there is no such instrument; the hint names similar ones.
@@ -229,7 +229,7 @@ def title(place: Path) -> str:
 
 
 def open_at(place: Path) -> Bundle:
-    """The instrument at a place that `find_playable` found.
+    """Returns the instrument at a place that `find_playable` found.
 
     Raises:
       ModelError: it is damaged.
@@ -306,7 +306,7 @@ class Choice:
         return "+".join(f"{name}{share:.0%}".rstrip("%") for name, share in zip(names, self.shares.mean, strict=True))
 
     def load(self) -> Instrument:
-        """The instrument, ready to play.
+        """Returns the instrument, ready to play.
 
         Raises:
           ModelError: one is damaged, or they cannot be blended.
@@ -347,7 +347,7 @@ def is_timed(words: str) -> bool:
 
 
 def named_in(words: str) -> list[str]:
-    """Names of the instruments in what `choose` takes: one, or those of a blend. No file is looked for.
+    """Returns the names of the instruments in what `choose` takes: one, or those of a blend. No file is looked for.
 
     Raises:
       UsageError: a blend with impossible shares or times.
@@ -358,7 +358,7 @@ def named_in(words: str) -> list[str]:
 
 
 def _constant_parts(words: str) -> list[tuple[str, float]]:
-    """Name and share of each part of `flute:0.6+violin:0.4`."""
+    """Returns the name and share of each part of `flute:0.6+violin:0.4`."""
     parts = []
     for part in words.split("+"):
         name, colon, text = part.strip().rpartition(":")
@@ -374,7 +374,7 @@ def _constant_parts(words: str) -> list[tuple[str, float]]:
 
 
 def _timed_parts(words: str) -> list[tuple[float, str]]:
-    """Seconds and name of each part of `0:flute 8s:violin`."""
+    """Returns seconds and name of each part of `0:flute 8s:violin`."""
     parts = []
     for part in _BETWEEN.split(words.strip()):
         match = _TIMED.fullmatch(part)
@@ -387,7 +387,7 @@ def _timed_parts(words: str) -> list[tuple[float, str]]:
 
 
 def _constant_blend(words: str) -> Choice:
-    """The blend that `flute:0.6+violin:0.4` means."""
+    """Returns the blend that `flute:0.6+violin:0.4` means."""
     shares: dict[Path, float] = {}
     for name, share in _constant_parts(words):
         place = find_playable(name)
@@ -402,7 +402,7 @@ def _constant_blend(words: str) -> Choice:
 
 
 def _timed_blend(words: str) -> Choice:
-    """The blend that `0:flute 8s:violin` means."""
+    """Returns the blend that `0:flute 8s:violin` means."""
     parts = _timed_parts(words)
     times_s, found = [time_s for time_s, _ in parts], [find_playable(name) for _, name in parts]
     places = tuple(dict.fromkeys(found))
@@ -457,7 +457,7 @@ MOST_WET = 4.0
 
 
 def find_room(name: str, wet: float, rate_hz: int, own: np.ndarray | None) -> np.ndarray | bool:
-    """The impulse response that `room` and `wet` mean.
+    """Returns the impulse response that `room` and `wet` mean.
 
     Args:
       name: `model`, `none`, a sound file with a recorded impulse response, or an instrument.
@@ -488,7 +488,7 @@ def find_room(name: str, wet: float, rate_hz: int, own: np.ndarray | None) -> np
 
 
 def from_instrument(name: str, rate_hz: int) -> np.ndarray:
-    """The room [L] that another instrument learned, at the rate of the one that plays.
+    """Returns the room [L] that another instrument learned, at the rate of the one that plays.
 
     Raises:
       ModelError: no such instrument, or it has no room.

@@ -128,7 +128,7 @@ def make_options(
     ensemble: int | str = 1,
     seed: int = 0,
 ) -> TransferOptions:
-    """Options as a user gives them, checked; `api.transfer` says what each means.
+    """Returns options as a user gives them, checked; `api.transfer` says what each means.
 
     Raises:
       UsageError: one is out of range, no number, or no such key or tracker; `parameter` names it.
@@ -183,7 +183,7 @@ def make_options(
 
 
 def _selection(track: object, channels: Sequence[float]) -> Selection | None:
-    """The part of a MIDI file that was chosen; None for all of it."""
+    """Returns the part of a MIDI file that was chosen; None for all of it."""
     if not _several(track) and not channels:
         return None
     from ddsp_cli.adaptation.midi import Selection
@@ -192,7 +192,7 @@ def _selection(track: object, channels: Sequence[float]) -> Selection | None:
 
 
 def _for_instrument(settings: AdaptSettings, instrument: Instrument) -> AdaptSettings:
-    """Settings whose vibrato, where it is left to the instrument, suits it."""
+    """Returns settings whose vibrato, where it is left to the instrument, suits it."""
     variation = variation_of(instrument.bundle)
     if settings.vibrato is not None or variation is None:
         return settings
@@ -208,7 +208,7 @@ def _several(values: object) -> tuple[object, ...]:
 
 
 def parse_key(text: str) -> autotune.Key | None:
-    """A key such as `A minor`; None for `auto`.
+    """Returns a key such as `A minor`; None for `auto`.
 
     Raises:
       UsageError: neither.
@@ -288,7 +288,7 @@ class Performance:
         return self.analysis.features if self.analysis is not None else None
 
     def transcriptions(self) -> list[Transcription]:
-        """The notes of a recording, of each voice that is played; nothing where there was none."""
+        """Returns the notes of a recording, of each voice that is played; nothing where there was none."""
         from ddsp_cli.adaptation.notes import transcribe
 
         if self.voices:
@@ -296,7 +296,7 @@ class Performance:
         return [transcribe(self.analysis.features, self.analysis.segments)] if self.analysis is not None else []
 
     def n_samples(self, rate_hz: int) -> int:
-        """Length of the output: the input's to the sample, brought to another rate."""
+        """Returns the length of the output: the input's to the sample, brought to another rate."""
         if self.info is not None:
             n_samples = round(self.n_input_samples * rate_hz / self.info.sample_rate_hz)
             if abs(n_samples / rate_hz - self.seconds) <= 0.1:
@@ -494,7 +494,7 @@ def perform_recording(
 
 
 def _with_edited_notes(analysis: Analysis[Segments], edited: Path) -> tuple[Features, tuple[str, ...]]:
-    """The features of a recording whose notes were edited, and what was changed.
+    """Returns the features of a recording whose notes were edited, and what was changed.
 
     Raises:
       InputError: the file holds no such notes.
@@ -509,7 +509,7 @@ def _with_edited_notes(analysis: Analysis[Segments], edited: Path) -> tuple[Feat
 
 
 def _separated(features: Features, recording: Recording) -> tuple[Features, ...]:
-    """The voices of a polyphonic recording.
+    """Returns the voices of a polyphonic recording.
 
     Raises:
       InputError: no notes in it, or too long.
@@ -520,7 +520,7 @@ def _separated(features: Features, recording: Recording) -> tuple[Features, ...]
 
 
 def _lead(analysis: Analysis[Segments], recording: Recording, settings: AdaptSettings) -> Analysis[Segments]:
-    """The analysis of the main voice of a recording.
+    """Returns the analysis of the main voice of a recording.
 
     Raises:
       InputError: too long.
@@ -534,7 +534,7 @@ def _lead(analysis: Analysis[Segments], recording: Recording, settings: AdaptSet
 
 
 def _notes_and_shares(features: Features, recording: Recording) -> tuple[list[PolyNote], list[NoteShare]]:
-    """The notes of a polyphonic recording, and the share that each has of it.
+    """Returns the notes of a polyphonic recording, and the share that each has of it.
 
     Raises:
       InputError: too long.
@@ -563,7 +563,7 @@ def feature_spec(instrument: Instrument, tracker: str, input_s: float) -> Featur
 
 
 def _confirmed(analysis: Analysis[Segments], recording: Recording, settings: AdaptSettings) -> Analysis[Segments]:
-    """The analysis without leaps of the F0 that the sound does not confirm."""
+    """Returns the analysis without leaps of the F0 that the sound does not confirm."""
     if analysis.character != "pitched" or not settings.repair_pitch:
         return analysis
     features = confirm_leaps(analysis.features, analysis.segments, recording)
@@ -573,7 +573,7 @@ def _confirmed(analysis: Analysis[Segments], recording: Recording, settings: Ada
 
 
 def resting(n_frames: int, frame_rate_hz: int) -> Adapted:
-    """Curves [F] of an instrument that has nothing to play."""
+    """Returns curves [F] of an instrument that has nothing to play."""
     nothing = np.zeros(0, np.int64)
     return Adapted(
         f0_hz=np.full(n_frames, 440.0, np.float32),
@@ -614,7 +614,7 @@ class Player:
 
 
 def make_player(name: str, instrument: Instrument, options: TransferOptions) -> Player:
-    """An instrument in the room that the options name.
+    """Returns an instrument in the room that the options name.
 
     Raises:
       UsageError, InputError, ModelError: there is no such room.
@@ -703,7 +703,7 @@ def _together(
 
 
 def _with_rest(adapted: Adapted, n_frames: int) -> Adapted:
-    """The same curves [F], then a rest."""
+    """Returns the same curves [F], then a rest."""
     return replace(
         adapted,
         f0_hz=np.pad(adapted.f0_hz, (0, n_frames), mode="edge"),
@@ -723,7 +723,7 @@ def _told(blocks: Iterator[FloatArray], rate_hz: int, progress: Callable[[float]
 
 
 def target_lufs(performance: Performance, options: TransferOptions) -> float | None:
-    """The integrated loudness that the output is brought to; None leaves it alone."""
+    """Returns the integrated loudness that the output is brought to; None leaves it alone."""
     if options.loudness_match == "off":
         return None
     if options.loudness_match == "input":

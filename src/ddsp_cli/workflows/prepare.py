@@ -282,7 +282,7 @@ def prepare(
 
 
 def _pitch_of(found: Inputs, pitch: str) -> str:
-    """The tracker: shards come with their F0."""
+    """Returns the tracker: shards come with their F0."""
     if not found.shards:
         return pitch
     if found.recordings:

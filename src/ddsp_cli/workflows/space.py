@@ -154,7 +154,7 @@ def check_mix(words: str) -> models.Choice:
 
 
 def vector_of(instrument: Bundle, base: Bundle) -> FloatArray:
-    """The place [D] of an instrument in the space of the base.
+    """Returns the place [D] of an instrument in the space of the base.
 
     Raises:
       ModelError: it has none.
@@ -229,7 +229,7 @@ def _card(words: str, name: str, between: Card, base: Bundle, model: ModelConfig
 
 
 def _preview(instrument: Bundle) -> FloatArray:
-    """A rising fifth, a swell and a fall through the middle of the range, played by an instrument."""
+    """Returns a rising fifth, a swell and a fall through the middle of the range, played by an instrument."""
     statistics, model = instrument.card.statistics, instrument.card.model
     n = round(PREVIEW_S * model.frame_rate_hz)
     middle = round(statistics.pitch_midi[50])

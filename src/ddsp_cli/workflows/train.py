@@ -294,7 +294,7 @@ def make_plan(
 
 
 def find_base(model: ModelConfig) -> bundle.Bundle | None:
-    """The base that came with the program, where it is of the kind of a model; None otherwise."""
+    """Returns the base that came with the program, where it is of the kind of a model; None otherwise."""
     place = models.base_folder()
     if place is None or not is_base(bundle.load_card(place).model, model):
         return None
@@ -302,7 +302,7 @@ def find_base(model: ModelConfig) -> bundle.Bundle | None:
 
 
 def find_own_base(start_from: PathLike, model: ModelConfig) -> bundle.Bundle | None:
-    """The base in a folder of the user's; None where it is an instrument.
+    """Returns the base in a folder of the user's; None where it is an instrument.
 
     Raises:
       ModelError: there is no instrument of that name, or it is a base for another kind of model.
@@ -325,7 +325,7 @@ def is_base(base: ModelConfig, model: ModelConfig) -> bool:
 
 
 def after_base(training: TrainingConfig, source: Path) -> TrainingConfig:
-    """A training that begins with a base: as many steps as the amount of sound carries."""
+    """Returns a training that begins with a base: as many steps as the amount of sound carries."""
     note_s = load_manifest(source).statistics.note_s
     steps = min(training.steps // 2, max(LEAST_BASE_STEPS, round(2.0 * note_s)))
     pretrain_steps = min(training.pretrain_steps // 3, max(LEAST_BASE_STEPS, round(note_s)))
@@ -362,7 +362,7 @@ def check_rates(model: ModelConfig) -> None:
 
 
 def new_state(plan: Plan) -> RunState:
-    """The record of a new run.
+    """Returns the record of a new run.
 
     Raises:
       DatasetError: there is no data set, or it does not suit the model.
@@ -387,7 +387,7 @@ def new_state(plan: Plan) -> RunState:
 def state_to_start_from(
     plan: Plan, fresh: RunState, report: Callable[[TrainProgress], None], *, resume: bool, force: bool
 ) -> RunState:
-    """The record of the run to resume, or that of a new one.
+    """Returns the record of the run to resume, or that of a new one.
 
     Args:
       plan: of the training.

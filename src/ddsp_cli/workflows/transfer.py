@@ -288,7 +288,7 @@ class _Work:
     draw: bool
 
     def players(self) -> list[Player]:
-        """The instruments, loaded."""
+        """Returns the instruments, loaded."""
         return [make_player(choice.name, choice.load(), self.options) for choice in self.choices]
 
 
@@ -314,7 +314,7 @@ class _BatchProgress:
 
     @staticmethod
     def seconds(job: Job) -> float:
-        """Length of an input, where it is known."""
+        """Returns the length of an input, where it is known."""
         return job.info.seconds if job.info is not None else 10.0
 
     def stage(self, job: Job, what: str) -> Callable[[float], None]:

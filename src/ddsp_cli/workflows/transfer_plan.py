@@ -238,7 +238,7 @@ def _is_file(parameter: str, place: Path | None, suffixes: frozenset[str], n_job
 
 
 def free_name(stem: str, taken: set[str]) -> str:
-    """The stem, numbered where it is taken already (capitals do not count); now it is taken as well."""
+    """Returns the stem, numbered where it is taken already (capitals do not count); now it is taken as well."""
     name, count = stem, 2
     while name.lower() in taken:
         name, count = f"{stem}-{count}", count + 1
@@ -278,7 +278,7 @@ def folders_for(jobs: Sequence[Job]) -> Iterator[None]:
 
 
 def _subtype(info: read.AudioInfo | None, output: Path, bits: str | None) -> str | None:
-    """The depth that was chosen, else as many bits as the input has, where the output's format has a choice.
+    """Returns the depth that was chosen, else as many bits as the input has, where the output's format has a choice.
 
     Raises:
       UsageError: a depth that the format does not have.

@@ -111,7 +111,7 @@ def correct_octaves(
 
 
 def _nearest(pitch_hz: AnyArray, sure: AnyArray) -> tuple[AnyArray, AnyArray]:
-    """The last sure F0 before each frame and the first after it, within `REACH_S`, else 0."""
+    """Returns the last sure F0 before each frame and the first after it, within `REACH_S`, else 0."""
     reach = round(REACH_S * FRAME_RATE_HZ)
     index = np.arange(len(pitch_hz))
 

@@ -96,7 +96,7 @@ _FRAMES_AT_ONCE = 1 << 15
 
 
 def tracker_names() -> list[str]:
-    """Names that `open_tracker` takes: the built-in ones, then those of other packages."""
+    """Returns the names that `open_tracker` takes: the built-in ones, then those of other packages."""
     from importlib.metadata import entry_points
 
     return [*BUILT_IN, *sorted(entry_points(group=ENTRY_POINTS).names - set(BUILT_IN))]

@@ -21,7 +21,7 @@ def hann(size: int) -> Tensor:
 
 
 def hop_of(size: int, overlap: float) -> int:
-    """Samples between two windows of a given size and overlap.
+    """Returns samples between two windows of a given size and overlap.
 
     Raises:
       ValueError: the overlap is not in [0, 1), or leaves no whole sample.
@@ -212,7 +212,7 @@ def pad_for(audio: Tensor, size: int, hop: int, padding: str) -> Tensor:
 
 
 def whole_hop(sample_rate_hz: float, frame_rate_hz: float) -> int:
-    """Samples between two frames.
+    """Returns samples between two frames.
 
     Raises:
       ValueError: a second of samples does not hold a whole number of them for each frame.
