@@ -133,3 +133,12 @@ def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     targets = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]
     assert [target for target in targets if not ((ROOT / page).parent / target).exists()] == []
+
+
+def test_every_picture_that_is_drawn_is_shown_and_small():
+    script = (ROOT / "benchmarks" / "pictures.py").read_text(encoding="utf-8")
+    drawn = re.findall(r'^    "(\w+)": \(', script, re.MULTILINE)
+    page = (ROOT / "docs" / "pictures.md").read_text(encoding="utf-8")
+    assert drawn and drawn == re.findall(r"\]\(pictures/(\w+)\.png\)", page)
+    for name in drawn:
+        assert 3_000 < (ROOT / "docs" / "pictures" / f"{name}.png").stat().st_size < 150_000
