@@ -14,6 +14,7 @@ bands of the instrument.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import deque
 from dataclasses import dataclass
@@ -189,7 +190,12 @@ class Articulator:
     """
 
     def __init__(self, articulation: Articulation, detector: OnsetDetector, sample_rate_hz: int) -> None:
-        self._articulation, self._detector, self._sample_rate_hz = articulation, detector, sample_rate_hz
+        self._detector, self._sample_rate_hz = detector, sample_rate_hz
+        onset_db = np.concatenate([articulation.onset_noise_db, articulation.onset_harmonic_db], axis=2)
+        fall_db = np.concatenate([articulation.fall_noise_db, articulation.fall_harmonic_db], axis=1)
+        # Unknown beginnings have nothing, nor has anything behind the last step or before the first fall.
+        self._onset_db = np.pad(onset_db.astype(np.float64), ((1, 0), (0, 2), (0, 0)))
+        self._fall_db = np.pad(fall_db.astype(np.float64), ((1, 0), (0, 0)))
 
     def push(
         self, f0_hz: FloatArray, level_db: FloatArray, gate: FloatArray | None, controls: dict[str, FloatArray]
@@ -207,18 +213,17 @@ class Articulator:
           The controls.
         """
         kinds, since_s, fallen_db = self._detector.push(f0_hz, level_db, gate)
-        own = self._articulation
-        noise_db = _at(own.onset_noise_db, own.fall_noise_db, kinds, since_s, fallen_db)
-        harmonic_db = _at(own.onset_harmonic_db, own.fall_harmonic_db, kinds, since_s, fallen_db)
-        rows = np.flatnonzero(noise_db.any(axis=1) | harmonic_db.any(axis=1))
+        added_db = self._at(kinds, since_s, fallen_db)
+        rows = np.flatnonzero(added_db.any(axis=1))
         if not len(rows):
             return controls
+        noise_db, harmonic_db = added_db[rows, :N_BANDS], added_db[rows, N_BANDS:]
         changed = {name: np.array(values, np.float32) for name, values in controls.items()}
         if "harmonic_distribution" in changed:
-            gains_db = harmonic_db[rows] @ group_weights(changed["harmonic_distribution"].shape[1])
+            gains_db = harmonic_db @ group_weights(changed["harmonic_distribution"].shape[1])
             changed["harmonic_distribution"][rows] *= _gain(gains_db)
         if "noise_magnitudes" in changed:
-            gains_db = noise_db[rows] @ band_weights(changed["noise_magnitudes"].shape[1], self._sample_rate_hz)
+            gains_db = noise_db @ band_weights(changed["noise_magnitudes"].shape[1], self._sample_rate_hz)
             changed["noise_magnitudes"][rows] *= _gain(gains_db)
         before, after = (_power({name: values[rows] for name, values in c.items()}) for c in (controls, changed))
         kept = np.sqrt(before / np.maximum(after, 1e-30))[:, None].astype(np.float32)
@@ -226,6 +231,17 @@ class Articulator:
             if name in changed:
                 changed[name][rows] *= kept
         return changed
+
+    def _at(self, kinds: np.ndarray, since_s: DoubleArray, fallen_db: DoubleArray) -> DoubleArray:
+        """What is added to bands and groups, [F, G + H] in dB, at the time since an onset and the fall of the level."""
+        steps = np.round(since_s / STEP_TIME_S, 3)
+        index = np.minimum(steps.astype(int), N_STEPS)
+        share = (np.minimum(steps, N_STEPS) - index)[:, None]
+        found = (1.0 - share) * self._onset_db[kinds, index] + share * self._onset_db[kinds, index + 1]
+        steps = np.minimum(fallen_db / FALL_STEP_DB, N_FALLS)
+        index = np.minimum(steps.astype(int), N_FALLS - 1)
+        share = (steps - index)[:, None]
+        return np.asarray(found + (1.0 - share) * self._fall_db[index] + share * self._fall_db[index + 1])
 
 
 def open_articulator(bundle: Bundle) -> Articulator | None:
@@ -240,23 +256,7 @@ def detector_of(bundle: Bundle) -> OnsetDetector:
     return OnsetDetector(model.frame_rate_hz, float(bundle.card.statistics.level(model.level)[SOFT_PERCENTILE]))
 
 
-def _at(
-    onset_db: FloatArray, fall_db: FloatArray, kinds: np.ndarray, since_s: DoubleArray, fallen_db: DoubleArray
-) -> DoubleArray:
-    """Values [F, G or H] at the time since each onset and at the fall of the level."""
-    steps = np.round(since_s / STEP_TIME_S, 3)
-    index = np.minimum(steps.astype(int), N_STEPS)
-    share = np.minimum(steps, N_STEPS)[:, None] - index[:, None]
-    padded = np.concatenate([onset_db, np.zeros_like(onset_db[:, :2])], axis=1).astype(np.float64)
-    padded = np.concatenate([np.zeros_like(padded[:1]), padded])  # unknown beginnings have none
-    found = (1.0 - share) * padded[kinds, index] + share * padded[kinds, index + 1]
-    falls = np.concatenate([np.zeros_like(fall_db[:1]), fall_db]).astype(np.float64)
-    steps = np.minimum(fallen_db / FALL_STEP_DB, N_FALLS)
-    index = np.minimum(steps.astype(int), N_FALLS - 1)
-    share = (steps - index)[:, None]
-    return np.asarray(found + (1.0 - share) * falls[index] + share * falls[index + 1])
-
-
+@functools.lru_cache(maxsize=16)
 def group_weights(n_harmonics: int) -> FloatArray:
     """Weights [H, K] of the groups in the level of each harmonic, linear between their centres in octaves."""
     starts = np.array([1, *(end + 1 for end in GROUP_ENDS[:-1])])
@@ -264,6 +264,7 @@ def group_weights(n_harmonics: int) -> FloatArray:
     return _between(np.log2(np.arange(1, n_harmonics + 1)), centres)
 
 
+@functools.lru_cache(maxsize=16)
 def band_weights(n_bands: int, sample_rate_hz: int) -> FloatArray:
     """Weights [G, M] of the bands in the level of each noise magnitude of an instrument."""
     edges_hz = np.array(BAND_EDGES_HZ)
