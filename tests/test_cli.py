@@ -297,6 +297,18 @@ def test_time_left_counts_from_where_the_work_was_taken_up(monkeypatch, capsys):
     assert capsys.readouterr().err == "training: 1010 of 2000 steps, about 33:00 left, 0.5 steps/s, loss 5.000\n"
 
 
+def test_remarks_are_wrapped_between_words_on_a_terminal(monkeypatch, capsys):
+    text = "takes/a long name.wav: " + "it sounds like speech " * 6
+    console.remark(text)
+    assert capsys.readouterr().err == f"{text}\n"
+    monkeypatch.setattr(console, "is_terminal", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    console.remark(text)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 1 and max(map(len, lines)) < 80
+    assert " ".join(lines).split() == text.split()
+
+
 def complete(shell, words, cwd):
     """Returns the completions of the last of some words, as a shell gets them."""
     line = " ".join(words)
@@ -319,6 +331,8 @@ def complete(shell, words, cwd):
 #: One word in every shell, every kind of word in one.
 CASES = [
     *((shell, ["ddsp", "transfer", "--model", "testo"], "testophone") for shell in ("bash", "zsh", "fish")),
+    ("bash", ["ddsp", "export", "--format", "v"], "vst"),
+    ("fish", ["ddsp", "train", "--from", "ba"], "base"),
     ("bash", ["ddsp", "tra"], "transfer"),
     ("bash", ["ddsp", "transfer", "--auto"], "--autotune"),
     ("bash", ["ddsp", "train", "--preset", "vs"], "vst"),

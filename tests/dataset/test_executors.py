@@ -84,6 +84,7 @@ def test_a_cluster_makes_the_same_data_set_as_local_processes(wavs, tmp_path, mo
         prepare([wavs], name="x", out=tmp_path / name, report=False, notice=told.append, **options)
     assert content(tmp_path / "one") == content(tmp_path / "two") == content(tmp_path / "cluster")
     assert len(list((tmp_path / "one").glob("train.tfrecord-*"))) > 3
+    assert sum("by worker" in line for line in told) == 1, "of no interest on one machine"
     assert any("dashboard at http" in line for line in told)
     assert any("6 recordings measured, 1 of them left out; by worker: tcp://" in line for line in told)
 

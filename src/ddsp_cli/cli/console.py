@@ -106,7 +106,16 @@ def say(text: str = "") -> None:
 
 
 def remark(text: str) -> None:
-    """One line beside the result, on standard error; nothing where that cannot be written."""
+    """A line beside the result, on standard error; nothing where that cannot be written.
+
+    On a terminal it is wrapped between words.
+    """
+    if is_terminal(sys.stderr):
+        width = max(shutil.get_terminal_size().columns - 1, 20)
+        text = "\n".join(
+            line if len(line) <= width else textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+            for line in text.split("\n")
+        )
     with contextlib.suppress(OSError):
         print(speaks(sys.stderr, text), file=sys.stderr, flush=True)
 

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from ddsp_cli.cli import console
-from ddsp_cli.cli.options import Force, Instrument
+from ddsp_cli.cli.options import Force, Instrument, one_of
 
 
 def export(
     model: Instrument,
-    format_: Annotated[str, typer.Option("--format", metavar="savedmodel|litert|onnx|vst", help="The format.")],
+    format_: Annotated[
+        str, typer.Option("--format", help="The format.", **one_of("savedmodel", "litert", "onnx", "vst"))
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder to write; by default NAME_FORMAT.")
     ] = None,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 import typer
 
 from ddsp_cli.cli import console
-from ddsp_cli.cli.options import Force, Instruments, Seed
+from ddsp_cli.cli.options import Force, Instruments, Seed, one_of
 from ddsp_cli.errors import InputError
 from ddsp_cli.pitch_names import note_name
 
@@ -71,7 +71,7 @@ def live(
         int, typer.Option(metavar="SAMPLES", help="Block size of the device; smaller is quicker, larger is safer.")
     ] = 256,
     latency: Annotated[
-        str, typer.Option(metavar="safe|low", help="low plays 22 ms earlier, and follows your pitch less exactly.")
+        str, typer.Option(help="low plays 22 ms earlier, and follows your pitch less exactly.", **one_of("safe", "low"))
     ] = "safe",
     record: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Record what is played, from the beginning.")

@@ -78,6 +78,19 @@ def instrument_names(incomplete: str) -> list[str]:
     return [before + plus + name for name in names() if name.startswith(last)]
 
 
+def start_names(incomplete: str) -> list[str]:
+    """Returns what a training can begin with, for the shell to complete."""
+    return [*instrument_names(incomplete), *(name for name in ("base", "none") if name.startswith(incomplete))]
+
+
+def one_of(*words: str) -> dict[str, Any]:
+    """Makes the arguments of an option that takes one of some words, for its help and for the shell to complete."""
+    return {
+        "metavar": "|".join(words),
+        "autocompletion": lambda incomplete: [word for word in words if word.startswith(incomplete)],
+    }
+
+
 def preset_names(incomplete: str) -> list[str]:
     """Returns the names of presets, for the shell to complete."""
     from ddsp_cli import config
@@ -111,7 +124,7 @@ Tail = Annotated[
     ),
 ]
 Tracker = Annotated[
-    str, typer.Option(metavar="swift-f0|pyin|crepe", help="The pitch tracker.", rich_help_panel="Pitch")
+    str, typer.Option(help="The pitch tracker.", **one_of("swift-f0", "pyin", "crepe"), rich_help_panel="Pitch")
 ]
 SampleRate = Annotated[
     int | None,
@@ -122,7 +135,9 @@ SampleRate = Annotated[
 Bits = Annotated[
     str | None,
     typer.Option(
-        metavar="16|24|32|float", help="Bit depth of the output; by default that of the input.", rich_help_panel="Files"
+        help="Bit depth of the output; by default that of the input.",
+        rich_help_panel="Files",
+        **one_of("16", "24", "32", "float"),
     ),
 ]
 

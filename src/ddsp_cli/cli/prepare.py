@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddsp_cli.cli import console
-from ddsp_cli.cli.options import Force, choice
+from ddsp_cli.cli.options import Force, choice, one_of, quoted
 from ddsp_cli.pitch_names import note_name
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def prepare(
         str | None,
         typer.Option(metavar="NAME|DIR", help="Measure as this instrument needs it, to train it further."),
     ] = None,
-    pitch: Annotated[str, typer.Option(metavar="swift-f0|pyin|crepe", help="The pitch tracker.")] = "swift-f0",
+    pitch: Annotated[str, typer.Option(help="The pitch tracker.", **one_of("swift-f0", "pyin", "crepe"))] = "swift-f0",
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Number of processes; by default one per core.")
     ] = None,
@@ -51,8 +51,8 @@ def prepare(
     level: Annotated[
         str,
         typer.Option(
-            metavar="match|keep",
             help="match brings the loudest notes of folders to one level.",
+            **one_of("match", "keep"),
         ),
     ] = "match",
     keep_polyphonic: Annotated[bool, typer.Option("--keep-polyphonic", help="Also use polyphonic segments.")] = False,
@@ -108,13 +108,13 @@ def prepare(
         console.remark("Polyphonic recordings are used with --keep-polyphonic.")
     _remarks(list(result.notes))
     if any(SPEECH in text.split("; ") for _, text in result.notes):
-        console.remark("Speech has no steady pitch to learn from; --leave-out NAME leaves a recording out.")
+        console.remark("Speech has no steady pitch to learn from. Leave such recordings out: --leave-out NAME.")
     console.say(f"{result.folder} {'is up to date' if result.unchanged else 'is ready'}.")
     for name_, text in summary(result):
         console.fact(name_, text)
     if result.report is not None:
         console.say(f"More in {result.report}")
-    console.say(f"Train on it with: ddsp train --instrument {result.name}")
+    console.say(f"Train on it with: ddsp train --instrument {quoted(result.name)}")
 
 
 def summary(result: PrepareResult) -> list[list[str]]:

@@ -10,7 +10,7 @@ import typer
 
 from ddsp_cli.cli import console
 from ddsp_cli.cli.models import quality
-from ddsp_cli.cli.options import Force, Seed, instrument_names, preset_names, quoted
+from ddsp_cli.cli.options import Force, Seed, preset_names, quoted, start_names
 
 if TYPE_CHECKING:
     from ddsp_cli.training.checkpoint import TrainProgress
@@ -51,7 +51,7 @@ def train(
             metavar="NAME|DIR",
             help="Start from this instrument, from base (trained on many instruments) or from none; by default from "
             "base if the preset allows it.",
-            autocompletion=instrument_names,
+            autocompletion=start_names,
         ),
     ] = None,
     listen: Annotated[

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddsp_cli.cli import console, options, pipes
-from ddsp_cli.cli.options import Bits, Force, Instruments, SampleRate, Seed, Tail, Tracker, Wet
+from ddsp_cli.cli.options import Bits, Force, Instruments, SampleRate, Seed, Tail, Tracker, Wet, one_of
 from ddsp_cli.errors import ExitCode, Kind, UsageError
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def transfer(
     voices: Annotated[
         str,
         typer.Option(
-            metavar="auto|chords|lead",
+            **one_of("auto", "chords", "lead"),
             help="chords plays every note, lead one voice, also over an accompaniment; auto is chords for a MIDI file, "
             "and takes a recording for one voice.",
             rich_help_panel=VOICES,

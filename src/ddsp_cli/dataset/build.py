@@ -243,7 +243,7 @@ def _measure_all(
             progress(MEASURING_MANY, n_done, n_to_measure)
 
     tally = examine_all(ledger.jobs(), engine, tick, done, notice)
-    if len(tally.by_worker) > 1:
+    if tally.names_workers:
         notice(str(tally))
     if inputs.shards:
         progress("reading shards", 0.0, 0.0)

@@ -71,11 +71,13 @@ class Tally:
       n_done: measured, those of an earlier run included.
       n_left_out: how many of them cannot be used.
       by_worker: name of a worker → how many it measured.
+      names_workers: the workers are on other machines, and their names tell which.
     """
 
     n_done: int = 0
     n_left_out: int = 0
     by_worker: Counter[str] = field(default_factory=Counter)
+    names_workers: bool = False
 
     def add(self, found: CutRecording, worker: str) -> None:
         """Counts one recording."""
@@ -84,10 +86,13 @@ class Tally:
         self.by_worker[worker] += 1
 
     def __str__(self) -> str:
+        done = f"{self.n_done} recordings measured, {self.n_left_out} of them left out"
+        if not self.names_workers:
+            return done
         workers = ", ".join(f"{name} {count}" for name, count in sorted(self.by_worker.items())[:MAX_WORKERS_NAMED])
         if (n_more := len(self.by_worker) - MAX_WORKERS_NAMED) > 0:
             workers += f", and {n_more} more workers"
-        return f"{self.n_done} recordings measured, {self.n_left_out} of them left out; by worker: {workers}"
+        return f"{done}; by worker: {workers}"
 
 
 class Engine(Protocol):
@@ -140,7 +145,7 @@ def examine_all(
       DdspError: the cluster is lost, has no workers, or cannot read the recordings.
       OSError: what is kept cannot be written.
     """
-    tally, told = Tally(), time.monotonic()
+    tally, told = Tally(names_workers=not isinstance(engine, LocalProcesses)), time.monotonic()
 
     def deliver(found: CutRecording, worker: str) -> None:
         nonlocal told

@@ -32,7 +32,7 @@ from ddsp_cli.audio.recording import FileRecording, Recording
 from ddsp_cli.audio.resample import at_rate
 from ddsp_cli.audio.write import Fit
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
-from ddsp_cli.errors import InputError, Kind, UsageError, did_you_mean
+from ddsp_cli.errors import InputError, Kind, UsageError, closest, did_you_mean
 from ddsp_cli.synthesis.instrument import BLOCK_FRAMES, Instrument
 from ddsp_cli.synthesis.reverb import Room, tail_s
 from ddsp_cli.synthesis.variation import variation_of
@@ -218,7 +218,10 @@ def parse_key(text: str) -> autotune.Key | None:
     try:
         return autotune.parse_key(text)
     except ValueError:
-        raise UsageError(f"{text} is not a key", did_you_mean(text, autotune.known_keys()), parameter="key") from None
+        examples = "Give one such as C major, f# minor, Bb mixolydian, A minor pentatonic, or chromatic."
+        near = closest(text, autotune.known_keys())
+        hint = did_you_mean(text, near) if near else examples
+        raise UsageError(f"{text} is not a key", hint, parameter="key") from None
 
 
 # --- one performance: an input, analysed and adapted to an instrument ------------------------------------------------
