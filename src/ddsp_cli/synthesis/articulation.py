@@ -1,4 +1,4 @@
-"""Play what an instrument does when notes begin and end: noise of bow, breath or tongue, the order of its harmonics.
+"""Articulation: onsets and releases of notes, with noise of bow, breath or tongue, and the order of the harmonics.
 
 The network is given level and F0. Both tell little of how a note begins, and what they leave out is averaged away. So
 the difference between recordings and their resynthesis is measured as a function of the time since the onset
@@ -34,13 +34,13 @@ RISE_DB, RISE_S, DIP_DB, QUIET_DB = 9.0, 0.2, 9.0, 12.0
 SOFT_PERCENTILE = 5
 
 #: A bound note begins where F0 moves by so many semitones within `STEP_S`, and as far from its mean over `BEFORE_S`:
-#: more than a vibrato does. It does not begin sooner than `SHORTEST_S` after another one.
+#: more than in a vibrato. Onsets are at least `SHORTEST_S` apart.
 STEP_SEMITONES, STEP_S, BEFORE_S, SHORTEST_S = 0.8, 0.04, 0.2, 0.1
 
 #: Levels below this count as silence.
 SILENT_DB = -120.0
 
-#: Steps of the time since the onset. Behind the last one everything is 0.
+#: Steps of the time since the onset. After the last one all values are 0.
 STEP_TIME_S, N_STEPS = 0.02, 12
 
 #: A note after a rest begins hard where the level rises by this much in `STEP_TIME_S`.
@@ -56,13 +56,13 @@ FALL_STEP_DB, N_FALLS, FALL_S = 6.0, 4, 0.3
 BAND_EDGES_HZ = (250.0, 700.0, 1400.0, 2800.0, 4000.0, 5600.0, 8000.0, 11300.0, 20000.0)
 GROUP_ENDS = (1, 2, 4, 8, 16, 32)
 
-#: Values beyond these are mistakes of the measurement.
+#: Values beyond these are errors of the measurement.
 MAX_NOISE_DB, MAX_HARMONIC_DB = 12.0, 6.0
 
 
 @dataclass(frozen=True)
 class Articulation:
-    """What is added to the controls at the beginnings and ends of notes, in dB.
+    """Changes of the controls at onsets and releases of notes, in dB.
 
     Attributes:
       onset_noise_db: [3, T, G] of soft, hard and bound beginnings, by time since the onset.
@@ -92,7 +92,7 @@ SHAPES = {
 
 
 def articulation_of(bundle: Bundle) -> Articulation | None:
-    """Reads the articulation of an instrument; None where it has none, or one that does not fit."""
+    """Reads the articulation of an instrument; None if it is missing or does not fit."""
     values = {}
     for name, shape in SHAPES.items():
         value = bundle.weights.get(f"{ARTICULATION}{name}")
@@ -200,7 +200,7 @@ class Articulator:
     def push(
         self, f0_hz: FloatArray, level_db: FloatArray, gate: FloatArray | None, controls: dict[str, FloatArray]
     ) -> dict[str, FloatArray]:
-        """Changes the controls of the next frames. The power of each frame, as far as it is controlled, is kept.
+        """Changes the controls of the next frames; the power of each frame is kept.
 
         Args:
           f0_hz: [F·p].
@@ -245,13 +245,13 @@ class Articulator:
 
 
 def open_articulator(bundle: Bundle) -> Articulator | None:
-    """The articulation of an instrument at the start of a performance; None where it has none."""
+    """Makes the articulator of a performance; None for an instrument without articulation."""
     found = articulation_of(bundle)
     return None if found is None else Articulator(found, detector_of(bundle), bundle.card.model.sample_rate_hz)
 
 
 def detector_of(bundle: Bundle) -> OnsetDetector:
-    """Finds the onsets in what an instrument plays."""
+    """Makes the detector of onsets for an instrument."""
     model = bundle.card.model
     return OnsetDetector(model.frame_rate_hz, float(bundle.card.statistics.level(model.level)[SOFT_PERCENTILE]))
 

@@ -19,17 +19,17 @@ from ddsp_cli.bundle import Bundle
 from ddsp_cli.bundle.layout import VARIATION
 from ddsp_cli.config import HarmonicConfig
 
-#: Movements are measured between these frequencies. What is slower follows dynamics and vibrato, which the network
-#: knows; at 50 frames a second there is nothing faster.
+#: Movements are measured between these frequencies. Slower ones follow dynamics and vibrato, which are inputs of
+#: the network; at 50 frames a second there is nothing faster.
 BAND_HZ = (6.5, 25.0)
 
-#: Of the pitch only what is faster than a vibrato: that is the performer's.
+#: Band of the movements of pitch: faster than vibrato, which belongs to the performer.
 JITTER_HZ = (10.0, 25.0)
 
 #: Noise moves in these groups of bands, in Hz.
 NOISE_EDGES_HZ = (0.0, 1000.0, 2000.0, 4000.0, 8000.0, 24000.0)
 
-#: Statistics beyond these are mistakes of the measurement.
+#: Statistics beyond these are errors of the measurement.
 MAX_DB, MAX_CENTS, MAX_POLE, MAX_VIBRATO_CENTS = 3.0, 15.0, 0.8, 100.0
 
 #: An instrument whose usual vibrato is narrower than this, root mean square, is played without one.
@@ -61,7 +61,7 @@ class Variation:
 
     @property
     def vibrato_limit_cents(self) -> float:
-        """The usual vibrato of an instrument that has hardly any; infinity for one that has."""
+        """The usual vibrato of an instrument with hardly any; infinity for other instruments."""
         return self.vibrato_cents if self.vibrato_cents < LEAST_VIBRATO_CENTS else math.inf
 
     def as_weights(self) -> dict[str, FloatArray]:
@@ -70,13 +70,13 @@ class Variation:
 
 
 def variation_of(bundle: Bundle) -> Variation | None:
-    """Reads the variation of an instrument; None where it has none, or one that does not fit."""
+    """Reads the variation of an instrument; None if it is missing or does not fit."""
     harmonic = bundle.card.model.only(HarmonicConfig)
     return None if harmonic is None else read_variation(bundle.weights, harmonic[1].n_harmonics)
 
 
 def read_variation(weights: Mapping[str, FloatArray], n_harmonics: int) -> Variation | None:
-    """Takes the variation out of a bundle's weights; None where there is none, or one that does not fit."""
+    """Takes the variation out of a bundle's weights; None if it is missing or does not fit."""
     names = Variation.__dataclass_fields__
     found = {name: weights.get(f"{VARIATION}{name}") for name in names}
     sizes = {"harmonic_db": n_harmonics, "harmonic_cents": n_harmonics, "pole": 1, "jitter_cents": 1,
@@ -99,7 +99,7 @@ def read_variation(weights: Mapping[str, FloatArray], n_harmonics: int) -> Varia
 
 
 def band_share(pole: float, band_hz: tuple[float, float], frame_rate_hz: float) -> float:
-    """Share of the power of a first-order process, x' = pole·x + noise, that lies within a band."""
+    """Returns the share of the power of a first-order process, x' = pole·x + noise, within a band."""
     hz = np.linspace(0.0, frame_rate_hz / 2.0, 512)
     power = 1.0 / (1.0 + pole**2 - 2.0 * pole * np.cos(2.0 * np.pi * hz / frame_rate_hz))
     return float(power[(hz >= band_hz[0]) & (hz <= band_hz[1])].sum() / power.sum())

@@ -1,4 +1,4 @@
-"""Measure what the notes of recordings have at their beginnings and ends, and their resynthesis has not.
+"""Measure articulation: onsets and releases of notes in recordings, less those of their resynthesis.
 
 At the end of a training windows of the recordings are played. Where notes begin (`synthesis.articulation` finds them in
 the same curves at play), levels of both are compared in time: between the harmonics, of the harmonics, and of all. What
@@ -39,13 +39,13 @@ from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.training.output_layer import is_playable, play_window
 from ddsp_cli.training.windows import Windows
 
-#: Largest number of windows that are played: 5 to 20 s of one core at 48 kHz.
+#: Largest number of windows that are rendered: 5 to 20 s of one core at 48 kHz.
 MAX_WINDOWS = 40
 
 #: Windows with a smaller voiced share are left out.
 LEAST_VOICED = 0.2
 
-#: Notes are followed for so long; what they have from `SUSTAIN_S` on belongs to the note itself.
+#: Notes are measured for so long; from `SUSTAIN_S` on they count as sustain.
 FOLLOWED_S, SUSTAIN_S = 0.4, 0.2
 
 #: The last of a note before the next one is not counted: windows of the measurement reach into it.
@@ -60,7 +60,7 @@ MAX_MEASURED = 200
 #: A group of harmonics is measured where it is this much louder than the noise in its bins, in both sounds.
 LEAST_SNR = 2.0
 
-#: Of so many notes half of a difference is believed; of fewer than `LEAST_NOTES` nothing is.
+#: A difference found in so many notes is halved; one found in fewer than `LEAST_NOTES` is ignored.
 HALF_NOTES, LEAST_NOTES = 8, 8
 
 #: Length of the windows in which the power of all is measured.
@@ -198,7 +198,7 @@ def _db(power: np.ndarray) -> DoubleArray:
 
 
 def _medians(points: dict[str, np.ndarray]) -> Articulation:
-    """Medians over notes of what differs from their sustain, shrunk."""
+    """Medians over notes of differences from their sustain, shrunk."""
     is_sustain = (points["since"] >= SUSTAIN_S) & (points["since"] < FOLLOWED_S) & (points["fallen"] < FALL_STEP_DB)
     arrays = {}
     for name in ("noise", "harmonic", "total"):
@@ -210,8 +210,8 @@ def _medians(points: dict[str, np.ndarray]) -> Articulation:
     for t in range(N_STEPS):
         now = early & (step == t) & (points["fallen"] < FALL_STEP_DB)
         rows = now & (points["kind"] == BOUND)
-        # Where F0 changes, what lies between the harmonics is in part the other note. The noise is raised by no more
-        # than what the whole band lacks.
+        # Where F0 changes, sound between the harmonics is in part the other note. The noise is raised by no more
+        # than the whole band lacks.
         lacking = np.maximum(10.0 ** (_known_median(arrays["total"][rows]) / 10.0) - 1.0, 0.0)
         most_db = 10.0 * np.log10(1.0 + lacking * 10.0 ** (-np.minimum(share_db, 0.0) / 10.0))
         for name, values in onsets.items():
@@ -238,7 +238,7 @@ def _medians(points: dict[str, np.ndarray]) -> Articulation:
 
 
 def _sustained(notes: np.ndarray, is_sustain: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """What each note has in its sustain, [P, C]; of short notes what all have."""
+    """Levels in the sustain of each note, [P, C]; for short notes those of all notes."""
     common = _known_median(values[is_sustain])
     out = np.tile(common, (len(values), 1))
     for note in np.unique(notes):
@@ -270,7 +270,7 @@ def _shrunk(notes: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _known_median(values: np.ndarray) -> np.ndarray:
-    """Medians [C] of the values that are known; 0 where none is."""
+    """Medians [C] of the values that are not NaN; 0 where all are NaN."""
     known = np.isfinite(values).any(axis=0) if len(values) else np.zeros(values.shape[1], bool)
     out = np.zeros(values.shape[1])
     out[known] = np.nanmedian(values[:, known], axis=0)

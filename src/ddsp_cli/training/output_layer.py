@@ -1,4 +1,4 @@
-"""Set the output layer of the decoder by rule: before training, and after it where the recordings taught nothing.
+"""Set the output layer of the decoder by rule: before training, and after it where the recordings gave no gradient.
 
 - Before: the harmonics fall with their number. Random weights give all harmonics one amplitude. At 16 kHz training soon
   shapes them; at 48 kHz most of them lie where instruments have no energy, so that the first thing learned is to play
@@ -70,14 +70,14 @@ def rolloff_bias(n_harmonics: int, rolloff: float) -> np.ndarray:
 
 
 #: Raw output of a masked harmonic: `exp_sigmoid` makes 2e-5 of it, 90 dB below the others, and is steep enough there
-#: to learn it when training goes on with lower notes. At its floor it has no gradient.
+#: to learn it when training continues with lower notes. At its floor it has no gradient.
 MASKED_OUTPUT = -5.0
 
 
 def mask_untrained_harmonics(
     weights: Mapping[str, np.ndarray], model: ModelConfig, lowest_hz: float
 ) -> dict[str, np.ndarray]:
-    """Weights whose network leaves out the harmonics above half the sample rate at every note of the data set.
+    """Returns weights whose network masks the harmonics above half the sample rate at every note of the data set.
 
     Those had no gradient and are as loud as random weights make them: below its range the instrument would whistle.
 
@@ -100,7 +100,7 @@ def mask_untrained_harmonics(
     return changed | {KERNEL: kernel, BIAS: bias}
 
 
-#: A hole lies this far below the bands one, or two, on both sides of it. The noise of instruments is smooth over
+#: A hole is this far below the bands one, or two, on both sides of it. The noise of instruments is smooth over
 #: frequency; where one band is turned off by chance, the bands around it are not.
 HOLE_DB = 5.0
 
@@ -119,7 +119,7 @@ MAX_PASSES = 4
 
 
 def smooth_noise(weights: Mapping[str, FloatArray], card: Card) -> dict[str, FloatArray]:
-    """Replaces holes and spikes in the mean noise of a chromatic scale by what lies between their neighbours.
+    """Replaces holes and spikes in the mean noise of a chromatic scale by interpolation between their neighbours.
 
     The neighbours of a hole have learned to be louder in its place, so the power of both together is kept.
 
@@ -164,7 +164,7 @@ def is_playable(model: ModelConfig) -> bool:
 
 
 def find_holes(noise_db: FloatArray) -> np.ndarray:
-    """Mask [M] of the bands that lie `HOLE_DB` below the bands one, or two, on both sides of them."""
+    """Returns a mask [M] of the bands that are `HOLE_DB` below the bands one, or two, on both sides of them."""
     holes = np.zeros(len(noise_db), bool)
     for reach in (1, 2):
         if len(noise_db) > 2 * reach:
@@ -174,7 +174,7 @@ def find_holes(noise_db: FloatArray) -> np.ndarray:
 
 
 def find_spikes(noise_db: FloatArray, first: int) -> np.ndarray:
-    """Mask [M] of the bands from `first` on that lie `HOLE_DB` above the bands two, or four, on both sides of them."""
+    """Mask [M] of the bands from `first` on that are `HOLE_DB` above the bands two, or four, on both sides of them."""
     spikes = np.zeros(len(noise_db), bool)
     for reach in (2, 4):
         if len(noise_db) > 2 * reach:
@@ -185,7 +185,7 @@ def find_spikes(noise_db: FloatArray, first: int) -> np.ndarray:
 
 
 def mean_noise_db(weights: Mapping[str, FloatArray], card: Card) -> FloatArray:
-    """Mean magnitude of each noise band over a chromatic scale at several levels, [M] in dB."""
+    """Returns the mean magnitude of each noise band over a chromatic scale at several levels, [M] in dB."""
     lowest, highest = card.statistics.range_midi
     levels_db = card.statistics.level(card.model.level)[list(LEVEL_PERCENTILES)]
     midi = np.arange(round(lowest), round(highest) + 1, dtype=np.float64)
@@ -211,7 +211,7 @@ MATCH_EDGES_HZ = (60.0, 250.0, 500.0, 750.0, 1000.0, 1400.0, 2000.0, 2800.0, 400
 
 
 def match_noise(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
-    """Brings what is heard between the harmonics to its level in the recordings.
+    """Brings the noise between the harmonics to its level in the recordings.
 
     A spectral loss compares noise with noise, and two draws differ by 4 dB even where their levels agree. The player
     also adds movements of each partial (`synthesis.variation`), whose sidebands lie between the harmonics. So the
@@ -255,7 +255,7 @@ def match_noise(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
 
 
 def play_window(player: Instrument, windows: Windows, row: int) -> FloatArray:
-    """A window as the instrument plays it, [S]."""
+    """Renders a window with the instrument, [S]."""
     import soxr
 
     model = player.model

@@ -1,4 +1,4 @@
-"""Measure the small movements of held notes: what each partial, the pitch and the noise do by themselves.
+"""Measure the small fluctuations of held notes: level and frequency of each partial, pitch, noise.
 
 A network predicts what level and pitch explain: an average. The partials of a recording also move on their own, in
 level and frequency, and the noise is not even. These movements are measured as statistics, and the player draws its own
@@ -34,7 +34,7 @@ MAX_WINDOWS = 40
 #: A held note is at least this long and stays within this distance of its median; its ends are left out.
 LEAST_NOTE_S, NOTE_SEMITONES, END_S = 0.4, 0.4, 0.05
 
-#: The two halves of the band, whose ratio tells how fast the movements are.
+#: The two halves of the band; the ratio of their powers gives the speed of the movements.
 SLOW_HZ, FAST_HZ = (BAND_HZ[0], 12.0), (12.0, BAND_HZ[1])
 
 #: A partial is measured where it is this much louder than the noise in its bin.
@@ -43,7 +43,7 @@ LEAST_SNR_DB = 20.0
 #: More harmonics than these are not measured one by one; those above share the value of the highest.
 MAX_MEASURED = 40
 
-#: So many harmonics are not smoothed.
+#: Number of the lowest harmonics that are not smoothed.
 N_APART = 6
 
 #: Values of fewer notes are filled from their neighbours.
@@ -159,7 +159,7 @@ def _note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
     weight /= weight.sum()
     apart_db = levels_db - (levels_db @ weight)[:, None]
     share = 1.0 / np.maximum(1.0 - 2.0 * weight + np.sum(weight**2), 0.2)  # of its own movement, removed with the mean
-    # Noise moves a partial, too: variance of a level of which 1/snr is noise, dB², as far as it lies within the band.
+    # Noise moves a partial, too: variance of a level of which 1/snr is noise, dB², of its share within the band.
     within = _share_of_noise(float(np.median(f0_hz)))
     by_noise = within * (10.0 / math.log(10.0)) ** 2 * 2.0 / snr[good]
     variance_db = np.maximum(apart_db.var(axis=0) * share - by_noise, 0.0)
@@ -171,7 +171,7 @@ def _note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
     by_noise = within * (1200.0 / math.log(2.0) * _rms_hz(BAND_HZ) / (k * np.median(f0_hz))) ** 2 / (2.0 * snr[good])
     variance = np.maximum(apart.var(axis=0) * share - by_noise, 0.0)
     slow, fast = ((_filtered(apart_db, rate_hz, band) ** 2).mean() for band in (SLOW_HZ, FAST_HZ))
-    # the drift is against the F0 that was tracked, which has errors of its own; both together are what is heard
+    # the drift is against the F0 that was tracked, which has errors; both together are audible
     pitch_cents = 1200.0 * np.log2(0.5 * (f0_hz[1:] + f0_hz[:-1])) + common
     by_noise = within * (1200.0 / math.log(2.0) * _rms_hz(JITTER_HZ) / (k * np.median(f0_hz))) ** 2 / (2.0 * snr[good])
     jitter = _filtered(pitch_cents[:, None], rate_hz, JITTER_HZ).var() - np.sum(weight**2 * by_noise)
@@ -219,7 +219,7 @@ def _share_of_noise(f0_hz: float) -> float:
 
 
 def _rms_hz(band_hz: tuple[float, float]) -> float:
-    """Root mean square frequency of a band: what a white phase of variance 1 rad² in it makes of frequency, in Hz."""
+    """Returns the RMS deviation of frequency, in Hz, that white phase noise of variance 1 rad² in a band causes."""
     low, high = band_hz
     return math.sqrt((high**3 - low**3) / (3.0 * (high - low)))
 
@@ -238,7 +238,7 @@ def _filled(values: np.ndarray) -> FloatArray:
 
 
 def _known_median(values: np.ndarray) -> float:
-    """Median of the values that are known; 0 where none is."""
+    """Median of the values that are not NaN; 0 if all are NaN."""
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) else 0.0
 
