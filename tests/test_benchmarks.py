@@ -224,7 +224,7 @@ def test_a_shorter_take_is_part_of_a_longer_one(few_shot, recordings, tmp_path):
     np.testing.assert_array_equal(short, long[: len(short)])
 
 
-def test_fewer_recordings_than_asked_for(few_shot, recordings, tmp_path):
+def test_fewer_recordings_than_requested(few_shot, recordings, tmp_path):
     assert few_shot.take(recordings, 10.0, tmp_path / "few") == pytest.approx(3.0)
 
 

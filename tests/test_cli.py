@@ -180,7 +180,7 @@ def test_a_library_that_several_instruments_came_from_is_named_once(tmp_path, mo
     assert found == ["Somebody's samples (CC0-1.0) https://example.org/", "Own recordings (unknown)"]
 
 
-def test_long_facts_go_on_below_themselves_on_a_terminal_only(monkeypatch, capsys):
+def test_long_facts_are_continued_with_an_indent_on_a_terminal_only(monkeypatch, capsys):
     text = "one two three four five six seven eight nine ten eleven twelve thirteen https://example.org/a-long-address"
     console.fact("remark", text)
     assert capsys.readouterr().out == f"  remark        {text}\n"

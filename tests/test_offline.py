@@ -142,7 +142,7 @@ def seen(desk: Path) -> tuple[list[str], set[str]]:
     return network, written
 
 
-def test_studio_listens_on_the_loopback_and_talks_to_nobody(desk):
+def test_studio_listens_on_the_loopback_and_opens_no_connection(desk):
     """This test requests the page, and plays a sound in it."""
     command, environment = watched(desk, ["studio", "--port", "0", "--no-browser"])
     process = subprocess.Popen(

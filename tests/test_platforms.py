@@ -97,7 +97,7 @@ def findings(reader: Callable[[str], list[str]]) -> dict[str, list[str]]:
     return {name: places for name, places in found.items() if places}
 
 
-def test_what_only_some_systems_have_is_asked_for():
+def test_names_that_only_some_systems_have_are_used_after_a_check():
     assert findings(unguarded) == {}
 
 

@@ -182,7 +182,7 @@ def test_dead_controls(script):
     assert script.dead_harmonics(f0_hz, levels_db, 7000.0) == pytest.approx(1 / 13)
 
 
-def test_partials_that_are_heard_and_silent(script):
+def test_partials_that_are_audible_in_one_sound_only(script):
     noise = np.random.default_rng(0).normal(0, 1e-4, len(TIMES_S))
     audio = (tone(n_partials=5) + noise).astype(np.float32)
     performance = script.Performance(audio, RATE_HZ, features(HELD_HZ), np.zeros(1))

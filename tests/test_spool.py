@@ -36,7 +36,7 @@ def test_values_survive_the_release_of_their_pages(all_spooled):
 
 
 @pytest.mark.parametrize("kept_bytes", [0, 40, 1 << 20])
-def test_an_array_grows_in_memory_and_in_a_file_alike(monkeypatch, kept_bytes):
+def test_an_array_grows_equally_in_memory_and_in_a_file(monkeypatch, kept_bytes):
     monkeypatch.setattr(spool, "KEPT_BYTES", kept_bytes)
     growing = spool.GrowingArray()
     for start, stop in ((0, 3), (3, 3), (3, 11), (11, 20)):

@@ -44,7 +44,7 @@ def test_one_clear_voice_is_monophonic_in_rooms_too():
         assert character(audio) == character(in_a_room(audio)) == "monophonic"
 
 
-def test_speech_chords_and_noise_are_told_apart():
+def test_speech_chords_and_noise_are_distinguished():
     assert character(babble()) == "speech"
     assert character(0.05 * np.random.default_rng(0).normal(size=32000)) == "unpitched"
     # A voice over another one: a tracker follows the louder.
@@ -80,7 +80,7 @@ def test_nothing_is_said_of_less_than_a_second():
 @pytest.mark.parametrize(
     ("name", "what"), [("speech-male", "speech"), ("vocadito_10", "monophonic"), ("solo-trumpet", "monophonic")]
 )
-def test_a_reader_and_a_singer_are_told_apart(name, what):
+def test_a_reader_and_a_singer_are_distinguished(name, what):
     audio = read.read_mono(RECORDINGS / f"{name}.flac")
     assert character(audio) == what
     if what == "monophonic":

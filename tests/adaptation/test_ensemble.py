@@ -12,7 +12,7 @@ from performance_fixtures import STATISTICS, performance
 PART = adapt(performance(250), STATISTICS, "power_db")
 
 
-def test_one_player_plays_the_part_as_it_is():
+def test_one_player_plays_the_part_unchanged():
     (seat,) = make_section(PART, 1, seed=3)
     assert seat.adapted is PART
     assert (seat.place, seat.seed) == (0.0, 3)

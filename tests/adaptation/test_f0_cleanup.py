@@ -161,7 +161,7 @@ def three_notes(frame_rate_hz, first_hz, leap_hz, last_hz, confidence=0.65):
 
 
 @RATES
-def test_of_two_octaves_that_explain_a_sound_alike_the_nearer_is_played(rate_hz):
+def test_of_two_octaves_that_explain_a_sound_equally_the_nearer_is_played(rate_hz):
     """A violin's F4, B4, D5 (Bach, BWV 1003): of B4 sounds hardly more than the octave, while other strings ring."""
     features, leap = three_notes(rate_hz, 349.0, 988.0, 587.0)
     audio = sound(np.where(leap, 0.0, features.f0_hz), rate_hz)

@@ -243,7 +243,7 @@ def test_the_wheel_bends_the_notes_of_its_channel_as_far_as_the_file_says(tmp_pa
     assert len(high) == len(low)
 
 
-def test_all_voices_are_transposed_alike(tmp_path):
+def test_all_voices_are_transposed_by_the_same_interval(tmp_path):
     found, _ = split_voices(read_midi(midi_file(tmp_path / "a.mid", chord(40, 52))))
     shifts = {adapted.transpose_semitones for adapted in adapt_scores(found, STATISTICS, "power_db", 250)}
     assert shifts == {24.0}

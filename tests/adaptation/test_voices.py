@@ -199,7 +199,7 @@ def test_a_voice_that_moves_is_taken_before_one_that_does_not():
     assert sounding.min() > 66.0
 
 
-def test_a_single_voice_stays_as_it_is():
+def test_a_single_voice_is_not_changed():
     features, notes, shares = mixture(-60.0)
     lead = follow_lead(features, notes[:4], [NoteShare(one.first, one.power**0, one.loudness**0) for one in shares[:4]])
     sung = np.concatenate([np.arange(at(start), at(stop)) for start, stop, _ in MELODY])

@@ -42,7 +42,7 @@ def test_one_voice_is_explained_and_its_octaves_are_not(f0_hz):
 
 
 @pytest.mark.parametrize("interval", [3, 4, 5, 7, 9])
-def test_two_voices_are_heard_and_one_is_not(interval):
+def test_two_voices_are_polyphonic_and_one_is_not(interval):
     second = 440.0 * 2 ** (interval / 12)
     chord = tone(440.0) + tone(second)
     single = np.concatenate([tone(440.0), tone(second)])
@@ -66,7 +66,7 @@ def test_recordings_of_any_length_are_measured(n_samples):
     assert all(np.isfinite(values).all() for values in asdict(found).values())
 
 
-def test_blocks_of_looks_change_nothing(monkeypatch):
+def test_the_number_of_frames_at_once_changes_nothing(monkeypatch):
     audio = tone(300.0, 3.0)
     whole = harmonicity_of(audio, 300.0)
     monkeypatch.setattr(harmonics, "_AT_ONCE", 7)
@@ -164,7 +164,7 @@ def test_amplitudes_of_a_glide_are_read(start_hz, stop_hz):
     assert np.abs(10 * np.log10(inner / amplitudes**2)).max() < 0.5
 
 
-def test_between_harmonics_lies_nothing():
+def test_there_is_no_noise_between_pure_harmonics():
     f0, frames = glide(200, 300)
     amplitudes = np.full(20, 0.05)
     partials = measure_partials(sum_of_harmonics(f0, amplitudes), RATE_HZ, frames, FRAME_RATE_HZ, 20)

@@ -66,7 +66,7 @@ def test_a_click_is_loudest_in_the_frame_it_is_centred_on():
         assert (loud[0] + loud[-1] - 1) / 2 <= frame <= (loud[0] + loud[-1] + 1) / 2 or frame == 0
 
 
-def test_silence_lies_on_the_floor():
+def test_silence_is_at_the_floor():
     assert (loudness.loudness_db(np.zeros(1000, np.float32)) == -80).all()
     assert (loudness.power_db(np.zeros(1000, np.float32)) == -80).all()
 

@@ -134,7 +134,7 @@ def listen(sound: np.ndarray) -> tuple[int, float] | None:
 
 
 @pytest.mark.parametrize("mains_hz", [50, 60])
-def test_hum_is_heard_beneath_music(mains_hz):
+def test_hum_is_detected_beneath_music(mains_hz):
     t = np.arange(20 * 16000) / 16000
     random = np.random.default_rng(0)
     music = 0.2 * np.sin(2 * np.pi * 440 * 2 ** (np.repeat(random.integers(-12, 12, 40), 8000) / 12) * t)

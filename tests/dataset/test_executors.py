@@ -154,7 +154,7 @@ def test_a_cluster_that_loses_its_workers_is_given_up(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("address", ["local", "local:0", "local:two", "slurm:", "localhost", "ray:4"])
-def test_an_address_that_is_none_is_refused(wavs, address):
+def test_an_invalid_address_is_refused(wavs, address):
     with pytest.raises(UsageError):
         prepare([wavs], out=wavs.parent / "set", cluster=address)
     assert sorted(entry.name for entry in wavs.parent.iterdir()) == ["wavs"]

@@ -158,7 +158,7 @@ def test_secrets_and_addresses_inside_addresses_are_refused_and_not_shown(addres
 
 
 @pytest.mark.parametrize("address", ["s3://", "s3:///", "s3:///wavs", "https:///x.wav", "sftp://", "gs:///x"])
-def test_an_address_without_a_bucket_or_host_is_not_asked_for(address, monkeypatch):
+def test_an_address_without_a_bucket_or_host_is_not_opened(address, monkeypatch):
     """The library of the service would search for credentials first, also in the network."""
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("a connection"))
     with pytest.raises(UsageError, match="names no bucket or host"):

@@ -36,7 +36,7 @@ def test_what_is_unwanted_is_cut_out_to_the_grid():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_segments_hold_every_note_and_lie_on_the_grid(seed):
+def test_segments_hold_every_note_and_are_on_the_grid(seed):
     random = np.random.default_rng(seed)
     notes = np.repeat(random.random(40) < 0.3, random.integers(1, 300, 40))
     kept = segments.segments(notes)

@@ -28,7 +28,7 @@ def features(n_frames, **sizes):
     return {name: tensor(RNG.standard_normal((2, n_frames, size))) for name, size in sizes.items()}
 
 
-def test_rnn_decoder_takes_a_latent_and_looks_back_only():
+def test_rnn_decoder_takes_a_latent_and_is_causal():
     decoder = engine.RnnFcDecoder(["f0", "z"], {"a": 1, "b": 3}, 8, 8, 1, input_sizes={"z": 4})
     x = features(6, f0=1, z=4)
     out = decoder(x)
@@ -73,7 +73,7 @@ def test_mfcc_encoder_gives_a_latent_at_frame_rate_and_ignores_gain():
     assert [v.shape for v in again.variables] == [v.shape for v in encoder.variables]
 
 
-def test_timbre_encoder_looks_back_only_and_is_normalised_by_its_training_set():
+def test_timbre_encoder_is_causal_and_normalised_by_its_training_set():
     encoder = engine.TimbreEncoder(4, 8, 10)
     measured = 30.0 + 7.0 * RNG.standard_normal((3, 20, 10))
     whole = numpy(encoder(tensor(measured)))

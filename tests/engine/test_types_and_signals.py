@@ -304,6 +304,6 @@ def test_a_bundle_cannot_name_code():
     ("processor", "message"),
     [("nowhere:Thing", "cannot be imported"), ("json:dumps", "not a subclass"), ("flanger", "no installed package")],
 )
-def test_own_processors_that_are_none(processor, message):
+def test_classes_that_are_not_processors(processor, message):
     with pytest.raises(ModelError, match=message):
         engine.group_from_yaml(f"x: {{type: Own, processor: '{processor}', inputs: [f0_hz]}}")

@@ -77,7 +77,7 @@ def test_every_format_computes_what_numpy_does(name: str, tmp_path: Path) -> Non
     np.testing.assert_allclose(found, one, rtol=1e-5, atol=1e-6)
 
 
-def test_the_gru_is_its_definition_and_goes_on_from_its_state() -> None:
+def test_the_gru_follows_its_definition_and_continues_from_its_state() -> None:
     kernel, recurrent, bias = (weights.astype(np.float64) for weights in GRU)
     x = np.random.default_rng(2).normal(size=(9, N_IN)).astype(np.float32)
 

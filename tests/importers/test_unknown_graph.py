@@ -140,7 +140,7 @@ def test_other_sizes_are_refused(tmp_path: Path) -> None:
         importers.read(tmp_path / "x.tflite")[0]
 
 
-def test_numbers_that_are_none_are_silent() -> None:
+def test_nan_and_infinity_are_silent() -> None:
     """As in the plug-in: one harmonic that is no number silences the frame's tone."""
     content = built(harmonics=lambda ops: ops.constant([np.nan] + [0.0] * 59))
     found = LiteRtDecoder(content).controls(np.array([440.0]), np.array([-20.0]))

@@ -61,7 +61,7 @@ def heard_through(engine, audio, after=None):
     return pair.played
 
 
-def test_what_is_heard_is_what_the_performer_plays_at_the_stated_delay(instruments):
+def test_the_output_is_that_of_the_performer_at_the_stated_delay(instruments):
     audio = melody((69, 72), rate_hz=RATE_HZ)
     performer = Performer(instruments[0], LiveSettings(), RATE_HZ)
     expected = performer.push(audio)
@@ -293,7 +293,7 @@ def test_a_device_that_asks_for_several_blocks_at_once_gets_as_many_in_advance(m
     np.testing.assert_array_equal(np.concatenate(parts)[1500:], sound[1500 - slack : 2000 - slack])
 
 
-def test_a_worker_far_behind_goes_on_with_what_is_new():
+def test_a_worker_far_behind_continues_with_the_newest_input():
     loop = AudioLoop(lambda heard: heard, 1000, 1000)
     block = np.ones(1000, np.float32)
     for _ in range(2 * RING_SAMPLES // 1000):

@@ -193,7 +193,7 @@ def test_a_wrong_latency_is_refused():
         check_latency("quick")
 
 
-def test_a_periodic_sound_goes_on_and_noise_is_mirrored():
+def test_a_periodic_sound_is_continued_and_noise_is_mirrored():
     t = np.arange(2000)
     tone = sum(np.sin(2 * np.pi * k * t / 73) / k for k in range(1, 6)).astype(np.float32)
     following, is_periodic = continued(tone[:1200], 600)
@@ -308,7 +308,7 @@ def test_a_note_begins_when_it_is_sung(name):
         assert half_begun_s(late, begin_s) == pytest.approx(half_begun_s(audio, begin_s), abs=0.015)
 
 
-def test_what_the_driving_level_blurs_is_heard_live(instrument):
+def test_fast_changes_of_level_are_kept_live(instrument):
     n = 60
     envelope_offset_db = np.zeros(n)
     envelope_offset_db[30], envelope_offset_db[40], envelope_offset_db[50] = -7.0, 3.0, 90.0

@@ -53,7 +53,7 @@ def on_linux(monkeypatch):
     return with_system
 
 
-def test_threads_go_one_before_the_other(on_linux):
+def test_the_audio_thread_has_priority_over_the_worker(on_linux):
     system = on_linux(grants=True)
     assert priority.raise_process() is Priority.REAL_TIME
     assert system.priority == PROCESS_RR

@@ -291,7 +291,7 @@ def test_parts_of_a_midi_file(open_page, folder, tmp_path):
     page.wait_for_selector("#parts", state="hidden", timeout=30_000)
 
 
-def test_long_sound_is_heard_at_once_where_it_plays(open_page, folder, tmp_path):
+def test_long_sound_plays_at_once_from_the_playhead(open_page, folder, tmp_path):
     """A moved control is heard from the playhead on before the whole sound is played, which then replaces it."""
     soundfile.write(folder / "long.wav", melody((60, 64, 67, 65) * 4, note_s=0.6, rest_s=0.2), 16000, subtype="FLOAT")
     page = open_page()

@@ -106,7 +106,7 @@ def test_impossible_wishes_are_answered(line, wanted):
     assert "latency_s" in ask(line, instrument="testophone")  # the line still works
 
 
-def test_defect_is_said_and_the_line_goes_on(studio, line, monkeypatch):
+def test_a_defect_is_reported_and_the_connection_stays(studio, line, monkeypatch):
     with monkeypatch.context() as broken:
         broken.setattr(type(studio.session), "_check_room", lambda *_: 1 / 0)
         assert "ZeroDivisionError" in ask(line, instrument="testophone")["error"]

@@ -227,7 +227,7 @@ def long_take(studio, tmp_path):
     return add(studio, tmp_path / "long.wav")
 
 
-def test_long_sound_is_heard_first_where_the_page_listens(studio, long_take):
+def test_long_sound_is_rendered_first_from_the_playhead(studio, long_take):
     play(studio, long_take)
     first = []
     played = studio.session.play(
@@ -250,7 +250,7 @@ def test_long_sound_is_heard_first_where_the_page_listens(studio, long_take):
     assert np.abs((level_db(part.pcm) - level_db(whole))[loud]).mean() < 2.0
 
 
-def test_what_is_heard_first_comes_before_the_result(studio, long_take):
+def test_the_excerpt_comes_before_the_result(studio, long_take):
     answer = studio.client.post("api/play", json={
         "take": long_take["id"], "instrument": "testophone", "settings": {"dynamics": 0.5}, "at_s": 0.5,
     })  # fmt: skip
@@ -317,12 +317,12 @@ def test_places_beyond_the_sound_are_harmless(studio, long_take, at_s):
 
 
 @pytest.mark.parametrize("at_s", ["1", True, [], {}, 10**400])
-def test_places_that_are_none_are_refused(studio, long_take, at_s):
+def test_invalid_positions_are_refused(studio, long_take, at_s):
     answer = studio.client.post("api/play", json={"take": long_take["id"], "instrument": "testophone", "at_s": at_s})
     assert answer.status_code == 400
 
 
-def test_blend_over_time_is_not_heard_from_the_middle(studio, long_take):
+def test_blend_over_time_has_no_excerpt_from_the_middle(studio, long_take):
     first = []
     studio.session.play(long_take["id"], "0:testophone 3:otherophone", {}, at_s=2.0, heard=first.append)
     assert first == []

@@ -115,7 +115,7 @@ def test_failure_is_told(teacher, tmp_path):
     assert now["error"]
 
 
-def test_prepare_in_a_process_of_its_own(teacher, tmp_path):
+def test_prepare_in_a_separate_process(teacher, tmp_path):
     """It reports as `ddsp prepare` does, survives the server that started it, and is found by the next one."""
     teacher.create("mine", "tiny", "")
     record(teacher, "mine")
@@ -142,7 +142,7 @@ def test_work_is_stopped_when_the_server_leaves(teacher, tmp_path):
 
 
 @pytest.mark.slow
-def test_train_stop_and_go_on(teacher, tmp_path):
+def test_train_stop_and_resume(teacher, tmp_path):
     """Stopped before its first checkpoint; resuming is tested in tests/training."""
     teacher.create("mine", "tiny", "")
     record(teacher, "mine")

@@ -159,7 +159,7 @@ def test_frame_rates_that_do_not_divide_are_refused():
         blend(instrument(small_model(frame_rate_hz=100)), instrument(small_model(frame_rate_hz=250)))
 
 
-def test_the_energy_of_rooms_lies_between_theirs():
+def test_the_energy_of_blended_rooms_is_between_theirs():
     one, two = instrument(seed=0), instrument(seed=5)
     energies = [float(np.sum(part.bundle.impulse_response**2)) for part in (one, two)]
     both = blend(one, two, shares=(0.25, 0.75)).bundle.impulse_response

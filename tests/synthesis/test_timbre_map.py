@@ -26,7 +26,7 @@ def timbres():
     return {name: describe(instrument) for name, instrument in made.items()}
 
 
-def test_the_same_instrument_lies_at_the_same_place(timbres):
+def test_the_same_instrument_is_at_the_same_place(timbres):
     found = make_map(timbres)
     assert found.nearest("dull")[0] == ("same", 0.0)
     np.testing.assert_allclose(found.places[0], found.places[1], atol=1e-4)
@@ -65,7 +65,7 @@ def test_the_map_does_not_depend_on_the_order(timbres):
         np.testing.assert_allclose(*places, atol=1e-3)
 
 
-def test_level_of_all_and_noise_are_told_apart(timbres):
+def test_level_and_noise_are_separate_axes(timbres):
     """Half the amplitude of everything is the same timbre; noise alone is another."""
     louder = tilted(-0.25)
     columns = control_columns(louder.model, "noise")["noise_magnitudes"]

@@ -54,7 +54,7 @@ def run(folder, total, state=FRESH, events=None, preset=PRESET, on_best=lambda m
     return loop.run(job, state, on_best, report)
 
 
-def test_going_on_is_the_same_as_not_stopping(tmp_path):
+def test_resuming_equals_training_without_a_stop(tmp_path):
     through = run(tmp_path / "through", 2, preset=OFTEN)
     run(tmp_path / "halves", 1, preset=OFTEN)
     halves = run(tmp_path / "halves", 2, read_state(tmp_path / "halves"), preset=OFTEN)

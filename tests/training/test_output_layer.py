@@ -71,7 +71,7 @@ MODELS = Path(__file__).parent.parent.parent / "models"
 LOWEST_HZ = 1000.0  # harmonics from the ninth on lie above 8 kHz
 
 
-def test_harmonics_that_were_never_heard_stay_silent_below_the_range(tmp_path):
+def test_harmonics_without_training_data_stay_silent_below_the_range(tmp_path):
     made = make_bundle(tmp_path / "random")
     changed = mask_untrained_harmonics(made.weights, made.card.model, LOWEST_HZ)
     assert {name for name in changed if not np.array_equal(changed[name], made.weights[name])} == {

@@ -152,7 +152,7 @@ def losses(home: Path, out: str) -> list[list[float]]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
-def test_four_processes_are_killed_and_two_go_on_as_one_would(home, monkeypatch, uncompiled):
+def test_four_processes_are_killed_and_two_resume_as_one_would(home, monkeypatch, uncompiled):
     """One run shows all: losses of 4, of 2 after them and of 1 agree; one that is killed ends all with a sentence."""
     four = Launch(home, 4, "--steps", "100000", eager=True)
     run = home / "models" / "many.run"

@@ -90,7 +90,7 @@ def test_a_log_that_somebody_has_open_waits_for_the_next_validation(tmp_path, mo
     assert [entry.name for entry in tmp_path.iterdir()] == ["log.csv"]
 
 
-def test_a_run_that_begins_anew_forgets_the_one_before(tmp_path, monkeypatch):
+def test_a_fresh_run_removes_the_clips_of_the_run_before(tmp_path, monkeypatch):
     run(RunFolder(tmp_path, 16000, tensorboard=False), 1)
     assert "step_000001.wav" in clips_of(RunFolder(tmp_path, 16000, tensorboard=False))
 
@@ -118,7 +118,7 @@ def test_tensorboard_gets_figures_sounds_and_pictures(tmp_path):
     assert (int(width), int(height)) == (990, 630)
 
 
-def test_a_run_that_begins_anew_keeps_only_its_own_events(tmp_path):
+def test_a_fresh_run_removes_the_events_of_the_run_before(tmp_path):
     pytest.importorskip("tensorflow")
     names = []
     for _ in range(2):

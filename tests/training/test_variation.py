@@ -66,7 +66,7 @@ def test_recordings_without_held_notes_have_no_variation():
     assert measure_variation(made) is None
 
 
-def test_groups_of_noise_that_lie_between_harmonics_alone_have_no_variation(recwarn):
+def test_groups_of_noise_between_harmonics_alone_have_no_variation(recwarn):
     """Below 1 kHz notes of 300 Hz show two bins of noise, above half the sample rate none."""
     found = measure_variation(windows(0.0, 0.0, 0.0))
     assert found is not None

@@ -67,7 +67,7 @@ def test_a_clip_against_itself_is_perfect():
     assert figures["pitch_within_50_cents"] == 1
 
 
-def test_a_clip_is_judged_by_the_pitch_that_was_asked_for():
+def test_a_clip_is_compared_with_the_requested_pitch():
     sound = melody((60, 64))
     asked_hz = np.full(len(sound) // 64, 440.0, np.float32)
     assert Clip("other", sound, sound, 16000, asked_hz).figures()["pitch_within_50_cents"] == 0
@@ -156,7 +156,7 @@ def test_the_command_shows_what_was_measured(home, monkeypatch, capsys):
     assert row.endswith("%")
 
 
-def test_reliable_frames_are_judged_when_asked_for(home):
+def test_reliable_frames_are_measured_on_request(home):
     (found,) = evaluate(home / "models/testophone", [home / "other.wav"], reliable=True)
     assert found.figures["reliable_share"] > 0.8
     assert 0 <= found.figures["reliable_within_50_cents"] <= 1

@@ -85,7 +85,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(wavs, whole, n_don
 
 
 @pytest.mark.parametrize("stage", ["shards", "manifest", "publish"])
-def test_interrupted_while_it_writes_it_goes_on(wavs, whole, stage, monkeypatch):
+def test_interrupted_while_it_writes_it_resumes(wavs, whole, stage, monkeypatch):
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -105,7 +105,7 @@ def test_interrupted_while_it_writes_it_goes_on(wavs, whole, stage, monkeypatch)
     assert content(folder) == whole
 
 
-def test_other_settings_and_changed_recordings_are_measured_anew(wavs, monkeypatch):
+def test_other_settings_and_changed_recordings_are_measured_again(wavs, monkeypatch):
     monkeypatch.setattr(build, "dump_yaml", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         prepare([wavs], name="x", out=wavs.parent / "set", workers=1, report=False, sample_rate_hz=RATE_HZ)

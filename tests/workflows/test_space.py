@@ -30,7 +30,7 @@ def base():
     return bundle.load(models.base_folder())
 
 
-def test_a_blend_lies_between_its_parts(base):
+def test_a_blend_is_between_its_parts(base):
     folder = space.blend("flute:3+cello:1", "hybrid")
     made, known = bundle.load(folder), instrument_vectors(base.card.model, base.weights)
     expected = 0.75 * known["flute"] + 0.25 * known["cello"]
@@ -97,7 +97,7 @@ def test_a_random_blend_follows_the_seed():
     assert drawn[0].training.vector == drawn[1].training.vector != drawn[2].training.vector
 
 
-def test_the_map_has_all_that_can_be_played_and_a_blend_lies_inside(desk):
+def test_the_map_has_all_playable_instruments_and_a_blend_is_inside(desk):
     space.blend("flute+violin", "hybrid")
     make_bundle(desk / "models" / "testophone")
     (desk / "models" / "broken").mkdir()

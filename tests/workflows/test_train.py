@@ -71,7 +71,7 @@ def trained(prepared) -> Path:
     return home
 
 
-def test_trains_and_judges_and_goes_on(prepared, monkeypatch):
+def test_trains_evaluates_and_resumes(prepared, monkeypatch):
     from ddsp_cli.engine import Autoencoder
 
     monkeypatch.chdir(prepared)
@@ -175,7 +175,7 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoint_stands(prepared, trained
     assert bundle.load(tmp_path / "models/tone").card.training.steps == 1
 
 
-def test_a_run_killed_at_its_first_instrument_goes_on(prepared, tmp_path, monkeypatch):
+def test_a_run_killed_at_its_first_instrument_resumes(prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source, preset = prepared / "datasets/tone", str(prepared / "small.yaml")
 
@@ -255,7 +255,7 @@ def test_fine_tuning_begins_with_the_weights_of_another(prepared, tmp_path, monk
         train("child", dataset=source, preset="slow.yaml", steps=2)
 
 
-def test_with_a_base_a_clip_is_heard_before_the_framework_loads(prepared, tmp_path, monkeypatch):
+def test_with_a_base_a_clip_is_rendered_before_the_framework_loads(prepared, tmp_path, monkeypatch):
     from ddsp_cli.engine import Autoencoder
     from ddsp_cli.training.base import base_config
 

@@ -84,7 +84,7 @@ def test_same_seed_same_file(tmp_path):
     assert a != c
 
 
-def test_transpose_is_what_is_asked_for(tmp_path):
+def test_transpose_is_the_requested_one(tmp_path):
     (result,) = transfer(["voice.wav"], "testophone", out=tmp_path / "a.wav", transpose=-5.0)
     assert result.transpose_semitones == -5.0
     with pytest.raises(UsageError, match="out of range"):

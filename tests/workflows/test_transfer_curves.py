@@ -55,7 +55,7 @@ def test_curves_in_place_of_a_recording_keep_its_rate_and_depth(tmp_path):
     assert (tmp_path / "o.png").is_file()
 
 
-def test_curves_in_place_of_a_recording_that_lies_about_its_length(tmp_path):
+def test_curves_instead_of_a_recording_with_a_wrong_header(tmp_path):
     """A FLAC of 60 kB whose header claims 2^36 samples does not make an output of 50 days."""
     soundfile.write(tmp_path / "in.flac", np.zeros(32000), 16000)
     data = bytearray((tmp_path / "in.flac").read_bytes())

@@ -71,7 +71,7 @@ def test_threshold_decides_what_is_a_note(tmp_path):
     assert phrases(20.0) == 1
 
 
-def test_the_tracker_that_is_asked_for_listens(tmp_path, monkeypatch):
+def test_the_requested_tracker_is_used(tmp_path, monkeypatch):
     from ddsp_cli.analysis.pitch import trackers
 
     opened, real = [], trackers.open_tracker
@@ -87,7 +87,7 @@ def test_the_tracker_that_is_asked_for_listens(tmp_path, monkeypatch):
         make_options(pitch="ear")
 
 
-def test_a_quiet_recording_is_heard_as_well(tmp_path):
+def test_a_quiet_recording_is_tracked_as_well(tmp_path):
     results = []
     for name, gain in (("usual", 1.0), ("quiet", 0.005)):
         soundfile.write(tmp_path / "in.wav", gain * melody(), 16000, subtype="FLOAT")

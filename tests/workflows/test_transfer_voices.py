@@ -153,7 +153,7 @@ def test_a_section_is_stereo_and_as_loud_as_the_input(tmp_path):
     np.testing.assert_array_equal(soundfile.read(again[0].output, dtype="float32")[0], sound)
 
 
-def test_two_who_play_alike_are_one(monkeypatch):
+def test_two_equal_players_sound_as_one(monkeypatch):
     """Without detuning, delay, levels, width and noise of their own, a section is one player at a higher level."""
     from ddsp_cli.adaptation import ensemble
 
