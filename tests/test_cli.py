@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 import soundfile
 
 from command_fixtures import ddsp
-from ddsp_cli import __version__
+from ddsp_cli import __version__, cli
 from ddsp_cli.cli import console
 from ddsp_cli.config import preset_names
 from ddsp_cli.errors import ExitCode, UsageError
@@ -295,6 +297,16 @@ def test_time_left_counts_from_where_the_work_was_taken_up(monkeypatch, capsys):
     clock[0] = 20.0
     progress("training", 1010, 2000, "loss 5.000")
     assert capsys.readouterr().err == "training: 1010 of 2000 steps, about 33:00 left, 0.5 steps/s, loss 5.000\n"
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_speaks_of_values_as_users_write_them(name, capsys):
+    """Ranges as 0..1, and no names of types."""
+    with contextlib.suppress(SystemExit):
+        cli.make_app(name)([name, "--help"], standalone_mode=False)
+    text = capsys.readouterr().out
+    assert "--help" in text
+    assert re.findall(r"<(?:int|str|float)[^>]*>|x>=|<=x", text) == []
 
 
 def test_remarks_are_wrapped_between_words_on_a_terminal(monkeypatch, capsys):

@@ -22,7 +22,7 @@ import soundfile
 
 from ddsp_cli import cli
 from ddsp_cli.cli import options
-from ddsp_cli.errors import DdspError, ExitCode, Kind, ModelError, UsageError
+from ddsp_cli.errors import DdspError, ExitCode, InputError, Kind, ModelError, UsageError
 from fixtures import make_bundle, melody
 from test_cli import ddsp
 
@@ -303,3 +303,8 @@ def test_ctrl_c_leaves_nothing_half_written(desk, tmp_path):
     assert text.decode().startswith("Interrupted.")
     assert b"Traceback" not in text
     assert [path.name for path in tmp_path.rglob("*")] == ["long.wav"]
+
+
+def test_a_path_in_a_hint_can_be_typed() -> None:
+    problem = InputError("it holds notes", kind=Kind.NOTE_TABLE, path=Path("my takes/notes.csv"))
+    assert '--from-notes "my takes/notes.csv" --model' in options.error_hint(problem)

@@ -37,6 +37,11 @@ def test_a_narrow_range_and_one_loudness_are_named():
     assert len(found) == 2
 
 
+def test_several_ranges_are_parted_by_commas():
+    pitch_midi = np.concatenate([np.linspace(59.0, 71.0, 40), np.full(30, 80.0), np.full(31, 92.0)])
+    assert describe_ranges(statistics(pitch_midi, ONE_LEVEL)) == "B3 to B4, G#5 and G#6"
+
+
 def test_a_gap_parts_what_was_heard():
     pitches = np.concatenate([np.linspace(48, 52, 50), np.linspace(72, 84, 51)])
     low, high = learned_ranges_midi(statistics(pitches, LOUD_AND_SOFT))

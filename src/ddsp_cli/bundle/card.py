@@ -197,7 +197,8 @@ def learned_ranges_midi(statistics: Statistics) -> list[tuple[float, float]]:
 def describe_ranges(statistics: Statistics) -> str:
     """Returns ranges in words: `C4 to G4`, or `C3 and C4 to G4`."""
     ends = [(note_name(low), note_name(high)) for low, high in learned_ranges_midi(statistics)]
-    return " and ".join(low if low == high else f"{low} to {high}" for low, high in ends)
+    *others, last = (low if low == high else f"{low} to {high}" for low, high in ends)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def missing_recordings(statistics: Statistics, level: str) -> list[str]:

@@ -27,7 +27,9 @@ def import_(
             help="A shared instrument (.ddsp), a DDSP-VST model (.tflite), or a Magenta checkpoint, folder or zip."
         ),
     ],
-    name: Annotated[str | None, typer.Option(help="Name of the instrument; by default that of a shared one.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the instrument; by default that of a shared one.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Its folder; by default models/NAME.")
     ] = None,

@@ -15,6 +15,9 @@ from typer.core import TyperCommand
 
 from ddsp_cli.errors import DdspError, Kind, UsageError, did_you_mean
 
+#: What click adds about the limits of a number, `[x>=1]` or `; 0<=x<=9]`: the metavar says it, as `0..9`.
+_NUMBERS = re.compile(r"\s*\[[\d<=]*x[<>=]+\d+\]|; [\d<=]*x[<>=]+\d+(?=\])")
+
 
 class Command(TyperCommand):
     """Groups options in the help by their `rich_help_panel`, in the order of their declaration.
@@ -41,6 +44,7 @@ class Command(TyperCommand):
             record = param.get_help_record(ctx)
             if record is None:
                 continue
+            record = (record[0], _NUMBERS.sub("", record[1]))
             title = "Arguments" if param.param_type_name == "argument" else "Options"
             groups.setdefault(getattr(param, "rich_help_panel", None) or title, []).append(record)
         for title, records in groups.items():
@@ -99,7 +103,7 @@ def preset_names(incomplete: str) -> list[str]:
 
 
 Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
-Seed = Annotated[int, typer.Option(help="Random seed.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Random seed.")]
 Instrument = Annotated[
     str,
     typer.Option("--model", "-m", metavar="NAME|DIR", help="The instrument.", autocompletion=instrument_names),
@@ -204,5 +208,6 @@ def error_message(problem: DdspError) -> str:
 def error_hint(problem: DdspError) -> str:
     """Returns the hint for an error, in the words of the command line."""
     if problem.kind in HINTS:
-        return HINTS[problem.kind].format(**problem.details)
+        typed = {name: quoted(str(value)) if name == "path" else value for name, value in problem.details.items()}
+        return HINTS[problem.kind].format(**typed)
     return problem.hint

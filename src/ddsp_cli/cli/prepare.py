@@ -22,7 +22,9 @@ def prepare(
     audio: Annotated[
         list[str], typer.Argument(metavar="AUDIO...", help="Recordings, folders of them, or addresses: s3://...")
     ],
-    name: Annotated[str | None, typer.Option(help="Name of the data set; by default that of the first folder.")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of the data set; by default that of the first folder.")
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", metavar="DIR", help="Folder or address to write; by default datasets/NAME."),
@@ -66,7 +68,9 @@ def prepare(
     crepe_weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights for --pitch crepe: model-tiny.h5 to model-full.h5.")
     ] = None,
-    licence: Annotated[str, typer.Option(help="Licence of the recordings, for the instrument's card.")] = "unknown",
+    licence: Annotated[
+        str, typer.Option(metavar="TEXT", help="Licence of the recordings, for the instrument's card.")
+    ] = "unknown",
     sources: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="YAML that names the recordings' authors and licences, for the same card."),
