@@ -299,6 +299,21 @@ def test_time_left_counts_from_where_the_work_was_taken_up(monkeypatch, capsys):
     assert capsys.readouterr().err == "training: 1010 of 2000 steps, about 33:00 left, 0.5 steps/s, loss 5.000\n"
 
 
+def test_a_table_that_is_too_wide_for_a_terminal_becomes_blocks(monkeypatch, capsys):
+    """At 80 columns the figures of `ddsp evaluate` were cut to a letter each."""
+    columns = ["recording", *(f"figure {i} of it" for i in range(9))]
+    rows = [["takes/one.wav", *("-12.5 dB" for _ in range(9))], ["takes/two.wav", *("98 %" for _ in range(9))]]
+    monkeypatch.setattr(console, "is_terminal", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    console.table(columns, rows)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["takes/one.wav", "  figure 0 of it  -12.5 dB"]
+    assert lines[10:12] == ["takes/two.wav", "  figure 0 of it  98 %"]
+    monkeypatch.setenv("COLUMNS", "240")
+    console.table(columns, rows)
+    assert len(capsys.readouterr().out.splitlines()) < 8
+
+
 @pytest.mark.parametrize("name", cli.COMMANDS)
 def test_help_speaks_of_values_as_users_write_them(name, capsys):
     """Ranges as 0..1, and no names of types."""

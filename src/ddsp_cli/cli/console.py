@@ -155,8 +155,20 @@ def error(message: str, hint: str = "") -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table: ruled on a terminal, aligned columns two spaces apart elsewhere."""
+    """A table: ruled on a terminal, aligned columns two spaces apart elsewhere.
+
+    On a terminal that is too narrow for it each row becomes a block, the first cell above the others with their names.
+    """
     rows = [[cell.replace("\n", " ").replace("\t", " ") for cell in row] for row in rows]
+    lines = [list(columns), *map(list, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    if is_terminal(sys.stdout) and sum(widths) + 2 * len(widths) > shutil.get_terminal_size().columns - 2:
+        longest = max(map(len, columns[1:]), default=0)
+        for first, *others in rows:
+            say(first)
+            for name, cell in zip(columns[1:], others, strict=True):
+                say(f"  {name:<{longest}}  {cell}")
+        return
     if is_terminal(sys.stdout):
         from rich import box
         from rich.console import Console
@@ -172,8 +184,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         with standard_output():
             Console(highlight=False).print(drawn)
         return
-    lines = [list(columns), *map(list, rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     for line in lines:
         say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
