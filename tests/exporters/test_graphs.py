@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import pytest
 
 from ddsp_cli.audio.resample import resample_response
 from ddsp_cli.bundle import Bundle
+from ddsp_cli.bundle.layout import control_columns
 from ddsp_cli.config import EncoderConfig
 from ddsp_cli.errors import ModelError, OutputError
 from ddsp_cli.exporters import checks, litert, onnx, vst, write_impulse_responses
 from ddsp_cli.exporters.litert import TfliteOps
 from ddsp_cli.exporters.onnx import OnnxOps
+from ddsp_cli.training.output_layer import BIAS
 from fixtures import small_model
 from format_fixtures import in_memory, loudness_model
 
@@ -55,6 +58,16 @@ def test_onnx_call_lengths_do_not_matter(tmp_path: Path) -> None:
         found = onnx.run(path, frames, calls)
         for name, value in whole.items():
             np.testing.assert_allclose(found[name], value, atol=2e-5, err_msg=name)
+
+
+def test_the_room_does_not_hear_the_noise_before_the_first_frame(tmp_path: Path) -> None:
+    """A noise filter reaches back; the player leaves out what it would play before its first sample."""
+    bundle = in_memory(small_model())
+    weights = {name: value.copy() for name, value in bundle.weights.items()}
+    weights[BIAS][control_columns(bundle.card.model, "noise")["noise_magnitudes"]] = 4.0  # as loud as the tone
+    assert bundle.impulse_response is not None
+    found = onnx.export(replace(bundle, weights=weights, impulse_response=20.0 * bundle.impulse_response), tmp_path)
+    assert found.checks["audio_difference_db"] <= -65
 
 
 def test_onnx_starts_silent_and_lags_one_hop(tmp_path: Path) -> None:
