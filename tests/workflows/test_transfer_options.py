@@ -163,6 +163,10 @@ def test_midi_is_played(tmp_path):
     assert pitch_hz(audio, 0.3, 0.8) == pytest.approx(440, rel=0.01)
     assert pitch_hz(audio, 1.3, 1.8) == pytest.approx(659.3, rel=0.01)
     assert level_db(audio, 2.3, 3.0) < -90
+    assert result.remarks == ()
+    settings = AdaptSettings(autotune=1.0, vibrato=0.0, glide_s=0.1)
+    _, result = play(tmp_path, "tuned", source=tmp_path / "tune.mid", settings=settings)
+    assert result.remarks == ("autotune and vibrato have no effect on a MIDI file",) == result.notices
 
 
 def test_several_instruments_play_each_input(tmp_path):

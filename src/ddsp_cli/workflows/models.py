@@ -483,7 +483,11 @@ def find_room(name: str, wet: float, rate_hz: int, own: np.ndarray | None) -> np
         return True if wet == 1.0 else own * np.float32(wet)
     path = Path(name)
     is_file = path.is_file() or (path.suffix.lower() in read.AUDIO_SUFFIXES and not path.is_dir())
-    response = read_impulse_response(path, rate_hz) if is_file else from_instrument(name, rate_hz)
+    try:
+        response = read_impulse_response(path, rate_hz) if is_file else from_instrument(name, rate_hz)
+    except ModelError as problem:
+        problem.parameter = "room"
+        raise
     return response * np.float32(wet)
 
 

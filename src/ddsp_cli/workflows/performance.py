@@ -341,10 +341,12 @@ def perform(
         from ddsp_cli.adaptation.curves import read_controls
 
         adapted = read_controls(curves, level, rate_hz)
+        notices = tuple(_without_effect(options, ADAPTING, "curves"))
         if job.info is None:
-            return Performance(adapted, len(adapted) / rate_hz)
+            return Performance(adapted, len(adapted) / rate_hz, remarks=notices, notices=notices)
         n_input_samples = read.count_samples(job.source)
-        return Performance(adapted, n_input_samples / job.info.sample_rate_hz, job.info, n_input_samples)
+        seconds = n_input_samples / job.info.sample_rate_hz
+        return Performance(adapted, seconds, job.info, n_input_samples, remarks=notices, notices=notices)
     if job.kind == "score":
         return _perform_score(job.source, instrument, options)
     assert job.info is not None
@@ -371,6 +373,31 @@ def perform(
     )
 
 
+#: Arguments that adapt a recording: all of them, and those that a MIDI file has no use for.
+ADAPTING = ("transpose", "dynamics", "loudness", "glide", "autotune", "vibrato", "threshold", "pitch")
+FOR_RECORDINGS = ADAPTING[4:]
+
+
+def _without_effect(options: TransferOptions, names: Sequence[str], what: str) -> list[str]:
+    """Says which of some arguments were given although they have no effect on an input that is no recording."""
+    usual = make_options()
+    given, of_usual = options.adapt, usual.adapt
+    differs = {
+        "transpose": given.transpose != of_usual.transpose,
+        "dynamics": given.dynamics != of_usual.dynamics,
+        "loudness": given.louder_db != of_usual.louder_db,
+        "glide": given.glide_s != of_usual.glide_s,
+        "autotune": given.autotune != of_usual.autotune,
+        "vibrato": given.vibrato not in {None, 1.0},
+        "threshold": given.segments != of_usual.segments,
+        "pitch": options.tracker != usual.tracker,
+    }
+    found = [name for name in names if differs[name]]
+    if not found:
+        return []
+    return [f"{' and '.join(found)} {'has' if len(found) == 1 else 'have'} no effect on {what}"]
+
+
 def _perform_score(path: Path, instrument: Instrument, options: TransferOptions) -> Performance:
     """Reads a MIDI file and adapts its voices, or its one line, to an instrument.
 
@@ -384,6 +411,8 @@ def _perform_score(path: Path, instrument: Instrument, options: TransferOptions)
     remarks: list[str] = []
     if file.left_out:
         remarks.append(f"played: {_parts(file.played)}; left out: {_parts(file.left_out)}")
+    remarks += _without_effect(options, FOR_RECORDINGS, "a MIDI file")
+    n_notices = len(remarks)
     if options.voices == "lead":
         score = lead_line(file)
         scores = [score]
@@ -402,7 +431,7 @@ def _perform_score(path: Path, instrument: Instrument, options: TransferOptions)
         adapted[0],
         len(adapted[0]) / rate_hz,
         remarks=tuple(remarks),
-        notices=tuple(remarks[: bool(file.left_out)]),
+        notices=tuple(remarks[:n_notices]),
         others=tuple(adapted[1:]),
     )
 
