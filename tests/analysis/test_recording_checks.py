@@ -148,6 +148,14 @@ def test_hum_is_detected_beneath_music(mains_hz):
     assert listen(np.zeros(1000, np.float32)) is None
 
 
+@pytest.mark.parametrize("f0_hz", [49.0, 58.3, 61.7, 98.5])
+def test_a_held_bass_note_is_no_hum(f0_hz):
+    t = np.arange(6 * 16000) / 16000
+    note = sum(0.05 / k * np.sin(2 * np.pi * k * f0_hz * t) for k in range(1, 8))
+    noise = 1e-4 * np.random.default_rng(0).normal(size=len(t))
+    assert listen((note + noise).astype(np.float32)) is None
+
+
 RATE_HZ = 48000
 
 

@@ -282,7 +282,9 @@ class HumWatch:
             loudest = [
                 level_db[at]
                 for at in range(mains_hz, min(256, mains_hz * N_MULTIPLES + 1), mains_hz)
-                if level_db[at] - _around_db(level_db, at) > HUM_OVER_DB and level_db[at] > HUM_LEAST_DB
+                if level_db[at] - _around_db(level_db, at) > HUM_OVER_DB
+                and level_db[at] > HUM_LEAST_DB
+                and level_db[at] >= level_db[at - 2 : at + 3].max()  # a held bass note lies beside it
             ]
             if len(loudest) >= 2:
                 found.append((float(max(loudest)), mains_hz))
