@@ -213,8 +213,8 @@ def test_the_name_of_a_bundled_instrument_is_refused_unless_it_is_meant(prepared
 
     with pytest.raises(UsageError, match="name of a bundled instrument") as problem:
         train("flute", dataset=prepared / "datasets/tone", preset=str(prepared / "small.yaml"))
-    assert "my-flute" in options.hint(problem.value)
-    assert "--force" in options.hint(problem.value)
+    assert "my-flute" in options.error_hint(problem.value)
+    assert "--force" in options.error_hint(problem.value)
     assert not (tmp_path / "models").exists()
     assert not begin("nobody")
     assert begin("flute", force=True)
@@ -300,7 +300,7 @@ def test_an_unknown_preset_and_an_instrument_that_exists(prepared):
     make_bundle(Path("models/tone"))
     with pytest.raises(OutputError, match="exists already") as problem:
         train("tone", prepared / "datasets/tone")
-    assert options.hint(problem.value).startswith("Use --force")
+    assert options.error_hint(problem.value).startswith("Use --force")
 
 
 @pytest.mark.usefixtures("no_framework")
@@ -338,7 +338,7 @@ def test_a_data_set_that_does_not_suit_is_refused(prepared, tmp_path, changes, m
     _with_manifest(prepared, tmp_path, **changes)
     with pytest.raises(DatasetError, match=message) as problem:
         train("tone")
-    assert hint in options.hint(problem.value)
+    assert hint in options.error_hint(problem.value)
     assert not Path("models").exists()
 
 
@@ -350,7 +350,7 @@ def test_a_changed_data_set_is_noticed(prepared, trained, tmp_path):
     manifest.write_text(manifest.read_text(encoding="utf-8") + "\n", encoding="utf-8")
     with pytest.raises(ModelError, match="another data set") as problem:
         train("tone", preset=str(prepared / "small.yaml"))
-    assert "--fresh" in options.hint(problem.value)
+    assert "--fresh" in options.error_hint(problem.value)
 
 
 @pytest.mark.usefixtures("no_framework")
@@ -364,7 +364,7 @@ def test_a_damaged_checkpoint_is_one_sentence_and_the_instrument_stays(prepared,
     before = bundle.load_card(Path("models/tone"))
     with pytest.raises(ModelError, match="damaged") as problem:
         train("tone", prepared / "datasets/tone", preset=str(prepared / "small.yaml"), steps=2)
-    assert "The instrument is as it was" in options.hint(problem.value)
+    assert "The instrument is as it was" in options.error_hint(problem.value)
     assert bundle.load_card(Path("models/tone")) == before
 
 
