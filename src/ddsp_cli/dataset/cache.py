@@ -400,6 +400,11 @@ class Staging:
 
     def remove(self) -> None:
         """Removes the staging folder."""
+        # rmtree first lists a folder as a whole, which took 110 MB for 300,000 recordings.
+        for folder in (self.parts, self.measured):
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    os.unlink(entry.path)
         shutil.rmtree(self.root, ignore_errors=True)
 
     def has_work(self) -> bool:
