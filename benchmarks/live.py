@@ -149,7 +149,9 @@ class SungStream:
         self.called: list[tuple[float, float]] = []  # when, and how long it took
         self.rate_hz = self._device.rate_hz
         voice, rate_hz = soundfile.read(VOICE, dtype="float32")
-        self._voice = soxr.resample(voice, rate_hz, self.rate_hz).astype(np.float32)
+        voice = soxr.resample(voice, rate_hz, self.rate_hz).astype(np.float32)
+        self._n_samples = len(voice)
+        self._voice = np.concatenate([voice, voice[: self.rate_hz]])  # no block is longer than a second
 
     def start(self, callback: Callback) -> None:
         """Begins."""
@@ -157,8 +159,8 @@ class SungStream:
 
         def sung(block: FloatArray) -> FloatArray:
             nonlocal position
-            heard = self._voice.take(np.arange(position, position + len(block)), mode="wrap")
-            position += len(block)
+            heard = self._voice[position : position + len(block)]
+            position = (position + len(block)) % self._n_samples
             begin_s = time.perf_counter()
             out = callback(heard)
             self.called.append((begin_s, time.perf_counter() - begin_s))

@@ -404,7 +404,7 @@ class Staging:
         for folder in (self.parts, self.measured):
             with contextlib.suppress(OSError), os.scandir(folder) as entries:
                 for entry in entries:
-                    os.unlink(entry.path)
+                    Path(entry.path).unlink()
         shutil.rmtree(self.root, ignore_errors=True)
 
     def has_work(self) -> bool:

@@ -96,6 +96,7 @@ class Listener:
             "power": power_stream(spec, self.ahead_samples),
             "envelope": envelope_stream(ANALYSIS_RATE_HZ, spec.hop_samples, spec.floor_db, envelope_s),
         }
+        self._longest_ahead = max(self._lookahead, *(stream.ahead_samples for stream in self._levels.values()))
         self._waiting = {name: np.zeros(0, np.float32) for name in self._levels}
         self._stride_frames = max(1, -(-spec.frame_rate_hz // PITCH_RATE_HZ))  # from one measured pitch to the next
         self._buffer = np.zeros(BEFORE_SAMPLES, np.float32)  # silence before the start
@@ -108,13 +109,12 @@ class Listener:
     def latency_samples(self) -> int:
         """Largest number of input samples after a frame's centre that are needed before it is returned."""
         stride = (self._stride_frames - 1) * self.spec.hop_samples if self._stride_frames > 1 else 0
-        return max(self._lookahead, *(stream.ahead_samples for stream in self._levels.values())) + stride
+        return self._longest_ahead + stride
 
     @property
     def n_needed(self) -> int:
         """Number of samples, from the start, without which the next frame cannot be complete."""
-        ahead_samples = max(self._lookahead, *(stream.ahead_samples for stream in self._levels.values()))
-        return self._n_given * self.spec.hop_samples + ahead_samples
+        return self._n_given * self.spec.hop_samples + self._longest_ahead
 
     def push(self, block: np.ndarray) -> LiveFrames:
         """Takes the next samples [S] float32 at 16 kHz; gives the frames that they complete."""
