@@ -79,7 +79,7 @@ def test_an_error_is_said_in_the_words_of_the_command_line() -> None:
     problem = ModelError("m", "Import it first.", kind=Kind.CHECKPOINT, path="a b")
     assert (options.error_message(problem), options.error_hint(problem)) == (
         "m",
-        "Import it with: ddsp import a b --name NAME",
+        'Import it with: ddsp import "a b" --name NAME',
     )
     problem = UsageError("9 is out of range", "Less.", parameter="sample_rate_hz")
     assert (options.error_message(problem), options.error_hint(problem)) == (

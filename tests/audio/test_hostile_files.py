@@ -99,7 +99,7 @@ def test_heavy_clipping_is_told_from_single_peaks(tmp_path):
         list(recording.blocks())
         assert clipping.n_samples == len(tone())  # the first pass only
         assert any("clipped" in text for text in file_warnings(recording.decoded, clipping, RATE_HZ)) == heavy
-    peaks = np.zeros((RATE_HZ, 1), np.float32)
+    peaks = tone(1.0)[:, None]
     peaks[[100, 101, 102, 9000]] = 1.0
     single = ClippingWatch()
     single(peaks)

@@ -104,9 +104,10 @@ def test_files_and_arrays_sound_the_same(tmp_path):
 
 def test_the_command_line_takes_both_ways(tmp_path):
     page = tmp_path / "page.html"
-    done = ddsp("transfer", "voice.wav", "--model", "testophone+otherophone",
-                "--blend", "0:testophone 2s:otherophone", "--out", tmp_path, "--report", page, cwd=Path())  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    ways = ("--model", "testophone+otherophone"), ("--blend", "0:testophone 2s:otherophone", "--report", page)
+    for way in ways:
+        done = ddsp("transfer", "voice.wav", *way, "--out", tmp_path, cwd=Path())
+        assert done.returncode == 0, done.stderr
     found = {path.name for path in tmp_path.glob("*.wav")}
     assert found == {"voice_testophone50+otherophone50.wav", "voice_testophone-to-otherophone.wav"}
     assert "0:testophone 2s:otherophone" in page.read_text(encoding="utf-8")
