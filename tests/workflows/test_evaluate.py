@@ -164,10 +164,10 @@ def test_reliable_frames_are_measured_on_request(home):
 
 def test_a_recording_without_notes_does_not_stop_the_others(home, tmp_path, monkeypatch, capsys):
     (tmp_path / "broken.wav").write_bytes(b"RIFF")
-    recordings = [home / "silence.wav", home / "own.wav", tmp_path / "broken.wav"]
+    recordings = [tmp_path / "typo.wav", home / "silence.wav", home / "own.wav", tmp_path / "broken.wav"]
     found = evaluate(home / "models/testophone", recordings, out=tmp_path / "out")
     assert [one.name for one in found] == ["own.wav"]
-    assert [failure.input.name for failure in found.failures] == ["silence.wav", "broken.wav"]
+    assert [failure.input.name for failure in found.failures] == ["typo.wav", "silence.wav", "broken.wav"]
     assert [row["name"] for row in json.loads((tmp_path / "out/evaluation.json").read_text())["recordings"]] == [
         "own.wav"
     ]
@@ -183,7 +183,7 @@ def test_a_recording_without_notes_does_not_stop_the_others(home, tmp_path, monk
     assert ended.value.exit_code == ExitCode.PARTIAL
     said = capsys.readouterr()
     assert said.out.splitlines()[1].startswith("own.wav")
-    assert "2 of 3 recordings could not be compared:" in said.err
+    assert "3 of 4 recordings could not be compared:" in said.err
     assert "silence.wav" in said.err
     assert "broken.wav" in said.err
 

@@ -4,12 +4,13 @@ import msgspec
 import numpy as np
 import pytest
 import soundfile
+import typer
 
 from ddsp_cli import dataset
 from ddsp_cli.analysis import extract
 from ddsp_cli.config import FeatureSpec
 from ddsp_cli.dataset import tfrecord, workers
-from ddsp_cli.errors import DatasetError, InputError, OutputError, UsageError
+from ddsp_cli.errors import DatasetError, ExitCode, InputError, OutputError, UsageError
 from ddsp_cli.workflows.prepare import SPEECH, PrepareResult, prepare
 from fixtures import melody
 from performance_fixtures import babble
@@ -180,6 +181,22 @@ def test_too_little_or_nothing_is_an_error_that_says_why(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         prepare([tmp_path / "nowhere"], out=tmp_path / "set")
     assert {entry.name for entry in tmp_path.iterdir()} == {"silence.wav", "short.wav"}
+
+
+def test_mistyped_paths_do_not_stop_the_others(wavs, tmp_path, monkeypatch, capsys):
+    from ddsp_cli.cli.prepare import prepare as command
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(typer.Exit) as ended:
+        command(["typo", str(wavs), "empty"], workers=1, report=False)
+    assert ended.value.exit_code == ExitCode.PARTIAL
+    said = capsys.readouterr()
+    assert f"ddsp train --instrument {wavs.name}" in said.out  # not named after the missing one
+    assert said.err.splitlines()[-3:-1] == ["2 of 3 inputs could not be used:", "  typo does not exist."]
+    assert prepare(["empty", wavs], name=wavs.name, workers=1).unchanged
+    with pytest.raises(InputError, match="typo does not exist"):
+        prepare(["typo", "empty"], workers=1)
 
 
 def test_what_stands_there_is_kept_unless_forced(wavs):

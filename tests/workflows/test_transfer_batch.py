@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from ddsp_cli.bundle.folder import EXPORT_CARD, EXPORT_CARD_BEGINS
-from ddsp_cli.errors import ExitCode, InputError
+from ddsp_cli.errors import ExitCode, InputError, UsageError
 from ddsp_cli.workflows import transfer
 from ddsp_cli.workflows.reverb import reverb_files
 from ddsp_cli.workflows.transfer import transfer_files
@@ -86,6 +86,27 @@ def test_nothing_played_is_an_error(takes):
     with pytest.raises(InputError, match="only files that ddsp itself wrote"):
         transfer_files(takes.parent / "ours", "testophone", "played")
     assert len(transfer_files(takes.parent / "ours" / "e.wav", "testophone", "again.wav")) == 1  # by name it is played
+
+
+def test_mistyped_paths_do_not_stop_the_others(takes):
+    (takes.parent / "empty").mkdir()
+    (takes.parent / "curves.csv").write_text("time_s,f0_hz\n0,440\n")
+    inputs = ["takes/typo.wav", "takes/a.wav", "empty", "typo.mid", "curves.csv", "takes/d.flac"]
+    for play, ending in ((transfer_files, ""), (reverb_files, "-room")):
+        batch = play(inputs, "testophone", "played")
+        assert [result.output.name for result in batch] == [f"{name}_testophone{ending}.wav" for name in "ad"]
+        assert [failure.input.as_posix() for failure in batch.failures] == [inputs[i] for i in (0, 2, 3, 4)]
+    (takes.parent / "tune.mid").write_bytes(b"MThd")
+    assert [one.input.name for one in reverb_files(["takes/d.flac", "tune.mid"], "testophone", "p").failures] == [
+        "tune.mid"
+    ]
+    with pytest.raises(UsageError, match="2 sounds to write"):  # as if it were there
+        transfer_files(["takes/a.wav", "typo.wav"], "testophone", "one.wav")
+    with pytest.raises(InputError, match=r"typo\.wav does not exist"):
+        transfer_files(["typo.wav", "typo2.wav"], "testophone", "none")
+    with pytest.raises(InputError, match=r"typo\.wav does not exist"):
+        reverb_files("typo.wav", "testophone", "none")
+    assert not (takes.parent / "none").exists()
 
 
 def test_rooms_as_well(takes):

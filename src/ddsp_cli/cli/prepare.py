@@ -9,6 +9,7 @@ import typer
 
 from ddsp_cli.cli import console
 from ddsp_cli.cli.options import Force, choice, one_of, quoted
+from ddsp_cli.cli.transfer import end_with_failures
 from ddsp_cli.pitch_names import note_name
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def prepare(
     """Measure recordings and make a data set of them."""
     from ddsp_cli.workflows.prepare import MEASURING_MANY, POLYPHONIC, SPEECH
     from ddsp_cli.workflows.prepare import prepare as run
+    from ddsp_cli.workflows.transfer_plan import Failure
 
     choice("--level", level, ("match", "keep"))
     with console.Progress(units={MEASURING_MANY: "recordings"}) as progress:
@@ -119,6 +121,9 @@ def prepare(
     if result.report is not None:
         console.say(f"More in {result.report}")
     console.say(f"Train on it with: ddsp train --instrument {quoted(result.name)}")
+    if result.unusable:
+        failures = [Failure(path, error) for path, error in result.unusable.items()]
+        end_with_failures(failures, len(audio), "inputs could not be used")
 
 
 def summary(result: PrepareResult) -> list[list[str]]:

@@ -341,10 +341,12 @@ class Inputs:
     Attributes:
       recordings: sound files, some marked as held out or left out.
       shards: of data sets made by magenta/ddsp.
+      unusable: paths that were given and are missing or folders without sound, each with its error.
     """
 
     recordings: Ledger = field(default_factory=Ledger)
     shards: dict[Path, str] = field(default_factory=dict)
+    unusable: dict[Path, InputError] = field(default_factory=dict)
 
 
 def find(paths: Sequence[Path]) -> Inputs:
@@ -352,7 +354,7 @@ def find(paths: Sequence[Path]) -> Inputs:
 
     Raises:
       UsageError: nothing was given.
-      InputError: a path is missing, a folder holds neither, or the metadata of NSynth is damaged.
+      InputError: all paths are missing or folders that hold neither; the metadata of NSynth is damaged.
       DatasetError: a shard is damaged.
     """
     if not paths:
@@ -375,12 +377,15 @@ def find(paths: Sequence[Path]) -> Inputs:
             n_before = len(inputs.recordings)
             inputs.recordings.add(((path, path.relative_to(given).as_posix()) for path in read.walk_audio(given)), root)
             if len(inputs.recordings) == n_before and next(read.walk_audio(given), None) is None:
-                raise read.no_sound_in(given)
+                inputs.unusable[given] = read.no_sound_in(given)
+                continue
             inputs.recordings.set_labels(nsynth.labels(given))
         elif not given.exists():
-            raise InputError(f"{given} does not exist")
+            inputs.unusable[given] = InputError(f"{given} does not exist")
         else:
             inputs.recordings.add([(given, "")], root)
+    if inputs.unusable and not (inputs.recordings or inputs.shards):
+        raise next(iter(inputs.unusable.values()))
     return inputs
 
 

@@ -31,7 +31,7 @@ from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path, as_paths
 from ddsp_cli.workflows.transfer import Batch
-from ddsp_cli.workflows.transfer_plan import Failure, free_name
+from ddsp_cli.workflows.transfer_plan import Failure, each_input, free_name
 
 if TYPE_CHECKING:
     from ddsp_cli.dataset.loader import Dataset
@@ -105,7 +105,10 @@ def evaluate(
     dataset = None if dataset is None else as_place(dataset)
     if audio and dataset is not None:
         raise UsageError("recordings and a data set were given", "Judge one or the other.")
-    files = read.list_audio(audio) if audio else []
+    listed, failures = each_input(audio, lambda path: read.list_audio([path]))
+    if failures and not listed:
+        raise failures[0].error
+    files = list(dict.fromkeys(itertools.chain.from_iterable(listed)))
     if out is not None and (out / FIGURES).exists() and not force:
         raise OutputError(
             f"{out / FIGURES} exists already", "Replace it with force=True, or choose another place.", kind=Kind.EXISTS
@@ -113,7 +116,6 @@ def evaluate(
     loaded = models.open_at(models.find_playable(model))
     report = progress or (lambda what, done, total: None)
     found: list[Judgement] = []
-    failures: list[Failure] = []
     taken: set[str] = set()
     names = Counter(path.name for path in files)
     for i, path in enumerate(files):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -60,6 +60,7 @@ class PrepareResult:
       n_train, n_validation: windows of 4 s of either part.
       n_recordings: how many were given.
       n_used: how many something was taken from.
+      unusable: inputs that are missing or folders without sound, each with its error.
       skipped: (name, reason) of each that nothing was taken from, `MAX_NAMED` at most.
       notes: (name, remark) of recordings that were used, `MAX_NAMED` at most.
       lowest_midi, highest_midi: the notes played, 1st and 99th percentile.
@@ -96,9 +97,12 @@ class PrepareResult:
     report: Path | None
     unchanged: bool
     advice: str
+    unusable: Mapping[Path, InputError] = field(default_factory=dict)
 
 
-def result_of(folder: Path, manifest: Manifest, unchanged: bool) -> PrepareResult:
+def result_of(
+    folder: Path, manifest: Manifest, unchanged: bool, unusable: Mapping[Path, InputError] | None = None
+) -> PrepareResult:
     """Summarises a data set."""
     used_s = manifest.train.used_s + manifest.validation.used_s
     notes, power = manifest.statistics.pitch_midi, manifest.statistics.power_db
@@ -140,6 +144,7 @@ def result_of(folder: Path, manifest: Manifest, unchanged: bool) -> PrepareResul
         report=page if page.is_file() else None,
         unchanged=unchanged,
         advice=advice(used_s),
+        unusable=unusable or {},
     )
 
 
@@ -215,7 +220,7 @@ def prepare(
     Raises:
       ModelError: there is no instrument `like` that.
       UsageError: an option makes no sense, or a pattern fits no recording.
-      InputError: an input or the file of sources is missing, or the recordings hold too little to learn from.
+      InputError: all inputs or the file of sources are missing, or the recordings hold too little to learn from.
       OutputError: a different data set stands there already, another run is writing it, or it cannot be written.
     """
     inputs, crepe_weights = as_places(inputs), as_path(crepe_weights)
@@ -232,7 +237,7 @@ def prepare(
         check_cluster(cluster)
     weights = trackers.check_tracker(pitch, crepe_weights)
     found = pick(find(inputs), hold_out, leave_out)
-    name = dataset_name(name or (out.name if out else ""), inputs)
+    name = dataset_name(name or (out.name if out else ""), [path for path in inputs if path not in found.unusable])
     folder = out if out else Path("datasets") / name
     named = load_sources(Path(sources)) if sources is not None else SourcesFile(sources=[])
     settings = Settings(
@@ -255,7 +260,7 @@ def prepare(
         existing = find_existing(folder, found, settings, force)
         if isinstance(existing, Manifest):
             place.remove()
-            return result_of(folder, existing, unchanged=True)
+            return result_of(folder, existing, unchanged=True, unusable=found.unusable)
         try:
             place.start(measuring_key(settings, weights), fresh=force)
             if existing == "grows":
@@ -268,7 +273,7 @@ def prepare(
                 dataset_report.write(place.result, built, told)
             if is_address(folder):
                 publish(place.result, folder, MANIFEST, DATASET.entries)
-                result = result_of(folder, built.manifest, unchanged=False)
+                result = result_of(folder, built.manifest, unchanged=False, unusable=found.unusable)
                 place.remove()
                 return result
             place.publish(recording.sha256 for recording in iter_recordings(place.result, built.manifest))
@@ -278,7 +283,7 @@ def prepare(
         except OSError as problem:
             kept = "The finished part is kept: run the same command again to resume." if place.has_work() else ""
             raise OutputError(f"{folder} cannot be written: {problem.strerror or problem}", kept) from problem
-    return result_of(folder, built.manifest, unchanged=False)
+    return result_of(folder, built.manifest, unchanged=False, unusable=found.unusable)
 
 
 def _pitch_of(found: Inputs, pitch: str) -> str:

@@ -92,20 +92,26 @@ def reverb_files(
     outputs = Outputs(as_path(out), force, sample_rate_hz=sample_rate_hz, bits=bits)
     plan = plan_jobs(as_paths(inputs), [f"{Path(name).stem}-room"], outputs)
     responses: dict[int, FloatArray] = {}
+    failures, jobs = plan.failures, [job for job in plan.jobs if job.info is not None]
     for job in plan.jobs:
         if job.info is None:
             message = f"{job.source} holds notes, not a recording"
-            raise UsageError(message, "Play it on an instrument.", kind=Kind.SCORE, path=job.source)
+            problem = UsageError(message, "Play it on an instrument.", kind=Kind.SCORE, path=job.source)
+            if not jobs:
+                raise problem
+            failures.append(Failure(job.source, problem))
+    for job in jobs:
+        assert job.info is not None
         rate_hz = job.info.sample_rate_hz
         if rate_hz not in responses:
             responses[rate_hz] = np.asarray(models.find_room(name, gain, rate_hz, None))
-    results, failures = [], plan.failures
-    with folders_for(plan.jobs):
-        for job in plan.jobs:
+    results = []
+    with folders_for(jobs):
+        for job in jobs:
             try:
                 results.append(_place(job, responses, tail, force, seed, progress))
-            except InputError as problem:
-                failures.append(Failure(job.source, problem))
+            except InputError as error:
+                failures.append(Failure(job.source, error))
     if failures and not results:
         raise failures[0].error
     return Batch(tuple(results), tuple(failures), tuple(plan.own))

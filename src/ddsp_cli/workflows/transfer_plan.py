@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from ddsp_cli.adaptation import CURVE_SUFFIXES, NOTE_SUFFIXES, SCORE_SUFFIXES
 from ddsp_cli.audio import read
 from ddsp_cli.audio.write import check_writable, nearest_rate_hz, written_by_ddsp
 from ddsp_cli.bundle import CARD
 from ddsp_cli.bundle.folder import EXPORT_CARD, EXPORT_CARD_BEGINS
-from ddsp_cli.errors import InputError, Kind, OutputError, UsageError, did_you_mean
+from ddsp_cli.errors import DdspError, InputError, Kind, OutputError, UsageError, did_you_mean
 from ddsp_cli.workflows.arguments import number
 
 InputKind = Literal["sound", "score", "controls"]
@@ -89,11 +89,38 @@ class Failure(NamedTuple):
     """An input that could not be played, and why."""
 
     input: Path
-    error: InputError
+    error: DdspError
+
+
+FoundT = TypeVar("FoundT")
+
+
+def each_input(inputs: Sequence[Path], find: Callable[[Path], FoundT]) -> tuple[list[FoundT], list[Failure]]:
+    """Looks at each input by itself, so that a missing or unreadable one does not stop the others.
+
+    Args:
+      inputs: files and folders.
+      find: returns what an input holds.
+
+    Returns:
+      What was found, and the inputs that failed.
+
+    Raises:
+      DdspError: the only input failed.
+    """
+    found, failures = [], []
+    for path in inputs:
+        try:
+            found.append(find(path))
+        except (InputError, UsageError) as problem:
+            if len(inputs) == 1:
+                raise
+            failures.append(Failure(path, problem))
+    return found, failures
 
 
 class Plan(NamedTuple):
-    """Jobs, the inputs that cannot be read, and the files of our own that were passed over in folders."""
+    """Jobs, the inputs that are missing or unreadable, and the files of our own that were passed over in folders."""
 
     jobs: list[Job]
     failures: list[Failure]
@@ -111,14 +138,17 @@ def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, cu
 
     Returns:
       One job for each input and instrument, the instruments of one input beside each other. Of several inputs, those
-      that are not sound files are failures.
+      that are missing or not sound files are failures.
 
     Raises:
-      InputError: an input is missing; the only input cannot be read.
+      InputError: the only input is missing or cannot be read, or all inputs are missing.
       UsageError, OutputError: see their messages.
     """
-    sources, own = _find_sources(inputs, curves)
+    sources, failures, own = _find_sources(inputs, curves)
+    n_inputs = len(sources) + len(failures)
     if not sources:
+        if failures:
+            raise failures[0].error
         if own:
             raise InputError("there are only files that ddsp itself wrote", "Name a file to play it all the same.")
         raise UsageError("no input was given", parameter="inputs", kind=Kind.NO_INPUT)
@@ -127,20 +157,20 @@ def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, cu
     rate_hz = outputs.sample_rate_hz
     if rate_hz is not None:
         number(rate_hz, "sample_rate", *read.PLAUSIBLE_RATES_HZ)
-    n_jobs, out = len(sources) * len(names), outputs.out
+    n_jobs, out = n_inputs * len(names), outputs.out
     as_file = _is_file("out", out, read.AUDIO_SUFFIXES, n_jobs)
     one_table = _is_file("controls", outputs.controls, frozenset(CURVE_SUFFIXES), n_jobs)
-    one_score = _is_file("notes", outputs.notes, frozenset(NOTE_SUFFIXES), len(sources))
+    one_score = _is_file("notes", outputs.notes, frozenset(NOTE_SUFFIXES), n_inputs)
     if outputs.notes is not None and not any(kind == "sound" for _, kind in sources):
         raise UsageError("only recordings have notes to write", parameter="notes")
-    plan = Plan([], [], own)
+    plan = Plan([], failures, own)
     taken: set[str] = set()
     for path, kind in sources:
         is_sound = kind == "sound" or (kind == "controls" and path.suffix.lower() in read.AUDIO_SUFFIXES)
         try:
             info = read.probe(path) if is_sound else None
         except InputError as problem:
-            if len(sources) == 1:
+            if n_inputs == 1:
                 raise
             plan.failures.append(Failure(path, problem))
             continue
@@ -174,41 +204,50 @@ def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, cu
     return plan
 
 
-def _find_sources(inputs: Sequence[Path], curves: Path | None) -> tuple[list[tuple[Path, InputKind]], list[Path]]:
-    """Every input file with its kind, folders searched for sound; and the files of our own in those folders."""
+def _find_sources(
+    inputs: Sequence[Path], curves: Path | None
+) -> tuple[list[tuple[Path, InputKind]], list[Failure], list[Path]]:
+    """Every input file with its kind, folders searched for sound; inputs that fail; our own files in those folders."""
     if curves is not None:
         if len(inputs) > 1:
             raise UsageError("one file of curves is played, but there are several inputs", parameter="from_controls")
         if not curves.is_file():
             raise InputError(f"{curves} does not exist" if not curves.exists() else f"{curves} is not a file")
-        return [(inputs[0] if inputs and inputs[0].is_file() else curves, "controls")], []
-    sources: dict[Path, InputKind] = {}
+        return [(inputs[0] if inputs and inputs[0].is_file() else curves, "controls")], [], []
     own: list[Path] = []
-    for path in inputs:
-        if path.suffix.lower() in SCORE_SUFFIXES and not path.is_dir():
-            if not path.exists():
-                raise InputError(f"{path} does not exist")
-            sources[path] = "score"
-        elif path.suffix.lower() in CURVE_SUFFIXES and path.is_file():
-            from ddsp_cli.adaptation.notes import is_note_table
+    found, failures = each_input(inputs, lambda path: _sources_at(path, own))
+    return list({path: (path, kind) for sources in found for path, kind in sources}.values()), failures, own
 
-            if is_note_table(path):
-                raise UsageError(
-                    f"{path} holds the notes of a recording, not sound",
-                    "Give it as from_notes, with that recording as the input.",
-                    kind=Kind.NOTE_TABLE,
-                    path=path,
-                )
+
+def _sources_at(path: Path, own: list[Path]) -> list[tuple[Path, InputKind]]:
+    """The files of one input with their kinds; those in a folder that this program wrote are added to `own`.
+
+    Raises:
+      InputError: it is missing, or a folder without sound.
+      UsageError: it holds the notes or the curves of a recording.
+    """
+    if path.suffix.lower() in SCORE_SUFFIXES and not path.is_dir():
+        if not path.exists():
+            raise InputError(f"{path} does not exist")
+        return [(path, "score")]
+    if path.suffix.lower() in CURVE_SUFFIXES and path.is_file():
+        from ddsp_cli.adaptation.notes import is_note_table
+
+        if is_note_table(path):
             raise UsageError(
-                f"{path} holds curves, not sound", "Give it as from_controls.", kind=Kind.CURVES, path=path
+                f"{path} holds the notes of a recording, not sound",
+                "Give it as from_notes, with that recording as the input.",
+                kind=Kind.NOTE_TABLE,
+                path=path,
             )
+        raise UsageError(f"{path} holds curves, not sound", "Give it as from_controls.", kind=Kind.CURVES, path=path)
+    sources: list[tuple[Path, InputKind]] = []
+    for found in read.list_audio([path]):
+        if path.is_dir() and (_belongs_to_instrument(found.parent) or written_by_ddsp(found)):
+            own.append(found)
         else:
-            for found in read.list_audio([path]):
-                if path.is_dir() and (_belongs_to_instrument(found.parent) or written_by_ddsp(found)):
-                    own.append(found)
-                else:
-                    sources[found] = "sound"
-    return list(sources.items()), own
+            sources.append((found, "sound"))
+    return sources
 
 
 def _belongs_to_instrument(folder: Path) -> bool:
