@@ -80,7 +80,7 @@ class Instrument(playing.Instrument):
           formant, room, wet, seed: see `transfer`.
           sample_rate: of an audio device, in Hz: that of the blocks both ways. By default blocks come at 16 kHz and
             go at the instrument's rate.
-          latency: "low" plays 22 ms earlier and follows pitch and level less exactly, see docs/live.md.
+          latency: "low" plays 26 ms earlier and follows pitch and level less exactly, see docs/live.md.
 
         Returns:
           A performer. Its `push` takes [S] float32, and `latency_samples` and `latency_s` say how late its sound is.

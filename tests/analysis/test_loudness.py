@@ -57,6 +57,16 @@ def test_streams_equal_whole_signals_for_any_block_size(stream, n_samples):
         np.testing.assert_array_equal(np.concatenate([*frames, parts.finish()]), expected)
 
 
+@pytest.mark.parametrize("block", [1, 50, 64, 1000])
+def test_windows_apart_from_each_other_do_not_depend_on_blocks(block):
+    """Windows of 40 samples every 100: the sound between them is dropped, also where it has not arrived yet."""
+    audio = np.random.default_rng(2).normal(size=1000).astype(np.float32)
+    stream = loudness.FrameStream(40, 100, lambda windows: windows[:, 0].astype(np.float64))
+    pushed = [stream.push(audio[i : i + block]) for i in range(0, len(audio), block)]
+    first = np.r_[np.zeros(1, np.float32), audio[80::100]]  # 20 samples before each frame; silence before the start
+    np.testing.assert_array_equal(np.concatenate([*pushed, stream.finish()]), first[:10])
+
+
 def test_a_click_is_loudest_in_the_frame_it_is_centred_on():
     for frame in (0, 10, 100):
         audio = np.zeros(16000, np.float32)

@@ -69,6 +69,7 @@ class FrameStream:
         self._window, self._hop, self._measure = window_samples, hop_samples, measure
         self.ahead_samples = window_samples - window_samples // 2 if ahead_samples is None else ahead_samples
         self._tail = np.zeros(window_samples - self.ahead_samples, np.float32)  # silence before the recording
+        self._n_between = 0  # samples still to skip: between the last window and the next, where these are apart
         self._n_samples = 0
         self._n_done = 0
 
@@ -76,14 +77,23 @@ class FrameStream:
         """Takes the next samples [S]; returns the frames [n] that they complete."""
         self._n_samples += len(block)
         self._tail = np.concatenate([self._tail, np.asarray(block, np.float32)])
+        self._skip(0)
         return self._drain((len(self._tail) - self._window) // self._hop + 1)
 
     def finish(self) -> FloatArray:
         """Returns the frames [n] still missing from ceil(S/hop); silence follows the recording."""
         n_left = n_frames(self._n_samples, self._hop) - self._n_done
         needed = max(0, (n_left - 1) * self._hop + self._window)
-        self._tail = np.pad(self._tail, (0, max(0, needed - len(self._tail))))
+        self._tail = np.pad(self._tail, (0, max(0, self._n_between + needed - len(self._tail))))
+        self._skip(0)
         return self._drain(n_left)
+
+    def _skip(self, n_samples: int) -> None:
+        """Drops samples from the tail; those that have not arrived are dropped when they do."""
+        n_dropped = min(self._n_between + n_samples, len(self._tail))
+        self._n_between += n_samples - n_dropped
+        if n_dropped:
+            self._tail = self._tail[n_dropped:].copy()
 
     def _drain(self, n_ready: int) -> FloatArray:
         if n_ready <= 0:
@@ -92,7 +102,7 @@ class FrameStream:
         parts = [
             self._measure(windows[start : start + _FRAMES_AT_ONCE]) for start in range(0, n_ready, _FRAMES_AT_ONCE)
         ]
-        self._tail = self._tail[n_ready * self._hop :].copy()
+        self._skip(n_ready * self._hop)
         self._n_done += n_ready
         return np.concatenate(parts).astype(np.float32)
 
@@ -146,7 +156,11 @@ def power_stream(spec: FeatureSpec, ahead_samples: int | None = None) -> FrameSt
 
 
 def envelope_stream(
-    sample_rate_hz: int, hop_samples: int, floor_db: float, window_s: float = ENVELOPE_WINDOW_S
+    sample_rate_hz: int,
+    hop_samples: int,
+    floor_db: float,
+    window_s: float = ENVELOPE_WINDOW_S,
+    ahead_samples: int | None = None,
 ) -> FrameStream:
     """Measures RMS power in dB as `power_stream` does, under a Hann window, at any rate.
 
@@ -155,6 +169,7 @@ def envelope_stream(
       hop_samples: samples between two frames.
       floor_db: lower limit.
       window_s: length of the window.
+      ahead_samples: see `FrameStream`.
     """
     window = hann_window(round(window_s * sample_rate_hz))
     weights = window / window.sum()
@@ -162,7 +177,7 @@ def envelope_stream(
     def measure(windows: FloatArray) -> RealArray:
         return power_to_db(np.einsum("fs,fs,s->f", windows, windows, weights), floor_db)
 
-    return FrameStream(len(window), hop_samples, measure)
+    return FrameStream(len(window), hop_samples, measure, ahead_samples)
 
 
 def loudness_db(audio: FloatArray, spec: FeatureSpec | None = None) -> FloatArray:

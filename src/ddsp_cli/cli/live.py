@@ -71,7 +71,7 @@ def live(
         int, typer.Option(metavar="SAMPLES", help="Block size of the device; smaller is quicker, larger is safer.")
     ] = 256,
     latency: Annotated[
-        str, typer.Option(help="low plays 22 ms earlier, and follows your pitch less exactly.", **one_of("safe", "low"))
+        str, typer.Option(help="low plays 26 ms earlier, and follows your pitch less exactly.", **one_of("safe", "low"))
     ] = "safe",
     record: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Record what is played, from the beginning.")

@@ -36,20 +36,30 @@ from ddsp_cli.synthesis.instrument import Instrument
 Latency: TypeAlias = Literal["safe", "low"]
 
 #: Look-ahead in samples after a frame's time. `safe`: half the window of the power, 32 ms.
-#: `low`: 10 ms; windows of the level end there, and so are late by up to 22 ms.
-LOOKAHEAD_SAMPLES: dict[Latency, int] = {"safe": 512, "low": 160}
+#: `low`: 5.5 ms; windows of the level end there, and so are late by up to 26.5 ms.
+LOOKAHEAD_SAMPLES: dict[Latency, int] = {"safe": 512, "low": 88}
+
+#: Window of the fast envelope in `low` latency: a shorter one ripples with the periods of a low voice.
+LOW_ENVELOPE_S = 0.02
 
 #: Samples before the frame that swift-f0 tracks, and all that it takes. It sees 176 ms to either side; unknown samples
 #: are extrapolated: by the last samples in reverse, and in `low` latency by the last period over and over where the
 #: sound is periodic.
 BEFORE_SAMPLES, TRACKED_SAMPLES = FRAME_TRACKED * SWIFT_HOP_SAMPLES, FRAME_INPUT * SWIFT_HOP_SAMPLES
 
-#: Last samples that are searched for a period, between 50 Hz and 1 kHz; shorter ones fit several times. The
-#: sound counts as periodic from this correlation of two of its stretches on.
-PERIOD_WINDOW_SAMPLES, PERIODS_SAMPLES, PERIODIC = 320, (16, 330), 0.8
+#: Length of the two stretches that are compared to find a period, and the range of the period: 48 Hz to 2 kHz.
+PERIOD_WINDOW_SAMPLES, PERIODS_SAMPLES = 200, (8, 330)
 
-#: Penalty of a longer period, in correlation for each sample: of two that fit equally well the shorter one is taken.
-LONGER_PERIOD_COST = 0.0003
+#: The sound counts as periodic from this correlation of the two stretches on.
+PERIODIC = 0.84
+
+#: Penalty of a longer period, in correlation for each sample: of multiples of a period that fit equally well the
+#: shortest is taken. Noise that is repeated with a longer one would be heard as an octave below.
+LONGER_PERIOD_COST = 0.002
+
+#: The change of the period is measured over so many samples. It is extrapolated from the middle of the stretch to its
+#: end, by at most this share of the period; two periods further apart than the second share are not of one glide.
+GLIDE_SAMPLES, GLIDE_SHARE, SAME_PERIOD_SHARE = 160, 0.01, 0.05
 
 #: With a shorter look-ahead noise is more often taken for a pitch. In `low` latency the confidence of periodic and
 #: of other sounds is scaled by these, so that noise stays below the same threshold as in `safe`.
@@ -90,11 +100,13 @@ class Listener:
         self._is_low, self._lookahead = latency == "low", LOOKAHEAD_SAMPLES[latency]
         #: Samples of the level windows after a frame; None for half of them.
         self.ahead_samples = self._lookahead if self._is_low else None
-        envelope_s = 2.0 * self._lookahead / ANALYSIS_RATE_HZ if self._is_low else ENVELOPE_WINDOW_S
+        envelope_s = LOW_ENVELOPE_S if self._is_low else ENVELOPE_WINDOW_S
         self._levels = {
             "loudness": loudness_stream(spec, self.ahead_samples),
             "power": power_stream(spec, self.ahead_samples),
-            "envelope": envelope_stream(ANALYSIS_RATE_HZ, spec.hop_samples, spec.floor_db, envelope_s),
+            "envelope": envelope_stream(
+                ANALYSIS_RATE_HZ, spec.hop_samples, spec.floor_db, envelope_s, self.ahead_samples
+            ),
         }
         self._longest_ahead = max(self._lookahead, *(stream.ahead_samples for stream in self._levels.values()))
         self._waiting = {name: np.zeros(0, np.float32) for name in self._levels}
@@ -158,16 +170,42 @@ class Listener:
 
 
 def continued(known: FloatArray, n_samples: int) -> tuple[FloatArray, bool]:
-    """Extrapolates a sound [S]: repeats its last period; reverses it where it is not periodic.
+    """Extrapolates a sound: repeats its last period; reverses it where it is not periodic.
 
-    So telephones fill gaps of lost packets (ITU-T G.711, appendix I).
+    Telephones fill gaps of lost packets in this way (ITU-T G.711, appendix I). The period is a fraction of a sample
+    exactly, and follows a glide up to the end of the sound: a whole number of samples would be off by up to 50 cents
+    at 1 kHz, and the period in the middle of the stretch that is compared is 6 ms old.
 
     Args:
-      known: at least `PERIOD_WINDOW_SAMPLES` and the longest period.
-      n_samples: how much is wanted.
+      known: [S], at least `GLIDE_SAMPLES`, `PERIOD_WINDOW_SAMPLES` and the longest period.
+      n_samples: how many samples to add.
 
     Returns:
-      What follows, [n_samples], and whether the sound is periodic.
+      The samples that follow, [n_samples] float32, and whether the sound is periodic.
+    """
+    period, likeness = period_samples(known)
+    if likeness < PERIODIC:
+        return known[::-1][:n_samples], False
+    before, likeness_before = period_samples(known[:-GLIDE_SAMPLES])
+    if likeness_before > PERIODIC and abs(before - period) < SAME_PERIOD_SHARE * period:
+        slope = (period - before) / GLIDE_SAMPLES
+        limit = GLIDE_SHARE * period
+        period += float(np.clip(slope * PERIOD_WINDOW_SAMPLES / 2.0, -limit, limit))
+    n_last = math.ceil(period) + 1
+    begin = n_last - period
+    last = known[-n_last:]
+    # The sample after the last one equals the one a period before it.
+    last = np.append(last, np.interp(begin, np.arange(n_last), last))
+    positions = begin + np.mod(np.arange(n_samples), period)
+    return np.interp(positions, np.arange(n_last + 1), last).astype(np.float32), True
+
+
+def period_samples(known: FloatArray) -> tuple[float, float]:
+    """Measures the period at the end of a sound [S] by the normalised autocorrelation of its last stretch.
+
+    Returns:
+      The period in samples, between samples by a parabola through the peak, and the correlation there; -1 where
+      there is no peak.
     """
     shortest, longest = PERIODS_SAMPLES
     last = known[-PERIOD_WINDOW_SAMPLES:]
@@ -175,11 +213,12 @@ def continued(known: FloatArray, n_samples: int) -> tuple[FloatArray, bool]:
     stretches = np.lib.stride_tricks.sliding_window_view(before, PERIOD_WINDOW_SAMPLES)[::-1]  # nearest first
     energies = np.einsum("ls,ls->l", stretches, stretches)
     alike = (stretches @ last) / np.sqrt(energies * (last @ last) + 1e-9)
-    best = int(np.argmax(alike - LONGER_PERIOD_COST * np.arange(len(alike))))
-    if alike[best] < PERIODIC:
-        return known[::-1][:n_samples], False
-    period = known[-(shortest + best) :]
-    return np.resize(period, n_samples), True
+    left, middle, right = alike[:-2], alike[1:-1], alike[2:]
+    is_peak = (middle >= left) & (middle >= right)
+    offset = np.where(is_peak, 0.5 * (left - right) / np.minimum(left - 2.0 * middle + right, -1e-9), 0.0)
+    height = np.where(is_peak, middle - 0.25 * (left - right) * offset, -1.0)
+    best = int(np.argmax(height - LONGER_PERIOD_COST * np.arange(len(height))))
+    return shortest + 1 + best + float(offset[best]), float(height[best])
 
 
 #: Rate at which the estimate of the loudest notes falls.
@@ -217,7 +256,7 @@ class LiveSettings:
       segments: settings of a note; of its durations only `bridge_s` is used.
       room: see `Instrument.render`.
       seed: of the noise.
-      latency: `safe` measures most exactly, `low` has 22 ms less look-ahead.
+      latency: `safe` measures most exactly, `low` has 26.5 ms less look-ahead.
     """
 
     transpose: float = 0.0
@@ -259,9 +298,9 @@ class Performer:
     """Turns input into output of an instrument, block by block.
 
     The output does not depend on the sizes of the blocks, and is `latency_samples` behind the input: half the window
-    in which level and pitch are measured (32 ms; 10 ms in `low` latency), and one frame, because sound is interpolated
-    towards the next one; 52 or 30 ms for `vst` models. At the rate of a device resampling adds 3 to 5 ms. The driver's
-    buffers come on top.
+    in which level and pitch are measured (32 ms; 5.5 ms in `low` latency), and one frame, because sound is interpolated
+    towards the next one; 52 or 25.5 ms for `vst` models. At the rate of a device resampling adds 2 to 5 ms. The
+    driver's buffers come on top.
 
     Args:
       instrument: to play.

@@ -36,7 +36,7 @@ export class Live {
     this.octave = select("live-octave", [24, 12, 7, 5, 0, -5, -7, -12, -24].map((n) => [n, n ? `${n > 0 ? "+" : ""}${n} semitones` : "As sung"]), 0);
     this.room = select("live-room", [["model", "The instrument's own"], ["none", "None"], ...state.instruments.filter((one) => one.has_room).map((one) => [one.name, `As ${one.name}`])], "model");
     this.block = select("live-block", BLOCKS.map((n) => [n, `${n} samples`]), 256);
-    this.latency = select("live-latency", [["safe", "Exact"], ["low", "Low: 22 ms less, F0 less exact"]], "safe");
+    this.latency = select("live-latency", [["safe", "Exact"], ["low", "Low: 26 ms less, F0 less exact"]], "safe");
     this.record = el("button", { id: "live-record", disabled: true, "aria-pressed": false, onclick: () => (this.#pieces ? this.#endRecording() : this.#beginRecording()) }, "Record");
     this.recorded = el("div", { id: "live-recorded", hidden: true });
     const [level, levelShown] = slider("live-level", -20, 20, 1, 0, (v) => `${v} dB`);
