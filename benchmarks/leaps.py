@@ -5,9 +5,9 @@
 Each recording is analysed and adapted as `ddsp transfer` does. A leap is a piece of the played F0 of at most 160 ms
 that lies more than 10 semitones from the pitch before it and after it, in the same direction, within one stretch of
 open gate. An edge is such a piece at the beginning or end of a stretch, beside which more than 160 ms of the other
-pitch are played. pYIN or, where praat-parselmouth is installed, Praat's autocorrelation (P. Boersma 1993) confirms it
-if its own F0 is within a semitone in at least half of the piece's frames; `--raw` counts the leaps of the tracker
-itself, before anything is mended.
+pitch are played. pYIN, subharmonic summation (D. J. Hermes 1988) or, where praat-parselmouth is installed, Praat's
+autocorrelation (P. Boersma 1993) confirms it if its own F0 is within a semitone in at least half of the piece's frames;
+`--raw` counts the leaps of the tracker itself, before anything is mended.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ LEAP_SEMITONES, LONGEST_S = 10.0, 0.16
 
 #: pYIN hears the leap with this much sound on both sides.
 AROUND_S = 1.0
+
+#: Subharmonic summation: window, range, number of harmonics, and weight of each against the one below (Hermes 1988).
+SUM_SAMPLES, SUM_HZ, N_SUMMED, SUM_DECAY = 1280, (55.0, 2200.0), 15, 0.84
 
 #: Floor and ceiling of Praat's search.
 PRAAT_HZ = (100.0, 1600.0)
@@ -94,6 +97,22 @@ def heard_by_praat(audio: np.ndarray, start: int, stop: int, rate_hz: int) -> np
     pitch = parselmouth.Sound(part, ANALYSIS_RATE_HZ).to_pitch_ac(1.0 / rate_hz, PRAAT_HZ[0], pitch_ceiling=PRAAT_HZ[1])
     nearest = np.abs(pitch.xs()[None] - (np.arange(start - first, stop - first) / rate_hz)[:, None]).argmin(axis=1)
     return np.asarray(pitch.selected_array["frequency"])[nearest]
+
+
+def heard_by_summation(audio: np.ndarray, start: int, stop: int, rate_hz: int) -> np.ndarray:
+    """F0 [F] that has the largest sum of compressed spectrum at its harmonics, in the frames of a leap."""
+    hop, half, n_fft = ANALYSIS_RATE_HZ // rate_hz, SUM_SAMPLES // 2, 4 * SUM_SAMPLES
+    candidates_hz = SUM_HZ[0] * 2.0 ** (np.arange(0.0, np.log2(SUM_HZ[1] / SUM_HZ[0]), 1 / 48))
+    numbers = np.arange(1, N_SUMMED + 1)
+    bins = np.minimum((candidates_hz[:, None] * numbers * n_fft / ANALYSIS_RATE_HZ).round().astype(int), n_fft // 2)
+    found = []
+    padded = np.pad(audio, half)
+    for i in range(start, stop):
+        spectrum = np.abs(np.fft.rfft(padded[i * hop : i * hop + SUM_SAMPLES] * np.hanning(SUM_SAMPLES), n_fft))
+        near = np.sqrt(np.lib.stride_tricks.sliding_window_view(np.pad(spectrum, 2), 5).max(axis=1))
+        near[-1] = 0.0  # above half the sample rate
+        found.append(candidates_hz[np.argmax(near[bins] @ SUM_DECAY ** (numbers - 1))])
+    return np.array(found)
 
 
 def is_confirmed(f0_hz: np.ndarray, other_hz: np.ndarray) -> bool:
@@ -166,6 +185,7 @@ def main() -> None:
                 for name, f0_hz in (
                     ("pYIN", other_hz[leap.start - first : leap.stop - first]),
                     ("Praat", heard_by_praat(audio, leap.start, leap.stop, rate_hz)),
+                    ("summation", heard_by_summation(audio, leap.start, leap.stop, rate_hz)),
                 )
                 if is_confirmed(played_hz[part], f0_hz)
             ]
@@ -177,7 +197,7 @@ def main() -> None:
                 f"{path.stem} at {leap.start / rate_hz:.3f} s: {kind} of {leap.semitones:+.1f} semitones for "
                 f"{1000 * (leap.stop - leap.start) / rate_hz:.0f} ms, confidence "
                 f"{np.median(features.f0_confidence[part]):.2f}, {level_db:.0f} dB, "
-                + ("confirmed by " + " and ".join(by) if by else "not confirmed")
+                + ("confirmed by " + ", ".join(by) if by else "not confirmed")
             )
             print(words, flush=True)
             if given.plot:

@@ -117,6 +117,32 @@ def test_correction_leaves_vibrato_and_goes_as_far_as_it_should():
     assert (tune_melody(melody, 0.0, Key(0, "major"), 0.0, RATE_HZ)[0][known] == melody[known]).all()
 
 
+@pytest.mark.parametrize("rate_hz", [4.5, 5.5, 7.0])
+@pytest.mark.parametrize("depth", [0.2, 0.5])
+@pytest.mark.parametrize("note_s", [0.45, 1.3])
+def test_vibrato_keeps_its_width_to_the_ends_of_a_note(rate_hz, depth, note_s):
+    t = np.arange(round(note_s * RATE_HZ)) / RATE_HZ
+    drift = 0.3 - 0.3 * t / note_s
+    scoop = 0.8 * np.clip(1.0 - t / 0.08, 0.0, 1.0)
+    kept = []
+    for phase in range(6):
+        vibrato = depth * np.sin(2 * np.pi * rate_hz * t + phase)
+        for slide in (0.0, scoop):
+            tuned, _ = tune_melody(60.0 + drift - slide + vibrato, 1.0, CHROMATIC, 0.0, RATE_HZ)
+            kept.append(vibrato @ (tuned - tuned.mean()) / (vibrato @ vibrato))
+            assert np.sqrt(np.mean((tuned - 60.0 - vibrato) ** 2)) < (0.2 if slide is scoop else 0.02)
+    assert np.min(kept[::2]) > 0.96  # without a scoop
+    assert np.mean(kept) == pytest.approx(1.0, abs=0.06)
+
+
+def test_a_wide_vibrato_is_one_note_and_a_trill_is_not():
+    t = np.arange(500) / RATE_HZ
+    wide = 60.4 + np.sin(2 * np.pi * 5.0 * t)
+    assert find_notes(wide, RATE_HZ).semitone.tolist() == [60]
+    trill = np.repeat([60.0, 61.0] * 8, 30)  # 0.12 s each
+    assert find_notes(trill, RATE_HZ).semitone.tolist() == [60, 61] * 8
+
+
 def test_drift_and_slides_come_to_the_note():
     t = np.arange(500) / RATE_HZ
     drifting = 60.4 - 0.3 * t  # 2 s, down by 0.6 semitones

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ddsp_cli.adaptation.segmentation import Segments
-from ddsp_cli.analysis.melody import MEAN_S, SAME_NOTE_SEMITONES, Notes, centre, find_notes, nearest_note
+from ddsp_cli.analysis.melody import SAME_NOTE_SEMITONES, Notes, centre, find_notes, nearest_note
 from ddsp_cli.arrays import DoubleArray, IntArray, RealArray, percentiles, runs
 from ddsp_cli.pitch_names import SHARP_NAMES, pitch_class
 
@@ -25,6 +25,21 @@ RETUNE_S = 0.05
 
 #: At each end of a note vibrato fades in and out for this long: movement there is a slide.
 VIBRATO_FADE_S = 0.1
+
+#: In a short note for this share of it. Frames there weigh so much in the fit of the vibrato.
+FADE_SHARE, END_WEIGHT = 0.2, 0.1
+
+#: A note's slow course and its vibrato are fitted over this time, or over the note if it is shorter: a parabola, or a
+#: line in notes shorter than `PARABOLA_S`, and a sinusoid of one of these rates.
+FIT_S, PARABOLA_S = 0.6, 0.4
+
+VIBRATO_HZ = np.arange(4.0, 8.1, 0.5)
+
+#: So many fits, in each of which frames further than this from the last one weigh less.
+N_FITS, OUTLIER_SEMITONES = 3, 0.15
+
+#: Cost of a movement in the fit, against two that cancel each other.
+RIDGE = 0.002
 
 #: Vibrato and jitter are separated by smoothing twice under a Hann window of this length: a movement at 6 Hz counts by
 #: 96 % as vibrato, one at 15 Hz by 36 %, one at 20 Hz by 3 %.
@@ -276,24 +291,63 @@ def move_notes(
 
 
 def _vibrato(midi: RealArray, notes: Notes, frame_rate_hz: int) -> DoubleArray:
-    """Movement around the slow course of each note [F], 0 outside notes and fading in and out at their ends.
+    """Vibrato and jitter of each note [F], 0 outside notes.
 
-    The slow course is the mean under a Hann window of two swings of vibrato inside the note; it holds the drift.
+    A parabola and a sinusoid of vibrato are fitted together, so that neither takes from the other (`_fit`). Inside the
+    note all movement around the parabola stays, at its ends, where notes are approached and left, the sinusoid alone.
     """
     out = np.zeros(len(midi))
-    half_mean = max(1, round(MEAN_S * frame_rate_hz / 2))
-    window = np.hanning(2 * half_mean + 3)[1:-1]
-    ramp = max(1, round(VIBRATO_FADE_S * frame_rate_hz))
     for start, stop in zip(notes.starts, notes.stops, strict=True):
         note = np.asarray(midi[start:stop], np.float64)
-        near = np.abs(note - percentiles(note, 50.0)) < SAME_NOTE_SEMITONES + 0.4
-        weight = np.convolve(np.pad(near.astype(np.float64), half_mean), window, "valid")
-        slow = np.convolve(np.pad(np.where(near, note, 0.0), half_mean), window, "valid") / np.maximum(weight, 1e-9)
+        centre_midi = percentiles(note, 50.0)
+        near = np.abs(note - centre_midi) < SAME_NOTE_SEMITONES + 0.4
+        ramp = max(1, round(min(VIBRATO_FADE_S, FADE_SHARE * len(note) / frame_rate_hz) * frame_rate_hz))
         frames = np.arange(1, len(note) + 1)
-        edge = np.minimum(frames, frames[::-1]) / (ramp + 1)
-        fade = 0.5 - 0.5 * np.cos(np.pi * np.clip(edge, 0.0, 1.0))
-        out[start:stop] = np.where(near, fade * (note - slow), 0.0)
+        fade = 0.5 - 0.5 * np.cos(np.pi * np.clip(np.minimum(frames, frames[::-1]) / (ramp + 1), 0.0, 1.0))
+        slow, swing = _fit(note - centre_midi, near * (END_WEIGHT + (1.0 - END_WEIGHT) * fade), frame_rate_hz)
+        inside = np.where(near, fade, 0.0)
+        out[start:stop] = inside * (note - centre_midi - slow) + (1.0 - inside) * swing
     return out
+
+
+def _fit(note: DoubleArray, weights: DoubleArray, frame_rate_hz: int) -> tuple[DoubleArray, DoubleArray]:
+    """Fits the slow course of a note [F] and its vibrato, [F] each, in windows that overlap by half."""
+    n_frames, length = len(note), round(FIT_S * frame_rate_hz)
+    n_windows = max(1, round(2 * n_frames / length) - 1)
+    starts = np.linspace(0, max(n_frames - length, 0), n_windows).round().astype(int)
+    slow, swing, total = np.zeros(n_frames), np.zeros(n_frames), np.zeros(n_frames)
+    for start in starts if n_windows > 1 else [0]:
+        part = slice(start, start + length if n_windows > 1 else n_frames)
+        blend = np.hanning(len(note[part]) + 2)[1:-1]
+        if part.start == 0:
+            blend[: len(blend) // 2] = 1.0
+        if part.stop >= n_frames:
+            blend[len(blend) // 2 :] = 1.0
+        for sums, values in zip((slow, swing), _fit_window(note[part], weights[part], frame_rate_hz), strict=True):
+            sums[part] += blend * values
+        total[part] += blend
+    return slow / total, swing / total
+
+
+def _fit_window(note: DoubleArray, weights: DoubleArray, frame_rate_hz: int) -> tuple[DoubleArray, DoubleArray]:
+    """Fits a parabola and the sinusoid that leaves least, by least squares that leave out what fits badly."""
+    x = np.linspace(-1.0, 1.0, len(note)) if len(note) > 1 else np.zeros(1)
+    seconds = np.arange(len(note)) / frame_rate_hz
+    n_slow = 3 if len(note) >= PARABOLA_S * frame_rate_hz else 2
+    angles = 2.0 * np.pi * VIBRATO_HZ[:, None] * seconds
+    course = np.broadcast_to(np.stack([x**power for power in range(n_slow)], axis=-1), (len(angles), len(note), n_slow))
+    basis = np.concatenate([course, np.sin(angles)[..., None], np.cos(angles)[..., None]], axis=-1)
+    ridge = RIDGE * len(note) * np.diag([0.0] + [1.0] * (basis.shape[-1] - 1))
+    for _ in range(N_FITS):
+        weighted = basis * weights[:, None]
+        found = np.linalg.solve(weighted.swapaxes(1, 2) @ basis + ridge + 1e-9 * np.eye(len(ridge)),
+                                (weighted.swapaxes(1, 2) @ note)[..., None])  # fmt: skip
+        errors = note - (basis @ found)[..., 0]
+        best = int(np.argmin((weights * errors**2).sum(axis=1)))
+        left = np.abs(errors[best])
+        weights = weights / (1.0 + (left / max(OUTLIER_SEMITONES, 2.0 * percentiles(left, 50.0))) ** 2)
+    slow = basis[best, :, :n_slow] @ found[best, :n_slow, 0]
+    return slow, basis[best, :, n_slow:] @ found[best, n_slow:, 0]
 
 
 def scale_vibrato(midi: RealArray, factor: float, frame_rate_hz: int) -> DoubleArray:

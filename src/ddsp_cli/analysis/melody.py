@@ -29,6 +29,10 @@ CHANGE_S = 0.015
 #: A frame costs at most this much, in semitones: a short leap of the tracker is not followed.
 MAX_COST_SEMITONES = 4.0
 
+#: A vibrato wide enough to change the semitone alternates between two neighbours: at least so many pieces between
+#: others, each at most so long, swinging over so much. Two notes a semitone apart swing over little more than one.
+MIN_SWINGS, SWING_S, SWING_SEMITONES = 2, 0.16, 1.5
+
 #: A stretch shorter than `PASSING_S` in which less than `STEADY_SHARE` of the frames lie within `STEADY_SEMITONES` of
 #: their median is passed in a slide and is no note. A straight slide has 0.5.
 PASSING_S = 0.15
@@ -88,7 +92,7 @@ def find_notes(midi: RealArray, frame_rate_hz: int, tuning_semitones: float = 0.
         stretch = np.asarray(midi[first:end], np.float64) - tuning_semitones
         path = _semitone_path(stretch, CHANGE_S * frame_rate_hz)
         edges = np.concatenate([[0], np.flatnonzero(np.diff(path)) + 1, [len(path)]])
-        pieces = list(itertools.pairwise(edges))
+        pieces = _without_swings(list(itertools.pairwise(edges)), path, stretch, SWING_S * frame_rate_hz)
         steady = [_is_steady(stretch[start:stop], frame_rate_hz) for start, stop in pieces]
         if not any(steady):
             steady = [stop - start == max(b - a for a, b in pieces) for start, stop in pieces]
@@ -122,6 +126,32 @@ def _semitone_path(stretch: DoubleArray, change_frames: float) -> IntArray:
         if changed[i][state]:
             state = best[i]
     return path + lowest
+
+
+def _without_swings(
+    pieces: list[tuple[int, int]], path: IntArray, stretch: DoubleArray, longest_frames: float
+) -> list[tuple[int, int]]:
+    """Joins pieces (start, end) of a path [F] that alternate because a vibrato in the stretch [F] is wide."""
+    joined: list[tuple[int, int]] = []
+    first = 0
+    while first < len(pieces):
+        last = first
+        semitones = {int(path[pieces[first][0]])}
+        while last + 1 < len(pieces):
+            semitones.add(int(path[pieces[last + 1][0]]))
+            is_long = last > first and pieces[last][1] - pieces[last][0] > longest_frames
+            if max(semitones) - min(semitones) != 1 or is_long:
+                break
+            last += 1
+        inner = pieces[first + 1 : last]
+        turns = [stretch[a:b].max() if path[a] > path[a - 1] else stretch[a:b].min() for a, b in inner]
+        if len(inner) < MIN_SWINGS or np.median(np.abs(np.diff(turns))) < SWING_SEMITONES:
+            joined.append(pieces[first])
+            first += 1
+        else:
+            joined.append((pieces[first][0], pieces[last][1]))
+            first = last + 1
+    return joined
 
 
 def _is_steady(piece: DoubleArray, frame_rate_hz: int) -> bool:
