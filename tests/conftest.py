@@ -26,19 +26,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture
-def uncompiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Runs short trainings op by op: compiling or tracing a model takes longer than a dozen of its steps.
+def uncompiled() -> Iterator[None]:
+    """Runs short trainings op by op, as `training_fixtures.op_by_op` does.
 
     Commands in processes of their own do compile.
     """
-    from ddsp_cli.training import loop
+    from training_fixtures import op_by_op
 
-    monkeypatch.setattr(loop, "COMPILED_BACKENDS", ())
-    try:
-        import tensorflow as tf
-    except ImportError:  # another backend
+    with op_by_op():
         yield
-        return
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from unittest import mock
+
 import numpy as np
 
 from ddsp_cli.config import LossConfig, Preset, TrainingConfig
 from ddsp_cli.dataset.loader import Examples
 from fixtures import small_model
+
+
+@contextlib.contextmanager
+def op_by_op() -> Iterator[None]:
+    """Neither compiles nor traces a model, which takes longer than a dozen of its steps."""
+    from ddsp_cli.training import loop
+
+    with mock.patch.object(loop, "COMPILED_BACKENDS", ()):
+        try:
+            import tensorflow as tf
+        except ImportError:  # another backend
+            yield
+            return
+        tf.config.run_functions_eagerly(True)
+        try:
+            yield
+        finally:
+            tf.config.run_functions_eagerly(False)
 
 
 def small_preset(**training: int) -> Preset:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shutil
 import threading
 from types import SimpleNamespace
+from unittest import mock
 
 import keras
 import msgspec
@@ -26,7 +28,7 @@ from ddsp_cli.training.run_log import RunFolder
 from ddsp_cli.training.start import Start
 from ddsp_cli.training.windows import Windows, validation_batches
 from fixtures import small_model
-from training_fixtures import tones
+from training_fixtures import op_by_op, tones
 
 PRESET = Preset(
     description="small",
@@ -40,9 +42,10 @@ OFTEN = replace(PRESET, training=replace(PRESET.training, validation_steps=1))
 FRESH = RunState(preset="", dataset="", seed=0)
 
 
-@pytest.fixture(autouse=True)
-def short_runs(monkeypatch, uncompiled):
-    monkeypatch.setattr(RunFolder, "_write_clip", lambda *args: None)
+@pytest.fixture(autouse=True, scope="module")
+def short_runs():
+    with op_by_op(), mock.patch.object(RunFolder, "_write_clip"):
+        yield
 
 
 def run(folder, total, state=FRESH, events=None, preset=PRESET, on_best=lambda model, now: None):
@@ -54,8 +57,22 @@ def run(folder, total, state=FRESH, events=None, preset=PRESET, on_best=lambda m
     return loop.run(job, state, on_best, report)
 
 
-def test_resuming_equals_training_without_a_stop(tmp_path):
-    through = run(tmp_path / "through", 2, preset=OFTEN)
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory):
+    """The folder and the end of a training of two steps, each of them validated."""
+    folder = tmp_path_factory.mktemp("two steps")
+    return folder, run(folder, 2, preset=OFTEN)
+
+
+@pytest.fixture(scope="module")
+def one_step(tmp_path_factory):
+    """The folder and the end of a training of one step."""
+    folder = tmp_path_factory.mktemp("one step")
+    return folder, run(folder, 1)
+
+
+def test_resuming_equals_training_without_a_stop(tmp_path, two_steps):
+    folder, through = two_steps
     run(tmp_path / "halves", 1, preset=OFTEN)
     halves = run(tmp_path / "halves", 2, read_state(tmp_path / "halves"), preset=OFTEN)
     assert [replace(point, wall_s=0) for point in halves.history] == [
@@ -63,13 +80,13 @@ def test_resuming_equals_training_without_a_stop(tmp_path):
     ]
     assert sorted(point.wall_s for point in halves.history) == [point.wall_s for point in halves.history]
     assert (halves.step, halves.best_loss) == (2, through.best_loss)
-    a, b = (load_file(tmp_path / name / CHECKPOINT) for name in ("through", "halves"))
+    a, b = (load_file(place / CHECKPOINT) for place in (folder, tmp_path / "halves"))
     assert a.keys() == b.keys()
     assert all(np.array_equal(a[name], b[name]) for name in a)
     assert any(name.startswith("optimizer/") for name in a)
 
 
-def test_a_kill_before_the_first_checkpoint_with_history_changes_nothing(tmp_path):
+def test_a_kill_before_the_first_checkpoint_with_history_changes_nothing(tmp_path, one_step):
     def kill(model, now):
         raise KeyboardInterrupt
 
@@ -79,22 +96,18 @@ def test_a_kill_before_the_first_checkpoint_with_history_changes_nothing(tmp_pat
     assert all(math.isnan(event.best_loss) for event in events)
     begun = read_state(tmp_path / "killed")
     assert begun == FRESH
-    killed, through = run(tmp_path / "killed", 1, begun), run(tmp_path / "through", 1)
+    killed, (folder, through) = run(tmp_path / "killed", 1, begun), one_step
     assert killed.history[0].validation_loss == through.history[0].validation_loss == killed.best_loss
-    a, b = (load_file(tmp_path / name / CHECKPOINT) for name in ("killed", "through"))
+    a, b = (load_file(place / CHECKPOINT) for place in (tmp_path / "killed", folder))
     assert all(np.array_equal(a[name], b[name]) for name in b)
 
 
-def test_every_step_takes_its_own_batch(tmp_path, monkeypatch):
+def test_steps_are_counted_exactly_and_each_takes_its_own_batch(tmp_path, monkeypatch):
     whole, taken = RandomCrops.batch, []
     monkeypatch.setattr(RandomCrops, "batch", lambda self, step: taken.append(step) or whole(self, step))
-    run(tmp_path, 3)
-    assert sorted(set(taken)) == [0, 1, 2]
-
-
-def test_steps_are_counted_exactly(tmp_path):
     events = []
     state = run(tmp_path, 3, events=events)
+    assert sorted(set(taken)) == [0, 1, 2]
     assert state.step == 3
     assert state.finished
     assert [point.step for point in state.history] == [2, 3]
@@ -102,8 +115,8 @@ def test_steps_are_counted_exactly(tmp_path):
 
 
 def test_the_loss_falls(tmp_path):
-    quick = replace(PRESET, training=replace(PRESET.training, learning_rate=1e-2, validation_steps=4))
-    state = run(tmp_path, 12, preset=quick)
+    quick = replace(PRESET, training=replace(PRESET.training, learning_rate=3e-2))
+    state = run(tmp_path, 6, preset=quick)
     assert state.best_loss < 0.8 * state.history[0].validation_loss
     rows = (tmp_path / "log.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0] == "step,loss,validation_loss,wall_s"
@@ -136,8 +149,8 @@ def test_a_loss_that_stays_broken_ends_with_a_sentence(tmp_path, monkeypatch):
         run(tmp_path, 1)
 
 
-def test_a_checkpoint_of_another_model_is_refused(tmp_path):
-    run(tmp_path, 1)
+def test_a_checkpoint_of_another_model_is_refused(tmp_path, one_step):
+    shutil.copytree(one_step[0], tmp_path, dirs_exist_ok=True)
     other = msgspec.structs.replace(PRESET, model=small_model(inputs=["pw_scaled"]))
     with pytest.raises(ModelError, match="belongs to another model"):
         run(tmp_path, 2, read_state(tmp_path), preset=other)
@@ -224,7 +237,7 @@ def test_a_kill_after_the_parent_was_judged_changes_nothing(tmp_path, monkeypatc
 
     def fine_tune(folder):
         records = RunFolder(folder, 16000, tensorboard=False)
-        job = loop.Job(PRESET, windows, validation_batches(windows, 8), records, 2, 0, parent)
+        job = loop.Job(PRESET, windows, validation_batches(windows, 8), records, 1, 0, parent)
         return loop.run(job, read_state(folder) or FRESH, lambda model, now: None, lambda event: None)
 
     def kill(*args):
@@ -248,10 +261,10 @@ def test_a_model_that_is_silent_from_the_beginning_may_learn(tmp_path):
     windows = Windows(tones(8, seconds=0.12), PRESET.model, 250)
     records = RunFolder(tmp_path, 16000, tensorboard=False)
     parent = silent.get_weights_by_name()
-    job = loop.Job(PRESET, windows, validation_batches(windows, 8), records, 4, 0, parent)
+    job = loop.Job(OFTEN, windows, validation_batches(windows, 8), records, 2, 0, parent)
     state = loop.run(job, FRESH, lambda model, now: None, lambda event: None)
     assert state.history[0].level < 1e-4
-    assert (state.step, state.rollbacks) == (4, 0)
+    assert (state.step, state.rollbacks) == (2, 0)
 
 
 def test_the_room_learns_at_its_own_pace(tmp_path):
@@ -330,17 +343,17 @@ def test_weights_that_no_instrument_can_store_never_count_as_best(tmp_path, monk
     assert all(np.abs(weight).max() < 100 for weights in kept for weight in weights.values())
 
 
-def test_a_flipped_bit_in_the_checkpoint_costs_one_validation(tmp_path):
+def test_a_flipped_bit_in_the_checkpoint_costs_one_validation(tmp_path, two_steps):
     """The exponent of a weight was damaged: training continued, and its result was saved as the best."""
-    through = run(tmp_path / "through", 3, preset=OFTEN)
-    run(tmp_path / "flipped", 2, preset=OFTEN)
-    path = tmp_path / "flipped" / CHECKPOINT
+    folder, through = two_steps
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / CHECKPOINT
     content = bytearray(path.read_bytes())
     content[-101] ^= 0x40
     path.write_bytes(content)
-    found = checkpoint.read(tmp_path / "flipped")
+    found = checkpoint.read(tmp_path)
     assert (found.state.step, found.damaged) == (1, path)
-    flipped = run(tmp_path / "flipped", 3, found.state, preset=OFTEN)
+    flipped = run(tmp_path, 2, found.state, preset=OFTEN)
     assert [(p.step, p.validation_loss) for p in flipped.history] == [
         (p.step, p.validation_loss) for p in through.history
     ]
