@@ -52,14 +52,15 @@ def test_ten_times_the_noise_is_ten_decibels_more(phrase):
     assert metrics.compare(phrase + np.sqrt(10) * noise, phrase + noise).noise_balance_db == -found.noise_balance_db
 
 
-def test_reliable_frames_are_those_that_two_trackers_agree_about(phrase):
+def test_reliable_frames_are_those_that_two_trackers_agree_about():
+    phrase = melody((60, 65), note_s=0.4, rest_s=0.1)  # pYIN takes as long as the sound
     assert metrics.reliable_pitch(phrase, phrase)["reliable_within_50_cents"] == 1.0
     half = phrase.copy()
     half[len(half) // 2 :] = 0
     found = metrics.reliable_pitch(phrase, half)
     assert found["reliable_share"] > 0.9
     assert found["reliable_within_50_cents"] == pytest.approx(0.5, abs=0.05), "silence is wrong"
-    assert metrics.reliable_pitch(np.zeros_like(phrase), phrase) == {"reliable_share": 0.0}
+    assert metrics.reliable_pitch(np.zeros(4000, np.float32), phrase[:4000]) == {"reliable_share": 0.0}
 
 
 def test_a_given_pitch_of_the_recording_is_not_measured_again(phrase):
@@ -67,7 +68,9 @@ def test_a_given_pitch_of_the_recording_is_not_measured_again(phrase):
     asked_hz = metrics.pitch_hz(phrase) * np.float32(2 ** (1 / 12))
     found = metrics.compare(phrase, phrase, reference_hz=asked_hz)
     assert found.pitch_error_cents == pytest.approx(100, abs=1)
-    assert metrics.reliable_pitch(phrase, phrase, asked_hz) == {"reliable_share": 0.0}, "pYIN does not agree"
+    note, note_hz = phrase[:12000], asked_hz[:188]  # pYIN takes as long as the sound
+    assert (note_hz > 0).any()
+    assert metrics.reliable_pitch(note, note, note_hz) == {"reliable_share": 0.0}, "pYIN does not agree"
     shorter = metrics.compare(phrase, phrase, reference_hz=metrics.pitch_hz(phrase)[:-10])
     assert shorter.pitch_within_50_cents == 1.0
 

@@ -139,7 +139,7 @@ def test_a_model_learns(loss):
     x["f0_hz"] = np.full((2, n_frames, 1), 300.0, np.float32)
     n_samples = n_frames * config.hop_samples
     y = 0.1 * np.sin(2 * np.pi * 300.0 / 16000 * np.arange(n_samples, dtype=np.float32))[None].repeat(2, 0)
-    losses = model.fit(x, y, epochs=8, batch_size=2, verbose=0).history["loss"]
+    losses = model.fit(x, y, epochs=4, batch_size=2, verbose=0).history["loss"]
     assert np.isfinite(losses).all() and min(losses[-3:]) < losses[0]
     assert model.impulse_response().shape == (200,)
 

@@ -97,11 +97,12 @@ def test_any_device_rate_gives_the_same_sound_in_blocks_of_any_size(instrument, 
         assert performer.latency_s < own.latency_s + 0.008
     np.testing.assert_array_equal(played[441], played[7919])
     expected = soxr.resample(reference[own.latency_samples :][: len(audio)], 16000, rate_hz, "VHQ")
-    level, level_there = (np.sqrt(np.convolve(x**2, np.full(rate_hz // 50, 50 / rate_hz), "same"))
+    step = rate_hz // 1000  # levels a thousand times a second
+    level, level_there = (np.sqrt(np.convolve(x**2, np.full(rate_hz // 50, 50 / rate_hz), "same"))[::step]
                           for x in (played[441], expected[: len(at_rate)]))  # fmt: skip
     assert np.corrcoef(level, level_there)[0, 1] > 0.97
     lag = np.argmax(np.correlate(level, level_there, "same")) - len(level) // 2
-    assert abs(lag) < 0.01 * rate_hz
+    assert abs(lag * step) < 0.01 * rate_hz
 
 
 @pytest.mark.parametrize("rate_hz", [0, 4000, 10**6])

@@ -21,9 +21,9 @@ def made(rolloff: float, n: int = 4, seed: int = 0) -> Windows:
     """Windows of tones whose harmonic k has the amplitude 0.1 / k**rolloff."""
     random = np.random.default_rng(seed)
     f0_hz = random.uniform(200, 400, (n, 1))
-    t = np.arange(16000) / 16000
+    t = np.arange(8000) / 16000
     audio = sum(0.1 / k**rolloff * np.sin(2 * np.pi * k * f0_hz * t) for k in range(1, 15))
-    flat = np.ones((n, 250), np.float32)
+    flat = np.ones((n, 125), np.float32)
     found = Windows(
         Examples(audio.astype(np.float32), (f0_hz * flat).astype(np.float32), flat, -20 * flat, -20 * flat),
         small_model(),

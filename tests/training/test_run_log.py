@@ -33,12 +33,12 @@ def test_a_clip_changes_nothing_of_the_training(tmp_path, monkeypatch):
     """Rendering a clip draws noise; a run that resumes from the checkpoint before it must give the same result."""
     monkeypatch.setattr(run_log, "CLIP_EVERY_S", 0.0)
     monkeypatch.setattr(run_log, "CLIP_SHARE", 1e9)
-    heard = run(RunFolder(tmp_path / "heard", 16000, tensorboard=False), 3)
-    unheard = run(RunFolder(tmp_path / "unheard", 16000, tensorboard=False, listen=False), 3)
+    heard = run(RunFolder(tmp_path / "heard", 16000, tensorboard=False), 2)
+    unheard = run(RunFolder(tmp_path / "unheard", 16000, tensorboard=False, listen=False), 2)
     assert [point.loss for point in heard.history] == [point.loss for point in unheard.history]
     a, b = (load_file(tmp_path / name / CHECKPOINT) for name in ("heard", "unheard"))
     assert all(np.array_equal(a[name], b[name]) for name in a)
-    assert len(list((tmp_path / "heard/clips").glob("step_*.wav"))) == 3
+    assert len(list((tmp_path / "heard/clips").glob("step_*.wav"))) == 2
     assert not (tmp_path / "unheard/clips").exists()
 
 

@@ -173,6 +173,7 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoint_stands(prepared, trained
     assert bundle.load(tmp_path / "models/tone").card.training.steps == 1
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_run_killed_at_its_first_instrument_resumes(prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source, preset = prepared / "datasets/tone", str(prepared / "small.yaml")
@@ -192,7 +193,6 @@ def test_a_run_killed_at_its_first_instrument_resumes(prepared, tmp_path, monkey
         with pytest.raises(KeyboardInterrupt):
             train("tone", dataset=source, preset=preset, steps=1, listen=False)
     assert bundle.load_card(tmp_path / "models/tone").training.steps == 1
-    assert not (tmp_path / "models/tone.run/training.html").exists()
     with pytest.raises(ModelError, match="another seed"):
         train("tone", dataset=source, preset=preset, steps=1, seed=1)
     assert train("tone", dataset=source, preset=preset, steps=1, listen=False).finished
