@@ -61,6 +61,7 @@ def test_every_command_runs_as_written(desk: Path, monkeypatch: pytest.MonkeyPat
     assert {r.split for r in nsynth.recordings if r.path.startswith("nsynth-test/")} == {"validation"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("uncompiled")
 def test_the_table_of_the_paper_is_computed_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On NSynth's layout in small, with a tiny preset; notes of other kinds and pitches are left out."""

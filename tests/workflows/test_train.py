@@ -55,7 +55,9 @@ def prepared(tmp_path_factory) -> Path:
         soundfile.write(home / "takes" / f"take {i}.wav", melody(notes, note_s=1.2, rest_s=0.2), 16000)
     (home / "sources.yaml").write_text("licence: CC0-1.0\nsources: [{title: tones, attribution: nobody}]\n")
     with mock.patch.object(build, "WINDOW_S", 1.0):  # a validation is a quarter as long
-        prepare([home / "takes"], "tone", home / "datasets/tone", workers=1, sources=home / "sources.yaml", report=False)
+        prepare(
+            [home / "takes"], "tone", home / "datasets/tone", workers=1, sources=home / "sources.yaml", report=False
+        )
     (home / "small.yaml").write_text(dump_yaml(PRESET), encoding="utf-8")
     return home
 
