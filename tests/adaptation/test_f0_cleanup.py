@@ -176,6 +176,15 @@ def test_of_two_octaves_that_explain_a_sound_equally_the_nearer_is_played(rate_h
 
 
 @RATES
+@pytest.mark.parametrize("divisor", [3, 4])
+def test_a_trill_read_at_a_fraction_of_its_pitch_is_mended(rate_hz, divisor):
+    """Nothing sounds at the first two harmonics of what is tracked; the tone beside it is no harmonic of it."""
+    features, truth, leap, _ = legato(rate_hz, played=2 ** (2 / 12), tracked=2 ** (2 / 12) / divisor, confidence=0.95)
+    mended = confirm_leaps(features, find_segments(features), ArrayRecording(sound(truth, rate_hz, rolloff=0.05)))
+    np.testing.assert_allclose(mended.f0_hz[leap], truth[leap], rtol=1e-3)
+
+
+@RATES
 def test_a_leap_that_is_played_stays_while_other_strings_ring(rate_hz):
     """A violin's G4, E5, A4 in a hall (Bach, BWV 1002): E4 explains all that E5 explains, but is silent."""
     features, leap = three_notes(rate_hz, 390.0, 662.0, 441.0, confidence=0.8)

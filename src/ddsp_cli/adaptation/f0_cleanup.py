@@ -99,6 +99,10 @@ MIN_ODD_OCTAVE = 0.0125
 #: chord. Low notes of a double bass have nothing at the first, but half of their energy at the second.
 MIN_LOWEST = 0.03
 
+#: Nothing at the two lowest, and this share at one harmonic: that one is the pitch. Trills above the range of a tracker
+#: are read at a third or a quarter of their pitch.
+MIN_ALONE = 0.5
+
 #: An octave too high finds this share of the energy halfway between its harmonics.
 TOO_HIGH_HALF = 0.3
 
@@ -263,10 +267,8 @@ def _confirmed_hz(
     others_hz = (leap.before_hz, leap.after_hz, *leap.ringing_hz)
     over_hz = [other_hz for other_hz in others_hz if _is_harmonic(other_hz, middle_hz)]
     curve_hz = np.concatenate([np.zeros(offset, np.float32), tracked_hz, np.zeros(1, np.float32)])
-    is_blend = bool(over_hz) and (
-        first + explain(2.0 * tracked_hz)[-1] < MIN_LOWEST
-        or harmonics.measure_own_share(audio, curve_hz, rate_hz, over_hz) < MIN_OWN
-    )
+    is_hollow = first + explain(2.0 * tracked_hz)[-1] < MIN_LOWEST
+    is_blend = bool(over_hz) and (is_hollow or harmonics.measure_own_share(audio, curve_hz, rate_hz, over_hz) < MIN_OWN)
     sure = float(percentiles(features.f0_confidence[leap.start : leap.stop], 50.0)) >= OWN_CONFIDENCE
     for side_hz in (leap.before_hz, leap.after_hz) if not sure else ():
         is_below = side_hz > 0 and _is_harmonic(middle_hz, side_hz) and round(middle_hz / side_hz) <= 4
@@ -278,6 +280,12 @@ def _confirmed_hz(
             at_tracked = explain(np.where(inside, tracked_hz, np.float32(0.0)))[0]
             if beside <= at_tracked - LESS_INHARMONIC and own >= MIN_ODD_BELOW:
                 return below_hz, False
+    leap_semitones = distance(tracked_hz)
+    for candidate_hz in (tracked_hz * np.float32(ratio) for ratio in (2, 3, 4)) if is_hollow else ():
+        beside, own, _, lowest = explain(candidate_hz)
+        nearer = distance(candidate_hz) < leap_semitones - 1.0
+        if beside <= MAX_INHARMONIC and own >= MIN_ODD and lowest >= MIN_ALONE and nearer:
+            return candidate_hz, False
     if not is_blend and inharmonic <= MAX_INHARMONIC and odd >= MIN_ODD:
         # Energy at the odd harmonics of a lower pitch proves it. A higher one may be an overblown start of the lower.
         return tracked_hz, middle_hz < max(leap.before_hz, leap.after_hz)
@@ -294,7 +302,6 @@ def _confirmed_hz(
     ]
     candidates = [np.full_like(tracked_hz, side_hz) for side_hz in sides_hz]
     candidates += [tracked_hz * np.float32(ratio) for ratio in ratios]
-    leap_semitones = distance(tracked_hz)
     best_hz, least = np.zeros_like(tracked_hz), MAX_INHARMONIC
     for candidate_hz in candidates:
         beside, own, _, _ = explain(candidate_hz)
