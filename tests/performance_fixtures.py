@@ -56,12 +56,12 @@ def sung(rate_hz=250, tuning=0.2, vibrato=0.4):
     return change(features, f0_hz=f0_hz, power_db=level_db, loudness_db=level_db + 15.0)
 
 
-def babble(seconds=4.0):
-    """Syllables whose pitch never rests, between hisses: to these measures, speech."""
+def babble(seconds=4.0, moving=1.0):
+    """Syllables whose pitch moves in a share of them, between hisses: to these measures, speech."""
     random, parts = np.random.default_rng(3), []
     while sum(map(len, parts)) < seconds * 16000:
         t = np.arange(round(random.uniform(0.12, 0.22) * 16000)) / 16000
-        f0_hz = random.uniform(110, 170) * 2 ** (random.choice([-1, 1]) * t / 0.4)
+        f0_hz = random.uniform(110, 170) * 2 ** (random.choice([-1, 1]) * np.minimum(t, moving * t[-1]) / 0.4)
         phase = 2 * np.pi * np.cumsum(f0_hz) / 16000
         voice = sum(np.sin(k * phase) / k for k in range(1, 12)) * np.abs(np.sin(np.pi * t / t[-1])) ** 0.5
         parts += [0.1 * voice, 0.004 * random.normal(size=round(random.uniform(0.06, 0.12) * 16000))]

@@ -45,7 +45,8 @@ def test_one_clear_voice_is_monophonic_in_rooms_too():
 
 
 def test_speech_chords_and_noise_are_distinguished():
-    assert character(babble()) == "speech"
+    assert character(babble()) == character(in_a_room(babble(), 0.6)) == "speech"
+    assert character(babble(moving=0.5)) == "speech"  # pitch is held in the second half of each syllable
     assert character(0.05 * np.random.default_rng(0).normal(size=32000)) == "unpitched"
     # A voice over another one: a tracker follows the louder.
     assert character(0.1 * tone(62) + 0.06 * tone(66.3)) == "polyphonic"
@@ -64,6 +65,14 @@ def test_a_held_note_with_wide_vibrato_is_no_speech():
     phase = 2 * np.pi * np.cumsum(220.0 * 2 ** (np.sin(2 * np.pi * 5.5 * t) / 12.0)) / 16000
     audio = 0.1 * sum(np.sin(k * phase) / k for k in range(1, 8))
     assert character(audio) == "monophonic"
+
+
+def test_an_ornamented_legato_line_is_no_speech():
+    """Pitch that moves as much as in speech, without pauses."""
+    t = np.arange(64000) / 16000
+    midi = 57 + 3 * np.sin(2 * np.pi * 0.9 * t) + 2 * np.sin(2 * np.pi * 2.3 * t + 1)
+    phase = 2 * np.pi * np.cumsum(440 * 2 ** ((midi - 69) / 12)) / 16000
+    assert character(0.1 * sum(np.sin(k * phase) / k for k in range(1, 8))) == "monophonic"
 
 
 def test_staccato_is_no_speech():
