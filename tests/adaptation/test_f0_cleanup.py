@@ -56,6 +56,16 @@ def test_a_leap_that_sounds_stays(rate_hz, ratio):
 
 
 @RATES
+def test_a_leap_that_is_mostly_a_gap_is_judged_by_its_pitch(rate_hz):
+    features, truth, leap, recording = legato(rate_hz, tracked=2.0, stop_s=1.75)
+    gap = leap & (features.times_s >= 1.55) & (features.times_s < 1.7)  # 150 of 250 ms
+    features = change(features, f0_hz=np.where(gap, 0.0, features.f0_hz))
+    mended = confirm_leaps(features, find_segments(features), recording)
+    np.testing.assert_allclose(mended.f0_hz[leap & ~gap], truth[leap & ~gap], rtol=1e-3)
+    assert (mended.f0_hz[gap] == 0.0).all()
+
+
+@RATES
 def test_what_nothing_explains_has_no_pitch(rate_hz):
     features, truth, leap, _ = legato(rate_hz, tracked=2.3)
     audio = sound(truth, rate_hz)

@@ -249,7 +249,6 @@ def _confirmed_hz(
 
     def is_undertone(side_hz: float) -> bool:
         """Whether a pitch only explains the tracked one together with notes that ring."""
-        middle_hz = float(percentiles(tracked_hz, 50.0))
         ringing_hz = [other_hz for other_hz in leap.ringing_hz if _is_harmonic(other_hz, side_hz)]
         if not _is_harmonic(middle_hz, side_hz) or not ringing_hz:
             return False
@@ -258,12 +257,15 @@ def _confirmed_hz(
 
     def distance(candidate_hz: FloatArray) -> float:
         """Returns semitones from the nearest side."""
-        middle_hz = float(percentiles(candidate_hz, 50.0))
-        return min(abs(12.0 * np.log2(middle_hz / side_hz)) for side_hz in (leap.before_hz, leap.after_hz) if side_hz)
+        return min(
+            abs(12.0 * np.log2(_median_hz(candidate_hz) / side_hz))
+            for side_hz in (leap.before_hz, leap.after_hz)
+            if side_hz
+        )
 
     rate_hz = features.spec.frame_rate_hz
+    middle_hz = _median_hz(tracked_hz)
     inharmonic, odd, half, first = explain(tracked_hz)
-    middle_hz = float(percentiles(tracked_hz, 50.0))
     others_hz = (leap.before_hz, leap.after_hz, *leap.ringing_hz)
     over_hz = [other_hz for other_hz in others_hz if _is_harmonic(other_hz, middle_hz)]
     curve_hz = np.concatenate([np.zeros(offset, np.float32), tracked_hz, np.zeros(1, np.float32)])
@@ -320,6 +322,11 @@ def _confirmed_hz(
     possible = sure or is_long or leap_semitones < FAR_SEMITONES
     possible |= inharmonic <= MAX_INHARMONIC and odd >= POSSIBLE_ODD
     return best_hz if best_hz.any() or is_blend or not possible else tracked_hz, False
+
+
+def _median_hz(f0_hz: FloatArray) -> float:
+    """Returns the median of an F0 [n], unvoiced frames (0) left out: a leap may have a gap."""
+    return float(percentiles(f0_hz[f0_hz > 0], 50.0))
 
 
 def _middle(n_frames: int, rate_hz: int) -> BoolArray:
