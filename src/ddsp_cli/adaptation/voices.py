@@ -363,10 +363,10 @@ def _scores(
         return level_db
     loudest_db = level_db.max(axis=0)
     above_db = level_db - float(percentiles(loudest_db[np.isfinite(loudest_db)], 95))
-    heard = np.abs(to_midi(features.f0_hz[steps]) - midi) < SAME_SEMITONES
+    tracked = np.abs(to_midi(features.f0_hz[steps]) - midi) < SAME_SEMITONES
     moving = np.array([min(_movement_cents(note.cents) / MOVING_CENTS, 1.0) for note in notes])
     scores = np.minimum(above_db, MOST_ABOVE_DB) / DB_PER_POINT
-    scores += TRACKED * heard * features.f0_confidence[steps] + MOVING * moving[:, None]
+    scores += TRACKED * tracked * features.f0_confidence[steps] + MOVING * moving[:, None]
     return np.where(sounds, scores, -np.inf)
 
 

@@ -1,7 +1,7 @@
 """Sound in files that libsndfile does not read: m4a and the videos of phones, screen recorders and browsers.
 
 PyAV decodes them where it is installed (an extra: it brings 100 MB of FFmpeg libraries), else the program `ffmpeg`
-where it is on the PATH. Both are told to open nothing but this file and to expect known containers only: a playlist
+where it is on the PATH. Both may open nothing but this file and expect known containers only: a playlist
 that calls itself a video could otherwise make them open other files or addresses. Shapes: S samples, C channels.
 """
 

@@ -1,6 +1,6 @@
 """The card of an instrument, `model.yaml`: model, statistics, training, sources; and family, range and gaps.
 
-What an instrument learned from tells its family, the ranges that it heard, and what was missing: notes and dynamics
+What an instrument learned from tells its family, the ranges of its recordings, and what was missing: notes and dynamics
 outside of them are a guess.
 
 `model.yaml` ends in a comment line with a digest of the rest (`ddsp_cli.checksum`). Cards without that line, of older
@@ -168,8 +168,8 @@ def revise(card: Card, **changes: Any) -> Card:
 def renamed(card: Card, name: str) -> Card:
     """Returns the card of an instrument under another name, which stays in its family."""
     family, plain = family_of(card), revise(card, name=name, family="")
-    is_told = family in {OTHER_FAMILY, BLENDS_FAMILY, family_of(plain)}
-    return plain if is_told else revise(plain, family=family)
+    is_known = family in {OTHER_FAMILY, BLENDS_FAMILY, family_of(plain)}
+    return plain if is_known else revise(plain, family=family)
 
 
 #: Percentiles of pitch that bound the learned range; single frames beyond are errors of the tracker.
@@ -215,11 +215,11 @@ def missing_recordings(statistics: Statistics, level: str) -> list[str]:
     lowest_midi, highest_midi = statistics.range_midi
     if highest_midi - lowest_midi < NARROW_SEMITONES or len(learned_ranges_midi(statistics)) > 1:
         was = "was" if len(learned_ranges_midi(statistics)) == 1 else "were"
-        found.append(f"only {describe_ranges(statistics)} {was} heard: outside it guesses")
+        found.append(f"only {describe_ranges(statistics)} {was} recorded: outside it guesses")
     levels_db = statistics.level(level)
     spread_db = float(levels_db[75] - levels_db[25])
     if spread_db < ONE_LOUDNESS_DB:
-        found.append(f"one loudness only: half of what was heard lies within {spread_db:.1f} dB, "
+        found.append(f"one loudness only: half of the recordings lies within {spread_db:.1f} dB, "
                      "so soft and loud notes have much the same timbre")  # fmt: skip
     return found
 

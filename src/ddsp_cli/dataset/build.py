@@ -93,7 +93,7 @@ def build(
       engine: measures the recordings and writes the shards.
       progress: see `Progress`.
       weights: a file of weights for the pitch tracker.
-      notice: told how many recordings each worker measured.
+      notice: called with a sentence that says how many recordings each worker measured.
 
     Raises:
       InputError: the recordings hold nothing, or too little, to learn from.

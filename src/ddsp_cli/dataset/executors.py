@@ -134,7 +134,7 @@ def examine_all(
     Args:
       jobs: taken one by one as workers become free.
       engine: where.
-      tick: told how many seconds were measured since the last call.
+      tick: called with how many seconds were measured since the last call.
       done: given each recording, in the order in which they are finished.
       notice: called once a minute with the work of each worker.
 
@@ -145,14 +145,14 @@ def examine_all(
       DdspError: the cluster is lost, has no workers, or cannot read the recordings.
       OSError: what is kept cannot be written.
     """
-    tally, told = Tally(names_workers=not isinstance(engine, LocalProcesses)), time.monotonic()
+    tally, noticed_s = Tally(names_workers=not isinstance(engine, LocalProcesses)), time.monotonic()
 
     def deliver(found: CutRecording, worker: str) -> None:
-        nonlocal told
+        nonlocal noticed_s
         tally.add(found, worker)
         done(found)
-        if time.monotonic() - told > TALLY_EVERY_S:
-            told = time.monotonic()
+        if time.monotonic() - noticed_s > TALLY_EVERY_S:
+            noticed_s = time.monotonic()
             notice(str(tally))
 
     if isinstance(engine, LocalProcesses) and engine.n_workers == 1:
@@ -495,7 +495,7 @@ def open_engine(
         of N processes on this machine, `slurm:N` for N jobs of a Slurm cluster (configured as dask-jobqueue says).
       n_workers: processes of this machine.
       staging_folder: where results go; it exists.
-      notice: told where the dashboard is.
+      notice: called with a sentence that says where the dashboard is.
 
     Raises:
       UsageError: no such kind of cluster, or a package is missing.

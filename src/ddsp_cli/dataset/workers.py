@@ -77,7 +77,7 @@ def examine(job: Job, tick: Tick | None = None) -> CutRecording:
 
     Args:
       job: to do.
-      tick: told how many more seconds of sound have been measured; may raise to stop the work.
+      tick: called with how many more seconds of sound have been measured; may raise to stop the work.
 
     Raises:
       OSError: what is kept cannot be written.

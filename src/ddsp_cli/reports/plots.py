@@ -181,8 +181,8 @@ def _pitch(
 ) -> None:
     shown, times = slice(0, n_shown), _times(adapted, n_shown)
     if features is not None:
-        heard = np.where(features.f0_hz > 0, features.f0_hz, np.nan)[shown]
-        axis.plot(times, heard, color="tab:blue", linewidth=1.0, label="input", zorder=3)
+        f0_hz = np.where(features.f0_hz > 0, features.f0_hz, np.nan)[shown]
+        axis.plot(times, f0_hz, color="tab:blue", linewidth=1.0, label="input", zorder=3)
     for i, voice in enumerate((adapted, *others)):
         played = np.where(voice.gate > 0, voice.f0_hz, np.nan)[shown]
         axis.plot(times, played, color="tab:orange", linewidth=3.0, alpha=0.7, label="output" if i == 0 else None)

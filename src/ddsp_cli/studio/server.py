@@ -46,7 +46,7 @@ PROGRESS_INTERVAL_S = 0.1
 #: Sounds played at once, over all pages; each uses one core.
 WORKERS = 2
 
-#: Long work: gets who is told of its progress, and who sends a line to the page; gives the result.
+#: Long work: takes a callback for its progress and one that sends a line to the page; gives the result.
 Work: TypeAlias = Callable[[Progress, Callable[[dict[str, object]], None]], dict[str, object]]
 
 #: Rows of a spectrogram: from a low A of a double bass to where little is left of most instruments.
@@ -210,12 +210,12 @@ class Studio:
         selection, at_s = _selection(asked.get("selection")), _seconds(asked.get("at_s"))
 
         def work(progress: Progress, tell: Callable[[dict[str, object]], None]) -> dict[str, object]:
-            def heard(excerpt: Excerpt) -> None:
+            def on_excerpt(excerpt: Excerpt) -> None:
                 tell({"excerpt": _about_excerpt(excerpt)})
 
             played = self._session.play(
                 take, instrument, asked.get("settings", {}), curves, progress, selection=selection, at_s=at_s,
-                heard=heard,
+                on_excerpt=on_excerpt,
             )  # fmt: skip
             return self._about(played)
 
@@ -389,15 +389,15 @@ class Studio:
             state.update(doing=what, share=round(min(share, 1.0), 3))
 
         async def lines() -> AsyncIterator[str]:
-            loop, lines_told = asyncio.get_running_loop(), asyncio.Queue[dict[str, object]]()
+            loop, lines_sent = asyncio.get_running_loop(), asyncio.Queue[dict[str, object]]()
 
             def tell(line: dict[str, object]) -> None:
                 with suppress(RuntimeError):  # the server has left
-                    loop.call_soon_threadsafe(lines_told.put_nowait, line)
+                    loop.call_soon_threadsafe(lines_sent.put_nowait, line)
 
             future = loop.run_in_executor(self._workers, work, progress, tell)
-            coming = asyncio.ensure_future(lines_told.get())
-            told: dict[str, object] = {}
+            coming = asyncio.ensure_future(lines_sent.get())
+            reported: dict[str, object] = {}
             try:
                 while not future.done():
                     await asyncio.wait(
@@ -405,10 +405,10 @@ class Studio:
                     )
                     if coming.done():
                         yield json.dumps(coming.result()) + "\n"
-                        coming = asyncio.ensure_future(lines_told.get())
-                    elif state != told:
-                        told = dict(state)
-                        yield json.dumps(told) + "\n"
+                        coming = asyncio.ensure_future(lines_sent.get())
+                    elif state != reported:
+                        reported = dict(state)
+                        yield json.dumps(reported) + "\n"
                 yield json.dumps({"done": future.result()}) + "\n"
             except CancelledError:
                 yield json.dumps({"cancelled": True}) + "\n"

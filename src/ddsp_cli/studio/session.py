@@ -323,7 +323,7 @@ class Session:
         *,
         selection: Selection | None = None,
         at_s: float | None = None,
-        heard: Callable[[Excerpt], None] = lambda excerpt: None,
+        on_excerpt: Callable[[Excerpt], None] = lambda excerpt: None,
     ) -> Played:
         """Plays a sound on an instrument; the same request again gives the same result at once.
 
@@ -335,7 +335,7 @@ class Session:
           progress: called with the current step; it may raise `CancelledError`.
           selection: tracks and channels of a MIDI file; None for all but the drums.
           at_s: where the page listens; a long sound is played from there first.
-          heard: called with the first sound, a part at a time.
+          on_excerpt: called with the first sound, a part at a time.
 
         Raises:
           DdspError: it cannot be played.
@@ -349,7 +349,7 @@ class Session:
             if found is not None:
                 self._played.move_to_end(found.id)
                 return found
-        played = self._play(take, instrument, settings, curves, selection, progress, at_s, heard)
+        played = self._play(take, instrument, settings, curves, selection, progress, at_s, on_excerpt)
         with self._lock:
             self._played[played.id] = played
             self._by_request[request] = self._last[take.id, instrument] = played.id
@@ -390,7 +390,7 @@ class Session:
         selection: Selection | None,
         progress: Progress,
         at_s: float | None,
-        heard: Callable[[Excerpt], None],
+        on_excerpt: Callable[[Excerpt], None],
     ) -> Played:
         options, player = replace(_options(settings), selection=selection), self.instrument(name)
         file = self._curves_file(curves, take.id, name) if curves else None
@@ -403,7 +403,7 @@ class Session:
             stage = make_player(name, player, options)
             if at_s is not None and seconds > EXCERPT_FROM_S and _can_begin_anywhere(player):
                 progress("playing", 0.0)
-                self._play_excerpt(take, performance, stage, options, rate_hz, wanted_lufs, at_s, progress, heard)
+                self._play_excerpt(take, performance, stage, options, rate_hz, wanted_lufs, at_s, progress, on_excerpt)
             blocks, n_samples = render(performance, stage, options, rate_hz, lambda s: progress("playing", s / seconds))
             with fit_level(blocks, rate_hz, n_samples=n_samples, target_lufs=wanted_lufs) as fitted:
                 pcm = np.concatenate(list(fitted.blocks()) or [np.zeros(0, np.float32)])
@@ -437,7 +437,7 @@ class Session:
         wanted_lufs: float | None,
         at_s: float,
         progress: Progress,
-        heard: Callable[[Excerpt], None],
+        on_excerpt: Callable[[Excerpt], None],
     ) -> None:
         """Plays a long sound from a place on, until the whole will be there; in parts, the first of `EXCERPT_S`.
 
@@ -472,7 +472,7 @@ class Session:
                 self._excerpts[part.id] = part
                 while len(self._excerpts) > MAX_EXCERPTS:
                     self._excerpts.popitem(last=False)
-            heard(part)
+            on_excerpt(part)
             start_s, skipped, n_waiting, part_s = start_s + len(sound) / rate_hz, 0, 0, 2.0 * part_s
             waiting.clear()
 
@@ -698,8 +698,12 @@ class Session:
         if kind == "midi":
             # of curves that were drawn the notes are those of the recording
             listened = self.play(take.id, played.instrument, dict(played.settings)) if curves else played
-            heard, analysis = listened.performance, listened.performance.analysis
-            voices = heard.transcriptions() if heard.voices or analysis is None else [take.transcription(analysis)]
+            performance, analysis = listened.performance, listened.performance.analysis
+            voices = (
+                performance.transcriptions()
+                if performance.voices or analysis is None
+                else [take.transcription(analysis)]
+            )
         with tempfile.TemporaryDirectory(dir=self._scratch.name) as folder:
             source = take.path
             target = Path(folder) / _output_name(take, played.instrument, suffix)

@@ -151,11 +151,14 @@ class Teacher:
     def describe(self, name: str) -> dict[str, Any]:
         """Describes a project: recordings, data set, progress of the training."""
         folder, project = self._folder / name, self._project(name)
-        told = _decode(folder / "progress.json", ProjectProgress)
+        reported = _decode(folder / "progress.json", ProjectProgress)
         running = self._running(name)
-        if told is not None and not told.ended and not running:
-            told = msgspec.structs.replace(
-                told, ended=True, error="it ended before it was done", hint="Start it again: it resumes where it was."
+        if reported is not None and not reported.ended and not running:
+            reported = msgspec.structs.replace(
+                reported,
+                ended=True,
+                error="it ended before it was done",
+                hint="Start it again: it resumes where it was.",
             )
         run = Path(f"{project.instrument}.run")
         return {
@@ -168,7 +171,7 @@ class Teacher:
             "prepared": _decode(folder / "prepared.json", dict) if (folder / "dataset" / MANIFEST).is_file() else None,
             "report": self._page(name, "dataset").is_file(),
             "running": running,
-            "now": msgspec.to_builtins(told) if told is not None else None,
+            "now": msgspec.to_builtins(reported) if reported is not None else None,
             "curve": _curve(run / "log.csv"),
             "clips": sorted(path.name for path in run.glob("clips/*.wav") if _CLIP.fullmatch(path.name)),
             "playable": (Path(project.instrument) / "model.yaml").is_file(),
@@ -377,20 +380,20 @@ class _Progress:
 
     def __init__(self, folder: Path, action: str) -> None:
         self._path, self._next = folder / "progress.json", 0.0
-        self.told = ProjectProgress(action, "starting")
+        self.state = ProjectProgress(action, "starting")
         self.write()
 
     def __call__(self, **changes: Any) -> None:
         """Updates fields."""
-        before, self.told = self.told, msgspec.structs.replace(self.told, **changes)
-        if time.monotonic() >= self._next or before.doing != self.told.doing:  # a new phase may be silent for minutes
+        before, self.state = self.state, msgspec.structs.replace(self.state, **changes)
+        if time.monotonic() >= self._next or before.doing != self.state.doing:  # a new phase may be silent for minutes
             self.write()
 
     def write(self) -> None:
         """Writes the file now."""
         self._next = time.monotonic() + PROGRESS_INTERVAL_S
         with contextlib.suppress(OSError):  # the next one may succeed; the work continues
-            write_bytes(self._path, msgspec.json.encode(self.told), durable=False)
+            write_bytes(self._path, msgspec.json.encode(self.state), durable=False)
 
 
 def prepare(folder: Path, project: Project, progress: _Progress) -> None:

@@ -150,10 +150,10 @@ class Comparison:
         found = windows.cut_inputs(rows, starts, self._n_frames)
         flat = {name: np.ascontiguousarray(value.reshape(-1, value.shape[-1])) for name, value in found.items()}
         self._inputs = {name: flat[name] for name in windows.inputs}
-        self._heard = flat["harmonic_weight"] > 0.0
-        level_db = _power_sum_db(flat["harmonic_db"], self._heard)
+        self._measured = flat["harmonic_weight"] > 0.0
+        level_db = _power_sum_db(flat["harmonic_db"], self._measured)
         self._measured_db = np.concatenate([flat["harmonic_db"], flat["noise_db"], level_db], axis=1)
-        parts = [flat["harmonic_weight"], flat["noise_weight"], self._heard.any(axis=1, keepdims=True).astype("f")]
+        parts = [flat["harmonic_weight"], flat["noise_weight"], self._measured.any(axis=1, keepdims=True).astype("f")]
         shares = (1.0, NOISE_WEIGHT, LEVEL_WEIGHT)
         normal = [share * part / max(1.0, float(part.sum())) for share, part in zip(shares, parts, strict=True)]
         self.weights: FloatArray = np.concatenate(normal, axis=1).astype(np.float32)
@@ -171,7 +171,7 @@ class Comparison:
         played_db = [
             harmonic_db,
             _decibels(controls["noise_magnitudes"]),
-            _power_sum_db(harmonic_db, np.tile(self._heard, (len(many), 1))),
+            _power_sum_db(harmonic_db, np.tile(self._measured, (len(many), 1))),
         ]
         return np.concatenate(played_db, axis=1).reshape(len(many), n, -1) - self._measured_db
 
@@ -227,7 +227,7 @@ def _decibels(amplitude: FloatArray) -> FloatArray:
     return np.asarray(20.0 * np.log10(np.maximum(amplitude, SOFTEST)), np.float32)
 
 
-def _power_sum_db(levels_db: FloatArray, heard: np.ndarray) -> FloatArray:
+def _power_sum_db(levels_db: FloatArray, measured: np.ndarray) -> FloatArray:
     """Returns level in dB of all audible harmonics [F, K] together, [F, 1]."""
-    power = np.sum(np.where(heard, 10.0 ** (levels_db / 10.0), 0.0), axis=1, keepdims=True)
+    power = np.sum(np.where(measured, 10.0 ** (levels_db / 10.0), 0.0), axis=1, keepdims=True)
     return np.asarray(10.0 * np.log10(power + 1e-12), np.float32)

@@ -284,17 +284,17 @@ def _copy(
         audio[i, : len(faster)] = faster * 10.0 ** (gain_db / 20.0)
     n_frames = examples.f0_hz.shape[1]
     frames = np.round(np.arange(n_frames) * speeds[:, None]).astype(int)
-    heard = frames < n_frames
+    inside = frames < n_frames
     rows, frames = np.arange(len(examples))[:, None], np.minimum(frames, n_frames - 1)
 
     def level(values_db: np.ndarray) -> np.ndarray:
         louder_db = np.maximum(values_db[rows, frames] + gains_db[:, None], floor_db)
-        return np.where(heard, louder_db, floor_db).astype(np.float32)
+        return np.where(inside, louder_db, floor_db).astype(np.float32)
 
     return Examples(
         audio=audio,
-        f0_hz=np.where(heard, examples.f0_hz[rows, frames] * speeds[:, None], 0.0).astype(np.float32),
-        f0_confidence=np.where(heard, examples.f0_confidence[rows, frames], 0.0).astype(np.float32),
+        f0_hz=np.where(inside, examples.f0_hz[rows, frames] * speeds[:, None], 0.0).astype(np.float32),
+        f0_confidence=np.where(inside, examples.f0_confidence[rows, frames], 0.0).astype(np.float32),
         loudness_db=level(examples.loudness_db),
         power_db=level(examples.power_db),
     )

@@ -707,7 +707,7 @@ def render(
     else:
         blocks = _together([sound_of(seat, False) for seat in seats], seats, instrument.room_factory(player.room))
     n_channels = 1 if all(seat.place == 0.0 for seat in seats) else 2
-    return at_rate(_told(blocks, own_hz, progress), own_hz, rate_hz, n_channels), n_samples
+    return at_rate(_reporting(blocks, own_hz, progress), own_hz, rate_hz, n_channels), n_samples
 
 
 def _together(
@@ -744,7 +744,9 @@ def _with_rest(adapted: Adapted, n_frames: int) -> Adapted:
     )
 
 
-def _told(blocks: Iterator[FloatArray], rate_hz: int, progress: Callable[[float], None] | None) -> Iterator[FloatArray]:
+def _reporting(
+    blocks: Iterator[FloatArray], rate_hz: int, progress: Callable[[float], None] | None
+) -> Iterator[FloatArray]:
     n_done = 0
     for block in blocks:
         n_done += len(block)

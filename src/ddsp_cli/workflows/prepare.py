@@ -212,7 +212,7 @@ def prepare(
       progress: see `dataset.build.Progress`.
       cluster: a Dask cluster that measures the recordings, see `dataset.executors.open_engine`; by default processes of
         this machine do.
-      notice: told where the cluster's dashboard is, and in the end what each worker did.
+      notice: called with a sentence that says where the cluster's dashboard is, and in the end what each worker did.
 
     Returns:
       What the data set holds.
@@ -265,12 +265,12 @@ def prepare(
             place.start(measuring_key(settings, weights), fresh=force)
             if existing == "grows":
                 place.reuse_measured()
-            told, heard = progress or (lambda *_: None), notice or (lambda _: None)
+            report_progress, announce = progress or (lambda *_: None), notice or (lambda _: None)
             n_workers = min(workers or default_workers(), max(1, len(found.recordings)))
-            with open_engine(cluster, n_workers, place.root, heard) as engine:
-                built = build(place, found, settings, engine, told, weights, heard)
+            with open_engine(cluster, n_workers, place.root, announce) as engine:
+                built = build(place, found, settings, engine, report_progress, weights, announce)
             if report:
-                dataset_report.write(place.result, built, told)
+                dataset_report.write(place.result, built, report_progress)
             if is_address(folder):
                 publish(place.result, folder, MANIFEST, DATASET.entries)
                 result = result_of(folder, built.manifest, unchanged=False, unusable=found.unusable)

@@ -392,7 +392,7 @@ def state_to_start_from(
     Args:
       plan: of the training.
       fresh: the record of a new run.
-      report: told where the newest checkpoint is damaged and the one before it is taken.
+      report: called with a sentence where the newest checkpoint is damaged and the one before it is taken.
       resume, force: see `train`.
 
     Raises:

@@ -303,7 +303,7 @@ class _BatchProgress:
     """Progress of one input by itself, of several inputs together.
 
     Args:
-      progress: who is told.
+      progress: called with the seconds that are done, see `transfer_files`.
       by_source: the jobs of each input.
     """
 
@@ -452,7 +452,7 @@ def _draw(job: Job, performance: Performance, player: Player) -> bytes:
 #: Less sound than this, listened to and played, is done before another process has started.
 WORTH_PROCESSES_S = 120.0
 
-#: How often progress is told.
+#: Seconds between two reports of progress.
 _POLL_S = 0.2
 
 #: In a worker process: the work, its instruments, seconds done by all workers, and whether to stop.
@@ -497,7 +497,7 @@ def _play_in_processes(
     counter, stop = context.Value("d", 0.0), context.Event()
     executor = ProcessPoolExecutor(n_workers, context, _start_worker, (work, counter, stop))
     outcomes: dict[int, list[_Played] | Failure] = {}
-    told_s = 0.0
+    reported_s = 0.0
     try:
         pending: dict[Future[list[_Played] | Failure], int] = {
             executor.submit(_work_on, list(jobs)): index for index, jobs in enumerate(by_source)
@@ -507,8 +507,8 @@ def _play_in_processes(
             for future in done:
                 outcomes[pending.pop(future)] = future.result()
             done_s = float(counter.value)
-            bar.advance(done_s - told_s)
-            told_s = done_s
+            bar.advance(done_s - reported_s)
+            reported_s = done_s
     finally:
         stop.set()
         executor.shutdown(wait=True, cancel_futures=True)
