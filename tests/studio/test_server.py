@@ -231,7 +231,7 @@ def test_long_sound_is_rendered_first_from_the_playhead(studio, long_take):
     play(studio, long_take)
     first = []
     played = studio.session.play(
-        long_take["id"], "testophone", {"formant": 3}, at_s=2.0, heard=first.append
+        long_take["id"], "testophone", {"formant": 3}, at_s=2.0, on_excerpt=first.append
     )  # fmt: skip
     assert [part.start_s for part in first] == pytest.approx([2.0])
     (part,) = first
@@ -266,7 +266,7 @@ def test_the_excerpt_comes_before_the_result(studio, long_take):
 def test_parts_follow_where_the_one_before_ends(studio, long_take, monkeypatch):
     monkeypatch.setattr(session_module, "RENDERED_SHARE", 1.0)
     parts = []
-    studio.session.play(long_take["id"], "testophone", {"formant": 2}, at_s=0.0, heard=parts.append)
+    studio.session.play(long_take["id"], "testophone", {"formant": 2}, at_s=0.0, on_excerpt=parts.append)
     first, second, *_ = parts
     assert EXCERPT_S <= len(first.pcm) / first.rate_hz < EXCERPT_S + 1.0
     for before, after in itertools.pairwise(parts):
@@ -283,7 +283,7 @@ def test_rest_is_no_reason_for_another_gain(studio, tmp_path, monkeypatch):
     play(studio, take)
     monkeypatch.setattr(session_module, "RENDERED_SHARE", 1.0)  # the excerpt goes on to the end
     parts = []
-    played = studio.session.play(take["id"], "testophone", {"seed": 5}, at_s=3.0, heard=parts.append)
+    played = studio.session.play(take["id"], "testophone", {"seed": 5}, at_s=3.0, on_excerpt=parts.append)
     assert abs(played.gain_db) > 2.5
     assert np.abs(parts[0].pcm).max() < 1e-3
     part = parts[-1]
@@ -300,7 +300,7 @@ def test_peak_elsewhere_limits_the_excerpt_too(studio, tmp_path, at_s):
     take = add(studio, tmp_path / "louder.wav")
     play(studio, take)
     parts = []
-    played = studio.session.play(take["id"], "testophone", {"formant": 1}, at_s=at_s, heard=parts.append)
+    played = studio.session.play(take["id"], "testophone", {"formant": 1}, at_s=at_s, on_excerpt=parts.append)
     part = parts[0]
     begin = round(at_s * part.rate_hz)
     difference_db = 20 * np.log10(np.std(part.pcm) / np.std(played.pcm[begin : begin + len(part.pcm)]))
@@ -324,7 +324,7 @@ def test_invalid_positions_are_refused(studio, long_take, at_s):
 
 def test_blend_over_time_has_no_excerpt_from_the_middle(studio, long_take):
     first = []
-    studio.session.play(long_take["id"], "0:testophone 3:otherophone", {}, at_s=2.0, heard=first.append)
+    studio.session.play(long_take["id"], "0:testophone 3:otherophone", {}, at_s=2.0, on_excerpt=first.append)
     assert first == []
 
 
