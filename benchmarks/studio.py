@@ -27,7 +27,7 @@ import numpy as np
 import psutil
 import soundfile
 
-from ddsp_cli.studio.run import Server
+from ddsp_cli.studio.server import Server
 
 ROOT = Path(__file__).parent.parent
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from ddsp_cli.studio.run import Server
+from ddsp_cli.studio.server import Server
 
 ROOT = Path(__file__).parent.parent
 PICTURES = ROOT / "docs" / "pictures"

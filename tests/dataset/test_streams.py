@@ -71,7 +71,7 @@ def test_damage_of_a_shard_is_found_when_it_is_read(wavs, tmp_path, small_shards
 def test_many_recordings_are_listed_in_a_file(wavs, tmp_path, monkeypatch):
     few = prepare([wavs], name="x", out=tmp_path / "few", workers=1)
     monkeypatch.setattr(build, "MAX_LISTED", 3)
-    monkeypatch.setattr("ddsp_cli.reports.dataset_report.MAX_RECORDINGS", 3)
+    monkeypatch.setattr("ddsp_cli.reports.pages.MAX_RECORDINGS", 3)
     monkeypatch.setattr(build, "MAX_PROBED", 3)
     counted: list[tuple[str, float, float]] = []
     many = prepare(

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from ddsp_cli.errors import OutputError
-from ddsp_cli.reports.training_report import PAGE, PICTURE, TrainingSummary, write_training_report
+from ddsp_cli.reports.pages import TRAINING_PAGE, TRAINING_PICTURE, TrainingSummary, write_training_report
 from ddsp_cli.training.checkpoint import Point
 from ddsp_cli.workflows.evaluate import Clip, choose_windows
 from fixtures import melody
@@ -37,12 +37,12 @@ def clips(n: int) -> list[Clip]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     run = tmp_path_factory.mktemp("run")
-    assert write_training_report(run, summary(), clips(2)) == run / PAGE
+    assert write_training_report(run, summary(), clips(2)) == run / TRAINING_PAGE
     return run
 
 
 def test_it_is_of_one_piece(written):
-    text = (written / PAGE).read_text(encoding="utf-8")
+    text = (written / TRAINING_PAGE).read_text(encoding="utf-8")
     addresses = re.findall(r"""(?:src|href)=["']([^"']{0,40})""", text)
     assert sum(address.startswith("data:audio/mpeg") for address in addresses) == 4
     assert sum(address.startswith("data:image/png") for address in addresses) == 3
@@ -51,12 +51,12 @@ def test_it_is_of_one_piece(written):
     assert "bläser &amp; co" in text
     assert "bläser & co" not in text
     assert str(written) not in text
-    assert (written / PICTURE).read_bytes().startswith(b"\x89PNG")
-    assert sorted(entry.name for entry in written.iterdir()) == [PAGE, PICTURE]
+    assert (written / TRAINING_PICTURE).read_bytes().startswith(b"\x89PNG")
+    assert sorted(entry.name for entry in written.iterdir()) == [TRAINING_PAGE, TRAINING_PICTURE]
 
 
 def test_it_says_how_the_training_went(written):
-    text = (written / PAGE).read_text(encoding="utf-8")
+    text = (written / TRAINING_PAGE).read_text(encoding="utf-8")
     assert "300 steps in 1.5 min, not finished" in text
     assert "9.50 at first, 7.25 at its best, after step 200" in text
     assert "spectral distance 7.25, room 3.1%" in text
@@ -64,7 +64,7 @@ def test_it_says_how_the_training_went(written):
 
 
 def test_tags_are_closed(written):
-    assert Tags((written / PAGE).read_text(encoding="utf-8")).open == []
+    assert Tags((written / TRAINING_PAGE).read_text(encoding="utf-8")).open == []
 
 
 def test_windows_with_notes_are_chosen():
@@ -79,12 +79,12 @@ def test_windows_with_notes_are_chosen():
 @pytest.mark.parametrize("history", [[Point(3, 2.0, 1.0)], []])
 def test_a_run_without_times_or_validations_has_a_page_too(tmp_path, history):
     write_training_report(tmp_path, summary(history=history), clips(1))
-    text = (tmp_path / PAGE).read_text(encoding="utf-8")
+    text = (tmp_path / TRAINING_PAGE).read_text(encoding="utf-8")
     assert ("1.00 at its best" in text) == bool(history)
 
 
 def test_a_page_that_cannot_be_written_is_one_sentence(tmp_path):
-    (tmp_path / PAGE).mkdir()
+    (tmp_path / TRAINING_PAGE).mkdir()
     with pytest.raises(OutputError, match="cannot be written"):
         write_training_report(tmp_path, summary(), clips(1))
     assert not list(tmp_path.glob(".*"))

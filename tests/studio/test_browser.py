@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from ddsp_cli.studio.run import Server
+from ddsp_cli.studio.server import Server
 from ddsp_cli.studio.session import EXCERPT_S, RENDERED_SHARE
 from ddsp_cli.workflows.performance import make_options
 from ddsp_cli.workflows.transfer import transfer_files

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ddsp_cli.studio.run import Server
+from ddsp_cli.studio.server import Server
 from ddsp_cli.studio.session import CancelledError
 
 

@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from ddsp_cli.studio.guard import new_token
-from ddsp_cli.studio.run import Server
+from ddsp_cli.studio.server import Server
 from studio_fixtures import ORIGIN, PORT, SOCKET_HEADERS
 
 

@@ -166,7 +166,7 @@ def test_train_stop_and_resume(teacher, tmp_path):
 
 def test_server_loads_no_training_framework():
     heavy = ("tensorflow", "keras", "librosa", "matplotlib", "scipy.signal")
-    code = f"import sys, ddsp_cli.studio.run; print([name for name in {heavy} if name in sys.modules])"
+    code = f"import sys, ddsp_cli.studio.server; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

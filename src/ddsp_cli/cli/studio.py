@@ -10,7 +10,7 @@ import typer
 from ddsp_cli.cli import console
 
 if TYPE_CHECKING:
-    from ddsp_cli.studio.run import Server
+    from ddsp_cli.studio.server import Server
 
 EPILOG = """
 Examples:
@@ -30,7 +30,7 @@ def studio(
     ] = True,
 ) -> None:
     """Open a page in your browser: record, play, compare, train."""
-    from ddsp_cli.studio.run import run
+    from ddsp_cli.studio.server import run
 
     def opened(server: Server) -> None:
         console.say(server.address)

@@ -1,8 +1,7 @@
 """`ddsp studio`: a page in the browser of this computer to record, play, compare and train instruments.
 
-run      start and end the server
 guard    refuse requests that do not come from the page
-server   answer requests
+server   start, answer requests, end
 session  play sounds on instruments; keep analyses between plays
 takes    the sounds of the user
 live     the microphone of the page, over a WebSocket

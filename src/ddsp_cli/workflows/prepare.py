@@ -33,8 +33,7 @@ from ddsp_cli.dataset.sources import SHARD_NAME, Inputs, dataset_name, find, pic
 from ddsp_cli.dataset.workers import POLYPHONIC, SPEECH
 from ddsp_cli.errors import DatasetError, InputError, Kind, OutputError, UsageError
 from ddsp_cli.remote import as_place, is_address, local_copy, publish, reading
-from ddsp_cli.reports import dataset_report
-from ddsp_cli.reports.dataset_report import PAGE
+from ddsp_cli.reports.pages import DATASET_PAGE, write_dataset_report
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_list, as_path, as_places
 
@@ -106,7 +105,7 @@ def result_of(
     """Summarises a data set."""
     used_s = manifest.train.used_s + manifest.validation.used_s
     notes, power = manifest.statistics.pitch_midi, manifest.statistics.power_db
-    page = folder / PAGE
+    page = folder / DATASET_PAGE
     n_doubts: Counter[str] = Counter()
     n_used, given_s, polyphonic_s = 0, 0.0, 0.0
     skipped: list[tuple[str, str]] = []
@@ -270,7 +269,7 @@ def prepare(
             with open_engine(cluster, n_workers, place.root, announce) as engine:
                 built = build(place, found, settings, engine, report_progress, weights, announce)
             if report:
-                dataset_report.write(place.result, built, report_progress)
+                write_dataset_report(place.result, built, report_progress)
             if is_address(folder):
                 publish(place.result, folder, MANIFEST, DATASET.entries)
                 result = result_of(folder, built.manifest, unchanged=False, unusable=found.unusable)

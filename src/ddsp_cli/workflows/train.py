@@ -34,7 +34,7 @@ from ddsp_cli.errors import DatasetError, Kind, ModelError, OutputError, UsageEr
 from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.packages import require
 from ddsp_cli.remote import as_place
-from ddsp_cli.reports.training_report import TrainingSummary, write_training_report
+from ddsp_cli.reports.pages import TrainingSummary, write_training_report
 from ddsp_cli.scaling import midi_to_hz, unscale_db
 from ddsp_cli.synthesis.instrument import check_graph
 from ddsp_cli.training import checkpoint, resources

@@ -251,9 +251,9 @@ def transfer_files(
         if failures and not played:
             raise failures[0].error
         if page is not None:
-            from ddsp_cli.reports.transfer_report import write_report
+            from ddsp_cli.reports.pages import write_transfer_report
 
-            write_report(page, [one.result for one in played], [one.picture for one in played], force)
+            write_transfer_report(page, [one.result for one in played], [one.picture for one in played], force)
     return Batch(tuple(one.result for one in played), tuple(failures), tuple(plan.own), page)
 
 
