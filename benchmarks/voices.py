@@ -1,6 +1,7 @@
 """How well the notes of polyphonic sound are found: precision, recall and F of notes, on known chords and real ones.
 
     python benchmarks/voices.py                            chords that the bundled instruments play
+    python benchmarks/voices.py --recorded FOLDER...       chords of recorded notes, named as in cello_Gs3_forte.mp3
     python benchmarks/voices.py --real RECORDING ALIGNMENT NOTES [--seconds 60]
 
 The alignment is a table of `start,end` in seconds, the notes one of `onset,offset,pitch,velocity`, row for row (as in
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import random
+import re
 import tempfile
 from pathlib import Path
 
@@ -23,6 +25,7 @@ import numpy as np
 from ddsp_cli.analysis.polyphony import find_poly_notes, track_activations
 from ddsp_cli.audio import read
 from ddsp_cli.config import ANALYSIS_RATE_HZ
+from ddsp_cli.pitch_names import SHARP_NAMES
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.performance import make_options
 from ddsp_cli.workflows.transfer import transfer_files
@@ -32,6 +35,12 @@ Note = tuple[float, float, int]
 
 #: Chords of a made piece: so many, each so long, of 2 to 4 notes.
 N_CHORDS, CHORD_S, PAUSE_S = 16, 0.7, 0.15
+
+
+#: Chords of recorded notes: semitones above the root, and the distance of their onsets.
+CHORDS = ((0, 4, 7), (0, 3, 7), (0, 7), (0, 4), (0, 9), (0, 7, 16), (0, 12), (0, 4, 7, 12), (0, 3, 10))
+
+RECORDED_S = 1.1
 
 
 def made_chords(low: int, high: int, seed: int) -> list[Note]:
@@ -46,6 +55,38 @@ def made_chords(low: int, high: int, seed: int) -> list[Note]:
                 keys.append(key)
         start_s = i * (CHORD_S + PAUSE_S)
         notes += [(start_s, start_s + CHORD_S, key) for key in keys]
+    return notes
+
+
+def recorded_chords(folder: Path, out: Path, seed: int) -> list[Note]:
+    """Writes intervals and chords of recorded single notes, 1 s each and equally loud, and returns their notes."""
+    import soundfile
+
+    found = ((re.search(r"_([A-G]s?)(\d)_.*normal", path.name), path) for path in read.list_audio([folder]))
+    by_key = {
+        SHARP_NAMES.index(name[1].replace("s", "#")) + 12 * int(name[2]) + 12: path for name, path in found if name
+    }
+    chosen = random.Random(seed)
+    sound = np.zeros(round((N_CHORDS + 1) * RECORDED_S * ANALYSIS_RATE_HZ))
+    notes: list[Note] = []
+    for i in range(N_CHORDS):
+        roots = sorted(by_key)
+        keys = [-1]
+        while not by_key.keys() >= set(keys):
+            root = chosen.choice(roots)
+            keys = [root + step for step in chosen.choice(CHORDS)]
+        start_s = 0.2 + i * RECORDED_S
+        for key in keys:
+            note = read.read_mono(by_key[key])
+            level = np.convolve(note**2, np.ones(160) / 160, "same")[: 2 * ANALYSIS_RATE_HZ]
+            peak = int(level.argmax())  # some recordings begin with a noise of the hand
+            silent = np.flatnonzero(level[:peak] < 0.01 * level[peak])
+            note = note[max(silent[-1] - 80, 0) if len(silent) else 0 :][:ANALYSIS_RATE_HZ]
+            note *= np.minimum(1.0, (len(note) - np.arange(len(note))) / 800) / np.sqrt(np.mean(note[:8000] ** 2))
+            first = round(start_s * ANALYSIS_RATE_HZ)
+            sound[first : first + len(note)] += note
+            notes.append((start_s, start_s + 1.0, key))
+    soundfile.write(out, 0.8 * sound / np.abs(sound).max(), ANALYSIS_RATE_HZ)
     return notes
 
 
@@ -101,6 +142,7 @@ def told(name: str, truth: list[Note], found: list[Note], tolerance_s: float, sh
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", nargs=3, type=Path, metavar=("RECORDING", "ALIGNMENT", "NOTES"))
+    parser.add_argument("--recorded", nargs="+", type=Path, metavar="FOLDER")
     parser.add_argument("--start", type=float, default=30.0, help="the thresholds were chosen on the first 30 s")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--tolerance", type=float, default=0.1)
@@ -110,6 +152,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         sounds: list[tuple[str, Path, list[Note]]] = []
+        for i, recorded in enumerate(given.recorded or ()):
+            path = folder / f"recorded_{i}.wav"
+            sounds.append((recorded.as_posix()[-32:], path, recorded_chords(recorded, path, seed=i)))
         if given.real:
             import soundfile
 
@@ -119,7 +164,7 @@ def main() -> None:
             sounds.append(
                 (given.real[0].stem, folder / "real.wav", read_truth(*given.real[1:], given.start, given.seconds))
             )
-        else:
+        elif not given.recorded:
             for i, entry in enumerate(entry for entry in models.catalogue() if entry.card):
                 if given.instruments and entry.name not in given.instruments:
                     continue
