@@ -334,6 +334,11 @@ def test_remarks_are_wrapped_between_words_on_a_terminal(monkeypatch, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) > 1 and max(map(len, lines)) < 80
     assert " ".join(lines).split() == text.split()
+    console.say(text)  # a command that is to be copied stays one line
+    assert capsys.readouterr().out == f"{text}\n"
+    console.say(text, wrap=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) < 80 and all(line.startswith("  ") for line in lines[1:]) and len(lines) > 1
 
 
 def complete(shell, words, cwd):

@@ -51,7 +51,7 @@ def test_edited_notes_keep_the_curves_of_the_performance(tmp_path):
     play(tmp_path, "a", notes=tmp_path / "tune.csv")
     as_sung, _ = play(tmp_path, "b")
     again, result = play(tmp_path, "c", from_notes=tmp_path / "tune.csv")
-    assert any("0 were changed and 0 left out, 0 are new" in remark for remark in result.remarks)
+    assert any("0 were changed and 0 left out; 0 are new" in remark for remark in result.remarks)
     assert [remark for remark in result.remarks if remark in result.notices] == list(result.notices) != []
     assert level_db(again, 0.5, 0.9) == pytest.approx(level_db(as_sung, 0.5, 0.9), abs=0.3)
     lines = (tmp_path / "tune.csv").read_text(encoding="utf-8").splitlines()
@@ -61,7 +61,7 @@ def test_edited_notes_keep_the_curves_of_the_performance(tmp_path):
         "\n".join([*lines[:2], lines[3].replace(lines[3], ",".join([number, start_s, *rest]))]) + "\n", encoding="utf-8"
     )
     edited, result = play(tmp_path, "d", from_notes=tmp_path / "edited.csv")
-    assert any("1 were changed and 1 left out" in remark for remark in result.remarks)
+    assert any("1 was changed and 1 left out" in remark for remark in result.remarks)
     assert level_db(edited, 1.5, 1.8) < level_db(as_sung, 1.5, 1.8) - 30.0  # the second note is left out
     ratio = pitch_hz(edited, 2.5, 2.8) / pitch_hz(as_sung, 2.5, 2.8)
     assert 12.0 * np.log2(ratio) % 12.0 == pytest.approx(5.0, abs=0.2)

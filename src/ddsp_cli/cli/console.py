@@ -95,13 +95,16 @@ def drop_standard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def say(text: str = "") -> None:
-    """One line of result, on standard output.
+def say(text: str = "", wrap: bool = False) -> None:
+    """One line of result, on standard output; with `wrap` a long one is continued with an indent on a terminal.
 
     Raises:
       OutputError: standard output cannot be written.
     """
     with standard_output():
+        if wrap and is_terminal(sys.stdout):
+            width = max(shutil.get_terminal_size().columns - 1, 20)
+            text = textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
         print(speaks(sys.stdout, text), flush=True)
 
 
@@ -228,7 +231,7 @@ class Progress:
             self._unit = self._units.get(what, self._usual_unit)
         if is_terminal(sys.stderr):
             self._draw(what, done, total, extra, now)
-        elif now - self._spoken >= LINE_EVERY_S and total > 0:
+        elif now - self._spoken >= LINE_EVERY_S and done < total:
             self._spoken = now
             note = f", {extra}" if extra else ""
             remark(f"{what}: {done:.0f} of {total:.0f} {self._unit}{self._pace(done, total, now)}{note}")

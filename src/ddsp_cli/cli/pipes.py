@@ -123,9 +123,12 @@ class Pipes:
             shutil.copyfileobj(file, sys.stdout.buffer, 1 << 20)
             sys.stdout.buffer.flush()
 
-    def say(self, text: str) -> None:
-        """A line of result: beside the sound where that is on standard output."""
-        (console.remark if self.piped_out else console.say)(text)
+    def say(self, text: str, wrap: bool = False) -> None:
+        """A line of result, see `console.say`: beside the sound where that is on standard output."""
+        if self.piped_out:
+            console.remark(text)
+        else:
+            console.say(text, wrap)
 
     def name(self, path: Path) -> str:
         """Returns a path as the user knows it."""

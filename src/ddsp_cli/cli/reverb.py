@@ -64,5 +64,5 @@ def reverb(
         turned = f", turned down {-result.gain_db:.1f} dB to fit" if result.gain_db < -0.05 else ""
         room = f"in a room of {result.tail_s:.1f} s"
         length, took = console.duration(result.seconds), console.duration(result.wall_s)
-        ends.say(f"{ends.name(result.output)}: {length} {room}{turned}, in {took}")
+        ends.say(f"{ends.name(result.output)}: {length} {room}{turned}, in {took}", wrap=True)
     finish(batch, ends)

@@ -246,7 +246,7 @@ def transfer(
         ends.deliver()
     warn(batch, ends)
     for result in batch:
-        ends.say(f"{ends.name(result.output)}: {_about(result)}")
+        ends.say(f"{ends.name(result.output)}: {_about(result)}", wrap=True)
         for extra in (result.plot, result.controls, result.notes):
             if extra is not None:
                 ends.say(str(extra))

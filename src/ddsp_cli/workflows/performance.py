@@ -143,7 +143,12 @@ def make_options(
     factor = number_or_word(vibrato, "vibrato", *RANGES["vibrato"], words=("auto",))
     match = number_or_word(loudness_match, "loudness_match", *RANGES["loudness_match"], words=("input", "off"))
     if checked["autotune"] == 0.0 and (key != "auto" or a_hz != "auto"):
-        raise UsageError("key and tuning have no effect where autotune is 0", "Set autotune to 1.", kind=Kind.AUTOTUNE)
+        named = [name for name, value in (("key", key), ("tuning", a_hz)) if value != "auto"]
+        raise UsageError(
+            f"{' and '.join(named)} {'has' if len(named) == 1 else 'have'} no effect where autotune is 0",
+            "Set autotune to 1.",
+            kind=Kind.AUTOTUNE,
+        )
     for name in ("ensemble", "seed"):
         if round(checked[name]) != checked[name]:
             raise UsageError(f"{given[name]} is not a whole number", parameter=name)
@@ -536,7 +541,8 @@ def _with_edited_notes(analysis: Analysis[Segments], edited: Path) -> tuple[Feat
     transcription = transcribe(analysis.features, analysis.segments)
     notes = read_edited(edited, transcription)
     changed, new, left_out = count_changes(notes, transcription)
-    said = f"of its {len(transcription.notes)} notes {changed} were changed and {left_out} left out, {new} are new"
+    was, are = ("was" if changed == 1 else "were"), ("is" if new == 1 else "are")
+    said = f"of its {len(transcription.notes)} notes, {changed} {was} changed and {left_out} left out; {new} {are} new"
     return rearrange(analysis.features, transcription, notes), (said,)
 
 
