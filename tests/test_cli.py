@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -339,6 +340,16 @@ def test_remarks_are_wrapped_between_words_on_a_terminal(monkeypatch, capsys):
     console.say(text, wrap=True)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) < 80 and all(line.startswith("  ") for line in lines[1:]) and len(lines) > 1
+
+
+def test_remarks_recommend_options_as_they_are_typed(capsys):
+    from ddsp_cli.adaptation import diagnostics
+    from ddsp_cli.cli.transfer import warn
+
+    words = (diagnostics.CHORDS, diagnostics.SPEECH)
+    warn([SimpleNamespace(input=Path("a.wav"), remarks=words)], SimpleNamespace(name=str))
+    said = capsys.readouterr().err
+    assert "--voices lead keeps" in said and "--voices chords plays" in said and "use --autotune 1." in said
 
 
 def complete(shell, words, cwd):

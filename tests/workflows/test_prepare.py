@@ -251,8 +251,15 @@ def test_senseless_options_are_refused(wavs, options):
         prepare([wavs], **options)
 
 
-def test_damaged_and_foreign_data_sets_are_refused(wavs, tmp_path):
+def test_damaged_and_foreign_data_sets_are_refused(wavs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     folder = make(wavs, "violin").folder
+    usual = make(wavs, str(tmp_path / "datasets" / "wavs")).folder
+    for recordings in (Path("wavs"), tmp_path / "elsewhere" / "wavs"):  # those it was made of; its name
+        with pytest.raises(DatasetError) as confused:
+            dataset.load(recordings)
+        assert confused.value.hint == f"Did you mean {usual.relative_to(tmp_path)}?"
+    usual.rename(tmp_path / "moved")
     with pytest.raises(DatasetError, match="no data set") as missing:
         dataset.load(tmp_path / "violon")
     assert "violin" in missing.value.hint

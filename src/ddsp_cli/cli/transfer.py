@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
 #: Groups of options in the help.
 PITCH, LEVEL, SOUND, VOICES, FILES = "Pitch", "Level", "Sound of the instrument", "Voices and players", "Files"
 
+#: Arguments that remarks recommend, which are typed as options.
+OPTIONS = re.compile(r"\b(voices (?:lead|chords)|autotune 1)\b")
+
 EPILOG = """
 Examples:
 
   ddsp transfer voice.wav --model flute
 
-  ddsp transfer takes/ -m flute -m violin -o played/ --autotune 1 --key "A minor" --report compare.html
+  ddsp transfer takes/ -m flute -m violin -o played/ --report compare.html
 """
 
 
@@ -261,7 +265,8 @@ def warn(batch: Batch[TransferResult] | Batch[ReverbResult], ends: pipes.Pipes) 
         remarks = dict.fromkeys(words for result in batch if result.input == source for words in result.remarks)
         notices = {words for result in batch for words in getattr(result, "notices", ())}
         for words in remarks:
-            console.remark(f"{'' if words in notices else 'Warning: '}{ends.name(source)}: {words}.")
+            typed = OPTIONS.sub(r"--\1", words)
+            console.remark(f"{'' if words in notices else 'Warning: '}{ends.name(source)}: {typed}.")
 
 
 def finish(batch: Batch[TransferResult] | Batch[ReverbResult], ends: pipes.Pipes) -> None:

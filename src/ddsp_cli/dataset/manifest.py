@@ -300,6 +300,9 @@ def _not_there(folder: Path, message: str) -> DatasetError:
     if folder.is_dir() and any(folder.glob("*.tfrecord*")):
         hint = "It holds shards of another program: prepare a data set from them first."
         return DatasetError(message, hint, kind=Kind.FOREIGN_SHARDS, path=folder)
+    usual = Path("datasets") / folder.name
+    if usual != folder and (usual / MANIFEST).is_file():  # the recordings themselves, or its name alone
+        return DatasetError(message, f"Did you mean {usual}?")
     others = [name for name in dataset_names(folder.parent) if name != folder.name]
     if hint := did_you_mean(folder.name, others):
         return DatasetError(message, hint)
