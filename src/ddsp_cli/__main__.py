@@ -1,6 +1,6 @@
 """`python -m ddsp_cli` is the `ddsp` command."""
 
-from ddsp_cli.cli import main
+from ddsp_cli.cli import run_as_program
 
 if __name__ == "__main__":
-    main()
+    run_as_program()

@@ -167,8 +167,10 @@ def test_paths_are_checked_before_the_instrument_is_loaded(tmp_path):
     for name in ("a.wav", "b.wav"):
         soundfile.write(tmp_path / name, melody(notes_midi=(60,)), 16000)
     with pytest.raises(InputError, match="nowhere"):
-        transfer([tmp_path / "a.wav", tmp_path / "nowhere.wav"], "testophone", out=tmp_path / "new")
-    assert not (tmp_path / "new").exists()
+        transfer([tmp_path / "nowhere.wav", tmp_path / "neither.wav"], "testophone", out=tmp_path / "new")
+    with pytest.raises(UsageError, match="2 sounds to write"):  # where it was mistyped it counts
+        transfer([tmp_path / "a.wav", tmp_path / "nowhere.wav"], "testophone", out=tmp_path / "one.wav")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.wav", "b.wav"]
 
 
 def test_silence_is_refused_and_leaves_nothing(tmp_path):
