@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="DIR", help="a picture of each leap")
     given = parser.parse_args()
     instrument = Instrument(bundle.load(models.find("flute")))
-    options = make_options()
+    options = make_options(vibrato=1)  # smoothing jitter would make a dip of a leap, which is no jump
     if given.raw:
         options = replace(options, adapt=replace(options.adapt, repair_pitch=False))
     if given.plot:
