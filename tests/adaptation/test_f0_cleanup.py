@@ -186,6 +186,20 @@ def test_of_two_octaves_that_explain_a_sound_equally_the_nearer_is_played(rate_h
 
 
 @RATES
+def test_a_leap_back_to_its_note_is_confirmed_or_removed(rate_hz):
+    """330 Hz of a second string beside 220 Hz: 110 Hz explains all, but has little of its own."""
+    features, truth, leap, recording = legato(rate_hz, tracked=0.5)
+    times_s = np.arange(features.n_samples) / RATE_HZ
+    second = 0.084 * np.sin(2 * np.pi * 1.5 * truth.max() * times_s) * ((times_s > 1.4) & (times_s < 1.72))
+    (audio,) = recording.blocks()
+    recording = ArrayRecording((audio + second[: len(audio)]).astype(np.float32))
+    mended = confirm_leaps(features, find_segments(features), recording)
+    assert (mended.f0_hz[leap] == 0.0).all()
+    adapted = adapt(mended, STATISTICS, "power_db", AdaptSettings(transpose=0.0))
+    np.testing.assert_allclose(adapted.f0_hz[leap], truth[leap], rtol=0.01)
+
+
+@RATES
 @pytest.mark.parametrize("divisor", [3, 4])
 def test_a_trill_read_at_a_fraction_of_its_pitch_is_mended(rate_hz, divisor):
     """Nothing sounds at the first two harmonics of what is tracked; the tone beside it is no harmonic of it."""

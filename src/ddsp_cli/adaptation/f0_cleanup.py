@@ -69,7 +69,7 @@ MAX_INHARMONIC, MIN_ODD = 0.15, 0.35
 MIN_ODD_BESIDE = 0.03
 
 #: A pitch with less than that, but this much, is not confirmed; it may stay if no other pitch explains the sound
-#: better.
+#: better and the melody does not return to the note before it.
 POSSIBLE_ODD = 0.25
 
 #: Only a pitch with less than this share at its odd harmonics can be an octave too low.
@@ -320,7 +320,8 @@ def _confirmed_hz(
                 return shifted_hz, False
     # An unexplained pitch may still be one of several sounds, or lie in the reverberation of others.
     possible = sure or is_long or leap_semitones < FAR_SEMITONES
-    possible |= inharmonic <= MAX_INHARMONIC and odd >= POSSIBLE_ODD
+    returns = min(leap.before_hz, leap.after_hz) > 0 and abs(12.0 * np.log2(leap.before_hz / leap.after_hz)) <= 1.0
+    possible |= inharmonic <= MAX_INHARMONIC and odd >= (MIN_ODD if returns else POSSIBLE_ODD)
     return best_hz if best_hz.any() or is_blend or not possible else tracked_hz, False
 
 
