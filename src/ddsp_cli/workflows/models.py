@@ -10,7 +10,6 @@ import dataclasses
 import itertools
 import os
 import re
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -444,6 +443,8 @@ def share(model: PathLike, out: PathLike | None = None, force: bool = False) -> 
     card = load_bundle(folder).card  # every file is checked before it is passed on
     target = as_path(out) or Path(f"{title(folder)}.ddsp")
     check_writable(target, force)
+    import zipfile
+
     with writing(target), beside(target) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in (CARD, *sorted(card.files)):
             archive.writestr(f"{title(folder)}/{name}", (folder / name).read_bytes())
