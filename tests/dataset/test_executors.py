@@ -76,6 +76,7 @@ def test_a_recording_that_kills_its_worker_is_named_and_left_out(wavs, cluster):
     assert (tally.n_done, tally.n_left_out, sum(tally.by_worker.values())) == (6, 1, 6)
 
 
+@pytest.mark.slow
 def test_a_cluster_makes_the_same_data_set_as_local_processes(wavs, tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "SHARD_BYTES", 1_100_000)  # one window at 48 kHz
     monkeypatch.setattr(executors, "SHARDS_PER_PROCESS", 1)  # so that processes write shards

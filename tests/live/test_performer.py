@@ -82,7 +82,9 @@ def test_latency_is_stated_and_true(instrument):
     assert sounding[-1] == pytest.approx(1.1, abs=0.08)
 
 
-@pytest.mark.parametrize("rate_hz", [44100, 48000, 16000, 11025])
+@pytest.mark.parametrize(
+    "rate_hz", [44100, 11025, *(pytest.param(rate_hz, marks=pytest.mark.slow) for rate_hz in (48000, 16000))]
+)
 def test_any_device_rate_gives_the_same_sound_in_blocks_of_any_size(instrument, rate_hz):
     """Resampled as a stream: as many samples out as in, and the sound of 16 kHz after the stated delay."""
     audio, own = melody(), Performer(instrument)
