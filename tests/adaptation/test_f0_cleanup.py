@@ -186,6 +186,21 @@ def test_of_two_octaves_that_explain_a_sound_equally_the_nearer_is_played(rate_h
 
 
 @RATES
+def test_a_sure_note_with_weak_odd_harmonics_is_not_read_an_octave_too_high(rate_hz):
+    """The tone before it was read an octave too high; that octave explains nine tenths of this one, too."""
+    features, truth, leap, _ = legato(rate_hz, tracked=1.0, confidence=0.98)
+    lead = (features.times_s >= 1.3) & (features.times_s < 1.5)
+    f0_hz = np.where(lead, 2.0, np.where(features.times_s >= 1.62, 2.0 ** (-7 / 12), 1.0)) * truth
+    confidence = np.where(lead, 0.7, features.f0_confidence)
+    audio = sound(np.where(lead, truth, f0_hz), rate_hz)
+    strong = 0.2 * np.sin(2 * np.pi * 440.0 * np.arange(len(audio)) / RATE_HZ)
+    strong *= np.repeat(leap | lead, RATE_HZ // rate_hz)[: len(audio)]
+    wrong = change(features, f0_hz=f0_hz, f0_confidence=confidence)
+    mended = confirm_leaps(wrong, find_segments(wrong), ArrayRecording((audio + strong).astype(np.float32)))
+    np.testing.assert_array_equal(mended.f0_hz[leap], wrong.f0_hz[leap])
+
+
+@RATES
 def test_a_leap_back_to_its_note_is_confirmed_or_removed(rate_hz):
     """330 Hz of a second string beside 220 Hz: 110 Hz explains all, but has little of its own."""
     features, truth, leap, recording = legato(rate_hz, tracked=0.5)

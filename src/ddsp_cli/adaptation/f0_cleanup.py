@@ -103,6 +103,10 @@ MIN_LOWEST = 0.03
 #: are read at a third or a quarter of their pitch.
 MIN_ALONE = 0.5
 
+#: A pitch that the tracker is sure of stays if nothing is beside its harmonics and this share at its odd ones: an oboe
+#: has no more there, and a wrong octave beside it would explain its sound, too.
+MAX_NOTHING, MIN_ODD_SURE = 0.01, 0.05
+
 #: An octave too high finds this share of the energy halfway between its harmonics.
 TOO_HIGH_HALF = 0.3
 
@@ -288,6 +292,8 @@ def _confirmed_hz(
         nearer = distance(candidate_hz) < leap_semitones - 1.0
         if beside <= MAX_INHARMONIC and own >= MIN_ODD and lowest >= MIN_ALONE and nearer:
             return candidate_hz, False
+    if sure and not is_hollow and inharmonic <= MAX_NOTHING and odd >= MIN_ODD_SURE:
+        return tracked_hz, False
     if not is_blend and inharmonic <= MAX_INHARMONIC and odd >= MIN_ODD:
         # Energy at the odd harmonics of a lower pitch proves it. A higher one may be an overblown start of the lower.
         return tracked_hz, middle_hz < max(leap.before_hz, leap.after_hz)
