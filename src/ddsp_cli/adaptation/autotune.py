@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ddsp_cli.adaptation.segmentation import Segments
-from ddsp_cli.analysis.melody import SAME_NOTE_SEMITONES, Notes, centre, find_notes, nearest_note
-from ddsp_cli.arrays import DoubleArray, IntArray, RealArray, percentiles, runs
+from ddsp_cli.analysis.melody import SAME_NOTE_SEMITONES, Notes, centre, find_notes, find_tuning, nearest_note
+from ddsp_cli.arrays import BoolArray, DoubleArray, IntArray, RealArray, percentiles, runs
 from ddsp_cli.pitch_names import SHARP_NAMES, pitch_class
 
 #: How long a corrected melody takes from one note to the next.
@@ -361,7 +361,7 @@ def scale_vibrato(midi: RealArray, factor: float, frame_rate_hz: int) -> DoubleA
 def limit_vibrato(midi: RealArray, limit_cents: float, keep_jitter: bool, frame_rate_hz: int) -> DoubleArray:
     """Narrows a vibrato that is wider than a limit, and removes jitter.
 
-    Slides, drift and the ends of notes stay as they are.
+    Slides, drift, the ends of notes and quick notes stay as they are.
 
     Args:
       midi: [F], NaN where there is no pitch.
@@ -386,15 +386,31 @@ def limit_vibrato(midi: RealArray, limit_cents: float, keep_jitter: bool, frame_
         width_cents = 100.0 * np.sqrt(_smoothed(vibrato**2, width_window))
         narrower = 1.0 - np.minimum(1.0, limit_cents / np.maximum(width_cents, 1e-9))
         removed = narrower * vibrato + (0.0 if keep_jitter else 1.0) * (movement - vibrato)
-        stretch -= _steadiness(middle, ramp) * removed
+        stretch -= _steadiness(middle, _changes(stretch, frame_rate_hz), ramp) * removed
     return out
 
 
-def _steadiness(middle: RealArray, ramp: int) -> DoubleArray:
-    """Weights [F] of 1 inside notes that fall to 0 in slides and at both ends of a stretch, over `ramp` frames."""
+def _changes(stretch: RealArray, frame_rate_hz: int) -> BoolArray:
+    """Whether a frame [F] of a stretch is the first of a note, or in none: a quick note is no movement of another."""
+    notes = find_notes(stretch, frame_rate_hz, find_tuning(stretch))
+    changes = np.ones(len(stretch), bool)
+    for start, stop in zip(notes.starts, notes.stops, strict=True):
+        changes[start + 1 : stop] = False
+    return changes
+
+
+def _steadiness(middle: RealArray, changes: BoolArray, ramp: int) -> DoubleArray:
+    """Weights [F] of 1 inside notes that fall to 0 at their changes, in slides and at both ends of a stretch.
+
+    Args:
+      middle: [F], pitch without vibrato.
+      changes: [F], where notes change.
+      ramp: over so many frames.
+    """
     half = max(1, ramp // 2)
     around = np.pad(middle, half, mode="edge")
     moves = np.abs(around[2 * half :] - around[: -2 * half]) > SLIDE_SEMITONES
+    moves |= changes
     moves[:1], moves[-1:] = True, True
     near = np.convolve(np.pad(moves.astype(np.float64), half), np.ones(2 * half + 1), "valid") > 0.5
     return moving_mean(1.0 - near, ramp)

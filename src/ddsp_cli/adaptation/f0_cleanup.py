@@ -292,11 +292,11 @@ def _confirmed_hz(
         nearer = distance(candidate_hz) < leap_semitones - 1.0
         if beside <= MAX_INHARMONIC and own >= MIN_ODD and lowest >= MIN_ALONE and nearer:
             return candidate_hz, False
-    if sure and not is_hollow and inharmonic <= MAX_NOTHING and odd >= MIN_ODD_SURE:
-        return tracked_hz, False
     if not is_blend and inharmonic <= MAX_INHARMONIC and odd >= MIN_ODD:
         # Energy at the odd harmonics of a lower pitch proves it. A higher one may be an overblown start of the lower.
         return tracked_hz, middle_hz < max(leap.before_hz, leap.after_hz)
+    if sure and not is_hollow and inharmonic <= MAX_NOTHING and odd >= MIN_ODD_SURE:
+        return tracked_hz, False
     ratios: list[float] = []
     if odd < TOO_LOW_ODD and not sure:
         ratios += [2.0, 3.0, 4.0]
