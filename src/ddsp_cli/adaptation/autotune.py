@@ -16,7 +16,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ddsp_cli.adaptation.segmentation import Segments
-from ddsp_cli.analysis.melody import SAME_NOTE_SEMITONES, Notes, centre, find_notes, find_tuning, nearest_note
+from ddsp_cli.analysis.melody import (
+    MEDIAN_S,
+    SAME_NOTE_SEMITONES,
+    Notes,
+    centre,
+    find_notes,
+    find_tuning,
+    nearest_note,
+)
 from ddsp_cli.arrays import BoolArray, DoubleArray, IntArray, RealArray, percentiles, runs
 from ddsp_cli.pitch_names import SHARP_NAMES, pitch_class
 
@@ -391,11 +399,11 @@ def limit_vibrato(midi: RealArray, limit_cents: float, keep_jitter: bool, frame_
 
 
 def _changes(stretch: RealArray, frame_rate_hz: int) -> BoolArray:
-    """Whether a frame [F] of a stretch is the first of a note, or in none: a quick note is no movement of another."""
+    """Whether a frame [F] of a stretch begins a note, or is in none that is long enough for a swing of vibrato."""
     notes = find_notes(stretch, frame_rate_hz, find_tuning(stretch))
     changes = np.ones(len(stretch), bool)
     for start, stop in zip(notes.starts, notes.stops, strict=True):
-        changes[start + 1 : stop] = False
+        changes[start + 1 : stop] = stop - start < MEDIAN_S * frame_rate_hz
     return changes
 
 
