@@ -258,6 +258,14 @@ def test_half_a_second_an_octave_too_high_is_mended_and_one_that_is_played_stays
 
 
 @RATES
+@pytest.mark.parametrize("ratio", [4.0, 4.25])
+def test_half_a_second_of_a_pitch_that_does_not_sound_is_mended_where_the_tracker_is_sure(rate_hz, ratio):
+    features, truth, leap, recording = legato(rate_hz, tracked=ratio, stop_s=1.95, confidence=0.95)
+    mended = confirm_leaps(features, find_segments(features), recording)
+    np.testing.assert_allclose(mended.f0_hz[leap], truth[leap], rtol=1e-3)
+
+
+@RATES
 def test_a_leap_with_a_blip_inside_is_one_leap(rate_hz):
     """Between two pieces an octave too high, 20 ms are tracked as they sound."""
     features, truth, leap, recording = legato(rate_hz, tracked=2.0, stop_s=1.7)

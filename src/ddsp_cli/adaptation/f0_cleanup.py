@@ -60,6 +60,10 @@ LONGEST_LEAP_S, LONGEST_LOST_S = 0.6, 0.25
 #: The pitch beside it is the median of so much.
 BESIDE_S = 0.12
 
+#: Where this share of the energy is beside the harmonics, something else sounds: the pitch beside a long piece may take
+#: its place, too, if that explains the sound.
+FOREIGN = 0.5
+
 #: A pitch explains the sound if at most this share of the energy is beside its harmonics and at least that share at
 #: its odd ones. In 36 leaps over more than 10 semitones, pitches that pYIN confirms have 0.00 to 0.02 and 0.43 to 0.99;
 #: others, read an octave too low, less than 0.02 at the odd ones, or, too high, more than 0.3 beside.
@@ -300,13 +304,14 @@ def _confirmed_hz(
     ratios: list[float] = []
     if odd < TOO_LOW_ODD and not sure:
         ratios += [2.0, 3.0, 4.0]
-    if half >= TOO_HIGH_HALF:
+    is_foreign = inharmonic >= FOREIGN
+    if half >= TOO_HIGH_HALF or is_foreign:
         ratios += [1 / 2, 1 / 3, 1 / 4]
     is_long = leap.before_hz > 0 and leap.after_hz > 0 and len(tracked_hz) > LONGEST_LOST_S * rate_hz
     sides_hz = [
         side_hz
         for side_hz in (leap.before_hz, leap.after_hz)
-        if side_hz > 0 and not is_long and not is_undertone(side_hz)
+        if side_hz > 0 and (not is_long or is_foreign) and not is_undertone(side_hz)
     ]
     candidates = [np.full_like(tracked_hz, side_hz) for side_hz in sides_hz]
     candidates += [tracked_hz * np.float32(ratio) for ratio in ratios]
