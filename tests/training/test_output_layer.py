@@ -15,6 +15,7 @@ from ddsp_cli.config import HarmonicConfig, load_preset
 from ddsp_cli.dataset.loader import Examples
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.scaling import exp_sigmoid
+from ddsp_cli.synthesis.decoder import hidden_layer
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.stream import open_decoder
 from ddsp_cli.training.output_layer import (
@@ -23,6 +24,8 @@ from ddsp_cli.training.output_layer import (
     KERNEL,
     MASKED_OUTPUT,
     find_holes,
+    find_spikes,
+    fit_upper_harmonics,
     init_harmonic_rolloff,
     mask_untrained_harmonics,
     match_noise,
@@ -189,3 +192,109 @@ def test_unvoiced_recordings_match_nothing():
     silent = tones(2)
     windows = Windows(replace(silent, f0_hz=np.zeros_like(silent.f0_hz)), model, 250)
     assert match_noise(loaded, windows) == loaded.weights
+
+
+RENDERED_HZ = 16000
+
+
+def played_db(loaded, f0_hz, level_db):
+    """Levels of the harmonics [F, K] in dB."""
+    found = open_decoder(loaded).controls(f0_hz, level_db)
+    return 20.0 * np.log10(found["amplitude"] * found["harmonic_distribution"] + 1e-9)
+
+
+@pytest.fixture(scope="module")
+def too_bright():
+    """A flute whose harmonics from the 30th on are 15 dB too loud, and windows of recordings of the right one.
+
+    Of the notes the harmonics above 8 kHz begin with the 31st, 23rd, 16th and 10th.
+    """
+    flute = bundle.load(MODELS / "flute")
+    model, n_windows, n_frames = flute.card.model, 8, 200
+    f0_hz = np.repeat(np.float32([[262.0], [350.0], [524.0], [880.0]] * 2), 5 * n_frames, axis=1)
+    level_db = np.repeat(np.linspace(-35.0, -15.0, n_windows, dtype=np.float32)[:, None], 5 * n_frames, axis=1)
+    player = Instrument(flute)
+    sound = np.stack(
+        [np.concatenate(list(player.render(f0_hz[i], level_db[i, ::5], seed=i, variation=False)))
+         [: n_frames * model.hop_samples] for i in range(n_windows)]
+    )  # fmt: skip
+    examples = Examples(sound, f0_hz, np.ones_like(f0_hz), level_db, level_db)
+    windows = Windows(examples, model, 5 * model.frame_rate_hz, RENDERED_HZ)
+    columns = control_columns(model, "harmonic")["harmonic_distribution"]
+    bias = flute.weights[BIAS].copy()
+    bias[columns][30:] += 15.0 / 20.0
+    return flute, replace(flute, weights=flute.weights | {BIAS: bias}), windows
+
+
+def test_harmonics_above_the_rendered_band_are_brought_to_their_level(too_bright):
+    flute, changed, windows = too_bright
+    found = replace(changed, weights=fit_upper_harmonics(changed, windows))
+    off_db, below_db = {}, []
+    for row in range(len(windows)):
+        f0_hz, level_db = windows.inputs["f0_hz"][row, :, 0], windows.level_db(row)
+        right_db = played_db(flute, f0_hz, level_db)[20:]
+        hz = f0_hz[20:, None] * np.arange(1, right_db.shape[1] + 1)
+        audible = (hz > 8200.0) & (hz < 14000.0) & (right_db > -85.0)
+        audible[:, :30] = False
+        for name, one in (("before", changed), ("after", found)):
+            off_db.setdefault(name, []).append((played_db(one, f0_hz, level_db)[20:] - right_db)[audible])
+        low = (hz < 7000.0) & (right_db > right_db.max(axis=1, keepdims=True) - 60.0)
+        moved_db = played_db(found, f0_hz, level_db) - played_db(changed, f0_hz, level_db)
+        below_db.append(np.abs(moved_db[20:][low]))
+    before, after = (np.concatenate(off_db[name]) for name in ("before", "after"))
+    assert len(after) > 100
+    assert np.median(before) > 12.0
+    assert abs(np.median(after)) < 3.0
+    assert np.concatenate(below_db).max() < 0.5
+
+
+def test_no_note_becomes_louder_above_the_rendered_band_than_it_was(too_bright):
+    """The recordings hold four notes; at others the fit must not invent harmonics."""
+    _, changed, windows = too_bright
+    found = replace(changed, weights=fit_upper_harmonics(changed, windows))
+    for midi in range(48, 97, 4):
+        for level in (-70.0, -45.0, -25.0, -8.0):
+            f0_hz = np.full(20, 440.0 * 2.0 ** ((midi - 69) / 12.0), np.float32)
+            hz = f0_hz[0] * np.arange(1, 201)
+            upper = (hz > 8000.0) & (hz < 24000.0)
+            power = [
+                np.sum(10.0 ** (played_db(one, f0_hz, np.full(20, level, np.float32))[-1][upper] / 10.0))
+                for one in (changed, found)
+            ]
+            assert 10.0 * np.log10(power[1] / power[0]) < 3.0, (midi, level)
+
+
+def test_harmonics_stay_where_the_whole_band_was_rendered_or_nothing_is_voiced(too_bright):
+    _, changed, windows = too_bright
+    whole = Windows(tones(2), small_model(), 250)
+    model = small_model()
+    loaded = bundle.Bundle(make_card(model=model), random_weights(model))
+    assert fit_upper_harmonics(loaded, whole) == loaded.weights
+    windows = replace_voiced(windows, False)
+    assert fit_upper_harmonics(changed, windows) == changed.weights
+
+
+def replace_voiced(windows, value):
+    """The same windows, voiced everywhere or nowhere."""
+    found = object.__new__(Windows)
+    found.__dict__ |= vars(windows) | {"voiced": np.full_like(windows.voiced, value)}
+    return found
+
+
+def test_a_band_that_stands_out_between_notes_is_lowered():
+    model, weights, bands = even_noise(sample_rate_hz=48000)  # bands of 1.5 kHz
+    card = make_card(model)
+    loaded = bundle.Bundle(card, weights)
+    f0_hz = np.full(20, 300.0, np.float32)
+    soft, loud = (
+        hidden_layer(loaded, f0_hz, np.full(20, level, np.float32))[-1]
+        for level in (-80.0, card.statistics.level(model.level)[50])
+    )
+    way = (soft - loud) / np.sum(np.square(soft - loud))
+    weights[KERNEL][:, bands.start + 13] += 6.0 * way
+    weights[BIAS][bands.start + 13] -= 6.0 * loud @ way
+    before_db, played = (mean_noise_db(weights, card, levels) for levels in ([-80.0], None))
+    assert before_db[13] > max(before_db[11], before_db[15]) + HOLE_DB
+    assert not find_spikes(played, 0)[13]
+    found_db = mean_noise_db(smooth_noise(weights, card), card, [-80.0])
+    assert found_db[13] < max(found_db[11], found_db[15]) + HOLE_DB

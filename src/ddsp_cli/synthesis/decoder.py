@@ -62,10 +62,7 @@ def decode(
       [F, K] of sum 1 (0 where every harmonic is above half the sample rate), `noise_magnitudes` [F, M]. And the
       state after the last frame, [1, U].
     """
-    stacks = [dense_stack(ops, weights, f"decoder/input_stacks/{name}", inputs[name]) for name in model.inputs]
-    joined = ops.concat(stacks, 1)
-    recurrent, state = _gru(ops, weights, "decoder/rnn", joined, state)
-    hidden = dense_stack(ops, weights, "decoder/out_stack", ops.concat([*stacks, recurrent], 1))
+    hidden, state = _hidden(ops, model, weights, inputs, state)
     raw = _dense(ops, weights, "decoder/dense_out", hidden)
     controls = {name: ops.columns(raw, span.start, span.stop) for name, span in playable_columns(model).items()}
     harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
@@ -83,6 +80,30 @@ def decode(
         biased = ops.binary("add", controls["noise_magnitudes"], ops.constant(noise[1].initial_bias))
         controls["noise_magnitudes"] = _exp_sigmoid(ops, biased)
     return controls, state
+
+
+def _hidden(
+    ops: Ops, model: ModelConfig, weights: Mapping[str, FloatArray], inputs: Mapping[str, Tensor], state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The layer before the last [F, C], and the state after the last frame."""
+    stacks = [dense_stack(ops, weights, f"decoder/input_stacks/{name}", inputs[name]) for name in model.inputs]
+    joined = ops.concat(stacks, 1)
+    recurrent, state = _gru(ops, weights, "decoder/rnn", joined, state)
+    return dense_stack(ops, weights, "decoder/out_stack", ops.concat([*stacks, recurrent], 1)), state
+
+
+def hidden_layer(bundle: Bundle, f0_hz: FloatArray, level_db: FloatArray) -> FloatArray:
+    """Computes the layer before the last of an instrument without an encoder, from the beginning, [F, C].
+
+    Args:
+      bundle: weights and configuration.
+      f0_hz: [F], nowhere 0.
+      level_db: [F] in dB, of the kind that `model.level` names.
+    """
+    model = bundle.card.model
+    state = np.zeros((1, model.sizes.rnn_units), np.float32)
+    inputs = scale_inputs(model, f0_hz, level_db)
+    return np.asarray(_hidden(NumpyOps(), model, checked_weights(bundle), inputs, state)[0], np.float32)
 
 
 def encode(ops: Ops, weights: Mapping[str, FloatArray], mfcc: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,28 +5,29 @@
   no harmonics at all, and noise takes their place for good (magenta/ddsp#478). Harmonics that begin with the roll-off
   of most instruments are kept and shaped.
 - After: harmonics above half the sample rate at every note of the data set are masked; bands of the noise that training
-  turned off are filled, and single bands that stand out are lowered. At the end the noise between the harmonics is
-  brought to its level in the recordings.
+  turned off are filled, and single bands that stand out are lowered. At the end harmonics above the band that training
+  rendered, and the noise between the harmonics, are brought to their levels in the recordings.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ddsp_cli.analysis.metrics import noise_levels_db
-from ddsp_cli.arrays import FloatArray, runs
+from ddsp_cli.arrays import DoubleArray, FloatArray, runs
 from ddsp_cli.bundle import Bundle, Card
 from ddsp_cli.bundle.layout import control_columns
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.scaling import MAX_AMPLITUDE, midi_to_hz
-from ddsp_cli.synthesis.decoder import Decoder
+from ddsp_cli.synthesis.decoder import Decoder, hidden_layer
 from ddsp_cli.synthesis.instrument import Instrument, check_graph
-from ddsp_cli.training.targets import BAND_SHARE
+from ddsp_cli.training.targets import BAND_SHARE, BEYOND_WEIGHT, window_levels
 
 if TYPE_CHECKING:
     from ddsp_cli.engine import Autoencoder
@@ -111,6 +112,10 @@ LEVEL_PERCENTILES, NOTE_FRAMES = (25, 50, 75), 10
 #: error at the edge of the band that training renders. Below it sound has judged each band.
 SPIKES_FROM_HZ = 7500.0
 
+#: Between notes too a band that stands out there is lowered, where its magnitude is above this: the recordings of one
+#: oboe have the line frequency of a television, 15.7 kHz. Rests and the ends of notes have these levels.
+REST_LEVELS_DB, HEARD_REST_DB = (-80.0, -65.0, -50.0), -70.0
+
 #: A unit of the raw output is this much of a soft band: the level is 20·ln(σ(x)) dB (`engine.losses.ControlLoss`).
 DB_PER_UNIT = 20.0
 
@@ -135,7 +140,7 @@ def smooth_noise(weights: Mapping[str, FloatArray], card: Card) -> dict[str, Flo
     first = int(SPIKES_FROM_HZ / (card.model.sample_rate_hz / 2.0) * (columns.stop - columns.start - 1)) + 1
     for _ in range(MAX_PASSES):
         before_db = mean_noise_db(changed, card)
-        holes, spikes = find_holes(before_db), find_spikes(before_db, first)
+        holes, spikes = find_holes(before_db), find_spikes(before_db, first) | _find_rest_spikes(changed, card, first)
         odd = holes | spikes
         if not odd.any():
             break
@@ -184,16 +189,178 @@ def find_spikes(noise_db: FloatArray, first: int) -> np.ndarray:
     return spikes
 
 
-def mean_noise_db(weights: Mapping[str, FloatArray], card: Card) -> FloatArray:
-    """Returns the mean magnitude of each noise band over a chromatic scale at several levels, [M] in dB."""
+def _find_rest_spikes(weights: Mapping[str, FloatArray], card: Card, first: int) -> np.ndarray:
+    """Mask [M] of the bands from `first` on that stand out between notes, see `find_spikes`."""
+    found = [mean_noise_db(weights, card, [level_db]) for level_db in REST_LEVELS_DB]
+    return np.any([find_spikes(noise_db, first) & (noise_db > HEARD_REST_DB) for noise_db in found], axis=0)
+
+
+def mean_noise_db(
+    weights: Mapping[str, FloatArray], card: Card, levels_db: Sequence[float] | FloatArray | None = None
+) -> FloatArray:
+    """Returns the mean magnitude of each noise band over a chromatic scale, [M] in dB.
+
+    Args:
+      weights: of the decoder.
+      card: of the instrument, whose range the scale has.
+      levels_db: of the notes; by default at `LEVEL_PERCENTILES` of those of the recordings.
+    """
+    decoder = Decoder(Bundle(card, dict(weights), None))
+    controls = decoder.controls(*chromatic_scale(card, levels_db))
+    return np.asarray(np.mean(20.0 * np.log10(controls["noise_magnitudes"] + 1e-12), axis=0), np.float32)
+
+
+def chromatic_scale(card: Card, levels_db: Sequence[float] | FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
+    """Returns F0 and level, [F] each, of a chromatic scale over the range of an instrument; see `mean_noise_db`."""
     lowest, highest = card.statistics.range_midi
-    levels_db = card.statistics.level(card.model.level)[list(LEVEL_PERCENTILES)]
+    if levels_db is None:
+        levels_db = card.statistics.level(card.model.level)[list(LEVEL_PERCENTILES)]
     midi = np.arange(round(lowest), round(highest) + 1, dtype=np.float64)
+    return _scale(midi, levels_db)
+
+
+def _any_notes(card: Card) -> tuple[FloatArray, FloatArray]:
+    """Returns F0 and level, [F] each, of notes and levels that the recordings need not hold; see `ANY_LEVELS_DB`."""
+    lowest, highest = card.statistics.range_midi
+    return _scale(np.arange(round(lowest) - 12, round(highest) + 13, ANY_STEP, dtype=np.float64), ANY_LEVELS_DB)
+
+
+def _scale(midi: DoubleArray, levels_db: Sequence[float] | FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Returns F0 and level, [F] each, of `NOTE_FRAMES` of each note at each level."""
     f0_hz = np.repeat(np.tile(midi_to_hz(midi), len(levels_db)), NOTE_FRAMES)
     level_db = np.repeat(np.repeat(levels_db, len(midi)), NOTE_FRAMES)
-    decoder = Decoder(Bundle(card, dict(weights), None))
-    controls = decoder.controls(np.asarray(f0_hz, np.float32), np.asarray(level_db, np.float32))
-    return np.asarray(np.mean(20.0 * np.log10(controls["noise_magnitudes"] + 1e-12), axis=0), np.float32)
+    return np.asarray(f0_hz, np.float32), np.asarray(level_db, np.float32)
+
+
+#: The harmonics above the rendered band are measured in so many windows, every so many frames, down to this level.
+UPPER_WINDOWS, UPPER_STEP, UPPER_FLOOR_DB = 40, 3, -125.0
+
+#: They begin at this share of the rendered band: a rendering falls off below its edge.
+UPPER_SHARE = 0.95
+
+#: Least frames to fit them to: more than the units of the layer that they are a linear function of.
+LEAST_UPPER_FRAMES = 400
+
+#: The level of a harmonic is moved by no more than this, down and up.
+UPPER_MOVE_DB = (-45.0, 12.0)
+
+#: Harmonics that have to stay as they are: in the rendered band, and within so many dB of the loudest, with this
+#: weight; those of rests with weight 1; and those of notes and levels that the recordings need not hold: each
+#: note of a whole-tone scale over the range and an octave around it, at these levels.
+KEPT_WEIGHT, KEPT_DB = 30.0, 70.0
+ANY_WEIGHT, ANY_STEP, ANY_LEVELS_DB = 0.3, 2, (-80.0, -65.0, -50.0, -35.0, -20.0, -5.0)
+
+#: Added to the squares of the outputs of the layer, as a share of their mean.
+RIDGE = 1e-3
+
+#: σ(x) of a control that is as loud as it can become.
+MOST_SHARE = 0.98
+
+
+def fit_upper_harmonics(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
+    """Brings the harmonics above the band that training rendered to their measured levels.
+
+    Below, sound has judged every harmonic. Above, there is only the measured level, which counts as
+    `targets.FLOOR_DB` where it is softer, so that it can be learned; a hundred harmonics at that level are louder than
+    the noise of a soft note. Here the levels are measured without that floor, and the last layer, whose output is a
+    linear function of the layer before it, is fitted to them by least squares. Frames in which a harmonic lies in the
+    rendered band keep it as it is.
+
+    Args:
+      loaded: the instrument; one that the player cannot play stays as it is.
+      windows: of the training split, with the rate at which its sound was rendered.
+
+    Returns:
+      Its weights, with another output layer where training rendered less than the whole band.
+    """
+    model = loaded.card.model
+    parts = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
+    lowest_hz = UPPER_SHARE * windows.hop_samples * model.frame_rate_hz / 2.0
+    usable = np.flatnonzero(windows.voiced.mean(axis=1) >= LEAST_VOICED)
+    unchanged = dict(loaded.weights)
+    if windows.hop_samples >= model.hop_samples or None in parts or not len(usable) or not is_playable(model):
+        return unchanged
+    assert parts[0] is not None
+    assert parts[1] is not None
+    columns = control_columns(model, parts[0][0]).get("harmonic_distribution")
+    if columns is None or model.encoder:
+        return unchanged
+    n_harmonics, numbers = columns.stop - columns.start, np.arange(1, columns.stop - columns.start + 1)
+    controls: list[tuple[FloatArray, FloatArray, slice]] = []  # F0, level, and the frames that count
+    every = slice(None, None, UPPER_STEP)
+    moves_db, weights = [], []
+    for row in usable[np.unique(np.linspace(0, len(usable) - 1, UPPER_WINDOWS).round().astype(int))]:
+        controls.append((windows.inputs["f0_hz"][row, :, 0], windows.level_db(int(row)), every))
+        measured_db, _ = window_levels(
+            windows.audio[row], model, windows.fine_f0_hz[row], float(windows.bandwidth_hz[row]), n_harmonics,
+            parts[1][1].n_bands, windows.f0_step, UPPER_FLOOR_DB,
+        )  # fmt: skip
+        _, played_db = _played_harmonics(loaded, *controls[-1])
+        hz = controls[-1][0][every, None] * numbers
+        upper = (hz > lowest_hz) & windows.voiced[row][every, None]
+        kept = ~upper & (played_db > played_db.max(axis=1, keepdims=True) - KEPT_DB)
+        weight = np.where(hz <= windows.bandwidth_hz[row], 1.0, BEYOND_WEIGHT) * (hz < model.sample_rate_hz / 2.0)
+        move_db = measured_db[every] - played_db
+        moves_db.append(np.where(upper, np.clip(move_db, *UPPER_MOVE_DB), 0.0))
+        weights.append(np.where(kept, KEPT_WEIGHT, weight))
+    if windows.voiced[usable].sum() // UPPER_STEP < LEAST_UPPER_FRAMES:
+        return unchanged
+    controls.append((*_any_notes(loaded.card), slice(NOTE_FRAMES - 1, None, NOTE_FRAMES)))
+    before = [_played_harmonics(loaded, *one) for one in controls]
+    moves_db.append(np.zeros(before[-1][1].shape))
+    weights.append(np.full(before[-1][1].shape, ANY_WEIGHT))
+    hidden = np.concatenate([outputs for outputs, _ in before])
+    changed = unchanged | _moved(unchanged, columns, hidden, np.concatenate(moves_db), np.concatenate(weights))
+    # the distribution has the sum 1, so without the upper harmonics the lower ones are louder
+    strongest, louder_db = [db.argmax(axis=1) for _, db in before], []
+    for one, (_, before_db), k in zip(controls, before, strongest, strict=True):
+        _, after_db = _played_harmonics(replace(loaded, weights=changed), *one)
+        louder_db.append(np.take_along_axis(after_db - before_db, k[:, None], axis=1))
+    total = control_columns(model, parts[0][0])["amplitude"]
+    counts = np.concatenate(
+        [np.full((len(db), 1), KEPT_WEIGHT) for db in louder_db[:-1]] + [np.ones_like(louder_db[-1])]
+    )
+    return changed | _moved(changed, total, hidden, -np.concatenate(louder_db), counts)
+
+
+def _played_harmonics(
+    loaded: Bundle, f0_hz: FloatArray, level_db: FloatArray, frames: slice
+) -> tuple[FloatArray, FloatArray]:
+    """Returns the layer before the last [n, C] and the levels of the harmonics in dB [n, K] in some of the frames."""
+    controls = Decoder(loaded).controls(f0_hz, level_db)
+    amplitudes = (controls["amplitude"] * controls["harmonic_distribution"])[frames]
+    hidden = hidden_layer(loaded, f0_hz, level_db)[frames]
+    return hidden, np.asarray(20.0 * np.log10(amplitudes + 1e-9), np.float32)
+
+
+def _moved(
+    weights: Mapping[str, FloatArray], columns: slice, hidden: np.ndarray, moves_db: np.ndarray, counts: np.ndarray
+) -> dict[str, FloatArray]:
+    """Moves the levels of some outputs by weighted least squares.
+
+    Args:
+      weights: of the decoder.
+      columns: the outputs [K].
+      hidden: [N, C] of the layer before the last.
+      moves_db: [N, K] by how much each output has to become louder.
+      counts: [N, K] weights.
+
+    Returns:
+      Another kernel and bias of the output layer, by name.
+    """
+    kernel, bias = weights[KERNEL].astype(np.float64), weights[BIAS].astype(np.float64)
+    inputs = np.concatenate([hidden, np.ones((len(hidden), 1))], axis=1).astype(np.float64)
+    raw = inputs[:, :-1] @ kernel[:, columns] + bias[columns]
+    # the level is 20·ln(σ(x)) dB
+    share = np.minimum(np.exp(moves_db / DB_PER_UNIT) / (1.0 + np.exp(-raw)), MOST_SHARE)
+    moves = np.where(moves_db != 0.0, np.log(share / (1.0 - share)) - raw, 0.0)
+    for k in np.flatnonzero(np.any(moves != 0.0, axis=0)):
+        squares = (inputs * counts[:, k, None]).T @ inputs
+        squares += RIDGE * np.trace(squares) / len(squares) * np.eye(len(squares))
+        found = np.linalg.solve(squares, inputs.T @ (counts[:, k] * moves[:, k]))
+        kernel[:, columns.start + k] += found[:-1]
+        bias[columns.start + k] += found[-1]
+    return {KERNEL: kernel.astype(np.float32), BIAS: bias.astype(np.float32)}
 
 
 #: The noise is matched in so many windows, twice: the first change shows how much else there is between the harmonics.

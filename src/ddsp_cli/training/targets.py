@@ -89,7 +89,7 @@ def _hearing_weight(hz: np.ndarray) -> np.ndarray:
 
 def window_levels(
     audio: FloatArray, model: ModelConfig, f0_hz: FloatArray, bandwidth_hz: float, n_harmonics: int, n_bands: int,
-    step: int,
+    step: int, floor_db: float = FLOOR_DB,
 ) -> tuple[FloatArray, FloatArray]:  # fmt: skip
     """Measures the levels of harmonics and noise in one window, extrapolated above its band.
 
@@ -100,6 +100,7 @@ def window_levels(
       bandwidth_hz: upper edge of the spectrum.
       n_harmonics, n_bands: K and M.
       step: values of F0 in a frame.
+      floor_db: softer levels count as this one.
 
     Returns:
       Amplitudes of harmonics [F, K] and magnitudes of noise bands [F, M], in dB.
@@ -112,11 +113,11 @@ def window_levels(
     f0_hz = np.asarray(f0_hz[::step], np.float32)
     # a harmonic that the noise covers is known to be no louder than a tenth of what its bin holds
     covered = partials.harmonic_power - partials.noise_in_harmonics(f0_hz)
-    harmonic_db = _power_db(np.maximum(covered, 0.1 * partials.harmonic_power)[:, :n_harmonics])
+    harmonic_db = _power_db(np.maximum(covered, 0.1 * partials.harmonic_power)[:, :n_harmonics], floor_db)
     density = partials.noise_density.copy()
     density[:, n_harmonics:] += partials.harmonic_power[:, n_harmonics:] / f0_hz[:, None]
     # density of noise of variance v and magnitude m: m² v / (rate / 2)
-    magnitude_db = _power_db(density * (rate_hz / 2.0) / NOISE_VARIANCE) - NOISE_MEDIAN_DB
+    magnitude_db = _power_db(density * (rate_hz / 2.0) / NOISE_VARIANCE, floor_db) - NOISE_MEDIAN_DB
     bands_hz = np.linspace(0.0, rate_hz / 2.0, n_bands)
     noise_db = np.empty((len(f0_hz), n_bands), np.float32)
     for frame, (hz, levels_db) in enumerate(zip(f0_hz, magnitude_db, strict=True)):
@@ -124,10 +125,13 @@ def window_levels(
         n_inside = max(1, int(np.searchsorted(places_hz, top_hz)))
         noise_db[frame] = np.interp(bands_hz, places_hz[:n_inside], levels_db[:n_inside])
     harmonics_hz = np.arange(1, n_harmonics + 1) * f0_hz[:, None]
-    return _extrapolated(harmonics_hz, harmonic_db, top_hz), _extrapolated(bands_hz[None], noise_db, top_hz)
+    return (
+        _extrapolated(harmonics_hz, harmonic_db, top_hz, floor_db),
+        _extrapolated(bands_hz[None], noise_db, top_hz, floor_db),
+    )
 
 
-def _extrapolated(hz: np.ndarray, levels_db: FloatArray, top_hz: float) -> FloatArray:
+def _extrapolated(hz: np.ndarray, levels_db: FloatArray, top_hz: float, floor_db: float) -> FloatArray:
     """Continues levels [F, C] at frequencies [F or 1, C] above `top_hz` by the slope of the octave below it."""
     inside = (hz > top_hz / 2.0) & (hz <= top_hz) & np.ones_like(levels_db, bool)
     above = (hz > top_hz) & np.ones_like(levels_db, bool)
@@ -138,10 +142,10 @@ def _extrapolated(hz: np.ndarray, levels_db: FloatArray, top_hz: float) -> Float
     # each frame keeps its own level: that of its octave below the top
     n_inside = np.maximum(inside.sum(axis=1, keepdims=True), 1)
     at_top_db = np.sum((levels_db - slope * octaves) * inside, axis=1, keepdims=True) / n_inside
-    at_top_db = np.where(inside.any(axis=1, keepdims=True), at_top_db, FLOOR_DB)
+    at_top_db = np.where(inside.any(axis=1, keepdims=True), at_top_db, floor_db)
     slope = float(np.clip(slope, *BEYOND_SLOPE_DB))
-    return np.where(above, np.maximum(at_top_db + slope * octaves, FLOOR_DB), levels_db).astype(np.float32)
+    return np.where(above, np.maximum(at_top_db + slope * octaves, floor_db), levels_db).astype(np.float32)
 
 
-def _power_db(power: np.ndarray) -> np.ndarray:
-    return np.maximum(10.0 * np.log10(np.maximum(power, 1e-20)), FLOOR_DB)
+def _power_db(power: np.ndarray, floor_db: float) -> np.ndarray:
+    return np.maximum(10.0 * np.log10(np.maximum(power, 1e-20)), floor_db)

@@ -738,7 +738,7 @@ def _card(plan: Plan, manifest: Manifest) -> bundle.Card:
 
 
 def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = False) -> dict[str, float]:
-    """Completes the bundle of the best weights: matches noise, measures articulation, adds figures and a preview.
+    """Completes the bundle of the best weights: upper harmonics, noise, articulation, figures and a preview.
 
     Args:
       folder: of the instrument.
@@ -750,12 +750,13 @@ def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = Fal
       Metrics by name, of what will be played; they also go into the bundle's card.
     """
     from ddsp_cli.training.articulation import measure_articulation
-    from ddsp_cli.training.output_layer import match_noise
+    from ddsp_cli.training.output_layer import fit_upper_harmonics, match_noise
     from ddsp_cli.workflows.evaluate import resynthesise
 
     loaded = bundle.load(folder)
     weights = {name: value for name, value in loaded.weights.items() if not name.startswith(ARTICULATION)}
     loaded = dataclasses.replace(loaded, weights=weights)
+    loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(fit_upper_harmonics(loaded, windows)))
     if not keep_noise:
         loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(match_noise(loaded, windows)))
     articulation = measure_articulation(loaded, windows)
