@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddsp_cli.analysis.metrics import noise_levels_db
-from ddsp_cli.arrays import DoubleArray, FloatArray, runs
+from ddsp_cli.arrays import DoubleArray, FloatArray, hann_window, runs
 from ddsp_cli.bundle import Bundle, Card
 from ddsp_cli.bundle.layout import control_columns
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig, HarmonicConfig, ModelConfig
@@ -219,10 +219,11 @@ def chromatic_scale(card: Card, levels_db: Sequence[float] | FloatArray | None =
     return _scale(midi, levels_db)
 
 
-def _any_notes(card: Card) -> tuple[FloatArray, FloatArray]:
-    """Returns F0 and level, [F] each, of notes and levels that the recordings need not hold; see `ANY_LEVELS_DB`."""
+def _any_notes(card: Card) -> tuple[FloatArray, FloatArray, slice]:
+    """Returns F0 and level [F] of the notes of `ANY_LEVELS_DB`, and their last frames."""
     lowest, highest = card.statistics.range_midi
-    return _scale(np.arange(round(lowest) - 12, round(highest) + 13, ANY_STEP, dtype=np.float64), ANY_LEVELS_DB)
+    midi = np.arange(round(lowest) - 12, round(highest) + 13, ANY_STEP, dtype=np.float64)
+    return *_scale(midi, ANY_LEVELS_DB), slice(NOTE_FRAMES - 1, None, NOTE_FRAMES)
 
 
 def _scale(midi: DoubleArray, levels_db: Sequence[float] | FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -305,22 +306,92 @@ def fit_upper_harmonics(loaded: Bundle, windows: Windows) -> dict[str, FloatArra
         weights.append(np.where(kept, KEPT_WEIGHT, weight))
     if windows.voiced[usable].sum() // UPPER_STEP < LEAST_UPPER_FRAMES:
         return unchanged
-    controls.append((*_any_notes(loaded.card), slice(NOTE_FRAMES - 1, None, NOTE_FRAMES)))
-    before = [_played_harmonics(loaded, *one) for one in controls]
-    moves_db.append(np.zeros(before[-1][1].shape))
-    weights.append(np.full(before[-1][1].shape, ANY_WEIGHT))
-    hidden = np.concatenate([outputs for outputs, _ in before])
-    changed = unchanged | _moved(unchanged, columns, hidden, np.concatenate(moves_db), np.concatenate(weights))
-    # the distribution has the sum 1, so without the upper harmonics the lower ones are louder
-    strongest, louder_db = [db.argmax(axis=1) for _, db in before], []
-    for one, (_, before_db), k in zip(controls, before, strongest, strict=True):
-        _, after_db = _played_harmonics(replace(loaded, weights=changed), *one)
-        louder_db.append(np.take_along_axis(after_db - before_db, k[:, None], axis=1))
-    total = control_columns(model, parts[0][0])["amplitude"]
-    counts = np.concatenate(
-        [np.full((len(db), 1), KEPT_WEIGHT) for db in louder_db[:-1]] + [np.ones_like(louder_db[-1])]
-    )
-    return changed | _moved(changed, total, hidden, -np.concatenate(louder_db), counts)
+    controls.append(_any_notes(loaded.card))
+    n_any = len(controls[-1][0][controls[-1][2]])
+    moves_db.append(np.zeros((n_any, n_harmonics)))
+    weights.append(np.full((n_any, n_harmonics), ANY_WEIGHT))
+    return _with_other_harmonics(loaded, controls, np.concatenate(moves_db), np.concatenate(weights))
+
+
+#: The power of all is compared in so many windows, in bands between these edges that hold this share of it at least.
+BALANCED_WINDOWS, BALANCE_EDGES_HZ, LEAST_SHARE_DB = 40, (8000.0, 11314.0, 16000.0, 20000.0), -55.0
+
+#: Length of the frames of these powers.
+BALANCE_SAMPLES = 4096
+
+#: It is moved by no more than this, and a typical frame is left within so many dB of its power in the recordings: the
+#: power of all may lie in a few clicks.
+MAX_BALANCE_DB, TYPICAL_DB = 4.0, 1.5
+
+
+def balance_upper_band(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
+    """Brings the power above the band that training rendered to that of the recordings.
+
+    Levels in dB were fitted to their means and medians. Where they vary by more than F0 and level tell, the mean power
+    is higher than the power at the mean level; below, sound has balanced that.
+
+    Args:
+      loaded: the instrument, with its noise matched; one that the player cannot play stays as it is.
+      windows: of the training split, with the rate at which its sound was rendered.
+
+    Returns:
+      Its weights, with another output layer where training rendered less than the whole band. Harmonics and noise have
+      become louder by the same amount, which depends on their frequency alone.
+    """
+    model = loaded.card.model
+    parts = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
+    lowest_hz = UPPER_SHARE * windows.hop_samples * model.frame_rate_hz / 2.0
+    usable = np.flatnonzero(windows.voiced.mean(axis=1) >= LEAST_VOICED)
+    unchanged = dict(loaded.weights)
+    if windows.hop_samples >= model.hop_samples or not len(usable) or not is_playable(model) or model.encoder:
+        return unchanged
+    if parts[0] is None or parts[1] is None:
+        return unchanged
+    edges_hz = np.array(BALANCE_EDGES_HZ)
+    player, found, controls = Instrument(loaded), [], [_any_notes(loaded.card)]
+    for row in usable[np.unique(np.linspace(0, len(usable) - 1, BALANCED_WINDOWS).round().astype(int))]:
+        real, made = (
+            _band_powers(sound, model.sample_rate_hz, edges_hz)
+            for sound in (windows.audio[row], play_window(player, windows, int(row)))
+        )
+        controls.append((windows.inputs["f0_hz"][row, :, 0], windows.level_db(int(row)), slice(None, None, UPPER_STEP)))
+        frames = ((np.arange(len(real)) + 0.5) * BALANCE_SAMPLES / model.hop_samples).astype(int)
+        voiced = windows.voiced[row][np.minimum(frames, windows.n_frames - 1)]
+        reached = windows.bandwidth_hz[row] >= UPPER_SHARE * edges_hz[1:]
+        found.append(np.stack([real, made * np.append(True, reached), real * np.append(True, reached)])[:, voiced])
+    whole, made, real = np.concatenate(found, axis=1)
+    heard = real[:, 1:].sum(axis=0) > 10.0 ** (LEAST_SHARE_DB / 10.0) * whole.sum()
+    if not heard.any():
+        return unchanged
+    missing_db = np.zeros(len(heard))
+    for band in np.flatnonzero(heard):
+        one, other = real[:, band + 1], made[:, band + 1]
+        power_db = 10.0 * np.log10(one.sum() / other.sum())
+        typical_db = float(np.median(10.0 * np.log10(one[one > 0.0] / other[one > 0.0])))
+        missing_db[band] = np.clip(power_db, typical_db - TYPICAL_DB, typical_db + TYPICAL_DB)
+    missing_db = np.clip(missing_db, -MAX_BALANCE_DB, MAX_BALANCE_DB)
+    centres = np.log2([lowest_hz, edges_hz[0], *np.sqrt(edges_hz[1:] * edges_hz[:-1])])
+
+    def gain_db(hz: np.ndarray) -> np.ndarray:
+        return np.interp(np.log2(np.maximum(hz, 1.0)), centres, [0.0, missing_db[0], *missing_db])
+
+    noise = control_columns(model, parts[1][0])["noise_magnitudes"]
+    bias = loaded.weights[BIAS].copy()
+    bands_hz = np.linspace(0.0, model.sample_rate_hz / 2.0, noise.stop - noise.start)
+    bias[noise] += (gain_db(bands_hz) / DB_PER_UNIT).astype(np.float32)
+    f0_hz = np.concatenate([one[0][one[2]] for one in controls])
+    hz = f0_hz[:, None] * np.arange(1, parts[0][1].n_harmonics + 1)
+    changed = replace(loaded, weights=unchanged | {BIAS: bias})
+    return _with_other_harmonics(changed, controls, gain_db(hz), np.where(hz < lowest_hz, KEPT_WEIGHT, 1.0))
+
+
+def _band_powers(audio: FloatArray, sample_rate_hz: int, edges_hz: np.ndarray) -> np.ndarray:
+    """Returns the power below the first edge and between the edges in frames of a sound, [T, len(edges_hz)]."""
+    n_frames = len(audio) // BALANCE_SAMPLES
+    frames = np.reshape(audio[: n_frames * BALANCE_SAMPLES], (n_frames, BALANCE_SAMPLES))
+    power = np.abs(np.fft.rfft(frames * hann_window(BALANCE_SAMPLES), axis=1)) ** 2 + 1e-12
+    starts = np.round(edges_hz / (sample_rate_hz / 2.0) * (BALANCE_SAMPLES // 2)).astype(int)
+    return np.asarray(np.add.reduceat(power[:, : starts[-1]], [0, *starts[:-1]], axis=1))
 
 
 def _played_harmonics(
@@ -331,6 +402,36 @@ def _played_harmonics(
     amplitudes = (controls["amplitude"] * controls["harmonic_distribution"])[frames]
     hidden = hidden_layer(loaded, f0_hz, level_db)[frames]
     return hidden, np.asarray(20.0 * np.log10(amplitudes + 1e-9), np.float32)
+
+
+def _with_other_harmonics(
+    loaded: Bundle, controls: Sequence[tuple[FloatArray, FloatArray, slice]], moves_db: np.ndarray, counts: np.ndarray
+) -> dict[str, FloatArray]:
+    """Moves the levels of harmonics; the loudest of each frame keeps its level.
+
+    Args:
+      loaded: the instrument.
+      controls: F0, level, and the frames of them that count.
+      moves_db: [N, K] by how much each harmonic has to become louder in these frames.
+      counts: [N, K] weights.
+
+    Returns:
+      Its weights, with another output layer.
+    """
+    model = loaded.card.model
+    harmonic = model.only(HarmonicConfig)
+    assert harmonic is not None
+    columns, weights = control_columns(model, harmonic[0]), dict(loaded.weights)
+    before = [_played_harmonics(loaded, *one) for one in controls]
+    hidden = np.concatenate([outputs for outputs, _ in before])
+    weights |= _moved(weights, columns["harmonic_distribution"], hidden, moves_db, counts)
+    # the distribution has the sum 1: without some of the harmonics the others would be louder
+    louder_db = []
+    for one, (_, before_db) in zip(controls, before, strict=True):
+        _, after_db = _played_harmonics(replace(loaded, weights=weights), *one)
+        louder_db.append(np.take_along_axis(after_db - before_db, before_db.argmax(axis=1)[:, None], axis=1))
+    total_counts = counts.max(axis=1, keepdims=True)
+    return weights | _moved(weights, columns["amplitude"], hidden, -np.concatenate(louder_db), total_counts)
 
 
 def _moved(

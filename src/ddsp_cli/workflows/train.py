@@ -750,7 +750,7 @@ def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = Fal
       Metrics by name, of what will be played; they also go into the bundle's card.
     """
     from ddsp_cli.training.articulation import measure_articulation
-    from ddsp_cli.training.output_layer import fit_upper_harmonics, match_noise
+    from ddsp_cli.training.output_layer import balance_upper_band, fit_upper_harmonics, match_noise
     from ddsp_cli.workflows.evaluate import resynthesise
 
     loaded = bundle.load(folder)
@@ -759,6 +759,7 @@ def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = Fal
     loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(fit_upper_harmonics(loaded, windows)))
     if not keep_noise:
         loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(match_noise(loaded, windows)))
+        loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(balance_upper_band(loaded, windows)))
     articulation = measure_articulation(loaded, windows)
     if articulation is not None:
         stored = bundle.round_to_half(loaded.weights | articulation.as_weights())
