@@ -206,12 +206,17 @@ def played_db(loaded, f0_hz, level_db):
 
 @pytest.fixture(scope="module")
 def too_bright():
-    """A flute whose harmonics from the 30th on are 15 dB too loud, and windows of recordings of the right one.
+    """A flute, one whose harmonics from the 30th on are 15 dB too loud, and windows of recordings of the right one.
 
-    Of the notes the harmonics above 8 kHz begin with the 31st, 23rd, 16th and 10th.
+    The right one has 25 dB more there than the bundled flute, so that they stand out of the noise. Of the notes the
+    harmonics above 8 kHz begin with the 31st, 23rd, 16th and 10th.
     """
-    flute = bundle.load(MODELS / "flute")
-    model, n_windows, n_frames = flute.card.model, 8, 200
+    bundled = bundle.load(MODELS / "flute")
+    model, n_windows, n_frames = bundled.card.model, 8, 200
+    columns = control_columns(model, "harmonic")["harmonic_distribution"]
+    bias = bundled.weights[BIAS].copy()
+    bias[columns][30:] += 25.0 / 20.0
+    flute = replace(bundled, weights=bundled.weights | {BIAS: bias})
     f0_hz = np.repeat(np.float32([[262.0], [350.0], [524.0], [880.0]] * 2), 5 * n_frames, axis=1)
     level_db = np.repeat(np.linspace(-35.0, -15.0, n_windows, dtype=np.float32)[:, None], 5 * n_frames, axis=1)
     player = Instrument(flute)
@@ -221,7 +226,6 @@ def too_bright():
     )  # fmt: skip
     examples = Examples(sound, f0_hz, np.ones_like(f0_hz), level_db, level_db)
     windows = Windows(examples, model, 5 * model.frame_rate_hz, RENDERED_HZ)
-    columns = control_columns(model, "harmonic")["harmonic_distribution"]
     bias = flute.weights[BIAS].copy()
     bias[columns][30:] += 15.0 / 20.0
     return flute, replace(flute, weights=flute.weights | {BIAS: bias}), windows
@@ -235,7 +239,7 @@ def test_harmonics_above_the_rendered_band_are_brought_to_their_level(too_bright
         f0_hz, level_db = windows.inputs["f0_hz"][row, :, 0], windows.level_db(row)
         right_db = played_db(flute, f0_hz, level_db)[20:]
         hz = f0_hz[20:, None] * np.arange(1, right_db.shape[1] + 1)
-        audible = (hz > 8200.0) & (hz < 14000.0) & (right_db > -85.0)
+        audible = (hz > 8200.0) & (hz < 14000.0) & (right_db > -90.0)
         audible[:, :30] = False
         for name, one in (("before", changed), ("after", found)):
             off_db.setdefault(name, []).append((played_db(one, f0_hz, level_db)[20:] - right_db)[audible])
@@ -244,7 +248,7 @@ def test_harmonics_above_the_rendered_band_are_brought_to_their_level(too_bright
         below_db.append(np.abs(moved_db[20:][low]))
     before, after = (np.concatenate(off_db[name]) for name in ("before", "after"))
     assert len(after) > 100
-    assert np.median(before) > 12.0
+    assert np.median(before) > 9.0
     assert abs(np.median(after)) < 3.0
     assert np.concatenate(below_db).max() < 0.5
 
