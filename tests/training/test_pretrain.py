@@ -7,10 +7,11 @@ import pytest
 from keras import ops
 
 from ddsp_cli.engine.losses import CONTROL_TARGETS, ControlLoss
+from ddsp_cli.scaling import NOISE_VARIANCE
 from ddsp_cli.training import loop
 from ddsp_cli.training.batches import as_arrays
 from ddsp_cli.training.pretrain import pretrain
-from ddsp_cli.training.targets import FLOOR_DB, measure_targets
+from ddsp_cli.training.targets import FLOOR_DB, measure_targets, window_levels
 from ddsp_cli.training.windows import Windows
 from fixtures import small_model
 from training_fixtures import small_preset, tones
@@ -42,6 +43,27 @@ def test_targets_are_the_amplitudes_of_the_recordings(windows):
     above = np.arange(1, 21) * f0_hz > 8000
     assert above.any()
     assert (targets.harmonic_weight[above] == 0).all()
+
+
+def test_noise_below_half_of_f0_is_measured_where_it_is():
+    """White noise, and the same without what is below 250 Hz, under a tone of 660 Hz."""
+    model = small_model()
+    rate_hz = model.sample_rate_hz
+    t_s = np.arange(2 * rate_hz) / rate_hz
+    white = np.random.default_rng(0).normal(size=len(t_s))
+    spectrum = np.fft.rfft(white)
+    spectrum[np.fft.rfftfreq(len(white), 1 / rate_hz) < 250.0] = 0.0
+    tone = 0.1 * np.sin(2 * np.pi * 660.0 * t_s)
+    f0_hz = np.full(2 * model.frame_rate_hz, 660.0, np.float32)
+    measured = [
+        window_levels((tone + 1e-3 * noise).astype(np.float32), model, f0_hz, rate_hz / 2, 20, 65, 1)[1]
+        for noise in (white, np.fft.irfft(spectrum))
+    ]
+    flat_db, cut_db = (np.median(one[10:-10, :5], axis=0) for one in measured)
+    level_db = -60.0 - 10.0 * np.log10(NOISE_VARIANCE)  # magnitude of noise of that variance
+    np.testing.assert_allclose(flat_db[:3], level_db, atol=1.5)  # bands at 0, 125 and 250 Hz
+    assert (cut_db[:2] < level_db - 20.0).all()
+    np.testing.assert_allclose(cut_db[3:], flat_db[3:], atol=1.5)
 
 
 def test_unvoiced_frames_teach_nothing():
