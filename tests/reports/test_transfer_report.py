@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import os
 import re
 import shutil
 import subprocess
 
+import numpy as np
 import pytest
 import soundfile
 
+from ddsp_cli.audio.integrated_loudness import LoudnessMeter, integrated_lufs
+from ddsp_cli.reports.pages import file_as_mp3, matching_gains_db
+from ddsp_cli.workflows.performance import TransferOptions
 from ddsp_cli.workflows.transfer import transfer_files
 from fixtures import make_bundle, melody
 from page_fixtures import Tags
@@ -60,6 +66,45 @@ def test_it_is_of_one_piece(page):
     assert "<b>&voice" not in text
     assert "&amp;" in text
     assert str(page.parent) not in text
+
+
+def test_players_are_equally_loud_without_clipping(tmp_path):
+    """A loud tone, a soft one in stereo, noise with a peak of full scale, and silence."""
+    t_s = np.arange(4 * 48000) / 48000
+    tone = np.sin(2 * np.pi * 440.0 * t_s)
+    peaked = 0.02 * np.random.default_rng(0).normal(size=len(tone))
+    peaked[50000:50500] = tone[50000:50500]
+    sounds = {"loud": 0.5 * tone, "soft": np.stack([0.01 * tone] * 2, axis=1), "peaked": peaked, "silent": 0.0 * tone}
+    paths = [tmp_path / f"{name}.wav" for name in sounds]
+    for path, sound in zip(paths, sounds.values(), strict=True):
+        soundfile.write(path, sound, 48000, subtype="FLOAT")
+    gains_db = matching_gains_db(paths)
+    assert gains_db[-1] == 0.0
+    assert gains_db[2] == pytest.approx(0.0, abs=0.5)  # at full scale already; resampling moves the peak a little
+    found_lufs, peaks = [], []
+    for path, gain_db in zip(paths[:3], gains_db, strict=False):
+        played, rate_hz = soundfile.read(io.BytesIO(file_as_mp3(path, gain_db)), dtype="float32")
+        meter = LoudnessMeter(rate_hz, 1 if played.ndim == 1 else 2)
+        meter.push(played)
+        found_lufs.append(meter.integrated_lufs())
+        peaks.append(np.abs(played).max())
+    assert np.ptp(found_lufs) < 0.5
+    assert max(peaks) < 1.1  # of MP3
+    assert matching_gains_db(paths[-1:]) == [0.0]
+
+
+def test_the_players_of_a_page_are_equally_loud(tmp_path):
+    """Also where the outputs were asked to keep their own levels."""
+    make_bundle(tmp_path / "testophone", seed=0)
+    soundfile.write(tmp_path / "voice.wav", melody(), 16000)
+    transfer_files([tmp_path / "voice.wav"], [tmp_path / "testophone"], out=tmp_path / "out.wav",
+                   report=tmp_path / "report.html", options=TransferOptions(loudness_match="off"))  # fmt: skip
+    loudness = []
+    for sound in re.findall(r"data:audio/mpeg;base64,([^\"]+)", (tmp_path / "report.html").read_text("utf-8")):
+        played, rate_hz = soundfile.read(io.BytesIO(base64.b64decode(sound)), dtype="float32")
+        loudness.append(integrated_lufs([played], rate_hz))
+    assert len(loudness) == 2
+    assert np.ptp(loudness) < 0.3
 
 
 def test_its_tags_are_closed(page):

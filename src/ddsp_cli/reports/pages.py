@@ -10,6 +10,7 @@ import base64
 import functools
 import io
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from ddsp_cli import __version__
 from ddsp_cli.analysis.metrics import describe
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio import read
+from ddsp_cli.audio.integrated_loudness import LoudnessMeter
 from ddsp_cli.audio.resample import at_rate
 from ddsp_cli.audio.write import WRITE_CHUNK_SAMPLES, check_writable
 from ddsp_cli.config import ANALYSIS_RATE_HZ
@@ -78,14 +80,40 @@ def data_uri(content: bytes, media_type: str) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode('ascii')}"
 
 
-def file_as_mp3(path: Path) -> bytes:
+def file_as_mp3(path: Path, gain_db: float = 0.0) -> bytes:
     """Returns the first minutes of a sound file as MP3: stereo where it has two channels, mono otherwise."""
+    blocks, n_channels = _first_minutes(path)
+    gain = np.float32(10.0 ** (gain_db / 20.0))
+    return as_mp3((gain * block for block in blocks), MP3_RATE_HZ, n_channels)
+
+
+def matching_gains_db(paths: Sequence[Path]) -> list[float]:
+    """Finds the gains with which sound files are equally loud, as loud as the loudest of them or as none clips.
+
+    Compared by ear, the louder of two sounds seems the better one. Silence keeps its level.
+    """
+    found = []  # integrated loudness and peak level of each
+    for path in paths:
+        blocks, n_channels = _first_minutes(path)
+        meter, peak = LoudnessMeter(MP3_RATE_HZ, n_channels), 0.0
+        for block in blocks:
+            meter.push(block)
+            peak = max(peak, float(np.abs(block).max(initial=0.0)))
+        found.append((meter.integrated_lufs(), 20.0 * math.log10(max(peak, 1e-9))))
+    sounding = [(lufs, peak_db) for lufs, peak_db in found if math.isfinite(lufs)]
+    if not sounding:
+        return [0.0] * len(found)
+    target_lufs = min(max(lufs for lufs, _ in sounding), *(lufs - peak_db for lufs, peak_db in sounding))
+    return [target_lufs - lufs if math.isfinite(lufs) else 0.0 for lufs, _ in found]
+
+
+def _first_minutes(path: Path) -> tuple[Iterator[np.ndarray], int]:
+    """Reads the first minutes of a sound file at `MP3_RATE_HZ`: blocks [S] or [S, 2], and the number of channels."""
     info = read.probe(path)
     if info.n_channels == 2:
         blocks = at_rate(_stereo_blocks(path), info.sample_rate_hz, MP3_RATE_HZ, 2)
-        return as_mp3(islice(blocks, int(LONGEST_S / 10.0)), MP3_RATE_HZ, 2)
-    blocks = read.mono_blocks(path, MP3_RATE_HZ, block_s=10.0)
-    return as_mp3(islice(blocks, int(LONGEST_S / 10.0)), MP3_RATE_HZ)
+        return islice(blocks, int(LONGEST_S / 10.0)), 2
+    return islice(read.mono_blocks(path, MP3_RATE_HZ, block_s=10.0), int(LONGEST_S / 10.0)), 1
 
 
 def _stereo_blocks(path: Path) -> Iterator[np.ndarray]:
@@ -575,18 +603,19 @@ def make_transfer_page(results: Sequence[Transferred], pictures: Sequence[bytes]
     sections = []
     for source in dict.fromkeys(result.input for result in results):
         its = [(result, png) for result, png in zip(results, pictures, strict=True) if result.input == source]
-        players = [
-            {"mp3": file_as_mp3(result.output), "title": result.instrument, "about": _about(result)}
-            for result, _ in its
-        ]
+        players = [(result.output, result.instrument, _about(result)) for result, _ in its]
         if source.suffix.lower() in read.AUDIO_SUFFIXES:
-            players.insert(0, {"mp3": file_as_mp3(source), "title": "input", "about": source.name})
+            players.insert(0, (source, "input", source.name))
+        gains_db = matching_gains_db([file for file, _, _ in players])
         remarks = dict.fromkeys(remark for result, _ in its for remark in result.remarks)
         words = f"{source.name} on {{}}: waveforms, spectrograms, pitch and level"
         sections.append({
             "name": source.name,
             "remarks": [remark[:1].upper() + remark[1:] for remark in remarks],
-            "players": players,
+            "players": [
+                {"mp3": file_as_mp3(file, gain_db), "title": title, "about": about}
+                for (file, title, about), gain_db in zip(players, gains_db, strict=True)
+            ],
             "pictures": [{"png": png, "words": words.format(result.instrument)} for result, png in its],
         })  # fmt: skip
     names = ", ".join(dict.fromkeys(result.instrument for result in results))
