@@ -114,7 +114,7 @@ SPIKES_FROM_HZ = 7500.0
 
 #: Between notes too a band that stands out there is lowered, where its magnitude is above this: the recordings of one
 #: oboe have the line frequency of a television, 15.7 kHz. Rests and the ends of notes have these levels.
-REST_LEVELS_DB, HEARD_REST_DB = (-80.0, -65.0, -50.0), -70.0
+REST_LEVELS_DB, AUDIBLE_REST_DB = (-80.0, -65.0, -50.0), -70.0
 
 #: A unit of the raw output is this much of a soft band: the level is 20·ln(σ(x)) dB (`engine.losses.ControlLoss`).
 DB_PER_UNIT = 20.0
@@ -192,7 +192,7 @@ def find_spikes(noise_db: FloatArray, first: int) -> np.ndarray:
 def _find_rest_spikes(weights: Mapping[str, FloatArray], card: Card, first: int) -> np.ndarray:
     """Mask [M] of the bands from `first` on that stand out between notes, see `find_spikes`."""
     found = [mean_noise_db(weights, card, [level_db]) for level_db in REST_LEVELS_DB]
-    return np.any([find_spikes(noise_db, first) & (noise_db > HEARD_REST_DB) for noise_db in found], axis=0)
+    return np.any([find_spikes(noise_db, first) & (noise_db > AUDIBLE_REST_DB) for noise_db in found], axis=0)
 
 
 def mean_noise_db(
@@ -360,11 +360,11 @@ def balance_upper_band(loaded: Bundle, windows: Windows) -> dict[str, FloatArray
         reached = windows.bandwidth_hz[row] >= UPPER_SHARE * edges_hz[1:]
         found.append(np.stack([real, made * np.append(True, reached), real * np.append(True, reached)])[:, voiced])
     whole, made, real = np.concatenate(found, axis=1)
-    heard = real[:, 1:].sum(axis=0) > 10.0 ** (LEAST_SHARE_DB / 10.0) * whole.sum()
-    if not heard.any():
+    is_present = real[:, 1:].sum(axis=0) > 10.0 ** (LEAST_SHARE_DB / 10.0) * whole.sum()
+    if not is_present.any():
         return unchanged
-    missing_db = np.zeros(len(heard))
-    for band in np.flatnonzero(heard):
+    missing_db = np.zeros(len(is_present))
+    for band in np.flatnonzero(is_present):
         one, other = real[:, band + 1], made[:, band + 1]
         power_db = 10.0 * np.log10(one.sum() / other.sum())
         typical_db = float(np.median(10.0 * np.log10(one[one > 0.0] / other[one > 0.0])))
