@@ -7,10 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ddsp_cli.arrays import decimated
 from ddsp_cli.dataset.loader import Examples, StreamedExamples
 from ddsp_cli.errors import DatasetError
 from ddsp_cli.training.batches import RandomCrops
-from ddsp_cli.training.windows import StreamedWindows, Windows, decimated, validation_batches, windows_of, with_copies
+from ddsp_cli.training.windows import StreamedWindows, Windows, validation_batches, windows_of, with_copies
 from fixtures import small_model
 from training_fixtures import examples, tones
 

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from keras import ops
 
+from ddsp_cli.arrays import decimated
 from ddsp_cli.bundle.layout import ARTICULATION, VARIATION, decoder_outputs, fold_condition
 from ddsp_cli.config import (
     AddConfig,
@@ -29,7 +30,7 @@ from ddsp_cli.config import (
     ModelConfig,
 )
 from ddsp_cli.engine.core.tensors import ArgumentError, Tensor
-from ddsp_cli.engine.effects import LearnedRoom
+from ddsp_cli.engine.effects import FilteredNoiseReverb, LearnedRoom
 from ddsp_cli.engine.graph import ProcessorGroup, build_processor, group_from_config
 from ddsp_cli.engine.losses import CONTROL_TARGETS, ControlLoss, SpectralLoss
 from ddsp_cli.engine.networks import InstrumentVectors, RnnFcDecoder, TimbreEncoder
@@ -343,12 +344,26 @@ class LowBand:
         }
 
     def group(self, seed: int) -> ProcessorGroup:
-        """Makes the graph at the lower rate. It takes the controls that `controls` returns."""
+        """Makes the graph at the lower rate. It takes the controls that `controls` returns.
+
+        Its rooms are those of the full band: a response of noise raises some partials and lowers others by several dB,
+        so that a network trained with another noise fits a room that is not played.
+        """
         group = group_from_config(self.config, seed)
-        for node in group.nodes.values():
+        for name, node in group.nodes.items():
             if isinstance(node, Harmonic | FilteredNoise):
                 node.scale = lambda x: x
+            elif isinstance(node, FilteredNoiseReverb):
+                node.noise = self._room_noise(name, node)
         return group
+
+    def _room_noise(self, name: str, low: FilteredNoiseReverb) -> np.ndarray:
+        """Returns the noise [1, L] from which the room of the low band is made: that of the full band, decimated."""
+        full = build_processor(self.full.processors[name], self.full, 0, name)
+        assert isinstance(full, FilteredNoiseReverb)
+        late_samples = self.ratio * low.late_samples - full.late_samples
+        noise = decimated(np.roll(full.noise, -late_samples), self.full.sample_rate_hz, self.config.sample_rate_hz)
+        return noise * np.float32(math.sqrt(self.ratio))  # as loud as the noise that it replaces
 
     def controls(self, raw: Mapping[str, Tensor], f0_hz: Tensor) -> dict[str, Tensor]:
         """Scales raw controls as the full-band model does, and keeps those of the low band.

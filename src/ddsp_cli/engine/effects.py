@@ -172,6 +172,9 @@ class FilteredNoiseReverb(LearnedRoom):
     Before training the response decays, where the original's is as loud at its end as at its beginning: magnitudes that
     no recording trains would stay, a second and a half of hiss behind each note.
 
+    Attributes:
+      noise: [1, L], of the seed.
+
     Args:
       length_samples: L, taps of the response.
       n_frames: N, frames of the magnitudes; each shapes about L/N taps.
@@ -214,7 +217,13 @@ class FilteredNoiseReverb(LearnedRoom):
         if not from_network:
             self.magnitudes = self.add_weight(shape=(n_frames, n_bands), initializer=self._decaying, name="magnitudes")
         # NumPy's generator gives the same noise on every backend and machine.
-        self._noise = np.random.default_rng(seed).uniform(-1.0, 1.0, (1, length_samples)).astype(np.float32)
+        self.noise = np.random.default_rng(seed).uniform(-1.0, 1.0, (1, length_samples)).astype(np.float32)
+
+    @property
+    def late_samples(self) -> int:
+        """By how much its filters delay the noise, see `scaling.impulse_delay`."""
+        _, lags = scaling.impulse_window(2 * (self.n_bands - 1), self.window_size_samples)
+        return int(-lags[0]) - scaling.impulse_delay(lags)
 
     def _decaying(self, shape: tuple[int, int], dtype: str | None = None) -> Any:
         """Raw magnitudes [n_frames, n_bands] that fall by `INITIAL_DECAY_DB`: far below 0 a unit is 20 dB."""
@@ -238,7 +247,7 @@ class FilteredNoiseReverb(LearnedRoom):
     def _response(self, *given: Tensor) -> Tensor:
         raw = given[0] if given else ops.convert_to_tensor(self.magnitudes)[None]
         magnitudes = scaling.exp_sigmoid(raw + self.initial_bias, xp=ops)
-        noise = ops.tile(ops.convert_to_tensor(self._noise), (ops.shape(magnitudes)[0], 1))
+        noise = ops.tile(ops.convert_to_tensor(self.noise), (ops.shape(magnitudes)[0], 1))
         ir = frequency_filter(noise, magnitudes, self.window_size_samples)
         return ir if given else ir[0]
 

@@ -14,6 +14,7 @@ import numpy as np
 from ddsp_cli.analysis.features import hold_f0
 from ddsp_cli.analysis.mfcc import mfcc
 from ddsp_cli.analysis.recording_checks import bandwidth_hz
+from ddsp_cli.arrays import decimated
 from ddsp_cli.config import ANALYSIS_RATE_HZ, ModelConfig
 from ddsp_cli.dataset.loader import Examples, StreamedExamples
 from ddsp_cli.errors import DatasetError
@@ -183,21 +184,6 @@ def windows_of(
     if isinstance(examples, StreamedExamples):
         return StreamedWindows(examples, model, frame_rate_hz, render_rate_hz)
     return Windows(examples, model, frame_rate_hz, render_rate_hz)
-
-
-def decimated(audio: np.ndarray, from_hz: int, to_hz: int) -> np.ndarray:
-    """Resamples windows [N, S] to a lower rate that divides theirs, with a flat response up to half of it.
-
-    An ordinary resampler falls off below half the lower rate. What is rendered at that rate does not, and a loss on
-    logarithms of magnitudes would teach it to.
-    """
-    n_samples = audio.shape[1] * to_hz // from_hz
-    n_bins = n_samples // 2 + 1
-    out = np.empty((len(audio), n_samples), np.float32)
-    for i, window in enumerate(audio):
-        spectrum = np.fft.rfft(window[: n_samples * (from_hz // to_hz)])[:n_bins]
-        out[i] = np.fft.irfft(spectrum, n_samples) * (to_hz / from_hz)
-    return out
 
 
 def _instrument_index(examples: Examples, names: Sequence[str]) -> np.ndarray:
