@@ -28,7 +28,7 @@ _REFERENCE_2020_DB = 20.7
 ENVELOPE_WINDOW_S = 0.04
 
 #: Frames computed at once: bounds the memory of the spectra to a few MiB.
-_FRAMES_AT_ONCE = 2048
+_FRAMES_AT_ONCE = 256
 
 
 def a_weighting_db(frequencies_hz: RealArray, floor_db: float = -80.0) -> DoubleArray:

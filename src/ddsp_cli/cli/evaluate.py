@@ -1,7 +1,5 @@
 """`ddsp evaluate`: figures of an instrument on recordings."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`ddsp export`: options, and the summary of the result."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

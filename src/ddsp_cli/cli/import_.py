@@ -1,7 +1,5 @@
 """`ddsp import`: options, and the summary of the result."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

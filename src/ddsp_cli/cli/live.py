@@ -1,7 +1,5 @@
 """`ddsp live`: options, single keys from the terminal, and its display."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import os
@@ -132,7 +130,7 @@ def _list() -> None:
         console.say("There are no audio devices and no MIDI ports.")
 
 
-def _run(session: LiveSession, seconds: float | None) -> None:
+def _run(session: "LiveSession", seconds: float | None) -> None:
     """Updates the display and handles keys until the performance ends."""
     with Keys() as keys, _View(session.names, keys.is_open) as view:
         for tick in itertools.count():
@@ -150,7 +148,7 @@ def _run(session: LiveSession, seconds: float | None) -> None:
             time.sleep(TICK_S)
 
 
-def handle_key(session: LiveSession, key: str) -> None:
+def handle_key(session: "LiveSession", key: str) -> None:
     """Handles a key; unknown keys do nothing."""
     controls = session.controls
     if key.isdecimal() and 1 <= int(key) <= len(session.names):
@@ -185,7 +183,7 @@ class _View:
         self._spoken_s = time.monotonic()
         self._said: set[str] = set()
 
-    def __enter__(self) -> _View:
+    def __enter__(self) -> Self:
         if console.is_terminal(sys.stderr):
             from rich.console import Console
             from rich.live import Live
@@ -200,7 +198,7 @@ class _View:
         if self._live is not None:
             self._live.stop()
 
-    def show(self, view: LiveView) -> None:
+    def show(self, view: "LiveView") -> None:
         """Displays the state of the performance."""
         if self._live is not None:
             from rich.text import Text
@@ -225,7 +223,7 @@ class _View:
             console.remark(one_line(view))
 
 
-def describe(view: LiveView, names: tuple[str, ...], cells: tuple[str, str] = ("█", "·")) -> list[str]:
+def describe(view: "LiveView", names: tuple[str, ...], cells: tuple[str, str] = ("█", "·")) -> list[str]:
     """Formats the lines for a terminal; `cells` are a full and an empty one of the meter."""
     from ddsp_cli.live.priority import Priority
 
@@ -246,7 +244,7 @@ def describe(view: LiveView, names: tuple[str, ...], cells: tuple[str, str] = ("
     ]
 
 
-def one_line(view: LiveView) -> str:
+def one_line(view: "LiveView") -> str:
     """Formats the state in one line, for a log."""
     status = view.status
     return (
@@ -255,7 +253,7 @@ def one_line(view: LiveView) -> str:
     )
 
 
-def _pitches(view: LiveView) -> str:
+def _pitches(view: "LiveView") -> str:
     """`A4 +12 cents → A5`: F0 of the input and of the output."""
     status = view.status
     if not status.plays or status.f0_hz <= 0.0:

@@ -1,7 +1,5 @@
 """`ddsp models`: the instruments by family, the card of one, one as a file, a map, and new ones between them."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,7 +90,7 @@ def models(
     _list(entries)
 
 
-def _list(entries: list[Entry]) -> None:
+def _list(entries: "list[Entry]") -> None:
     """The instruments by family: on a terminal in two lines each below the name of the family, else as a table."""
     from ddsp_cli.bundle.card import FAMILY_ORDER, family_of
 
@@ -200,16 +198,16 @@ def plot_characters(names: Sequence[str], places: Sequence[Sequence[float]], n_c
     return [edge, *("|" + "".join(row) + "|" for row in grid), edge]
 
 
-def _place(entry: Entry) -> str:
+def _place(entry: "Entry") -> str:
     """Returns `bundled`, or the parent folder of an instrument."""
     return "bundled" if entry.bundled else str(entry.path.parent)
 
 
-def _model(card: Card) -> str:
+def _model(card: "Card") -> str:
     return f"{card.training.preset}, {card.model.sample_rate_hz / 1000:g} kHz"
 
 
-def _short(entry: Entry) -> None:
+def _short(entry: "Entry") -> None:
     """An instrument in two lines of a terminal with 80 columns; `ddsp models NAME` says the rest."""
     if entry.card is None:
         console.say(f"  {entry.name:<13} {entry.problem}")
@@ -220,7 +218,7 @@ def _short(entry: Entry) -> None:
     console.say(f"  {'':<13} {quality(card.metrics, FIRST_FIGURES)}; {learned_from(card)}")
 
 
-def _tell(card: Card, place: Path) -> None:
+def _tell(card: "Card", place: Path) -> None:
     from ddsp_cli.bundle.card import family_of, missing_recordings
 
     facts = {
@@ -247,7 +245,7 @@ def _tell(card: Card, place: Path) -> None:
         console.fact("source", source)
 
 
-def _trained(card: Card) -> str:
+def _trained(card: "Card") -> str:
     """Describes the training of the instrument."""
     training = card.training
     if training.preset == BLEND:
@@ -262,13 +260,13 @@ def _trained(card: Card) -> str:
     return f"{steps}, {console.duration(training.wall_s)}, {training.program}"
 
 
-def played_range(card: Card) -> str:
+def played_range(card: "Card") -> str:
     """From the lowest to the highest note."""
     lowest_midi, highest_midi = card.statistics.range_midi
     return f"{note_name(lowest_midi)} to {note_name(highest_midi)}"
 
 
-def learned_from(card: Card) -> str:
+def learned_from(card: "Card") -> str:
     """Formats the length of the training audio."""
     if card.training.preset == BLEND:
         return "mixed"

@@ -4,8 +4,6 @@ Errors of the library name no option. `error_message` and `error_hint` say which
 command helps.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar

@@ -1,7 +1,5 @@
 """`ddsp prepare`: options, and the summary of the result."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -126,7 +124,7 @@ def prepare(
         end_with_failures(failures, len(audio), "inputs could not be used")
 
 
-def summary(result: PrepareResult) -> list[list[str]]:
+def summary(result: "PrepareResult") -> list[list[str]]:
     """Describes a data set as rows of two cells."""
     seconds = console.duration
     low, high = note_name(result.lowest_midi), note_name(result.highest_midi)

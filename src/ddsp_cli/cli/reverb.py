@@ -1,7 +1,5 @@
 """`ddsp reverb`: options, and the summary of the result."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

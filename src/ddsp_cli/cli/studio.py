@@ -1,7 +1,5 @@
 """`ddsp studio`: starts the page and says where it is."""
 
-from __future__ import annotations
-
 import contextlib
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +30,7 @@ def studio(
     """Open a page in your browser: record, play, compare, train."""
     from ddsp_cli.studio.server import run
 
-    def opened(server: Server) -> None:
+    def opened(server: "Server") -> None:
         console.say(server.address)
         console.remark("The page is for this computer only. Ctrl-C, or Quit in the page, ends it.")
         if browser:

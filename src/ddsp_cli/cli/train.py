@@ -1,7 +1,5 @@
 """`ddsp train`: options, progress, and the summary of the result."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,7 +69,7 @@ def train(
 
     with console.Progress("steps", speed=True) as progress:
 
-        def watch(event: TrainProgress) -> None:
+        def watch(event: "TrainProgress") -> None:
             nonlocal playable
             if event.event in ("phase", "damaged"):
                 progress.line(f"{event.message[:1].upper()}{event.message[1:]}.")

@@ -1,7 +1,5 @@
 """`ddsp transfer`: options, and the summary of the result."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Sequence
@@ -259,7 +257,7 @@ def transfer(
     finish(batch, ends)
 
 
-def warn(batch: Batch[TransferResult] | Batch[ReverbResult], ends: pipes.Pipes) -> None:
+def warn(batch: "Batch[TransferResult] | Batch[ReverbResult]", ends: pipes.Pipes) -> None:
     """Prints the remarks of each input once, whatever the number of instruments; warnings are called so."""
     for source in dict.fromkeys(result.input for result in batch):
         remarks = dict.fromkeys(words for result in batch if result.input == source for words in result.remarks)
@@ -269,7 +267,7 @@ def warn(batch: Batch[TransferResult] | Batch[ReverbResult], ends: pipes.Pipes) 
             console.remark(f"{'' if words in notices else 'Warning: '}{ends.name(source)}: {typed}.")
 
 
-def finish(batch: Batch[TransferResult] | Batch[ReverbResult], ends: pipes.Pipes) -> None:
+def finish(batch: "Batch[TransferResult] | Batch[ReverbResult]", ends: pipes.Pipes) -> None:
     """Says which inputs were left out; ends with `ExitCode.PARTIAL` where one could not be played.
 
     Raises:
@@ -286,7 +284,7 @@ def finish(batch: Batch[TransferResult] | Batch[ReverbResult], ends: pipes.Pipes
     end_with_failures(batch.failures, n_inputs, "inputs could not be played")
 
 
-def end_with_failures(failures: Sequence[Failure], n_inputs: int, what: str) -> None:
+def end_with_failures(failures: "Sequence[Failure]", n_inputs: int, what: str) -> None:
     """Says what was left out and why; ends with `ExitCode.PARTIAL` if anything was.
 
     Raises:
@@ -301,7 +299,7 @@ def end_with_failures(failures: Sequence[Failure], n_inputs: int, what: str) -> 
     raise typer.Exit(ExitCode.PARTIAL)
 
 
-def _about(result: TransferResult) -> str:
+def _about(result: "TransferResult") -> str:
     """One line about a result."""
     phrases = f"{result.n_segments} phrase{'s' if result.n_segments != 1 else ''}"
     if result.n_voices > 1:

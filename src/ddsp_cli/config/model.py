@@ -3,8 +3,6 @@
 Structures are immutable and strict; ranges and defaults are declared here once.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -60,11 +58,11 @@ class FeatureSpec(Config):
         """Samples of the 16 kHz signal between two frames."""
         return ANALYSIS_RATE_HZ // self.frame_rate_hz
 
-    def at(self, frame_rate_hz: int) -> FeatureSpec:
+    def at(self, frame_rate_hz: int) -> "FeatureSpec":
         """Returns the same measurement at another frame rate."""
         return msgspec.structs.replace(self, frame_rate_hz=frame_rate_hz)
 
-    def differences(self, other: FeatureSpec) -> list[str]:
+    def differences(self, other: "FeatureSpec") -> list[str]:
         """Human-readable differences that make the two incompatible (the tracker is not one of them)."""
         fields = ("frame_rate_hz", "loudness", "loudness_window_samples", "power_window_samples", "floor_db")
         return [

@@ -1,7 +1,5 @@
 """Presets: a named model with the training that suits it, one YAML file each."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -19,8 +19,8 @@ from ddsp_cli.arrays import FloatArray
 
 SWIFT_HOP_SAMPLES = 256
 
-#: Frames (of 16 ms) in a call of the network: 10 s keep its memory small.
-SWIFT_BLOCK_FRAMES = 625
+#: Frames (of 16 ms) in a call of the network: 5 s keep its memory small and cost no more time than 10 s.
+SWIFT_BLOCK_FRAMES = 312
 
 #: The receptive field reaches 2815 samples to either side (swift_f0/core.py), so with this many frames around it the
 #: result of a block is that of the whole recording.
