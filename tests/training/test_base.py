@@ -9,7 +9,8 @@ from ddsp_cli.dataset.loader import Examples
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.decoder import decode, instrument_vectors
 from ddsp_cli.synthesis.ops import NumpyOps
-from ddsp_cli.training.base import MixedCrops, base_config, fit_base
+from ddsp_cli.training.batches import MixedCrops
+from ddsp_cli.training.pretrain import base_config, fit_base
 from ddsp_cli.training.start import SequencesOps, find_start
 from ddsp_cli.training.targets import measure_targets
 from ddsp_cli.training.windows import Windows

@@ -122,7 +122,7 @@ def names() -> list[str]:
 
 
 def base_folder() -> Path | None:
-    """Returns the folder of the base that came with the program (`training.base`); None where it is missing."""
+    """Returns the folder of the base that came with the program (`training.pretrain`); None where it is missing."""
     found = [folder / BASE for folder in [*_bundled_folders(), OWN] if _has_card(folder / BASE)]
     return found[0] if found else None
 
