@@ -1,6 +1,6 @@
 """Pretraining: fit the decoder to harmonics and noise measured in the recordings, before any sound is rendered.
 
-`pretrain` does so with one instrument, `fit_base` with many: the base is the network from which a new instrument starts.
+`pretrain` does so with one instrument, `fit_base` with many: the base is the network that a new instrument starts from.
 It has a vector for each instrument (`engine.networks.InstrumentVectors`); `training.start` finds that of a new one.
 
 A spectral loss on sound has two weaknesses at the start. Where the noise is loud, harmonics below it get no gradient;
