@@ -5,7 +5,7 @@ In the order of `ddsp prepare`:
     sources         find recordings, list them on disk; `nsynth` and `magenta_shards` read data sets of others
     build           the whole of it: measure, choose gains and splits, write
     executors       many recordings at a time, on processes or a Dask cluster
-    workers         measure one recording; `segments` chooses the parts to learn from
+    workers         measure one recording; `segments` chooses the parts to learn from and removes rumble
     cache           measurements on disk, for this run and the next
     writer          windows of equal length, shards, statistics; `tfrecord` encodes them
     manifest        `dataset.yaml`

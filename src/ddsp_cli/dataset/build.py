@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from ddsp_cli import __version__
-from ddsp_cli.audio import highpass, read
+from ddsp_cli.audio import read
 from ddsp_cli.checksum import seal_text, sha256
 from ddsp_cli.config import dump_yaml
 from ddsp_cli.dataset import segments
@@ -116,7 +116,7 @@ def build(
         ((recording, gain_db),) = ledger.split(validation=False)
         parts = dict(zip(SPLITS, split_one(recording, settings.validation_share, gain_db), strict=True))
     spec = settings.features
-    lowest_hz = highpass.lowest_hz((recording.frames()["f0_hz"] for recording in ledger.usable()), spec.frame_rate_hz)
+    lowest_hz = segments.lowest_hz((recording.frames()["f0_hz"] for recording in ledger.usable()), spec.frame_rate_hz)
     instruments = Instruments(lambda: (recording.job for recording in ledger.usable()))
     layout = Layout(settings.sample_rate_hz, spec, WINDOW_S, lowest_hz, labelled=bool(instruments.names))
     splits, figures = _write_shards(staging.result, layout, parts, instruments, ledger.n_frames, engine, progress)

@@ -16,13 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from ddsp_cli.analysis import loudness
-from ddsp_cli.audio import highpass
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.dataset import tfrecord
 from ddsp_cli.dataset.cache import CutRecording, Job
 from ddsp_cli.dataset.manifest import Histogram
-from ddsp_cli.dataset.segments import FADE_S, GRID_FRAMES
+from ddsp_cli.dataset.segments import FADE_S, GRID_FRAMES, remove_rumble
 from ddsp_cli.scaling import hz_to_midi
 
 #: Largest shard, exceeded by one window at most.
@@ -408,7 +407,7 @@ def _played(portion: Portion, layout: Layout, rate_hz: int, first: int, last: in
     start = layout.samples(portion.start, rate_hz)
     n_samples = layout.samples(portion.end - portion.start, rate_hz)
     low, high = layout.samples(first, rate_hz), layout.samples(last, rate_hz)
-    filtered = highpass.remove_rumble(
+    filtered = remove_rumble(
         lambda a, b: recording.audio(rate_hz, start + a, start + b), n_samples, layout.lowest_hz, rate_hz, low, high
     )
     index = np.arange(low, high)
