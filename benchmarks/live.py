@@ -186,7 +186,7 @@ class WatchedLoop(AudioLoop):
 
     def work_once(self) -> None:
         """See `AudioLoop`."""
-        begin_s, has_work = time.perf_counter(), self._n_taken < self._n_heard
+        begin_s, has_work = time.perf_counter(), self._n_taken < self._n_input
         super().work_once()
         if has_work:
             self.took_s.append(time.perf_counter() - begin_s)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ddsp_cli.analysis.features import n_frames
-from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray, hann_window
+from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray, hann_window, overlapping_windows
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 
 #: Pole frequencies of the A-weighting filter in Hz (IEC 61672-1, annex E).
@@ -98,7 +98,7 @@ class FrameStream:
     def _drain(self, n_ready: int) -> FloatArray:
         if n_ready <= 0:
             return np.zeros(0, np.float32)
-        windows = np.lib.stride_tricks.sliding_window_view(self._tail, self._window)[:: self._hop][:n_ready]
+        windows = overlapping_windows(self._tail, self._window, self._hop)[:n_ready]
         parts = [
             self._measure(windows[start : start + _FRAMES_AT_ONCE]) for start in range(0, n_ready, _FRAMES_AT_ONCE)
         ]

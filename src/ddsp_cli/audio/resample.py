@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ddsp_cli.arrays import FloatArray
+from ddsp_cli.arrays import FloatArray, overlapping_windows
 
 
 class Resampler:
@@ -124,7 +124,7 @@ class LiveResampler:
             return np.zeros(0, np.float32)
         positions = self._position + self._down * np.arange(n_out)
         starts, phases = np.divmod(positions, self._up)
-        windows = np.lib.stride_tricks.sliding_window_view(self._buffer, n_taps)[starts]
+        windows = overlapping_windows(self._buffer, n_taps)[starts]
         out = np.einsum("st,st->s", windows, self._taps[phases])
         following = int(positions[-1]) + self._down
         n_done = min(following // self._up, len(self._buffer))

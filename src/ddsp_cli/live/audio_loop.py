@@ -18,6 +18,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ddsp_cli.arrays import FloatArray
+from ddsp_cli.live.performer import Latency
 from ddsp_cli.live.priority import AUDIO_RR, WORKER_RR, raise_thread
 
 #: Samples that the ring of each direction holds: 0.3 s at 192 kHz. A worker further behind than this loses input.
@@ -27,16 +28,25 @@ RING_SAMPLES = 1 << 16
 #: `BEHIND_BLOCKS`, at most this many samples at once.
 MOST_AT_ONCE_SAMPLES, BEHIND_BLOCKS = 2048, 8
 
-#: The audio thread waits for a block that is late for at most this part of the block's duration. Drivers expect the
-#: next block within one duration, and keep at least one more in their buffers.
+#: The audio thread waits for a late block for at most this share of the time between two requests of the device.
+#: Drivers expect the next block within that time, and keep at least one more in their buffers.
 PATIENCE = 0.75
 
-#: A drop-out makes the slack one block longer, up to `MAX_SLACK_S`: drivers ask for blocks more or less regularly, and
-#: other programs get in between. Those of the beginning are not counted. A device that has by then requested several
-#: blocks at once gets as many more in advance; one that asks for one at a time has the shortest slack.
+#: Calls that follow each other within this share of a block's duration are one request for several blocks.
+SAME_REQUEST = 0.5
+
+#: Drop-outs of the first `SETTLING_S` are not counted, and each makes the slack one block longer. After that time it is
+#: fitted to the requests of the device: `safe` adds as many blocks as fit between the two calls furthest apart, where
+#: these are several. `low` makes it one block longer than a request for several blocks, because a device that
+#: wakes at fixed times requests one more of them now and then; a device that requests single blocks keeps its slack.
 SETTLING_S = 1.0
 
-MAX_SLACK_S = 0.1
+#: A later drop-out makes the slack one block longer: in `safe` each, in `low` the second one and those after it within
+#: `REPEATED_S`, since a single one is not worth latency for ever. Drop-outs within `TOGETHER_S` have one cause.
+REPEATED_S, TOGETHER_S = 10.0, 0.1
+
+#: The slack grows no further than the first block beyond this; `low` is then about as late as `safe` is at its shortest.
+MAX_SLACK_S: dict[Latency, float] = {"safe": 0.1, "low": 0.03}
 
 #: A break in the sound begins and ends with a fade of this many samples, so that it does not click.
 FADE_SAMPLES = 48
@@ -77,9 +87,9 @@ class AudioLoop:
       rate_hz: of the device.
       block_samples: usual size of the device's blocks; the slack at the beginning.
       taken: called by the worker with input and output, after each call of `play`.
-      adapts: drop-outs make the slack longer at any time, not only in the first second.
-      in_real_time: the device calls from a separate thread as time goes by, so it is waited for late blocks, and a
-        device that asks for several blocks at once is given more of them in advance.
+      latency: how readily drop-outs make the slack longer.
+      in_real_time: the device calls from a separate thread as time goes by. The audio thread waits for late blocks
+        then, and the slack is fitted to the requests of the device.
     """
 
     def __init__(
@@ -88,26 +98,30 @@ class AudioLoop:
         rate_hz: int,
         block_samples: int,
         taken: Callable[[FloatArray, FloatArray], None] | None = None,
-        adapts: bool = True,
+        latency: Latency = "safe",
         in_real_time: bool = False,
     ) -> None:
-        self._play, self._taken, self._adapts, self._in_real_time = play, taken, adapts, in_real_time
+        self._play, self._taken, self._latency, self._in_real_time = play, taken, latency, in_real_time
         self._rate_hz, self._block = rate_hz, block_samples
-        self._heard, self._played = (Ring(np.zeros(RING_SAMPLES, np.float32)) for _ in range(2))
+        self._input, self._output = (Ring(np.zeros(RING_SAMPLES, np.float32)) for _ in range(2))
         # Each is written by one thread only.
-        self._n_heard = self._n_asked = 0  # audio thread
+        self._n_input = self._n_asked = self._n_requests = 0  # audio thread
         self._n_taken, self._n_written = 0, block_samples  # worker; silence at the start
         self._slack_samples = block_samples
         self._helps_from = 0  # position from which on the last change of the slack acts
         self._missed = self._noticed = self._counted = 0
+        self._last_dropout: int | None = None  # position
         self._longest_gap_s = 0.0  # between two calls of the first second
-        self._is_settled = not (in_real_time and adapts)
+        self._request_s = block_samples / rate_hz  # time between two requests, measured in the first second
+        self._request_begin_s = self._returned_s = 0.0
+        self._is_settled = not in_real_time
         self._waits = False
         self._written: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._was_missing, self._last = True, 0.0  # so that the first block fades in
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
         self.busy_s = 0.0
-        self.last_call_s = time.monotonic()
+        #: Time of the last call by `time.perf_counter`.
+        self.last_call_s = time.perf_counter()
 
     @property
     def n_dropouts(self) -> int:
@@ -127,22 +141,28 @@ class AudioLoop:
     def callback(self, block: FloatArray) -> FloatArray:
         """Called by the audio thread with the next block [S]; returns the next to play, [S]."""
         n = len(block)
-        if not self._n_heard:  # the first call, on the thread that makes all of them
+        if not self._n_input:  # the first call, on the thread that makes all of them
             raise_thread(AUDIO_RR)
-        now_s = time.monotonic()
-        if self._n_heard <= SETTLING_S * self._rate_hz and self._n_heard:
+        now_s = time.perf_counter()
+        is_settling = self._n_input <= SETTLING_S * self._rate_hz
+        apart_s = SAME_REQUEST * n / self._rate_hz
+        if is_settling and self._n_input:
             self._longest_gap_s = max(self._longest_gap_s, now_s - self.last_call_s)
+        self._n_requests += is_settling and (not self._n_input or now_s - self.last_call_s > apart_s)
+        if now_s - self._returned_s > apart_s:  # the time of the call before, which may have waited, is the loop's own
+            self._request_begin_s = now_s
         self.last_call_s = now_s
-        self._heard.put(self._n_heard, block[-RING_SAMPLES:])
-        self._n_heard += n
+        self._input.put(self._n_input, block[-RING_SAMPLES:])
+        self._n_input += n
         position = self._n_asked
         self._wake.put(None)
         if self._n_written < position + n and self._in_real_time:
-            self._wait(position + n, n / self._rate_hz)
+            ends_s = now_s + PATIENCE * n / self._rate_hz
+            self._wait(position + n, max(ends_s, self._request_begin_s + PATIENCE * self._request_s))
         self._n_asked += n
         n_ready = min(max(self._n_written - position, 0), n)
         out = np.zeros(n, np.float32)
-        out[:n_ready] = self._played.get(position, n_ready)
+        out[:n_ready] = self._output.get(position, n_ready)
         if n_ready < n:
             self._missed += 1
             last = out[n_ready - 1] if n_ready else self._last
@@ -153,13 +173,13 @@ class AudioLoop:
             out[:fade] *= np.linspace(0.0, 1.0, fade, dtype=np.float32)
         self._was_missing = n_ready < n
         self._last = float(out[-1]) if n else 0.0
+        self._returned_s = time.perf_counter()
         return out
 
-    def _wait(self, position: int, block_s: float) -> None:
-        """Waits until all before a position is written, for `PATIENCE` at most."""
-        begin_s = time.perf_counter()
+    def _wait(self, position: int, ends_s: float) -> None:
+        """Waits until all before a position is written, or until a time."""
         while self._n_written < position:
-            left_s = begin_s + PATIENCE * block_s - time.perf_counter()
+            left_s = ends_s - time.perf_counter()
             self._waits = True
             if left_s <= 0.0 or self._n_written >= position:
                 break
@@ -170,7 +190,7 @@ class AudioLoop:
         self._waits = False
 
     def work(self, until: Callable[[], bool]) -> None:
-        """Body of the worker thread: plays until it is told to stop."""
+        """Body of the worker thread: plays until `until` returns true."""
         while not until():
             try:
                 self._wake.get(timeout=0.05)
@@ -180,24 +200,24 @@ class AudioLoop:
 
     def work_once(self) -> None:
         """Processes all pending input."""
-        while self._n_taken < self._n_heard:
+        while self._n_taken < self._n_input:
             begin_s = time.perf_counter()
-            lost = self._n_heard - self._n_taken - RING_SAMPLES // 2
+            lost = self._n_input - self._n_taken - RING_SAMPLES // 2
             if lost > 0:  # half of the ring: the audio thread writes on meanwhile
                 self._n_taken += lost
-            behind = self._n_heard - self._n_taken
+            behind = self._n_input - self._n_taken
             n = min(behind, self._block if behind <= BEHIND_BLOCKS * self._block else MOST_AT_ONCE_SAMPLES)
-            heard = self._heard.get(self._n_taken, n)
+            block = self._input.get(self._n_taken, n)
             self._settle()
-            played = self._play(heard)
-            self._played.put(self._n_taken + self._slack_samples, played)  # earlier samples are not read
+            played = self._play(block)
+            self._output.put(self._n_taken + self._slack_samples, played)  # earlier samples are not read
             self._n_taken += n
             self._n_written = self._n_taken + self._slack_samples
             if self._waits:
                 self._waits = False
                 self._written.put(None)
             if self._taken is not None:
-                self._taken(heard, played)
+                self._taken(block, played)
             self.busy_s += time.perf_counter() - begin_s
 
     def _settle(self) -> None:
@@ -205,21 +225,40 @@ class AudioLoop:
         settling, missed = self._n_taken <= SETTLING_S * self._rate_hz, self._missed
         if missed > self._noticed:
             self._counted += 0 if settling else missed - self._noticed
-            helped = self._n_asked >= self._helps_from  # drop-outs that were under way before count only once
-            if (settling or self._adapts) and helped:
-                self._lengthen(1)
+            self._answer_dropout(settling)
         self._noticed = missed
         if not (settling or self._is_settled):
             self._is_settled = True
-            n_at_once = round(self._longest_gap_s * self._rate_hz / self._block)
-            if n_at_once > 1:
-                self._lengthen(n_at_once)
+            self._fit_requests()
+
+    def _answer_dropout(self, settling: bool) -> None:
+        """Makes the slack a block longer after a drop-out, see `SETTLING_S` and `REPEATED_S`."""
+        if self._n_asked < self._helps_from:  # those that were under way when it was last changed
+            return
+        last, is_repeated = self._last_dropout, False
+        if last is None or self._n_taken - last > TOGETHER_S * self._rate_hz:
+            is_repeated = last is not None and self._n_taken - last <= REPEATED_S * self._rate_hz
+            self._last_dropout = self._n_taken
+        if settling or self._latency == "safe" or is_repeated:
+            self._lengthen(1)
+
+    def _fit_requests(self) -> None:
+        """Fits slack and patience to the requests of the first second."""
+        if self._latency == "safe":
+            n_blocks = round(self._longest_gap_s * self._rate_hz / self._block)
+            n_more = n_blocks if n_blocks > 1 else 0
+        else:
+            n_blocks = round(self._n_input / (self._n_requests * self._block))
+            n_more = n_blocks + 1 - self._slack_samples // self._block if n_blocks > 1 else 0
+        self._request_s = max(self._request_s, self._n_input / (self._n_requests * self._rate_hz))
+        if n_more > 0:
+            self._lengthen(n_more)
 
     def _lengthen(self, n_blocks: int) -> None:
         """Makes the slack longer, as far as `MAX_SLACK_S` allows: silence is played meanwhile."""
-        n_left = -(-(int(MAX_SLACK_S * self._rate_hz) - self._slack_samples) // self._block)
+        n_left = -(-(int(MAX_SLACK_S[self._latency] * self._rate_hz) - self._slack_samples) // self._block)
         n_samples = self._block * min(n_blocks, max(n_left, 0))
-        self._played.put(self._n_taken + self._slack_samples, np.zeros(n_samples, np.float32))
+        self._output.put(self._n_taken + self._slack_samples, np.zeros(n_samples, np.float32))
         self._slack_samples += n_samples
         self._helps_from = self._n_taken + self._slack_samples
 

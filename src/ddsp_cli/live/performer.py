@@ -210,15 +210,19 @@ def period_samples(known: FloatArray) -> tuple[float, float]:
     shortest, longest = PERIODS_SAMPLES
     last = known[-PERIOD_WINDOW_SAMPLES:]
     before = known[-PERIOD_WINDOW_SAMPLES - longest : -shortest]
-    stretches = np.lib.stride_tricks.sliding_window_view(before, PERIOD_WINDOW_SAMPLES)[::-1]  # nearest first
-    energies = np.einsum("ls,ls->l", stretches, stretches)
-    alike = (stretches @ last) / np.sqrt(energies * (last @ last) + 1e-9)
-    left, middle, right = alike[:-2], alike[1:-1], alike[2:]
-    is_peak = (middle >= left) & (middle >= right)
-    offset = np.where(is_peak, 0.5 * (left - right) / np.minimum(left - 2.0 * middle + right, -1e-9), 0.0)
-    height = np.where(is_peak, middle - 0.25 * (left - right) * offset, -1.0)
-    best = int(np.argmax(height - LONGER_PERIOD_COST * np.arange(len(height))))
-    return shortest + 1 + best + float(offset[best]), float(height[best])
+    sums = np.concatenate([[0.0], np.cumsum(np.square(before, dtype=np.float64))])
+    energies = sums[PERIOD_WINDOW_SAMPLES:] - sums[:-PERIOD_WINDOW_SAMPLES]
+    alike = np.correlate(before, last, "valid") / np.sqrt(energies * (last @ last) + 1e-9)
+    alike = alike[::-1]  # nearest first
+    middle = alike[1:-1]
+    peaks = np.flatnonzero((middle >= alike[:-2]) & (middle >= alike[2:]))
+    if not len(peaks):
+        return float(shortest), -1.0
+    left, middle, right = alike[peaks], alike[peaks + 1], alike[peaks + 2]
+    offset = 0.5 * (left - right) / np.minimum(left - 2.0 * middle + right, -1e-9)
+    height = middle - 0.25 * (left - right) * offset
+    best = int(np.argmax(height - LONGER_PERIOD_COST * peaks))
+    return shortest + 1 + float(peaks[best] + offset[best]), float(height[best])
 
 
 #: Rate at which the estimate of the loudest notes falls.

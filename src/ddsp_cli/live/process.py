@@ -123,11 +123,10 @@ class Engine:
             self._warm_up(index)
         self.mixer = Mixer(self._make, job.controls, rate_hz)
         self.loop = AudioLoop(
-            self.mixer.play, rate_hz, job.stream.block_samples, self._take, adapts=job.settings.latency == "safe",
-            in_real_time=in_real_time,
-        )  # fmt: skip
+            self.mixer.play, rate_hz, job.stream.block_samples, self._take, job.settings.latency, in_real_time
+        )
         self._square = np.zeros(2)  # mean squares of input and output
-        self._told = (0.0, time.monotonic())
+        self._told = (0.0, time.perf_counter())
         self._load = 0.0
 
     def _make(self, controls: Controls, before: Source | None) -> Source:
@@ -166,7 +165,7 @@ class Engine:
 
     def status(self) -> LiveStatus:
         """Returns the state of the performance, with the load since the last call."""
-        busy_s, now_s = self.loop.busy_s, time.monotonic()
+        busy_s, now_s = self.loop.busy_s, time.perf_counter()
         lasted_s = now_s - self._told[1]
         if lasted_s > 0.0:
             self._load += 0.3 * ((busy_s - self._told[0]) / lasted_s - self._load)
@@ -243,7 +242,7 @@ def play(
             port = open_midi_port(job.midi, engine.hands.messages.put)
         connection.send(stream.rate_hz)
         stream.start(engine.loop.callback)
-        begun_s = time.monotonic()
+        begun_s = time.perf_counter()
         while worker.problem is None:
             if connection.poll(TELL_S):
                 controls = connection.recv()
@@ -252,7 +251,7 @@ def play(
                 engine.mixer.controls = controls
             status = replace(engine.status(), priority=float(priority))
             told[:] = [getattr(status, name) for name in _FIELDS]
-            silent_s = time.monotonic() - max(engine.loop.last_call_s, begun_s)
+            silent_s = time.perf_counter() - max(engine.loop.last_call_s, begun_s)
             if silent_s > (GONE_S if status.seconds > 0.0 else STARTING_S):
                 raise InputError(
                     "the audio device has stopped: it was unplugged, or another program has taken it",
