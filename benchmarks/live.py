@@ -123,8 +123,8 @@ def accuracy(paths: list[Path], frame_rate_hz: int) -> None:
             audio = read.read_mono(path)
             whole = measure(audio, spec)
             listener = Listener(spec, mode)
-            heard = [listener.push(audio[i : i + 1600]) for i in range(0, len(audio), 1600)]
-            f0_hz, confidence = (np.concatenate([getattr(part, name) for part in heard])
+            frames = [listener.push(audio[i : i + 1600]) for i in range(0, len(audio), 1600)]
+            f0_hz, confidence = (np.concatenate([getattr(part, name) for part in frames])
                                  for name in ("f0_hz", "f0_confidence"))  # fmt: skip
             n = len(f0_hz)
             voiced = whole.f0_hz[:n] > 0
@@ -142,7 +142,7 @@ def accuracy(paths: list[Path], frame_rate_hz: int) -> None:
 
 
 class SungStream:
-    """The null device, whose microphone hears the voice again and again."""
+    """The null device, whose microphone records the voice again and again."""
 
     def __init__(self, settings: StreamSettings) -> None:
         self._device = DeviceStream(settings)
@@ -159,10 +159,10 @@ class SungStream:
 
         def sung(block: FloatArray) -> FloatArray:
             nonlocal position
-            heard = self._voice[position : position + len(block)]
+            voice = self._voice[position : position + len(block)]
             position = (position + len(block)) % self._n_samples
             begin_s = time.perf_counter()
-            out = callback(heard)
+            out = callback(voice)
             self.called.append((begin_s, time.perf_counter() - begin_s))
             return out
 
@@ -198,19 +198,19 @@ def spread(what: str, seconds: FloatArray) -> None:
     print(f"  {what:<36}{cells} ms", flush=True)
 
 
-def sing(job: Job, told: Any, samples: Any, counter: Any, connection: Any) -> None:
+def sing(job: Job, shared_status: Any, samples: Any, counter: Any, connection: Any) -> None:
     """The main function of the process."""
     priority = raise_process()
     setattr(process, "AudioLoop", WatchedLoop)  # noqa: B010
     stream = SungStream(job.stream)
-    process.play(job, stream, np.frombuffer(told, np.float64), Tape(samples, counter), connection, priority)
+    process.play(job, stream, np.frombuffer(shared_status, np.float64), Tape(samples, counter), connection, priority)
     stream.close()
     called = np.array(stream.called)
     settled = called[:, 0] > called[0, 0] + 1.0
     print(f"  {'':<36}" + "".join(f"{f'{share:g} %':>9}" for share in PERCENTILES))
     spread("from call to call of the device", np.diff(called[settled, 0]))
     spread("a call of the audio thread", called[settled, 1])
-    spread("the worker, for all that was heard", np.array(WatchedLoop.took_s))
+    spread("the worker, for all input so far", np.array(WatchedLoop.took_s))
     spread("what was left of its time", np.array(WatchedLoop.left_s)[settled])
 
 

@@ -33,13 +33,13 @@ class Vanishing:
         pass
 
 
-def vanish(job, told, samples, counter, connection):
+def vanish(job, shared_status, samples, counter, connection):
     process.GONE_S = 0.3
     try:
-        process.play(job, Vanishing(), np.frombuffer(told, np.float64), Tape(samples, counter), connection)
+        process.play(job, Vanishing(), np.frombuffer(shared_status, np.float64), Tape(samples, counter), connection)
     except DdspError as problem:
         connection.send(problem)
 
 
-def die(job, told, samples, counter, connection):
+def die(job, shared_status, samples, counter, connection):
     raise SystemExit(3)

@@ -6,7 +6,6 @@ import multiprocessing
 import sys
 import threading
 import time
-import types
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from ddsp_cli.live.devices import Device, SimulatedDevices, StreamSettings, choo
 from ddsp_cli.live.mixer import CROSSFADE_S, WARM_UP_S, Controls, Mixer, soft_clipped
 from ddsp_cli.live.performer import LiveSettings, LiveState, Performer
 from ddsp_cli.live.process import Engine, Job, LiveStatus
-from ddsp_cli.live.tape import PLAYED, FeedbackDetector, Recorder, Tape
+from ddsp_cli.live.tape import OUTPUT, FeedbackDetector, Recorder, Tape
 from ddsp_cli.synthesis.instrument import Instrument
 from fixtures import make_bundle, melody
 
@@ -45,7 +44,7 @@ def make_tape(n_samples=4 * RATE_HZ):
     return Tape(context.RawArray("f", 2 * n_samples), context.RawArray("d", 1))
 
 
-def heard_through(engine, audio, after=None):
+def play_through(engine, audio, after=None):
     """Returns the output of a simulated pair of devices; `after` maps the number of a block to a call after it."""
     number = 0
 
@@ -67,7 +66,7 @@ def test_the_output_is_that_of_the_performer_at_the_stated_delay(instruments):
     expected = performer.push(audio)
     tape = make_tape()
     engine = Engine(make_job(instruments), RATE_HZ, tape)
-    played = heard_through(engine, audio)
+    played = play_through(engine, audio)
     assert np.abs(expected).max() > 0.01
     delay = 2 * BLOCK  # one block is collected, and the loop has one to play it
     n = len(audio) // BLOCK * BLOCK - BLOCK
@@ -83,7 +82,7 @@ def test_the_output_is_that_of_the_performer_at_the_stated_delay(instruments):
 def test_meters_tell_what_is_sung_and_played(instruments):
     audio = melody((69,), note_s=0.6, rest_s=0.3, rate_hz=RATE_HZ)[: -round(0.3 * RATE_HZ)]
     engine = Engine(make_job(instruments, transpose=12.0), RATE_HZ)
-    heard_through(engine, audio)
+    play_through(engine, audio)
     status = engine.status()
     assert status.f0_hz == pytest.approx(440.0, rel=0.005)
     assert status.played_hz == pytest.approx(880.0, rel=0.005)
@@ -94,15 +93,15 @@ def test_meters_tell_what_is_sung_and_played(instruments):
 
 def test_changes_while_playing_act_without_a_break(instruments):
     audio = melody((69,), note_s=2.0, rest_s=0.2, rate_hz=RATE_HZ)
-    plain = heard_through(Engine(make_job(instruments), RATE_HZ), audio)
-    other = heard_through(Engine(make_job(instruments, instrument=1), RATE_HZ), audio)
+    plain = play_through(Engine(make_job(instruments), RATE_HZ), audio)
+    other = play_through(Engine(make_job(instruments, instrument=1), RATE_HZ), audio)
     engine = Engine(make_job(instruments), RATE_HZ)
     at = round(0.6 * RATE_HZ / BLOCK)
 
     def change():
         engine.mixer.controls = Controls(instrument=1)
 
-    changed = heard_through(engine, audio, {at: change})
+    changed = play_through(engine, audio, {at: change})
     latency = engine.mixer.latency_samples
     begin = (at + 1) * BLOCK + latency + round(WARM_UP_S * RATE_HZ) + 2 * BLOCK
     end = begin + round(CROSSFADE_S * RATE_HZ)
@@ -126,7 +125,7 @@ def test_octave_mute_and_room_change_from_the_next_frame_on(instruments):
         round(1.0 * RATE_HZ / BLOCK): Controls(transpose=12.0, muted=True),
     }
     after = {at: lambda wanted=wanted: setattr(engine.mixer, "controls", wanted) for at, wanted in steps.items()}
-    played = heard_through(engine, audio, after)
+    played = play_through(engine, audio, after)
     assert engine.status().played_hz == pytest.approx(880.0, rel=0.005)
     assert np.abs(played[round(0.9 * RATE_HZ) : round(1.0 * RATE_HZ)]).max() > 0.01
     assert not played[round(1.1 * RATE_HZ) :].any()
@@ -383,13 +382,13 @@ def test_the_tape_keeps_time_and_the_recorder_writes_all_of_it(tmp_path):
         tape.write(*sound[:, begin : begin + 650])
     written, rate_hz = soundfile.read(tmp_path / "take.wav", dtype="float32")
     assert rate_hz == 1000
-    np.testing.assert_allclose(written, sound[PLAYED, 300:700], atol=2**-23)
+    np.testing.assert_allclose(written, sound[OUTPUT, 300:700], atol=2**-23)
     lost, both = tape.read(1000)
     assert lost == 300  # an eighth is left to the writer
     np.testing.assert_array_equal(both.T, sound[:, 1300:2000])
 
 
-def test_a_recording_that_cannot_be_written_is_told(tmp_path):
+def test_a_recording_that_cannot_be_written_is_reported(tmp_path):
     recorder = Recorder(make_tape(), 1000)
     recorder.start(tmp_path / "nowhere" / "take.wav")
     recorder.stop()
@@ -463,16 +462,18 @@ def test_a_device_that_goes_away_ends_the_performance_with_a_sentence(instrument
     for name in ("gc.disable", "gc.freeze", "sys.setswitchinterval"):
         monkeypatch.setattr(f"ddsp_cli.live.process.{name}", lambda *_: None)
     monkeypatch.setattr(process, "GONE_S", 0.0)
-    pipe, tape, told = Pipe(), make_tape(), np.zeros(len(process._FIELDS))
+    pipe, tape, shared_status = Pipe(), make_tape(), np.zeros(len(process._FIELDS))
     with pytest.raises(InputError, match="has stopped"):
-        process.play(make_job(instruments), SimulatedDevices(melody(rate_hz=RATE_HZ), RATE_HZ, BLOCK), told, tape, pipe)
+        process.play(
+            make_job(instruments), SimulatedDevices(melody(rate_hz=RATE_HZ), RATE_HZ, BLOCK), shared_status, tape, pipe
+        )
     assert pipe.sent == [RATE_HZ]
-    assert LiveStatus(*told).seconds > 0
+    assert LiveStatus(*shared_status).seconds > 0
     assert tape.n_written > 0
 
 
 @pytest.mark.parametrize("leak", [0.0, 0.2])
-def test_feedback_is_told_from_playing(instruments, leak):
+def test_feedback_is_distinguished_from_playing(instruments, leak):
     """Two sounds of one pitch are similar, but only the same sound keeps its delay."""
     rate_hz, n = 16000, 7 * 16000
     t, random = np.arange(n) / rate_hz, np.random.default_rng(0)

@@ -103,9 +103,9 @@ def test_remarks_say_what_is_wrong_and_what_to_do(monkeypatch):
     assert session._remarks(LiveStatus(seconds=20.0, load=0.3, n_dropouts=3.0)) == []
     assert "cannot keep up" in session._remarks(LiveStatus(seconds=21.0, load=0.95, n_dropouts=3.0))[0]
     session._recorder.n_lost, session._feedback.is_feedback = 24000, True
-    told = session._remarks(LiveStatus(seconds=40.0, n_dropouts=3.0))
-    assert "0.5 s of the recording" in told[0]
-    assert "headphones" in told[1]
+    remarks = session._remarks(LiveStatus(seconds=40.0, n_dropouts=3.0))
+    assert "0.5 s of the recording" in remarks[0]
+    assert "headphones" in remarks[1]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal")
@@ -142,7 +142,7 @@ def test_keys_come_one_by_one_and_the_terminal_is_as_it_was(monkeypatch):
         ({"output": "no such device"}, (InputError, UsageError), "null|no such device|sound system|found"),
     ],
 )
-def test_bad_arguments_are_told_before_anything_starts(desk, changes, error, words):
+def test_bad_arguments_are_reported_before_anything_starts(desk, changes, error, words):
     (desk / "there.wav").touch()
     arguments = {"models": ["testophone"], "input": "null", "output": "null"} | changes
     with pytest.raises(error, match=words):
@@ -181,7 +181,7 @@ def test_devices_are_listed_with_their_numbers(monkeypatch, capsys):
     ]
 
 
-def test_arrow_keys_are_told_from_characters():
+def test_arrow_keys_are_distinguished_from_characters():
     assert key_names("a\x1b[A\x1bOB]q\x1b") == ["a", "up", "down", "]", "q", "\x1b"]
 
 

@@ -142,10 +142,10 @@ def test_the_listener_measures_what_is_measured_afterwards(rate_hz):
     audio = melody((57, 64, 72))
     spec = FeatureSpec(frame_rate_hz=rate_hz)
     listener = Listener(spec)
-    heard = [listener.push(audio[i : i + 777]) for i in range(0, len(audio), 777)]
+    frames = [listener.push(audio[i : i + 777]) for i in range(0, len(audio), 777)]
     reference = measure(audio, spec)
     f0_hz, confidence, power = (
-        np.concatenate([getattr(part, name) for part in heard]) for name in ("f0_hz", "f0_confidence", "power_db")
+        np.concatenate([getattr(part, name) for part in frames]) for name in ("f0_hz", "f0_confidence", "power_db")
     )
     n = len(f0_hz)
     assert 0 <= len(reference) - n <= listener.latency_samples // spec.hop_samples + 2
@@ -164,8 +164,10 @@ def test_low_latency_is_25_ms_and_follows_the_same_pitch(instrument):
     assert exact.latency_s - quick.latency_s == pytest.approx(0.0265)
     spec = FeatureSpec(frame_rate_hz=50)
     listener = Listener(spec, "low")
-    heard = [listener.push(audio[i : i + 777]) for i in range(0, len(audio), 777)]
-    f0_hz, confidence = (np.concatenate([getattr(part, name) for part in heard]) for name in ("f0_hz", "f0_confidence"))
+    frames = [listener.push(audio[i : i + 777]) for i in range(0, len(audio), 777)]
+    f0_hz, confidence = (
+        np.concatenate([getattr(part, name) for part in frames]) for name in ("f0_hz", "f0_confidence")
+    )
     reference = measure(audio, spec).f0_hz[: len(f0_hz)]
     both = (reference > 0) & (confidence >= 0.5)
     assert both.sum() >= 0.9 * (reference > 0).sum()
@@ -235,8 +237,8 @@ def test_a_glide_is_continued_from_its_end(octaves_per_s):
 @pytest.mark.parametrize("latency", ["safe", "low"])
 def test_noise_is_never_sure_of_its_pitch(latency):
     noise = 0.1 * np.random.default_rng(0).normal(size=3 * 16000).astype(np.float32)
-    heard = Listener(FeatureSpec(frame_rate_hz=50), latency).push(noise)
-    assert heard.f0_confidence.max() < LIVE_SEGMENTS.sure_confidence
+    frames = Listener(FeatureSpec(frame_rate_hz=50), latency).push(noise)
+    assert frames.f0_confidence.max() < LIVE_SEGMENTS.sure_confidence
 
 
 def test_finer_models_are_as_quick(tmp_path):
@@ -272,11 +274,11 @@ def test_a_consonant_is_tongued(instrument):
         hiss = slice(rate_hz, rate_hz + n_unpitched)
         f0_hz, confidence, level = np.full(2 * rate_hz, 440.0), np.full(2 * rate_hz, 0.95), np.full(2 * rate_hz, -20.0)
         f0_hz[hiss], confidence[hiss] = 0.0, 0.1
-        heard, follower = (
+        frames, follower = (
             LiveFrames(f0_hz, confidence, level + 15.0, level, level),
             LiveAdaptation(instrument, LiveSettings()),
         )
-        played = [follower.step(heard, i) for i in range(len(f0_hz))]
+        played = [follower.step(frames, i) for i in range(len(f0_hz))]
         level_db, gate = (np.array([float(frame[k][0]) for frame in played]) for k in (1, 2))
         sound_db = level_db + 20.0 * np.log10(np.maximum(gate, 1e-9))
         dip_db = sound_db[rate_hz - 1] - sound_db[hiss]
@@ -288,9 +290,9 @@ def test_a_consonant_is_tongued(instrument):
 def follow(instrument, f0_hz, confidence, level_db, envelope_offset_db=0.0):
     """Level in dB that sounds, gate included, [F]."""
     levels_db = (level_db + 15.0, level_db, level_db + envelope_offset_db)
-    heard = LiveFrames(*(np.asarray(values, float) for values in (f0_hz, confidence, *levels_db)))
+    frames = LiveFrames(*(np.asarray(values, float) for values in (f0_hz, confidence, *levels_db)))
     follower = LiveAdaptation(instrument, LiveSettings())
-    played = [follower.step(heard, i) for i in range(len(level_db))]
+    played = [follower.step(frames, i) for i in range(len(level_db))]
     return np.array([float(level[0] + 20.0 * np.log10(max(gate[0], 1e-9))) for _, level, gate in played])
 
 

@@ -63,7 +63,7 @@ def test_the_audio_thread_has_priority_over_the_worker(on_linux):
     assert system.priority == AUDIO_RR > WORKER_RR > PROCESS_RR
 
 
-def test_a_refusal_is_told_and_changes_nothing(on_linux):
+def test_a_refusal_is_reported_and_changes_nothing(on_linux):
     nice = []
     system = on_linux(grants=False, nice=nice)
     assert priority.raise_process() is Priority.RAISED

@@ -26,10 +26,10 @@ def line(studio):
 def exchange(line, number, block):
     line.send_bytes(struct.pack("<I", number) + block.astype("<f4").tobytes())
     answer = line.receive_bytes()
-    got, load, heard_hz, played_hz = struct.unpack_from("<Ifff", answer)
+    got, load, input_hz, played_hz = struct.unpack_from("<Ifff", answer)
     assert got == number
     assert load > 0
-    assert played_hz >= heard_hz >= 0
+    assert played_hz >= input_hz >= 0
     return np.frombuffer(answer, "<f4", offset=16)
 
 
@@ -44,14 +44,14 @@ def voice(desk):
 
 
 def test_page_hears_the_performer(studio, line):
-    told = ask(line, instrument="testophone", settings={"transpose": 12})
-    assert told["instrument"] == "testophone"
+    answer = ask(line, instrument="testophone", settings={"transpose": 12})
+    assert answer["instrument"] == "testophone"
     performer = studio.session.instrument("testophone").live(transpose=12, sample_rate=RATE_HZ)
-    assert told["latency_s"] == performer.latency_s
+    assert answer["latency_s"] == performer.latency_s
     audio = voice(studio.desk)
     blocks = [audio[start : start + BLOCK] for start in range(0, len(audio), BLOCK)]
-    heard = np.concatenate([exchange(line, number, block) for number, block in enumerate(blocks)])
-    np.testing.assert_array_equal(heard, np.concatenate([performer.push(block) for block in blocks]))
+    played = np.concatenate([exchange(line, number, block) for number, block in enumerate(blocks)])
+    np.testing.assert_array_equal(played, np.concatenate([performer.push(block) for block in blocks]))
 
 
 def test_low_latency_is_26_ms_less(line):

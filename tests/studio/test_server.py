@@ -107,7 +107,7 @@ def test_result_comes_with_what_is_drawn(studio):
     answer = studio.client.get(f"api/played/{done['id']}/curves")
     names = answer.headers["x-curves"].split(",")
     curves = dict(zip(names, np.frombuffer(answer.content, "<f4").reshape(len(names), -1), strict=True))
-    assert names == ["f0_hz", "level_db", "gate", "heard_f0_hz", "heard_level_db"]
+    assert names == ["f0_hz", "level_db", "gate", "input_f0_hz", "input_level_db"]
     assert len(curves["f0_hz"]) == done["n_frames"]
     assert len(done["notes"]) == 3
     note = done["notes"][0]
@@ -187,15 +187,15 @@ def test_lead_of_a_recording_is_that_of_the_command(studio, tmp_path):
     sound = np.concatenate([low, high]) + 0.7 * np.concatenate([high, low])
     soundfile.write(tmp_path / "duet.wav", sound.astype(np.float32), 16000, subtype="FLOAT")
     take = add(studio, tmp_path / "duet.wav")
-    heard = {}
+    played = {}
     for voices in ("auto", "lead", "auto"):
-        done = play(studio, take, settings={"voices": voices, "seed": len(heard)})["done"]
+        done = play(studio, take, settings={"voices": voices, "seed": len(played)})["done"]
         out = tmp_path / f"{voices}.wav"
-        options = make_options(voices=voices, seed=len(heard))
+        options = make_options(voices=voices, seed=len(played))
         transfer_files(tmp_path / "duet.wav", "testophone", out, options=options, bits="float", force=True)
-        heard[voices] = pcm(studio, done)
-        np.testing.assert_array_equal(heard[voices], soundfile.read(out, dtype="float32")[0])
-    assert np.abs(heard["lead"] - heard["auto"]).max() > 1e-3
+        played[voices] = pcm(studio, done)
+        np.testing.assert_array_equal(played[voices], soundfile.read(out, dtype="float32")[0])
+    assert np.abs(played["lead"] - played["auto"]).max() > 1e-3
 
 
 @pytest.mark.parametrize("chosen", [[], {"tracks": "1"}, {"tracks": [0]}, {"tracks": [True]}, {"channels": [17]}, 5])
@@ -255,11 +255,11 @@ def test_the_excerpt_comes_before_the_result(studio, long_take):
         "take": long_take["id"], "instrument": "testophone", "settings": {"dynamics": 0.5}, "at_s": 0.5,
     })  # fmt: skip
     lines = [json.loads(line) for line in answer.text.splitlines()]
-    (told,) = [line["excerpt"] for line in lines if "excerpt" in line]
+    (excerpt,) = [line["excerpt"] for line in lines if "excerpt" in line]
     assert "done" in lines[-1]
-    sound = studio.client.get(f"api/excerpts/{told['id']}")
-    assert len(sound.content) / 4 / told["rate_hz"] == pytest.approx(EXCERPT_S + 6.6 * RENDERED_SHARE, abs=0.01)
-    assert told["start_s"] == 0.5
+    sound = studio.client.get(f"api/excerpts/{excerpt['id']}")
+    assert len(sound.content) / 4 / excerpt["rate_hz"] == pytest.approx(EXCERPT_S + 6.6 * RENDERED_SHARE, abs=0.01)
+    assert excerpt["start_s"] == 0.5
     assert studio.client.get("api/excerpts/0").status_code == 400
 
 

@@ -45,7 +45,7 @@ SETTLING_S = 1.0
 #: `REPEATED_S`, since a single one is not worth latency for ever. Drop-outs within `TOGETHER_S` have one cause.
 REPEATED_S, TOGETHER_S = 10.0, 0.1
 
-#: The slack grows no further than the first block beyond this; `low` is then about as late as `safe` is at its shortest.
+#: The slack grows no further than the first block beyond this. `low` is then about as late as `safe` is at least.
 MAX_SLACK_S: dict[Latency, float] = {"safe": 0.1, "low": 0.03}
 
 #: A break in the sound begins and ends with a fade of this many samples, so that it does not click.

@@ -1,8 +1,9 @@
 """List audio devices and MIDI ports; open a stream through a microphone and a loudspeaker, or from a keyboard.
 
 Audio is built on miniaudio, whose wheels carry the back ends of every platform: WASAPI, Core Audio, ALSA, PulseAudio
-(which PipeWire serves too) and JACK. The device called `null` is miniaudio's own: it hears silence and plays to nobody,
-in real time. `SimulatedDevices` needs no time and no sound card. MIDI ports are reached through mido and python-rtmidi.
+(which PipeWire serves too) and JACK. The device called `null` is miniaudio's own: it captures silence and
+discards the output, in real time. `SimulatedDevices` needs no time and no sound card. MIDI ports are reached through
+mido and python-rtmidi.
 
 Shapes: S samples, one channel.
 """
@@ -238,10 +239,10 @@ class DeviceStream:
         output, output_id = system.choose(settings.output, "output")
         ends, input_id = [output], None
         sample_format = miniaudio.SampleFormat.FLOAT32
-        self._hears = settings.input != ""
-        if self._hears:
-            heard, input_id = system.choose(settings.input, "input")
-            ends.append(heard)
+        self._has_input = settings.input != ""
+        if self._has_input:
+            microphone, input_id = system.choose(settings.input, "input")
+            ends.append(microphone)
         self.rate_hz = choose_rate_hz([device.rates_hz for device in ends])
         # miniaudio names lengths of blocks in milliseconds.
         block_ms = max(1, round(1000 * settings.block_samples / self.rate_hz))
@@ -252,7 +253,7 @@ class DeviceStream:
         capture = {"capture_format": sample_format, "capture_channels": 1, "capture_device_id": input_id}
         try:
             with quiet():
-                if self._hears:
+                if self._has_input:
                     self._device: Any = miniaudio.DuplexStream(**playback, **capture, **common)
                 else:
                     self._device = miniaudio.PlaybackDevice(
@@ -270,7 +271,7 @@ class DeviceStream:
         """
         import miniaudio
 
-        pump = self._pump_both(callback) if self._hears else self._pump_output(callback)
+        pump = self._pump_both(callback) if self._has_input else self._pump_output(callback)
         next(pump)
         try:
             self._device.start(pump)
@@ -281,8 +282,8 @@ class DeviceStream:
     def _pump_both(callback: Callback) -> Generator[bytes, bytearray, None]:
         out = b""
         while True:
-            heard = yield out
-            out = callback(np.frombuffer(heard, np.float32)).tobytes()
+            captured = yield out
+            out = callback(np.frombuffer(captured, np.float32)).tobytes()
 
     @staticmethod
     def _pump_output(callback: Callback) -> Generator[bytes, int, None]:
@@ -308,27 +309,27 @@ class SimulatedDevices:
     """Simulates a pair of devices for tests and measurements: the input is given, the output is kept.
 
     Both ends belong to one converter without own buffers: the block that the callback returns is played while
-    the next one is heard. So a callback that returns its input is one block late.
+    the next one is captured. So a callback that returns its input is one block late.
 
     Args:
-      heard: [S] float32, the sound of the microphone.
+      sound: [S] float32, the sound of the microphone.
       rate_hz: of the devices.
       block_samples: of each call.
       between: called after every block, such as to let a worker finish it.
     """
 
     def __init__(
-        self, heard: FloatArray, rate_hz: int, block_samples: int, between: Callable[[], None] | None = None
+        self, sound: FloatArray, rate_hz: int, block_samples: int, between: Callable[[], None] | None = None
     ) -> None:
         self.rate_hz = rate_hz
-        self._heard, self._block, self._between = heard, block_samples, between
+        self._sound, self._block, self._between = sound, block_samples, between
         self.played = np.zeros(0, np.float32)
 
     def start(self, callback: Callback) -> None:
         """Processes the whole input before it returns."""
-        parts = [np.zeros(self._block, np.float32)]  # nothing is played while the first block is heard
-        for begin in range(0, len(self._heard), self._block):
-            parts.append(callback(self._heard[begin : begin + self._block]).copy())
+        parts = [np.zeros(self._block, np.float32)]  # nothing is played while the first block is captured
+        for begin in range(0, len(self._sound), self._block):
+            parts.append(callback(self._sound[begin : begin + self._block]).copy())
             if self._between is not None:
                 self._between()
         self.played = np.concatenate(parts)

@@ -54,7 +54,7 @@ PERIOD_WINDOW_SAMPLES, PERIODS_SAMPLES = 200, (8, 330)
 PERIODIC = 0.84
 
 #: Penalty of a longer period, in correlation for each sample: of multiples of a period that fit equally well the
-#: shortest is taken. Noise that is repeated with a longer one would be heard as an octave below.
+#: shortest is taken. Noise that is repeated with a longer one would be tracked an octave lower.
 LONGER_PERIOD_COST = 0.002
 
 #: The change of the period is measured over so many samples. It is extrapolated from the middle of the stretch to its
@@ -405,11 +405,11 @@ class Performer:
         if self._n_pushed < self._resample_in.n_needed(self._listener.n_needed):
             out, self._ready = self._ready[:n_out], self._ready[n_out:]
             return out
-        heard = self._resample_in.push(np.concatenate(self._waiting))
+        resampled = self._resample_in.push(np.concatenate(self._waiting))
         self._waiting = []
-        frames = self._listener.push(heard)
+        frames = self._listener.push(resampled)
         if self._timbre is not None:
-            self._mfcc.extend(self._timbre.push(heard))
+            self._mfcc.extend(self._timbre.push(resampled))
         parts = [self._ready]
         for i in range(len(frames.f0_hz)):  # one by one, so that the sizes of blocks cannot matter
             mfcc = self._mfcc.pop(0)[None] if self._timbre is not None else None

@@ -38,7 +38,7 @@ GONE_S = 2.0
 STARTING_S = 10.0
 
 #: Interval between two updates of the status.
-TELL_S = 0.1
+STATUS_S = 0.1
 
 #: Interval at which Python switches threads: the longest wait of the audio thread for the worker.
 SWITCH_S = 0.0005
@@ -126,7 +126,7 @@ class Engine:
             self.mixer.play, rate_hz, job.stream.block_samples, self._take, job.settings.latency, in_real_time
         )
         self._square = np.zeros(2)  # mean squares of input and output
-        self._told = (0.0, time.perf_counter())
+        self._last_update = (0.0, time.perf_counter())
         self._load = 0.0
 
     def _make(self, controls: Controls, before: Source | None) -> Source:
@@ -155,21 +155,21 @@ class Engine:
         for part in tone.astype(np.float32).reshape(n_blocks, block):
             source.push(part)
 
-    def _take(self, heard: FloatArray, played: FloatArray) -> None:
+    def _take(self, block: FloatArray, played: FloatArray) -> None:
         """Meters and tape, on the worker's thread."""
-        if len(heard):
-            keep = np.exp(-len(heard) / (METER_S * self._rate_hz))
-            self._square = keep * self._square + (1.0 - keep) * np.array([np.mean(heard**2), np.mean(played**2)])
+        if len(block):
+            keep = np.exp(-len(block) / (METER_S * self._rate_hz))
+            self._square = keep * self._square + (1.0 - keep) * np.array([np.mean(block**2), np.mean(played**2)])
         if self._tape is not None:
-            self._tape.write(heard, played)
+            self._tape.write(block, played)
 
     def status(self) -> LiveStatus:
         """Returns the state of the performance, with the load since the last call."""
         busy_s, now_s = self.loop.busy_s, time.perf_counter()
-        lasted_s = now_s - self._told[1]
+        lasted_s = now_s - self._last_update[1]
         if lasted_s > 0.0:
-            self._load += 0.3 * ((busy_s - self._told[0]) / lasted_s - self._load)
-        self._told = (busy_s, now_s)
+            self._load += 0.3 * ((busy_s - self._last_update[0]) / lasted_s - self._load)
+        self._last_update = (busy_s, now_s)
         state = self.mixer.source.state
         input_db, output_db = 10.0 * np.log10(self._square + 1e-12)
         # A block is complete before it is processed, and is played while the next one arrives.
@@ -188,14 +188,14 @@ class Engine:
         )
 
 
-def run(job: Job, told: Any, samples: Any, counter: Any, connection: Connection) -> None:
+def run(job: Job, shared_status: Any, samples: Any, counter: Any, connection: Connection) -> None:
     """Body of the process: plays until a command ends it, the device is gone, or its parent has ended."""
     settle_child()  # sound systems report drop-outs on standard error
     try:
         priority = raise_process()
         stream = DeviceStream(job.stream)
         try:
-            play(job, stream, np.frombuffer(told, np.float64), Tape(samples, counter), connection, priority)
+            play(job, stream, np.frombuffer(shared_status, np.float64), Tape(samples, counter), connection, priority)
         finally:
             stream.close()
         connection.send(None)
@@ -210,7 +210,7 @@ def run(job: Job, told: Any, samples: Any, counter: Any, connection: Connection)
 def play(
     job: Job,
     stream: Stream,
-    told: FloatArray,
+    shared_status: FloatArray,
     tape: Tape,
     connection: Connection,
     priority: Priority = Priority.NORMAL,
@@ -220,7 +220,7 @@ def play(
     Args:
       job: see `Job`.
       stream: runs until this ends.
-      told: shared memory of the status, see `LiveStatus`.
+      shared_status: shared memory of the status, see `LiveStatus`.
       tape: of input and output.
       connection: to the process that shows.
       priority: for the status.
@@ -244,13 +244,13 @@ def play(
         stream.start(engine.loop.callback)
         begun_s = time.perf_counter()
         while worker.problem is None:
-            if connection.poll(TELL_S):
+            if connection.poll(STATUS_S):
                 controls = connection.recv()
                 if controls is None:
                     return
                 engine.mixer.controls = controls
             status = replace(engine.status(), priority=float(priority))
-            told[:] = [getattr(status, name) for name in _FIELDS]
+            shared_status[:] = [getattr(status, name) for name in _FIELDS]
             silent_s = time.perf_counter() - max(engine.loop.last_call_s, begun_s)
             if silent_s > (GONE_S if status.seconds > 0.0 else STARTING_S):
                 raise InputError(
@@ -277,11 +277,13 @@ class LiveProcess:
 
     def __init__(self, job: Job, target: Callable[..., None] = run) -> None:
         context = multiprocessing.get_context("spawn")
-        self._told = context.RawArray("d", len(_FIELDS))
+        self._shared_status = context.RawArray("d", len(_FIELDS))
         samples, counter = context.RawArray("f", 2 * TAPE_SAMPLES), context.RawArray("d", 1)
         self.tape = Tape(samples, counter)
         self._connection, other = context.Pipe()
-        self._process = context.Process(target=target, args=(job, self._told, samples, counter, other), daemon=True)
+        self._process = context.Process(
+            target=target, args=(job, self._shared_status, samples, counter, other), daemon=True
+        )
         self._process.start()
         other.close()
         self._ended = False
@@ -329,7 +331,7 @@ class LiveProcess:
 
     def status(self) -> LiveStatus:
         """State of the performance, for the display."""
-        return LiveStatus(*self._told)
+        return LiveStatus(*self._shared_status)
 
     def change(self, controls: Controls) -> None:
         """Sends new controls."""

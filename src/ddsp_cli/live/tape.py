@@ -3,7 +3,7 @@
 The recorder writes files; the detector of feedback tells whether the microphone picks up the loudspeaker, so that its
 sound is played again.
 
-Shapes: S samples, N samples of a window; two channels, heard and played.
+Shapes: S samples, N samples of a window; two channels, input and output.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TAPE_SAMPLES = 30 * 48000
 #: Interval at which the recorder reads the tape.
 POLL_S = 0.05
 
-HEARD, PLAYED = 0, 1
+INPUT, OUTPUT = 0, 1
 
 
 class Tape:
@@ -49,10 +49,10 @@ class Tape:
         """Samples written so far."""
         return int(self._counter[0])
 
-    def write(self, heard: FloatArray, played: FloatArray) -> None:
-        """Adds samples [S] of both channels."""
-        self._ring.put(self.n_written, np.stack([heard, played], axis=1))
-        self._counter[0] += len(heard)
+    def write(self, block: FloatArray, played: FloatArray) -> None:
+        """Adds samples [S] of input and output."""
+        self._ring.put(self.n_written, np.stack([block, played], axis=1))
+        self._counter[0] += len(block)
 
     def read(self, position: int) -> tuple[int, FloatArray]:
         """Returns all samples from a position on.
@@ -131,7 +131,7 @@ class Recorder:
             self.n_recorded += lost + len(block)
             if lost:
                 yield np.zeros(lost, np.float32)  # what follows stays in time
-            yield block[:, PLAYED]
+            yield block[:, OUTPUT]
             if not fits(self.path, self.n_recorded + len(self._tape)):  # what was recorded is kept
                 self.problem = OutputError(
                     f"{self.path} ends after {self.seconds / 3600.0:.1f} hours: its format holds no more",
@@ -192,8 +192,8 @@ class FeedbackDetector:
     def _look(self, window: FloatArray) -> None:
         if np.sqrt(np.mean(window**2, axis=0)).min() < SOUNDING_RMS:
             return
-        heard, played = np.fft.rfft(window * self._window[:, None], axis=0).T
-        cross = heard * np.conj(played)
+        input_spectrum, output_spectrum = np.fft.rfft(window * self._window[:, None], axis=0).T
+        cross = input_spectrum * np.conj(output_spectrum)
         self._average = self._keep * self._average + (1.0 - self._keep) * cross / np.maximum(np.abs(cross), 1e-12)
         self._n_windows += 1
         if self._n_windows * (1.0 - self._keep) < 0.5:

@@ -4,7 +4,7 @@
                     binary  number of the block as uint32, then its samples as float32, little-endian
     server → page   text    {"latency_s": ..., "instrument": ...} after each change, or {"error": ..., "hint": ...}
                     binary  the same number; as float32 the share of real time that the block took, and the F0 in Hz
-                    that is heard and that is played, 0 where no note sounds; then as many samples
+                    of the input and of the output, 0 where no note sounds; then as many samples
 
 Shapes: S samples.
 """

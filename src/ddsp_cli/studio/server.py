@@ -206,7 +206,7 @@ class Studio:
         """Plays a sound on an instrument.
 
         The request has `take`, `instrument`, `settings`; `curves` where some were drawn; `selection` of a MIDI file;
-        and `at_s`, from where on a long sound is to be heard first: lines with an `excerpt` tell of what was played.
+        and `at_s`, from where on a long sound is rendered first: lines with an `excerpt` describe these first parts.
         """
         asked = await _json(request)
         take, instrument, curves = (_text(asked, name) for name in ("take", "instrument", "curves"))

@@ -574,7 +574,7 @@ class Session:
         adapted, features = played.performance.adapted, played.performance.features
         curves = {"f0_hz": adapted.f0_hz, "level_db": adapted.level_db, "gate": adapted.gate}
         if features is not None and len(features) == len(adapted):
-            curves |= {"heard_f0_hz": features.f0_hz, "heard_level_db": getattr(features, played.level)}
+            curves |= {"input_f0_hz": features.f0_hz, "input_level_db": getattr(features, played.level)}
         return list(curves), [np.ascontiguousarray(curve, np.float32) for curve in curves.values()]
 
     def notes(self, played: Played) -> list[dict[str, float | str]]:

@@ -45,8 +45,8 @@ export async function bytes(path, signal) {
   return { values: new Uint8Array(await response.arrayBuffer()), headers: response.headers };
 }
 
-/** Long work: calls `progress(doing, share)` and `heard(excerpt)` for its lines, returns its result. Abort the signal to cancel it. */
-export async function work(path, value, progress, heard, signal) {
+/** Long work: calls `progress(doing, share)` and `onExcerpt(excerpt)` for its lines, returns its result. Abort the signal to cancel it. */
+export async function work(path, value, progress, onExcerpt, signal) {
   const response = await ask(path, { method: "POST", body: JSON.stringify(value), signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
@@ -57,12 +57,12 @@ export async function work(path, value, progress, heard, signal) {
     const lines = text.split("\n");
     text = lines.pop();
     for (const line of lines.filter(Boolean)) {
-      const told = JSON.parse(line);
-      if (told.error) throw new Problem(told);
-      if (told.cancelled) throw new DOMException("cancelled", "AbortError");
-      if (told.done) return told.done;
-      if (told.excerpt) heard(told.excerpt);
-      if (told.doing) progress(told.doing, told.share);
+      const message = JSON.parse(line);
+      if (message.error) throw new Problem(message);
+      if (message.cancelled) throw new DOMException("cancelled", "AbortError");
+      if (message.done) return message.done;
+      if (message.excerpt) onExcerpt(message.excerpt);
+      if (message.doing) progress(message.doing, message.share);
     }
   }
 }

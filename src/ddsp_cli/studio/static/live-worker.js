@@ -18,8 +18,8 @@ function open(address, wanted) {
     if (typeof data === "string") { postMessage(JSON.parse(data)); return; }
     const view = new DataView(data);
     const samples = new Float32Array(data, 16);
-    const [load, heard, played] = [4, 8, 12].map((at) => view.getFloat32(at, true));
-    port?.postMessage({ number: view.getUint32(0, true), load, f0: [heard, played], samples });
+    const [load, input_hz, output_hz] = [4, 8, 12].map((at) => view.getFloat32(at, true));
+    port?.postMessage({ number: view.getUint32(0, true), load, f0: [input_hz, output_hz], samples });
   };
 }
 

@@ -1,7 +1,7 @@
 // The audio thread of the live part: sends the microphone in blocks, plays what comes back in order.
 //
 // Both ends count samples of the same clock, so the delay of a block is measured exactly: the frame in which its first
-// sample is played, less the frame in which it was heard.
+// sample is played, less the frame in which it was recorded.
 
 const MAX_WAITING_S = 0.5;
 
@@ -19,21 +19,21 @@ class Live extends AudioWorkletProcessor {
   #n = 0;
   #number = 0;
   #first = 0; // frame of the first sample of the block that is filled
-  #queue = []; // { samples, heardAt, at }
+  #queue = []; // { samples, recordedAt, at }
   #waiting = 0; // samples in the queue
   #target; // samples that have to wait before playing begins, or begins again
   #playing = false;
-  #heardAt = new Map(); // number of a block → frame
+  #recordedAt = new Map(); // number of a block → frame
   #port = null;
   #dropouts = 0;
   #delay = 0;
   #load = 0;
-  #f0 = [0, 0]; // Hz heard and played
+  #f0 = [0, 0]; // Hz of input and output
   #peaks = [0, 0];
   #nextReport = 0;
   #least = Infinity; // samples that were left after playing, at least, since `watchedFrom`
   #watchedFrom = 0;
-  #recording = null; // { heard, played, n }: what is not handed over yet
+  #recording = null; // { input, played, n }: what is not handed over yet
 
   constructor(options) {
     super();
@@ -48,9 +48,9 @@ class Live extends AudioWorkletProcessor {
 
   #arrived({ number, load, f0, samples }) {
     this.#f0 = f0;
-    const heardAt = this.#heardAt.get(number);
-    this.#heardAt.delete(number);
-    this.#queue.push({ samples, heardAt, at: 0 });
+    const recordedAt = this.#recordedAt.get(number);
+    this.#recordedAt.delete(number);
+    this.#queue.push({ samples, recordedAt, at: 0 });
     this.#waiting += samples.length;
     this.#load += 0.01 * (load - this.#load); // only every few blocks complete a frame, so the mean counts
     while (this.#waiting > MAX_WAITING_S * sampleRate) this.#drop();
@@ -64,10 +64,10 @@ class Live extends AudioWorkletProcessor {
   }
 
   process([input], [output]) {
-    const heard = input[0], out = output[0], n = out.length;
+    const sung = input[0], out = output[0], n = out.length;
     for (let i = 0; i < n; i++) {
       if (!this.#n) this.#first = currentFrame + i;
-      const sample = heard ? heard[i] : 0;
+      const sample = sung ? sung[i] : 0;
       this.#block[this.#n++] = sample;
       this.#peaks[0] = Math.max(this.#peaks[0], Math.abs(sample));
       if (this.#n === this.#block.length) this.#send();
@@ -85,7 +85,7 @@ class Live extends AudioWorkletProcessor {
       this.#least = Math.min(this.#least, this.#waiting);
       if (currentFrame - this.#watchedFrom > WATCHED_S * sampleRate) this.#shorten(out);
     }
-    if (this.#recording) this.#keep(heard, out);
+    if (this.#recording) this.#keep(sung, out);
     if (currentFrame >= this.#nextReport) {
       this.port.postMessage({ delay_s: this.#delay / sampleRate, dropouts: this.#dropouts, load: this.#load, f0: this.#f0, peaks: this.#peaks });
       this.#peaks = [0, 0];
@@ -98,7 +98,7 @@ class Live extends AudioWorkletProcessor {
   #take(out, frame) {
     for (let i = 0; i < out.length; i++) {
       const first = this.#queue[0];
-      if (first.at === 0 && first.heardAt !== undefined) this.#delay = frame + i - first.heardAt;
+      if (first.at === 0 && first.recordedAt !== undefined) this.#delay = frame + i - first.recordedAt;
       out[i] = first.samples[first.at++];
       if (first.at === first.samples.length) this.#queue.shift();
     }
@@ -125,12 +125,12 @@ class Live extends AudioWorkletProcessor {
 
   #record(on) {
     if (!on && this.#recording) this.#handOver();
-    this.#recording = on ? { heard: new Float32Array(PIECE_SAMPLES), played: new Float32Array(PIECE_SAMPLES), n: 0 } : null;
+    this.#recording = on ? { input: new Float32Array(PIECE_SAMPLES), played: new Float32Array(PIECE_SAMPLES), n: 0 } : null;
   }
 
-  #keep(heard, out) {
-    const { heard: a, played: b, n } = this.#recording;
-    if (heard) a.set(heard, n); else a.fill(0, n, n + out.length);
+  #keep(sung, out) {
+    const { input: a, played: b, n } = this.#recording;
+    if (sung) a.set(sung, n); else a.fill(0, n, n + out.length);
     b.set(out, n);
     this.#recording.n += out.length;
     if (this.#recording.n + out.length > PIECE_SAMPLES) {
@@ -140,16 +140,16 @@ class Live extends AudioWorkletProcessor {
   }
 
   #handOver() {
-    const { heard, played, n } = this.#recording;
+    const { input, played, n } = this.#recording;
     this.#recording = null;
-    this.port.postMessage({ heard: heard.subarray(0, n), played: played.subarray(0, n) });
+    this.port.postMessage({ input: input.subarray(0, n), played: played.subarray(0, n) });
   }
 
   #send() {
     this.#n = 0;
     if (!this.#port) return;
-    this.#heardAt.set(this.#number, this.#first);
-    if (this.#heardAt.size > 1000) this.#heardAt.clear();
+    this.#recordedAt.set(this.#number, this.#first);
+    if (this.#recordedAt.size > 1000) this.#recordedAt.clear();
     this.#port.postMessage({ number: this.#number, samples: this.#block.slice() });
     this.#number = (this.#number + 1) >>> 0;
   }

@@ -15,7 +15,7 @@ const MAX_RECORDED_S = 1200; // as long as a sound of the studio may be
 
 export class Live {
   #running = null;
-  #pieces = null; // of the recording that runs: { heard, played }
+  #pieces = null; // of the recording that runs: { input, played }
   #recordedRate = 0;
 
   /** @param keep called with the blob of a WAV file and a name, to play it again with other instruments */
@@ -54,7 +54,7 @@ export class Live {
       el("p", { class: "row" }, this.start, this.record, el("output", { id: "live-recorded-s" })),
       this.recorded,
       labelled("Input", this.meters[0]), labelled("Output", this.meters[1]),
-      el("dl", { class: "facts" }, fact("live-heard", "You sing"), fact("live-played", "It plays"), fact("live-trip", "Round trip (measured)"), fact("live-own", "in the instrument"), fact("live-way", "to the server and back"), fact("live-audio", "in the browser's output"), fact("live-load", "Load of one core"), fact("live-dropouts", "Drop-outs")),
+      el("dl", { class: "facts" }, fact("live-input", "You sing"), fact("live-played", "It plays"), fact("live-trip", "Round trip (measured)"), fact("live-own", "in the instrument"), fact("live-way", "to the server and back"), fact("live-audio", "in the browser's output"), fact("live-load", "Load of one core"), fact("live-dropouts", "Drop-outs")),
       labelled("Instrument", this.instrument), labelled("Octave", this.octave), labelled("Level", level, levelShown), labelled("Formant", formant, formantShown),
       labelled("Room", this.room), labelled("Room dry/wet", wet, wetShown), labelled("Delay", this.latency), labelled("Block (larger where there are drop-outs)", this.block)));
     this.block.onchange = () => { if (this.#running) { this.stop(); this.#begin(); } };
@@ -84,7 +84,7 @@ export class Live {
       worker.postMessage({ port: channel.port2 }, [channel.port2]);
       const address = new URL(`live?rate=${context.sampleRate}`, document.baseURI);
       address.protocol = "ws:";
-      worker.onmessage = ({ data }) => this.#told(data);
+      worker.onmessage = ({ data }) => this.#answered(data);
       worker.postMessage({ address: address.href, wanted: this.#wanted() });
       node.port.onmessage = ({ data }) => (data.played ? this.#recordedPiece(data) : this.#report(data));
       new MediaStreamAudioSourceNode(context, { mediaStream: stream }).connect(node).connect(context.destination);
@@ -114,7 +114,7 @@ export class Live {
   }
 
   #beginRecording() {
-    this.#pieces = { heard: [], played: [], n: 0 };
+    this.#pieces = { input: [], played: [], n: 0 };
     this.#recordedRate = this.#running.context.sampleRate;
     this.#running.node.port.postMessage({ record: true });
     this.record.textContent = "Stop recording";
@@ -122,9 +122,9 @@ export class Live {
     this.recorded.hidden = true;
   }
 
-  #recordedPiece({ heard, played }) {
+  #recordedPiece({ input, played }) {
     if (!this.#pieces) return;
-    this.#pieces.heard.push(heard);
+    this.#pieces.input.push(input);
     this.#pieces.played.push(played);
     this.#pieces.n += played.length;
     const seconds = this.#pieces.n / this.#recordedRate;
@@ -153,12 +153,12 @@ export class Live {
       el("audio", { controls: true, src: address, "aria-label": "What the instrument played" }),
       el("p", { class: "row" },
         el("a", { class: "button primary", id: "live-save", href: address, download: name }, "Save WAV"),
-        el("button", { id: "live-keep", onclick: () => { this.keep(file("heard"), `voice ${time}.wav`); close(); } }, "Play my voice in Play"),
+        el("button", { id: "live-keep", onclick: () => { this.keep(file("input"), `voice ${time}.wav`); close(); } }, "Play my voice in Play"),
         el("button", { class: "quiet", id: "live-discard", onclick: close }, "Discard"))));
     this.recorded.hidden = false;
   }
 
-  #told({ latency_s, error, hint, closed }) {
+  #answered({ latency_s, error, hint, closed }) {
     if (!this.#running) return;
     if (error) sayError({ message: error, hint });
     else if (closed) { this.stop(); say("The studio has closed the line.", true); }
@@ -170,7 +170,7 @@ export class Live {
     const { context, latency_s } = this.#running;
     this.meters.forEach((meter, i) => { meter.value = Math.max(-60, 20 * Math.log10(peaks[i] + 1e-6)); });
     const ms = (seconds) => `${Math.round(1000 * seconds)} ms`;
-    $("#live-heard").textContent = f0[0] ? tone(f0[0]) : "–";
+    $("#live-input").textContent = f0[0] ? tone(f0[0]) : "–";
     $("#live-played").textContent = f0[1] ? tone(f0[1]) : "–";
     const out_s = context.outputLatency || context.baseLatency || 0;
     $("#live-trip").textContent = delay_s ? ms(delay_s + latency_s + out_s) : "–";

@@ -261,7 +261,7 @@ async function preview(one, button) {
 
 const key = (instrument) => `${take.id}/${instrument}`;
 
-/** Plays the sound on every chosen instrument, the one that is heard first; what is under way is given up. */
+/** Plays the sound on every chosen instrument, the audible one first; what is under way is given up. */
 async function replay() {
   running?.abort();
   if (!take || !chosen.size) { refresh(); return; }
@@ -297,7 +297,7 @@ async function replay() {
 async function playOn(instrument, signal) {
   const drawing = drawings.get(key(instrument));
   const asked = { take: take.id, instrument: words(instrument), settings: controls.settings, curves: drawing?.id ?? "", selection: selection() };
-  // What is heard is played first; an instrument that is not heard can wait until it is whole.
+  // What is audible is rendered first; an instrument that is not can wait until it is whole.
   if (instrument === player.audible && player.names.includes(instrument)) asked.at_s = player.position;
   const progress = (doing, share) => {
     $("#work-text").textContent = `${instrument}: ${doing}`;
@@ -310,8 +310,8 @@ async function playOn(instrument, signal) {
     first = { ...(first ?? part), channels: first ? first.channels.map((samples, i) => joined(samples, channels[i])) : channels };
     if (!signal.aborted && !whole) player.patch(instrument, first.channels, part.rate_hz, part.loudness_lufs, first.start_s);
   };
-  const heard = (part) => { before = before.then(() => show(part)).catch(sayError); };
-  const about = await api.work("api/play", asked, progress, heard, signal);
+  const onExcerpt = (part) => { before = before.then(() => show(part)).catch(sayError); };
+  const about = await api.work("api/play", asked, progress, onExcerpt, signal);
   const path = `api/played/${about.id}`;
   const [sound, curves] = await Promise.all([api.floats(`${path}/pcm`, signal), api.floats(`${path}/curves`, signal)]);
   const named = {};
@@ -349,9 +349,9 @@ function hear(name) {
 }
 
 /** The curves that were measured of the sound; a MIDI file and drawn curves have none. */
-const heardIn = ({ curves }) => (curves.heard_f0_hz ? { f0_hz: curves.heard_f0_hz, level_db: curves.heard_level_db } : null);
+const inputCurves = ({ curves }) => (curves.input_f0_hz ? { f0_hz: curves.input_f0_hz, level_db: curves.input_level_db } : null);
 
-/** Shows what is heard. */
+/** Shows what is audible. */
 function refresh() {
   const name = player.audible, result = results.get(name);
   showSources();
@@ -372,7 +372,7 @@ function refresh() {
   if (result) {
     view.show({
       seconds: Math.max(result.pcm.length / result.about.rate_hz, result.about.n_frames / result.about.frame_rate_hz), pcm: result.pcm, rate: result.about.rate_hz, spectrogram: result.spectrogram,
-      curves: result.curves, heard: heardIn(result), frameRate: result.about.frame_rate_hz, notes: result.about.notes,
+      curves: result.curves, input: inputCurves(result), frameRate: result.about.frame_rate_hz, notes: result.about.notes,
     });
     if (!result.asked) {
       // Not while a control moves: the picture of the result before stays until the hand rests.
@@ -386,11 +386,11 @@ function refresh() {
       }, PICTURE_AFTER_MS);
     }
   } else if (take?.pcm) {
-    // What was measured is the same for every instrument; notes are told as they are played.
-    const measured = [...results.values()].find(heardIn), shift = measured?.about.transpose ?? 0;
+    // What was measured is the same for every instrument; notes are given as they are played.
+    const measured = [...results.values()].find(inputCurves), shift = measured?.about.transpose ?? 0;
     view.show({
       seconds: take.pcm.length / take.rate_hz, pcm: take.pcm, rate: take.rate_hz, spectrogram: voicePicture,
-      heard: measured && heardIn(measured), frameRate: measured?.about.frame_rate_hz,
+      input: measured && inputCurves(measured), frameRate: measured?.about.frame_rate_hz,
       notes: measured?.about.notes.map((note) => ({ ...note, midi: note.midi - shift, name: noteName(note.midi - shift) })),
     });
     if (voicePicture === null) {

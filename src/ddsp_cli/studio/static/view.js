@@ -11,7 +11,7 @@ const LEVEL_DB = [-80, 0];
 export class View extends EventTarget {
   #canvases = {};
   #range = [0, 1]; // seconds that are shown
-  #shown = null; // { seconds, pcm, rate, spectrogram, curves (played), heard, frameRate, notes }
+  #shown = null; // { seconds, pcm, rate, spectrogram, curves (played), input, frameRate, notes }
   #image = null;
   #position = 0;
   #stroke = null;
@@ -224,7 +224,7 @@ export class View extends EventTarget {
   }
 
   #pitch(c, width, height, x) {
-    const { spectrogram, curves, heard, frameRate, notes } = this.#shown;
+    const { spectrogram, curves, input, frameRate, notes } = this.#shown;
     const [low, high] = this.#pitchRange(), y = (midi) => height * (1 - (midi - low) / (high - low));
     if (spectrogram) {
       const image = this.#picture(spectrogram), [from, to] = this.#range;
@@ -247,12 +247,12 @@ export class View extends EventTarget {
       if (x(note.stop_s) - x(note.start_s) > 22) { c.fillStyle = colour("text"); c.fillText(note.name, x(note.start_s) + 2, y(note.midi + 0.5) - 2); }
     }
     const line = (curve, visible, stroke, lineWidth) => this.#line(c, x, frameRate, (i) => (visible(i) ? y(hzToMidi(curve[i])) : null), curve.length, stroke, lineWidth);
-    if (heard) line(heard.f0_hz, (i) => heard.f0_hz[i] > 0, colour("voice"), curves ? 1.2 : 2.4);
+    if (input) line(input.f0_hz, (i) => input.f0_hz[i] > 0, colour("voice"), curves ? 1.2 : 2.4);
     if (curves) line(curves.f0_hz, (i) => curves.gate[i] > 0, colour("played"), 2.4);
   }
 
   #level(c, width, height, x) {
-    const { curves, heard, frameRate } = this.#shown;
+    const { curves, input, frameRate } = this.#shown;
     const y = (db) => height * (1 - (db - LEVEL_DB[0]) / (LEVEL_DB[1] - LEVEL_DB[0]));
     c.font = "11px system-ui";
     for (let db = -60; db < 0; db += 20) {
@@ -261,7 +261,7 @@ export class View extends EventTarget {
       c.fillStyle = colour("soft");
       c.fillText(`${db} dB`, 3, y(db) - 2);
     }
-    if (heard) this.#line(c, x, frameRate, (i) => y(heard.level_db[i]), heard.level_db.length, colour("voice"), curves ? 1.2 : 2.2);
+    if (input) this.#line(c, x, frameRate, (i) => y(input.level_db[i]), input.level_db.length, colour("voice"), curves ? 1.2 : 2.2);
     if (curves) this.#line(c, x, frameRate, (i) => (curves.gate[i] > 0 ? y(curves.level_db[i]) : null), curves.level_db.length, colour("played"), 2.2);
   }
 
