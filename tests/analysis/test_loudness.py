@@ -9,6 +9,7 @@ import pytest
 
 from ddsp_cli.analysis import loudness
 from ddsp_cli.analysis.loudness import a_weighting_db, loudness_db, loudness_stream
+from ddsp_cli.arrays import overlapping_windows
 from ddsp_cli.config import FeatureSpec
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "loudness_power.npz"
@@ -151,3 +152,12 @@ def test_windows_look_ahead() -> None:
 def test_generations_do_not_meet() -> None:
     """A data set measured one way cannot train a model that was learned the other way."""
     assert any("loudness" in difference for difference in SPEC.differences(FeatureSpec()))
+
+
+@pytest.mark.parametrize(("n_samples", "size", "hop"), [(10, 4, 1), (10, 4, 3), (10, 10, 2), (3, 4, 1), (0, 4, 1)])
+def test_windows_begin_at_every_hop(n_samples, size, hop):
+    values = np.arange(2 * n_samples, dtype=np.float32)[::2]
+    windows = overlapping_windows(values, size, hop)
+    expected = [values[begin : begin + size] for begin in range(0, n_samples - size + 1, hop)]
+    np.testing.assert_array_equal(windows, np.reshape(expected, (-1, size)))
+    assert not windows.flags.writeable
