@@ -249,7 +249,7 @@ class AudioLoop:
             n_more = n_blocks if n_blocks > 1 else 0
         else:
             n_blocks = round(self._n_input / (self._n_requests * self._block))
-            n_more = n_blocks + 1 - self._slack_samples // self._block if n_blocks > 1 else 0
+            n_more = n_blocks + 2 - self._slack_samples // self._block if n_blocks > 1 else 0
         self._request_s = max(self._request_s, self._n_input / (self._n_requests * self._rate_hz))
         if n_more > 0:
             self._lengthen(n_more)

@@ -377,9 +377,9 @@ class Performer:
           transpose: semitones; None leaves it.
           below_peak_db: notes more than this below the loudest ones are silent; None leaves it.
         """
-        if transpose is not None:
+        if transpose is not None and transpose != self.settings.transpose:
             self.settings = replace(self.settings, transpose=transpose)
-        if below_peak_db is not None:
+        if below_peak_db is not None and below_peak_db != self.settings.segments.below_peak_db:
             hold_db = below_peak_db + SegmentSettings.hold_below_peak_db - SegmentSettings.below_peak_db
             rules = replace(self.settings.segments, below_peak_db=below_peak_db, hold_below_peak_db=hold_db)
             self.settings = replace(self.settings, segments=rules)

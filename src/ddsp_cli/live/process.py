@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import multiprocessing
 import sys
 import time
@@ -158,8 +159,9 @@ class Engine:
     def _take(self, block: FloatArray, played: FloatArray) -> None:
         """Meters and tape, on the worker's thread."""
         if len(block):
-            keep = np.exp(-len(block) / (METER_S * self._rate_hz))
-            self._square = keep * self._square + (1.0 - keep) * np.array([np.mean(block**2), np.mean(played**2)])
+            keep = math.exp(-len(block) / (METER_S * self._rate_hz))
+            squares = np.array([block @ block, played @ played]) / len(block)
+            self._square = keep * self._square + (1.0 - keep) * squares
         if self._tape is not None:
             self._tape.write(block, played)
 

@@ -46,6 +46,7 @@ def decode(
     inputs: Mapping[str, Tensor],
     f0_hz: Tensor,
     state: Tensor,
+    columns: Mapping[str, slice] | None = None,
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Computes the decoder and scales its outputs to controls (synths.py:94-121, 176-192).
 
@@ -56,6 +57,7 @@ def decode(
       inputs: by the names in `model.inputs`: [F, 1] each, scaled as in training, and z [F, Z].
       f0_hz: [F, 1]; decides which harmonics lie below half the sample rate.
       state: of the GRU before the first frame, [1, U].
+      columns: of `playable_columns`, where a caller has them: to find them takes as long as a layer of one frame.
 
     Returns:
       Controls by name, those of the synthesisers that the model has: `amplitude` [F, 1], `harmonic_distribution`
@@ -64,7 +66,8 @@ def decode(
     """
     hidden, state = _hidden(ops, model, weights, inputs, state)
     raw = _dense(ops, weights, "decoder/dense_out", hidden)
-    controls = {name: ops.columns(raw, span.start, span.stop) for name, span in playable_columns(model).items()}
+    columns = playable_columns(model) if columns is None else columns
+    controls = {name: ops.columns(raw, span.start, span.stop) for name, span in columns.items()}
     harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
     if harmonic:
         controls["amplitude"] = _exp_sigmoid(ops, controls["amplitude"])
@@ -263,7 +266,7 @@ class Decoder:
 
     def __init__(self, bundle: Bundle) -> None:
         self._model = bundle.card.model
-        playable_columns(self._model)
+        self._columns = playable_columns(self._model)
         self._weights = checked_weights(bundle)
         self._ops = NumpyOps()
         self._state = np.zeros((1, self._model.sizes.rnn_units), np.float32)
@@ -300,7 +303,9 @@ class Decoder:
         if self.encoder is not None:
             inputs = {**inputs, "z": self.encoder(mfcc, len(f0_hz))}
         column = np.asarray(f0_hz, np.float32)[:, None]
-        controls, self._state = decode(self._ops, self._model, self._weights, inputs, column, self._state)
+        controls, self._state = decode(
+            self._ops, self._model, self._weights, inputs, column, self._state, self._columns
+        )
         return {name: np.asarray(value, np.float32) for name, value in controls.items()}
 
 
