@@ -37,9 +37,10 @@ SAME_REQUEST = 0.5
 
 #: Drop-outs of the first `SETTLING_S` are not counted, and each makes the slack one block longer. After that time it is
 #: fitted to the requests of the device: `safe` adds as many blocks as fit between the two calls furthest apart, where
-#: these are several. `low` makes it one block longer than a request for several blocks, because a device that
-#: wakes at fixed times requests one more of them now and then; a device that requests single blocks keeps its slack.
-SETTLING_S = 1.0
+#: these are several. `low` makes it `MORE_BLOCKS` longer than a request for several blocks: a device that wakes at
+#: fixed times requests one more of them now and then, and one is for other programs that get in between. A device that
+#: requests single blocks keeps its slack.
+SETTLING_S, MORE_BLOCKS = 1.0, 2
 
 #: A later drop-out makes the slack one block longer: in `safe` each, in `low` the second one and those after it within
 #: `REPEATED_S`, since a single one is not worth latency for ever. Drop-outs within `TOGETHER_S` have one cause.
@@ -249,7 +250,7 @@ class AudioLoop:
             n_more = n_blocks if n_blocks > 1 else 0
         else:
             n_blocks = round(self._n_input / (self._n_requests * self._block))
-            n_more = n_blocks + 2 - self._slack_samples // self._block if n_blocks > 1 else 0
+            n_more = n_blocks + MORE_BLOCKS - self._slack_samples // self._block if n_blocks > 1 else 0
         self._request_s = max(self._request_s, self._n_input / (self._n_requests * self._rate_hz))
         if n_more > 0:
             self._lengthen(n_more)
