@@ -6,6 +6,7 @@ import functools
 import sys
 import time
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,6 +43,7 @@ def test_a_performance_on_the_null_device_is_recorded_and_changed_while_it_runs(
     first = tmp_path / "take.wav"
     with LiveSession(["testophone", "otherophone"], input="null", output="null", record=first) as session:
         while (view := session.view()).status.seconds < 0.2:
+            assert view.status.input_db < -100.0  # also before the first block
             time.sleep(0.01)
         assert view.recording == first
         assert view.instrument == "testophone"
@@ -197,6 +199,19 @@ def test_the_lines_on_the_terminal_name_note_cents_latency_and_dropouts():
     assert text.count("█") == 15
     assert "A4 +12 cents → A5" in command.one_line(view)
     assert "no note" in command.one_line(LiveView(LiveStatus(), Controls(), "flute", None, 0.0, ()))
+
+
+def test_a_narrow_terminal_shows_every_instrument_and_the_mute():
+    names = tuple(f"instrument_{letter}" for letter in "abcdefghijkl")
+    controls = Controls(instrument=11, muted=True)
+    view = LiveView(LiveStatus(), controls, names[11], Path("a" * 70) / f"{'b' * 40}.wav", 65.0, ())
+    lines = command.describe(view, names, width=60)
+    assert all(len(line) <= 60 for line in lines if "instrument" in line)
+    assert "".join(lines).count("instrument_") == 12
+    assert any(line.endswith(">12 instrument_l") for line in lines)
+    (state,) = [line for line in lines if "gate" in line]
+    assert "MUTED" in state[:60]
+    assert "recording 1:05 bbb" in state
 
 
 def test_pitch_is_the_nearest_note():

@@ -4,6 +4,7 @@ import itertools
 import math
 import os
 import sys
+import textwrap
 import time
 from pathlib import Path
 from types import TracebackType
@@ -204,8 +205,10 @@ class _View:
             from rich.text import Text
 
             draws = console.speaks(self._stream, "█·") == "█·"
-            styled = [(line, "") for line in describe(view, self._names, ("█", "·") if draws else ("#", "."))]
-            styled += [(remark, "bold yellow") for remark in view.remarks]
+            width = self._live.console.width
+            cells = ("█", "·") if draws else ("#", ".")
+            styled = [(line, "") for line in describe(view, self._names, cells, width)]
+            styled += [(line, "bold yellow") for remark in view.remarks for line in textwrap.wrap(remark, width)]
             if self._has_keys:
                 styled.append((KEYS, "dim"))
             text = Text(no_wrap=True, overflow="crop")
@@ -223,22 +226,28 @@ class _View:
             console.remark(one_line(view))
 
 
-def describe(view: "LiveView", names: tuple[str, ...], cells: tuple[str, str] = ("█", "·")) -> list[str]:
-    """Formats the lines for a terminal; `cells` are a full and an empty one of the meter."""
+def describe(
+    view: "LiveView", names: tuple[str, ...], cells: tuple[str, str] = ("█", "·"), width: int = 80
+) -> list[str]:
+    """Formats the lines for a terminal of a width; `cells` are a full and an empty one of the meter."""
     from ddsp_cli.live.priority import Priority
 
     status, controls = view.status, view.controls
-    listed = "  ".join(f"{'>' if i == controls.instrument else ' '}{i + 1} {name}" for i, name in enumerate(names[:9]))
+    # Spaces that do not break keep a number with its name.
+    listed = [f"{'>' if i == controls.instrument else chr(160)}{i + 1}{chr(160)}{name}" for i, name in enumerate(names)]
+    lines = [line.replace(chr(160), " ") for line in textwrap.wrap("  ".join(listed), width, break_on_hyphens=False)]
     filled = round((status.input_db - METER_FLOOR_DB) / -METER_FLOOR_DB * METER_CELLS)
     filled = min(max(filled, 0), METER_CELLS)
     meter = cells[0] * filled + cells[1] * (METER_CELLS - filled)
-    recording = f"recording {view.recording} {console.duration(view.recorded_s)}" if view.recording else "not recording"
+    recording = "not recording"
+    if view.recording:
+        recording = f"recording {console.duration(view.recorded_s)} {view.recording.name}"
     return [
-        listed,
+        *lines,
         f"input     {meter} {max(status.input_db, METER_FLOOR_DB):4.0f} dBFS",
         f"pitch     {_pitches(view)}",
         f"octave    {controls.transpose / 12:+g}   room {'on' if controls.room else 'off'}   "
-        f"gate -{controls.below_peak_db:g} dB   {recording}{'   MUTED' if controls.muted else ''}",
+        f"gate -{controls.below_peak_db:g} dB   {'MUTED   ' if controls.muted else ''}{recording}",
         f"latency   {1000 * status.latency_s:.0f} ms   load {status.load:.0%}   drop-outs {status.n_dropouts:.0f}   "
         f"priority {Priority(round(status.priority)).words}",
     ]

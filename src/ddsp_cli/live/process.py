@@ -279,7 +279,7 @@ class LiveProcess:
 
     def __init__(self, job: Job, target: Callable[..., None] = run) -> None:
         context = multiprocessing.get_context("spawn")
-        self._shared_status = context.RawArray("d", len(_FIELDS))
+        self._shared_status = context.RawArray("d", [getattr(LiveStatus(), name) for name in _FIELDS])
         samples, counter = context.RawArray("f", 2 * TAPE_SAMPLES), context.RawArray("d", 1)
         self.tape = Tape(samples, counter)
         self._connection, other = context.Pipe()
