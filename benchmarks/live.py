@@ -239,15 +239,25 @@ def dropouts(instrument: Instrument, minutes: float, mode: Latency, block: int) 
     stops = context.RawArray("d", 1 + len(STOPS_S))
     sleeper = context.Process(target=stand_still, args=(60.0 * minutes, stops), daemon=True)
     sleeper.start()
-    start, begun = own.cpu_times(), time.monotonic()
+    start, begun, machine = own.cpu_times(), time.monotonic(), psutil.cpu_times()
+    when = []
+    n_dropouts = 0.0
     while (status := player.status()).seconds < 60.0 * minutes:
+        if status.n_dropouts > n_dropouts:
+            when.append(f"{status.n_dropouts - n_dropouts:.0f} at {status.seconds:.0f} s")
+            n_dropouts = status.n_dropouts
         time.sleep(0.2)
-    end, lasted_s = own.cpu_times(), time.monotonic() - begun
+    end, lasted_s, machine_end = own.cpu_times(), time.monotonic() - begun, psutil.cpu_times()
     share = (end.user + end.system - start.user - start.system) / lasted_s
     memory_mb = own.memory_info().rss / 1e6
     player.close()
     sleeper.join()
     counts = ", ".join(f"{count:.0f} times more than {1000 * s:g}" for count, s in zip(stops[1:], STOPS_S, strict=True))
+    idle, stolen = (getattr(machine_end, name, 0.0) - getattr(machine, name, 0.0) for name in ("idle", "steal"))
+    print(
+        f"  of {psutil.cpu_count()} processors {idle / lasted_s:.2f} were idle, the host of a virtual machine took "
+        f"{stolen / lasted_s:.3f}; drop-outs: {', '.join(when) or 'none'}"
+    )
     print(f"  a process that only sleeps woke {1000 * stops[0]:.1f} ms late at most; {counts} ms")
     print(
         f"{mode}, blocks of {block}: {status.n_dropouts:.0f} drop-outs in {status.seconds:.0f} s, latency "
