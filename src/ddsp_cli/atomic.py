@@ -25,7 +25,6 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,8 +48,7 @@ _CANNOT_FLUSH = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, er
 _swept: set[Path] = set()
 
 
-@dataclass(frozen=True)
-class FolderKind:
+class FolderKind(msgspec.Struct, frozen=True):
     """Tells folders that this program wrote from any other.
 
     Attributes:

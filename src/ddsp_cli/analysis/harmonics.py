@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from ddsp_cli.arrays import AnyArray, BoolArray, DoubleArray, FloatArray, RealArray, hann_window
@@ -53,8 +53,7 @@ POLYPHONIC_RATIO = 0.16
 _AT_ONCE = 512
 
 
-@dataclass(frozen=True)
-class Harmonicity:
+class Harmonicity(msgspec.Struct, frozen=True):
     """Shares of the energy of each frame, float32 [L]; all 0 in unvoiced frames.
 
     Attributes:
@@ -232,8 +231,7 @@ OVERSAMPLING = 2
 _FRAMES_AT_ONCE = 256
 
 
-@dataclass(frozen=True)
-class Partials:
+class Partials(msgspec.Struct, frozen=True):
     """Levels of a recording at its harmonics and between them.
 
     Attributes:

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 import numpy as np
 
 from ddsp_cli.arrays import DoubleArray, IntArray, RealArray, percentiles, runs
@@ -45,8 +45,7 @@ STEADY_SHARE = 0.62
 MAX_SLIDE_SEMITONES = 1.5
 
 
-@dataclass(frozen=True)
-class Notes:
+class Notes(msgspec.Struct, frozen=True):
     """The notes of a melody, in order, none over another.
 
     Attributes:

@@ -13,10 +13,10 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 
 from ddsp_cli.arrays import FloatArray
@@ -57,8 +57,7 @@ _PIECE_SAMPLES = 1 << 14
 _UNKNOWN_SAMPLES = 1 << 62
 
 
-@dataclass(frozen=True)
-class AudioInfo:
+class AudioInfo(msgspec.Struct, frozen=True):
     """The header of a sound file.
 
     Attributes:
@@ -82,8 +81,7 @@ class AudioInfo:
     is_estimate: bool = False
 
 
-@dataclass
-class Decoded:
+class Decoded(msgspec.Struct):
     """Findings while a file is decoded; complete when its last block was read.
 
     Attributes:

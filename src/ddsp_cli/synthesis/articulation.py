@@ -17,8 +17,8 @@ from __future__ import annotations
 import functools
 import math
 from collections import deque
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray
@@ -60,8 +60,7 @@ GROUP_ENDS = (1, 2, 4, 8, 16, 32)
 MAX_NOISE_DB, MAX_HARMONIC_DB = 12.0, 6.0
 
 
-@dataclass(frozen=True)
-class Articulation:
+class Articulation(msgspec.Struct, frozen=True):
     """Changes of the controls at onsets and releases of notes, in dB.
 
     Attributes:
@@ -78,7 +77,10 @@ class Articulation:
 
     def as_weights(self) -> dict[str, FloatArray]:
         """Arrays by the names under which a bundle keeps them."""
-        return {f"{ARTICULATION}{name}": np.asarray(value, np.float32) for name, value in vars(self).items()}
+        return {
+            f"{ARTICULATION}{name}": np.asarray(value, np.float32)
+            for name, value in msgspec.structs.asdict(self).items()
+        }
 
 
 N_BANDS, N_GROUPS = len(BAND_EDGES_HZ) - 1, len(GROUP_ENDS)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from ddsp_cli.arrays import FloatArray, RealArray
@@ -39,8 +39,7 @@ LEAST_VIBRATO_CENTS = 3.0
 PHASE_POLE = 0.5
 
 
-@dataclass(frozen=True)
-class Variation:
+class Variation(msgspec.Struct, frozen=True):
     """Standard deviations of the movements of a held note.
 
     Attributes:
@@ -66,7 +65,10 @@ class Variation:
 
     def as_weights(self) -> dict[str, FloatArray]:
         """Arrays by the names under which a bundle keeps them."""
-        return {f"{VARIATION}{name}": np.asarray(value, np.float32).reshape(-1) for name, value in vars(self).items()}
+        return {
+            f"{VARIATION}{name}": np.asarray(value, np.float32).reshape(-1)
+            for name, value in msgspec.structs.asdict(self).items()
+        }
 
 
 def variation_of(bundle: Bundle) -> Variation | None:
@@ -77,7 +79,7 @@ def variation_of(bundle: Bundle) -> Variation | None:
 
 def read_variation(weights: Mapping[str, FloatArray], n_harmonics: int) -> Variation | None:
     """Takes the variation out of a bundle's weights; None if it is missing or does not fit."""
-    names = Variation.__dataclass_fields__
+    names = Variation.__struct_fields__
     found = {name: weights.get(f"{VARIATION}{name}") for name in names}
     sizes = {"harmonic_db": n_harmonics, "harmonic_cents": n_harmonics, "pole": 1, "jitter_cents": 1,
              "noise_db": len(NOISE_EDGES_HZ) - 1, "vibrato_cents": 1}  # fmt: skip

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import msgspec
 import numpy as np
 
 from ddsp_cli.analysis.harmonics import N_PERIODS, Partials, measure_partials
@@ -122,7 +123,7 @@ def _notes_of_window(windows: Windows, row: int, rate_hz: int) -> list[Note]:
     for start, stop in zip(*runs(voiced & _steady(f0_hz, rate_hz)), strict=True):
         if stop - start >= LEAST_NOTE_S * rate_hz + 2 * trim:
             part = slice(start + trim, stop - trim)
-            note = Partials(*(values[part] for values in vars(partials).values()))
+            note = Partials(*(values[part] for values in msgspec.structs.astuple(partials)))
             measured = _note(note, f0_hz[part], rate_hz)
             if measured is not None:
                 found.append(measured)

@@ -11,10 +11,10 @@ import itertools
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from ddsp_cli import importers
@@ -45,8 +45,7 @@ BASE = "base"
 VARIABLE = "DDSP_MODELS"
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """An instrument that can be named.
 
     Attributes:
@@ -275,8 +274,7 @@ _SHARED = re.compile(r".+:\s*\d*\.?\d+\s*")
 _BETWEEN = re.compile(r"[\s,]+(?=(?:\d+:)?\d+(?:\.\d+)?s?:\D)")
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """A chosen instrument, or several that are blended.
 
     Attributes:

@@ -630,8 +630,7 @@ def resting(n_frames: int, frame_rate_hz: int) -> Adapted:
 SEEDS_PER_VOICE = 100
 
 
-@dataclass(frozen=True)
-class Player:
+class Player(msgspec.Struct, frozen=True):
     """An instrument in the room that it plays in.
 
     Attributes:

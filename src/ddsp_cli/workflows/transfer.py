@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TypeVar, overload
 
+import msgspec
 import numpy as np
 
 from ddsp_cli.adaptation import NOTE_SUFFIXES, SCORE_SUFFIXES
@@ -276,8 +277,7 @@ def check_edited(edited: Path, inputs: Sequence[Path], curves: Path | None, opti
         raise InputError(f"{edited} does not exist" if not edited.exists() else f"{edited} is not a file")
 
 
-@dataclass(frozen=True)
-class _Work:
+class _Work(msgspec.Struct, frozen=True):
     """Settings that all jobs share; can be sent to another process."""
 
     choices: tuple[models.Choice, ...]

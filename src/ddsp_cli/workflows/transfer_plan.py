@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
+
+import msgspec
 
 from ddsp_cli.adaptation import CURVE_SUFFIXES, NOTE_SUFFIXES, SCORE_SUFFIXES
 from ddsp_cli.audio import read
@@ -25,8 +26,7 @@ BITS = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "float": "FLOAT"}
 _WITH_DEPTH = frozenset({".wav", ".flac", ".aiff", ".aif", ".w64", ".rf64", ".caf"})
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(msgspec.Struct, frozen=True):
     """One input on one instrument, with everything about its files that is known before work begins.
 
     Attributes:
@@ -62,8 +62,7 @@ class Job:
         return max(self.rate_hz or 0, instrument_rate_hz)
 
 
-@dataclass(frozen=True)
-class Outputs:
+class Outputs(msgspec.Struct, frozen=True):
     """The files that a transfer writes.
 
     Attributes:
