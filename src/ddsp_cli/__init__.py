@@ -3,14 +3,14 @@
     flute = ddsp_cli.load("flute")
     audio, sample_rate = ddsp_cli.transfer(audio, 44100, flute)
 
-`docs/python.md` shows all of it. Importing this package loads nothing else; each name loads what it needs.
+`docs/python.md` shows all of it. Importing this package loads nothing else; each name loads its own modules.
 """
 
 from __future__ import annotations
 
 __version__ = "0.1.0"
 
-#: The module that each public name comes from, and its name there if that differs; `__init__.pyi` tells
+#: The module that each public name comes from, and its name there if that differs; `__init__.pyi` lists
 #: the same to editors and type checkers.
 _HOMES = {
     "Instrument": "api",

@@ -183,7 +183,7 @@ def transfer(
       wet: gain of the room; 1 is as learned or recorded.
       formant: semitones by which the resonances of the instrument move; pitch and level stay.
       loudness_match: integrated loudness of the result: "input" for that of the input, a number in LUFS, or "off" for
-        what the instrument gives. The peak stays below full scale.
+        the level of the instrument. The peak stays below full scale.
       tail: let the room ring out after the end of the input, until it is 60 dB down.
       voices: "chords" plays every note of a chord, "lead" one voice, of a recording the main one over its
         accompaniment. "auto" plays all notes of a MIDI file; a recording is taken for one voice.
@@ -195,7 +195,7 @@ def transfer(
       sample rate: that of the input, or the instrument's where that is higher.
 
     Raises:
-      UsageError: an argument makes no sense.
+      UsageError: an argument is invalid.
       InputError: no notes in it, or the sound contains NaN or infinity.
       ModelError: there is no such instrument.
     """
@@ -267,10 +267,10 @@ def transfer_file(
       progress: called with a description, seconds done, and seconds in all.
 
     Returns:
-      What was written, and what was found in the input.
+      The files written, and the findings about the input.
 
     Raises:
-      UsageError: an argument makes no sense.
+      UsageError: an argument is invalid.
       InputError: the input is missing, no sound file, or has no notes.
       ModelError: there is no such instrument.
       OutputError: the output exists already, or cannot be written.
@@ -308,7 +308,7 @@ def analyze(audio: ArrayLike, sample_rate: int, *, pitch: str = trackers.DEFAULT
       (dBFS), [F] each.
 
     Raises:
-      UsageError: an argument makes no sense.
+      UsageError: an argument is invalid.
       InputError: the sound is empty, or contains NaN or infinity.
     """
     trackers.check_tracker(pitch)

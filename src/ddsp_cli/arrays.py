@@ -93,7 +93,7 @@ def thinned(values: RealArray, n_enough: int = 1 << 20) -> RealArray:
 def decimated(audio: AnyArray, from_hz: int, to_hz: int) -> FloatArray:
     """Resamples signals [N, S] to a lower rate that divides theirs, with a flat response up to half of it.
 
-    An ordinary resampler falls off below half the lower rate. What is rendered at that rate does not, and a loss on
+    An ordinary resampler falls off below half the lower rate. Sound rendered at that rate does not, and a loss on
     logarithms of magnitudes would teach it to.
     """
     n_samples = audio.shape[1] * to_hz // from_hz

@@ -4,7 +4,7 @@ Everything is written in a hidden workspace beside its target, flushed to disk, 
 
     PARENT/.ddsp-0123456789ab/   one workspace per file or folder that is being written
       lock                       held as long as the process that writes is alive
-      new, new.wav               what is being written
+      new, new.wav               the folder or file being written
       plan.json                  before a folder is replaced: its name, and which of its entries are carried over
       old                        the folder that is being replaced
     replaced                   the same, when the new one is in its place
@@ -49,7 +49,7 @@ _swept: set[Path] = set()
 
 
 class FolderKind(msgspec.Struct, frozen=True):
-    """Tells folders that this program wrote from any other.
+    """Distinguishes folders that this program wrote from all others.
 
     Attributes:
       what: in words, for error messages: "an instrument".
@@ -270,7 +270,7 @@ def _settle(work: Path, lock: BinaryIO) -> None:
                     if os.path.lexists(old / name) and not os.path.lexists(target / name):
                         (old / name).rename(target / name)
                 old.rename(work / "replaced")  # so that a folder half removed is never moved back
-        # The lock file goes last: without it nobody would know the rest for a workspace.
+        # The lock file goes last: without it the rest could not be recognised as a workspace.
         for entry in list(os.scandir(work)):
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path)

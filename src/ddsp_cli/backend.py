@@ -101,7 +101,7 @@ def native_stderr_held_back() -> Iterator[None]:
         os.dup2(held.fileno(), descriptor)
         try:
             yield
-        except Exception:  # not Ctrl-C, after which nobody asks for them
+        except Exception:  # not after Ctrl-C, where the messages are of no use
             os.dup2(kept, descriptor)
             held.seek(0)
             os.write(descriptor, held.read())

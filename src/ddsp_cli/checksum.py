@@ -54,7 +54,7 @@ def unseal(sealed: bytes) -> bytes:
     """Returns the content of bytes that `seal` made.
 
     Raises:
-      ValueError: it is not what was sealed.
+      ValueError: the text differs from the sealed one.
     """
     digest, content = sealed[:_HEX_DIGITS], sealed[_HEX_DIGITS + 1 :]
     if sealed[_HEX_DIGITS : _HEX_DIGITS + 1] != b"\n" or hashlib.sha256(content).hexdigest().encode() != digest:

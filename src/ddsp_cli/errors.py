@@ -17,8 +17,8 @@ class ExitCode(IntEnum):
     """Exit codes of `ddsp`. Documented in the README; tests hold each to its number."""
 
     OK = 0
-    INTERNAL = 1  # a defect of ours: an exception nobody foresaw
-    USAGE = 2  # an option or argument that makes no sense
+    INTERNAL = 1  # a defect of this program: an unexpected exception
+    USAGE = 2  # an option or argument is invalid
     INPUT = 3  # audio that is missing, unreadable or holds nothing to work with
     MODEL = 4  # an instrument or preset that is unknown, corrupt or of the wrong kind
     DATASET = 5  # a data set that is missing, corrupt or made with other settings
@@ -61,14 +61,14 @@ class Kind(StrEnum):
 
 
 class DdspError(Exception):
-    """A failure that a user can correct: one sentence says what is wrong, one what to do.
+    """A failure that a user can correct: one sentence names the fault, one the remedy.
 
     Args:
-      message: what is wrong, as a sentence without a final full stop.
+      message: the fault, as a sentence without a final full stop.
       hint: what to do about it; may be empty.
       kind: what went wrong, for programs.
       parameter: name of the argument that is wrong, as Python spells it; empty where no argument is wrong.
-      **details: what the kind names in backticks.
+      **details: values for the fields that the kind names in backticks.
     """
 
     exit_code = ExitCode.INTERNAL

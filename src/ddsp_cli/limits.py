@@ -1,4 +1,4 @@
-"""Run a function in a child process with limits on time and memory: for readers of the files of strangers.
+"""Run a function in a child process with limits on time and memory: for readers of untrusted files.
 
 A damaged or hostile file can make a reader, above all a native one, crash, loop or allocate without end. In a child
 process it ends the child, and the caller gets a `LimitReached` with the reason.
@@ -202,7 +202,7 @@ class Worker:
 
 
 def read_regular(path: Path, max_bytes: int, error: type[DdspError] = ModelError) -> bytes:
-    """The contents of a file of a stranger: a regular one, never a device or a FIFO, and no more than so many bytes.
+    """Reads an untrusted file: a regular one, never a device or a FIFO, and no more than so many bytes.
 
     Args:
       path: of the file; a link is followed.

@@ -37,7 +37,7 @@ def exclusive(path: Path, what: str, program: str, option: str) -> Iterator[None
 
     Args:
       path: the lock file, see `lock_file`.
-      what: what is being written, for the error message.
+      what: the thing being written, for the error message.
       program: the command that writes it, for the error message.
       option: its option for writing elsewhere, for the error message.
 

@@ -2,7 +2,7 @@
 
 `ddsp-cli` installs all packages but those of its extras; `ddsp-cli-player` leaves out what training and export need.
 
-ONNX Runtime sends usage data to its maker unless it is told not to: on Linux and macOS from version 1.29, on Windows
+ONNX Runtime sends usage data to its maker unless that is switched off: on Linux and macOS from version 1.29, on Windows
 since 1.0. It also writes a device id below the user's cache folder. This is the only module that imports it, so
 nothing else can forget the switch; libraries that import it themselves (swift-f0) are imported after
 `load_onnx_runtime`.

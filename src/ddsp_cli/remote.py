@@ -1,8 +1,9 @@
 """Read and write files at addresses: `s3://bucket/wavs`, `gs://`, `https://`, `sftp://` and other services of fsspec.
 
 An address becomes a `UPath`, which has the methods of `pathlib.Path`; functions that only read and join paths take
-either. Credentials come from the environment, as the libraries of each service look for them; they are written nowhere.
-Addresses that hold some are refused without being shown, because addresses are written into data sets and reports.
+either. Credentials come from the environment, where the library of each service searches for them; they are never
+written. Addresses that contain credentials are refused and not shown, because addresses are written into data sets
+and reports.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ def as_place(text: str | os.PathLike[str]) -> Path:
     except ImportError as problem:
         raise UsageError(
             f"the address {address} needs a package that is not installed: {problem}",
-            "Install what it names, or pip install 'ddsp-cli[remote]' for s3://.",
+            "Install the package that it names, or pip install 'ddsp-cli[remote]' for s3://.",
         ) from problem
     except OSError as problem:
         raise InputError(f"{address} cannot be reached: {_words(problem)}") from problem

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 import numpy as np
 import pytest
+from msgspec.structs import asdict
 
 from ddsp_cli.analysis import harmonics
 from ddsp_cli.analysis.harmonics import measure_partials

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -67,7 +68,7 @@ def test_a_burst_of_noise_is_found_where_it_was_played():
 def test_an_instrument_that_plays_its_recordings_needs_nothing():
     found = measure_articulation(bundle(), windows(0.0, slice(0, 1)))
     assert found is not None
-    for name, values in vars(found).items():
+    for name, values in msgspec.structs.asdict(found).items():
         assert np.abs(values).mean() < 0.15, name
         assert np.abs(values).max() < 2.0, name
 

@@ -64,7 +64,7 @@ class AdaptSettings:
       fast_envelope: attacks and releases keep their shape where the level that drives the instrument smooths them.
       louder_db: added to the level that drives the instrument.
       autotune: 0 leaves pitch alone, 1 puts every note on the scale.
-      key: the scale to tune to; None guesses it, and lets it decide only for notes between two semitones.
+      key: the scale to tune to; None estimates it, and it decides only for notes between two semitones.
       tuning_semitones: how far the A of the scale is above 440 Hz; None for that of the performance.
       retune_s: how long a tuned melody takes from note to note; longer keeps more of the performer's slides.
       vibrato: 0 removes it, 1 keeps it, 2 doubles its width; None keeps it as far as the instrument has vibrato.

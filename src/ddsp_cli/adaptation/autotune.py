@@ -1,9 +1,9 @@
 """Correct the pitch of a melody towards a scale; scale its vibrato; slide between its notes.
 
 A note is moved as a whole to a degree of the scale, so vibrato keeps its width and its speed. Drift inside a note and
-slides into and out of it are taken out, over `retune_s`. The scale is one that the user names, and then every note is
-moved to it; or a guess, and then it decides only for notes that lie halfway between two semitones: a note within
-`SURE_SEMITONES` of a semitone stays there, whatever the key seems to be. All functions are pure; melodies are [F]
+slides into and out of it are removed, over `retune_s`. The scale is one that the user names, and then every note is
+moved to it; or an estimate, which decides only for notes that lie halfway between two semitones: a note within
+`SURE_SEMITONES` of a semitone stays there in every key. All functions are pure; melodies are [F]
 arrays of MIDI numbers, NaN where there is no pitch.
 """
 
@@ -28,13 +28,13 @@ from ddsp_cli.analysis.melody import (
 from ddsp_cli.arrays import BoolArray, DoubleArray, IntArray, RealArray, percentiles, runs
 from ddsp_cli.pitch_names import SHARP_NAMES, pitch_class
 
-#: How long a corrected melody takes from one note to the next.
+#: Time that a corrected melody takes from one note to the next.
 RETUNE_S = 0.05
 
 #: At each end of a note vibrato fades in and out for this long: movement there is a slide.
 VIBRATO_FADE_S = 0.1
 
-#: In a short note for this share of it. Frames there weigh so much in the fit of the vibrato.
+#: In a short note vibrato fades for this share of it. Weight of frames there in the fit of the vibrato.
 FADE_SHARE, END_WEIGHT = 0.2, 0.1
 
 #: A note's slow course and its vibrato are fitted over this time, or over the note if it is shorter: a parabola, or a
@@ -43,7 +43,7 @@ FIT_S, PARABOLA_S = 0.6, 0.4
 
 VIBRATO_HZ = np.arange(4.0, 8.1, 0.5)
 
-#: So many fits, in each of which frames further than this from the last one weigh less.
+#: Number of fits; in each, frames further than this from the last fit weigh less.
 N_FITS, OUTLIER_SEMITONES = 3, 0.15
 
 #: Cost of a movement in the fit, against two that cancel each other.
@@ -59,11 +59,11 @@ VIBRATO_WIDTH_S = 0.5
 #: Pitch that moves further than this within `VIBRATO_FADE_S` is a slide.
 SLIDE_SEMITONES = 0.4
 
-#: No guessed key moves a note that is this near to a semitone.
+#: An estimated key does not move a note that is this near to a semitone.
 SURE_SEMITONES = 0.3
 
-#: A guessed key counts if this share of the time is spent on its degrees, if the tune has so many of them, and if no
-#: key with other degrees fits nearly as well (difference of correlations).
+#: An estimated key counts if notes on its degrees have this share of the time, if the melody has this number of them,
+#: and if every key with other degrees correlates less by this difference.
 KEY_SHARE, KEY_DEGREES, KEY_MARGIN = 0.95, 6, 0.04
 
 #: Degrees above the key note, by mode. `minor` has both sevenths: harmony decides between them.
@@ -175,7 +175,7 @@ def known_keys() -> list[str]:
 
 
 def find_key(notes: Notes, tuning_semitones: float = 0.0) -> Key:
-    """Guesses the key whose profile correlates best with how long each pitch class lasts.
+    """Estimates the key: that whose profile correlates best with how long each pitch class lasts.
 
     Notes further than `SURE_SEMITONES` from a semitone do not count.
 
@@ -221,7 +221,7 @@ def target_degrees(notes: Notes, key: Key, tuning_semitones: float, guessed: boo
       notes: of the melody.
       key: the scale.
       tuning_semitones: how far its A is above 440 Hz.
-      guessed: the key is a guess of `find_key`; notes within `SURE_SEMITONES` of a semitone stay on it.
+      guessed: the key is an estimate of `find_key`; notes within `SURE_SEMITONES` of a semitone stay on it.
 
     Returns:
       [N], MIDI numbers with the tuning added.
@@ -252,7 +252,7 @@ def tune_melody(
     Args:
       midi: [F].
       amount: 0 leaves the melody unchanged; 1 puts every note on the scale, without drift and slides, with its vibrato.
-      key: the scale, or None to guess it.
+      key: the scale, or None to estimate it.
       tuning_semitones: how far its A is above 440 Hz.
       frame_rate_hz: frames per second.
       retune_s: how long a change from note to note takes; longer lets more of the performer's slides through.
@@ -338,7 +338,7 @@ def _fit(note: DoubleArray, weights: DoubleArray, frame_rate_hz: int) -> tuple[D
 
 
 def _fit_window(note: DoubleArray, weights: DoubleArray, frame_rate_hz: int) -> tuple[DoubleArray, DoubleArray]:
-    """Fits a parabola and the sinusoid that leaves least, by least squares that leave out what fits badly."""
+    """Fits a parabola and the sinusoid with the least residual, by least squares without outliers."""
     x = np.linspace(-1.0, 1.0, len(note)) if len(note) > 1 else np.zeros(1)
     seconds = np.arange(len(note)) / frame_rate_hz
     n_slow = 3 if len(note) >= PARABOLA_S * frame_rate_hz else 2

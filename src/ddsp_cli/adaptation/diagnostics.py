@@ -68,7 +68,7 @@ def range_warnings(f0_hz: Sequence[FloatArray], statistics: Statistics, instrume
     """Builds a sentence if many notes are beyond the range that the instrument learned from, or in a gap of it.
 
     Args:
-      f0_hz: what is played, [F] for each voice.
+      f0_hz: of the performance, [F] for each voice.
       statistics: of the instrument.
       instrument: its name.
     """

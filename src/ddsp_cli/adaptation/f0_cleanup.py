@@ -1,6 +1,6 @@
 """Clean up a measured F0: leaps that the sound does not confirm, octave errors, blips, gaps.
 
-`confirm_leaps` listens to the sound again where the F0 leaps; the other functions are pure and see features only.
+`confirm_leaps` measures the sound again where the F0 leaps; the other functions are pure and take features only.
 Shapes: F frames, S samples.
 """
 
@@ -57,11 +57,11 @@ FAR_SEMITONES, STEP_SEMITONES = 10.0, 4.5
 #: segment, where notes fade, it may also lose it.
 LONGEST_LEAP_S, LONGEST_LOST_S = 0.6, 0.25
 
-#: The pitch beside it is the median of so much.
+#: The pitch beside a leap is the median over this time.
 BESIDE_S = 0.12
 
-#: Where this share of the energy is beside the harmonics, something else sounds: the pitch beside a long piece may take
-#: its place, too, if that explains the sound.
+#: Where this share of the energy lies beside the harmonics, there is another sound: the pitch beside a long piece may
+#: replace its pitch, if it explains the sound.
 FOREIGN = 0.5
 
 #: A pitch explains the sound if at most this share of the energy is beside its harmonics and at least that share at
@@ -72,7 +72,7 @@ MAX_INHARMONIC, MIN_ODD = 0.15, 0.35
 #: The pitch of a note beside it needs only this share at the odd harmonics: an oboe has little there.
 MIN_ODD_BESIDE = 0.03
 
-#: A pitch with less than that, but this much, is not confirmed; it may stay if no other pitch explains the sound
+#: A pitch with less than `MIN_ODD`, but this share, is not confirmed; it may stay if no other pitch explains the sound
 #: better and the melody does not return to the note before it.
 POSSIBLE_ODD = 0.25
 
@@ -83,7 +83,7 @@ TOO_LOW_ODD = 0.03
 #: only if this share of the energy is at harmonics that they do not have.
 MIN_OWN, BLEND_SEMITONES = 0.1, 0.5
 
-#: Notes that end less than this before a leap may ring in it, at most so many.
+#: Notes that end less than this time before a leap may ring in it, at most this number of them.
 RINGING_S, N_RINGING = 0.5, 3
 
 #: An unsure pitch that is a harmonic of a neighbour is an octave (a twelfth, two octaves) too high if, in its middle,
@@ -95,15 +95,15 @@ LESS_INHARMONIC, MIN_ODD_BELOW = 0.05, 0.05
 #: leaves no more than `MAX_NOISE` beside its harmonics: noise leaves 0.6 and more.
 NEAR_SEMITONES, AS_WELL, MAX_NOISE = 7.0, 0.01, 0.5
 
-#: The octave below always explains as much; it sounds only if this share of the energy lies at its odd harmonics. Of
-#: 15 notes of two violinists, ten had less, and nothing was to be seen there in their spectra.
+#: The octave below always explains as much; it is played only if this share of the energy lies at its odd harmonics.
+#: Of 15 notes of two violinists, ten had less, and no partials there in their spectra.
 MIN_ODD_OCTAVE = 0.0125
 
 #: A pitch without this share of the energy at its two lowest harmonics together is an undertone of a squeak, or of a
 #: chord. Low notes of a double bass have nothing at the first, but half of their energy at the second.
 MIN_LOWEST = 0.03
 
-#: Nothing at the two lowest, and this share at one harmonic: that one is the pitch. Trills above the range of a tracker
+#: Without energy at the two lowest, a harmonic with this share is the pitch. Trills above the range of a tracker
 #: are read at a third or a quarter of their pitch.
 MIN_ALONE = 0.5
 
@@ -111,13 +111,13 @@ MIN_ALONE = 0.5
 #: has no more there, and a wrong octave beside it would explain its sound, too.
 MAX_NOTHING, MIN_ODD_SURE = 0.01, 0.05
 
-#: An octave too high finds this share of the energy halfway between its harmonics.
+#: A pitch an octave too high has this share of the energy halfway between its harmonics.
 TOO_HIGH_HALF = 0.3
 
-#: Across a gap inside a segment pitch moves in a straight line by this much; further it jumps.
+#: Largest interval that F0 bridges in a straight line across a gap inside a segment; across a larger one it jumps.
 LARGEST_BRIDGE_SEMITONES = 2.0
 
-#: How much of a rest before a note already has the note's pitch.
+#: Time before a note, in the rest, from which on F0 has the pitch of the note.
 LEAD_S = 0.06
 
 
@@ -256,7 +256,7 @@ def _confirmed_hz(
         return inharmonic, odd, half, first
 
     def is_undertone(side_hz: float) -> bool:
-        """Whether a pitch only explains the tracked one together with notes that ring."""
+        """Whether a pitch explains the tracked one only together with notes that ring."""
         ringing_hz = [other_hz for other_hz in leap.ringing_hz if _is_harmonic(other_hz, side_hz)]
         if not _is_harmonic(middle_hz, side_hz) or not ringing_hz:
             return False
@@ -475,7 +475,7 @@ def fill(
       segments: stretches between rests.
       frame_rate_hz: frames per second.
       loudness_db: [F], finds the softest frame of a gap; without it the middle is taken.
-      default_midi: where no note is at all.
+      default_midi: of a performance without notes.
 
     Returns:
       [F] float64 without NaN.

@@ -60,7 +60,7 @@ DRUM_CHANNEL = 9
 
 LONGEST_S = 6 * 3600.0
 
-#: The largest file, and the most notes in what is played of it. `notes.write_notes` needs 1.4 MB for an hour.
+#: The largest file, and the most notes in its chosen parts. `notes.write_notes` needs 1.4 MB for an hour.
 #: A message takes 500 bytes of memory, a note of a voice 1,000.
 MAX_FILE_BYTES, MAX_NOTES = 4 << 20, 100_000
 

@@ -194,12 +194,12 @@ def nearest_note(notes: Notes, midi: RealArray) -> IntArray:
 
 # --- pitch without vibrato ------------------------------------------------------------------------------------------
 
-#: Vibrato swings 5 to 7 times a second. A median over more than one swing, a mean over two.
+#: Vibrato swings 5 to 7 times a second: the median is over more than one swing, the mean over two.
 MEDIAN_S = 0.25
 
 MEAN_S = 0.36
 
-#: Further from its note a frame belongs to another one.
+#: A frame further from a note belongs to another one.
 SAME_NOTE_SEMITONES = 0.8
 
 _ROWS_AT_ONCE = 4096
@@ -261,24 +261,25 @@ def find_tuning(midi: RealArray) -> float:
 
 # --- sung or spoken --------------------------------------------------------------------------------------------------
 
-#: In speech pitch moves: without vibrato it is slower than `STEADY_SEMITONES_PER_S` in less than this share of the
-#: time, surely and perhaps. Speakers have 0.56 to 0.9, half of them less than 0.77, instruments 0.85 and more, in
+#: In speech the pitch moves: apart from vibrato it is slower than `STEADY_SEMITONES_PER_S` in less than this share of
+#: the time, surely and perhaps. Speakers have 0.56 to 0.9, half of them less than 0.77, instruments 0.85 and more, in
 #: staccatissimo 0.79, singers 0.75 and more.
 SPEECH_SLOW_SHARE, UNCLEAR_SLOW_SHARE = 0.83, 0.855
 
 STEADY_SEMITONES_PER_S = 4.0
 
-#: And little of it is in held notes: the mean of the shares in notes of at least these lengths is less than the first
+#: Little of speech is in held notes: the mean of the shares in notes of at least these lengths is less than the first
 #: figure surely, than the second perhaps. Nine of ten speakers have less than 0.4, singers 0.46 and more.
 SPEECH_HELD_SHARE, UNCLEAR_HELD_SHARE = 0.3, 0.45
 
 HELD_S = (0.2, 0.4)
 
-#: And it pauses at unvoiced consonants: the mean stretch of pitch, weighted by length, is shorter than this. Speakers
+#: Speech pauses at unvoiced consonants: the mean stretch of pitch, weighted by length, is shorter than this. Speakers
 #: have 0.13 to 0.6 s: ornaments in a legato line are no speech.
 SPEECH_STRETCH_S = 0.6
 
-#: And in half of it pitch moves by this much within a stretch. Speakers have 0.52 and more, staccatissimo up to 0.49.
+#: In half of speech the pitch moves by this interval within a stretch. Speakers have 0.52 and more, staccatissimo has up
+#: to 0.49.
 SPEECH_SPAN_SEMITONES = 0.5
 
 

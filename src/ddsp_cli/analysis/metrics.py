@@ -60,7 +60,7 @@ class Quality:
       voiced_recall: share of the recording's voiced frames that are voiced in the rendering.
       loudness_error_db: mean absolute difference of RMS level, 20 ms frames, over the recording's loud frames.
       noise_balance_db: how much more noise there is between the harmonics of the rendering than between those of the
-        recording, each against its harmonics; median over what has the same pitch in both, negative for less noise.
+        recording, each against its harmonics; median over frames of the same pitch in both, negative for less noise.
 
     A figure that cannot be measured, because nothing is voiced in both, is NaN.
     """

@@ -2,8 +2,8 @@
 
 The network is that of basic-pitch 0.4.0 (Bittner, Bosch, Rubinstein, Meseguer-Brocal and Ewert, "A lightweight
 instrument-agnostic model for polyphonic note transcription and multipitch estimation", ICASSP 2022; Copyright Spotify
-AB, Apache License 2.0), 230 kB, run by ONNX Runtime. What follows it is our own: notes from its activations, and how
-much of the sound belongs to each of several notes.
+AB, Apache License 2.0), 230 kB, run by ONNX Runtime. The steps after it are our own: notes from its activations,
+and the share of the sound that belongs to each note.
 
 Shapes: S samples at 16 kHz, T frames of the network, F frames of the features, N notes, K keys of a piano.
 """

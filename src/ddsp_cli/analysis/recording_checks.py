@@ -223,7 +223,7 @@ def _flat_tops(channel: FloatArray, level: float) -> tuple[IntArray, IntArray]:
     is_inside = (left >= 0) & (right < len(channel))
     starts, stops, left, right = starts[is_inside], stops[is_inside], left[is_inside], right[is_inside]
     beside = np.maximum(channel[left], channel[right])
-    # Where every sample is repeated, as after a resampling by repetition, the sound does not go on falling.
+    # Where every sample is repeated, as after a resampling by repetition, the sound does not keep falling.
     goes_on = (channel[left] < channel[starts - 1]) & (channel[right] < channel[stops])
     is_sharp = goes_on & (beside <= (1.0 - FALL_SHARE) * level)
     return starts[is_sharp], stops[is_sharp]
@@ -332,7 +332,7 @@ def bandwidth_hz(audio: FloatArray, sample_rate_hz: int) -> float:
     power = power[loud >= np.median(loud)].mean(axis=0)
     if not power.any():
         return nyquist_hz
-    # Tones stand out of their surroundings: the median of the logarithm tells the level between them.
+    # Tones stand out of their surroundings: the median of the logarithm is the level between them.
     level_db = 10.0 * np.log10(power + 1e-18 * power.max())
     hz = np.arange(len(level_db)) * nyquist_hz / (len(level_db) - 1)
     centres_hz = np.arange(LOWEST_EDGE_HZ, nyquist_hz, EDGE_STEP_HZ)

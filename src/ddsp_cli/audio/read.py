@@ -1,7 +1,7 @@
 """Read sound files: their headers, their sound block by block, and impulse responses.
 
 libsndfile reads wav, flac, ogg, opus, mp3, aiff, caf and more, in any bit depth, channel count and sample rate;
-`containers` reads m4a and videos. What a header says is shown and never relied on: lengths are counted while decoding.
+`containers` reads m4a and videos. Headers are shown and never relied on: lengths are counted while decoding.
 Shapes: S samples, C channels.
 """
 
@@ -43,7 +43,7 @@ MAX_AMPLITUDE = 1e6
 #: Numbers decoded at once at most (8 MiB of float32), whatever the rate and the number of channels.
 MAX_BLOCK_VALUES = 1 << 21
 
-#: Less than this share of what a header claims, and this much less, is a file cut short.
+#: A file is cut short if it is shorter than this share of the length in its header, and shorter by this much.
 CUT_SHARE, CUT_S = 0.98, 0.25
 
 
@@ -386,7 +386,7 @@ def decoded_blocks(
         being refused.
 
     Yields:
-      What the header says, and the next samples [S] float32.
+      The header's fields, and the next samples [S] float32.
 
     Raises:
       InputError: what `probe` raises, a damaged file, NaN or infinity, no samples at all.

@@ -216,7 +216,7 @@ def written_by_ddsp(path: Path) -> bool:
     try:
         with soundfile.SoundFile(path) as file:
             return str(file.software).startswith("ddsp ")
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError):  # whoever plays it says what is wrong with it
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError):  # the later reader reports the fault
         return False
 
 

@@ -1,7 +1,7 @@
 """A trained instrument on disk: one folder with everything that inference needs, and how it came about.
 
     models/NAME/
-      model.yaml             what it is: configuration, features, statistics, figures, sources, checksums
+      model.yaml             configuration, features, statistics, figures, sources, checksums
       weights.safetensors    every trained tensor, the only source of weights (half precision by default)
       network.tflite         instead of weights: the network of another program, with an unknown graph, run unchanged
       impulse_response.wav   the learned room as the model renders it, where it has one

@@ -1,7 +1,7 @@
 """The card of an instrument, `model.yaml`: model, statistics, training, sources; and family, range and gaps.
 
-What an instrument learned from tells its family, the ranges of its recordings, and what was missing: notes and dynamics
-outside of them are a guess.
+The names and statistics of its recordings give the family, the ranges that were recorded, and the gaps: the sound of
+notes and dynamics outside the ranges is extrapolated.
 
 `model.yaml` ends in a comment line with a digest of the rest (`ddsp_cli.checksum`). Cards without that line, of older
 versions or edited by hand, are read too.

@@ -89,7 +89,7 @@ def save(
 
     Raises:
       OutputError: the place is taken, holds something that is not an instrument, or cannot be written.
-      ModelError: what was written cannot be loaded; what was there before is untouched.
+      ModelError: the new bundle cannot be loaded; an older one is untouched.
     """
     import soundfile
     from safetensors.numpy import save_file

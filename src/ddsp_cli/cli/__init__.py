@@ -1,6 +1,6 @@
 """The `ddsp` command: options to one call of a workflow, and the one place where failures are caught.
 
-One module per command, imported when that command is called; what a command needs is imported inside it. So
+One module per command, imported when that command is called; its libraries are imported inside it. So
 `ddsp --help` and `ddsp transfer` load no training framework.
 """
 
@@ -32,7 +32,7 @@ COMMANDS = ("transfer", "live", "studio", "models", "reverb", "prepare", "train"
 #: Messages after Ctrl-C.
 KEPT = {
     "prepare": "Finished measurements are kept; run the same command to resume.",
-    "train": "Checkpoints are kept; run the same command to go on.",
+    "train": "Checkpoints are kept; run the same command to continue.",
     "transfer": "Sound files that were finished are kept.",
     "reverb": "Sound files that were finished are kept.",
     "live": "Recordings are kept.",
@@ -111,7 +111,7 @@ def main() -> None:
         code = 128 + received[0]
     if code == ExitCode.INTERNAL or not _is_compiling():
         sys.exit(code)
-    # Python would wait for it, for up to half a minute. What has to be removed or released has been.
+    # Python would wait for it, for up to half a minute. Files were removed and locks released before.
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
@@ -137,7 +137,7 @@ def run_as_program() -> NoReturn:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
         except (OSError, ValueError):
-            raise end from None  # Python says what is wrong with the stream
+            raise end from None  # Python reports the error of the stream
         atexit._run_exitfuncs()
         os._exit(end.code)
     raise AssertionError("main always exits")
@@ -283,7 +283,7 @@ def _is_out_of_memory(problem: BaseException | None) -> bool:
 
 
 def _usage(problem: Any, command: str) -> int:
-    """Says what is wrong with the options; a bare `ddsp` shows its help."""
+    """Prints the error in the options; `ddsp` alone shows its help."""
     message = problem.format_message()
     if type(problem).__name__ == "NoArgsIsHelpError":
         console.remark(message)

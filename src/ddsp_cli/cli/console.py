@@ -28,7 +28,7 @@ FACT_INDENT = 16
 
 _ASCII = str.maketrans({"–": "-", "—": "-", "×": "x", "…": "...", "±": "+-", "→": "->", "·": "*", "≤": "<=", "’": "'"})
 
-#: Names and remarks come from files of strangers too; on a terminal these characters would be commands.
+#: Names and remarks also come from untrusted files; on a terminal these characters would be commands.
 _CONTROLS = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\t")}, "?")
 
 
@@ -90,7 +90,7 @@ def standard_output() -> Iterator[None]:
 
 
 def drop_standard_output() -> None:
-    """Leads standard output to the null device: what is still in its buffer would fail again when Python ends."""
+    """Redirects standard output to the null device: flushing its buffer would fail again when Python ends."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -124,7 +124,7 @@ def remark(text: str) -> None:
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """Shows a warning of a library as one line, in place of `warnings.showwarning`: it may quote a stranger's file."""
+    """Shows a warning of a library as one line, in place of `warnings.showwarning`: it may quote an untrusted file."""
     remark(f"Warning: {' '.join(str(message).split())}")
 
 

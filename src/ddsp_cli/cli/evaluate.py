@@ -13,7 +13,8 @@ from ddsp_cli.cli.transfer import end_with_failures
 def evaluate(
     model: Instrument,
     audio: Annotated[
-        list[Path] | None, typer.Argument(metavar="AUDIO", help="Recordings of the same instrument, or folders.")
+        list[Path] | None,
+        typer.Argument(metavar="AUDIO...", help="Recordings of the same instrument, or folders of them."),
     ] = None,
     dataset: Annotated[
         str | None,

@@ -12,7 +12,12 @@ from ddsp_cli.cli.options import Force, Instrument, one_of
 def export(
     model: Instrument,
     format_: Annotated[
-        str, typer.Option("--format", help="The format.", **one_of("savedmodel", "litert", "onnx", "vst"))
+        str,
+        typer.Option(
+            "--format",
+            help="Format: savedmodel, litert, onnx or vst.",
+            **one_of("savedmodel", "litert", "onnx", "vst") | {"metavar": "FORMAT"},
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="DIR", help="Folder to write; by default NAME_FORMAT.")
@@ -39,7 +44,7 @@ NEXT_STEPS = {
 
 
 def compared(checks: dict[str, float], frame_rate_hz: int) -> str:
-    """Says what an export was compared with, and how much it differs."""
+    """Describes the comparison of an export with its instrument, and the differences."""
     seconds = checks["checked_frames"] / frame_rate_hz
     parts = [f"its controls differ by {checks['controls_difference']:.0e} at most"]
     if "audio_difference_db" in checks:

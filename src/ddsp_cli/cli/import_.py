@@ -22,17 +22,19 @@ def import_(
     path: Annotated[
         Path,
         typer.Argument(
-            help="A shared instrument (.ddsp), a DDSP-VST model (.tflite), or a Magenta checkpoint, folder or zip."
+            metavar="PATH",
+            help="A shared instrument (.ddsp), a DDSP-VST model (.tflite), or a Magenta checkpoint, folder or zip.",
         ),
     ],
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of the instrument; by default that of a shared one.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Its folder; by default models/NAME.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Folder of the instrument; by default models/NAME."),
     ] = None,
     library: Annotated[
-        bool, typer.Option("--library", help="Put it into your library, where it is found from every folder.")
+        bool, typer.Option("--library", help="Install it in your library: then ddsp finds it from every folder.")
     ] = False,
     force: Force = False,
 ) -> None:

@@ -67,14 +67,16 @@ def live(
         str, typer.Option(metavar="DB", help="Notes more than this many dB below the loudest ones are silent, 3..80.")
     ] = "35",
     block: Annotated[
-        int, typer.Option(metavar="SAMPLES", help="Block size of the device; smaller is quicker, larger is safer.")
+        int,
+        typer.Option(
+            metavar="SAMPLES",
+            help="Block size of the audio device; smaller blocks sound earlier, larger ones have fewer drop-outs.",
+        ),
     ] = 256,
     latency: Annotated[
         str, typer.Option(help="low plays 26 ms earlier, and follows your pitch less exactly.", **one_of("safe", "low"))
     ] = "safe",
-    record: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Record what is played, from the beginning.")
-    ] = None,
+    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Record the output, from the beginning.")] = None,
     seconds: Annotated[float | None, typer.Option(metavar="S", help="End after this many seconds.")] = None,
     midi: Annotated[
         str | None,

@@ -36,24 +36,26 @@ def models(
         list[str] | None,
         typer.Argument(
             metavar="[NAME | share NAME | blend MIX]",
-            help="An instrument to describe; share packs one into a file to pass on; blend makes a new one of several, "
-            "such as flute:0.5+cello:0.5.",
+            help="NAME describes an instrument; share packs one into a file to pass on; blend makes a new one of "
+            "several, such as flute:0.5+cello:0.5.",
             autocompletion=instrument_names,
         ),
     ] = None,
     draw_map: Annotated[bool, typer.Option("--map", help="Draw a map of the instruments by timbre.")] = False,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Of blend: the name of the new instrument.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="With blend: name of the new instrument.")] = None,
     random: Annotated[
-        bool, typer.Option("--random", help="Of blend: choose instruments and shares at random.")
+        bool, typer.Option("--random", help="With blend: choose instruments and shares at random.")
     ] = False,
     seed: Seed = 0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="FILE", help="Of share, by default NAME.ddsp; of --map, a PNG."),
+        typer.Option(
+            "--out", "-o", metavar="FILE", help="Output file: with share by default NAME.ddsp, with --map a PNG."
+        ),
     ] = None,
     force: Force = False,
 ) -> None:
-    """List the instruments by family; describe one; map, blend or share them."""
+    """List instruments; describe, map, blend or share them."""
     from ddsp_cli.workflows.models import catalogue, find_playable, names, open_at
     from ddsp_cli.workflows.models import share as run_share
 

@@ -37,7 +37,7 @@ class Command(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes arguments, options, and further groups of options."""
-        groups: dict[str, list[tuple[str, str]]] = {}
+        groups: dict[str, list[tuple[str, str]]] = {"Arguments": []}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is None:
@@ -46,6 +46,8 @@ class Command(TyperCommand):
             title = "Arguments" if param.param_type_name == "argument" else "Options"
             groups.setdefault(getattr(param, "rich_help_panel", None) or title, []).append(record)
         for title, records in groups.items():
+            if not records:
+                continue
             with formatter.section(title):
                 formatter.write_dl(records)
 
@@ -81,7 +83,7 @@ def instrument_names(incomplete: str) -> list[str]:
 
 
 def start_names(incomplete: str) -> list[str]:
-    """Returns what a training can begin with, for the shell to complete."""
+    """Returns the instruments that a training can start from, for the shell to complete."""
     return [*instrument_names(incomplete), *(name for name in ("base", "none") if name.startswith(incomplete))]
 
 
@@ -100,7 +102,7 @@ def preset_names(incomplete: str) -> list[str]:
     return [name for name in config.preset_names() if name.startswith(incomplete)]
 
 
-Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Random seed.")]
 Instrument = Annotated[
     str,
@@ -116,13 +118,13 @@ Instruments = Annotated[
         autocompletion=instrument_names,
     ),
 ]
-Wet = Annotated[str, typer.Option(metavar="0..4", help="Amount of reverb.", rich_help_panel="Sound of the instrument")]
+Wet = Annotated[str, typer.Option(metavar="0..4", help="Amount of reverb.", rich_help_panel="Sound")]
 Tail = Annotated[
     bool,
     typer.Option(
         "--tail",
         help="Let the room ring out, to -60 dB, after the input ends.",
-        rich_help_panel="Sound of the instrument",
+        rich_help_panel="Sound",
     ),
 ]
 Tracker = Annotated[

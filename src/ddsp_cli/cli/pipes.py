@@ -1,6 +1,6 @@
 """Pipes as inputs and outputs: `-`, `/dev/stdin`, `<(command)` and named pipes.
 
-Sound has to be heard to its end before it can be played, so a pipe is copied to a temporary file first.
+Sound is analysed to its end before it is played, so a pipe is copied to a temporary file first.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Pipes:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._clear()
-        # A sentence about a temporary file would help nobody.
+        # the user does not know the temporary file
         if isinstance(problem, Exception) and hasattr(problem, "message"):
             for path, spoken in self._names.items():
                 problem.message = problem.message.replace(str(path), spoken)
@@ -111,7 +111,7 @@ class Pipes:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def deliver(self) -> None:
-        """Sends what was written to standard output, if that was wanted.
+        """Copies the output to standard output, if that was requested.
 
         Raises:
           OutputError: standard output cannot be written.

@@ -37,7 +37,7 @@ def prepare(
     ] = None,
     like: Annotated[
         str | None,
-        typer.Option(metavar="NAME|DIR", help="Measure as this instrument needs it, to train it further."),
+        typer.Option(metavar="NAME|DIR", help="Measure with the settings of this instrument, to train it further."),
     ] = None,
     pitch: Annotated[str, typer.Option(help="The pitch tracker.", **one_of("swift-f0", "pyin", "crepe"))] = "swift-f0",
     workers: Annotated[
@@ -52,7 +52,7 @@ def prepare(
     level: Annotated[
         str,
         typer.Option(
-            help="match brings the loudest notes of folders to one level.",
+            help="match amplifies the folders so that their loudest notes are equally loud; keep changes nothing.",
             **one_of("match", "keep"),
         ),
     ] = "match",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ddsp_cli.workflows.transfer_plan import Failure
 
 #: Groups of options in the help.
-PITCH, LEVEL, SOUND, VOICES, FILES = "Pitch", "Level", "Sound of the instrument", "Voices and players", "Files"
+PITCH, LEVEL, SOUND, VOICES, FILES = "Pitch", "Level", "Sound", "Voices and players", "Files"
 
 #: Arguments that remarks recommend, which are typed as options.
 OPTIONS = re.compile(r"\b(voices (?:lead|chords)|autotune 1)\b")
@@ -113,7 +113,7 @@ def transfer(
         str,
         typer.Option(
             metavar="input|off|LUFS",
-            help="Bring the output to the loudness of the input, or to a number such as -16.",
+            help="Integrated loudness of the output: that of the input, a number such as -16, or off to leave it.",
             rich_help_panel=LEVEL,
         ),
     ] = "input",
@@ -147,8 +147,8 @@ def transfer(
         str,
         typer.Option(
             **one_of("auto", "chords", "lead"),
-            help="chords plays every note, lead one voice, also over an accompaniment; auto is chords for a MIDI file, "
-            "and takes a recording for one voice.",
+            help="chords plays every note; lead plays the main voice only, also of a song with accompaniment; auto is "
+            "chords for a MIDI file, one voice for a recording.",
             rich_help_panel=VOICES,
         ),
     ] = "auto",
@@ -285,7 +285,7 @@ def finish(batch: "Batch[TransferResult] | Batch[ReverbResult]", ends: pipes.Pip
 
 
 def end_with_failures(failures: "Sequence[Failure]", n_inputs: int, what: str) -> None:
-    """Says what was left out and why; ends with `ExitCode.PARTIAL` if anything was.
+    """Lists the inputs that failed, with the reasons; ends with `ExitCode.PARTIAL` if there are any.
 
     Raises:
       typer.Exit: in that case.

@@ -16,12 +16,12 @@ PositiveInt = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 PositiveFloat = Annotated[float, Meta(gt=0, le=1e9)]
 NonNegativeFloat = Annotated[float, Meta(ge=0, le=1e9)]
 
-# A configuration also comes from files of strangers. The upper bounds are far beyond any model that is of use, and keep
-# what a file asks for within memory.
+# A configuration also comes from untrusted files. The upper bounds are far beyond any useful model, and keep the memory
+# that a file can request within bounds.
 NetworkSize = Annotated[int, Meta(ge=1, le=8192)]  # units, channels, latent dimensions
 NHarmonics = Annotated[int, Meta(ge=1, le=4096)]
 NBands = Annotated[int, Meta(ge=2, le=8193)]
-WindowSamples = Annotated[int, Meta(ge=0, le=65536)]  # 0: what follows from the number of bands
+WindowSamples = Annotated[int, Meta(ge=0, le=65536)]  # 0: derived from the number of bands
 ImpulseResponseSamples = Annotated[int, Meta(ge=1, le=60 * 48000)]
 Decibels = Annotated[float, Meta(ge=-300, le=300)]
 Gain = Annotated[float, Meta(ge=-1000, le=1000)]
@@ -172,7 +172,7 @@ class OwnProcessorConfig(ProcessorConfig, tag="Own"):
     Attributes:
       processor: `module:Class`, or the name of an entry point in the group `ddsp_cli.processors`.
       settings: arguments of its constructor; `sample_rate_hz` and `hop_samples` come from the model.
-      input_channels: of each input that the network predicts; null for audio, F0 and what comes from outside.
+      input_channels: of each input that the network predicts; null for audio, F0 and external inputs.
     """
 
     processor: Annotated[str, Meta(min_length=1, max_length=1000)]

@@ -1,6 +1,6 @@
 """Read YAML strictly: an unknown key, a wrong type or a number out of range is an error that names its place.
 
-Files also come from strangers. Aliases and tags are refused, nesting is bounded, and no number may be NaN or infinite.
+Files may be untrusted. Aliases and tags are refused, nesting is bounded, and no number may be NaN or infinite.
 """
 
 from __future__ import annotations

@@ -397,7 +397,7 @@ def choose_validation(lengths: Callable[[], Iterable[tuple[str, int, int]]], n: 
     seen = chosen = n_chosen = 0
     last: str | None = None
     for folder, n_frames, number in lengths():
-        if folder != last:  # what one folder could not give exactly is carried over to the next
+        if folder != last:  # the remainder of one folder is carried over to the next
             last = folder
             seen += in_folder[folder]
         if chosen + n_frames / 2 <= share * seen and n_chosen < n - 1:

@@ -1,7 +1,7 @@
 """Keep measurements on disk while `ddsp prepare` runs, and for its next run.
 
     datasets/.ddsp-….lock         held while a run lasts
-    datasets/.NAME.preparing/     settings.json: what the data set is made with
+    datasets/.NAME.preparing/     settings.json: the settings of the data set
                                   measured/: features of each recording, by its checksum
                                   parts/: the segments that were cut out of each recording
                                   set/: what becomes datasets/NAME
@@ -432,7 +432,7 @@ def staging(folder: Path) -> Iterator[Staging]:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """A hard link to a file that nobody will change, or a copy where the file system has no links."""
+    """Makes a hard link to a file that is not changed any more, or a copy where the file system has no links."""
     try:
         os.link(source, target)
     except OSError:

@@ -139,11 +139,11 @@ def examine_all(
       notice: called once a minute with the work of each worker.
 
     Returns:
-      What was done, by worker.
+      The recordings measured, by worker.
 
     Raises:
       DdspError: the cluster is lost, has no workers, or cannot read the recordings.
-      OSError: what is kept cannot be written.
+      OSError: a measurement cannot be written.
     """
     tally, noticed_s = Tally(names_workers=not isinstance(engine, LocalProcesses)), time.monotonic()
 
@@ -380,7 +380,7 @@ class DaskCluster:
         try:
             yield executor
         finally:
-            executor.shutdown(wait=False)  # cancels what is still waiting
+            executor.shutdown(wait=False)  # cancels the waiting recordings
 
     def submit(self, executor: Executor, job: Job) -> Future[_Carried]:
         return executor.submit(_work_in_cluster, job, self._token, __version__)

@@ -60,7 +60,7 @@ class StreamedExamples:
       split: which part.
 
     Raises:
-      DatasetError: a shard is missing, or the shards do not hold what the manifest says.
+      DatasetError: a shard is missing, or the shards disagree with the manifest.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, split: Split) -> None:

@@ -79,7 +79,7 @@ def examine_shards(shards: Mapping[Path, str], make_job: Callable[[Path, str], J
 
     Raises:
       InputError: the shards hold something else, or not all the same.
-      OSError: what is kept cannot be written.
+      OSError: a measurement cannot be written.
     """
     try:
         layout, windows = _index(shards)

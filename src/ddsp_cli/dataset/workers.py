@@ -80,7 +80,7 @@ def examine(job: Job, tick: Tick | None = None) -> CutRecording:
       tick: called with how many more seconds of sound have been measured; may raise to stop the work.
 
     Raises:
-      OSError: what is kept cannot be written.
+      OSError: a measurement cannot be written.
     """
     if job.offset is not None:
         return _examine_note(job, tick)

@@ -499,7 +499,7 @@ class ControlLoss:
         harmonics = _weighted_mean(ops.abs(predicted_db - targets["harmonic_db"]), weight)
         noise_db = _scaled_db(raw[self._noise] + self._noise_bias)
         bands = _weighted_mean(ops.abs(noise_db - targets["noise_db"]), targets["noise_weight"])
-        # the level of all harmonics together: errors that all of them share are heard most
+        # the level of all harmonics together: errors that all of them share are the most audible
         audible = ops.cast(weight > 0.0, "float32")
         predicted, measured = (_sum_db(levels_db, audible) for levels_db in (predicted_db, targets["harmonic_db"]))
         level = _weighted_mean(ops.abs(predicted - measured), ops.max(audible, axis=-1, keepdims=True))

@@ -626,7 +626,7 @@ class InstrumentVectors(keras.layers.Layer):
         return self.vector_dims or self.n_instruments
 
     def call(self, instrument: Tensor) -> Tensor:
-        """Looks vectors up.
+        """Looks up vectors.
 
         Args:
           instrument: [B, F, 1], index in 0..n_instruments - 1, a whole number; or [B, F, D], the vector itself, such

@@ -137,7 +137,7 @@ def synthesise(
     breath, noise_tail = _noise(
         ops, noise_config, model.hop_samples, controls["noise_magnitudes"], noise, state.noise_tail
     )
-    # what the noise filter would play before the first frame, the player leaves out
+    # the player leaves out the samples of the noise filter before the first frame
     before_hz = ops.rows(ops.concat([state.last_f0_hz, f0_hz], 0), 0, -1)
     breath = ops.binary("mul", breath, ops.less(ops.constant(0.0), before_hz))
     new = SynthState(ops.rows(f0_hz, -1, None), ops.rows(amplitudes, -1, None), phase_turns, noise_tail)

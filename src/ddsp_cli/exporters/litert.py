@@ -33,7 +33,7 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
 
     Raises:
       ModelError: not one harmonic and one noise synthesiser.
-      OutputError: what was written does not agree with the bundle.
+      OutputError: the written file does not agree with the bundle.
     """
     model = bundle.card.model
     contract = {}

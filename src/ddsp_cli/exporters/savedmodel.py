@@ -94,7 +94,7 @@ def _module(bundle: Bundle) -> Any:
         def __init__(self) -> None:
             super().__init__(name="ddsp_instrument")
             self.model = model
-            # TensorFlow only saves what it can reach by attributes, and Keras keeps random state elsewhere.
+            # TensorFlow only saves objects that it reaches by attributes, and Keras keeps random state elsewhere.
             self.state = [variable.value for variable in model.variables]
 
         @tf.function(input_signature=curves)

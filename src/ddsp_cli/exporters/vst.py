@@ -6,8 +6,8 @@
                                                        StatefulPartitionedCall:3 [512]  new recurrent state
 
 The plug-in finds tensors by these names (`synthesis.litert_decoder`), hosts the state, and synthesises the sound
-itself. `check_file` checks what it demands of a file, row by row. An instrument of fewer units is written with as many.
-Of a full-band instrument it plays the band below 8 kHz, see `low_band`.
+itself. `check_file` checks its requirements on a file, row by row. An instrument of fewer units is written with as
+many. Of a full-band instrument it plays the band below 8 kHz, see `low_band`.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def export(bundle: Bundle, folder: Path) -> checks.Exported:
 
     Raises:
       ModelError: an instrument of a shape that the plug-in does not play.
-      OutputError: what was written breaks the contract or does not agree with the bundle.
+      OutputError: the written file breaks the contract or does not agree with the bundle.
     """
     path = folder / f"{file_stem(bundle.card.name)}.tflite"
     if bundle.network is None:

@@ -1,10 +1,10 @@
-"""Instruments of other programs: one file per format, and readers for the files of strangers.
+"""Instruments of other programs: one file per format, and readers for untrusted files.
 
     magenta_checkpoint  magenta/ddsp: `tensor_bundle` (weights), `gin` (configuration), `pickles` (statistics)
     tflite              DDSP-VST models: `flatbuffer` (the file)
     files, card         what these need: a folder's or an archive's files; the card of the instrument that comes out
 
-Everything here reads files of strangers: nothing in them is executed, every size is checked before it is used, and
+Everything here reads untrusted files: nothing in them is executed, every size is checked before it is used, and
 what cannot be read is a `ModelError`. Besides, a whole import runs in a child process with limits on time and memory
 (`ddsp_cli.limits`), since LiteRT, libsndfile and zlib are native code.
 """
@@ -51,7 +51,7 @@ def load(path: Path) -> tuple[Bundle, str]:
       path: a `.tflite` file, a folder with one or with a checkpoint, a file of a checkpoint, or a ZIP archive.
 
     Returns:
-      The instrument, and in words what it was.
+      The instrument, and its original format in words.
 
     Raises:
       ModelError: there is nothing there, nothing that can be imported, or it exceeds the limits.

@@ -139,7 +139,7 @@ def read_origin(files: Files, model: str, metadata: Mapping[str, Any]) -> Origin
         try:
             found = parse_yaml(text, ExportCard, EXPORT_CARD)
         except (ModelError, ArithmeticError, AttributeError, LookupError, TypeError) as problem:
-            hint = "It tells licence and sources. Copy it again, update ddsp, or move it away."
+            hint = "It holds licence and sources. Copy it again, update ddsp, or move it away."
             message = problem.message if isinstance(problem, ModelError) else f"{EXPORT_CARD} is damaged: {problem}"
             raise ModelError(message, hint) from problem
         if model in found.contract or sum(map(is_model_name, files.names())) == 1:

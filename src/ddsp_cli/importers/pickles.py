@@ -9,7 +9,7 @@ three ways:
 - Before that, `pickletools.genops` lists the instructions without running them. Their number, the memo's indices, the
   size of integers, and the size and depth of the values that they build, with shared parts counted each time, are
   bounded; persistent ids, extension codes, sets and out-of-band buffers are refused.
-- What comes out is copied with a bounded number of values and levels.
+- The result is copied with a bounded number of values and levels.
 
 Format: Python documentation, "pickle", and the comments of `pickletools.py`.
 """

@@ -2,7 +2,7 @@
 
 From each input the path leads through dense layers and normalisations to where the stacks join, on through the GRU (in
 a WHILE loop in Magenta's files, unrolled in ours) and the last stack to the raw controls. Operators are found by what
-they do, not by their place in the file. Then the file itself is run, and must agree with what was found. A file that
+they do, not by their place in the file. Then the file itself is run, and must agree with the tensors found. A file that
 keeps the plug-in's contract but whose graph is unknown, or does something else than was read from it, is kept and
 played as it is.
 
@@ -94,7 +94,7 @@ def load(files: Files, name: str, verify: bool = True) -> Bundle:
 
 
 def try_out(data: bytes) -> None:
-    """Tries the unchanged file in a bundle, as an import does: bundles come from strangers too.
+    """Tries the unchanged file in a bundle, as an import does: bundles may be untrusted too.
 
     Raises:
       ModelError: it does not keep the plug-in's contract, does not run, or gives what cannot be played.

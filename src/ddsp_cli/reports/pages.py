@@ -53,7 +53,7 @@ def render(template: str, title: str, heading: str, **content: Any) -> str:
       template: name of a file in `templates/`.
       title: of the browser's window.
       heading: of the page.
-      **content: what the template names; text is escaped, bytes are embedded by the filter `data_uri`.
+      **content: values for the names in the template; text is escaped, bytes are embedded by the filter `data_uri`.
     """
     page = _environment().get_template(template)
     return str(page.render(title=title, heading=heading, version=__version__, **content))
@@ -415,7 +415,7 @@ class TrainingSummary:
       n_weights: of the model and its room.
       audio_s: seconds of sound in the training split.
       steps, wall_s: steps done, and the seconds they took.
-      finished: False for a training that can go on.
+      finished: False for a training that can be continued.
       rollbacks: how often it went back to a checkpoint.
       history: all validations.
       metrics: on the validation split, with the seconds of sound they were measured on as `judged_s`.

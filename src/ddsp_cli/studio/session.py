@@ -1,7 +1,7 @@
 """Play sounds on instruments for the studio, and keep the analysis of each sound between plays.
 
 A play does what `ddsp transfer` does with the same options, by the same functions of `workflows.performance`; only the
-last one, writing a file, is left out. What is measured of a sound is kept, so that a moved control adapts and renders
+last one, writing a file, is left out. The analysis of a sound is kept, so that a moved control adapts and renders
 only. Shapes: S samples, F frames.
 """
 

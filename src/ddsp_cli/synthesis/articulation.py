@@ -1,9 +1,9 @@
 """Articulation: onsets and releases of notes, with noise of bow, breath or tongue, and the order of the harmonics.
 
-The network is given level and F0. Both tell little of how a note begins, and what they leave out is averaged away. So
+The network receives level and F0. Both say little about the beginning of a note, and it averages over the rest. So
 the difference between recordings and their resynthesis is measured as a function of the time since the onset
 (`training.articulation`), for soft and hard beginnings after a rest and for bound notes, and is added to the controls.
-Ends of notes are told by the fall of the level, since live playing does not know when a note will end.
+Ends of notes are recognised by the fall of the level, since live playing does not know when a note will end.
 
 Onsets are found in the curves that are played, frame by frame: a stream finds the same as a whole performance, and live
 playing adds no latency.
@@ -235,7 +235,7 @@ class Articulator:
         return changed
 
     def _at(self, kinds: np.ndarray, since_s: DoubleArray, fallen_db: DoubleArray) -> DoubleArray:
-        """What is added to bands and groups, [F, G + H] in dB, at the time since an onset and the fall of the level."""
+        """Corrections of bands and groups, [F, G + H] in dB, at the time since an onset and the fall of the level."""
         steps = np.round(since_s / STEP_TIME_S, 3)
         index = np.minimum(steps.astype(int), N_STEPS)
         share = (np.minimum(steps, N_STEPS) - index)[:, None]

@@ -246,7 +246,7 @@ class BlendedDecoder:
         self._last: tuple[float, float] | None = None  # pitch in Hz and level in dB of the last frame
 
     def reset(self) -> None:
-        """Returns all parts to the state in which a performance begins; the shares go on."""
+        """Returns all parts to the state in which a performance begins; the shares keep changing."""
         for part in self._parts:
             part.reset()
 

@@ -101,7 +101,7 @@ class NumpyOps:
     """The vocabulary computed at once, on arrays.
 
     The GRU runs frame by frame, in buffers made once: at 512 units a frame takes tens of microseconds, and allocating
-    would double that. What it needs of the weights is prepared at the first call and kept for the next ones.
+    would double that. Its copies of the weights are made at the first call and kept for the next ones.
     """
 
     def __init__(self) -> None:

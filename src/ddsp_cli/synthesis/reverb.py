@@ -49,7 +49,7 @@ class Reverb:
         self._newest = 0
         self._finished: ComplexArray | None = None  # the share of finished partitions, until it is transformed back
         self._input = np.zeros(size, np.float32)
-        self._wet = np.zeros(2 * size, np.float32)  # what is known of this partition and the next
+        self._wet = np.zeros(2 * size, np.float32)  # sums so far of this partition and the next
         self._position = 0
 
     def push(self, dry: FloatArray) -> FloatArray:

@@ -1,6 +1,6 @@
 """Map instruments by timbre: spectra of the same notes, and the plane that shows most of their differences.
 
-Vectors of a base say little of this: they begin random, and only what the network makes of them is learned.
+The vectors of a base do not show this: they begin random, and the network learns to tell them apart.
 
 Shapes: I instruments, N notes played, K harmonics, M noise bands, C entries of a description.
 """

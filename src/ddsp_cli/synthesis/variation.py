@@ -108,7 +108,7 @@ def band_share(pole: float, band_hz: tuple[float, float], frame_rate_hz: float) 
 
 
 class Movements:
-    """The movements of one performance. What is drawn does not depend on how frames are cut into blocks.
+    """The movements of one performance. Their random numbers do not depend on how frames are cut into blocks.
 
     Args:
       variation: of the instrument.

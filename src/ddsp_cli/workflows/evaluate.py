@@ -1,6 +1,6 @@
 """`ddsp evaluate`: compare an instrument with recordings, or with the validation split of its data set.
 
-The instrument plays the F0 and level that were measured in a recording; what it plays is compared with that recording
+The instrument plays the F0 and level that were measured in a recording; its sound is compared with that recording
 (`analysis.metrics`). No training framework is loaded.
 """
 
@@ -153,7 +153,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording and its reconstruction: what the instrument plays for the recording's F0 and level.
+    """A recording and its reconstruction: the sound of the instrument for the recording's F0 and level.
 
     Attributes:
       name: of the recording.

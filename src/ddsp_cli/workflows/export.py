@@ -43,7 +43,7 @@ class ExportResult:
       folder: the folder; or the one file that was added to a folder with other things in it.
       format: one of `FORMATS`.
       size_bytes: of all files that were written.
-      checks: what was measured, by name.
+      checks: figures of the verification, by name.
     """
 
     folder: Path

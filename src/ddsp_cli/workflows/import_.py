@@ -32,7 +32,7 @@ class ImportResult:
     Attributes:
       folder: its folder.
       name: of the instrument.
-      kind: what it was, in words.
+      kind: format of the original, in words.
       size_bytes: of its files.
       description: where weights and statistics come from.
       lowest_midi, highest_midi: its range, where it is known.

@@ -72,7 +72,7 @@ class LiveSession:
       voices: how many notes of the keyboard sound at once; 1 plays one line, legato where keys overlap.
 
     Raises:
-      UsageError: an argument makes no sense.
+      UsageError: an argument is invalid.
       ModelError: there is no such instrument.
       InputError: there is no such device, or it cannot be opened.
       OutputError: the recording exists, or cannot be written.

@@ -54,7 +54,7 @@ class Entry(msgspec.Struct, frozen=True):
       bundled: it came with the program.
       where: "here" (`./models`), "library", "bundled", or a folder of `$DDSP_MODELS`.
       size_bytes: of all its files.
-      card: what it says of itself; None where that cannot be read.
+      card: its card; None where that cannot be read.
       problem: why it cannot be read.
     """
 

@@ -82,7 +82,7 @@ class TransferOptions:
       wet: gain of the room; 1 is as learned or recorded.
       formant_semitones: shift of the instrument's resonances; pitch and level stay.
       loudness_match: integrated loudness of the output in LUFS; `input` for that of the input (plus
-        `adapt.louder_db`), `off` for what the instrument gives.
+        `adapt.louder_db`), `off` for the level of the instrument.
       tail: continue the output until the room is 60 dB down.
       voices: `chords` plays every note, each in its own voice; `lead` one line, of a recording the main voice over
         its accompaniment; `auto` every note of a MIDI file, and of a recording what a tracker of single pitches finds.
@@ -263,13 +263,13 @@ class Performance:
     Attributes:
       adapted: the curves; of several voices those of the highest one.
       seconds: how long the output is, before any tail.
-      info: what the header of the recording says.
+      info: the header of the recording.
       n_input_samples: length of the recording at its own rate, counted; 0 where there was none.
       analysis: of the recording; None where there was none.
       recording: the sound at 16 kHz.
       loudness_lufs: integrated loudness of the recording; None where it does not count.
       file_remarks: faults of the file, as sentences.
-      remarks: the same, and what makes the sound hard to follow.
+      remarks: the same, and difficulties for the tracker.
       notices: the remarks that are not warnings, such as the voice that is played.
       others: the curves of the other voices, of the same length.
       voices: features of the voices of a recording that is played with all its notes, the highest first.
@@ -467,7 +467,7 @@ def perform_recording(
       instrument: to adapt it to.
       options: how.
       progress: called with the seconds that are analysed.
-      last: what is known of the recording.
+      last: an earlier performance of the recording, whose analysis is used again.
       input_s: its length, as far as that is known before it is decoded.
       edited: a file with its notes, edited.
 
@@ -531,7 +531,7 @@ def perform_recording(
 
 
 def _with_edited_notes(analysis: Analysis[Segments], edited: Path) -> tuple[Features, tuple[str, ...]]:
-    """Returns the features of a recording whose notes were edited, and what was changed.
+    """Returns the features of a recording whose notes were edited, and remarks about the changes.
 
     Raises:
       InputError: the file holds no such notes.
@@ -672,7 +672,7 @@ def render(
     """Plays a performance.
 
     Args:
-      performance: what is played.
+      performance: to play.
       player: on what.
       options: how.
       rate_hz: of the output.
@@ -718,7 +718,7 @@ def render(
 def _together(
     sounds: Sequence[Iterator[FloatArray]], seats: Sequence[Seat], make_room: Callable[[], Room] | None
 ) -> Iterator[FloatArray]:
-    """Seats that are heard together, in one room.
+    """Mixes the sounds of several seats in one room.
 
     Args:
       sounds: dry, of each seat, [S] a block; all in blocks of the same sizes.

@@ -201,7 +201,7 @@ def prepare(
       licence: of the recordings, for the manifest and for the card of what learns from them.
       sources: a YAML file that names them with authors and licences, see `dataset.manifest.SourcesFile`; its licence
         counts where `licence` is "unknown".
-      keep_polyphonic: also learn from what is polyphonic.
+      keep_polyphonic: also use polyphonic segments.
       hold_out: patterns of the recordings that form the validation split, instead of a share of all; see
         `dataset.sources.pick`.
       leave_out: patterns of recordings that are not used.
@@ -214,11 +214,11 @@ def prepare(
       notice: called with a sentence that says where the cluster's dashboard is, and in the end what each worker did.
 
     Returns:
-      What the data set holds.
+      Contents of the data set.
 
     Raises:
       ModelError: there is no instrument `like` that.
-      UsageError: an option makes no sense, or a pattern fits no recording.
+      UsageError: an option is invalid, or a pattern fits no recording.
       InputError: all inputs or the file of sources are missing, or the recordings hold too little to learn from.
       OutputError: a different data set stands there already, another run is writing it, or it cannot be written.
     """

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from ddsp_cli.training.start import Start
     from ddsp_cli.training.windows import AnyWindows, Windows
 
-#: Fine-tuning at the learning rate that suits random weights would undo what the instrument has learned.
+#: Fine-tuning at the learning rate for random weights would undo the training of the instrument.
 FINE_TUNING_SHARE = 0.3
 
 #: Where a training begins with the base, its learning rate has this share, and it has at least so many steps, on
@@ -549,9 +549,9 @@ def find_start(plan: Plan, material: Material, phase: Callable[[str], None]) -> 
     windows = material.train.in_memory()
     windows.measure_targets(measure_targets)
     start = find(plan.base.card.model, plan.base.weights, windows, plan.instrument)
-    phase(f"beginning in the base, which knows {len(start.errors_db)} instruments, near {start.nearest}")
+    phase(f"starting from the base, trained on {len(start.errors_db)} instruments, near {start.nearest}")
     if material.records.listen:
-        phase(f"a first clip can be heard, before any training: {_write_first_clip(plan, material, start)}")
+        phase(f"a first clip, made before any training: {_write_first_clip(plan, material, start)}")
     return start
 
 

@@ -69,7 +69,7 @@ class TransferResult:
       tail_s: how long the room rings.
       n_players: that played the part together.
       n_voices: that were played, of chords.
-      remarks: what makes this performance hard to follow, and what is played, as sentences.
+      remarks: faults of the input, difficulties for the tracker, parts that are played; as sentences.
       notices: the remarks that are not warnings, such as the voice that is played.
     """
 
@@ -212,7 +212,7 @@ def transfer_files(
       progress: called while the work is done, see `Progress`.
 
     Raises:
-      UsageError: options that make no sense together.
+      UsageError: options that exclude each other.
       InputError: the only input cannot be played, or none of several; an input is missing.
       ModelError: no such instrument, or a damaged one.
       OutputError: an output exists already or cannot be written.
@@ -234,7 +234,7 @@ def transfer_files(
             raise UsageError(f"{page} is not an .html file", parameter="report")
         check_writable(page, force)
     work = _Work(tuple(choices), options, curves, edited, force, draw=plot or page is not None)
-    players = work.players()  # what is wrong with one is said before any sound is made
+    players = work.players()  # an instrument that cannot be played fails before any sound is made
     by_source: list[list[Job]] = []
     for job in plan.jobs:
         if job.model == 0:
@@ -293,7 +293,7 @@ class _Work(msgspec.Struct, frozen=True):
 
 
 class _Played(NamedTuple):
-    """The result of a job, and its picture where one is wanted."""
+    """The result of a job, and its picture if one was requested."""
 
     result: TransferResult
     picture: bytes

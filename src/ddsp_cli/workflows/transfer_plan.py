@@ -31,7 +31,7 @@ class Job(msgspec.Struct, frozen=True):
 
     Attributes:
       source: the file.
-      kind: what it is.
+      kind: recording, score or curves.
       model: index of the instrument.
       info: of a sound file, also where curves are played in its place.
       output: where the sound goes.
@@ -68,7 +68,7 @@ class Outputs(msgspec.Struct, frozen=True):
     Attributes:
       out: a file, a folder, or None for the current folder.
       force: existing files may be replaced.
-      plot: pictures are wanted.
+      plot: also draw pictures.
       controls: a file or folder for the curves.
       notes: a file or folder for the notes of recordings.
       sample_rate_hz: of the outputs; None for that of each input.
@@ -95,14 +95,14 @@ FoundT = TypeVar("FoundT")
 
 
 def each_input(inputs: Sequence[Path], find: Callable[[Path], FoundT]) -> tuple[list[FoundT], list[Failure]]:
-    """Looks at each input by itself, so that a missing or unreadable one does not stop the others.
+    """Reads each input by itself, so that a missing or unreadable one does not stop the others.
 
     Args:
       inputs: files and folders.
-      find: returns what an input holds.
+      find: returns the files of an input.
 
     Returns:
-      What was found, and the inputs that failed.
+      The files found, and the inputs that failed.
 
     Raises:
       DdspError: the only input failed.
@@ -133,7 +133,7 @@ def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, cu
       inputs: files and folders.
       names: of the instruments, for the names of outputs.
       outputs: what to write.
-      curves: a file of curves to play, in place of what the inputs (none, or one) hold.
+      curves: a file of curves to play, in place of the curves of the input (none, or one).
 
     Returns:
       One job for each input and instrument, the instruments of one input beside each other. Of several inputs, those

@@ -74,7 +74,7 @@ class SwiftTracker:
 #: Input of the network for one frame, in frames, and the frame that it tracks.
 FRAME_INPUT, FRAME_TRACKED = 14, 8
 
-#: The network for one frame, made by tools/swift_frame.py: what the frame does not depend on is not computed.
+#: The network for one frame, made by tools/swift_frame.py: it computes only the values that the frame depends on.
 FRAME_NETWORK = Path(__file__).parent / "data" / "swift_f0_frame.onnx"
 
 
@@ -91,7 +91,7 @@ class SwiftFrameTracker:
           audio: `FRAME_INPUT` frames at 16 kHz, [S].
 
         Returns:
-          F0 in Hz and confidence; within 1e-6 of what the whole network gives for this frame.
+          F0 in Hz and confidence; within 1e-6 of the output of the whole network for this frame.
         """
         (f0_hz,), (confidence,) = self._session.run(["pitch", "confidence"], {"audio": audio[None], **_limits()})
         start = FRAME_TRACKED * SWIFT_HOP_SAMPLES

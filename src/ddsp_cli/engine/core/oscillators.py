@@ -96,7 +96,7 @@ def cumulative_phase(hz: Tensor, steps_per_s: float | Fraction, exclusive: bool 
     hz = finite_or_zero(hz)
     digits = _digits(hz, modulus)
     sums = _exact_sums(digits, modulus)
-    if exclusive:  # subtract what was added last; negative digits carry as well
+    if exclusive:  # subtract the last term; negative digits carry as well
         sums = _carry([s - d for s, d in zip(sums, digits, strict=True)], modulus)
     whole_turns, high, middle, low = (ops.cast(s, "float32") for s in (ops.mod(sums[0] * factor, modulus), *sums[1:]))
     turns = (whole_turns + ((low / _DIGIT + middle) / _DIGIT + high) / _DIGIT * factor) / modulus
