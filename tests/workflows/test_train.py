@@ -410,7 +410,7 @@ def test_ctrl_c_and_kill_keep_a_usable_instrument(prepared, tmp_path, monkeypatc
     steps = [int(row.split(",")[0]) for row in rows]
     assert steps == sorted(set(steps))
     assert len(steps) >= 2
-    assert "go on" in said
+    assert "run the same command to resume" in said
     page = (tmp_path / "models/tone.run/training.html").read_text(encoding="utf-8")
     assert "not finished" in page
 

@@ -278,8 +278,8 @@ HELD_S = (0.2, 0.4)
 #: have 0.13 to 0.6 s: ornaments in a legato line are no speech.
 SPEECH_STRETCH_S = 0.6
 
-#: In half of speech the pitch moves by this interval within a stretch. Speakers have 0.52 and more, staccatissimo has up
-#: to 0.49.
+#: In half of speech the pitch moves by this interval within a stretch. Speakers have 0.52 and more, staccatissimo up to
+#: 0.49.
 SPEECH_SPAN_SEMITONES = 0.5
 
 
