@@ -12,6 +12,7 @@ from ddsp_cli.bundle import round_to_half
 from ddsp_cli.config import FilteredNoiseReverbConfig, ModelConfig, load_preset
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.engine.autoencoder import LowBand, low_band_config
+from ddsp_cli.engine.effects import FilteredNoiseReverb
 from ddsp_cli.errors import ModelError
 
 FULL_HZ, LOW_HZ, N_FRAMES = 48000, 16000, 60
@@ -78,6 +79,17 @@ def test_the_low_band_trains_the_room_that_is_played(model):
         assert np.sqrt(np.mean(difference**2) / np.mean(size**2)) < 0.1
     above = power_db(wide, FULL_HZ, 16000, 20000) - power_db(wide, FULL_HZ, 6000, 8000)
     assert -60 < above < -6
+
+
+def test_a_room_has_the_noise_of_16_khz_at_its_multiples():
+    """Filters of 2(M - 1) taps delay it by two samples of each rate, so the noise of 48 kHz is four samples later."""
+    low = FilteredNoiseReverb(2400, 50, 33).noise
+    high = FilteredNoiseReverb(7200, 50, 97, window_size_samples=385, sample_rate_hz=FULL_HZ).noise
+    assert high.shape == (1, 7200)
+    assert np.std(high) == pytest.approx(np.std(low), rel=0.05)
+    found = np.sqrt(3.0) * decimated(np.roll(high, -4), FULL_HZ, LOW_HZ)
+    spectra = [np.fft.rfft(noise[0])[:-1] for noise in (found, low)]  # the last bin stands for two
+    np.testing.assert_allclose(*spectra, atol=1e-3)
 
 
 def test_weights_of_the_low_band_go_both_ways(model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import keras
@@ -9,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from ddsp_cli import scaling
+from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.engine.core.filters import fft_convolve, frequency_filter
 from ddsp_cli.engine.core.oscillators import variable_length_delay
 from ddsp_cli.engine.core.resample import resample
@@ -172,6 +174,9 @@ class FilteredNoiseReverb(LearnedRoom):
     Before training the response decays, where the original's is as loud at its end as at its beginning: magnitudes that
     no recording trains would stay, a second and a half of hiss behind each note.
 
+    The room is the same at all multiples of 16 kHz: below 8 kHz they have the noise of that rate. A response of other
+    noise changes the level of each partial by several dB, and a network that was trained at 16 kHz does not fit it.
+
     Attributes:
       noise: [1, L], of the seed.
 
@@ -184,6 +189,7 @@ class FilteredNoiseReverb(LearnedRoom):
       seed: of the noise.
       from_network: see `LearnedRoom`.
       add_dry: see `LearnedRoom`.
+      sample_rate_hz: of the sound.
     """
 
     settings: ClassVar[tuple[str, ...]] = (
@@ -193,6 +199,7 @@ class FilteredNoiseReverb(LearnedRoom):
         "initial_bias",
         "window_size_samples",
         "seed",
+        "sample_rate_hz",
     )
     sizes_by = {**LearnedRoom.sizes_by, "N": "n_frames", "M": "n_bands"}
 
@@ -206,6 +213,7 @@ class FilteredNoiseReverb(LearnedRoom):
         seed: int = 0,
         from_network: bool = False,
         add_dry: bool = True,
+        sample_rate_hz: int = ANALYSIS_RATE_HZ,
         **kwargs: Any,
     ) -> None:
         super().__init__(length_samples, from_network, add_dry, **kwargs)
@@ -214,10 +222,25 @@ class FilteredNoiseReverb(LearnedRoom):
         self.initial_bias = finite(initial_bias, "initial_bias")
         self.window_size_samples = whole(window_size_samples, "window_size_samples", smallest=0)
         self.seed = seed
+        self.sample_rate_hz = whole(sample_rate_hz, "sample_rate_hz")
         if not from_network:
             self.magnitudes = self.add_weight(shape=(n_frames, n_bands), initializer=self._decaying, name="magnitudes")
+        self.noise = self._draw_noise()
+
+    def _draw_noise(self) -> np.ndarray:
         # NumPy's generator gives the same noise on every backend and machine.
-        self.noise = np.random.default_rng(seed).uniform(-1.0, 1.0, (1, length_samples)).astype(np.float32)
+        noise = np.random.default_rng(self.seed).uniform(-1.0, 1.0, (1, self.length_samples)).astype(np.float32)
+        ratio, rest = divmod(self.sample_rate_hz, ANALYSIS_RATE_HZ)
+        if ratio < 2 or rest:
+            return noise
+        n_low = self.length_samples // ratio
+        low = np.random.default_rng(self.seed).uniform(-1.0, 1.0, n_low).astype(np.float32)
+        spectrum = np.fft.rfft(noise[0])
+        # the last bin of the lower rate stands for two
+        spectrum[: (n_low + 1) // 2] = np.fft.rfft(low)[: (n_low + 1) // 2] * math.sqrt(ratio)
+        # at 16 kHz the filters are late by as many samples, which are longer
+        late_samples = (ratio - 1) * self.late_samples
+        return np.roll(np.fft.irfft(spectrum, self.length_samples), late_samples)[None].astype(np.float32)
 
     @property
     def late_samples(self) -> int:

@@ -259,6 +259,7 @@ def _build(node: config.ProcessorConfig, model: config.ModelConfig, seed: int, n
                 node.initial_bias,
                 node.window_size_samples,
                 seed=0,  # part of the room's definition, not of a training run
+                sample_rate_hz=rate,
                 name=name,
             )
         case config.SinusoidalConfig() | config.WavetableConfig():
