@@ -22,6 +22,7 @@ from ddsp_cli.training.output_layer import (
     BIAS,
     HOLE_DB,
     KERNEL,
+    LEVEL_TOLERANCE_DB,
     MASKED_OUTPUT,
     balance_upper_band,
     find_holes,
@@ -29,6 +30,7 @@ from ddsp_cli.training.output_layer import (
     fit_upper_harmonics,
     init_harmonic_rolloff,
     mask_untrained_harmonics,
+    match_level,
     match_noise,
     mean_noise_db,
     rolloff_bias,
@@ -160,8 +162,9 @@ def test_a_band_that_stands_out_high_up_is_lowered_and_one_further_down_stays():
     assert found_db[4] > found_db[3] + HOLE_DB
 
 
-def test_noise_is_brought_to_its_level_in_the_recordings():
-    """Recordings are what the flute plays; the same flute with other noise has to find back to its own."""
+@pytest.fixture(scope="module")
+def flute_windows():
+    """The flute, and windows of recordings that it played."""
     flute = bundle.load(MODELS / "flute")
     rate_hz, n_windows, n_frames = flute.card.model.frame_rate_hz, 4, 100
     f0_hz = np.repeat(np.float32([[330.0], [440.0], [587.0], [784.0]]), 5 * n_frames, axis=1)
@@ -170,7 +173,31 @@ def test_noise_is_brought_to_its_level_in_the_recordings():
     audio = [np.concatenate(list(player.render(f0_hz[i], level_db[i, ::5], seed=99 - i))) for i in range(n_windows)]
     size = 2 * flute.card.model.sample_rate_hz
     sound = np.stack([part[:size] for part in audio])
-    windows = Windows(Examples(sound, f0_hz, np.ones_like(f0_hz), level_db, level_db), flute.card.model, 5 * rate_hz)
+    examples = Examples(sound, f0_hz, np.ones_like(f0_hz), level_db, level_db)
+    return flute, Windows(examples, flute.card.model, 5 * rate_hz)
+
+
+@pytest.mark.parametrize("moved_db", [4.0, 0.0, -4.0])
+def test_a_typical_frame_is_as_loud_as_in_the_recordings(flute_windows, moved_db):
+    flute, windows = flute_windows
+    columns = control_columns(flute.card.model, "harmonic")["amplitude"]
+    bias = flute.weights[BIAS].copy()
+    bias[columns] += np.float32(moved_db / 20.0)
+    changed = replace(flute, weights=flute.weights | {BIAS: bias})
+    found = match_level(changed, windows)
+    controls = windows.inputs["f0_hz"][1, :, 0], windows.level_db(1)
+    before, right, after = (
+        open_decoder(one).controls(*controls)["amplitude"] for one in (changed, flute, replace(flute, weights=found))
+    )
+    off_db = np.median(20.0 * np.log10(after / right))
+    assert abs(off_db) < LEVEL_TOLERANCE_DB + 0.3
+    assert abs(off_db) <= abs(np.median(20.0 * np.log10(before / right)))
+    np.testing.assert_array_equal(np.delete(found[BIAS] - bias, columns), 0.0)
+
+
+def test_noise_is_brought_to_its_level_in_the_recordings(flute_windows):
+    """Recordings are what the flute plays; the same flute with other noise has to find back to its own."""
+    flute, windows = flute_windows
     columns = control_columns(flute.card.model, "noise")["noise_magnitudes"]
     bias = flute.weights[BIAS].copy()
     bands_hz = np.linspace(0.0, flute.card.model.sample_rate_hz / 2.0, columns.stop - columns.start)
@@ -193,6 +220,7 @@ def test_unvoiced_recordings_match_nothing():
     silent = tones(2)
     windows = Windows(replace(silent, f0_hz=np.zeros_like(silent.f0_hz)), model, 250)
     assert match_noise(loaded, windows) == loaded.weights
+    assert match_level(loaded, windows) == loaded.weights
 
 
 RENDERED_HZ = 16000

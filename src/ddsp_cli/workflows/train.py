@@ -738,19 +738,19 @@ def _card(plan: Plan, manifest: Manifest) -> bundle.Card:
 
 
 def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = False) -> dict[str, float]:
-    """Completes the bundle of the best weights: upper harmonics, noise, articulation, figures and a preview.
+    """Completes the bundle of the best weights: upper harmonics, level, noise, articulation, figures and a preview.
 
     Args:
       folder: of the instrument.
       data: the data set.
       windows: of its training split.
-      keep_noise: do not change the noise, such as that of a parent.
+      keep_noise: do not change level and noise, such as those of a parent.
 
     Returns:
       Metrics by name, of what will be played; they also go into the bundle's card.
     """
     from ddsp_cli.training.articulation import measure_articulation
-    from ddsp_cli.training.output_layer import balance_upper_band, fit_upper_harmonics, match_noise
+    from ddsp_cli.training.output_layer import balance_upper_band, fit_upper_harmonics, match_level, match_noise
     from ddsp_cli.workflows.evaluate import resynthesise
 
     loaded = bundle.load(folder)
@@ -758,6 +758,7 @@ def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = Fal
     loaded = dataclasses.replace(loaded, weights=weights)
     loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(fit_upper_harmonics(loaded, windows)))
     if not keep_noise:
+        loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(match_level(loaded, windows)))
         loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(match_noise(loaded, windows)))
         loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(balance_upper_band(loaded, windows)))
     articulation = measure_articulation(loaded, windows)
