@@ -50,7 +50,7 @@ Reply = tuple[Any, dict[str, np.ndarray]]
 START_TIMEOUT_S = 120.0
 #: How often time and memory of a child are looked up.
 POLL_S = 0.02
-#: Beyond the time of a call; only a child without a parent gets so far.
+#: Beyond the time of a call; only a child without a parent takes that long.
 SPARE_CPU_S = 2
 MAX_HEADER_BYTES = 64 << 20
 _KINDS = "biuf"  # NumPy's letters for bool, int, unsigned and float: what may cross a pipe
@@ -202,7 +202,7 @@ class Worker:
 
 
 def read_regular(path: Path, max_bytes: int, error: type[DdspError] = ModelError) -> bytes:
-    """Reads an untrusted file: a regular one, never a device or a FIFO, and no more than so many bytes.
+    """Reads an untrusted file: a regular one, never a device or a FIFO, and with a limit on its size.
 
     Args:
       path: of the file; a link is followed.

@@ -107,7 +107,7 @@ def check_address(address: str) -> None:
         )
     if service not in SERVICES:
         raise UsageError(f"{service}:// addresses are not supported", f"Supported are {', '.join(sorted(SERVICES))}.")
-    if service not in _WITHOUT_HOST and not found["host"]:  # the service would be asked all the same
+    if service not in _WITHOUT_HOST and not found["host"]:  # no request without a host
         raise UsageError(f"the address {address} names no bucket or host", f"Give {service}://NAME/FOLDER.")
 
 

@@ -413,7 +413,7 @@ def _steadiness(middle: RealArray, changes: BoolArray, ramp: int) -> DoubleArray
     Args:
       middle: [F], pitch without vibrato.
       changes: [F], where notes change.
-      ramp: over so many frames.
+      ramp: number of frames of the fall.
     """
     half = max(1, ramp // 2)
     around = np.pad(middle, half, mode="edge")

@@ -36,8 +36,9 @@ SLIPS_SEMITONES = (12.0, -12.0, 24.0, -24.0, 19.02, -19.02)
 
 SLIP_TOLERANCE_SEMITONES = 1.5
 
-#: Such a piece is a note all the same, an octave that was played, if the tracker is this sure of it and it has an
-#: onset: the level changes by so much within so long of its start. A tracker wavers in the middle of a tone.
+#: Such a piece is nevertheless a note, an octave that was played, if the tracker has this confidence in it and it has
+#: an onset: near its start, within `ONSET_S`, the level changes by `OWN_ONSET_DB`. Trackers err in the middle of a
+#: tone.
 OWN_CONFIDENCE = 0.9
 
 OWN_ONSET_DB = 3.0

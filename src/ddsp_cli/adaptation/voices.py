@@ -232,11 +232,11 @@ def adapt_voices(
 STEP_RATE_HZ = 50
 
 #: Score of a note in a step: a tenth for each dB above the loud notes (95th percentile of the loudest one in each
-#: step), at most 3 dB of them; so much where the tracker hears it too, times its confidence; so much if its pitch moves
-#: as a singer's does, by `MOVING_CENTS` (standard deviation) and more, and does not stay as on a keyboard or a guitar;
-#: and less by its distance from the middle of the voice, in units of `REGISTER_SEMITONES`, squared, at most 4. A rest
-#: scores `REST`. These figures were chosen on 6 s of three recordings (a singer of low voice, one of high voice, a
-#: trumpet) over cello chords, guitar chords and a violin's double stops at 0 to -10 dB.
+#: step), at most 3 dB of them; `TRACKED` where the tracker finds it too, times its confidence; `MOVING` if its pitch
+#: moves as a singer's does, by `MOVING_CENTS` (standard deviation) and more, and does not stay as on a keyboard or a
+#: guitar; and less by its distance from the middle of the voice, in units of `REGISTER_SEMITONES`, squared, at most 4.
+#: A rest scores `REST`. These figures were chosen on 6 s of three recordings (a singer of low voice, one of high voice,
+#: a trumpet) over cello chords, guitar chords and a violin's double stops at 0 to -10 dB.
 DB_PER_POINT, MOST_ABOVE_DB = 10.0, 3.0
 
 TRACKED, MOVING, REGISTER, REST = 0.7, 0.8, 0.8, -0.7
@@ -246,14 +246,14 @@ MOVING_CENTS, REGISTER_SEMITONES = 5.0, 9.0
 #: Cost of a change to another note or a rest, and of each semitone between two notes.
 CHANGE_COST, SEMITONE_COST = 0.7, 0.05
 
-#: The tracker confirms a note within so many semitones of it.
+#: The tracker confirms a note within this interval of it.
 SAME_SEMITONES = 0.8
 
-#: A piece of the tracker's pitch between two jumps belongs to the voice if so much of it is on the path.
+#: A piece of the tracker's pitch between two jumps belongs to the voice if this share of it is on the path.
 OWN_SHARE = 0.35
 
-#: A piece of it that none of the notes explains is a note as well where the tracker is this sure, and of this length;
-#: it is taken for half of the sound.
+#: A piece of it that none of the notes explains is a note as well where the tracker has this confidence, and from this
+#: length on; it is taken for half of the sound.
 SURE_CONFIDENCE, SHORTEST_S, MISSED_SHARE = 0.8, 0.06, 0.5
 
 #: The confidence of a pitch that only the notes have.

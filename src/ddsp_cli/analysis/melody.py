@@ -29,8 +29,9 @@ CHANGE_S = 0.015
 #: A frame costs at most this much, in semitones: a short leap of the tracker is not followed.
 MAX_COST_SEMITONES = 4.0
 
-#: A vibrato wide enough to change the semitone alternates between two neighbours: at least so many pieces between
-#: others, each at most so long, swinging over so much. Two notes a semitone apart swing over little more than one.
+#: A vibrato wide enough to change the semitone alternates between two neighbours: at least `MIN_SWINGS` pieces between
+#: others, each of `SWING_S` at most, over an interval of `SWING_SEMITONES` or more. Two notes a semitone apart swing
+#: over little more than one.
 MIN_SWINGS, SWING_S, SWING_SEMITONES = 2, 0.16, 1.5
 
 #: A stretch shorter than `PASSING_S` in which less than `STEADY_SHARE` of the frames lie within `STEADY_SEMITONES` of

@@ -255,7 +255,7 @@ def describe(metrics: Mapping[str, float]) -> str:
 
 NOISE_HOP_SAMPLES = 320
 
-#: Windows are so long that two harmonics are this many bins apart, half of them outside the main lobes.
+#: The window length is chosen so that two harmonics are this number of bins apart, half of them outside the main lobes.
 BINS_APART = 16
 
 WINDOW_SAMPLES = (1024, 2048, 4096)
@@ -342,7 +342,7 @@ def _spectrum_layout(size: int) -> tuple[FloatArray, slice, FloatArray]:
     return window, slice(int(first), int(last)), frequencies_hz[first:last]
 
 
-#: Windows of `noise_levels_db` are so long; twice that where F0 falls below `LOW_HZ`.
+#: Length of the windows of `noise_levels_db`; twice that where F0 falls below `LOW_HZ`.
 LEVEL_WINDOW_S, LOW_HZ = 0.085, 180.0
 
 #: Windows in which F0 moves further from its median than this are left out.

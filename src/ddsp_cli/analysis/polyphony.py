@@ -56,7 +56,8 @@ HOLD, SURE, ONSET = 0.3, 0.4, 0.7
 
 SHORTEST_S, BRIDGE_S = 0.08, 0.06
 
-#: A low note also lasts so many periods: the thud of a string that is damped is a B0 of 5 periods for the network.
+#: A low note also lasts this number of periods: the thud of a string that is damped is a B0 of 5 periods for the
+#: network.
 SHORTEST_PERIODS = 8.0
 
 #: A note at one of these intervals above another is a harmonic of it if its activation is less than `GHOST_SHARE` of
@@ -68,10 +69,10 @@ GHOST_SHARE, WITHIN_SHARE = 0.8, 0.7
 #: And a note a semitone beside another is its vibrato if its activation is less than this share of the other's.
 NEIGHBOUR_SHARE = 0.6
 
-#: Shares of the sound are measured in windows of 128 ms, 16 ms apart, from so many harmonics of each note.
+#: Shares of the sound are measured in windows of 128 ms, 16 ms apart, from this number of harmonics of each note.
 SHARE_WINDOW_SAMPLES, SHARE_HOP_SAMPLES, N_HARMONICS = 2048, 256, 24
 
-#: The power of a harmonic is summed over so many bins on both sides; harmonics of two notes that are less than
+#: The power of a harmonic is summed over this number of bins on both sides; harmonics of two notes that are less than
 #: `SHARED_BINS` apart cannot be distinguished.
 LOBE_BINS, SHARED_BINS = 2, 2.5
 

@@ -42,9 +42,10 @@ COUNTED_SHARE, LOWEST_COUNTED, STEP_LOG, N_STEPS = 0.3, 0.01, 0.02, 240
 #: A ceiling is not looked for below this: steps of 16 bits would be as large as `TOP_SHARE`.
 LOWEST_CEILING = 0.02
 
-#: A square wave, as old synthesisers and games play it, has flat tops too. But it jumps, where a clipped sound swings.
-#: If so large a share of the falls below `FALL_FROM` of the ceiling, of at least `N_TOPS`, lands at `LANDING` of that
-#: within one sample, the sound was made so; after resampling and encoding, at minus `LANDING` within two samples.
+#: A square wave, as old synthesisers and games play it, also has flat tops, but it jumps where a clipped sound swings.
+#: If at least `MADE_SHARE` of the falls below `FALL_FROM` of the ceiling (`N_TOPS` or more) reach `LANDING` of it
+#: within one sample, the sound was synthesised so; after resampling and encoding, at minus `LANDING` within two
+#: samples.
 FALL_FROM, LANDING, MADE_SHARE = 0.8, 0.5, 0.9
 
 #: Clipped places nearer to each other than this are one place.
@@ -95,7 +96,7 @@ class ClippingWatch:
 
     @property
     def is_heavy(self) -> bool:
-        """Whether so much is clipped that the notes are not those that were played."""
+        """Whether the clipping is heavy enough to change the notes."""
         return self.n_clipped > HEAVY_CLIPPING * self.n_samples
 
     def places_s(self, rate_hz: int) -> list[tuple[float, float]]:
@@ -150,7 +151,7 @@ class _Ceiling:
         return near, int(self._counts[(relative >= 0.75) & (relative < 0.85)].sum())
 
     def _is_made(self, level: float, n_samples: int) -> bool:
-        """Whether the sound jumps down from a level within so many samples, 1 or 2, as a square wave does."""
+        """Whether the sound jumps down from a level within 1 or 2 samples (`n_samples`), as a square wave does."""
         step = int(_steps(np.array([FALL_FROM * level]))[0])
         passing = self._passing[:, : step + 1].sum(axis=1)
         return bool(passing[n_samples] >= max(MADE_SHARE * passing[0], N_TOPS))

@@ -173,7 +173,7 @@ def renamed(card: Card, name: str) -> Card:
 #: Percentiles of pitch that bound the learned range; single frames beyond are errors of the tracker.
 LEARNED_PERCENTILES = (1, 99)
 
-#: Between two neighbouring percentiles that are so far apart is a gap; smaller ones are bridged well.
+#: Two neighbouring percentiles with this distance have a gap between them; smaller gaps are bridged well.
 GAP_SEMITONES = 5.0
 
 #: A level range below this is reported.

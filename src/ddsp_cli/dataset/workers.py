@@ -46,7 +46,8 @@ QUIET_DB = -50.0
 #: Largest distance of a note from its label without a remark.
 LABEL_SEMITONES = 0.7
 
-#: Whether a recording is sung or spoken is judged by its first notes, of so many seconds altogether, not by fewer.
+#: Whether a recording is sung or spoken is judged by its first notes, of this total duration; shorter ones are not
+#: judged.
 JUDGED_S, LEAST_JUDGED_S = 30.0, 1.0
 
 #: Remark about one that is spoken.

@@ -144,13 +144,13 @@ class Layout:
         return n
 
     def samples(self, n_frames: int, rate_hz: int) -> int:
-        """Returns samples of so many frames, a multiple of `GRID_FRAMES`."""
+        """Returns the number of samples of a number of frames, a multiple of `GRID_FRAMES`."""
         return n_frames * rate_hz // self.spec.frame_rate_hz
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Frames [first, last) of a portion, or so many of silence, and the number of the instrument they belong to."""
+    """Frames [first, last) of a portion, or as many of silence, and the number of the instrument they belong to."""
 
     portion: Portion | None
     first: int
@@ -360,7 +360,7 @@ def write_shard(shard: Shard, check: Callable[[], None] = lambda: None) -> Writt
 
 
 def _gathered(parts: Iterable[dict[str, np.ndarray]], n_least: int) -> Iterator[dict[str, np.ndarray]]:
-    """Joins blocks of features until they have so many frames: to measure each short note alone takes longer."""
+    """Joins blocks of features up to a number of frames: measuring each short note alone takes longer."""
     waiting: list[dict[str, np.ndarray]] = []
     n_waiting = 0
     for part in itertools.chain(parts, [None]):

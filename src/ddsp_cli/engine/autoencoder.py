@@ -38,8 +38,8 @@ from ddsp_cli.engine.processors import missing_signal, refuse_unknown
 from ddsp_cli.engine.synths import FilteredNoise, Harmonic
 from ddsp_cli.errors import ModelError, did_you_mean
 
-#: Above the low band a room is softer by so much per 250 Hz, in raw units of 20 dB, at its start and at its end: walls
-#: and air absorb high frequencies.
+#: Above the low band a room is softer by these amounts per 250 Hz, in raw units of 20 dB, at its start and at its end:
+#: walls and air absorb high frequencies.
 ROOM_SLOPE = (0.02, 0.08)
 
 

@@ -250,7 +250,7 @@ def widened(small: Bundle, units: int) -> Bundle:
     and no other weight reads them.
 
     Args:
-      small: an instrument with at most so many units.
+      small: an instrument with that number of units or fewer.
       units: wanted.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The files of an import, from a folder or a ZIP archive: regular files only, by safe names, only so many bytes.
+"""The files of an import, from a folder or a ZIP archive: regular files only, by safe names, with limits on size.
 
 Nothing is unpacked to disk. A folder may hold FIFOs and links to devices, an archive links, names that leave it and
 members that expand a thousandfold; each is refused before it is read.

@@ -202,7 +202,7 @@ def _noise_response(node: FilteredNoiseReverbConfig, magnitudes: np.ndarray) -> 
       magnitudes: [n_frames, n_bands] of the filters, positive.
 
     Raises:
-      ModelError: so many frames do not divide so many samples.
+      ModelError: the number of frames does not divide the number of samples.
     """
     hop = -(-node.length_samples // node.n_frames)
     if -(-node.length_samples // hop) != node.n_frames:

@@ -88,16 +88,16 @@ MAX_PRESETS, MAX_PRESET_BYTES = 200, 1 << 20
 #: Files of curves that were drawn, kept until the studio is closed.
 MAX_CURVES = 500
 
-#: Of a sound longer than this, so much is rendered first, from the place that the page names. Further parts follow,
-#: each twice as long as the one before, until the whole will be there: a second of sound takes less than this share of
-#: a second, on a busy computer too.
+#: Of a sound longer than this, `EXCERPT_S` are rendered first, from the place that the page names. Further parts
+#: follow, each twice as long as the one before, until the whole is rendered: a second of sound takes less than this
+#: share of a second, on a busy computer too.
 EXCERPT_FROM_S, EXCERPT_S, RENDERED_SHARE = 4.0, 1.5, 1.0 / 12.0
 
 #: Frames that are rendered at once for an excerpt. The whole is rendered in the blocks of `ddsp transfer`, because a
 #: sample may differ by 1e-6 between sizes of blocks.
 EXCERPT_BLOCK_FRAMES = 32
 
-#: An excerpt begins so much earlier, so that its room and its filters are under way.
+#: An excerpt begins this time earlier, so that its room and its filters have settled.
 LEAD_IN_S = 0.5
 
 #: Excerpts that stay in memory until a page has fetched them.

@@ -33,7 +33,7 @@ RISE_DB, RISE_S, DIP_DB, QUIET_DB = 9.0, 0.2, 9.0, 12.0
 #: The percentile of the level that counts as a soft note.
 SOFT_PERCENTILE = 5
 
-#: A bound note begins where F0 moves by so many semitones within `STEP_S`, and as far from its mean over `BEFORE_S`:
+#: A bound note begins where F0 moves by this interval within `STEP_S`, and as far from its mean over `BEFORE_S`:
 #: more than in a vibrato. Onsets are at least `SHORTEST_S` apart.
 STEP_SEMITONES, STEP_S, BEFORE_S, SHORTEST_S = 0.8, 0.04, 0.2, 0.1
 

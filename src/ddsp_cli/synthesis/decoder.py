@@ -329,7 +329,7 @@ class Encoder:
 
 
 class FrameQueue:
-    """Frames [n, C] that arrive in blocks of any size and are taken so many at a time.
+    """Frames [n, C] that arrive in blocks of any size and leave in blocks of a requested size.
 
     Args:
       blocks: where they come from.

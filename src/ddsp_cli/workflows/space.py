@@ -25,7 +25,7 @@ from ddsp_cli.synthesis.timbre_map import TimbreMap, describe, make_map
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path
 
-#: A random blend has so many parts.
+#: Number of instruments in a random blend.
 N_RANDOM = 3
 
 #: A map of fewer instruments has no plane.

@@ -56,17 +56,17 @@ if TYPE_CHECKING:
 #: Fine-tuning at the learning rate for random weights would undo the training of the instrument.
 FINE_TUNING_SHARE = 0.3
 
-#: Where a training begins with the base, its learning rate has this share, and it has at least so many steps, on
+#: Where a training begins with the base, its learning rate has this share, and it has at least this number of steps, on
 #: measured controls as well as on sound.
 BASE_RATE_SHARE = 0.7
 LEAST_BASE_STEPS = 100
 
-#: After a base the layers up to the GRU learn from sound at a pace that grows with the notes, and at the full one from
-#: so many seconds. Half a minute teaches them the levels and rests of its few notes: with them held, the loss on
+#: After a base the layers up to the GRU learn from sound at a pace that grows with the seconds of notes, and is full
+#: from this number on. Half a minute teaches them the levels and rests of its few notes: with them held, the loss on
 #: held-out recordings of a flute is 0.6 lower and the error of the level 1.5 dB instead of 2.9.
 BODY_S = 600.0
 
-#: Notes of less than so many seconds are also learned from in copies, see `with_copies`.
+#: Data sets with fewer seconds of notes are also trained on copies, see `with_copies`.
 LITTLE_S, LITTLE_COPIES = 120.0, 3
 
 #: Length of the preview in a bundle.

@@ -333,7 +333,7 @@ class _BatchProgress:
         return tell
 
     def advance(self, seconds: float) -> None:
-        """A stage of so many seconds is over."""
+        """Counts a finished stage with its seconds."""
         self._before_s += seconds
         if self._progress is not None and self._n_sources > 1:
             self._progress(f"{self._n_sources} files", self._before_s, self.total_s)

@@ -149,7 +149,7 @@ def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, cu
         if failures:
             raise failures[0].error
         if own:
-            raise InputError("there are only files that ddsp itself wrote", "Name a file to play it all the same.")
+            raise InputError("there are only files that ddsp itself wrote", "Name a file to play it anyway.")
         raise UsageError("no input was given", parameter="inputs", kind=Kind.NO_INPUT)
     if outputs.bits is not None and outputs.bits not in BITS:
         raise UsageError(f"{outputs.bits} is not known", did_you_mean(outputs.bits, BITS), parameter="bits")

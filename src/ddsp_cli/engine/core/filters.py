@@ -81,7 +81,7 @@ def fft_convolve(
       [B, S] or [B, S + taps - 1].
 
     Raises:
-      ValueError: so many frames cannot cover so many samples, a negative delay other than -1, or an unknown padding.
+      ValueError: the frames cannot cover the samples, a negative delay other than -1, or an unknown padding.
     """
     one_of(padding, "padding", PADDINGS)
     delay_compensation = whole(delay_compensation, "delay_compensation", smallest=-1)
