@@ -52,7 +52,7 @@ def prepare(
     level: Annotated[
         str,
         typer.Option(
-            help="match amplifies the folders so that their loudest notes are equally loud; keep changes nothing.",
+            help="match brings the loudest notes of each folder to -14 dBFS; keep leaves the levels.",
             **one_of("match", "keep"),
         ),
     ] = "match",
