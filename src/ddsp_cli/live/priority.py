@@ -2,7 +2,7 @@
 
 Linux: SCHED_RR, which the audio groups of distributions may use, as for JACK; else a lower niceness. Windows: the
 multimedia class scheduler (MMCSS) for threads, HIGH_PRIORITY_CLASS for the process. macOS: the quality of service
-"user interactive". A refusal changes nothing; the status of `ddsp live` tells what was granted.
+"user interactive". A refusal changes nothing; the status of `ddsp live` shows what was granted.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Keep input and output: a ring of shared memory filled by the process that plays, and its readers.
 
-The recorder writes files; the detector of feedback tells whether the microphone picks up the loudspeaker, so that its
+The recorder writes files; the detector of feedback decides whether the microphone picks up the loudspeaker, so that its
 sound is played again.
 
 Shapes: S samples, N samples of a window; two channels, input and output.

@@ -212,9 +212,9 @@ class Studio:
         take, instrument, curves = (_text(asked, name) for name in ("take", "instrument", "curves"))
         selection, at_s = _selection(asked.get("selection")), _seconds(asked.get("at_s"))
 
-        def work(progress: Progress, tell: Callable[[dict[str, object]], None]) -> dict[str, object]:
+        def work(progress: Progress, send_line: Callable[[dict[str, object]], None]) -> dict[str, object]:
             def on_excerpt(excerpt: Excerpt) -> None:
-                tell({"excerpt": _about_excerpt(excerpt)})
+                send_line({"excerpt": _about_excerpt(excerpt)})
 
             played = self._session.play(
                 take, instrument, asked.get("settings", {}), curves, progress, selection=selection, at_s=at_s,
@@ -394,11 +394,11 @@ class Studio:
         async def lines() -> AsyncIterator[str]:
             loop, lines_sent = asyncio.get_running_loop(), asyncio.Queue[dict[str, object]]()
 
-            def tell(line: dict[str, object]) -> None:
+            def send_line(line: dict[str, object]) -> None:
                 with suppress(RuntimeError):  # the server has left
                     loop.call_soon_threadsafe(lines_sent.put_nowait, line)
 
-            future = loop.run_in_executor(self._workers, work, progress, tell)
+            future = loop.run_in_executor(self._workers, work, progress, send_line)
             coming = asyncio.ensure_future(lines_sent.get())
             reported: dict[str, object] = {}
             try:

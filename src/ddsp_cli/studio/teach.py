@@ -401,7 +401,7 @@ def prepare(folder: Path, project: Project, progress: _Progress) -> None:
     from ddsp_cli.config import load_preset
     from ddsp_cli.workflows.prepare import prepare as run
 
-    def tell(what: str, done: float, total: float) -> None:
+    def report(what: str, done: float, total: float) -> None:
         progress(doing=what, done=done, total=total)
 
     result = run(
@@ -412,7 +412,7 @@ def prepare(folder: Path, project: Project, progress: _Progress) -> None:
         like=project.start_from or None,
         force=True,
         licence="own recordings",
-        progress=tell,
+        progress=report,
     )
     values = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
     plain = {name: value for name, value in values.items() if not isinstance(value, Path)}
@@ -425,7 +425,7 @@ def train(folder: Path, project: Project, progress: _Progress) -> bool:
     from ddsp_cli.training.checkpoint import TrainProgress
     from ddsp_cli.workflows.train import train as run
 
-    def tell(event: TrainProgress) -> None:
+    def report(event: TrainProgress) -> None:
         changes: dict[str, Any] = {"done": event.step, "total": event.total}
         if event.event in {"phase", "damaged", "pretrain"}:
             changes["doing"] = event.message
@@ -440,7 +440,7 @@ def train(folder: Path, project: Project, progress: _Progress) -> bool:
         steps=project.steps or None,
         out=project.instrument,
         start_from=project.start_from or None,
-        progress=tell,
+        progress=report,
     )
     return result.finished
 

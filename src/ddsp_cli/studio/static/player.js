@@ -1,4 +1,4 @@
-// Plays several sounds in step: all of them run, one of them is heard. So switching does not lose the place.
+// Plays several sounds in step: all of them run, one of them is audible. So switching does not lose the place.
 
 const FADE_S = 0.012;
 const PATCH_FADE_S = 0.01; // where an excerpt takes over from the sound around it
@@ -45,7 +45,7 @@ export class Player extends EventTarget {
     this.#sounds.set(name, sound);
     if (this.#playing) this.#start(sound, position);
     this.#levels();
-    this.#tell("sounds");
+    this.#notify("sounds");
   }
 
   /** Removes every sound but those named. */
@@ -57,13 +57,13 @@ export class Player extends EventTarget {
       }
     }
     if (!this.#sounds.size) this.stop();
-    this.#tell("sounds");
+    this.#notify("sounds");
   }
 
   hear(name) {
     this.#audible = name;
     this.#levels();
-    this.#tell("sounds");
+    this.#notify("sounds");
   }
 
   async play() {
@@ -86,7 +86,7 @@ export class Player extends EventTarget {
   seek(seconds) {
     const position = Math.min(Math.max(seconds, 0), this.duration);
     if (this.#playing) { this.#end(false); this.#begin(position); } else this.#position = position;
-    this.#tell("place");
+    this.#notify("place");
   }
 
   /** To be called for each picture: notices the end. */
@@ -102,13 +102,13 @@ export class Player extends EventTarget {
     this.#startedAt = this.context.currentTime - position;
     for (const sound of this.#sounds.values()) this.#start(sound, position);
     this.#levels();
-    this.#tell("state");
+    this.#notify("state");
   }
 
-  #end(tell = true) {
+  #end(notify = true) {
     for (const sound of this.#sounds.values()) this.#silence(sound);
     this.#playing = false;
-    if (tell) this.#tell("state");
+    if (notify) this.#notify("state");
   }
 
   #start(sound, position) {
@@ -148,7 +148,7 @@ export class Player extends EventTarget {
     sound.gain = null;
   }
 
-  /** Gains: 0 but for the one that is heard, turned down to the softest of all where loudness is matched. */
+  /** Gains: 0 but for the audible one, turned down to the softest of all where loudness is matched. */
   #levels() {
     const known = [...this.#sounds.values()].map((sound) => sound.lufs).filter((lufs) => lufs != null);
     const softest = Math.min(...known);
@@ -159,7 +159,7 @@ export class Player extends EventTarget {
     }
   }
 
-  #tell(what) { this.dispatchEvent(new Event(what)); }
+  #notify(what) { this.dispatchEvent(new Event(what)); }
 }
 
 function bufferOf(channels, rate) {
