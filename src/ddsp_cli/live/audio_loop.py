@@ -46,8 +46,8 @@ SETTLING_S, MORE_BLOCKS = 1.0, 2
 #: `REPEATED_S`, since a single one is not worth latency for ever. Drop-outs within `TOGETHER_S` have one cause.
 REPEATED_S, TOGETHER_S = 10.0, 0.1
 
-#: The slack grows no further than the first block beyond this. `low` is then about as late as `safe` is at least.
-MAX_SLACK_S: dict[Latency, float] = {"safe": 0.1, "low": 0.03}
+#: The slack grows no further than the first block beyond this.
+MAX_SLACK_S = 0.1
 
 #: A break in the sound begins and ends with a fade of this many samples, so that it does not click.
 FADE_SAMPLES = 48
@@ -257,7 +257,7 @@ class AudioLoop:
 
     def _lengthen(self, n_blocks: int) -> None:
         """Makes the slack longer, as far as `MAX_SLACK_S` allows: silence is played meanwhile."""
-        n_left = -(-(int(MAX_SLACK_S[self._latency] * self._rate_hz) - self._slack_samples) // self._block)
+        n_left = -(-(int(MAX_SLACK_S * self._rate_hz) - self._slack_samples) // self._block)
         n_samples = self._block * min(n_blocks, max(n_left, 0))
         self._output.put(self._n_taken + self._slack_samples, np.zeros(n_samples, np.float32))
         self._slack_samples += n_samples
