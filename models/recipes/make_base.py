@@ -1,6 +1,7 @@
 """Makes the base, with which new instruments begin, from the data sets of many instruments.
 
-    python models/recipes/make_base.py DATASET... [--out models/base] [--steps 2500] [--leave-out NAME]
+    python models/recipes/make_base.py DATASET... [--out models/base] [--steps 2500] [--sound-steps 600]
+        [--start BASE] [--leave-out NAME]
 
 The name of each data set is that of an instrument. The card tells the sources of all; a data set that does not say
 where its recordings come from is refused.
@@ -22,11 +23,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("datasets", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, default=Path("models/base"))
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=2500, help="on measured controls")
+    parser.add_argument("--sound-steps", type=int, default=600, help="on sound, after them")
+    parser.add_argument("--start", type=Path, metavar="BASE", help="a base of these instruments, to train on sound")
     parser.add_argument("--leave-out", metavar="NAME", help="an instrument that this base does not hear")
     arguments = parser.parse_args()
     backend.load()
-    from ddsp_cli.training.base import fit_base
+    from ddsp_cli.training.base import fit_base, fit_base_to_sound
     from ddsp_cli.training.targets import measure_targets
     from ddsp_cli.training.windows import Windows
 
@@ -38,18 +41,33 @@ def main() -> None:
             continue
         if not data.manifest.sources:
             raise DatasetError(f"{folder} does not name its sources", "Prepare it with --sources.")
-        found = Windows(data.train, preset.model, data.manifest.features.frame_rate_hz)
+        render_rate_hz = preset.training.render_rate_hz
+        found = Windows(data.train, preset.model, data.manifest.features.frame_rate_hz, render_rate_hz)
         found.measure_targets(measure_targets)
-        found.audio = found.sound = found.audio[:0]  # only the targets are needed
+        found.audio = found.audio[:0]  # needed for the targets alone
         windows[data.manifest.name] = found
         manifests.append(data.manifest)
         print(f"{data.manifest.name}: {data.manifest.train.used_s / 60:.1f} minutes", flush=True)
 
     def report(step: int) -> None:
         if step % 100 == 0:
-            print(f"step {step} of {arguments.steps}", flush=True)
+            print(f"step {step}", flush=True)
 
-    config, weights, error_db = fit_base(preset.model, windows, arguments.steps, report=report)
+    if arguments.start:
+        begun = bundle.load(arguments.start)
+        config, weights, metrics = begun.card.model, dict(begun.weights), dict(begun.card.metrics)
+        n_steps = begun.card.training.steps
+        windows = {name: windows[name] for name in config.instruments.names}
+    else:
+        print(f"{arguments.steps} steps on measured controls", flush=True)
+        config, weights, error_db = fit_base(preset.model, windows, arguments.steps, report=report)
+        metrics, n_steps = {"control_error_db": round(error_db, 3)}, arguments.steps
+    if arguments.sound_steps:
+        print(f"{arguments.sound_steps} steps on sound", flush=True)
+        weights, loss = fit_base_to_sound(
+            config, weights, preset.training, windows, arguments.sound_steps, report=report
+        )
+        metrics["sound_loss"] = round(loss, 3)
     sources = {source.title: source for manifest in manifests for source in manifest.sources}
     card = bundle.Card(
         format=bundle.FORMAT_VERSION,
@@ -61,17 +79,17 @@ def main() -> None:
         statistics=manifests[0].statistics,
         training=bundle.TrainingRecord(
             preset="hifi",
-            steps=arguments.steps,
+            steps=n_steps + arguments.sound_steps,
             seed=0,
             audio_s=round(sum(manifest.train.used_s for manifest in manifests), 1),
             program=f"ddsp {__version__}",
         ),
-        metrics={"control_error_db": round(error_db, 3)},
+        metrics=metrics,
         sources=list(sources.values()),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
     bundle.save(arguments.out, card, weights, None, force=True)
-    print(f"{arguments.out}: mean error {error_db:.2f} dB")
+    print(f"{arguments.out}: {metrics}")
 
 
 if __name__ == "__main__":

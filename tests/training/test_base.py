@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
+from ddsp_cli.config import load_preset
 from ddsp_cli.dataset.loader import Examples
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.decoder import decode, instrument_vectors
 from ddsp_cli.synthesis.ops import NumpyOps
-from ddsp_cli.training.batches import MixedCrops
-from ddsp_cli.training.pretrain import base_config, fit_base
+from ddsp_cli.training.base import MixedCrops, MixedSound, SoundBase, base_config, fit_base, fit_base_to_sound
 from ddsp_cli.training.start import SequencesOps, find_start
 from ddsp_cli.training.targets import measure_targets
 from ddsp_cli.training.windows import Windows
@@ -105,3 +106,36 @@ def test_sequences_side_by_side_are_those_one_by_one(base):
         alone, _ = decode(NumpyOps(), config, weights, own, f0_hz[part], state)
         for name, value in alone.items():
             np.testing.assert_allclose(together[name][part], value, rtol=1e-3, atol=1e-6)
+
+
+def test_a_base_learns_from_sound_with_a_room_for_each_instrument(base):
+    config, weights, _ = base
+    training = load_preset("vst").training
+    training = msgspec.structs.replace(training, batch_size=4, crop_s=0.5, warmup_steps=2, room_pace=100.0)
+    windows = {"bright": made(0.5), "dull": made(2.5)}
+    echo = windows["dull"].sound  # half of the sound once more, after 0.1 s: only the room can explain its end
+    echo[:, 1600:] += 0.5 * echo[:, :-1600].copy()
+    losses = []
+    for n_steps in (1, 30):
+        found, loss = fit_base_to_sound(config, weights, training, windows, n_steps, compiled=False)
+        losses.append(loss)
+    assert losses[1] < 0.9 * losses[0]
+    assert found.keys() == weights.keys()
+    moved = {name for name in weights if np.any(found[name] != weights[name])}
+    assert moved == {name for name in weights if name.startswith(("decoder/", "instruments/"))}
+
+
+def test_rooms_of_a_base_are_those_of_the_examples(base):
+    config, weights, _ = base
+    training = load_preset("vst").training
+    model = SoundBase(config, training, 100.0)
+    model.rooms.assign(np.stack([np.full(model.rooms.shape[1], -9.0), np.zeros(model.rooms.shape[1])]))
+    inputs, sound = MixedSound([made(1.0), made(2.0)], 4, 0.5, seed=0, n_steps=1)[0]
+    rendered = model(inputs)
+    energy = np.sum(np.square(np.asarray(rendered["reverb/ir"])), axis=1)
+    index = inputs["instrument"][:, 0, 0]
+    assert energy[index == 1.0].min() > 100.0 * energy[index == 0.0].max()
+    assert np.asarray(rendered["audio"]).shape == sound.shape
+    plain, penalised = (float(model.compute_loss(inputs, sound, rendered, training=on)) for on in (False, True))
+    controls = float(model.control_penalty(inputs, rendered))
+    assert penalised - controls > plain + 0.1 * training.loss.room_penalty * energy.mean()

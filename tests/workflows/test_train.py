@@ -258,7 +258,7 @@ def test_fine_tuning_begins_with_the_weights_of_another(prepared, tmp_path, monk
 
 def test_with_a_base_a_clip_is_rendered_before_the_framework_loads(prepared, tmp_path, monkeypatch):
     from ddsp_cli.engine import Autoencoder
-    from ddsp_cli.training.pretrain import base_config
+    from ddsp_cli.training.base import base_config
 
     model = base_config(small_model(), ["a", "b"])
     card = bundle.revise(make_bundle(tmp_path / "one").card, model=model, name="base")

@@ -10,11 +10,12 @@ In the order of a training. Without a framework:
 With Keras:
 
     loop          steps, validations, early stopping, recovery from an infinite loss; the optimiser
-    batches       random crops of the windows, a function of seed and step; crops of many instruments
-    pretrain      fit the decoder to controls measured in the recordings: of one instrument, or of many (the base)
+    batches       random crops of the windows, a function of seed and step
+    pretrain      fit the decoder to controls measured in the recordings
     parallel      parts of a batch in separate programs or processes
     checkpoint    the state of a run: on disk, with a digest, and in reports
     run_log       log.csv, clips, TensorBoard events
     output_layer  initial roll-off of the harmonics; harmonics and noise that the recordings did not determine
     variation     measure the small movements of held notes; `articulation` their onsets and releases
+    base          train one network on many instruments, on their measured controls and on their sound
 """

@@ -5,22 +5,15 @@ A training that resumes at step n therefore sees the batches that it would have 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from ddsp_cli.training.windows import AnyWindows, Batch, Windows
+from ddsp_cli.training.windows import AnyWindows, Batch
 
 #: Largest number of windows that are shuffled as a whole; of more, each batch is drawn.
 MAX_SHUFFLED = 100_000
-
-#: Windows with a smaller voiced share are left out where many instruments are mixed.
-LEAST_VOICED = 0.1
-
-#: Arrays of a batch by name.
-Inputs = dict[str, np.ndarray]
 
 
 class RandomCrops(keras.utils.PyDataset):
@@ -67,41 +60,6 @@ class RandomCrops(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Batch:
         return self.batch(self.first_step + index)
-
-
-class MixedCrops(keras.utils.PyDataset):
-    """Batches of crops in which every instrument appears as often as any other: inputs and targets.
-
-    Args:
-      windows: of each instrument, in the order of their index.
-      batch_size: crops in a batch.
-      crop_s: length of a crop.
-      seed: of the choice.
-      n_steps: how many batches.
-    """
-
-    def __init__(self, windows: Sequence[Windows], batch_size: int, crop_s: float, seed: int, n_steps: int) -> None:
-        super().__init__(workers=1, use_multiprocessing=False)
-        self._windows = [(one, np.flatnonzero(one.voiced.mean(axis=1) > LEAST_VOICED)) for one in windows]
-        self._batch_size, self._seed, self._n_steps = batch_size, seed, n_steps
-        first = windows[0]
-        self._n_frames = min(first.n_frames, round(crop_s * first.model.frame_rate_hz))
-
-    def __len__(self) -> int:
-        return self._n_steps
-
-    def __getitem__(self, index: int) -> tuple[Inputs, Inputs]:
-        random = np.random.default_rng([self._seed, index])
-        parts = []
-        for i in np.resize(random.permutation(len(self._windows)), self._batch_size):
-            windows, usable = self._windows[i]
-            rows = random.choice(usable, 1)
-            starts = random.integers(0, windows.n_frames - self._n_frames + 1, 1)
-            found = windows.cut_inputs(rows, starts, self._n_frames)
-            parts.append((windows, {**found, "instrument": np.full((1, self._n_frames, 1), i, np.float32)}))
-        names = ["instrument", *parts[0][0].inputs]
-        joined = {name: np.concatenate([part[name] for _, part in parts]) for name in parts[0][1]}
-        return {name: joined[name] for name in names}, {name: joined[name] for name in parts[0][0].targets}
 
 
 def as_arrays(batch: Batch) -> tuple[dict[str, Any], Any]:

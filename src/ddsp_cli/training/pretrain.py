@@ -1,8 +1,5 @@
 """Pretraining: fit the decoder to harmonics and noise measured in the recordings, before any sound is rendered.
 
-`pretrain` does so with one instrument, `fit_base` with many: the base is the network that a new instrument starts from.
-It has a vector for each instrument (`engine.networks.InstrumentVectors`); `training.start` finds that of a new one.
-
 A spectral loss on sound has two weaknesses at the start. Where the noise is loud, harmonics below it get no gradient;
 they fall to the floor of the bounded scaling, where they never get one again. And every step renders and analyses
 sound. Measured amplitudes have neither: the error is a difference of levels in dB, which has the same gradient however
@@ -13,17 +10,16 @@ Shapes: N windows, B batch, F frames, K harmonics, M noise bands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import msgspec
 import numpy as np
 
-from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, InstrumentsConfig, ModelConfig
+from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.engine.losses import ControlLoss
-from ddsp_cli.training.batches import MixedCrops, RandomCrops
+from ddsp_cli.training.batches import RandomCrops
 from ddsp_cli.training.targets import measure_targets
 from ddsp_cli.training.windows import Windows
 
@@ -38,8 +34,8 @@ BASE_LEARNING_RATE = 1e-3
 WARMUP_STEPS = 50
 CLIP_NORM = 3.0
 
-#: The base: length of the vector of an instrument, and crops of a step.
-VECTOR_DIMS, BASE_BATCH_SIZE = 16, 24
+#: Arrays of a batch by name.
+Inputs = dict[str, np.ndarray]
 
 
 def can_pretrain(model: ModelConfig) -> bool:
@@ -145,41 +141,6 @@ def fit_controls(
     watch = _Watch(report)
     fit.fit(crops, callbacks=[watch], verbose=0, shuffle=False)
     return float(np.mean(watch.errors_db[-max(1, n_steps // 10) :]))
-
-
-def base_config(model: ModelConfig, names: Sequence[str]) -> ModelConfig:
-    """Returns the configuration of a base of instruments with the model of one."""
-    instruments = InstrumentsConfig(names=list(names), vector_dims=VECTOR_DIMS)
-    return msgspec.structs.replace(model, inputs=[*model.inputs, "instrument"], instruments=instruments)
-
-
-def fit_base(
-    model: ModelConfig,
-    windows: Mapping[str, Windows],
-    n_steps: int,
-    seed: int = 0,
-    compiled: bool = True,
-    report: Callable[[int], None] = lambda step: None,
-) -> tuple[ModelConfig, dict[str, np.ndarray], float]:
-    """Fits one network to the measured controls of many instruments, each of which counts the same.
-
-    Args:
-      model: of one instrument.
-      windows: instrument → windows of the same model, with targets.
-      n_steps: how many steps.
-      seed: of weights and crops.
-      compiled: compile the steps.
-      report: called with the number of steps done.
-
-    Returns:
-      The configuration of the base, its weights by name, and the mean error of the last tenth of the steps in dB.
-    """
-    config = base_config(model, list(windows))
-    keras.utils.set_random_seed(seed)
-    base = Autoencoder(config, seed=seed)
-    crops = MixedCrops(list(windows.values()), BASE_BATCH_SIZE, CROP_S, seed, n_steps)
-    error_db = fit_controls(base, crops, n_steps, compiled, report)
-    return config, base.get_weights_by_name(), error_db
 
 
 class _Watch(keras.callbacks.Callback):

@@ -126,7 +126,7 @@ def train(
       seed: of weights, noise and the order of the data.
       force: replace an instrument that this run did not make, or take the name of a bundled one.
       start_from: an instrument whose model and weights a new run begins with; "base" for the network trained on all
-        bundled instruments (`pretrain.fit_base`), or the folder of another base; "none" for random weights. By default
+        bundled instruments (`training.base`), or the folder of another base; "none" for random weights. By default
         the base, where the preset is of its kind.
       listen: render a validation clip into the run's folder now and then.
       progress: receives reports.

@@ -1,0 +1,227 @@
+"""The base: one network trained on many instruments, from which a new instrument starts.
+
+Half a minute of sound is too little to learn what all instruments share. The base learns it, with a vector for each
+instrument (`engine.networks.InstrumentVectors`): first from measured controls (`fit_base`, like `training.pretrain`),
+then from sound (`fit_base_to_sound`), each instrument in a room of its own. `training.start` finds where a new
+instrument begins in it.
+
+Shapes: I instruments, B batch, F frames, S samples, N frames and M bands of a room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import keras
+import msgspec
+import numpy as np
+from keras import ops
+
+from ddsp_cli.config import InstrumentsConfig, ModelConfig, TrainingConfig
+from ddsp_cli.engine import Autoencoder
+from ddsp_cli.engine.core.tensors import Tensor
+from ddsp_cli.engine.graph import ProcessorGroup
+from ddsp_cli.training.loop import LossWatch, PacedAdam, schedule
+from ddsp_cli.training.pretrain import Inputs, fit_controls
+from ddsp_cli.training.windows import Batch, Windows
+
+#: Length of the vector of an instrument.
+VECTOR_DIMS = 16
+
+#: Crops of a step on measured controls, and their length.
+BATCH_SIZE, CROP_S = 24, 2.0
+
+#: Share of the preset's learning rate for steps on sound: the network is adjusted and not learned from the start.
+SOUND_RATE_SHARE = 0.5
+
+#: The signal of the graph that holds the magnitudes of each example's room.
+ROOM_MAGNITUDES = "room_magnitudes"
+
+#: Windows with a smaller voiced share are left out.
+LEAST_VOICED = 0.1
+
+
+def base_config(model: ModelConfig, names: Sequence[str]) -> ModelConfig:
+    """Returns the configuration of a base of instruments with the model of one."""
+    instruments = InstrumentsConfig(names=list(names), vector_dims=VECTOR_DIMS)
+    return msgspec.structs.replace(model, inputs=[*model.inputs, "instrument"], instruments=instruments)
+
+
+def fit_base(
+    model: ModelConfig,
+    windows: Mapping[str, Windows],
+    n_steps: int,
+    seed: int = 0,
+    compiled: bool = True,
+    report: Callable[[int], None] = lambda step: None,
+) -> tuple[ModelConfig, dict[str, np.ndarray], float]:
+    """Fits one network to the measured controls of many instruments, each of which counts the same.
+
+    Args:
+      model: of one instrument.
+      windows: instrument → windows of the same model, with targets.
+      n_steps: how many steps.
+      seed: of weights and crops.
+      compiled: compile the steps.
+      report: called with the number of steps done.
+
+    Returns:
+      The configuration of the base, its weights by name, and the mean error of the last tenth of the steps in dB.
+    """
+    config = base_config(model, list(windows))
+    keras.utils.set_random_seed(seed)
+    base = Autoencoder(config, seed=seed)
+    crops = MixedCrops(list(windows.values()), BATCH_SIZE, CROP_S, seed, n_steps)
+    error_db = fit_controls(base, crops, n_steps, compiled, report)
+    return config, base.get_weights_by_name(), error_db
+
+
+class SoundBase(Autoencoder):
+    """A base whose instruments have rooms of their own, so that it can learn from their sound.
+
+    One room for all recordings would put the average room into every instrument.
+
+    Args:
+      config: of the base, with one learned room of magnitudes.
+      training: weights of the loss, and the rate at which sound is rendered.
+      lowest_hz: the lowest F0 of all recordings.
+      seed: of the noise.
+    """
+
+    def __init__(self, config: ModelConfig, training: TrainingConfig, lowest_hz: float, seed: int = 0) -> None:
+        super().__init__(config, training.loss, seed=seed, render_rate_hz=training.render_rate_hz, lowest_hz=lowest_hz)
+        shared = self.room
+        assert config.instruments, "a base has instruments"
+        assert shared is not None, "a base has a room"
+        self.room_name = next(name for name, node in self.group.nodes.items() if node is shared)
+        start = np.asarray(ops.convert_to_numpy(shared.trainable_variables[0]), np.float32)  # [N, M]
+        shared.trainable = False  # no longer a part of the graph
+        self._room_shape = start.shape
+        self.rooms = self.add_weight(
+            shape=(len(config.instruments.names), start.size), initializer="zeros", name="rooms"
+        )  # [I, N·M]
+        self.rooms.assign(np.tile(start.reshape(1, -1), (len(config.instruments.names), 1)))
+        nodes = {name: (node, self.group.wiring[name]) for name, node in self.group.nodes.items()}
+        own = type(shared).from_config({**shared.get_config(), "from_network": True})
+        nodes[self.room_name] = (own, [*self.group.wiring[self.room_name], ROOM_MAGNITUDES])
+        self.group = ProcessorGroup(nodes, sources=[*self.group.sources, ROOM_MAGNITUDES], name="processors")
+
+    def raw_controls(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Predicts the raw controls, and adds the magnitudes of each example's room as `ROOM_MAGNITUDES` [B, N, M]."""
+        index = ops.cast(features["instrument"][:, 0, 0], "int32")
+        rooms = ops.matmul(ops.one_hot(index, self.rooms.shape[0], dtype="float32"), ops.convert_to_tensor(self.rooms))
+        return {**super().raw_controls(features), ROOM_MAGNITUDES: ops.reshape(rooms, (-1, *self._room_shape))}
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Tensor = None,
+        y_pred: Any = None,
+        sample_weight: Tensor | None = None,
+        training: bool = True,
+    ) -> Tensor:
+        """See `Autoencoder.compute_loss`; the penalty is the mean reverberance of the rooms of the batch."""
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        responses = y_pred[f"{self.room_name}/ir"]  # [B, L]
+        ramp = np.linspace(1.0, 10.0, responses.shape[-1], dtype=np.float32)  # as `LearnedRoom.reverberance`
+        energy = ops.mean(ops.sum(ops.square(responses[:, 1:]) * ramp[1:], axis=-1))
+        return loss + self.room_penalty * energy if training else loss
+
+
+def fit_base_to_sound(
+    config: ModelConfig,
+    weights: Mapping[str, np.ndarray],
+    training: TrainingConfig,
+    windows: Mapping[str, Windows],
+    n_steps: int,
+    seed: int = 0,
+    compiled: bool = True,
+    report: Callable[[int], None] = lambda step: None,
+) -> tuple[dict[str, np.ndarray], float]:
+    """Trains a base on the sound of its instruments, each of which counts the same.
+
+    Args:
+      config: of the base.
+      weights: of the base by name, as `fit_base` returns them.
+      training: of the preset of its instruments: loss, optimiser, batches.
+      windows: instrument → windows, with targets and with sound at `training.render_rate_hz`.
+      n_steps: how many steps.
+      seed: of noise and crops.
+      compiled: compile the steps.
+      report: called with the number of steps done.
+
+    Returns:
+      The weights of the base by name, and the mean loss of the last tenth of the steps. The rooms are left out.
+    """
+    keras.utils.set_random_seed(seed)
+    lowest_hz = min(float(one.inputs["f0_hz"].min()) for one in windows.values())
+    base = SoundBase(config, training, lowest_hz, seed)
+    learned = {name: value for name, value in base.named_variables().items() if not name.startswith(base.room_name)}
+    for name, variable in learned.items():
+        variable.assign(weights[name])
+    rate = schedule(training, n_steps, slower=SOUND_RATE_SHARE)
+    paces = [training.room_pace if variable is base.rooms else 1.0 for variable in base.trainable_variables]
+    optimizer = PacedAdam(rate, paces, beta_2=training.beta_2, global_clipnorm=training.clip_norm)
+    base.compile(optimizer=optimizer, jit_compile=compiled)
+    crops = MixedSound(list(windows.values()), training.batch_size, training.crop_s, seed, n_steps)
+    watch = LossWatch(lambda losses: report(len(losses)))
+    base.fit(crops, callbacks=[watch], verbose=0, shuffle=False)
+    found = {name: np.asarray(ops.convert_to_numpy(value), np.float32) for name, value in learned.items()}
+    return {**weights, **found}, float(np.mean(watch.losses[-max(1, n_steps // 10) :]))
+
+
+class MixedCrops(keras.utils.PyDataset):
+    """Batches of crops in which every instrument appears as often as any other: inputs and targets.
+
+    Args:
+      windows: of each instrument, in the order of their index.
+      batch_size: crops in a batch.
+      crop_s: length of a crop.
+      seed: of the choice.
+      n_steps: how many batches.
+    """
+
+    def __init__(self, windows: Sequence[Windows], batch_size: int, crop_s: float, seed: int, n_steps: int) -> None:
+        super().__init__(workers=1, use_multiprocessing=False)
+        self._windows = [(one, np.flatnonzero(one.voiced.mean(axis=1) > LEAST_VOICED)) for one in windows]
+        self._batch_size, self._seed, self._n_steps = batch_size, seed, n_steps
+        first = windows[0]
+        self._n_frames = min(first.n_frames, round(crop_s * first.model.frame_rate_hz))
+
+    def __len__(self) -> int:
+        return self._n_steps
+
+    def __getitem__(self, index: int) -> tuple[Inputs, Any]:
+        parts = [
+            {**windows.cut_inputs(rows, starts, self._n_frames), "instrument": self._index(i)}
+            for i, windows, rows, starts in self.places(index)
+        ]
+        joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        targets = {name: joined.pop(name) for name in self._windows[0][0].targets}
+        return joined, targets
+
+    def places(self, index: int) -> list[tuple[int, Windows, np.ndarray, np.ndarray]]:
+        """Draws the crops of a step: instrument, its windows, the window [1] and the first frame [1] of each crop."""
+        random = np.random.default_rng([self._seed, index])
+        found = []
+        for i in np.resize(random.permutation(len(self._windows)), self._batch_size):
+            windows, usable = self._windows[i]
+            rows = random.choice(usable, 1)
+            found.append((int(i), windows, rows, random.integers(0, windows.n_frames - self._n_frames + 1, 1)))
+        return found
+
+    def _index(self, i: int) -> np.ndarray:
+        return np.full((1, self._n_frames, 1), i, np.float32)
+
+
+class MixedSound(MixedCrops):
+    """The crops of `MixedCrops` with their sound: inputs and targets together, and sound [B, S]."""
+
+    def __getitem__(self, index: int) -> Batch:
+        inputs, sounds = [], []
+        for i, windows, rows, starts in self.places(index):
+            found, sound = windows.cut(rows, starts, self._n_frames)
+            inputs.append({**found, "instrument": self._index(i)})
+            sounds.append(sound)
+        return {name: np.concatenate([part[name] for part in inputs]) for name in inputs[0]}, np.concatenate(sounds)
