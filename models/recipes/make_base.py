@@ -3,8 +3,9 @@
     python models/recipes/make_base.py DATASET... [--out models/base] [--steps 2500] [--sound-steps 600]
         [--start BASE] [--leave-out NAME]
 
-The name of each data set is that of an instrument. The card tells the sources of all; a data set that does not say
-where its recordings come from is refused.
+The name of each data set is that of an instrument. The base is fitted to measured controls first, then trained on
+sound. `--start` begins with an existing base of these instruments, which is trained on sound alone. The card tells the
+sources of all: those of the data sets (one without is refused), or those of the existing base.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import argparse
 import datetime
 from pathlib import Path
 
+import msgspec
+
 from ddsp_cli import __version__, backend, bundle
-from ddsp_cli.config import load_preset
+from ddsp_cli.config import ModelConfig, load_preset
 from ddsp_cli.dataset.loader import load
+from ddsp_cli.dataset.manifest import Manifest
 from ddsp_cli.errors import DatasetError
 
 
@@ -39,7 +43,7 @@ def main() -> None:
         data = load(folder, sample_rate_hz=preset.model.sample_rate_hz)
         if data.manifest.name == arguments.leave_out:
             continue
-        if not data.manifest.sources:
+        if not data.manifest.sources and not arguments.start:
             raise DatasetError(f"{folder} does not name its sources", "Prepare it with --sources.")
         render_rate_hz = preset.training.render_rate_hz
         found = Windows(data.train, preset.model, data.manifest.features.frame_rate_hz, render_rate_hz)
@@ -55,41 +59,54 @@ def main() -> None:
 
     if arguments.start:
         begun = bundle.load(arguments.start)
-        config, weights, metrics = begun.card.model, dict(begun.weights), dict(begun.card.metrics)
-        n_steps = begun.card.training.steps
-        windows = {name: windows[name] for name in config.instruments.names}
+        card, weights = begun.card, dict(begun.weights)
+        assert card.model.instruments
+        windows = {name: windows[name] for name in card.model.instruments.names}
     else:
         print(f"{arguments.steps} steps on measured controls", flush=True)
         config, weights, error_db = fit_base(preset.model, windows, arguments.steps, report=report)
-        metrics, n_steps = {"control_error_db": round(error_db, 3)}, arguments.steps
+        card = _card(config, manifests, arguments.steps, error_db)
     if arguments.sound_steps:
         print(f"{arguments.sound_steps} steps on sound", flush=True)
         weights, loss = fit_base_to_sound(
-            config, weights, preset.training, windows, arguments.sound_steps, report=report
+            card.model, weights, preset.training, windows, arguments.sound_steps, report=report
         )
-        metrics["sound_loss"] = round(loss, 3)
+        card = bundle.revise(
+            card,
+            training=msgspec.structs.replace(card.training, steps=card.training.steps + arguments.sound_steps),
+            metrics={**card.metrics, "sound_loss": round(loss, 3)},
+            created=_now(),
+        )
+    bundle.save(arguments.out, card, weights, None, force=True)
+    print(f"{arguments.out}: {card.metrics}")
+
+
+def _card(config: ModelConfig, manifests: list[Manifest], n_steps: int, error_db: float) -> bundle.Card:
+    """Makes the card of a base that was fitted to measured controls."""
     sources = {source.title: source for manifest in manifests for source in manifest.sources}
-    card = bundle.Card(
+    return bundle.Card(
         format=bundle.FORMAT_VERSION,
         name="base",
-        description=f"What {len(windows)} instruments have in common. New instruments begin here.",
+        description=f"What {len(manifests)} instruments have in common. New instruments begin here.",
         licence="CC-BY-SA-3.0",
         model=config,
         features=manifests[0].features.at(config.frame_rate_hz),
         statistics=manifests[0].statistics,
         training=bundle.TrainingRecord(
             preset="hifi",
-            steps=n_steps + arguments.sound_steps,
+            steps=n_steps,
             seed=0,
             audio_s=round(sum(manifest.train.used_s for manifest in manifests), 1),
             program=f"ddsp {__version__}",
         ),
-        metrics=metrics,
+        metrics={"control_error_db": round(error_db, 3)},
         sources=list(sources.values()),
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=_now(),
     )
-    bundle.save(arguments.out, card, weights, None, force=True)
-    print(f"{arguments.out}: {metrics}")
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 if __name__ == "__main__":
