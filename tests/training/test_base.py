@@ -126,7 +126,7 @@ def test_a_base_learns_from_sound_with_a_room_for_each_instrument(base):
 
 
 def test_rooms_of_a_base_are_those_of_the_examples(base):
-    config, weights, _ = base
+    config, _, _ = base
     training = load_preset("vst").training
     model = SoundBase(config, training, 100.0)
     model.rooms.assign(np.stack([np.full(model.rooms.shape[1], -9.0), np.zeros(model.rooms.shape[1])]))

@@ -21,9 +21,9 @@ from ddsp_cli.engine import Autoencoder, Reverb
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.decoder import model_at_vector
 from ddsp_cli.training import checkpoint, loop
+from ddsp_cli.training.base import base_config
 from ddsp_cli.training.batches import RandomCrops
 from ddsp_cli.training.checkpoint import CHECKPOINT, RunState, read_state
-from ddsp_cli.training.base import base_config
 from ddsp_cli.training.run_log import RunFolder
 from ddsp_cli.training.start import Start
 from ddsp_cli.training.windows import Windows, validation_batches

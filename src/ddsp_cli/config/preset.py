@@ -57,15 +57,13 @@ class TrainingConfig(Config):
         optimization/base.gin; `cosine` brings it down to nothing at the last step, after `warmup_steps` of growing.
       room_pace: how many times faster the room learns than the rest, beside its kind's own pace
         (`LearnedRoom.pace`).
-      body_pace: how many times faster the layers up to the GRU learn from sound than those behind them; below 1 where
-        they know more than the recordings can tell, as after a base. Pretraining does not count it.
       copies: of each window, at other pitches and levels, see `training.windows.with_copies`.
       pretrain_steps: steps that fit the decoder to harmonics and noise measured in the recordings before training, see
         `training.pretrain`; 0 for none.
       harmonic_rolloff: harmonic k starts at 1/k**harmonic_rolloff, see `training.output_layer`; 0: all equal.
       render_rate_hz: sample rate at which sound is rendered and compared in training, a divisor of the model's rate,
         see `engine.autoencoder.LowBand`; null for the model's rate. The band above half of it is learned from measured
-        controls only, so `pretrain_steps` and `control_weight` must be set.
+        controls only, so `control_weight` must be set.
       validation_steps: between two validations, each of which leaves a checkpoint.
       patience: validations without a better one after which a training ends; 0 for never.
     """
@@ -81,7 +79,6 @@ class TrainingConfig(Config):
     decay_steps: PositiveInt = 10000
     clip_norm: PositiveFloat = 3.0
     room_pace: PositiveFloat = 1.0
-    body_pace: NonNegativeFloat = 1.0
     copies: Annotated[int, Meta(ge=0, le=16)] = 0
     pretrain_steps: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     harmonic_rolloff: Annotated[float, Meta(ge=0, le=4)] = 0.0
@@ -91,8 +88,8 @@ class TrainingConfig(Config):
     loss: LossConfig = LossConfig()
 
     def __post_init__(self) -> None:
-        if self.render_rate_hz is not None and not (self.pretrain_steps and self.loss.control_weight):
-            raise ValueError("`render_rate_hz` needs `pretrain_steps` and `control_weight`, which teach the band above")
+        if self.render_rate_hz is not None and not self.loss.control_weight:
+            raise ValueError("`render_rate_hz` needs `control_weight`, which teaches the band above")
 
 
 class Preset(Config):

@@ -36,7 +36,7 @@ from ddsp_cli.training import checkpoint
 from ddsp_cli.training.batches import RandomCrops, as_arrays
 from ddsp_cli.training.checkpoint import Event, Point, Report, RunState, TrainProgress, progress_of
 from ddsp_cli.training.output_layer import init_harmonic_rolloff
-from ddsp_cli.training.pretrain import BASE_LEARNING_RATE, LEARNING_RATE, can_pretrain, pretrain
+from ddsp_cli.training.pretrain import can_pretrain, pretrain
 from ddsp_cli.training.run_log import RunFolder
 from ddsp_cli.training.start import Start
 from ddsp_cli.training.targets import measure_targets
@@ -324,13 +324,12 @@ def fit_measured_controls(job: Job, model: Autoencoder, state: RunState, report:
         message = "fitting the decoder to measured harmonics and noise"
         report(progress_of(state, job.total_steps, [], "phase", message))
         batch_size = job.preset.training.batch_size
-        rate = LEARNING_RATE if job.start is None else BASE_LEARNING_RATE
         compiled = is_compiled() and (n_steps > FEW_STEPS or keras.config.backend() != "tensorflow")
 
         def fitted(n_done: int) -> None:
             report(TrainProgress(n_done, n_steps, event="pretrain", message=message))
 
-        pretrain(model, job.train.in_memory(), n_steps, batch_size, job.seed, compiled, fitted, rate)
+        pretrain(model, job.train.in_memory(), n_steps, batch_size, job.seed, compiled, fitted)
 
 
 def _validate_parent(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, report: Report) -> RunState:
@@ -440,12 +439,7 @@ def make_optimizer(
     room = model.room
     of_room = {id(variable) for variable in room.trainable_variables} if room else set()
     pace = training.room_pace * room.pace if room else 1.0
-    body: list[keras.layers.Layer] = [model.decoder.rnn, *model.decoder.input_stacks]
-    of_body = {id(variable) for layer in body for variable in layer.trainable_variables}
-    paces = [
-        pace if id(variable) in of_room else training.body_pace if id(variable) in of_body else 1.0
-        for variable in model.trainable_variables
-    ]
+    paces = [pace if id(variable) in of_room else 1.0 for variable in model.trainable_variables]
     optimizer = PacedAdam(
         schedule(training, total_steps, slower), paces, beta_2=training.beta_2, global_clipnorm=training.clip_norm
     )
