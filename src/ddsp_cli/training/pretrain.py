@@ -93,6 +93,7 @@ def pretrain(
     seed: int,
     compiled: bool,
     report: Callable[[int], None],
+    learning_rate: float = LEARNING_RATE,
 ) -> float:
     """Fits the decoder of a model to the controls measured in the training set.
 
@@ -104,6 +105,7 @@ def pretrain(
       seed: of the crops.
       compiled: compile the steps.
       report: called with the number of steps done.
+      learning_rate: the highest.
 
     Returns:
       The mean error of the last tenth of the steps, in dB.
@@ -115,7 +117,7 @@ def pretrain(
         raise ValueError("pretraining needs a harmonic and a noise synthesiser")
     windows.measure_targets(measure_targets)
     crops = TargetCrops(RandomCrops(windows, batch_size, CROP_S, seed, n_steps))
-    return fit_controls(model, crops, n_steps, compiled, report)
+    return fit_controls(model, crops, n_steps, compiled, report, learning_rate)
 
 
 def fit_controls(
@@ -124,11 +126,12 @@ def fit_controls(
     n_steps: int,
     compiled: bool,
     report: Callable[[int], None],
+    learning_rate: float = LEARNING_RATE,
 ) -> float:
     """Fits the decoder of a model to batches of inputs and targets; arguments and result as `pretrain`."""
     fit = ControlFit(model)
     rate = keras.optimizers.schedules.CosineDecay(
-        LEARNING_RATE / 100.0, max(1, n_steps - WARMUP_STEPS), alpha=0.03, warmup_target=LEARNING_RATE,
+        learning_rate / 100.0, max(1, n_steps - WARMUP_STEPS), alpha=0.03, warmup_target=learning_rate,
         warmup_steps=min(WARMUP_STEPS, n_steps // 2),
     )  # fmt: skip
     fit.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=CLIP_NORM), jit_compile=compiled)

@@ -58,8 +58,8 @@ if TYPE_CHECKING:
 FINE_TUNING_SHARE = 0.3
 
 #: A training that begins with the base has at least this number of steps. Its learning rate is a share of that of the
-#: preset: the first for half a minute of notes or less, the second for ten minutes or more. At the second, half a minute
-#: is overfitted: a flute's loss on held-out recordings is 0.5 higher.
+#: preset: the first for half a minute of notes or less, the second for ten minutes or more. At the second, half a
+#: minute is overfitted: a flute's loss on held-out recordings is 0.5 higher.
 LEAST_BASE_STEPS = 100
 BASE_RATE_SHARES, RATE_NOTES_S = (0.25, 0.7), (30.0, 600.0)
 
