@@ -360,7 +360,7 @@ def test_a_flipped_bit_in_the_checkpoint_costs_one_validation(tmp_path, two_step
 
 
 def test_the_fit_to_measured_controls_is_reported_step_by_step(monkeypatch):
-    def fit(_model, _windows, n_steps, _batch_size, _seed, _compiled, report, _rate):
+    def fit(_model, _windows, n_steps, _batch_size, _seed, _compiled, report):
         for n_done in range(1, n_steps + 1):
             report(n_done)
 
