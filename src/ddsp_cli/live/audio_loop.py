@@ -2,7 +2,7 @@
 
 The audio thread must be done before the device calls again. It copies a block into one ring and takes one out of
 another. A worker thread processes the first ring and writes into the second, `slack_samples` behind the input: this is
-its time limit. The audio thread waits for a late block for a part of the block's duration.
+its time limit. The audio thread waits for a late block for a part of the time between two requests of the device.
 
 Positions are counted from the start of the stream, so the delay is constant even after a drop-out: late samples are
 dropped. Shapes: S samples.
