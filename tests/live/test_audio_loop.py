@@ -312,7 +312,7 @@ def make_device(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("latency", "at_once", "n_slack"), [("safe", 1, 1), ("safe", 2, 4), ("low", 1, 1), ("low", 2, 4)]
+    ("latency", "at_once", "n_slack"), [("safe", 1, 1), ("safe", 2, 4), ("low", 1, 1), ("low", 2, 5)]
 )
 def test_a_device_that_asks_for_several_blocks_at_once_gets_as_many_in_advance(make_device, latency, at_once, n_slack):
     device = make_device(latency)

@@ -38,9 +38,9 @@ SAME_REQUEST = 0.5
 #: Drop-outs of the first `SETTLING_S` are not counted, and each makes the slack one block longer. After that time it is
 #: fitted to the requests of the device: `safe` adds as many blocks as fit between the two calls furthest apart, where
 #: these are several. `low` makes it `MORE_BLOCKS` longer than a request for several blocks: a device that wakes at
-#: fixed times requests one more of them now and then, and one is for other programs that get in between. A device that
+#: fixed times requests one more of them now and then, and two are for other programs that get in between. A device that
 #: requests single blocks keeps its slack.
-SETTLING_S, MORE_BLOCKS = 1.0, 2
+SETTLING_S, MORE_BLOCKS = 1.0, 3
 
 #: A later drop-out makes the slack one block longer: in `safe` each, in `low` the second one and those after it within
 #: `REPEATED_S`, since a single one is not worth latency for ever. Drop-outs within `TOGETHER_S` have one cause.
