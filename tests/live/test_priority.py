@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 import types
 
 import psutil
@@ -72,6 +75,29 @@ def test_a_refusal_is_reported_and_changes_nothing(on_linux):
     assert (system.policy, system.priority) == (0, 0)
     on_linux(grants=False)
     assert priority.raise_process() is Priority.NORMAL
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are left alone")
+def test_freed_memory_is_used_again():
+    code = """
+import resource, sys
+from ddsp_cli.live.priority import keep_freed_memory
+import numpy as np
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for size in (1 << 20, 2 << 20):  # the second is larger than any block before it
+    begun = faults()
+    for _ in range(20):
+        np.zeros(size, np.uint8)[::4096] = 1
+print(faults() - begun)
+"""
+    left, kept = (
+        int(subprocess.run([sys.executable, "-c", code, how], capture_output=True, check=True).stdout)
+        for how in ("leave", "keep")
+    )
+    assert kept < left
 
 
 @pytest.mark.parametrize("granted", list(Priority))

@@ -25,6 +25,7 @@ from ddsp_cli.backend import COMPILING
 from ddsp_cli.cli import console, options
 from ddsp_cli.cli.options import Command
 from ddsp_cli.errors import DdspError, ExitCode
+from ddsp_cli.live.priority import keep_freed_memory
 
 #: Commands in the order of `ddsp --help`; each is a function in the module of its name (`import_` for `import`).
 COMMANDS = ("transfer", "live", "studio", "models", "reverb", "prepare", "train", "evaluate", "export", "import")
@@ -125,7 +126,7 @@ def run_as_program() -> NoReturn:
     unloaded, so their commands end as ever; so does a process that waits for a thread, and one that is traced.
     """
     gc.set_threshold(200_000)  # loading modules makes many objects and no garbage: 2 % of a short transfer
-    _reuse_memory()
+    keep_freed_memory()  # a short transfer then has a fifth fewer page faults: 4 %
     try:
         main()
     except SystemExit as end:
@@ -141,22 +142,6 @@ def run_as_program() -> NoReturn:
         atexit._run_exitfuncs()
         os._exit(end.code)
     raise AssertionError("main always exits")
-
-
-def _reuse_memory() -> None:
-    """Keeps up to 64 MB of freed memory in the process: a short transfer then has a fifth fewer page faults (4 %).
-
-    glibc gives each block of 128 kB or more back to the system when it is freed, and raises this limit up to 32 MB
-    while the program runs (mallopt(3), M_MMAP_THRESHOLD). Here it starts there. Other C libraries are left alone.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    with contextlib.suppress(ImportError, OSError, AttributeError):
-        import ctypes
-
-        mallopt = ctypes.CDLL(None).mallopt
-        for parameter, n_bytes in ((-3, 32 << 20), (-1, 64 << 20)):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-            mallopt(parameter, n_bytes)
 
 
 def _is_compiling() -> bool:

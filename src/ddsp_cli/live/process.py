@@ -28,7 +28,7 @@ from ddsp_cli.live.devices import DeviceStream, Stream, StreamSettings, open_mid
 from ddsp_cli.live.keyboard import Keyboard, PressedKeys
 from ddsp_cli.live.mixer import Controls, Mixer, Source
 from ddsp_cli.live.performer import LiveSettings, Performer
-from ddsp_cli.live.priority import Priority, lock_memory, raise_process
+from ddsp_cli.live.priority import Priority, keep_freed_memory, lock_memory, raise_process
 from ddsp_cli.live.tape import TAPE_SAMPLES, Tape
 from ddsp_cli.synthesis.instrument import Instrument
 
@@ -194,6 +194,7 @@ def run(job: Job, shared_status: Any, samples: Any, counter: Any, connection: Co
     """Body of the process: plays until a command ends it, the device is gone, or its parent has ended."""
     settle_child()  # sound systems report drop-outs on standard error
     try:
+        keep_freed_memory()
         priority = raise_process()
         stream = DeviceStream(job.stream)
         try:

@@ -516,8 +516,8 @@ MATCHED_WINDOWS, MATCH_PASSES = 24, 2
 #: Windows with a smaller voiced share, and bands that are measured less often, are left out.
 LEAST_VOICED, LEAST_MEASURED = 0.2, 10
 
-#: The level of a band is moved by no more than this.
-MAX_MATCH_DB = 5.0
+#: The level of a band is moved by no more than this; with this number of seconds of notes, by half of the difference.
+MAX_MATCH_DB, MATCH_PRIOR_S = 5.0, 30.0
 
 #: Edges of the bands that are compared; the difference is interpolated between their centres.
 MATCH_EDGES_HZ = (60.0, 250.0, 500.0, 750.0, 1000.0, 1400.0, 2000.0, 2800.0, 4000.0, 5600.0, 8000.0, 11300.0, 16000.0,
@@ -530,7 +530,8 @@ def match_noise(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
     A spectral loss compares noise with noise, and two draws differ by 4 dB even where their levels agree. The player
     also adds movements of each partial (`synthesis.variation`), whose sidebands lie between the harmonics. So the
     recordings and their renderings are measured in the same way, and the bias of each noise band is moved by the
-    median difference.
+    median difference, multiplied by T / (T + `MATCH_PRIOR_S`) for T seconds of notes: half a minute tells little of the
+    noise in other recordings.
 
     Args:
       loaded: the instrument; one that the player cannot play stays as it is.
@@ -565,7 +566,10 @@ def match_noise(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
         bias = np.array(weights[BIAS], np.float32)
         bias[columns] += np.float32((wanted_db - moved_db) / DB_PER_UNIT)
         weights, moved_db = weights | {BIAS: bias}, wanted_db
-    return weights
+    note_s = float(windows.voiced.sum()) / model.frame_rate_hz
+    bias = np.array(loaded.weights[BIAS], np.float32)
+    bias[columns] += np.float32(moved_db * (note_s / (note_s + MATCH_PRIOR_S)) / DB_PER_UNIT)
+    return weights | {BIAS: bias}
 
 
 def play_window(player: Instrument, windows: Windows, row: int) -> FloatArray:
