@@ -18,6 +18,7 @@ from ddsp_cli.scaling import exp_sigmoid
 from ddsp_cli.synthesis.decoder import hidden_layer
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.stream import open_decoder
+from ddsp_cli.training import output_layer
 from ddsp_cli.training.output_layer import (
     BIAS,
     HOLE_DB,
@@ -195,15 +196,17 @@ def test_a_typical_frame_is_as_loud_as_in_the_recordings(flute_windows, moved_db
     np.testing.assert_array_equal(np.delete(found[BIAS] - bias, columns), 0.0)
 
 
-def test_noise_is_brought_to_its_level_in_the_recordings(flute_windows):
-    """Recordings are what the flute plays; the same flute with other noise has to find back to its own."""
+def test_noise_is_brought_to_its_level_in_the_recordings(flute_windows, monkeypatch):
+    """Recordings are those of the flute itself; with other noise it has to return to its own."""
     flute, windows = flute_windows
+    note_s = windows.voiced.sum() / flute.card.model.frame_rate_hz
     columns = control_columns(flute.card.model, "noise")["noise_magnitudes"]
     bias = flute.weights[BIAS].copy()
     bands_hz = np.linspace(0.0, flute.card.model.sample_rate_hz / 2.0, columns.stop - columns.start)
     moved_db = np.interp(np.log2(np.maximum(bands_hz, 1.0)), np.log2([500.0, 8000.0]), [5.0, -4.0])
     bias[columns] += np.float32(moved_db / 20.0)
     changed = replace(flute, weights=flute.weights | {BIAS: bias})
+    monkeypatch.setattr(output_layer, "MATCH_PRIOR_S", 0.0)
     found = match_noise(changed, windows)
     assert [name for name in found if found[name] is not changed.weights[name]] == [BIAS]
     inner = (bands_hz > 1000.0) & (bands_hz < 15000.0)
@@ -212,6 +215,9 @@ def test_noise_is_brought_to_its_level_in_the_recordings(flute_windows):
     assert np.abs(moved_db[inner]).mean() > 3.0
     rest = np.setdiff1d(np.arange(len(bias)), np.arange(columns.start, columns.stop))
     np.testing.assert_array_equal(off_db[rest], 0.0)
+    monkeypatch.setattr(output_layer, "MATCH_PRIOR_S", 3.0 * note_s)
+    little = match_noise(changed, windows)
+    np.testing.assert_allclose(little[BIAS] - bias, 0.25 * (found[BIAS] - bias), atol=1e-5)
 
 
 def test_unvoiced_recordings_match_nothing():
