@@ -62,20 +62,24 @@ class LearnedRoom(Processor):
         self._check_source()
         return self._masked(self._response()[None])[0]
 
-    def reverberance(self) -> Tensor:
+    def reverberance(self, responses: Tensor | None = None) -> Tensor:
         """Computes the energy of the wet response, the last tap weighted ten times as much as the first.
 
         For broadband sound this is the energy of the wet sound as a share of the dry sound's. As a penalty it keeps the
         room from reverberation that no recording needs, and from resonances at the notes.
 
+        Args:
+          responses: [B, L], those that a network gave, whose mean counts; None for the learned response.
+
         Returns:
           a scalar, 0 or more.
 
         Raises:
-          ValueError: a network gives the response.
+          ValueError: a network gives the response, and there are no `responses`.
         """
-        ir = self.impulse_response()
-        return ops.sum(ops.square(ir) * constant(np.linspace(1.0, 10.0, ir.shape[0])))
+        ir = self.impulse_response()[None] if responses is None else self._masked(responses)
+        weights = constant(np.linspace(1.0, 10.0, ir.shape[-1]))
+        return ops.mean(ops.sum(ops.square(ir) * weights, axis=-1))
 
     @takes(audio="B S", ir="B? L")
     def get_signal(self, audio: Tensor, ir: Tensor) -> Tensor:

@@ -103,8 +103,8 @@ class SoundBase(Autoencoder):
         )  # [I, N·M]
         self.rooms.assign(np.tile(start.reshape(1, -1), (len(config.instruments.names), 1)))
         nodes = {name: (node, self.group.wiring[name]) for name, node in self.group.nodes.items()}
-        own = type(shared).from_config({**shared.get_config(), "from_network": True})
-        nodes[self.room_name] = (own, [*self.group.wiring[self.room_name], ROOM_MAGNITUDES])
+        self._own_rooms = type(shared).from_config({**shared.get_config(), "from_network": True})
+        nodes[self.room_name] = (self._own_rooms, [*self.group.wiring[self.room_name], ROOM_MAGNITUDES])
         self.group = ProcessorGroup(nodes, sources=[*self.group.sources, ROOM_MAGNITUDES], name="processors")
 
     def raw_controls(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -123,10 +123,9 @@ class SoundBase(Autoencoder):
     ) -> Tensor:
         """See `Autoencoder.compute_loss`; the penalty is the mean reverberance of the rooms of the batch."""
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-        responses = y_pred[f"{self.room_name}/ir"]  # [B, L]
-        ramp = np.linspace(1.0, 10.0, responses.shape[-1], dtype=np.float32)  # as `LearnedRoom.reverberance`
-        energy = ops.mean(ops.sum(ops.square(responses[:, 1:]) * ramp[1:], axis=-1))
-        return loss + self.room_penalty * energy if training else loss
+        if not training:
+            return loss
+        return loss + self.room_penalty * self._own_rooms.reverberance(y_pred[f"{self.room_name}/ir"])
 
 
 def fit_base_to_sound(

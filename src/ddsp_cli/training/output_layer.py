@@ -277,9 +277,9 @@ def fit_upper_harmonics(loaded: Bundle, windows: Windows) -> dict[str, FloatArra
     model = loaded.card.model
     parts = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
     lowest_hz = UPPER_SHARE * windows.hop_samples * model.frame_rate_hz / 2.0
-    usable = np.flatnonzero(windows.voiced.mean(axis=1) >= LEAST_VOICED)
+    rows = _voiced_rows(windows, UPPER_WINDOWS)
     unchanged = dict(loaded.weights)
-    if windows.hop_samples >= model.hop_samples or None in parts or not len(usable) or not is_playable(model):
+    if windows.hop_samples >= model.hop_samples or None in parts or not len(rows) or not is_playable(model):
         return unchanged
     assert parts[0] is not None
     assert parts[1] is not None
@@ -290,7 +290,7 @@ def fit_upper_harmonics(loaded: Bundle, windows: Windows) -> dict[str, FloatArra
     controls: list[tuple[FloatArray, FloatArray, slice]] = []  # F0, level, and the frames that count
     every = slice(None, None, UPPER_STEP)
     moves_db, weights = [], []
-    for row in usable[np.unique(np.linspace(0, len(usable) - 1, UPPER_WINDOWS).round().astype(int))]:
+    for row in rows:
         controls.append((windows.inputs["f0_hz"][row, :, 0], windows.level_db(int(row)), every))
         measured_db, _ = window_levels(
             windows.audio[row], model, windows.fine_f0_hz[row], float(windows.bandwidth_hz[row]), n_harmonics,
@@ -304,7 +304,7 @@ def fit_upper_harmonics(loaded: Bundle, windows: Windows) -> dict[str, FloatArra
         move_db = measured_db[every] - played_db
         moves_db.append(np.where(upper, np.clip(move_db, *UPPER_MOVE_DB), 0.0))
         weights.append(np.where(kept, KEPT_WEIGHT, weight))
-    if windows.voiced[usable].sum() // UPPER_STEP < LEAST_UPPER_FRAMES:
+    if windows.voiced[rows].sum() // UPPER_STEP < LEAST_UPPER_FRAMES:
         return unchanged
     controls.append(_any_notes(loaded.card))
     n_any = len(controls[-1][0][controls[-1][2]])
@@ -341,15 +341,15 @@ def balance_upper_band(loaded: Bundle, windows: Windows) -> dict[str, FloatArray
     model = loaded.card.model
     parts = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
     lowest_hz = UPPER_SHARE * windows.hop_samples * model.frame_rate_hz / 2.0
-    usable = np.flatnonzero(windows.voiced.mean(axis=1) >= LEAST_VOICED)
+    rows = _voiced_rows(windows, BALANCED_WINDOWS)
     unchanged = dict(loaded.weights)
-    if windows.hop_samples >= model.hop_samples or not len(usable) or not is_playable(model) or model.encoder:
+    if windows.hop_samples >= model.hop_samples or not len(rows) or not is_playable(model) or model.encoder:
         return unchanged
     if parts[0] is None or parts[1] is None:
         return unchanged
     edges_hz = np.array(BALANCE_EDGES_HZ)
     player, found, controls = Instrument(loaded), [], [_any_notes(loaded.card)]
-    for row in usable[np.unique(np.linspace(0, len(usable) - 1, BALANCED_WINDOWS).round().astype(int))]:
+    for row in rows:
         real, made = (
             _band_powers(sound, model.sample_rate_hz, edges_hz)
             for sound in (windows.audio[row], play_window(player, windows, int(row)))
@@ -487,11 +487,10 @@ def match_level(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
     model = loaded.card.model
     harmonic = model.only(HarmonicConfig)
     columns = control_columns(model, harmonic[0]).get("amplitude") if harmonic else None
-    usable = np.flatnonzero(windows.voiced.mean(axis=1) >= LEAST_VOICED)
+    rows = _voiced_rows(windows, LEVELLED_WINDOWS)
     weights = dict(loaded.weights)
-    if columns is None or not len(usable) or not is_playable(model):
+    if columns is None or not len(rows) or not is_playable(model):
         return weights
-    rows = usable[np.unique(np.linspace(0, len(usable) - 1, LEVELLED_WINDOWS).round().astype(int))]
     for _ in range(LEVEL_PASSES):
         player = Instrument(replace(loaded, weights=weights))
         louder_db = float(np.median(np.concatenate([_louder_db(player, windows, int(row)) for row in rows])))
@@ -543,10 +542,9 @@ def match_noise(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
     model = loaded.card.model
     noise = model.only(FilteredNoiseConfig)
     columns = control_columns(model, noise[0]).get("noise_magnitudes") if noise else None
-    usable = np.flatnonzero(windows.voiced.mean(axis=1) >= LEAST_VOICED)
-    if columns is None or not len(usable) or not is_playable(model):
+    rows = _voiced_rows(windows, MATCHED_WINDOWS)
+    if columns is None or not len(rows) or not is_playable(model):
         return dict(loaded.weights)
-    rows = usable[np.unique(np.linspace(0, len(usable) - 1, MATCHED_WINDOWS).round().astype(int))]
     recorded_db = [_noise_of(windows, int(row), windows.audio[row]) for row in rows]
     edges_hz = np.array(MATCH_EDGES_HZ)
     centres = np.log2(np.sqrt(edges_hz[1:] * edges_hz[:-1]))
@@ -570,6 +568,12 @@ def match_noise(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
     bias = np.array(loaded.weights[BIAS], np.float32)
     bias[columns] += np.float32(moved_db * (note_s / (note_s + MATCH_PRIOR_S)) / DB_PER_UNIT)
     return weights | {BIAS: bias}
+
+
+def _voiced_rows(windows: Windows, n: int) -> np.ndarray:
+    """Returns at most `n` windows of notes, evenly spread."""
+    usable = np.flatnonzero(windows.voiced.mean(axis=1) >= LEAST_VOICED)
+    return usable[np.unique(np.linspace(0, len(usable) - 1, n).round().astype(int))] if len(usable) else usable
 
 
 def play_window(player: Instrument, windows: Windows, row: int) -> FloatArray:
