@@ -73,7 +73,7 @@ def test_wheel_holds_nothing_else(wheel: zipfile.ZipFile) -> None:
     info = f"ddsp_cli-{ddsp_cli.__version__}.dist-info/"
     assert [name for name in wheel.namelist() if not name.startswith(("ddsp_cli/", info))] == []
     entry_points = wheel.read(info + "entry_points.txt").decode()
-    assert "ddsp = ddsp_cli.cli:run_as_program" in entry_points
+    assert "ddsp = ddsp_cli.__main__:main" in entry_points
 
 
 #: Packages that training, export, the pYIN tracker and imports of DDSP-VST models need; the player does without.

@@ -7,7 +7,6 @@ One module per command, imported when that command is called; its libraries are 
 import atexit
 import contextlib
 import errno
-import gc
 import importlib
 import os
 import re
@@ -125,7 +124,6 @@ def run_as_program() -> NoReturn:
     Freeing all modules and objects takes 7 % of the time of a short transfer. Frameworks write files when they are
     unloaded, so their commands end as ever; so does a process that waits for a thread, and one that is traced.
     """
-    gc.set_threshold(200_000)  # loading modules makes many objects and no garbage: 2 % of a short transfer
     keep_freed_memory()  # a short transfer then has a fifth fewer page faults: 4 %
     try:
         main()

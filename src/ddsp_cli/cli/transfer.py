@@ -204,12 +204,15 @@ def transfer(
     force: Force = False,
 ) -> None:
     """Play recordings on an instrument."""
+    if not inputs and from_controls is None:
+        raise UsageError("no input was given", kind=Kind.NO_INPUT)
+    from ddsp_cli.analysis.pitch import trackers
+
+    trackers.preload(pitch)  # while the modules below are imported
     from ddsp_cli.workflows.models import check_timed
     from ddsp_cli.workflows.performance import make_options
     from ddsp_cli.workflows.transfer import transfer_files
 
-    if not inputs and from_controls is None:
-        raise UsageError("no input was given", kind=Kind.NO_INPUT)
     if model and blend:
         raise UsageError(
             "--blend names its instruments itself, and --model names another", "Leave out one of the two options."

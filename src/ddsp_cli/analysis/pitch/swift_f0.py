@@ -6,8 +6,10 @@ and its `detect` also measures the level of every frame. A test compares the two
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,27 @@ SWIFT_DELAY_SAMPLES = 0
 
 #: The network answers digital silence at random, so frames below this peak have no pitch (swift_f0/core.py).
 SWIFT_SILENCE_PEAK = 1e-3
+
+
+#: Held while a network is loaded: a second thread waits for the same one.
+_LOADING = threading.Lock()
+
+
+def preload(threads: int | None = None) -> None:
+    """Starts to load the network in another thread; a `SwiftTracker` that is opened meanwhile waits for it.
+
+    Most of this time passes outside Python, while the program imports its other modules. Errors are left to
+    `SwiftTracker`.
+
+    Args:
+      threads: as for `SwiftTracker`.
+    """
+
+    def load() -> None:
+        with contextlib.suppress(Exception):
+            _Network(threads)
+
+    threading.Thread(target=load, name="load swift-f0").start()
 
 
 class SwiftTracker:
@@ -126,9 +149,14 @@ def _limits() -> dict[str, FloatArray]:
     return {"fmin": np.asarray(lowest, np.float32), "fmax": np.asarray(highest, np.float32)}
 
 
-@functools.lru_cache(maxsize=3)
 def _open_session(threads: int | None, model: Path) -> Any:
     """Loads a network, once for all recordings (20 ms)."""
+    with _LOADING:
+        return _load_session(threads, model)
+
+
+@functools.lru_cache(maxsize=3)
+def _load_session(threads: int | None, model: Path) -> Any:
     onnxruntime = packages.load_onnx_runtime()
     options = onnxruntime.SessionOptions()
     if threads is not None:

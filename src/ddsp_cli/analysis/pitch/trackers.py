@@ -74,6 +74,7 @@ __all__ = [
     "check_tracker",
     "on_grid",
     "open_tracker",
+    "preload",
     "track",
     "tracker_names",
 ]
@@ -152,6 +153,18 @@ def open_tracker(name: str = DEFAULT_TRACKER, threads: int | None = None, weight
     from ddsp_cli.analysis.pitch.swift_f0 import SwiftTracker
 
     return SwiftTracker(threads)
+
+
+def preload(name: str = DEFAULT_TRACKER) -> None:
+    """Starts to load the network of a tracker in another thread, if it is the default one; `open_tracker` waits for it.
+
+    Args:
+      name: one of `tracker_names()`.
+    """
+    if name == DEFAULT_TRACKER:
+        from ddsp_cli.analysis.pitch import swift_f0
+
+        swift_f0.preload()
 
 
 def _crepe_size(name: str) -> str:
