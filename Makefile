@@ -18,7 +18,7 @@ SOURCES := pyproject.toml constraints.txt
 # Training options beyond the instrument's name: make train-flute TRAIN_ARGS="--steps 500"
 TRAIN_ARGS ?=
 # Two workers, each with files of its own: TensorFlow is loaded twice, no more.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help
 help: ## Say what can be made

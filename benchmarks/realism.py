@@ -183,7 +183,7 @@ def play(loaded: Bundle, performance: Performance, room: bool = True, gain_db: f
     f0_hz = hold_f0(features.f0_hz)[: n_frames * FRAME_HZ // model.frame_rate_hz]
     low = soxr.resample(performance.audio, performance.rate_hz, ANALYSIS_RATE_HZ) * np.float32(10 ** (gain_db / 20))
     variation = variation_of(loaded)
-    if variation is not None and variation.jitter_cents > 0.0:
+    if variation is not None and variation.has_jitter:
         smooth = limit_vibrato(hz_to_midi(f0_hz.astype(np.float64)), np.inf, False, FRAME_HZ)
         f0_hz = np.asarray(midi_to_hz(smooth), np.float32)
     parts = []

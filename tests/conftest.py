@@ -29,6 +29,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are deselected
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first, so that no worker is busy alone at the end: those with slow tests, then trainings.
+
+    The order of files holds where pytest-xdist is told not to choose its own (`--no-loadscope-reorder`).
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: 0 if item.path in slow else 1 if item.path.parent.name == "training" else 2)
+
+
 @pytest.fixture
 def uncompiled() -> Iterator[None]:
     """Runs short trainings op by op, as `training_fixtures.op_by_op` does.

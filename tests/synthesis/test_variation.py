@@ -10,6 +10,7 @@ from ddsp_cli.synthesis.variation import (
     BAND_HZ,
     JITTER_HZ,
     NOISE_EDGES_HZ,
+    PITCHES_MIDI,
     Movements,
     Variation,
     band_share,
@@ -19,15 +20,21 @@ from ddsp_cli.synthesis.variation import (
 RATE_HZ, FRAME_RATE_HZ, K, M = 48000, 50, 12, 33
 
 
-def variation(**changes) -> Variation:
-    still = {
-        "harmonic_db": np.zeros(K, np.float32),
-        "harmonic_cents": np.zeros(K, np.float32),
+P = len(PITCHES_MIDI)
+
+
+def variation(
+    harmonic_db: float = 0.0, harmonic_cents: float = 0.0, jitter_cents: float = 0.0, n: int = K, **changes
+) -> Variation:
+    """The same movements at all pitches and of all harmonics."""
+    depths = {
+        "harmonic_db": np.full((P, n), harmonic_db, np.float32),
+        "harmonic_cents": np.full((P, n), harmonic_cents, np.float32),
+        "jitter_cents": np.full(P, jitter_cents, np.float32),
         "pole": 0.5,
-        "jitter_cents": 0.0,
         "noise_db": np.zeros(len(NOISE_EDGES_HZ) - 1, np.float32),
     }
-    return Variation(**{**still, **changes})
+    return Variation(**{**depths, **changes})
 
 
 def moved(found: Variation, n_frames: int = 4000, seed: int = 0, block: int = 4000):
@@ -50,7 +57,7 @@ def banded(values: np.ndarray, rate_hz: float, band_hz: tuple[float, float]) -> 
 
 @pytest.mark.parametrize("pole", [0.0, 0.6])
 def test_levels_have_the_measured_depth_and_move_apart(pole):
-    levels = moved(variation(harmonic_db=np.full(K, 1.5, np.float32), pole=pole))[1]
+    levels = moved(variation(harmonic_db=1.5, pole=pole))[1]
     in_band = banded(20 * np.log10(levels), FRAME_RATE_HZ, BAND_HZ)
     assert in_band.std(axis=0) == pytest.approx(np.full(K, 1.5), rel=0.1)
     together = np.corrcoef(in_band.T)[~np.eye(K, dtype=bool)]
@@ -58,7 +65,7 @@ def test_levels_have_the_measured_depth_and_move_apart(pole):
 
 
 def test_frequencies_have_the_measured_depth():
-    phases = moved(variation(harmonic_cents=np.full(K, 4.0, np.float32)))[3]
+    phases = moved(variation(harmonic_cents=4.0))[3]
     change_hz = np.diff(phases, axis=0) * FRAME_RATE_HZ
     cents = change_hz / (220.0 * np.arange(1, K + 1)) * 1200 / np.log(2)
     assert cents.std(axis=0) == pytest.approx(np.full(K, 4.0), rel=0.1)
@@ -81,7 +88,7 @@ def test_noise_moves_in_groups():
 
 
 def test_blocks_and_seed():
-    found = variation(harmonic_db=np.ones(K, np.float32), harmonic_cents=np.ones(K, np.float32), jitter_cents=1.0)
+    found = variation(harmonic_db=1.0, harmonic_cents=1.0, jitter_cents=1.0)
     whole, blocks, other = moved(found, 200), moved(found, 200, block=7), moved(found, 200, seed=1)
     for one, two, three in zip(whole, blocks, other, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5)
@@ -102,12 +109,13 @@ def test_phases_are_added_to_harmonics():
 
 
 def test_weights_go_both_ways_and_what_does_not_fit_is_ignored():
-    found = variation(harmonic_db=np.linspace(0, 1, K, dtype=np.float32), jitter_cents=2.0)
+    found = variation(jitter_cents=2.0)
+    found.harmonic_db[:] = np.linspace(0, 1, P * K).reshape(P, K)
     weights = found.as_weights()
     again = read_variation(weights, K)
     assert again is not None
     np.testing.assert_allclose(again.harmonic_db, found.harmonic_db)
-    assert again.jitter_cents == 2.0
+    np.testing.assert_array_equal(again.jitter_cents, np.full(P, 2.0))
     assert read_variation(weights, K + 1) is None
     assert read_variation({}, K) is None
     wild = read_variation({**weights, "variation/harmonic_db": np.full(K, 1e4, np.float32)}, K)
@@ -129,19 +137,19 @@ def test_a_blend_varies_between_its_parts():
     model, parts = small_model(), []
     n = model.processors["harmonic"].n_harmonics
     for depth in (1.0, 3.0):
-        own = variation(harmonic_db=np.full(n, depth, np.float32), harmonic_cents=np.zeros(n, np.float32))
+        own = variation(harmonic_db=depth, n=n)
         weights = random_weights(model) | own.as_weights()
         parts.append(Instrument(Bundle(make_card(model), weights, impulse_response())))
     blend = BlendedInstrument(parts, Shares.constant((0.25, 0.75)), "both")
     found = read_variation(blend.bundle.weights, n)
     assert found is not None
-    assert found.harmonic_db == pytest.approx(np.full(n, 2.5))
+    assert found.harmonic_db == pytest.approx(np.full((P, n), 2.5))
 
 
 @pytest.mark.parametrize("frame_rate_hz", [10, 13, 20])
 def test_frames_too_far_apart_for_a_band_do_not_move_in_it(frame_rate_hz):
     """A card may say 10 frames a second, where neither band has a share, or 20, where it has next to none."""
-    found = variation(harmonic_db=np.full(K, 3.0, np.float32), jitter_cents=15.0)
+    found = variation(harmonic_db=3.0, jitter_cents=15.0)
     controls = {"harmonic_distribution": np.full((50, K), 0.1), "noise_magnitudes": np.full((50, M), 0.01)}
     f0_hz, changed, phases = Movements(found, frame_rate_hz, M, RATE_HZ).push(np.full(250, 220.0, np.float32), controls)
     np.testing.assert_array_equal(f0_hz, np.float32(220.0))
@@ -152,6 +160,28 @@ def test_frames_too_far_apart_for_a_band_do_not_move_in_it(frame_rate_hz):
 def test_an_instrument_without_vibrato_limits_that_of_the_performer():
     assert variation(vibrato_cents=2.5).vibrato_limit_cents == 2.5
     assert variation(vibrato_cents=12.0).vibrato_limit_cents == np.inf
+
+
+def test_depths_are_interpolated_between_pitches():
+    found = variation()
+    found.harmonic_db[5], found.harmonic_db[6] = 1.0, 3.0
+    halfway_hz = 440.0 * 2.0 ** ((0.5 * (PITCHES_MIDI[5] + PITCHES_MIDI[6]) - 69.0) / 12.0)
+    movements = Movements(found, FRAME_RATE_HZ, M, RATE_HZ)
+    controls = {"harmonic_distribution": np.full((4000, K), 0.1), "noise_magnitudes": np.full((4000, M), 0.01)}
+    _, changed, _ = movements.push(np.full(4000, halfway_hz, np.float32), controls)
+    in_band = banded(20 * np.log10(changed["harmonic_distribution"]), FRAME_RATE_HZ, BAND_HZ)
+    assert in_band.std(axis=0) == pytest.approx(np.full(K, 2.0), rel=0.1)
+
+
+def test_bundles_of_earlier_versions_have_one_depth_for_all_pitches():
+    weights = variation(jitter_cents=2.0).as_weights()
+    weights["variation/harmonic_db"] = np.linspace(0, 1, K, dtype=np.float32)
+    weights["variation/harmonic_cents"] = np.ones(K, np.float32)
+    weights["variation/jitter_cents"] = np.array([2.0], np.float32)
+    found = read_variation(weights, K)
+    assert found is not None
+    np.testing.assert_array_equal(found.harmonic_db, np.tile(weights["variation/harmonic_db"], (P, 1)))
+    np.testing.assert_array_equal(found.jitter_cents, np.full(P, 2.0))
 
 
 def test_bundles_of_earlier_versions_say_nothing_of_vibrato():

@@ -108,18 +108,20 @@ def test_sequences_side_by_side_are_those_one_by_one(base):
             np.testing.assert_allclose(together[name][part], value, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_a_base_learns_from_sound_with_a_room_for_each_instrument(base):
     config, weights, _ = base
     training = load_preset("vst").training
-    training = msgspec.structs.replace(training, batch_size=4, crop_s=0.5, warmup_steps=2, room_pace=100.0)
+    loss = msgspec.structs.replace(training.loss, fft_sizes=(256,))
+    training = msgspec.structs.replace(training, batch_size=4, crop_s=0.5, warmup_steps=2, room_pace=100.0, loss=loss)
     windows = {"bright": made(0.5), "dull": made(2.5)}
     echo = windows["dull"].sound  # half of the sound once more, after 0.1 s: only the room can explain its end
     echo[:, 1600:] += 0.5 * echo[:, :-1600].copy()
     losses = []
-    for n_steps in (1, 30):
+    for n_steps in (1, 12):
         found, loss = fit_base_to_sound(config, weights, training, windows, n_steps, compiled=False)
         losses.append(loss)
-    assert losses[1] < 0.9 * losses[0]
+    assert losses[1] < 0.92 * losses[0]
     assert found.keys() == weights.keys()
     moved = {name for name in weights if np.any(found[name] != weights[name])}
     assert moved == {name for name in weights if name.startswith(("decoder/", "instruments/"))}

@@ -3,7 +3,7 @@
 Without them a held note is frozen, and all partials move together, as level and pitch move. Statistics of the
 recordings (`training.variation`) say how much; the movements are drawn at play, from the seed.
 
-Shapes: F frames, K harmonics, M noise bands, G noise groups.
+Shapes: F frames, K harmonics, M noise bands, G noise groups, P pitches.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from ddsp_cli.arrays import FloatArray, RealArray
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.bundle.layout import VARIATION
 from ddsp_cli.config import HarmonicConfig
+from ddsp_cli.scaling import hz_to_midi
+
+#: The statistics are known at these pitches, E1 to C8, and interpolated between them.
+PITCHES_MIDI = np.arange(28.0, 109.0, 8.0)
 
 #: Movements are measured between these frequencies. Slower ones follow dynamics and vibrato, which are inputs of
 #: the network; at 50 frames a second there is nothing faster.
@@ -40,13 +44,13 @@ PHASE_POLE = 0.5
 
 
 class Variation(msgspec.Struct, frozen=True):
-    """Standard deviations of the movements of a held note.
+    """Standard deviations of the movements of a held note, at the pitches of `PITCHES_MIDI`.
 
     Attributes:
-      harmonic_db: [K] levels of the harmonics, apart from what all do together.
-      harmonic_cents: [K] their frequencies, likewise.
+      harmonic_db: [P, K] levels of the harmonics, apart from what all do together.
+      harmonic_cents: [P, K] their frequencies, likewise.
       pole: of the first-order process that the levels follow, at frame rate: 0 is white.
-      jitter_cents: the pitch, faster than a vibrato.
+      jitter_cents: [P] the pitch, faster than a vibrato.
       noise_db: [G] levels of the noise, from frame to frame, beyond what even noise does.
       vibrato_cents: the usual movement of the pitch between 3 and 10 Hz. It is not drawn: the pitch is the performer's.
     """
@@ -54,7 +58,7 @@ class Variation(msgspec.Struct, frozen=True):
     harmonic_db: FloatArray
     harmonic_cents: FloatArray
     pole: float
-    jitter_cents: float
+    jitter_cents: FloatArray
     noise_db: FloatArray
     vibrato_cents: float = MAX_VIBRATO_CENTS
 
@@ -63,10 +67,15 @@ class Variation(msgspec.Struct, frozen=True):
         """The usual vibrato of an instrument with hardly any; infinity for other instruments."""
         return self.vibrato_cents if self.vibrato_cents < LEAST_VIBRATO_CENTS else math.inf
 
+    @property
+    def has_jitter(self) -> bool:
+        """Whether the pitch moves at any pitch."""
+        return bool(np.any(self.jitter_cents > 0.0))
+
     def as_weights(self) -> dict[str, FloatArray]:
         """Arrays by the names under which a bundle keeps them."""
         return {
-            f"{VARIATION}{name}": np.asarray(value, np.float32).reshape(-1)
+            f"{VARIATION}{name}": np.atleast_1d(np.asarray(value, np.float32))
             for name, value in msgspec.structs.asdict(self).items()
         }
 
@@ -79,22 +88,23 @@ def variation_of(bundle: Bundle) -> Variation | None:
 
 def read_variation(weights: Mapping[str, FloatArray], n_harmonics: int) -> Variation | None:
     """Takes the variation out of a bundle's weights; None if it is missing or does not fit."""
-    names = Variation.__struct_fields__
-    found = {name: weights.get(f"{VARIATION}{name}") for name in names}
-    sizes = {"harmonic_db": n_harmonics, "harmonic_cents": n_harmonics, "pole": 1, "jitter_cents": 1,
-             "noise_db": len(NOISE_EDGES_HZ) - 1, "vibrato_cents": 1}  # fmt: skip
+    found = {name: weights.get(f"{VARIATION}{name}") for name in Variation.__struct_fields__}
+    n_pitches = len(PITCHES_MIDI)
+    shapes = {"harmonic_db": (n_pitches, n_harmonics), "harmonic_cents": (n_pitches, n_harmonics), "pole": (1,),
+              "jitter_cents": (n_pitches,), "noise_db": (len(NOISE_EDGES_HZ) - 1,), "vibrato_cents": (1,)}  # fmt: skip
     if found["vibrato_cents"] is None:  # bundles of earlier versions
         found["vibrato_cents"] = np.array([MAX_VIBRATO_CENTS], np.float32)
     values: dict[str, FloatArray] = {}
     for name, value in found.items():
-        if value is None or value.shape != (sizes[name],) or not np.isfinite(value).all():
+        # bundles of earlier versions have one value for all pitches
+        if value is None or value.shape not in (shapes[name], shapes[name][1:] or (1,)) or not np.isfinite(value).all():
             return None
-        values[name] = np.asarray(value, np.float32)
+        values[name] = np.array(np.broadcast_to(value, shapes[name]), np.float32)
     return Variation(
         np.clip(values["harmonic_db"], 0.0, MAX_DB),
         np.clip(values["harmonic_cents"], 0.0, MAX_CENTS),
         float(np.clip(values["pole"][0], 0.0, MAX_POLE)),
-        float(np.clip(values["jitter_cents"][0], 0.0, MAX_CENTS)),
+        np.clip(values["jitter_cents"], 0.0, MAX_CENTS),
         np.clip(values["noise_db"], 0.0, MAX_DB),
         float(np.clip(values["vibrato_cents"][0], 0.0, MAX_VIBRATO_CENTS)),
     )
@@ -122,13 +132,13 @@ class Movements:
         self, variation: Variation, frame_rate_hz: int, n_bands: int, sample_rate_hz: int, seed: int = 0
     ) -> None:
         self._variation, self._rate = variation, frame_rate_hz
-        n = len(variation.harmonic_db)
+        n = variation.harmonic_db.shape[1]
         self._random = np.random.default_rng([seed, 1])  # not the stream of the noise
         self._level = _FirstOrder(n, variation.pole)
         self._phase = _FirstOrder(n, PHASE_POLE)
         # the band holds a part of the process; the rest, which is slower, belongs to it
         self._level_db = variation.harmonic_db * _whole(variation.pole, BAND_HZ, frame_rate_hz)
-        self._jitter = variation.jitter_cents * _whole(0.0, JITTER_HZ, frame_rate_hz)
+        self._jitter_cents = variation.jitter_cents * _whole(0.0, JITTER_HZ, frame_rate_hz)
         k = np.arange(1, n + 1)
         # a phase of deviation σ that follows the process changes by σ·sqrt(2(1 - pole)) in a frame
         per_cent = k * (math.log(2.0) / 1200.0) / (frame_rate_hz * math.sqrt(2.0 * (1.0 - PHASE_POLE)))
@@ -152,11 +162,11 @@ class Movements:
         """
         n_frames, n = controls["harmonic_distribution"].shape
         drawn = self._random.standard_normal((n_frames, 2 * n + 1 + len(self._variation.noise_db)), np.float32)
-        level_db = self._level.push(drawn[:, :n]) * self._level_db
-        phases = self._phase.push(drawn[:, n : 2 * n]) * self._turns_per_hz
         n_fine = len(f0_hz) // n_frames
-        phases *= f0_hz[::n_fine, None]
-        cents = np.concatenate([[self._last_cents], drawn[:, 2 * n] * self._jitter])
+        at = _Between(f0_hz[::n_fine])
+        level_db = self._level.push(drawn[:, :n]) * at(self._level_db)
+        phases = self._phase.push(drawn[:, n : 2 * n]) * at(self._turns_per_hz) * f0_hz[::n_fine, None]
+        cents = np.concatenate([[self._last_cents], drawn[:, 2 * n] * at(self._jitter_cents)])
         self._last_cents = float(cents[-1])
         fine = np.interp(np.arange(1, n_frames * n_fine + 1) / n_fine, np.arange(n_frames + 1), cents)
         moved = dict(controls)
@@ -165,6 +175,24 @@ class Movements:
             noise_db = drawn[:, 2 * n + 1 :] * self._variation.noise_db
             moved["noise_magnitudes"] = controls["noise_magnitudes"] * _gain(noise_db[:, self._group])
         return np.asarray(f0_hz * 2.0 ** (fine / 1200.0), np.float32), moved, phases
+
+
+class _Between:
+    """Interpolates values at `PITCHES_MIDI` [P, ...] to the pitches of frames.
+
+    Args:
+      f0_hz: [F] pitches of the frames.
+    """
+
+    def __init__(self, f0_hz: FloatArray) -> None:
+        places = np.interp(hz_to_midi(f0_hz), PITCHES_MIDI, np.arange(len(PITCHES_MIDI)))
+        self._below = np.minimum(places.astype(int), len(PITCHES_MIDI) - 2)
+        self._share = np.asarray(places - self._below, np.float32)
+
+    def __call__(self, values: FloatArray) -> FloatArray:
+        """Returns the values at the frames, [F, ...]."""
+        share = self._share.reshape(-1, *[1] * (values.ndim - 1))
+        return np.asarray((1.0 - share) * values[self._below] + share * values[self._below + 1], np.float32)
 
 
 def _whole(pole: float, band_hz: tuple[float, float], frame_rate_hz: float) -> float:

@@ -4,7 +4,9 @@ A network predicts what level and pitch explain: an average. The partials of a r
 level and frequency, and the noise is not even. These movements are measured as statistics, and the player draws its own
 (`synthesis.variation`).
 
-Shapes: N windows, F values of F0, K harmonics, G noise groups.
+Movements depend on the pitch, so the median over the notes nearest to each of some pitches is taken.
+
+Shapes: N notes, F values of F0, K harmonics, G noise groups, P pitches.
 """
 
 from __future__ import annotations
@@ -18,19 +20,29 @@ import numpy as np
 from ddsp_cli.analysis.harmonics import N_PERIODS, Partials, measure_partials
 from ddsp_cli.arrays import FloatArray, runs
 from ddsp_cli.config import HarmonicConfig
+from ddsp_cli.scaling import hz_to_midi
 from ddsp_cli.synthesis.variation import (
     BAND_HZ,
     JITTER_HZ,
     MAX_POLE,
     MAX_VIBRATO_CENTS,
     NOISE_EDGES_HZ,
+    PITCHES_MIDI,
     Variation,
     band_share,
 )
 from ddsp_cli.training.windows import Windows
 
-#: Largest number of windows that are measured: 5 to 15 s of one core at 48 kHz.
-MAX_WINDOWS = 40
+#: Largest number of windows that are measured: 3 to 20 s of one core.
+MAX_WINDOWS = 160
+
+#: A note whose pitch jitters more than this is not held, or not alone: a trill, a chord, a note under which the one
+#: before still sounds in the room. Of the recordings of the bundled instruments 1 to 32 % of the notes; the jitter of
+#: the others has a median of 0.3 to 3 cents.
+MAX_NOTE_JITTER_CENTS = 12.0
+
+#: The statistics at each pitch are medians over this many notes, those nearest to it.
+N_NEAREST = 40
 
 #: A held note is at least this long and stays within this distance of its median; its ends are left out.
 LEAST_NOTE_S, NOTE_SEMITONES, END_S = 0.4, 0.4, 0.05
@@ -55,8 +67,25 @@ LEAST_NOTES = 3
 VIBRATO_HZ, LEAST_VIBRATO_NOTE_S = (3.0, JITTER_HZ[0]), 0.3
 
 
-#: Measures of one note, see `_note`.
-Note = tuple[FloatArray, FloatArray, float, float, float, FloatArray]
+class Note(msgspec.Struct, frozen=True):
+    """Movements in one note, NaN where they cannot be measured.
+
+    Attributes:
+      midi: its pitch.
+      levels_db: [40] of each partial, apart from what all do together.
+      cents: [40] frequency of each partial, likewise.
+      slow, fast: power of the movements of levels in `SLOW_HZ` and `FAST_HZ`.
+      jitter_cents: of the pitch.
+      noise_db: [G] of the noise.
+    """
+
+    midi: float
+    levels_db: FloatArray
+    cents: FloatArray
+    slow: float
+    fast: float
+    jitter_cents: float
+    noise_db: FloatArray
 
 
 def measure_variation(windows: Windows) -> Variation | None:
@@ -72,24 +101,28 @@ def measure_variation(windows: Windows) -> Variation | None:
     rate_hz = windows.model.frame_rate_hz * windows.f0_step
     if harmonic is None or rate_hz < 100:
         return None
-    n_harmonics = harmonic[1].n_harmonics
     voiced_share = windows.voiced.mean(axis=1)
     usable = np.flatnonzero(voiced_share > 0.2)
     rows = usable[np.unique(np.linspace(0, len(usable) - 1, min(MAX_WINDOWS, len(usable))).astype(int))]
     notes = [note for row in rows for note in _notes_of_window(windows, int(row), rate_hz)]
+    notes = [note for note in notes if note.jitter_cents < MAX_NOTE_JITTER_CENTS]
     if len(notes) < LEAST_NOTES:
         return None
-    levels_db, cents, low, high, jitter, noise = (np.array(values) for values in zip(*notes, strict=True))
+    levels_db, cents, jitter_cents, noise_db = (
+        np.array([getattr(note, name) for note in notes]) for name in ("levels_db", "cents", "jitter_cents", "noise_db")
+    )
     if not (np.sum(np.isfinite(levels_db), axis=0) >= LEAST_NOTES).any():
         return None
-    n_known = min(MAX_MEASURED, n_harmonics)
-    widened = [np.pad(_filled(v)[:n_known], (0, n_harmonics - n_known), mode="edge") for v in (levels_db, cents)]
+    distances = np.abs(np.array([note.midi for note in notes]) - PITCHES_MIDI[:, None])
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, :N_NEAREST]
+    n_harmonics = harmonic[1].n_harmonics
+    slow, fast = (_known_median(np.array([getattr(note, name) for note in notes])) for name in ("slow", "fast"))
     return Variation(
-        harmonic_db=widened[0],
-        harmonic_cents=widened[1],
-        pole=_pole(_known_median(low), _known_median(high), windows.model.frame_rate_hz),
-        jitter_cents=_known_median(jitter),
-        noise_db=np.array([_known_median(column) for column in noise.T], np.float32),
+        harmonic_db=_at_pitches(levels_db, nearest, n_harmonics),
+        harmonic_cents=_at_pitches(cents, nearest, n_harmonics),
+        pole=_pole(slow, fast, windows.model.frame_rate_hz),
+        jitter_cents=np.array([_known_median(jitter_cents[own]) for own in nearest], np.float32),
+        noise_db=_noise_movements(noise_db, windows.hop_samples * windows.model.frame_rate_hz),
         vibrato_cents=_usual_vibrato(windows, rate_hz),
     )
 
@@ -112,11 +145,11 @@ def _usual_vibrato(windows: Windows, rate_hz: int) -> float:
 
 def _notes_of_window(windows: Windows, row: int, rate_hz: int) -> list[Note]:
     f0_hz = windows.fine_f0_hz[row]
-    sample_rate_hz = windows.model.sample_rate_hz
+    sample_rate_hz = windows.hop_samples * windows.model.frame_rate_hz  # at which sound is rendered: 16 kHz is faster
     n = int(min(MAX_MEASURED, 0.45 * sample_rate_hz / float(f0_hz.max())))
     if n < 2:
         return []
-    partials = measure_partials(windows.audio[row], sample_rate_hz, f0_hz, rate_hz, n)
+    partials = measure_partials(windows.sound[row], sample_rate_hz, f0_hz, rate_hz, n)
     voiced = np.repeat(windows.voiced[row], windows.f0_step)
     found = []
     trim = round(END_S * rate_hz)
@@ -141,12 +174,7 @@ def _steady(
 
 
 def _note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
-    """Movements in one note.
-
-    Returns:
-      levels [40] in dB, detuning [40] in cents, slow and fast power, jitter in cents, noise [G] in dB; None
-      where too few partials stand out of the noise.
-    """
+    """Measures the movements in one note; None where too few partials stand out of the noise."""
     power = partials.harmonic_power
     noise = partials.noise_in_harmonics(f0_hz)
     snr = np.median(power / np.maximum(noise, 1e-20), axis=0)
@@ -179,7 +207,8 @@ def _note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
     jitter = math.sqrt(max(jitter, 0.0))
     out = np.full((2, MAX_MEASURED), np.nan)
     out[0, good], out[1, good] = np.sqrt(variance_db), np.sqrt(variance)
-    return out[0], out[1], slow, fast, jitter, _noise_groups(partials, f0_hz, rate_hz)
+    midi = float(np.median(hz_to_midi(f0_hz)))
+    return Note(midi, out[0], out[1], slow, fast, jitter, _noise_groups(partials, f0_hz, rate_hz))
 
 
 def _noise_groups(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> FloatArray:
@@ -196,6 +225,14 @@ def _noise_groups(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> FloatA
         change = np.diff(level_db).std() / math.sqrt(2.0)
         even = 10.0 / math.log(10.0) * math.sqrt(1.0 / n + 1.0 / (2.0 * n * n) + 1.0 / (6.0 * n**3))
         found[i] = math.sqrt(max(change**2 - even**2, 0.0))
+    return found
+
+
+def _noise_movements(noise_db: np.ndarray, sample_rate_hz: int) -> FloatArray:
+    """Returns medians over notes, [N, G] → [G]; groups above the measured sound take the value of the highest one."""
+    found = np.array([_known_median(column) for column in noise_db.T], np.float32)
+    n_measured = int(np.searchsorted(NOISE_EDGES_HZ, sample_rate_hz / 2.0))
+    found[n_measured:] = found[n_measured - 1]
     return found
 
 
@@ -223,6 +260,16 @@ def _rms_hz(band_hz: tuple[float, float]) -> float:
     """Returns the RMS deviation of frequency, in Hz, that white phase noise of variance 1 rad² in a band causes."""
     low, high = band_hz
     return math.sqrt((high**3 - low**3) / (3.0 * (high - low)))
+
+
+def _at_pitches(values: np.ndarray, nearest: np.ndarray, n_harmonics: int) -> FloatArray:
+    """Returns medians over the nearest notes, values [N, 40] → [P, K]; where these have none, over all notes."""
+    of_all = _filled(values)
+    found = []
+    for own in nearest:
+        is_known = np.sum(np.isfinite(values[own]), axis=0) >= LEAST_NOTES
+        found.append((_filled(values[own]) if is_known.any() else of_all)[: min(MAX_MEASURED, n_harmonics)])
+    return np.pad(np.array(found), ((0, 0), (0, max(0, n_harmonics - MAX_MEASURED))), mode="edge")
 
 
 def _filled(values: np.ndarray) -> FloatArray:

@@ -201,8 +201,7 @@ def _for_instrument(settings: AdaptSettings, instrument: Instrument) -> AdaptSet
     variation = variation_of(instrument.bundle)
     if settings.vibrato is not None or variation is None:
         return settings
-    has_jitter = variation.jitter_cents > 0.0
-    return replace(settings, vibrato_limit_cents=variation.vibrato_limit_cents, keep_jitter=not has_jitter)
+    return replace(settings, vibrato_limit_cents=variation.vibrato_limit_cents, keep_jitter=not variation.has_jitter)
 
 
 def _several(values: object) -> tuple[object, ...]:
