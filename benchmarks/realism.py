@@ -12,7 +12,7 @@ Rows, by the names that --rows takes. Measures of notes are medians over notes, 
 differences note by note. A note has a steady F0 (within 0.8 semitones of its running median) for at least 0.28 s.
 
     loss        multi-scale spectral loss at 16 kHz, share of frames in tune, level error, noise balance, as `ddsp
-                evaluate` has them
+                evaluate` has them; level error with the level correction of a transfer
     ltas        power of the mean spectrum in octaves up to 16 kHz, dB of the power below 8 kHz; power above 8 kHz,
                 plain and A-weighted, dB of that of all. Only recordings whose bandwidth reaches so far
     dead        controls without effect: harmonics below 7 and 16 kHz under -80 dB on every note of a chromatic scale at
@@ -159,7 +159,13 @@ def read_recordings(folder: Path) -> Performance:
     return Performance(audio, RATE_HZ, replace(found, f0_hz=f0_hz), np.array(starts))
 
 
-def play(loaded: Bundle, performance: Performance, room: bool = True, gain_db: float = 0.0) -> np.ndarray:
+#: Values of the gate in a frame, for the level correction.
+GATES_PER_FRAME = 5
+
+
+def play(
+    loaded: Bundle, performance: Performance, room: bool = True, gain_db: float = 0.0, correct_level: bool = False
+) -> np.ndarray:
     """Plays F0 and level of a performance, each recording from the beginning.
 
     Jitter of the recordings is left out where the instrument adds its own, as in a transfer.
@@ -170,6 +176,7 @@ def play(loaded: Bundle, performance: Performance, room: bool = True, gain_db: f
       room: with its own room.
       gain_db: added to the level before and taken off the sound after, for recordings at another level than those
         that the instrument learned from.
+      correct_level: with the level correction of a transfer.
 
     Returns:
       [S], at the rate of the performance and as long.
@@ -191,8 +198,15 @@ def play(loaded: Bundle, performance: Performance, room: bool = True, gain_db: f
     for first, stop in itertools.pairwise(edges):
         pitches = f0_hz[first * FRAME_HZ // model.frame_rate_hz : stop * FRAME_HZ // model.frame_rate_hz]
         own = low[first * ANALYSIS_RATE_HZ // model.frame_rate_hz : stop * ANALYSIS_RATE_HZ // model.frame_rate_hz]
+        gate = np.ones((stop - first) * GATES_PER_FRAME, np.float32) if correct_level else None
         parts += instrument.render(
-            pitches, level_db[first:stop], room=room, timbre=instrument.timbre([own]), seed=first
+            pitches,
+            level_db[first:stop],
+            gate,
+            room=room,
+            level_correction=correct_level,
+            timbre=instrument.timbre([own]),
+            seed=first,
         )
     sound = np.concatenate(parts)
     sound = soxr.resample(sound, model.sample_rate_hz, performance.rate_hz) * np.float32(10 ** (-gain_db / 20))
@@ -1059,7 +1073,13 @@ class Judge:
     def _loss(self, loaded: Bundle | None, made: Sound) -> list[Row]:
         quality = metrics.compare(self.real.audio_16k, made.audio_16k, reference_hz=self.performance.features.f0_hz)
         zero = {"spectral_loss": 0.0, "pitch_within_50_cents": 1.0, "loudness_error_db": 0.0, "noise_balance_db": 0.0}
-        return of_whole("loss", zero, {name: getattr(quality, name) for name in zero})
+        found = {name: getattr(quality, name) for name in zero}
+        if loaded is not None:
+            played = play(loaded, self.performance, correct_level=True)
+            played_16k = Sound(played, played, self.performance.rate_hz).audio_16k
+            error_db = metrics.level_error_db(self.real.audio_16k, played_16k, ANALYSIS_RATE_HZ)
+            found["corrected_level_error_db"] = error_db
+        return of_whole("loss", zero | {"corrected_level_error_db": 0.0}, found)
 
     def _ltas(self, loaded: Bundle, made: Sound) -> list[Row]:
         spectra = mean_spectra(made.audio, made.rate_hz, self.performance.starts_s)
