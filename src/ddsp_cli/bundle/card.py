@@ -212,8 +212,8 @@ def missing_recordings(statistics: Statistics, level: str) -> list[str]:
     found = []
     lowest_midi, highest_midi = statistics.range_midi
     if highest_midi - lowest_midi < NARROW_SEMITONES or len(learned_ranges_midi(statistics)) > 1:
-        was = "was" if len(learned_ranges_midi(statistics)) == 1 else "were"
-        found.append(f"only {describe_ranges(statistics)} {was} recorded: outside it guesses")
+        was, this = ("was", "this range") if len(learned_ranges_midi(statistics)) == 1 else ("were", "these ranges")
+        found.append(f"only {describe_ranges(statistics)} {was} recorded: outside {this} its tone is extrapolated")
     levels_db = statistics.level(level)
     spread_db = float(levels_db[75] - levels_db[25])
     if spread_db < ONE_LOUDNESS_DB:

@@ -54,7 +54,7 @@ VALUE_OPTIONAL = ("--midi",)
 def live(
     model: Instruments = None,
     input: Annotated[
-        str | None, typer.Option("--input", metavar="DEVICE", help="The microphone: name, part of it, or number.")
+        str | None, typer.Option("--input", metavar="DEVICE", help="Microphone: its name, part of it, or its number.")
     ] = None,
     output: Annotated[
         str | None,
@@ -70,20 +70,24 @@ def live(
         int,
         typer.Option(
             metavar="SAMPLES",
-            help="Block size of the audio device; smaller blocks sound earlier, larger ones have fewer drop-outs.",
+            help="Block size of the audio device: smaller blocks have less latency, larger ones fewer drop-outs.",
         ),
     ] = 256,
     latency: Annotated[
-        str, typer.Option(help="low plays 26 ms earlier, and follows your pitch less exactly.", **one_of("safe", "low"))
+        str, typer.Option(help="low plays 26 ms earlier but follows your pitch less exactly.", **one_of("safe", "low"))
     ] = "safe",
-    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Record the output, from the beginning.")] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Record the output to this file from the start.")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(metavar="S", help="End after this many seconds.")] = None,
     midi: Annotated[
         str | None,
-        typer.Option(metavar="[PORT]", help="Play from a MIDI keyboard: the first one, or a name, part of it, number."),
+        typer.Option(
+            metavar="[PORT]", help="Play from a MIDI keyboard: its name, part of it, or number; by default the first."
+        ),
     ] = None,
     voices: Annotated[
-        int, typer.Option(metavar="N", help="Notes of the keyboard at once; 1 is one line, legato, up to 16.")
+        int, typer.Option(metavar="N", help="Number of keys that sound at once, 1..16; 1 plays one line, legato.")
     ] = 1,
     list_: Annotated[bool, typer.Option("--list", help="List audio devices and MIDI ports.")] = False,
     seed: Seed = 0,

@@ -445,7 +445,7 @@ def _parts(parts: Sequence[Part]) -> str:
 
 
 def _voices_beyond(voices: Sequence[Adapted], instrument: Instrument) -> tuple[str, ...]:
-    """Makes the warning about notes beyond the range of an instrument, for all voices together."""
+    """Makes the warning about notes outside the range of an instrument, for all voices together."""
     card = instrument.bundle.card
     return diagnostics.range_warnings([one.f0_hz[one.segments.voiced] for one in voices], card.statistics, card.name)
 
