@@ -266,7 +266,7 @@ def _tune(parts: list[DoubleArray], settings: AdaptSettings, rate_hz: int) -> tu
     notes = [find_notes(part, rate_hz, tuning_semitones) for part in parts]
     key = settings.key if settings.key is not None else find_key(joined_notes(notes), tuning_semitones)
     for part, own in zip(parts, notes, strict=True):
-        degrees = target_degrees(own, key, tuning_semitones, guessed=settings.key is None)
+        degrees = target_degrees(own, key, tuning_semitones, estimated=settings.key is None)
         part[:] = move_notes(part, own, degrees, settings.autotune, rate_hz, settings.retune_s)
         spool.release()
     return key, tuning_semitones
