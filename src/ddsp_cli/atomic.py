@@ -213,7 +213,7 @@ def recover(parent: Path) -> None:
 
 @contextlib.contextmanager
 def _workspace(parent: Path) -> Iterator[Path]:
-    """A new hidden folder in `parent`, locked while the block runs and removed after it."""
+    """Makes a hidden folder in `parent`, locked while the block runs and removed after it."""
     if parent not in _swept:
         _swept.add(parent)
         recover(parent)

@@ -178,7 +178,7 @@ def base_name(address: str) -> str:
 
 @contextlib.contextmanager
 def local_copy(place: Path, folder: Path | None = None) -> Iterator[Path]:
-    """A file of this machine with the content of a place, removed with the block; the place itself where it is one.
+    """Copies the content of a place to a file of this machine, removed with the block; a local place stays itself.
 
     Args:
       place: a path or an address.

@@ -327,7 +327,7 @@ def _is_pedal(message: Any) -> bool:
 
 
 def lead_line(file: MidiFile) -> Score:
-    """One line of a file: the newest key, and the highest of a chord."""
+    """Returns one line of a file: the newest key, and the highest of a chord."""
     line, wheel = _Line(), _Wheel()
     bends: list[tuple[float, float]] = []
     now_s = 0.0
@@ -381,7 +381,7 @@ def split_voices(file: MidiFile) -> tuple[list[Score], int]:
 
 
 def _held_keys(file: MidiFile) -> list[_Key]:
-    """Every key that is pressed, until it and the pedal of its channel are up or it is pressed again."""
+    """Returns every key press, until the key and the pedal of its channel are up or the key is pressed again."""
     notes: list[_Key] = []
     down: dict[tuple[int, int, int], tuple[float, int]] = {}  # track, channel, key → start, velocity
     held: dict[int, set[tuple[int, int, int]]] = {}  # channel → places that the pedal alone holds
@@ -523,7 +523,7 @@ def velocity_db(velocity: int, target_percentiles_db: RealArray, dynamics: float
 
 
 def _connected(midi: RealArray, segments: Segments, frame_rate_hz: int, glide_s: float) -> DoubleArray:
-    """Pitch for every frame [F]: legato takes `glide_s` or `LEGATO_S`, rests are filled by `f0_cleanup.fill`."""
+    """Returns the pitch of every frame [F]: legato takes `glide_s` or `LEGATO_S`, `f0_cleanup.fill` fills rests."""
     width = round(max(LEGATO_S, glide_s) * frame_rate_hz)
     out = midi.copy()
     for start, stop in zip(segments.starts, segments.stops, strict=True):

@@ -248,7 +248,7 @@ def analyze(
 
 
 def pitched_share(features: Features, voiced: BoolArray) -> float:
-    """Share of the loud frames that are voiced.
+    """Returns the share of the loud frames that are voiced.
 
     Args:
       features: of a recording.

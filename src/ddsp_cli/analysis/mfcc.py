@@ -78,7 +78,7 @@ def matrices(n_mfccs: int) -> tuple[FloatArray, FloatArray]:
 
 @functools.cache
 def mel_matrix(n_mels: int, n_bins: int, sample_rate_hz: float, low_hz: float, high_hz: float) -> FloatArray:
-    """Triangular filters of equal width on the HTK mel scale: [n_bins, n_mels] float32; bin 0 has no weight."""
+    """Returns triangular filters of equal width on the HTK mel scale, [n_bins, n_mels] float32; bin 0 has no weight."""
 
     def to_mel(hz: DoubleArray | float) -> DoubleArray:
         return np.asarray(1127.0 * np.log1p(np.asarray(hz, np.float64) / 700.0))
@@ -91,7 +91,7 @@ def mel_matrix(n_mels: int, n_bins: int, sample_rate_hz: float, low_hz: float, h
 
 
 def cosine_matrix(n_mfccs: int, n_mels: int) -> FloatArray:
-    """Matrix from levels of mel bands to coefficients from 0 on, scaled as in TensorFlow: [n_mels, n_mfccs]."""
+    """Returns the matrix from mel levels to coefficients from 0 on, scaled as in TensorFlow: [n_mels, n_mfccs]."""
     k, n = np.arange(n_mfccs), np.arange(n_mels)[:, None]
     cosines = 2.0 * np.cos(np.pi * k * (2 * n + 1) / (2 * n_mels)) / math.sqrt(2.0 * n_mels)
     return np.asarray(cosines, np.float32)

@@ -100,7 +100,7 @@ class ClippingWatch:
         return self.n_clipped > HEAVY_CLIPPING * self.n_samples
 
     def places_s(self, rate_hz: int) -> list[tuple[float, float]]:
-        """Start and end of each clipped place in seconds, in order."""
+        """Returns the start and end of each clipped place in seconds, in order."""
         spans = sorted(span for pair in self._channels for one in pair if one.n_in_tops for span in one.spans)
         places: list[tuple[float, float]] = []
         for start, end in spans:

@@ -47,7 +47,7 @@ class Statistics(Config):
         return self.pitch_midi[1], self.pitch_midi[99]
 
     def level(self, name: str) -> np.ndarray:
-        """Percentiles of `loudness_db` or `power_db`, shape [101]."""
+        """Returns the percentiles of `loudness_db` or `power_db`, shape [101]."""
         return np.asarray(getattr(self, name), np.float32)
 
 

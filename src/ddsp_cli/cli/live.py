@@ -269,7 +269,7 @@ def one_line(view: "LiveView") -> str:
 
 
 def _pitches(view: "LiveView") -> str:
-    """`A4 +12 cents → A5`: F0 of the input and of the output."""
+    """Formats F0 of the input and of the output: `A4 +12 cents → A5`."""
     status = view.status
     if not status.plays or status.f0_hz <= 0.0:
         return "no note"

@@ -93,7 +93,7 @@ def models(
 
 
 def _list(entries: "list[Entry]") -> None:
-    """The instruments by family: on a terminal in two lines each below the name of the family, else as a table."""
+    """Prints the instruments by family: on a terminal in two lines each below the family name, else as a table."""
     from ddsp_cli.bundle.card import FAMILY_ORDER, family_of
 
     groups: dict[str, list[Entry]] = {}
@@ -210,7 +210,7 @@ def _model(card: "Card") -> str:
 
 
 def _short(entry: "Entry") -> None:
-    """An instrument in two lines of a terminal with 80 columns; `ddsp models NAME` says the rest."""
+    """Prints an instrument in two lines of a terminal with 80 columns; `ddsp models NAME` prints the rest."""
     if entry.card is None:
         console.say(f"  {entry.name:<13} {entry.problem}")
         return
@@ -263,7 +263,7 @@ def _trained(card: "Card") -> str:
 
 
 def played_range(card: "Card") -> str:
-    """From the lowest to the highest note."""
+    """Returns the lowest and the highest note in words."""
     lowest_midi, highest_midi = card.statistics.range_midi
     return f"{note_name(lowest_midi)} to {note_name(highest_midi)}"
 

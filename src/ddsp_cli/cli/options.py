@@ -205,7 +205,7 @@ OPTION_NAMES = {
 
 
 def option_name(parameter: str) -> str:
-    """The option for an argument of the library: `--from-controls` for `from_controls`; empty where there is none."""
+    """Returns the option for an argument of the library: `--from-controls` for `from_controls`; empty without one."""
     return OPTION_NAMES.get(parameter, "--" + parameter.replace("_", "-")) or ""
 
 

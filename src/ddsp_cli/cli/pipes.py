@@ -124,7 +124,7 @@ class Pipes:
             sys.stdout.buffer.flush()
 
     def say(self, text: str, wrap: bool = False) -> None:
-        """A line of result, see `console.say`: beside the sound where that is on standard output."""
+        """Prints a line of result, see `console.say`; on standard error if the sound is on standard output."""
         if self.piped_out:
             console.remark(text)
         else:

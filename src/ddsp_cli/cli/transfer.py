@@ -316,7 +316,7 @@ def end_with_failures(failures: "Sequence[Failure]", n_inputs: int, what: str) -
 
 
 def _about(result: "TransferResult") -> str:
-    """One line about a result."""
+    """Formats one line about a result."""
     phrases = f"{result.n_segments} phrase{'s' if result.n_segments != 1 else ''}"
     if result.n_voices > 1:
         phrases = f"{result.n_voices} voices"

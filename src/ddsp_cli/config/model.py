@@ -63,7 +63,7 @@ class FeatureSpec(Config):
         return msgspec.structs.replace(self, frame_rate_hz=frame_rate_hz)
 
     def differences(self, other: "FeatureSpec") -> list[str]:
-        """Human-readable differences that make the two incompatible (the tracker is not one of them)."""
+        """Describes the differences that make the two incompatible (the tracker is not one of them)."""
         fields = ("frame_rate_hz", "loudness", "loudness_window_samples", "power_window_samples", "floor_db")
         return [
             f"{name} {getattr(self, name)} against {getattr(other, name)}"

@@ -133,7 +133,7 @@ def _check_numbers(data: Any, place: str = "") -> None:
 
 
 def _failing_entry(problem: Exception, data: Any, kind: Any) -> str:
-    """The key that a message of msgspec writes as `[...]`: that whose entry, alone in its mapping, fails the same way.
+    """Finds the key that msgspec writes as `[...]`: the one whose entry, alone in its mapping, fails the same way.
 
     Args:
       problem: the error that converting `data` raised.
@@ -272,6 +272,6 @@ def to_plain(config: Any) -> Any:
 
 
 def dump_yaml(data: Any) -> str:
-    """YAML text of plain data: keys in their given order, readable Unicode."""
+    """Formats plain data as YAML: keys in their given order, readable Unicode."""
     text: str = yaml.dump(to_plain(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return text

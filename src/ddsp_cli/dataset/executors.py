@@ -488,7 +488,7 @@ def _lost(message: str) -> OutputError:
 def open_engine(
     cluster: str | None, n_workers: int, staging_folder: Path, notice: Callable[[str], None]
 ) -> Iterator[Engine]:
-    """The engine that measures recordings.
+    """Opens the engine that measures recordings.
 
     Args:
       cluster: None for processes of this machine; `tcp://HOST:PORT` of a Dask scheduler, `local:N` for a Dask cluster

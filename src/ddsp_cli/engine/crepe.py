@@ -88,7 +88,7 @@ def load(path: Path) -> keras.Model:
 
 
 def _read(path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Layer → tensor → values. Keras 2 stored them as LAYER/LAYER_n/TENSOR:0."""
+    """Reads layer → tensor → values. Keras 2 stored them as LAYER/LAYER_n/TENSOR:0."""
     import h5py
 
     if path.stat().st_size > MAX_WEIGHTS_BYTES:

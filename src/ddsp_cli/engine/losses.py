@@ -161,7 +161,7 @@ class SpectralDistance:
         return ops.maximum(magnitude, self.log_floor) if self.log_floor > 0 else magnitude
 
     def _term(self, difference: Any, weights: Any) -> tuple[Any, Any]:
-        """Distance and slope of each bin."""
+        """Returns distance and slope of each bin."""
         if self.squared:
             return ops.square(difference * weights), 2.0 * difference * ops.square(weights)
         return ops.abs(difference) * weights, ops.sign(difference) * weights
@@ -511,7 +511,7 @@ class ControlLoss:
 
 
 def _scaled_db(raw: Tensor) -> Tensor:
-    """`scaling.exp_sigmoid` in dB without its floor: max·σ(x)^ln(10), so 20·log10(max) + 20·ln(σ(x))."""
+    """Returns `scaling.exp_sigmoid` in dB without its floor: max·σ(x)^ln(10), so 20·log10(max) + 20·ln(σ(x))."""
     return 20.0 * math.log10(MAX_AMPLITUDE) + 20.0 * ops.log_sigmoid(raw)
 
 
@@ -528,7 +528,7 @@ def _octaves(numbers: np.ndarray) -> np.ndarray:
 
 
 def _balance_error(predicted_db: Tensor, measured_db: Tensor, weight: Tensor, octaves: np.ndarray) -> Tensor:
-    """Mean absolute error in dB of the power of octaves, summed over the frames of an example; [B, F, C] → a scalar."""
+    """Returns the mean absolute error in dB of the power of octaves, summed over frames; [B, F, C] → a scalar."""
     counted = ops.cast(weight > 0.0, "float32")
     powers = [
         ops.matmul(ops.sum(ops.power(10.0, db / 10.0) * counted, axis=1), octaves) for db in (predicted_db, measured_db)

@@ -153,7 +153,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _message(data: bytes) -> Fields:
-    """Field number → its values, in order."""
+    """Decodes a message: field number → its values, in order."""
     found: Fields = {}
     at = 0
     while at < len(data):

@@ -427,7 +427,7 @@ class _Finder:
         return at, n_layers, channels
 
     def _normalised(self, start: int, width: int) -> tuple[np.ndarray, np.ndarray, int] | None:
-        """Scale, offset and end of the normalisation and rectifier that follow a tensor."""
+        """Returns scale, offset and end of the normalisation and rectifier that follow a tensor."""
         gamma = beta = None
         reached, pending = {start}, [start]
         while pending:

@@ -74,7 +74,7 @@ class Job:
 
 @dataclass(frozen=True)
 class LiveStatus:
-    """State of the performance, for the display.
+    """Returns the state of the performance, for the display.
 
     Attributes:
       seconds: played so far.
@@ -191,7 +191,7 @@ class Engine:
 
 
 def run(job: Job, shared_status: Any, samples: Any, counter: Any, connection: Connection) -> None:
-    """Body of the process: plays until a command ends it, the device is gone, or its parent has ended."""
+    """Runs in the process: plays until a command ends it, the device is gone, or its parent has ended."""
     settle_child()  # sound systems report drop-outs on standard error
     try:
         keep_freed_memory()
@@ -333,7 +333,7 @@ class LiveProcess:
         return not self._ended
 
     def status(self) -> LiveStatus:
-        """State of the performance, for the display."""
+        """Returns the state of the performance, for the display."""
         return LiveStatus(*self._shared_status)
 
     def change(self, controls: Controls) -> None:

@@ -136,7 +136,7 @@ def as_mp3(blocks: Iterable[np.ndarray], rate_hz: int, n_channels: int = 1) -> b
 
 
 def clock(seconds: float, exact: bool = False) -> str:
-    """`1:02:03` or `4:05`; with hundredths where `exact`."""
+    """Formats `1:02:03` or `4:05`; with hundredths where `exact`."""
     whole = int(seconds) if exact else round(seconds)
     rest = f"{seconds - whole:.2f}"[1:] if exact else ""
     minutes, left = divmod(whole, 60)

@@ -260,7 +260,7 @@ def detector_of(bundle: Bundle) -> OnsetDetector:
 
 @functools.lru_cache(maxsize=16)
 def group_weights(n_harmonics: int) -> FloatArray:
-    """Weights [H, K] of the groups in the level of each harmonic, linear between their centres in octaves."""
+    """Returns weights [H, K] of the groups in the level of each harmonic, linear between their centres in octaves."""
     starts = np.array([1, *(end + 1 for end in GROUP_ENDS[:-1])])
     centres = 0.5 * (np.log2(starts) + np.log2(GROUP_ENDS))
     return _between(np.log2(np.arange(1, n_harmonics + 1)), centres)
@@ -268,7 +268,7 @@ def group_weights(n_harmonics: int) -> FloatArray:
 
 @functools.lru_cache(maxsize=16)
 def band_weights(n_bands: int, sample_rate_hz: int) -> FloatArray:
-    """Weights [G, M] of the bands in the level of each noise magnitude of an instrument."""
+    """Returns weights [G, M] of the bands in the level of each noise magnitude of an instrument."""
     edges_hz = np.array(BAND_EDGES_HZ)
     bands_hz = np.linspace(0.0, sample_rate_hz / 2.0, n_bands)
     return _between(np.log2(np.maximum(bands_hz, 1.0)), 0.5 * (np.log2(edges_hz[:-1]) + np.log2(edges_hz[1:])))
@@ -284,7 +284,7 @@ def _gain(level_db: RealArray) -> FloatArray:
 
 
 def _power(controls: dict[str, FloatArray]) -> DoubleArray:
-    """Power [F] of the sound that the controls make."""
+    """Returns the power [F] of the sound that the controls make."""
     total: DoubleArray = np.zeros(len(next(iter(controls.values()))))
     if "harmonic_distribution" in controls:
         amplitudes = controls["amplitude"].astype(np.float64) * controls["harmonic_distribution"]

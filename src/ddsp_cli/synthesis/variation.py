@@ -196,7 +196,7 @@ class _Between:
 
 
 def _whole(pole: float, band_hz: tuple[float, float], frame_rate_hz: float) -> float:
-    """Factor from the deviation within a band to that of the whole process; 0 where frames are too far apart for it."""
+    """Returns the factor from the deviation within a band to that of the process; 0 if frames are too far apart."""
     if frame_rate_hz < 4.0 * band_hz[0]:  # next to nothing of the process lies in the band
         return 0.0
     return 1.0 / math.sqrt(band_share(pole, band_hz, frame_rate_hz))

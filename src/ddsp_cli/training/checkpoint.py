@@ -122,7 +122,7 @@ def save(folder: Path, model: keras.Model, state: RunState) -> None:
 
 
 def write(folder: Path, arrays: dict[str, np.ndarray], state: RunState) -> None:
-    """`save` for arrays by name."""
+    """Writes arrays by name, see `save`."""
     from safetensors.numpy import save as serialise
 
     record = msgspec.json.encode(state).decode()

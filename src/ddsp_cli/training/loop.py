@@ -191,7 +191,7 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
 
 
 def _begin(job: Job, state: RunState, on_best: OnBest, report: Report) -> tuple[Autoencoder, RunState]:
-    """The model of the last checkpoint, or one that is ready for the first step on sound; and the state of the run.
+    """Returns the model of the last checkpoint, or one ready for the first step on sound, and the state of the run.
 
     With a base there is an instrument to play before anything is trained.
     """
@@ -240,7 +240,7 @@ def _compiling_ahead(job: Job, model: Autoencoder) -> Iterator[None]:
 
 
 def should_stop_early(training: TrainingConfig, state: RunState) -> bool:
-    """Early stopping: whether the last `patience` validations all had a higher loss than the best before them."""
+    """Returns whether the last `patience` validations all had a higher loss than the best before them."""
     since = [point.validation_loss for point in state.history[-training.patience :]]
     return 0 < training.patience < len(state.history) and min(since) > state.best_loss
 

@@ -63,7 +63,7 @@ class SplitBatchAutoencoder(Autoencoder):
         return lambda: function(*half)
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """One step on a batch of inputs [B, F, C] by name and audio [B, S]; metrics by name."""
+        """Takes one step on a batch of inputs [B, F, C] by name and audio [B, S]; returns metrics by name."""
         found = [self._half_gradients(*half) for half in self._halves(data)]
         self._apply_gradients([gradients for _, gradients in found])
         return self._update_metrics([numbers for numbers, _ in found], data)
@@ -202,7 +202,7 @@ class SharedBatchAutoencoder(SplitBatchAutoencoder):
     n_shares: int
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """One step on a batch of inputs [B, F, C] by name and audio [B, S]; metrics by name."""
+        """Takes one step on a batch of inputs [B, F, C] by name and audio [B, S]; returns metrics by name."""
         part = self._parts(data, self.processes.n)[self.processes.index]
         numbers, gradients = self._half_gradients(*part)
         found = self.processes.mean([*numbers, *(ops.convert_to_tensor(gradient) for gradient in gradients)])

@@ -131,7 +131,7 @@ def members_from_environment(environment: Mapping[str, str] = os.environ) -> Mem
 
 
 def _of_torchrun(environment: Mapping[str, str]) -> Members:
-    """They name the first process alone, so that all have to be on its machine."""
+    """Reads variables that name the first process alone, so that all processes have to be on its machine."""
     n = int(environment["WORLD_SIZE"])
     if int(environment.get("LOCAL_WORLD_SIZE", n)) != n:
         raise UsageError(

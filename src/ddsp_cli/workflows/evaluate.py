@@ -175,7 +175,7 @@ class Clip:
         return len(self.recording) / self.rate_hz
 
     def at_16_khz(self) -> tuple[np.ndarray, np.ndarray]:
-        """Recording and rendering [S] at the analysis rate."""
+        """Resamples recording and rendering [S] to the analysis rate."""
         import soxr
 
         if self.rate_hz == ANALYSIS_RATE_HZ:
@@ -295,13 +295,13 @@ def _reconstruct(
 
 
 def _at_f0_rate(f0_hz: np.ndarray, frame_rate_hz: int) -> np.ndarray:
-    """F0 [F] of another frame rate at `F0_RATE_HZ`; each value holds until the next."""
+    """Converts F0 [F] of another frame rate to `F0_RATE_HZ`; each value holds until the next."""
     n_frames = len(f0_hz) * F0_RATE_HZ // frame_rate_hz
     return f0_hz[np.arange(n_frames) * frame_rate_hz // F0_RATE_HZ]
 
 
 def room_share(rendering: np.ndarray, dry: np.ndarray) -> float:
-    """Energy that a room adds, as a share of it and of the dry sound together, 0..1.
+    """Returns the energy that a room adds, as a share of its sum with that of the dry sound, 0..1.
 
     Args:
       rendering: [S] with the room.

@@ -205,7 +205,7 @@ def _for_instrument(settings: AdaptSettings, instrument: Instrument) -> AdaptSet
 
 
 def _several(values: object) -> tuple[object, ...]:
-    """One value or several, as several."""
+    """Returns one value or several as several."""
     if values is None:
         return ()
     return tuple(values) if isinstance(values, list | tuple) else (values,)
@@ -583,7 +583,7 @@ def _notes_and_shares(features: Features, recording: Recording) -> tuple[list[Po
 
 
 def frame_rate_hz(instrument: Instrument, input_s: float = 0.0) -> int:
-    """Frame rate of the curves.
+    """Returns the frame rate of the curves.
 
     Args:
       instrument: whose own rate it is, or a finer one that its own divides.

@@ -190,14 +190,14 @@ class ViterbiPath:
         return len(self._undecided)
 
     def push(self, activation: FloatArray) -> None:
-        """The next frames [T, N]."""
+        """Takes the next frames [T, N]."""
         for row in activation:
             self._step(row)
         if len(self._undecided) >= DECIDE_FRAMES:
             self._keep(self._undecided.take_decided())
 
     def finish(self) -> FloatArray:
-        """f0 of all frames in Hz, [T] float32."""
+        """Returns F0 of all frames in Hz, [T] float32."""
         if self._score is not None and len(self._undecided):
             self._keep(self._undecided.take(len(self._undecided) - 1, int(np.argmax(self._score))))
         return np.concatenate([np.zeros(0, np.float32), *self._f0])
@@ -226,7 +226,7 @@ class ViterbiPath:
 
 
 def _local_average_hz(activation: FloatArray, path: IntArray) -> FloatArray:
-    """f0 [T] from activations [T, N] around a path [T]."""
+    """Returns F0 [T] from activations [T, N] around a path [T]."""
     near = path[:, None] + np.arange(-AVERAGED_PITCHES, AVERAGED_PITCHES + 1)
     inside = (near >= 0) & (near < N_PITCHES)
     near = np.clip(near, 0, N_PITCHES - 1)
