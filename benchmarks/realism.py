@@ -731,7 +731,7 @@ def find_holes(noise_db: np.ndarray, least_db: float = HOLE_DB) -> np.ndarray:
 HEARD_RATE_HZ = 50
 MAX_HEARD = 200
 
-#: A partial is heard where it is so much stronger than the noise in its bin.
+#: A partial is audible where it is this much stronger than the noise in its bin.
 HEARD_RATIO_DB = 6.0
 
 

@@ -3,7 +3,7 @@
 Everything is written in a hidden workspace beside its target, flushed to disk, and renamed:
 
     PARENT/.ddsp-0123456789ab/   one workspace per file or folder that is being written
-      lock                       held as long as the process that writes is alive
+      lock                       held as long as the writing process runs
       new, new.wav               the folder or file being written
       plan.json                  before a folder is replaced: its name, and which of its entries are carried over
       old                        the folder that is being replaced

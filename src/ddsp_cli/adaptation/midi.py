@@ -31,7 +31,7 @@ from ddsp_cli.limits import read_regular
 #: Softest and loudest velocity become these percentiles of the instrument's levels.
 VELOCITY_PERCENTILES = (5.0, 97.0)
 
-#: A note rises to its level from `ATTACK_DB` below, falls by `SETTLE_DB`, and dies away by `RELEASE_DB`.
+#: A note rises to its level from `ATTACK_DB` below, falls by `SETTLE_DB`, and fades by `RELEASE_DB` after its end.
 ATTACK_S, ATTACK_DB = 0.05, 14.0
 
 SETTLE_S, SETTLE_DB = 0.4, 2.0
@@ -178,7 +178,7 @@ def read_midi(path: Path, selection: Selection | None = None) -> MidiFile:
         file = mido.MidiFile(file=io.BytesIO(content))
         events = _timed(file)
         names = [" ".join(str(track.name).split()) for track in file.tracks]
-    except Exception as problem:  # mido lets through whatever goes wrong in a damaged file
+    except Exception as problem:  # mido can raise anything for a damaged file
         raise InputError(
             f"{path} is not a MIDI file that can be read", "It should be a standard MIDI file of type 0 or 1."
         ) from problem

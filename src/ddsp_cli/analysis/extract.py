@@ -166,7 +166,7 @@ BEGINNING_S = 60.0
 
 
 class Voiced(Protocol):
-    """Segments found in features, as far as `analyze` needs to know them."""
+    """The part of segments, found in features, that `analyze` needs."""
 
     @property
     def voiced(self) -> BoolArray:

@@ -49,7 +49,7 @@ def a_weighting_db(frequencies_hz: RealArray, floor_db: float = -80.0) -> Double
 
 
 class FrameStream:
-    """Cuts pushed blocks into overlapping windows and measures each; the same whatever the block sizes.
+    """Cuts pushed blocks into overlapping windows and measures each; the result does not depend on block sizes.
 
     Args:
       window_samples: length of a window.

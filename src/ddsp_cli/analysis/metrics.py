@@ -91,7 +91,7 @@ def compare(
       reference_hz: [F] the recording's pitch 250 times a second, 0 where it has none, as the rendering was asked to
         play it; None measures it again. A second measurement of the same recording, on frames that lie a few samples
         beside those of the first, finds note changes up to 16 ms elsewhere: on a fast violin 1.5 % of the frames then
-        differ whatever is played.
+        differ for any rendering.
 
     Raises:
       ValueError: another rate, or lengths that differ.

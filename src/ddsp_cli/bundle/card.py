@@ -75,7 +75,7 @@ class TrainingRecord(Config):
       program: the one that wrote it.
       started_from: the instrument whose weights it began with, or `base`.
       nearest: where it began with a base, the instrument of it that is nearest.
-      vector: its place in the space of that base; empty where it has none.
+      vector: of the instrument in the space of that base; empty for other instruments.
       base: SHA-256 of the weights of that base: vectors of others have other meanings.
     """
 

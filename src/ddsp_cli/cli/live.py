@@ -342,7 +342,7 @@ class Keys:
 
 
 def key_names(text: str) -> list[str]:
-    """Characters and arrow keys in what a terminal sends."""
+    """Splits the bytes that a terminal sends into characters and arrow keys."""
     keys, at = [], 0
     while at < len(text):
         if text[at] == "\x1b" and text[at + 1 : at + 2] in {"[", "O"} and text[at + 2 : at + 3] in _ESCAPES:

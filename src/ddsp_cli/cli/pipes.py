@@ -101,7 +101,7 @@ class Pipes:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._clear()
-        # the user does not know the temporary file
+        # the temporary file means nothing to the user
         if isinstance(problem, Exception) and hasattr(problem, "message"):
             for path, spoken in self._names.items():
                 problem.message = problem.message.replace(str(path), spoken)
@@ -131,7 +131,7 @@ class Pipes:
             console.say(text, wrap)
 
     def name(self, path: Path) -> str:
-        """Returns a path as the user knows it."""
+        """Returns a path as the user gave it."""
         return self._names.get(path, str(path))
 
 

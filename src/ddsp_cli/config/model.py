@@ -29,7 +29,7 @@ Gain = Annotated[float, Meta(ge=-1000, le=1000)]
 Name = Annotated[str, Meta(max_length=1000)]
 Text = Annotated[str, Meta(max_length=20_000)]
 
-#: The rate at which sound is measured, whatever the sample rate of the model.
+#: The rate at which sound is measured, for every sample rate of the model.
 ANALYSIS_RATE_HZ = 16000
 
 SAMPLE_RATES_HZ = (16000, 24000, 32000, 44100, 48000)
@@ -233,7 +233,7 @@ class InstrumentsConfig(Config):
         if len(set(self.names)) < len(self.names):
             raise ValueError("`instruments` name each instrument once")
         if self.vector_dims == 1:
-            raise ValueError("`vector_dims` of 1 cannot tell instruments apart; give 0 (one-hot) or 2 and more")
+            raise ValueError("`vector_dims` of 1 cannot distinguish instruments; give 0 (one-hot) or 2 and more")
 
     @property
     def n_channels(self) -> int:

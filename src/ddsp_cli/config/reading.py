@@ -71,7 +71,7 @@ def parse_yaml(text: str, kind: type[T], source: str, error: type[DdspError] = M
       error: the class of the error, which decides the exit code.
 
     Raises:
-      DdspError: of the class `error`, whatever is wrong with the text.
+      DdspError: of the class `error`, for any error in the text.
     """
     data = None
     try:
@@ -243,7 +243,7 @@ def _structures(hint: Any) -> Iterator[Any]:
 
 
 def _choices(field: str) -> set[str]:
-    """Returns the values of a field, in whatever structure, that has a choice of some."""
+    """Returns the values to choose from for a field of this name, in any structure."""
     found: set[str] = set()
     for kind in _all_kinds():
         if field in getattr(kind, "__struct_fields__", ()):

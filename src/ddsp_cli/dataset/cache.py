@@ -7,8 +7,8 @@
                                   set/: what becomes datasets/NAME
     datasets/NAME/measured/       the features, for when recordings are added
 
-Every file carries a digest or its CRC-32 is recorded. A run that was killed resumes with whatever is there and
-undamaged; the rest is measured again. Shapes: S samples, F frames.
+Every file carries a digest or its CRC-32 is recorded. A killed run resumes with all undamaged files; the rest
+is measured again. Shapes: S samples, F frames.
 """
 
 from __future__ import annotations

@@ -352,12 +352,12 @@ def _tick(seconds: float) -> None:
 class DaskCluster:
     """The workers of a Dask cluster.
 
-    They need not share a disk with this process: what a worker that cannot see the staging folder cuts out comes back
+    They need not share a disk with this process: a worker that cannot see the staging folder sends its segments back
     over the network. Recordings have to lie where the workers can read them.
 
     Args:
       client: connected, a `distributed.Client`.
-      token: a file in the staging folder by which a worker knows whether it sees that folder.
+      token: a file in the staging folder by which a worker checks that it sees that folder.
     """
 
     def __init__(self, client: Any, token: Path) -> None:

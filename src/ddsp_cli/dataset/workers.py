@@ -73,8 +73,8 @@ Tick = Callable[[float], None]
 def examine(job: Job, tick: Tick | None = None) -> CutRecording:
     """Measures a recording, finds its notes, and writes the segments beside `job.stem`.
 
-    A recording that cannot be used is no error here: the result says why. What an earlier run finished
-    is not done again.
+    A recording that cannot be used is not an error here: the result says why. Work that an earlier run has
+    finished is not repeated.
 
     Args:
       job: to do.

@@ -279,7 +279,7 @@ def _build(node: config.ProcessorConfig, model: config.ModelConfig, seed: int, n
             return processors.Crop(node.length_samples, node.location, name=name)
         case config.OwnProcessorConfig():
             return _build_own(node, model, name)
-    raise ModelError(f"processor {name} has a kind that the engine does not know")
+    raise ModelError(f"processor {name} has a kind that is unknown to the engine")
 
 
 def _settings(node: config.ProcessorConfig) -> dict[str, Any]:

@@ -454,8 +454,8 @@ CONTROL_TARGETS = ("harmonic_db", "harmonic_weight", "noise_db", "noise_weight")
 class ControlLoss:
     """Mean absolute error in dB of predicted harmonics and noise bands against levels measured in the recording.
 
-    A level in dB has a gradient however soft it is, where the bounded scaling of a control has none near its floor.
-    Beside a spectral loss it keeps alive the harmonics that noise covers.
+    A level in dB has a gradient even if it is soft; the bounded scaling of a control has almost no gradient near its
+    floor. Together with a spectral loss, it prevents harmonics that noise covers from being turned off.
 
     Args:
       config: of a model with one harmonic and one noise synthesiser.

@@ -76,7 +76,7 @@ def load(data: bytes) -> Any:
         return _Copy().plain(_Unpickler(io.BytesIO(data), encoding="latin1").load(), 0)
     except ModelError:
         raise
-    except Exception as problem:  # a damaged pickle ends in whatever the instruction it hits raises
+    except Exception as problem:  # a damaged pickle can raise anything
         raise ModelError(f"the statistics file is damaged: {str(problem)[:200]}") from problem
 
 

@@ -171,7 +171,7 @@ def _metadata(data: bytes, files: Files) -> Mapping[str, Any]:
             if member is not None and member.file_size <= MAX_METADATA_BYTES:
                 with archive.open(member) as stream:
                     text = stream.read(MAX_METADATA_BYTES)
-    except Exception:  # whatever a damaged archive raises: the plug-in does without it, and so can we
+    except Exception:  # a damaged archive can raise anything; as in the plug-in, metadata are optional
         text = None
     if text is None and METADATA in files.names():
         text = files.read(METADATA, MAX_METADATA_BYTES)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 #: A page holds this much of each sound, 4 MB of MP3; more would make it slow to open.
 LONGEST_S = 600.0
 
-#: Sample rate of embedded files; MP3 knows 16, 24, 32, 44.1 and 48 kHz.
+#: Sample rate of embedded files; MP3 supports 16, 24, 32, 44.1 and 48 kHz.
 MP3_RATE_HZ = 32000
 
 
@@ -510,7 +510,7 @@ def draw_training(history: Sequence[Validation], clip: Reconstruction) -> bytes:
     """Draws the loss against steps and minutes, and spectrograms of a recording and its reconstruction.
 
     Args:
-      history: the validations; where they know no times, loss is drawn against steps alone.
+      history: the validations; if they have no times, loss is drawn against steps alone.
       clip: to show.
 
     Returns:

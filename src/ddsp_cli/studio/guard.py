@@ -3,7 +3,7 @@
 | attack | what stops it |
 |---|---|
 | another computer | the socket is bound to the loopback |
-| another user, or a page that guesses the port | a random token is the first part of every path |
+| another user, or a page that tries ports | a random token is the first part of every path |
 | DNS rebinding: a name of the attacker that resolves to the loopback | the Host header must be the loopback's |
 | a page of another site that sends requests or opens a WebSocket | Origin and Sec-Fetch-Site must be this page's |
 | text of a file that is shown as HTML | a Content-Security-Policy without inline code; `nosniff` |

@@ -439,7 +439,7 @@ def _about_excerpt(excerpt: Excerpt) -> dict[str, object]:
 
 
 def _selection(given: object) -> Selection | None:
-    """Tracks and channels of a MIDI file: `{"tracks": [1, 2], "channels": [1]}`; what is missing is not chosen."""
+    """Reads tracks and channels of a MIDI file: `{"tracks": [1, 2], "channels": [1]}`; missing ones are not chosen."""
     if given is None:
         return None
     numbers: dict[str, tuple[int, ...]] = {}

@@ -3,7 +3,7 @@
 The network receives level and F0. Both say little about the beginning of a note, and it averages over the rest. So
 the difference between recordings and their resynthesis is measured as a function of the time since the onset
 (`training.articulation`), for soft and hard beginnings after a rest and for bound notes, and is added to the controls.
-Ends of notes are recognised by the fall of the level, since live playing does not know when a note will end.
+Ends of notes are recognised by the fall of the level, since live playing cannot know the end of a note in advance.
 
 Onsets are found in the curves that are played, frame by frame: a stream finds the same as a whole performance, and live
 playing adds no latency.

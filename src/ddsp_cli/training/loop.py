@@ -391,8 +391,8 @@ FINAL_SHARE = 0.02
 class PacedAdam(keras.optimizers.Adam):
     """Adam (Kingma & Ba 2015, algorithm 1) whose learning rate is multiplied for some variables.
 
-    A step of Adam is about as long as its learning rate whatever the gradient: a parameter that has far to go, such as
-    the decay of a room over 100 dB, takes thousands of steps at the rate that suits a network.
+    A step of Adam is about as long as the learning rate for any gradient. A parameter that has to change a lot, such as
+    the decay of a room over 100 dB, takes thousands of steps at a learning rate that suits a network.
 
     Args:
       learning_rate: a number or a schedule.

@@ -31,8 +31,8 @@ Half = tuple[dict[str, Any], Any, dict[str, Any]]
 class SplitBatchAutoencoder(Autoencoder):
     """An `Autoencoder` that splits each batch, of an even number of examples, and learns the same from it.
 
-    The halves only read weights, so that TensorFlow may run them in parallel; whatever changes variables (the random
-    state, the optimiser, metrics) runs before and after.
+    The halves only read weights, so that TensorFlow may run them in parallel; the parts that change variables (the
+    random state, the optimiser, metrics) run before and after.
     """
 
     def compile(self, *, optimizer: keras.optimizers.Optimizer, jit_compile: bool) -> None:

@@ -84,8 +84,8 @@ class TransferOptions:
       loudness_match: integrated loudness of the output in LUFS; `input` for that of the input (plus
         `adapt.louder_db`), `off` for the level of the instrument.
       tail: continue the output until the room is 60 dB down.
-      voices: `chords` plays every note, each in its own voice; `lead` one line, of a recording the main voice over
-        its accompaniment; `auto` every note of a MIDI file, and of a recording what a tracker of single pitches finds.
+      voices: `chords` plays every note, each in a separate voice; `lead` plays one line, of a recording the main voice
+        over its accompaniment; `auto` plays every note of a MIDI file, and of a recording the pitch of a tracker.
       selection: tracks and channels of a MIDI file; None for all.
       n_players: that play the same part; from two on the output is stereo.
       seed: of noise and dither.

@@ -255,7 +255,7 @@ def make_plan(
         if base is None and start_from == models.BASE:
             raise ModelError(
                 f"there is no base for the preset {preset}",
-                "Take the preset hifi, or begin with an instrument, or with none.",
+                "Take the preset hifi, or start from an instrument, or from none.",
             )
         if base is not None and (source / MANIFEST).is_file():
             settings = msgspec.structs.replace(settings, training=after_base(settings.training, source))
@@ -265,7 +265,7 @@ def make_plan(
             settings = msgspec.structs.replace(settings, training=after_base(settings.training, source))
     elif start_from != "none":
         parent = models.open_at(models.find_playable(start_from))
-        _ = parent.card.model.sizes  # weights to begin with; an instrument of unknown make has none
+        _ = parent.card.model.sizes  # fails for an unknown architecture, without weights to start from
         training = msgspec.structs.replace(
             settings.training, learning_rate=settings.training.learning_rate * FINE_TUNING_SHARE
         )

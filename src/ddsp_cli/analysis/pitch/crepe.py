@@ -3,7 +3,7 @@
 Kim, Salamon, Li and Bello, "CREPE: a convolutional representation for pitch estimation" (2018, arXiv 1802.06182), as
 marl/crepe 0.0.16 implements it. This module finds the weights, cuts and normalises frames, and decodes the activations
 (Viterbi); it needs NumPy only. The network is a callable that `CrepeTracker` is given. The program's own needs Keras,
-so it is found by an entry point, and other trackers know nothing of it. Shapes: S samples, T frames (10 ms apart),
+so it is found by an entry point, independent of other trackers. Shapes: S samples, T frames (10 ms apart),
 N = 360 pitches.
 """
 
