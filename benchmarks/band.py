@@ -1,4 +1,4 @@
-"""How good the instruments are, on recordings they did not learn from, and on scales beyond what they learned.
+"""Measure the quality of instruments on held-out recordings, and on scales beyond their range.
 
 python benchmarks/band.py [NAME...] [--models models] [--datasets datasets] [--out DIR]
 

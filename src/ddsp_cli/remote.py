@@ -224,7 +224,7 @@ def publish(folder: Path, place: Path, last: str, own: tuple[str, ...]) -> None:
       folder: local.
       place: an address.
       last: name of the file that is written last.
-      own: patterns of names of the program's own; others at the address are left alone.
+      own: patterns of names that the program writes; other files at the address are left unchanged.
 
     Raises:
       OutputError: the service refuses or cannot be reached.

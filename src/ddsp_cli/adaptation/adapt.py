@@ -184,7 +184,7 @@ def adapt(
 def choose_octave(midi: RealArray, target_midi: RealArray) -> float:
     """Chooses the octave in which the instrument plays a melody.
 
-    A melody that fits is left alone. Otherwise the shift wins that puts most of it between the 5th and the 95th
+    A melody that fits is not shifted. Otherwise the shift is chosen that puts most of it between the 5th and the 95th
     percentile of the instrument's pitch; the smaller shift where two are about as good.
 
     Args:

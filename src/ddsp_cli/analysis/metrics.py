@@ -88,8 +88,8 @@ def compare(
     Args:
       recording, rendering: [S] each.
       rate_hz: of both.
-      reference_hz: [F] the recording's pitch 250 times a second, 0 where it has none, as the rendering was asked to
-        play it; None measures it again. A second measurement of the same recording, on frames that lie a few samples
+      reference_hz: [F] the recording's pitch 250 times a second, 0 where it is unvoiced, as it drove the
+        rendering; None measures it again. A second measurement of the same recording, on frames that lie a few samples
         beside those of the first, finds note changes up to 16 ms elsewhere: on a fast violin 1.5 % of the frames then
         differ for any rendering.
 

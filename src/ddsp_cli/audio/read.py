@@ -469,7 +469,7 @@ def read_impulse_response(path: Path, rate_hz: int) -> FloatArray:
         if n_samples > LONGEST_RESPONSE_S * rate_hz:
             raise InputError(
                 f"{path} is longer than {LONGEST_RESPONSE_S:.0f} s, the limit for an impulse response",
-                "It should hold one clap, or what is left of a sweep, and the room after it.",
+                "It should hold one clap, or a deconvolved sweep, and the room after it.",
             )
     response = np.concatenate(blocks)
     direct = int(np.argmax(np.abs(response)))

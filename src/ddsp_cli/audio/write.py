@@ -301,7 +301,7 @@ def fit_level(
       n_samples: length of the result per channel; a shorter sound is filled with silence, a longer one is cut. None for
         that of the blocks.
       target_lufs: integrated loudness of the result, as far as the peak allows; None turns the sound down
-        where its peak demands it and leaves it alone otherwise.
+        where its peak demands it and leaves it unchanged otherwise.
 
     Yields:
       The sound. It can be read until the context ends.

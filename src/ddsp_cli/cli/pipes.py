@@ -40,7 +40,7 @@ class Pipes:
             raise UsageError("standard input can be read only once")
         if out is None and inputs == [PIPE]:
             if console.is_terminal(sys.stdout):
-                raise UsageError("sound from standard input needs a place to go", "Name it: --out FILE.wav")
+                raise UsageError("sound from standard input needs an output file", "Name it: --out FILE.wav")
             out = PIPE
         self.piped_out = out == PIPE
         if self.piped_out and len(inputs) > 1:
@@ -95,7 +95,7 @@ class Pipes:
                     "Free some space, or set TMPDIR to a folder that has some.",
                 ) from problem
         if not path.stat().st_size:
-            raise InputError(f"nothing came from {spoken}", "Send a sound file into it, such as a WAV stream.")
+            raise InputError(f"{spoken} gave no data", "Send a sound file into it, such as a WAV stream.")
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None

@@ -104,13 +104,13 @@ def train(
         return
     if not result.finished:
         if result.page is not None:
-            console.remark(f"How it went so far: {result.page}")
+            console.remark(f"Report so far: {result.page}")
         raise KeyboardInterrupt
     console.say(
         f"{result.folder} is trained: {result.steps} steps in {console.duration(result.wall_s)}, "
         f"validation loss {result.first_loss:.2f} → {result.best_loss:.2f}."
     )
     if result.metrics:
-        console.say(f"On recordings it did not learn from: {quality(result.metrics)}.")
-    console.say(f"How it went, and clips to compare: {result.page}")
+        console.say(f"On recordings that it was not trained on: {quality(result.metrics)}.")
+    console.say(f"Report, with clips to compare: {result.page}")
     console.say(f"Play it with: ddsp transfer voice.wav --model {quoted(instrument if out is None else result.folder)}")

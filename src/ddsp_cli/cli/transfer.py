@@ -228,7 +228,7 @@ def transfer(
 
     if model and blend:
         raise UsageError(
-            "--blend names its instruments itself, and --model names another", "Leave out one of the two options."
+            "--blend already names the instruments, and --model names another", "Leave out one of the two options."
         )
     chosen = model or list(map(check_timed, blend or []))
     if not chosen:
@@ -243,7 +243,10 @@ def transfer(
     )  # fmt: skip
     with pipes.Pipes(inputs or [], out) as ends, console.Progress() as progress:
         if plot and ends.piped_out:
-            raise UsageError("--plot draws beside the sound, but that goes to standard output", "Give --out a file.")
+            raise UsageError(
+                "--plot writes a picture beside the sound file, but the sound goes to standard output",
+                "Give --out a file.",
+            )
         batch = transfer_files(
             ends.inputs,
             chosen,

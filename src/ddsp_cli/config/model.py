@@ -292,7 +292,7 @@ class ModelConfig(Config, kw_only=True):
             raise ModelError(
                 "the network of this instrument has an unknown graph; it can be played, and exported as vst, "
                 "but not trained on or exported in another format",
-                "Begin with another instrument.",
+                "Start from another instrument.",
             )
         return self.decoder
 

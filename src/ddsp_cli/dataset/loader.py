@@ -192,7 +192,7 @@ def check_features(manifest: Manifest, spec: FeatureSpec, folder: Path) -> None:
     differences = comparable.differences(spec)
     if differences:
         raise DatasetError(
-            f"{folder} was measured with other settings than the model wants: {', '.join(differences)}",
+            f"{folder} was measured with other settings than the model needs: {', '.join(differences)}",
             "Prepare the recordings again with force=True, and with like=NAME to train the instrument NAME further.",
             kind=Kind.OTHER_FEATURES,
         )

@@ -374,8 +374,8 @@ class Performer:
         """Changes settings from the next frame on, without a break in the sound.
 
         Args:
-          transpose: semitones; None leaves it.
-          below_peak_db: notes more than this below the loudest ones are silent; None leaves it.
+          transpose: semitones; None leaves it unchanged.
+          below_peak_db: notes more than this below the loudest ones are silent; None leaves it unchanged.
         """
         if transpose is not None and transpose != self.settings.transpose:
             self.settings = replace(self.settings, transpose=transpose)

@@ -1,4 +1,4 @@
-"""Keep input and output: a ring of shared memory filled by the process that plays, and its readers.
+"""Keep input and output: a ring of shared memory filled by the audio process, and its readers.
 
 The recorder writes files; the detector of feedback decides whether the microphone picks up the loudspeaker, so that its
 sound is played again.

@@ -507,7 +507,7 @@ class Session:
           rate_hz: of the sound.
           between_s: where it begins and ends.
           input_lufs: loudness of the recording.
-          wanted_lufs: loudness of the whole; None leaves it.
+          wanted_lufs: loudness of the whole; None leaves it unchanged.
         """
         with self._lock:
             last = self._played.get(self._last.get((take.id, name), ""))

@@ -1,7 +1,7 @@
 """Add the small fluctuations of held notes: level and frequency of each partial, F0, noise.
 
 Without them a held note is frozen, and all partials move together, as level and pitch move. Statistics of the
-recordings (`training.variation`) say how much; the movements are drawn at play, from the seed.
+recordings (`training.variation`) say how much; the movements are drawn during playing, from the seed.
 
 Shapes: F frames, K harmonics, M noise bands, G noise groups, P pitches.
 """

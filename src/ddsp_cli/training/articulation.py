@@ -61,7 +61,7 @@ MAX_MEASURED = 200
 #: A group of harmonics is measured where its power is this many times that of the noise in its bins, in both sounds.
 LEAST_SNR = 2.0
 
-#: A difference found in so many notes is halved; one found in fewer than `LEAST_NOTES` is ignored.
+#: A difference found in `HALF_NOTES` notes is halved; one found in fewer than `LEAST_NOTES` is ignored.
 HALF_NOTES, LEAST_NOTES = 8, 8
 
 #: Length of the windows in which total power is measured.

@@ -104,7 +104,7 @@ def evaluate(
     audio, out = as_paths(audio), as_path(out)
     dataset = None if dataset is None else as_place(dataset)
     if audio and dataset is not None:
-        raise UsageError("recordings and a data set were given", "Judge one or the other.")
+        raise UsageError("recordings and a data set were given", "Give one of the two.")
     listed, failures = each_input(audio, lambda path: read.list_audio([path]))
     if failures and not listed:
         raise failures[0].error
@@ -209,7 +209,7 @@ def resynthesise(loaded: Bundle, data: Dataset, rows: np.ndarray | None = None) 
     if not len(examples):
         raise DatasetError(
             f"the data set {data.manifest.name} has no validation split",
-            "Name recordings to judge, or prepare it again with hold_out.",
+            "Name recordings to compare with, or prepare it again with hold_out.",
             kind=Kind.NO_VALIDATION,
         )
     if rows is None:

@@ -87,7 +87,7 @@ class TransferOptions:
       voices: `chords` plays every note, each in a separate voice; `lead` plays one line, of a recording the main voice
         over its accompaniment; `auto` plays every note of a MIDI file, and of a recording the pitch of a tracker.
       selection: tracks and channels of a MIDI file; None for all.
-      n_players: that play the same part; from two on the output is stereo.
+      n_players: number of players of the same part; from two on the output is stereo.
       seed: of noise and dither.
     """
 
@@ -761,7 +761,7 @@ def _reporting(
 
 
 def target_lufs(performance: Performance, options: TransferOptions) -> float | None:
-    """Returns the integrated loudness that the output is brought to; None leaves it alone."""
+    """Returns the target of the integrated loudness of the output; None leaves it unchanged."""
     if options.loudness_match == "off":
         return None
     if options.loudness_match == "input":

@@ -167,7 +167,7 @@ def vector_of(instrument: Bundle, base: Bundle) -> FloatArray:
     if card.name in known and card.training.started_from == models.BASE and not card.training.vector:
         return np.asarray(known[card.name], np.float32)
     raise ModelError(
-        f"{card.name} has no place in the space of the base",
+        f"{card.name} has no vector in the space of the base",
         f"Train it again from the base, or blend controls when playing, as {card.name}:0.5+flute:0.5.",
     )
 
@@ -182,7 +182,7 @@ def _draw(base: Bundle, seed: int) -> str:
     known = decoder.instrument_vectors(base.card.model, base.weights)
     candidates = [entry.name for entry in models.catalogue() if entry.name in known and models.is_bundled(entry.name)]
     if len(candidates) < 2:
-        raise ModelError("there are no two bundled instruments to draw from")
+        raise ModelError("a random blend needs at least two bundled instruments")
     random = np.random.default_rng(seed)
     names = random.choice(candidates, min(N_RANDOM, len(candidates)), replace=False)
     shares = random.dirichlet(np.ones(len(names)))

@@ -119,7 +119,7 @@ def train(
       preset: a preset's name or YAML file.
       steps: in all, counted from the beginning; None takes the preset's.
       out: another folder for the instrument. The run keeps its own files in `<out>.run` beside it.
-      resume: go on with the run in that folder; otherwise start again.
+      resume: resume the run in that folder; otherwise start again.
       seed: of weights, noise and the order of the data.
       force: replace an instrument that this run did not make, or take the name of a bundled one.
       start_from: an instrument whose model and weights a new run begins with; "base" for the network trained on all
