@@ -75,7 +75,7 @@ class Try:
 
 
 def desk(folder: Path, code: Path) -> None:
-    """Whole inputs of every command, made with the program that is attacked."""
+    """Makes whole inputs of every command, with the program that is attacked."""
     (folder / "Documents").mkdir(parents=True)
     for name in ("letter.txt", "model.yaml.txt", "photo.jpg"):
         (folder / "Documents" / name).write_bytes(name.encode() * 100)
@@ -107,7 +107,7 @@ def desk(folder: Path, code: Path) -> None:
 
 
 def flipped(content: bytes, chance: random.Random) -> bytes:
-    """The content with one bit changed."""
+    """Returns the content with one bit changed."""
     changed = bytearray(content)
     changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
     return bytes(changed)
@@ -117,7 +117,7 @@ PLAY = ["transfer", "voice.wav", "--out", "out.wav", "--force", "--model"]
 
 
 def bits(whole: Path, chance: random.Random, n: int) -> Iterator[Try]:
-    """Flipped bits in files that carry a digest."""
+    """Yields flipped bits in files that carry a digest."""
     for name in ("model.yaml", "preview.ogg", "weights.safetensors", "impulse_response.wav"):
         content = (whole / "models" / "mine" / name).read_bytes()
         for _ in range(n if name in {"model.yaml", "preview.ogg"} else n // 4):
@@ -248,7 +248,7 @@ PRESETS = {
 
 
 def presets() -> Iterator[Try]:
-    """Absurd sizes in a preset: refused before a training framework is loaded."""
+    """Yields absurd sizes in a preset, which must be refused before a training framework is loaded."""
     for old, news in PRESETS.items():
         for new in news:
             content = PRESET.replace(old, f"{old.partition(':')[0]}: {new}").encode()
@@ -274,7 +274,7 @@ FORMATS = (
 
 
 def sounds(whole: Path, chance: random.Random, n: int) -> Iterator[Try]:
-    """Sound files with damaged headers, wrong lengths and impossible samples; also as rooms."""
+    """Yields sound files with damaged headers, wrong lengths and impossible samples; also as rooms."""
     tone, rate_hz = soundfile.read(whole / "voice.wav")
     made = []
     for suffix, subtype, container in FORMATS:
@@ -305,7 +305,7 @@ def sounds(whole: Path, chance: random.Random, n: int) -> Iterator[Try]:
 
 
 def midi(chance: random.Random, n: int) -> Iterator[Try]:
-    """Scores: damaged, endless, without a tempo."""
+    """Yields MIDI files that are damaged, endless, or without a tempo."""
     track = b"".join(bytes([0x60, 0x90, 60 + i, 100, 0x60, 0x80, 60 + i, 0]) for i in range(8)) + b"\x00\xff\x2f\x00"
     whole = b"MThd\0\0\0\6\0\0\0\1\0\x60MTrk" + len(track).to_bytes(4, "big") + track
     far = b"\xff\xff\xff\x7f\x90\x3c\x64" * 8 + b"\x60\x80\x3c\x00\x00\xff\x2f\x00"
@@ -370,7 +370,7 @@ CELLS = (
 
 
 def notes(whole: Path, chance: random.Random, n: int) -> Iterator[Try]:
-    """Edited notes: damaged files, and tables with impossible cells."""
+    """Yields edited notes: damaged files, and tables with impossible cells."""
     table, midi_file = ((whole / f"tune.{suffix}").read_bytes() for suffix in ("csv", "mid"))
     for i in range(n):
         name, content = (("x.csv", table), ("x.mid", midi_file))[i % 2]
@@ -551,7 +551,7 @@ CLUSTERS = (
 
 
 def options() -> Iterator[Try]:
-    """Impossible values of the options of the newer commands; none of them may open a socket."""
+    """Yields impossible values of the options of the newer commands; none of them may open a socket."""
     for option in TRANSFER_OPTIONS:
         for value in VALUES:
             model = [] if option == "blend" else ["--model", "mine"]
@@ -691,7 +691,7 @@ NEWER = (
 
 
 def streams() -> Iterator[Try]:
-    """Closed and full standard streams, pipes, limits."""
+    """Yields closed and full standard streams, pipes, limits."""
     play = "$DDSP transfer voice.wav --model mine --out out.wav --force"
     for line in STREAMS:
         yield Try("streams and limits", line=line.replace("$PLAY", play))
@@ -703,7 +703,7 @@ def streams() -> Iterator[Try]:
 
 
 def serve() -> None:
-    """The process that is attacked: runs a command per line of its input, and answers with exit code and messages."""
+    """Runs in the attacked process: a command per line of its input, answered with exit code and messages."""
     from ddsp_cli import cli
 
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -758,7 +758,7 @@ class Victim:
         answers.put("")
 
     def run(self, place: Path, arguments: list[str]) -> tuple[int, str, str]:
-        """Exit code, messages, and `hang` or `memory` where it had to be ended."""
+        """Returns the exit code, messages, and `hang` or `memory` where it had to be ended."""
         if self.process is None or self.process.poll() is not None:
             self.start()
         assert self.process is not None and self.process.stdin is not None
@@ -791,7 +791,7 @@ class Victim:
 
 
 def cpu_s(family: list[psutil.Process]) -> float:
-    """Processor time of processes."""
+    """Returns the processor time of processes."""
     total = 0.0
     for entry in family:
         with contextlib.suppress(psutil.Error):
@@ -801,13 +801,13 @@ def cpu_s(family: list[psutil.Process]) -> float:
 
 
 def state(folder: Path) -> str:
-    """A digest of the files that no attack may change."""
+    """Returns a digest of the files that no attack may change."""
     watched = [*sorted((folder / "Documents").glob("*.txt")), folder / "Documents" / "photo.jpg", folder / "voice.wav"]
     return hashlib.sha256(b"".join(path.read_bytes() if path.exists() else b"gone" for path in watched)).hexdigest()
 
 
 def judge(attempt: Try, code: int, said: str, why: str) -> str:
-    """The outcome of a try."""
+    """Returns the outcome of a try."""
     if why:
         return why
     if code not in {0, 2, 3, 4, 5, 6} or "Traceback" in said:
@@ -838,7 +838,7 @@ def shell(attempt: Try, place: Path, code: Path, log: Path) -> tuple[int, str, s
 def run(
     attempts: list[Try], whole: Path, place: Path, code: Path, hang_s: float, verbose: bool
 ) -> dict[str, Counter[str]]:
-    """All tries, one after another; the folder is put right after each."""
+    """Runs all tries, one after another, and restores the folder after each."""
     found: dict[str, Counter[str]] = {}
     log = place.with_name("network.log")
     victim = Victim(code, log, hang_s)

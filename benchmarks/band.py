@@ -44,7 +44,7 @@ RATE_HZ = 16000
 
 
 def early_and_late(run: Path) -> tuple[float, float]:
-    """Validation losses of a run's log at a tenth of its steps, and the lowest."""
+    """Returns the validation losses of a run's log at a tenth of its steps, and the lowest."""
     if not (run / "log.csv").exists():
         return np.nan, np.nan
     with (run / "log.csv").open(encoding="utf-8") as stream:
@@ -54,7 +54,7 @@ def early_and_late(run: Path) -> tuple[float, float]:
 
 
 def scale(loaded: bundle.Bundle, percentile: int) -> tuple[np.ndarray, list[tuple[float, int, int]]]:
-    """A chromatic scale, [S], and its notes: MIDI number, first and last frame of 20 ms."""
+    """Returns a chromatic scale, [S], and its notes: MIDI number, first and last frame of 20 ms."""
     rate = loaded.card.model.frame_rate_hz
     statistics = loaded.card.statistics
     low, high = (round(statistics.pitch_midi[p]) for p in (1, 99))
@@ -72,7 +72,7 @@ def scale(loaded: bundle.Bundle, percentile: int) -> tuple[np.ndarray, list[tupl
 
 
 def judge_scale(audio: np.ndarray, notes: list[tuple[float, int, int]]) -> tuple[int, int, int, int]:
-    """Dead notes, screams, notes of wrong pitch, and clicks."""
+    """Returns the dead notes, screams, notes of wrong pitch, and clicks."""
     size = RATE_HZ // 50
     frames = audio[: len(audio) // size * size].reshape(-1, size)
     f0_hz = pitch_at("pyin", audio, -(-len(audio) // 256))
@@ -103,7 +103,7 @@ def draw(path: Path, audio: dict[str, np.ndarray]) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description="Measure the instruments.")
     parser.add_argument("names", nargs="*")
     parser.add_argument("--models", type=Path, default=ROOT / "models")

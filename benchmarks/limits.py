@@ -79,14 +79,14 @@ def divide(audio: np.ndarray, f0_hz: np.ndarray) -> tuple[np.ndarray, list[tuple
 
 
 def cut(audio: np.ndarray, f0_hz: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """First sample and F0 of each whole piece."""
+    """Yields the first sample and F0 of each whole piece."""
     size = PIECE_S * FRAME_HZ
     for i in range(min(len(f0_hz) // size, len(audio) // (PIECE_S * ANALYSIS_RATE_HZ))):
         yield i * PIECE_S * ANALYSIS_RATE_HZ, np.asarray(f0_hz[i * size : (i + 1) * size], np.float32)
 
 
 def phase_of(f0_hz: np.ndarray, n_samples: int) -> np.ndarray:
-    """The phase of F0 in turns [S], as `analysis.harmonics.measure_partials` counts it."""
+    """Returns the phase of F0 in turns [S], as `analysis.harmonics.measure_partials` counts it."""
     rate_hz = OVERSAMPLING * ANALYSIS_RATE_HZ
     margin = int(np.ceil(0.5 * N_PERIODS * rate_hz / float(f0_hz.min()))) + 4
     times_s = (np.arange(OVERSAMPLING * n_samples + margin) - margin) / rate_hz
@@ -108,7 +108,7 @@ def add_up(amplitudes: np.ndarray, phase: np.ndarray, drift: np.ndarray | None =
 
 
 def noise_like(residual: np.ndarray, seed: int = 5) -> np.ndarray:
-    """White noise with the power of a sound [S] in `N_BANDS` bands of each frame."""
+    """Makes white noise with the power of a sound [S] in `N_BANDS` bands of each frame."""
     from scipy.signal import istft, stft
 
     layout = {"fs": ANALYSIS_RATE_HZ, "nperseg": 1024, "noverlap": 1024 - NOISE_HOP, "window": "hann"}
@@ -123,7 +123,7 @@ def noise_like(residual: np.ndarray, seed: int = 5) -> np.ndarray:
 
 
 def without(loaded: Bundle, kind: type, control: str) -> Bundle:
-    """An instrument with a silent synthesiser."""
+    """Returns an instrument with a silent synthesiser."""
     found = loaded.card.model.only(kind)
     assert found is not None
     columns = control_columns(loaded.card.model, found[0])[control]
@@ -133,7 +133,7 @@ def without(loaded: Bundle, kind: type, control: str) -> Bundle:
 
 
 def variants(loaded: Bundle, performance: Performance) -> Iterator[tuple[str, np.ndarray]]:
-    """The recording at 16 kHz with one part after the other made by synthesisers; see the head of this file."""
+    """Yields the recording at 16 kHz with one part after the other made by synthesisers; see the head of this file."""
 
     def at_16k(sound: np.ndarray) -> np.ndarray:
         return np.asarray(soxr.resample(sound, performance.rate_hz, ANALYSIS_RATE_HZ), np.float64)
@@ -163,7 +163,7 @@ def judge(judged: Judge, sound: np.ndarray) -> dict[str, float]:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description="Measure what the synthesisers could reach.")
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--datasets", type=Path, default=Path("datasets"))

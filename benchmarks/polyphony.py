@@ -65,7 +65,7 @@ PERCENTILES = (25, 50, 75, 90)
 
 
 def voices(path: Path, n_frames: int, frame_rate_hz: int) -> np.ndarray:
-    """How many notes sound at once in each frame, [F]."""
+    """Counts the notes that sound at once in each frame, [F]."""
     count = np.zeros(n_frames, np.int64)
     with path.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
@@ -98,7 +98,7 @@ def compare_prepared(folder: Path, alignments: Path) -> None:
 
 
 def play_note(instrument: Instrument, midi: float, seconds: float, percentile: int = 50, seed: int = 0) -> np.ndarray:
-    """A note of an instrument without its room, [S] at 16 kHz, with 30 ms of rest at both ends."""
+    """Plays a note of an instrument without its room, [S] at 16 kHz, with 30 ms of rest at both ends."""
     n_frames = round((seconds + 0.06) * FRAME_RATE_HZ)
     gate = np.ones(n_frames, np.float32)
     rest = round(0.03 * FRAME_RATE_HZ)
@@ -125,7 +125,7 @@ def make_backing(instrument: Instrument, tonic_midi: int, n_samples: int) -> np.
 
 
 def lead_truth(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """F0 of one voice [F], 0 where two trackers disagree, and where it rests [F]."""
+    """Returns the F0 of one voice [F], 0 where two trackers disagree, and where it rests [F]."""
     features = measure(audio, FeatureSpec(frame_rate_hz=FRAME_RATE_HZ))
     other_hz, _ = trackers.on_grid(trackers.track("pyin", audio), len(features), HOP_SAMPLES)
     segments = find_segments(features)
@@ -137,7 +137,7 @@ def lead_truth(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def judge_lead(mixture: np.ndarray, instrument: Instrument, true_hz: np.ndarray, rests: np.ndarray) -> list[float]:
-    """Shares of frames that are right, an octave off, silent, and played in rests."""
+    """Returns the shares of frames that are right, an octave off, silent, and played in rests."""
     try:
         performance = perform_recording(
             ArrayRecording(mixture), instrument, make_options(voices="lead"), lambda done_s: None,
@@ -195,7 +195,7 @@ def compare_leads(leads: list[Path], backings: list[str], levels_db: list[float]
 
 
 def make_chords(instrument: Instrument, n_chords: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """MIDI numbers [n] of chords and the sound of each note alone, [n, S]; half of them have an octave or a twelfth."""
+    """Makes MIDI numbers [n] of chords and the sound of each note, [n, S]; half of them have an octave or a twelfth."""
     chosen = random.Random(seed)
     low, high = (round(midi) for midi in instrument.bundle.card.statistics.range_midi)
     chords = []
@@ -247,7 +247,7 @@ def compare_shares(names: list[str], n_chords: int) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     prepare = commands.add_parser("prepare")

@@ -47,13 +47,13 @@ FRAME_S = 0.02
 
 
 def pitch_at(tracker: str, audio: np.ndarray, n_frames: int) -> np.ndarray:
-    """Pitch every 16 ms, [n_frames] Hz, 0 in unvoiced frames."""
+    """Returns the pitch every 16 ms, [n_frames] Hz, 0 in unvoiced frames."""
     f0_hz, _ = trackers.on_grid(trackers.track(tracker, audio), n_frames, 256)
     return f0_hz
 
 
 def within_50_cents(a_hz: np.ndarray, b_hz: np.ndarray) -> np.ndarray:
-    """Mask [F] of frames that both have pitch and agree."""
+    """Returns the mask [F] of frames that both have pitch and agree."""
     both = (a_hz > 0) & (b_hz > 0)
     return both & (np.abs(1200 * np.log2(np.where(both, a_hz, 1.0) / np.where(both, b_hz, 1.0))) < 50)
 
@@ -72,13 +72,13 @@ def clicks(audio: np.ndarray, factor: float = 12.0) -> int:
 
 
 def envelope(audio: np.ndarray) -> np.ndarray:
-    """RMS of 10 ms under a Hann window, every millisecond."""
+    """Returns the RMS of 10 ms under a Hann window, every millisecond."""
     window = np.hanning(161)
     return np.sqrt(np.convolve(audio.astype(np.float64) ** 2, window / window.sum(), "same")[:: RATE_HZ // 1000])
 
 
 def lateness_ms(source: np.ndarray, output: np.ndarray, longest_ms: int = 100) -> float:
-    """Shift in ms that fits the output's envelope best to the source's; positive where the output is late."""
+    """Finds the shift in ms that fits the output's envelope best to the source's; positive if the output is late."""
     a, b = envelope(source), envelope(output)
     a, b = (a - a.mean()) / a.std(), (b - b.mean()) / b.std()
     shifts = np.arange(-longest_ms, longest_ms + 1)
@@ -166,7 +166,7 @@ def judge(path: Path, model: Path, out: Path) -> dict[str, float | str]:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description="Measure how good a transfer sounds.")
     parser.add_argument("recordings", type=Path, nargs="*", default=[ROOT / "examples" / "voice.wav"])
     parser.add_argument("--model", default=str(ROOT / "models" / "flute"))
