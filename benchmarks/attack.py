@@ -1,17 +1,17 @@
-"""Attacks the commands with hostile files, flipped bits, broken streams and wrong places, and says how each try ended.
+"""Attack the commands with hostile files, flipped bits, broken streams and wrong places; report how each try ended.
 
     python benchmarks/attack.py [--tries 1.0] [--seed 0] [--code DIR] [--only KIND,KIND] [--minutes 60] [--all]
 
-Commands run in a process of their own (`ddsp_cli.cli`), whose time and memory are watched and whose network is refused
+Commands run in a separate process (`ddsp_cli.cli`), whose time and memory are watched and whose network is refused
 and logged (`tests/watcher`). Outcomes:
 
-    done        the command did what it is for
+    done        the command succeeded
     sentence    one error sentence and an exit code from 2 to 6
-    unnoticed   a flipped bit in a file that carries a digest, and the command went on
+    unnoticed   a flipped bit in a file that carries a digest, and the command continued
     internal    exit code 1, a traceback, or the process ended
     hang        more than 60 s of processor time, or 10 min
     memory      more than 1.5 GB at once
-    lost        a file that the command had no business with was changed or removed
+    lost        a file that does not concern the command was changed or removed
     sockets     the network was used
 
 `--tries` scales the random attacks, `--minutes` repeats them with other seeds. `--all` also runs `attack_studio.py`,

@@ -2,7 +2,7 @@
 
 python benchmarks/band.py [NAME...] [--models models] [--datasets datasets] [--out DIR]
 
-For each instrument a data set of its name (ddsp prepare), whose validation part is judged. Columns of the first table:
+Each instrument needs a data set of its name (ddsp prepare), whose validation split is measured. Columns of the first table:
 
     reliable  share of voiced frames about whose pitch swift-f0 and pYIN agree
     pitch     share of those that the instrument plays within 50 cents
@@ -10,13 +10,13 @@ For each instrument a data set of its name (ddsp prepare), whose validation part
     noise     how much more noise there is between the harmonics than in the recording, dB
     room      share of the room in the sound
     loss      multi-scale spectral loss of 60 s
-    early     the same during training when a tenth of the steps were done, as far as the run's log tells
+    early     the same during training when a tenth of the steps were done, as far as the run's log has it
     late      the lowest of the training, comparable with `early`
     other     loss when another instrument plays the same: the nearest one, and its name
 
 The second: a chromatic scale from a fifth below to a fifth above the range, at three dynamics. A note counts as dead
 below a tenth of the median amplitude of its dynamic, as a scream above ten times, as wrong when its pitch is not within
-50 cents of what was asked for by pYIN (notes below 60 Hz or above 2 kHz, which it does not look for, are left out);
+50 cents of the requested pitch by pYIN (notes below 60 Hz or above 2 kHz, outside its range, are left out);
 clicks as in benchmarks/quality.py. With --out a spectrogram of each scale is drawn.
 """
 

@@ -1,12 +1,12 @@
-"""The limits of the synthesisers with a perfect network, and the judgement of a classifier.
+"""Measure the limits of the synthesisers with a perfect network, by loss and by a classifier.
 
     python benchmarks/limits.py NAME... [--datasets DIR] [--models DIR] [--musicnn DIR]
 
 The held-out recordings of each instrument are divided, at 16 kHz, into harmonics (levels and phases measured 250 times
-a second, pitch-synchronously) and the residual. From these parts the recordings are put together again, each time with
-one more part as the synthesisers make it:
+a second, pitch-synchronously) and the residual. The recordings are put together again from these parts; each variant
+replaces one more part by the output of the synthesisers:
 
-    copy with dither     the recording, with noise as of 16 bits: what an inaudible difference does to the classifier
+    copy with dither     the recording, with noise as of 16 bits: effect of an inaudible difference on the classifier
     phases of F0         harmonics with measured levels, their phases those of an oscillator; residual of the recording
     frame rate           the same with levels at 50 Hz
     noise                levels at 50 Hz; white noise with the power of the residual in 64 bands, 50 times a second
@@ -164,7 +164,7 @@ def judge(judged: Judge, sound: np.ndarray) -> dict[str, float]:
 
 def main() -> None:
     """Runs the command line."""
-    parser = argparse.ArgumentParser(description="Measure what the synthesisers could reach.")
+    parser = argparse.ArgumentParser(description="Measure the limits of the synthesisers.")
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--datasets", type=Path, default=Path("datasets"))
     parser.add_argument("--models", type=Path, default=ROOT / "models")

@@ -4,7 +4,7 @@
     python benchmarks/polyphony.py lead RECORDING... [--backing NAME|FILE ...] [--levels 0 -6 -10]
     python benchmarks/polyphony.py shares [--instruments NAME ...]
 
-`prepare`: what is left out as more than one voice, against the alignments of recordings. DATASET is a prepared data set
+`prepare`: passages left out as more than one voice, compared with the alignments of recordings. DATASET is a prepared data set
 whose recordings are named as the alignments are (X.mp3 and X.csv, rows of start and end in seconds: one per note).
 Alignments are good to some tens of ms, and a released string rings on, so neither number can be 100 %.
 

@@ -1,4 +1,4 @@
-"""How good a transfer sounds, in figures: one row per recording.
+"""Measure the quality of a transfer: one row of figures per recording.
 
 python benchmarks/quality.py [RECORDING...] [--model flute] [--out DIR]
 
@@ -7,16 +7,16 @@ output's pitch is read by pYIN and compared with the source's, transposed as the
 
     reliable  share of the source's voiced frames (by swift-f0) that are reliable
     pitch     share of reliable frames whose output pitch is within 50 cents; silence there counts as wrong
-    limit     the same for a plain tone exactly at the pitch asked for: pYIN looks at 128 ms, and rounds off glides
-    same      share of reliable frames where pYIN hears the same in both, so that it rounds off both
+    limit     the same for a plain tone exactly at the requested pitch: pYIN uses 128 ms, and rounds off glides
+    same      share of reliable frames where pYIN reads the same pitch in both, so that it rounds off both
     loud      correlation of RMS levels in dB, 20 ms, over frames within 40 dB of the source's loudest
-    notes     the same over those of them in which a note was found: without breaths and what is left of consonants
+    notes     the same over those of them in which a note was found: without breaths and remains of consonants
     sung      the same over reliable frames only
     live      as sung, played block by block by `Performer`
     rest      median and 95th percentile of the level in rests after the room's tail, dBFS
     dry       95th percentile of the level in all rests when the room is left out, from 50 ms after a note
-    clicks    samples whose second difference stands out of its surroundings
-    shift     how late the output's envelope is against the source's, by cross-correlation, ms
+    clicks    samples whose second difference is far above that of their neighbours
+    shift     delay of the output's envelope relative to the source's, by cross-correlation, ms
 """
 
 from __future__ import annotations
