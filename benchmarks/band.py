@@ -2,7 +2,7 @@
 
 python benchmarks/band.py [NAME...] [--models models] [--datasets datasets] [--out DIR]
 
-Each instrument needs a data set of its name (ddsp prepare), whose validation split is measured. Columns of the first table:
+Each instrument needs a data set of its name (ddsp prepare), whose validation split is measured. First table:
 
     reliable  share of voiced frames about whose pitch swift-f0 and pYIN agree
     pitch     share of those that the instrument plays within 50 cents

@@ -4,8 +4,8 @@
     python benchmarks/polyphony.py lead RECORDING... [--backing NAME|FILE ...] [--levels 0 -6 -10]
     python benchmarks/polyphony.py shares [--instruments NAME ...]
 
-`prepare`: passages left out as more than one voice, compared with the alignments of recordings. DATASET is a prepared data set
-whose recordings are named as the alignments are (X.mp3 and X.csv, rows of start and end in seconds: one per note).
+`prepare`: passages left out as more than one voice, compared with the alignments of recordings. DATASET is a prepared
+data set whose recordings have the names of the alignments (X.mp3, X.csv: start and end in seconds, one row per note).
 Alignments are good to some tens of ms, and a released string rings on, so neither number can be 100 %.
 
 `lead`: recordings of one voice are mixed with a backing track, chords in their key that a bundled instrument plays or
