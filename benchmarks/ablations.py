@@ -169,7 +169,7 @@ def data_of(bundle: Bundle, dataset: Path) -> Dataset:
 
 
 def figures_of(bundle: Bundle, data: Dataset) -> list[str]:
-    """Figures of `ddsp evaluate` on the validation split, as text."""
+    """Returns figures of `ddsp evaluate` on the validation split, as text."""
     clip = resynthesise(bundle, data)
     found = clip.figures() | metrics.resynthesis_figures(*clip.at_16_khz())
     return [METRICS[key][1].format(found[key]) if key in found else "–" for key in FIGURES]

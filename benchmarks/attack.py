@@ -152,7 +152,7 @@ SOURCES = (
 
 
 def weights(whole: Path) -> Iterator[Try]:
-    """Statistics of variation in the weights of a bundle: NaN, sizes, types; with all digests put right again."""
+    """Yields wrong statistics of variation in a bundle's weights: NaN, sizes, types; with matching digests."""
     from safetensors.numpy import load, save
 
     folder = whole / "models" / "mine"
@@ -217,7 +217,7 @@ CARDS = {
 
 
 def cards(whole: Path) -> Iterator[Try]:
-    """Sizes, types and structures in the card of an instrument; the card alone, and beside good ones."""
+    """Yields sizes, types and structures in the card of an instrument; the card alone, and beside good ones."""
     text = (whole / "models" / "mine" / "model.yaml").read_text(encoding="utf-8").partition("# sha256")[0]
     made = [
         text.replace(old, f"{old.partition(':')[0]}: {new}", 1)
@@ -580,7 +580,7 @@ def options() -> Iterator[Try]:
 
 
 def curves(whole: Path, chance: random.Random, n: int) -> Iterator[Try]:
-    """Tables of curves: damaged, bombs, scalars, structured types, objects."""
+    """Yields tables of curves: damaged, bombs, scalars, structured types, objects."""
 
     def npz(**arrays: np.ndarray) -> bytes:
         out = io.BytesIO()
@@ -626,7 +626,7 @@ def curves(whole: Path, chance: random.Random, n: int) -> Iterator[Try]:
 
 
 def places() -> Iterator[Try]:
-    """Results at places that hold something else."""
+    """Yields outputs at places that hold something else."""
     export = ["export", "--model", "mine", "--out", "Documents", "--force", "--format"]
     for form in ("vst", "litert", "onnx"):
         yield Try("places: --force", [*export, form])

@@ -194,7 +194,7 @@ class Studio:
         return http.client.HTTPConnection(self.host, timeout=HANG_S)
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
-        """Status and body of an answer."""
+        """Sends a request; returns status and body of the answer."""
         connection = self.connect()
         try:
             sent = {"Origin": self.origin, **{name.replace("_", "-"): value for name, value in headers.items()}}
@@ -281,7 +281,7 @@ def request(studio: Studio, chance: random.Random) -> str:
 
 
 def bytes_on_the_line(studio: Studio, chance: random.Random) -> str:
-    """Bytes that are not HTTP, or only half of a request."""
+    """Sends bytes that are not HTTP, or only half of a request."""
     path = f"/{studio.token}/api/takes?name=x.wav"
     whole = f"POST {path} HTTP/1.1\r\nHost: {studio.host}\r\nOrigin: {studio.origin}\r\n".encode()
     content = chance.choice(
@@ -326,7 +326,7 @@ def frame(opcode: int, content: bytes, chance: random.Random) -> bytes:
 
 
 def live(studio: Studio, chance: random.Random) -> str:
-    """Messages to the live line."""
+    """Sends messages to the live line."""
     host, port = studio.host.split(":")
     rate = chance.choice(("48000", "44100", "0", "nan", "9" * 50, "", "-1"))
     with socket.create_connection((host, int(port)), timeout=HANG_S) as line:

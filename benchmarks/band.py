@@ -88,7 +88,7 @@ def judge_scale(audio: np.ndarray, notes: list[tuple[float, int, int]]) -> tuple
 
 
 def draw(path: Path, audio: dict[str, np.ndarray]) -> None:
-    """Spectrograms one above the other."""
+    """Draws spectrograms one above the other."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -80,7 +80,7 @@ def functions(case: str, ours: bool, batch: int, seconds: float) -> tuple[Any, A
 
 
 def measure(case: str, ours: bool, batch: int, seconds: float) -> list[dict[str, float]]:
-    """Seconds, CPU seconds and MB of one case in this process: forward, then forward and backward."""
+    """Measures seconds, CPU seconds and MB of one case in this process: forward, then forward and backward."""
     import tensorflow as tf
 
     function, at, is_loss = functions(case, ours, batch, seconds)

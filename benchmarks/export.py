@@ -33,7 +33,7 @@ REPEATS = 5
 
 
 def best_ms(step: Callable[[], object], n_frames: int) -> tuple[float, float]:
-    """Milliseconds per call, of the fastest of some runs: by the clock, and of the processor (other work aside)."""
+    """Measures milliseconds per call, of the fastest of some runs: wall time, and CPU time (other work aside)."""
     step()
     clock, processor = [], []
     for _ in range(REPEATS):

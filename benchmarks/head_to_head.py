@@ -39,7 +39,7 @@ def sounds(folder: Path) -> dict[str, Path]:
 
 
 def delay_samples(recording: np.ndarray, other: np.ndarray, longest_ms: float) -> int:
-    """Samples by which `other` is late, found by cross-correlation of levels; 0 where it is not."""
+    """Finds the delay of `other` in samples by cross-correlation of levels; 0 where it is not late."""
     size = round(STEP_S * ANALYSIS_RATE_HZ)
     n = min(len(recording), len(other)) // size
     one, two = (

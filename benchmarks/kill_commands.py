@@ -120,7 +120,7 @@ def run(arguments: tuple[str, ...], place: Path) -> subprocess.CompletedProcess[
 
 
 def set_up(place: Path, commands: list[Command]) -> None:
-    """Inputs of all commands."""
+    """Makes the inputs of all commands."""
     for name in ("flute", "violin"):
         run(("export", "--model", name, "--format", "vst", "--out", f"vst_{name}"), place)
         shutil.copyfile(place / f"vst_{name}" / f"{name}.tflite", place / f"{name}.tflite")

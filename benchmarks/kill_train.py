@@ -60,7 +60,7 @@ class Training:
         return [(point.step, point.loss, point.validation_loss) for point in self.state().history]
 
     def files(self) -> list[str]:
-        """Names of the files, without those of each start: a file for TensorBoard, and a clip."""
+        """Returns names of the files, without those of each start: a file for TensorBoard, and a clip."""
         found = (path.relative_to(self.models) for path in self.models.rglob("*") if path.is_file())
         return sorted(p.as_posix() for p in found if p.parts[1] not in {"tensorboard", "clips"} or p.name[0] == ".")
 

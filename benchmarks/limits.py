@@ -156,7 +156,7 @@ def variants(loaded: Bundle, performance: Performance) -> Iterator[tuple[str, np
 
 
 def judge(judged: Judge, sound: np.ndarray) -> dict[str, float]:
-    """Loss and areas under the curve of a sound at 16 kHz."""
+    """Returns loss and areas under the curve of a sound at 16 kHz."""
     made = Sound(*[np.asarray(sound, np.float32)] * 2, ANALYSIS_RATE_HZ)
     rows = judged.compare(made)
     return {row.measure: row.value for row in rows if row.measure == "spectral_loss" or row.measure.startswith("auc")}

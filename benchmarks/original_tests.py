@@ -80,7 +80,7 @@ def harmonic_synthesis(
     sample_rate: int = 16000,
     amp_resample_method: str = "window",
 ) -> Any:
-    """Amplitudes of harmonics are one argument here, shifts are relative to them."""
+    """Takes amplitudes of harmonics as one argument, and shifts relative to them."""
     distribution = 1.0 if harmonic_distribution is None else harmonic_distribution
     shifts = None if harmonic_shifts is None else harmonic_shifts * np.ones_like(frequencies)
     return core.harmonic_synthesis(
@@ -164,7 +164,7 @@ def of_batch(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def framed_lengths(n_t: int, frame_size: int, hop_size: int, padding: str = "center") -> tuple[int, int]:
-    """Numbers of frames and of padded samples, that the original's tests expect."""
+    """Returns numbers of frames and of padded samples that the original's tests expect."""
     padded = {
         "valid": n_t,
         "center": n_t + frame_size // 2 * 2,
@@ -243,7 +243,7 @@ class Mapped:
         return {self.control_names.get(name, name): value for name, value in found.items()}
 
     def hop(self, signal: Any) -> int:
-        """Samples of a frame, of a sound that the original makes n_samples long."""
+        """Returns the samples of a frame, of a sound that the original makes n_samples long."""
         return int(self.settings.get("n_samples", 64000)) // int(signal.shape[1])
 
     @property

@@ -323,7 +323,7 @@ def ensemble(figure: Any) -> None:
 
 
 def band(figure: Any) -> None:
-    """Spectrograms of the voice and of three instruments."""
+    """Draws spectrograms of the voice and of three instruments."""
     voice = sung()
     axes = figure.subplots(2, 2, sharex=True, sharey=True)
     for axis, name in zip(axes.flat, ("voice", "flute", "violin", "oboe"), strict=True):

@@ -112,7 +112,7 @@ def play_note(instrument: Instrument, midi: float, seconds: float, percentile: i
 
 
 def make_backing(instrument: Instrument, tonic_midi: int, n_samples: int) -> np.ndarray:
-    """Chords on a tonic in the middle of an instrument's range, [S]."""
+    """Makes chords on a tonic in the middle of an instrument's range, [S]."""
     low, high = instrument.bundle.card.statistics.range_midi
     root = tonic_midi + 12 * round(((low + high) / 2 - tonic_midi) / 12)
     chords = [
@@ -215,7 +215,7 @@ def make_chords(instrument: Instrument, n_chords: int, seed: int) -> list[tuple[
 
 
 def share_errors_db(midi: np.ndarray, notes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Errors in dB of the shares of each note in four windows, [n, 4], and which notes overlap another wholly, [n]."""
+    """Returns errors in dB of the shares of notes in four windows, [n, 4], and which overlap another wholly, [n]."""
     f0_hz = 440.0 * 2.0 ** ((midi - 69.0) / 12.0)
     window = hann_window(SHARE_WINDOW_SAMPLES)
     errors = []

@@ -59,7 +59,7 @@ def within_50_cents(a_hz: np.ndarray, b_hz: np.ndarray) -> np.ndarray:
 
 
 def clicks(audio: np.ndarray, factor: float = 12.0) -> int:
-    """Stretches of 5 ms with a second difference far above the root mean square of the 50 ms around."""
+    """Counts stretches of 5 ms with a second difference far above the root mean square of the 50 ms around."""
     bend = np.abs(np.diff(audio.astype(np.float64), 2))
     size = RATE_HZ // 200
     peaks = bend[: len(bend) // size * size].reshape(-1, size)

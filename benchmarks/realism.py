@@ -392,7 +392,7 @@ HARMONIC_WITHIN, NOISE_BEYOND = 0.2, 0.33
 
 
 def windows_at(audio: np.ndarray, centres: np.ndarray, size: int) -> np.ndarray:
-    """Windows [n, size] of a sound around samples, silent outside."""
+    """Returns windows [n, size] of a sound around samples, silent outside."""
     padded = np.pad(np.asarray(audio, np.float32), size)
     starts = np.clip(centres + size // 2, 0, len(padded) - size)
     return np.lib.stride_tricks.sliding_window_view(padded, size)[starts]
@@ -451,7 +451,7 @@ def noise(sound: Sound, f0_hz: np.ndarray, notes: Sequence[Note]) -> dict[str, n
 
 
 def ratio_db(harmonic: float, between: float) -> float:
-    """Harmonics against noise in dB, -30 at least: below the scatter of the noise nothing is harmonic."""
+    """Returns harmonics against noise in dB, -30 at least: below the scatter of the noise nothing is harmonic."""
     return float(to_db(max(harmonic, 1e-3 * between) / max(between, 1e-20)))
 
 
@@ -513,7 +513,7 @@ def noise_share_db(audio: np.ndarray, start: float, stop: float, f0_hz: float) -
 
 
 def find_changes(notes: Sequence[Note], longest_gap_s: float = 0.08) -> list[float]:
-    """Times of changes from one note to the next without a rest."""
+    """Finds the times of changes from one note to the next without a rest."""
     return [
         0.5 * (one.stop_s + other.start_s)
         for one, other in itertools.pairwise(notes)
@@ -676,7 +676,7 @@ LEVELS = (10, 50, 90)
 
 
 def scale_controls(loaded: Bundle) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Controls of a chromatic scale over the range of an instrument at three levels.
+    """Returns the controls of a chromatic scale over the range of an instrument at three levels.
 
     Returns:
       F0 [N], levels of the harmonics in dB [N, K], noise magnitudes in dB [N, M] (K or M 0 without such a part).
@@ -714,7 +714,7 @@ def dead_harmonics(f0_hz: np.ndarray, levels_db: np.ndarray, top_hz: float) -> f
 
 
 def find_holes(noise_db: np.ndarray, least_db: float = HOLE_DB) -> np.ndarray:
-    """Bands of noise magnitudes [N, M] in dB that are holes, in their mean over notes.
+    """Finds bands of noise magnitudes [N, M] in dB that are holes, in their mean over notes.
 
     A hole lies more than `least_db` below the line between the bands one, or two, on both sides of it. The lowest and
     the highest band are left out.
@@ -736,7 +736,7 @@ HEARD_RATIO_DB = 6.0
 
 
 def heard_partials(performance: Performance, notes: Sequence[Note], tops_hz: np.ndarray) -> list[np.ndarray]:
-    """Numbers of the partials up to 16 kHz that stand out of the noise in each note of a recording."""
+    """Returns the numbers of partials up to 16 kHz that stand out of the noise in each note of a recording."""
     if not notes:
         return []
     features = performance.features.at(HEARD_RATE_HZ)
@@ -800,7 +800,7 @@ CLASSIFIER_C, N_FOLDS, N_AXES = 0.02, 5, 24
 
 @functools.cache
 def mel_matrix(size: int) -> np.ndarray:
-    """Triangles on the mel scale [bins, N_MELS] at 16 kHz."""
+    """Returns triangles on the mel scale [bins, N_MELS] at 16 kHz."""
     edges = 700.0 * (10.0 ** (np.linspace(0.0, 2595.0 * np.log10(1.0 + MEL_TOP_HZ / 700.0), N_MELS + 2) / 2595.0) - 1.0)
     edges[0] = 30.0
     bins = np.fft.rfftfreq(size, 1.0 / ANALYSIS_RATE_HZ)[:, None]
@@ -810,14 +810,14 @@ def mel_matrix(size: int) -> np.ndarray:
 
 
 def patches(audio_16k: np.ndarray) -> np.ndarray:
-    """Patches of 3 s, one a second, each at -23 dBFS, [N, S]; those without sound are NaN."""
+    """Cuts patches of 3 s, one a second, each at -23 dBFS, [N, S]; those without sound are NaN."""
     size, hop = round(PATCH_S * ANALYSIS_RATE_HZ), round(PATCH_HOP_S * ANALYSIS_RATE_HZ)
     padded = np.pad(audio_16k, (0, max(0, size - len(audio_16k))))
     return level_patches(np.lib.stride_tricks.sliding_window_view(padded, size)[::hop].astype(np.float32))
 
 
 def level_patches(found: np.ndarray) -> np.ndarray:
-    """Patches [N, S] at -23 dBFS, NaN where they are silent."""
+    """Scales patches [N, S] to -23 dBFS, NaN where they are silent."""
     rms = np.sqrt(np.mean(np.square(found), axis=1, keepdims=True))
     return found * np.where(rms > 1e-4, 10 ** (PATCH_DBFS / 20) / np.maximum(rms, 1e-9), np.nan)
 
@@ -1124,7 +1124,7 @@ class Judge:
         return of_whole("classifier", best, found)
 
     def _embedded(self, name: str, embed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Patches of the recording as vectors [N, D]; NaN where it is silent."""
+        """Returns patches of the recording as vectors [N, D]; NaN where it is silent."""
         key = f"embedded {name}"
         if key not in self._kept:
             real = patches(self.real.audio_16k)

@@ -77,7 +77,7 @@ class Watch(threading.Thread):
         self.curve: list[tuple[int, float]] = []
 
     def run(self) -> None:
-        """Samples until the process ends."""
+        """Takes samples until the process ends."""
         counted_at, counting_s = 0.0, 0.0
         while True:
             try:
@@ -118,7 +118,7 @@ class Watch(threading.Thread):
 
 
 def n_done(parts: Path) -> int:
-    """Recordings whose record stands."""
+    """Counts the recordings that have a record."""
     try:
         return sum(entry.name.endswith(".json") for entry in os.scandir(parts))
     except OSError:

@@ -65,7 +65,7 @@ def server_s() -> float:
 
 
 def waited_ms(page, n_sounds: int, act) -> tuple[float, float]:
-    """Milliseconds from an action to one of the sounds that it gives, and of the server's processor time until then."""
+    """Measures ms from an action to one of its sounds, and of the server's processor time until then."""
     wait_for(page, "!document.documentElement.dataset.playing")
     before, before_s = page.evaluate("heard.length"), server_s()
     act()

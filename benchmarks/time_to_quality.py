@@ -31,7 +31,7 @@ LOSSES = (8.6, 7.5, 7.1, 6.5)
 
 
 def curve(run: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Minutes [N] and the lowest validation loss until then [N].
+    """Returns minutes [N] and the lowest validation loss until then [N].
 
     Raises:
       ModelError: there is no checkpoint, or it was made before times were noted.

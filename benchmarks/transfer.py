@@ -129,7 +129,7 @@ def main() -> None:
 
 
 def rates(model: Path) -> tuple[int, int]:
-    """Samples and frames a second of an instrument."""
+    """Returns samples and frames a second of an instrument."""
     card = bundle.load(model).card
     return card.model.sample_rate_hz, card.model.frame_rate_hz
 

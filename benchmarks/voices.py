@@ -44,7 +44,7 @@ RECORDED_S = 1.1
 
 
 def made_chords(low: int, high: int, seed: int) -> list[Note]:
-    """Chords of notes at least three semitones apart, octaves and fifths among them."""
+    """Makes chords of notes at least three semitones apart, octaves and fifths among them."""
     chosen = random.Random(seed)
     notes: list[Note] = []
     for i in range(N_CHORDS):

@@ -60,7 +60,7 @@ def spans_to_mask(starts: IntArray, stops: IntArray, n_frames: int) -> BoolArray
 
 
 def overlapping_windows(values: RealArray, size: int, hop: int = 1) -> RealArray:
-    """Windows of `size` values, `hop` apart: views of an array [S], [(S − size) // hop + 1, size], read-only.
+    """Returns windows of `size` values, `hop` apart: views of an array [S], [(S − size) // hop + 1, size], read-only.
 
     As `numpy.lib.stride_tricks.sliding_window_view`, which takes 20 µs for each call: as long as the sums over one
     frame that is measured live.

@@ -65,7 +65,7 @@ class FolderKind(msgspec.Struct, frozen=True):
     caches: tuple[str, ...] = ()
 
     def foreign_entries(self, folder: Path) -> list[str]:
-        """Names in the folder that the program did not write."""
+        """Returns names in the folder that the program did not write."""
         patterns = (*self.entries, *DESKTOP_FILES)
         names = (entry.name for entry in folder.iterdir())
         return sorted(name for name in names if not any(fnmatch.fnmatchcase(name, p) for p in patterns))

@@ -168,7 +168,7 @@ def parse_key(text: str) -> Key:
 
 
 def known_keys() -> list[str]:
-    """Keys that `parse_key` reads, for suggestions."""
+    """Returns the keys that `parse_key` reads, for suggestions."""
     names = dict.fromkeys([*SHARP_NAMES, *_MAJOR_NAMES, *_MINOR_NAMES])
     return [f"{name} {mode}" for name in names for mode in SCALES if mode != "chromatic"] + ["chromatic"]
 

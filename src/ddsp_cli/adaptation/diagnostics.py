@@ -27,7 +27,7 @@ Character = Literal["monophonic", "polyphonic", "speech", "unclear", "unpitched"
 #: one voice or instrument have 0.08 at most, in made rooms of 2 s reverberation 9 of 10 less than 0.12.
 UNCLEAR_SHARE, POLYPHONIC_SHARE = 0.2, 0.45
 
-#: Nothing is said of less pitch than this.
+#: No warning is given if less than this has a pitch.
 SHORTEST_S = 1.0
 
 #: From this share of the time on a warning says that notes are outside the range of the instrument (`bundle.card`), a

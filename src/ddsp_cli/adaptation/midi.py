@@ -241,7 +241,7 @@ def _is_press(message: Any) -> bool:
 
 
 def _chosen_tracks(path: Path, wanted: tuple[str, ...], names: list[str], parts: list[Part]) -> set[int]:
-    """Numbers from 1 of the tracks that are named by number or name."""
+    """Returns the numbers, from 1, of tracks that are given by number or name."""
     if not wanted:
         return set(range(1, len(names) + 1))
     found: set[int] = set()

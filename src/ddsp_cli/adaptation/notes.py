@@ -650,7 +650,7 @@ class _Canvas:
 
 
 def _stretched(start: int, stop: int, n_frames: int, edge: int) -> DoubleArray:
-    """Places [n] in a note from `start` to `stop`, of which the middle is stretched to give the number of frames."""
+    """Returns places [n] in a note from `start` to `stop`, with its middle stretched to the number of frames."""
     n_own = stop - start
     if n_own == n_frames:
         return np.arange(start, stop, dtype=np.float64)

@@ -166,7 +166,7 @@ def measure_own_share(audio: FloatArray, f0_hz: FloatArray, frame_rate_hz: int, 
 
 
 def _near_multiples(bins_hz: FloatArray, pitch_hz: RealArray | float, size: int) -> BoolArray:
-    """Bins within the main lobe of a multiple of a pitch (of several: [n, 1] → [n, bins])."""
+    """Marks bins within the main lobe of a multiple of a pitch (of several: [n, 1] → [n, bins])."""
     multiple = np.maximum(np.round(bins_hz / pitch_hz), 1.0)
     width_hz = LOBE_BINS * ANALYSIS_RATE_HZ / size + VIBRATO_SHARE * bins_hz
     return np.asarray(np.abs(bins_hz - multiple * pitch_hz) <= np.minimum(width_hz, 0.4 * pitch_hz))

@@ -129,7 +129,7 @@ def loudness_stream(spec: FeatureSpec, ahead_samples: int | None = None) -> Fram
 
 
 def _loudness_2020_stream(spec: FeatureSpec, ahead_samples: int | None) -> FrameStream:
-    """Loudness of magenta/ddsp 1.x (tag v1.6.2, spectral_ops.py), which its models of that time were trained on.
+    """Measures the loudness of magenta/ddsp 1.x (tag v1.6.2, spectral_ops.py), on which its models were trained.
 
     The mean over all bins of their A-weighted level in dB, floored; quiet bins pull it far below the level of the mean
     power. Windows are not centred: that of frame i begins at sample i·hop.

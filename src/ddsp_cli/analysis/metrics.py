@@ -248,7 +248,7 @@ def _magnitudes(audio: FloatArray, size: int) -> FloatArray:
 
 
 def describe(metrics: Mapping[str, float]) -> str:
-    """Metrics with their names, as one line."""
+    """Formats the metrics with their names, as one line."""
     shown = [(name, METRICS[name]) for name in METRICS if name in metrics]
     return ", ".join(f"{title} {form.format(metrics[name])}" for name, (title, form) in shown)
 

@@ -71,7 +71,7 @@ def mfcc_stream(frame_rate_hz: int, n_mfccs: int, ahead_samples: int | None = No
 
 
 def matrices(n_mfccs: int) -> tuple[FloatArray, FloatArray]:
-    """Matrices from magnitudes to mel bands [N, n_mels], and from their logarithms to coefficients [n_mels, C]."""
+    """Returns matrices from magnitudes to mel bands [N, n_mels], and from log mel to coefficients [n_mels, C]."""
     bands = mel_matrix(N_MELS, WINDOW_SAMPLES // 2 + 1, ANALYSIS_RATE_HZ, LOW_HZ, HIGH_HZ)
     return bands, cosine_matrix(n_mfccs + 1, N_MELS)[:, 1:]
 

@@ -117,7 +117,7 @@ class PolyNote:
     cents: DoubleArray
 
     def f0_hz(self, times_s: RealArray) -> DoubleArray:
-        """Its pitch at some times [n]; that of its ends before and after it."""
+        """Returns the pitch of the note at times [n]; before and after it that of its ends."""
         own_s = self.start_s + FRAME_S * np.arange(len(self.cents))
         midi = self.key + np.interp(times_s, own_s, self.cents) / 100.0
         return np.asarray(440.0 * 2.0 ** ((midi - 69.0) / 12.0), np.float64)

@@ -72,7 +72,7 @@ class LoudnessMeter:
         ]
 
     def integrated_lufs(self) -> float:
-        """Loudness of all that was pushed, which ends here; minus infinity where all of it is below the absolute gate.
+        """Returns the loudness of everything pushed, and ends; minus infinity if all of it is below the absolute gate.
 
         A sound shorter than a block is measured as a whole.
         """

@@ -319,7 +319,7 @@ class Keys:
             termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._before)
 
     def pressed(self) -> list[str]:
-        """Keys since the last call: characters, or `up`, `down`, `left`, `right`."""
+        """Returns the keys since the last call: characters, or `up`, `down`, `left`, `right`."""
         if not self.is_open:
             return []
         if sys.platform == "win32":

@@ -119,7 +119,7 @@ class Engine(Protocol):
         """Returns the recording and the name of its worker, from the result of a future."""
 
     def poll(self, tick: Tick) -> None:
-        """Called at intervals: reports the seconds measured, and raises where no more results will come."""
+        """Reports the seconds measured, at intervals, and raises where no more results will come."""
 
 
 def examine_all(
@@ -412,7 +412,7 @@ class DaskCluster:
             raise _lost(f"the cluster has had no workers for {NO_WORKERS_S / 60:.0f} minutes")
 
     def _count(self) -> int:
-        """Threads of all workers."""
+        """Counts the threads of all workers."""
         try:
             return sum(self._client.nthreads().values())
         except (OSError, TimeoutError) as problem:

@@ -221,7 +221,7 @@ def _too_few(folder: Path, split: Split) -> DatasetError:
 
 
 def _lengths(manifest: Manifest) -> dict[str, int]:
-    """Numbers of each feature in an example."""
+    """Returns the number of values of each feature in an example."""
     names = [*tfrecord.FRAME_FEATURES, *([tfrecord.INSTRUMENT] if manifest.instruments else [])]
     return dict.fromkeys(names, manifest.window_frames) | {tfrecord.AUDIO: manifest.window_samples}
 

@@ -261,7 +261,7 @@ class Ledger:
             yield decode_cut(self._job(*of_job), cut)
 
     def usable(self, order: str = "number") -> Iterator[CutRecording]:
-        """Recordings that can be used."""
+        """Yields the recordings that can be used."""
         return self.cuts("usable", order)
 
     def count(self, where: str) -> int:

@@ -402,7 +402,7 @@ def _sound(shard: Shard) -> Iterator[dict[str, np.ndarray]]:
 
 
 def _played(portion: Portion, layout: Layout, rate_hz: int, first: int, last: int) -> np.ndarray:
-    """Frames [first, last) of a portion as audio: high-pass filtered, with its gain and a short fade at either end."""
+    """Returns frames [first, last) of a portion as audio: high-pass filtered, with gain and short fades at its ends."""
     recording = portion.recording
     start = layout.samples(portion.start, rate_hz)
     n_samples = layout.samples(portion.end - portion.start, rate_hz)

@@ -120,7 +120,7 @@ class SpectralDistance:
         return ops.sum(distances) / batch, gradient
 
     def _examples(self, target: Any, value: Any, weights: Any) -> tuple[Any, Any]:
-        """Distances [n] of some examples, and their slopes [n, S] along `value`."""
+        """Returns distances [n] of some examples, and their slopes [n, S] along `value`."""
         distance, slope = 0.0, 0.0
         for size in self.fft_sizes:
             one, its_slope = self._size(target, value, size, frame_weights(weights, size))
@@ -168,7 +168,7 @@ class SpectralDistance:
 
 
 def frame_weights(weights: Tensor, size: int) -> Tensor:
-    """Means of weights over the samples in the windows of a spectrum: [B, S] → [B, T, 1]; [B, 1] → [B, 1, 1]."""
+    """Averages weights over the samples in the windows of a spectrum: [B, S] → [B, T, 1]; [B, 1] → [B, 1, 1]."""
     n_samples = weights.shape[-1]
     if n_samples == 1:
         return weights[:, :, None]

@@ -156,7 +156,7 @@ def read_origin(files: Files, model: str, metadata: Mapping[str, Any]) -> Origin
 
 
 def read_statistics(found: Mapping[str, Any]) -> tuple[Statistics, str]:
-    """Statistics from `dataset_statistics.pkl` or the `metadata.json` of a plug-in model.
+    """Reads statistics from `dataset_statistics.pkl` or the `metadata.json` of a plug-in model.
 
     Args:
       found: its contents.
@@ -193,7 +193,7 @@ def read_statistics(found: Mapping[str, Any]) -> tuple[Statistics, str]:
 
 
 def _own_percentiles(found: Any) -> Statistics:
-    """Statistics that this program put into an export."""
+    """Reads statistics that this program put into an export."""
     try:
         statistics = msgspec.convert(found, Statistics, strict=True)
     except msgspec.ValidationError as problem:

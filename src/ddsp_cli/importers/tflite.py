@@ -285,7 +285,7 @@ def check_controls(found: dict[str, np.ndarray]) -> None:
 
 
 def controls(bundle: Bundle, frames: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Controls and the state after each frame that a bundle's network gives for scaled inputs [F], as the file does."""
+    """Returns the controls, and the state after each frame, that a bundle's network gives for scaled inputs [F]."""
     decoder, parts, states = Decoder(bundle), [], []
     f0_hz = np.asarray(scaling.midi_to_hz(frames["f0_scaled"] * np.float32(scaling.F0_RANGE_MIDI)))
     for i in range(len(f0_hz)):

@@ -157,7 +157,7 @@ class Engine:
             source.push(part)
 
     def _take(self, block: FloatArray, played: FloatArray) -> None:
-        """Meters and tape, on the worker's thread."""
+        """Updates meters and tape, on the worker's thread."""
         if len(block):
             keep = math.exp(-len(block) / (METER_S * self._rate_hz))
             squares = np.array([block @ block, played @ played]) / len(block)

@@ -271,7 +271,7 @@ def _row(recording: Recording) -> dict[str, str]:
 
 
 def play_doubts(recordings: Iterable[Recording], path_of: Callable[[str], Path | None]) -> dict[tuple[str, int], bytes]:
-    """MP3s of the longest doubtful places of each kind.
+    """Encodes the longest doubtful places of each kind as MP3.
 
     Args:
       recordings: of the data set.

@@ -84,7 +84,7 @@ class Guard:
         await self._app(inner, receive, self._closed(send))
 
     def _refusal(self, scope: Scope) -> tuple[int, str]:
-        """Status and reason; 0 where the request may pass."""
+        """Returns status and reason of a refusal; 0 where the request may pass."""
         headers = Headers(scope=scope)
         if headers.getlist("host") != [headers.get("host", "")] or headers.get("host") not in self._hosts:
             return 421, "This address does not belong to ddsp studio."

@@ -182,11 +182,11 @@ class Studio:
         return FileResponse(take.path, media_type="application/octet-stream", headers=_attachment(take.name))
 
     async def take_pcm(self, request: Request) -> Response:
-        """Its samples."""
+        """Returns the samples of a sound."""
         return _floats((await self._take(request)).pcm)
 
     async def take_spectrogram(self, request: Request) -> Response:
-        """Its spectrogram, see `spectrogram`."""
+        """Returns the spectrogram of a sound, see `spectrogram`."""
         take = await self._take(request)
         if take.info is None:
             raise InputError("a MIDI file contains no sound")

@@ -213,7 +213,7 @@ class Session:
 
     @staticmethod
     def _stamps(name: str) -> tuple[int, ...]:
-        """Times at which the instrument, or each part of a blend, was written: one that is being trained changes.
+        """Returns the times at which the instrument, or each part of a blend, was written: training changes them.
 
         Raises:
           ModelError: there is no instrument of that name.

@@ -76,7 +76,7 @@ class Articulation(msgspec.Struct, frozen=True):
     fall_harmonic_db: FloatArray
 
     def as_weights(self) -> dict[str, FloatArray]:
-        """Arrays by the names under which a bundle keeps them."""
+        """Returns the arrays by their names in a bundle."""
         return {
             f"{ARTICULATION}{name}": np.asarray(value, np.float32)
             for name, value in msgspec.structs.asdict(self).items()
@@ -195,7 +195,7 @@ class Articulator:
         self._detector, self._sample_rate_hz = detector, sample_rate_hz
         onset_db = np.concatenate([articulation.onset_noise_db, articulation.onset_harmonic_db], axis=2)
         fall_db = np.concatenate([articulation.fall_noise_db, articulation.fall_harmonic_db], axis=1)
-        # Unknown beginnings have nothing, nor has anything behind the last step or before the first fall.
+        # Values are 0 for unknown onsets, after the last step, and before the first fall.
         self._onset_db = np.pad(onset_db.astype(np.float64), ((1, 0), (0, 2), (0, 0)))
         self._fall_db = np.pad(fall_db.astype(np.float64), ((1, 0), (0, 0)))
 
@@ -235,7 +235,7 @@ class Articulator:
         return changed
 
     def _at(self, kinds: np.ndarray, since_s: DoubleArray, fallen_db: DoubleArray) -> DoubleArray:
-        """Corrections of bands and groups, [F, G + H] in dB, at the time since an onset and the fall of the level."""
+        """Returns corrections of bands and groups, [F, G + H] in dB, for time since the onset and fall of the level."""
         steps = np.round(since_s / STEP_TIME_S, 3)
         index = np.minimum(steps.astype(int), N_STEPS)
         share = (np.minimum(steps, N_STEPS) - index)[:, None]

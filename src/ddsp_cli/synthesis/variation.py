@@ -73,7 +73,7 @@ class Variation(msgspec.Struct, frozen=True):
         return bool(np.any(self.jitter_cents > 0.0))
 
     def as_weights(self) -> dict[str, FloatArray]:
-        """Arrays by the names under which a bundle keeps them."""
+        """Returns the arrays by their names in a bundle."""
         return {
             f"{VARIATION}{name}": np.atleast_1d(np.asarray(value, np.float32))
             for name, value in msgspec.structs.asdict(self).items()

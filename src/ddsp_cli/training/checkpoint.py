@@ -283,7 +283,7 @@ Report = Callable[[TrainProgress], None]
 
 
 def progress_of(state: RunState, total: int, losses: Sequence[float], event: Event, message: str = "") -> TrainProgress:
-    """Progress of a run.
+    """Returns the progress of a run.
 
     Args:
       state: as of the last validation.

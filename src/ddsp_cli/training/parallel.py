@@ -69,7 +69,7 @@ class SplitBatchAutoencoder(Autoencoder):
         return self._update_metrics([numbers for numbers, _ in found], data)
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        """Metrics of a batch, by name."""
+        """Returns the metrics of a batch, by name."""
         return self._update_metrics([self._half_loss(*half, training=False) for half in self._halves(data)], data)
 
     def _halves(self, data: Any) -> list[Half]:
@@ -210,7 +210,7 @@ class SharedBatchAutoencoder(SplitBatchAutoencoder):
         return self._update_metrics([tuple(found[: len(numbers)])], data)
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        """Metrics of a batch, by name: each process computes all of it, so that it does not depend on their number."""
+        """Returns the metrics of a batch by name. Every process computes all of it, so their number has no effect."""
         parts = [self._half_loss(*half, training=False) for half in self._parts(data, self.n_shares)]
         means = self.processes.mean([sum(of_halves) / len(parts) for of_halves in zip(*parts, strict=True)])
         return self._update_metrics([tuple(means)], data)

@@ -222,7 +222,7 @@ def resynthesise(loaded: Bundle, data: Dataset, rows: np.ndarray | None = None) 
 
 
 def choose_windows(data: Dataset) -> list[int]:
-    """Windows of the validation split to listen to: up to `N_CLIPS` with notes in them, spread over the recordings."""
+    """Chooses windows of the validation split to listen to: up to `N_CLIPS` with notes, spread over the recordings."""
     voiced = np.mean(data.validation.f0_hz > 0, axis=1)
     usable = np.flatnonzero(voiced >= LEAST_VOICED)
     if not len(usable):

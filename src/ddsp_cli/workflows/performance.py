@@ -311,7 +311,7 @@ class Performance:
         return round(self.seconds * rate_hz)
 
     def timbre(self, instrument: Instrument) -> Iterator[FloatArray]:
-        """MFCCs of the recording, read once more, for an instrument with an encoder."""
+        """Yields MFCCs of the recording, read once more, for an instrument with an encoder."""
         if self.recording is not None and instrument.model.encoder:
             yield from instrument.timbre(self.recording.blocks())
 

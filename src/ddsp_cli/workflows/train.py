@@ -636,7 +636,7 @@ def _run(
 
 
 def _failures(job: Job) -> tuple[type[Exception], ...]:
-    """Exceptions that are raised when another process of the training has ended."""
+    """Returns the exceptions that are raised when another process of the training has ended."""
     return job.processes.failures() if job.processes is not None else ()
 
 
@@ -674,7 +674,7 @@ class _NotedInterrupts:
             self._report_unraisable(lost)
 
     def raise_if_lost(self) -> None:
-        """Called after every step.
+        """Checks for an interruption, after every step.
 
         Raises:
           KeyboardInterrupt: Ctrl-C was pressed, and the training still runs.

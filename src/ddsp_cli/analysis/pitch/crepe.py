@@ -158,7 +158,7 @@ class CrepeTracker:
         return PitchTrack(self._path.finish(), confidence, HOP_SAMPLES)
 
     def activation(self, frames: FloatArray) -> FloatArray:
-        """Activations [n, N] of frames [n, 1024]."""
+        """Computes activations [n, N] of frames [n, 1024]."""
         centred = frames - frames.mean(axis=1, keepdims=True)
         normal = centred / np.maximum(centred.std(axis=1, keepdims=True), 1e-8)
         padded = np.pad(normal, ((0, -len(normal) % BATCH_FRAMES), (0, 0))).astype(np.float32)

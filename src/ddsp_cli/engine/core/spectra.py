@@ -90,7 +90,7 @@ def safe_sqrt(power: Tensor) -> Tensor:
 
 
 def stft_magnitude(audio: Tensor, size: int, overlap: float = 0.75, pad_end: bool = True) -> Tensor:
-    """Magnitudes of `stft` (`spectral_ops.compute_mag`): [B, S] → [B, T, N]; gradient 0 where a magnitude is 0."""
+    """Computes the magnitudes of `stft` (`spectral_ops.compute_mag`): [B, S] → [B, T, N]; gradient 0 at magnitude 0."""
     real, imaginary = stft(audio, size, overlap, pad_end)
     return safe_sqrt(real * real + imaginary * imaginary)
 
