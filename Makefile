@@ -10,7 +10,7 @@ VENV   := .venv
 BIN    := $(if $(filter Windows_NT,$(OS)),$(VENV)/Scripts,$(VENV)/bin)
 RUN    := $(BIN)/python -m
 PIP    := $(RUN) pip --disable-pip-version-check --quiet
-# stamps: what stands in .venv was installed from these files
+# stamps: .venv was installed from these files
 RUNTIME := $(VENV)/.stamp-runtime
 DEV     := $(VENV)/.stamp-dev
 SOURCES := pyproject.toml constraints.txt
@@ -21,23 +21,23 @@ TRAIN_ARGS ?=
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help
-help: ## Say what can be made
+help: ## List the targets
 	@echo "make demo         sing through a flute: examples/voice.wav -> demo/"
 	@echo "make test         run the tests, without those marked slow"
 	@echo "make test-all     run all tests, as continuous integration does"
 	@echo "make test-backends run the engine's tests, and train a little, on TensorFlow, JAX and PyTorch"
 	@echo "make lint         run the linters, the type checker and the import rules"
-	@echo "make bench        measure what is meant to be fast"
-	@echo "make fuzz         try to break the readers with damaged files and kills"
-	@echo "make licences     list what is installed, with licences, and write an SBOM"
+	@echo "make bench        run the speed benchmarks"
+	@echo "make fuzz         test the readers with damaged files, and the commands with kills"
+	@echo "make licences     list the installed packages and their licences, and write an SBOM"
 	@echo "make train-NAME   train an instrument on datasets/NAME (see: ddsp prepare)"
 	@echo "make instruments  make the bundled instruments again from their recordings (see: models/RECIPES.md)"
 	@echo "make instrument-NAME make one of them again: make instrument-violin AUDIO=/path/to/recordings"
 	@echo "make data-NAME    only prepare its recordings, into datasets/NAME"
-	@echo "make clean        remove what the tools leave behind"
+	@echo "make clean        remove the files that tools have made"
 	@echo "make distclean    remove .venv and the demo's results as well"
 	@echo
-	@echo "Each first installs what it needs into .venv. PYTHON=/path/to/python chooses the interpreter."
+	@echo "Each target first installs its requirements into .venv. PYTHON=/path/to/python chooses the interpreter."
 
 # --- the environment -----------------------------------------------------------------------------------
 
@@ -119,11 +119,11 @@ lint: $(DEV) ## Linters, types, import rules
 BENCHMARKS := engine train prepare transfer live export
 
 .PHONY: bench
-bench: $(DEV) ## What is fast, measured
+bench: $(DEV) ## Run the speed benchmarks
 	@for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python "benchmarks/$$name.py" || exit 1; done
 
 .PHONY: licences
-licences: $(RUNTIME) ## What is installed: an SBOM (CycloneDX) and the licences, in build/licences
+licences: $(RUNTIME) ## Write the licences of installed packages and an SBOM (CycloneDX) into build/licences
 	@$(BIN)/python tools/licences.py --audit
 
 # Random attacks go on with other seeds for so long.

@@ -97,7 +97,7 @@ def without(model: ModelConfig, wanted: Any) -> ModelConfig:
 
 
 def variants(preset: Preset) -> dict[str, Preset]:
-    """The preset and its variants by name."""
+    """Returns the preset and its variants by name."""
     model = preset.model
     if model.only(HarmonicConfig) is None or model.only(FilteredNoiseConfig) is None:
         sys.exit("the preset needs one harmonic synthesiser and one of filtered noise")
@@ -114,7 +114,7 @@ def variants(preset: Preset) -> dict[str, Preset]:
 
 
 def place(name: str, seed: int, out: Path) -> Path:
-    """The folder of a variant's instrument."""
+    """Returns the folder of a variant's instrument."""
     return out / f"{name.replace(' ', '-')}-{seed}"
 
 
@@ -159,7 +159,7 @@ def train_variant(name: str, preset: Preset, seed: int, options: argparse.Namesp
 
 
 def run_of(folder: Path) -> Path:
-    """The folder of the run beside an instrument."""
+    """Returns the folder of the run beside an instrument."""
     return folder.with_name(f"{folder.name}.run")
 
 
@@ -169,7 +169,7 @@ def data_of(bundle: Bundle, dataset: Path) -> Dataset:
 
 
 def figures_of(bundle: Bundle, data: Dataset) -> list[str]:
-    """Figures of `ddsp evaluate` on the validation split, as text."""
+    """Returns figures of `ddsp evaluate` on the validation split, as text."""
     clip = resynthesise(bundle, data)
     found = clip.figures() | metrics.resynthesis_figures(*clip.at_16_khz())
     return [METRICS[key][1].format(found[key]) if key in found else "–" for key in FIGURES]
@@ -203,14 +203,14 @@ def with_constant(bundle: Bundle, columns: slice, raw: np.ndarray | float) -> Bu
 
 
 def raw_of(distribution: np.ndarray) -> np.ndarray:
-    """Raw values [K] that `scaling.exp_sigmoid` turns into a multiple of a distribution [K]."""
+    """Returns the raw values [K] that `scaling.exp_sigmoid` turns into a multiple of a distribution [K]."""
     share = np.maximum(distribution / distribution.max(), 1e-6)
     sigmoid = (share / MAX_AMPLITUDE) ** (1.0 / np.log(10.0))
     return np.asarray(np.log(sigmoid / (1.0 - sigmoid)), np.float32)
 
 
 def mean_distribution(bundle: Bundle, data: Dataset) -> np.ndarray:
-    """The mean harmonic distribution [K] of the notes of the validation split."""
+    """Returns the mean harmonic distribution [K] of the notes of the validation split."""
     model = bundle.card.model
     step = data.manifest.features.frame_rate_hz // model.frame_rate_hz
     f0_hz = data.validation.f0_hz.reshape(-1)[::step]
@@ -220,7 +220,7 @@ def mean_distribution(bundle: Bundle, data: Dataset) -> np.ndarray:
 
 
 def switched_off(bundle: Bundle, data: Dataset) -> dict[str, Bundle]:
-    """An instrument, and the same without a part of it, by name."""
+    """Returns an instrument, and the same without a part of it, by name."""
     model = bundle.card.model
     harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
     if harmonic is None or noise is None or not bundle.weights:

@@ -1,17 +1,17 @@
-"""Attacks the commands with hostile files, flipped bits, broken streams and wrong places, and says how each try ended.
+"""Attack the commands with hostile files, flipped bits, broken streams and wrong places; report how each try ended.
 
     python benchmarks/attack.py [--tries 1.0] [--seed 0] [--code DIR] [--only KIND,KIND] [--minutes 60] [--all]
 
-Commands run in a process of their own (`ddsp_cli.cli`), whose time and memory are watched and whose network is refused
+Commands run in a separate process (`ddsp_cli.cli`), whose time and memory are watched and whose network is refused
 and logged (`tests/watcher`). Outcomes:
 
-    done        the command did what it is for
+    done        the command succeeded
     sentence    one error sentence and an exit code from 2 to 6
-    unnoticed   a flipped bit in a file that carries a digest, and the command went on
+    unnoticed   a flipped bit in a file that carries a digest, and the command continued
     internal    exit code 1, a traceback, or the process ended
     hang        more than 60 s of processor time, or 10 min
     memory      more than 1.5 GB at once
-    lost        a file that the command had no business with was changed or removed
+    lost        a file that does not concern the command was changed or removed
     sockets     the network was used
 
 `--tries` scales the random attacks, `--minutes` repeats them with other seeds. `--all` also runs `attack_studio.py`,
@@ -75,7 +75,7 @@ class Try:
 
 
 def desk(folder: Path, code: Path) -> None:
-    """Whole inputs of every command, made with the program that is attacked."""
+    """Makes whole inputs of every command, with the program that is attacked."""
     (folder / "Documents").mkdir(parents=True)
     for name in ("letter.txt", "model.yaml.txt", "photo.jpg"):
         (folder / "Documents" / name).write_bytes(name.encode() * 100)
@@ -107,7 +107,7 @@ def desk(folder: Path, code: Path) -> None:
 
 
 def flipped(content: bytes, chance: random.Random) -> bytes:
-    """The content with one bit changed."""
+    """Returns the content with one bit changed."""
     changed = bytearray(content)
     changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
     return bytes(changed)
@@ -117,7 +117,7 @@ PLAY = ["transfer", "voice.wav", "--out", "out.wav", "--force", "--model"]
 
 
 def bits(whole: Path, chance: random.Random, n: int) -> Iterator[Try]:
-    """Flipped bits in files that carry a digest."""
+    """Yields flipped bits in files that carry a digest."""
     for name in ("model.yaml", "preview.ogg", "weights.safetensors", "impulse_response.wav"):
         content = (whole / "models" / "mine" / name).read_bytes()
         for _ in range(n if name in {"model.yaml", "preview.ogg"} else n // 4):
@@ -152,7 +152,7 @@ SOURCES = (
 
 
 def weights(whole: Path) -> Iterator[Try]:
-    """Statistics of variation in the weights of a bundle: NaN, sizes, types; with all digests put right again."""
+    """Yields wrong statistics of variation in a bundle's weights: NaN, sizes, types; with matching digests."""
     from safetensors.numpy import load, save
 
     folder = whole / "models" / "mine"
@@ -217,7 +217,7 @@ CARDS = {
 
 
 def cards(whole: Path) -> Iterator[Try]:
-    """Sizes, types and structures in the card of an instrument; the card alone, and beside good ones."""
+    """Yields sizes, types and structures in the card of an instrument; the card alone, and beside good ones."""
     text = (whole / "models" / "mine" / "model.yaml").read_text(encoding="utf-8").partition("# sha256")[0]
     made = [
         text.replace(old, f"{old.partition(':')[0]}: {new}", 1)
@@ -248,7 +248,7 @@ PRESETS = {
 
 
 def presets() -> Iterator[Try]:
-    """Absurd sizes in a preset: refused before a training framework is loaded."""
+    """Yields absurd sizes in a preset, which must be refused before a training framework is loaded."""
     for old, news in PRESETS.items():
         for new in news:
             content = PRESET.replace(old, f"{old.partition(':')[0]}: {new}").encode()
@@ -274,7 +274,7 @@ FORMATS = (
 
 
 def sounds(whole: Path, chance: random.Random, n: int) -> Iterator[Try]:
-    """Sound files with damaged headers, wrong lengths and impossible samples; also as rooms."""
+    """Yields sound files with damaged headers, wrong lengths and impossible samples; also as rooms."""
     tone, rate_hz = soundfile.read(whole / "voice.wav")
     made = []
     for suffix, subtype, container in FORMATS:
@@ -305,7 +305,7 @@ def sounds(whole: Path, chance: random.Random, n: int) -> Iterator[Try]:
 
 
 def midi(chance: random.Random, n: int) -> Iterator[Try]:
-    """Scores: damaged, endless, without a tempo."""
+    """Yields MIDI files that are damaged, endless, or without a tempo."""
     track = b"".join(bytes([0x60, 0x90, 60 + i, 100, 0x60, 0x80, 60 + i, 0]) for i in range(8)) + b"\x00\xff\x2f\x00"
     whole = b"MThd\0\0\0\6\0\0\0\1\0\x60MTrk" + len(track).to_bytes(4, "big") + track
     far = b"\xff\xff\xff\x7f\x90\x3c\x64" * 8 + b"\x60\x80\x3c\x00\x00\xff\x2f\x00"
@@ -370,7 +370,7 @@ CELLS = (
 
 
 def notes(whole: Path, chance: random.Random, n: int) -> Iterator[Try]:
-    """Edited notes: damaged files, and tables with impossible cells."""
+    """Yields edited notes: damaged files, and tables with impossible cells."""
     table, midi_file = ((whole / f"tune.{suffix}").read_bytes() for suffix in ("csv", "mid"))
     for i in range(n):
         name, content = (("x.csv", table), ("x.mid", midi_file))[i % 2]
@@ -551,7 +551,7 @@ CLUSTERS = (
 
 
 def options() -> Iterator[Try]:
-    """Impossible values of the options of the newer commands; none of them may open a socket."""
+    """Yields impossible values of the options of the newer commands; none of them may open a socket."""
     for option in TRANSFER_OPTIONS:
         for value in VALUES:
             model = [] if option == "blend" else ["--model", "mine"]
@@ -580,7 +580,7 @@ def options() -> Iterator[Try]:
 
 
 def curves(whole: Path, chance: random.Random, n: int) -> Iterator[Try]:
-    """Tables of curves: damaged, bombs, scalars, structured types, objects."""
+    """Yields tables of curves: damaged, bombs, scalars, structured types, objects."""
 
     def npz(**arrays: np.ndarray) -> bytes:
         out = io.BytesIO()
@@ -626,7 +626,7 @@ def curves(whole: Path, chance: random.Random, n: int) -> Iterator[Try]:
 
 
 def places() -> Iterator[Try]:
-    """Results at places that hold something else."""
+    """Yields outputs at places that hold something else."""
     export = ["export", "--model", "mine", "--out", "Documents", "--force", "--format"]
     for form in ("vst", "litert", "onnx"):
         yield Try("places: --force", [*export, form])
@@ -691,7 +691,7 @@ NEWER = (
 
 
 def streams() -> Iterator[Try]:
-    """Closed and full standard streams, pipes, limits."""
+    """Yields closed and full standard streams, pipes, limits."""
     play = "$DDSP transfer voice.wav --model mine --out out.wav --force"
     for line in STREAMS:
         yield Try("streams and limits", line=line.replace("$PLAY", play))
@@ -703,7 +703,7 @@ def streams() -> Iterator[Try]:
 
 
 def serve() -> None:
-    """The process that is attacked: runs a command per line of its input, and answers with exit code and messages."""
+    """Runs in the attacked process: a command per line of its input, answered with exit code and messages."""
     from ddsp_cli import cli
 
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -758,7 +758,7 @@ class Victim:
         answers.put("")
 
     def run(self, place: Path, arguments: list[str]) -> tuple[int, str, str]:
-        """Exit code, messages, and `hang` or `memory` where it had to be ended."""
+        """Returns the exit code, messages, and `hang` or `memory` where it had to be ended."""
         if self.process is None or self.process.poll() is not None:
             self.start()
         assert self.process is not None and self.process.stdin is not None
@@ -791,7 +791,7 @@ class Victim:
 
 
 def cpu_s(family: list[psutil.Process]) -> float:
-    """Processor time of processes."""
+    """Returns the processor time of processes."""
     total = 0.0
     for entry in family:
         with contextlib.suppress(psutil.Error):
@@ -801,13 +801,13 @@ def cpu_s(family: list[psutil.Process]) -> float:
 
 
 def state(folder: Path) -> str:
-    """A digest of the files that no attack may change."""
+    """Returns a digest of the files that no attack may change."""
     watched = [*sorted((folder / "Documents").glob("*.txt")), folder / "Documents" / "photo.jpg", folder / "voice.wav"]
     return hashlib.sha256(b"".join(path.read_bytes() if path.exists() else b"gone" for path in watched)).hexdigest()
 
 
 def judge(attempt: Try, code: int, said: str, why: str) -> str:
-    """The outcome of a try."""
+    """Returns the outcome of a try."""
     if why:
         return why
     if code not in {0, 2, 3, 4, 5, 6} or "Traceback" in said:
@@ -838,7 +838,7 @@ def shell(attempt: Try, place: Path, code: Path, log: Path) -> tuple[int, str, s
 def run(
     attempts: list[Try], whole: Path, place: Path, code: Path, hang_s: float, verbose: bool
 ) -> dict[str, Counter[str]]:
-    """All tries, one after another; the folder is put right after each."""
+    """Runs all tries, one after another, and restores the folder after each."""
     found: dict[str, Counter[str]] = {}
     log = place.with_name("network.log")
     victim = Victim(code, log, hang_s)

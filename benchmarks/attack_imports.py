@@ -85,7 +85,7 @@ class Case:
 
 
 def cases(n_tries: int, seed: int) -> Iterator[Case]:
-    """Every written attack once, and damaged files of all kinds until there are enough tries."""
+    """Yields every written attack once, and damaged files of all kinds until there are enough tries."""
     sys.path.insert(0, str(ROOT / "tests"))
     import hostile
     from ddsp_cli.exporters import vst
@@ -137,7 +137,7 @@ def cases(n_tries: int, seed: int) -> Iterator[Case]:
 
 
 def written_attacks(whole: dict[str, bytes], small: dict[str, bytes]) -> Iterator[Case]:
-    """The attacks of `tests/hostile.py`, and odd files in a folder."""
+    """Yields the attacks of `tests/hostile.py`, and odd files in a folder."""
     import hostile
     from format_fixtures import checkpoint_files, loudness_model
 
@@ -184,7 +184,7 @@ def written_attacks(whole: dict[str, bytes], small: dict[str, bytes]) -> Iterato
 
 
 def exported_card(name: str) -> str:
-    """A card as `ddsp export` writes it."""
+    """Returns a card as `ddsp export` writes it."""
     from ddsp_cli.config import dump_yaml, to_plain
     from format_fixtures import plugin_bundle
 
@@ -200,7 +200,7 @@ def exported_card(name: str) -> str:
 
 
 def wild_index(whole: dict[str, bytes], dice: random.Random) -> bytes:
-    """An index whose checksums are right, with one entry of random numbers."""
+    """Returns an index whose checksums are right, with one entry of random numbers."""
     import hostile
     from format_fixtures import checkpoint_files, loudness_model
 
@@ -215,7 +215,7 @@ def wild_index(whole: dict[str, bytes], dice: random.Random) -> bytes:
 
 
 def zipped(files: dict[str, bytes], prefix: str = "solo/") -> bytes:
-    """A ZIP archive of files."""
+    """Returns a ZIP archive of files."""
     import io
 
     buffer = io.BytesIO()
@@ -226,7 +226,7 @@ def zipped(files: dict[str, bytes], prefix: str = "solo/") -> bytes:
 
 
 def archives(whole: dict[str, bytes]) -> dict[str, bytes]:
-    """Hostile archives, by the attack."""
+    """Yields hostile archives, by the attack."""
     link = zipfile.ZipInfo("ckpt-300.index")
     link.create_system, link.external_attr = 3, 0o120777 << 16
     import io
@@ -247,7 +247,7 @@ def archives(whole: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def rooms() -> dict[str, bytes]:
-    """Hostile impulse responses, by the attack."""
+    """Yields hostile impulse responses, by the attack."""
     import io
 
     import soundfile
@@ -273,12 +273,12 @@ def rooms() -> dict[str, bytes]:
 
 
 def graph_of(data: bytes) -> range:
-    """Where a TFLite file of ours has its graph."""
+    """Finds the graph in a TFLite file of ours."""
     return range(data.rindex(b"main"), len(data))
 
 
 def damaged(data: bytes, dice: random.Random, where: range | None = None) -> bytes:
-    """Some bytes changed, inserted, cut out or repeated."""
+    """Changes, inserts, cuts out or repeats some bytes."""
     found = bytearray(data)
     places = where or range(len(found))
     for _ in range(dice.choice((1, 1, 2, 4, 16))):
@@ -337,7 +337,7 @@ class Runner:
         self._process: subprocess.Popen[str] | None = None
 
     def run(self, path: Path, out: Path, inside: bool) -> tuple[str, str, float, int]:
-        """Imports; returns outcome, text, processor seconds and the most memory."""
+        """Imports a file; returns outcome, text, processor seconds and the most memory."""
         process = self._process = self._process if self._process and self._process.poll() is None else self._start()
         watched = psutil.Process(process.pid)
         before_s, started, most_bytes = cpu_s(watched), time.monotonic(), 0
@@ -386,7 +386,7 @@ class Runner:
 
 
 def memory_bytes(process: psutil.Process) -> int:
-    """Resident memory of a process and its children."""
+    """Returns the resident memory of a process and its children."""
     total = 0
     with contextlib.suppress(psutil.Error):
         for one in (process, *process.children(recursive=True)):
@@ -396,7 +396,7 @@ def memory_bytes(process: psutil.Process) -> int:
 
 
 def cpu_s(process: psutil.Process) -> float:
-    """Processor time of a process and its children, those that have ended included."""
+    """Returns the processor time of a process and its children, those that have ended included."""
     try:
         times = process.cpu_times()
         total = times.user + times.system + times.children_user + times.children_system

@@ -156,7 +156,7 @@ SETTINGS = (
 
 
 def sound(seconds: float = 0.5) -> bytes:
-    """A tone, as a WAV file."""
+    """Returns a tone, as a WAV file."""
     out = io.BytesIO()
     t = np.arange(round(16000 * seconds)) / 16000
     soundfile.write(out, 0.3 * np.sin(2 * np.pi * 330 * t), 16000, format="WAV")
@@ -194,7 +194,7 @@ class Studio:
         return http.client.HTTPConnection(self.host, timeout=HANG_S)
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
-        """Status and body of an answer."""
+        """Sends a request; returns status and body of the answer."""
         connection = self.connect()
         try:
             sent = {"Origin": self.origin, **{name.replace("_", "-"): value for name, value in headers.items()}}
@@ -232,7 +232,7 @@ class Studio:
 
 
 def body_of(path: str, chance: random.Random) -> bytes:
-    """A body that a request to a path may have, mostly a hostile one."""
+    """Returns a body that a request to a path may have, mostly a hostile one."""
     kind = chance.randrange(6)
     if path.startswith(("api/takes", "api/teach/")) and kind < 3:
         content = bytearray(sound())
@@ -260,7 +260,7 @@ def body_of(path: str, chance: random.Random) -> bytes:
 
 
 def request(studio: Studio, chance: random.Random) -> str:
-    """One request; its outcome."""
+    """Sends one request; returns its outcome."""
     method, path = chance.choice(ROUTES)
     while "{}" in path:
         path = path.replace("{}", quote(chance.choice(WORDS), safe="%" if chance.random() < 0.5 else "/\\"), 1)
@@ -281,7 +281,7 @@ def request(studio: Studio, chance: random.Random) -> str:
 
 
 def bytes_on_the_line(studio: Studio, chance: random.Random) -> str:
-    """Bytes that are not HTTP, or only half of a request."""
+    """Sends bytes that are not HTTP, or only half of a request."""
     path = f"/{studio.token}/api/takes?name=x.wav"
     whole = f"POST {path} HTTP/1.1\r\nHost: {studio.host}\r\nOrigin: {studio.origin}\r\n".encode()
     content = chance.choice(
@@ -313,7 +313,7 @@ def bytes_on_the_line(studio: Studio, chance: random.Random) -> str:
 
 
 def frame(opcode: int, content: bytes, chance: random.Random) -> bytes:
-    """A WebSocket frame of a client."""
+    """Returns a WebSocket frame of a client."""
     mask, n = chance.randbytes(4), len(content)
     size = (
         bytes([0x80 | n])
@@ -326,7 +326,7 @@ def frame(opcode: int, content: bytes, chance: random.Random) -> bytes:
 
 
 def live(studio: Studio, chance: random.Random) -> str:
-    """Messages to the live line."""
+    """Sends messages to the live line."""
     host, port = studio.host.split(":")
     rate = chance.choice(("48000", "44100", "0", "nan", "9" * 50, "", "-1"))
     with socket.create_connection((host, int(port)), timeout=HANG_S) as line:

@@ -45,7 +45,7 @@ class Melody(NamedTuple):
 
 
 def made(seed: int, depth_cents: float, rate_hz: float) -> Melody:
-    """A melody of 20 notes up to 40 cents out of tune, half of them legato, with drift, scoops, jitter and rests."""
+    """Makes a melody of 20 notes up to 40 cents out of tune, half of them legato, with drift, scoops, jitter, rests."""
     rng = np.random.default_rng(seed)
     midi, vibrato, steps = [], [], []
     note = 60.0
@@ -71,7 +71,7 @@ def made(seed: int, depth_cents: float, rate_hz: float) -> Melody:
 
 
 def heard(path: Path) -> Melody:
-    """The melody of a recording, as `ddsp transfer` repairs it."""
+    """Returns the melody of a recording, as `ddsp transfer` repairs it."""
     recording = ArrayRecording(read.read_mono(path))
     analysis = analyze(recording, FeatureSpec(), find_segments)
     features, segments = analysis.features, analysis.segments
@@ -81,7 +81,7 @@ def heard(path: Path) -> Melody:
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Values [F] without what is faster than 3 Hz."""
+    """Removes movements faster than 3 Hz from values [F]."""
     window = np.hanning(round(SMOOTH_S * RATE_HZ) | 1)
     for _ in range(2):
         values = np.convolve(values, window, "same") / np.convolve(np.ones_like(values), window, "same")
@@ -89,7 +89,7 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
 
 
 def _band(values: np.ndarray) -> np.ndarray:
-    """Spectrum of values [F] in the band of vibrato."""
+    """Returns the spectrum of values [F] in the band of vibrato."""
     x = np.arange(len(values))
     values = (values - np.polyval(np.polyfit(x, values, 1), x)) * np.hanning(len(values))
     n = 2048

@@ -1,8 +1,8 @@
-"""How good the instruments are, on recordings they did not learn from, and on scales beyond what they learned.
+"""Measure the quality of instruments on held-out recordings, and on scales beyond their range.
 
 python benchmarks/band.py [NAME...] [--models models] [--datasets datasets] [--out DIR]
 
-For each instrument a data set of its name (ddsp prepare), whose validation part is judged. Columns of the first table:
+Each instrument needs a data set of its name (ddsp prepare), whose validation split is measured. First table:
 
     reliable  share of voiced frames about whose pitch swift-f0 and pYIN agree
     pitch     share of those that the instrument plays within 50 cents
@@ -10,13 +10,13 @@ For each instrument a data set of its name (ddsp prepare), whose validation part
     noise     how much more noise there is between the harmonics than in the recording, dB
     room      share of the room in the sound
     loss      multi-scale spectral loss of 60 s
-    early     the same during training when a tenth of the steps were done, as far as the run's log tells
+    early     the same during training when a tenth of the steps were done, as far as the run's log has it
     late      the lowest of the training, comparable with `early`
     other     loss when another instrument plays the same: the nearest one, and its name
 
 The second: a chromatic scale from a fifth below to a fifth above the range, at three dynamics. A note counts as dead
 below a tenth of the median amplitude of its dynamic, as a scream above ten times, as wrong when its pitch is not within
-50 cents of what was asked for by pYIN (notes below 60 Hz or above 2 kHz, which it does not look for, are left out);
+50 cents of the requested pitch by pYIN (notes below 60 Hz or above 2 kHz, outside its range, are left out);
 clicks as in benchmarks/quality.py. With --out a spectrogram of each scale is drawn.
 """
 
@@ -44,7 +44,7 @@ RATE_HZ = 16000
 
 
 def early_and_late(run: Path) -> tuple[float, float]:
-    """Validation losses of a run's log at a tenth of its steps, and the lowest."""
+    """Returns the validation losses of a run's log at a tenth of its steps, and the lowest."""
     if not (run / "log.csv").exists():
         return np.nan, np.nan
     with (run / "log.csv").open(encoding="utf-8") as stream:
@@ -54,7 +54,7 @@ def early_and_late(run: Path) -> tuple[float, float]:
 
 
 def scale(loaded: bundle.Bundle, percentile: int) -> tuple[np.ndarray, list[tuple[float, int, int]]]:
-    """A chromatic scale, [S], and its notes: MIDI number, first and last frame of 20 ms."""
+    """Returns a chromatic scale, [S], and its notes: MIDI number, first and last frame of 20 ms."""
     rate = loaded.card.model.frame_rate_hz
     statistics = loaded.card.statistics
     low, high = (round(statistics.pitch_midi[p]) for p in (1, 99))
@@ -72,7 +72,7 @@ def scale(loaded: bundle.Bundle, percentile: int) -> tuple[np.ndarray, list[tupl
 
 
 def judge_scale(audio: np.ndarray, notes: list[tuple[float, int, int]]) -> tuple[int, int, int, int]:
-    """Dead notes, screams, notes of wrong pitch, and clicks."""
+    """Returns the dead notes, screams, notes of wrong pitch, and clicks."""
     size = RATE_HZ // 50
     frames = audio[: len(audio) // size * size].reshape(-1, size)
     f0_hz = pitch_at("pyin", audio, -(-len(audio) // 256))
@@ -88,7 +88,7 @@ def judge_scale(audio: np.ndarray, notes: list[tuple[float, int, int]]) -> tuple
 
 
 def draw(path: Path, audio: dict[str, np.ndarray]) -> None:
-    """Spectrograms one above the other."""
+    """Draws spectrograms one above the other."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -103,7 +103,7 @@ def draw(path: Path, audio: dict[str, np.ndarray]) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description="Measure the instruments.")
     parser.add_argument("names", nargs="*")
     parser.add_argument("--models", type=Path, default=ROOT / "models")

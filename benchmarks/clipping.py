@@ -25,7 +25,7 @@ DRIVES_DB, LEVELS = (3.0, 6.0, 12.0), (0.9, 0.5, 0.1)
 
 
 def watched(sound: np.ndarray) -> ClippingWatch:
-    """A watch that has seen a sound [S, C] in blocks of a few seconds."""
+    """Returns a watch that has seen a sound [S, C] in blocks of a few seconds."""
     watch = ClippingWatch()
     for start in range(0, len(sound), 400_000):
         watch(sound[start : start + 400_000])
@@ -33,7 +33,7 @@ def watched(sound: np.ndarray) -> ClippingWatch:
 
 
 def through(sound: np.ndarray, rate_hz: int, kind: str) -> np.ndarray:
-    """A sound [S, C] as it is read from a file of another kind."""
+    """Returns a sound [S, C] as it is read from a file of another kind."""
     if kind == "16 bits, dither":
         dither = np.random.default_rng(0).triangular(-1.0, 0.0, 1.0, sound.shape)
         return (np.round(sound * 32768.0 + dither) / 32768.0).astype(np.float32)

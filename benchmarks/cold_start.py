@@ -30,7 +30,7 @@ VOICE = ROOT / "examples" / "voice.wav"
 
 
 def measure(code: str, model: Path, folder: Path) -> tuple[float, float]:
-    """Processor seconds of a transfer, and seconds by the clock.
+    """Measures processor seconds of a transfer, and seconds by the clock.
 
     Args:
       code: PYTHONPATH, which holds the version to run.
@@ -48,7 +48,7 @@ def measure(code: str, model: Path, folder: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description="Measure the cold start of a transfer.")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "flute", help="the instrument, a folder")
     parser.add_argument("--against", default="", metavar="PYTHONPATH", help="another version of the code")

@@ -31,7 +31,7 @@ FFT_SIZES = (2048, 1024, 512, 256, 128, 64)
 
 
 def functions(case: str, ours: bool, batch: int, seconds: float) -> tuple[Any, Any, bool]:
-    """The function, where its gradient is taken, and whether it is a loss already."""
+    """Yields the function, where its gradient is taken, and whether it is a loss already."""
     import numpy as np
     import tensorflow as tf
 
@@ -80,7 +80,7 @@ def functions(case: str, ours: bool, batch: int, seconds: float) -> tuple[Any, A
 
 
 def measure(case: str, ours: bool, batch: int, seconds: float) -> list[dict[str, float]]:
-    """Seconds, CPU seconds and MB of one case in this process: forward, then forward and backward."""
+    """Measures seconds, CPU seconds and MB of one case in this process: forward, then forward and backward."""
     import tensorflow as tf
 
     function, at, is_loss = functions(case, ours, batch, seconds)

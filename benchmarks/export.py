@@ -33,7 +33,7 @@ REPEATS = 5
 
 
 def best_ms(step: Callable[[], object], n_frames: int) -> tuple[float, float]:
-    """Milliseconds per call, of the fastest of some runs: by the clock, and of the processor (other work aside)."""
+    """Measures milliseconds per call, of the fastest of some runs: wall time, and CPU time (other work aside)."""
     step()
     clock, processor = [], []
     for _ in range(REPEATS):
@@ -46,7 +46,7 @@ def best_ms(step: Callable[[], object], n_frames: int) -> tuple[float, float]:
 
 
 def litert_step(path: Path) -> Callable[[], object]:
-    """One call of a .tflite as a host makes it, with the delegate that the library chooses."""
+    """Makes one call of a .tflite as a host makes it, with the delegate that the library chooses."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_content=path.read_bytes(), num_threads=1)
@@ -57,7 +57,7 @@ def litert_step(path: Path) -> Callable[[], object]:
 
 
 def onnx_step(path: Path) -> Callable[[], object]:
-    """One call of an .onnx with one frame."""
+    """Makes one call of an .onnx with one frame."""
     from ddsp_cli import packages
 
     onnxruntime = packages.load_onnx_runtime()
@@ -73,20 +73,20 @@ def onnx_step(path: Path) -> Callable[[], object]:
 
 
 def runtime_step(bundle: Bundle) -> Callable[[], object]:
-    """The program's own network, for comparison."""
+    """Makes one call of the program's own network, for comparison."""
     decoder, played = Decoder(bundle), checks.phrase(bundle, 1)
     inputs = scale_inputs(bundle.card.model, played.f0_hz, played.level_db)
     return lambda: decoder.step(inputs, played.f0_hz)
 
 
 def interpreted_step(path: Path, bundle: Bundle) -> Callable[[], object]:
-    """The program playing a plug-in model of an unknown graph from its file."""
+    """Plays a plug-in model of an unknown graph from its file, with this program."""
     decoder, played = LiteRtDecoder(path.read_bytes()), checks.phrase(bundle, 1)
     return lambda: decoder.controls(played.f0_hz, played.level_db)
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description="Measure how fast exported models run.")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "flute")
     parser.add_argument("--frames", type=int, default=1000)

@@ -106,7 +106,7 @@ def take(paths: Sequence[Path], seconds: float, folder: Path, gains_db: Mapping[
 
 
 def of_training(paths: Sequence[Path], dataset: Path) -> dict[Path, float]:
-    """The recordings of the training split of a data set, found by their names, and how it changed their levels, dB."""
+    """Finds the recordings of the training split of a data set by their names, and its changes of their levels, dB."""
     recordings = iter_recordings(dataset, load_manifest(dataset))
     gains_db = {PurePath(r.path).name: r.gain_db for r in recordings if r.split == "train" and r.note_s > 0}
     return {path: gains_db[path.name] for path in paths if path.name in gains_db}
@@ -161,7 +161,7 @@ def draw(path: Path, results: Sequence[Result]) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description="Measure how good an instrument gets from few recordings.")
     parser.add_argument("recordings", type=Path)
     parser.add_argument("--hold-out", action="append", default=[], metavar="PATTERN")

@@ -46,7 +46,7 @@ FORMATS = (
 
 
 def sounds(folder: Path) -> list[Path]:
-    """A short whole file of every format."""
+    """Returns a short whole file of every format."""
     t = np.arange(4000) / 16000
     tone = 0.3 * np.sin(2 * np.pi * 440 * t)
     made = []
@@ -70,7 +70,7 @@ def read_sound(path: Path) -> str:
 
 
 def small_set(folder: Path) -> Path:
-    """A data set of windows of 0.1 s."""
+    """Returns a data set of windows of 0.1 s."""
     folder.mkdir()
     random_ = np.random.default_rng(0)
     spec = FeatureSpec()
@@ -130,7 +130,7 @@ def read_set(folder: Path) -> str:
 
 
 def work(kind: str, first: int, last: int, seed: int, place: Path) -> None:
-    """The child: one line per case, `BEGIN i` and `END i outcome`."""
+    """Runs in the child: writes two lines per case, `BEGIN i` and `END i outcome`."""
     whole = sounds(place) if kind == "audio" else [small_set(place / "whole")]
     for index in range(first, last):
         print(f"BEGIN {index}", flush=True)

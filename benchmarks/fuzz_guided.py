@@ -41,7 +41,7 @@ class Reader:
 
 
 def readers(place: Path) -> dict[str, Reader]:
-    """All readers by name; those that take a path read it below `place`."""
+    """Returns all readers by name; those that take a path read it below `place`."""
     import numpy as np
     import soundfile
 

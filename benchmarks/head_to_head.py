@@ -34,12 +34,12 @@ STEP_S = 0.001
 
 
 def sounds(folder: Path) -> dict[str, Path]:
-    """Sound files of a folder by their names without ending."""
+    """Returns the sound files of a folder by their names without ending."""
     return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in ENDINGS}
 
 
 def delay_samples(recording: np.ndarray, other: np.ndarray, longest_ms: float) -> int:
-    """Samples by which `other` is late, found by cross-correlation of levels; 0 where it is not."""
+    """Finds the delay of `other` in samples by cross-correlation of levels; 0 where it is not late."""
     size = round(STEP_S * ANALYSIS_RATE_HZ)
     n = min(len(recording), len(other)) // size
     one, two = (
@@ -54,13 +54,13 @@ def delay_samples(recording: np.ndarray, other: np.ndarray, longest_ms: float) -
 
 
 def shifted(sound: np.ndarray, samples: int, length: int) -> np.ndarray:
-    """A sound `samples` earlier, cut or filled up with silence to a length."""
+    """Moves a sound `samples` earlier, cut or filled up with silence to a length."""
     moved = sound[samples:] if samples >= 0 else np.pad(sound, (-samples, 0))
     return np.pad(moved[:length], (0, max(0, length - len(moved))))
 
 
 def figures(recording: np.ndarray, other: np.ndarray, options: argparse.Namespace) -> dict[str, float]:
-    """All figures of a pair."""
+    """Returns all figures of a pair."""
     delay = delay_samples(recording, other, options.max_delay_ms)
     aligned = shifted(other, delay, len(recording))
     if not options.keep_level and np.any(aligned):

@@ -114,13 +114,13 @@ SHARES = {"import": 0.3, "export": 0.2, "transfer": 0.15, "reverb": 0.08, "blend
 
 
 def run(arguments: tuple[str, ...], place: Path) -> subprocess.CompletedProcess[str]:
-    """A command to its end."""
+    """Runs a command to its end."""
     words = [*DDSP, *arguments]
     return subprocess.run(words, cwd=place, check=False, capture_output=True, text=True, timeout=STUCK_AFTER_S)
 
 
 def set_up(place: Path, commands: list[Command]) -> None:
-    """Inputs of all commands."""
+    """Makes the inputs of all commands."""
     for name in ("flute", "violin"):
         run(("export", "--model", name, "--format", "vst", "--out", f"vst_{name}"), place)
         shutil.copyfile(place / f"vst_{name}" / f"{name}.tflite", place / f"{name}.tflite")
@@ -164,7 +164,7 @@ def digest(command: Command, place: Path) -> str:
 
 
 def hidden(place: Path, allowed: tuple[str, ...] = ()) -> list[str]:
-    """Hidden files and folders, in the folders where results stand."""
+    """Returns the hidden files and folders, in the folders where results stand."""
     folders = (place, place / "models", place / "datasets")
     found = [entry for folder in folders if folder.is_dir() for entry in folder.iterdir()]
     return sorted(entry.name for entry in found if entry.name[0] == "." and entry.name not in allowed)

@@ -31,7 +31,7 @@ ORPHANS_END_WITHIN_S = 10.0
 
 
 def content(folder: Path) -> dict[str, str]:
-    """Name → digest of every file below a folder."""
+    """Returns the digest of every file below a folder, by name."""
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -40,7 +40,7 @@ def content(folder: Path) -> dict[str, str]:
 
 
 def start(takes: Path, out: Path, workers: int) -> subprocess.Popen[str]:
-    """The real command, on its way."""
+    """Starts the real command."""
     command = [sys.executable, "-m", "ddsp_cli", "prepare", str(takes), "--out", str(out), "--name", "x",
                "--workers", str(workers), "--no-report"]  # fmt: skip
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -48,19 +48,19 @@ class Training:
                         "--out", str(self.instrument), "--steps", str(n_steps)]  # fmt: skip
 
     def start(self) -> subprocess.Popen[str]:
-        """The real command, on its way."""
+        """Starts the real command."""
         return subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def state(self) -> RunState:
-        """State of the last checkpoint; an empty state without one."""
+        """Reads the state of the last checkpoint; an empty state without one."""
         return read_state(self.run) or RunState(preset="", dataset="", seed=0)
 
     def curve(self) -> list[tuple[int, float, float]]:
-        """Step, loss and validation loss of every validation."""
+        """Reads step, loss and validation loss of every validation."""
         return [(point.step, point.loss, point.validation_loss) for point in self.state().history]
 
     def files(self) -> list[str]:
-        """Names of the files, without those of each start: a file for TensorBoard, and a clip."""
+        """Returns names of the files, without those of each start: a file for TensorBoard, and a clip."""
         found = (path.relative_to(self.models) for path in self.models.rglob("*") if path.is_file())
         return sorted(p.as_posix() for p in found if p.parts[1] not in {"tensorboard", "clips"} or p.name[0] == ".")
 
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def work(place: Path, given: argparse.Namespace) -> None:
-    """The whole benchmark in one folder."""
+    """Runs the whole benchmark in one folder."""
     chance = random.Random(given.seed)
     (place / "takes").mkdir()
     for i in range(3):

@@ -56,7 +56,7 @@ class Leap:
 
 
 def find_leaps(midi: np.ndarray, gate: np.ndarray, rate_hz: int) -> Iterator[Leap]:
-    """The leaps in a pitch [F] where the gate [F] is open."""
+    """Finds the leaps in a pitch [F] where the gate [F] is open."""
     limit = JUMP_SEMITONES + JUMP_SEMITONES_PER_S / rate_hz
     longest = LONGEST_S * rate_hz
     for start, stop in zip(*runs(gate > 0.0), strict=True):
@@ -77,7 +77,7 @@ def find_leaps(midi: np.ndarray, gate: np.ndarray, rate_hz: int) -> Iterator[Lea
 
 
 def heard(tracker: str, audio: np.ndarray, start: int, stop: int, rate_hz: int) -> tuple[np.ndarray, int]:
-    """F0 [F] of another tracker around the frames of a leap, and the frame that is its first."""
+    """Returns the F0 [F] of another tracker around the frames of a leap, and the frame that is its first."""
     hop = ANALYSIS_RATE_HZ // rate_hz
     around = round(AROUND_S * rate_hz)
     first, end = max(start - around, 0), stop + around
@@ -86,7 +86,7 @@ def heard(tracker: str, audio: np.ndarray, start: int, stop: int, rate_hz: int) 
 
 
 def heard_by_praat(audio: np.ndarray, start: int, stop: int, rate_hz: int) -> np.ndarray:
-    """F0 [F] of Praat in the frames of a leap, 0 in unvoiced frames, or if Praat is not installed."""
+    """Returns the F0 [F] of Praat in the frames of a leap, 0 in unvoiced frames, or if Praat is not installed."""
     try:
         import parselmouth
     except ImportError:
@@ -100,7 +100,7 @@ def heard_by_praat(audio: np.ndarray, start: int, stop: int, rate_hz: int) -> np
 
 
 def heard_by_summation(audio: np.ndarray, start: int, stop: int, rate_hz: int) -> np.ndarray:
-    """F0 [F] that has the largest sum of compressed spectrum at its harmonics, in the frames of a leap."""
+    """Returns the F0 [F] that has the largest sum of compressed spectrum at its harmonics, in the frames of a leap."""
     hop, half, n_fft = ANALYSIS_RATE_HZ // rate_hz, SUM_SAMPLES // 2, 4 * SUM_SAMPLES
     candidates_hz = SUM_HZ[0] * 2.0 ** (np.arange(0.0, np.log2(SUM_HZ[1] / SUM_HZ[0]), 1 / 48))
     numbers = np.arange(1, N_SUMMED + 1)
@@ -125,7 +125,7 @@ def is_confirmed(f0_hz: np.ndarray, other_hz: np.ndarray) -> bool:
 def draw(
     path: Path, title: str, audio: np.ndarray, curves: dict[str, tuple[np.ndarray, int]], leap: Leap, rate_hz: int
 ) -> None:
-    """A spectrogram around a leap, and under it the F0 of each tracker (values, first frame)."""
+    """Draws a spectrogram around a leap, and under it the F0 of each tracker (values, first frame)."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,12 +1,12 @@
-"""The limits of the synthesisers with a perfect network, and the judgement of a classifier.
+"""Measure the limits of the synthesisers with a perfect network, by loss and by a classifier.
 
     python benchmarks/limits.py NAME... [--datasets DIR] [--models DIR] [--musicnn DIR]
 
 The held-out recordings of each instrument are divided, at 16 kHz, into harmonics (levels and phases measured 250 times
-a second, pitch-synchronously) and the residual. From these parts the recordings are put together again, each time with
-one more part as the synthesisers make it:
+a second, pitch-synchronously) and the residual. The recordings are put together again from these parts; each variant
+replaces one more part by the output of the synthesisers:
 
-    copy with dither     the recording, with noise as of 16 bits: what an inaudible difference does to the classifier
+    copy with dither     the recording, with noise as of 16 bits: effect of an inaudible difference on the classifier
     phases of F0         harmonics with measured levels, their phases those of an oscillator; residual of the recording
     frame rate           the same with levels at 50 Hz
     noise                levels at 50 Hz; white noise with the power of the residual in 64 bands, 50 times a second
@@ -79,14 +79,14 @@ def divide(audio: np.ndarray, f0_hz: np.ndarray) -> tuple[np.ndarray, list[tuple
 
 
 def cut(audio: np.ndarray, f0_hz: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """First sample and F0 of each whole piece."""
+    """Yields the first sample and F0 of each whole piece."""
     size = PIECE_S * FRAME_HZ
     for i in range(min(len(f0_hz) // size, len(audio) // (PIECE_S * ANALYSIS_RATE_HZ))):
         yield i * PIECE_S * ANALYSIS_RATE_HZ, np.asarray(f0_hz[i * size : (i + 1) * size], np.float32)
 
 
 def phase_of(f0_hz: np.ndarray, n_samples: int) -> np.ndarray:
-    """The phase of F0 in turns [S], as `analysis.harmonics.measure_partials` counts it."""
+    """Returns the phase of F0 in turns [S], as `analysis.harmonics.measure_partials` counts it."""
     rate_hz = OVERSAMPLING * ANALYSIS_RATE_HZ
     margin = int(np.ceil(0.5 * N_PERIODS * rate_hz / float(f0_hz.min()))) + 4
     times_s = (np.arange(OVERSAMPLING * n_samples + margin) - margin) / rate_hz
@@ -108,7 +108,7 @@ def add_up(amplitudes: np.ndarray, phase: np.ndarray, drift: np.ndarray | None =
 
 
 def noise_like(residual: np.ndarray, seed: int = 5) -> np.ndarray:
-    """White noise with the power of a sound [S] in `N_BANDS` bands of each frame."""
+    """Makes white noise with the power of a sound [S] in `N_BANDS` bands of each frame."""
     from scipy.signal import istft, stft
 
     layout = {"fs": ANALYSIS_RATE_HZ, "nperseg": 1024, "noverlap": 1024 - NOISE_HOP, "window": "hann"}
@@ -123,7 +123,7 @@ def noise_like(residual: np.ndarray, seed: int = 5) -> np.ndarray:
 
 
 def without(loaded: Bundle, kind: type, control: str) -> Bundle:
-    """An instrument with a silent synthesiser."""
+    """Returns an instrument with a silent synthesiser."""
     found = loaded.card.model.only(kind)
     assert found is not None
     columns = control_columns(loaded.card.model, found[0])[control]
@@ -133,7 +133,7 @@ def without(loaded: Bundle, kind: type, control: str) -> Bundle:
 
 
 def variants(loaded: Bundle, performance: Performance) -> Iterator[tuple[str, np.ndarray]]:
-    """The recording at 16 kHz with one part after the other made by synthesisers; see the head of this file."""
+    """Yields the recording at 16 kHz with one part after the other made by synthesisers; see the head of this file."""
 
     def at_16k(sound: np.ndarray) -> np.ndarray:
         return np.asarray(soxr.resample(sound, performance.rate_hz, ANALYSIS_RATE_HZ), np.float64)
@@ -156,15 +156,15 @@ def variants(loaded: Bundle, performance: Performance) -> Iterator[tuple[str, np
 
 
 def judge(judged: Judge, sound: np.ndarray) -> dict[str, float]:
-    """Loss and areas under the curve of a sound at 16 kHz."""
+    """Returns loss and areas under the curve of a sound at 16 kHz."""
     made = Sound(*[np.asarray(sound, np.float32)] * 2, ANALYSIS_RATE_HZ)
     rows = judged.compare(made)
     return {row.measure: row.value for row in rows if row.measure == "spectral_loss" or row.measure.startswith("auc")}
 
 
 def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(description="Measure what the synthesisers could reach.")
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description="Measure the limits of the synthesisers.")
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--datasets", type=Path, default=Path("datasets"))
     parser.add_argument("--models", type=Path, default=ROOT / "models")

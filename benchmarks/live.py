@@ -66,7 +66,7 @@ LATENCIES: tuple[Latency, Latency] = ("safe", "low")
 
 
 def notes() -> FloatArray:
-    """Eight notes with rests before them, of ten harmonics, [S] at `RATE_HZ`."""
+    """Makes eight notes with rests before them, of ten harmonics, [S] at `RATE_HZ`."""
     t = np.arange(round(NOTE_S * RATE_HZ)) / RATE_HZ
     fade = np.minimum(1.0, np.minimum(t, t[::-1]) / 0.01)
     parts = []
@@ -78,7 +78,7 @@ def notes() -> FloatArray:
 
 
 def begun_s(sound: FloatArray) -> FloatArray:
-    """When each of the notes is at half of its level, seconds, [N]."""
+    """Finds when each of the notes is at half of its level, seconds, [N]."""
     width = round(0.005 * RATE_HZ)
     level = np.sqrt(np.convolve(sound**2, np.full(width, 1.0 / width), "same"))
     found = []
@@ -91,7 +91,7 @@ def begun_s(sound: FloatArray) -> FloatArray:
 
 
 def latency(instrument: Instrument) -> None:
-    """The first table."""
+    """Prints the first table."""
     sung = notes()
     print(f"{'mode':<6}{'window':>8}{'block':>7}{'stated':>10}{'delay':>10}{'onset':>10}{'worst':>10}{'cpu':>7}")
     for mode in LATENCIES:
@@ -115,7 +115,7 @@ def latency(instrument: Instrument) -> None:
 
 
 def accuracy(paths: list[Path], frame_rate_hz: int) -> None:
-    """The second table."""
+    """Prints the second table."""
     print(f"{'mode':<6}{'recording':<18}{'found':>7}{'50 c':>7}{'20 c':>7}{'median':>9}{'false':>7}{'begins':>9}")
     spec = FeatureSpec(frame_rate_hz=frame_rate_hz)
     for mode in LATENCIES:
@@ -193,13 +193,13 @@ class WatchedLoop(AudioLoop):
 
 
 def spread(what: str, seconds: FloatArray) -> None:
-    """One line: some percentiles in milliseconds."""
+    """Prints one line: some percentiles in milliseconds."""
     cells = "".join(f"{1000 * value:9.2f}" for value in np.percentile(seconds, PERCENTILES))
     print(f"  {what:<36}{cells} ms", flush=True)
 
 
 def sing(job: Job, shared_status: Any, samples: Any, counter: Any, connection: Any) -> None:
-    """The main function of the process."""
+    """Runs in the process."""
     priority = raise_process()
     setattr(process, "AudioLoop", WatchedLoop)  # noqa: B010
     stream = SungStream(job.stream)
@@ -231,7 +231,7 @@ def stand_still(seconds: float, stops: Any) -> None:
 
 
 def dropouts(instrument: Instrument, minutes: float, mode: Latency, block: int) -> None:
-    """The third table."""
+    """Prints the third table."""
     job = Job(StreamSettings("null", "null", block), (instrument,), Controls(), LiveSettings(latency=mode))
     player = LiveProcess(job, target=sing)
     own = psutil.Process(player.pid)
@@ -268,7 +268,7 @@ def dropouts(instrument: Instrument, minutes: float, mode: Latency, block: int) 
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description="Measure live playing.")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "flute")
     parser.add_argument("--audio", type=Path, help="a folder of recordings, for the accuracy of F0")

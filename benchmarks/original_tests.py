@@ -67,7 +67,7 @@ class AbsentClass:
 
 
 def harmonic_to_sinusoidal(harm_amp: Any, harm_dist: Any, f0_hz: Any, sample_rate: int = 16000) -> Any:
-    """An amplitude may be a number."""
+    """Takes an amplitude that may be a number."""
     return core.harmonic_to_sinusoidal(harm_amp * np.ones_like(f0_hz), harm_dist, f0_hz, sample_rate)
 
 
@@ -80,7 +80,7 @@ def harmonic_synthesis(
     sample_rate: int = 16000,
     amp_resample_method: str = "window",
 ) -> Any:
-    """Amplitudes of harmonics are one argument here, shifts are relative to them."""
+    """Takes amplitudes of harmonics as one argument, and shifts relative to them."""
     distribution = 1.0 if harmonic_distribution is None else harmonic_distribution
     shifts = None if harmonic_shifts is None else harmonic_shifts * np.ones_like(frequencies)
     return core.harmonic_synthesis(
@@ -94,19 +94,19 @@ def harmonic_synthesis(
 
 
 def fft_convolve(audio: Any, impulse_response: Any, padding: str = "same", delay_compensation: int = -1) -> Any:
-    """Other order and names."""
+    """Takes arguments in another order and with other names."""
     return core.fft_convolve(audio, impulse_response, delay_compensation, padding=padding)
 
 
 def of_frames(wavetables: Any, n_frames: int) -> Any:
-    """The original stretches wavetables to any number of frames by itself."""
+    """Stretches wavetables to any number of frames, as the original does by itself."""
     if wavetables.ndim == 2 or wavetables.shape[1] == n_frames:
         return wavetables
     return wavetables[:, 0] if wavetables.shape[1] == 1 else core.resample(wavetables, n_frames)
 
 
 def core_module() -> types.ModuleType:
-    """`ddsp.core`."""
+    """Makes `ddsp.core`."""
     module = Absent("ddsp.core")
     for name in (
         "midi_to_hz", "hz_to_midi", "midi_to_unit", "unit_to_midi", "unit_to_hz", "hz_to_unit", "resample",
@@ -152,7 +152,7 @@ def core_module() -> types.ModuleType:
 
 
 def of_batch(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of sound [B, S] that also takes one sound [S], as the original's do."""
+    """Makes a function of sound [B, S] that also takes one sound [S], as the original's do."""
 
     def wrapped(audio: Any, *args: Any, **kwargs: Any) -> Any:
         audio = tf.cast(audio, tf.float32)
@@ -164,7 +164,7 @@ def of_batch(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def framed_lengths(n_t: int, frame_size: int, hop_size: int, padding: str = "center") -> tuple[int, int]:
-    """Numbers of frames and of padded samples, that the original's tests expect."""
+    """Returns numbers of frames and of padded samples that the original's tests expect."""
     padded = {
         "valid": n_t,
         "center": n_t + frame_size // 2 * 2,
@@ -191,7 +191,7 @@ def compute_loudness(
 
 
 def spectral_module() -> types.ModuleType:
-    """`ddsp.spectral_ops`."""
+    """Makes `ddsp.spectral_ops`."""
     module = Absent("ddsp.spectral_ops")
     module.CREPE_FRAME_SIZE = 1024
     module.get_framed_lengths = framed_lengths
@@ -228,7 +228,7 @@ class Mapped:
         self.own: Any = None
 
     def make(self, *signals: Any) -> Any:
-        """Our processor for such signals."""
+        """Makes our processor for such signals."""
         raise NotImplementedError
 
     def ready(self, signals: tuple[Any, ...]) -> Any:
@@ -243,7 +243,7 @@ class Mapped:
         return {self.control_names.get(name, name): value for name, value in found.items()}
 
     def hop(self, signal: Any) -> int:
-        """Samples of a frame, of a sound that the original makes n_samples long."""
+        """Returns the samples of a frame, of a sound that the original makes n_samples long."""
         return int(self.settings.get("n_samples", 64000)) // int(signal.shape[1])
 
     @property
@@ -318,7 +318,7 @@ class Room(Mapped):
 
 
 def flat_response(named: dict[str, Any]) -> dict[str, Any]:
-    """The original's impulse responses are [B, S, 1]."""
+    """Reshapes impulse responses, which are [B, S, 1] in the original."""
     return named | {"ir": named["ir"][..., 0]} if "ir" in named and len(named["ir"].shape) == 3 else named
 
 
@@ -380,7 +380,7 @@ class ProcessorGroup:
 
 
 def embedding_loss(name: str = "embedding_loss", **_: Any) -> Any:
-    """The original's takes CREPE's layers; ours any model."""
+    """Takes CREPE's layers as the original does; ours takes any model."""
     inputs = keras.Input((None, 1))
     model = keras.Model(inputs, keras.layers.Conv1D(4, 64, strides=64)(inputs))
     return engine.EmbeddingLoss(model, name=name)
@@ -436,13 +436,13 @@ class F0PowerPreprocessor:
 
 
 def sinusoid(frequency: float, amp: float, sample_rate: int, audio_len_sec: float) -> Any:
-    """`ddsp.test_util.gen_np_sinusoid`."""
+    """Makes the sound of `ddsp.test_util.gen_np_sinusoid`."""
     x = np.linspace(0, audio_len_sec, int(audio_len_sec * sample_rate))
     return amp * np.sin(2 * np.pi * frequency * x)
 
 
 def modules() -> dict[str, types.ModuleType]:
-    """The original's modules, by name."""
+    """Makes the original's modules, by name."""
     ddsp = Absent("ddsp")
     ddsp.__path__ = []
     parts: dict[str, types.ModuleType] = {"core": core_module(), "spectral_ops": spectral_module()}
@@ -524,7 +524,7 @@ def main() -> None:
 
 
 def show(name: str, counts: Counter[str]) -> None:
-    """A line of the table."""
+    """Prints a line of the table."""
     print(
         f"{name:<34}{sum(counts.values()):>7}{counts['passed']:>8}{counts['not here']:>10}{counts['failed']:>8}",
         flush=True,

@@ -63,7 +63,7 @@ MISTUNED = (
 
 
 def sung(melody: tuple[Note | Rest, ...] | None = None, octaves: int = 0) -> np.ndarray:
-    """The example's phrase, or another one, [S] float32 at 48 kHz."""
+    """Returns the example's phrase, or another one, [S] float32 at 48 kHz."""
     before = make_voice.MELODY
     chosen = before if melody is None else melody
     make_voice.MELODY = tuple(
@@ -77,13 +77,13 @@ def sung(melody: tuple[Note | Rest, ...] | None = None, octaves: int = 0) -> np.
 
 
 def at_16_khz(audio: np.ndarray) -> np.ndarray:
-    """A sound [S] at the rate at which features are measured."""
+    """Resamples a sound [S] to the rate at which features are measured."""
     resampler = Resampler(SAMPLE_RATE_HZ, ANALYSIS_RATE_HZ)
     return np.concatenate([resampler.push(audio), resampler.finish()]).astype(np.float32)
 
 
 def performed(audio: np.ndarray, model: str, **options: Any) -> Performance:
-    """A performance [S] at 48 kHz, adapted to an instrument."""
+    """Adapts a performance [S] at 48 kHz to an instrument."""
     recording = ArrayRecording(at_16_khz(audio))
     return perform_recording(
         recording, ddsp_cli.load(model), make_options(**options), lambda _: None, Performance(resting(0, 1), 0.0)
@@ -91,30 +91,30 @@ def performed(audio: np.ndarray, model: str, **options: Any) -> Performance:
 
 
 def played(audio: np.ndarray, model: str, **options: Any) -> np.ndarray:
-    """A performance [S] at 48 kHz on an instrument, [S] or [2, S]."""
+    """Plays a performance [S] at 48 kHz on an instrument, [S] or [2, S]."""
     return ddsp_cli.transfer(audio, SAMPLE_RATE_HZ, model, **options)[0]
 
 
 def played_midi(performance: Performance) -> np.ndarray:
-    """The pitch that is played, [F], NaN where the gate is closed."""
+    """Returns the pitch that is played, [F], NaN where the gate is closed."""
     adapted = performance.adapted
     return np.where(adapted.gate > 0.0, to_midi(adapted.f0_hz), np.nan)
 
 
 def tracked_midi(features: Features) -> np.ndarray:
-    """The pitch that was found, [F], NaN where there is none."""
+    """Returns the pitch that was found, [F], NaN where there is none."""
     return np.where(features.f0_hz > 0.0, to_midi(features.f0_hz), np.nan)
 
 
 def level_db(audio: np.ndarray, window_s: float = 0.02) -> np.ndarray:
-    """RMS level in dBFS of each window of a sound [S]."""
+    """Returns the RMS level in dBFS of each window of a sound [S]."""
     size = round(window_s * SAMPLE_RATE_HZ)
     frames = audio[: len(audio) // size * size].reshape(-1, size).astype(np.float64)
     return 10.0 * np.log10(np.mean(frames**2, axis=1) + 1e-12)
 
 
 def times_s(values: np.ndarray, rate_hz: float) -> np.ndarray:
-    """The time of each value."""
+    """Returns the time of each value."""
     return np.arange(len(values)) / rate_hz
 
 
@@ -128,7 +128,7 @@ def note_axis(axis: Any, low: int, high: int, names: str = "C D E F G A B") -> N
 
 
 def draw_spectrogram(axis: Any, audio: np.ndarray, top_hz: float, n_fft: int = 2048) -> None:
-    """A spectrogram of a sound [S], from 0 Hz to `top_hz`, 80 dB deep."""
+    """Draws a spectrogram of a sound [S], from 0 Hz to `top_hz`, 80 dB deep."""
     seconds = len(audio) / SAMPLE_RATE_HZ
     axis.imshow(
         spectrogram_db(audio, n_fft, 720), origin="lower", aspect="auto", vmin=-80, vmax=0, cmap="magma",
@@ -167,7 +167,7 @@ def autotune(figure: Any) -> None:
 
 
 def ringing(notes: tuple[int, ...], step_s: float = 0.2, ring_s: float = 0.5) -> np.ndarray:
-    """An arpeggio whose notes ring on, [S] at 48 kHz."""
+    """Returns an arpeggio whose notes ring on, [S] at 48 kHz."""
     out = np.zeros(round((len(notes) * step_s + 1.0) * SAMPLE_RATE_HZ))
     for i, midi in enumerate(notes):
         n_held, n_rings = round(step_s * SAMPLE_RATE_HZ), round(2 * ring_s * SAMPLE_RATE_HZ)
@@ -323,7 +323,7 @@ def ensemble(figure: Any) -> None:
 
 
 def band(figure: Any) -> None:
-    """Spectrograms of the voice and of three instruments."""
+    """Draws spectrograms of the voice and of three instruments."""
     voice = sung()
     axes = figure.subplots(2, 2, sharex=True, sharey=True)
     for axis, name in zip(axes.flat, ("voice", "flute", "violin", "oboe"), strict=True):

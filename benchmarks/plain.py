@@ -12,7 +12,7 @@ import tensorflow as tf
 
 
 def harmonic(f0_hz: Any, amplitudes: Any, hop: int, rate: int) -> Any:
-    """[B, F, 1] and [B, F, K] to audio [B, S] through arrays of [B, S, K]."""
+    """Synthesises [B, F, 1] and [B, F, K] to audio [B, S] through arrays of [B, S, K]."""
     n_harmonics, n_samples = amplitudes.shape[-1], amplitudes.shape[1] * hop
     hz = (f0_hz * tf.range(1.0, n_harmonics + 1.0))[:, :, None]
     hz = tf.compat.v1.image.resize(hz, [n_samples, 1])[:, :, 0]
@@ -24,7 +24,7 @@ def harmonic(f0_hz: Any, amplitudes: Any, hop: int, rate: int) -> Any:
 
 
 def convolve(audio: Any, ir: Any) -> Any:
-    """One filter [1, taps], or one per frame [B, F, taps], by FFT and overlap-add; the length is kept."""
+    """Applies one filter [1, taps], or one per frame [B, F, taps], by FFT and overlap-add; the length is kept."""
     ir = tf.tile(ir[:, None], [audio.shape[0], 1, 1]) if len(ir.shape) == 2 else ir
     hop, taps = -(-audio.shape[1] // ir.shape[1]), ir.shape[-1]
     size = 1 << (hop + taps - 2).bit_length()
@@ -33,14 +33,14 @@ def convolve(audio: Any, ir: Any) -> Any:
 
 
 def filtered_noise(noise: Any, magnitudes: Any) -> Any:
-    """Noise [B, S] through filters of magnitudes [B, F, M], Hann-windowed."""
+    """Filters noise [B, S] by magnitudes [B, F, M], Hann-windowed."""
     ir = tf.signal.irfft(tf.complex(magnitudes, tf.zeros_like(magnitudes)))
     window = tf.signal.fftshift(tf.signal.hann_window(ir.shape[-1]))
     return convolve(noise, tf.signal.fftshift(ir * window, axes=-1))
 
 
 def spectral_loss(target: Any, value: Any, fft_sizes: tuple[int, ...]) -> Any:
-    """L1 of magnitudes and of their logarithms, summed over sizes."""
+    """Sums the L1 distances of magnitudes and of their logarithms over FFT sizes."""
     total = 0.0
     for size in fft_sizes:
         ours, theirs = (tf.abs(tf.signal.stft(x, size, size // 4, pad_end=True)) for x in (value, target))

@@ -4,8 +4,8 @@
     python benchmarks/polyphony.py lead RECORDING... [--backing NAME|FILE ...] [--levels 0 -6 -10]
     python benchmarks/polyphony.py shares [--instruments NAME ...]
 
-`prepare`: what is left out as more than one voice, against the alignments of recordings. DATASET is a prepared data set
-whose recordings are named as the alignments are (X.mp3 and X.csv, rows of start and end in seconds: one per note).
+`prepare`: passages left out as more than one voice, compared with the alignments of recordings. DATASET is a prepared
+data set whose recordings have the names of the alignments (X.mp3, X.csv: start and end in seconds, one row per note).
 Alignments are good to some tens of ms, and a released string rings on, so neither number can be 100 %.
 
 `lead`: recordings of one voice are mixed with a backing track, chords in their key that a bundled instrument plays or
@@ -65,7 +65,7 @@ PERCENTILES = (25, 50, 75, 90)
 
 
 def voices(path: Path, n_frames: int, frame_rate_hz: int) -> np.ndarray:
-    """How many notes sound at once in each frame, [F]."""
+    """Counts the notes that sound at once in each frame, [F]."""
     count = np.zeros(n_frames, np.int64)
     with path.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
@@ -98,7 +98,7 @@ def compare_prepared(folder: Path, alignments: Path) -> None:
 
 
 def play_note(instrument: Instrument, midi: float, seconds: float, percentile: int = 50, seed: int = 0) -> np.ndarray:
-    """A note of an instrument without its room, [S] at 16 kHz, with 30 ms of rest at both ends."""
+    """Plays a note of an instrument without its room, [S] at 16 kHz, with 30 ms of rest at both ends."""
     n_frames = round((seconds + 0.06) * FRAME_RATE_HZ)
     gate = np.ones(n_frames, np.float32)
     rest = round(0.03 * FRAME_RATE_HZ)
@@ -112,7 +112,7 @@ def play_note(instrument: Instrument, midi: float, seconds: float, percentile: i
 
 
 def make_backing(instrument: Instrument, tonic_midi: int, n_samples: int) -> np.ndarray:
-    """Chords on a tonic in the middle of an instrument's range, [S]."""
+    """Makes chords on a tonic in the middle of an instrument's range, [S]."""
     low, high = instrument.bundle.card.statistics.range_midi
     root = tonic_midi + 12 * round(((low + high) / 2 - tonic_midi) / 12)
     chords = [
@@ -125,7 +125,7 @@ def make_backing(instrument: Instrument, tonic_midi: int, n_samples: int) -> np.
 
 
 def lead_truth(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """F0 of one voice [F], 0 where two trackers disagree, and where it rests [F]."""
+    """Returns the F0 of one voice [F], 0 where two trackers disagree, and where it rests [F]."""
     features = measure(audio, FeatureSpec(frame_rate_hz=FRAME_RATE_HZ))
     other_hz, _ = trackers.on_grid(trackers.track("pyin", audio), len(features), HOP_SAMPLES)
     segments = find_segments(features)
@@ -137,7 +137,7 @@ def lead_truth(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def judge_lead(mixture: np.ndarray, instrument: Instrument, true_hz: np.ndarray, rests: np.ndarray) -> list[float]:
-    """Shares of frames that are right, an octave off, silent, and played in rests."""
+    """Returns the shares of frames that are right, an octave off, silent, and played in rests."""
     try:
         performance = perform_recording(
             ArrayRecording(mixture), instrument, make_options(voices="lead"), lambda done_s: None,
@@ -195,7 +195,7 @@ def compare_leads(leads: list[Path], backings: list[str], levels_db: list[float]
 
 
 def make_chords(instrument: Instrument, n_chords: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """MIDI numbers [n] of chords and the sound of each note alone, [n, S]; half of them have an octave or a twelfth."""
+    """Makes MIDI numbers [n] of chords and the sound of each note, [n, S]; half of them have an octave or a twelfth."""
     chosen = random.Random(seed)
     low, high = (round(midi) for midi in instrument.bundle.card.statistics.range_midi)
     chords = []
@@ -215,7 +215,7 @@ def make_chords(instrument: Instrument, n_chords: int, seed: int) -> list[tuple[
 
 
 def share_errors_db(midi: np.ndarray, notes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Errors in dB of the shares of each note in four windows, [n, 4], and which notes overlap another wholly, [n]."""
+    """Returns errors in dB of the shares of notes in four windows, [n, 4], and which overlap another wholly, [n]."""
     f0_hz = 440.0 * 2.0 ** ((midi - 69.0) / 12.0)
     window = hann_window(SHARE_WINDOW_SAMPLES)
     errors = []
@@ -247,7 +247,7 @@ def compare_shares(names: list[str], n_chords: int) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     prepare = commands.add_parser("prepare")

@@ -27,7 +27,7 @@ from ddsp_cli.audio import read
 
 
 def melody(rate_hz: int, seconds: float, seed: int) -> np.ndarray:
-    """Notes of random pitch and level with vibrato and rests, a little noise under it, [S] float32."""
+    """Makes notes of random pitch and level with vibrato and rests, a little noise under it, [S] float32."""
     random = np.random.default_rng(seed)
     parts: list[np.ndarray] = []
     length = 0
@@ -64,7 +64,7 @@ class Watch(threading.Thread):
         self.pid, self.resident, self.proportional, self.ended = pid, 0, 0, False
 
     def run(self) -> None:
-        """Until `ended` is set."""
+        """Runs until `ended` is set."""
         while not self.ended and Path("/proc").is_dir():
             family = self._family()
             self.resident = max(self.resident, sum(self._kb(pid, "smaps_rollup", "Rss:") for pid in family))

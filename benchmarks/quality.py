@@ -1,4 +1,4 @@
-"""How good a transfer sounds, in figures: one row per recording.
+"""Measure the quality of a transfer: one row of figures per recording.
 
 python benchmarks/quality.py [RECORDING...] [--model flute] [--out DIR]
 
@@ -7,16 +7,16 @@ output's pitch is read by pYIN and compared with the source's, transposed as the
 
     reliable  share of the source's voiced frames (by swift-f0) that are reliable
     pitch     share of reliable frames whose output pitch is within 50 cents; silence there counts as wrong
-    limit     the same for a plain tone exactly at the pitch asked for: pYIN looks at 128 ms, and rounds off glides
-    same      share of reliable frames where pYIN hears the same in both, so that it rounds off both
+    limit     the same for a plain tone exactly at the requested pitch: pYIN uses 128 ms, and rounds off glides
+    same      share of reliable frames where pYIN reads the same pitch in both, so that it rounds off both
     loud      correlation of RMS levels in dB, 20 ms, over frames within 40 dB of the source's loudest
-    notes     the same over those of them in which a note was found: without breaths and what is left of consonants
+    notes     the same over those of them in which a note was found: without breaths and remains of consonants
     sung      the same over reliable frames only
     live      as sung, played block by block by `Performer`
     rest      median and 95th percentile of the level in rests after the room's tail, dBFS
     dry       95th percentile of the level in all rests when the room is left out, from 50 ms after a note
-    clicks    samples whose second difference stands out of its surroundings
-    shift     how late the output's envelope is against the source's, by cross-correlation, ms
+    clicks    samples whose second difference is far above that of their neighbours
+    shift     delay of the output's envelope relative to the source's, by cross-correlation, ms
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ FRAME_S = 0.02
 
 
 def pitch_at(tracker: str, audio: np.ndarray, n_frames: int) -> np.ndarray:
-    """Pitch every 16 ms, [n_frames] Hz, 0 in unvoiced frames."""
+    """Returns the pitch every 16 ms, [n_frames] Hz, 0 in unvoiced frames."""
     f0_hz, _ = trackers.on_grid(trackers.track(tracker, audio), n_frames, 256)
     return f0_hz
 
 
 def within_50_cents(a_hz: np.ndarray, b_hz: np.ndarray) -> np.ndarray:
-    """Mask [F] of frames that both have pitch and agree."""
+    """Returns the mask [F] of frames that both have pitch and agree."""
     both = (a_hz > 0) & (b_hz > 0)
     return both & (np.abs(1200 * np.log2(np.where(both, a_hz, 1.0) / np.where(both, b_hz, 1.0))) < 50)
 
 
 def clicks(audio: np.ndarray, factor: float = 12.0) -> int:
-    """Stretches of 5 ms with a second difference far above the root mean square of the 50 ms around."""
+    """Counts stretches of 5 ms with a second difference far above the root mean square of the 50 ms around."""
     bend = np.abs(np.diff(audio.astype(np.float64), 2))
     size = RATE_HZ // 200
     peaks = bend[: len(bend) // size * size].reshape(-1, size)
@@ -72,13 +72,13 @@ def clicks(audio: np.ndarray, factor: float = 12.0) -> int:
 
 
 def envelope(audio: np.ndarray) -> np.ndarray:
-    """RMS of 10 ms under a Hann window, every millisecond."""
+    """Returns the RMS of 10 ms under a Hann window, every millisecond."""
     window = np.hanning(161)
     return np.sqrt(np.convolve(audio.astype(np.float64) ** 2, window / window.sum(), "same")[:: RATE_HZ // 1000])
 
 
 def lateness_ms(source: np.ndarray, output: np.ndarray, longest_ms: int = 100) -> float:
-    """Shift in ms that fits the output's envelope best to the source's; positive where the output is late."""
+    """Finds the shift in ms that fits the output's envelope best to the source's; positive if the output is late."""
     a, b = envelope(source), envelope(output)
     a, b = (a - a.mean()) / a.std(), (b - b.mean()) / b.std()
     shifts = np.arange(-longest_ms, longest_ms + 1)
@@ -166,7 +166,7 @@ def judge(path: Path, model: Path, out: Path) -> dict[str, float | str]:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description="Measure how good a transfer sounds.")
     parser.add_argument("recordings", type=Path, nargs="*", default=[ROOT / "examples" / "voice.wav"])
     parser.add_argument("--model", default=str(ROOT / "models" / "flute"))

@@ -214,7 +214,7 @@ def play(
 
 
 def gain_for(loaded: Bundle, features: Features) -> float:
-    """Gain in dB that brings the loud notes of a performance to the level of those that an instrument learned from."""
+    """Returns the gain in dB that brings the loud notes of a performance to the level of an instrument's loud notes."""
     voiced = features.f0_hz > 0
     return float(loaded.card.statistics.power_db[95] - np.percentile(features.power_db[voiced], 95))
 
@@ -300,7 +300,7 @@ class Sound:
 
 
 def to_db(power: np.ndarray | float, floor: float = 1e-20) -> np.ndarray:
-    """10 · log10 with a floor."""
+    """Returns 10 · log10 with a floor."""
     return 10.0 * np.log10(np.maximum(power, floor))
 
 
@@ -369,7 +369,7 @@ EDGE_S = (0.06, 0.03)
 
 
 def life(sound: Sound, f0_hz: np.ndarray, notes: Sequence[Note]) -> dict[str, np.ndarray]:
-    """Movements of the partials of each note."""
+    """Measures the fluctuations of the partials of each note."""
     names = ("together", "apart_cents", "vibrato_cents", "jitter_cents", "fast_am_db")
     found = {name: np.full(len(notes), np.nan) for name in names}
     cut = slice(round(EDGE_S[0] * PARTIAL_RATE_HZ), -round(EDGE_S[1] * PARTIAL_RATE_HZ))
@@ -406,7 +406,7 @@ HARMONIC_WITHIN, NOISE_BEYOND = 0.2, 0.33
 
 
 def windows_at(audio: np.ndarray, centres: np.ndarray, size: int) -> np.ndarray:
-    """Windows [n, size] of a sound around samples, silent outside."""
+    """Returns windows [n, size] of a sound around samples, silent outside."""
     padded = np.pad(np.asarray(audio, np.float32), size)
     starts = np.clip(centres + size // 2, 0, len(padded) - size)
     return np.lib.stride_tricks.sliding_window_view(padded, size)[starts]
@@ -438,7 +438,7 @@ def power_between(power: np.ndarray, f0_hz: np.ndarray, band_hz: tuple[float, fl
 
 
 def noise(sound: Sound, f0_hz: np.ndarray, notes: Sequence[Note]) -> dict[str, np.ndarray]:
-    """Harmonic-to-noise ratio in bands, and the fluctuation of the noise, of each note."""
+    """Measures harmonic-to-noise ratio in bands, and the fluctuation of the noise, of each note."""
     names = [f"hnr_{low / 1000:g}_{high / 1000:g}k_db" for low, high in BANDS_HZ]
     found = {name: np.full(len(notes), np.nan) for name in (*names, "hnr_low_notes_db", "noise_fluctuation_db")}
     for i, note in enumerate(notes):
@@ -465,7 +465,7 @@ def noise(sound: Sound, f0_hz: np.ndarray, notes: Sequence[Note]) -> dict[str, n
 
 
 def ratio_db(harmonic: float, between: float) -> float:
-    """Harmonics against noise in dB, -30 at least: below the scatter of the noise nothing is harmonic."""
+    """Returns harmonics against noise in dB, -30 at least: below the scatter of the noise nothing is harmonic."""
     return float(to_db(max(harmonic, 1e-3 * between) / max(between, 1e-20)))
 
 
@@ -476,7 +476,7 @@ QUIET_S = 0.05
 def onsets(
     sound: Sound, f0_hz: np.ndarray, notes: Sequence[Note], changes: Sequence[float] = ()
 ) -> dict[str, np.ndarray]:
-    """Attack and noise of notes that begin out of quiet, and noise around changes of note."""
+    """Measures attack and noise of notes that begin out of quiet, and noise around changes of note."""
     from scipy.ndimage import uniform_filter1d
     from scipy.signal import butter, fftconvolve, sosfiltfilt
 
@@ -517,7 +517,7 @@ def onsets(
 
 
 def noise_share_db(audio: np.ndarray, start: float, stop: float, f0_hz: float) -> float:
-    """Power between harmonics at 2.5 to 7.5 kHz against that of all, dB, in windows of 50 ms."""
+    """Returns the power between harmonics at 2.5 to 7.5 kHz against that of all, dB, in windows of 50 ms."""
     size = round(0.05 * ANALYSIS_RATE_HZ)
     centres = np.arange(start + size / 2, stop - size / 2 + 1, size / 2).astype(int)
     spectra = windows_at(audio, centres, size) * hann_window(size)
@@ -527,7 +527,7 @@ def noise_share_db(audio: np.ndarray, start: float, stop: float, f0_hz: float) -
 
 
 def find_changes(notes: Sequence[Note], longest_gap_s: float = 0.08) -> list[float]:
-    """Times of changes from one note to the next without a rest."""
+    """Finds the times of changes from one note to the next without a rest."""
     return [
         0.5 * (one.stop_s + other.start_s)
         for one, other in itertools.pairwise(notes)
@@ -566,7 +566,7 @@ def play_steady_scale(loaded: Bundle) -> tuple[Sound, np.ndarray, list[Note]]:
 def standing_partials(
     sound: Sound, f0_hz: np.ndarray, notes: Sequence[Note], low_share: float = LOW_SHARE
 ) -> dict[str, np.ndarray]:
-    """Share of the partials of each low note that stand out of the noise between them."""
+    """Returns the share of the partials of each low note that stand out of the noise between them."""
     found = np.full(len(notes), np.nan)
     if not notes:
         return {"standing_partials": found}
@@ -595,7 +595,7 @@ def standing_partials(
 
 
 def high_energy(sound: Sound, notes: Sequence[Note], tops_hz: np.ndarray) -> dict[str, np.ndarray]:
-    """Energy above 8 kHz against that of all in each note, dB, plain and A-weighted, up to the bandwidth."""
+    """Returns the energy above 8 kHz relative to all of each note, dB, plain and A-weighted, up to the bandwidth."""
     size = 4096
     found = {name: np.full(len(notes), np.nan) for name in ("above_8k_db", "above_8k_a_db")}
     frequencies = np.fft.rfftfreq(size, 1.0 / sound.rate_hz)
@@ -622,7 +622,7 @@ HEARD_DB = -55.0
 
 
 def mean_spectra(audio: np.ndarray, rate_hz: int, starts_s: np.ndarray) -> np.ndarray:
-    """Mean power spectrum of each recording [n, bins], Hann of 4096 samples every 30 ms."""
+    """Returns the mean power spectrum of each recording [n, bins], Hann of 4096 samples every 30 ms."""
     size, hop = 4096, round(0.03 * rate_hz)
     centres = np.arange(size // 2, len(audio) - size // 2, hop)
     which = np.clip(np.searchsorted(starts_s, centres / rate_hz, side="right") - 1, 0, None)
@@ -634,14 +634,14 @@ def mean_spectra(audio: np.ndarray, rate_hz: int, starts_s: np.ndarray) -> np.nd
 
 
 def bandwidths_hz(performance: Performance) -> np.ndarray:
-    """Where the spectrum of each recording ends."""
+    """Finds where the spectrum of each recording ends."""
     bounds = np.append(np.round(performance.starts_s * performance.rate_hz).astype(int), len(performance.audio))
     parts = (performance.audio[start:stop] for start, stop in itertools.pairwise(bounds))
     return np.array([bandwidth_hz(part, performance.rate_hz) for part in parts])
 
 
 def octave_levels(spectra: np.ndarray, rate_hz: int, tops_hz: np.ndarray) -> dict[str, float]:
-    """Power in octaves of recordings whose bandwidth reaches so far, dB of the power below 8 kHz."""
+    """Returns the power in octaves of recordings whose bandwidth reaches so far, dB of the power below 8 kHz."""
     frequencies = np.linspace(0.0, rate_hz / 2.0, spectra.shape[1])
     found = {}
     for low, high in itertools.pairwise(OCTAVES_HZ):
@@ -662,7 +662,7 @@ PRAAT = {"time_step": 0.004, "pitch_ceiling": 2000.0, "octave_cost": 0.03, "voic
 
 
 def read_by_praat(audio_16k: np.ndarray, f0_hz: np.ndarray, notes: Sequence[Note]) -> float:
-    """Share of the frames in notes that Praat's autocorrelation (Boersma 1993) reads within 50 cents.
+    """Returns the share of the frames in notes that Praat's autocorrelation (Boersma 1993) reads within 50 cents.
 
     Args:
       audio_16k: [S].
@@ -690,7 +690,7 @@ LEVELS = (10, 50, 90)
 
 
 def scale_controls(loaded: Bundle) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Controls of a chromatic scale over the range of an instrument at three levels.
+    """Returns the controls of a chromatic scale over the range of an instrument at three levels.
 
     Returns:
       F0 [N], levels of the harmonics in dB [N, K], noise magnitudes in dB [N, M] (K or M 0 without such a part).
@@ -721,14 +721,14 @@ def scale_controls(loaded: Bundle) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def dead_harmonics(f0_hz: np.ndarray, levels_db: np.ndarray, top_hz: float) -> float:
-    """Share of the harmonics below a frequency that are silent on every note on which they lie below it."""
+    """Returns the share of the harmonics below a frequency that are silent on every note on which they lie below it."""
     inside = f0_hz[:, None] * np.arange(1, levels_db.shape[1] + 1) < top_hz
     loudest = np.where(inside, levels_db, -np.inf).max(axis=0)
     return float(np.mean(loudest[inside.any(axis=0)] < DEAD_DB)) if inside.any() else float("nan")
 
 
 def find_holes(noise_db: np.ndarray, least_db: float = HOLE_DB) -> np.ndarray:
-    """Bands of noise magnitudes [N, M] in dB that are holes, in their mean over notes.
+    """Finds bands of noise magnitudes [N, M] in dB that are holes, in their mean over notes.
 
     A hole lies more than `least_db` below the line between the bands one, or two, on both sides of it. The lowest and
     the highest band are left out.
@@ -745,12 +745,12 @@ def find_holes(noise_db: np.ndarray, least_db: float = HOLE_DB) -> np.ndarray:
 HEARD_RATE_HZ = 50
 MAX_HEARD = 200
 
-#: A partial is heard where it is so much stronger than the noise in its bin.
+#: A partial is audible where it is this much stronger than the noise in its bin.
 HEARD_RATIO_DB = 6.0
 
 
 def heard_partials(performance: Performance, notes: Sequence[Note], tops_hz: np.ndarray) -> list[np.ndarray]:
-    """Numbers of the partials up to 16 kHz that stand out of the noise in each note of a recording."""
+    """Returns the numbers of partials up to 16 kHz that stand out of the noise in each note of a recording."""
     if not notes:
         return []
     features = performance.features.at(HEARD_RATE_HZ)
@@ -771,7 +771,7 @@ def heard_partials(performance: Performance, notes: Sequence[Note], tops_hz: np.
 def silent_partials(
     loaded: Bundle, performance: Performance, notes: Sequence[Note], heard: Sequence[np.ndarray]
 ) -> dict[str, float]:
-    """Share of the partials that are audible in the recordings and silent in the controls for the same notes."""
+    """Returns the share of partials that are audible in the recordings and silent in the controls for these notes."""
     model = loaded.card.model
     features = performance.features.at(model.frame_rate_hz)
     controls = Instrument(loaded).open_decoder().controls(hold_f0(features.f0_hz), getattr(features, model.level))
@@ -792,7 +792,7 @@ def silent_partials(
 
 
 def dead(loaded: Bundle) -> dict[str, float]:
-    """Shares of dead harmonics, and the number of holes in the noise."""
+    """Returns the shares of dead harmonics, and the number of holes in the noise."""
     f0_hz, levels_db, noise_db = scale_controls(loaded)
     half = loaded.card.model.sample_rate_hz / 2.0
     found = {}
@@ -814,7 +814,7 @@ CLASSIFIER_C, N_FOLDS, N_AXES = 0.02, 5, 24
 
 @functools.cache
 def mel_matrix(size: int) -> np.ndarray:
-    """Triangles on the mel scale [bins, N_MELS] at 16 kHz."""
+    """Returns triangles on the mel scale [bins, N_MELS] at 16 kHz."""
     edges = 700.0 * (10.0 ** (np.linspace(0.0, 2595.0 * np.log10(1.0 + MEL_TOP_HZ / 700.0), N_MELS + 2) / 2595.0) - 1.0)
     edges[0] = 30.0
     bins = np.fft.rfftfreq(size, 1.0 / ANALYSIS_RATE_HZ)[:, None]
@@ -824,20 +824,20 @@ def mel_matrix(size: int) -> np.ndarray:
 
 
 def patches(audio_16k: np.ndarray) -> np.ndarray:
-    """Patches of 3 s, one a second, each at -23 dBFS, [N, S]; those without sound are NaN."""
+    """Cuts patches of 3 s, one a second, each at -23 dBFS, [N, S]; those without sound are NaN."""
     size, hop = round(PATCH_S * ANALYSIS_RATE_HZ), round(PATCH_HOP_S * ANALYSIS_RATE_HZ)
     padded = np.pad(audio_16k, (0, max(0, size - len(audio_16k))))
     return level_patches(np.lib.stride_tricks.sliding_window_view(padded, size)[::hop].astype(np.float32))
 
 
 def level_patches(found: np.ndarray) -> np.ndarray:
-    """Patches [N, S] at -23 dBFS, NaN where they are silent."""
+    """Scales patches [N, S] to -23 dBFS, NaN where they are silent."""
     rms = np.sqrt(np.mean(np.square(found), axis=1, keepdims=True))
     return found * np.where(rms > 1e-4, 10 ** (PATCH_DBFS / 20) / np.maximum(rms, 1e-9), np.nan)
 
 
 def describe(found: np.ndarray) -> np.ndarray:
-    """Log-mel statistics of patches [N, S]: mean, deviation, and those of the changes from frame to frame."""
+    """Returns log-mel statistics of patches [N, S]: mean, deviation, and those of the changes from frame to frame."""
     size, hop = 1024, 320
     rows = []
     for patch in found:
@@ -899,7 +899,7 @@ class Musicnn:
         return tf.reduce_mean(tf.concat([front, first, second, third], 2), 1)[..., 0].numpy()
 
     def _layer(self, x, i: int, padding: str = "VALID"):
-        """Convolution i, rectifier, normalisation: [N, T, bands, channels]."""
+        """Applies convolution i, rectifier, normalisation: [N, T, bands, channels]."""
         import tensorflow as tf
 
         name = "conv2d" if i == 0 else f"conv2d_{i}"
@@ -907,13 +907,13 @@ class Musicnn:
         return self._normal(tf.nn.relu(x), i + 1)
 
     def _middle(self, x, i: int):
-        """A convolution over time, [N, T, channels, 1]."""
+        """Applies a convolution over time, [N, T, channels, 1]."""
         import tensorflow as tf
 
         return tf.transpose(self._layer(x, i), [0, 1, 3, 2])
 
     def _normal(self, x, i: int):
-        """Batch normalisation i with the statistics of the training."""
+        """Applies batch normalisation i with the statistics of the training."""
         name = "batch_normalization" if i == 0 else f"batch_normalization_{i}"
         mean, variance, gamma, beta = (
             self._weights[f"{name}/{part}"] for part in ("moving_mean", "moving_variance", "gamma", "beta")
@@ -930,7 +930,7 @@ def patch_groups(n: int, starts_s: np.ndarray, seconds: float) -> np.ndarray:
 
 
 def area_under_curve(real: np.ndarray, made: np.ndarray, groups: np.ndarray) -> float:
-    """How well a logistic regression tells two sets [N, D] apart that it has not seen, 0.5 for not at all.
+    """Measures how well a logistic regression distinguishes two sets [N, D] that it has not seen, 0.5 for not at all.
 
     Both members of a pair, and all of one group, are in the same fold. The area is that of each fold, weighted by its
     pairs, because the scores of two regressions have different scales.
@@ -960,7 +960,7 @@ LEAST_SPREAD = 0.5
 
 
 def frechet_distance(one: np.ndarray, other: np.ndarray, reference: np.ndarray | None = None) -> float:
-    """Fréchet distance of two sets [N, D], standardised by a third, on its first principal axes (at most 24).
+    """Returns the Fréchet distance of two sets [N, D], standardised by a third, on at most 24 of its principal axes.
 
     Equal numbers are compared, spread over both sets: the distance falls with their number.
 
@@ -1012,7 +1012,7 @@ OPTIONAL = ("classifier", "transfers")
 
 
 def of_notes(group: str, real: dict[str, np.ndarray], made: dict[str, np.ndarray]) -> list[Row]:
-    """Medians over the notes that both have, and the median of the differences."""
+    """Returns the medians over the notes that both have, and the median of the differences."""
     found = []
     for name, one in real.items():
         both = np.isfinite(one) & np.isfinite(made[name])
@@ -1023,7 +1023,7 @@ def of_notes(group: str, real: dict[str, np.ndarray], made: dict[str, np.ndarray
 
 
 def of_whole(group: str, real: dict[str, float], made: dict[str, float]) -> list[Row]:
-    """One value each."""
+    """Returns one value for each measure."""
     return [Row(group, name, real.get(name, np.nan), v, v - real.get(name, np.nan)) for name, v in made.items()]
 
 
@@ -1102,7 +1102,7 @@ class Judge:
         return of_whole("dead", dict.fromkeys(found, 0.0), found)
 
     def _note_tops_hz(self) -> np.ndarray:
-        """Bandwidth of the recording that each note is in."""
+        """Returns the bandwidth of the recording that each note is in."""
         which = np.searchsorted(self.performance.starts_s, [n.start_s for n in self.notes], side="right") - 1
         return self.tops_hz[np.maximum(which, 0)] if self.notes else np.zeros(0)
 
@@ -1144,7 +1144,7 @@ class Judge:
         return of_whole("classifier", best, found)
 
     def _embedded(self, name: str, embed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Patches of the recording as vectors [N, D]; NaN where it is silent."""
+        """Returns patches of the recording as vectors [N, D]; NaN where it is silent."""
         key = f"embedded {name}"
         if key not in self._kept:
             real = patches(self.real.audio_16k)
@@ -1156,7 +1156,7 @@ class Judge:
         return self._kept[key]["vectors"]
 
     def _others(self, name: str, embed: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Pieces of the recordings that are not played as vectors [N, D]."""
+        """Returns the pieces of the recordings that are not played as vectors [N, D]."""
         key = f"others {name}"
         if key not in self._kept:
             pieces = level_patches(self.performance.others)
@@ -1205,7 +1205,7 @@ NEAREST_SEMITONES = 2.0
 
 
 def of_nearest(real_hz: np.ndarray, values: np.ndarray, wanted_hz: np.ndarray) -> np.ndarray:
-    """Medians of the values of the notes nearest in pitch, [N]; NaN without a note within two semitones."""
+    """Returns the medians of the values of the notes nearest in pitch, [N]; NaN without a note within two semitones."""
     found = np.full(len(wanted_hz), np.nan)
     usable = np.isfinite(values)
     for i, hz in enumerate(wanted_hz):
@@ -1231,7 +1231,7 @@ def transfer_voice(path: Path, loaded: Bundle, rate_hz: int) -> tuple[Sound, Fea
 
 
 def label_of(folder: Path, taken: Sequence[str]) -> str:
-    """A column's head: the folder's name, with that of its parent where another has it."""
+    """Returns a column's head: the folder's name, with that of its parent where another has it."""
     return folder.name if folder.name not in taken else f"{folder.parent.name}/{folder.name}"
 
 
@@ -1253,7 +1253,7 @@ def show(name: str, performance: Performance, judged: dict[str, list[Row]]) -> N
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description="Measure how real instruments sound.")
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--models", type=Path, action="append", help="folder of instruments; may be repeated")

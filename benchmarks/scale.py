@@ -34,7 +34,7 @@ RATE_HZ = 16_000
 
 
 def note(seconds: float, seed: int) -> np.ndarray:
-    """A note of random pitch with eight harmonics, [S]."""
+    """Makes a note of random pitch with eight harmonics, [S]."""
     random = np.random.default_rng(seed)
     t = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     f0_hz = 440.0 * 2.0 ** ((random.uniform(50, 82) - 69.0) / 12.0)
@@ -77,7 +77,7 @@ class Watch(threading.Thread):
         self.curve: list[tuple[int, float]] = []
 
     def run(self) -> None:
-        """Samples until the process ends."""
+        """Takes samples until the process ends."""
         counted_at, counting_s = 0.0, 0.0
         while True:
             try:
@@ -112,13 +112,13 @@ class Watch(threading.Thread):
         return sum(self._workers_s.values())
 
     def table(self) -> str:
-        """Memory over the number of recordings, for ten numbers."""
+        """Prints memory over the number of recordings, for ten numbers."""
         rows = [min(self.curve, key=lambda row: abs(row[0] - k * self.curve[-1][0] / 10)) for k in range(1, 11)]
         return "; ".join(f"{n} recordings {mb:.0f} MB" for n, mb in dict(rows).items())
 
 
 def n_done(parts: Path) -> int:
-    """Recordings whose record stands."""
+    """Counts the recordings that have a record."""
     try:
         return sum(entry.name.endswith(".json") for entry in os.scandir(parts))
     except OSError:
@@ -132,7 +132,7 @@ def prepare(wavs: Path, out: Path, options: list[str]) -> subprocess.Popen[bytes
 
 
 def run_files(n: int, seconds: float, options: list[str], home: Path) -> None:
-    """A run that is killed at half and started again."""
+    """Runs a preparation that is killed at half and started again."""
     wavs, out = home / "wavs", home / "set"
     parts = home / ".set.preparing" / "parts"
     started = time.monotonic()
@@ -179,7 +179,7 @@ def run_files(n: int, seconds: float, options: list[str], home: Path) -> None:
 
 
 def train_a_little(dataset: Path, home: Path) -> None:
-    """The first training steps of a tiny preset on a data set."""
+    """Takes the first training steps of a tiny preset on a data set."""
     (home / "small.yaml").write_text(PRESET, encoding="utf-8")
     options = f"--from none --steps 50 --out {home / 'x'} --dataset {dataset} --preset {home / 'small.yaml'}".split()
     command = [sys.executable, "-m", "ddsp_cli", "train", "--instrument", "x", *options]
@@ -194,7 +194,7 @@ def train_a_little(dataset: Path, home: Path) -> None:
 
 
 def run_plan(n: int, home: Path) -> None:
-    """The lists of n recordings: found, noted, split and listed, without any sound."""
+    """Makes the lists of n recordings: found, noted, split and listed, without any sound."""
     from ddsp_cli.config import FeatureSpec
     from ddsp_cli.dataset import build
     from ddsp_cli.dataset.build import list_recordings, manifest_entry
@@ -241,7 +241,7 @@ def run_plan(n: int, home: Path) -> None:
 
 
 def run_workers(home: Path, minutes: float) -> None:
-    """Processor and wall seconds with several workers, local and on a cluster of this machine."""
+    """Measures processor and wall seconds with several workers, local and on a cluster of this machine."""
     wavs = home / "wavs"
     wavs.mkdir()
     for i in range(round(minutes * 60 / 10)):

@@ -26,7 +26,7 @@ _TELLING = (0, 1, 2, 0x7F, 0x80, 0xFE, 0xFF)
 
 
 def damaged(content: bytes, chance: random.Random, reach: int) -> bytes:
-    """The content with a few bytes changed, taken out or put in, mostly among the first `reach`."""
+    """Returns the content with a few bytes changed, taken out or put in, mostly among the first `reach`."""
     changed = bytearray(content)
     for _ in range(chance.choice((1, 1, 2, 4, 8))):
         if not changed:

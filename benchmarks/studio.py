@@ -60,12 +60,12 @@ def wait_for(page, expression: str, seconds: float = 60.0) -> None:
 
 
 def server_s() -> float:
-    """Processor seconds of all threads of this process but the main one, which drives the browser."""
+    """Returns the processor seconds of all threads of this process but the main one, which drives the browser."""
     return sum(one.user_time + one.system_time for one in psutil.Process().threads() if one.id != os.getpid())
 
 
 def waited_ms(page, n_sounds: int, act) -> tuple[float, float]:
-    """Milliseconds from an action to one of the sounds that it gives, and of the server's processor time until then."""
+    """Measures ms from an action to one of its sounds, and of the server's processor time until then."""
     wait_for(page, "!document.documentElement.dataset.playing")
     before, before_s = page.evaluate("heard.length"), server_s()
     act()
@@ -75,7 +75,7 @@ def waited_ms(page, n_sounds: int, act) -> tuple[float, float]:
 
 
 def line(what: str, times_ms: list[float], cpu_ms: list[float] | None = None) -> None:
-    """One line of the table."""
+    """Formats one line of the table."""
     cpu = f"   processor {statistics.median(cpu_ms):4.0f} ms" if cpu_ms else ""
     print(
         f"{what:<34}{statistics.median(times_ms):8.0f} ms   {min(times_ms):6.0f} .. {max(times_ms):4.0f}{cpu}",

@@ -31,7 +31,7 @@ LOSSES = (8.6, 7.5, 7.1, 6.5)
 
 
 def curve(run: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Minutes [N] and the lowest validation loss until then [N].
+    """Returns minutes [N] and the lowest validation loss until then [N].
 
     Raises:
       ModelError: there is no checkpoint, or it was made before times were noted.
@@ -45,13 +45,13 @@ def curve(run: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def at(minutes: np.ndarray, losses: np.ndarray, minute: float) -> float:
-    """The lowest loss so far at a minute; NaN before the first validation and after the last."""
+    """Returns the lowest loss so far at a minute; NaN before the first validation and after the last."""
     index = int(np.searchsorted(minutes, minute, side="right")) - 1
     return float(losses[index]) if index >= 0 and minute <= minutes[-1] else float("nan")
 
 
 def first_below(minutes: np.ndarray, losses: np.ndarray, loss: float) -> float:
-    """The minute at which a loss was reached; NaN where it never was."""
+    """Returns the minute at which a loss was reached; NaN where it never was."""
     reached = np.flatnonzero(losses <= loss)
     return float(minutes[reached[0]]) if len(reached) else float("nan")
 
@@ -83,7 +83,7 @@ def draw(path: Path, curves: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
 
 
 def main() -> None:
-    """A table on standard output, and the picture."""
+    """Prints a table, and draws the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="folders NAME.run beside the instruments")
     parser.add_argument("--out", type=Path, default=Path("time-to-quality.png"))

@@ -25,7 +25,7 @@ RATE_HZ, HOP_SAMPLES = 16000, 64
 
 
 def glide(seconds: float = 8.0) -> tuple[np.ndarray, np.ndarray]:
-    """Sound [S] and its f0 at each sample [S]."""
+    """Returns the sound [S] and its f0 at each sample [S]."""
     f0_hz = 60.0 * 25.0 ** (np.arange(round(seconds * RATE_HZ)) / (seconds * RATE_HZ))
     phase = 2 * np.pi * np.cumsum(f0_hz) / RATE_HZ
     sound = sum(np.where(k * f0_hz < 7600, 1 / k, 0) * np.sin(k * phase) for k in range(1, 11))
@@ -41,7 +41,7 @@ def with_noise(sound: np.ndarray, snr_db: float, seed: int = 0) -> np.ndarray:
 
 
 def measured(name: str, audio: np.ndarray, weights: Path | None, mend: bool) -> tuple[np.ndarray, float]:
-    """f0 on our grid [F], and how many seconds of sound a second of computing took."""
+    """Returns F0 on our grid [F], and how many seconds of sound a second of computing took."""
     tracker = trackers.open_tracker(name, threads=1, weights=weights if name.startswith("crepe") else None)
     start = time.process_time()
     tracker.push(audio)
@@ -53,7 +53,7 @@ def measured(name: str, audio: np.ndarray, weights: Path | None, mend: bool) -> 
 
 
 def figures(f0_hz: np.ndarray, true_hz: np.ndarray) -> list[str]:
-    """Right within 50 cents, median error where right, octave errors, sung where the reference is silent."""
+    """Returns: right within 50 cents, median error where right, octave errors, voiced where the reference is silent."""
     voiced = true_hz > 0
     found = f0_hz > 0
     cents = np.abs(1200 * np.log2(np.where(found & voiced, f0_hz, 1) / np.where(found & voiced, true_hz, 1)))

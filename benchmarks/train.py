@@ -57,7 +57,7 @@ def measure(name: str, n_steps: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """A table, one row per preset, each measured in a separate process."""
+    """Prints a table, one row per preset, each measured in a separate process."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", nargs="+", default=["light", "vst", "solo"])
     parser.add_argument("--steps", type=int, default=5)

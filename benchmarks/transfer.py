@@ -44,7 +44,7 @@ READ_S, PLAYED_FRAMES, SEAM_S = 10.0, 256, 0.075
 
 
 def best_s(work: Callable[[], object], repeats: int = 3) -> tuple[float, float]:
-    """Wall and processor seconds of the fastest of some runs."""
+    """Returns the wall and processor seconds of the fastest of some runs."""
     times = []
     for _ in range(repeats):
         start, start_cpu = time.perf_counter(), time.process_time()
@@ -54,13 +54,13 @@ def best_s(work: Callable[[], object], repeats: int = 3) -> tuple[float, float]:
 
 
 def row(what: str, seconds: tuple[float, float], audio_s: float, note: str = "") -> None:
-    """One line of the table."""
+    """Formats one line of the table."""
     wall_s, cpu_s = seconds
     print(f"{what:<32}{wall_s:9.2f} s{cpu_s:9.2f} s{audio_s / cpu_s:9.1f} x  {note}", flush=True)
 
 
 def recording(path: Path, seconds: float) -> Path:
-    """The voice, sung again and again for so long, as a file at its own rate."""
+    """Writes the voice, repeated to a length, as a file at its own rate."""
     once, rate_hz = soundfile.read(VOICE, dtype="float32")
     n_left = round(seconds * rate_hz)
     with soundfile.SoundFile(path, "w", rate_hz, 1) as file:
@@ -71,7 +71,7 @@ def recording(path: Path, seconds: float) -> Path:
 
 
 def command(source: Path, model: Path, out: Path, *options: str) -> tuple[float, float, float]:
-    """Wall and processor seconds and peak memory in MB of the whole command."""
+    """Measures wall and processor seconds and peak memory in MB of the whole command."""
     words = [sys.executable, "-m", "ddsp_cli", "transfer", source, "--model", model, "--out", out, "--force", *options]
     (before_s, _), start = usage.taken(children=True), time.perf_counter()
     subprocess.run(words, check=True, capture_output=True)
@@ -81,7 +81,7 @@ def command(source: Path, model: Path, out: Path, *options: str) -> tuple[float,
 
 
 def seams(path: Path, frame_rate_hz: int) -> tuple[float, int]:
-    """Share of the block borders in a long sound that bend more than 95 % of other places, and how many borders.
+    """Returns the share of block borders in a long sound that bend more than 95 % of other places, and their number.
 
     Where no border can be heard the share is 0.05.
     """
@@ -102,7 +102,7 @@ def seams(path: Path, frame_rate_hz: int) -> tuple[float, int]:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description="Measure how fast a transfer is.")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "flute")
     parser.add_argument("--minutes", type=float, default=0.0, help="also play so much as one file, and look for seams")
@@ -129,13 +129,13 @@ def main() -> None:
 
 
 def rates(model: Path) -> tuple[int, int]:
-    """Samples and frames a second of an instrument."""
+    """Returns samples and frames a second of an instrument."""
     card = bundle.load(model).card
     return card.model.sample_rate_hz, card.model.frame_rate_hz
 
 
 def warm(place: Path, voice: np.ndarray) -> None:
-    """The parts of a transfer of a voice [S] at 16 kHz once everything is loaded, and the same live."""
+    """Measures the parts of a transfer of a voice [S] at 16 kHz once everything is loaded, and the same live."""
     audio_s = len(voice) / 16000
     instrument = Instrument(bundle.load(place))
     model, statistics = instrument.model, instrument.bundle.card.statistics

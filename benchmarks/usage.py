@@ -7,7 +7,7 @@ import sys
 
 
 def taken(children: bool = False) -> tuple[float, float]:
-    """Processor seconds, and the most memory held at a time in MB; NaN on Windows, which keeps no such account.
+    """Returns processor seconds, and peak memory in MB; NaN on Windows, which does not record it.
 
     Args:
       children: of the processes that this one has started and that have ended, in place of its own; memory is that of

@@ -44,7 +44,7 @@ RECORDED_S = 1.1
 
 
 def made_chords(low: int, high: int, seed: int) -> list[Note]:
-    """Chords of notes at least three semitones apart, octaves and fifths among them."""
+    """Makes chords of notes at least three semitones apart, octaves and fifths among them."""
     chosen = random.Random(seed)
     notes: list[Note] = []
     for i in range(N_CHORDS):
@@ -102,7 +102,7 @@ def write_midi(path: Path, notes: list[Note]) -> None:
 
 
 def heard(path: Path, seconds: float | None = None) -> list[Note]:
-    """The notes that are found in a file."""
+    """Returns the notes that are found in a file."""
     sound = np.concatenate(list(read.mono_blocks(path, ANALYSIS_RATE_HZ)))
     if seconds is not None:
         sound = sound[: round(seconds * ANALYSIS_RATE_HZ)]
@@ -110,7 +110,7 @@ def heard(path: Path, seconds: float | None = None) -> list[Note]:
 
 
 def score(truth: list[Note], found: list[Note], tolerance_s: float, shift: int = 0) -> tuple[float, float, float]:
-    """Precision, recall and F of notes."""
+    """Returns precision, recall and F measure of notes."""
     left = [(on, key + shift) for on, _, key in truth]
     hits = 0
     for on, _, key in sorted(found):

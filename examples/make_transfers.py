@@ -22,7 +22,7 @@ COLUMNS = 3
 
 
 def draw(sounds: dict[str, np.ndarray], path: Path) -> None:
-    """One small spectrogram for each sound, [S] at 48 kHz."""
+    """Draws one small spectrogram for each sound, [S] at 48 kHz."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -48,7 +48,7 @@ def draw(sounds: dict[str, np.ndarray], path: Path) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description="Play the example voice on the bundled instruments.")
     parser.add_argument("names", nargs="*")
     names = parser.parse_args().names or sorted(

@@ -135,7 +135,7 @@ def smooth(curve: np.ndarray, width_s: float) -> np.ndarray:
 
 
 def wander(n: int, width_s: float, rng: np.random.Generator) -> np.ndarray:
-    """Slow noise of unit variance, shape [n]."""
+    """Makes slow noise of unit variance, shape [n]."""
     noise = smooth(rng.standard_normal(n), width_s)
     return noise / noise.std()
 
@@ -223,7 +223,7 @@ def _sing_vowels(note: Note, formants: np.ndarray, start: int, sung: int, stop: 
 
 
 def vocal_tract(frequency_hz: np.ndarray, formants_hz: np.ndarray) -> np.ndarray:
-    """Complex gain of a cascade of two-pole resonators, each 1 at 0 Hz.
+    """Returns the complex gain of a cascade of two-pole resonators, each 1 at 0 Hz.
 
     Args:
       frequency_hz: [N, ...].
@@ -241,14 +241,14 @@ def vocal_tract(frequency_hz: np.ndarray, formants_hz: np.ndarray) -> np.ndarray
 
 
 def glottal_source(k: int, f0_hz: np.ndarray, level_db: np.ndarray) -> np.ndarray:
-    """Amplitude of harmonic `k` of the folds' flow after radiation: k^-0.85, and a tilt that softens with the level."""
+    """Returns the amplitude of harmonic `k` of the glottal flow after radiation: k^-0.85, and a tilt by level."""
     corner_hz = 5200.0 * 10 ** (level_db / 36.0)
     tilt = 1.0 / np.sqrt(1.0 + (k * f0_hz / corner_hz) ** 2)
     return (1.1 if k == 1 else 1.0) * tilt / k**0.85
 
 
 def sing(sample_rate_hz: int = 44100) -> tuple[np.ndarray, np.ndarray, int]:
-    """The phrase and its true pitch.
+    """Makes the phrase and its true pitch.
 
     Args:
       sample_rate_hz: of the audio, 16000 or more.
@@ -317,7 +317,7 @@ def shaped_noise(
     sample_rate_hz: int,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-    """Noise through a filter given frame by frame: white noise is cut into windows, coloured, overlapped and added.
+    """Filters noise frame by frame: white noise is cut into windows, coloured, overlapped and added.
 
     Returns:
       `air` (aspiration of the voice) and `rest` (consonants, breaths, the room), each [S].
@@ -351,7 +351,7 @@ def shaped_noise(
 
 
 def _unit(spectrum: np.ndarray) -> np.ndarray:
-    """Scaled so that white noise of unit variance keeps its level."""
+    """Scales a filter so that white noise of unit variance keeps its level."""
     return spectrum / np.sqrt(np.mean(spectrum**2, axis=-1, keepdims=True))
 
 
@@ -365,7 +365,7 @@ def write_wav(path: Path, audio: np.ndarray, sample_rate_hz: int) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description="Sing a phrase made wholly from formulas.")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("voice.wav"), help="the file to write")
     parser.add_argument("--sample-rate", type=int, default=44100, metavar="HZ")

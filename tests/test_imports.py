@@ -137,7 +137,7 @@ def test_frameworks_are_imported_inside_functions_only() -> None:
 
 
 def test_every_import_is_declared() -> None:
-    """Whatever the package imports stands among the dependencies (or the named optional ones)."""
+    """Every import of the package is among the dependencies (or the named optional ones)."""
     modules = set()
     for path in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

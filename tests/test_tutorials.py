@@ -1,6 +1,6 @@
 """The tutorials run as they are written, and draw the pictures that they show.
 
-`python tests/test_tutorials.py` draws them anew into docs/tutorials.
+`python tests/test_tutorials.py` draws them again into docs/tutorials.
 """
 
 from __future__ import annotations

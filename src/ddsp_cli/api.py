@@ -175,7 +175,7 @@ def transfer(
       key: the scale for autotune, such as "A minor" or "chromatic"; "auto" finds it.
       tuning: the A of that scale in Hz; "auto" takes that of the recording.
       retune: seconds that autotune takes from note to note.
-      vibrato: 0 takes it out, 1 leaves it, 2 doubles it; auto narrows it on an instrument that has hardly any.
+      vibrato: 0 removes it, 1 keeps it, 2 doubles it; auto narrows it if the instrument has little.
       glide: seconds to slide from note to note.
       threshold: segments more than this many dB below the loudest notes are silent.
       pitch: the pitch tracker: "swift-f0", "pyin" or "crepe".

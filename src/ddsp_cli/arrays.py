@@ -37,7 +37,7 @@ BoolArray: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
 @functools.lru_cache(maxsize=16)
 def hann_window(n_samples: int) -> FloatArray:
-    """Periodic Hann window, [S], read-only: 0.5 − 0.5·cos(2πn/S), the one for spectra of overlapping windows."""
+    """Returns a periodic Hann window [S], read-only: 0.5 − 0.5·cos(2πn/S), for spectra of overlapping windows."""
     window = (0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n_samples) / n_samples)).astype(np.float32)
     window.setflags(write=False)
     return window
@@ -52,7 +52,7 @@ def runs(mask: BoolArray) -> tuple[IntArray, IntArray]:
 
 
 def spans_to_mask(starts: IntArray, stops: IntArray, n_frames: int) -> BoolArray:
-    """[F] bool, true from each start to its stop; the inverse of `runs` for spans that do not touch."""
+    """Returns [F] bool, true from each start to its stop; the inverse of `runs` for spans that do not touch."""
     steps = np.zeros(n_frames + 1, np.int16)
     np.add.at(steps, starts, 1)
     np.add.at(steps, stops, -1)
@@ -60,7 +60,7 @@ def spans_to_mask(starts: IntArray, stops: IntArray, n_frames: int) -> BoolArray
 
 
 def overlapping_windows(values: RealArray, size: int, hop: int = 1) -> RealArray:
-    """Windows of `size` values, `hop` apart: views of an array [S], [(S − size) // hop + 1, size], read-only.
+    """Returns windows of `size` values, `hop` apart: views of an array [S], [(S − size) // hop + 1, size], read-only.
 
     As `numpy.lib.stride_tricks.sliding_window_view`, which takes 20 µs for each call: as long as the sums over one
     frame that is measured live.
@@ -73,7 +73,7 @@ def overlapping_windows(values: RealArray, size: int, hop: int = 1) -> RealArray
 
 
 def percentiles(values: RealArray, percents: ArrayLike) -> DoubleArray:
-    """Percentiles with straight lines between the sorted values, as NumPy defines them by default.
+    """Returns percentiles, interpolated linearly between the sorted values, as NumPy defines them by default.
 
     NumPy's own function loads masked arrays, a twentieth of the time that a short transfer takes.
     """
@@ -86,7 +86,7 @@ def percentiles(values: RealArray, percents: ArrayLike) -> DoubleArray:
 
 
 def thinned(values: RealArray, n_enough: int = 1 << 20) -> RealArray:
-    """Every n-th of the values [N], so that about `n_enough` are left to take statistics of; all of them if fewer."""
+    """Returns every n-th of the values [N], about `n_enough` of them for statistics; all if there are fewer."""
     return values[:: -(-len(values) // n_enough) or 1]
 
 

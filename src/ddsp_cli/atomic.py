@@ -3,7 +3,7 @@
 Everything is written in a hidden workspace beside its target, flushed to disk, and renamed:
 
     PARENT/.ddsp-0123456789ab/   one workspace per file or folder that is being written
-      lock                       held as long as the process that writes is alive
+      lock                       held as long as the writing process runs
       new, new.wav               the folder or file being written
       plan.json                  before a folder is replaced: its name, and which of its entries are carried over
       old                        the folder that is being replaced
@@ -65,7 +65,7 @@ class FolderKind(msgspec.Struct, frozen=True):
     caches: tuple[str, ...] = ()
 
     def foreign_entries(self, folder: Path) -> list[str]:
-        """Names in the folder that the program did not write."""
+        """Returns names in the folder that the program did not write."""
         patterns = (*self.entries, *DESKTOP_FILES)
         names = (entry.name for entry in folder.iterdir())
         return sorted(name for name in names if not any(fnmatch.fnmatchcase(name, p) for p in patterns))
@@ -213,7 +213,7 @@ def recover(parent: Path) -> None:
 
 @contextlib.contextmanager
 def _workspace(parent: Path) -> Iterator[Path]:
-    """A new hidden folder in `parent`, locked while the block runs and removed after it."""
+    """Makes a hidden folder in `parent`, locked while the block runs and removed after it."""
     if parent not in _swept:
         _swept.add(parent)
         recover(parent)

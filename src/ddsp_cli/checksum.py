@@ -16,7 +16,7 @@ _HEX_DIGITS = 64
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal.
+    """Returns the SHA-256 of a file's bytes, in hexadecimal.
 
     Raises:
       OSError: the file cannot be read.
@@ -26,7 +26,7 @@ def sha256(path: Path) -> str:
 
 
 def seal_text(text: str) -> str:
-    """The text with a last line that holds its digest. Ends of lines are not part of it: Git may change them."""
+    """Adds a last line with the digest of a text. Line endings are not part of it, since Git may change them."""
     text = text if text.endswith("\n") else f"{text}\n"
     return f"{text}{TEXT_MARK}{_text_digest(text)}\n"
 

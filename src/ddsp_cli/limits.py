@@ -134,7 +134,7 @@ class Worker:
             self._resting_bytes = self._memory_bytes()
 
     def call(self, values: Any = None, arrays: Arrays | None = None) -> Reply:
-        """One call of the target.
+        """Calls the target once.
 
         Raises:
           DdspError: the one that the target raised.
@@ -256,7 +256,7 @@ def _ending(code: int | None) -> str:
 
 
 def _send(stream: IO[bytes], values: Any, arrays: Arrays) -> None:
-    """Length of the header (64 bits), the header in JSON, then the numbers of each array, little-endian."""
+    """Sends the length of the header (64 bits), the header in JSON, then the numbers of each array, little-endian."""
     plain = {name: np.ascontiguousarray(value, value.dtype.newbyteorder("<")) for name, value in arrays.items()}
     # ascontiguousarray makes arrays of at least one dimension
     table = [[name, value.dtype.str, np.shape(arrays[name])] for name, value in plain.items()]

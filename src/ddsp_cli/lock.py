@@ -26,7 +26,7 @@ N_TRIES = 4
 
 
 def lock_file(folder: Path) -> Path:
-    """The lock file of an instrument or data set, hidden beside it; short, however long the folder's name is."""
+    """Returns the lock file of an instrument or data set, hidden beside it; its name is short for any folder name."""
     folder = Path(os.path.realpath(folder))
     return folder.with_name(f".ddsp-{hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:12]}.lock")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from ddsp_cli.errors import UsageError
 
-#: Module → the package that users know it by.
+#: Module → the name of its package in registries.
 _NAMES = {
     "ai_edge_litert": "LiteRT",
     "dask_jobqueue": "dask-jobqueue",

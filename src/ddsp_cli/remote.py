@@ -178,7 +178,7 @@ def base_name(address: str) -> str:
 
 @contextlib.contextmanager
 def local_copy(place: Path, folder: Path | None = None) -> Iterator[Path]:
-    """A file of this machine with the content of a place, removed with the block; the place itself where it is one.
+    """Copies the content of a place to a file of this machine, removed with the block; a local place stays itself.
 
     Args:
       place: a path or an address.
@@ -224,7 +224,7 @@ def publish(folder: Path, place: Path, last: str, own: tuple[str, ...]) -> None:
       folder: local.
       place: an address.
       last: name of the file that is written last.
-      own: patterns of names of the program's own; others at the address are left alone.
+      own: patterns of names that the program writes; other files at the address are left unchanged.
 
     Raises:
       OutputError: the service refuses or cannot be reached.

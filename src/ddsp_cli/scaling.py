@@ -37,7 +37,7 @@ LEAKY_SLOPE = 0.2
 
 
 def sigmoid(x: Array, xp: Any = np) -> Array:
-    """Logistic function; that of the array library where it has one, for its gradient."""
+    """Computes the logistic function; that of the array library if it has one, for its gradient."""
     if hasattr(xp, "sigmoid"):
         return xp.sigmoid(x)
     with np.errstate(over="ignore"):

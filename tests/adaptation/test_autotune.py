@@ -60,7 +60,7 @@ def test_key_is_found(notes, mode, tonic, shift):
 
 
 @pytest.mark.parametrize("tune", TUNES)
-def test_a_guessed_key_holds_the_tune_or_is_not_used(tune):
+def test_an_estimated_key_holds_the_tune_or_is_not_used(tune):
     """No key is claimed whose degrees leave out a twentieth of the tune, in any transposition."""
     for shift in range(12):
         notes = [note + shift for note in TUNES[tune]]
@@ -72,7 +72,7 @@ def test_a_guessed_key_holds_the_tune_or_is_not_used(tune):
 
 @pytest.mark.parametrize("tune", TUNES)
 @pytest.mark.parametrize(("cents", "spread"), [(0, 5), (-20, 25), (40, 25), (-60, 25)])
-def test_a_guessed_key_moves_no_note_to_another_semitone(tune, cents, spread):
+def test_an_estimated_key_moves_no_note_to_another_semitone(tune, cents, spread):
     """Each note within 30 cents of a semitone goes to that one: accidentals, blue notes and other keys stay."""
     for shift in (0, 5, 10):
         notes = np.array(TUNES[tune]) + shift
@@ -84,7 +84,7 @@ def test_a_guessed_key_moves_no_note_to_another_semitone(tune, cents, spread):
         np.testing.assert_allclose(octave_free, np.rint(octave_free), atol=0.05)
 
 
-def test_a_guessed_key_decides_for_notes_between_two_semitones():
+def test_an_estimated_key_decides_for_notes_between_two_semitones():
     melody = sung((*C_MAJOR, 65.4, 60))
     tuned, key = tune_melody(melody, 1.0, None, 0.0, RATE_HZ)
     assert key == Key(0, "major")
@@ -215,7 +215,7 @@ def test_keys_are_read_and_written_as_typed(text, key, written):
     assert str(autotune.parse_key(text)) == written
 
 
-def test_guessed_keys_are_spelled_as_usual():
+def test_estimated_keys_are_spelled_as_usual():
     assert [str(Key(tonic, "major")) for tonic in (10, 1, 6)] == ["Bb major", "Db major", "F# major"]
     assert [str(Key(tonic, "minor")) for tonic in (10, 1, 3)] == ["Bb minor", "C# minor", "Eb minor"]
 

@@ -102,7 +102,7 @@ def test_notes_beyond_the_range_are_counted():
     features = performance(250, notes=((0.5, 2.5, middle), (2.7, 3.2, above)))
     adapted = adapt(features, STATISTICS, "power_db", AdaptSettings(transpose=0.0))
     (said,) = diagnostics.range_warnings([adapted.f0_hz[adapted.segments.voiced]], STATISTICS, "flute")
-    assert said.startswith("20% of the notes lie beyond the range of flute")
+    assert said.startswith("20% of the notes lie outside the range of flute")
     within = performance(250, notes=((0.5, 2.5, middle), (2.7, 3.2, high)))
     adapted = adapt(within, STATISTICS, "power_db", AdaptSettings(transpose=0.0))
     assert diagnostics.range_warnings([adapted.f0_hz[adapted.segments.voiced]], STATISTICS, "flute") == ()

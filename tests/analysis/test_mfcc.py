@@ -1,4 +1,4 @@
-"""Cepstral coefficients: the engine's numbers, whatever the blocks, and no trace of the level."""
+"""Cepstral coefficients: the engine's numbers for any block sizes, independent of the level."""
 
 from __future__ import annotations
 

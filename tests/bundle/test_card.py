@@ -32,7 +32,7 @@ def test_nothing_is_missing_in_a_wide_range_at_several_levels():
 
 def test_a_narrow_range_and_one_loudness_are_named():
     found = missing_recordings(statistics(NARROW, ONE_LEVEL), "power_db")
-    assert found[0] == "only C4 to G4 was recorded: outside it guesses"
+    assert found[0] == "only C4 to G4 was recorded: outside this range its tone is extrapolated"
     assert found[1].startswith("one loudness only: half of the recordings lies within 2.0 dB")
     assert len(found) == 2
 
@@ -47,13 +47,13 @@ def test_a_gap_parts_what_was_heard():
     low, high = learned_ranges_midi(statistics(pitches, LOUD_AND_SOFT))
     assert (low[1], high[0]) == (52.0, 72.0)
     (said,) = missing_recordings(statistics(pitches, LOUD_AND_SOFT), "power_db")
-    assert said == "only C3 to E3 and C5 to C6 were recorded: outside it guesses"
+    assert said == "only C3 to E3 and C5 to C6 were recorded: outside these ranges its tone is extrapolated"
 
 
 def test_a_single_note_is_named_once():
     pitches = np.concatenate([np.linspace(47.8, 48.2, 50), np.linspace(72, 84, 51)])
     (said,) = missing_recordings(statistics(pitches, LOUD_AND_SOFT), "power_db")
-    assert said == "only C3 and C5 to C6 were recorded: outside it guesses"
+    assert said == "only C3 and C5 to C6 were recorded: outside these ranges its tone is extrapolated"
 
 
 def test_single_frames_of_a_tracker_do_not_widen_the_range():

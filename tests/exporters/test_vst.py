@@ -75,7 +75,7 @@ def test_metadata(exported: tuple[Path, Any]) -> None:
     assert found["mean_min_power_note"] < found["mean_max_power_note"]
     assert (found["num_harmonics"], found["num_noise_amps"]) == (60, 65)
     again = vst.metadata(plugin_bundle())
-    assert again["export_time"] != found["export_time"], "it is how a session tells models apart"
+    assert again["export_time"] != found["export_time"], "a session distinguishes models by it"
 
 
 def mutated(data: bytes, change: Any) -> bytes:

@@ -37,7 +37,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_plays_what_it_was_made_from(model: Path) -> None:
-    """Another spelling of the same network: the same controls, whatever the blocks."""
+    """Another spelling of the same network gives the same controls, for any block sizes."""
     found = importers.read(model)[0]
     assert found.network == model.read_bytes()
     assert found.card.model.decoder is None

@@ -1,4 +1,4 @@
-"""`ddsp live` through the process that plays, on miniaudio's null device; keys and lines of the terminal."""
+"""`ddsp live` through the audio process, on miniaudio's null device; keys and lines of the terminal."""
 
 from __future__ import annotations
 

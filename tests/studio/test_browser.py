@@ -188,7 +188,7 @@ def test_drop_choose_and_move_a_control(open_page, folder, tmp_path):
     page.check("#instrument-violin")
     wait_for_sound(page, before)
     assert page.inner_text("#sources [aria-checked=true]") == "violin"
-    first = np.asarray(page.evaluate(f"caught[{before}].samples"), np.float32)  # what is heard comes before the others
+    first = np.asarray(page.evaluate(f"caught[{before}].samples"), np.float32)  # the audible sound comes first
     np.testing.assert_array_equal(first, transferred(folder, tmp_path, instrument="violin"))
 
 
@@ -292,7 +292,7 @@ def test_parts_of_a_midi_file(open_page, folder, tmp_path):
 
 
 def test_long_sound_plays_at_once_from_the_playhead(open_page, folder, tmp_path):
-    """A moved control is heard from the playhead on before the whole sound is played, which then replaces it."""
+    """A moved control changes the sound from the playhead on first; the whole sound then replaces this part."""
     soundfile.write(folder / "long.wav", melody((60, 64, 67, 65) * 4, note_s=0.6, rest_s=0.2), 16000, subtype="FLOAT")
     page = open_page()
     add_voice(page, folder, "long.wav")

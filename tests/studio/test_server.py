@@ -217,12 +217,12 @@ def test_curves_of_several_voices_are_not_written(studio, score):
     assert "one line" in answer.json()["error"]
 
 
-# --- long sounds: what is heard first ---
+# --- long sounds: the first excerpt ---
 
 
 @pytest.fixture
 def long_take(studio, tmp_path):
-    """A voice of 6.6 s, of which an excerpt is heard first."""
+    """A voice of 6.6 s, of which an excerpt is played first."""
     soundfile.write(tmp_path / "long.wav", melody((60, 64, 67, 65), note_s=0.9, rest_s=0.6), 16000, subtype="FLOAT")
     return add(studio, tmp_path / "long.wav")
 

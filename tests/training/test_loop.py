@@ -227,7 +227,7 @@ def test_with_a_base_there_is_an_instrument_before_the_first_step(tmp_path):
     assert (first.step, first.history, first.nearest) == (0, [], "b")
     assert all(np.array_equal(played[name], value) for name, value in decoder.items())
     assert state.vector == first.vector == [1.0] * 16
-    assert read_state(tmp_path).vector == state.vector  # a run that goes on knows it
+    assert read_state(tmp_path).vector == state.vector  # a resumed run has it
 
 
 def test_a_kill_after_the_parent_was_judged_changes_nothing(tmp_path, monkeypatch):

@@ -112,7 +112,7 @@ def test_a_data_set_is_judged_by_its_own_pitch(home):
 
 
 def test_windows_of_a_data_set_are_played_one_by_one(home):
-    """A window begins as every performance does, whatever was played before it."""
+    """A window begins as every performance does, independent of the sound before it."""
     data = SimpleNamespace(
         validation=tones(2), manifest=SimpleNamespace(name="scales", features=FeatureSpec(), window_s=1.0)
     )

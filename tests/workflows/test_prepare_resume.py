@@ -71,7 +71,7 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(wavs, whole, n_don
     run.send_signal(signal.SIGKILL)
     run.communicate()
     assert not (wavs.parent / "set").exists()
-    # The workers end with their parent; whatever they still finished counts.
+    # The workers end with their parent; recordings that they still finished count.
     time.sleep(0.5)
     done = len(list(parts.glob("*.json")))
     again = []

@@ -70,7 +70,7 @@ def test_the_learned_room_of_a_blend_is_its_weight():
 
 def test_what_has_no_place_in_the_space_is_refused(desk):
     make_bundle(desk / "models" / "testophone")
-    with pytest.raises(ModelError, match="testophone has no place in the space of the base"):
+    with pytest.raises(ModelError, match="testophone has no vector in the space of the base"):
         space.blend("flute+testophone", "hybrid")
     for words in ("flute", "flute:0.5", "flute:0.5+flute"):
         with pytest.raises(UsageError, match="a blend needs at least two instruments, and flute"):
@@ -88,7 +88,7 @@ def test_a_vector_of_another_length_is_no_place(desk, base, vector):
     card = make_bundle(desk / "models" / "testophone").card
     training = msgspec.structs.replace(card.training, base=space.weights_digest(base), vector=vector)
     found = bundle.Bundle(msgspec.structs.replace(card, training=training), {})
-    with pytest.raises(ModelError, match="has no place in the space of the base"):
+    with pytest.raises(ModelError, match="has no vector in the space of the base"):
         space.vector_of(found, base)
 
 

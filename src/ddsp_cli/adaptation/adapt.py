@@ -184,7 +184,7 @@ def adapt(
 def choose_octave(midi: RealArray, target_midi: RealArray) -> float:
     """Chooses the octave in which the instrument plays a melody.
 
-    A melody that fits is left alone. Otherwise the shift wins that puts most of it between the 5th and the 95th
+    A melody that fits is not shifted. Otherwise the shift is chosen that puts most of it between the 5th and the 95th
     percentile of the instrument's pitch; the smaller shift where two are about as good.
 
     Args:
@@ -266,7 +266,7 @@ def _tune(parts: list[DoubleArray], settings: AdaptSettings, rate_hz: int) -> tu
     notes = [find_notes(part, rate_hz, tuning_semitones) for part in parts]
     key = settings.key if settings.key is not None else find_key(joined_notes(notes), tuning_semitones)
     for part, own in zip(parts, notes, strict=True):
-        degrees = target_degrees(own, key, tuning_semitones, guessed=settings.key is None)
+        degrees = target_degrees(own, key, tuning_semitones, estimated=settings.key is None)
         part[:] = move_notes(part, own, degrees, settings.autotune, rate_hz, settings.retune_s)
         spool.release()
     return key, tuning_semitones

@@ -1,10 +1,9 @@
 """Correct the pitch of a melody towards a scale; scale its vibrato; slide between its notes.
 
 A note is moved as a whole to a degree of the scale, so vibrato keeps its width and its speed. Drift inside a note and
-slides into and out of it are removed, over `retune_s`. The scale is one that the user names, and then every note is
-moved to it; or an estimate, which decides only for notes that lie halfway between two semitones: a note within
-`SURE_SEMITONES` of a semitone stays there in every key. All functions are pure; melodies are [F]
-arrays of MIDI numbers, NaN where there is no pitch.
+slides into and out of it are removed, over `retune_s`. If the user names the scale, every note is moved to it. An
+estimated scale decides only for notes about halfway between two semitones: a note within `SURE_SEMITONES` of a semitone
+stays there in every key. All functions are pure; melodies are [F] arrays of MIDI numbers, NaN where there is no pitch.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ RETUNE_S = 0.05
 #: At each end of a note vibrato fades in and out for this long: movement there is a slide.
 VIBRATO_FADE_S = 0.1
 
-#: In a short note vibrato fades for this share of it. Weight of frames there in the fit of the vibrato.
+#: In a short note the fade takes this share of the note. Weight of the frames of the fade in the fit of the vibrato.
 FADE_SHARE, END_WEIGHT = 0.2, 0.1
 
-#: A note's slow course and its vibrato are fitted over this time, or over the note if it is shorter: a parabola, or a
-#: line in notes shorter than `PARABOLA_S`, and a sinusoid of one of these rates.
+#: The slow drift and the vibrato of a note are fitted over this time, or over the note if it is shorter: a parabola, or
+#: a line in notes shorter than `PARABOLA_S`, and a sinusoid of one of these rates.
 FIT_S, PARABOLA_S = 0.6, 0.4
 
 VIBRATO_HZ = np.arange(4.0, 8.1, 0.5)
@@ -46,7 +45,7 @@ VIBRATO_HZ = np.arange(4.0, 8.1, 0.5)
 #: Number of fits; in each, frames further than this from the last fit weigh less.
 N_FITS, OUTLIER_SEMITONES = 3, 0.15
 
-#: Cost of a movement in the fit, against two that cancel each other.
+#: Ridge of the fit, which prevents two large components that cancel each other.
 RIDGE = 0.002
 
 #: Vibrato and jitter are separated by smoothing twice under a Hann window of this length: a movement at 6 Hz counts by
@@ -66,7 +65,7 @@ SURE_SEMITONES = 0.3
 #: and if every key with other degrees correlates less by this difference.
 KEY_SHARE, KEY_DEGREES, KEY_MARGIN = 0.95, 6, 0.04
 
-#: Degrees above the key note, by mode. `minor` has both sevenths: harmony decides between them.
+#: Degrees above the tonic, by mode. `minor` has both sevenths: the harmony decides between them.
 SCALES = {
     "major": (0, 2, 4, 5, 7, 9, 11),
     "minor": (0, 2, 3, 5, 7, 8, 10, 11),
@@ -91,8 +90,8 @@ _MODES = {
     "pentatonic": "major pentatonic", "wholetone": "whole tone",
 } | {name.replace(" ", ""): name for name in SCALES}  # fmt: skip
 
-#: How well each degree fits a key (Krumhansl and Kessler 1982, table 1). Those of the modes are the same with the
-#: degrees exchanged in which a mode differs from major or minor.
+#: How well each degree fits a key (Krumhansl and Kessler 1982, table 1). In the profiles of the modes the degrees are
+#: exchanged in which the mode differs from major or minor.
 _MAJOR = (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88)
 
 _MINOR = (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17)
@@ -127,9 +126,9 @@ class Key:
     """A scale.
 
     Attributes:
-      tonic: its key note as a pitch class, C is 0.
+      tonic: pitch class, C is 0.
       mode: one of `SCALES`.
-      spelling: of the key note; two keys that differ in it alone are equal.
+      spelling: of the tonic; keys that differ only in spelling are equal.
     """
 
     tonic: int
@@ -169,13 +168,13 @@ def parse_key(text: str) -> Key:
 
 
 def known_keys() -> list[str]:
-    """Keys that `parse_key` reads, for suggestions."""
+    """Returns the keys that `parse_key` reads, for suggestions."""
     names = dict.fromkeys([*SHARP_NAMES, *_MAJOR_NAMES, *_MINOR_NAMES])
     return [f"{name} {mode}" for name in names for mode in SCALES if mode != "chromatic"] + ["chromatic"]
 
 
 def find_key(notes: Notes, tuning_semitones: float = 0.0) -> Key:
-    """Estimates the key: that whose profile correlates best with how long each pitch class lasts.
+    """Estimates the key: the one whose profile correlates best with the durations of the pitch classes.
 
     Notes further than `SURE_SEMITONES` from a semitone do not count.
 
@@ -184,7 +183,7 @@ def find_key(notes: Notes, tuning_semitones: float = 0.0) -> Key:
       tuning_semitones: how far the melody's A is above 440 Hz.
 
     Returns:
-      The key if the notes are sure of it, else `CHROMATIC`: where less than `KEY_SHARE` of the time is spent on its
+      The key if it is clear, else `CHROMATIC`: where less than `KEY_SHARE` of the time is spent on its
       degrees (modulation, blues, chromatic tunes), where there are few different notes, or where another key with
       other degrees fits about as well.
     """
@@ -214,14 +213,14 @@ def find_key(notes: Notes, tuning_semitones: float = 0.0) -> Key:
     return key if clear else CHROMATIC
 
 
-def target_degrees(notes: Notes, key: Key, tuning_semitones: float, guessed: bool = False) -> DoubleArray:
+def target_degrees(notes: Notes, key: Key, tuning_semitones: float, estimated: bool = False) -> DoubleArray:
     """Chooses the degree of the scale that each note is moved to.
 
     Args:
       notes: of the melody.
       key: the scale.
       tuning_semitones: how far its A is above 440 Hz.
-      guessed: the key is an estimate of `find_key`; notes within `SURE_SEMITONES` of a semitone stay on it.
+      estimated: the key is an estimate of `find_key`; notes within `SURE_SEMITONES` of a semitone stay on it.
 
     Returns:
       [N], MIDI numbers with the tuning added.
@@ -232,7 +231,7 @@ def target_degrees(notes: Notes, key: Key, tuning_semitones: float, guessed: boo
     above = np.clip(np.searchsorted(degrees, centre_midi), 1, len(degrees) - 1)
     lower, upper = degrees[above - 1], degrees[above]
     nearest = np.where(centre_midi - lower <= upper - centre_midi, lower, upper)
-    if guessed:
+    if estimated:
         semitone = np.rint(centre_midi)
         stays = (np.abs(centre_midi - semitone) <= SURE_SEMITONES) | (np.abs(nearest - centre_midi) >= 1.0)
         nearest = np.where(stays, semitone, nearest)
@@ -262,7 +261,7 @@ def tune_melody(
     """
     notes = find_notes(midi, frame_rate_hz, tuning_semitones)
     used = key if key is not None else find_key(notes, tuning_semitones)
-    degrees = target_degrees(notes, used, tuning_semitones, guessed=key is None)
+    degrees = target_degrees(notes, used, tuning_semitones, estimated=key is None)
     return move_notes(midi, notes, degrees, amount, frame_rate_hz, retune_s), used
 
 
@@ -290,7 +289,7 @@ def move_notes(
         belongs = owner[start:stop] >= 0
         frames = np.arange(stop - start)
         target = degrees[np.maximum(owner[start:stop], 0)]
-        if not belongs.all():  # a long slide stays one, from corrected note to corrected note
+        if not belongs.all():  # a long slide is kept, from corrected note to corrected note
             correction = (target - out[start:stop])[belongs]
             target = np.where(belongs, target, out[start:stop] + np.interp(frames, frames[belongs], correction))
         target = moving_mean(target, width) + vibrato[start:stop]
@@ -299,10 +298,10 @@ def move_notes(
 
 
 def _vibrato(midi: RealArray, notes: Notes, frame_rate_hz: int) -> DoubleArray:
-    """Vibrato and jitter of each note [F], 0 outside notes.
+    """Returns vibrato and jitter of each note [F], 0 outside notes.
 
-    A parabola and a sinusoid of vibrato are fitted together, so that neither takes from the other (`_fit`). Inside the
-    note all movement around the parabola stays, at its ends, where notes are approached and left, the sinusoid alone.
+    A parabola and a sinusoid are fitted together, so that neither contains a part of the other (`_fit`). Inside a note
+    all movement around the parabola is kept; at its ends, where notes are approached and left, only the sinusoid.
     """
     out = np.zeros(len(midi))
     for start, stop in zip(notes.starts, notes.stops, strict=True):
@@ -319,7 +318,7 @@ def _vibrato(midi: RealArray, notes: Notes, frame_rate_hz: int) -> DoubleArray:
 
 
 def _fit(note: DoubleArray, weights: DoubleArray, frame_rate_hz: int) -> tuple[DoubleArray, DoubleArray]:
-    """Fits the slow course of a note [F] and its vibrato, [F] each, in windows that overlap by half."""
+    """Fits the slow drift and the vibrato of a note [F], [F] each, in windows that overlap by half."""
     n_frames, length = len(note), round(FIT_S * frame_rate_hz)
     n_windows = max(1, round(2 * n_frames / length) - 1)
     starts = np.linspace(0, max(n_frames - length, 0), n_windows).round().astype(int)
@@ -338,7 +337,7 @@ def _fit(note: DoubleArray, weights: DoubleArray, frame_rate_hz: int) -> tuple[D
 
 
 def _fit_window(note: DoubleArray, weights: DoubleArray, frame_rate_hz: int) -> tuple[DoubleArray, DoubleArray]:
-    """Fits a parabola and the sinusoid with the least residual, by least squares without outliers."""
+    """Fits a parabola and the sinusoid with the least residual, by least squares with less weight for outliers."""
     x = np.linspace(-1.0, 1.0, len(note)) if len(note) > 1 else np.zeros(1)
     seconds = np.arange(len(note)) / frame_rate_hz
     n_slow = 3 if len(note) >= PARABOLA_S * frame_rate_hz else 2
@@ -399,7 +398,7 @@ def limit_vibrato(midi: RealArray, limit_cents: float, keep_jitter: bool, frame_
 
 
 def _changes(stretch: RealArray, frame_rate_hz: int) -> BoolArray:
-    """Whether a frame [F] of a stretch begins a note, or is in none that is long enough for a swing of vibrato."""
+    """Marks frames [F] that begin a note, or that lie in no note long enough for a cycle of vibrato."""
     notes = find_notes(stretch, frame_rate_hz, find_tuning(stretch))
     changes = np.ones(len(stretch), bool)
     for start, stop in zip(notes.starts, notes.stops, strict=True):
@@ -408,7 +407,7 @@ def _changes(stretch: RealArray, frame_rate_hz: int) -> BoolArray:
 
 
 def _steadiness(middle: RealArray, changes: BoolArray, ramp: int) -> DoubleArray:
-    """Weights [F] of 1 inside notes that fall to 0 at their changes, in slides and at both ends of a stretch.
+    """Returns weights [F]: 1 inside notes, falling to 0 where notes change, in slides and at both ends of a stretch.
 
     Args:
       middle: [F], pitch without vibrato.
@@ -438,8 +437,8 @@ def _smoothed(values: DoubleArray, window: DoubleArray) -> DoubleArray:
 def glide(midi: RealArray, segments: Segments, glide_s: float, frame_rate_hz: int) -> DoubleArray:
     """Turns the steps inside segments into slides that take `glide_s`, half of it before the step.
 
-    The mean over that time makes a line of a step. It is taken of the centre, so vibrato keeps its width. Across a
-    rest nothing slides.
+    A moving mean over that time turns a step into a line. Only the centre of the melody is averaged, so vibrato keeps
+    its width. There is no slide across a rest.
 
     Args:
       midi: [F], nowhere NaN.

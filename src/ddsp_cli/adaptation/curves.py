@@ -158,7 +158,7 @@ def _read_csv(path: Path) -> dict[str, DoubleArray]:
 
 
 def _read_npz(path: Path, names: tuple[str, ...]) -> dict[str, DoubleArray]:
-    """The arrays [R] of these names. Their sizes are checked before they are unpacked; other arrays stay unread."""
+    """Reads the arrays [R] of these names. Their sizes are checked before they are unpacked; others stay unread."""
     columns: dict[str, DoubleArray] = {}
     n_rows: int | None = None
     try:

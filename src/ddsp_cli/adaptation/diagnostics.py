@@ -27,10 +27,10 @@ Character = Literal["monophonic", "polyphonic", "speech", "unclear", "unpitched"
 #: one voice or instrument have 0.08 at most, in made rooms of 2 s reverberation 9 of 10 less than 0.12.
 UNCLEAR_SHARE, POLYPHONIC_SHARE = 0.2, 0.45
 
-#: Nothing is said of less pitch than this.
+#: No warning is given if less than this has a pitch.
 SHORTEST_S = 1.0
 
-#: From this share of the time on a warning says that notes are beyond the range of the instrument (`bundle.card`), a
+#: From this share of the time on a warning says that notes are outside the range of the instrument (`bundle.card`), a
 #: semitone wider at both ends.
 BEYOND_SHARE, RANGE_MARGIN_SEMITONES = 0.05, 1.0
 
@@ -65,7 +65,7 @@ def warnings(analysis: Analysis[Segments]) -> tuple[str, ...]:
 
 
 def range_warnings(f0_hz: Sequence[FloatArray], statistics: Statistics, instrument: str) -> tuple[str, ...]:
-    """Builds a sentence if many notes are beyond the range that the instrument learned from, or in a gap of it.
+    """Builds a warning if many notes are outside the range of an instrument's recordings, or in a gap of that range.
 
     Args:
       f0_hz: of the performance, [F] for each voice.
@@ -82,7 +82,8 @@ def range_warnings(f0_hz: Sequence[FloatArray], statistics: Statistics, instrume
     if share < BEYOND_SHARE:
         return ()
     where = f"the range of {instrument}, {describe_ranges(statistics)}"
-    return (f"{share:.0%} of the notes lie beyond {where}: there it guesses; transpose it, or take another instrument",)
+    advice = "transpose the melody, or choose another instrument"
+    return (f"{share:.0%} of the notes lie outside {where}: their tone is extrapolated; {advice}",)
 
 
 def classify(features: Features, segments: Segments, audio: FloatArray) -> Character:

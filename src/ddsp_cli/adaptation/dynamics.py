@@ -36,8 +36,9 @@ RELEASE_DB_PER_S = 500.0
 #: Length of the ramps of the gate, outside the segment.
 RAMP_S = 0.014
 
-#: Percentiles of the instrument's levels between which it is driven. Softer it is little else than breath, since it was
-#: seldom recorded so; louder it never was. Beyond them the tone is attenuated, or amplified by at most `MAX_GAIN_DB`.
+#: Lowest and highest percentile of its levels that drive an instrument. Softer levels are rare in recordings, so it
+#: would play little but breath; louder ones were not recorded. Beyond them the tone is attenuated, or amplified by at
+#: most `MAX_GAIN_DB`.
 PLAYABLE_PERCENTILES = (15.0, 99.5)
 
 MAX_GAIN_DB = 6.0
@@ -84,7 +85,7 @@ class LevelMap:
 
 
 def match_levels(own_db: RealArray, target_percentiles_db: RealArray, dynamics: float = 1.0) -> LevelMap:
-    """Matches quantiles: the performance's soft is the instrument's soft, its loud the instrument's loud.
+    """Matches quantiles: soft levels of the performance become soft levels of the instrument, loud ones loud.
 
     Slopes stay within `SLOPES` and the medians meet, so the curve always rises and is never steep: differences of level
     keep their order, and nothing pumps.

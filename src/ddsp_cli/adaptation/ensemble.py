@@ -95,13 +95,13 @@ def delayed(adapted: Adapted, delay_s: DoubleArray) -> Adapted:
 
 
 def pan_gains(place: float) -> tuple[float, float]:
-    """Gains left and right of a place of -1..1; their power is 1, as at the middle with 0.707 each."""
+    """Returns the gains left and right of a place of -1..1; their power is 1, 0.707 each in the middle."""
     angle = (place + 1.0) * np.pi / 4.0
     return float(np.cos(angle)), float(np.sin(angle))
 
 
 def _wander(random: np.random.Generator, n_frames: int, rate_hz: int, deviation: float, turn_s: float) -> DoubleArray:
-    """Normal values every `turn_s`, [F] with straight lines between them."""
+    """Draws normal values every `turn_s` and interpolates them linearly, [F]."""
     n_turns = int(n_frames / rate_hz / turn_s) + 2
     turns = random.normal(0.0, deviation, n_turns)
     return np.interp(np.arange(n_frames) / rate_hz, np.arange(n_turns) * turn_s, turns)

@@ -36,33 +36,32 @@ SLIPS_SEMITONES = (12.0, -12.0, 24.0, -24.0, 19.02, -19.02)
 
 SLIP_TOLERANCE_SEMITONES = 1.5
 
-#: Such a piece is nevertheless a note, an octave that was played, if the tracker has this confidence in it and it has
-#: an onset: near its start, within `ONSET_S`, the level changes by `OWN_ONSET_DB`. Trackers err in the middle of a
-#: tone.
+#: Such a piece is nevertheless a note, a leap that was played, if the tracker has this confidence in it and it has an
+#: onset: within `ONSET_S` of its start the level changes by `OWN_ONSET_DB`. Trackers err in the middle of a tone.
 OWN_CONFIDENCE = 0.9
 
 OWN_ONSET_DB = 3.0
 
 ONSET_S = 0.03
 
-#: Confidence of a pitch that the sound proves: `repair` leaves it.
+#: Confidence of a pitch that the sound proves: `repair` keeps it.
 CONFIRMED = 1.0
 
 #: A piece at least this far from the pitch beside it is checked against the sound if no longer than `LONGEST_LEAP_S`.
 LEAP_SEMITONES = 7.0
 
-#: Or if it is this far from one side and that far from the other.
+#: It is also checked if it is `FAR_SEMITONES` from the pitch on one side and `STEP_SEMITONES` from that on the other.
 FAR_SEMITONES, STEP_SEMITONES = 10.0, 4.5
 
-#: Between two others, one longer than `LONGEST_LOST_S` gets the pitch an octave away or keeps its own. At the end of a
-#: segment, where notes fade, it may also lose it.
+#: A piece between two others that is longer than `LONGEST_LOST_S` keeps its pitch or gets the pitch an octave away. At
+#: the end of a segment, where notes fade, it may also become unvoiced.
 LONGEST_LEAP_S, LONGEST_LOST_S = 0.6, 0.25
 
 #: The pitch beside a leap is the median over this time.
 BESIDE_S = 0.12
 
-#: Where this share of the energy lies beside the harmonics, there is another sound: the pitch beside a long piece may
-#: replace its pitch, if it explains the sound.
+#: Where this share of the energy lies beside the harmonics, there is another sound: then the pitch beside a long piece
+#: may replace that of the piece, if it explains the sound.
 FOREIGN = 0.5
 
 #: A pitch explains the sound if at most this share of the energy is beside its harmonics and at least that share at
@@ -70,7 +69,7 @@ FOREIGN = 0.5
 #: others, read an octave too low, less than 0.02 at the odd ones, or, too high, more than 0.3 beside.
 MAX_INHARMONIC, MIN_ODD = 0.15, 0.35
 
-#: The pitch of a note beside it needs only this share at the odd harmonics: an oboe has little there.
+#: The pitch of a note beside the leap needs only this share at the odd harmonics: an oboe has little there.
 MIN_ODD_BESIDE = 0.03
 
 #: A pitch with less than `MIN_ODD`, but this share, is not confirmed; it may stay if no other pitch explains the sound
@@ -108,8 +107,8 @@ MIN_LOWEST = 0.03
 #: are read at a third or a quarter of their pitch.
 MIN_ALONE = 0.5
 
-#: A pitch that the tracker is sure of stays if nothing is beside its harmonics and this share at its odd ones: an oboe
-#: has no more there, and a wrong octave beside it would explain its sound, too.
+#: A pitch with a high confidence stays if at most `MAX_NOTHING` of the energy is beside its harmonics and at least
+#: `MIN_ODD_SURE` at its odd ones: an oboe has no more there, and a wrong octave would explain its sound too.
 MAX_NOTHING, MIN_ODD_SURE = 0.01, 0.05
 
 #: A pitch an octave too high has this share of the energy halfway between its harmonics.
@@ -125,9 +124,9 @@ LEAD_S = 0.06
 def confirm_leaps(features: Features, segments: Segments, recording: Recording) -> Features:
     """Checks brief leaps of F0 against the sound, and keeps those that the sound confirms.
 
-    The tracked pitch stays if it explains the sound (`analysis.harmonics`). Otherwise that of the notes beside it, or
-    one an octave, a twelfth or two octaves away, takes its place if that explains it. Where none does, frames whose
-    pitch is unsure and further than `FAR_SEMITONES` from both sides lose it.
+    The tracked pitch stays if it explains the sound (`analysis.harmonics`). Otherwise it is replaced by the pitch of a
+    note beside it, or by one an octave, a twelfth or two octaves away, if that explains the sound. If no pitch does,
+    frames with a low confidence that are further than `FAR_SEMITONES` from both sides become unvoiced.
 
     Args:
       features: of one voice.
@@ -135,8 +134,8 @@ def confirm_leaps(features: Features, segments: Segments, recording: Recording) 
       recording: the sound; read once more, if there are leaps.
 
     Returns:
-      The features; the confidence of a proven pitch is `CONFIRMED`, that of frames that lost theirs 0. The same object
-      if there are no leaps.
+      The features, with a confidence of `CONFIRMED` where the sound proves the pitch, and of 0 in frames that became
+      unvoiced. The same object if there are no leaps.
     """
     leaps = _find_leaps(features, segments)
     if not leaps:
@@ -174,8 +173,8 @@ def _find_leaps(features: Features, segments: Segments) -> list[_Leap]:
         frames = np.flatnonzero(segments.voiced[start:stop]) + start
         midi = to_midi(features.f0_hz[frames])
         shortest, near = SHORTEST_PIECE_S * rate_hz, round(BESIDE_S * rate_hz)
-        pieces = [piece for piece in _pieces(midi, frames, limit) if piece[1] - piece[0] >= shortest]
-        pieces = _joined(pieces, midi)
+        pieces = [piece for piece in _split_at_jumps(midi, frames, limit) if piece[1] - piece[0] >= shortest]
+        pieces = _join_pieces(pieces, midi)
         for i, (first, end) in enumerate(pieces):
             before = [midi[max(a, b - near) : b] for a, b in pieces[max(i - 1, 0) : i]]
             after = [midi[a : min(b, a + near)] for a, b in pieces[i + 1 : i + 2]]
@@ -239,7 +238,7 @@ def _confirmed_hz(
     """
 
     def explain(candidate_hz: FloatArray) -> tuple[float, float, float, float]:
-        """Shares of the energy beside the harmonics, at the odd ones, halfway between them, and at the first."""
+        """Returns shares of energy beside the harmonics, at the odd ones, halfway between them, and at the first."""
         curve_hz = np.zeros(offset + len(candidate_hz), np.float32)
         curve_hz[offset:] = candidate_hz
         found = harmonics.measure_harmonicity(
@@ -298,7 +297,7 @@ def _confirmed_hz(
         if beside <= MAX_INHARMONIC and own >= MIN_ODD and lowest >= MIN_ALONE and nearer:
             return candidate_hz, False
     if not is_blend and inharmonic <= MAX_INHARMONIC and odd >= MIN_ODD:
-        # Energy at the odd harmonics of a lower pitch proves it. A higher one may be an overblown start of the lower.
+        # Energy at the odd harmonics proves a lower pitch. A higher pitch may be an overblown onset of the lower note.
         return tracked_hz, middle_hz < max(leap.before_hz, leap.after_hz)
     if sure and not is_hollow and inharmonic <= MAX_NOTHING and odd >= MIN_ODD_SURE:
         return tracked_hz, False
@@ -391,11 +390,11 @@ def repair(
     return out
 
 
-def _pieces(pitch: RealArray, frames: IntArray, limit: float) -> list[tuple[int, int]]:
-    """Pieces (start, end) of pitch [n] between jumps; `frames` [n] tell how far apart the values are."""
+def _split_at_jumps(pitch: RealArray, frames: IntArray, limit: float) -> list[tuple[int, int]]:
+    """Splits pitch [n] at jumps into pieces (start, end); `frames` [n] are the frame numbers of the values."""
     if not len(pitch):
         return []
-    # Across a gap pitch had more time to move.
+    # Across a gap the pitch had more time to move.
     jumps = np.abs(np.diff(pitch)) > limit * np.minimum(np.diff(frames), 4)
     return list(itertools.pairwise([0, *(np.flatnonzero(jumps) + 1).tolist(), len(pitch)]))
 
@@ -404,41 +403,41 @@ def _repair_segment(
     pitch: DoubleArray, frames: IntArray, limit: float, frame_rate_hz: int, is_own: Callable[[IntArray], bool]
 ) -> DoubleArray:
     """Shifts octave errors in the pitch [n] of a segment's voiced frames, and makes blips NaN."""
-    pieces = _pieces(pitch, frames, limit)
+    pieces = _split_at_jumps(pitch, frames, limit)
     pitch = pitch.copy()
     shortest = SHORTEST_PIECE_S * frame_rate_hz
     longest_slip = LONGEST_SLIP_S * frame_rate_hz
     kept = [piece for piece in pieces if piece[1] - piece[0] >= shortest]
-    if not kept:  # all of it is unsteady: the octave is that of most frames
+    if not kept:  # no steady piece: take the octave of most frames
         semitones = np.rint(pitch).astype(np.int64)
         lowest = semitones.min()
         usual = lowest + np.argmax(np.convolve(np.bincount(semitones - lowest), np.ones(3), "same"))
         middle = float(np.median(pitch[np.abs(semitones - usual) <= 1]))
         for start, stop in pieces:
-            pitch[start:stop] += _slip(pitch[start], pitch[stop - 1], middle, middle)
+            pitch[start:stop] += _find_slip(pitch[start], pitch[stop - 1], middle, middle)
         return pitch
     for start, stop in pieces:
         if stop - start < shortest:
             pitch[start:stop] = np.nan
-    kept = _joined(kept, pitch)
+    kept = _join_pieces(kept, pitch)
     for i, (start, stop) in enumerate(kept):
         if stop - start > longest_slip or len(kept) < 2:
             continue
         before = pitch[kept[i - 1][1] - 1] if i else None
         after = pitch[kept[i + 1][0]] if i + 1 < len(kept) else None
-        # A neighbour that is itself short proves nothing at the edge of a note.
+        # At the edge of a note a short neighbour is no evidence.
         if before is None and kept[i + 1][1] - kept[i + 1][0] < 2 * (stop - start):
             continue
         if after is None and kept[i - 1][1] - kept[i - 1][0] < 2 * (stop - start):
             continue
-        shift = _slip(pitch[start], pitch[stop - 1], before, after)
+        shift = _find_slip(pitch[start], pitch[stop - 1], before, after)
         if shift and not is_own(frames[start:stop]):
             pitch[start:stop] += shift
     return pitch
 
 
-def _joined(pieces: list[tuple[int, int]], pitch: DoubleArray) -> list[tuple[int, int]]:
-    """Returns pieces (start, end) of pitch [n]; pieces on both sides of a blip are one."""
+def _join_pieces(pieces: list[tuple[int, int]], pitch: DoubleArray) -> list[tuple[int, int]]:
+    """Joins pieces (start, end) of pitch [n] on both sides of a blip."""
     joined = pieces[:1]
     for start, stop in pieces[1:]:
         last = joined[-1]
@@ -449,7 +448,7 @@ def _joined(pieces: list[tuple[int, int]], pitch: DoubleArray) -> list[tuple[int
     return joined
 
 
-def _slip(first: float, last: float, before: float | None, after: float | None) -> float:
+def _find_slip(first: float, last: float, before: float | None, after: float | None) -> float:
     """Finds the shift in semitones that joins a piece smoothly to all its neighbours, or 0."""
     for shift in SLIPS_SEMITONES:
         ends = [(first, before), (last, after)]
@@ -467,16 +466,16 @@ def fill(
 ) -> DoubleArray:
     """Gives every frame a pitch: bridged across gaps inside segments, held through rests.
 
-    A small step across a gap is a straight line. A large one happens at once, where the sound is softest: a player
-    changes the note there, and does not slide. A rest keeps the pitch of the note before it until shortly before the
-    next one, whose pitch it then takes, so that no note starts with a glide from the last.
+    A small step across a gap becomes a straight line. A large step happens at once, where the sound is softest: a
+    player changes the note there without a slide. A rest keeps the pitch of the note before it, and changes to that of
+    the next note shortly before it, so that no note starts with a glide.
 
     Args:
       midi: [F], NaN where unknown.
       segments: stretches between rests.
       frame_rate_hz: frames per second.
-      loudness_db: [F], finds the softest frame of a gap; without it the middle is taken.
-      default_midi: of a performance without notes.
+      loudness_db: [F], to find the softest frame of a gap; without it the middle is used.
+      default_midi: pitch of a performance without notes.
 
     Returns:
       [F] float64 without NaN.
@@ -504,12 +503,12 @@ def fill(
 
 
 def rest_turn(start: int, stop: int, frame_rate_hz: int) -> int:
-    """Returns the frame of a rest (start, stop) from which on it has the pitch of the note after it."""
+    """Returns the frame at which a rest (start, stop) changes to the pitch of the next note."""
     return max(start, (start + stop) // 2, stop - round(LEAD_S * frame_rate_hz))
 
 
 def chapters(segments: Segments, frame_rate_hz: int, longest_frames: int) -> Iterator[tuple[slice, Segments]]:
-    """Cuts a performance in rests, where the pitch of `fill` turns, into chapters that are filled independently.
+    """Cuts a performance into chapters that `fill` can process independently, in rests where its pitch changes.
 
     Args:
       segments: of the performance.

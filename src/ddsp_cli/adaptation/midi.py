@@ -31,7 +31,7 @@ from ddsp_cli.limits import read_regular
 #: Softest and loudest velocity become these percentiles of the instrument's levels.
 VELOCITY_PERCENTILES = (5.0, 97.0)
 
-#: A note rises to its level from `ATTACK_DB` below, falls by `SETTLE_DB`, and dies away by `RELEASE_DB`.
+#: A note rises to its level from `ATTACK_DB` below, falls by `SETTLE_DB`, and fades by `RELEASE_DB` after its end.
 ATTACK_S, ATTACK_DB = 0.05, 14.0
 
 SETTLE_S, SETTLE_DB = 0.4, 2.0
@@ -178,7 +178,7 @@ def read_midi(path: Path, selection: Selection | None = None) -> MidiFile:
         file = mido.MidiFile(file=io.BytesIO(content))
         events = _timed(file)
         names = [" ".join(str(track.name).split()) for track in file.tracks]
-    except Exception as problem:  # mido lets through whatever goes wrong in a damaged file
+    except Exception as problem:  # mido can raise anything for a damaged file
         raise InputError(
             f"{path} is not a MIDI file that can be read", "It should be a standard MIDI file of type 0 or 1."
         ) from problem
@@ -241,7 +241,7 @@ def _is_press(message: Any) -> bool:
 
 
 def _chosen_tracks(path: Path, wanted: tuple[str, ...], names: list[str], parts: list[Part]) -> set[int]:
-    """Numbers from 1 of the tracks that are named by number or name."""
+    """Returns the numbers, from 1, of tracks that are given by number or name."""
     if not wanted:
         return set(range(1, len(names) + 1))
     found: set[int] = set()
@@ -327,7 +327,7 @@ def _is_pedal(message: Any) -> bool:
 
 
 def lead_line(file: MidiFile) -> Score:
-    """One line of a file: the newest key, and the highest of a chord."""
+    """Returns one line of a file: the newest key, and the highest of a chord."""
     line, wheel = _Line(), _Wheel()
     bends: list[tuple[float, float]] = []
     now_s = 0.0
@@ -381,7 +381,7 @@ def split_voices(file: MidiFile) -> tuple[list[Score], int]:
 
 
 def _held_keys(file: MidiFile) -> list[_Key]:
-    """Every key that is pressed, until it and the pedal of its channel are up or it is pressed again."""
+    """Returns every key press, until the key and the pedal of its channel are up or the key is pressed again."""
     notes: list[_Key] = []
     down: dict[tuple[int, int, int], tuple[float, int]] = {}  # track, channel, key → start, velocity
     held: dict[int, set[tuple[int, int, int]]] = {}  # channel → places that the pedal alone holds
@@ -523,7 +523,7 @@ def velocity_db(velocity: int, target_percentiles_db: RealArray, dynamics: float
 
 
 def _connected(midi: RealArray, segments: Segments, frame_rate_hz: int, glide_s: float) -> DoubleArray:
-    """Pitch for every frame [F]: legato takes `glide_s` or `LEGATO_S`, rests are filled by `f0_cleanup.fill`."""
+    """Returns the pitch of every frame [F]: legato takes `glide_s` or `LEGATO_S`, `f0_cleanup.fill` fills rests."""
     width = round(max(LEGATO_S, glide_s) * frame_rate_hz)
     out = midi.copy()
     for start, stop in zip(segments.starts, segments.stops, strict=True):

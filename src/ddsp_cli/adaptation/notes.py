@@ -143,7 +143,7 @@ def _velocity(level_db: float, own_db: RealArray) -> int:
 
 
 def level_of_velocity(velocity: int, own_db: RealArray) -> float:
-    """The level of a velocity of 1 to 127, the inverse of how velocities are chosen; `own_db` [101] as there."""
+    """Returns the level of a velocity of 1 to 127, the inverse of the choice of velocities; `own_db` [101] as there."""
     low, high = VELOCITY_PERCENTILES
     return float(np.interp(low + (velocity - 1) / 126.0 * (high - low), np.arange(101), own_db))
 
@@ -474,7 +474,7 @@ def _velocity_change_db(velocity: int, performed: Note, transcription: Transcrip
 
 
 def _match(played: Sequence[tuple[float, float, float, int]], performed: Sequence[Note]) -> list[int | None]:
-    """For each of the played notes (start, stop, number, velocity) the one performed, in order, or None.
+    """Finds the performed note of each of the played notes (start, stop, number, velocity), in order, or None.
 
     The cheapest alignment of the two sequences (Needleman and Wunsch 1970).
     """
@@ -650,7 +650,7 @@ class _Canvas:
 
 
 def _stretched(start: int, stop: int, n_frames: int, edge: int) -> DoubleArray:
-    """Places [n] in a note from `start` to `stop`, of which the middle is stretched to give the number of frames."""
+    """Returns places [n] in a note from `start` to `stop`, with its middle stretched to the number of frames."""
     n_own = stop - start
     if n_own == n_frames:
         return np.arange(start, stop, dtype=np.float64)

@@ -1,10 +1,10 @@
-"""Take polyphonic sound apart: a performance for each voice, or the main voice alone.
+"""Split polyphonic sound: a performance for each voice, or the main voice alone.
 
-- Voices: simultaneous notes are assigned to voices, those of a recording and those of a MIDI file.
+- Voices: simultaneous notes of a recording or of a MIDI file are assigned to voices.
 - Main voice (singing over a backing track, a solo with accompaniment): the path of the highest score through notes and
-  rests; its pitch is that of the tracker where the tracker follows the same voice.
+  rests. Its pitch is that of the tracker where the tracker follows the same voice.
 
-The notes of the whole and their shares of it are known (`analysis.polyphony`).
+`analysis.polyphony` finds the notes, and their shares of the power.
 
 Shapes: F frames of the features, T steps of the path, N notes.
 """
@@ -39,8 +39,8 @@ LEGATO_GAP_S = 0.02
 #: Largest number of voices; each costs as much as one instrument.
 MAX_VOICES = 32
 
-#: Cost of assigning a note to a voice: semitones between them, and for each second of rest; and what it costs to
-#: play a note of another family.
+#: Cost of assigning a note to a voice: the interval in semitones, plus this for each second of rest, plus this for a
+#: note of another family.
 REST_COST_PER_S, OTHER_FAMILY_COST = 2.0, 1000.0
 
 
@@ -75,16 +75,16 @@ def assign_voices(
       family: of a note, such as its channel.
 
     Returns:
-      The voices, at most `MAX_VOICES`, the highest first; and how many notes were cut short for the lack of one more.
+      The voices, at most `MAX_VOICES`, the highest first; and the number of notes cut short because of this limit.
     """
     voices: list[list[TimedT]] = []
     n_cut = 0
     for chord in _chords(sorted(notes, key=lambda note: (note.start_s, -note.key))):
         free = [voice for voice in voices if voice[-1].stop_s <= chord[0].start_s + LEGATO_GAP_S]
-        goes_on = _goes_on(chord, [voice[-1] for voice in free], family)
+        continued = _match_voices(chord, [voice[-1] for voice in free], family)
         for i, note in enumerate(chord):
-            if i in goes_on:
-                _append(free[goes_on[i]], note)
+            if i in continued:
+                _append(free[continued[i]], note)
             elif len(voices) < MAX_VOICES:
                 voices.append([note])
             else:
@@ -95,7 +95,7 @@ def assign_voices(
 
 
 def _chords(notes: Sequence[TimedT]) -> Iterator[list[TimedT]]:
-    """Notes that begin within `CHORD_S` of the first of them; `notes` in order of their start."""
+    """Yields the notes that begin within `CHORD_S` of the first of them; `notes` in order of their start."""
     chord: list[TimedT] = []
     for note in notes:
         if chord and note.start_s >= chord[0].start_s + CHORD_S:
@@ -107,13 +107,15 @@ def _chords(notes: Sequence[TimedT]) -> Iterator[list[TimedT]]:
 
 
 def _append(voice: list[TimedT], note: TimedT) -> None:
-    """Continues a voice with a note, which ends the previous one."""
+    """Adds a note to a voice and ends the previous note."""
     if voice[-1].stop_s > note.start_s:
         voice[-1] = replace(voice[-1], stop_s=note.start_s)  # type: ignore[type-var]
     voice.append(note)
 
 
-def _goes_on(chord: Sequence[TimedT], last: Sequence[TimedT], family: Callable[[TimedT], object]) -> dict[int, int]:
+def _match_voices(
+    chord: Sequence[TimedT], last: Sequence[TimedT], family: Callable[[TimedT], object]
+) -> dict[int, int]:
     """Assigns the notes of a chord to the free voices, by their last notes."""
     if not last:
         return {}
@@ -139,11 +141,11 @@ def separate(features: Features, notes: Sequence[PolyNote], shares: Sequence[Not
 
     Args:
       features: of the whole.
-      notes: that sound in it.
-      shares: that each has of it, see `polyphony.measure_shares`.
+      notes: of the recording.
+      shares: of each note in the power, see `polyphony.measure_shares`.
 
     Returns:
-      Of each voice, the highest first: F0 of its notes, and the level of the whole less what the others have of it.
+      Features of each voice, the highest first: F0 of its notes, and the level of their share of the whole.
     """
     audible = _audible(features, shares)
     numbered = [_Numbered(note.key, note.start_s, note.stop_s, i) for i, note in enumerate(notes) if audible[i]]
@@ -154,7 +156,7 @@ def separate(features: Features, notes: Sequence[PolyNote], shares: Sequence[Not
 
 
 def _audible(features: Features, shares: Sequence[NoteShare]) -> BoolArray:
-    """Which notes rise to `AUDIBLE_BELOW_DB` below the loudest one, [N]; others are hum, or strings that ring."""
+    """Marks notes [N] that rise to `AUDIBLE_BELOW_DB` below the loudest one; others are hum, or strings that ring."""
     own_db = [
         features.loudness_db[one.first : one.first + len(one.loudness)]
         + 10.0 * np.log10(one.loudness[: max(len(features) - one.first, 0)])
@@ -175,7 +177,7 @@ class _Numbered:
 
 
 def _of_voice(features: Features, notes: Sequence[tuple[PolyNote, float, NoteShare]]) -> Features:
-    """Features of the notes of one voice, each with its end and its share of the power."""
+    """Makes the features of the notes of one voice, each with its end and its share of the power."""
     rate_hz, floor_db = features.spec.frame_rate_hz, features.spec.floor_db
     f0_hz, (power, loudness) = np.zeros(len(features)), np.zeros((2, len(features)))
     for note, stop_s, own in notes:
@@ -202,7 +204,7 @@ def _of_voice(features: Features, notes: Sequence[tuple[PolyNote, float, NoteSha
 def adapt_voices(
     voices: Sequence[Features], statistics: Statistics, level: str, settings: AdaptSettings | None = None
 ) -> list[Adapted]:
-    """Adapts the voices of a performance to an instrument: one transposition, and one map of levels, for all.
+    """Adapts the voices of a performance to an instrument, with one transposition and one map of levels for all.
 
     Args:
       voices: features of each.
@@ -211,11 +213,11 @@ def adapt_voices(
       settings: as for `adapt`; pitch is not repaired.
 
     Raises:
-      InputError: none of them has notes.
+      InputError: no voice has notes.
     """
     settings = replace(settings or AdaptSettings(), repair_pitch=False)
     if settings.segments is not None:
-        # the notes are known: a gap between two of them is a rest, and no consonant to slide across
+        # the notes are known: a gap between two of them is a rest, not a consonant to bridge
         settings = replace(settings, segments=replace(settings.segments, bridge_s=0.0, bridge_loud_s=0.0))
     found = [(voice, find_segments(voice, settings.segments)) for voice in voices]
     sounding = [(voice, segments) for voice, segments in found if segments.voiced.any()]
@@ -231,12 +233,12 @@ def adapt_voices(
 #: Steps of the path in a second.
 STEP_RATE_HZ = 50
 
-#: Score of a note in a step: a tenth for each dB above the loud notes (95th percentile of the loudest one in each
-#: step), at most 3 dB of them; `TRACKED` where the tracker finds it too, times its confidence; `MOVING` if its pitch
-#: moves as a singer's does, by `MOVING_CENTS` (standard deviation) and more, and does not stay as on a keyboard or a
-#: guitar; and less by its distance from the middle of the voice, in units of `REGISTER_SEMITONES`, squared, at most 4.
-#: A rest scores `REST`. These figures were chosen on 6 s of three recordings (a singer of low voice, one of high voice,
-#: a trumpet) over cello chords, guitar chords and a violin's double stops at 0 to -10 dB.
+#: Score of a note in a step: a tenth for each dB relative to the loud notes (95th percentile of the loudest one in each
+#: step), up to 3 dB above them. `TRACKED` times the confidence is added where the tracker finds the note too; `MOVING`
+#: if its pitch moves as a singer's does, by `MOVING_CENTS` (standard deviation) or more, unlike that of a keyboard or a
+#: guitar. `REGISTER` times the squared distance from the middle of the voice, in units of `REGISTER_SEMITONES` and at
+#: most 4, is subtracted. A rest scores `REST`. These figures were chosen on 6 s of three recordings (a low voice, a
+#: high voice, a trumpet) over cello chords, guitar chords and a violin's double stops at 0 to -10 dB.
 DB_PER_POINT, MOST_ABOVE_DB = 10.0, 3.0
 
 TRACKED, MOVING, REGISTER, REST = 0.7, 0.8, 0.8, -0.7
@@ -252,11 +254,11 @@ SAME_SEMITONES = 0.8
 #: A piece of the tracker's pitch between two jumps belongs to the voice if this share of it is on the path.
 OWN_SHARE = 0.35
 
-#: A piece of it that none of the notes explains is a note as well where the tracker has this confidence, and from this
-#: length on; it is taken for half of the sound.
+#: A piece of the tracker's pitch that matches no note becomes a note if it has this confidence and this length. Its
+#: share of the sound is set to `MISSED_SHARE`.
 SURE_CONFIDENCE, SHORTEST_S, MISSED_SHARE = 0.8, 0.06, 0.5
 
-#: The confidence of a pitch that only the notes have.
+#: Confidence of a pitch that comes from the notes and not from the tracker.
 NOTE_CONFIDENCE = 0.9
 
 
@@ -265,11 +267,11 @@ def follow_lead(features: Features, notes: Sequence[PolyNote], shares: Sequence[
 
     Args:
       features: of the whole, F0 of a tracker of single pitches.
-      notes: that sound in it.
-      shares: that each has of it.
+      notes: of the sound.
+      shares: of each note in the power.
 
     Returns:
-      F0 of the voice, 0 where it rests; levels of the whole less what other notes have of it, at the floor in rests.
+      F0 of the voice, 0 where it rests; the level of its share of the whole, at the floor in rests.
     """
     n_frames, rate_hz = len(features), features.spec.frame_rate_hz
     missed = _missed_notes(features, notes)
@@ -310,7 +312,7 @@ def follow_lead(features: Features, notes: Sequence[PolyNote], shares: Sequence[
 
 
 def _missed_notes(features: Features, notes: Sequence[PolyNote]) -> list[tuple[PolyNote, NoteShare]]:
-    """Returns pieces of the tracker's pitch that are certain and in none of the notes, as notes."""
+    """Makes notes of pieces of the tracker's pitch that have a high confidence and match no note."""
     rate_hz = features.spec.frame_rate_hz
     midi = to_midi(features.f0_hz)
     known = np.zeros(len(features), bool)
@@ -333,7 +335,7 @@ def _missed_notes(features: Features, notes: Sequence[PolyNote]) -> list[tuple[P
 
 
 def _tracked_pieces(features: Features, midi: DoubleArray) -> Iterator[tuple[int, int]]:
-    """First frame and frame after the last of each piece of the tracker's pitch between two jumps."""
+    """Yields the first frame, and the frame after the last, of each piece of the tracker's pitch between two jumps."""
     limit = JUMP_SEMITONES + JUMP_SEMITONES_PER_S / features.spec.frame_rate_hz
     for start, stop in zip(*runs((features.f0_hz > 0.0) & (features.f0_confidence >= 0.5)), strict=True):
         jumps = np.flatnonzero(np.abs(np.diff(midi[start:stop])) > limit) + start + 1
@@ -343,7 +345,7 @@ def _tracked_pieces(features: Features, midi: DoubleArray) -> Iterator[tuple[int
 def _on_steps(
     features: Features, notes: Sequence[PolyNote], shares: Sequence[NoteShare], steps: IntArray
 ) -> tuple[DoubleArray, DoubleArray]:
-    """Loudness in dB and MIDI number of each note in each step, [N, T]; -inf and 0 where it does not sound."""
+    """Returns loudness in dB and MIDI number of each note in each step, [N, T]; -inf and 0 where it does not sound."""
     rate_hz, n_frames = features.spec.frame_rate_hz, len(features)
     level_db, midi = np.full((len(notes), len(steps)), -np.inf), np.zeros((len(notes), len(steps)))
     for i, (note, own) in enumerate(zip(notes, shares, strict=True)):
@@ -357,7 +359,7 @@ def _on_steps(
 def _scores(
     features: Features, notes: Sequence[PolyNote], level_db: DoubleArray, midi: DoubleArray, steps: IntArray
 ) -> DoubleArray:
-    """Returns the score of each note in each step without its register, [N, T]; -inf where it does not sound."""
+    """Returns the score of each note in each step, without the register, [N, T]; -inf where it does not sound."""
     sounds = np.isfinite(level_db)
     if not sounds.any():
         return level_db
@@ -371,7 +373,7 @@ def _scores(
 
 
 def _movement_cents(cents: DoubleArray) -> float:
-    """Measures how much the pitch of a note [T'] moves about a straight line, without its ends."""
+    """Measures the deviation of the pitch of a note [T'] from a straight line, without its ends."""
     inner = cents[3:-3] if len(cents) > 12 else cents
     if len(inner) < 4:
         return 0.0
@@ -380,7 +382,7 @@ def _movement_cents(cents: DoubleArray) -> float:
 
 
 def _find_path(scores: DoubleArray, level_db: DoubleArray, midi: DoubleArray) -> IntArray:
-    """Returns the note of each step [T], N for a rest: twice, the second time with the register of the first."""
+    """Finds the note of each step [T], N for a rest: first without register, then twice with that of the last path."""
     n_notes = len(scores)
     path = _best_path(scores, midi)
     sung = np.flatnonzero(path < n_notes)

@@ -166,7 +166,7 @@ BEGINNING_S = 60.0
 
 
 class Voiced(Protocol):
-    """Segments found in features, as far as `analyze` needs to know them."""
+    """The part of segments, found in features, that `analyze` needs."""
 
     @property
     def voiced(self) -> BoolArray:
@@ -248,7 +248,7 @@ def analyze(
 
 
 def pitched_share(features: Features, voiced: BoolArray) -> float:
-    """Share of the loud frames that are voiced.
+    """Returns the share of the loud frames that are voiced.
 
     Args:
       features: of a recording.

@@ -166,7 +166,7 @@ def measure_own_share(audio: FloatArray, f0_hz: FloatArray, frame_rate_hz: int, 
 
 
 def _near_multiples(bins_hz: FloatArray, pitch_hz: RealArray | float, size: int) -> BoolArray:
-    """Bins within the main lobe of a multiple of a pitch (of several: [n, 1] → [n, bins])."""
+    """Marks bins within the main lobe of a multiple of a pitch (of several: [n, 1] → [n, bins])."""
     multiple = np.maximum(np.round(bins_hz / pitch_hz), 1.0)
     width_hz = LOBE_BINS * ANALYSIS_RATE_HZ / size + VIBRATO_SHARE * bins_hz
     return np.asarray(np.abs(bins_hz - multiple * pitch_hz) <= np.minimum(width_hz, 0.4 * pitch_hz))
@@ -203,7 +203,7 @@ def _shares(windows: FloatArray, pitch_hz: FloatArray) -> FloatArray:
 
 @functools.cache
 def _analysis(size: int) -> tuple[FloatArray, slice, FloatArray]:
-    """Periodic Hann window, the bins of the band, their frequencies."""
+    """Returns a periodic Hann window, the bins of the band, and their frequencies."""
     frequencies_hz = np.fft.rfftfreq(size, 1.0 / ANALYSIS_RATE_HZ).astype(np.float32)
     first, last = np.searchsorted(frequencies_hz, BAND_HZ)
     return hann_window(size), slice(int(first), int(last)), frequencies_hz[first:last]
@@ -247,7 +247,7 @@ class Partials(msgspec.Struct, frozen=True):
     harmonic_drift: FloatArray
 
     def noise_in_harmonics(self, f0_hz: FloatArray) -> FloatArray:
-        """Expected noise power in the bin of each harmonic, [F, K], from the noise on both sides of it."""
+        """Returns the expected noise power in the bin of each harmonic, [F, K], from the noise on both sides of it."""
         above = np.concatenate([self.noise_density[:, 1:], self.noise_density[:, -1:]], axis=1)
         return 0.5 * (self.noise_density + above) * _bin_width_hz(f0_hz)[:, None]
 
@@ -297,7 +297,7 @@ def measure_partials(
 
 
 def _bin_width_hz(f0_hz: FloatArray) -> FloatArray:
-    """Noise of density 1 reads this power in a bin: 2 · Σ window² / (Σ window)² · the rate of the resampled sound.
+    """Returns the power of noise of density 1 in a bin: 2 · Σ window² / (Σ window)² · the rate of the resampled sound.
 
     With the Hann window of four periods, scaled to read amplitudes: 0.75 · F0.
     """

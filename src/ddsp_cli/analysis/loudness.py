@@ -32,7 +32,7 @@ _FRAMES_AT_ONCE = 256
 
 
 def a_weighting_db(frequencies_hz: RealArray, floor_db: float = -80.0) -> DoubleArray:
-    """A-weighting in dB after the formula of IEC 61672-1, annex E; 0 dB at 1 kHz.
+    """Returns A-weighting in dB by the formula of IEC 61672-1, annex E; 0 dB at 1 kHz.
 
     Args:
       frequencies_hz: any shape.
@@ -49,7 +49,7 @@ def a_weighting_db(frequencies_hz: RealArray, floor_db: float = -80.0) -> Double
 
 
 class FrameStream:
-    """Cuts pushed blocks into overlapping windows and measures each; the same whatever the block sizes.
+    """Cuts pushed blocks into overlapping windows and measures each; the result does not depend on block sizes.
 
     Args:
       window_samples: length of a window.
@@ -129,7 +129,7 @@ def loudness_stream(spec: FeatureSpec, ahead_samples: int | None = None) -> Fram
 
 
 def _loudness_2020_stream(spec: FeatureSpec, ahead_samples: int | None) -> FrameStream:
-    """Loudness of magenta/ddsp 1.x (tag v1.6.2, spectral_ops.py), which its models of that time were trained on.
+    """Measures the loudness of magenta/ddsp 1.x (tag v1.6.2, spectral_ops.py), on which its models were trained.
 
     The mean over all bins of their A-weighted level in dB, floored; quiet bins pull it far below the level of the mean
     power. Windows are not centred: that of frame i begins at sample i·hop.
@@ -181,7 +181,7 @@ def envelope_stream(
 
 
 def loudness_db(audio: FloatArray, spec: FeatureSpec | None = None) -> FloatArray:
-    """A-weighted loudness as magenta/ddsp defines it since 2.0 (spectral_ops.py:253).
+    """Measures A-weighted loudness as magenta/ddsp defines it since 2.0 (spectral_ops.py:253).
 
     The mean over all bins of |STFT|² weighted by 10^(A(f)/10), in dB, floored. Nothing is divided by the energy of
     the window, so a full-scale sine at 1 kHz reads about +19.8 dB: 0 dB is not full scale here.
@@ -197,7 +197,7 @@ def loudness_db(audio: FloatArray, spec: FeatureSpec | None = None) -> FloatArra
 
 
 def power_db(audio: FloatArray, spec: FeatureSpec | None = None) -> FloatArray:
-    """RMS power in dBFS, floored below and not limited above (spectral_ops.py:223).
+    """Measures RMS power in dBFS, floored below and not limited above (spectral_ops.py:223).
 
     Args:
       audio: [S] at 16 kHz.
@@ -210,7 +210,7 @@ def power_db(audio: FloatArray, spec: FeatureSpec | None = None) -> FloatArray:
 
 
 def power_to_db(power: RealArray, floor_db: float) -> RealArray:
-    """10·log10 of power, never below the floor."""
+    """Returns 10·log10 of power, never below the floor."""
     return 10.0 * np.log10(np.maximum(power, 10.0 ** (floor_db / 10.0)))
 
 
@@ -220,6 +220,6 @@ def _whole(stream: FrameStream, audio: FloatArray) -> FloatArray:
 
 @functools.cache
 def _power_weights(window_samples: int) -> DoubleArray:
-    """Linear A-weights of the bins of a 16 kHz spectrum, divided by their number, [window/2 + 1]."""
+    """Returns the linear A-weights of the bins of a 16 kHz spectrum, divided by their number, [window/2 + 1]."""
     frequencies_hz = np.fft.rfftfreq(window_samples, 1.0 / ANALYSIS_RATE_HZ)
     return 10.0 ** (a_weighting_db(frequencies_hz) / 10.0) / len(frequencies_hz)

@@ -237,7 +237,7 @@ def centre(midi: RealArray, frame_rate_hz: int) -> DoubleArray:
 
 
 def _windows(stretch: DoubleArray, half: int) -> Iterator[tuple[slice, DoubleArray]]:
-    """Windows [n, 2·half + 1] around each value, the ends mirrored, at most `_ROWS_AT_ONCE` at a time."""
+    """Yields windows [n, 2·half + 1] around each value, the ends mirrored, at most `_ROWS_AT_ONCE` at a time."""
     padded = np.pad(stretch, half, mode="reflect" if len(stretch) > half else "edge")
     windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)
     for first in range(0, len(windows), _ROWS_AT_ONCE):

@@ -73,7 +73,7 @@ class Quality:
     noise_balance_db: float
 
     def as_dict(self) -> dict[str, float]:
-        """Plain numbers by name, rounded to four digits; without those that cannot be measured."""
+        """Returns plain numbers by name, rounded to four digits; without those that cannot be measured."""
         return {name: round(float(value), 4) for name, value in asdict(self).items() if isfinite(value)}
 
 
@@ -88,10 +88,10 @@ def compare(
     Args:
       recording, rendering: [S] each.
       rate_hz: of both.
-      reference_hz: [F] the recording's pitch 250 times a second, 0 where it has none, as the rendering was asked to
-        play it; None measures it again. A second measurement of the same recording, on frames that lie a few samples
+      reference_hz: [F] the recording's pitch 250 times a second, 0 where it is unvoiced, as it drove the
+        rendering; None measures it again. A second measurement of the same recording, on frames that lie a few samples
         beside those of the first, finds note changes up to 16 ms elsewhere: on a fast violin 1.5 % of the frames then
-        differ whatever is played.
+        differ for any rendering.
 
     Raises:
       ValueError: another rate, or lengths that differ.
@@ -187,7 +187,7 @@ def _noise_balance_db(recording: FloatArray, f0_hz: FloatArray, rendering: Float
 def _both_hz(
     recording: FloatArray, rendering: FloatArray, reference_hz: FloatArray | None
 ) -> tuple[FloatArray, FloatArray]:
-    """F0 of both, [F] each, cut to the shorter where the recording's is given."""
+    """Returns F0 of both, [F] each, cut to the shorter one if the recording's is given."""
     other_hz = pitch_hz(rendering)
     if reference_hz is None:
         return pitch_hz(recording), other_hz
@@ -208,7 +208,7 @@ def correct_f0_hz(audio: FloatArray, f0_hz: FloatArray, frame_rate_hz: int) -> F
 
 
 def pitch_difference_cents(reference_hz: FloatArray, other_hz: FloatArray) -> tuple[FloatArray, float]:
-    """Absolute F0 differences in cents over frames voiced in both, and the share of the reference's that are."""
+    """Returns F0 differences in cents in frames voiced in both, and the share of the reference's frames that are."""
     voiced = reference_hz > 0
     both = voiced & (other_hz > 0)
     cents = np.abs(1200 * np.log2(other_hz[both] / reference_hz[both]))
@@ -216,7 +216,7 @@ def pitch_difference_cents(reference_hz: FloatArray, other_hz: FloatArray) -> tu
 
 
 def level_db(audio: FloatArray, rate_hz: int, frame_s: float = 0.02) -> DoubleArray:
-    """RMS level in dBFS of consecutive frames, floor -120 dB, shape [S // frame]."""
+    """Measures the RMS level in dBFS of consecutive frames, floor -120 dB, shape [S // frame]."""
     size = round(rate_hz * frame_s)
     blocks = audio[: len(audio) // size * size].reshape(-1, size).astype(np.float64)
     return 10 * np.log10(np.maximum(np.mean(blocks**2, axis=1), 1e-12))
@@ -248,7 +248,7 @@ def _magnitudes(audio: FloatArray, size: int) -> FloatArray:
 
 
 def describe(metrics: Mapping[str, float]) -> str:
-    """Metrics with their names, as one line."""
+    """Formats the metrics with their names, as one line."""
     shown = [(name, METRICS[name]) for name in METRICS if name in metrics]
     return ", ".join(f"{title} {form.format(metrics[name])}" for name, (title, form) in shown)
 
@@ -309,7 +309,7 @@ def noise_to_harmonics_db(audio: FloatArray, f0_hz: FloatArray, frame_rate_hz: i
 
 
 def _noise_db(windows: FloatArray, pitch_hz: FloatArray) -> DoubleArray:
-    """Noise relative to the harmonics in dB, [n], of windows [n, size] with F0 [n]."""
+    """Measures the noise relative to the harmonics in dB, [n], of windows [n, size] with F0 [n]."""
     size = windows.shape[1]
     window, band, bins_hz = _spectrum_layout(size)
     power = np.abs(np.fft.rfft(windows * window, axis=1)[:, band]) ** 2
@@ -334,7 +334,7 @@ def _noise_db(windows: FloatArray, pitch_hz: FloatArray) -> DoubleArray:
 
 @functools.cache
 def _spectrum_layout(size: int) -> tuple[FloatArray, slice, FloatArray]:
-    """Window, the bins of the band, their frequencies."""
+    """Returns the window, the bins of the band, and their frequencies."""
     turns = 2.0 * np.pi * np.arange(size) / size
     window = np.sum([a * np.cos(i * turns) for i, a in enumerate(BLACKMAN_HARRIS)], axis=0).astype(np.float32)
     frequencies_hz = np.fft.rfftfreq(size, 1.0 / ANALYSIS_RATE_HZ)

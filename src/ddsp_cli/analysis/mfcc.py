@@ -71,14 +71,14 @@ def mfcc_stream(frame_rate_hz: int, n_mfccs: int, ahead_samples: int | None = No
 
 
 def matrices(n_mfccs: int) -> tuple[FloatArray, FloatArray]:
-    """Matrices from magnitudes to mel bands [N, n_mels], and from their logarithms to coefficients [n_mels, C]."""
+    """Returns matrices from magnitudes to mel bands [N, n_mels], and from log mel to coefficients [n_mels, C]."""
     bands = mel_matrix(N_MELS, WINDOW_SAMPLES // 2 + 1, ANALYSIS_RATE_HZ, LOW_HZ, HIGH_HZ)
     return bands, cosine_matrix(n_mfccs + 1, N_MELS)[:, 1:]
 
 
 @functools.cache
 def mel_matrix(n_mels: int, n_bins: int, sample_rate_hz: float, low_hz: float, high_hz: float) -> FloatArray:
-    """Triangular filters of equal width on the HTK mel scale: [n_bins, n_mels] float32; bin 0 has no weight."""
+    """Returns triangular filters of equal width on the HTK mel scale, [n_bins, n_mels] float32; bin 0 has no weight."""
 
     def to_mel(hz: DoubleArray | float) -> DoubleArray:
         return np.asarray(1127.0 * np.log1p(np.asarray(hz, np.float64) / 700.0))
@@ -91,7 +91,7 @@ def mel_matrix(n_mels: int, n_bins: int, sample_rate_hz: float, low_hz: float, h
 
 
 def cosine_matrix(n_mfccs: int, n_mels: int) -> FloatArray:
-    """Matrix from levels of mel bands to coefficients from 0 on, scaled as in TensorFlow: [n_mels, n_mfccs]."""
+    """Returns the matrix from mel levels to coefficients from 0 on, scaled as in TensorFlow: [n_mels, n_mfccs]."""
     k, n = np.arange(n_mfccs), np.arange(n_mels)[:, None]
     cosines = 2.0 * np.cos(np.pi * k * (2 * n + 1) / (2 * n_mels)) / math.sqrt(2.0 * n_mels)
     return np.asarray(cosines, np.float32)

@@ -117,7 +117,7 @@ class PolyNote:
     cents: DoubleArray
 
     def f0_hz(self, times_s: RealArray) -> DoubleArray:
-        """Its pitch at some times [n]; that of its ends before and after it."""
+        """Returns the pitch of the note at times [n]; before and after it that of its ends."""
         own_s = self.start_s + FRAME_S * np.arange(len(self.cents))
         midi = self.key + np.interp(times_s, own_s, self.cents) / 100.0
         return np.asarray(440.0 * 2.0 ** ((midi - 69.0) / 12.0), np.float64)
@@ -185,7 +185,7 @@ def _as_bytes(activation: FloatArray) -> np.ndarray:
 
 
 def _cents(contours: FloatArray) -> np.ndarray:
-    """Pitch above each key in cents [T, K] int8, at the strongest of the thirds within two of the key."""
+    """Returns the pitch above each key in cents [T, K] int8, at the strongest of the thirds within two of the key."""
     padded = np.pad(contours.astype(np.float64), ((0, 0), (2, 2)))
     thirds = np.stack([padded[:, i + 1 : i + 1 + 3 * N_KEYS : 3] for i in range(5)])  # two below to two above
     best = np.argmax(thirds[1:4], axis=0) + 1
@@ -215,7 +215,7 @@ def find_poly_notes(activations: Activations) -> list[PolyNote]:
 
 
 def _held(notes: DoubleArray, onsets: DoubleArray) -> Iterator[tuple[int, int]]:
-    """First frame and frame after the last of each note of one key."""
+    """Yields the first frame, and the frame after the last, of each note of one key."""
     active = notes >= HOLD
     for start, stop in zip(*runs(~active), strict=True):
         if start > 0 and stop < len(active) and stop - start <= BRIDGE_S / FRAME_S:
@@ -330,7 +330,7 @@ class _Shares:
 
 
 def power_shares(spectrum: RealArray, f0_hz: RealArray) -> DoubleArray:
-    """The shares [n] that notes of several pitches have in a power spectrum; they sum to 1. See `note_energies`."""
+    """Returns the shares [n] of notes of several pitches in a power spectrum, with the sum 1. See `note_energies`."""
     return _as_shares(note_energies(spectrum, f0_hz)[1].sum(axis=1))
 
 

@@ -100,7 +100,7 @@ class ClippingWatch:
         return self.n_clipped > HEAVY_CLIPPING * self.n_samples
 
     def places_s(self, rate_hz: int) -> list[tuple[float, float]]:
-        """Start and end of each clipped place in seconds, in order."""
+        """Returns the start and end of each clipped place in seconds, in order."""
         spans = sorted(span for pair in self._channels for one in pair if one.n_in_tops for span in one.spans)
         places: list[tuple[float, float]] = []
         for start, end in spans:
@@ -137,7 +137,7 @@ class _Ceiling:
         return self._n_samples if is_clipped else 0
 
     def crowd(self) -> tuple[int, int] | None:
-        """Samples near the level at which they crowd, and below it; None where that is not the highest level."""
+        """Counts samples near the level at which they crowd, and below it; None where that is not the highest level."""
         if not self._counts.any() or self._level >= FULL_SCALE:
             return None
         amplitudes = LOWEST_COUNTED * np.exp(STEP_LOG * (np.arange(N_STEPS) + 0.5))
@@ -231,7 +231,7 @@ def _flat_tops(channel: FloatArray, level: float) -> tuple[IntArray, IntArray]:
 
 
 def file_warnings(decoded: Decoded, clipping: ClippingWatch, sample_rate_hz: int) -> tuple[str, ...]:
-    """Sentences about a file that was read to its end: cut short, heavily clipped.
+    """Returns sentences about a file that was read to its end: cut short, heavily clipped.
 
     Args:
       decoded: result of decoding it.

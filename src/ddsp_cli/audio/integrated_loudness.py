@@ -72,7 +72,7 @@ class LoudnessMeter:
         ]
 
     def integrated_lufs(self) -> float:
-        """Loudness of all that was pushed, which ends here; minus infinity where all of it is below the absolute gate.
+        """Returns the loudness of everything pushed, and ends; minus infinity if all of it is below the absolute gate.
 
         A sound shorter than a block is measured as a whole.
         """
@@ -93,7 +93,7 @@ class LoudnessMeter:
 
 
 def integrated_lufs(blocks: Iterable[FloatArray], sample_rate_hz: int) -> float:
-    """Integrated loudness of a sound [S] a block; minus infinity for silence."""
+    """Measures the integrated loudness of a sound [S] a block; minus infinity for silence."""
     meter = LoudnessMeter(sample_rate_hz)
     for block in blocks:
         meter.push(block)
@@ -105,7 +105,7 @@ def _power(lufs: float) -> float:
 
 
 def _response(n_fft: int, sample_rate_hz: int) -> np.ndarray:
-    """Frequency response [n_fft / 2 + 1] of K-weighting at any sample rate.
+    """Returns the frequency response [n_fft / 2 + 1] of K-weighting at any sample rate.
 
     BS.1770-5 gives coefficients for 48 kHz only. These are the analogue filters from which the bilinear transform makes
     them: a high shelf of 4 dB at 1682 Hz, then a high pass at 38 Hz.

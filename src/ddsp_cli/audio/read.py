@@ -40,7 +40,7 @@ PLAUSIBLE_RATES_HZ = (1000, 1_000_000)
 #: Samples beyond this are damage: even floats scaled as 16-bit integers stay below, and their squares can be summed.
 MAX_AMPLITUDE = 1e6
 
-#: Numbers decoded at once at most (8 MiB of float32), whatever the rate and the number of channels.
+#: Largest number of values decoded at once (8 MiB of float32), for any rate and number of channels.
 MAX_BLOCK_VALUES = 1 << 21
 
 #: A file is cut short if it is shorter than this share of the length in its header, and shorter by this much.
@@ -157,7 +157,7 @@ def list_audio(paths: Sequence[Path]) -> list[Path]:
     """Returns the sound files among files and folders, each once, in a fixed order.
 
     Folders are searched to any depth; hidden files, other kinds of files and links to folders are passed over.
-    Files named outright are kept whatever their suffix, so that a wrong one is reported rather than missed.
+    Files named as arguments are kept with any suffix, so that a wrong one is reported rather than missed.
 
     Raises:
       InputError: a path is missing, or a folder holds no sound file.
@@ -469,7 +469,7 @@ def read_impulse_response(path: Path, rate_hz: int) -> FloatArray:
         if n_samples > LONGEST_RESPONSE_S * rate_hz:
             raise InputError(
                 f"{path} is longer than {LONGEST_RESPONSE_S:.0f} s, the limit for an impulse response",
-                "It should hold one clap, or what is left of a sweep, and the room after it.",
+                "It should hold one clap, or a deconvolved sweep, and the room after it.",
             )
     response = np.concatenate(blocks)
     direct = int(np.argmax(np.abs(response)))

@@ -161,7 +161,7 @@ def check_writable(path: Path, force: bool = False) -> None:
 
 
 def nearest_rate_hz(path: Path, rate_hz: int) -> int:
-    """The sample rate that the format of a file has for sound of a rate: the same, the next higher, or the highest."""
+    """Returns the sample rate that a file format has for sound of a rate: the same, the next higher, or the highest."""
     suffix = Path(path).suffix.lower()
     if suffix in _RATES_HZ:
         return min((rate for rate in _RATES_HZ[suffix] if rate >= rate_hz), default=_RATES_HZ[suffix][-1])
@@ -221,7 +221,7 @@ def written_by_ddsp(path: Path) -> bool:
 
 
 def _reason(part: Path, problem: Exception) -> OSError:
-    """Why a file could not be written: libsndfile says "System error.", the system says that the disk is full."""
+    """Says why a file could not be written: libsndfile says "System error.", the system says that the disk is full."""
     try:
         with part.open("ab") as stream:
             stream.write(bytes(WRITE_CHUNK_SAMPLES))
@@ -272,7 +272,7 @@ class Fitted:
         self._spool, self._shape, self._rate_hz = spool, shape, rate_hz
 
     def blocks(self) -> Iterator[FloatArray]:
-        """Exactly `n_samples`, [S] or [S, C] a block, the end faded out."""
+        """Yields exactly `n_samples`, [S] or [S, C] a block, with the end faded out."""
         self._spool.seek(0)
         n_fade = min(self.n_samples, max(1, round(FADE_S * self._rate_hz)))
         position, n_values = 0, int(np.prod(self._shape))
@@ -301,7 +301,7 @@ def fit_level(
       n_samples: length of the result per channel; a shorter sound is filled with silence, a longer one is cut. None for
         that of the blocks.
       target_lufs: integrated loudness of the result, as far as the peak allows; None turns the sound down
-        where its peak demands it and leaves it alone otherwise.
+        where its peak demands it and leaves it unchanged otherwise.
 
     Yields:
       The sound. It can be read until the context ends.

@@ -47,7 +47,7 @@ class Statistics(Config):
         return self.pitch_midi[1], self.pitch_midi[99]
 
     def level(self, name: str) -> np.ndarray:
-        """Percentiles of `loudness_db` or `power_db`, shape [101]."""
+        """Returns the percentiles of `loudness_db` or `power_db`, shape [101]."""
         return np.asarray(getattr(self, name), np.float32)
 
 
@@ -75,7 +75,7 @@ class TrainingRecord(Config):
       program: the one that wrote it.
       started_from: the instrument whose weights it began with, or `base`.
       nearest: where it began with a base, the instrument of it that is nearest.
-      vector: its place in the space of that base; empty where it has none.
+      vector: of the instrument in the space of that base; empty for other instruments.
       base: SHA-256 of the weights of that base: vectors of others have other meanings.
     """
 
@@ -212,8 +212,8 @@ def missing_recordings(statistics: Statistics, level: str) -> list[str]:
     found = []
     lowest_midi, highest_midi = statistics.range_midi
     if highest_midi - lowest_midi < NARROW_SEMITONES or len(learned_ranges_midi(statistics)) > 1:
-        was = "was" if len(learned_ranges_midi(statistics)) == 1 else "were"
-        found.append(f"only {describe_ranges(statistics)} {was} recorded: outside it guesses")
+        was, this = ("was", "this range") if len(learned_ranges_midi(statistics)) == 1 else ("were", "these ranges")
+        found.append(f"only {describe_ranges(statistics)} {was} recorded: outside {this} its tone is extrapolated")
     levels_db = statistics.level(level)
     spread_db = float(levels_db[75] - levels_db[25])
     if spread_db < ONE_LOUDNESS_DB:

@@ -87,7 +87,7 @@ def control_columns(model: ModelConfig, processor: str) -> dict[str, slice]:
 
     Returns:
       Control → columns, for each control that the decoder predicts. Controls have the processor's own names
-      (`amplitude`, `harmonic_distribution`, `noise_magnitudes`, ...), whatever the configuration calls the signals.
+      (`amplitude`, `harmonic_distribution`, `noise_magnitudes`, ...), not those of signals in the configuration.
     """
     columns, node = decoder_columns(model), model.processors[processor]
     pairs = zip(_controls(node).items(), node.inputs, strict=False)

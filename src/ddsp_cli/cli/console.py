@@ -96,7 +96,7 @@ def drop_standard_output() -> None:
 
 
 def say(text: str = "", wrap: bool = False) -> None:
-    """One line of result, on standard output; with `wrap` a long one is continued with an indent on a terminal.
+    """Prints one line of result on standard output; with `wrap` a long one is continued with an indent on a terminal.
 
     Raises:
       OutputError: standard output cannot be written.
@@ -109,7 +109,7 @@ def say(text: str = "", wrap: bool = False) -> None:
 
 
 def remark(text: str) -> None:
-    """A line beside the result, on standard error; nothing where that cannot be written.
+    """Prints a line beside the result on standard error; nothing where that cannot be written.
 
     On a terminal it is wrapped between words.
     """
@@ -139,7 +139,7 @@ def fact(name: str, text: str) -> None:
 
 
 def error(message: str, hint: str = "") -> None:
-    """`Error: message.` and a hint on a separate line, on standard error."""
+    """Prints `Error: message.` and a hint on a separate line, on standard error."""
     sentence = " ".join(message.split())
     if not sentence.endswith((".", "?", "!")):
         sentence += "."
@@ -158,7 +158,7 @@ def error(message: str, hint: str = "") -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table: ruled on a terminal, aligned columns two spaces apart elsewhere.
+    """Prints a table: ruled on a terminal, aligned columns two spaces apart elsewhere.
 
     On a terminal that is too narrow for it each row becomes a block, the first cell above the others with their names.
     """
@@ -237,7 +237,7 @@ class Progress:
             remark(f"{what}: {done:.0f} of {total:.0f} {self._unit}{self._pace(done, total, now)}{note}")
 
     def _pace(self, done: float, total: float, now: float) -> str:
-        """Time left, and speed; nothing before it is known."""
+        """Formats time left and speed; empty before they are known."""
         lasted_s, gone = now - self._started, done - self._first
         if gone <= 0 or lasted_s <= 0:
             return ""
@@ -246,7 +246,7 @@ class Progress:
         return f", about {duration((total - done) / rate)} left{speed}"
 
     def line(self, text: str) -> None:
-        """A line that stays, above the bar."""
+        """Prints a line that stays, above the bar."""
         if self._bar is not None:
             self._bar.write(speaks(sys.stderr, text), file=sys.stderr)
         else:
@@ -282,7 +282,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """`3.2 s`, `4:05` or `1:02:03`."""
+    """Formats a duration: `3.2 s`, `4:05` or `1:02:03`."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -291,5 +291,5 @@ def duration(seconds: float) -> str:
 
 
 def size(n_bytes: int) -> str:
-    """`3.7 MB`."""
+    """Formats a size: `3.7 MB`."""
     return f"{n_bytes / 1e6:.1f} MB" if n_bytes >= 100_000 else f"{n_bytes / 1e3:.1f} kB"

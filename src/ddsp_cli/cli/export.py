@@ -24,7 +24,7 @@ def export(
     ] = None,
     force: Force = False,
 ) -> None:
-    """Turn an instrument into a format for other programs."""
+    """Convert an instrument to a format for other programs."""
     from ddsp_cli.workflows.export import export as run
     from ddsp_cli.workflows.models import find_playable, open_at
 

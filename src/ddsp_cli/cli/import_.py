@@ -34,7 +34,7 @@ def import_(
         typer.Option("--out", "-o", metavar="DIR", help="Folder of the instrument; by default models/NAME."),
     ] = None,
     library: Annotated[
-        bool, typer.Option("--library", help="Install it in your library: then ddsp finds it from every folder.")
+        bool, typer.Option("--library", help="Install it in your library, where ddsp finds it from every folder.")
     ] = False,
     force: Force = False,
 ) -> None:

@@ -54,7 +54,7 @@ VALUE_OPTIONAL = ("--midi",)
 def live(
     model: Instruments = None,
     input: Annotated[
-        str | None, typer.Option("--input", metavar="DEVICE", help="The microphone: name, part of it, or number.")
+        str | None, typer.Option("--input", metavar="DEVICE", help="Microphone: its name, part of it, or its number.")
     ] = None,
     output: Annotated[
         str | None,
@@ -70,20 +70,24 @@ def live(
         int,
         typer.Option(
             metavar="SAMPLES",
-            help="Block size of the audio device; smaller blocks sound earlier, larger ones have fewer drop-outs.",
+            help="Block size of the audio device: smaller blocks have less latency, larger ones fewer drop-outs.",
         ),
     ] = 256,
     latency: Annotated[
-        str, typer.Option(help="low plays 26 ms earlier, and follows your pitch less exactly.", **one_of("safe", "low"))
+        str, typer.Option(help="low plays 26 ms earlier but follows your pitch less exactly.", **one_of("safe", "low"))
     ] = "safe",
-    record: Annotated[Path | None, typer.Option(metavar="FILE", help="Record the output, from the beginning.")] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Record the output to this file from the start.")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(metavar="S", help="End after this many seconds.")] = None,
     midi: Annotated[
         str | None,
-        typer.Option(metavar="[PORT]", help="Play from a MIDI keyboard: the first one, or a name, part of it, number."),
+        typer.Option(
+            metavar="[PORT]", help="Play from a MIDI keyboard: its name, part of it, or number; by default the first."
+        ),
     ] = None,
     voices: Annotated[
-        int, typer.Option(metavar="N", help="Notes of the keyboard at once; 1 is one line, legato, up to 16.")
+        int, typer.Option(metavar="N", help="Number of keys that sound at once, 1..16; 1 plays one line, legato.")
     ] = 1,
     list_: Annotated[bool, typer.Option("--list", help="List audio devices and MIDI ports.")] = False,
     seed: Seed = 0,
@@ -265,7 +269,7 @@ def one_line(view: "LiveView") -> str:
 
 
 def _pitches(view: "LiveView") -> str:
-    """`A4 +12 cents → A5`: F0 of the input and of the output."""
+    """Formats F0 of the input and of the output: `A4 +12 cents → A5`."""
     status = view.status
     if not status.plays or status.f0_hz <= 0.0:
         return "no note"
@@ -315,7 +319,7 @@ class Keys:
             termios.tcsetattr(sys.stdin.fileno(), termios.TCSADRAIN, self._before)
 
     def pressed(self) -> list[str]:
-        """Keys since the last call: characters, or `up`, `down`, `left`, `right`."""
+        """Returns the keys since the last call: characters, or `up`, `down`, `left`, `right`."""
         if not self.is_open:
             return []
         if sys.platform == "win32":
@@ -338,7 +342,7 @@ class Keys:
 
 
 def key_names(text: str) -> list[str]:
-    """Characters and arrow keys in what a terminal sends."""
+    """Splits the bytes that a terminal sends into characters and arrow keys."""
     keys, at = [], 0
     while at < len(text):
         if text[at] == "\x1b" and text[at + 1 : at + 2] in {"[", "O"} and text[at + 2 : at + 3] in _ESCAPES:

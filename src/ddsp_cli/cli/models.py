@@ -1,4 +1,4 @@
-"""`ddsp models`: the instruments by family, the card of one, one as a file, a map, and new ones between them."""
+"""`ddsp models`: list instruments by family, describe one, share one as a file, draw a map, make a blend."""
 
 import sys
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ddsp_cli.bundle import Card
     from ddsp_cli.workflows.models import Entry
 
-#: The words that pack an instrument, and that make one of several.
+#: Words of the command line that pack an instrument into a file, and that make a blend.
 SHARE, BLEND = "share", "blend"
 
 #: The group of instruments whose card cannot be read.
@@ -36,7 +36,7 @@ def models(
         list[str] | None,
         typer.Argument(
             metavar="[NAME | share NAME | blend MIX]",
-            help="NAME describes an instrument; share packs one into a file to pass on; blend makes a new one of "
+            help="NAME describes an instrument; share packs it into one file; blend makes a new instrument between "
             "several, such as flute:0.5+cello:0.5.",
             autocompletion=instrument_names,
         ),
@@ -93,7 +93,7 @@ def models(
 
 
 def _list(entries: "list[Entry]") -> None:
-    """The instruments by family: on a terminal in two lines each below the name of the family, else as a table."""
+    """Prints the instruments by family: on a terminal in two lines each below the family name, else as a table."""
     from ddsp_cli.bundle.card import FAMILY_ORDER, family_of
 
     groups: dict[str, list[Entry]] = {}
@@ -210,7 +210,7 @@ def _model(card: "Card") -> str:
 
 
 def _short(entry: "Entry") -> None:
-    """An instrument in two lines of a terminal with 80 columns; `ddsp models NAME` says the rest."""
+    """Prints an instrument in two lines of a terminal with 80 columns; `ddsp models NAME` prints the rest."""
     if entry.card is None:
         console.say(f"  {entry.name:<13} {entry.problem}")
         return
@@ -263,7 +263,7 @@ def _trained(card: "Card") -> str:
 
 
 def played_range(card: "Card") -> str:
-    """From the lowest to the highest note."""
+    """Returns the lowest and the highest note in words."""
     lowest_midi, highest_midi = card.statistics.range_midi
     return f"{note_name(lowest_midi)} to {note_name(highest_midi)}"
 

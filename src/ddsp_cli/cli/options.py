@@ -1,4 +1,4 @@
-"""Options: the layout of their help, options that several commands share, checks of values, and errors in their words.
+"""Options: layout of the help, options that several commands share, checks of values, and errors in terms of options.
 
 Errors of the library name no option. `error_message` and `error_hint` say which option is wrong, and which option or
 command helps.
@@ -27,7 +27,7 @@ class Command(TyperCommand):
     value_optional: ClassVar[tuple[str, ...]] = ()
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Puts in the values that were left out."""
+        """Inserts empty values for options whose value was left out."""
         filled = []
         for i, word in enumerate(args):
             filled.append(word)
@@ -103,7 +103,7 @@ def preset_names(incomplete: str) -> list[str]:
 
 
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
-Seed = Annotated[int, typer.Option(metavar="N", help="Random seed.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="Random seed; the same seed gives the same result.")]
 Instrument = Annotated[
     str,
     typer.Option("--model", "-m", metavar="NAME|DIR", help="The instrument.", autocompletion=instrument_names),
@@ -114,11 +114,16 @@ Instruments = Annotated[
         "--model",
         "-m",
         metavar="NAME|DIR|all",
-        help="The instrument; may be repeated. flute:0.6+violin:0.4 is a blend of two.",
+        help="Instrument: a name, a folder, or all; may be repeated. flute:0.6+violin:0.4 blends two.",
         autocompletion=instrument_names,
     ),
 ]
-Wet = Annotated[str, typer.Option(metavar="0..4", help="Amount of reverb.", rich_help_panel="Sound")]
+Wet = Annotated[
+    str,
+    typer.Option(
+        metavar="0..4", help="Amount of reverb: 0 is dry, 1 leaves the room unchanged.", rich_help_panel="Sound"
+    ),
+]
 Tail = Annotated[
     bool,
     typer.Option(
@@ -128,7 +133,12 @@ Tail = Annotated[
     ),
 ]
 Tracker = Annotated[
-    str, typer.Option(help="The pitch tracker.", **one_of("swift-f0", "pyin", "crepe"), rich_help_panel="Pitch")
+    str,
+    typer.Option(
+        help="Pitch tracker: swift-f0 is fast, pyin is slow, crepe needs an extra package.",
+        rich_help_panel="Pitch",
+        **one_of("swift-f0", "pyin", "crepe"),
+    ),
 ]
 SampleRate = Annotated[
     int | None,
@@ -195,7 +205,7 @@ OPTION_NAMES = {
 
 
 def option_name(parameter: str) -> str:
-    """The option for an argument of the library: `--from-controls` for `from_controls`; empty where there is none."""
+    """Returns the option for an argument of the library: `--from-controls` for `from_controls`; empty without one."""
     return OPTION_NAMES.get(parameter, "--" + parameter.replace("_", "-")) or ""
 
 

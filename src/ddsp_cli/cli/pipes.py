@@ -40,7 +40,7 @@ class Pipes:
             raise UsageError("standard input can be read only once")
         if out is None and inputs == [PIPE]:
             if console.is_terminal(sys.stdout):
-                raise UsageError("sound from standard input needs a place to go", "Name it: --out FILE.wav")
+                raise UsageError("sound from standard input needs an output file", "Name it: --out FILE.wav")
             out = PIPE
         self.piped_out = out == PIPE
         if self.piped_out and len(inputs) > 1:
@@ -95,13 +95,13 @@ class Pipes:
                     "Free some space, or set TMPDIR to a folder that has some.",
                 ) from problem
         if not path.stat().st_size:
-            raise InputError(f"nothing came from {spoken}", "Send a sound file into it, such as a WAV stream.")
+            raise InputError(f"{spoken} gave no data", "Send a sound file into it, such as a WAV stream.")
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._clear()
-        # the user does not know the temporary file
+        # the temporary file means nothing to the user
         if isinstance(problem, Exception) and hasattr(problem, "message"):
             for path, spoken in self._names.items():
                 problem.message = problem.message.replace(str(path), spoken)
@@ -124,14 +124,14 @@ class Pipes:
             sys.stdout.buffer.flush()
 
     def say(self, text: str, wrap: bool = False) -> None:
-        """A line of result, see `console.say`: beside the sound where that is on standard output."""
+        """Prints a line of result, see `console.say`; on standard error if the sound is on standard output."""
         if self.piped_out:
             console.remark(text)
         else:
             console.say(text, wrap)
 
     def name(self, path: Path) -> str:
-        """Returns a path as the user knows it."""
+        """Returns a path as the user gave it."""
         return self._names.get(path, str(path))
 
 

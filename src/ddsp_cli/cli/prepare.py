@@ -32,14 +32,15 @@ def prepare(
         int | None,
         typer.Option(
             metavar="HZ",
-            help="Sample rate of the data set; by default 48000, or as --like. Presets of lower rates use it too.",
+            help="Sample rate of the data set; by default 48000, or that of --like. Presets with a lower rate can "
+            "use it.",
         ),
     ] = None,
     like: Annotated[
         str | None,
         typer.Option(metavar="NAME|DIR", help="Measure with the settings of this instrument, to train it further."),
     ] = None,
-    pitch: Annotated[str, typer.Option(help="The pitch tracker.", **one_of("swift-f0", "pyin", "crepe"))] = "swift-f0",
+    pitch: Annotated[str, typer.Option(help="Pitch tracker.", **one_of("swift-f0", "pyin", "crepe"))] = "swift-f0",
     workers: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Number of processes; by default one per core.")
     ] = None,
@@ -52,17 +53,17 @@ def prepare(
     level: Annotated[
         str,
         typer.Option(
-            help="match brings the loudest notes of each folder to -14 dBFS; keep leaves the levels.",
+            help="match brings the loudest notes of each folder to -14 dBFS; keep leaves them unchanged.",
             **one_of("match", "keep"),
         ),
     ] = "match",
-    keep_polyphonic: Annotated[bool, typer.Option("--keep-polyphonic", help="Also use polyphonic segments.")] = False,
+    keep_polyphonic: Annotated[bool, typer.Option("--keep-polyphonic", help="Also use polyphonic passages.")] = False,
     hold_out: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN", help="Recordings for the validation split only; may be repeated."),
+        typer.Option(metavar="PATTERN", help="Use recordings that match for validation only; may be repeated."),
     ] = None,
     leave_out: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Recordings not to use; may be repeated.")
+        list[str] | None, typer.Option(metavar="PATTERN", help="Do not use recordings that match; may be repeated.")
     ] = None,
     crepe_weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights for --pitch crepe: model-tiny.h5 to model-full.h5.")
@@ -72,7 +73,7 @@ def prepare(
     ] = "unknown",
     sources: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="YAML that names the recordings' authors and licences, for the same card."),
+        typer.Option(metavar="FILE", help="YAML file with authors and licences of the recordings, for the card."),
     ] = None,
     report: Annotated[
         bool, typer.Option("--report/--no-report", help="Write a page with pictures and players.")

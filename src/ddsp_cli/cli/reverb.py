@@ -40,7 +40,7 @@ def reverb(
     seed: Seed = 0,
     force: Force = False,
 ) -> None:
-    """Put recordings into a room: an instrument's, or a recorded one."""
+    """Put recordings into the room of an instrument or impulse response."""
     from ddsp_cli.workflows.reverb import reverb_files
 
     with pipes.Pipes(inputs, out) as ends, console.Progress() as progress:

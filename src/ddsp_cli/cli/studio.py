@@ -21,7 +21,10 @@ Examples:
 
 def studio(
     port: Annotated[
-        int, typer.Option(min=0, max=65535, metavar="0..65535", help="Port of this computer; 0 takes a free one.")
+        int,
+        typer.Option(
+            min=0, max=65535, metavar="0..65535", help="Port of the page on this computer; 0 takes a free one."
+        ),
     ] = 0,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in the browser, or only print its address.")

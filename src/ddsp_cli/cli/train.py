@@ -23,13 +23,13 @@ REMARKS = {
 def train(
     instrument: Annotated[str, typer.Option(metavar="NAME", help="Name of the instrument.")],
     dataset: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Data set, or its address; by default datasets/NAME.")
+        str | None, typer.Option(metavar="DIR", help="Folder or address of the data set; by default datasets/NAME.")
     ] = None,
     preset: Annotated[
         str,
         typer.Option(
             metavar="NAME|FILE",
-            help="Model and training: hifi (the full band), light, vst, solo, tiny, autoencoder, or a YAML file.",
+            help="Preset of model and training: hifi (full band), light, vst, solo, tiny, autoencoder, or a YAML file.",
             autocompletion=preset_names,
         ),
     ] = "hifi",
@@ -41,19 +41,19 @@ def train(
         Path | None,
         typer.Option("--out", "-o", metavar="DIR", help="Folder of the instrument; by default models/NAME."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume/--fresh", help="Resume a training, or start again.")] = True,
+    resume: Annotated[bool, typer.Option("--resume/--fresh", help="Resume a training, or start it again.")] = True,
     start_from: Annotated[
         str | None,
         typer.Option(
             "--from",
             metavar="NAME|DIR",
-            help="Start from this instrument, from base (trained on many instruments) or from none; by default from "
-            "base if the preset allows it.",
+            help="Start from an instrument, from base (a network trained on many) or from none (random weights); by "
+            "default from base if the preset allows it.",
             autocompletion=start_names,
         ),
     ] = None,
     listen: Annotated[
-        bool, typer.Option("--listen/--no-listen", help="Render validation clips during training.")
+        bool, typer.Option("--listen/--no-listen", help="Render clips to listen to during training.")
     ] = True,
     seed: Seed = 0,
     force: Force = False,
@@ -104,13 +104,13 @@ def train(
         return
     if not result.finished:
         if result.page is not None:
-            console.remark(f"How it went so far: {result.page}")
+            console.remark(f"Report so far: {result.page}")
         raise KeyboardInterrupt
     console.say(
         f"{result.folder} is trained: {result.steps} steps in {console.duration(result.wall_s)}, "
         f"validation loss {result.first_loss:.2f} → {result.best_loss:.2f}."
     )
     if result.metrics:
-        console.say(f"On recordings it did not learn from: {quality(result.metrics)}.")
-    console.say(f"How it went, and clips to compare: {result.page}")
+        console.say(f"On recordings that it was not trained on: {quality(result.metrics)}.")
+    console.say(f"Report, with clips to compare: {result.page}")
     console.say(f"Play it with: ddsp transfer voice.wav --model {quoted(instrument if out is None else result.folder)}")

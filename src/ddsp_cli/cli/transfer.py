@@ -42,7 +42,7 @@ def transfer(
         list[str] | None,
         typer.Option(
             metavar='"0:NAME 8s:NAME"',
-            help="Instead of --model: instruments that change over time.",
+            help="Instead of --model: one instrument becomes another over time.",
         ),
     ] = None,
     out: Annotated[
@@ -58,44 +58,48 @@ def transfer(
         str,
         typer.Option(
             metavar="auto|SEMITONES",
-            help="auto shifts by octaves into the range of the instrument.",
+            help="Shift the melody; auto shifts it by octaves into the range of the instrument.",
             rich_help_panel=PITCH,
         ),
     ] = "auto",
     autotune: Annotated[
         str,
         typer.Option(
-            metavar="0..1", help="0 leaves pitch alone, 1 puts every note on the scale.", rich_help_panel=PITCH
+            metavar="0..1", help="Pitch correction: 0 is off, 1 puts every note on the scale.", rich_help_panel=PITCH
         ),
     ] = "0",
     key: Annotated[
         str,
         typer.Option(
             metavar="auto|KEY",
-            help="The scale for --autotune: C major, f# minor, D dorian, chromatic.",
+            help="Scale for --autotune, such as C major, f# minor, D dorian or chromatic.",
             rich_help_panel=PITCH,
         ),
     ] = "auto",
     tuning: Annotated[
         str,
-        typer.Option(metavar="auto|HZ", help="The A of that scale; auto takes the recording's.", rich_help_panel=PITCH),
+        typer.Option(metavar="auto|HZ", help="Frequency of A for --autotune; auto measures it.", rich_help_panel=PITCH),
     ] = "auto",
     retune: Annotated[
         str,
         typer.Option(
-            metavar="SECONDS", help="Time that --autotune takes to reach a new note, 0..1.", rich_help_panel=PITCH
+            metavar="SECONDS", help="Seconds that --autotune takes from note to note, 0..1.", rich_help_panel=PITCH
         ),
     ] = "0.05",
     vibrato: Annotated[
         str,
         typer.Option(
             metavar="auto|0..3",
-            help="0 removes it, 1 keeps it, 2 doubles it; auto narrows it where the instrument has hardly any.",
+            help="Width of the vibrato: 0 removes it, 1 keeps it, 2 doubles it; auto narrows it if the instrument has "
+            "little.",
             rich_help_panel=PITCH,
         ),
     ] = "auto",
     glide: Annotated[
-        str, typer.Option(metavar="SECONDS", help="Time to slide from note to note, 0..1.", rich_help_panel=PITCH)
+        str,
+        typer.Option(
+            metavar="SECONDS", help="Seconds that a slide from note to note takes, 0..1.", rich_help_panel=PITCH
+        ),
     ] = "0",
     pitch: Tracker = "swift-f0",
     dynamics: Annotated[
@@ -107,13 +111,18 @@ def transfer(
         ),
     ] = "1",
     loudness: Annotated[
-        str, typer.Option(metavar="DB", help="Play louder or softer, -40..40.", rich_help_panel=LEVEL)
+        str,
+        typer.Option(
+            metavar="DB",
+            help="Play louder or softer by this many dB, with the tone of that level, -40..40.",
+            rich_help_panel=LEVEL,
+        ),
     ] = "0",
     loudness_match: Annotated[
         str,
         typer.Option(
             metavar="input|off|LUFS",
-            help="Integrated loudness of the output: that of the input, a number such as -16, or off to leave it.",
+            help="Loudness of the output: input for that of the recording, a number such as -16, or off to leave it.",
             rich_help_panel=LEVEL,
         ),
     ] = "input",
@@ -129,7 +138,7 @@ def transfer(
         str,
         typer.Option(
             metavar="model|none|NAME|FILE",
-            help="Room: model, none, an instrument's name, or an impulse-response file.",
+            help="Room: model (the instrument's own), none, another instrument's name, or an impulse-response file.",
             rich_help_panel=SOUND,
         ),
     ] = "model",
@@ -139,7 +148,7 @@ def transfer(
         str,
         typer.Option(
             metavar="SEMITONES",
-            help="Formant shift: positive as in a smaller instrument, negative as in a larger one, -24..24.",
+            help="Formant shift: positive sounds like a smaller instrument, negative like a larger one, -24..24.",
             rich_help_panel=SOUND,
         ),
     ] = "0",
@@ -177,7 +186,9 @@ def transfer(
     ] = None,
     from_controls: Annotated[
         Path | None,
-        typer.Option(metavar="CSV|NPZ", help="Play a file of curves, edited or your own.", rich_help_panel=FILES),
+        typer.Option(
+            metavar="CSV|NPZ", help="Play the curves in a file, as --controls writes them.", rich_help_panel=FILES
+        ),
     ] = None,
     notes: Annotated[
         Path | None,
@@ -187,19 +198,21 @@ def transfer(
         Path | None,
         typer.Option(
             metavar="MID|CSV",
-            help="Play the recording with edited notes; each keeps its curves.",
+            help="Play the recording with an edited file of --notes; each note keeps its own curves.",
             rich_help_panel=FILES,
         ),
     ] = None,
     plot: Annotated[
         bool,
         typer.Option(
-            "--plot", help="Also draw sound, pitch and level of input and output, as a PNG.", rich_help_panel=FILES
+            "--plot", help="Also draw waveform, spectrogram, pitch and level as a PNG.", rich_help_panel=FILES
         ),
     ] = False,
     report: Annotated[
         Path | None,
-        typer.Option(metavar="HTML", help="Also write a page with players and pictures.", rich_help_panel=FILES),
+        typer.Option(
+            metavar="HTML", help="Also write a page to listen and compare in a browser.", rich_help_panel=FILES
+        ),
     ] = None,
     force: Force = False,
 ) -> None:
@@ -215,7 +228,7 @@ def transfer(
 
     if model and blend:
         raise UsageError(
-            "--blend names its instruments itself, and --model names another", "Leave out one of the two options."
+            "--blend already names the instruments, and --model names another", "Leave out one of the two options."
         )
     chosen = model or list(map(check_timed, blend or []))
     if not chosen:
@@ -230,7 +243,10 @@ def transfer(
     )  # fmt: skip
     with pipes.Pipes(inputs or [], out) as ends, console.Progress() as progress:
         if plot and ends.piped_out:
-            raise UsageError("--plot draws beside the sound, but that goes to standard output", "Give --out a file.")
+            raise UsageError(
+                "--plot writes a picture beside the sound file, but the sound goes to standard output",
+                "Give --out a file.",
+            )
         batch = transfer_files(
             ends.inputs,
             chosen,
@@ -261,7 +277,7 @@ def transfer(
 
 
 def warn(batch: "Batch[TransferResult] | Batch[ReverbResult]", ends: pipes.Pipes) -> None:
-    """Prints the remarks of each input once, whatever the number of instruments; warnings are called so."""
+    """Prints the remarks of each input once, for any number of instruments, and marks warnings."""
     for source in dict.fromkeys(result.input for result in batch):
         remarks = dict.fromkeys(words for result in batch if result.input == source for words in result.remarks)
         notices = {words for result in batch for words in getattr(result, "notices", ())}
@@ -303,7 +319,7 @@ def end_with_failures(failures: "Sequence[Failure]", n_inputs: int, what: str) -
 
 
 def _about(result: "TransferResult") -> str:
-    """One line about a result."""
+    """Formats one line about a result."""
     phrases = f"{result.n_segments} phrase{'s' if result.n_segments != 1 else ''}"
     if result.n_voices > 1:
         phrases = f"{result.n_voices} voices"

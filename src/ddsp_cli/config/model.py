@@ -29,7 +29,7 @@ Gain = Annotated[float, Meta(ge=-1000, le=1000)]
 Name = Annotated[str, Meta(max_length=1000)]
 Text = Annotated[str, Meta(max_length=20_000)]
 
-#: The rate at which sound is measured, whatever the sample rate of the model.
+#: The rate at which sound is measured, for every sample rate of the model.
 ANALYSIS_RATE_HZ = 16000
 
 SAMPLE_RATES_HZ = (16000, 24000, 32000, 44100, 48000)
@@ -63,7 +63,7 @@ class FeatureSpec(Config):
         return msgspec.structs.replace(self, frame_rate_hz=frame_rate_hz)
 
     def differences(self, other: "FeatureSpec") -> list[str]:
-        """Human-readable differences that make the two incompatible (the tracker is not one of them)."""
+        """Describes the differences that make the two incompatible (the tracker is not one of them)."""
         fields = ("frame_rate_hz", "loudness", "loudness_window_samples", "power_window_samples", "floor_db")
         return [
             f"{name} {getattr(self, name)} against {getattr(other, name)}"
@@ -233,7 +233,7 @@ class InstrumentsConfig(Config):
         if len(set(self.names)) < len(self.names):
             raise ValueError("`instruments` name each instrument once")
         if self.vector_dims == 1:
-            raise ValueError("`vector_dims` of 1 cannot tell instruments apart; give 0 (one-hot) or 2 and more")
+            raise ValueError("`vector_dims` of 1 cannot distinguish instruments; give 0 (one-hot) or 2 and more")
 
     @property
     def n_channels(self) -> int:
@@ -292,7 +292,7 @@ class ModelConfig(Config, kw_only=True):
             raise ModelError(
                 "the network of this instrument has an unknown graph; it can be played, and exported as vst, "
                 "but not trained on or exported in another format",
-                "Begin with another instrument.",
+                "Start from another instrument.",
             )
         return self.decoder
 

@@ -89,7 +89,7 @@ class TrainingConfig(Config):
 
     def __post_init__(self) -> None:
         if self.render_rate_hz is not None and not self.loss.control_weight:
-            raise ValueError("`render_rate_hz` needs `control_weight`, which teaches the band above")
+            raise ValueError("`render_rate_hz` needs `control_weight`, which trains the band above")
 
 
 class Preset(Config):

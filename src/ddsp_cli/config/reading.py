@@ -71,7 +71,7 @@ def parse_yaml(text: str, kind: type[T], source: str, error: type[DdspError] = M
       error: the class of the error, which decides the exit code.
 
     Raises:
-      DdspError: of the class `error`, whatever is wrong with the text.
+      DdspError: of the class `error`, for any error in the text.
     """
     data = None
     try:
@@ -133,7 +133,7 @@ def _check_numbers(data: Any, place: str = "") -> None:
 
 
 def _failing_entry(problem: Exception, data: Any, kind: Any) -> str:
-    """The key that a message of msgspec writes as `[...]`: that whose entry, alone in its mapping, fails the same way.
+    """Finds the key that msgspec writes as `[...]`: the one whose entry, alone in its mapping, fails the same way.
 
     Args:
       problem: the error that converting `data` raised.
@@ -243,7 +243,7 @@ def _structures(hint: Any) -> Iterator[Any]:
 
 
 def _choices(field: str) -> set[str]:
-    """Returns the values of a field, in whatever structure, that has a choice of some."""
+    """Returns the values to choose from for a field of this name, in any structure."""
     found: set[str] = set()
     for kind in _all_kinds():
         if field in getattr(kind, "__struct_fields__", ()):
@@ -272,6 +272,6 @@ def to_plain(config: Any) -> Any:
 
 
 def dump_yaml(data: Any) -> str:
-    """YAML text of plain data: keys in their given order, readable Unicode."""
+    """Formats plain data as YAML: keys in their given order, readable Unicode."""
     text: str = yaml.dump(to_plain(data), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return text

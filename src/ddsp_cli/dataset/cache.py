@@ -7,8 +7,8 @@
                                   set/: what becomes datasets/NAME
     datasets/NAME/measured/       the features, for when recordings are added
 
-Every file carries a digest or its CRC-32 is recorded. A run that was killed resumes with whatever is there and
-undamaged; the rest is measured again. Shapes: S samples, F frames.
+Every file carries a digest or its CRC-32 is recorded. A killed run resumes with all undamaged files; the rest
+is measured again. Shapes: S samples, F frames.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class CutRecording:
         return self.n_frames / self.job.spec.frame_rate_hz
 
     def frames(self) -> dict[str, np.ndarray]:
-        """`f0_hz`, `f0_confidence` and `power_db` (before any gain) of the kept frames, [F] each."""
+        """Returns `f0_hz`, `f0_confidence` and `power_db` (before any gain) of the kept frames, [F] each."""
         rows = np.fromfile(self.job.frames_file, "<f4").reshape(3, self.n_frames)
         return {"f0_hz": rows[0], "f0_confidence": rows[1], "power_db": rows[2]}
 
@@ -313,7 +313,7 @@ def write_floats(path: Path, blocks: Iterable[np.ndarray]) -> int:
 
 
 def crc32(path: Path) -> int:
-    """CRC-32 of a file's bytes."""
+    """Returns the CRC-32 of a file's bytes."""
     checksum = 0
     with path.open("rb") as stream:
         while content := stream.read(1 << 20):
@@ -414,7 +414,7 @@ class Staging:
 
 @contextlib.contextmanager
 def staging(folder: Path) -> Iterator[Staging]:
-    """The staging folder of a data set, locked for this process.
+    """Opens the staging folder of a data set, locked for this process.
 
     Raises:
       OutputError: another process prepares this data set, or the place cannot be written.

@@ -119,7 +119,7 @@ class Engine(Protocol):
         """Returns the recording and the name of its worker, from the result of a future."""
 
     def poll(self, tick: Tick) -> None:
-        """Called at intervals: reports the seconds measured, and raises where no more results will come."""
+        """Reports the seconds measured, at intervals, and raises where no more results will come."""
 
 
 def examine_all(
@@ -352,12 +352,12 @@ def _tick(seconds: float) -> None:
 class DaskCluster:
     """The workers of a Dask cluster.
 
-    They need not share a disk with this process: what a worker that cannot see the staging folder cuts out comes back
+    They need not share a disk with this process: a worker that cannot see the staging folder sends its segments back
     over the network. Recordings have to lie where the workers can read them.
 
     Args:
       client: connected, a `distributed.Client`.
-      token: a file in the staging folder by which a worker knows whether it sees that folder.
+      token: a file in the staging folder by which a worker checks that it sees that folder.
     """
 
     def __init__(self, client: Any, token: Path) -> None:
@@ -412,7 +412,7 @@ class DaskCluster:
             raise _lost(f"the cluster has had no workers for {NO_WORKERS_S / 60:.0f} minutes")
 
     def _count(self) -> int:
-        """Threads of all workers."""
+        """Counts the threads of all workers."""
         try:
             return sum(self._client.nthreads().values())
         except (OSError, TimeoutError) as problem:
@@ -488,7 +488,7 @@ def _lost(message: str) -> OutputError:
 def open_engine(
     cluster: str | None, n_workers: int, staging_folder: Path, notice: Callable[[str], None]
 ) -> Iterator[Engine]:
-    """The engine that measures recordings.
+    """Opens the engine that measures recordings.
 
     Args:
       cluster: None for processes of this machine; `tcp://HOST:PORT` of a Dask scheduler, `local:N` for a Dask cluster

@@ -192,7 +192,7 @@ def check_features(manifest: Manifest, spec: FeatureSpec, folder: Path) -> None:
     differences = comparable.differences(spec)
     if differences:
         raise DatasetError(
-            f"{folder} was measured with other settings than the model wants: {', '.join(differences)}",
+            f"{folder} was measured with other settings than the model needs: {', '.join(differences)}",
             "Prepare the recordings again with force=True, and with like=NAME to train the instrument NAME further.",
             kind=Kind.OTHER_FEATURES,
         )
@@ -221,7 +221,7 @@ def _too_few(folder: Path, split: Split) -> DatasetError:
 
 
 def _lengths(manifest: Manifest) -> dict[str, int]:
-    """Numbers of each feature in an example."""
+    """Returns the number of values of each feature in an example."""
     names = [*tfrecord.FRAME_FEATURES, *([tfrecord.INSTRUMENT] if manifest.instruments else [])]
     return dict.fromkeys(names, manifest.window_frames) | {tfrecord.AUDIO: manifest.window_samples}
 

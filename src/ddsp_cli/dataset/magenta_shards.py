@@ -61,7 +61,7 @@ class _Layout:
         return self.n_audio / self.rate_hz
 
     def track(self, f0_hz: np.ndarray, confidence: np.ndarray) -> PitchTrack:
-        """Their pitch on their grid. A grid with one frame more than the hop divides the sound into is centred."""
+        """Returns their pitch on their grid, which is centred if it has one frame more than hops in the sound."""
         centred = self.n_pitch % 2 == 1
         hop_samples = self.n_audio_16k / (self.n_pitch - centred)
         if hop_samples != int(hop_samples):
@@ -185,7 +185,7 @@ def _cut(job: Job, layout: _Layout, chain: list[_Window], digest: str) -> CutRec
 def _pitch(
     layout: _Layout, examples: list[dict[str, np.ndarray]], spec: FeatureSpec, n_samples: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Their pitch and confidence on our grid, [F] each."""
+    """Returns pitch and confidence of the examples on our grid, [F] each."""
     first = layout.track(examples[0]["f0_hz"], examples[0]["f0_confidence"])
     n_hop = round(HOP_S * ANALYSIS_RATE_HZ) // first.hop_samples
     joined = [_joined([example[name] for example in examples], n_hop) for name in ("f0_hz", "f0_confidence")]

@@ -48,7 +48,7 @@ def labels(folder: Path) -> Iterator[tuple[Path, NoteLabel]]:
 
 
 def _members(stream: TextIO, path: Path) -> Iterator[tuple[str, Any]]:
-    """Names and values of a JSON object, one by one."""
+    """Yields names and values of a JSON object, one by one."""
     decoder, between, colon = json.JSONDecoder(), re.compile(r"[\s,]*"), re.compile(r"\s*:\s*")
     text = stream.read(CHUNK).lstrip()
     if not text.startswith("{"):

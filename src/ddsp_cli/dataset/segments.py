@@ -1,4 +1,4 @@
-"""Choose the parts of a recording to learn from: notes, a margin around them, and some of the rests, without rumble.
+"""Choose the parts of a recording to train on: notes, a margin around them, and some of the rests; remove rumble.
 
 Segments are pairs (start, end) of frames at 250 Hz on a grid of 20 ms, where the samples of every model rate are whole
 numbers (882 at 44.1 kHz). Shapes: S samples, F frames.
@@ -25,17 +25,17 @@ AFTER_S = 0.5
 #: Shorter runs of voiced frames are tracker errors, not notes.
 MIN_NOTE_S = 0.06
 
-#: Frames more than this below the loudest notes are other sounds in the room.
+#: Frames more than this below the loudest notes are other sounds of the room.
 MAX_DYNAMICS_DB = 50.0
 
-#: The least power of a note in dBFS.
+#: Lowest level of a note in dBFS.
 MIN_NOTE_DB = -70.0
 
-#: Length of the fades at cuts, so that joins do not click.
+#: Length of the fades at cuts, which prevent clicks.
 FADE_S = 0.005
 
-#: Rumble, such as steps, traffic and wind, is removed: edges of the filter's stop band and pass band, as shares of the
-#: lowest note.
+#: A high-pass filter removes rumble, such as steps, traffic and wind. Edges of its stop band and pass band, relative to
+#: the lowest note.
 STOP, PASS = 0.6, 0.9
 
 #: Attenuation of the stop band; the ripple of the pass band is then 0.01 dB.
@@ -44,7 +44,7 @@ STOP_DB = 60.0
 #: Lowest edge of the stop band.
 LEAST_HZ = 30.0
 
-#: Frames tracked too low that are ignored, in seconds altogether.
+#: Total duration in seconds of the lowest frames, which are ignored: the tracker reads some too low.
 OUTLIERS_S = 0.5
 
 
@@ -75,12 +75,12 @@ def without_short_runs(mask: np.ndarray, n_least: int) -> np.ndarray:
 
 
 def segments(notes: np.ndarray, frame_rate_hz: int = 250, unwanted: np.ndarray | None = None) -> list[Segment]:
-    """Segments to keep of a recording: notes with their margins; longer rests lose their middle.
+    """Chooses the segments of a recording to keep: notes with their margins. Longer rests lose their middle.
 
     Args:
       notes: [F] bool, see `note_frames`.
       frame_rate_hz: of the mask.
-      unwanted: [F] bool, frames to leave out; remains between them without a whole note are left out too.
+      unwanted: [F] bool, frames to leave out. Parts between them without a whole note are left out too.
 
     Returns:
       Disjoint segments in order, on the grid; the last may end up to 20 ms after the recording.
@@ -100,7 +100,7 @@ def segments(notes: np.ndarray, frame_rate_hz: int = 250, unwanted: np.ndarray |
 
 
 def total_frames(kept: Sequence[Segment]) -> int:
-    """Returns frames in all segments together."""
+    """Returns the number of frames in all segments."""
     return sum(end - start for start, end in kept)
 
 
@@ -125,7 +125,7 @@ def cut(
       frame_rate_hz: of the segments.
 
     Yields:
-      [S] float32; together as many samples as the segments have, padded with silence after the recording's end.
+      [S] float32; in all the samples of the segments, padded with silence after the end of the recording.
     """
     bounds = [tuple(frame * rate_hz // frame_rate_hz for frame in segment) for segment in kept]
     n_fade = max(1, round(FADE_S * rate_hz))
@@ -149,7 +149,7 @@ def cut(
 
 
 def quietest_cut(power_db: np.ndarray, low: float, high: float, frame_rate_hz: int = 250) -> int:
-    """Finds the time to split a recording in two: the quietest one between two shares of its length, on the grid.
+    """Finds the quietest frame at which to split a recording in two, between two shares of its length, on the grid.
 
     Args:
       power_db: [F] of the kept frames.
@@ -212,7 +212,7 @@ def remove_rumble(
     return filtered
 
 
-@functools.lru_cache(maxsize=4)  # a data set filters each of its recordings alike
+@functools.lru_cache(maxsize=4)  # all recordings of a data set have the same filter
 def _taps(lowest_hz: float, rate_hz: int) -> FloatArray:
     """Returns the impulse response of the filter."""
     from scipy.signal import firwin, kaiserord

@@ -153,7 +153,7 @@ class Ledger:
         )
 
     def names(self) -> Iterator[tuple[Path, str]]:
-        """File and name of each recording."""
+        """Returns file and name of each recording."""
         return ((_read(path), name) for path, name in self._all("SELECT path, name FROM recording"))
 
     def path_of(self, name: str) -> Path | None:
@@ -261,7 +261,7 @@ class Ledger:
             yield decode_cut(self._job(*of_job), cut)
 
     def usable(self, order: str = "number") -> Iterator[CutRecording]:
-        """Recordings that can be used."""
+        """Yields the recordings that can be used."""
         return self.cuts("usable", order)
 
     def count(self, where: str) -> int:
@@ -278,7 +278,7 @@ class Ledger:
         return int(self._one("SELECT COALESCE(SUM(n_frames), 0) FROM recording WHERE usable"))
 
     def lengths(self) -> Iterator[tuple[str, int, int]]:
-        """Folder, frames and number of each recording that can be used, by folder and hash of the name."""
+        """Yields folder, frames and number of each usable recording, by folder and hash of the name."""
         return self._all("SELECT folder, n_frames, number FROM recording WHERE usable ORDER BY folder, hash")
 
     def note_s(self) -> float:
@@ -312,7 +312,7 @@ class Ledger:
             yield decode_cut(self._job(*of_job), cut), gain_db
 
     def entries(self) -> Iterator[tuple[CutRecording, bool, float]]:
-        """Every recording in order, whether it is for validation, and its gain in dB."""
+        """Yields every recording in order, whether it is for validation, and its gain in dB."""
         query = f"""SELECT {_OF_JOB}, cut, validation.number IS NOT NULL, COALESCE(gain_db, 0.0) FROM recording
             LEFT JOIN gain USING (place) LEFT JOIN validation ON validation.number = recording.number
             ORDER BY recording.number"""
@@ -321,7 +321,7 @@ class Ledger:
 
 
 def clean(text: str) -> str:
-    """Text without the bytes of file names that are no UTF-8."""
+    """Returns text without the bytes of file names that are not UTF-8."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

@@ -42,13 +42,13 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protocol buffer wire types
 
 
 def masked_crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli, RFC 3720) as TFRecord files store it: rotated by 15 bits and offset."""
+    """Returns the CRC-32C (Castagnoli, RFC 3720) as TFRecord files store it: rotated by 15 bits and offset."""
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
 def encode_record(data: bytes) -> bytes:
-    """One record of a shard."""
+    """Encodes one record of a shard."""
     length = _LENGTH.pack(len(data))
     return b"".join((length, _CHECKSUM.pack(masked_crc32c(length)), data, _CHECKSUM.pack(masked_crc32c(data))))
 
@@ -134,7 +134,7 @@ def locate_examples(path: Path) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
 
 
 def n_record_bytes(path: Path) -> int:
-    """Size of the first record of a shard, with its length and checksums.
+    """Returns the size of the first record of a shard, with its length and checksums.
 
     Raises:
       DatasetError: the file is missing, or begins with something else.
@@ -281,7 +281,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
 
 
 def _floats(float_list: memoryview) -> np.ndarray:
-    """FloatList.value, packed or one by one."""
+    """Decodes FloatList.value, packed or one by one."""
     parts = [bytes(part) for number, part in _fields(float_list) if number == 1]
     if any(len(part) % 4 for part in parts):
         raise ValueError("a list of floats has a length that is not a multiple of 4")
@@ -289,7 +289,7 @@ def _floats(float_list: memoryview) -> np.ndarray:
 
 
 def _integers(int64_list: memoryview) -> np.ndarray:
-    """Int64List.value, packed or one by one."""
+    """Decodes Int64List.value, packed or one by one."""
     found = []
     for number, part in _fields(int64_list):
         at = 0

@@ -73,8 +73,8 @@ Tick = Callable[[float], None]
 def examine(job: Job, tick: Tick | None = None) -> CutRecording:
     """Measures a recording, finds its notes, and writes the segments beside `job.stem`.
 
-    A recording that cannot be used is no error here: the result says why. What an earlier run finished
-    is not done again.
+    A recording that cannot be used is not an error here: the result says why. Work that an earlier run has
+    finished is not repeated.
 
     Args:
       job: to do.
@@ -118,7 +118,7 @@ def examine(job: Job, tick: Tick | None = None) -> CutRecording:
 
 
 def _examine_note(job: Job, tick: Tick | None) -> CutRecording:
-    """`examine` for a record of a TFRecord file: its sound becomes a file for the time being."""
+    """Runs `examine` on a record of a TFRecord file, whose sound is written to a temporary file."""
     import soundfile
 
     assert job.offset is not None
@@ -291,7 +291,7 @@ class _Peaks:
             yield block
 
     def without_clicks(self) -> float:
-        """At most 3 dB above the 99.5th percentile of the stretches."""
+        """Returns the largest level, at most 3 dB above the 99.5th percentile of the stretches."""
         usual = max(float(percentiles(np.concatenate(found), 99.5)) for found in self._stretches.values() if found)
         return min(self.largest, usual * 2.0**0.5)
 

@@ -256,7 +256,7 @@ class SplitPlan:
         self.n_frames = n_frames
 
     def _shard(self, waiting: deque[tuple[int, Piece]], index: int, n_examples: int) -> Shard:
-        """One shard of the pieces that wait; those that no later one needs are removed."""
+        """Makes one shard of the pieces that wait, and removes those that no later shard needs."""
         layout = self._layout
         start = index * layout.n_in_shard * layout.window_frames
         low = max(0, start - layout.context_frames)
@@ -373,7 +373,7 @@ def _gathered(parts: Iterable[dict[str, np.ndarray]], n_least: int) -> Iterator[
 
 
 def _sound(shard: Shard) -> Iterator[dict[str, np.ndarray]]:
-    """Audio, F0, its confidence, and labels of a shard's pieces, in blocks of up to a window."""
+    """Yields audio, F0, its confidence, and labels of a shard's pieces, in blocks of up to a window."""
     layout = shard.layout
     for piece in shard.pieces:
         frames = piece.portion.recording.frames() if piece.portion else None
@@ -402,7 +402,7 @@ def _sound(shard: Shard) -> Iterator[dict[str, np.ndarray]]:
 
 
 def _played(portion: Portion, layout: Layout, rate_hz: int, first: int, last: int) -> np.ndarray:
-    """Frames [first, last) of a portion as audio: high-pass filtered, with its gain and a short fade at either end."""
+    """Returns frames [first, last) of a portion as audio: high-pass filtered, with gain and short fades at its ends."""
     recording = portion.recording
     start = layout.samples(portion.start, rate_hz)
     n_samples = layout.samples(portion.end - portion.start, rate_hz)
@@ -476,7 +476,7 @@ class Counts:
         return int(self._counts.sum())
 
     def percentiles(self, percents: np.ndarray) -> np.ndarray:
-        """Percentiles as `numpy.percentile` interpolates them; there must be at least one value."""
+        """Returns percentiles as `numpy.percentile` interpolates them; there must be at least one value."""
         ranks = np.asarray(percents, np.float64) / 100.0 * (self.n - 1)
         below = np.floor(ranks).astype(np.int64)
         cumulative = np.cumsum(self._counts)
@@ -516,7 +516,7 @@ class NoteFigures:
         self.power_db.merge(other.power_db)
 
     def statistics(self, frame_rate_hz: int) -> Statistics:
-        """Percentiles 0..100 of each; there must be at least one frame with a note."""
+        """Returns percentiles 0..100 of each; there must be at least one frame with a note."""
 
         def percentiles(counts: Counts) -> list[float]:
             return [round(float(value), 4) for value in counts.percentiles(np.arange(101))]

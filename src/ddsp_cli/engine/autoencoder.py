@@ -303,7 +303,7 @@ class Autoencoder(keras.Model):
           the configuration without `instruments`, and the weights by name.
 
         Raises:
-          ModelError: the model is not conditioned, or knows no such instrument.
+          ModelError: the model is not conditioned, or does not have this instrument.
         """
         config = self.config
         if not config.instruments or self.instruments is None:

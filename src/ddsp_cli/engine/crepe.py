@@ -88,7 +88,7 @@ def load(path: Path) -> keras.Model:
 
 
 def _read(path: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Layer → tensor → values. Keras 2 stored them as LAYER/LAYER_n/TENSOR:0."""
+    """Reads layer → tensor → values. Keras 2 stored them as LAYER/LAYER_n/TENSOR:0."""
     import h5py
 
     if path.stat().st_size > MAX_WEIGHTS_BYTES:
@@ -109,7 +109,7 @@ def _read(path: Path) -> dict[str, dict[str, np.ndarray]]:
 
 
 def _shaped(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Kernels of the two-dimensional original have one axis of length 1 more."""
+    """Reshapes a tensor: kernels of the two-dimensional original have one more axis, of length 1."""
     squeezed = values.squeeze(1) if values.ndim == len(shape) + 1 else values
     if squeezed.shape != tuple(shape):
         raise ValueError(f"a tensor has shape {squeezed.shape}, not {tuple(shape)}")

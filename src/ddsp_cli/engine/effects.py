@@ -253,7 +253,7 @@ class FilteredNoiseReverb(LearnedRoom):
         return int(-lags[0]) - scaling.impulse_delay(lags)
 
     def _decaying(self, shape: tuple[int, int], dtype: str | None = None) -> Any:
-        """Raw magnitudes [n_frames, n_bands] that fall by `INITIAL_DECAY_DB`: far below 0 a unit is 20 dB."""
+        """Returns raw magnitudes [n_frames, n_bands] that fall by `INITIAL_DECAY_DB`: far below 0 a unit is 20 dB."""
         scatter = np.random.default_rng(self.seed).normal(0.0, 1e-2, shape)
         fall = np.linspace(0.0, INITIAL_DECAY_DB / 20.0, shape[0])[:, None]
         return ops.convert_to_tensor((scatter - fall).astype(np.float32), dtype)

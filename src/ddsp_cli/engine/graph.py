@@ -199,7 +199,7 @@ def own_processor(reference: str) -> type[Processor]:
 
 
 def _build_own(node: config.OwnProcessorConfig, model: config.ModelConfig, name: str) -> Processor:
-    """A processor of the user's own. `sample_rate_hz` and `hop_samples` come from the model where it takes them."""
+    """Builds a processor of the user. The model gives `sample_rate_hz` and `hop_samples` where it takes them."""
     kind = own_processor(node.processor)
     settings = dict(node.settings)
     for given, value in (("sample_rate_hz", model.sample_rate_hz), ("hop_samples", model.hop_samples)):
@@ -279,7 +279,7 @@ def _build(node: config.ProcessorConfig, model: config.ModelConfig, seed: int, n
             return processors.Crop(node.length_samples, node.location, name=name)
         case config.OwnProcessorConfig():
             return _build_own(node, model, name)
-    raise ModelError(f"processor {name} has a kind that the engine does not know")
+    raise ModelError(f"processor {name} has a kind that is unknown to the engine")
 
 
 def _settings(node: config.ProcessorConfig) -> dict[str, Any]:

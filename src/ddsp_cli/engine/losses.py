@@ -120,7 +120,7 @@ class SpectralDistance:
         return ops.sum(distances) / batch, gradient
 
     def _examples(self, target: Any, value: Any, weights: Any) -> tuple[Any, Any]:
-        """Distances [n] of some examples, and their slopes [n, S] along `value`."""
+        """Returns distances [n] of some examples, and their slopes [n, S] along `value`."""
         distance, slope = 0.0, 0.0
         for size in self.fft_sizes:
             one, its_slope = self._size(target, value, size, frame_weights(weights, size))
@@ -161,14 +161,14 @@ class SpectralDistance:
         return ops.maximum(magnitude, self.log_floor) if self.log_floor > 0 else magnitude
 
     def _term(self, difference: Any, weights: Any) -> tuple[Any, Any]:
-        """Distance and slope of each bin."""
+        """Returns distance and slope of each bin."""
         if self.squared:
             return ops.square(difference * weights), 2.0 * difference * ops.square(weights)
         return ops.abs(difference) * weights, ops.sign(difference) * weights
 
 
 def frame_weights(weights: Tensor, size: int) -> Tensor:
-    """Means of weights over the samples in the windows of a spectrum: [B, S] → [B, T, 1]; [B, 1] → [B, 1, 1]."""
+    """Averages weights over the samples in the windows of a spectrum: [B, S] → [B, T, 1]; [B, 1] → [B, 1, 1]."""
     n_samples = weights.shape[-1]
     if n_samples == 1:
         return weights[:, :, None]
@@ -454,8 +454,8 @@ CONTROL_TARGETS = ("harmonic_db", "harmonic_weight", "noise_db", "noise_weight")
 class ControlLoss:
     """Mean absolute error in dB of predicted harmonics and noise bands against levels measured in the recording.
 
-    A level in dB has a gradient however soft it is, where the bounded scaling of a control has none near its floor.
-    Beside a spectral loss it keeps alive the harmonics that noise covers.
+    A level in dB has a gradient even if it is soft; the bounded scaling of a control has almost no gradient near its
+    floor. Together with a spectral loss, it prevents harmonics that noise covers from being turned off.
 
     Args:
       config: of a model with one harmonic and one noise synthesiser.
@@ -511,7 +511,7 @@ class ControlLoss:
 
 
 def _scaled_db(raw: Tensor) -> Tensor:
-    """`scaling.exp_sigmoid` in dB without its floor: max·σ(x)^ln(10), so 20·log10(max) + 20·ln(σ(x))."""
+    """Returns `scaling.exp_sigmoid` in dB without its floor: max·σ(x)^ln(10), so 20·log10(max) + 20·ln(σ(x))."""
     return 20.0 * math.log10(MAX_AMPLITUDE) + 20.0 * ops.log_sigmoid(raw)
 
 
@@ -528,7 +528,7 @@ def _octaves(numbers: np.ndarray) -> np.ndarray:
 
 
 def _balance_error(predicted_db: Tensor, measured_db: Tensor, weight: Tensor, octaves: np.ndarray) -> Tensor:
-    """Mean absolute error in dB of the power of octaves, summed over the frames of an example; [B, F, C] → a scalar."""
+    """Returns the mean absolute error in dB of the power of octaves, summed over frames; [B, F, C] → a scalar."""
     counted = ops.cast(weight > 0.0, "float32")
     powers = [
         ops.matmul(ops.sum(ops.power(10.0, db / 10.0) * counted, axis=1), octaves) for db in (predicted_db, measured_db)

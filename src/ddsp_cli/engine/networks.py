@@ -186,7 +186,7 @@ class Decoder(keras.layers.Layer):
         return super().__call__(dict(zip(self.sizes, tensors, strict=True)), *args, **kwargs)
 
     def compute_output_spec(self, features: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Shapes of the raw controls, for Keras' functional API on every backend."""
+        """Returns the shapes of the raw controls, for Keras' functional API on every backend."""
         batch, n_frames = next(iter(features.values())).shape[:2]
         return {name: keras.KerasTensor((batch, n_frames, size), "float32") for name, size in self.outputs.items()}
 

@@ -73,7 +73,7 @@ class Processor(keras.layers.Layer):
 
     `get_controls` scales its signals, usually raw outputs of a network, to physical, bounded controls; `get_signal`
     makes audio from controls; calling the processor does both. Signals are given by position or by name. A processor
-    computes in float32 whatever the dtype policy is, and casts its signals.
+    computes in float32 under every dtype policy, and casts its signals.
 
     A subclass defines both methods with named arguments, decorates them with `core.takes`, and lists its settings:
 

@@ -220,7 +220,7 @@ def _noise(
 
 
 def _noise_matrices(config: FilteredNoiseConfig, hop: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Matrices of noise [H] → spectrum, magnitudes [M] → spectrum, spectrum → filtered noise [P·H]; real parts first.
+    """Returns matrices of noise [H] → spectrum, magnitudes [M] → spectrum, spectrum → noise [P·H]; real parts first.
 
     The last one also shifts: its row 0 is the hop before the frame, so that noise lags as the harmonics do.
 

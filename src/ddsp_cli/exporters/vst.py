@@ -84,7 +84,7 @@ METADATA_TEXTS = ("version", "export_time")
 def export(bundle: Bundle, folder: Path) -> checks.Exported:
     """Writes NAME.tflite, checks every row of the contract on the file and streams a phrase through it.
 
-    An instrument whose network is such a file already gets it back as it came, with metadata where it had none.
+    An instrument whose network already is such a file gets the file back unchanged, with metadata if they were missing.
 
     Raises:
       ModelError: an instrument of a shape that the plug-in does not play.
@@ -140,7 +140,7 @@ def check_shape(bundle: Bundle) -> None:
         f"is driven by {' and '.join(SPOKEN[name] for name in model.inputs)}": set(model.inputs)
         == {"pw_scaled", "f0_scaled"},
         f"has {model.frame_rate_hz} frames a second": model.frame_rate_hz == FRAME_RATE_HZ,
-        f"sings at {model.sample_rate_hz} Hz": model.sample_rate_hz % SAMPLE_RATE_HZ == 0,
+        f"plays at {model.sample_rate_hz} Hz": model.sample_rate_hz % SAMPLE_RATE_HZ == 0,
         f"has {model.sizes.rnn_units} recurrent units": model.sizes.rnn_units <= N_UNITS,
         f"has {harmonic.n_harmonics} harmonics": harmonic.n_harmonics == N_HARMONICS
         or (model.sample_rate_hz > SAMPLE_RATE_HZ and harmonic.n_harmonics > N_HARMONICS),
@@ -246,7 +246,7 @@ def harmonics_first(bundle: Bundle) -> Bundle:
 def widened(small: Bundle, units: int) -> Bundle:
     """Adds units to the GRU of an instrument, up to `units`, without a change of its sound.
 
-    The weights of the new units are 0: their candidate is tanh(0) = 0 whatever the input, so their state stays at 0,
+    The weights of the new units are 0: their candidate is tanh(0) = 0 for any input, so their state stays at 0,
     and no other weight reads them.
 
     Args:

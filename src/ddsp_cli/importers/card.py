@@ -63,7 +63,7 @@ class Origin(Config):
 def processors(
     harmonic: HarmonicConfig, noise: FilteredNoiseConfig, room: AnyProcessorConfig | None
 ) -> dict[str, AnyProcessorConfig]:
-    """The graph of every instrument that can be imported: harmonics and noise, added, with or without a room."""
+    """Returns the graph of every importable instrument: harmonics and noise, added, with or without a room."""
     nodes: dict[str, AnyProcessorConfig] = {HARMONIC: harmonic, NOISE: noise, DRY: AddConfig(inputs=[HARMONIC, NOISE])}
     return nodes if room is None else nodes | {ROOM: room}
 
@@ -119,7 +119,7 @@ def training_record(preset: str, steps: int, origin: str) -> TrainingRecord:
 
 
 def read_origin(files: Files, model: str, metadata: Mapping[str, Any]) -> Origin:
-    """Whom a model that `ddsp export` wrote is owed to.
+    """Reads the authors and licence of a model that `ddsp export` wrote.
 
     Args:
       files: among which the model is.
@@ -156,7 +156,7 @@ def read_origin(files: Files, model: str, metadata: Mapping[str, Any]) -> Origin
 
 
 def read_statistics(found: Mapping[str, Any]) -> tuple[Statistics, str]:
-    """Statistics from `dataset_statistics.pkl` or the `metadata.json` of a plug-in model.
+    """Reads statistics from `dataset_statistics.pkl` or the `metadata.json` of a plug-in model.
 
     Args:
       found: its contents.
@@ -193,7 +193,7 @@ def read_statistics(found: Mapping[str, Any]) -> tuple[Statistics, str]:
 
 
 def _own_percentiles(found: Any) -> Statistics:
-    """Statistics that this program put into an export."""
+    """Reads statistics that this program put into an export."""
     try:
         statistics = msgspec.convert(found, Statistics, strict=True)
     except msgspec.ValidationError as problem:
@@ -209,14 +209,14 @@ def _own_percentiles(found: Any) -> Statistics:
 
 
 def curve(anchors: Mapping[float, float]) -> np.ndarray:
-    """101 percentiles through known ones: interpolated linearly, flat beyond the ends, never falling."""
+    """Interpolates 101 percentiles linearly through known ones: flat beyond the ends, never falling."""
     at = sorted(anchors)
     values = np.maximum.accumulate([anchors[percentile] for percentile in at])
     return np.interp(PERCENTILES, at, values)
 
 
 def _quantiles(transform: Any) -> np.ndarray | None:
-    """Percentiles of a QuantileTransformer fitted to one variable, [101], or None."""
+    """Returns the percentiles of a QuantileTransformer fitted to one variable, [101], or None."""
     if not isinstance(transform, Record):
         return None
     quantiles, references = (transform.state.get(name) for name in ("quantiles_", "references_"))

@@ -91,7 +91,7 @@ class Archive:
             self._members = _check(path, self._archive.infolist(), wanted)
         except ModelError:
             raise
-        except Exception as problem:  # a damaged directory ends in whatever the field it hits raises
+        except Exception as problem:  # a damaged directory can raise anything
             raise ModelError(f"{path} is not a readable ZIP archive: {problem}") from problem
 
     def names(self) -> list[str]:

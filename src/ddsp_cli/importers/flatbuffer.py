@@ -61,7 +61,7 @@ def read(data: bytes) -> list[Subgraph]:
     """Returns the subgraphs of a file, the main one first.
 
     Raises:
-      ModelError: not a TensorFlow Lite file, a damaged one, or LiteRT, which knows the codes, is not installed.
+      ModelError: not a TensorFlow Lite file, a damaged one, or LiteRT, which defines the codes, is not installed.
     """
     check_litert()
     from ai_edge_litert.schema_py_generated import Model

@@ -184,7 +184,7 @@ def _is_literal(tokens: list[tokenize.TokenInfo], at: int) -> bool:
 
 
 def _reference(tokens: list[tokenize.TokenInfo], at: int) -> tuple[Reference | Macro, int]:
-    """`@name`, `@name()` or `%name`, and the index of the token after it."""
+    """Parses `@name`, `@name()` or `%name`; returns it and the index of the token after it."""
     sign = tokens[at]
     end = at + 1
     while end < len(tokens) and (tokens[end].type == tokenize.NAME or tokens[end].string in {".", "/"}):

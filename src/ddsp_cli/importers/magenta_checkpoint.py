@@ -195,7 +195,7 @@ def _impulse_response(described: Described, weights: dict[str, np.ndarray]) -> n
 
 
 def _noise_response(node: FilteredNoiseReverbConfig, magnitudes: np.ndarray) -> np.ndarray:
-    """The room of a `FilteredNoiseReverb` as the engine renders it (effects.py:202-278), [S] with sample 0 silent.
+    """Renders the room of a `FilteredNoiseReverb` as the engine does (effects.py:202-278), [S] with sample 0 silent.
 
     Args:
       node: its configuration.

@@ -76,7 +76,7 @@ def load(data: bytes) -> Any:
         return _Copy().plain(_Unpickler(io.BytesIO(data), encoding="latin1").load(), 0)
     except ModelError:
         raise
-    except Exception as problem:  # a damaged pickle ends in whatever the instruction it hits raises
+    except Exception as problem:  # a damaged pickle can raise anything
         raise ModelError(f"the statistics file is damaged: {str(problem)[:200]}") from problem
 
 
@@ -254,14 +254,14 @@ def _of(value: Any, kind: type) -> Any:
 
 
 def _bytes(value: Any) -> bytes:
-    """Bytes, also as protocols below 3 and 5 store them."""
+    """Reads bytes, also as protocols below 3 and 5 store them."""
     if isinstance(value, _ENCODE):
         return bytes(_of(value.arguments[0], str).encode("latin1"))
     return value.encode("latin1") if isinstance(value, str) else bytes(memoryview(value))
 
 
 def _numbers(dtype: Any, raw: Any) -> np.ndarray:
-    """Numbers of a simple type, [n] float64."""
+    """Reads numbers of a simple type, [n] float64."""
     kind = _of(_of(dtype, _DTYPE).arguments[0], str).lstrip("<>|=")
     if kind not in _KINDS:
         raise ModelError(f"the statistics file holds values of type {kind[:20]!r}")

@@ -99,7 +99,7 @@ def _tensor(name: str, entry: Fields, data: bytes) -> np.ndarray:
 
 
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values of a table, in order."""
+    """Reads the keys and values of a table, in order."""
     if len(data) < _FOOTER_BYTES or struct.unpack("<Q", data[-8:])[0] != _MAGIC:
         raise ModelError("the checkpoint is damaged: its index is not a TensorFlow checkpoint's")
     footer = data[-_FOOTER_BYTES:]
@@ -114,7 +114,7 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _block(data: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values of the block at a handle (offset, size); each key shares a prefix with the one before."""
+    """Reads keys and values of the block at a handle (offset, size); each key shares a prefix with the one before."""
     start, at = _varint(handle, 0)
     size, _ = _varint(handle, at)
     trailer = start + size
@@ -153,7 +153,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _message(data: bytes) -> Fields:
-    """Field number → its values, in order."""
+    """Decodes a message: field number → its values, in order."""
     found: Fields = {}
     at = 0
     while at < len(data):

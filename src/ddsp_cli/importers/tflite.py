@@ -171,7 +171,7 @@ def _metadata(data: bytes, files: Files) -> Mapping[str, Any]:
             if member is not None and member.file_size <= MAX_METADATA_BYTES:
                 with archive.open(member) as stream:
                     text = stream.read(MAX_METADATA_BYTES)
-    except Exception:  # whatever a damaged archive raises: the plug-in does without it, and so can we
+    except Exception:  # a damaged archive can raise anything; as in the plug-in, metadata are optional
         text = None
     if text is None and METADATA in files.names():
         text = files.read(METADATA, MAX_METADATA_BYTES)
@@ -285,7 +285,7 @@ def check_controls(found: dict[str, np.ndarray]) -> None:
 
 
 def controls(bundle: Bundle, frames: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Controls and the state after each frame that a bundle's network gives for scaled inputs [F], as the file does."""
+    """Returns the controls, and the state after each frame, that a bundle's network gives for scaled inputs [F]."""
     decoder, parts, states = Decoder(bundle), [], []
     f0_hz = np.asarray(scaling.midi_to_hz(frames["f0_scaled"] * np.float32(scaling.F0_RANGE_MIDI)))
     for i in range(len(f0_hz)):
@@ -427,7 +427,7 @@ class _Finder:
         return at, n_layers, channels
 
     def _normalised(self, start: int, width: int) -> tuple[np.ndarray, np.ndarray, int] | None:
-        """Scale, offset and end of the normalisation and rectifier that follow a tensor."""
+        """Returns scale, offset and end of the normalisation and rectifier that follow a tensor."""
         gamma = beta = None
         reached, pending = {start}, [start]
         while pending:

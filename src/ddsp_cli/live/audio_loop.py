@@ -1,11 +1,12 @@
 """Connect the audio thread of a device with the worker that plays: ring buffers, and a count of drop-outs.
 
-The audio thread must be done before the device calls again. It copies a block into one ring and takes one out of
-another. A worker thread processes the first ring and writes into the second, `slack_samples` behind the input: this is
-its time limit. The audio thread waits for a late block for a part of the time between two requests of the device.
+The audio thread has to return before the device calls it again. It copies a block of input into one ring buffer and
+takes a block of output from another. A worker thread processes the input and writes the output `slack_samples` behind
+it: that is the time it has. The audio thread waits for a late block for a part of the time between two requests of the
+device.
 
-Positions are counted from the start of the stream, so the delay is constant even after a drop-out: late samples are
-dropped. Shapes: S samples.
+Positions are counted from the start of the stream. Late samples are dropped, so the delay stays constant after a
+drop-out. Shapes: S samples.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from ddsp_cli.live.priority import AUDIO_RR, WORKER_RR, raise_thread
 #: Samples that the ring of each direction holds: 0.3 s at 192 kHz. A worker further behind than this loses input.
 RING_SAMPLES = 1 << 16
 
-#: A worker takes one block at a time, so that the next to be played is ready first; where it is further behind than
-#: `BEHIND_BLOCKS`, at most this many samples at once.
+#: The worker processes one block at a time, so that the next block is ready as early as possible. If it is more than
+#: `BEHIND_BLOCKS` behind, it processes up to `MOST_AT_ONCE_SAMPLES` at once.
 MOST_AT_ONCE_SAMPLES, BEHIND_BLOCKS = 2048, 8
 
 #: The audio thread waits for a late block for at most this share of the time between two requests of the device.
@@ -35,18 +36,19 @@ PATIENCE = 0.75
 #: Calls that follow each other within this share of a block's duration are one request for several blocks.
 SAME_REQUEST = 0.5
 
-#: Drop-outs of the first `SETTLING_S` are not counted, and each makes the slack one block longer. After that time it is
-#: fitted to the requests of the device: `safe` adds as many blocks as fit between the two calls furthest apart, where
-#: these are several. `low` makes it `MORE_BLOCKS` longer than a request for several blocks: a device that wakes at
-#: fixed times requests one more of them now and then, and two are for other programs that get in between. A device that
-#: requests single blocks keeps its slack.
+#: Drop-outs of the first `SETTLING_S` are not counted, and each makes the slack one block longer. After that time the
+#: slack is fitted to the requests of the device. `safe` adds as many blocks as fit into the longest time between two
+#: calls, if that is more than one. `low` makes the slack `MORE_BLOCKS` longer than a request for several blocks: one
+#: block for devices that wake at fixed times and sometimes request a block more, two for delays by other programs. For
+#: a device that requests single blocks the slack stays unchanged.
 SETTLING_S, MORE_BLOCKS = 1.0, 3
 
-#: A later drop-out makes the slack one block longer: in `safe` each, in `low` the second one and those after it within
-#: `REPEATED_S`, since a single one is not worth latency for ever. Drop-outs within `TOGETHER_S` have one cause.
+#: A later drop-out makes the slack one block longer: in `safe` each, in `low` one that follows another within
+#: `REPEATED_S`, since a single drop-out does not justify more latency for the rest of the performance. Drop-outs within
+#: `TOGETHER_S` have one cause.
 REPEATED_S, TOGETHER_S = 10.0, 0.1
 
-#: The slack grows no further than the first block beyond this.
+#: The slack grows until it reaches this; the last block may exceed it.
 MAX_SLACK_S = 0.1
 
 #: A break in the sound begins and ends with a fade of this many samples, so that it does not click.
@@ -54,7 +56,9 @@ FADE_SAMPLES = 48
 
 
 class Ring:
-    """The last samples of a stream, addressed by position. One thread or process writes, one reads; neither waits.
+    """Ring buffer of the last samples of a stream, addressed by position. One thread or process writes, one reads.
+
+    Neither waits for the other.
 
     Args:
       samples: the memory, [N] or [N, C].
@@ -81,16 +85,16 @@ class Ring:
 
 
 class AudioLoop:
-    """Passes input of a device to a player and its output back.
+    """Passes the input of a device to a player, and the output of the player to the device.
 
     Args:
-      play: takes the next input [S], returns as many samples; called by the worker thread only.
+      play: takes the next input [S] and returns as many samples; called by the worker thread only.
       rate_hz: of the device.
-      block_samples: usual size of the device's blocks; the slack at the beginning.
+      block_samples: usual size of the device's blocks, and initial slack.
       taken: called by the worker with input and output, after each call of `play`.
       latency: how readily drop-outs make the slack longer.
-      in_real_time: the device calls from a separate thread as time goes by. The audio thread waits for late blocks
-        then, and the slack is fitted to the requests of the device.
+      in_real_time: the device calls from a separate thread in real time. Then the audio thread waits for late blocks,
+        and the slack is fitted to the requests of the device.
     """
 
     def __init__(
@@ -109,7 +113,7 @@ class AudioLoop:
         self._n_input = self._n_asked = self._n_requests = 0  # audio thread
         self._n_taken, self._n_written = 0, block_samples  # worker; silence at the start
         self._slack_samples = block_samples
-        self._helps_from = 0  # position from which on the last change of the slack acts
+        self._helps_from = 0  # position from which the last change of the slack has an effect
         self._missed = self._noticed = self._counted = 0
         self._last_dropout: int | None = None  # position
         self._longest_gap_s = 0.0  # between two calls of the first second
@@ -140,7 +144,7 @@ class AudioLoop:
         return self._n_taken
 
     def callback(self, block: FloatArray) -> FloatArray:
-        """Called by the audio thread with the next block [S]; returns the next to play, [S]."""
+        """Takes the next input block [S] from the audio thread; returns the next output block, [S]."""
         n = len(block)
         if not self._n_input:  # the first call, on the thread that makes all of them
             raise_thread(AUDIO_RR)
@@ -150,7 +154,7 @@ class AudioLoop:
         if is_settling and self._n_input:
             self._longest_gap_s = max(self._longest_gap_s, now_s - self.last_call_s)
         self._n_requests += is_settling and (not self._n_input or now_s - self.last_call_s > apart_s)
-        if now_s - self._returned_s > apart_s:  # the time of the call before, which may have waited, is the loop's own
+        if now_s - self._returned_s > apart_s:  # counted from the last return, since the last call may have waited
             self._request_begin_s = now_s
         self.last_call_s = now_s
         self._input.put(self._n_input, block[-RING_SAMPLES:])
@@ -178,7 +182,7 @@ class AudioLoop:
         return out
 
     def _wait(self, position: int, ends_s: float) -> None:
-        """Waits until all before a position is written, or until a time."""
+        """Waits until the output before a position is written, at most until a time."""
         while self._n_written < position:
             left_s = ends_s - time.perf_counter()
             self._waits = True
@@ -191,7 +195,7 @@ class AudioLoop:
         self._waits = False
 
     def work(self, until: Callable[[], bool]) -> None:
-        """Body of the worker thread: plays until `until` returns true."""
+        """Runs in the worker thread: plays until `until` returns true."""
         while not until():
             try:
                 self._wake.get(timeout=0.05)
@@ -204,7 +208,7 @@ class AudioLoop:
         while self._n_taken < self._n_input:
             begin_s = time.perf_counter()
             lost = self._n_input - self._n_taken - RING_SAMPLES // 2
-            if lost > 0:  # half of the ring: the audio thread writes on meanwhile
+            if lost > 0:  # half of the ring, since the audio thread keeps writing
                 self._n_taken += lost
             behind = self._n_input - self._n_taken
             n = min(behind, self._block if behind <= BEHIND_BLOCKS * self._block else MOST_AT_ONCE_SAMPLES)
@@ -234,7 +238,7 @@ class AudioLoop:
 
     def _answer_dropout(self, settling: bool) -> None:
         """Makes the slack a block longer after a drop-out, see `SETTLING_S` and `REPEATED_S`."""
-        if self._n_asked < self._helps_from:  # those that were under way when it was last changed
+        if self._n_asked < self._helps_from:  # caused before the last change of the slack
             return
         last, is_repeated = self._last_dropout, False
         if last is None or self._n_taken - last > TOGETHER_S * self._rate_hz:
@@ -256,7 +260,7 @@ class AudioLoop:
             self._lengthen(n_more)
 
     def _lengthen(self, n_blocks: int) -> None:
-        """Makes the slack longer, as far as `MAX_SLACK_S` allows: silence is played meanwhile."""
+        """Makes the slack longer, within `MAX_SLACK_S`, by inserting silence."""
         n_left = -(-(int(MAX_SLACK_S * self._rate_hz) - self._slack_samples) // self._block)
         n_samples = self._block * min(n_blocks, max(n_left, 0))
         self._output.put(self._n_taken + self._slack_samples, np.zeros(n_samples, np.float32))
@@ -265,7 +269,7 @@ class AudioLoop:
 
 
 class Worker:
-    """The thread of an `AudioLoop`. What it raises is kept in `problem`."""
+    """The thread of an `AudioLoop`. An exception in it is kept in `problem`."""
 
     def __init__(self, loop: AudioLoop) -> None:
         self._loop, self._stop = loop, threading.Event()
@@ -277,7 +281,7 @@ class Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends after the block that is being played."""
+        """Ends the thread after the current block."""
         self._stop.set()
         self._thread.join()
 

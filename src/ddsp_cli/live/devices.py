@@ -58,7 +58,7 @@ class Device:
     Attributes:
       name: as the system calls it.
       direction: input or output.
-      rates_hz: what it runs at; empty where it takes any rate or does not say.
+      rates_hz: sample rates it runs at; empty if it takes any rate or does not report them.
     """
 
     name: str
@@ -74,7 +74,7 @@ class StreamSettings:
       input: name or number of the microphone; None for the system's default, "" for none (a keyboard plays).
       output: name or number of the loudspeaker; None for the system's default.
       block_samples: samples of one block at the rate of the devices. miniaudio counts in whole milliseconds, and a
-        driver may round it to what it can do.
+        driver may round it to a size that it supports.
     """
 
     input: str | None = None

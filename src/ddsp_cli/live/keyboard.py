@@ -82,14 +82,14 @@ class Voice:
         return self.release_s == math.inf
 
     def semitones(self, now_s: float) -> float:
-        """MIDI number, gliding from the previous note where the two are legato."""
+        """Returns the MIDI number, gliding from the previous note where the two are legato."""
         if self.before_key is None:
             return float(self.key)
         share = min(max((now_s - self.start_s) / LEGATO_S, 0.0), 1.0)
         return self.before_key + share * (self.key - self.before_key)
 
     def shape_db(self, now_s: float) -> float:
-        """Attack, decay and release, as in `adaptation.midi.adapt_score`."""
+        """Returns the envelope in dB: attack, decay and release, as in `adaptation.midi.adapt_score`."""
         since_s, ended_s = now_s - self.start_s, now_s - self.release_s
         attack_db = ATTACK_DB if self.before_key is None else LEGATO_DB
         shape_db = -attack_db * min(max(1.0 - since_s / ATTACK_S, 0.0), 1.0) ** 2
@@ -97,7 +97,7 @@ class Voice:
         return shape_db - RELEASE_DB * min(max(ended_s / RELEASE_S, 0.0), 1.0)
 
     def gate(self, now_s: float) -> float:
-        """1 while it is held, then falling to 0."""
+        """Returns 1 while the key is held, then a value that falls to 0."""
         if self.is_held:
             return 1.0
         return min(max(1.0 - (now_s - self.release_s) / RELEASE_S, 0.0), 1.0)

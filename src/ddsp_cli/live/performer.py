@@ -5,10 +5,10 @@
         write(performer.push(read()))
     write(performer.finish())
 
-`Listener` measures F0 and level while the sound arrives, each frame with a short look-ahead; `LiveAdaptation` fits them
-to the instrument; `Performer` plays them. The rest of a performance is not known while it is played. So what
-`adaptation` finds in a whole performance is estimated frame by frame: the level of the loudest notes, the noise floor
-between them, the usual level of the player.
+`Listener` measures F0 and level while the sound arrives, each frame with a short look-ahead; `LiveAdaptation` adapts
+them to the instrument; `Performer` plays them. The rest of a performance is not known yet, so values that `adaptation`
+measures in a whole performance are estimated frame by frame: the level of the loudest notes, the noise floor between
+them, the usual level of the player.
 
 Shapes: S samples (of a listener at 16 kHz), F frames.
 """
@@ -42,9 +42,9 @@ LOOKAHEAD_SAMPLES: dict[Latency, int] = {"safe": 512, "low": 88}
 #: Window of the fast envelope in `low` latency: a shorter one ripples with the periods of a low voice.
 LOW_ENVELOPE_S = 0.02
 
-#: Samples before the frame that swift-f0 tracks, and all that it takes. It sees 176 ms to either side; unknown samples
-#: are extrapolated: by the last samples in reverse, and in `low` latency by the last period over and over where the
-#: sound is periodic.
+#: Samples before the frame that swift-f0 tracks, and length of its input, which has 176 ms on either side of the frame.
+#: Samples that have not arrived are extrapolated: by the last samples in reverse, and in `low` latency, if the sound is
+#: periodic, by repeating its last period.
 BEFORE_SAMPLES, TRACKED_SAMPLES = FRAME_TRACKED * SWIFT_HOP_SAMPLES, FRAME_INPUT * SWIFT_HOP_SAMPLES
 
 #: Length of the two stretches that are compared to find a period, and the range of the period: 48 Hz to 2 kHz.
@@ -53,16 +53,16 @@ PERIOD_WINDOW_SAMPLES, PERIODS_SAMPLES = 200, (8, 330)
 #: The sound counts as periodic from this correlation of the two stretches on.
 PERIODIC = 0.84
 
-#: Penalty of a longer period, in correlation for each sample: of multiples of a period that fit equally well the
-#: shortest is taken. Noise that is repeated with a longer one would be tracked an octave lower.
+#: Penalty of longer periods, in correlation per sample, so that the shortest of several multiples of a period is taken.
+#: Noise that is repeated with a longer period would be tracked an octave lower.
 LONGER_PERIOD_COST = 0.002
 
-#: The change of the period is measured over so many samples. It is extrapolated from the middle of the stretch to its
-#: end, by at most this share of the period; two periods further apart than the second share are not of one glide.
+#: The change of the period is measured over `GLIDE_SAMPLES`. It is extrapolated from the middle of the stretch to its
+#: end, by at most `GLIDE_SHARE` of the period. Periods that differ by more than `SAME_PERIOD_SHARE` are not one glide.
 GLIDE_SAMPLES, GLIDE_SHARE, SAME_PERIOD_SHARE = 160, 0.01, 0.05
 
-#: With a shorter look-ahead noise is more often taken for a pitch. In `low` latency the confidence of periodic and
-#: of other sounds is scaled by these, so that noise stays below the same threshold as in `safe`.
+#: With a shorter look-ahead the tracker more often finds a pitch in noise. In `low` latency the confidence of periodic
+#: and of other sounds is scaled by these factors, so that noise stays below the same threshold as in `safe`.
 LOW_CONFIDENCE = {True: 0.93, False: 0.85}
 
 #: Largest rate of pitch measurements; F0 is interpolated between them.
@@ -71,7 +71,7 @@ PITCH_RATE_HZ = 62
 #: Two measurements further apart than this, in octaves, belong to two notes and are not interpolated.
 SAME_NOTE_OCTAVES = 1.0 / 6.0
 
-#: The buffer is cut when its read position is further in than this.
+#: The buffer is cut when its read position is beyond this.
 BUFFER_SAMPLES = 1 << 14
 
 
@@ -87,7 +87,7 @@ class LiveFrames:
 
 
 class Listener:
-    """Takes blocks of any size, returns the frames that they complete.
+    """Takes blocks of any size and returns the frames that they complete.
 
     Args:
       spec: frame rate, windows, floor.
@@ -129,7 +129,7 @@ class Listener:
         return self._n_given * self.spec.hop_samples + self._longest_ahead
 
     def push(self, block: np.ndarray) -> LiveFrames:
-        """Takes the next samples [S] float32 at 16 kHz; gives the frames that they complete."""
+        """Takes the next samples [S] float32 at 16 kHz; returns the frames that they complete."""
         self._buffer = np.concatenate([self._buffer, block])
         for name, stream in self._levels.items():
             self._waiting[name] = np.concatenate([self._waiting[name], stream.push(block)])
@@ -147,17 +147,17 @@ class Listener:
         """Measures pitch once and interpolates the frames up to it."""
         known = self._buffer[self._centre : BEFORE_SAMPLES + self._centre + self._lookahead]
         n_missing = TRACKED_SAMPLES - len(known)
-        made_up, trust = known[::-1][:n_missing], 1.0
+        extrapolated, factor = known[::-1][:n_missing], 1.0
         if self._is_low:
-            made_up, is_periodic = continued(known, n_missing)
-            trust = LOW_CONFIDENCE[is_periodic]
-        f0_hz, confidence = self._track_pitch(np.concatenate([known, made_up]))
-        now = f0_hz, trust * confidence
+            extrapolated, is_periodic = continued(known, n_missing)
+            factor = LOW_CONFIDENCE[is_periodic]
+        f0_hz, confidence = self._track_pitch(np.concatenate([known, extrapolated]))
+        now = f0_hz, factor * confidence
         last = self._last if self._last is not None else now
         first = self._last is None
         for step in range(self._stride_frames if first else 1, self._stride_frames + 1):
             share = step / self._stride_frames
-            # Between two notes the nearer measurement holds.
+            # Between two notes the nearer measurement counts.
             same = abs(np.log2(max(now[0], 1.0) / max(last[0], 1.0))) < SAME_NOTE_OCTAVES
             f0_hz = last[0] ** (1.0 - share) * now[0] ** share if same else (last if share <= 0.5 else now)[0]
             self._pitch.append((f0_hz, (1.0 - share) * last[1] + share * now[1]))
@@ -170,15 +170,15 @@ class Listener:
 
 
 def continued(known: FloatArray, n_samples: int) -> tuple[FloatArray, bool]:
-    """Extrapolates a sound: repeats its last period; reverses it where it is not periodic.
+    """Extrapolates a sound: repeats its last period, or reverses the sound if it is not periodic.
 
-    Telephones fill gaps of lost packets in this way (ITU-T G.711, appendix I). The period is a fraction of a sample
-    exactly, and follows a glide up to the end of the sound: a whole number of samples would be off by up to 50 cents
-    at 1 kHz, and the period in the middle of the stretch that is compared is 6 ms old.
+    Telephones conceal lost packets in this way (ITU-T G.711, appendix I). The period is measured to a fraction of a
+    sample, since a whole number would be up to 50 cents off at 1 kHz. It follows a glide up to the end of the sound,
+    since the middle of the compared stretch is 6 ms old.
 
     Args:
       known: [S], at least `GLIDE_SAMPLES`, `PERIOD_WINDOW_SAMPLES` and the longest period.
-      n_samples: how many samples to add.
+      n_samples: number of samples to add.
 
     Returns:
       The samples that follow, [n_samples] float32, and whether the sound is periodic.
@@ -204,8 +204,8 @@ def period_samples(known: FloatArray) -> tuple[float, float]:
     """Measures the period at the end of a sound [S] by the normalised autocorrelation of its last stretch.
 
     Returns:
-      The period in samples, between samples by a parabola through the peak, and the correlation there; -1 where
-      there is no peak.
+      The period in samples, refined by a parabola through the peak, and the correlation there; -1 if there is no
+      peak.
     """
     shortest, longest = PERIODS_SAMPLES
     last = known[-PERIOD_WINDOW_SAMPLES:]
@@ -231,8 +231,8 @@ PEAK_FALL_DB_PER_S = 1.0
 #: Rate at which the estimate of the noise floor rises during notes.
 FLOOR_RISE_DB_PER_S = 2.0
 
-#: The estimates before any input: a voice near a microphone. Loudness of the loudest notes and of the noise floor, and
-#: the usual level of the notes.
+#: Initial estimates, for a voice near a microphone: loudness of the loudest notes and of the noise floor, and usual
+#: level of the notes.
 FIRST_PEAK_DB, FIRST_FLOOR_DB, FIRST_USUAL_DB = -5.0, -60.0, -22.0
 
 #: Time constant of the usual level.
@@ -241,7 +241,7 @@ USUAL_S = 8.0
 #: Weight of the first estimate of the usual level, as a duration.
 FIRST_USUAL_S = 0.1
 
-#: Thresholds of a note without look-ahead: the tracker is less certain in the first frames of singing then.
+#: Thresholds of a note without look-ahead, where the tracker is less certain in the first frames of a note.
 #: White and pink noise never reach this confidence in 20 s.
 LIVE_SEGMENTS = SegmentSettings(sure_confidence=0.65)
 
@@ -254,7 +254,7 @@ class LiveSettings:
     """Settings of a live performance.
 
     Attributes:
-      transpose: semitones. The octave that suits (`adaptation.adapt.choose_octave`) is not known in advance.
+      transpose: semitones; `adaptation.adapt.choose_octave` cannot choose the octave in advance.
       louder_db: added to the level that drives the instrument.
       formant: semitones by which the instrument's resonances move.
       segments: settings of a note; of its durations only `bridge_s` is used.
@@ -276,7 +276,7 @@ def check_latency(latency: str) -> Latency:
     """Checks the name of a latency.
 
     Raises:
-      UsageError: there is no such one.
+      UsageError: the name is not known.
     """
     if latency not in LOOKAHEAD_SAMPLES:
         raise UsageError(f"latency {latency} is not known", "Give safe or low.", parameter="latency")
@@ -346,12 +346,12 @@ class Performer:
         self._resample_out = LiveResampler(model.sample_rate_hz, self.output_rate_hz)
         self._latency_samples = own_samples
         if sample_rate_hz is not None:
-            # Each resampler waits for its window, and for at most one sample of its output more.
+            # Each resampler waits for its window, plus at most one sample of its output.
             delay_s = self._resample_in.delay_samples / self.input_rate_hz + 1.0 / ANALYSIS_RATE_HZ
             delay_s += (own_samples + self._resample_out.delay_samples) / model.sample_rate_hz
             self._latency_samples = math.ceil(delay_s * sample_rate_hz) + 1
         self._ready = np.zeros(self._latency_samples, np.float32)
-        #: Input that waits until it can complete a frame: to measure each block by itself costs more.
+        #: Input that waits until it can complete a frame: measuring each block by itself takes longer.
         self._waiting: list[FloatArray] = []
         self._n_pushed = 0
 
@@ -362,7 +362,7 @@ class Performer:
 
     @property
     def latency_s(self) -> float:
-        """The same in seconds."""
+        """Delay of the output in seconds."""
         return self._latency_samples / self.output_rate_hz
 
     @property
@@ -374,8 +374,8 @@ class Performer:
         """Changes settings from the next frame on, without a break in the sound.
 
         Args:
-          transpose: semitones; None leaves it.
-          below_peak_db: notes more than this below the loudest ones are silent; None leaves it.
+          transpose: semitones; None leaves it unchanged.
+          below_peak_db: notes more than this below the loudest ones are silent; None leaves it unchanged.
         """
         if transpose is not None and transpose != self.settings.transpose:
             self.settings = replace(self.settings, transpose=transpose)
@@ -398,7 +398,7 @@ class Performer:
         Returns:
           [S·`output_rate_hz`/`input_rate_hz`] float32.
         """
-        block = np.array(block, np.float32)  # a copy: it may have to wait, and callers use their memory again
+        block = np.array(block, np.float32)  # a copy: the block may wait, and callers reuse their memory
         n_out = len(block) * self.output_rate_hz // self.input_rate_hz
         self._waiting.append(block)
         self._n_pushed += len(block)
@@ -453,7 +453,7 @@ class LiveAdaptation:
         return LiveState(self._f0_hz, self._f0_hz * 2.0 ** (self.settings.transpose / 12.0), plays)
 
     def take_over(self, other: LiveAdaptation) -> None:
-        """Takes over the estimates of another one, as far as both use the same measure."""
+        """Takes over the estimates of another adaptation, as far as both use the same measure."""
         self._peak_db, self._floor_db = other._peak_db, other._floor_db
         if self._level == other._level:
             self._usual_db, self._note_db, self._n_voiced = other._usual_db, other._note_db, other._n_voiced
@@ -470,18 +470,18 @@ class LiveAdaptation:
         self._find_note(f0_hz, confidence, loudness_db)
         if self._in_note and self._n_unvoiced == 0:
             self._f0_hz = f0_hz
-            # The mean of all notes so far, and later of the last seconds: the first note need not wait for those.
+            # The mean of all notes so far, later of the last seconds, so that it is known from the first note on.
             self._n_voiced += 1
             weight = 1.0 / min(self._n_voiced + FIRST_USUAL_S * self._rate_hz, USUAL_S * self._rate_hz)
             self._usual_db += weight * (level_db - self._usual_db)
             self._note_db = level_db
-        else:  # a consonant: tongued, as `dynamics.tame_consonants` does it
+        else:  # a consonant: played as if tongued, see `dynamics.tame_consonants`
             level_db = min(level_db, self._note_db - ARTICULATION_DB)
         wanted_db = level_db - self._usual_db + self._target_usual_db + self.settings.louder_db
         played_db, gain_db = within_reach(np.array([wanted_db]), self._target_db)
         if self._level == "power_db":
             gain_db = np.minimum(gain_db + fast_envelope_db(frames.envelope_db[i], frames.power_db[i]), MAX_GAIN_DB)
-        # In rests the softest level drives the instrument behind a closed gate: from silence a note takes two frames.
+        # In rests the softest level drives the instrument behind a closed gate: from silence a note needs two frames.
         gate = 10.0 ** (gain_db / 20.0) if self._in_note and self._loud_enough else np.zeros(1)
         transposed_hz = self._f0_hz * 2.0 ** (self.settings.transpose / 12.0)
         return np.array([transposed_hz], np.float32), played_db.astype(np.float32), gate.astype(np.float32)

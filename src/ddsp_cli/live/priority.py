@@ -1,8 +1,8 @@
-"""Raises the priority of the threads that play above other programs and keeps their memory, where the system allows it.
+"""Raise the priority of audio threads above other programs, and lock their memory, where the system allows it.
 
 Linux: SCHED_RR, which the audio groups of distributions may use, as for JACK; else a lower niceness. Windows: the
 multimedia class scheduler (MMCSS) for threads, HIGH_PRIORITY_CLASS for the process. macOS: the quality of service
-"user interactive". A refusal changes nothing; the status of `ddsp live` shows what was granted.
+"user interactive". A refusal changes nothing; the status of `ddsp live` shows the priority that was granted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import sys
 from typing import Any
 
-#: Niceness that is requested where SCHED_RR is refused; distributions allow audio groups as much.
+#: Niceness that is requested where SCHED_RR is refused; distributions allow it to audio groups.
 NICENESS = -10
 
 #: Real-time priorities: of the process, of the thread that plays, of the audio thread, which may interrupt the others.
@@ -23,7 +23,7 @@ PROCESS_RR, WORKER_RR, AUDIO_RR = 1, 2, 3
 #: QOS_CLASS_USER_INTERACTIVE of macOS (sys/qos.h).
 _USER_INTERACTIVE = 0x21
 
-#: MCL_CURRENT and MCL_ONFAULT of mlockall(2): pages that are in memory stay there, others are not read for it.
+#: MCL_CURRENT and MCL_ONFAULT of mlockall(2): pages in memory stay there, and no other pages are loaded.
 _LOCKED_PAGES = 1 | 4
 
 
@@ -36,15 +36,15 @@ class Priority(enum.IntEnum):
 
     @property
     def words(self) -> str:
-        """For the terminal."""
+        """Name of the priority, for the terminal."""
         return {0: "normal", 1: "raised", 2: "real time"}[self.value]
 
 
 def raise_process() -> Priority:
-    """Raises this process; threads that it starts from here on inherit that.
+    """Raises the priority of this process; threads that it starts later inherit it.
 
     Returns:
-      What was granted.
+      The priority that the system granted.
     """
     if _schedule(PROCESS_RR):
         return Priority.REAL_TIME
@@ -59,9 +59,9 @@ def raise_process() -> Priority:
 
 
 def raise_thread(real_time: int) -> None:
-    """Raises the calling thread; `real_time` is one of `WORKER_RR` and `AUDIO_RR`.
+    """Raises the priority of the calling thread to `real_time`: `WORKER_RR` or `AUDIO_RR`.
 
-    On Linux only in a process that `raise_process` has made real-time.
+    On Linux this works only in a process that `raise_process` has made real-time.
     """
     with contextlib.suppress(AttributeError, OSError):
         if sys.platform == "win32":
@@ -84,7 +84,8 @@ def keep_freed_memory() -> None:
     """Keeps up to 64 MB of freed memory in the process, so that the next arrays need no page faults.
 
     glibc gives each block of 128 kB or more back to the system when it is freed, and raises this limit up to 32 MB
-    while the program runs (mallopt(3), M_MMAP_THRESHOLD). Here it starts there. Other C libraries are left alone.
+    while the program runs (mallopt(3), M_MMAP_THRESHOLD). Here the limit starts at 32 MB. Other C libraries are left
+    unchanged.
     """
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError, OSError):
@@ -94,7 +95,7 @@ def keep_freed_memory() -> None:
 
 
 def _schedule(priority: int) -> bool:
-    """Gives the calling thread a real-time priority; whether that was granted."""
+    """Requests a real-time priority for the calling thread; returns whether the system granted it."""
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(priority))
     except (AttributeError, OSError):

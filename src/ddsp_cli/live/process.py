@@ -1,4 +1,4 @@
-"""The process that plays: the audio thread and the worker, without anything that could block them.
+"""The audio process: it runs the audio thread and the worker, without anything that could block them.
 
 It is a separate process because Python runs one thread at a time: drawing on the terminal, writing files and collecting
 garbage happen elsewhere. It loads its instruments, renders a little so that everything is in memory, turns the
@@ -74,7 +74,7 @@ class Job:
 
 @dataclass(frozen=True)
 class LiveStatus:
-    """State of the performance, for the display.
+    """Returns the state of the performance, for the display.
 
     Attributes:
       seconds: played so far.
@@ -157,7 +157,7 @@ class Engine:
             source.push(part)
 
     def _take(self, block: FloatArray, played: FloatArray) -> None:
-        """Meters and tape, on the worker's thread."""
+        """Updates meters and tape, on the worker's thread."""
         if len(block):
             keep = math.exp(-len(block) / (METER_S * self._rate_hz))
             squares = np.array([block @ block, played @ played]) / len(block)
@@ -191,7 +191,7 @@ class Engine:
 
 
 def run(job: Job, shared_status: Any, samples: Any, counter: Any, connection: Connection) -> None:
-    """Body of the process: plays until a command ends it, the device is gone, or its parent has ended."""
+    """Runs in the process: plays until a command ends it, the device is gone, or its parent has ended."""
     settle_child()  # sound systems report drop-outs on standard error
     try:
         keep_freed_memory()
@@ -207,7 +207,7 @@ def run(job: Job, shared_status: Any, samples: Any, counter: Any, connection: Co
     except (EOFError, BrokenPipeError):
         return  # the parent has ended
     except Exception as problem:  # a defect, reported by the parent
-        connection.send(RuntimeError(f"the process that plays: {type(problem).__name__}: {problem}"))
+        connection.send(RuntimeError(f"the audio process: {type(problem).__name__}: {problem}"))
 
 
 def play(
@@ -268,7 +268,7 @@ def play(
 
 
 class LiveProcess:
-    """Handle of the process that plays, for the one that displays and records.
+    """Handle of the audio process, for the process that displays and records.
 
     Args:
       job: see `Job`.
@@ -309,7 +309,7 @@ class LiveProcess:
             answer = self._connection.recv()
         except (EOFError, ConnectionError):
             self._ended = True
-            raise RuntimeError("the process that plays has ended") from None
+            raise RuntimeError("the audio process has ended") from None
         if isinstance(answer, Exception):
             self._ended = True
             raise answer
@@ -333,7 +333,7 @@ class LiveProcess:
         return not self._ended
 
     def status(self) -> LiveStatus:
-        """State of the performance, for the display."""
+        """Returns the state of the performance, for the display."""
         return LiveStatus(*self._shared_status)
 
     def change(self, controls: Controls) -> None:

@@ -1,4 +1,4 @@
-"""Keep input and output: a ring of shared memory filled by the process that plays, and its readers.
+"""Keep input and output: a ring of shared memory filled by the audio process, and its readers.
 
 The recorder writes files; the detector of feedback decides whether the microphone picks up the loudspeaker, so that its
 sound is played again.
@@ -130,9 +130,9 @@ class Recorder:
             self.n_lost += lost
             self.n_recorded += lost + len(block)
             if lost:
-                yield np.zeros(lost, np.float32)  # what follows stays in time
+                yield np.zeros(lost, np.float32)  # keeps the following sound in time
             yield block[:, OUTPUT]
-            if not fits(self.path, self.n_recorded + len(self._tape)):  # what was recorded is kept
+            if not fits(self.path, self.n_recorded + len(self._tape)):  # the recording so far is kept
                 self.problem = OutputError(
                     f"{self.path} ends after {self.seconds / 3600.0:.1f} hours: its format holds no more",
                     "Record a .flac, .caf or .w64.",

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 #: A page holds this much of each sound, 4 MB of MP3; more would make it slow to open.
 LONGEST_S = 600.0
 
-#: Sample rate of embedded files; MP3 knows 16, 24, 32, 44.1 and 48 kHz.
+#: Sample rate of embedded files; MP3 supports 16, 24, 32, 44.1 and 48 kHz.
 MP3_RATE_HZ = 32000
 
 
@@ -136,7 +136,7 @@ def as_mp3(blocks: Iterable[np.ndarray], rate_hz: int, n_channels: int = 1) -> b
 
 
 def clock(seconds: float, exact: bool = False) -> str:
-    """`1:02:03` or `4:05`; with hundredths where `exact`."""
+    """Formats `1:02:03` or `4:05`; with hundredths where `exact`."""
     whole = int(seconds) if exact else round(seconds)
     rest = f"{seconds - whole:.2f}"[1:] if exact else ""
     minutes, left = divmod(whole, 60)
@@ -271,7 +271,7 @@ def _row(recording: Recording) -> dict[str, str]:
 
 
 def play_doubts(recordings: Iterable[Recording], path_of: Callable[[str], Path | None]) -> dict[tuple[str, int], bytes]:
-    """MP3s of the longest doubtful places of each kind.
+    """Encodes the longest doubtful places of each kind as MP3.
 
     Args:
       recordings: of the data set.
@@ -510,7 +510,7 @@ def draw_training(history: Sequence[Validation], clip: Reconstruction) -> bytes:
     """Draws the loss against steps and minutes, and spectrograms of a recording and its reconstruction.
 
     Args:
-      history: the validations; where they know no times, loss is drawn against steps alone.
+      history: the validations; if they have no times, loss is drawn against steps alone.
       clip: to show.
 
     Returns:

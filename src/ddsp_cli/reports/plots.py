@@ -152,7 +152,7 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _waveform(axis: Axes, audio: np.ndarray, colour: str) -> None:
-    """The envelope of the wave, drawn as the area between the lowest and highest sample of each stretch."""
+    """Draws the envelope of the wave as the area between the lowest and highest sample of each stretch."""
     step = max(1, len(audio) // 4000)
     n = len(audio) // step
     stretches = audio[: n * step].reshape(n, step)
@@ -193,7 +193,7 @@ def _pitch(
 
 
 def _note_ticks(axis: Axes) -> None:
-    """A logarithmic axis in Hz with the names of notes, four to nine of them."""
+    """Makes a logarithmic axis in Hz with the names of notes, four to nine of them."""
     axis.set_yscale("log", base=2)
     lowest, highest = hz_to_midi(np.array(axis.get_ylim()))
     step = next(step for step in (1, 2, 3, 4, 6, 12, 24, 48) if (highest - lowest) / step <= 9 or step == 48)

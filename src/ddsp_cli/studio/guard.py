@@ -3,7 +3,7 @@
 | attack | what stops it |
 |---|---|
 | another computer | the socket is bound to the loopback |
-| another user, or a page that guesses the port | a random token is the first part of every path |
+| another user, or a page that tries ports | a random token is the first part of every path |
 | DNS rebinding: a name of the attacker that resolves to the loopback | the Host header must be the loopback's |
 | a page of another site that sends requests or opens a WebSocket | Origin and Sec-Fetch-Site must be this page's |
 | text of a file that is shown as HTML | a Content-Security-Policy without inline code; `nosniff` |
@@ -84,7 +84,7 @@ class Guard:
         await self._app(inner, receive, self._closed(send))
 
     def _refusal(self, scope: Scope) -> tuple[int, str]:
-        """Status and reason; 0 where the request may pass."""
+        """Returns status and reason of a refusal; 0 where the request may pass."""
         headers = Headers(scope=scope)
         if headers.getlist("host") != [headers.get("host", "")] or headers.get("host") not in self._hosts:
             return 421, "This address does not belong to ddsp studio."

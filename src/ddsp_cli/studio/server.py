@@ -182,11 +182,11 @@ class Studio:
         return FileResponse(take.path, media_type="application/octet-stream", headers=_attachment(take.name))
 
     async def take_pcm(self, request: Request) -> Response:
-        """Its samples."""
+        """Returns the samples of a sound."""
         return _floats((await self._take(request)).pcm)
 
     async def take_spectrogram(self, request: Request) -> Response:
-        """Its spectrogram, see `spectrogram`."""
+        """Returns the spectrogram of a sound, see `spectrogram`."""
         take = await self._take(request)
         if take.info is None:
             raise InputError("a MIDI file contains no sound")
@@ -439,7 +439,7 @@ def _about_excerpt(excerpt: Excerpt) -> dict[str, object]:
 
 
 def _selection(given: object) -> Selection | None:
-    """Tracks and channels of a MIDI file: `{"tracks": [1, 2], "channels": [1]}`; what is missing is not chosen."""
+    """Reads tracks and channels of a MIDI file: `{"tracks": [1, 2], "channels": [1]}`; missing ones are not chosen."""
     if given is None:
         return None
     numbers: dict[str, tuple[int, ...]] = {}

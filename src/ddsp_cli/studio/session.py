@@ -193,7 +193,7 @@ class Session:
     # --- instruments ---
 
     def instrument(self, name: str) -> api.Instrument:
-        """An instrument by its name, or a blend: `flute:0.6+violin:0.4`, `0:flute 8s:violin`; a path is neither.
+        """Opens an instrument by its name, or a blend: `flute:0.6+violin:0.4`, `0:flute 8s:violin`; never a path.
 
         Raises:
           ModelError: there is no instrument of that name, or it is damaged.
@@ -213,7 +213,7 @@ class Session:
 
     @staticmethod
     def _stamps(name: str) -> tuple[int, ...]:
-        """Times at which the instrument, or each part of a blend, was written: one that is being trained changes.
+        """Returns the times at which the instrument, or each part of a blend, was written: training changes them.
 
         Raises:
           ModelError: there is no instrument of that name.
@@ -507,7 +507,7 @@ class Session:
           rate_hz: of the sound.
           between_s: where it begins and ends.
           input_lufs: loudness of the recording.
-          wanted_lufs: loudness of the whole; None leaves it.
+          wanted_lufs: loudness of the whole; None leaves it unchanged.
         """
         with self._lock:
             last = self._played.get(self._last.get((take.id, name), ""))
@@ -578,7 +578,7 @@ class Session:
         return list(curves), [np.ascontiguousarray(curve, np.float32) for curve in curves.values()]
 
     def notes(self, played: Played) -> list[dict[str, float | str]]:
-        """The notes of the recording, transposed as they were played; of all voices, the highest voice first."""
+        """Returns the notes of the recording, transposed as played; of all voices, the highest voice first."""
         analysis, shift = played.performance.analysis, played.performance.adapted.transpose_semitones
         if analysis is None or analysis.character == "silent":
             return []
@@ -822,7 +822,7 @@ def values() -> dict[str, object]:
 
 
 def _loudness_lufs(pcm: FloatArray, rate_hz: int) -> float:
-    """Integrated loudness of a sound [S] or [S, 2]."""
+    """Measures the integrated loudness of a sound [S] or [S, 2]."""
     meter = LoudnessMeter(rate_hz, 1 if pcm.ndim == 1 else pcm.shape[1])
     meter.push(pcm)
     return meter.integrated_lufs()

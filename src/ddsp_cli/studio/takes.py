@@ -121,7 +121,7 @@ class Take:
 
 
 def example_path() -> Path | None:
-    """`examples/voice.wav` of the checkout, or its copy in an installed package."""
+    """Returns `examples/voice.wav` of the checkout, or its copy in an installed package."""
     here = Path(__file__).resolve()
     for path in (here.parent / "voice.wav", here.parents[3] / "examples" / "voice.wav"):
         if path.is_file():
@@ -157,7 +157,7 @@ class Takes:
         remove_abandoned(folder, "*.part")
 
     def cards(self) -> list[dict[str, object]]:
-        """Id, name, kind and age of each sound, the newest first; the example is the last."""
+        """Returns id, name, kind and age of each sound, the newest first; the example is the last."""
         found: list[tuple[float, dict[str, object]]] = []
         for path in self._folder.glob("*.json") if self._folder.is_dir() else ():
             card = self._card(path.stem)

@@ -344,7 +344,7 @@ class Teacher:
 
 
 def _own_group() -> dict[str, Any]:
-    """Ctrl-C in the terminal of the server reaches the server alone, which stops its children itself."""
+    """Returns arguments for a new process group: Ctrl-C reaches the server alone, which stops its children itself."""
     if os.name == "posix":
         return {"start_new_session": True}
     return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined,unused-ignore]
@@ -359,7 +359,7 @@ def _decode(path: Path, kind: Any) -> Any:
 
 
 def _curve(path: Path) -> list[list[float]]:
-    """Step, training loss and validation loss of every validation so far."""
+    """Returns step, training loss and validation loss of every validation so far."""
     try:
         rows = list(csv.DictReader(io.StringIO(read_regular(path, _MAX_FILE_BYTES).decode("utf-8", "replace"))))
         return [[float(row["step"]), float(row["loss"]), float(row["validation_loss"])] for row in rows]

@@ -3,7 +3,7 @@
 The network receives level and F0. Both say little about the beginning of a note, and it averages over the rest. So
 the difference between recordings and their resynthesis is measured as a function of the time since the onset
 (`training.articulation`), for soft and hard beginnings after a rest and for bound notes, and is added to the controls.
-Ends of notes are recognised by the fall of the level, since live playing does not know when a note will end.
+Ends of notes are recognised by the fall of the level, since live playing cannot know the end of a note in advance.
 
 Onsets are found in the curves that are played, frame by frame: a stream finds the same as a whole performance, and live
 playing adds no latency.
@@ -76,7 +76,7 @@ class Articulation(msgspec.Struct, frozen=True):
     fall_harmonic_db: FloatArray
 
     def as_weights(self) -> dict[str, FloatArray]:
-        """Arrays by the names under which a bundle keeps them."""
+        """Returns the arrays by their names in a bundle."""
         return {
             f"{ARTICULATION}{name}": np.asarray(value, np.float32)
             for name, value in msgspec.structs.asdict(self).items()
@@ -195,7 +195,7 @@ class Articulator:
         self._detector, self._sample_rate_hz = detector, sample_rate_hz
         onset_db = np.concatenate([articulation.onset_noise_db, articulation.onset_harmonic_db], axis=2)
         fall_db = np.concatenate([articulation.fall_noise_db, articulation.fall_harmonic_db], axis=1)
-        # Unknown beginnings have nothing, nor has anything behind the last step or before the first fall.
+        # Values are 0 for unknown onsets, after the last step, and before the first fall.
         self._onset_db = np.pad(onset_db.astype(np.float64), ((1, 0), (0, 2), (0, 0)))
         self._fall_db = np.pad(fall_db.astype(np.float64), ((1, 0), (0, 0)))
 
@@ -235,7 +235,7 @@ class Articulator:
         return changed
 
     def _at(self, kinds: np.ndarray, since_s: DoubleArray, fallen_db: DoubleArray) -> DoubleArray:
-        """Corrections of bands and groups, [F, G + H] in dB, at the time since an onset and the fall of the level."""
+        """Returns corrections of bands and groups, [F, G + H] in dB, for time since the onset and fall of the level."""
         steps = np.round(since_s / STEP_TIME_S, 3)
         index = np.minimum(steps.astype(int), N_STEPS)
         share = (np.minimum(steps, N_STEPS) - index)[:, None]
@@ -260,7 +260,7 @@ def detector_of(bundle: Bundle) -> OnsetDetector:
 
 @functools.lru_cache(maxsize=16)
 def group_weights(n_harmonics: int) -> FloatArray:
-    """Weights [H, K] of the groups in the level of each harmonic, linear between their centres in octaves."""
+    """Returns weights [H, K] of the groups in the level of each harmonic, linear between their centres in octaves."""
     starts = np.array([1, *(end + 1 for end in GROUP_ENDS[:-1])])
     centres = 0.5 * (np.log2(starts) + np.log2(GROUP_ENDS))
     return _between(np.log2(np.arange(1, n_harmonics + 1)), centres)
@@ -268,7 +268,7 @@ def group_weights(n_harmonics: int) -> FloatArray:
 
 @functools.lru_cache(maxsize=16)
 def band_weights(n_bands: int, sample_rate_hz: int) -> FloatArray:
-    """Weights [G, M] of the bands in the level of each noise magnitude of an instrument."""
+    """Returns weights [G, M] of the bands in the level of each noise magnitude of an instrument."""
     edges_hz = np.array(BAND_EDGES_HZ)
     bands_hz = np.linspace(0.0, sample_rate_hz / 2.0, n_bands)
     return _between(np.log2(np.maximum(bands_hz, 1.0)), 0.5 * (np.log2(edges_hz[:-1]) + np.log2(edges_hz[1:])))
@@ -284,7 +284,7 @@ def _gain(level_db: RealArray) -> FloatArray:
 
 
 def _power(controls: dict[str, FloatArray]) -> DoubleArray:
-    """Power [F] of the sound that the controls make."""
+    """Returns the power [F] of the sound that the controls make."""
     total: DoubleArray = np.zeros(len(next(iter(controls.values()))))
     if "harmonic_distribution" in controls:
         amplitudes = controls["amplitude"].astype(np.float64) * controls["harmonic_distribution"]

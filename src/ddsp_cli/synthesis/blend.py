@@ -1,8 +1,8 @@
 """Blend instruments: interpolate between their controls and rooms, so that they play as one instrument.
 
-A blend is no mixture of sounds. In every frame each part predicts its own controls from the same performance;
-amplitude, harmonics and noise of the blend lie between theirs on a scale of dB, and one bank of oscillators plays them.
-The level of every part is that of the same percentile: a soft note is soft for all of them. Shares may change.
+A blend is not a mixture of sounds. In every frame each part predicts its own controls from the same performance;
+amplitude, harmonics and noise are interpolated in dB, and one bank of oscillators plays the result. Every part plays at
+the same percentile of its levels, so a soft note is soft in all of them. Shares may change over time.
 
 Shapes: I parts, F frames, S samples, K harmonics, M noise bands, T points of time.
 """
@@ -45,11 +45,12 @@ FLOOR = 1e-7
 
 @dataclass(frozen=True)
 class Shares:
-    """The share that each part has in a blend, over time.
+    """Shares of the parts of a blend over time.
 
     Attributes:
-      times_s: [T], rising. Between two times shares change linearly; before the first and after the last they hold.
-      values: for each time the shares of the parts, [I] not negative, of any positive sum.
+      times_s: [T], rising. Between two times shares change linearly; before the first and after the last they are
+        constant.
+      values: shares of the parts at each time, [I], not negative, with any positive sum.
     """
 
     times_s: tuple[float, ...]
@@ -65,7 +66,7 @@ class Shares:
 
     @classmethod
     def constant(cls, values: Sequence[float]) -> Shares:
-        """Shares that stay the same."""
+        """Makes shares that do not change."""
         return cls((0.0,), (tuple(values),))
 
     @property
@@ -80,16 +81,15 @@ class Shares:
 
     @property
     def mean(self) -> DoubleArray:
-        """[I], the mean over the points of time."""
+        """Mean shares [I] over the points of time."""
         return np.asarray(self.at(np.asarray(self.times_s)).mean(axis=1))
 
 
 class BlendedInstrument(Instrument):
     """Several instruments that play as one; it has the methods of `Instrument`.
 
-    It plays at the highest sample rate of its parts, and at their lowest frame rate. Harmonics and noise that only some
-    parts know, because they lie above half the sample rate of the others, come from those that know them, weighted by
-    their share.
+    It plays at the highest sample rate of its parts, and at their lowest frame rate. Harmonics and noise above half the
+    sample rate of some parts come from the other parts, weighted by their share.
 
     Args:
       parts: the instruments, at least two.
@@ -98,7 +98,7 @@ class BlendedInstrument(Instrument):
 
     Raises:
       ModelError: frame rates that do not divide one another.
-      ValueError: another number of shares than of parts.
+      ValueError: the numbers of parts and of shares differ.
     """
 
     def __init__(self, parts: Sequence[Instrument], shares: Shares, name: str) -> None:
@@ -131,18 +131,18 @@ class BlendedInstrument(Instrument):
             yield from mfcc_blocks(blocks, self.model.frame_rate_hz, self.model.encoder.n_mfccs)
 
     def open_decoder(self) -> ControlSource:
-        """As `Instrument.open_decoder`."""
+        """See `Instrument.open_decoder`."""
         return BlendedDecoder(self.parts, self.shares, self.model, self.bundle.card.statistics)
 
     def room_factory(self, room: bool | FloatArray = True) -> Callable[[], Room] | None:
-        """As `Instrument.room_factory`; its own room changes with the shares."""
+        """See `Instrument.room_factory`; the room of the blend changes with the shares."""
         if room is True and self._responses is not None and not self.shares.is_constant:
             return partial(BlendedReverb, self._responses, self.shares, self.model.sample_rate_hz)
         return super().room_factory(room)
 
 
 def _blended_statistics(parts: Sequence[Instrument], shares: RealArray) -> dict[str, FloatArray]:
-    """Blends variations and articulations of the parts, as weights, unless one lacks it or has another size."""
+    """Blends variations and articulations of the parts, as weights, unless a part lacks them or differs in size."""
     blended: dict[str, FloatArray] = {}
     for read in (variation_of, articulation_of):
         statistics = [read(part.bundle) for part in parts]
@@ -159,7 +159,7 @@ def _blended_statistics(parts: Sequence[Instrument], shares: RealArray) -> dict[
 
 
 def blend_statistics(statistics: Sequence[Statistics], shares: RealArray) -> Statistics:
-    """Percentiles between those of several instruments, [I] shares."""
+    """Interpolates the percentiles of several instruments with shares [I]."""
 
     def between(name: str) -> list[float]:
         table = np.array([getattr(one, name) for one in statistics], np.float64)
@@ -230,7 +230,7 @@ def _blended_model(parts: Sequence[Instrument]) -> ModelConfig:
 
 
 class BlendedDecoder:
-    """Predicts the controls of a blend, with the state of one performance; plays like `decoder.Decoder`.
+    """Predicts the controls of a blend, with the state of one performance, like `decoder.Decoder`.
 
     Args:
       parts: the instruments.
@@ -259,7 +259,7 @@ class BlendedDecoder:
         found = [part.controls(f0_hz, level_db, mfcc, self._last) for part in self._parts]
         self._n_frames += len(f0_hz)
         self._last = float(f0_hz[-1]), float(level_db[-1])
-        # Where shares change, the levels of the parts differ from that of the blend by another amount at each frame.
+        # While shares change, the difference between the levels of parts and blend changes from frame to frame.
         off_db = level_db - np.einsum("if,if->f", shares, np.stack([part.level_db for part in found]))
         gain = (10.0 ** (off_db / 20.0))[:, None]
         controls: dict[str, FloatArray] = {}
@@ -276,9 +276,9 @@ class BlendedDecoder:
 
 @dataclass(frozen=True)
 class _Predicted:
-    """Controls that one part predicts: amplitudes [F, K] and magnitudes [F, M] of the blend, and where they are known.
+    """Controls that one part predicts: amplitudes [F, K], magnitudes [F, M], and where the part knows them.
 
-    `level_db` [F] is its level in the measure of the blend.
+    `level_db` [F] is the level of the part in the measure of the blend.
     """
 
     level_db: DoubleArray
@@ -343,13 +343,13 @@ class _Part:
 
 
 def _at_percentile(level_db: RealArray, from_db: RealArray, to_db: RealArray) -> DoubleArray:
-    """Returns levels [F] at the same percentile of other levels, [101] each; beyond the ends at the same distance."""
+    """Maps levels [F] from percentiles to other percentiles, [101] each; beyond the ends the distance is kept."""
     inside = np.interp(level_db, from_db, to_db)
     return np.asarray(inside + level_db - np.clip(level_db, from_db[0], from_db[-1]), np.float64)
 
 
 def _finer(values: RealArray, last: float | None, step: int) -> DoubleArray:
-    """Values [F] with `step - 1` more before each, on the line from the one before it; none before the very first."""
+    """Interpolates `step - 1` values before each of the values [F]; before the first only if there is a last one."""
     known: DoubleArray = np.asarray(values, np.float64)
     if step == 1:
         return known
@@ -361,14 +361,14 @@ def _finer(values: RealArray, last: float | None, step: int) -> DoubleArray:
 
 
 def _interpolate(parts: Sequence[tuple[RealArray | None, BoolArray | None]], shares: DoubleArray) -> DoubleArray:
-    """Spectra between those of the parts, in dB, with a power between theirs.
+    """Interpolates the spectra of the parts in dB, and their power too.
 
     Args:
-      parts: of each the spectrum [F, N] and where it is known; None for a part that has none.
+      parts: spectrum [F, N] of each part and where it is known; None for a part without one.
       shares: [I, F].
 
     Returns:
-      [F, N]. Where only some parts are known, the mean of those, times their share.
+      [F, N]. Where only some spectra are known, their mean times their share.
     """
     n_frames, n_values = next(values.shape for values, _ in parts if values is not None)
     logs, weights = np.zeros((n_frames, n_values)), np.zeros((n_frames, n_values))
@@ -391,7 +391,7 @@ def _interpolate(parts: Sequence[tuple[RealArray | None, BoolArray | None]], sha
 
 
 def _responses(parts: Sequence[Instrument], sample_rate_hz: int) -> DoubleArray | None:
-    """The impulse responses of the parts [I, S] at one rate, 0 where a part has none; None where none has one."""
+    """Returns the impulse responses [I, S] of the parts at one rate, 0 for a part without; None if all are without."""
     found = [
         np.zeros(0)
         if part.bundle.impulse_response is None
@@ -404,7 +404,7 @@ def _responses(parts: Sequence[Instrument], sample_rate_hz: int) -> DoubleArray 
 
 
 def _room_gains(responses: DoubleArray, shares: DoubleArray) -> DoubleArray:
-    """Gains [I, n] of the rooms for shares [I, n], so that the energy of their sum is between their energies."""
+    """Returns gains [I, n] of the rooms for shares [I, n]: the energy of their sum lies between their energies."""
     products = responses @ responses.T
     wanted = np.diag(products) @ shares
     own = np.einsum("in,ij,jn->n", shares, products, shares)
@@ -412,12 +412,12 @@ def _room_gains(responses: DoubleArray, shares: DoubleArray) -> DoubleArray:
 
 
 def _mixed(responses: DoubleArray, shares: DoubleArray) -> FloatArray:
-    """One impulse response [S] for shares [I]."""
+    """Mixes the impulse responses by shares [I] into one, [S]."""
     return np.asarray(_room_gains(responses, shares[:, None])[:, 0] @ responses, np.float32)
 
 
 class BlendedReverb:
-    """Rooms whose shares change over time; adds reverb as `reverb.Reverb` does.
+    """Mixes rooms by shares that change over time; adds reverb as `reverb.Reverb` does.
 
     Args:
       responses: impulse responses, [I, S].
@@ -431,7 +431,7 @@ class BlendedReverb:
         self._n_samples = 0
 
     def push(self, dry: FloatArray) -> FloatArray:
-        """Takes the next samples [S]; gives as many, dry and wet together."""
+        """Takes the next samples [S]; returns as many, dry and wet together."""
         times_s = (self._n_samples + np.arange(len(dry))) / self._rate_hz
         self._n_samples += len(dry)
         out = np.array(dry, np.float32)

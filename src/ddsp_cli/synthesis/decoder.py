@@ -88,7 +88,7 @@ def decode(
 def _hidden(
     ops: Ops, model: ModelConfig, weights: Mapping[str, FloatArray], inputs: Mapping[str, Tensor], state: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The layer before the last [F, C], and the state after the last frame."""
+    """Returns the last hidden layer [F, C], and the state after the last frame."""
     stacks = [dense_stack(ops, weights, f"decoder/input_stacks/{name}", inputs[name]) for name in model.inputs]
     joined = ops.concat(stacks, 1)
     recurrent, state = _gru(ops, weights, "decoder/rnn", joined, state)
@@ -128,7 +128,7 @@ def encode(ops: Ops, weights: Mapping[str, FloatArray], mfcc: Tensor, state: Ten
 
 
 def dense_stack(ops: Ops, weights: Mapping[str, FloatArray], name: str, x: Tensor) -> Tensor:
-    """N × (dense, layer normalisation, leaky rectifier); the identity where there are no layers."""
+    """Applies N × (dense, layer normalisation, leaky rectifier); the identity where there are no layers."""
     j = 0
     while f"{name}/{j}/dense/kernel" in weights:
         x = _dense(ops, weights, f"{name}/{j}/dense", x)

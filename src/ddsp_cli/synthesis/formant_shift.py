@@ -51,7 +51,7 @@ def _harmonics(amplitudes: RealArray, factor: float) -> RealArray:
 
 
 def _noise(magnitudes: RealArray, factor: float) -> RealArray:
-    """Each band [F, M] takes the magnitude of the frequency that has moved there."""
+    """Gives each band [F, M] the magnitude of the frequency that has moved there."""
     return np.asarray(_at(magnitudes, np.arange(magnitudes.shape[1]) / factor), np.float32)
 
 

@@ -157,7 +157,7 @@ def check_graph(model: ModelConfig) -> None:
     if model.instruments:
         raise ModelError(
             "a network of several instruments, such as the base, cannot be played itself",
-            "Train an instrument that begins with it, or take one out of it with Autoencoder.for_instrument.",
+            "Train an instrument that starts from it, or take one out of it with Autoencoder.for_instrument.",
             kind=Kind.NOT_PLAYED,
         )
     nodes = model.processors

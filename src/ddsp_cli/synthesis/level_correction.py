@@ -124,7 +124,7 @@ class LevelCorrection:
 
     @staticmethod
     def _correction(requested_db: RealArray, dry_db: RealArray, wet_db: RealArray | None = None) -> RealArray:
-        """Gain in dB [n] from the measured to the requested level, within bounds."""
+        """Returns the gain in dB [n] from the measured to the requested level, within bounds."""
         correction = requested_db - dry_db
         if wet_db is not None:
             for_reverb = np.clip(dry_db - wet_db, -MAX_REVERB_CORRECTION_DB, MAX_REVERB_CORRECTION_DB)

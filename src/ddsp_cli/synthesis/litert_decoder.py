@@ -181,7 +181,7 @@ def check_litert() -> None:
 
 
 def _by_name(details: list[dict[str, Any]], wanted: dict[str, int], verb: str) -> dict[str, dict[str, Any]]:
-    """Tensors by their name: all of the contract and no others, float32 of its sizes."""
+    """Returns tensors by name: all of the contract and no others, float32 of its sizes."""
     found = {entry["name"]: entry for entry in details}
     sizes = {name: int(np.prod(entry["shape"])) for name, entry in found.items() if entry["dtype"] == np.float32}
     if sizes != wanted or len(details) != len(wanted):

@@ -25,33 +25,33 @@ class Ops(Protocol):
         """Returns a tensor of fixed numbers."""
 
     def unary(self, kind: str, x: Tensor) -> Tensor:
-        """Elementwise; `kind`: sigmoid, tanh, sin, exp, log, sqrt, rsqrt, floor."""
+        """Computes a function of each element; `kind`: sigmoid, tanh, sin, exp, log, sqrt, rsqrt, floor."""
 
     def binary(self, kind: str, a: Tensor, b: Tensor) -> Tensor:
-        """Elementwise; `kind`: add, sub, mul, div, pow, maximum."""
+        """Computes a function of pairs of elements; `kind`: add, sub, mul, div, pow, maximum."""
 
     def leaky_relu(self, x: Tensor, slope: float) -> Tensor:
-        """X where x > 0, else slope·x; 0 < slope < 1."""
+        """Returns x where x > 0, else slope·x; 0 < slope < 1."""
 
     def less(self, a: Tensor, b: Tensor) -> Tensor:
-        """1.0 where a < b, else 0.0."""
+        """Returns 1.0 where a < b, else 0.0."""
 
     def mean(self, x: Tensor) -> Tensor:
-        """Over the last axis, which is kept with length 1."""
+        """Computes the mean over the last axis, which is kept with length 1."""
 
     def sum(self, x: Tensor) -> Tensor:
-        """Over the last axis, which is kept with length 1."""
+        """Computes the sum over the last axis, which is kept with length 1."""
 
     def dense(self, x: Tensor, kernel: FloatArray, bias: FloatArray | None = None) -> Tensor:
-        """[F, I] times kernel [I, O] plus bias [O]."""
+        """Returns [F, I] times kernel [I, O] plus bias [O]."""
 
     def layer_norm(self, x: Tensor, gamma: FloatArray, beta: FloatArray, epsilon: float) -> Tensor:
-        """(x − mean) / sqrt(variance + epsilon)·gamma + beta over the last axis; gamma and beta [C]."""
+        """Returns (x − mean) / sqrt(variance + epsilon)·gamma + beta over the last axis; gamma and beta [C]."""
 
     def gru(
         self, x: Tensor, state: Tensor, kernel: FloatArray, recurrent: FloatArray, bias: FloatArray
     ) -> tuple[Tensor, Tensor]:
-        """Gated recurrent unit as Keras computes it with `reset_after=True`; gates in the order z, r, h.
+        """Applies a gated recurrent unit as Keras does with `reset_after=True`; gates in the order z, r, h.
 
         z = σ(x·Wz + h·Uz + b), r = σ(x·Wr + h·Ur + b), ĥ = tanh(x·Wh + b + r·(h·Uh + b')), h' = z·h + (1 − z)·ĥ.
 
@@ -70,22 +70,22 @@ class Ops(Protocol):
         """Joins tensors along an axis."""
 
     def columns(self, x: Tensor, start: int, stop: int) -> Tensor:
-        """Part of the last axis of [F, C]."""
+        """Returns a part of the last axis of [F, C]."""
 
     def rows(self, x: Tensor, start: int, stop: int | None) -> Tensor:
-        """Part of the first axis; negative numbers count from the end."""
+        """Returns a part of the first axis; negative numbers count from the end."""
 
     def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-        """One axis may be -1."""
+        """Changes the shape; one axis may be -1."""
 
     def sum_before(self, x: Tensor) -> Tensor:
-        """Along the first axis, the sum of everything before each row."""
+        """Sums everything before each row along the first axis."""
 
     def to_double(self, x: Tensor) -> Tensor:
-        """To double precision, where the format has it."""
+        """Converts to double precision, where the format has it."""
 
     def to_single(self, x: Tensor) -> Tensor:
-        """Back to single precision."""
+        """Converts back to single precision."""
 
 
 def layer_norm(ops: Ops, x: Tensor, gamma: FloatArray, beta: FloatArray, epsilon: float) -> Tensor:

@@ -214,7 +214,7 @@ class Stream:
         return self._gate.push(gate)
 
     def _requested_db(self, level_db: FloatArray | None, gate: FloatArray | None) -> RealArray:
-        """The levels [F·n] that the sound should have, -inf in rests; None for both gives those of the last frame."""
+        """Returns the requested levels [F·n], -inf in rests; None for both gives those of the last frame."""
         if self._correction is None:
             return np.zeros(0)
         if level_db is not None and gate is not None:
@@ -244,7 +244,7 @@ class Stream:
         out: RealArray = np.zeros(n_ready, np.float32)
 
         def perform(dry: RealArray) -> RealArray:
-            """Dry sound with gate and level correction, which apply once, before the reverb."""
+            """Renders dry sound with gate and level correction, which apply once, before the reverb."""
             dry = dry * gate
             if self._correction is None:
                 return dry

@@ -1,6 +1,6 @@
 """Map instruments by timbre: spectra of the same notes, and the plane that shows most of their differences.
 
-The vectors of a base do not show this: they begin random, and the network learns to tell them apart.
+The vectors of a base do not show this: they start at random values, to which the network adapts.
 
 Shapes: I instruments, N notes played, K harmonics, M noise bands, C entries of a description.
 """
@@ -20,14 +20,14 @@ from ddsp_cli.synthesis.instrument import Instrument
 NOTES_MIDI = (48, 53, 58, 63, 68, 73)
 LEVEL_PERCENTILES = (25, 75)
 
-#: Each is held until the recurrent network has settled.
+#: Each note is held for this long, until the recurrent network has settled.
 HOLD_S = 1.2
 
 #: Harmonics and frequencies of noise that are compared, within the band of instruments of 16 kHz.
 N_HARMONICS, TOP_HZ = 24, 7500.0
 NOISE_HZ = np.geomspace(200.0, TOP_HZ, 12)
 
-#: Softer levels count as this one; noise counts less than harmonics, which it would outnumber.
+#: Floors of the levels, and weight of the noise, which would otherwise outweigh the harmonics.
 HARMONIC_FLOOR_DB, NOISE_FLOOR_DB, NOISE_WEIGHT = -60.0, -90.0, 0.7
 
 
@@ -49,7 +49,7 @@ class Timbre:
 
 
 def describe(instrument: Instrument) -> Timbre:
-    """Plays notes and describes them; an instrument without harmonics or noise has floors in their place."""
+    """Plays notes and measures their timbre; levels of missing harmonics or noise are at the floor."""
     levels_db = instrument.bundle.card.statistics.level(instrument.model.level)
     parts, brightness, hollowness, noises = [], [], [], []
     for midi in NOTES_MIDI:
@@ -102,7 +102,7 @@ class TimbreMap:
 
     Attributes:
       names: [I].
-      places: [I, 2] coordinates in dB (root mean square over a description).
+      places: [I, 2] coordinates in dB (root mean square over the entries of a description).
       shown: share of the variance that the two axes show.
       axes: meaning of each axis, in words: `brighter`, `hollower`, `noisier`.
       distances_db: [I, I] between descriptions, in all dimensions.
@@ -123,7 +123,8 @@ class TimbreMap:
 def make_map(timbres: dict[str, Timbre]) -> TimbreMap:
     """Finds the plane in which instruments differ most (principal components).
 
-    Each axis points to where the trait that it correlates with most increases; the second has another trait.
+    Each axis is named after the trait that it correlates with most, the second after a different one. It points to
+    where this trait increases.
 
     Args:
       timbres: of at least three instruments, by name.
@@ -155,7 +156,7 @@ def make_map(timbres: dict[str, Timbre]) -> TimbreMap:
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Pearson's correlation; 0 where one does not vary."""
+    """Returns Pearson's correlation; 0 if one of the two is constant."""
     a, b = a - a.mean(), b - b.mean()
     norm = float(np.sqrt(np.sum(a**2) * np.sum(b**2)))
     return float(np.sum(a * b)) / norm if norm > 0.0 else 0.0

@@ -1,7 +1,7 @@
 """Add the small fluctuations of held notes: level and frequency of each partial, F0, noise.
 
 Without them a held note is frozen, and all partials move together, as level and pitch move. Statistics of the
-recordings (`training.variation`) say how much; the movements are drawn at play, from the seed.
+recordings (`training.variation`) say how much; the movements are drawn during playing, from the seed.
 
 Shapes: F frames, K harmonics, M noise bands, G noise groups, P pitches.
 """
@@ -73,7 +73,7 @@ class Variation(msgspec.Struct, frozen=True):
         return bool(np.any(self.jitter_cents > 0.0))
 
     def as_weights(self) -> dict[str, FloatArray]:
-        """Arrays by the names under which a bundle keeps them."""
+        """Returns the arrays by their names in a bundle."""
         return {
             f"{VARIATION}{name}": np.atleast_1d(np.asarray(value, np.float32))
             for name, value in msgspec.structs.asdict(self).items()
@@ -196,7 +196,7 @@ class _Between:
 
 
 def _whole(pole: float, band_hz: tuple[float, float], frame_rate_hz: float) -> float:
-    """Factor from the deviation within a band to that of the whole process; 0 where frames are too far apart for it."""
+    """Returns the factor from the deviation within a band to that of the process; 0 if frames are too far apart."""
     if frame_rate_hz < 4.0 * band_hz[0]:  # next to nothing of the process lies in the band
         return 0.0
     return 1.0 / math.sqrt(band_share(pole, band_hz, frame_rate_hz))

@@ -1,10 +1,11 @@
 """Measure articulation: onsets and releases of notes in recordings, less those of their resynthesis.
 
-At the end of a training windows of the recordings are played. Where notes begin (`synthesis.articulation` finds them in
-the same curves at play), levels of both are compared in time: between the harmonics, of the harmonics, and of all. What
-remains in the note is no matter of its beginning and is taken off; differences that few notes bear out are shrunk.
+At the end of a training the instrument plays windows of the recordings. From the onset of each note on, levels of
+recording and resynthesis are compared: noise between the harmonics, harmonics, and total power. Onsets are found in the
+same curves as during playing (`synthesis.articulation`). A difference that persists in the sustain does not belong to
+the onset and is subtracted. Differences found in few notes are shrunk.
 
-Shapes: N notes, P points of time, T steps of time, L steps of the fall, G bands of noise, H groups of harmonics.
+Shapes: N notes, P points in time, T time steps, L steps of the fall, G noise bands, H groups of harmonics.
 """
 
 from __future__ import annotations
@@ -45,38 +46,38 @@ MAX_WINDOWS = 40
 #: Windows with a smaller voiced share are left out.
 LEAST_VOICED = 0.2
 
-#: Notes are measured for so long; from `SUSTAIN_S` on they count as sustain.
+#: Notes are measured for `FOLLOWED_S`; from `SUSTAIN_S` on they count as sustain.
 FOLLOWED_S, SUSTAIN_S = 0.4, 0.2
 
-#: The last of a note before the next one is not counted: windows of the measurement reach into it.
+#: The end of a note is left out for this long, since windows of the measurement reach into the next note.
 END_S = 0.03
 
-#: Points in the sustain from which on a note is compared with its own, and not with that of all notes.
+#: A note with this many points of sustain is compared with its own sustain, a shorter one with that of all notes.
 LEAST_SUSTAIN = 5
 
-#: Harmonics above this many are not measured.
+#: Largest number of harmonics that are measured.
 MAX_MEASURED = 200
 
-#: A group of harmonics is measured where it is this much louder than the noise in its bins, in both sounds.
+#: A group of harmonics is measured where its power is this many times that of the noise in its bins, in both sounds.
 LEAST_SNR = 2.0
 
-#: A difference found in so many notes is halved; one found in fewer than `LEAST_NOTES` is ignored.
+#: A difference found in `HALF_NOTES` notes is halved; one found in fewer than `LEAST_NOTES` is ignored.
 HALF_NOTES, LEAST_NOTES = 8, 8
 
-#: Length of the windows in which the power of all is measured.
+#: Length of the windows in which total power is measured.
 TOTAL_S = 0.02
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Levels of a sound, in dB.
+    """Levels of a sound in dB.
 
     Attributes:
       noise_db: [P, G] density between the harmonics.
       harmonic_db: [P, H] power of the harmonics in each group, NaN where noise covers them.
       sum_db: [P] power of all harmonics.
       total_db: [P, G] power of everything in the bands of the noise.
-      floor_db: [P, G] power of the noise between the harmonics, taken for the whole band.
+      floor_db: [P, G] power of the noise between the harmonics, extended to the whole band.
     """
 
     noise_db: DoubleArray
@@ -94,7 +95,7 @@ def measure_articulation(loaded: Bundle, windows: Windows) -> Articulation | Non
       windows: of the training split, with F0 at 100 Hz or more.
 
     Returns:
-      The articulation, or None where the recordings have no notes, or the player cannot play the instrument.
+      The articulation; None if the recordings have too few notes, or the player cannot play the instrument.
     """
     model = loaded.card.model
     rate_hz = model.frame_rate_hz * windows.f0_step
@@ -113,11 +114,11 @@ def measure_articulation(loaded: Bundle, windows: Windows) -> Articulation | Non
 
 
 def _differences(loaded: Bundle, player: Instrument, windows: Windows, row: int) -> dict[str, np.ndarray]:
-    """Recording less resynthesis at the points of a window that lie in a note whose beginning is known.
+    """Measures recording less resynthesis at the points of a window that lie in a note whose onset is known.
 
     Returns:
-      By name, [P, ...]: the `note`, how it began (`kind`), the seconds `since` then, how far the level has `fallen`,
-      whether it is in the `sustain`; `noise`, `harmonic`, `total` in dB, and `share`, noise against all in dB.
+      By name, [P, ...]: number of the `note`, `kind` of its onset, seconds `since` the onset, dB by which the level has
+      `fallen`; differences of `noise`, `harmonic` and `total` in dB; and `share`, noise relative to total power in dB.
     """
     step = max(1, windows.f0_step // 2)
     rate_hz = loaded.card.model.frame_rate_hz * windows.f0_step
@@ -198,7 +199,7 @@ def _db(power: np.ndarray) -> DoubleArray:
 
 
 def _medians(points: dict[str, np.ndarray]) -> Articulation:
-    """Medians over notes of differences from their sustain, shrunk."""
+    """Returns the medians over notes of differences from their sustain, shrunk."""
     is_sustain = (points["since"] >= SUSTAIN_S) & (points["since"] < FOLLOWED_S) & (points["fallen"] < FALL_STEP_DB)
     arrays = {}
     for name in ("noise", "harmonic", "total"):
@@ -210,14 +211,14 @@ def _medians(points: dict[str, np.ndarray]) -> Articulation:
     for t in range(N_STEPS):
         now = early & (step == t) & (points["fallen"] < FALL_STEP_DB)
         rows = now & (points["kind"] == BOUND)
-        # Where F0 changes, sound between the harmonics is in part the other note. The noise is raised by no more
-        # than the whole band lacks.
+        # Where F0 changes, part of the power between the harmonics is the other note. So the noise is raised at most
+        # by the power that the whole band lacks.
         lacking = np.maximum(10.0 ** (_known_median(arrays["total"][rows]) / 10.0) - 1.0, 0.0)
         most_db = 10.0 * np.log10(1.0 + lacking * 10.0 ** (-np.minimum(share_db, 0.0) / 10.0))
         for name, values in onsets.items():
             values[BOUND - 1, t] = _shrunk(points["note"][rows], arrays[name][rows])
         onsets["noise"][BOUND - 1, t] = np.minimum(onsets["noise"][BOUND - 1, t], most_db)
-        # Soft and hard beginnings differ from what both have as far as their notes bear it out.
+        # Soft and hard onsets: their common difference, plus the shrunk difference of each from it.
         for name, values in onsets.items():
             rows = now & (points["kind"] != BOUND)
             both = _shrunk(points["note"][rows], arrays[name][rows])
@@ -238,7 +239,7 @@ def _medians(points: dict[str, np.ndarray]) -> Articulation:
 
 
 def _sustained(notes: np.ndarray, is_sustain: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Levels in the sustain of each note, [P, C]; for short notes those of all notes."""
+    """Returns the levels in the sustain of each note, [P, C]; for short notes those of all notes."""
     common = _known_median(values[is_sustain])
     out = np.tile(common, (len(values), 1))
     for note in np.unique(notes):
@@ -251,7 +252,7 @@ def _sustained(notes: np.ndarray, is_sustain: np.ndarray, values: np.ndarray) ->
 
 
 def _shrunk(notes: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Medians over notes [C] of the means in each note, less their standard error, and shrunk where notes are few."""
+    """Returns medians over notes [C] of the means of each note, less the standard error, shrunk where notes are few."""
     n_columns = values.shape[1]
     means = []
     for note in np.unique(notes):
@@ -270,7 +271,7 @@ def _shrunk(notes: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def _known_median(values: np.ndarray) -> np.ndarray:
-    """Medians [C] of the values that are not NaN; 0 where all are NaN."""
+    """Returns the medians [C] of the values that are not NaN; 0 where all are NaN."""
     known = np.isfinite(values).any(axis=0) if len(values) else np.zeros(values.shape[1], bool)
     out = np.zeros(values.shape[1])
     out[known] = np.nanmedian(values[:, known], axis=0)

@@ -1,9 +1,9 @@
-"""The base: one network trained on many instruments, from which a new instrument starts.
+"""Train the base: one network for many instruments, from which a new instrument starts.
 
-Half a minute of sound is too little to learn what all instruments share. The base learns it, with a vector for each
-instrument (`engine.networks.InstrumentVectors`): first from measured controls (`fit_base`, like `training.pretrain`),
-then from sound (`fit_base_to_sound`), each instrument in a room of its own. `training.start` finds where a new
-instrument begins in it.
+Half a minute of sound is too little to train a network from random weights. The base is trained on many instruments,
+with a vector for each (`engine.networks.InstrumentVectors`): first on measured controls (`fit_base`, like
+`training.pretrain`), then on sound (`fit_base_to_sound`), with a separate room for each instrument. `training.start`
+finds the vector at which a new instrument starts.
 
 Shapes: I instruments, B batch, F frames, S samples, N frames and M bands of a room.
 """
@@ -29,13 +29,13 @@ from ddsp_cli.training.windows import Batch, Windows
 #: Length of the vector of an instrument.
 VECTOR_DIMS = 16
 
-#: Crops of a step on measured controls, and their length.
+#: Number of crops in a step on measured controls, and their length.
 BATCH_SIZE, CROP_S = 24, 2.0
 
-#: Share of the preset's learning rate for steps on sound: the network is adjusted and not learned from the start.
+#: Share of the preset's learning rate for steps on sound: these adjust a network that is already trained.
 SOUND_RATE_SHARE = 0.5
 
-#: The signal of the graph that holds the magnitudes of each example's room.
+#: Name of the signal with the magnitudes of each example's room.
 ROOM_MAGNITUDES = "room_magnitudes"
 
 #: Windows with a smaller voiced share are left out.
@@ -43,7 +43,7 @@ LEAST_VOICED = 0.1
 
 
 def base_config(model: ModelConfig, names: Sequence[str]) -> ModelConfig:
-    """Returns the configuration of a base of instruments with the model of one."""
+    """Returns the configuration of a base of several instruments, given the model of one of them."""
     instruments = InstrumentsConfig(names=list(names), vector_dims=VECTOR_DIMS)
     return msgspec.structs.replace(model, inputs=[*model.inputs, "instrument"], instruments=instruments)
 
@@ -56,12 +56,12 @@ def fit_base(
     compiled: bool = True,
     report: Callable[[int], None] = lambda step: None,
 ) -> tuple[ModelConfig, dict[str, np.ndarray], float]:
-    """Fits one network to the measured controls of many instruments, each of which counts the same.
+    """Fits one network to the measured controls of many instruments, with equal weight for each.
 
     Args:
       model: of one instrument.
       windows: instrument → windows of the same model, with targets.
-      n_steps: how many steps.
+      n_steps: number of steps.
       seed: of weights and crops.
       compiled: compile the steps.
       report: called with the number of steps done.
@@ -78,9 +78,9 @@ def fit_base(
 
 
 class SoundBase(Autoencoder):
-    """A base whose instruments have rooms of their own, so that it can learn from their sound.
+    """A base with a separate room for each instrument, to be trained on their sound.
 
-    One room for all recordings would put the average room into every instrument.
+    A single room for all recordings would add the average room to every instrument.
 
     Args:
       config: of the base, with one learned room of magnitudes.
@@ -96,7 +96,7 @@ class SoundBase(Autoencoder):
         assert shared is not None, "a base has a room"
         self.room_name = next(name for name, node in self.group.nodes.items() if node is shared)
         start = np.asarray(ops.convert_to_numpy(shared.trainable_variables[0]), np.float32)  # [N, M]
-        shared.trainable = False  # no longer a part of the graph
+        shared.trainable = False  # replaced in the graph below
         self._room_shape = start.shape
         self.rooms = self.add_weight(
             shape=(len(config.instruments.names), start.size), initializer="zeros", name="rooms"
@@ -138,14 +138,14 @@ def fit_base_to_sound(
     compiled: bool = True,
     report: Callable[[int], None] = lambda step: None,
 ) -> tuple[dict[str, np.ndarray], float]:
-    """Trains a base on the sound of its instruments, each of which counts the same.
+    """Trains a base on the sound of its instruments, with equal weight for each.
 
     Args:
       config: of the base.
       weights: of the base by name, as `fit_base` returns them.
       training: of the preset of its instruments: loss, optimiser, batches.
       windows: instrument → windows, with targets and with sound at `training.render_rate_hz`.
-      n_steps: how many steps.
+      n_steps: number of steps.
       seed: of noise and crops.
       compiled: compile the steps.
       report: called with the number of steps done.
@@ -171,14 +171,14 @@ def fit_base_to_sound(
 
 
 class MixedCrops(keras.utils.PyDataset):
-    """Batches of crops in which every instrument appears as often as any other: inputs and targets.
+    """Batches of crops, inputs and targets, in which all instruments appear equally often.
 
     Args:
       windows: of each instrument, in the order of their index.
       batch_size: crops in a batch.
       crop_s: length of a crop.
-      seed: of the choice.
-      n_steps: how many batches.
+      seed: of the random choice of crops.
+      n_steps: number of batches.
     """
 
     def __init__(self, windows: Sequence[Windows], batch_size: int, crop_s: float, seed: int, n_steps: int) -> None:
@@ -215,7 +215,7 @@ class MixedCrops(keras.utils.PyDataset):
 
 
 class MixedSound(MixedCrops):
-    """The crops of `MixedCrops` with their sound: inputs and targets together, and sound [B, S]."""
+    """Batches of `MixedCrops` with their sound: inputs and targets in one mapping, and sound [B, S]."""
 
     def __getitem__(self, index: int) -> Batch:
         inputs, sounds = [], []

@@ -122,7 +122,7 @@ def save(folder: Path, model: keras.Model, state: RunState) -> None:
 
 
 def write(folder: Path, arrays: dict[str, np.ndarray], state: RunState) -> None:
-    """`save` for arrays by name."""
+    """Writes arrays by name, see `save`."""
     from safetensors.numpy import save as serialise
 
     record = msgspec.json.encode(state).decode()
@@ -283,7 +283,7 @@ Report = Callable[[TrainProgress], None]
 
 
 def progress_of(state: RunState, total: int, losses: Sequence[float], event: Event, message: str = "") -> TrainProgress:
-    """Progress of a run.
+    """Returns the progress of a run.
 
     Args:
       state: as of the last validation.

@@ -191,7 +191,7 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
 
 
 def _begin(job: Job, state: RunState, on_best: OnBest, report: Report) -> tuple[Autoencoder, RunState]:
-    """The model of the last checkpoint, or one that is ready for the first step on sound; and the state of the run.
+    """Returns the model of the last checkpoint, or one ready for the first step on sound, and the state of the run.
 
     With a base there is an instrument to play before anything is trained.
     """
@@ -240,7 +240,7 @@ def _compiling_ahead(job: Job, model: Autoencoder) -> Iterator[None]:
 
 
 def should_stop_early(training: TrainingConfig, state: RunState) -> bool:
-    """Early stopping: whether the last `patience` validations all had a higher loss than the best before them."""
+    """Returns whether the last `patience` validations all had a higher loss than the best before them."""
     since = [point.validation_loss for point in state.history[-training.patience :]]
     return 0 < training.patience < len(state.history) and min(since) > state.best_loss
 
@@ -391,8 +391,8 @@ FINAL_SHARE = 0.02
 class PacedAdam(keras.optimizers.Adam):
     """Adam (Kingma & Ba 2015, algorithm 1) whose learning rate is multiplied for some variables.
 
-    A step of Adam is about as long as its learning rate whatever the gradient: a parameter that has far to go, such as
-    the decay of a room over 100 dB, takes thousands of steps at the rate that suits a network.
+    A step of Adam is about as long as the learning rate for any gradient. A parameter that has to change a lot, such as
+    the decay of a room over 100 dB, takes thousands of steps at a learning rate that suits a network.
 
     Args:
       learning_rate: a number or a schedule.

@@ -1,12 +1,12 @@
-"""Set the output layer of the decoder by rule: before training, and after it where the recordings gave no gradient.
+"""Set the output layer of the decoder by rule: before training, and after it where training gave no gradient.
 
-- Before: the harmonics fall with their number. Random weights give all harmonics one amplitude. At 16 kHz training soon
-  shapes them; at 48 kHz most of them lie where instruments have no energy, so that the first thing learned is to play
-  no harmonics at all, and noise takes their place for good (magenta/ddsp#478). Harmonics that begin with the roll-off
-  of most instruments are kept and shaped.
-- After: harmonics above half the sample rate at every note of the data set are masked; bands of the noise that training
-  turned off are filled, and single bands that stand out are lowered. At the end harmonics above the band that training
-  rendered, the level of a typical frame, and the noise between the harmonics are brought to that of the recordings.
+- Before: the amplitude of harmonics falls with their number. Random weights give all harmonics the same amplitude. At
+  16 kHz training soon shapes them. At 48 kHz most of them lie where instruments have no energy, so training first turns
+  all harmonics off, and noise replaces them for good (magenta/ddsp#478). Harmonics that start with the roll-off of most
+  instruments are kept and shaped.
+- After: harmonics that lie above half the sample rate on every note of the data set are masked. Noise bands that
+  training turned off are filled, and single bands that stand out are lowered. At the end the harmonics above the
+  rendered band, the level of a typical frame, and the noise between the harmonics are matched to the recordings.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def init_harmonic_rolloff(model: Autoencoder, rolloff: float) -> None:
 
 
 def rolloff_bias(n_harmonics: int, rolloff: float) -> np.ndarray:
-    """Raw network output for amplitudes of 1/k**rolloff: the inverse of `scaling.exp_sigmoid` without its threshold.
+    """Returns raw network output for amplitudes 1/k**rolloff: the inverse of `scaling.exp_sigmoid` without threshold.
 
     Returns:
       [K] float32.
@@ -70,8 +70,8 @@ def rolloff_bias(n_harmonics: int, rolloff: float) -> np.ndarray:
     return np.log(sigmoid / (1.0 - sigmoid)).astype(np.float32)
 
 
-#: Raw output of a masked harmonic: `exp_sigmoid` makes 2e-5 of it, 90 dB below the others, and is steep enough there
-#: to learn it when training continues with lower notes. At its floor it has no gradient.
+#: Raw output of a masked harmonic. `exp_sigmoid` maps it to 2e-5, 90 dB below the others. Its gradient there is large
+#: enough to learn the harmonic when training continues with lower notes; at the floor the gradient is 0.
 MASKED_OUTPUT = -5.0
 
 
@@ -80,11 +80,11 @@ def mask_untrained_harmonics(
 ) -> dict[str, np.ndarray]:
     """Returns weights whose network masks the harmonics above half the sample rate at every note of the data set.
 
-    Those had no gradient and are as loud as random weights make them: below its range the instrument would whistle.
+    These had no gradient, so their levels are random: below its range the instrument would whistle.
 
     Args:
       weights: by name; kernel [C, outputs] and bias [outputs] of the last layer are replaced in a copy.
-      model: whose weights they are.
+      model: configuration of the model with these weights.
       lowest_hz: F0 of the lowest note in the data set.
     """
     changed = dict(weights)
@@ -101,25 +101,25 @@ def mask_untrained_harmonics(
     return changed | {KERNEL: kernel, BIAS: bias}
 
 
-#: A hole is this far below the bands one, or two, on both sides of it. The noise of instruments is smooth over
-#: frequency; where one band is turned off by chance, the bands around it are not.
+#: A hole is a noise band this far below its neighbours, or below its second neighbours, on both sides. The noise of
+#: instruments is smooth over frequency, so training has turned such a band off by chance.
 HOLE_DB = 5.0
 
-#: The levels at which the noise is examined, as percentiles of those of the recordings, and the length of a note.
+#: Noise is examined at these percentiles of the levels of the recordings, in notes of this length.
 LEVEL_PERCENTILES, NOTE_FRAMES = (25, 50, 75), 10
 
-#: Above this frequency a band that stands out as far as a hole is deep is lowered: a whistle of the recordings, or an
-#: error at the edge of the band that training renders. Below it sound has judged each band.
+#: Above this frequency a band that is `HOLE_DB` louder than its neighbours is lowered: it is a whistle in the
+#: recordings, or an error at the edge of the rendered band. Below it every band was trained on sound.
 SPIKES_FROM_HZ = 7500.0
 
-#: Between notes too a band that stands out there is lowered, where its magnitude is above this: the recordings of one
-#: oboe have the line frequency of a television, 15.7 kHz. Rests and the ends of notes have these levels.
+#: Such a band is also lowered at the levels of rests and ends of notes, where its magnitude is above this: the
+#: recordings of one oboe have the line frequency of a television, 15.7 kHz.
 REST_LEVELS_DB, AUDIBLE_REST_DB = (-80.0, -65.0, -50.0), -70.0
 
-#: A unit of the raw output is this much of a soft band: the level is 20·ln(σ(x)) dB (`engine.losses.ControlLoss`).
+#: Change in dB of a soft band per unit of the raw output: the level is 20·ln(σ(x)) (`engine.losses.ControlLoss`).
 DB_PER_UNIT = 20.0
 
-#: Filling a hole may show another, which was less deep than it.
+#: Number of passes: filling a hole may reveal a shallower one beside it.
 MAX_PASSES = 4
 
 
@@ -130,7 +130,8 @@ def smooth_noise(weights: Mapping[str, FloatArray], card: Card) -> dict[str, Flo
 
     Args:
       weights: by name; kernel [C, outputs] and bias [outputs] of the last layer are replaced in a copy.
-      card: of the instrument, whose range and levels the scale has. One that the player cannot play stays as it is.
+      card: of the instrument; the scale has its range and levels. An instrument that the player cannot play stays
+        unchanged.
     """
     changed = dict(weights)
     noise = card.model.only(FilteredNoiseConfig)
@@ -141,14 +142,14 @@ def smooth_noise(weights: Mapping[str, FloatArray], card: Card) -> dict[str, Flo
     for _ in range(MAX_PASSES):
         before_db = mean_noise_db(changed, card)
         holes, spikes = find_holes(before_db), find_spikes(before_db, first) | _find_rest_spikes(changed, card, first)
-        odd = holes | spikes
-        if not odd.any():
+        replaced = holes | spikes
+        if not replaced.any():
             break
         kernel, bias = changed[KERNEL].copy(), changed[BIAS].copy()
-        places = np.arange(len(odd))
+        places = np.arange(len(replaced))
         for row in (*kernel, bias):
             own = row[columns]
-            own[odd] = np.interp(places[odd], places[~odd], own[~odd])
+            own[replaced] = np.interp(places[replaced], places[~replaced], own[~replaced])
         changed |= {KERNEL: kernel, BIAS: bias}
         # power of each hole with the bands beside it, before and after
         around = np.convolve(np.pad(holes, 1), np.ones(3), "valid") > 0.0
@@ -179,7 +180,7 @@ def find_holes(noise_db: FloatArray) -> np.ndarray:
 
 
 def find_spikes(noise_db: FloatArray, first: int) -> np.ndarray:
-    """Mask [M] of the bands from `first` on that are `HOLE_DB` above the bands two, or four, on both sides of them."""
+    """Returns a mask [M] of bands from `first` on, `HOLE_DB` above the bands two, or four, on both sides of them."""
     spikes = np.zeros(len(noise_db), bool)
     for reach in (2, 4):
         if len(noise_db) > 2 * reach:
@@ -190,7 +191,7 @@ def find_spikes(noise_db: FloatArray, first: int) -> np.ndarray:
 
 
 def _find_rest_spikes(weights: Mapping[str, FloatArray], card: Card, first: int) -> np.ndarray:
-    """Mask [M] of the bands from `first` on that stand out between notes, see `find_spikes`."""
+    """Returns a mask [M] of the bands from `first` on that stand out between notes, see `find_spikes`."""
     found = [mean_noise_db(weights, card, [level_db]) for level_db in REST_LEVELS_DB]
     return np.any([find_spikes(noise_db, first) & (noise_db > AUDIBLE_REST_DB) for noise_db in found], axis=0)
 
@@ -219,8 +220,8 @@ def chromatic_scale(card: Card, levels_db: Sequence[float] | FloatArray | None =
     return _scale(midi, levels_db)
 
 
-def _any_notes(card: Card) -> tuple[FloatArray, FloatArray, slice]:
-    """Returns F0 and level [F] of the notes of `ANY_LEVELS_DB`, and their last frames."""
+def _reference_notes(card: Card) -> tuple[FloatArray, FloatArray, slice]:
+    """Returns F0 and level [F] of notes on which harmonics should stay, see `ANY_LEVELS_DB`, and their last frames."""
     lowest, highest = card.statistics.range_midi
     midi = np.arange(round(lowest) - 12, round(highest) + 13, ANY_STEP, dtype=np.float64)
     return *_scale(midi, ANY_LEVELS_DB), slice(NOTE_FRAMES - 1, None, NOTE_FRAMES)
@@ -233,46 +234,45 @@ def _scale(midi: DoubleArray, levels_db: Sequence[float] | FloatArray) -> tuple[
     return np.asarray(f0_hz, np.float32), np.asarray(level_db, np.float32)
 
 
-#: The harmonics above the rendered band are measured in so many windows, every so many frames, down to this level.
+#: Harmonics above the rendered band are measured in this number of windows, every third frame, down to this level.
 UPPER_WINDOWS, UPPER_STEP, UPPER_FLOOR_DB = 40, 3, -125.0
 
-#: They begin at this share of the rendered band: a rendering falls off below its edge.
+#: They start at this share of the rendered band, since a rendering falls off below the edge.
 UPPER_SHARE = 0.95
 
-#: Least frames to fit them to: more than the units of the layer that they are a linear function of.
+#: Smallest number of frames for the fit: more than the units of the last hidden layer.
 LEAST_UPPER_FRAMES = 400
 
-#: The level of a harmonic is moved by no more than this, down and up.
+#: Limits of the change of the level of a harmonic.
 UPPER_MOVE_DB = (-45.0, 12.0)
 
-#: Harmonics that have to stay as they are: in the rendered band, and within so many dB of the loudest, with this
-#: weight; those of rests with weight 1; and those of notes and levels that the recordings need not hold: each
-#: note of a whole-tone scale over the range and an octave around it, at these levels.
+#: The fit keeps three groups of harmonics unchanged: those in the rendered band within `KEPT_DB` of the loudest, with
+#: the weight `KEPT_WEIGHT`; those of rests, with weight 1; and, with the weight `ANY_WEIGHT`, those of notes that the
+#: recordings may lack: a whole-tone scale over the range and an octave around it, at these levels.
 KEPT_WEIGHT, KEPT_DB = 30.0, 70.0
 ANY_WEIGHT, ANY_STEP, ANY_LEVELS_DB = 0.3, 2, (-80.0, -65.0, -50.0, -35.0, -20.0, -5.0)
 
-#: Added to the squares of the outputs of the layer, as a share of their mean.
+#: Ridge of the least squares, as a share of the mean square of the inputs.
 RIDGE = 1e-3
 
-#: σ(x) of a control that is as loud as it can become.
+#: Largest σ(x) of a control after the fit.
 MOST_SHARE = 0.98
 
 
 def fit_upper_harmonics(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
-    """Brings the harmonics above the band that training rendered to their measured levels.
+    """Fits the harmonics above the rendered band to their measured levels.
 
-    Below, sound has judged every harmonic. Above, there is only the measured level, which counts as
-    `targets.FLOOR_DB` where it is softer, so that it can be learned; a hundred harmonics at that level are louder than
-    the noise of a soft note. Here the levels are measured without that floor, and the last layer, whose output is a
-    linear function of the layer before it, is fitted to them by least squares. Frames in which a harmonic lies in the
-    rendered band keep it as it is.
+    In the rendered band every harmonic was trained on sound. Above it, harmonics were trained on measured levels alone,
+    with a floor of `targets.FLOOR_DB`, so that they can be learned; a hundred harmonics at this floor are louder than
+    the noise of a soft note. Here the levels are measured without the floor. The last layer is linear, so it is fitted
+    to them by least squares. In frames in which a harmonic lies in the rendered band, its level is kept.
 
     Args:
-      loaded: the instrument; one that the player cannot play stays as it is.
+      loaded: the instrument; one that the player cannot play stays unchanged.
       windows: of the training split, with the rate at which its sound was rendered.
 
     Returns:
-      Its weights, with another output layer where training rendered less than the whole band.
+      Its weights, with a new output layer if training rendered less than the whole band.
     """
     model = loaded.card.model
     parts = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
@@ -306,37 +306,37 @@ def fit_upper_harmonics(loaded: Bundle, windows: Windows) -> dict[str, FloatArra
         weights.append(np.where(kept, KEPT_WEIGHT, weight))
     if windows.voiced[rows].sum() // UPPER_STEP < LEAST_UPPER_FRAMES:
         return unchanged
-    controls.append(_any_notes(loaded.card))
+    controls.append(_reference_notes(loaded.card))
     n_any = len(controls[-1][0][controls[-1][2]])
     moves_db.append(np.zeros((n_any, n_harmonics)))
     weights.append(np.full((n_any, n_harmonics), ANY_WEIGHT))
-    return _with_other_harmonics(loaded, controls, np.concatenate(moves_db), np.concatenate(weights))
+    return _with_changed_harmonics(loaded, controls, np.concatenate(moves_db), np.concatenate(weights))
 
 
-#: The power of all is compared in so many windows, in bands between these edges that hold this share of it at least.
+#: Total power is compared in this number of windows, in the bands between these edges, if they hold this share of it.
 BALANCED_WINDOWS, BALANCE_EDGES_HZ, LEAST_SHARE_DB = 40, (8000.0, 11314.0, 16000.0, 20000.0), -55.0
 
-#: Length of the frames of these powers.
+#: Length of the frames in which this power is measured.
 BALANCE_SAMPLES = 4096
 
-#: It is moved by no more than this, and a typical frame is left within so many dB of its power in the recordings: the
-#: power of all may lie in a few clicks.
+#: The power is changed by at most `MAX_BALANCE_DB`, and a typical frame stays within `TYPICAL_DB` of the recordings,
+#: since most of the total power may lie in a few clicks.
 MAX_BALANCE_DB, TYPICAL_DB = 4.0, 1.5
 
 
 def balance_upper_band(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
-    """Brings the power above the band that training rendered to that of the recordings.
+    """Matches the power above the rendered band to the recordings.
 
-    Levels in dB were fitted to their means and medians. Where they vary by more than F0 and level tell, the mean power
-    is higher than the power at the mean level; below, sound has balanced that.
+    Levels in dB were fitted to their means and medians. Where they vary at the same F0 and level, the mean power is
+    higher than the power at the mean level. In the rendered band, training on sound has corrected that.
 
     Args:
-      loaded: the instrument, with its noise matched; one that the player cannot play stays as it is.
+      loaded: the instrument, with its noise matched; one that the player cannot play stays unchanged.
       windows: of the training split, with the rate at which its sound was rendered.
 
     Returns:
-      Its weights, with another output layer where training rendered less than the whole band. Harmonics and noise have
-      become louder by the same amount, which depends on their frequency alone.
+      Its weights, with a new output layer if training rendered less than the whole band. Harmonics and noise are
+      changed by the same gain, which depends on frequency alone.
     """
     model = loaded.card.model
     parts = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
@@ -348,7 +348,7 @@ def balance_upper_band(loaded: Bundle, windows: Windows) -> dict[str, FloatArray
     if parts[0] is None or parts[1] is None:
         return unchanged
     edges_hz = np.array(BALANCE_EDGES_HZ)
-    player, found, controls = Instrument(loaded), [], [_any_notes(loaded.card)]
+    player, found, controls = Instrument(loaded), [], [_reference_notes(loaded.card)]
     for row in rows:
         real, made = (
             _band_powers(sound, model.sample_rate_hz, edges_hz)
@@ -382,7 +382,7 @@ def balance_upper_band(loaded: Bundle, windows: Windows) -> dict[str, FloatArray
     f0_hz = np.concatenate([one[0][one[2]] for one in controls])
     hz = f0_hz[:, None] * np.arange(1, parts[0][1].n_harmonics + 1)
     changed = replace(loaded, weights=unchanged | {BIAS: bias})
-    return _with_other_harmonics(changed, controls, gain_db(hz), np.where(hz < lowest_hz, KEPT_WEIGHT, 1.0))
+    return _with_changed_harmonics(changed, controls, gain_db(hz), np.where(hz < lowest_hz, KEPT_WEIGHT, 1.0))
 
 
 def _band_powers(audio: FloatArray, sample_rate_hz: int, edges_hz: np.ndarray) -> np.ndarray:
@@ -397,26 +397,26 @@ def _band_powers(audio: FloatArray, sample_rate_hz: int, edges_hz: np.ndarray) -
 def _played_harmonics(
     loaded: Bundle, f0_hz: FloatArray, level_db: FloatArray, frames: slice
 ) -> tuple[FloatArray, FloatArray]:
-    """Returns the layer before the last [n, C] and the levels of the harmonics in dB [n, K] in some of the frames."""
+    """Returns the last hidden layer [n, C] and the levels of the harmonics in dB [n, K] in some of the frames."""
     controls = Decoder(loaded).controls(f0_hz, level_db)
     amplitudes = (controls["amplitude"] * controls["harmonic_distribution"])[frames]
     hidden = hidden_layer(loaded, f0_hz, level_db)[frames]
     return hidden, np.asarray(20.0 * np.log10(amplitudes + 1e-9), np.float32)
 
 
-def _with_other_harmonics(
+def _with_changed_harmonics(
     loaded: Bundle, controls: Sequence[tuple[FloatArray, FloatArray, slice]], moves_db: np.ndarray, counts: np.ndarray
 ) -> dict[str, FloatArray]:
-    """Moves the levels of harmonics; the loudest of each frame keeps its level.
+    """Changes the levels of harmonics; the loudest of each frame keeps its level.
 
     Args:
       loaded: the instrument.
       controls: F0, level, and the frames of them that count.
-      moves_db: [N, K] by how much each harmonic has to become louder in these frames.
+      moves_db: [N, K] gain of each harmonic in these frames.
       counts: [N, K] weights.
 
     Returns:
-      Its weights, with another output layer.
+      Its weights, with a new output layer.
     """
     model = loaded.card.model
     harmonic = model.only(HarmonicConfig)
@@ -424,30 +424,30 @@ def _with_other_harmonics(
     columns, weights = control_columns(model, harmonic[0]), dict(loaded.weights)
     before = [_played_harmonics(loaded, *one) for one in controls]
     hidden = np.concatenate([outputs for outputs, _ in before])
-    weights |= _moved(weights, columns["harmonic_distribution"], hidden, moves_db, counts)
-    # the distribution has the sum 1: without some of the harmonics the others would be louder
+    weights |= _fit_outputs(weights, columns["harmonic_distribution"], hidden, moves_db, counts)
+    # the distribution sums to 1: where some harmonics become softer, the others become louder
     louder_db = []
     for one, (_, before_db) in zip(controls, before, strict=True):
         _, after_db = _played_harmonics(replace(loaded, weights=weights), *one)
         louder_db.append(np.take_along_axis(after_db - before_db, before_db.argmax(axis=1)[:, None], axis=1))
     total_counts = counts.max(axis=1, keepdims=True)
-    return weights | _moved(weights, columns["amplitude"], hidden, -np.concatenate(louder_db), total_counts)
+    return weights | _fit_outputs(weights, columns["amplitude"], hidden, -np.concatenate(louder_db), total_counts)
 
 
-def _moved(
+def _fit_outputs(
     weights: Mapping[str, FloatArray], columns: slice, hidden: np.ndarray, moves_db: np.ndarray, counts: np.ndarray
 ) -> dict[str, FloatArray]:
-    """Moves the levels of some outputs by weighted least squares.
+    """Changes the levels of some outputs by weighted least squares.
 
     Args:
       weights: of the decoder.
       columns: the outputs [K].
-      hidden: [N, C] of the layer before the last.
-      moves_db: [N, K] by how much each output has to become louder.
+      hidden: [N, C] last hidden layer.
+      moves_db: [N, K] gain of each output.
       counts: [N, K] weights.
 
     Returns:
-      Another kernel and bias of the output layer, by name.
+      A new kernel and bias of the output layer, by name.
     """
     kernel, bias = weights[KERNEL].astype(np.float64), weights[BIAS].astype(np.float64)
     inputs = np.concatenate([hidden, np.ones((len(hidden), 1))], axis=1).astype(np.float64)
@@ -464,25 +464,25 @@ def _moved(
     return {KERNEL: kernel.astype(np.float32), BIAS: bias.astype(np.float32)}
 
 
-#: The level is matched in so many windows, twice: how much a change of the raw output brings depends on the output.
+#: The level is matched in this number of windows, in two passes: the effect of a change depends on the raw output.
 LEVELLED_WINDOWS, LEVEL_PASSES = 12, 2
 
-#: Frames count that are within so many dB of the loudest of their window. A typical one may be off by the tolerance.
+#: Frames within `LEVEL_RANGE_DB` of the loudest of their window count; a typical one may differ by the tolerance.
 LEVEL_RANGE_DB, LEVEL_TOLERANCE_DB = 40.0, 0.5
 
 
 def match_level(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
-    """Brings the harmonics of a typical frame to within `LEVEL_TOLERANCE_DB` of its level in the recordings.
+    """Matches the level of a typical frame to the recordings, within `LEVEL_TOLERANCE_DB`, by a gain of the harmonics.
 
-    Between a rendering and a recording whose phases differ, a distance of magnitudes is smallest for one that is
-    too soft: by 0.5 to 1.2 dB for the bundled instruments.
+    Where the phases of a rendering and a recording differ, the distance of their magnitudes is smallest for a rendering
+    that is too soft: by 0.5 to 1.2 dB for the bundled instruments.
 
     Args:
-      loaded: the instrument; one that the player cannot play stays as it is.
+      loaded: the instrument; one that the player cannot play stays unchanged.
       windows: of the training split.
 
     Returns:
-      Its weights, with another bias of the output layer.
+      Its weights, with a new bias of the output layer.
     """
     model = loaded.card.model
     harmonic = model.only(HarmonicConfig)
@@ -502,20 +502,20 @@ def match_level(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
 
 
 def _louder_db(player: Instrument, windows: Windows, row: int) -> np.ndarray:
-    """Returns by how much the rendering of a window is louder than its recording, in its loud frames [n]."""
+    """Returns the level of the rendering of a window less that of its recording, in dB, in its loud frames [n]."""
     rate_hz = windows.model.sample_rate_hz
     recorded_db, played_db = (level_db(x, rate_hz) for x in (windows.audio[row], play_window(player, windows, row)))
     loud = recorded_db > recorded_db.max() - LEVEL_RANGE_DB
     return np.asarray((played_db - recorded_db)[loud])
 
 
-#: The noise is matched in so many windows, twice: the first change shows how much else there is between the harmonics.
+#: The noise is matched in this number of windows, in two passes: not all power between the harmonics is noise.
 MATCHED_WINDOWS, MATCH_PASSES = 24, 2
 
 #: Windows with a smaller voiced share, and bands that are measured less often, are left out.
 LEAST_VOICED, LEAST_MEASURED = 0.2, 10
 
-#: The level of a band is moved by no more than this; with this number of seconds of notes, by half of the difference.
+#: The level of a band is changed by at most `MAX_MATCH_DB`; for this duration of notes, by half of the difference.
 MAX_MATCH_DB, MATCH_PRIOR_S = 5.0, 30.0
 
 #: Edges of the bands that are compared; the difference is interpolated between their centres.
@@ -524,20 +524,20 @@ MATCH_EDGES_HZ = (60.0, 250.0, 500.0, 750.0, 1000.0, 1400.0, 2000.0, 2800.0, 400
 
 
 def match_noise(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
-    """Brings the noise between the harmonics to its level in the recordings.
+    """Matches the noise between the harmonics to its level in the recordings.
 
-    A spectral loss compares noise with noise, and two draws differ by 4 dB even where their levels agree. The player
-    also adds movements of each partial (`synthesis.variation`), whose sidebands lie between the harmonics. So the
-    recordings and their renderings are measured in the same way, and the bias of each noise band is moved by the
-    median difference, multiplied by T / (T + `MATCH_PRIOR_S`) for T seconds of notes: half a minute tells little of the
-    noise in other recordings.
+    A spectral loss compares one draw of noise with another, and these differ by 4 dB even where their levels agree. The
+    player also adds fluctuations of each partial (`synthesis.variation`), whose sidebands lie between the harmonics. So
+    recordings and renderings are measured in the same way, and the bias of each noise band is changed by the median
+    difference. It is multiplied by T / (T + `MATCH_PRIOR_S`) for T seconds of notes: half a minute says little about
+    the noise in other recordings.
 
     Args:
-      loaded: the instrument; one that the player cannot play stays as it is.
+      loaded: the instrument; one that the player cannot play stays unchanged.
       windows: of the training split.
 
     Returns:
-      Its weights, with another bias of the output layer.
+      Its weights, with a new bias of the output layer.
     """
     model = loaded.card.model
     noise = model.only(FilteredNoiseConfig)
@@ -587,7 +587,7 @@ def play_window(player: Instrument, windows: Windows, row: int) -> FloatArray:
 
 
 def _noise_of(windows: Windows, row: int, audio: FloatArray) -> np.ndarray:
-    """Levels between the harmonics of a window, see `metrics.noise_levels_db`; NaN above the band of its recording."""
+    """Measures the noise of a window, see `metrics.noise_levels_db`; NaN above the band of its recording."""
     model = windows.model
     f0_hz, voiced = windows.fine_f0_hz[row], np.repeat(windows.voiced[row], windows.f0_step)
     rate_hz = model.frame_rate_hz * windows.f0_step

@@ -31,8 +31,8 @@ Half = tuple[dict[str, Any], Any, dict[str, Any]]
 class SplitBatchAutoencoder(Autoencoder):
     """An `Autoencoder` that splits each batch, of an even number of examples, and learns the same from it.
 
-    The halves only read weights, so that TensorFlow may run them in parallel; whatever changes variables (the random
-    state, the optimiser, metrics) runs before and after.
+    The halves only read weights, so that TensorFlow may run them in parallel; the parts that change variables (the
+    random state, the optimiser, metrics) run before and after.
     """
 
     def compile(self, *, optimizer: keras.optimizers.Optimizer, jit_compile: bool) -> None:
@@ -63,13 +63,13 @@ class SplitBatchAutoencoder(Autoencoder):
         return lambda: function(*half)
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """One step on a batch of inputs [B, F, C] by name and audio [B, S]; metrics by name."""
+        """Takes one step on a batch of inputs [B, F, C] by name and audio [B, S]; returns metrics by name."""
         found = [self._half_gradients(*half) for half in self._halves(data)]
         self._apply_gradients([gradients for _, gradients in found])
         return self._update_metrics([numbers for numbers, _ in found], data)
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        """Metrics of a batch, by name."""
+        """Returns the metrics of a batch, by name."""
         return self._update_metrics([self._half_loss(*half, training=False) for half in self._halves(data)], data)
 
     def _halves(self, data: Any) -> list[Half]:
@@ -202,7 +202,7 @@ class SharedBatchAutoencoder(SplitBatchAutoencoder):
     n_shares: int
 
     def train_step(self, data: Any) -> dict[str, Any]:
-        """One step on a batch of inputs [B, F, C] by name and audio [B, S]; metrics by name."""
+        """Takes one step on a batch of inputs [B, F, C] by name and audio [B, S]; returns metrics by name."""
         part = self._parts(data, self.processes.n)[self.processes.index]
         numbers, gradients = self._half_gradients(*part)
         found = self.processes.mean([*numbers, *(ops.convert_to_tensor(gradient) for gradient in gradients)])
@@ -210,7 +210,7 @@ class SharedBatchAutoencoder(SplitBatchAutoencoder):
         return self._update_metrics([tuple(found[: len(numbers)])], data)
 
     def test_step(self, data: Any) -> dict[str, Any]:
-        """Metrics of a batch, by name: each process computes all of it, so that it does not depend on their number."""
+        """Returns the metrics of a batch by name. Every process computes all of it, so their number has no effect."""
         parts = [self._half_loss(*half, training=False) for half in self._parts(data, self.n_shares)]
         means = self.processes.mean([sum(of_halves) / len(parts) for of_halves in zip(*parts, strict=True)])
         return self._update_metrics([tuple(means)], data)

@@ -61,7 +61,7 @@ class ControlFit(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """Error of the predicted controls `y_pred` in dB against the targets `y`, see `ControlLoss`."""
+        """Returns the error in dB of the predicted controls `y_pred` against the targets `y`, see `ControlLoss`."""
         return self._loss.call(y_pred, y)
 
 

@@ -16,7 +16,7 @@ from ddsp_cli.errors import ModelError, UsageError
 #: A step that takes more is refused; no device that the program runs on has as much.
 MAX_STEP_GB = 128.0
 
-#: Windows of a data set are no longer, whatever `crop_s` says.
+#: Longest windows of a data set, for every `crop_s`.
 WINDOW_S = 4.0
 
 #: Bytes of a float32, and how many arrays of a size the forward and the backward pass hold at the same time.
@@ -131,7 +131,7 @@ def members_from_environment(environment: Mapping[str, str] = os.environ) -> Mem
 
 
 def _of_torchrun(environment: Mapping[str, str]) -> Members:
-    """They name the first process alone, so that all have to be on its machine."""
+    """Reads variables that name the first process alone, so that all processes have to be on its machine."""
     n = int(environment["WORLD_SIZE"])
     if int(environment.get("LOCAL_WORLD_SIZE", n)) != n:
         raise UsageError(

@@ -1,10 +1,10 @@
-"""Find the vector of a new instrument in the space of a base: it explains its recordings. Imports no framework.
+"""Fit the vector of a new instrument, in the space of a base, to its recordings. Imports no training framework.
 
-The instrument of the base whose controls are nearest to the measured ones is found first. From there the vector is
-fitted by Levenberg-Marquardt steps (Marquardt 1963), with weights that make the least squares an error in dB
-(iteratively reweighted; Holland and Welsch 1977), and a cost for its distance. The network is not changed and a vector
-has few entries, so finite differences of the forward pass, all of them in one batch, are cheaper than loading and
-compiling a framework: a second or two in all, so that there is something to hear at once.
+The fit starts at the instrument of the base whose controls are nearest to the measured ones, and takes
+Levenberg-Marquardt steps (Marquardt 1963). Iteratively reweighted least squares (Holland and Welsch 1977) minimise the
+absolute error in dB, and a cost limits the distance from the start. The network stays fixed and a vector has few
+entries, so the derivatives are finite differences of the forward pass, all in one batch. The fit takes a second or two,
+less than loading and compiling a framework, so a first clip can be played at once.
 
 Shapes: I vectors, D entries, W windows, F frames, K harmonics, M noise bands, C = K + M + 1 levels.
 """
@@ -24,27 +24,27 @@ from ddsp_cli.synthesis.decoder import decode, instrument_vectors, model_at_vect
 from ddsp_cli.synthesis.ops import NumpyOps
 from ddsp_cli.training.windows import Windows
 
-#: Windows that are compared at most, and frames of each: those with the most notes.
+#: Largest number of windows that are compared, and of frames in each: those with the most notes.
 COMPARED_WINDOWS, COMPARED_FRAMES = 10, 60
 
-#: Steps of the fit; the step of the finite differences, where vectors differ by about 1 between instruments.
+#: Number of steps of the fit, and step size of the finite differences. Vectors of two instruments differ by about 1.
 VECTOR_STEPS, DIFFERENCE = 8, 0.02
 
-#: Damping to begin with, relative to the diagonal, and what it is multiplied by after a step that made nothing better;
-#: a good step divides by it. After so many failures in a row the fit ends.
+#: Initial damping, relative to the diagonal. A step without improvement multiplies it by the factor, a good step
+#: divides it. After `MAX_FAILURES` steps without improvement in a row the fit ends.
 DAMPING, DAMPING_FACTOR, MAX_FAILURES = 0.1, 5.0, 3
 
-#: Cost of the distance from the nearest instrument: 0.3 dB for the usual distance between instruments. Without it a
-#: clarinet followed a direction that changes little, 18 times as far.
+#: Cost of the distance from the nearest instrument: 0.3 dB for the usual distance between instruments. Without it the
+#: vector of a clarinet moved 18 times as far, in a direction that hardly changes the sound.
 PRIOR_DB = 0.02
 
-#: Errors below this count by their square, larger ones by their absolute value.
+#: Errors below this count by their square, larger errors by their absolute value (Huber loss).
 SMALL_DB = 1.0
 
-#: Weight of the noise bands together, and of the level of all harmonics, against the harmonics, as in `ControlLoss`.
+#: Weights of the noise bands and of the level of all harmonics, relative to the harmonics, as in `ControlLoss`.
 NOISE_WEIGHT, LEVEL_WEIGHT = 0.5, 1.0
 
-#: Softer controls count as this one, see `training.targets.FLOOR_DB`.
+#: Floor of the controls, see `training.targets.FLOOR_DB`.
 SOFTEST = 1e-6
 
 
@@ -55,9 +55,9 @@ class Start:
     Attributes:
       weights: of the decoder by name, without those of the room.
       nearest: the instrument of the base whose controls are nearest to the recordings.
-      vector: [D] the place in the space of the base.
-      errors_db: instrument → mean error of its controls on the recordings.
-      error_db: that of the vector.
+      vector: [D] the vector in the space of the base.
+      errors_db: instrument of the base → mean error of its controls on the recordings.
+      error_db: mean error at the vector.
     """
 
     weights: dict[str, np.ndarray]
@@ -74,16 +74,16 @@ def find_start(
     instrument: str,
     vector_steps: int = VECTOR_STEPS,
 ) -> Start:
-    """Finds where in the space of a base a new instrument begins.
+    """Finds the vector in the space of a base at which a new instrument starts.
 
-    An instrument that the base knows begins with its own vector, any other with one that is fitted to its recordings.
+    An instrument of the base starts at its own vector. For any other a vector is fitted to its recordings.
 
     Args:
       base: configuration of the base.
       weights: of the base, by name.
       windows: of the new instrument, with targets.
-      instrument: the name of the new one.
-      vector_steps: of the fit; 0 takes the vector of the nearest instrument.
+      instrument: name of the new instrument.
+      vector_steps: number of steps of the fit; 0 takes the vector of the nearest instrument.
 
     Raises:
       ModelError: the model is not a base.
@@ -104,7 +104,7 @@ def find_start(
 
 
 def fit_vector(comparison: Comparison, vector: FloatArray, n_steps: int) -> tuple[FloatArray, float]:
-    """Fits a vector [D] to measured levels, beginning with another; returns it and its mean error in dB."""
+    """Fits a vector [D] to measured levels, from a first vector on; returns it and its mean error in dB."""
     damping, failures, first = DAMPING, 0, vector
     errors_db = comparison.errors_db(vector[None])[0]
     best_db = least = comparison.mean_db(errors_db)
@@ -138,10 +138,10 @@ class Comparison:
     Args:
       base: configuration of the base.
       weights: of the base, by name.
-      windows: of the recordings, with targets; some of them are taken.
+      windows: of the recordings, with targets; only some of them are compared.
 
     Attributes:
-      weights: [W·F, C] of the errors; their sum over harmonics, bands and level is as in `engine.losses.ControlLoss`.
+      weights: [W·F, C] of the errors; harmonics, bands and level have the sums of `engine.losses.ControlLoss`.
     """
 
     def __init__(self, base: ModelConfig, weights: Mapping[str, np.ndarray], windows: Windows) -> None:
@@ -159,7 +159,7 @@ class Comparison:
         self.weights: FloatArray = np.concatenate(normal, axis=1).astype(np.float32)
 
     def errors_db(self, many: FloatArray) -> FloatArray:
-        """Errors of the levels that the base plays at vectors [I, D], in dB, [I, W·F, C]."""
+        """Returns the errors in dB, [I, W·F, C], of the levels that the base plays at vectors [I, D]."""
         n = len(self._inputs["f0_hz"])
         inputs = {name: np.tile(value, (len(many), 1)) for name, value in self._inputs.items()}
         inputs[CONDITION] = np.repeat(np.asarray(many, np.float32), n, axis=0)
@@ -176,7 +176,7 @@ class Comparison:
         return np.concatenate(played_db, axis=1).reshape(len(many), n, -1) - self._measured_db
 
     def mean_db(self, errors_db: FloatArray) -> float:
-        """Returns weighted mean of absolute errors [W·F, C]."""
+        """Returns the weighted mean of the absolute errors [W·F, C]."""
         return float(np.sum(self.weights * np.abs(errors_db)))
 
     def mean_errors_db(self, many: FloatArray) -> FloatArray:
@@ -185,7 +185,7 @@ class Comparison:
 
 
 class SequencesOps(NumpyOps):
-    """The operations on several sequences of equal length, one after the other along the first axis.
+    """Operations on several sequences of equal length, which follow each other along the first axis.
 
     Args:
       n_frames: of each sequence.
@@ -214,7 +214,7 @@ class SequencesOps(NumpyOps):
 
 
 def _most_voiced(windows: Windows) -> tuple[np.ndarray, np.ndarray, int]:
-    """Windows evenly spread over those with notes, [W], the first frame of the part with the most, [W], its length."""
+    """Chooses windows with notes [W], evenly spread; returns also first frame [W] and length of their voiced parts."""
     n_frames = min(COMPARED_FRAMES, windows.n_frames)
     voiced = np.cumsum(np.pad(windows.voiced, ((0, 0), (1, 0))), axis=1)
     inside: np.ndarray = voiced[:, n_frames:] - voiced[:, :-n_frames]
@@ -228,6 +228,6 @@ def _decibels(amplitude: FloatArray) -> FloatArray:
 
 
 def _power_sum_db(levels_db: FloatArray, measured: np.ndarray) -> FloatArray:
-    """Returns level in dB of all audible harmonics [F, K] together, [F, 1]."""
+    """Returns the level in dB, [F, 1], of all measured harmonics [F, K] together."""
     power = np.sum(np.where(measured, 10.0 ** (levels_db / 10.0), 0.0), axis=1, keepdims=True)
     return np.asarray(10.0 * np.log10(power + 1e-12), np.float32)

@@ -1,6 +1,6 @@
-"""Levels of harmonics and noise bands, measured in the recordings for each frame. Imports no framework.
+"""Measure the levels of harmonics and noise bands in each frame of recordings. Imports no training framework.
 
-Shapes: N windows, F frames, K harmonics, M noise bands, C either.
+Shapes: N windows, F frames, K harmonics, M noise bands, C one of K and M.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from ddsp_cli.training.windows import Windows
 #: The median of one bin of noise is this much below its mean (chi-squared, two degrees of freedom: ln 2).
 NOISE_MEDIAN_DB = 10.0 * math.log10(math.log(2.0))
 
-#: Harmonics are fitted below this share of half the sample rate, where recordings are not filtered yet.
+#: Harmonics are measured below this share of half the sample rate, below the roll-off of anti-aliasing filters.
 BAND_SHARE = 0.97
 
-#: More harmonics than these are not measured.
+#: Largest number of harmonics that are measured.
 MAX_MEASURED = 400
 
-#: Weight of levels above the band of a recording against measured ones, and the range of their slopes, dB an octave.
+#: Weight of extrapolated levels, above the band of a recording, and limits of their slope in dB per octave.
 BEYOND_WEIGHT = 0.2
 BEYOND_SLOPE_DB = (-60.0, -12.0)
 
-#: Softer levels count as this one: the recordings do not hold them, and from here a control can still be learned.
+#: Floor of the levels: recordings hold nothing softer, and a control at this level can still be learned.
 FLOOR_DB = -90.0
 
-#: Noise below half of F0 is measured in windows of this length, from the lowest frequency that recordings hold on.
+#: Noise below half of F0 is measured in windows of this length, above the lowest frequency of recordings.
 LOW_WINDOW_S, LOWEST_NOISE_HZ = 0.085, 20.0
 
 
@@ -42,11 +42,11 @@ class Targets:
 
     Attributes:
       harmonic_db: [N, F, K] amplitude of each harmonic.
-      harmonic_weight: [N, F, K] by frequency, see `_hearing_weight`, where it is voiced and within the band of the
-        recording; `BEYOND_WEIGHT` of that above the band, where the level continues the slope of the highest octave; 0
-        above half the sample rate.
+      harmonic_weight: [N, F, K] weight by frequency (`_hearing_weight`) in voiced frames. Above the band of the
+        recording, where levels continue the slope of the highest octave, it is multiplied by `BEYOND_WEIGHT`; above
+        half the sample rate it is 0.
       noise_db: [N, F, M] magnitude of each noise band.
-      noise_weight: [N, F, M] likewise.
+      noise_weight: [N, F, M] weight of each noise band, likewise.
     """
 
     harmonic_db: FloatArray
@@ -82,10 +82,10 @@ def measure_targets(windows: Windows) -> Targets:
 
 
 def _hearing_weight(hz: np.ndarray) -> np.ndarray:
-    """Weight of a level at a frequency: the square root of the density of equivalent rectangular bandwidths.
+    """Returns the weight of levels at frequencies: the square root of the density of equivalent rectangular bandwidths.
 
     Glasberg and Moore (1990): 24.7·(4.37 f + 1) Hz with f in kHz. Weighted by the density itself, the band above 8 kHz
-    would hardly count.
+    would have hardly any weight.
     """
     return 1.0 / np.sqrt(1.0 + 4.37 * hz / 1000.0)
 
@@ -110,13 +110,13 @@ def window_levels(
     """
     rate_hz = model.sample_rate_hz
     top_hz = min(bandwidth_hz, BAND_SHARE * rate_hz / 2.0)
-    # harmonics that are not synthesised are measured as well: their energy is left to the noise
+    # harmonics that are not synthesised are measured too: their energy is added to the noise
     n_measured = max(n_harmonics, min(MAX_MEASURED, int(rate_hz / 2.0 / float(f0_hz.min()))))
     partials = measure_partials(audio, rate_hz, f0_hz, model.frame_rate_hz * step, n_measured, step)
     f0_hz = np.asarray(f0_hz[::step], np.float32)
-    # a harmonic that the noise covers is known to be no louder than a tenth of what its bin holds
-    covered = partials.harmonic_power - partials.noise_in_harmonics(f0_hz)
-    harmonic_db = _power_db(np.maximum(covered, 0.1 * partials.harmonic_power)[:, :n_harmonics], floor_db)
+    # noise in the bin is subtracted; a harmonic covered by noise counts as a tenth of the power in its bin
+    above_noise = partials.harmonic_power - partials.noise_in_harmonics(f0_hz)
+    harmonic_db = _power_db(np.maximum(above_noise, 0.1 * partials.harmonic_power)[:, :n_harmonics], floor_db)
     density = partials.noise_density.copy()
     density[:, n_harmonics:] += partials.harmonic_power[:, n_harmonics:] / f0_hz[:, None]
     # density of noise of variance v and magnitude m: m² v / (rate / 2)
@@ -139,9 +139,9 @@ def window_levels(
 def _low_noise_db(
     audio: FloatArray, rate_hz: int, hop_samples: int, bands_hz: np.ndarray, f0_hz: FloatArray, floor_db: float
 ) -> FloatArray:
-    """Measures the noise bands below half of F0, where no harmonics are between which noise could be measured.
+    """Measures the noise bands below half of F0, where there are no harmonics to measure noise between.
 
-    Held at its level at half of F0, the noise of a flute below 250 Hz is 24 to 29 dB too loud.
+    With the level at half of F0 in these bands, the noise of a flute below 250 Hz would be 24 to 29 dB too loud.
 
     Args:
       audio: [S].
@@ -181,7 +181,7 @@ def _extrapolated(hz: np.ndarray, levels_db: FloatArray, top_hz: float, floor_db
         return levels_db
     octaves = np.broadcast_to(np.log2(np.maximum(hz, 1.0) / top_hz), levels_db.shape)
     slope = np.polyfit(octaves[inside], levels_db[inside], 1)[0]
-    # each frame keeps its own level: that of its octave below the top
+    # the slope is common to all frames; the level is that of each frame in its octave below the top
     n_inside = np.maximum(inside.sum(axis=1, keepdims=True), 1)
     at_top_db = np.sum((levels_db - slope * octaves) * inside, axis=1, keepdims=True) / n_inside
     at_top_db = np.where(inside.any(axis=1, keepdims=True), at_top_db, floor_db)

@@ -1,10 +1,10 @@
 """Measure the small fluctuations of held notes: level and frequency of each partial, pitch, noise.
 
-A network predicts what level and pitch explain: an average. The partials of a recording also move on their own, in
-level and frequency, and the noise is not even. These movements are measured as statistics, and the player draws its own
-(`synthesis.variation`).
+A network predicts an average for a level and a pitch. In recordings the partials also fluctuate independently, in level
+and frequency, and the noise is not stationary. These fluctuations are measured as statistics, from which the player
+draws its own (`synthesis.variation`).
 
-Movements depend on the pitch, so the median over the notes nearest to each of some pitches is taken.
+Fluctuations depend on the pitch, so they are medians over the notes nearest to each of several pitches.
 
 Shapes: N notes, F values of F0, K harmonics, G noise groups, P pitches.
 """
@@ -44,22 +44,22 @@ MAX_NOTE_JITTER_CENTS = 12.0
 #: The statistics at each pitch are medians over this many notes, those nearest to it.
 N_NEAREST = 40
 
-#: A held note is at least this long and stays within this distance of its median; its ends are left out.
+#: A held note is at least this long and stays within this distance of its median; this much of both ends is left out.
 LEAST_NOTE_S, NOTE_SEMITONES, END_S = 0.4, 0.4, 0.05
 
-#: The two halves of the band; the ratio of their powers gives the speed of the movements.
+#: The two halves of the band; the ratio of their powers gives the speed of the fluctuations.
 SLOW_HZ, FAST_HZ = (BAND_HZ[0], 12.0), (12.0, BAND_HZ[1])
 
 #: A partial is measured where it is this much louder than the noise in its bin.
 LEAST_SNR_DB = 20.0
 
-#: More harmonics than these are not measured one by one; those above share the value of the highest.
+#: Largest number of harmonics that are measured one by one; those above have the value of the highest.
 MAX_MEASURED = 40
 
 #: Number of the lowest harmonics that are not smoothed.
-N_APART = 6
+N_UNSMOOTHED = 6
 
-#: Values of fewer notes are filled from their neighbours.
+#: Smallest number of notes for a value; other values are filled from their neighbours.
 LEAST_NOTES = 3
 
 
@@ -68,11 +68,11 @@ VIBRATO_HZ, LEAST_VIBRATO_NOTE_S = (3.0, JITTER_HZ[0]), 0.3
 
 
 class Note(msgspec.Struct, frozen=True):
-    """Movements in one note, NaN where they cannot be measured.
+    """Fluctuations in one note, NaN where they cannot be measured.
 
     Attributes:
       midi: its pitch.
-      levels_db: [40] of each partial, apart from what all do together.
+      levels_db: [40] of each partial, without the movement that all partials share.
       cents: [40] frequency of each partial, likewise.
       slow, fast: power of the movements of levels in `SLOW_HZ` and `FAST_HZ`.
       jitter_cents: of the pitch.
@@ -95,7 +95,7 @@ def measure_variation(windows: Windows) -> Variation | None:
       windows: of the training split, with F0 at 100 Hz or more.
 
     Returns:
-      The variation, or None where the recordings hold no steady notes, or the model no harmonics.
+      The variation; None if the recordings have no held notes, or the model has no harmonics.
     """
     harmonic = windows.model.only(HarmonicConfig)
     rate_hz = windows.model.frame_rate_hz * windows.f0_step
@@ -104,7 +104,7 @@ def measure_variation(windows: Windows) -> Variation | None:
     voiced_share = windows.voiced.mean(axis=1)
     usable = np.flatnonzero(voiced_share > 0.2)
     rows = usable[np.unique(np.linspace(0, len(usable) - 1, min(MAX_WINDOWS, len(usable))).astype(int))]
-    notes = [note for row in rows for note in _notes_of_window(windows, int(row), rate_hz)]
+    notes = [note for row in rows for note in _measure_window(windows, int(row), rate_hz)]
     notes = [note for note in notes if note.jitter_cents < MAX_NOTE_JITTER_CENTS]
     if len(notes) < LEAST_NOTES:
         return None
@@ -128,9 +128,10 @@ def measure_variation(windows: Windows) -> Variation | None:
 
 
 def _usual_vibrato(windows: Windows, rate_hz: int) -> float:
-    """The median width of vibrato, root mean square in cents. The median, as slides and trills measure as wide ones.
+    """Returns the median width of vibrato, root mean square in cents.
 
-    Shorter notes count than those whose partials are measured: a melody has few long ones.
+    The median, because slides and trills count as wide vibrato. Notes may be shorter here than for the partials: a
+    melody has few long notes.
     """
     found = []
     shortest = round(LEAST_VIBRATO_NOTE_S * rate_hz)
@@ -143,7 +144,8 @@ def _usual_vibrato(windows: Windows, rate_hz: int) -> float:
     return float(np.median(found)) if found else MAX_VIBRATO_CENTS
 
 
-def _notes_of_window(windows: Windows, row: int, rate_hz: int) -> list[Note]:
+def _measure_window(windows: Windows, row: int, rate_hz: int) -> list[Note]:
+    """Measures the held notes of a window."""
     f0_hz = windows.fine_f0_hz[row]
     sample_rate_hz = windows.hop_samples * windows.model.frame_rate_hz  # at which sound is rendered: 16 kHz is faster
     n = int(min(MAX_MEASURED, 0.45 * sample_rate_hz / float(f0_hz.max())))
@@ -157,7 +159,7 @@ def _notes_of_window(windows: Windows, row: int, rate_hz: int) -> list[Note]:
         if stop - start >= LEAST_NOTE_S * rate_hz + 2 * trim:
             part = slice(start + trim, stop - trim)
             note = Partials(*(values[part] for values in msgspec.structs.astuple(partials)))
-            measured = _note(note, f0_hz[part], rate_hz)
+            measured = _measure_note(note, f0_hz[part], rate_hz)
             if measured is not None:
                 found.append(measured)
     return found
@@ -166,15 +168,15 @@ def _notes_of_window(windows: Windows, row: int, rate_hz: int) -> list[Note]:
 def _steady(
     f0_hz: FloatArray, rate_hz: int, around_s: float = LEAST_NOTE_S, semitones: float = NOTE_SEMITONES
 ) -> np.ndarray:
-    """Mask [F] of values within some semitones of the running median over `around_s`."""
+    """Returns a mask [F] of values within some semitones of the running median over `around_s`."""
     size = round(around_s * rate_hz) | 1
     midi = 12.0 * np.log2(f0_hz)
     around = np.lib.stride_tricks.sliding_window_view(np.pad(midi, size // 2, mode="edge"), size)
     return np.abs(midi - np.median(around, axis=1)) < semitones
 
 
-def _note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
-    """Measures the movements in one note; None where too few partials stand out of the noise."""
+def _measure_note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
+    """Measures the fluctuations in one note; None if too few partials stand out of the noise."""
     power = partials.harmonic_power
     noise = partials.noise_in_harmonics(f0_hz)
     snr = np.median(power / np.maximum(noise, 1e-20), axis=0)
@@ -183,12 +185,12 @@ def _note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
         return None
     k = good + 1
     levels_db = _filtered(10.0 * np.log10(power[:, good] + 1e-16), rate_hz, BAND_HZ)
-    # The common movement is the mean weighted by power: mostly that of the strongest partial, whose pitch is heard.
+    # The common movement is the mean weighted by power, mostly that of the strongest partial, which sets the pitch.
     weight = np.median(power[:, good], axis=0)
     weight /= weight.sum()
     apart_db = levels_db - (levels_db @ weight)[:, None]
-    share = 1.0 / np.maximum(1.0 - 2.0 * weight + np.sum(weight**2), 0.2)  # of its own movement, removed with the mean
-    # Noise moves a partial, too: variance of a level of which 1/snr is noise, dB², of its share within the band.
+    share = 1.0 / np.maximum(1.0 - 2.0 * weight + np.sum(weight**2), 0.2)  # restores what the mean removed
+    # Noise also moves a partial: variance in dB² of a level with a noise share of 1/snr, within the band.
     within = _share_of_noise(float(np.median(f0_hz)))
     by_noise = within * (10.0 / math.log(10.0)) ** 2 * 2.0 / snr[good]
     variance_db = np.maximum(apart_db.var(axis=0) * share - by_noise, 0.0)
@@ -200,7 +202,7 @@ def _note(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> Note | None:
     by_noise = within * (1200.0 / math.log(2.0) * _rms_hz(BAND_HZ) / (k * np.median(f0_hz))) ** 2 / (2.0 * snr[good])
     variance = np.maximum(apart.var(axis=0) * share - by_noise, 0.0)
     slow, fast = ((_filtered(apart_db, rate_hz, band) ** 2).mean() for band in (SLOW_HZ, FAST_HZ))
-    # the drift is against the F0 that was tracked, which has errors; both together are audible
+    # the drift is relative to the tracked F0, which has errors; their sum is the pitch of the sound
     pitch_cents = 1200.0 * np.log2(0.5 * (f0_hz[1:] + f0_hz[:-1])) + common
     by_noise = within * (1200.0 / math.log(2.0) * _rms_hz(JITTER_HZ) / (k * np.median(f0_hz))) ** 2 / (2.0 * snr[good])
     jitter = _filtered(pitch_cents[:, None], rate_hz, JITTER_HZ).var() - np.sum(weight**2 * by_noise)
@@ -237,7 +239,7 @@ def _noise_movements(noise_db: np.ndarray, sample_rate_hz: int) -> FloatArray:
 
 
 def _filtered(values: np.ndarray, rate_hz: int, band_hz: tuple[float, float]) -> np.ndarray:
-    """Values [F, C] without their trend, band-passed along the first axis."""
+    """Removes the trend of values [F, C] and band-passes them along the first axis."""
     n = len(values)
     line = np.linspace(-1.0, 1.0, n)[:, None]
     centred = values - values.mean(axis=0)
@@ -249,9 +251,9 @@ def _filtered(values: np.ndarray, rate_hz: int, band_hz: tuple[float, float]) ->
 
 
 def _share_of_noise(f0_hz: float) -> float:
-    """Share of the noise in the bin of a harmonic that moves it within the band.
+    """Returns the share of the noise in a harmonic's bin that moves the harmonic at frequencies within `BAND_HZ`.
 
-    The bin of a Hann window of N periods is 1.5·F0/N wide: noise moves the harmonic up to half of that in frequency.
+    The bin of a Hann window of N periods is 1.5·F0/N wide: noise moves the harmonic at frequencies up to half of that.
     """
     return min(1.0, (BAND_HZ[1] - BAND_HZ[0]) / (0.75 * f0_hz / N_PERIODS))
 
@@ -273,26 +275,26 @@ def _at_pitches(values: np.ndarray, nearest: np.ndarray, n_harmonics: int) -> Fl
 
 
 def _filled(values: np.ndarray) -> FloatArray:
-    """Medians over notes [N, K] → [K]; harmonics of few notes take the value of their neighbours.
+    """Returns medians over notes, [N, K] → [K]; harmonics of few notes take the value of their neighbours.
 
-    High harmonics are smoothed. Low ones are not: the first few differ, and each is heard by itself.
+    High harmonics are smoothed. Low ones are not: they differ, and each is audible by itself.
     """
     known = np.sum(np.isfinite(values), axis=0) >= LEAST_NOTES
     k = np.arange(values.shape[1])
     medians = np.interp(k, k[known], np.nanmedian(values[:, known], axis=0))
     padded = np.pad(medians, 2, mode="edge")
     smooth = np.convolve(padded, np.ones(5) / 5.0, "valid")
-    return np.where(k < N_APART, medians, smooth).astype(np.float32)
+    return np.where(k < N_UNSMOOTHED, medians, smooth).astype(np.float32)
 
 
 def _known_median(values: np.ndarray) -> float:
-    """Median of the values that are not NaN; 0 if all are NaN."""
+    """Returns the median of the values that are not NaN; 0 if all are NaN."""
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) else 0.0
 
 
 def _pole(slow: float, fast: float, frame_rate_hz: int) -> float:
-    """The pole of a first-order process whose powers in `SLOW_HZ` and `FAST_HZ` have the measured ratio."""
+    """Returns the pole of a first-order process with the measured ratio of powers in `SLOW_HZ` and `FAST_HZ`."""
     poles = np.linspace(0.0, MAX_POLE, 81)
     ratios = [band_share(pole, SLOW_HZ, frame_rate_hz) / band_share(pole, FAST_HZ, frame_rate_hz) for pole in poles]
     return float(poles[int(np.argmin(np.abs(np.log(np.array(ratios)) - math.log(max(slow, 1e-9) / max(fast, 1e-9)))))])

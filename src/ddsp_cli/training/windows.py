@@ -180,14 +180,14 @@ class StreamedWindows:
 def windows_of(
     examples: Examples | StreamedExamples, model: ModelConfig, frame_rate_hz: int, render_rate_hz: int | None = None
 ) -> AnyWindows:
-    """`Windows` or `StreamedWindows`, as the examples are in memory or not."""
+    """Makes `Windows` if the examples are in memory, else `StreamedWindows`."""
     if isinstance(examples, StreamedExamples):
         return StreamedWindows(examples, model, frame_rate_hz, render_rate_hz)
     return Windows(examples, model, frame_rate_hz, render_rate_hz)
 
 
 def _instrument_index(examples: Examples, names: Sequence[str]) -> np.ndarray:
-    """Index of each frame's instrument in the model's list of names, [N, F].
+    """Returns the index of each frame's instrument in the model's list of names, [N, F].
 
     Raises:
       DatasetError: the data set has no instruments, or one that the model does not name.
@@ -261,7 +261,7 @@ def with_copies(examples: Examples, sample_rate_hz: int, n_copies: int, seed: in
 def _copy(
     examples: Examples, sample_rate_hz: int, speeds: np.ndarray, gains_db: np.ndarray, floor_db: float
 ) -> Examples:
-    """One copy of each window, played at `speeds` [N] times the speed."""
+    """Makes a copy of each window, played at `speeds` [N] times the speed."""
     import soxr
 
     audio = np.zeros_like(examples.audio)

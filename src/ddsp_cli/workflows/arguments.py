@@ -58,7 +58,7 @@ def number(value: object, parameter: str, low: float, high: float) -> float:
 
 
 def number_or_word(value: object, parameter: str, low: float, high: float, words: tuple[str, ...]) -> float | str:
-    """One of some words in any case, or a finite number within a range.
+    """Checks for one of some words in any case, or a finite number within a range.
 
     Raises:
       UsageError: it is neither; `parameter` names the argument.

@@ -104,7 +104,7 @@ def evaluate(
     audio, out = as_paths(audio), as_path(out)
     dataset = None if dataset is None else as_place(dataset)
     if audio and dataset is not None:
-        raise UsageError("recordings and a data set were given", "Judge one or the other.")
+        raise UsageError("recordings and a data set were given", "Give one of the two.")
     listed, failures = each_input(audio, lambda path: read.list_audio([path]))
     if failures and not listed:
         raise failures[0].error
@@ -175,7 +175,7 @@ class Clip:
         return len(self.recording) / self.rate_hz
 
     def at_16_khz(self) -> tuple[np.ndarray, np.ndarray]:
-        """Recording and rendering [S] at the analysis rate."""
+        """Resamples recording and rendering [S] to the analysis rate."""
         import soxr
 
         if self.rate_hz == ANALYSIS_RATE_HZ:
@@ -209,7 +209,7 @@ def resynthesise(loaded: Bundle, data: Dataset, rows: np.ndarray | None = None) 
     if not len(examples):
         raise DatasetError(
             f"the data set {data.manifest.name} has no validation split",
-            "Name recordings to judge, or prepare it again with hold_out.",
+            "Name recordings to compare with, or prepare it again with hold_out.",
             kind=Kind.NO_VALIDATION,
         )
     if rows is None:
@@ -222,7 +222,7 @@ def resynthesise(loaded: Bundle, data: Dataset, rows: np.ndarray | None = None) 
 
 
 def choose_windows(data: Dataset) -> list[int]:
-    """Windows of the validation split to listen to: up to `N_CLIPS` with notes in them, spread over the recordings."""
+    """Chooses windows of the validation split to listen to: up to `N_CLIPS` with notes, spread over the recordings."""
     voiced = np.mean(data.validation.f0_hz > 0, axis=1)
     usable = np.flatnonzero(voiced >= LEAST_VOICED)
     if not len(usable):
@@ -295,13 +295,13 @@ def _reconstruct(
 
 
 def _at_f0_rate(f0_hz: np.ndarray, frame_rate_hz: int) -> np.ndarray:
-    """F0 [F] of another frame rate at `F0_RATE_HZ`; each value holds until the next."""
+    """Converts F0 [F] of another frame rate to `F0_RATE_HZ`; each value holds until the next."""
     n_frames = len(f0_hz) * F0_RATE_HZ // frame_rate_hz
     return f0_hz[np.arange(n_frames) * frame_rate_hz // F0_RATE_HZ]
 
 
 def room_share(rendering: np.ndarray, dry: np.ndarray) -> float:
-    """Energy that a room adds, as a share of it and of the dry sound together, 0..1.
+    """Returns the energy that a room adds, as a share of its sum with that of the dry sound, 0..1.
 
     Args:
       rendering: [S] with the room.

@@ -84,7 +84,7 @@ def export(model: PathLike, format: str, out: PathLike | None = None, force: boo
             check_replaceable(folder, _kind_of(folder), force)
     loaded = models.open_at(place)
     if format != "vst":
-        _ = loaded.card.model.sizes  # a network of unknown make cannot be converted; say so before loading anything
+        _ = loaded.card.model.sizes  # fails for an unknown architecture, before a framework is loaded
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     with writing(folder), exclusive(lock_file(folder), str(folder), "program", "place"):

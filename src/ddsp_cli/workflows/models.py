@@ -104,7 +104,7 @@ def _bundled_folders() -> list[Path]:
 
 
 def catalogue() -> list[Entry]:
-    """Every instrument there is, in the order of their names; of several with one name the one that is taken."""
+    """Lists every instrument in the order of names; of several with one name, the one that is used."""
     entries: dict[str, Entry] = {}
     for folder, where in folders().items():
         if where != "bundled":
@@ -212,7 +212,7 @@ def find(name: PathLike) -> Path:
 
 
 def find_playable(name: PathLike) -> Path:
-    """The folder of an instrument, or the file of a DDSP-VST model (`.tflite`), which plays without being imported.
+    """Finds the folder of an instrument, or the file of a DDSP-VST model (`.tflite`), which plays without import.
 
     Raises:
       ModelError: there is no such instrument or file.

@@ -84,10 +84,10 @@ class TransferOptions:
       loudness_match: integrated loudness of the output in LUFS; `input` for that of the input (plus
         `adapt.louder_db`), `off` for the level of the instrument.
       tail: continue the output until the room is 60 dB down.
-      voices: `chords` plays every note, each in its own voice; `lead` one line, of a recording the main voice over
-        its accompaniment; `auto` every note of a MIDI file, and of a recording what a tracker of single pitches finds.
+      voices: `chords` plays every note, each in a separate voice; `lead` plays one line, of a recording the main voice
+        over its accompaniment; `auto` plays every note of a MIDI file, and of a recording the pitch of a tracker.
       selection: tracks and channels of a MIDI file; None for all.
-      n_players: that play the same part; from two on the output is stereo.
+      n_players: number of players of the same part; from two on the output is stereo.
       seed: of noise and dither.
     """
 
@@ -205,7 +205,7 @@ def _for_instrument(settings: AdaptSettings, instrument: Instrument) -> AdaptSet
 
 
 def _several(values: object) -> tuple[object, ...]:
-    """One value or several, as several."""
+    """Returns one value or several as several."""
     if values is None:
         return ()
     return tuple(values) if isinstance(values, list | tuple) else (values,)
@@ -311,7 +311,7 @@ class Performance:
         return round(self.seconds * rate_hz)
 
     def timbre(self, instrument: Instrument) -> Iterator[FloatArray]:
-        """MFCCs of the recording, read once more, for an instrument with an encoder."""
+        """Yields MFCCs of the recording, read once more, for an instrument with an encoder."""
         if self.recording is not None and instrument.model.encoder:
             yield from instrument.timbre(self.recording.blocks())
 
@@ -445,7 +445,7 @@ def _parts(parts: Sequence[Part]) -> str:
 
 
 def _voices_beyond(voices: Sequence[Adapted], instrument: Instrument) -> tuple[str, ...]:
-    """Makes the warning about notes beyond the range of an instrument, for all voices together."""
+    """Makes the warning about notes outside the range of an instrument, for all voices together."""
     card = instrument.bundle.card
     return diagnostics.range_warnings([one.f0_hz[one.segments.voiced] for one in voices], card.statistics, card.name)
 
@@ -583,7 +583,7 @@ def _notes_and_shares(features: Features, recording: Recording) -> tuple[list[Po
 
 
 def frame_rate_hz(instrument: Instrument, input_s: float = 0.0) -> int:
-    """Frame rate of the curves.
+    """Returns the frame rate of the curves.
 
     Args:
       instrument: whose own rate it is, or a finer one that its own divides.
@@ -761,7 +761,7 @@ def _reporting(
 
 
 def target_lufs(performance: Performance, options: TransferOptions) -> float | None:
-    """Returns the integrated loudness that the output is brought to; None leaves it alone."""
+    """Returns the target of the integrated loudness of the output; None leaves it unchanged."""
     if options.loudness_match == "off":
         return None
     if options.loudness_match == "input":

@@ -384,7 +384,7 @@ def _check_options(sample_rate_hz: int, level: str, validation_share: float, wor
         rates = ", ".join(map(str, SAMPLE_RATES_HZ))
         raise UsageError(f"models cannot have a rate of {sample_rate_hz} Hz", f"Use one of {rates}.")
     if level not in {"match", "keep"}:
-        raise UsageError(f"levels cannot be set by {level}", "Use match or keep.")
+        raise UsageError(f"level {level} is not known", "Use match or keep.")
     if not 0.0 <= validation_share <= 0.5:
         raise UsageError(f"the validation share {validation_share} is out of range", "Use a number from 0 to 0.5.")
     if workers is not None and workers < 1:

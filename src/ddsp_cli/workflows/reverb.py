@@ -158,7 +158,7 @@ def _in_room(
     decoded: read.Decoded,
     clipping: ClippingWatch,
 ) -> Iterator[FloatArray]:
-    """The recording with the room added, [S] or [S, C] a block, at its own rate; then the end of the room."""
+    """Yields the recording with the room added, [S] or [S, C] a block, at its own rate; then the end of the room."""
     rooms = [Reverb(response) for _ in range(info.n_channels)]
     waiting: list[FloatArray] = []
     n_done = 0

@@ -1,4 +1,4 @@
-"""`ddsp models --map` and `ddsp models blend`: a map of instruments by timbre, and new ones between them."""
+"""`ddsp models --map` and `ddsp models blend`: map instruments by timbre, and make new ones between them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ddsp_cli.workflows.arguments import PathLike, as_path
 #: Number of instruments in a random blend.
 N_RANDOM = 3
 
-#: A map of fewer instruments has no plane.
+#: Smallest number of instruments on a map: fewer do not span a plane.
 LEAST_ON_MAP = 3
 
 #: Length of the preview of a blend.
@@ -40,7 +40,7 @@ PREVIEW_S = 6.0
 
 @dataclass(frozen=True)
 class Map:
-    """Places instruments in a plane by their timbre.
+    """Instruments in a plane, by their timbre.
 
     Attributes:
       timbres: places and distances.
@@ -58,7 +58,7 @@ def map_instruments(out: PathLike | None = None, force: bool = False) -> Map:
 
     Args:
       out: a PNG with the picture; None draws none.
-      force: replace a file that exists.
+      force: replace an existing file.
 
     Raises:
       ModelError: there are fewer than three instruments.
@@ -92,28 +92,28 @@ def map_instruments(out: PathLike | None = None, force: bool = False) -> Map:
 def blend(words: str | None, name: str, seed: int = 0, force: bool = False) -> Path:
     """Makes an instrument whose vector is between the vectors of others, in the space of the base.
 
-    The network of the base plays it. Range and levels, room and movements lie between those of the parts, as in a blend
-    of controls (`synthesis.blend`), and so do sources and licences.
+    The network of the base plays it. Range, levels, room and fluctuations are interpolated between the parts, as in a
+    blend of controls (`synthesis.blend`). Its card names the sources and licences of all parts.
 
     Args:
       words: `flute:0.5+cello:0.5`; None draws three instruments and their shares.
       name: of the new instrument; its folder is `models/NAME`.
       seed: of the draw.
-      force: replace an instrument that exists.
+      force: replace an existing instrument.
 
     Returns:
       The folder.
 
     Raises:
-      UsageError: impossible shares, or a name that cannot be one.
-      ModelError: there is no base, no such instrument, or one without a place in the space of the base.
-      OutputError: there is an instrument of that name, or it cannot be written.
+      UsageError: the shares or the name are not valid.
+      ModelError: there is no base, an instrument is unknown, or it has no vector in the space of the base.
+      OutputError: an instrument of that name exists, or it cannot be written.
     """
     models.check_new_name(name)
     place = models.base_folder()
     if place is None:
         raise ModelError(
-            "the base is missing, in whose space instruments are blended",
+            "the base is missing, which is needed to blend instruments",
             "Install ddsp-cli; ddsp-cli-player comes without it.",
         )
     base = bundle.load(place)
@@ -126,7 +126,7 @@ def blend(words: str | None, name: str, seed: int = 0, force: bool = False) -> P
     model, weights = decoder.model_at_vector(base.card.model, base.weights, vector)
     weights = {n: value for n, value in weights.items() if n.startswith("decoder/")}
     model, weights, response = _with_room(model, weights, between.impulse_response)
-    weights |= between.weights  # the movements of held notes
+    weights |= between.weights  # variation and articulation
     card = _card(chosen.name, name, between.card, base, model, vector)
     folder = models.OWN / name
     with writing(folder):
@@ -136,11 +136,11 @@ def blend(words: str | None, name: str, seed: int = 0, force: bool = False) -> P
 
 
 def check_mix(words: str) -> models.Choice:
-    """Checks the words of a blend that becomes an instrument; returns the parts that they choose.
+    """Checks the words of a blend that becomes an instrument; returns the chosen parts and shares.
 
     Raises:
-      UsageError: it is a single instrument, a blend over time, or has impossible shares.
-      ModelError: there is no such instrument.
+      UsageError: a single instrument, a blend over time, or shares that are not valid.
+      ModelError: an instrument is unknown.
     """
     chosen = models.choose(words)
     if chosen.shares is None:
@@ -154,10 +154,10 @@ def check_mix(words: str) -> models.Choice:
 
 
 def vector_of(instrument: Bundle, base: Bundle) -> FloatArray:
-    """Returns the place [D] of an instrument in the space of the base.
+    """Returns the vector [D] of an instrument in the space of the base.
 
     Raises:
-      ModelError: it has none.
+      ModelError: the instrument has no vector in this space.
     """
     card = instrument.card
     known = decoder.instrument_vectors(base.card.model, base.weights)
@@ -167,13 +167,13 @@ def vector_of(instrument: Bundle, base: Bundle) -> FloatArray:
     if card.name in known and card.training.started_from == models.BASE and not card.training.vector:
         return np.asarray(known[card.name], np.float32)
     raise ModelError(
-        f"{card.name} has no place in the space of the base",
+        f"{card.name} has no vector in the space of the base",
         f"Train it again from the base, or blend controls when playing, as {card.name}:0.5+flute:0.5.",
     )
 
 
 def weights_digest(base: Bundle) -> str:
-    """SHA-256 of the weights of a base, which identifies the space of a vector."""
+    """Returns the SHA-256 of the weights of a base, which identifies the space of a vector."""
     return base.card.files.get(bundle.WEIGHTS, "")
 
 
@@ -182,7 +182,7 @@ def _draw(base: Bundle, seed: int) -> str:
     known = decoder.instrument_vectors(base.card.model, base.weights)
     candidates = [entry.name for entry in models.catalogue() if entry.name in known and models.is_bundled(entry.name)]
     if len(candidates) < 2:
-        raise ModelError("there are no two bundled instruments to draw from")
+        raise ModelError("a random blend needs at least two bundled instruments")
     random = np.random.default_rng(seed)
     names = random.choice(candidates, min(N_RANDOM, len(candidates)), replace=False)
     shares = random.dirichlet(np.ones(len(names)))
@@ -192,7 +192,7 @@ def _draw(base: Bundle, seed: int) -> str:
 def _with_room(
     model: ModelConfig, weights: dict[str, FloatArray], response: FloatArray | None
 ) -> tuple[ModelConfig, dict[str, FloatArray], FloatArray | None]:
-    """Returns the model with a room between the rooms of the parts: an impulse response as a weight."""
+    """Returns the model with the mixed room of the parts: an impulse response, stored as a weight."""
     processors = dict(model.processors)
     rooms = [name for name, node in processors.items() if isinstance(node, ROOMS)]
     for name in rooms:
@@ -200,7 +200,7 @@ def _with_room(
             del processors[name]
             continue
         processors[name] = ReverbConfig(inputs=processors[name].inputs, length_samples=len(response))
-        response = bundle.round_to_half({name: response})[name]  # it has to be that of the stored weight
+        response = bundle.round_to_half({name: response})[name]  # equal to the stored weight
         response[0] = 0.0
         weights = weights | {f"{name}/ir": response}
     if not rooms:
@@ -229,7 +229,7 @@ def _card(words: str, name: str, between: Card, base: Bundle, model: ModelConfig
 
 
 def _preview(instrument: Bundle) -> FloatArray:
-    """Returns a rising fifth, a swell and a fall through the middle of the range, played by an instrument."""
+    """Plays a rising and falling fifth with a swell in the middle of an instrument's range, [S]."""
     statistics, model = instrument.card.statistics, instrument.card.model
     n = round(PREVIEW_S * model.frame_rate_hz)
     middle = round(statistics.pitch_midi[50])

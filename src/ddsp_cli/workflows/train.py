@@ -119,7 +119,7 @@ def train(
       preset: a preset's name or YAML file.
       steps: in all, counted from the beginning; None takes the preset's.
       out: another folder for the instrument. The run keeps its own files in `<out>.run` beside it.
-      resume: go on with the run in that folder; otherwise start again.
+      resume: resume the run in that folder; otherwise start again.
       seed: of weights, noise and the order of the data.
       force: replace an instrument that this run did not make, or take the name of a bundled one.
       start_from: an instrument whose model and weights a new run begins with; "base" for the network trained on all
@@ -255,7 +255,7 @@ def make_plan(
         if base is None and start_from == models.BASE:
             raise ModelError(
                 f"there is no base for the preset {preset}",
-                "Take the preset hifi, or begin with an instrument, or with none.",
+                "Take the preset hifi, or start from an instrument, or from none.",
             )
         if base is not None and (source / MANIFEST).is_file():
             settings = msgspec.structs.replace(settings, training=after_base(settings.training, source))
@@ -265,7 +265,7 @@ def make_plan(
             settings = msgspec.structs.replace(settings, training=after_base(settings.training, source))
     elif start_from != "none":
         parent = models.open_at(models.find_playable(start_from))
-        _ = parent.card.model.sizes  # weights to begin with; an instrument of unknown make has none
+        _ = parent.card.model.sizes  # fails for an unknown architecture, without weights to start from
         training = msgspec.structs.replace(
             settings.training, learning_rate=settings.training.learning_rate * FINE_TUNING_SHARE
         )
@@ -636,7 +636,7 @@ def _run(
 
 
 def _failures(job: Job) -> tuple[type[Exception], ...]:
-    """Exceptions that are raised when another process of the training has ended."""
+    """Returns the exceptions that are raised when another process of the training has ended."""
     return job.processes.failures() if job.processes is not None else ()
 
 
@@ -674,7 +674,7 @@ class _NotedInterrupts:
             self._report_unraisable(lost)
 
     def raise_if_lost(self) -> None:
-        """Called after every step.
+        """Checks for an interruption, after every step.
 
         Raises:
           KeyboardInterrupt: Ctrl-C was pressed, and the training still runs.

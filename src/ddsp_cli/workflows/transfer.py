@@ -449,7 +449,7 @@ def _draw(job: Job, performance: Performance, player: Player) -> bytes:
 
 # --- files in several processes --------------------------------------------------------------------------------------
 
-#: Less sound than this, listened to and played, is done before another process has started.
+#: Less sound than this is measured and played before another process has started.
 WORTH_PROCESSES_S = 120.0
 
 #: Seconds between two reports of progress.

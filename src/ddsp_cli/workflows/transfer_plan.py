@@ -56,7 +56,7 @@ class Job(msgspec.Struct, frozen=True):
     subtype: str | None
 
     def output_rate_hz(self, instrument_rate_hz: int) -> int:
-        """Sample rate of the output: as given, else the input's, but not below the instrument's."""
+        """Returns the sample rate of the output: as given, else the input's, but not below the instrument's."""
         if self.rate_is_given and self.rate_hz is not None:
             return self.rate_hz
         return max(self.rate_hz or 0, instrument_rate_hz)
@@ -206,7 +206,7 @@ def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, cu
 def _find_sources(
     inputs: Sequence[Path], curves: Path | None
 ) -> tuple[list[tuple[Path, InputKind]], list[Failure], list[Path]]:
-    """Every input file with its kind, folders searched for sound; inputs that fail; our own files in those folders."""
+    """Finds every input file with its kind, searching folders; inputs that fail; our own files in those folders."""
     if curves is not None:
         if len(inputs) > 1:
             raise UsageError("one file of curves is played, but there are several inputs", parameter="from_controls")
@@ -219,7 +219,7 @@ def _find_sources(
 
 
 def _sources_at(path: Path, own: list[Path]) -> list[tuple[Path, InputKind]]:
-    """The files of one input with their kinds; those in a folder that this program wrote are added to `own`.
+    """Finds the files of one input with their kinds; files in a folder that this program wrote are added to `own`.
 
     Raises:
       InputError: it is missing, or a folder without sound.

@@ -3,7 +3,7 @@
 Kim, Salamon, Li and Bello, "CREPE: a convolutional representation for pitch estimation" (2018, arXiv 1802.06182), as
 marl/crepe 0.0.16 implements it. This module finds the weights, cuts and normalises frames, and decodes the activations
 (Viterbi); it needs NumPy only. The network is a callable that `CrepeTracker` is given. The program's own needs Keras,
-so it is found by an entry point, and other trackers know nothing of it. Shapes: S samples, T frames (10 ms apart),
+so it is found by an entry point, independent of other trackers. Shapes: S samples, T frames (10 ms apart),
 N = 360 pitches.
 """
 
@@ -158,7 +158,7 @@ class CrepeTracker:
         return PitchTrack(self._path.finish(), confidence, HOP_SAMPLES)
 
     def activation(self, frames: FloatArray) -> FloatArray:
-        """Activations [n, N] of frames [n, 1024]."""
+        """Computes activations [n, N] of frames [n, 1024]."""
         centred = frames - frames.mean(axis=1, keepdims=True)
         normal = centred / np.maximum(centred.std(axis=1, keepdims=True), 1e-8)
         padded = np.pad(normal, ((0, -len(normal) % BATCH_FRAMES), (0, 0))).astype(np.float32)
@@ -190,14 +190,14 @@ class ViterbiPath:
         return len(self._undecided)
 
     def push(self, activation: FloatArray) -> None:
-        """The next frames [T, N]."""
+        """Takes the next frames [T, N]."""
         for row in activation:
             self._step(row)
         if len(self._undecided) >= DECIDE_FRAMES:
             self._keep(self._undecided.take_decided())
 
     def finish(self) -> FloatArray:
-        """f0 of all frames in Hz, [T] float32."""
+        """Returns F0 of all frames in Hz, [T] float32."""
         if self._score is not None and len(self._undecided):
             self._keep(self._undecided.take(len(self._undecided) - 1, int(np.argmax(self._score))))
         return np.concatenate([np.zeros(0, np.float32), *self._f0])
@@ -226,7 +226,7 @@ class ViterbiPath:
 
 
 def _local_average_hz(activation: FloatArray, path: IntArray) -> FloatArray:
-    """f0 [T] from activations [T, N] around a path [T]."""
+    """Returns F0 [T] from activations [T, N] around a path [T]."""
     near = path[:, None] + np.arange(-AVERAGED_PITCHES, AVERAGED_PITCHES + 1)
     inside = (near >= 0) & (near < N_PITCHES)
     near = np.clip(near, 0, N_PITCHES - 1)

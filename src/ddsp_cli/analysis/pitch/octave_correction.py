@@ -33,7 +33,7 @@ LEAST_HALF_HARMONIC, LEAST_FUNDAMENTAL = 0.3, 0.01
 #: F0 of a note before or after is a candidate up to this distance.
 REACH_S = 0.2
 
-#: Shorter runs between two jumps are errors of the tracker, whatever their F0.
+#: Shorter runs between two jumps are errors of the tracker, at any F0.
 BLIP_S = 0.04
 
 JUMP_SEMITONES = 2.0

@@ -41,7 +41,7 @@ def _librosa_pyin() -> Callable[..., tuple[DoubleArray, BoolArray, DoubleArray]]
 class PyinTracker:
     """pYIN: slow, good on clean single notes.
 
-    Blocks overlap by `PYIN_CONTEXT_SAMPLES` on either side, so memory is bounded whatever the length.
+    Blocks overlap by `PYIN_CONTEXT_SAMPLES` on either side, so memory is bounded for any length.
     """
 
     HOP_SAMPLES = 256

@@ -69,7 +69,7 @@ def track_strongest(blocks: Callable[[], Iterable[FloatArray]]) -> PitchTrack:
 
 
 def _saliences(blocks: Iterable[FloatArray]) -> Iterable[tuple[FloatArray, FloatArray]]:
-    """Salience [t, C] and the sum of all peaks [t] of the frames that each block completes."""
+    """Yields salience [t, C] and the sum of all peaks [t] of the frames that each block completes."""
     window = np.hanning(WINDOW_SAMPLES).astype(np.float32)
     kept = np.zeros(WINDOW_SAMPLES // 2, np.float32)
     tail = np.zeros(WINDOW_SAMPLES // 2, np.float32)
@@ -91,7 +91,7 @@ def _with_tail(blocks: Iterable[FloatArray], tail: FloatArray) -> Iterable[Float
 
 
 def _salience(magnitudes: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Spectra [t, bins] → salience [t, C] and the sum of all peaks [t].
+    """Converts spectra [t, bins] to salience [t, C] and the sum of all peaks [t].
 
     Only peaks count, their square root, so that loud harmonics do not mask the others.
     """

@@ -144,7 +144,7 @@ class _Network:
 
 @functools.cache
 def _limits() -> dict[str, FloatArray]:
-    """Lowest and highest F0, as inputs of the network."""
+    """Returns the lowest and highest F0, as inputs of the network."""
     lowest, highest = PITCH_RANGE_HZ
     return {"fmin": np.asarray(lowest, np.float32), "fmax": np.asarray(highest, np.float32)}
 

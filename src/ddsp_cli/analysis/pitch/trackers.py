@@ -243,7 +243,7 @@ def on_grid(pitch: PitchTrack, n_frames: int, hop_samples: int) -> tuple[FloatAr
 def _between(
     position: DoubleArray, voiced: BoolArray, octaves: DoubleArray, source: DoubleArray
 ) -> tuple[DoubleArray, DoubleArray]:
-    """f0 in Hz and confidence [n] at positions between tracked frames, see `on_grid`."""
+    """Interpolates F0 in Hz and confidence [n] at positions between tracked frames, see `on_grid`."""
     left = np.minimum(position.astype(np.int64), len(voiced) - 1)
     right = np.minimum(left + 1, len(voiced) - 1)
     share = np.clip(position - left, 0.0, 1.0)

@@ -110,7 +110,7 @@ def fft_convolve(
 
 
 def _uniform_blocks(n_samples: Any, taps: int) -> tuple[int, Any]:
-    """Block length and count for one filter: all at once where that is short, else at the FFT's most useful size."""
+    """Returns block length and count for one filter: a single block if short, else the FFT's most useful size."""
     if isinstance(n_samples, int) and n_samples <= 4 * taps:
         return n_samples, 1
     hop = next_power_of_two(2 * taps) - taps + 1

@@ -53,7 +53,7 @@ def _carry(digits: list[Any], modulus: int) -> list[Any]:
 
 
 def _exact_sums(digits: list[Any], modulus: int) -> list[Any]:
-    """Cumulative sums along axis 1 of numbers given by digits."""
+    """Returns cumulative sums along axis 1 of numbers given by digits."""
     shape = ops.shape(digits[0])
     steps = shape[1]
     chunk = min(steps, _CHUNK) if isinstance(steps, int) else _CHUNK
@@ -218,7 +218,7 @@ class Bank:
         return constant(held), constant(held * j / (2 * n))
 
     def _turns(self, start: Any, hz: Any, step_hz: Any) -> tuple[Any, Any]:
-        """Phase in turns of every sinusoid [N, H, K], and whether its frequency is below Nyquist."""
+        """Returns the phase in turns of every sinusoid [N, H, K], and whether its frequency is below Nyquist."""
         held, reached = self._advance
         n = self.curves.shape[-1]
         phase = start[:, None] + hz[:, None] * held + step_hz[:, None] * reached
@@ -256,7 +256,7 @@ class Bank:
 
 @takes(hz="B F K")
 def frame_phase(hz: Tensor, hop_samples: int, sample_rate_hz: float) -> tuple[Tensor, Tensor]:
-    """Phase before each frame of oscillators whose frequency is interpolated linearly between frames.
+    """Returns the phase before each frame of oscillators whose frequency is interpolated linearly between frames.
 
     The sum over the samples of a frame has a closed form, and the sum over frames is exact (`cumulative_phase`).
 
@@ -283,7 +283,7 @@ def frame_phase(hz: Tensor, hop_samples: int, sample_rate_hz: float) -> tuple[Te
 
 @takes(f0_hz="B F 1")
 def harmonic_phase(f0_hz: Tensor, hop_samples: int, sample_rate_hz: float) -> tuple[Tensor, Tensor]:
-    """Phase of the fundamental at every sample, and its frequency there.
+    """Returns the phase of the fundamental at every sample, and its frequency there.
 
     Args:
       f0_hz: [B, F, 1] in Hz.

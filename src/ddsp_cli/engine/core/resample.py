@@ -31,14 +31,14 @@ def next_frames(frames: Tensor, steps: int = 1) -> Tensor:
 
 
 def _keys(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
-    """Keys' cubic convolution kernel (IEEE Trans. ASSP 29, 1981), for distances from 0 to 2 frames."""
+    """Evaluates the cubic convolution kernel of Keys (IEEE Trans. ASSP 29, 1981) at distances from 0 to 2 frames."""
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
     return np.where(distance <= 1, near, far)
 
 
 def taps(position: np.ndarray, method: str) -> tuple[list[int], np.ndarray]:
-    """Interpolation weights of the frames around a point.
+    """Returns the interpolation weights of the frames around a point.
 
     Args:
       position: any shape, 0 at a frame, towards 1 at the next.
@@ -65,7 +65,7 @@ def taps(position: np.ndarray, method: str) -> tuple[list[int], np.ndarray]:
 
 
 def ramp(hop_samples: int, method: str) -> np.ndarray:
-    """Weight of the next frame at each sample between two frames.
+    """Returns the weight of the next frame at each sample between two frames.
 
     Args:
       hop_samples: samples between two frames.

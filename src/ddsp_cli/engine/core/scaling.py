@@ -116,18 +116,18 @@ def deserialized_scale(saved: Any) -> ScaleFunction:
 
 @takes(x="...")
 def safe_log(x: Tensor, eps: float = 1e-5) -> Tensor:
-    """Natural logarithm with values of 0 and less replaced by eps, others kept (core.py:213)."""
+    """Computes the natural logarithm with values of 0 and less replaced by eps, others kept (core.py:213)."""
     return ops.log(ops.where(x <= 0.0, ops.full_like(x, eps), x))
 
 
 def logb(x: Tensor, base: float = 2.0, eps: float = 1e-5) -> Tensor:
-    """Logarithm to any base, with values of 0 and less replaced by eps (core.py:219)."""
+    """Computes the logarithm to any base, with values of 0 and less replaced by eps (core.py:219)."""
     return safe_log(x, eps) / math.log(base)
 
 
 @takes(numerator="...", denominator="...")
 def safe_divide(numerator: Tensor, denominator: Tensor, eps: float = 1e-7) -> Tensor:
-    """Quotient with denominators of exactly 0 replaced by eps (core.py:206)."""
+    """Divides, with denominators of exactly 0 replaced by eps (core.py:206)."""
     return numerator / ops.where(denominator == 0.0, ops.full_like(denominator, eps), denominator)
 
 
@@ -368,7 +368,7 @@ def frequency_function(choice: str) -> Callable[..., Tensor]:
 
 @takes(f0_hz="B F 1")
 def harmonic_frequencies(f0_hz: Tensor, n_harmonics: int) -> Tensor:
-    """Integer multiples of F0: [B, F, 1] in Hz → [B, F, K] in Hz."""
+    """Returns integer multiples of F0: [B, F, 1] in Hz → [B, F, K] in Hz."""
     return f0_hz * counting(n_harmonics, start=1)
 
 

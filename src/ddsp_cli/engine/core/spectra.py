@@ -16,7 +16,7 @@ PADDINGS = ("center", "same", "valid")
 
 
 def hann(size: int) -> Tensor:
-    """Periodic Hann window [size]."""
+    """Returns a periodic Hann window [size]."""
     return constant(hann_window(size).copy())  # PyTorch warns of arrays that cannot be written
 
 
@@ -63,7 +63,7 @@ def frame(audio: Tensor, size: int, hop: int, pad_end: bool = True) -> Tensor:
 
 
 def stft(audio: Tensor, size: int, overlap: float = 0.75, pad_end: bool = True) -> tuple[Tensor, Tensor]:
-    """Short-time Fourier transform with a periodic Hann window, in two real parts.
+    """Computes the short-time Fourier transform with a periodic Hann window, in two real parts.
 
     Args:
       audio: [B, S].
@@ -84,19 +84,19 @@ def stft(audio: Tensor, size: int, overlap: float = 0.75, pad_end: bool = True) 
 
 @takes(power="...")
 def safe_sqrt(power: Tensor) -> Tensor:
-    """Square root whose gradient at 0 is 0 instead of infinite; NaN stays NaN."""
+    """Computes the square root with a gradient of 0 instead of infinity at 0; NaN stays NaN."""
     at_zero = power <= 0.0
     return ops.where(at_zero, ops.zeros_like(power), ops.sqrt(ops.where(at_zero, ops.ones_like(power), power)))
 
 
 def stft_magnitude(audio: Tensor, size: int, overlap: float = 0.75, pad_end: bool = True) -> Tensor:
-    """Magnitudes of `stft` (`spectral_ops.compute_mag`): [B, S] → [B, T, N]; gradient 0 where a magnitude is 0."""
+    """Computes the magnitudes of `stft` (`spectral_ops.compute_mag`): [B, S] → [B, T, N]; gradient 0 at magnitude 0."""
     real, imaginary = stft(audio, size, overlap, pad_end)
     return safe_sqrt(real * real + imaginary * imaginary)
 
 
 def log_magnitude(audio: Tensor, size: int = 2048, overlap: float = 0.75, pad_end: bool = True) -> Tensor:
-    """Natural logarithm of `stft_magnitude` (`spectral_ops.compute_logmag`): [B, S] → [B, T, N]."""
+    """Computes the logarithm of `stft_magnitude` (`spectral_ops.compute_logmag`): [B, S] → [B, T, N]."""
     return safe_log(stft_magnitude(audio, size, overlap, pad_end))
 
 
@@ -109,7 +109,7 @@ def mel(
     sample_rate_hz: float = 16000,
     overlap: float = 0.75,
 ) -> Tensor:
-    """Mel spectrogram of magnitudes (`spectral_ops.compute_mel`).
+    """Computes the mel spectrogram of magnitudes (`spectral_ops.compute_mel`).
 
     Args:
       audio: [B, S].
@@ -150,7 +150,7 @@ def log_mel(
     sample_rate_hz: float = 16000,
     overlap: float = 0.75,
 ) -> Tensor:
-    """Natural logarithm of `mel` (`spectral_ops.compute_logmel`, whose range is narrower by default)."""
+    """Computes the natural logarithm of `mel` (`spectral_ops.compute_logmel`, whose range is narrower by default)."""
     return safe_log(mel(audio, size, n_mels, low_hz, high_hz, sample_rate_hz, overlap))
 
 
@@ -164,7 +164,7 @@ def mfcc(
     sample_rate_hz: float = 16000,
     overlap: float = 0.75,
 ) -> Tensor:
-    """Mel-frequency cepstral coefficients (`spectral_ops.compute_mfcc`): [B, S] → [B, T, n_mfccs].
+    """Computes mel-frequency cepstral coefficients (`spectral_ops.compute_mfcc`): [B, S] → [B, T, n_mfccs].
 
     Args:
       audio: [B, S].
@@ -231,7 +231,7 @@ def whole_hop(sample_rate_hz: float, frame_rate_hz: float) -> int:
 def rms(
     audio: Tensor, sample_rate_hz: int = 16000, frame_rate_hz: int = 250, size: int = 512, padding: str = "center"
 ) -> Tensor:
-    """Root mean square of frames (`spectral_ops.compute_rms_energy`).
+    """Computes the root mean square of frames (`spectral_ops.compute_rms_energy`).
 
     Args:
       audio: [B, S].
@@ -260,7 +260,7 @@ def rms_power(
     ref_db: float = 0.0,
     range_db: float = 80.0,
 ) -> Tensor:
-    """Power of frames in dB, 0 dB for a full-scale constant (`spectral_ops.compute_power`).
+    """Computes the power of frames in dB, 0 dB for a full-scale constant (`spectral_ops.compute_power`).
 
     Args:
       audio: [B, S].
@@ -290,7 +290,7 @@ def a_weighted_loudness(
     ref_db: float = 0.0,
     range_db: float = 80.0,
 ) -> Tensor:
-    """A-weighted loudness of frames, as magenta/ddsp defines it since 2.0 (`spectral_ops.compute_loudness`).
+    """Computes A-weighted loudness as magenta/ddsp defines it since 2.0 (`spectral_ops.compute_loudness`).
 
     It is not divided by the energy of the window: a full-scale sine at 1 kHz reads about +20 dB with 512 samples.
 

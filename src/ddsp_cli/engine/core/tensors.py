@@ -189,7 +189,7 @@ def check_shapes(
 def _disagreement(
     name: str, shape: tuple[int | None, ...], dims: list[str], letters: Mapping[str, tuple[int, str]]
 ) -> str | None:
-    """Why a shape is not that of a declaration: a clause, empty where the declaration says it; None where it is."""
+    """Says why a shape does not match a declaration: a clause, empty where the declaration says it; None if it does."""
     for dim, size in zip(dims, shape, strict=True):
         letter = dim.removesuffix("?")
         if size is None or (dim != letter and size == 1):
@@ -250,7 +250,7 @@ class Arguments:
         return bound
 
     def _is_given(self, bound: inspect.BoundArguments, name: str) -> bool:
-        """Optional tensors may be None."""
+        """Returns whether a tensor is given; optional ones may be None."""
         optional = self.signature.parameters[name].default is None
         return name in bound.arguments and not (optional and bound.arguments[name] is None)
 

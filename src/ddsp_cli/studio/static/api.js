@@ -1,4 +1,4 @@
-// What the page asks of the server. Addresses are relative: the token is part of the page's own address.
+// Requests of the page to the server. Addresses are relative: the token is part of the page's own address.
 
 export class Problem extends Error {
   constructor({ error, hint = "", parameter = "" }) {

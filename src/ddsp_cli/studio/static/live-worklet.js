@@ -8,8 +8,8 @@ const MAX_WAITING_S = 0.5;
 // Most blocks need next to nothing, the one that completes a frame of the instrument needs some milliseconds.
 const FIRST_WAITING_S = 0.012;
 
-// What waited all the time for so long, but for a reserve, is delay without use: it is left out, where it is quiet
-// by dropping samples, else by a crossfade.
+// Samples that waited during all of this time, less a reserve, are needless delay. They are left out: in quiet sound by
+// dropping samples, else by a crossfade.
 const WATCHED_S = 3, RESERVE_S = 0.004, FADE_SAMPLES = 128;
 
 const PIECE_SAMPLES = 4096; // of a recording, as it is handed over
@@ -54,7 +54,7 @@ class Live extends AudioWorkletProcessor {
     this.#waiting += samples.length;
     this.#load += 0.01 * (load - this.#load); // only every few blocks complete a frame, so the mean counts
     while (this.#waiting > MAX_WAITING_S * sampleRate) this.#drop();
-    // After a stall more waits than is needed: the surplus would be delay for ever.
+    // After a stall more samples wait than needed: the surplus would be a permanent delay.
     while (this.#waiting > this.#target + 4 * this.#block.length && this.#queue.length > 1) this.#drop();
   }
 
@@ -110,7 +110,7 @@ class Live extends AudioWorkletProcessor {
     this.#watchedFrom = currentFrame;
   }
 
-  /** Leaves out what has waited without use: fades from what would be played now to what would be played later. */
+  /** Leaves out samples that waited needlessly: fades from the samples due now to those due later. */
   #shorten(out) {
     const surplus = Math.floor(this.#least - RESERVE_S * sampleRate);
     if (surplus >= FADE_SAMPLES && out.length === FADE_SAMPLES) {

@@ -132,7 +132,7 @@ export class Live {
     if (seconds >= MAX_RECORDED_S) this.#endRecording();
   }
 
-  /** Offers what was recorded: to hear, to save, and the voice to play again. */
+  /** Offers the recording: to hear, to save, and the voice to play again. */
   #endRecording() {
     const pieces = this.#pieces, rate = this.#recordedRate;
     this.#running.node.port.postMessage({ record: false });

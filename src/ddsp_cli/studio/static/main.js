@@ -1,4 +1,4 @@
-// The page: sounds, instruments, what they give together.
+// The page: sounds, instruments, and their results.
 
 import * as api from "./api.js";
 import { Controls } from "./controls.js";
@@ -16,7 +16,7 @@ const DOWNLOADS = [["wav", "WAV"], ["flac", "FLAC"], ["midi", "MIDI notes"], ["c
 const player = new Player();
 const view = new View($("#views"));
 let state, controls, teach;
-let take = null; // what is known of the chosen sound
+let take = null; // description of the chosen sound
 const chosen = new Set(); // instruments
 const results = new Map(); // instrument → { about, curves, spectrogram }
 const drawings = new Map(); // "take/instrument" → { id, curves, past }
@@ -79,12 +79,12 @@ function showTakes() {
 const DRUMS = 10;
 const left = new Map(); // id of a MIDI file → { tracks, channels } that are not played
 
-/** What is played of a MIDI file, as the server takes it; null where everything is. */
+/** The parts of a MIDI file to play, as the server takes them; null for all. */
 function selection() {
   const without = left.get(take.id);
   if (!without) return null;
   const { tracks, channels } = numbersOf(take.parts), kept = channels.filter((n) => !without.channels.has(n));
-  // What is not named is played, but for the drums.
+  // Parts that are not named are played, except the drums.
   const isUsual = channels.every((n) => without.channels.has(n) === (n === DRUMS));
   return { tracks: without.tracks.size ? tracks.filter((n) => !without.tracks.has(n)) : [], channels: isUsual ? [] : kept };
 }
@@ -169,7 +169,7 @@ function leaveInstrument(one) {
 
 const isTimed = () => $("#blend-mode").value === "timed";
 
-/** What the server calls an instrument. */
+/** The name of an instrument on the server. */
 function words(name) {
   if (name !== BLEND) return name;
   if (isTimed()) return points.map(({ time, instrument }) => `${+time.toFixed(2)}s:${instrument}`).join(" ");
@@ -261,7 +261,7 @@ async function preview(one, button) {
 
 const key = (instrument) => `${take.id}/${instrument}`;
 
-/** Plays the sound on every chosen instrument, the audible one first; what is under way is given up. */
+/** Plays the sound on every chosen instrument, the audible one first; plays under way are cancelled. */
 async function replay() {
   running?.abort();
   if (!take || !chosen.size) { refresh(); return; }
@@ -297,7 +297,7 @@ async function replay() {
 async function playOn(instrument, signal) {
   const drawing = drawings.get(key(instrument));
   const asked = { take: take.id, instrument: words(instrument), settings: controls.settings, curves: drawing?.id ?? "", selection: selection() };
-  // What is audible is rendered first; an instrument that is not can wait until it is whole.
+  // The audible instrument is rendered first; others can wait until the whole sound is ready.
   if (instrument === player.audible && player.names.includes(instrument)) asked.at_s = player.position;
   const progress = (doing, share) => {
     $("#work-text").textContent = `${instrument}: ${doing}`;
@@ -514,7 +514,7 @@ document.addEventListener("keydown", (event) => {
 
 // --- downloads, tabs, colours, the end ---
 
-/** Saves what an address gives, under the name that the server gives it. */
+/** Saves the content of an address, under the name that the server gives it. */
 async function save(address) {
   const { blob, name } = await api.file(address);
   const url = URL.createObjectURL(blob);

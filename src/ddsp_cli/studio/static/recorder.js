@@ -48,7 +48,7 @@ export class Recorder {
     node.port.onmessage = ({ data }) => this.#take(data);
     this.#rate = context.sampleRate;
     this.#running = { stream, context };
-    stream.getAudioTracks()[0].onended = () => { say("The microphone was unplugged; what was recorded is here.", true); this.#stop(); };
+    stream.getAudioTracks()[0].onended = () => { say("The microphone was unplugged; the recording so far is here.", true); this.#stop(); };
     this.#showReady();
     this.#draw();
   }

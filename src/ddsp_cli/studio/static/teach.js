@@ -8,7 +8,7 @@ const EVERY_MS = 1000;
 export class Teach extends EventTarget {
   #projects = [];
   #chosen = null; // name
-  #shown = ""; // what is on the page, to draw it again only where it changed
+  #shown = ""; // content of the page, to draw it again only where it changed
   #timer = 0;
   #choices = null;
 
