@@ -147,6 +147,13 @@ def test_smooth_noise_stays_and_what_is_given_is_not_changed():
     assert weights[BIAS][bands.start + 5] == -20.0
 
 
+def test_a_band_below_the_line_between_unequal_neighbours_is_a_hole():
+    levels_db = np.full(20, -20.0)
+    levels_db[10:] -= 0.8 * HOLE_DB
+    levels_db[9] -= 1.6 * HOLE_DB  # less than `HOLE_DB` below the softer neighbour
+    assert find_holes(levels_db).tolist() == [place == 9 for place in range(20)]
+
+
 def test_a_step_is_no_hole():
     levels_db = np.where(np.arange(20) < 10, -20.0, -20.0 - 1.9 * HOLE_DB)
     assert not find_holes(levels_db).any()

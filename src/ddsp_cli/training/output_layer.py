@@ -101,8 +101,8 @@ def mask_untrained_harmonics(
     return changed | {KERNEL: kernel, BIAS: bias}
 
 
-#: A hole is a noise band this far below its neighbours, or below its second neighbours, on both sides. The noise of
-#: instruments is smooth over frequency, so training has turned such a band off by chance.
+#: A hole is a noise band this far below its neighbours, see `find_holes`. The noise of instruments is smooth over
+#: frequency, so training has turned such a band off by chance.
 HOLE_DB = 5.0
 
 #: Noise is examined at these percentiles of the levels of the recordings, in notes of this length.
@@ -170,12 +170,18 @@ def is_playable(model: ModelConfig) -> bool:
 
 
 def find_holes(noise_db: FloatArray) -> np.ndarray:
-    """Returns a mask [M] of the bands that are `HOLE_DB` below the bands one, or two, on both sides of them."""
+    """Returns a mask [M] of the bands that are holes.
+
+    A hole is `HOLE_DB` below the bands one, or two, on both sides of it, or below their mean where these differ by less
+    than three times that: a band beside a step or a peak is no hole.
+    """
     holes = np.zeros(len(noise_db), bool)
     for reach in (1, 2):
         if len(noise_db) > 2 * reach:
-            sides_db = np.minimum(noise_db[: -2 * reach], noise_db[2 * reach :])
-            holes[reach:-reach] |= noise_db[reach:-reach] < sides_db - HOLE_DB
+            sides_db = np.stack([noise_db[: -2 * reach], noise_db[2 * reach :]])
+            even = np.ptp(sides_db, axis=0) < 3.0 * HOLE_DB
+            around_db = np.where(even, sides_db.mean(axis=0), sides_db.min(axis=0))
+            holes[reach:-reach] |= noise_db[reach:-reach] < around_db - HOLE_DB
     return holes
 
 
