@@ -57,11 +57,11 @@ if TYPE_CHECKING:
 #: Fine-tuning at the learning rate for random weights would undo the training of the instrument.
 FINE_TUNING_SHARE = 0.3
 
-#: A training that begins with the base has at least this number of steps. Its learning rate is a share of that of the
-#: preset: the first for half a minute of notes or less, the second for ten minutes or more. At the second, half a
-#: minute is overfitted: a flute's loss on held-out recordings is 0.5 higher.
+#: A training that begins with the base has two steps for each second of notes, and at least so many. Its learning rate
+#: is a share of that of the preset, for these amounts of notes. At 0.7 half a minute is overfitted: the loss of a flute
+#: on held-out recordings is 0.5 higher. At 0.7 and half of the steps ten minutes of a cello have a loss of 0.1 more.
 LEAST_BASE_STEPS = 100
-BASE_RATE_SHARES, RATE_NOTES_S = (0.25, 0.7), (30.0, 600.0)
+BASE_RATE_SHARES, RATE_NOTES_S = (0.25, 0.6, 1.0), (30.0, 300.0, 600.0)
 
 #: Data sets with fewer seconds of notes are also trained on copies, see `with_copies`.
 LITTLE_S, LITTLE_COPIES = 120.0, 3
@@ -328,7 +328,7 @@ def after_base(training: TrainingConfig, source: Path) -> TrainingConfig:
     raise the loss of half a minute of a clarinet on its held-out recordings by 1.1.
     """
     note_s = load_manifest(source).statistics.note_s
-    steps = min(training.steps // 2, max(LEAST_BASE_STEPS, round(2.0 * note_s)))
+    steps = min(training.steps, max(LEAST_BASE_STEPS, round(2.0 * note_s)))
     rate_share = float(np.interp(math.log(max(1.0, note_s)), np.log(RATE_NOTES_S), BASE_RATE_SHARES))
     return msgspec.structs.replace(
         training, steps=steps, pretrain_steps=0, learning_rate=training.learning_rate * rate_share,
