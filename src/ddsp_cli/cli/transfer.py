@@ -219,9 +219,12 @@ def transfer(
     """Play recordings on an instrument."""
     if not inputs and from_controls is None:
         raise UsageError("no input was given", kind=Kind.NO_INPUT)
-    from ddsp_cli.analysis.pitch import trackers
+    from ddsp_cli.adaptation import SCORE_SUFFIXES
 
-    trackers.preload(pitch)  # while the modules below are imported
+    if any(Path(name).suffix.lower() not in SCORE_SUFFIXES for name in inputs or []):
+        from ddsp_cli.analysis.pitch import trackers
+
+        trackers.preload(pitch)  # while the modules below are imported
     from ddsp_cli.workflows.models import check_timed
     from ddsp_cli.workflows.performance import make_options
     from ddsp_cli.workflows.transfer import transfer_files

@@ -1,11 +1,14 @@
 import importlib.util
 import sys
+import threading
+import time
 import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ddsp_cli import packages
 from ddsp_cli.analysis.extract import measure
 from ddsp_cli.analysis.pitch import pyin, swift_f0, trackers
 from ddsp_cli.config import FeatureSpec
@@ -175,8 +178,6 @@ def test_a_built_in_tracker_cannot_be_replaced_and_costs_no_search(added, monkey
 
 def test_swift_called_directly_agrees_with_its_package():
     """Notes, silence, and sound below its silence threshold."""
-    from ddsp_cli import packages
-
     packages.load_onnx_runtime()
     from swift_f0 import SwiftF0, core
 
@@ -210,3 +211,25 @@ def test_the_network_for_one_frame_is_made_from_the_installed_package():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.make() == swift_f0.FRAME_NETWORK.read_bytes()
+
+
+def test_a_tracker_waits_for_the_network_that_another_thread_loads(monkeypatch):
+    calls = []
+
+    def load_slowly():
+        calls.append(threading.current_thread().name)
+        time.sleep(0.1)
+        return load()
+
+    load = packages.load_onnx_runtime
+    monkeypatch.setattr(packages, "load_onnx_runtime", load_slowly)
+    swift_f0.preload(threads=5)
+    swift_f0.SwiftTracker(threads=5)
+    assert calls == ["load swift-f0"]
+
+
+def test_errors_of_preloading_are_left_to_the_tracker(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    trackers.preload()
+    with pytest.raises(UsageError, match="swift-f0 needs swift_f0, which is not installed"):
+        trackers.open_tracker()
