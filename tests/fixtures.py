@@ -111,15 +111,16 @@ def make_bundle(folder: Path, model: ModelConfig | None = None, seed: int = 0, *
 
 
 def melody(
-    notes_midi: tuple[float, ...] = (57, 60, 64), note_s: float = 0.5, rest_s: float = 0.3, rate_hz: int = 16000
-) -> np.ndarray:
-    """Notes of five harmonics between rests, starting and ending in one; [S] float32."""
+    notes_midi: tuple[float, ...] = (57, 60, 64), note_s: float = 0.5, rest_s: float = 0.3, rate_hz: int = 16000,
+    rolloff: float = 1.0,
+) -> np.ndarray:  # fmt: skip
+    """Notes of five harmonics k of amplitude k**-rolloff between rests, starting and ending in one; [S] float32."""
     rest = np.zeros(round(rest_s * rate_hz))
     t = np.arange(round(note_s * rate_hz)) / rate_hz
     fade = np.minimum(1.0, np.minimum(t, t[::-1]) / 0.03)
     parts = [rest]
     for i, note in enumerate(notes_midi):
         f0 = 440.0 * 2.0 ** ((note - 69.0) / 12.0)
-        tone = sum(np.sin(2.0 * np.pi * k * f0 * t) / k for k in range(1, 6))
+        tone = sum(np.sin(2.0 * np.pi * k * f0 * t) / k**rolloff for k in range(1, 6))
         parts += [0.1 * (1 + i) * tone * fade, rest]
     return np.concatenate(parts).astype(np.float32)

@@ -8,10 +8,11 @@ import pytest
 
 from ddsp_cli.config import load_preset
 from ddsp_cli.dataset.loader import Examples
+from ddsp_cli.engine import Autoencoder
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.decoder import decode, instrument_vectors
 from ddsp_cli.synthesis.ops import NumpyOps
-from ddsp_cli.training.base import MixedCrops, MixedSound, SoundBase, base_config, fit_base, fit_base_to_sound
+from ddsp_cli.training.base import MixedCrops, MixedSound, base_config, fit_base, fit_base_to_sound
 from ddsp_cli.training.start import SequencesOps, find_start
 from ddsp_cli.training.targets import measure_targets
 from ddsp_cli.training.windows import Windows
@@ -127,10 +128,10 @@ def test_a_base_learns_from_sound_with_a_room_for_each_instrument(base):
     assert moved == {name for name in weights if name.startswith(("decoder/", "instruments/"))}
 
 
-def test_rooms_of_a_base_are_those_of_the_examples(base):
+def test_separate_rooms_are_those_of_the_examples(base):
     config, _, _ = base
     training = load_preset("vst").training
-    model = SoundBase(config, training, 100.0)
+    model = Autoencoder(config, training.loss, lowest_hz=100.0, separate_rooms=True)
     model.rooms.assign(np.stack([np.full(model.rooms.shape[1], -9.0), np.zeros(model.rooms.shape[1])]))
     inputs, sound = MixedSound([made(1.0), made(2.0)], 4, 0.5, seed=0, n_steps=1)[0]
     rendered = model(inputs)
@@ -141,3 +142,30 @@ def test_rooms_of_a_base_are_those_of_the_examples(base):
     plain, penalised = (float(model.compute_loss(inputs, sound, rendered, training=on)) for on in (False, True))
     controls = float(model.control_penalty(inputs, rendered))
     assert penalised - controls > plain + 0.1 * training.loss.room_penalty * energy.mean()
+
+
+def test_a_model_of_one_of_the_instruments_has_its_room_and_sounds_the_same(base):
+    config, _, _ = base
+    model = Autoencoder(config, seed=1, separate_rooms=True)
+    random = np.random.default_rng(0)
+    model.rooms.assign(random.normal(-1.0, 0.5, model.rooms.shape))
+    assert not any("room" in name or "reverb" in name for name in model.get_weights_by_name())
+    inputs, _ = MixedSound([made(1.0), made(2.0)], 2, 0.5, seed=0, n_steps=1)[0]
+    for i, name in enumerate(config.instruments.names):
+        own, weights = model.for_instrument(name)
+        alone = Autoencoder(own, seed=1)
+        alone.set_weights_by_name(weights)
+        inputs["instrument"][:] = i
+        together, single = model(inputs), alone(inputs)
+        for signal in ("harmonic", "noise/noise_magnitudes"):
+            np.testing.assert_allclose(
+                np.asarray(together[signal])[0], np.asarray(single[signal])[0], rtol=1e-3, atol=1e-5, err_msg=signal
+            )
+        response = np.asarray(together["reverb/ir"])[0] * (np.arange(4000) > 0)  # its first tap is the dry sound's
+        np.testing.assert_allclose(alone.impulse_response(), response, atol=1e-6)
+        np.testing.assert_allclose(model.impulse_response(weights), response, atol=1e-6)
+
+
+def test_separate_rooms_need_instruments():
+    with pytest.raises(ModelError, match="several instruments"):
+        Autoencoder(small_model(), separate_rooms=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -75,8 +76,6 @@ def conditioned(names):
 
 
 def test_batches_carry_the_index_of_the_models_instrument():
-    from dataclasses import replace
-
     data = examples(4)
     labels = np.zeros((4, 1000), np.float32)
     labels[2:] = 1.0
@@ -185,3 +184,46 @@ def test_the_same_seed_gives_the_same_copies():
     one, same, other = (with_copies(tones(2), 16000, 1, seed, -80.0) for seed in (3, 3, 4))
     np.testing.assert_array_equal(one.audio, same.audio)
     assert not np.array_equal(one.audio, other.audio)
+
+
+def of_two(n: int) -> Windows:
+    """Windows of two instruments; those with an even index are of the first, but for their last tenth."""
+    both = examples(n)
+    index = np.zeros_like(both.f0_hz)
+    index[0::2, 900:] = 1.0
+    index[1::2] = 1.0
+    both = replace(both, instrument=index, instruments=("a", "b"))
+    return Windows(both, conditioned(["a", "b"]), 250)
+
+
+def test_windows_of_one_of_two_instruments():
+    both = of_two(6)
+    both.targets = {"harmonic_db": np.arange(6, dtype=np.float32)[:, None, None]}
+    own = both.of_instrument(1)
+    assert len(own) == 3
+    assert "instrument" in both.inputs
+    assert "instrument" not in own.inputs
+    assert own.model == small_model()
+    np.testing.assert_array_equal(own.targets["harmonic_db"][:, 0, 0], [1.0, 3.0, 5.0])
+    np.testing.assert_array_equal(own.inputs["pw_scaled"], both.inputs["pw_scaled"][1::2])
+
+
+def test_windows_are_played_as_one_instrument():
+    both = of_two(6)
+    played = both.as_instrument(0)
+    assert len(played) == 3
+    assert not played.inputs["instrument"].any()
+    assert both.inputs["instrument"].any(), "the others are unchanged"
+    only_second = of_two(6)._select(np.array([1, 3]))
+    played = only_second.as_instrument(0)
+    assert len(played) == 2, "with no window of it, all are played as if they were"
+    assert not played.inputs["instrument"].any()
+
+
+def test_copies_keep_their_instruments():
+    one = tones(2)
+    index = np.repeat(np.float32([[0.0], [1.0]]), one.f0_hz.shape[1], axis=1)
+    found = with_copies(replace(one, instrument=index, instruments=("a", "b")), 16000, 2, seed=0, floor_db=-80.0)
+    np.testing.assert_array_equal(found.instrument[:, 0], [0.0, 1.0] * 3)
+    assert found.instruments == ("a", "b")
+    assert found.instrument.shape == found.f0_hz.shape

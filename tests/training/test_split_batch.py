@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import keras
+import msgspec
 import numpy as np
 import pytest
 
 from ddsp_cli import backend
+from ddsp_cli.bundle.layout import conditioned
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.training import loop
 from ddsp_cli.training.batches import RandomCrops, as_arrays
@@ -17,11 +21,23 @@ from training_fixtures import small_preset, tones
 pytestmark = pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="only TensorFlow works in halves")
 
 
-def trained(n_shares: int, batch_size: int = 4) -> tuple[Autoencoder, list[dict[str, float]]]:
-    """Returns a model after three steps, with the metrics of each step and of a validation."""
-    preset = small_preset(learning_rate=3e-3)
-    model = loop.build(preset, seed=3, n_shares=n_shares)
-    windows = Windows(tones(8, seconds=0.24), small_model(), 250)
+def trained(n_shares: int, batch_size: int = 4, separate: bool = False) -> tuple[Autoencoder, list[dict[str, float]]]:
+    """Returns a model after three steps, with the metrics of each step and of a validation.
+
+    Args:
+      n_shares: into how many parts a batch is split.
+      batch_size: of the steps.
+      separate: two instruments, with a room for each, in place of one.
+    """
+    preset, examples = small_preset(learning_rate=3e-3), tones(8, seconds=0.24)
+    if separate:
+        preset = msgspec.structs.replace(preset, model=conditioned(preset.model, ["a", "b"], 4))
+        loss = msgspec.structs.replace(preset.training.loss, room_penalty=0.2)
+        preset = msgspec.structs.replace(preset, training=msgspec.structs.replace(preset.training, loss=loss))
+        index = np.repeat(np.float32([[0], [1]] * 4), examples.f0_hz.shape[1], axis=1)
+        examples = replace(examples, instrument=index, instruments=("a", "b"))
+    model = loop.build(preset, seed=3, n_shares=n_shares, separate_rooms=separate)
+    windows = Windows(examples, preset.model, 250)
     crops = RandomCrops(windows, batch_size, 0.2, seed=0, n_steps=4)
     found = []
     for step in range(3):
@@ -32,8 +48,9 @@ def trained(n_shares: int, batch_size: int = 4) -> tuple[Autoencoder, list[dict[
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_two_halves_are_the_whole():
-    (one, expected), (two, found) = trained(1), trained(2)
+@pytest.mark.parametrize("separate", [False, True])
+def test_two_halves_are_the_whole(separate):
+    (one, expected), (two, found) = trained(1, separate=separate), trained(2, separate=separate)
     assert type(one) is Autoencoder
     assert type(two) is not Autoencoder
     for wanted, got in zip(expected, found, strict=True):
@@ -43,6 +60,9 @@ def test_two_halves_are_the_whole():
     assert two.optimizer.iterations == 3
     for name, weights in one.get_weights_by_name().items():
         np.testing.assert_allclose(two.get_weights_by_name()[name], weights, atol=2e-4, err_msg=name)
+    if separate:
+        np.testing.assert_allclose(two.rooms, one.rooms, atol=2e-3)
+        assert np.any(np.asarray(one.rooms)[0] != np.asarray(one.rooms)[1]), "each learned from its own windows"
 
 
 @pytest.mark.slow

@@ -25,6 +25,8 @@ from ddsp_cli.dataset import build
 from ddsp_cli.errors import DatasetError, ExitCode, ModelError, OutputError, UsageError
 from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.synthesis.decoder import Encoder
+from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.training import checkpoint
 from ddsp_cli.workflows.prepare import prepare
 from ddsp_cli.workflows.train import _NotedInterrupts, train
 from ddsp_cli.workflows.transfer import transfer_files
@@ -277,6 +279,67 @@ def test_with_a_base_a_clip_is_rendered_before_the_framework_loads(prepared, tmp
     sound, recording = (soundfile.read(path)[0] for path in (clip, clip.with_name("original.wav")))
     assert sound.shape == recording.shape
     assert np.abs(sound).max() > 0
+
+
+@pytest.fixture(scope="module")
+def two_players(prepared) -> Path:
+    """A folder with `datasets/both`, tones of a bright and of a dull player, and with a base of two instruments."""
+    from ddsp_cli.engine import Autoencoder
+    from ddsp_cli.training.base import base_config
+
+    home = prepared / "two"
+    for player, rolloff in (("bright", 0.3), ("dull", 3.0)):
+        (home / "takes" / player).mkdir(parents=True)
+        for i, notes in enumerate(((60, 64, 67, 62), (65, 60, 62, 64), (62, 67))):
+            take = melody(notes, note_s=1.0, rest_s=0.2, rolloff=rolloff)
+            soundfile.write(home / "takes" / player / f"take {i}.wav", take, 16000)
+    with mock.patch.object(build, "WINDOW_S", 1.0):
+        prepare([home / "takes"], "both", home / "datasets/both", workers=1, report=False, hold_out=["take 2.wav"])
+    model = base_config(small_model(), ["a", "b"])
+    card = bundle.revise(make_bundle(home / "one").card, model=model, name="base")
+    bundle.save(home / "base", card, Autoencoder(model, seed=0).get_weights_by_name())
+    settings = msgspec.structs.replace(PRESET.training, room_pace=1000.0)
+    text = dump_yaml(msgspec.structs.replace(PRESET, training=settings))
+    (home / "quick.yaml").write_text(text, encoding="utf-8")
+    return home
+
+
+@pytest.mark.usefixtures("no_page")
+def test_the_timbre_of_one_of_two_players_is_played(two_players, monkeypatch):
+    monkeypatch.chdir(two_players)
+    source, base, vectors, events = two_players / "datasets/both", two_players / "base", [], []
+    for i, timbre in enumerate(("bright", "dull")):
+        place = two_players / "models" / f"my {timbre}"
+        train(place.name, source, "quick.yaml", 4, start_from=base, timbre=timbre, listen=False,
+              progress=events.append)  # fmt: skip
+        loaded = bundle.load(place)
+        assert loaded.card.training.timbre == timbre
+        assert not loaded.card.model.instruments, "an instrument like any other"
+        assert np.concatenate(list(Instrument(loaded).render(np.full(5, 300.0), np.full(5, -20.0)))).any()
+        found = checkpoint.read(place.with_name(place.name + ".run"))
+        own = loaded.weights["reverb/magnitudes"].ravel()
+        (learned,) = [a for name, a in found.arrays.items() if name.startswith("weight") and a.shape == (2, len(own))]
+        np.testing.assert_allclose(own, learned[i], atol=5e-3)  # stored in half precision
+        assert np.abs(own - learned[1 - i]).max() > 0.02, "a room for each"
+        vectors.append(loaded.card.training.vector)
+    assert np.abs(np.subtract(*vectors)).max() > 0.01, "each begins where its own recordings are"
+    assert any("plays those of dull" in event.message for event in events)
+    with pytest.raises(ModelError, match="started with another timbre"):
+        train("my dull", source, "quick.yaml", 5, start_from=base, timbre="bright")
+    again = train("my dull", source, "quick.yaml", 5, start_from=base, timbre="dull", listen=False)
+    assert again.steps == 5, "resumed, rooms and all"
+
+
+@pytest.mark.usefixtures("no_framework")
+def test_a_timbre_has_to_be_there(two_players, prepared):
+    base, preset = two_players / "base", str(two_players / "quick.yaml")
+    with pytest.raises(DatasetError, match="no recordings in a folder brigt") as problem:
+        train("mine", two_players / "datasets/both", preset, start_from=base, timbre="brigt")
+    assert "bright" in problem.value.hint
+    with pytest.raises(DatasetError, match="not in several folders"):
+        train("mine", prepared / "datasets/tone", preset, start_from=base, timbre="bright")
+    with pytest.raises(UsageError, match="begins with the base"):
+        train("mine", two_players / "datasets/both", preset, start_from="none", timbre="bright")
 
 
 def test_mistakes_are_answered_before_anything_is_loaded(prepared, tmp_path):

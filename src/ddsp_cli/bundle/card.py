@@ -77,6 +77,7 @@ class TrainingRecord(Config):
       nearest: where it began with a base, the instrument of it that is nearest.
       vector: of the instrument in the space of that base; empty for other instruments.
       base: SHA-256 of the weights of that base: vectors of others have other meanings.
+      timbre: the folder of recordings whose timbre and room it plays, if each folder was learned separately.
     """
 
     preset: Name
@@ -89,6 +90,7 @@ class TrainingRecord(Config):
     nearest: Name = ""
     vector: Vector = []
     base: Name = ""
+    timbre: Name = ""
 
 
 class Card(Config, kw_only=True):

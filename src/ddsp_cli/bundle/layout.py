@@ -25,6 +25,7 @@ from ddsp_cli.config import (
     FilteredNoiseConfig,
     FIRFilterConfig,
     HarmonicConfig,
+    InstrumentsConfig,
     MixConfig,
     ModDelayConfig,
     ModelConfig,
@@ -146,6 +147,12 @@ CONDITION_WEIGHTS = (f"decoder/input_stacks/{CONDITION}/", "instruments/")
 
 #: Weights of the vectors of all instruments, [I, D].
 VECTORS = "instruments/vectors"
+
+
+def conditioned(model: ModelConfig, names: Sequence[str], vector_dims: int) -> ModelConfig:
+    """Returns the configuration of a network of many instruments, each with a vector, given that of one of them."""
+    instruments = InstrumentsConfig(names=list(names), vector_dims=vector_dims)
+    return msgspec.structs.replace(model, inputs=[*model.inputs, CONDITION], instruments=instruments)
 
 
 def unconditioned(model: ModelConfig) -> ModelConfig:

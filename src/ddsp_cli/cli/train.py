@@ -52,6 +52,14 @@ def train(
             autocompletion=start_names,
         ),
     ] = None,
+    timbre: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Learn a timbre and a room for each folder of the recordings (a player, a place), and play those of "
+            "this folder; by default all folders are learned as one.",
+        ),
+    ] = None,
     listen: Annotated[
         bool, typer.Option("--listen/--no-listen", help="Render clips to listen to during training.")
     ] = True,
@@ -97,6 +105,7 @@ def train(
             seed=seed,
             force=force,
             start_from=start_from,
+            timbre=timbre,
             listen=listen,
             progress=watch,
         )

@@ -38,6 +38,9 @@ from ddsp_cli.engine.processors import missing_signal, refuse_unknown
 from ddsp_cli.engine.synths import FilteredNoise, Harmonic
 from ddsp_cli.errors import ModelError, did_you_mean
 
+#: Name of the signal with the magnitudes of each example's room, where every instrument has its own.
+ROOM_MAGNITUDES = "room_magnitudes"
+
 #: Above the low band a room is softer by these amounts per 250 Hz, in raw units of 20 dB, at its start and at its end:
 #: walls and air absorb high frequencies.
 ROOM_SLOPE = (0.02, 0.08)
@@ -56,9 +59,15 @@ class Autoencoder(keras.Model):
       seed: of the noise that training draws.
       render_rate_hz: render only the band below half of this rate, at this rate, see `LowBand`; None for all.
       lowest_hz: with `render_rate_hz`, the lowest F0 that will be rendered.
+      separate_rooms: learn a room for each instrument of the configuration. A single room for recordings from several
+        places adds the average of these places to every instrument.
+
+    Attributes:
+      rooms: [I, N·M] raw magnitudes of the separate rooms; None with a single room.
 
     Raises:
-      ModelError: the processor graph is not valid, see `ProcessorGroup`, or cannot be rendered at that rate.
+      ModelError: the processor graph is not valid, see `ProcessorGroup`, or cannot be rendered at that rate; or there
+        are no instruments, or no room of magnitudes, to make separate rooms of.
     """
 
     def __init__(
@@ -68,6 +77,7 @@ class Autoencoder(keras.Model):
         seed: int | None = None,
         render_rate_hz: int | None = None,
         lowest_hz: float = 1.0,
+        separate_rooms: bool = False,
         **kwargs: Any,
     ) -> None:
         if not isinstance(config, ModelConfig):
@@ -102,10 +112,30 @@ class Autoencoder(keras.Model):
         self.control_loss = ControlLoss(config) if self.control_weight else None
         self.spectral_loss = SpectralLoss(**terms, sample_rate_hz=render_rate_hz or config.sample_rate_hz)
         self.level = keras.metrics.Mean(name="level")
+        self.room_name = next((name for name, node in self.group.nodes.items() if node is self.room), None)
+        self.rooms: Any = None
+        if separate_rooms:
+            self._separate_rooms()
         self.decoder.build()
         if self.encoder is not None:
             self.encoder.build()
         self.built = True
+
+    def _separate_rooms(self) -> None:
+        """Replaces the room of the graph by one that takes the magnitudes of each example's instrument."""
+        shared, instruments = self.room, self.config.instruments
+        if not isinstance(shared, FilteredNoiseReverb) or self.room_name is None or not instruments:
+            raise ModelError("separate rooms need a model of several instruments with a FilteredNoiseReverb")
+        first = np.asarray(ops.convert_to_numpy(shared.magnitudes), np.float32)  # [N, M]
+        shared.trainable = False  # the graph no longer has it
+        self._room_shape = first.shape
+        self.rooms = self.add_weight(shape=(len(instruments.names), first.size), initializer="zeros", name="rooms")
+        self.rooms.assign(np.tile(first.reshape(1, -1), (len(instruments.names), 1)))
+        nodes = {name: (node, self.group.wiring[name]) for name, node in self.group.nodes.items()}
+        own = FilteredNoiseReverb.from_config({**shared.get_config(), "from_network": True})
+        own.noise = shared.noise  # of a low band it is that of the full one
+        nodes[self.room_name] = (own, [*self.group.wiring[self.room_name], ROOM_MAGNITUDES])
+        self.group = ProcessorGroup(nodes, sources=[*self.group.sources, ROOM_MAGNITUDES], name="processors")
 
     def adapt(self, features: Mapping[str, np.ndarray]) -> None:
         """Sets the statistics of the encoder, which are measured instead of learned.
@@ -124,7 +154,8 @@ class Autoencoder(keras.Model):
         Args:
           features: the configured inputs and `f0_hz`, each [B, F, 1]: `f0_hz` in Hz, `f0_scaled` MIDI / 127,
             `ld_scaled` and `pw_scaled` dB / 80 + 1, `instrument` an index or a vector [B, F, D]; with an encoder `mfcc`
-            [B, F, C], or the latent itself, `z` [B, F, Z].
+            [B, F, C], or the latent itself, `z` [B, F, Z]. With separate rooms `instrument` is an index, and that of
+            the first frame gives the room.
           given: see `ProcessorGroup.call`.
 
         Returns:
@@ -135,8 +166,18 @@ class Autoencoder(keras.Model):
         """
         raw = self.raw_controls(features)
         controls = self.low_band.controls(raw, features["f0_hz"]) if self.low_band else raw
+        if self.rooms is not None:
+            controls = {**controls, ROOM_MAGNITUDES: self._magnitudes_of(features["instrument"])}
         rendered = self.group({**controls, "f0_hz": features["f0_hz"]}, given=given)
         return {**rendered, **{f"raw/{name}": control for name, control in raw.items()}}
+
+    def _magnitudes_of(self, instrument: Tensor) -> Tensor:
+        """Returns the raw magnitudes [B, N, M] of each example's room, from the index [B, F, 1] of its instrument."""
+        assert self.rooms is not None
+        index = ops.cast(ops.convert_to_tensor(instrument)[:, 0, 0], "int32")
+        # a product with one-hot rows: XLA compiles its gradient to one product, that of a gather to a scatter
+        rows = ops.one_hot(index, self.rooms.shape[0], dtype="float32")
+        return ops.reshape(ops.matmul(rows, ops.convert_to_tensor(self.rooms)), (-1, *self._room_shape))
 
     def raw_controls(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Predicts the raw controls, before any processor scales them.
@@ -182,7 +223,7 @@ class Autoencoder(keras.Model):
           a scalar.
         """
         self.note_level(*self.energies(y, y_pred["audio"]))
-        loss = self.objective(y, y_pred["audio"], training=training, weights=sample_weight)
+        loss = self.objective(y, y_pred, training=training, weights=sample_weight)
         return loss + self.control_penalty(x, y_pred) if training else loss
 
     def control_penalty(self, inputs: Mapping[str, Tensor] | None, rendered: Mapping[str, Tensor]) -> Tensor:
@@ -200,22 +241,31 @@ class Autoencoder(keras.Model):
         raw = {name: rendered[f"raw/{name}"] for name in self.decoder.outputs}
         return self.control_weight * self.control_loss.call(raw, {name: inputs[name] for name in CONTROL_TARGETS})
 
-    def objective(self, target: Tensor, sound: Tensor, training: bool = True, weights: Tensor | None = None) -> Tensor:
+    def objective(
+        self,
+        target: Tensor,
+        rendered: Mapping[str, Tensor],
+        training: bool = True,
+        weights: Tensor | None = None,
+    ) -> Tensor:
         """Computes the objective of training: the spectral loss, and in training the penalty of the room.
 
         Args:
           target: audio [B, S].
-          sound: audio [B, S].
-          training: add the penalty.
+          rendered: result of `call`.
+          training: add the penalty; of separate rooms the mean over the batch counts.
           weights: see `SpectralLoss.call`.
 
         Returns:
           a scalar.
         """
-        loss = self.spectral_loss.call(target, sound, weights)
-        if training and self.room_penalty and self.room is not None:
-            loss = loss + self.room_penalty * self.room.reverberance()
-        return loss
+        loss = self.spectral_loss.call(target, rendered["audio"], weights)
+        if not training or not self.room_penalty or self.room_name is None:
+            return loss
+        room = self.group.nodes[self.room_name]
+        assert isinstance(room, LearnedRoom)
+        responses = rendered[f"{self.room_name}/ir"] if room.from_network else None
+        return loss + self.room_penalty * room.reverberance(responses)
 
     def energies(self, target: Tensor, sound: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the mean squares, scalars, of rendered sound [B, S] and of its target [B, S]."""
@@ -227,12 +277,15 @@ class Autoencoder(keras.Model):
 
     @property
     def room(self) -> LearnedRoom | None:
-        """The processor that is a learned room, where the graph has one."""
+        """The processor that is a learned room, one for all sounds, where the graph has one."""
         rooms = [node for node in self.group.nodes.values() if isinstance(node, LearnedRoom) and not node.from_network]
         return rooms[0] if rooms else None
 
     def named_variables(self) -> dict[str, Any]:
-        """Returns all learned and adapted variables, by the names under which a bundle keeps them."""
+        """Returns all learned and adapted variables, by the names under which a bundle keeps them.
+
+        Separate rooms are not among them: a bundle has one room, see `for_instrument`.
+        """
         named = {f"decoder/{name}": value for name, value in self.decoder.named_weights().items()}
         for prefix, part in (("encoder", self.encoder), ("instruments", self.instruments)):
             if part is not None:
@@ -277,11 +330,12 @@ class Autoencoder(keras.Model):
 
         Args:
           weights: by the names of `named_variables`, such as those that a bundle stores; the present ones if None.
+            With separate rooms those of `for_instrument`.
 
         Returns:
           [L] with tap 0 masked, or None without a room.
         """
-        name = next((name for name, node in self.group.nodes.items() if node is self.room), None)
+        name = self.room_name
         if name is None:
             return None
         weights = self.get_weights_by_name() if weights is None else weights
@@ -300,7 +354,8 @@ class Autoencoder(keras.Model):
           instrument: its name in the configuration.
 
         Returns:
-          the configuration without `instruments`, and the weights by name.
+          the configuration without `instruments`, and the weights by name, with the instrument's own room if rooms are
+          separate.
 
         Raises:
           ModelError: the model is not conditioned, or does not have this instrument.
@@ -311,10 +366,16 @@ class Autoencoder(keras.Model):
         names = config.instruments.names
         if instrument not in names:
             raise ModelError(f"this model has no instrument {instrument}", did_you_mean(instrument, names))
-        vector = ops.convert_to_tensor(self.instruments.vector(names.index(instrument))[None, None])
+        index = names.index(instrument)
+        vector = ops.convert_to_tensor(self.instruments.vector(index)[None, None])
         place = config.inputs.index("instrument")
         constant = np.asarray(ops.convert_to_numpy(self.decoder.input_stacks[place](vector)), np.float32)[0, 0]
-        return fold_condition(config, self.get_weights_by_name(), constant)
+        config, weights = fold_condition(config, self.get_weights_by_name(), constant)
+        if self.rooms is not None:
+            room = np.asarray(ops.convert_to_numpy(self.rooms), np.float32)[index].reshape(self._room_shape)
+            own = {f"{self.room_name}/magnitudes": room}
+            weights |= self.low_band.full_weights(own) if self.low_band else own
+        return config, weights
 
 
 # --- the low band of a full-band model -------------------------------------------------------------------------------
@@ -420,6 +481,7 @@ class LowBand:
         return dict(weights) | {
             f"{name}/magnitudes": self.widen_room(weights[f"{name}/magnitudes"], node.n_bands)
             for name, node in self._rooms()
+            if f"{name}/magnitudes" in weights  # separate rooms are not among the weights
         }
 
     def low_weights(self, weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

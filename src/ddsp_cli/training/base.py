@@ -14,14 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
-import msgspec
 import numpy as np
 from keras import ops
 
-from ddsp_cli.config import InstrumentsConfig, ModelConfig, TrainingConfig
+from ddsp_cli.bundle.layout import conditioned
+from ddsp_cli.config import ModelConfig, TrainingConfig
 from ddsp_cli.engine import Autoencoder
-from ddsp_cli.engine.core.tensors import Tensor
-from ddsp_cli.engine.graph import ProcessorGroup
 from ddsp_cli.training.loop import LossWatch, PacedAdam, schedule
 from ddsp_cli.training.pretrain import Inputs, fit_controls
 from ddsp_cli.training.windows import Batch, Windows
@@ -35,17 +33,13 @@ BATCH_SIZE, CROP_S = 24, 2.0
 #: Share of the preset's learning rate for steps on sound: these adjust a network that is already trained.
 SOUND_RATE_SHARE = 0.5
 
-#: Name of the signal with the magnitudes of each example's room.
-ROOM_MAGNITUDES = "room_magnitudes"
-
 #: Windows with a smaller voiced share are left out.
 LEAST_VOICED = 0.1
 
 
 def base_config(model: ModelConfig, names: Sequence[str]) -> ModelConfig:
     """Returns the configuration of a base of several instruments, given the model of one of them."""
-    instruments = InstrumentsConfig(names=list(names), vector_dims=VECTOR_DIMS)
-    return msgspec.structs.replace(model, inputs=[*model.inputs, "instrument"], instruments=instruments)
+    return conditioned(model, names, VECTOR_DIMS)
 
 
 def fit_base(
@@ -77,57 +71,6 @@ def fit_base(
     return config, base.get_weights_by_name(), error_db
 
 
-class SoundBase(Autoencoder):
-    """A base with a separate room for each instrument, to be trained on their sound.
-
-    A single room for all recordings would add the average room to every instrument.
-
-    Args:
-      config: of the base, with one learned room of magnitudes.
-      training: weights of the loss, and the rate at which sound is rendered.
-      lowest_hz: the lowest F0 of all recordings.
-      seed: of the noise.
-    """
-
-    def __init__(self, config: ModelConfig, training: TrainingConfig, lowest_hz: float, seed: int = 0) -> None:
-        super().__init__(config, training.loss, seed=seed, render_rate_hz=training.render_rate_hz, lowest_hz=lowest_hz)
-        shared = self.room
-        assert config.instruments, "a base has instruments"
-        assert shared is not None, "a base has a room"
-        self.room_name = next(name for name, node in self.group.nodes.items() if node is shared)
-        start = np.asarray(ops.convert_to_numpy(shared.trainable_variables[0]), np.float32)  # [N, M]
-        shared.trainable = False  # replaced in the graph below
-        self._room_shape = start.shape
-        self.rooms = self.add_weight(
-            shape=(len(config.instruments.names), start.size), initializer="zeros", name="rooms"
-        )  # [I, N·M]
-        self.rooms.assign(np.tile(start.reshape(1, -1), (len(config.instruments.names), 1)))
-        nodes = {name: (node, self.group.wiring[name]) for name, node in self.group.nodes.items()}
-        self._own_rooms = type(shared).from_config({**shared.get_config(), "from_network": True})
-        nodes[self.room_name] = (self._own_rooms, [*self.group.wiring[self.room_name], ROOM_MAGNITUDES])
-        self.group = ProcessorGroup(nodes, sources=[*self.group.sources, ROOM_MAGNITUDES], name="processors")
-
-    def raw_controls(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Predicts the raw controls, and adds the magnitudes of each example's room as `ROOM_MAGNITUDES` [B, N, M]."""
-        index = ops.cast(features["instrument"][:, 0, 0], "int32")
-        rooms = ops.matmul(ops.one_hot(index, self.rooms.shape[0], dtype="float32"), ops.convert_to_tensor(self.rooms))
-        return {**super().raw_controls(features), ROOM_MAGNITUDES: ops.reshape(rooms, (-1, *self._room_shape))}
-
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Tensor = None,
-        y_pred: Any = None,
-        sample_weight: Tensor | None = None,
-        training: bool = True,
-    ) -> Tensor:
-        """See `Autoencoder.compute_loss`; the penalty is the mean reverberance of the rooms of the batch."""
-        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-        if not training:
-            return loss
-        return loss + self.room_penalty * self._own_rooms.reverberance(y_pred[f"{self.room_name}/ir"])
-
-
 def fit_base_to_sound(
     config: ModelConfig,
     weights: Mapping[str, np.ndarray],
@@ -155,8 +98,11 @@ def fit_base_to_sound(
     """
     keras.utils.set_random_seed(seed)
     lowest_hz = min(float(one.inputs["f0_hz"].min()) for one in windows.values())
-    base = SoundBase(config, training, lowest_hz, seed)
-    learned = {name: value for name, value in base.named_variables().items() if not name.startswith(base.room_name)}
+    base = Autoencoder(
+        config, training.loss, seed=seed, render_rate_hz=training.render_rate_hz, lowest_hz=lowest_hz,
+        separate_rooms=True,
+    )  # fmt: skip
+    learned = base.named_variables()
     for name, variable in learned.items():
         variable.assign(weights[name])
     rate = schedule(training, n_steps, slower=SOUND_RATE_SHARE)

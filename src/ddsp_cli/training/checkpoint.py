@@ -76,6 +76,7 @@ class RunState(Config):
       started_from: instrument whose weights it began with, "" for none; None where an earlier version did not note it.
       nearest: where it began with a base, the instrument of it that is nearest.
       vector: the place in the space of that base.
+      timbre: the folder of recordings whose timbre and room are played, "" if all are learned as one.
     """
 
     preset: str
@@ -90,6 +91,7 @@ class RunState(Config):
     started_from: str | None = None
     nearest: str = ""
     vector: list[float] = []
+    timbre: str = ""
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ class Job:
       start: the place in a base to begin with; None for none.
       n_shares: into how many parts a batch is split, see `backend.share_batches`.
       processes: that train together; None for this one alone.
+      separate_rooms: learn a room for each instrument of the model, see `Autoencoder`.
     """
 
     preset: Preset
@@ -98,6 +99,7 @@ class Job:
     n_shares: int = 1
     start: Start | None = None
     processes: Group | None = None
+    separate_rooms: bool = False
 
     @property
     def lowest_hz(self) -> float:
@@ -116,6 +118,7 @@ def build(
     n_shares: int = 1,
     lowest_hz: float = LOWEST_HZ,
     processes: Group | None = None,
+    separate_rooms: bool = False,
 ) -> Autoencoder:
     """Builds and compiles a model with random weights.
 
@@ -124,7 +127,7 @@ def build(
       seed: of weights and noise.
       rollbacks: so far; each halves the learning rate.
       total_steps: of the training; None takes the preset's.
-      n_shares, processes: see `Job`.
+      n_shares, processes, separate_rooms: see `Job`.
       lowest_hz: the lowest F0 of the recordings, see `Autoencoder`.
     """
     keras.utils.set_random_seed(seed)
@@ -136,7 +139,10 @@ def build(
         from ddsp_cli.training.parallel import SplitBatchAutoencoder
 
         kind = SplitBatchAutoencoder
-    model = kind(preset.model, training.loss, seed=seed, render_rate_hz=training.render_rate_hz, lowest_hz=lowest_hz)
+    model = kind(
+        preset.model, training.loss, seed=seed, render_rate_hz=training.render_rate_hz, lowest_hz=lowest_hz,
+        separate_rooms=separate_rooms,
+    )  # fmt: skip
     optimizer = make_optimizer(model, training, total_steps or training.steps, slower=0.5**rollbacks)
     model.compile(optimizer=optimizer, jit_compile=is_compiled())
     return model
@@ -306,7 +312,10 @@ class LossWatch(keras.callbacks.Callback):
 
 
 def _resume(job: Job, state: RunState) -> Autoencoder:
-    model = build(job.preset, job.seed, state.rollbacks, job.total_steps, job.n_shares, job.lowest_hz, job.processes)
+    model = build(
+        job.preset, job.seed, state.rollbacks, job.total_steps, job.n_shares, job.lowest_hz, job.processes,
+        job.separate_rooms,
+    )  # fmt: skip
     if state.history:
         checkpoint.restore(job.folder.path, model)
     elif job.initial is not None:
@@ -439,6 +448,8 @@ def make_optimizer(
     room = model.room
     of_room = {id(variable) for variable in room.trainable_variables} if room else set()
     pace = training.room_pace * room.pace if room else 1.0
+    if model.rooms is not None:
+        of_room, pace = {id(model.rooms)}, training.room_pace
     paces = [pace if id(variable) in of_room else 1.0 for variable in model.trainable_variables]
     optimizer = PacedAdam(
         schedule(training, total_steps, slower), paces, beta_2=training.beta_2, global_clipnorm=training.clip_norm

@@ -93,7 +93,7 @@ class SplitBatchAutoencoder(Autoencoder):
         self, inputs: Mapping[str, Any], audio: Any, drawn: Mapping[str, Any], training: bool = True
     ) -> tuple[Any, Any, Any]:
         rendered = self(inputs, given=drawn)
-        loss = self.objective(audio, rendered["audio"], training=training)
+        loss = self.objective(audio, rendered, training=training)
         if training:
             loss = loss + self.control_penalty(inputs, rendered)
         return loss, *self.energies(audio, rendered["audio"])

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ddsp_cli.arrays import FloatArray
-from ddsp_cli.bundle.layout import CONDITION
+from ddsp_cli.bundle.layout import CONDITION, VECTORS
 from ddsp_cli.config import ModelConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.decoder import decode, instrument_vectors, model_at_vector
@@ -130,6 +130,12 @@ def fit_vector(comparison: Comparison, vector: FloatArray, n_steps: int) -> tupl
         if failures == MAX_FAILURES:
             break
     return vector, best_db
+
+
+def conditioned_weights(weights: Mapping[str, np.ndarray], vector: FloatArray, n: int) -> dict[str, np.ndarray]:
+    """Returns the weights of a base whose n instruments all have one vector [D], by name, without those of the room."""
+    kept = {name: value for name, value in weights.items() if name.startswith("decoder/")}
+    return kept | {VECTORS: np.tile(np.asarray(vector, np.float32), (n, 1))}
 
 
 class Comparison:

@@ -5,6 +5,7 @@ Shapes: N windows, B batch, F frames, S samples.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
@@ -15,6 +16,7 @@ from ddsp_cli.analysis.features import hold_f0
 from ddsp_cli.analysis.mfcc import mfcc
 from ddsp_cli.analysis.recording_checks import bandwidth_hz
 from ddsp_cli.arrays import decimated
+from ddsp_cli.bundle.layout import CONDITION, unconditioned
 from ddsp_cli.config import ANALYSIS_RATE_HZ, ModelConfig
 from ddsp_cli.dataset.loader import Examples, StreamedExamples
 from ddsp_cli.errors import DatasetError
@@ -87,10 +89,36 @@ class Windows:
             self.inputs["mfcc"] = np.stack(found)[:, : self.n_frames]
         if model.instruments:
             index = _instrument_index(examples, model.instruments.names)[:, ::step]
-            self.inputs["instrument"] = np.ascontiguousarray(index[:, : self.n_frames], np.float32)[..., None]
+            self.inputs[CONDITION] = np.ascontiguousarray(index[:, : self.n_frames], np.float32)[..., None]
 
     def __len__(self) -> int:
         return len(self.audio)
+
+    def of_instrument(self, index: int) -> Windows:
+        """Returns the windows of one instrument of the model, as those of a model of this instrument alone."""
+        found = self._select(self._rows_of(index))
+        found.model = unconditioned(self.model)
+        del found.inputs[CONDITION]
+        return found
+
+    def as_instrument(self, index: int) -> Windows:
+        """Returns the windows of one instrument of the model; if there are none all windows, as if it played them."""
+        rows = self._rows_of(index)
+        found = self._select(rows if len(rows) else np.arange(len(self)))
+        found.inputs[CONDITION] = np.full_like(found.inputs[CONDITION], index)
+        return found
+
+    def _rows_of(self, index: int) -> np.ndarray:
+        """Returns the windows in which most frames belong to an instrument of the model."""
+        return np.flatnonzero((self.inputs[CONDITION] == index).mean(axis=(1, 2)) > 0.5)
+
+    def _select(self, rows: np.ndarray) -> Windows:
+        found = copy.copy(self)
+        for name in ("audio", "sound", "voiced", "fine_f0_hz", "bandwidth_hz"):
+            setattr(found, name, getattr(self, name)[rows])
+        found.inputs = {name: values[rows] for name, values in self.inputs.items()}
+        found.targets = {name: values[rows] for name, values in self.targets.items()}
+        return found
 
     def level_db(self, row: int) -> np.ndarray:
         """Returns the level [F] of a window that drives the model, in dB."""
@@ -233,7 +261,7 @@ def with_copies(examples: Examples, sample_rate_hz: int, n_copies: int, seed: in
     of slightly different size were played. Gain and measured level change alike. A shorter copy ends in silence.
 
     Args:
-      examples: of one instrument.
+      examples: of one instrument, or of several.
       sample_rate_hz: of their sound.
       n_copies: of each window.
       seed: of shifts and gains.
@@ -255,6 +283,7 @@ def with_copies(examples: Examples, sample_rate_hz: int, n_copies: int, seed: in
         f0_confidence=np.concatenate([part.f0_confidence for part in parts]),
         loudness_db=np.concatenate([part.loudness_db for part in parts]),
         power_db=np.concatenate([part.power_db for part in parts]),
+        instrument=None if examples.instrument is None else np.concatenate([part.instrument for part in parts]),
     )
 
 
@@ -283,4 +312,6 @@ def _copy(
         f0_confidence=np.where(inside, examples.f0_confidence[rows, frames], 0.0).astype(np.float32),
         loudness_db=level(examples.loudness_db),
         power_db=level(examples.power_db),
+        instrument=None if examples.instrument is None else examples.instrument[rows, frames],
+        instruments=examples.instruments,
     )

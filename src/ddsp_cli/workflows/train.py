@@ -26,12 +26,12 @@ from msgspec import UNSET
 
 from ddsp_cli import __version__, atomic, backend, bundle
 from ddsp_cli.bundle.card import describe_ranges, missing_recordings
-from ddsp_cli.bundle.layout import ARTICULATION
+from ddsp_cli.bundle.layout import ARTICULATION, conditioned
 from ddsp_cli.checksum import sha256
 from ddsp_cli.config import FeatureSpec, ModelConfig, Preset, TrainingConfig, dump_yaml, load_preset
 from ddsp_cli.dataset.loader import check_features, check_rate
 from ddsp_cli.dataset.manifest import MANIFEST, load_manifest
-from ddsp_cli.errors import DatasetError, Kind, ModelError, OutputError, UsageError
+from ddsp_cli.errors import DatasetError, Kind, ModelError, OutputError, UsageError, did_you_mean
 from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.packages import require
 from ddsp_cli.remote import as_place
@@ -108,6 +108,7 @@ def train(
     seed: int = 0,
     force: bool = False,
     start_from: PathLike | None = None,
+    timbre: str | None = None,
     listen: bool = True,
     progress: Callable[[TrainProgress], None] | None = None,
 ) -> TrainResult:
@@ -125,6 +126,9 @@ def train(
       start_from: an instrument whose model and weights a new run begins with; "base" for the network trained on all
         bundled instruments (`training.base`), or the folder of another base; "none" for random weights. By default
         the base, where the preset is of its kind.
+      timbre: a folder of the recordings, such as those of one player or one place. A timbre and a room are learned for
+        each folder, and the instrument plays those of this one. By default all folders are learned as one. Only for a
+        run that begins with a base.
       listen: render a validation clip into the run's folder now and then.
       progress: receives reports.
 
@@ -140,8 +144,9 @@ def train(
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     require("training", "keras", backend)
     plan = make_plan(
-        instrument, None if dataset is None else as_place(dataset), str(preset), steps, as_path(out), seed, start_from
-    )
+        instrument, None if dataset is None else as_place(dataset), str(preset), steps, as_path(out), seed, start_from,
+        timbre,
+    )  # fmt: skip
     hides = hides_bundled(plan)
     if hides and not force:
         raise UsageError(
@@ -209,6 +214,8 @@ class Plan:
       spec: how pitch and level have to be measured.
       total_steps: wanted.
       seed: of weights, noise and the order of the data.
+      timbres: the folders of recordings, if a timbre and a room are learned for each; otherwise empty.
+      timbre: the one of them that is played.
     """
 
     instrument: str
@@ -221,6 +228,16 @@ class Plan:
     total_steps: int
     seed: int
     base: bundle.Bundle | None = None
+    timbres: tuple[str, ...] = ()
+    timbre: str = ""
+
+    @property
+    def trained(self) -> Preset:
+        """What is trained: `settings`, or with several timbres the same network with a vector for each."""
+        if not self.timbres or self.base is None or not self.base.card.model.instruments:
+            return self.settings
+        model = conditioned(self.settings.model, self.timbres, self.base.card.model.instruments.vector_dims)
+        return msgspec.structs.replace(self.settings, model=model)
 
     @property
     def started_from(self) -> str:
@@ -241,11 +258,14 @@ def make_plan(
     out: Path | None,
     seed: int,
     start_from: PathLike | None,
+    timbre: str | None = None,
 ) -> Plan:
     """Resolves names and defaults; arguments as `train`.
 
     Raises:
+      DatasetError: the data set has no such timbre.
       ModelError: an unknown preset or instrument, a model too large to train, or one that could not be played.
+      UsageError: a timbre was chosen, and the training does not begin with a base.
     """
     settings, parent, spec = load_preset(preset), None, FeatureSpec()
     source = dataset or Path("datasets") / instrument
@@ -273,6 +293,12 @@ def make_plan(
             settings, model=parent.card.model, description=parent.card.description, training=training
         )
         spec = parent.card.features
+    if timbre is not None and base is None:
+        raise UsageError(
+            "a timbre can be chosen only in a training that begins with the base",
+            "Leave it out, or train with the preset hifi from the base.",
+        )
+    timbres = () if timbre is None else find_timbres(source, timbre)
     check_rates(settings.model)
     check_cost(settings)
     check_graph(settings.model)  # said now, and not when the training is over
@@ -287,7 +313,27 @@ def make_plan(
         steps or settings.training.steps,
         seed,
         base,
+        timbres,
+        timbre or "",
     )
+
+
+def find_timbres(source: Path, wanted: str) -> tuple[str, ...]:
+    """Returns the folders of the recordings of a data set, one of which is wanted.
+
+    Raises:
+      DatasetError: they are not in several folders, or there is no such folder.
+    """
+    names = load_manifest(source).instruments
+    if not names:
+        raise DatasetError(
+            f"the recordings of {source} are not in several folders, so they have one timbre",
+            "Prepare a folder that holds a folder of recordings for each player or place.",
+        )
+    if wanted not in names:
+        hint = did_you_mean(wanted, names) or f"Choose one of {', '.join(names)}."
+        raise DatasetError(f"{source} has no recordings in a folder {wanted}", hint)
+    return tuple(names)
 
 
 def find_base(model: ModelConfig) -> bundle.Bundle | None:
@@ -381,6 +427,7 @@ def new_state(plan: Plan) -> RunState:
         dataset=sha256(plan.source / MANIFEST),
         seed=plan.seed,
         started_from=plan.started_from,
+        timbre=plan.timbre,
     )
 
 
@@ -414,7 +461,8 @@ def state_to_start_from(
                 kind=Kind.EXISTS,
             )
         return fresh
-    given = (("started_from", "start_from"), ("preset", "preset"), ("dataset", "data set"), ("seed", "seed"))
+    given = (("started_from", "start_from"), ("preset", "preset"), ("dataset", "data set"), ("seed", "seed"),
+             ("timbre", "timbre"))  # fmt: skip
     for name, word in given:
         if getattr(found.state, name) not in {getattr(fresh, name), None}:
             raise ModelError(
@@ -468,7 +516,7 @@ def _train(
     if state.step < plan.total_steps:
         if loop.is_compiled():
             phase("compiling the model; the first step takes a quarter to half a minute")
-        write_bundle = (lambda *_: None) if follows else _bundle_writer(plan, data.manifest, material.train.in_memory())
+        write_bundle = (lambda *_: None) if follows else _bundle_writer(plan, material)
         state, finished = _run(plan, job, state, write_bundle, report)
     if processes is not None and follows:
         processes.wait()  # the first would take one that ends for a failure
@@ -478,7 +526,7 @@ def _train(
     try:
         if finished:
             phase("comparing noise and onsets with recordings, and rendering the validation split", state.step)
-            metrics = finish(plan.folder, data, material.train.in_memory(), keep_noise=plan.parent is not None)
+            metrics = finish(plan.folder, data, material.played, keep_noise=plan.parent is not None)
         else:
             phase(f"stopped after step {state.step}; {plan.folder} can be played. Writing the page "
                   "(Ctrl-C again skips it)", state.step)  # fmt: skip
@@ -508,6 +556,7 @@ class Material:
     Attributes:
       data: the data set.
       train, validation: its splits as network inputs.
+      played: of the training split what the instrument has to sound like.
       learned: the training split with its copies, where the preset wants any.
       records: the folder of the run.
     """
@@ -515,6 +564,7 @@ class Material:
     data: Dataset
     train: AnyWindows
     validation: Windows
+    played: Windows
     learned: AnyWindows
     records: RunFolder
 
@@ -524,9 +574,10 @@ def _read_material(plan: Plan, listen: bool, follows: bool) -> Material:
     from ddsp_cli.dataset import loader
     from ddsp_cli.dataset.loader import Examples
     from ddsp_cli.training.run_log import FollowedRunFolder, RunFolder
+    from ddsp_cli.training.targets import measure_targets
     from ddsp_cli.training.windows import Windows, windows_of, with_copies
 
-    model, render_rate_hz = plan.settings.model, plan.settings.training.render_rate_hz
+    model, render_rate_hz = plan.trained.model, plan.settings.training.render_rate_hz
     data = loader.load(plan.source, sample_rate_hz=model.sample_rate_hz)
     rate_hz = data.manifest.features.frame_rate_hz
     with atomic.writing(plan.run_folder):
@@ -534,21 +585,29 @@ def _read_material(plan: Plan, listen: bool, follows: bool) -> Material:
         records = kind(plan.run_folder, render_rate_hz or model.sample_rate_hz, listen=listen and not follows)
     train = windows_of(data.train, model, rate_hz, render_rate_hz)
     learned, n_copies = train, plan.settings.training.copies
-    if n_copies and isinstance(data.train, Examples) and data.train.instrument is None:
+    if n_copies and isinstance(data.train, Examples):
         examples = with_copies(data.train, model.sample_rate_hz, n_copies, plan.seed, data.manifest.features.floor_db)
         learned = Windows(examples, model, rate_hz, render_rate_hz)
-    return Material(data, train, Windows(data.validation, model, rate_hz, render_rate_hz), learned, records)
+    validation, played = Windows(data.validation, model, rate_hz, render_rate_hz), train.in_memory()
+    if plan.base is not None:
+        played.measure_targets(measure_targets)
+    if plan.timbre:
+        index = plan.timbres.index(plan.timbre)
+        validation, played = validation.as_instrument(index), played.of_instrument(index)
+        if not len(played):
+            raise DatasetError(
+                f"no window of the training split of {plan.source} has most of its notes in {plan.timbre}",
+                "Prepare the data set with more recordings in that folder, or choose another timbre.",
+            )
+    return Material(data, train, validation, played, learned, records)
 
 
 def find_start(plan: Plan, material: Material, phase: Callable[[str], None]) -> Start:
     """Finds the place in the base of a plan that is nearest to the recordings, and writes a clip played there."""
     from ddsp_cli.training.start import find_start as find
-    from ddsp_cli.training.targets import measure_targets
 
     assert plan.base is not None
-    windows = material.train.in_memory()
-    windows.measure_targets(measure_targets)
-    start = find(plan.base.card.model, plan.base.weights, windows, plan.instrument)
+    start = find(plan.base.card.model, plan.base.weights, material.played, plan.instrument)
     phase(f"starting from the base, trained on {len(start.errors_db)} instruments, near {start.nearest}")
     if material.records.listen:
         phase(f"a first clip, made before any training: {_write_first_clip(plan, material, start)}")
@@ -580,10 +639,14 @@ def _make_job(
 ) -> Job:
     """Makes the job of the training loop."""
     from ddsp_cli.training import loop
+    from ddsp_cli.training.start import conditioned_weights
     from ddsp_cli.training.windows import validation_batches
 
+    if plan.timbre and plan.base is not None and start is not None:
+        weights = conditioned_weights(plan.base.weights, start.vector, len(plan.timbres))
+        start = dataclasses.replace(start, weights=weights)
     return loop.Job(
-        plan.settings,
+        plan.trained,
         material.learned,
         validation_batches(material.validation, plan.settings.training.batch_size, multiple=n_shares),
         material.records,
@@ -593,6 +656,7 @@ def _make_job(
         n_shares,
         start,
         processes,
+        separate_rooms=bool(plan.timbre),
     )
 
 
@@ -603,7 +667,13 @@ def describe_plan(plan: Plan) -> list[str]:
     begins = f"beginning with {plan.started_from}" if plan.started_from else "from random weights"
     steps = f"up to {plan.total_steps} steps"
     first = f"learning {plan.instrument} from {amount} of notes, {describe_ranges(statistics)}, {begins}: {steps}"
-    return [first, *missing_recordings(statistics, plan.settings.model.level)]
+    found = [first]
+    if plan.timbre:
+        found.append(
+            f"learning a timbre and a room for each of {len(plan.timbres)} folders of recordings; "
+            f"the instrument plays those of {plan.timbre}"
+        )
+    return [*found, *missing_recordings(statistics, plan.settings.model.level)]
 
 
 def _run(
@@ -683,15 +753,16 @@ class _NotedInterrupts:
             raise KeyboardInterrupt
 
 
-def _bundle_writer(plan: Plan, manifest: Manifest, windows: Windows) -> OnBest:
+def _bundle_writer(plan: Plan, material: Material) -> OnBest:
     """Writes the instrument whenever its validation loss is the lowest so far."""
     from ddsp_cli.training.output_layer import mask_untrained_harmonics, smooth_noise
     from ddsp_cli.training.variation import measure_variation
 
-    variation = measure_variation(windows)
+    # a folder may have no held notes; those of the others are nearer to it than none
+    variation = measure_variation(material.played) or measure_variation(material.train.in_memory())
     movements = {} if variation is None else variation.as_weights()
 
-    card = _card(plan, manifest)
+    card = _card(plan, material.data.manifest)
     base = plan.base.card.files.get(bundle.WEIGHTS, "") if plan.base else ""
     # The harmonics of a parent were trained on notes that this data set need not have.
     lowest_hz = float(midi_to_hz(np.float64(card.statistics.pitch_midi[1]))) if plan.parent is None else 0.0
@@ -703,7 +774,8 @@ def _bundle_writer(plan: Plan, manifest: Manifest, windows: Windows) -> OnBest:
         )  # fmt: skip
         metrics = {"validation_loss": round(now.best_loss, 4)} if now.history else {}
         current = bundle.revise(card, training=training, metrics=metrics, created=_now())
-        weights = mask_untrained_harmonics(autoencoder.get_weights_by_name(), card.model, lowest_hz)
+        _, weights = autoencoder.for_instrument(plan.timbre) if plan.timbre else ("", autoencoder.get_weights_by_name())
+        weights = mask_untrained_harmonics(weights, card.model, lowest_hz)
         if plan.parent is None:  # the noise of a parent is as its maker left it
             weights = smooth_noise(weights, card)
         stored = bundle.round_to_half(weights | movements)
@@ -731,6 +803,7 @@ def _card(plan: Plan, manifest: Manifest) -> bundle.Card:
             audio_s=manifest.train.used_s,
             program=f"ddsp {__version__}",
             started_from=plan.started_from,
+            timbre=plan.timbre,
         ),
         sources=list(sources.values()),
         remarks=manifest.remarks,
@@ -743,7 +816,7 @@ def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = Fal
     Args:
       folder: of the instrument.
       data: the data set.
-      windows: of its training split.
+      windows: of its training split, those that the instrument has to sound like.
       keep_noise: do not change level and noise, such as those of a parent.
 
     Returns:
