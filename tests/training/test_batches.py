@@ -49,6 +49,14 @@ def test_every_window_is_seen_before_one_is_seen_twice(windows):
     assert len(np.unique(level)) == 6
 
 
+def test_half_of_a_batch_is_drawn_from_favoured_windows(windows):
+    crops = RandomCrops(windows, 6, 0.5, seed=0, n_steps=20, favoured=np.array([1, 4]))
+    rows = np.array([crops.places(step)[0] for step in range(20)])
+    assert np.isin(rows[:, :3], [1, 4]).all()
+    assert {1, 4} == set(rows[:, 0])
+    assert set(rows[:, 3:].ravel()) == set(range(6)), "the other half is drawn from all"
+
+
 def test_crops_longer_than_windows_become_windows(windows):
     assert RandomCrops(windows, 2, 60.0, seed=0, n_steps=1)[0][1].shape == (2, 64000)
 

@@ -382,7 +382,7 @@ def test_an_interrupted_training_does_not_wait_for_the_compiler(monkeypatch):
     released = threading.Event()
     monkeypatch.setattr(loop, "is_compiled", lambda: True)
     model = SimpleNamespace(compile_ahead=lambda *batch: lambda: released.wait(60.0))
-    job = SimpleNamespace(processes=None, preset=PRESET, train=Windows(tones(2), PRESET.model, 250), seed=0)
+    job = loop.Job(PRESET, Windows(tones(2), PRESET.model, 250), [], None, 1, seed=0)
     with pytest.raises(KeyboardInterrupt), loop._compiling_ahead(job, model):
         raise KeyboardInterrupt
     (compiling,) = (thread for thread in threading.enumerate() if thread.name == COMPILING)

@@ -26,11 +26,13 @@ class RandomCrops(keras.utils.PyDataset):
       seed: of the choice of crops.
       n_steps: how many batches.
       first_step: the step of the first batch, counted from the beginning of the training.
+      favoured: windows from which half of each batch is drawn, the other half from all; None for all from all.
     """
 
     def __init__(
-        self, windows: AnyWindows, batch_size: int, crop_s: float, seed: int, n_steps: int, first_step: int = 0
-    ) -> None:
+        self, windows: AnyWindows, batch_size: int, crop_s: float, seed: int, n_steps: int, first_step: int = 0,
+        favoured: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(workers=1, use_multiprocessing=False)
         self.windows = windows
         self.batch_size = batch_size
@@ -38,6 +40,7 @@ class RandomCrops(keras.utils.PyDataset):
         self.seed = seed
         self.n_steps = n_steps
         self.first_step = first_step
+        self.favoured = favoured
 
     def __len__(self) -> int:
         return self.n_steps
@@ -56,6 +59,9 @@ class RandomCrops(keras.utils.PyDataset):
             if n <= MAX_SHUFFLED
             else random.choice(n, self.batch_size, replace=False)
         )
+        if self.favoured is not None:
+            half = self.batch_size // 2
+            rows[:half] = np.resize(random.permutation(self.favoured), half)
         return rows, random.integers(0, self.windows.n_frames - self.crop_frames + 1, self.batch_size)
 
     def __getitem__(self, index: int) -> Batch:

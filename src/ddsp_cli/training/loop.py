@@ -87,6 +87,7 @@ class Job:
       n_shares: into how many parts a batch is split, see `backend.share_batches`.
       processes: that train together; None for this one alone.
       separate_rooms: learn a room for each instrument of the model, see `Autoencoder`.
+      favoured: windows from which half of each batch is drawn, see `RandomCrops`.
     """
 
     preset: Preset
@@ -100,6 +101,7 @@ class Job:
     start: Start | None = None
     processes: Group | None = None
     separate_rooms: bool = False
+    favoured: np.ndarray | None = None
 
     @property
     def lowest_hz(self) -> float:
@@ -108,6 +110,13 @@ class Job:
             return LOWEST_HZ
         lowest = [values["f0_hz"].min() for values in (self.train.inputs, *(batch for batch, _ in self.validation))]
         return float(min(lowest))
+
+    def crops(self, n_steps: int, first_step: int = 0) -> RandomCrops:
+        """Returns the batches of so many steps."""
+        training = self.preset.training
+        return RandomCrops(
+            self.train, training.batch_size, training.crop_s, self.seed, n_steps, first_step, self.favoured
+        )
 
 
 def build(
@@ -231,9 +240,7 @@ def _compiling_ahead(job: Job, model: Autoencoder) -> Iterator[None]:
     if compile_ahead is None or job.processes is not None or not is_compiled():
         yield
         return
-    training = job.preset.training
-    batch = RandomCrops(job.train, training.batch_size, training.crop_s, job.seed, 1).batch(0)
-    run_once = compile_ahead(*as_arrays(batch))
+    run_once = compile_ahead(*as_arrays(job.crops(1).batch(0)))
 
     def run_quietly() -> None:
         with contextlib.suppress(Exception):  # the first step will raise it
@@ -363,8 +370,7 @@ def advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, repo
         job.processes.share(model)
     n_steps = min(training.validation_steps, job.total_steps - state.step)
     watch = LossWatch(lambda losses: report(progress_of(state, job.total_steps, losses, "step")))
-    crops = RandomCrops(job.train, training.batch_size, training.crop_s, job.seed, n_steps, first_step=state.step)
-    model.fit(crops, callbacks=[watch], verbose=0, shuffle=False)
+    model.fit(job.crops(n_steps, state.step), callbacks=[watch], verbose=0, shuffle=False)
     validation_loss, level = validate(model, job.validation)
     check_weights(model)
     best = validation_loss < state.best_loss

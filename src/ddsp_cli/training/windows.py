@@ -96,19 +96,19 @@ class Windows:
 
     def of_instrument(self, index: int) -> Windows:
         """Returns the windows of one instrument of the model, as those of a model of this instrument alone."""
-        found = self._select(self._rows_of(index))
+        found = self._select(self.rows_of(index))
         found.model = unconditioned(self.model)
         del found.inputs[CONDITION]
         return found
 
     def as_instrument(self, index: int) -> Windows:
         """Returns the windows of one instrument of the model; if there are none all windows, as if it played them."""
-        rows = self._rows_of(index)
+        rows = self.rows_of(index)
         found = self._select(rows if len(rows) else np.arange(len(self)))
         found.inputs[CONDITION] = np.full_like(found.inputs[CONDITION], index)
         return found
 
-    def _rows_of(self, index: int) -> np.ndarray:
+    def rows_of(self, index: int) -> np.ndarray:
         """Returns the windows in which most frames belong to an instrument of the model."""
         return np.flatnonzero((self.inputs[CONDITION] == index).mean(axis=(1, 2)) > 0.5)
 

@@ -640,8 +640,11 @@ def _make_job(
     """Makes the job of the training loop."""
     from ddsp_cli.training import loop
     from ddsp_cli.training.start import conditioned_weights
-    from ddsp_cli.training.windows import validation_batches
+    from ddsp_cli.training.windows import Windows, validation_batches
 
+    favoured = None
+    if plan.timbre and isinstance(material.learned, Windows):
+        favoured = material.learned.rows_of(plan.timbres.index(plan.timbre))
     if plan.timbre and plan.base is not None and start is not None:
         weights = conditioned_weights(plan.base.weights, start.vector, len(plan.timbres))
         start = dataclasses.replace(start, weights=weights)
@@ -657,6 +660,7 @@ def _make_job(
         start,
         processes,
         separate_rooms=bool(plan.timbre),
+        favoured=favoured,
     )
 
 
