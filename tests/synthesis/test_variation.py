@@ -61,7 +61,21 @@ def test_levels_have_the_measured_depth_and_move_apart(pole):
     in_band = banded(20 * np.log10(levels), FRAME_RATE_HZ, BAND_HZ)
     assert in_band.std(axis=0) == pytest.approx(np.full(K, 1.5), rel=0.1)
     together = np.corrcoef(in_band.T)[~np.eye(K, dtype=bool)]
-    assert np.abs(together).mean() < 0.05
+    # of K equal levels with a constant sum, each moves by 1 / (K - 1) against the others
+    assert np.abs(together + 1.0 / (K - 1)).mean() < 0.05
+
+
+def test_the_level_played_does_not_move():
+    found = moved(variation(harmonic_db=3.0))[1]
+    power = np.sum(found**2, axis=1)
+    np.testing.assert_allclose(power, K * 0.1**2, rtol=1e-5)
+    assert np.ptp(20.0 * np.log10(found[:, 0])) > 6.0
+
+
+def test_silence_stays_silent():
+    movements = Movements(variation(harmonic_db=3.0), FRAME_RATE_HZ, M, RATE_HZ)
+    _, changed, _ = movements.push(np.full(50, 220.0, np.float32), {"harmonic_distribution": np.zeros((10, K), "f")})
+    assert not changed["harmonic_distribution"].any()
 
 
 def test_frequencies_have_the_measured_depth():

@@ -39,6 +39,9 @@ MAX_DB, MAX_CENTS, MAX_POLE, MAX_VIBRATO_CENTS = 3.0, 15.0, 0.8, 100.0
 #: An instrument whose usual vibrato is narrower than this, root mean square, is played without one.
 LEAST_VIBRATO_CENTS = 3.0
 
+#: Least power of the harmonics that is divided by, so that silence stays silent.
+TINY = np.float32(1e-20)
+
 #: The pole of the movements of phases.
 PHASE_POLE = 0.5
 
@@ -170,11 +173,21 @@ class Movements:
         self._last_cents = float(cents[-1])
         fine = np.interp(np.arange(1, n_frames * n_fine + 1) / n_fine, np.arange(n_frames + 1), cents)
         moved = dict(controls)
-        moved["harmonic_distribution"] = controls["harmonic_distribution"] * _gain(level_db)
+        moved["harmonic_distribution"] = _move_levels(controls["harmonic_distribution"], level_db)
         if "noise_magnitudes" in controls:
             noise_db = drawn[:, 2 * n + 1 :] * self._variation.noise_db
             moved["noise_magnitudes"] = controls["noise_magnitudes"] * _gain(noise_db[:, self._group])
         return np.asarray(f0_hz * 2.0 ** (fine / 1200.0), np.float32), moved, phases
+
+
+def _move_levels(distribution: FloatArray, level_db: FloatArray) -> FloatArray:
+    """Changes the levels of harmonics [F, K], and keeps the power of all.
+
+    The level that drives the instrument already has the movements of the power.
+    """
+    moved = distribution * _gain(level_db)
+    power, moved_power = (np.einsum("fk,fk->f", x, x) for x in (distribution, moved))
+    return moved * np.sqrt(power / np.maximum(moved_power, TINY))[:, None]
 
 
 class _Between:

@@ -666,7 +666,8 @@ def _make_job(
 
 def describe_plan(plan: Plan) -> list[str]:
     """Reports the data set, the start and the gaps of the recordings."""
-    statistics = load_manifest(plan.source).statistics
+    manifest = load_manifest(plan.source)
+    statistics = manifest.statistics
     amount = f"{statistics.note_s:.0f} s" if statistics.note_s < 120.0 else f"{statistics.note_s / 60.0:.0f} minutes"
     begins = f"beginning with {plan.started_from}" if plan.started_from else "from random weights"
     steps = f"up to {plan.total_steps} steps"
@@ -676,6 +677,11 @@ def describe_plan(plan: Plan) -> list[str]:
         found.append(
             f"learning a timbre and a room for each of {len(plan.timbres)} folders of recordings; "
             f"the instrument plays those of {plan.timbre}"
+        )
+    elif plan.base is not None and manifest.instruments:
+        found.append(
+            f"{len(manifest.instruments)} folders of recordings are learned as one timbre in one room; if they are of "
+            "several players or places, choose one of them with the option timbre"
         )
     return [*found, *missing_recordings(statistics, plan.settings.model.level)]
 
