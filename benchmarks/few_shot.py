@@ -1,13 +1,15 @@
 """How good an instrument gets from few recordings, and how soon.
 
     python benchmarks/few_shot.py RECORDINGS (--hold-out PATTERN... | --dataset DIR) [--seconds 10,30,60,120,300,600]
-                                  [--from none,NEAREST,base] [--also NAME...] [--steps N] [--preset P]
+                                  [--from none,NEAREST,base] [--also NAME...] [--steps N] [--preset P] [--scale]
                                   [--sample-rate HZ] [--csv FILE] [--plot FILE] [--keep DIR]
 
 RECORDINGS is a folder of sound files of one instrument. Those that --hold-out matches are what every instrument is
 judged by; with --dataset it is the validation split of a prepared data set of them, and the recordings of its training
 split are taken, at the levels that they have there. From the others so many seconds are taken, in an order drawn with
---seed, the last one cut; 30 s hold the 10 s. For each length, and each instrument to begin with ("none": from nothing),
+--seed, the last one cut; 30 s hold the 10 s. With --scale single notes are taken, evenly spread over their range, in
+turn loud and soft, as a player would record them for this purpose; the held-out recordings have no part in the choice.
+For each length, and each instrument to begin with ("none": from nothing),
 `ddsp prepare` and `ddsp train` run as a user runs them. --also judges trained instruments by the same recordings.
 
 Leaving an instrument out of the base:
@@ -43,16 +45,25 @@ from pathlib import Path, PurePath
 import numpy as np
 import soundfile
 
+from ddsp_cli.analysis.extract import measure
 from ddsp_cli.audio import read
 from ddsp_cli.bundle import Bundle
+from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.dataset import loader
 from ddsp_cli.dataset.loader import Dataset
 from ddsp_cli.dataset.manifest import iter_recordings, load_manifest
+from ddsp_cli.scaling import hz_to_midi
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.evaluate import resynthesise
 
 #: Rate of the cut recordings.
 RATE_HZ = 48000
+
+#: A single note: a recording of at most this length whose pitches (10th to 90th percentile) lie within this range.
+LONGEST_NOTE_S, NOTE_SEMITONES = 6.0, 0.8
+
+#: From so many notes nearest in pitch the loudest or the softest is taken.
+N_NEAR = 5
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,42 @@ def take(paths: Sequence[Path], seconds: float, folder: Path, gains_db: Mapping[
         soundfile.write(folder / f"{i:03d}_{path.stem}.flac", audio, RATE_HZ, subtype="PCM_24")
         left -= len(audio)
     return seconds - left / RATE_HZ
+
+
+def choose_scale(paths: Sequence[Path], seconds: float, gains_db: Mapping[Path, float] | None) -> list[Path]:
+    """Chooses single notes evenly spread over their range, in turn loud and soft.
+
+    Args:
+      paths: of the recordings; those with one held pitch and at most `LONGEST_NOTE_S` long are single notes.
+      seconds: in all.
+      gains_db: as for `take`.
+
+    Returns:
+      Recordings from the lowest to the highest note, about so many seconds.
+
+    Raises:
+      SystemExit: there are no single notes.
+    """
+    notes: list[tuple[float, float, Path]] = []
+    lengths = []
+    for path in paths:
+        if soundfile.info(path).duration > LONGEST_NOTE_S:
+            continue
+        found = measure(read.read_mono(path, ANALYSIS_RATE_HZ))
+        pitches = hz_to_midi(found.f0_hz[found.f0_hz > 0.0])
+        if len(pitches) and np.ptp(np.percentile(pitches, [10, 90])) < NOTE_SEMITONES:
+            gain_db = 0.0 if gains_db is None else gains_db[path]
+            notes.append((float(np.median(pitches)), float(found.power_db.max()) + gain_db, path))
+            lengths.append(len(found.f0_hz) / found.spec.frame_rate_hz)
+    if not notes:
+        raise SystemExit("there are no single notes among these recordings")
+    chosen: list[Path] = []
+    n = min(len(notes), math.ceil(seconds / float(np.median(lengths))))
+    for i, pitch in enumerate(np.linspace(min(notes)[0], max(notes)[0], n)):
+        near = sorted((note for note in notes if note[2] not in chosen), key=lambda note: abs(note[0] - pitch))[:N_NEAR]
+        loudest = max if i % 2 == 0 else min
+        chosen.append(loudest(near, key=lambda note: note[1])[2])
+    return chosen
 
 
 def of_training(paths: Sequence[Path], dataset: Path) -> dict[Path, float]:
@@ -174,6 +221,7 @@ def main() -> None:
     parser.add_argument("--preset")
     parser.add_argument("--sample-rate", type=int, help="of the data sets; by default that of ddsp prepare")
     parser.add_argument("--seed", type=int, default=0, help="of the order of the recordings")
+    parser.add_argument("--scale", action="store_true", help="take single notes over the range, in turn loud and soft")
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--keep", type=Path, help="keep recordings, data sets and instruments in this new folder")
@@ -206,7 +254,8 @@ def main() -> None:
         print("".join(f"{field.name:>12}" for field in fields(Result)), flush=True)
         for seconds in lengths:
             name = f"{seconds:g}s"
-            taken_s = take(usable, seconds, place / "recordings" / name, gains_db)
+            order = choose_scale(usable, seconds, gains_db) if options.scale else usable
+            taken_s = take(order, seconds, place / "recordings" / name, gains_db)
             if taken_s < seconds - 1.0:
                 print(f"there are only {taken_s:.0f} s of recordings", file=sys.stderr)
             data = place / "datasets" / name
