@@ -155,7 +155,7 @@ $(addprefix data-,$(INSTRUMENTS) $(BASE_ONLY)): data-%: audio $(RUNTIME) ## The 
 	$(BIN)/ddsp prepare "$(AUDIO)/$*" --name $* --sources models/recipes/$*.yaml $(PREPARE_$*)
 
 $(addprefix instrument-,$(INSTRUMENTS)): instrument-%: data-% ## A bundled instrument, from its recordings
-	$(BIN)/ddsp train --instrument $* --preset $(PRESET) --force $(TRAIN_ARGS)
+	$(BIN)/ddsp train --instrument $* --preset $(PRESET) --force $(if $(filter hifi,$(PRESET)),$(TRAIN_$*)) $(TRAIN_ARGS)
 
 base: $(addprefix data-,$(INSTRUMENTS) $(BASE_ONLY)) ## The base, with which new instruments begin
 	$(BIN)/python models/recipes/make_base.py $(addprefix datasets/,$(INSTRUMENTS) $(BASE_ONLY))

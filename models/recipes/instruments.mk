@@ -1,5 +1,6 @@
 # Which recordings each bundled instrument does not learn from, as options of ddsp prepare; why: models/RECIPES.md.
-# --hold-out: what it is judged by instead. --leave-out: not used at all.
+# --hold-out: what it is judged by instead. --leave-out: not used at all. Below them: whose timbre and room is played,
+# as options of ddsp train.
 
 INSTRUMENTS := flute violin cello clarinet oboe tenor_sax alto_sax trombone french_horn bassoon double_bass
 
@@ -39,3 +40,7 @@ PREPARE_alto_sax := --hold-out 'alt_p_03*' --hold-out 'alt_f_08*' --hold-out 'al
 PREPARE_trombone := --hold-out 'trombone_E2_phrase_*_nonlegato*' \
                     --hold-out 'trombone_F3_phrase_*_staccato*' --hold-out 'trombone_As3_phrase_*_legato*' \
                     --hold-out '102_97*' --hold-out '25_146*' --hold-out '76_220*' --hold-out '51_261*'
+
+TRAIN_violin := --timbre bach-violin-dataset_john-garner
+
+TRAIN_alto_sax := --timbre sfz_mtg-solosax

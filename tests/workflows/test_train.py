@@ -28,7 +28,7 @@ from ddsp_cli.synthesis.decoder import Encoder
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.training import checkpoint
 from ddsp_cli.workflows.prepare import prepare
-from ddsp_cli.workflows.train import _NotedInterrupts, train
+from ddsp_cli.workflows.train import _NotedInterrupts, describe_plan, make_plan, train
 from ddsp_cli.workflows.transfer import transfer_files
 from fixtures import make_bundle, melody, small_model
 from training_fixtures import op_by_op, small_preset
@@ -336,6 +336,8 @@ def test_a_timbre_has_to_be_there(two_players, prepared):
     with pytest.raises(DatasetError, match="no recordings in a folder brigt") as problem:
         train("mine", two_players / "datasets/both", preset, start_from=base, timbre="brigt")
     assert "bright" in problem.value.hint
+    plan = make_plan("mine", two_players / "datasets/both", preset, None, None, 0, base)
+    assert any("2 folders of recordings are learned as one" in line for line in describe_plan(plan))
     with pytest.raises(DatasetError, match="not in several folders"):
         train("mine", prepared / "datasets/tone", preset, start_from=base, timbre="bright")
     with pytest.raises(UsageError, match="begins with the base"):
