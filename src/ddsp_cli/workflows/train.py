@@ -768,8 +768,9 @@ def _bundle_writer(plan: Plan, material: Material) -> OnBest:
     from ddsp_cli.training.output_layer import mask_untrained_harmonics, smooth_noise
     from ddsp_cli.training.variation import measure_variation
 
-    # a folder may have no held notes; those of the others are nearer to it than none
-    variation = measure_variation(material.played) or measure_variation(material.train.in_memory())
+    variation = measure_variation(material.played)
+    if variation is None and plan.timbre:  # the folder has no held notes; those of the others are better than none
+        variation = measure_variation(material.train.in_memory())
     movements = {} if variation is None else variation.as_weights()
 
     card = _card(plan, material.data.manifest)
