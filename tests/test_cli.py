@@ -165,6 +165,9 @@ def test_models_tells_all_of_one(desk):
     text = ddsp("models", "testophone", cwd=desk).stdout.decode()
     for words in ("range", "C4 to C6", "97% in tune", "CC0-1.0", "Plays softly."):
         assert words in text
+    assert "timbre" not in text
+    violin = " ".join(ddsp("models", "violin", cwd=desk).stdout.decode().split())
+    assert "timbre that of the recordings in the folder bach-violin-dataset_john-garner, and their room" in violin
     missing = ddsp("models", "testofone", cwd=desk)
     assert missing.returncode != ExitCode.OK
     assert "Did you mean testophone" in missing.stderr.decode()

@@ -228,6 +228,8 @@ def _tell(card: "Card", place: Path) -> None:
         "range": played_range(card),
         "model": card.description,
         "learned from": learned_from(card),
+        "timbre": card.training.timbre
+        and f"that of the recordings in the folder {card.training.timbre}, and their room",
         "training": _trained(card),
         "quality": quality(card.metrics),
         "licence": card.licence,
@@ -236,7 +238,8 @@ def _tell(card: "Card", place: Path) -> None:
     }
     console.say(card.name)
     for name, text in facts.items():
-        console.fact(name, text)
+        if text:
+            console.fact(name, text)
     for text in missing_recordings(card.statistics, card.model.level):
         console.fact("missing", text)
     for remark in card.remarks:
