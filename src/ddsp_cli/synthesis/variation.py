@@ -39,7 +39,7 @@ MAX_DB, MAX_CENTS, MAX_POLE, MAX_VIBRATO_CENTS = 3.0, 15.0, 0.8, 100.0
 #: An instrument whose usual vibrato is narrower than this, root mean square, is played without one.
 LEAST_VIBRATO_CENTS = 3.0
 
-#: Least power of the harmonics that is divided by, so that silence stays silent.
+#: Lower limit of a power that is divided by, so that silence stays silent.
 TINY = np.float32(1e-20)
 
 #: The pole of the movements of phases.
@@ -181,9 +181,9 @@ class Movements:
 
 
 def _move_levels(distribution: FloatArray, level_db: FloatArray) -> FloatArray:
-    """Changes the levels of harmonics [F, K], and keeps the power of all.
+    """Changes the levels of harmonics [F, K] without a change of their total power.
 
-    The level that drives the instrument already has the movements of the power.
+    The level that drives the instrument already contains the movements of that power.
     """
     moved = distribution * _gain(level_db)
     power, moved_power = (np.einsum("fk,fk->f", x, x) for x in (distribution, moved))

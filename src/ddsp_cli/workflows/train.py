@@ -233,9 +233,11 @@ class Plan:
 
     @property
     def trained(self) -> Preset:
-        """What is trained: `settings`, or with several timbres the same network with a vector for each."""
-        if not self.timbres or self.base is None or not self.base.card.model.instruments:
+        """Model and training configuration of the loop: `settings`, with a vector for each of several timbres."""
+        if not self.timbres:
             return self.settings
+        assert self.base is not None
+        assert self.base.card.model.instruments
         model = conditioned(self.settings.model, self.timbres, self.base.card.model.instruments.vector_dims)
         return msgspec.structs.replace(self.settings, model=model)
 
@@ -319,7 +321,7 @@ def make_plan(
 
 
 def find_timbres(source: Path, wanted: str) -> tuple[str, ...]:
-    """Returns the folders of the recordings of a data set, one of which is wanted.
+    """Returns the names of the folders of a data set's recordings, and checks that one of them is `wanted`.
 
     Raises:
       DatasetError: they are not in several folders, or there is no such folder.
@@ -556,7 +558,7 @@ class Material:
     Attributes:
       data: the data set.
       train, validation: its splits as network inputs.
-      played: of the training split what the instrument has to sound like.
+      played: the windows of the training split whose timbre the instrument plays.
       learned: the training split with its copies, where the preset wants any.
       records: the folder of the run.
     """
@@ -785,7 +787,9 @@ def _bundle_writer(plan: Plan, material: Material) -> OnBest:
         )  # fmt: skip
         metrics = {"validation_loss": round(now.best_loss, 4)} if now.history else {}
         current = bundle.revise(card, training=training, metrics=metrics, created=_now())
-        _, weights = autoencoder.for_instrument(plan.timbre) if plan.timbre else ("", autoencoder.get_weights_by_name())
+        weights = autoencoder.get_weights_by_name()
+        if plan.timbre:
+            _, weights = autoencoder.for_instrument(plan.timbre)
         weights = mask_untrained_harmonics(weights, card.model, lowest_hz)
         if plan.parent is None:  # the noise of a parent is as its maker left it
             weights = smooth_noise(weights, card)
@@ -827,7 +831,7 @@ def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = Fal
     Args:
       folder: of the instrument.
       data: the data set.
-      windows: of its training split, those that the instrument has to sound like.
+      windows: of its training split, those whose timbre the instrument plays.
       keep_noise: do not change level and noise, such as those of a parent.
 
     Returns:
