@@ -17,6 +17,7 @@ from ddsp_cli.config import (
     ModelConfig,
     load_preset,
 )
+from ddsp_cli.scaling import N_NOTES
 
 
 def small_model(**changes: Any) -> ModelConfig:
@@ -64,6 +65,8 @@ def random_weights(model: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
     n_out = (1 + harmonic[1].n_harmonics if harmonic else 0) + (noise[1].n_bands if noise else 0)
     normal("decoder/dense_out/kernel", n_out_in, n_out)
     weights["decoder/dense_out/bias"] = np.zeros(n_out, np.float32)
+    if model.decoder.note_bias:
+        weights["decoder/note_bias"] = np.zeros((N_NOTES, 1 + harmonic[1].n_harmonics), np.float32)
     return weights
 
 

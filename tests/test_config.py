@@ -79,6 +79,10 @@ def test_shapes_of_the_presets():
         (MINIMAL + f"training: {{steps: {10**400}}}\n", "steps"),
         (MINIMAL + f"training: {{clip_norm: {10**400}}}\n", "clip_norm"),
         (MINIMAL + f"training: {{batch_size: {10**9}}}\n", "batch_size"),
+        (
+            "model: {inputs: [pw_scaled], decoder: {note_bias: true}, processors: {}}\n",
+            "note_bias",
+        ),
         ("a: " + "[" * 100, "nested"),
         ("a" * 1000 + ": 1\n", "there is no key aaa"),
     ],

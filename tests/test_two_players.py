@@ -14,6 +14,7 @@ from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import HarmonicConfig, ModelConfig, ReverbConfig, load_preset
 from ddsp_cli.exporters import litert, onnx, vst
 from ddsp_cli.scaling import scale_db, scale_f0
+from ddsp_cli.synthesis.decoder import NOTE_BIAS
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.stream import open_decoder
 from ddsp_cli.synthesis.synths import white_noise
@@ -47,12 +48,19 @@ def renamed(model: ModelConfig) -> ModelConfig:
     return msgspec.structs.replace(model, processors=nodes)
 
 
+def with_note_bias(model: ModelConfig) -> ModelConfig:
+    """A bias for each semitone, in columns of another order than that of the plug-in."""
+    decoder = msgspec.structs.replace(model.sizes, note_bias=True)
+    return msgspec.structs.replace(permuted(model, "noise harmonic dry reverb"), decoder=decoder)
+
+
 MODELS = {
     "vst": small_model(),
     "solo": solo_like(),
     "noise first": permuted(small_model(), "noise harmonic dry reverb"),
     "room first": permuted(small_model(), "reverb dry noise harmonic"),
     "renamed": renamed(small_model()),
+    "note bias": with_note_bias(small_model()),
 }
 
 
@@ -64,7 +72,9 @@ def trained(model: ModelConfig) -> tuple[Any, Bundle]:
     weights = autoencoder.get_weights_by_name()
     if "reverb/ir" in weights:
         weights["reverb/ir"] = impulse_response(3000)
-        autoencoder.set_weights_by_name(weights)
+    if NOTE_BIAS in weights:
+        weights[NOTE_BIAS] = np.random.default_rng(2).normal(0.0, 0.5, weights[NOTE_BIAS].shape).astype(np.float32)
+    autoencoder.set_weights_by_name(weights)
     return autoencoder, Bundle(make_card(model), weights, autoencoder.impulse_response())
 
 

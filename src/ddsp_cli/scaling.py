@@ -21,6 +21,9 @@ DB_RANGE = 80.0
 #: Range of the pitches that a decoder takes as 0..1, in MIDI note numbers.
 F0_RANGE_MIDI = 127.0
 
+#: A decoder with `note_bias` has a bias for each semitone of a piano: A0, as a MIDI note number, and how many.
+LOWEST_NOTE, N_NOTES = 21, 88
+
 #: Bounds of a control after `exp_sigmoid`.
 MAX_AMPLITUDE = 2.0
 

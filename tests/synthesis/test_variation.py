@@ -24,7 +24,12 @@ P = len(PITCHES_MIDI)
 
 
 def variation(
-    harmonic_db: float = 0.0, harmonic_cents: float = 0.0, jitter_cents: float = 0.0, n: int = K, **changes
+    harmonic_db: float = 0.0,
+    harmonic_cents: float = 0.0,
+    jitter_cents: float = 0.0,
+    note_db: float = 0.0,
+    n: int = K,
+    **changes,
 ) -> Variation:
     """The same movements at all pitches and of all harmonics."""
     depths = {
@@ -33,17 +38,21 @@ def variation(
         "jitter_cents": np.full(P, jitter_cents, np.float32),
         "pole": 0.5,
         "noise_db": np.zeros(len(NOISE_EDGES_HZ) - 1, np.float32),
+        "note_db": np.full((P, n), note_db, np.float32),
+        "note_noise_db": np.zeros(len(NOISE_EDGES_HZ) - 1, np.float32),
     }
     return Variation(**{**depths, **changes})
 
 
-def moved(found: Variation, n_frames: int = 4000, seed: int = 0, block: int = 4000):
+def moved(found: Variation, n_frames: int = 4000, seed: int = 0, block: int = 4000, note_frames: int = 4000):
+    """Plays notes of one pitch and of `note_frames`."""
     movements = Movements(found, FRAME_RATE_HZ, M, RATE_HZ, seed)
     parts = []
     for start in range(0, n_frames, block):
         n = min(block, n_frames - start)
         controls = {"harmonic_distribution": np.full((n, K), 0.1), "noise_magnitudes": np.full((n, M), 0.01)}
-        f0_hz, changed, phases = movements.push(np.full(n * 5, 220.0, np.float32), controls)
+        begins = (start + np.arange(n)) % note_frames == 0
+        f0_hz, changed, phases = movements.push(np.full(n * 5, 220.0, np.float32), controls, begins)
         parts.append((f0_hz, changed["harmonic_distribution"], changed["noise_magnitudes"], phases))
     return [np.concatenate(values) for values in zip(*parts, strict=True)]
 
@@ -74,7 +83,8 @@ def test_the_level_played_does_not_move():
 
 def test_silence_stays_silent():
     movements = Movements(variation(harmonic_db=3.0), FRAME_RATE_HZ, M, RATE_HZ)
-    _, changed, _ = movements.push(np.full(50, 220.0, np.float32), {"harmonic_distribution": np.zeros((10, K), "f")})
+    controls = {"harmonic_distribution": np.zeros((10, K), "f")}
+    _, changed, _ = movements.push(np.full(50, 220.0, np.float32), controls, np.zeros(10, bool))
     assert not changed["harmonic_distribution"].any()
 
 
@@ -101,9 +111,20 @@ def test_noise_moves_in_groups():
     assert levels[:, ~inside].std(axis=0).max() < 1e-4
 
 
+def test_the_timbre_of_each_note_has_the_measured_deviation_and_is_constant_within_it():
+    levels = 20 * np.log10(moved(variation(note_db=4.0), n_frames=40_000, note_frames=40)[1]).reshape(1000, 40, K)
+    settled = levels[:, 20:]
+    assert np.ptp(settled, axis=1).max() < 1e-3
+    # of K equal levels of constant power each also moves with the power of the others
+    assert settled[:, -1].std(axis=0) == pytest.approx(np.full(K, 4.0), rel=0.1)
+    following = np.corrcoef(settled[:-1, -1].reshape(-1), settled[1:, -1].reshape(-1))[0, 1]
+    assert abs(following) < 0.05
+    np.testing.assert_allclose(np.sum(10 ** (levels / 10), axis=2), K * 0.1**2, rtol=1e-4)
+
+
 def test_blocks_and_seed():
-    found = variation(harmonic_db=1.0, harmonic_cents=1.0, jitter_cents=1.0)
-    whole, blocks, other = moved(found, 200), moved(found, 200, block=7), moved(found, 200, seed=1)
+    found = variation(harmonic_db=1.0, harmonic_cents=1.0, jitter_cents=1.0, note_db=1.0)
+    whole, blocks, other = (moved(found, 200, note_frames=30, **changes) for changes in ({}, {"block": 7}, {"seed": 1}))
     for one, two, three in zip(whole, blocks, other, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5)
         assert one.std() < 1e-12 or not np.allclose(one, three)
@@ -165,7 +186,8 @@ def test_frames_too_far_apart_for_a_band_do_not_move_in_it(frame_rate_hz):
     """A card may say 10 frames a second, where neither band has a share, or 20, where it has next to none."""
     found = variation(harmonic_db=3.0, jitter_cents=15.0)
     controls = {"harmonic_distribution": np.full((50, K), 0.1), "noise_magnitudes": np.full((50, M), 0.01)}
-    f0_hz, changed, phases = Movements(found, frame_rate_hz, M, RATE_HZ).push(np.full(250, 220.0, np.float32), controls)
+    movements = Movements(found, frame_rate_hz, M, RATE_HZ)
+    f0_hz, changed, phases = movements.push(np.full(250, 220.0, np.float32), controls, np.zeros(50, bool))
     np.testing.assert_array_equal(f0_hz, np.float32(220.0))
     assert np.isfinite(changed["harmonic_distribution"]).all() and np.isfinite(phases).all()
     np.testing.assert_allclose(changed["harmonic_distribution"], 0.1)
@@ -182,7 +204,7 @@ def test_depths_are_interpolated_between_pitches():
     halfway_hz = 440.0 * 2.0 ** ((0.5 * (PITCHES_MIDI[5] + PITCHES_MIDI[6]) - 69.0) / 12.0)
     movements = Movements(found, FRAME_RATE_HZ, M, RATE_HZ)
     controls = {"harmonic_distribution": np.full((4000, K), 0.1), "noise_magnitudes": np.full((4000, M), 0.01)}
-    _, changed, _ = movements.push(np.full(4000, halfway_hz, np.float32), controls)
+    _, changed, _ = movements.push(np.full(4000, halfway_hz, np.float32), controls, np.zeros(4000, bool))
     in_band = banded(20 * np.log10(changed["harmonic_distribution"]), FRAME_RATE_HZ, BAND_HZ)
     assert in_band.std(axis=0) == pytest.approx(np.full(K, 2.0), rel=0.1)
 
@@ -196,6 +218,12 @@ def test_bundles_of_earlier_versions_have_one_depth_for_all_pitches():
     assert found is not None
     np.testing.assert_array_equal(found.harmonic_db, np.tile(weights["variation/harmonic_db"], (P, 1)))
     np.testing.assert_array_equal(found.jitter_cents, np.full(P, 2.0))
+
+
+def test_bundles_of_earlier_versions_play_all_notes_with_one_timbre():
+    weights = variation(note_db=3.0).as_weights()
+    del weights["variation/note_db"]
+    np.testing.assert_array_equal(read_variation(weights, K).note_db, np.zeros((P, K)))
 
 
 def test_bundles_of_earlier_versions_say_nothing_of_vibrato():

@@ -6,13 +6,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from ddsp_cli.bundle.layout import base_config
 from ddsp_cli.config import load_preset
 from ddsp_cli.dataset.loader import Examples
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.decoder import decode, instrument_vectors
 from ddsp_cli.synthesis.ops import NumpyOps
-from ddsp_cli.training.base import MixedCrops, MixedSound, base_config, fit_base, fit_base_to_sound
+from ddsp_cli.training.base import VECTOR_DIMS, MixedCrops, MixedSound, fit_base, fit_base_to_sound
 from ddsp_cli.training.start import SequencesOps, find_start
 from ddsp_cli.training.targets import measure_targets
 from ddsp_cli.training.windows import Windows
@@ -75,8 +76,11 @@ def test_the_vector_of_a_new_instrument_is_fitted_between_those_of_others(base):
 
 def test_only_a_model_of_the_same_kind_has_a_base():
     model = small_model()
-    assert is_base(base_config(model, ["a", "b"]), model)
+    assert is_base(base_config(model, ["a", "b"], VECTOR_DIMS), model)
     assert not is_base(model, model)
+    with_bias = msgspec.structs.replace(model, decoder=msgspec.structs.replace(model.sizes, note_bias=True))
+    assert is_base(base_config(with_bias, ["a", "b"], VECTOR_DIMS), with_bias), "a base has no note bias"
+    assert base_config(with_bias, ["a", "b"], VECTOR_DIMS) == base_config(model, ["a", "b"], VECTOR_DIMS)
     with pytest.raises(ModelError, match="no instruments"):
         find_start(model, {}, made(1.0, n=1), "mine")
 

@@ -16,12 +16,12 @@ from msgspec.structs import replace
 from safetensors.numpy import load_file
 
 from ddsp_cli.backend import COMPILING
+from ddsp_cli.bundle.layout import base_config
 from ddsp_cli.config import LossConfig, Preset, TrainingConfig
 from ddsp_cli.engine import Autoencoder, Reverb
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.decoder import model_at_vector
 from ddsp_cli.training import checkpoint, loop
-from ddsp_cli.training.base import base_config
 from ddsp_cli.training.batches import RandomCrops
 from ddsp_cli.training.checkpoint import CHECKPOINT, RunState, read_state
 from ddsp_cli.training.run_log import RunFolder
@@ -211,7 +211,7 @@ def test_an_instrument_that_is_trained_further_never_ends_worse(tmp_path):
 
 
 def test_with_a_base_there_is_an_instrument_before_the_first_step(tmp_path):
-    config = base_config(PRESET.model, ["a", "b"])
+    config = base_config(PRESET.model, ["a", "b"], 16)
     vector = np.ones(16, np.float32)
     _, weights = model_at_vector(config, Autoencoder(config, seed=1).get_weights_by_name(), vector)
     decoder = {name: value for name, value in weights.items() if name.startswith("decoder/")}

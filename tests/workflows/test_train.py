@@ -259,10 +259,10 @@ def test_fine_tuning_begins_with_the_weights_of_another(prepared, tmp_path, monk
 
 
 def test_with_a_base_a_clip_is_rendered_before_the_framework_loads(prepared, tmp_path, monkeypatch):
+    from ddsp_cli.bundle.layout import base_config
     from ddsp_cli.engine import Autoencoder
-    from ddsp_cli.training.base import base_config
 
-    model = base_config(small_model(), ["a", "b"])
+    model = base_config(small_model(), ["a", "b"], 16)
     card = bundle.revise(make_bundle(tmp_path / "one").card, model=model, name="base")
     bundle.save(tmp_path / "base", card, Autoencoder(model, seed=0).get_weights_by_name())
 
@@ -284,8 +284,8 @@ def test_with_a_base_a_clip_is_rendered_before_the_framework_loads(prepared, tmp
 @pytest.fixture(scope="module")
 def two_players(prepared) -> Path:
     """A folder with `datasets/both`, tones of a bright and of a dull player, and with a base of two instruments."""
+    from ddsp_cli.bundle.layout import base_config
     from ddsp_cli.engine import Autoencoder
-    from ddsp_cli.training.base import base_config
 
     home = prepared / "two"
     for player, rolloff in (("bright", 0.3), ("dull", 3.0)):
@@ -295,7 +295,7 @@ def two_players(prepared) -> Path:
             soundfile.write(home / "takes" / player / f"take {i}.wav", take, 16000)
     with mock.patch.object(build, "WINDOW_S", 1.0):
         prepare([home / "takes"], "both", home / "datasets/both", workers=1, report=False, hold_out=["take 2.wav"])
-    model = base_config(small_model(), ["a", "b"])
+    model = base_config(small_model(), ["a", "b"], 16)
     card = bundle.revise(make_bundle(home / "one").card, model=model, name="base")
     bundle.save(home / "base", card, Autoencoder(model, seed=0).get_weights_by_name())
     settings = msgspec.structs.replace(PRESET.training, room_pace=1000.0)

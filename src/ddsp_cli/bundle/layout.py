@@ -95,6 +95,23 @@ def control_columns(model: ModelConfig, processor: str) -> dict[str, slice]:
     return {control: columns[signal] for (control, size), signal in pairs if size is not None and signal in columns}
 
 
+def note_bias_columns(model: ModelConfig) -> dict[str, slice]:
+    """Finds the columns of the note bias of a decoder, `DecoderConfig.note_bias`.
+
+    Returns:
+      Signal name → columns, of the two controls of the harmonic synthesiser, amplitude first; empty without note bias.
+    """
+    harmonic = model.only(HarmonicConfig)
+    if harmonic is None or model.decoder is None or not model.decoder.note_bias:
+        return {}
+    columns, start = {}, 0
+    for signal, size in zip(harmonic[1].inputs, _controls(harmonic[1]).values(), strict=True):
+        if size is not None:
+            columns[signal] = slice(start, start + size)
+            start += size
+    return columns
+
+
 def processing_order(nodes: Mapping[str, Sequence[str]], sources: Sequence[str]) -> list[str]:
     """Sorts processors so that each comes after those whose output it takes.
 
@@ -153,6 +170,15 @@ def conditioned(model: ModelConfig, names: Sequence[str], vector_dims: int) -> M
     """Returns the configuration of a network of many instruments, each with a vector, given that of one of them."""
     instruments = InstrumentsConfig(names=list(names), vector_dims=vector_dims)
     return msgspec.structs.replace(model, inputs=[*model.inputs, CONDITION], instruments=instruments)
+
+
+def base_config(model: ModelConfig, names: Sequence[str], vector_dims: int) -> ModelConfig:
+    """Returns the configuration of a base of several instruments, given the model of one of them.
+
+    It has no note bias: the timbre of a single note is that of one instrument.
+    """
+    decoder = msgspec.structs.replace(model.sizes, note_bias=False)
+    return conditioned(msgspec.structs.replace(model, decoder=decoder), names, vector_dims)
 
 
 def unconditioned(model: ModelConfig) -> ModelConfig:

@@ -24,7 +24,7 @@ from ddsp_cli.engine.core.spectra import hop_of, mfcc
 from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, as_float32, check_shapes, positive, static_shape, whole
 from ddsp_cli.engine.processors import missing_signal, refuse_unknown
 from ddsp_cli.errors import ModelError
-from ddsp_cli.scaling import LEAKY_SLOPE, NORM_EPSILON
+from ddsp_cli.scaling import F0_RANGE_MIDI, LEAKY_SLOPE, LOWEST_NOTE, N_NOTES, NORM_EPSILON
 
 
 def gru_sequence(projected: Any, recurrent_kernel: Any, recurrent_bias: Any) -> Any:
@@ -246,6 +246,7 @@ class RnnFcDecoder(Decoder):
       rnn_units: of the GRU.
       layers_per_stack: layers of each stack; 0 leaves the stacks out.
       input_sizes: channels of inputs that have more than one, such as a latent.
+      note_bias: names of the outputs to which a bias for each semitone of the input `f0_scaled` is added.
     """
 
     def __init__(
@@ -256,6 +257,7 @@ class RnnFcDecoder(Decoder):
         rnn_units: int = 512,
         layers_per_stack: int = 3,
         input_sizes: Mapping[str, int] | None = None,
+        note_bias: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         if isinstance(inputs, str):
@@ -265,6 +267,9 @@ class RnnFcDecoder(Decoder):
         self.channels = whole(channels, "channels")
         self.rnn_units = whole(rnn_units, "rnn_units")
         self.layers_per_stack = whole(layers_per_stack, "layers_per_stack", smallest=0)
+        self.biased = list(note_bias)
+        if note_bias and "f0_scaled" not in self.inputs:
+            raise ArgumentError("RnnFcDecoder: a note bias needs the input f0_scaled")
         super().__init__({name: self.input_sizes.get(name, 1) for name in inputs}, outputs, **kwargs)
         self.input_stacks = [FcStack(channels, layers_per_stack, name=f"stack_{name}") for name in inputs]
         self.rnn = FastGru(rnn_units, name="rnn")
@@ -280,6 +285,11 @@ class RnnFcDecoder(Decoder):
         self.rnn.build((None, None, joined))
         self.out_stack.build((None, None, joined + self.rnn_units))
         self.dense_out.build((None, None, self.channels if self.layers_per_stack else joined + self.rnn_units))
+        if self.biased:
+            shape = (N_NOTES, sum(self.outputs[name] for name in self.biased))
+            self.note_bias = self.add_weight(
+                shape=shape, initializer="zeros", dtype="float32", autocast=False, name="note_bias"
+            )
         self.built = True
 
     def call(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -287,7 +297,12 @@ class RnnFcDecoder(Decoder):
         processed = [stack(features[name]) for name, stack in zip(self.inputs, self.input_stacks, strict=True)]
         joined = ops.concatenate(processed, axis=-1)
         raw = self.dense_out(self.out_stack(ops.concatenate([joined, self.rnn(joined)], axis=-1)))
-        return split_controls(raw, self.outputs)
+        controls = split_controls(raw, self.outputs)
+        if self.biased:
+            bias = ops.matmul(note_weights(features["f0_scaled"]), ops.convert_to_tensor(self.note_bias))
+            of_controls = split_controls(bias, {name: self.outputs[name] for name in self.biased})
+            controls |= {name: controls[name] + own for name, own in of_controls.items()}
+        return controls
 
     def named_weights(self) -> dict[str, Any]:
         """Returns the variables by the names under which a bundle keeps them, such as `rnn/kernel`."""
@@ -298,12 +313,20 @@ class RnnFcDecoder(Decoder):
         named |= {"rnn/kernel": cell.kernel, "rnn/recurrent_kernel": cell.recurrent_kernel, "rnn/bias": cell.bias}
         named |= {f"out_stack/{key}": value for key, value in self.out_stack.named_weights().items()}
         named |= {"dense_out/kernel": self.dense_out.kernel, "dense_out/bias": self.dense_out.bias}
-        return named
+        return named | ({"note_bias": self.note_bias} if self.biased else {})
 
     def get_config(self) -> dict[str, Any]:
         """Returns the settings, for `from_config`."""
         names = ("inputs", "outputs", "channels", "rnn_units", "layers_per_stack", "input_sizes")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        own = {name: getattr(self, name) for name in names} | {"note_bias": self.biased}
+        return {**super().get_config(), **own}
+
+
+def note_weights(f0_scaled: Tensor) -> Tensor:
+    """Returns the weights of linear interpolation between semitones, [B, F, 1] → [B, F, N]; see `scaling.N_NOTES`."""
+    midi = ops.cast(f0_scaled, "float32") * F0_RANGE_MIDI
+    notes = np.arange(LOWEST_NOTE, LOWEST_NOTE + N_NOTES, dtype=np.float32)
+    return ops.relu(1.0 - ops.abs(midi - notes))
 
 
 @keras.saving.register_keras_serializable("ddsp")

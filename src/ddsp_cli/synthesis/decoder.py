@@ -4,7 +4,8 @@
 exporters write it down in their formats. `Decoder` is the player's: it carries the recurrent state from block to block.
 
 Architecture (magenta/ddsp 3.7.0, decoders.py:27-109, nn.py:844-862): one stack of dense layers per input, their outputs
-through a GRU, stacks and GRU through a last stack, one dense layer into the controls. An input may be the latent z of
+through a GRU, stacks and GRU through a last stack, one dense layer into the controls. Ours may add a bias of the
+harmonics for each semitone (`DecoderConfig.note_bias`). An input may be the latent z of
 an encoder: MFCCs through a separate GRU and a dense layer (`engine.TimbreEncoder`).
 
 A base, the network of many instruments, plays any vector in its space, those between instruments too:
@@ -24,7 +25,14 @@ import numpy as np
 from ddsp_cli import scaling
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle import Bundle
-from ddsp_cli.bundle.layout import CONDITION, VECTORS, control_columns, decoder_outputs, fold_condition
+from ddsp_cli.bundle.layout import (
+    CONDITION,
+    VECTORS,
+    control_columns,
+    decoder_outputs,
+    fold_condition,
+    note_bias_columns,
+)
 from ddsp_cli.config import EncoderConfig, FilteredNoiseConfig, HarmonicConfig, ModelConfig, ProcessorConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.ops import NumpyOps, Ops, Tensor
@@ -34,6 +42,9 @@ SYNTHESISERS: dict[type[ProcessorConfig], tuple[str, ...]] = {
     HarmonicConfig: ("amplitude", "harmonic_distribution"),
     FilteredNoiseConfig: ("noise_magnitudes",),
 }
+
+#: Weight of a bias for each semitone, [N, 1 + K], of a decoder that has one; see `layout.note_bias_columns`.
+NOTE_BIAS = "decoder/note_bias"
 
 
 # --- the forward pass ---------------------------------------------------------------------------------------------
@@ -68,6 +79,10 @@ def decode(
     raw = _dense(ops, weights, "decoder/dense_out", hidden)
     columns = playable_columns(model) if columns is None else columns
     controls = {name: ops.columns(raw, span.start, span.stop) for name, span in columns.items()}
+    if model.sizes.note_bias:
+        bias = ops.dense(note_weights(ops, inputs["f0_scaled"]), weights[NOTE_BIAS])
+        for name, span in zip(SYNTHESISERS[HarmonicConfig], note_bias_columns(model).values(), strict=True):
+            controls[name] = ops.binary("add", controls[name], ops.columns(bias, span.start, span.stop))
     harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
     if harmonic:
         controls["amplitude"] = _exp_sigmoid(ops, controls["amplitude"])
@@ -93,6 +108,15 @@ def _hidden(
     joined = ops.concat(stacks, 1)
     recurrent, state = _gru(ops, weights, "decoder/rnn", joined, state)
     return dense_stack(ops, weights, "decoder/out_stack", ops.concat([*stacks, recurrent], 1)), state
+
+
+def note_weights(ops: Ops, f0_scaled: Tensor) -> Tensor:
+    """Returns the weights of linear interpolation between semitones, [F, 1] → [F, N]; see `scaling.N_NOTES`."""
+    notes = np.arange(scaling.LOWEST_NOTE, scaling.LOWEST_NOTE + scaling.N_NOTES, dtype=np.float32)[None]
+    midi = ops.binary("mul", f0_scaled, ops.constant(scaling.F0_RANGE_MIDI))
+    above = ops.binary("sub", midi, ops.constant(notes))
+    distance = ops.binary("maximum", above, ops.binary("mul", above, ops.constant(-1.0)))
+    return ops.binary("maximum", ops.binary("sub", ops.constant(1.0), distance), ops.constant(0.0))
 
 
 def hidden_layer(bundle: Bundle, f0_hz: FloatArray, level_db: FloatArray) -> FloatArray:
@@ -227,7 +251,10 @@ def weight_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
     n_joined = sum(stack(f"decoder/input_stacks/{name}", width) for name, width in widths.items())
     gru("decoder/rnn", n_joined, sizes.rnn_units)
     n_hidden = stack("decoder/out_stack", n_joined + sizes.rnn_units)
-    dense("decoder/dense_out", n_hidden, sum(decoder_outputs(model).values()))
+    n_outputs = sum(decoder_outputs(model).values())
+    dense("decoder/dense_out", n_hidden, n_outputs)
+    if sizes.note_bias:
+        shapes[NOTE_BIAS] = (scaling.N_NOTES, max(span.stop for span in note_bias_columns(model).values()))
     return shapes
 
 

@@ -24,6 +24,7 @@ from ddsp_cli.synthesis.decoder import Decoder
 from ddsp_cli.synthesis.formant_shift import shift_formants
 from ddsp_cli.synthesis.level_correction import LevelCorrection, make_level_correction
 from ddsp_cli.synthesis.litert_decoder import LiteRtDecoder
+from ddsp_cli.synthesis.onsets import detector_of
 from ddsp_cli.synthesis.reverb import Room
 from ddsp_cli.synthesis.synths import FilteredNoise, Harmonic, Ramp
 from ddsp_cli.synthesis.variation import Movements, variation_of
@@ -112,6 +113,7 @@ class Stream:
                 self._reverbs[name] = make_reverb()
         self._movements = _movements(bundle, seed) if variation else None
         self._articulator = open_articulator(bundle) if articulation else None
+        self._onsets = detector_of(bundle)
         # The room of another also suits an instrument that learned none: it comes last then.
         self._last_reverb = make_reverb() if make_reverb is not None and not self._reverbs else None
         self._pending: dict[str, RealArray] = {}  # samples that wait for those of other sources
@@ -148,12 +150,13 @@ class Stream:
         gate = None if gate is None else _whole_samples(gate, n_frames, hop)
         frame_hz = f0_hz[:: len(f0_hz) // n_frames]
         controls = shift_formants(self._decode(frame_hz, level_db, gate, mfcc), self._formant)
-        if self._articulator is not None:
-            controls = self._articulator.push(f0_hz, level_db, gate, controls)
+        onsets = self._onsets.push(f0_hz, level_db, gate) if self._articulator or self._movements else None
+        if self._articulator is not None and onsets is not None:
+            controls = self._articulator.push(onsets, controls)
         signals = {"gate": self._open_gate(np.ones(n_frames, np.float32) if gate is None else gate, n_frames)}
         phases = None
-        if self._movements is not None:
-            f0_hz, controls, phases = self._movements.push(f0_hz, controls)
+        if self._movements is not None and onsets is not None:
+            f0_hz, controls, phases = self._movements.push(f0_hz, controls, onsets.begins)
         for name, harmonic in self._harmonic.items():
             amplitudes = controls["amplitude"] * controls["harmonic_distribution"]
             signals[name] = harmonic.push(f0_hz, amplitudes, phases)

@@ -1,20 +1,23 @@
-"""Add the small fluctuations of held notes: level and frequency of each partial, F0, noise.
+"""Add what varies in recordings at the same pitch and level: within held notes, and from note to note.
 
-Without them a held note is frozen, and all partials move together, as level and pitch move. Statistics of the
-recordings (`training.variation`) say how much; the movements are drawn during playing, from the seed.
+Within a note level and frequency of each partial, F0 and noise fluctuate a little; without that a held note is frozen,
+and all partials move together, as level and pitch move. From one note to the next of the same pitch the timbre varies;
+without that all notes have the same average timbre. Statistics of the recordings (`training.variation`,
+`training.note_timbre`) say how much; the movements are drawn during playing, from the seed.
 
 Shapes: F frames, K harmonics, M noise bands, G noise groups, P pitches.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 
 import msgspec
 import numpy as np
 
-from ddsp_cli.arrays import FloatArray, RealArray
+from ddsp_cli.arrays import BoolArray, FloatArray, RealArray
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.bundle.layout import VARIATION
 from ddsp_cli.config import HarmonicConfig
@@ -34,7 +37,7 @@ JITTER_HZ = (10.0, 25.0)
 NOISE_EDGES_HZ = (0.0, 1000.0, 2000.0, 4000.0, 8000.0, 24000.0)
 
 #: Statistics beyond these are errors of the measurement.
-MAX_DB, MAX_CENTS, MAX_POLE, MAX_VIBRATO_CENTS = 3.0, 15.0, 0.8, 100.0
+MAX_DB, MAX_CENTS, MAX_POLE, MAX_NOTE_DB, MAX_VIBRATO_CENTS = 3.0, 15.0, 0.8, 8.0, 100.0
 
 #: An instrument whose usual vibrato is narrower than this, root mean square, is played without one.
 LEAST_VIBRATO_CENTS = 3.0
@@ -44,6 +47,12 @@ TINY = np.float32(1e-20)
 
 #: The pole of the movements of phases.
 PHASE_POLE = 0.5
+
+#: In each frame the timbre of a note moves by this share of the distance from that of the note before.
+NOTE_PACE = 0.5
+
+#: Correlation of the levels of two groups of noise from note to note: 0.4 to 0.8 in recordings of cello and flute.
+NOISE_CORRELATION = 0.6
 
 
 class Variation(msgspec.Struct, frozen=True):
@@ -55,6 +64,8 @@ class Variation(msgspec.Struct, frozen=True):
       pole: of the first-order process that the levels follow, at frame rate: 0 is white.
       jitter_cents: [P] the pitch, faster than a vibrato.
       noise_db: [G] levels of the noise, from frame to frame, beyond what even noise does.
+      note_db: [P, K] levels of the harmonics from one note to the next of the same pitch; constant within a note.
+      note_noise_db: [G] levels of the noise, likewise.
       vibrato_cents: the usual movement of the pitch between 3 and 10 Hz. It is not drawn: the pitch is the performer's.
     """
 
@@ -63,6 +74,8 @@ class Variation(msgspec.Struct, frozen=True):
     pole: float
     jitter_cents: FloatArray
     noise_db: FloatArray
+    note_db: FloatArray
+    note_noise_db: FloatArray
     vibrato_cents: float = MAX_VIBRATO_CENTS
 
     @property
@@ -94,9 +107,15 @@ def read_variation(weights: Mapping[str, FloatArray], n_harmonics: int) -> Varia
     found = {name: weights.get(f"{VARIATION}{name}") for name in Variation.__struct_fields__}
     n_pitches = len(PITCHES_MIDI)
     shapes = {"harmonic_db": (n_pitches, n_harmonics), "harmonic_cents": (n_pitches, n_harmonics), "pole": (1,),
-              "jitter_cents": (n_pitches,), "noise_db": (len(NOISE_EDGES_HZ) - 1,), "vibrato_cents": (1,)}  # fmt: skip
-    if found["vibrato_cents"] is None:  # bundles of earlier versions
+              "jitter_cents": (n_pitches,), "noise_db": (len(NOISE_EDGES_HZ) - 1,),
+              "note_db": (n_pitches, n_harmonics), "note_noise_db": (len(NOISE_EDGES_HZ) - 1,),
+              "vibrato_cents": (1,)}  # fmt: skip
+    # bundles of earlier versions
+    if found["vibrato_cents"] is None:
         found["vibrato_cents"] = np.array([MAX_VIBRATO_CENTS], np.float32)
+    for name in ("note_db", "note_noise_db"):
+        if found[name] is None:
+            found[name] = np.zeros(shapes[name], np.float32)
     values: dict[str, FloatArray] = {}
     for name, value in found.items():
         # bundles of earlier versions have one value for all pitches
@@ -109,6 +128,8 @@ def read_variation(weights: Mapping[str, FloatArray], n_harmonics: int) -> Varia
         float(np.clip(values["pole"][0], 0.0, MAX_POLE)),
         np.clip(values["jitter_cents"], 0.0, MAX_CENTS),
         np.clip(values["noise_db"], 0.0, MAX_DB),
+        np.clip(values["note_db"], 0.0, MAX_NOTE_DB),
+        np.clip(values["note_noise_db"], 0.0, MAX_NOTE_DB),
         float(np.clip(values["vibrato_cents"][0], 0.0, MAX_VIBRATO_CENTS)),
     )
 
@@ -139,6 +160,7 @@ class Movements:
         self._random = np.random.default_rng([seed, 1])  # not the stream of the noise
         self._level = _FirstOrder(n, variation.pole)
         self._phase = _FirstOrder(n, PHASE_POLE)
+        self._note = _PerNote(n + 1 + len(variation.note_noise_db), np.random.default_rng([seed, 2]))
         # the band holds a part of the process; the rest, which is slower, belongs to it
         self._level_db = variation.harmonic_db * _whole(variation.pole, BAND_HZ, frame_rate_hz)
         self._jitter_cents = variation.jitter_cents * _whole(0.0, JITTER_HZ, frame_rate_hz)
@@ -151,7 +173,7 @@ class Movements:
         self._last_cents = 0.0
 
     def push(
-        self, f0_hz: FloatArray, controls: dict[str, FloatArray]
+        self, f0_hz: FloatArray, controls: dict[str, FloatArray], begins: BoolArray
     ) -> tuple[FloatArray, dict[str, FloatArray], FloatArray]:
         """Moves the next frames.
 
@@ -159,6 +181,7 @@ class Movements:
           f0_hz: [F·p], p values a frame.
           controls: of the decoder, scaled; `harmonic_distribution` [F, K] and, where there is noise,
             `noise_magnitudes` [F, M].
+          begins: [F] the frames in which a note begins.
 
         Returns:
           F0 [F·p], the controls, and the phases to add to the harmonics, [F, K] in turns.
@@ -168,6 +191,8 @@ class Movements:
         n_fine = len(f0_hz) // n_frames
         at = _Between(f0_hz[::n_fine])
         level_db = self._level.push(drawn[:, :n]) * at(self._level_db)
+        of_note = self._note.push(begins)
+        level_db += of_note[:, :n] * at(self._variation.note_db)
         phases = self._phase.push(drawn[:, n : 2 * n]) * at(self._turns_per_hz) * f0_hz[::n_fine, None]
         cents = np.concatenate([[self._last_cents], drawn[:, 2 * n] * at(self._jitter_cents)])
         self._last_cents = float(cents[-1])
@@ -176,6 +201,8 @@ class Movements:
         moved["harmonic_distribution"] = _move_levels(controls["harmonic_distribution"], level_db)
         if "noise_magnitudes" in controls:
             noise_db = drawn[:, 2 * n + 1 :] * self._variation.noise_db
+            own, common = math.sqrt(1.0 - NOISE_CORRELATION), math.sqrt(NOISE_CORRELATION)
+            noise_db += (common * of_note[:, n, None] + own * of_note[:, n + 1 :]) * self._variation.note_noise_db
             moved["noise_magnitudes"] = controls["noise_magnitudes"] * _gain(noise_db[:, self._group])
         return np.asarray(f0_hz * 2.0 ** (fine / 1200.0), np.float32), moved, phases
 
@@ -235,4 +262,30 @@ class _FirstOrder:
             last = row if last is None else self._pole * last + self._gain * row
             out[i] = last
         self._last = None if last is None else np.array(last)
+        return out
+
+
+class _PerNote:
+    """Values of unit variance that are drawn for each note and constant within it, as a stream.
+
+    Args:
+      n: number of values.
+      random: to draw from.
+    """
+
+    def __init__(self, n: int, random: np.random.Generator) -> None:
+        self._n, self._random = n, random
+        self._wanted = random.standard_normal(n, np.float32)
+        self._last = self._wanted
+
+    def push(self, begins: BoolArray) -> FloatArray:
+        """Takes the frames in which a note begins, [F]; gives [F, n]."""
+        out = np.empty((len(begins), self._n), np.float32)
+        starts = np.flatnonzero(begins).tolist()
+        for start, stop in itertools.pairwise(dict.fromkeys([0, *starts, len(begins)])):
+            if begins[start]:
+                self._wanted = self._random.standard_normal(self._n, np.float32)
+            remaining = np.float32(1.0 - NOTE_PACE) ** np.arange(1, stop - start + 1, dtype=np.float32)
+            out[start:stop] = self._wanted + remaining[:, None] * (self._last - self._wanted)
+            self._last = out[stop - 1].copy()
         return out

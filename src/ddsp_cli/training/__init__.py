@@ -17,5 +17,6 @@ With Keras:
     run_log       log.csv, clips, TensorBoard events
     output_layer  initial roll-off of the harmonics; harmonics and noise that the recordings did not determine
     variation     measure the small movements of held notes; `articulation` their onsets and releases
+    note_timbre   measure how the timbre of single notes deviates from what the instrument plays
     base          train one network on many instruments, on their measured controls and on their sound
 """

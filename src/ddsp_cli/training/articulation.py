@@ -2,7 +2,7 @@
 
 At the end of a training the instrument plays windows of the recordings. From the onset of each note on, levels of
 recording and resynthesis are compared: noise between the harmonics, harmonics, and total power. Onsets are found in the
-same curves as during playing (`synthesis.articulation`). A difference that persists in the sustain does not belong to
+same curves as during playing (`synthesis.onsets`). A difference that persists in the sustain does not belong to
 the onset and is subtracted. Differences found in few notes are shrunk.
 
 Shapes: N notes, P points in time, T time steps, L steps of the fall, G noise bands, H groups of harmonics.
@@ -21,22 +21,19 @@ from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig
 from ddsp_cli.synthesis.articulation import (
     BAND_EDGES_HZ,
-    BOUND,
     FALL_STEP_DB,
     GROUP_ENDS,
-    HARD,
     MAX_HARMONIC_DB,
     MAX_NOISE_DB,
     N_BANDS,
     N_FALLS,
     N_GROUPS,
     N_STEPS,
-    SOFT,
     STEP_TIME_S,
     Articulation,
-    detector_of,
 )
 from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.synthesis.onsets import BOUND, HARD, SOFT, detector_of
 from ddsp_cli.training.output_layer import is_playable, play_window
 from ddsp_cli.training.windows import Windows
 
@@ -123,7 +120,8 @@ def _differences(loaded: Bundle, player: Instrument, windows: Windows, row: int)
     step = max(1, windows.f0_step // 2)
     rate_hz = loaded.card.model.frame_rate_hz * windows.f0_step
     f0_hz, level_db = windows.fine_f0_hz[row], windows.level_db(row)
-    kinds, since_s, fallen_db = detector_of(loaded).push(f0_hz, level_db, None)
+    onsets = detector_of(loaded).push(f0_hz, level_db, None)
+    kinds, since_s, fallen_db = onsets.kinds, onsets.since_s, onsets.fallen_db
     times_s = np.arange(0, len(f0_hz), step) / rate_hz
     frames = np.minimum((times_s * loaded.card.model.frame_rate_hz + 1e-6).astype(int), len(kinds) - 1)
     within_s = times_s - frames / loaded.card.model.frame_rate_hz
@@ -131,7 +129,7 @@ def _differences(loaded: Bundle, player: Instrument, windows: Windows, row: int)
         _levels(sound, loaded.card.model.sample_rate_hz, f0_hz, rate_hz, step, float(windows.bandwidth_hz[row]))
         for sound in (windows.audio[row], play_window(player, windows, row))
     )
-    starts = np.flatnonzero((since_s == 0.0) & (kinds > 0))
+    starts = np.flatnonzero(onsets.begins)
     note = np.searchsorted(starts, frames, side="right")
     ends_s = np.append(starts, len(kinds)) / loaded.card.model.frame_rate_hz
     since = since_s[frames] + within_s

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from ddsp_cli.bundle.layout import conditioned
+from ddsp_cli.bundle.layout import base_config
 from ddsp_cli.config import ModelConfig, TrainingConfig
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.training.loop import LossWatch, PacedAdam, schedule
@@ -35,11 +35,6 @@ SOUND_RATE_SHARE = 0.5
 
 #: Windows with a smaller voiced share are left out.
 LEAST_VOICED = 0.1
-
-
-def base_config(model: ModelConfig, names: Sequence[str]) -> ModelConfig:
-    """Returns the configuration of a base of several instruments, given the model of one of them."""
-    return conditioned(model, names, VECTOR_DIMS)
 
 
 def fit_base(
@@ -63,7 +58,7 @@ def fit_base(
     Returns:
       The configuration of the base, its weights by name, and the mean error of the last tenth of the steps in dB.
     """
-    config = base_config(model, list(windows))
+    config = base_config(model, list(windows), VECTOR_DIMS)
     keras.utils.set_random_seed(seed)
     base = Autoencoder(config, seed=seed)
     crops = MixedCrops(list(windows.values()), BATCH_SIZE, CROP_S, seed, n_steps)

@@ -25,7 +25,7 @@ from ddsp_cli.bundle.layout import control_columns
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FilteredNoiseConfig, HarmonicConfig, ModelConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.scaling import MAX_AMPLITUDE, midi_to_hz
-from ddsp_cli.synthesis.decoder import Decoder, hidden_layer
+from ddsp_cli.synthesis.decoder import NOTE_BIAS, Decoder, hidden_layer
 from ddsp_cli.synthesis.instrument import Instrument, check_graph
 from ddsp_cli.training.targets import BAND_SHARE, BEYOND_WEIGHT, window_levels
 
@@ -98,7 +98,11 @@ def mask_untrained_harmonics(
     kernel, bias = weights[KERNEL].copy(), weights[BIAS].copy()
     kernel[:, first : columns.stop] = 0.0
     bias[first : columns.stop] = MASKED_OUTPUT
-    return changed | {KERNEL: kernel, BIAS: bias}
+    changed |= {KERNEL: kernel, BIAS: bias}
+    if NOTE_BIAS in weights:
+        changed[NOTE_BIAS] = weights[NOTE_BIAS].copy()
+        changed[NOTE_BIAS][:, 1 + first - columns.start :] = 0.0
+    return changed
 
 
 #: A hole is a noise band this far below its neighbours, see `find_holes`. The noise of instruments is smooth over
@@ -582,13 +586,15 @@ def _voiced_rows(windows: Windows, n: int) -> np.ndarray:
     return usable[np.unique(np.linspace(0, len(usable) - 1, n).round().astype(int))] if len(usable) else usable
 
 
-def play_window(player: Instrument, windows: Windows, row: int) -> FloatArray:
-    """Renders a window with the instrument, [S]."""
+def play_window(player: Instrument, windows: Windows, row: int, variation: bool = True) -> FloatArray:
+    """Renders a window with the instrument, [S], with or without the movements of held notes."""
     import soxr
 
     model = player.model
     low = soxr.resample(windows.audio[row], model.sample_rate_hz, ANALYSIS_RATE_HZ)
-    parts = player.render(windows.fine_f0_hz[row], windows.level_db(row), seed=row, timbre=player.timbre([low]))
+    parts = player.render(
+        windows.fine_f0_hz[row], windows.level_db(row), seed=row, timbre=player.timbre([low]), variation=variation
+    )
     return np.concatenate(list(parts))[: len(windows.audio[row])]
 
 

@@ -117,12 +117,16 @@ def measure_variation(windows: Windows) -> Variation | None:
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :N_NEAREST]
     n_harmonics = harmonic[1].n_harmonics
     slow, fast = (_known_median(np.array([getattr(note, name) for note in notes])) for name in ("slow", "fast"))
+    harmonic_db = at_pitches(levels_db, nearest, n_harmonics)
     return Variation(
-        harmonic_db=_at_pitches(levels_db, nearest, n_harmonics),
-        harmonic_cents=_at_pitches(cents, nearest, n_harmonics),
+        harmonic_db=harmonic_db,
+        harmonic_cents=at_pitches(cents, nearest, n_harmonics),
         pole=_pole(slow, fast, windows.model.frame_rate_hz),
         jitter_cents=np.array([_known_median(jitter_cents[own]) for own in nearest], np.float32),
         noise_db=_noise_movements(noise_db, windows.hop_samples * windows.model.frame_rate_hz),
+        # see `training.note_timbre`
+        note_db=np.zeros_like(harmonic_db),
+        note_noise_db=np.zeros(len(NOISE_EDGES_HZ) - 1, np.float32),
         vibrato_cents=_usual_vibrato(windows, rate_hz),
     )
 
@@ -136,7 +140,7 @@ def _usual_vibrato(windows: Windows, rate_hz: int) -> float:
     found = []
     shortest = round(LEAST_VIBRATO_NOTE_S * rate_hz)
     for f0_hz, voiced in zip(windows.fine_f0_hz, windows.voiced, strict=True):
-        inside = np.repeat(voiced, windows.f0_step) & _steady(f0_hz, rate_hz, 0.2, 0.5)
+        inside = np.repeat(voiced, windows.f0_step) & steady(f0_hz, rate_hz, 0.2, 0.5)
         for start, stop in zip(*runs(inside), strict=True):
             if stop - start >= shortest:
                 cents = 1200.0 * np.log2(f0_hz[start:stop, None])
@@ -155,7 +159,7 @@ def _measure_window(windows: Windows, row: int, rate_hz: int) -> list[Note]:
     voiced = np.repeat(windows.voiced[row], windows.f0_step)
     found = []
     trim = round(END_S * rate_hz)
-    for start, stop in zip(*runs(voiced & _steady(f0_hz, rate_hz)), strict=True):
+    for start, stop in zip(*runs(voiced & steady(f0_hz, rate_hz)), strict=True):
         if stop - start >= LEAST_NOTE_S * rate_hz + 2 * trim:
             part = slice(start + trim, stop - trim)
             note = Partials(*(values[part] for values in msgspec.structs.astuple(partials)))
@@ -165,7 +169,7 @@ def _measure_window(windows: Windows, row: int, rate_hz: int) -> list[Note]:
     return found
 
 
-def _steady(
+def steady(
     f0_hz: FloatArray, rate_hz: int, around_s: float = LEAST_NOTE_S, semitones: float = NOTE_SEMITONES
 ) -> np.ndarray:
     """Returns a mask [F] of values within some semitones of the running median over `around_s`."""
@@ -264,7 +268,7 @@ def _rms_hz(band_hz: tuple[float, float]) -> float:
     return math.sqrt((high**3 - low**3) / (3.0 * (high - low)))
 
 
-def _at_pitches(values: np.ndarray, nearest: np.ndarray, n_harmonics: int) -> FloatArray:
+def at_pitches(values: np.ndarray, nearest: np.ndarray, n_harmonics: int) -> FloatArray:
     """Returns medians over the nearest notes, values [N, 40] → [P, K]; where these have none, over all notes."""
     of_all = _filled(values)
     found = []
