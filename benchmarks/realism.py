@@ -159,12 +159,20 @@ def read_recordings(folder: Path) -> Performance:
     return Performance(audio, RATE_HZ, replace(found, f0_hz=f0_hz), np.array(starts))
 
 
+#: Distance of the seeds of two performances.
+DRAW_SEEDS = 1_000_000
+
 #: Values of the gate in a frame, for the level correction.
 GATES_PER_FRAME = 5
 
 
 def play(
-    loaded: Bundle, performance: Performance, room: bool = True, gain_db: float = 0.0, correct_level: bool = False
+    loaded: Bundle,
+    performance: Performance,
+    room: bool = True,
+    gain_db: float = 0.0,
+    correct_level: bool = False,
+    draw: int = 0,
 ) -> np.ndarray:
     """Plays F0 and level of a performance, each recording from the beginning.
 
@@ -177,6 +185,7 @@ def play(
       gain_db: added to the level before and taken off the sound after, for recordings at another level than those
         that the instrument learned from.
       correct_level: with the level correction of a transfer.
+      draw: number of the performance; each draws other movements and timbres of notes.
 
     Returns:
       [S], at the rate of the performance and as long.
@@ -206,7 +215,7 @@ def play(
             room=room,
             level_correction=correct_level,
             timbre=instrument.timbre([own]),
-            seed=first,
+            seed=first + DRAW_SEEDS * draw,
         )
     sound = np.concatenate(parts)
     sound = soxr.resample(sound, model.sample_rate_hz, performance.rate_hz) * np.float32(10 ** (-gain_db / 20))
@@ -616,6 +625,9 @@ def high_energy(sound: Sound, notes: Sequence[Note], tops_hz: np.ndarray) -> dic
 
 #: Edges of the octaves.
 OCTAVES_HZ = (88.4, 176.8, 353.6, 707.1, 1414.2, 2828.4, 5656.9, 8000.0, 11313.7, 16000.0)
+
+#: The power in octaves is the mean over so many performances.
+N_DRAWS = 4
 
 #: Octaves below this do not count for the worst one.
 HEARD_DB = -55.0
@@ -1082,7 +1094,9 @@ class Judge:
         return of_whole("loss", zero | {"corrected_level_error_db": 0.0}, found)
 
     def _ltas(self, loaded: Bundle, made: Sound) -> list[Row]:
-        spectra = mean_spectra(made.audio, made.rate_hz, self.performance.starts_s)
+        # the timbre of each note is drawn, and a few loud notes hold most of the power of an octave
+        drawn = [made.audio, *(play(loaded, self.performance, draw=i) for i in range(1, N_DRAWS))]
+        spectra = sum(mean_spectra(audio, made.rate_hz, self.performance.starts_s) for audio in drawn) / N_DRAWS
         levels = [octave_levels(x, made.rate_hz, self.tops_hz) for x in (self._spectra, spectra)]
         tops_hz = self._note_tops_hz()
         rows = self._per_note("ltas", high_energy, made, self.notes, tops_hz)

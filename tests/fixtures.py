@@ -66,7 +66,7 @@ def random_weights(model: ModelConfig, seed: int = 0) -> dict[str, np.ndarray]:
     normal("decoder/dense_out/kernel", n_out_in, n_out)
     weights["decoder/dense_out/bias"] = np.zeros(n_out, np.float32)
     if model.decoder.note_bias:
-        weights["decoder/note_bias"] = np.zeros((N_NOTES, 1 + harmonic[1].n_harmonics), np.float32)
+        weights["decoder/note_bias"] = np.zeros((N_NOTES, n_out), np.float32)
     return weights
 
 

@@ -26,7 +26,7 @@ PARAMETERS = {
     "solo": 4_801_150 + 48_000,
     "tiny": 232_314 + 16_000,  # the paper's 0.24 M, and a room
     "autoencoder": 7_249_648,
-    "hifi": 512_522 + 48_500,
+    "hifi": 547_194 + 48_500,
 }
 
 

@@ -9,6 +9,7 @@ from ddsp_cli.synthesis.synths import Harmonic
 from ddsp_cli.synthesis.variation import (
     BAND_HZ,
     JITTER_HZ,
+    NOISE_CORRELATION,
     NOISE_EDGES_HZ,
     PITCHES_MIDI,
     Movements,
@@ -120,6 +121,20 @@ def test_the_timbre_of_each_note_has_the_measured_deviation_and_is_constant_with
     following = np.corrcoef(settled[:-1, -1].reshape(-1), settled[1:, -1].reshape(-1))[0, 1]
     assert abs(following) < 0.05
     np.testing.assert_allclose(np.sum(10 ** (levels / 10), axis=2), K * 0.1**2, rtol=1e-4)
+
+
+def test_the_noise_of_notes_deviates_around_its_median():
+    deviation_db = np.zeros(len(NOISE_EDGES_HZ) - 1, np.float32)
+    deviation_db[1:3] = 4.0  # 1 to 4 kHz
+    noise = moved(variation(note_noise_db=deviation_db), n_frames=200_000, note_frames=40)[2].reshape(-1, 40, M)[:, -1]
+    levels = 20 * np.log10(noise / 0.01)
+    hz = np.linspace(0, RATE_HZ / 2, M)
+    low, high = ((hz >= start) & (hz < stop) for start, stop in ((1000, 2000), (2000, 4000)))
+    assert levels[:, high].std(axis=0) == pytest.approx(np.full(high.sum(), 4.0), rel=0.05)
+    assert np.abs(np.median(levels[:, high], axis=0)).max() < 0.3
+    together = np.corrcoef(levels[:, low][:, 0], levels[:, high][:, 0])[0, 1]
+    assert together == pytest.approx(NOISE_CORRELATION, abs=0.05)
+    np.testing.assert_allclose(noise[:, ~(low | high)], 0.01, rtol=1e-5)
 
 
 def test_blocks_and_seed():

@@ -9,8 +9,9 @@ import pytest
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.bundle.layout import control_columns
 from ddsp_cli.dataset.loader import Examples
-from ddsp_cli.synthesis.articulation import BOUND, HARD, SHAPES, Articulation
+from ddsp_cli.synthesis.articulation import SHAPES, Articulation
 from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.synthesis.onsets import BOUND, HARD
 from ddsp_cli.training.articulation import MAX_WINDOWS, measure_articulation
 from ddsp_cli.training.output_layer import BIAS, KERNEL
 from ddsp_cli.training.windows import Windows

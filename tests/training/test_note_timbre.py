@@ -45,9 +45,10 @@ def bundle(note_db: float = 0.0, note_noise_db: float = 0.0) -> Bundle:
 
 def raised(loaded: Bundle) -> Bundle:
     """The same instrument with another timbre on each of the notes; a raw unit is up to 20 dB."""
+    columns = control_columns(loaded.card.model, "harmonic")["harmonic_distribution"]
     bias = np.zeros_like(loaded.weights[NOTE_BIAS])
     rows = np.array(PLAYED) - LOWEST_NOTE
-    bias[rows, 1:] = 0.6 * np.random.default_rng(0).normal(size=(len(rows), bias.shape[1] - 1))
+    bias[rows, columns] = 0.6 * np.random.default_rng(0).normal(size=(len(rows), columns.stop - columns.start))
     return replace(loaded, weights=loaded.weights | {NOTE_BIAS: bias})
 
 

@@ -95,23 +95,6 @@ def control_columns(model: ModelConfig, processor: str) -> dict[str, slice]:
     return {control: columns[signal] for (control, size), signal in pairs if size is not None and signal in columns}
 
 
-def note_bias_columns(model: ModelConfig) -> dict[str, slice]:
-    """Finds the columns of the note bias of a decoder, `DecoderConfig.note_bias`.
-
-    Returns:
-      Signal name → columns, of the two controls of the harmonic synthesiser, amplitude first; empty without note bias.
-    """
-    harmonic = model.only(HarmonicConfig)
-    if harmonic is None or model.decoder is None or not model.decoder.note_bias:
-        return {}
-    columns, start = {}, 0
-    for signal, size in zip(harmonic[1].inputs, _controls(harmonic[1]).values(), strict=True):
-        if size is not None:
-            columns[signal] = slice(start, start + size)
-            start += size
-    return columns
-
-
 def processing_order(nodes: Mapping[str, Sequence[str]], sources: Sequence[str]) -> list[str]:
     """Sorts processors so that each comes after those whose output it takes.
 

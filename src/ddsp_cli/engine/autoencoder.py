@@ -20,7 +20,7 @@ import numpy as np
 from keras import ops
 
 from ddsp_cli.arrays import decimated
-from ddsp_cli.bundle.layout import ARTICULATION, VARIATION, decoder_outputs, fold_condition, note_bias_columns
+from ddsp_cli.bundle.layout import ARTICULATION, VARIATION, decoder_outputs, fold_condition
 from ddsp_cli.config import (
     AddConfig,
     FilteredNoiseConfig,
@@ -96,7 +96,7 @@ class Autoencoder(keras.Model):
             config.sizes.rnn_units,
             config.sizes.layers_per_stack,
             config.input_sizes,
-            list(note_bias_columns(config)),
+            config.sizes.note_bias,
             name="decoder",
         )
         self.encoder = TimbreEncoder(**msgspec.structs.asdict(config.encoder)) if config.encoder else None

@@ -246,7 +246,7 @@ class RnnFcDecoder(Decoder):
       rnn_units: of the GRU.
       layers_per_stack: layers of each stack; 0 leaves the stacks out.
       input_sizes: channels of inputs that have more than one, such as a latent.
-      note_bias: names of the outputs to which a bias for each semitone of the input `f0_scaled` is added.
+      note_bias: add a bias for each semitone to the projection, by `note_weights` of the input `f0_scaled`.
     """
 
     def __init__(
@@ -257,7 +257,7 @@ class RnnFcDecoder(Decoder):
         rnn_units: int = 512,
         layers_per_stack: int = 3,
         input_sizes: Mapping[str, int] | None = None,
-        note_bias: Sequence[str] = (),
+        note_bias: bool = False,
         **kwargs: Any,
     ) -> None:
         if isinstance(inputs, str):
@@ -267,7 +267,7 @@ class RnnFcDecoder(Decoder):
         self.channels = whole(channels, "channels")
         self.rnn_units = whole(rnn_units, "rnn_units")
         self.layers_per_stack = whole(layers_per_stack, "layers_per_stack", smallest=0)
-        self.biased = list(note_bias)
+        self.has_note_bias = bool(note_bias)
         if note_bias and "f0_scaled" not in self.inputs:
             raise ArgumentError("RnnFcDecoder: a note bias needs the input f0_scaled")
         super().__init__({name: self.input_sizes.get(name, 1) for name in inputs}, outputs, **kwargs)
@@ -285,8 +285,8 @@ class RnnFcDecoder(Decoder):
         self.rnn.build((None, None, joined))
         self.out_stack.build((None, None, joined + self.rnn_units))
         self.dense_out.build((None, None, self.channels if self.layers_per_stack else joined + self.rnn_units))
-        if self.biased:
-            shape = (N_NOTES, sum(self.outputs[name] for name in self.biased))
+        if self.has_note_bias:
+            shape = (N_NOTES, sum(self.outputs.values()))
             self.note_bias = self.add_weight(
                 shape=shape, initializer="zeros", dtype="float32", autocast=False, name="note_bias"
             )
@@ -297,12 +297,9 @@ class RnnFcDecoder(Decoder):
         processed = [stack(features[name]) for name, stack in zip(self.inputs, self.input_stacks, strict=True)]
         joined = ops.concatenate(processed, axis=-1)
         raw = self.dense_out(self.out_stack(ops.concatenate([joined, self.rnn(joined)], axis=-1)))
-        controls = split_controls(raw, self.outputs)
-        if self.biased:
-            bias = ops.matmul(note_weights(features["f0_scaled"]), ops.convert_to_tensor(self.note_bias))
-            of_controls = split_controls(bias, {name: self.outputs[name] for name in self.biased})
-            controls |= {name: controls[name] + own for name, own in of_controls.items()}
-        return controls
+        if self.has_note_bias:
+            raw = raw + ops.matmul(note_weights(features["f0_scaled"]), ops.convert_to_tensor(self.note_bias))
+        return split_controls(raw, self.outputs)
 
     def named_weights(self) -> dict[str, Any]:
         """Returns the variables by the names under which a bundle keeps them, such as `rnn/kernel`."""
@@ -313,12 +310,12 @@ class RnnFcDecoder(Decoder):
         named |= {"rnn/kernel": cell.kernel, "rnn/recurrent_kernel": cell.recurrent_kernel, "rnn/bias": cell.bias}
         named |= {f"out_stack/{key}": value for key, value in self.out_stack.named_weights().items()}
         named |= {"dense_out/kernel": self.dense_out.kernel, "dense_out/bias": self.dense_out.bias}
-        return named | ({"note_bias": self.note_bias} if self.biased else {})
+        return named | ({"note_bias": self.note_bias} if self.has_note_bias else {})
 
     def get_config(self) -> dict[str, Any]:
         """Returns the settings, for `from_config`."""
         names = ("inputs", "outputs", "channels", "rnn_units", "layers_per_stack", "input_sizes")
-        own = {name: getattr(self, name) for name in names} | {"note_bias": self.biased}
+        own = {name: getattr(self, name) for name in names} | {"note_bias": self.has_note_bias}
         return {**super().get_config(), **own}
 
 

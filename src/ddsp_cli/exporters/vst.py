@@ -34,7 +34,7 @@ from ddsp_cli.errors import ModelError, OutputError
 from ddsp_cli.exporters import audio_graph, checks, write_impulse_responses
 from ddsp_cli.exporters.audio_graph import CONTROL_NAMES
 from ddsp_cli.exporters.litert import Stream, TfliteOps
-from ddsp_cli.synthesis.decoder import playable_columns
+from ddsp_cli.synthesis.decoder import NOTE_BIAS, playable_columns
 from ddsp_cli.synthesis.litert_decoder import (
     AMPLITUDE,
     DISTRIBUTION,
@@ -237,8 +237,9 @@ def harmonics_first(bundle: Bundle) -> Bundle:
     order = np.concatenate([np.r_[columns[name]] for name in CONTROL_NAMES])
     nodes = dict(found for kind in (HarmonicConfig, FilteredNoiseConfig) if (found := model.only(kind)) is not None)
     weights = dict(bundle.weights)
-    for part in ("kernel", "bias"):
-        weights[f"decoder/dense_out/{part}"] = weights[f"decoder/dense_out/{part}"][..., order]
+    for name in ("decoder/dense_out/kernel", "decoder/dense_out/bias", NOTE_BIAS):
+        if name in weights:
+            weights[name] = weights[name][..., order]
     card = revise(bundle.card, model=msgspec.structs.replace(model, processors=nodes | model.processors))
     return dataclasses.replace(bundle, card=card, weights=weights)
 

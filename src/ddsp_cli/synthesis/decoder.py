@@ -4,8 +4,8 @@
 exporters write it down in their formats. `Decoder` is the player's: it carries the recurrent state from block to block.
 
 Architecture (magenta/ddsp 3.7.0, decoders.py:27-109, nn.py:844-862): one stack of dense layers per input, their outputs
-through a GRU, stacks and GRU through a last stack, one dense layer into the controls. Ours may add a bias of the
-harmonics for each semitone (`DecoderConfig.note_bias`). An input may be the latent z of
+through a GRU, stacks and GRU through a last stack, one dense layer into the controls. Ours may add a bias for each
+semitone to that (`DecoderConfig.note_bias`). An input may be the latent z of
 an encoder: MFCCs through a separate GRU and a dense layer (`engine.TimbreEncoder`).
 
 A base, the network of many instruments, plays any vector in its space, those between instruments too:
@@ -25,14 +25,7 @@ import numpy as np
 from ddsp_cli import scaling
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle import Bundle
-from ddsp_cli.bundle.layout import (
-    CONDITION,
-    VECTORS,
-    control_columns,
-    decoder_outputs,
-    fold_condition,
-    note_bias_columns,
-)
+from ddsp_cli.bundle.layout import CONDITION, VECTORS, control_columns, decoder_outputs, fold_condition
 from ddsp_cli.config import EncoderConfig, FilteredNoiseConfig, HarmonicConfig, ModelConfig, ProcessorConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.ops import NumpyOps, Ops, Tensor
@@ -43,7 +36,7 @@ SYNTHESISERS: dict[type[ProcessorConfig], tuple[str, ...]] = {
     FilteredNoiseConfig: ("noise_magnitudes",),
 }
 
-#: Weight of a bias for each semitone, [N, 1 + K], of a decoder that has one; see `layout.note_bias_columns`.
+#: Weight of a bias for each semitone, [N, outputs], of a decoder that has one.
 NOTE_BIAS = "decoder/note_bias"
 
 
@@ -77,12 +70,10 @@ def decode(
     """
     hidden, state = _hidden(ops, model, weights, inputs, state)
     raw = _dense(ops, weights, "decoder/dense_out", hidden)
+    if model.sizes.note_bias:
+        raw = ops.binary("add", raw, ops.dense(note_weights(ops, inputs["f0_scaled"]), weights[NOTE_BIAS]))
     columns = playable_columns(model) if columns is None else columns
     controls = {name: ops.columns(raw, span.start, span.stop) for name, span in columns.items()}
-    if model.sizes.note_bias:
-        bias = ops.dense(note_weights(ops, inputs["f0_scaled"]), weights[NOTE_BIAS])
-        for name, span in zip(SYNTHESISERS[HarmonicConfig], note_bias_columns(model).values(), strict=True):
-            controls[name] = ops.binary("add", controls[name], ops.columns(bias, span.start, span.stop))
     harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
     if harmonic:
         controls["amplitude"] = _exp_sigmoid(ops, controls["amplitude"])
@@ -254,8 +245,13 @@ def weight_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
     n_outputs = sum(decoder_outputs(model).values())
     dense("decoder/dense_out", n_hidden, n_outputs)
     if sizes.note_bias:
-        shapes[NOTE_BIAS] = (scaling.N_NOTES, max(span.stop for span in note_bias_columns(model).values()))
+        shapes[NOTE_BIAS] = (scaling.N_NOTES, n_outputs)
     return shapes
+
+
+def zero_note_bias(model: ModelConfig) -> dict[str, FloatArray]:
+    """Returns the weight of a note bias of 0, by name; nothing where the decoder has no note bias."""
+    return {NOTE_BIAS: np.zeros(weight_shapes(model)[NOTE_BIAS], np.float32)} if model.sizes.note_bias else {}
 
 
 def checked_weights(bundle: Bundle) -> dict[str, FloatArray]:

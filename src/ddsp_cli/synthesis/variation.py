@@ -37,7 +37,11 @@ JITTER_HZ = (10.0, 25.0)
 NOISE_EDGES_HZ = (0.0, 1000.0, 2000.0, 4000.0, 8000.0, 24000.0)
 
 #: Statistics beyond these are errors of the measurement.
-MAX_DB, MAX_CENTS, MAX_POLE, MAX_NOTE_DB, MAX_VIBRATO_CENTS = 3.0, 15.0, 0.8, 8.0, 100.0
+MAX_DB, MAX_CENTS, MAX_POLE, MAX_VIBRATO_CENTS = 3.0, 15.0, 0.8, 100.0
+
+#: Largest standard deviation of the level of a harmonic from note to note. At 8 dB some notes of a double bass lose
+#: their fundamental, and a pitch tracker takes 10 % of its frames for another note; at 6 dB 1 %.
+MAX_NOTE_DB = 6.0
 
 #: An instrument whose usual vibrato is narrower than this, root mean square, is played without one.
 LEAST_VIBRATO_CENTS = 3.0
@@ -202,6 +206,7 @@ class Movements:
         if "noise_magnitudes" in controls:
             noise_db = drawn[:, 2 * n + 1 :] * self._variation.noise_db
             own, common = math.sqrt(1.0 - NOISE_CORRELATION), math.sqrt(NOISE_CORRELATION)
+            # The controls are medians over notes. So the mean power rises, as in recordings, where few notes hold most.
             noise_db += (common * of_note[:, n, None] + own * of_note[:, n + 1 :]) * self._variation.note_noise_db
             moved["noise_magnitudes"] = controls["noise_magnitudes"] * _gain(noise_db[:, self._group])
         return np.asarray(f0_hz * 2.0 ** (fine / 1200.0), np.float32), moved, phases

@@ -101,7 +101,7 @@ def mask_untrained_harmonics(
     changed |= {KERNEL: kernel, BIAS: bias}
     if NOTE_BIAS in weights:
         changed[NOTE_BIAS] = weights[NOTE_BIAS].copy()
-        changed[NOTE_BIAS][:, 1 + first - columns.start :] = 0.0
+        changed[NOTE_BIAS][:, first : columns.stop] = 0.0
     return changed
 
 
