@@ -5,8 +5,8 @@ exporters write it down in their formats. `Decoder` is the player's: it carries 
 
 Architecture (magenta/ddsp 3.7.0, decoders.py:27-109, nn.py:844-862): one stack of dense layers per input, their outputs
 through a GRU, stacks and GRU through a last stack, one dense layer into the controls. Ours may add a bias for each
-semitone to that (`DecoderConfig.note_bias`). An input may be the latent z of
-an encoder: MFCCs through a separate GRU and a dense layer (`engine.TimbreEncoder`).
+semitone to that layer (`DecoderConfig.note_bias`). An input may be the latent z of an encoder: MFCCs through a separate
+GRU and a dense layer (`engine.TimbreEncoder`).
 
 A base, the network of many instruments, plays any vector in its space, those between instruments too:
 `model_at_vector`.

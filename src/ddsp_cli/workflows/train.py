@@ -370,7 +370,7 @@ def find_own_base(start_from: PathLike, model: ModelConfig) -> bundle.Bundle | N
 
 
 def is_base(base: ModelConfig, model: ModelConfig) -> bool:
-    """Whether a base is the model of one instrument, conditioned on many."""
+    """Whether a base is a model conditioned on many instruments that, without the condition, is the given model."""
     if not base.instruments or base.encoder or model.instruments or model.decoder is None:
         return False
     return base_config(model, base.instruments.names, base.instruments.vector_dims) == base
@@ -884,10 +884,9 @@ NOTE_BIAS_SHARES = (1.0, 0.5, 0.0)
 def _with_confirmed_note_bias(loaded: bundle.Bundle, data: Dataset) -> bundle.Bundle:
     """Keeps as much of the note bias of noise and harmonics as held-out recordings confirm.
 
-    Each semitone learns from few notes, and these may be those of one recording. So the noise of a note says little
-    about that of another recording, though training is better with a bias for it: the network does not have to follow.
-    On held-out recordings the bias of the harmonics lowers the loss of cello and trombone by 0.1 to 0.2 and raises that
-    of the flute by 0.05; the bias of the noise raises that of all three by 0.01 to 0.03.
+    Each semitone learns from few notes, and these may be those of one recording, so a bias may not hold for others. On
+    held-out recordings the bias of the harmonics lowers the loss of cello and trombone by 0.1 to 0.2 and raises that of
+    the flute by 0.05; the bias of the noise raises that of all three by 0.01 to 0.03.
     """
     from ddsp_cli.workflows.evaluate import resynthesise
 
