@@ -804,7 +804,11 @@ def silent_partials(
 
 
 def dead(loaded: Bundle) -> dict[str, float]:
-    """Returns the shares of dead harmonics, and the number of holes in the noise."""
+    """Returns the shares of dead harmonics, and the number of holes in the noise from the lowest note on.
+
+    Below the lowest note the noise of recordings falls by up to 30 dB from one band to the next, and the skirt of the
+    filter of the band above covers a softer one.
+    """
     f0_hz, levels_db, noise_db = scale_controls(loaded)
     half = loaded.card.model.sample_rate_hz / 2.0
     found = {}
@@ -812,8 +816,9 @@ def dead(loaded: Bundle) -> dict[str, float]:
         found["dead_below_7k"] = dead_harmonics(f0_hz, levels_db, 7000.0)
         found["dead_below_16k"] = dead_harmonics(f0_hz, levels_db, min(16000.0, half))
     if noise_db.shape[1]:
-        found["noise_holes_6db"] = float(len(find_holes(noise_db)))
-        found["noise_holes_15db"] = float(len(find_holes(noise_db, 15.0)))
+        lowest = float(midi_to_hz(np.float64(loaded.card.statistics.range_midi[0]))) * (noise_db.shape[1] - 1) / half
+        found["noise_holes_6db"] = float(np.sum(find_holes(noise_db) >= lowest))
+        found["noise_holes_15db"] = float(np.sum(find_holes(noise_db, 15.0) >= lowest))
     return found
 
 
