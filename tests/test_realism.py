@@ -252,3 +252,6 @@ def test_judges_an_instrument(script):
     assert found["pitch_within_50_cents"].value > 0.9
     assert found["hnr_0_1k_db"].n == 3
     assert {"dead_below_7k", "octave_354_707_db", "fast_am_db"} <= set(found)
+    first, second, *others = judge._drawn
+    assert len(others) == script.N_DRAWS - 2
+    assert not np.array_equal(first.audio, second.audio)
