@@ -12,7 +12,7 @@ from keras import ops
 
 from ddsp_cli import bundle, scaling
 from ddsp_cli.bundle.layout import control_columns
-from ddsp_cli.config import HarmonicConfig, load_preset
+from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, load_preset
 from ddsp_cli.dataset.loader import Examples
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.scaling import exp_sigmoid
@@ -150,6 +150,13 @@ def test_noise_below_the_lowest_note_may_be_softer():
     filled = smooth_noise(weights, card)
     assert find_holes(mean_noise_db(filled, card)).tolist() == [band == 2 for band in range(17)]
     np.testing.assert_array_equal(filled[KERNEL][:, bands.start + 2], kernel[:, bands.start + 2])
+
+
+def test_one_band_of_noise_has_no_hole():
+    processors = dict(small_model().processors)
+    processors["noise"] = FilteredNoiseConfig(inputs=["noise_magnitudes"], n_bands=1)
+    model, weights, _ = even_noise(processors=processors)
+    assert all(np.array_equal(value, weights[name]) for name, value in smooth_noise(weights, make_card(model)).items())
 
 
 def test_smooth_noise_stays_and_what_is_given_is_not_changed():

@@ -143,9 +143,9 @@ def smooth_noise(weights: Mapping[str, FloatArray], card: Card) -> dict[str, Flo
     columns = control_columns(card.model, noise[0]).get("noise_magnitudes") if noise else None
     if columns is None or not is_playable(card.model):
         return changed
-    band_hz = card.model.sample_rate_hz / 2.0 / (columns.stop - columns.start - 1)
-    first = int(SPIKES_FROM_HZ / band_hz) + 1
-    lowest = math.ceil(float(midi_to_hz(np.float64(card.statistics.range_midi[0]))) / band_hz)
+    bands_per_hz = (columns.stop - columns.start - 1) / (card.model.sample_rate_hz / 2.0)
+    first = int(SPIKES_FROM_HZ * bands_per_hz) + 1
+    lowest = math.ceil(float(midi_to_hz(np.float64(card.statistics.range_midi[0]))) * bands_per_hz)
     for _ in range(MAX_PASSES):
         before_db = mean_noise_db(changed, card)
         holes, spikes = find_holes(before_db), find_spikes(before_db, first) | _find_rest_spikes(changed, card, first)
