@@ -376,10 +376,15 @@ def track_partials(audio: np.ndarray, f0_hz: np.ndarray, note: Note) -> tuple[np
 #: What is cut off a note before its movements are measured: attack and release.
 EDGE_S = (0.06, 0.03)
 
+#: Levels are averaged over this long before their drift is measured: a period of a vibrato of 5 Hz.
+DRIFT_AVERAGED_S = 0.2
+
 
 def life(sound: Sound, f0_hz: np.ndarray, notes: Sequence[Note]) -> dict[str, np.ndarray]:
     """Measures the fluctuations of the partials of each note."""
-    names = ("together", "apart_cents", "vibrato_cents", "jitter_cents", "fast_am_db")
+    from scipy.ndimage import uniform_filter1d
+
+    names = ("together", "apart_cents", "vibrato_cents", "jitter_cents", "fast_am_db", "drift_db")
     found = {name: np.full(len(notes), np.nan) for name in names}
     cut = slice(round(EDGE_S[0] * PARTIAL_RATE_HZ), -round(EDGE_S[1] * PARTIAL_RATE_HZ))
 
@@ -398,6 +403,9 @@ def life(sound: Sound, f0_hz: np.ndarray, notes: Sequence[Note]) -> dict[str, np
         n = int(loud.sum())
         if n < 2:
             continue
+        relative = levels[:, loud] - to_db(np.sum(10.0 ** (levels[:, loud] / 10.0), axis=1))[:, None]
+        averaged = uniform_filter1d(relative, round(DRIFT_AVERAGED_S * PARTIAL_RATE_HZ), axis=0)
+        found["drift_db"][i] = np.median(averaged.std(axis=0))
         slow = band_limited(levels[:, loud], PARTIAL_RATE_HZ, 3.0, 30.0)
         with np.errstate(invalid="ignore", divide="ignore"):
             found["together"][i] = np.nanmean(np.corrcoef(slow.T)[np.triu_indices(n, 1)])

@@ -95,6 +95,21 @@ def test_fast_am_in_db(script, note):
     assert script.life(sound(script, tone()), HELD_HZ, [note])["fast_am_db"][0] < 0.01
 
 
+def test_drift_in_db(script, note):
+    """Only what is slow and apart counts: not a vibrato, nor the level of all partials."""
+    moves = {
+        "apart": lambda k, t: 3 * np.sin(2 * np.pi * 0.7 * t + 2 * np.pi * k * 0.618),
+        "vibrato": lambda k, t: 3 * np.sin(2 * np.pi * 5 * t + 2 * np.pi * k * 0.618),
+        "common": lambda k, t: 3 * np.sin(2 * np.pi * 0.7 * t),
+    }
+    found = {
+        name: script.life(sound(script, tone(move)), HELD_HZ, [note])["drift_db"][0] for name, move in moves.items()
+    }
+    assert found["apart"] == pytest.approx(3 / np.sqrt(2), rel=0.2)
+    assert found["vibrato"] < 0.4
+    assert found["common"] < 0.05
+
+
 @pytest.mark.parametrize("density", [1e-9, 1e-8])
 def test_harmonic_to_noise_ratio(script, note, density):
     noise = np.random.default_rng(0).normal(0, np.sqrt(density * RATE_HZ / 2), len(TIMES_S))  # power/Hz, one-sided

@@ -8,6 +8,7 @@ import pytest
 from ddsp_cli.synthesis.synths import Harmonic
 from ddsp_cli.synthesis.variation import (
     BAND_HZ,
+    DRIFT_S,
     JITTER_HZ,
     NOISE_CORRELATION,
     NOISE_EDGES_HZ,
@@ -29,6 +30,7 @@ def variation(
     harmonic_cents: float = 0.0,
     jitter_cents: float = 0.0,
     note_db: float = 0.0,
+    drift_db: float = 0.0,
     n: int = K,
     **changes,
 ) -> Variation:
@@ -41,6 +43,7 @@ def variation(
         "noise_db": np.zeros(len(NOISE_EDGES_HZ) - 1, np.float32),
         "note_db": np.full((P, n), note_db, np.float32),
         "note_noise_db": np.zeros(len(NOISE_EDGES_HZ) - 1, np.float32),
+        "drift_db": np.full((P, n), drift_db, np.float32),
     }
     return Variation(**{**depths, **changes})
 
@@ -73,6 +76,22 @@ def test_levels_have_the_measured_depth_and_move_apart(pole):
     together = np.corrcoef(in_band.T)[~np.eye(K, dtype=bool)]
     # of K equal levels with a constant sum, each moves by 1 / (K - 1) against the others
     assert np.abs(together + 1.0 / (K - 1)).mean() < 0.05
+
+
+def test_levels_drift_slowly_by_the_measured_amount():
+    levels = 20 * np.log10(moved(variation(drift_db=3.0), n_frames=100_000)[1])
+    assert levels.std(axis=0) == pytest.approx(np.full(K, 3.0), rel=0.1)
+    lag = round(DRIFT_S * FRAME_RATE_HZ)
+    centred = levels - levels.mean(axis=0)
+    correlation = (centred[lag:] * centred[:-lag]).mean(axis=0) / centred.var(axis=0)
+    assert correlation == pytest.approx(np.full(K, np.exp(-1.0)), abs=0.05)
+
+
+def test_drift_does_not_change_the_other_movements():
+    both, without = (moved(variation(jitter_cents=3.0, harmonic_cents=2.0, drift_db=db), 200) for db in (3.0, 0.0))
+    np.testing.assert_array_equal(both[0], without[0])
+    np.testing.assert_array_equal(both[3], without[3])
+    assert not np.allclose(both[1], without[1])
 
 
 def test_the_level_played_does_not_move():
@@ -138,7 +157,7 @@ def test_the_noise_of_notes_deviates_around_its_median():
 
 
 def test_blocks_and_seed():
-    found = variation(harmonic_db=1.0, harmonic_cents=1.0, jitter_cents=1.0, note_db=1.0)
+    found = variation(harmonic_db=1.0, harmonic_cents=1.0, jitter_cents=1.0, note_db=1.0, drift_db=1.0)
     whole, blocks, other = (moved(found, 200, note_frames=30, **changes) for changes in ({}, {"block": 7}, {"seed": 1}))
     for one, two, three in zip(whole, blocks, other, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5)

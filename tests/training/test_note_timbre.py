@@ -22,25 +22,30 @@ from fixtures import make_card, random_weights, small_model
 
 N_WINDOWS, NOTE_FRAMES, REST_FRAMES = 12, 34, 16
 
+#: Frames of a window.
+N_FRAMES = 250
+
 #: Notes of the recordings.
 PLAYED = (57, 60, 64, 66)
 
 
-def variation(note_db: float, note_noise_db: float) -> Variation:
-    """Nothing moves within a note."""
+def variation(note_db: float, note_noise_db: float, drift_db: float) -> Variation:
+    """Nothing moves fast within a note."""
     n_harmonics = small_model().processors["harmonic"].n_harmonics
     still = np.zeros((len(PITCHES_MIDI), n_harmonics), np.float32)
     noise_db = np.zeros(len(NOISE_EDGES_HZ) - 1, np.float32)
-    return Variation(still, still, 0.0, still[:, 0], noise_db, still + np.float32(note_db), noise_db + note_noise_db)
+    of_notes, drift = (still + np.float32(size_db) for size_db in (note_db, drift_db))
+    return Variation(still, still, 0.0, still[:, 0], noise_db, of_notes, noise_db + note_noise_db, drift)
 
 
-def bundle(note_db: float = 0.0, note_noise_db: float = 0.0) -> Bundle:
+def bundle(note_db: float = 0.0, note_noise_db: float = 0.0, drift_db: float = 0.0) -> Bundle:
     """Even noise, well below the harmonics, and no bias of any note."""
     model = small_model(decoder=DecoderConfig(channels=16, rnn_units=16, layers_per_stack=1, note_bias=True))
     weights = random_weights(model)
     columns = control_columns(model, "noise")["noise_magnitudes"]
     weights[KERNEL][:, columns], weights[BIAS][columns] = 0.0, 3.0
-    return Bundle(make_card(model), weights | variation(note_db, note_noise_db).as_weights(), np.zeros(1, np.float32))
+    moving = variation(note_db, note_noise_db, drift_db).as_weights()
+    return Bundle(make_card(model), weights | moving, np.zeros(1, np.float32))
 
 
 def raised(loaded: Bundle) -> Bundle:
@@ -52,14 +57,15 @@ def raised(loaded: Bundle) -> Bundle:
     return replace(loaded, weights=loaded.weights | {NOTE_BIAS: bias})
 
 
-def windows(player: Instrument) -> Windows:
-    """Five notes in each window, after rests."""
+def windows(player: Instrument, n_notes: int = 5) -> Windows:
+    """Notes of equal length in each window, after rests."""
     random = np.random.default_rng(1)
-    level = np.tile(np.r_[np.full(REST_FRAMES, -80.0), np.full(NOTE_FRAMES, -20.0)], 5)
+    note_frames = N_FRAMES // n_notes - REST_FRAMES
+    level = np.tile(np.r_[np.full(REST_FRAMES, -80.0), np.full(note_frames, -20.0)], n_notes)
     curves = {"f0_hz": [], "power_db": [], "audio": []}
     for i in range(N_WINDOWS):
-        midi = random.choice(PLAYED, 5)
-        f0_hz = np.repeat(midi_to_hz(midi.astype(np.float64)), (REST_FRAMES + NOTE_FRAMES) * 5).astype(np.float32)
+        midi = random.choice(PLAYED, n_notes)
+        f0_hz = np.repeat(midi_to_hz(midi.astype(np.float64)), (REST_FRAMES + note_frames) * 5).astype(np.float32)
         sound = player.render(f0_hz, level.astype(np.float32), seed=100 + i, articulation=False)
         curves["audio"].append(np.concatenate(list(sound)))
         curves["f0_hz"].append(f0_hz * np.repeat(level > -50.0, 5))
@@ -69,9 +75,9 @@ def windows(player: Instrument) -> Windows:
     return Windows(examples, player.model, 250)
 
 
-def deviation(player: Bundle, recorded: Bundle) -> Variation:
+def deviation(player: Bundle, recorded: Bundle, n_notes: int = 5) -> Variation:
     """What is measured when an instrument is compared with recordings of another."""
-    found = read_variation(measure_deviation(player, windows(Instrument(recorded))), 20)
+    found = read_variation(measure_deviation(player, windows(Instrument(recorded), n_notes)), 20)
     assert found is not None
     return found
 
@@ -87,6 +93,18 @@ def test_the_deviation_of_single_notes_is_measured():
 def test_the_deviation_of_noise_is_measured():
     found = deviation(bundle(), bundle(note_noise_db=4.0))
     assert found.note_noise_db == pytest.approx(np.full(len(NOISE_EDGES_HZ) - 1, 4.0), rel=0.4)
+
+
+def test_drift_within_notes_is_measured():
+    found = deviation(bundle(), bundle(drift_db=4.0), n_notes=2)
+    assert np.median(found.drift_db[4]) == pytest.approx(4.0, rel=0.35)
+    # the mean of the drift over a note, 2.8 dB, is not drawn a second time
+    assert np.median(found.note_db[4]) < 2.0
+    assert np.median(deviation(bundle(), bundle(note_db=4.0), n_notes=2).drift_db) < 0.5
+
+
+def test_short_notes_tell_no_drift():
+    assert not deviation(bundle(), bundle(drift_db=4.0)).drift_db.any()
 
 
 def test_what_notes_of_one_pitch_share_is_no_deviation():

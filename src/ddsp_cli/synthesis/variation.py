@@ -1,9 +1,9 @@
 """Add what varies in recordings at the same pitch and level: within held notes, and from note to note.
 
-Within a note level and frequency of each partial, F0 and noise fluctuate a little; without that a held note is frozen,
-and all partials move together, as level and pitch move. From one note to the next of the same pitch the timbre varies;
-without that all notes have the same average timbre. Statistics of the recordings (`training.variation`,
-`training.note_timbre`) say how much; the movements are drawn during playing, from the seed.
+Within a note level and frequency of each partial, F0 and noise fluctuate fast, and the levels of partials also drift;
+without that a held note is frozen, and all partials move together, as level and pitch move. From one note to the next
+of the same pitch the timbre varies; without that all notes have the same average timbre. Statistics of the recordings
+(`training.variation`, `training.note_timbre`) say how much; the movements are drawn during playing, from the seed.
 
 Shapes: F frames, K harmonics, M noise bands, G noise groups, P pitches.
 """
@@ -26,9 +26,12 @@ from ddsp_cli.scaling import hz_to_midi
 #: The statistics are known at these pitches, E1 to C8, and interpolated between them.
 PITCHES_MIDI = np.arange(28.0, 109.0, 8.0)
 
-#: Movements are measured between these frequencies. Slower ones follow dynamics and vibrato, which are inputs of
-#: the network; at 50 frames a second there is nothing faster.
+#: Fast movements are measured between these frequencies: faster than vibrato, which is an input of the network. At 50
+#: frames a second there is nothing faster.
 BAND_HZ = (6.5, 25.0)
+
+#: Time constant of the drift of levels. In recordings of ten instruments constants of 0.2 to 1.5 s fit best.
+DRIFT_S = 0.7
 
 #: Band of the movements of pitch: faster than vibrato, which belongs to the performer.
 JITTER_HZ = (10.0, 25.0)
@@ -39,8 +42,8 @@ NOISE_EDGES_HZ = (0.0, 1000.0, 2000.0, 4000.0, 8000.0, 24000.0)
 #: Statistics beyond these are errors of the measurement.
 MAX_DB, MAX_CENTS, MAX_POLE, MAX_VIBRATO_CENTS = 3.0, 15.0, 0.8, 100.0
 
-#: Largest standard deviation of the level of a harmonic from note to note. At 8 dB some notes of a double bass lose
-#: their fundamental, and a pitch tracker takes 10 % of its frames for another note; at 6 dB 1 %.
+#: Largest standard deviation of the level of a harmonic from note to note, and of its drift. At 8 dB some notes of a
+#: double bass lose their fundamental, and a pitch tracker takes 10 % of its frames for another note; at 6 dB 1 %.
 MAX_NOTE_DB = 6.0
 
 #: An instrument whose usual vibrato is narrower than this, root mean square, is played without one.
@@ -63,13 +66,14 @@ class Variation(msgspec.Struct, frozen=True):
     """Standard deviations of the movements of a held note, at the pitches of `PITCHES_MIDI`.
 
     Attributes:
-      harmonic_db: [P, K] levels of the harmonics, apart from what all do together.
+      harmonic_db: [P, K] levels of the harmonics within `BAND_HZ`, apart from what all do together.
       harmonic_cents: [P, K] their frequencies, likewise.
       pole: of the first-order process that the levels follow, at frame rate: 0 is white.
       jitter_cents: [P] the pitch, faster than a vibrato.
       noise_db: [G] levels of the noise, from frame to frame, beyond what even noise does.
       note_db: [P, K] levels of the harmonics from one note to the next of the same pitch; constant within a note.
       note_noise_db: [G] levels of the noise, likewise.
+      drift_db: [P, K] drift of the levels of the harmonics within a note, with the time constant `DRIFT_S`.
       vibrato_cents: the usual movement of the pitch between 3 and 10 Hz. It is not drawn: the pitch is the performer's.
     """
 
@@ -80,6 +84,7 @@ class Variation(msgspec.Struct, frozen=True):
     noise_db: FloatArray
     note_db: FloatArray
     note_noise_db: FloatArray
+    drift_db: FloatArray
     vibrato_cents: float = MAX_VIBRATO_CENTS
 
     @property
@@ -113,11 +118,11 @@ def read_variation(weights: Mapping[str, FloatArray], n_harmonics: int) -> Varia
     shapes = {"harmonic_db": (n_pitches, n_harmonics), "harmonic_cents": (n_pitches, n_harmonics), "pole": (1,),
               "jitter_cents": (n_pitches,), "noise_db": (len(NOISE_EDGES_HZ) - 1,),
               "note_db": (n_pitches, n_harmonics), "note_noise_db": (len(NOISE_EDGES_HZ) - 1,),
-              "vibrato_cents": (1,)}  # fmt: skip
+              "drift_db": (n_pitches, n_harmonics), "vibrato_cents": (1,)}  # fmt: skip
     # bundles of earlier versions
     if found["vibrato_cents"] is None:
         found["vibrato_cents"] = np.array([MAX_VIBRATO_CENTS], np.float32)
-    for name in ("note_db", "note_noise_db"):
+    for name in ("note_db", "note_noise_db", "drift_db"):
         if found[name] is None:
             found[name] = np.zeros(shapes[name], np.float32)
     values: dict[str, FloatArray] = {}
@@ -134,6 +139,7 @@ def read_variation(weights: Mapping[str, FloatArray], n_harmonics: int) -> Varia
         np.clip(values["noise_db"], 0.0, MAX_DB),
         np.clip(values["note_db"], 0.0, MAX_NOTE_DB),
         np.clip(values["note_noise_db"], 0.0, MAX_NOTE_DB),
+        np.clip(values["drift_db"], 0.0, MAX_NOTE_DB),
         float(np.clip(values["vibrato_cents"][0], 0.0, MAX_VIBRATO_CENTS)),
     )
 
@@ -143,6 +149,18 @@ def band_share(pole: float, band_hz: tuple[float, float], frame_rate_hz: float) 
     hz = np.linspace(0.0, frame_rate_hz / 2.0, 512)
     power = 1.0 / (1.0 + pole**2 - 2.0 * pole * np.cos(2.0 * np.pi * hz / frame_rate_hz))
     return float(power[(hz >= band_hz[0]) & (hz <= band_hz[1])].sum() / power.sum())
+
+
+def whole_deviation(pole: float, band_hz: tuple[float, float], frame_rate_hz: float) -> float:
+    """Returns the factor from the deviation within a band to that of the process; 0 if frames are too far apart."""
+    if frame_rate_hz < 4.0 * band_hz[0]:  # next to nothing of the process lies in the band
+        return 0.0
+    return 1.0 / math.sqrt(band_share(pole, band_hz, frame_rate_hz))
+
+
+def drift_pole(frame_rate_hz: float) -> float:
+    """Returns the pole of the first-order process that the drift follows at a frame rate."""
+    return math.exp(-1.0 / (DRIFT_S * frame_rate_hz))
 
 
 class Movements:
@@ -164,10 +182,12 @@ class Movements:
         self._random = np.random.default_rng([seed, 1])  # not the stream of the noise
         self._level = _FirstOrder(n, variation.pole)
         self._phase = _FirstOrder(n, PHASE_POLE)
+        self._drift = _FirstOrder(n, drift_pole(frame_rate_hz))
+        self._drift_random = np.random.default_rng([seed, 3])
         self._note = _PerNote(n + 1 + len(variation.note_noise_db), np.random.default_rng([seed, 2]))
         # the band holds a part of the process; the rest, which is slower, belongs to it
-        self._level_db = variation.harmonic_db * _whole(variation.pole, BAND_HZ, frame_rate_hz)
-        self._jitter_cents = variation.jitter_cents * _whole(0.0, JITTER_HZ, frame_rate_hz)
+        self._level_db = variation.harmonic_db * whole_deviation(variation.pole, BAND_HZ, frame_rate_hz)
+        self._jitter_cents = variation.jitter_cents * whole_deviation(0.0, JITTER_HZ, frame_rate_hz)
         k = np.arange(1, n + 1)
         # a phase of deviation σ that follows the process changes by σ·sqrt(2(1 - pole)) in a frame
         per_cent = k * (math.log(2.0) / 1200.0) / (frame_rate_hz * math.sqrt(2.0 * (1.0 - PHASE_POLE)))
@@ -197,6 +217,8 @@ class Movements:
         level_db = self._level.push(drawn[:, :n]) * at(self._level_db)
         of_note = self._note.push(begins)
         level_db += of_note[:, :n] * at(self._variation.note_db)
+        drift = self._drift.push(self._drift_random.standard_normal((n_frames, n), np.float32))
+        level_db += drift * at(self._variation.drift_db)
         phases = self._phase.push(drawn[:, n : 2 * n]) * at(self._turns_per_hz) * f0_hz[::n_fine, None]
         cents = np.concatenate([[self._last_cents], drawn[:, 2 * n] * at(self._jitter_cents)])
         self._last_cents = float(cents[-1])
@@ -238,13 +260,6 @@ class _Between:
         """Returns the values at the frames, [F, ...]."""
         share = self._share.reshape(-1, *[1] * (values.ndim - 1))
         return np.asarray((1.0 - share) * values[self._below] + share * values[self._below + 1], np.float32)
-
-
-def _whole(pole: float, band_hz: tuple[float, float], frame_rate_hz: float) -> float:
-    """Returns the factor from the deviation within a band to that of the process; 0 if frames are too far apart."""
-    if frame_rate_hz < 4.0 * band_hz[0]:  # next to nothing of the process lies in the band
-        return 0.0
-    return 1.0 / math.sqrt(band_share(pole, band_hz, frame_rate_hz))
 
 
 def _gain(level_db: RealArray) -> FloatArray:

@@ -1,16 +1,18 @@
-"""Measure how the timbre of single notes deviates from what an instrument plays.
+"""Measure how the timbre of single notes deviates from what an instrument plays, and how it drifts within a note.
 
 A network with a note bias (`DecoderConfig.note_bias`) learns what notes of one pitch have in common. Single notes of
 one pitch and level still differ, by another string, position of the bow or angle of the embouchure, and a network plays
 their average. The levels of harmonics and noise in held notes of the recordings are compared with those that the
 instrument plays, and the deviation is kept as a statistic, from which the player draws the timbre of each note
-(`synthesis.variation`).
+(`synthesis.variation`). The deviation also drifts within a note, as bow, breath and embouchure move. Its covariance at
+lags of tenths of a second, where errors of the measurement have none, gives the size of the drift.
 
 Shapes: N notes, F values of F0, K harmonics, G noise groups, P pitches.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 
 import msgspec
@@ -21,7 +23,15 @@ from ddsp_cli.arrays import DoubleArray, FloatArray, runs
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.scaling import hz_to_midi
 from ddsp_cli.synthesis.instrument import Instrument
-from ddsp_cli.synthesis.variation import NOISE_EDGES_HZ, PITCHES_MIDI, variation_of
+from ddsp_cli.synthesis.variation import (
+    BAND_HZ,
+    NOISE_EDGES_HZ,
+    PITCHES_MIDI,
+    Variation,
+    drift_pole,
+    variation_of,
+    whole_deviation,
+)
 from ddsp_cli.training.output_layer import is_playable, play_window
 from ddsp_cli.training.variation import END_S, LEAST_NOTES, MAX_MEASURED, N_NEAREST, at_pitches, steady
 from ddsp_cli.training.windows import Windows
@@ -31,6 +41,10 @@ MAX_WINDOWS, LEAST_VOICED = 80, 0.2
 
 #: Notes of at least this length count, without `END_S` at both ends.
 LEAST_NOTE_S = 0.2
+
+#: The covariance of the drift is measured in notes of at least this length, at these lags. The second is twice the
+#: first: the covariances of a vibrato of 5 Hz have opposite signs there.
+LEAST_DRIFT_S, LAGS_S = 1.0, (0.1, 0.2)
 
 #: Harmonics are compared up to this share of half the rate at which sound is rendered in training.
 TOP_SHARE = 0.97
@@ -58,23 +72,27 @@ class NoteTimbres(msgspec.Struct, frozen=True):
       harmonic_db: [N, K] levels of the harmonics in the recording less those played, without the difference of their
         common level; NaN where noise covers a harmonic.
       noise_db: [N, G] levels of the noise, likewise; NaN where there is no bin between harmonics.
+      n_frames: [N] lengths.
+      covariance: [N, K] of these levels of the harmonics from frame to frame, in dB², averaged over `LAGS_S`.
     """
 
     midi: DoubleArray
     harmonic_db: DoubleArray
     noise_db: DoubleArray
+    n_frames: np.ndarray
+    covariance: DoubleArray
 
 
 def measure_deviation(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
-    """Measures by how much single notes of recordings deviate from what an instrument plays.
+    """Measures how far notes of recordings deviate from what an instrument plays, and how far they drift.
 
     Args:
       loaded: the instrument.
       windows: of the training split.
 
     Returns:
-      Its weights, with the deviations in its variation. Without a variation, without notes, or where the player cannot
-      play the instrument, they stay unchanged.
+      Its weights, with deviations and drift in its variation. Without a variation, without notes, or where the player
+      cannot play the instrument, they stay unchanged.
     """
     weights, variation = dict(loaded.weights), variation_of(loaded)
     if variation is None or not is_playable(loaded.card.model):
@@ -82,14 +100,65 @@ def measure_deviation(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]
     notes = compare_notes(loaded, windows)
     if len(notes.midi) < LEAST_NOTES:
         return weights
-    nearest = np.argsort(np.abs(notes.midi - PITCHES_MIDI[:, None]), axis=1, kind="stable")[:, :N_NEAREST]
+    nearest = _nearest(notes.midi)
+    frame_rate_hz = loaded.card.model.frame_rate_hz
     deviation_db = DEVIATION_PER_MEDIAN * np.abs(notes.harmonic_db - _means_of_others(notes))
+    note_db = at_pitches(deviation_db, nearest, variation.harmonic_db.shape[1])
+    # The mean of a drift over a note is a part of the note's deviation, and no larger than that.
+    of_drift = np.array([_variance_of_mean(n, drift_pole(frame_rate_hz)) for n in notes.n_frames.tolist()])
+    share = np.median(of_drift[nearest], axis=1)[:, None]
+    drift_db = np.minimum(_drift_db(notes, variation, frame_rate_hz), note_db / np.sqrt(share)).astype(np.float32)
     found = msgspec.structs.replace(
         variation,
-        note_db=at_pitches(deviation_db, nearest, variation.harmonic_db.shape[1]),
+        note_db=np.sqrt(np.maximum(note_db**2 - share * drift_db**2, 0.0)).astype(np.float32),
         note_noise_db=_noise_deviation_db(notes.noise_db),
+        drift_db=drift_db,
     )
     return weights | found.as_weights()
+
+
+def _nearest(midi: DoubleArray) -> np.ndarray:
+    """Returns the indices of the notes nearest to each of `PITCHES_MIDI`, [P, N']."""
+    return np.argsort(np.abs(midi - PITCHES_MIDI[:, None]), axis=1, kind="stable")[:, :N_NEAREST]
+
+
+def _drift_db(notes: NoteTimbres, variation: Variation, frame_rate_hz: int) -> FloatArray:
+    """Returns the standard deviation of the drift, [P, K], from covariances that the fast movements do not explain."""
+    long = notes.n_frames >= LEAST_DRIFT_S * frame_rate_hz
+    covariance = notes.covariance[long]
+    if not (np.sum(np.isfinite(covariance), axis=0) >= LEAST_NOTES).any():
+        return np.zeros_like(variation.harmonic_db)
+    lags = _lags(frame_rate_hz)
+    n_frames = notes.n_frames[long].tolist()
+    slow, fast = (
+        np.array([_covariance_within(n, pole, lags) for n in n_frames])
+        for pole in (drift_pole(frame_rate_hz), variation.pole)
+    )
+    nearest = _nearest(notes.midi[long])
+    measured = at_pitches(covariance, nearest, variation.harmonic_db.shape[1])  # medians: few notes drift by far more
+    moved_db = variation.harmonic_db * whole_deviation(variation.pole, BAND_HZ, frame_rate_hz)
+    explained = fast[nearest].mean(axis=1)[:, None] * moved_db**2
+    share = slow[nearest].mean(axis=1)[:, None]
+    return np.sqrt(np.maximum(measured - explained, 0.0) / share).astype(np.float32)
+
+
+def _lags(frame_rate_hz: int) -> tuple[int, ...]:
+    """Returns `LAGS_S` in frames."""
+    return tuple(max(1, round(lag_s * frame_rate_hz)) for lag_s in LAGS_S)
+
+
+@functools.cache
+def _covariance_within(n_frames: int, pole: float, lags: tuple[int, ...]) -> float:
+    """Returns the mean covariance at some lags of a first-order process of variance 1, less its mean over n frames."""
+    covariance = pole ** np.abs(np.arange(n_frames)[:, None] - np.arange(n_frames))
+    centred = covariance - covariance.mean(axis=0) - covariance.mean(axis=1, keepdims=True) + covariance.mean()
+    return float(np.mean([np.diagonal(centred, lag).mean() for lag in lags]))
+
+
+@functools.cache
+def _variance_of_mean(n_frames: int, pole: float) -> float:
+    """Returns the variance of the mean over n frames of a first-order process of variance 1."""
+    return float(np.mean(pole ** np.abs(np.arange(n_frames)[:, None] - np.arange(n_frames))))
 
 
 def compare_notes(loaded: Bundle, windows: Windows) -> NoteTimbres:
@@ -98,14 +167,19 @@ def compare_notes(loaded: Bundle, windows: Windows) -> NoteTimbres:
     rows = usable[np.unique(np.linspace(0, len(usable) - 1, min(MAX_WINDOWS, len(usable))).astype(int))]
     player = Instrument(loaded)
     notes = [note for row in rows for note in _compare_window(player, windows, int(row))]
-    midi, harmonic_db, noise_db = zip(*notes, strict=True) if notes else ((), (), ())
-    n_groups = len(NOISE_EDGES_HZ) - 1
+    midi, harmonic_db, noise_db, n_frames, covariance = zip(*notes, strict=True) if notes else ((), (), (), (), ())
     return NoteTimbres(
-        np.array(midi), np.reshape(harmonic_db, (-1, MAX_MEASURED)), np.reshape(noise_db, (-1, n_groups))
+        np.array(midi),
+        np.reshape(harmonic_db, (-1, MAX_MEASURED)),
+        np.reshape(noise_db, (-1, len(NOISE_EDGES_HZ) - 1)),
+        np.array(n_frames, int),
+        np.reshape(covariance, (-1, MAX_MEASURED)),
     )
 
 
-def _compare_window(player: Instrument, windows: Windows, row: int) -> list[tuple[float, DoubleArray, DoubleArray]]:
+def _compare_window(
+    player: Instrument, windows: Windows, row: int
+) -> list[tuple[float, DoubleArray, DoubleArray, int, DoubleArray]]:
     """Returns the fields of `NoteTimbres` for each held note of a window."""
     import soxr
 
@@ -129,8 +203,30 @@ def _compare_window(player: Instrument, windows: Windows, row: int) -> list[tupl
         if harmonic_db is None:
             continue
         noise_db = np.subtract(*(_noise_levels_db(one.noise_density[part], f0_hz[part], rate_hz) for one in partials))
-        found.append((float(np.median(hz_to_midi(f0_hz[part]))), harmonic_db, noise_db))
+        midi = float(np.median(hz_to_midi(f0_hz[part])))
+        covariance = _covariance(recorded_db[part], played_db[part], _lags(model.frame_rate_hz))
+        found.append((midi, harmonic_db, noise_db, stop - start - 2 * trim, covariance))
     return found
+
+
+def _covariance(recorded_db: DoubleArray, played_db: DoubleArray, lags: tuple[int, ...]) -> DoubleArray:
+    """Returns the mean covariance at some lags of the differences of harmonics [F, K] → [K]; NaN where few are known.
+
+    The difference of the total in each frame does not count: it is that of the level.
+    """
+    both = np.isfinite(recorded_db) & np.isfinite(played_db)
+    power = np.where(both, 10.0 ** (played_db / 10.0), 0.0)
+    difference_db = np.where(both, recorded_db - played_db, 0.0)
+    total_db = np.sum(power * difference_db, axis=1) / np.maximum(power.sum(axis=1), 1e-20)
+    relative_db = np.where(both, difference_db - total_db[:, None], 0.0)
+    mean_db = relative_db.sum(axis=0) / np.maximum(both.sum(axis=0), 1)
+    deviation_db = np.clip(np.where(both, relative_db - mean_db, 0.0), -MAX_DIFFERENCE_DB, MAX_DIFFERENCE_DB)
+    found = []
+    for lag in lags:
+        pairs = (both[lag:] & both[:-lag]).sum(axis=0)
+        found.append(np.sum(deviation_db[lag:] * deviation_db[:-lag], axis=0) / np.maximum(pairs, 1))
+    known = both.sum(axis=0) >= max(LEAST_SHARE * len(both), 2 * max(lags))
+    return np.where(known, np.mean(found, axis=0), np.nan)
 
 
 def _difference_db(recorded_db: DoubleArray, played_db: DoubleArray) -> DoubleArray | None:

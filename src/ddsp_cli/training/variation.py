@@ -1,4 +1,4 @@
-"""Measure the small fluctuations of held notes: level and frequency of each partial, pitch, noise.
+"""Measure the small, fast fluctuations of held notes: level and frequency of each partial, pitch, noise.
 
 A network predicts an average for a level and a pitch. In recordings the partials also fluctuate independently, in level
 and frequency, and the noise is not stationary. These fluctuations are measured as statistics, from which the player
@@ -127,6 +127,7 @@ def measure_variation(windows: Windows) -> Variation | None:
         # see `training.note_timbre`
         note_db=np.zeros_like(harmonic_db),
         note_noise_db=np.zeros(len(NOISE_EDGES_HZ) - 1, np.float32),
+        drift_db=np.zeros_like(harmonic_db),
         vibrato_cents=_usual_vibrato(windows, rate_hz),
     )
 
