@@ -72,7 +72,7 @@ class NoteTimbres(msgspec.Struct, frozen=True):
       harmonic_db: [N, K] levels of the harmonics in the recording less those played, without the difference of their
         common level; NaN where noise covers a harmonic.
       noise_db: [N, G] levels of the noise, likewise; NaN where there is no bin between harmonics.
-      n_frames: [N] lengths.
+      n_frames: [N] lengths in frames.
       covariance: [N, K] of these levels of the harmonics from frame to frame, in dB², averaged over `LAGS_S`.
     """
 
