@@ -147,10 +147,16 @@ def _lags(frame_rate_hz: int) -> tuple[int, ...]:
     return tuple(max(1, round(lag_s * frame_rate_hz)) for lag_s in LAGS_S)
 
 
+def _process_covariance(n_frames: int, pole: float) -> DoubleArray:
+    """Returns the covariances [F, F] of the values of a first-order process of variance 1."""
+    frames = np.arange(n_frames)
+    return np.asarray(pole ** np.abs(frames[:, None] - frames), np.float64)
+
+
 @functools.cache
 def _covariance_within(n_frames: int, pole: float, lags: tuple[int, ...]) -> float:
-    """Returns the mean covariance at some lags of a first-order process of variance 1, less its mean over n frames."""
-    covariance = pole ** np.abs(np.arange(n_frames)[:, None] - np.arange(n_frames))
+    """Returns the mean covariance at some lags of a first-order process whose mean over n frames was subtracted."""
+    covariance = _process_covariance(n_frames, pole)
     centred = covariance - covariance.mean(axis=0) - covariance.mean(axis=1, keepdims=True) + covariance.mean()
     return float(np.mean([np.diagonal(centred, lag).mean() for lag in lags]))
 
@@ -158,7 +164,7 @@ def _covariance_within(n_frames: int, pole: float, lags: tuple[int, ...]) -> flo
 @functools.cache
 def _variance_of_mean(n_frames: int, pole: float) -> float:
     """Returns the variance of the mean over n frames of a first-order process of variance 1."""
-    return float(np.mean(pole ** np.abs(np.arange(n_frames)[:, None] - np.arange(n_frames))))
+    return float(_process_covariance(n_frames, pole).mean())
 
 
 def compare_notes(loaded: Bundle, windows: Windows) -> NoteTimbres:
@@ -212,7 +218,7 @@ def _compare_window(
 def _covariance(recorded_db: DoubleArray, played_db: DoubleArray, lags: tuple[int, ...]) -> DoubleArray:
     """Returns the mean covariance at some lags of the differences of harmonics [F, K] → [K]; NaN where few are known.
 
-    The difference of the total in each frame does not count: it is that of the level.
+    The difference of the total level is subtracted in each frame, because the level is an input of the instrument.
     """
     both = np.isfinite(recorded_db) & np.isfinite(played_db)
     power = np.where(both, 10.0 ** (played_db / 10.0), 0.0)
