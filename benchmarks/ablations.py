@@ -42,7 +42,7 @@ import msgspec
 import numpy as np
 
 from ddsp_cli.analysis import metrics
-from ddsp_cli.analysis.features import hold_f0
+from ddsp_cli.analysis.features import fill_f0
 from ddsp_cli.analysis.metrics import METRICS
 from ddsp_cli.bundle import Bundle, load
 from ddsp_cli.bundle.layout import control_columns
@@ -215,7 +215,7 @@ def mean_distribution(bundle: Bundle, data: Dataset) -> np.ndarray:
     step = data.manifest.features.frame_rate_hz // model.frame_rate_hz
     f0_hz = data.validation.f0_hz.reshape(-1)[::step]
     level_db = getattr(data.validation, model.level).reshape(-1)[::step]
-    controls = Instrument(bundle).open_decoder().controls(hold_f0(f0_hz), level_db)
+    controls = Instrument(bundle).open_decoder().controls(fill_f0(f0_hz, level_db), level_db)
     return np.asarray(controls["harmonic_distribution"][f0_hz > 0].mean(axis=0))
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 
-from ddsp_cli.analysis.features import hold_f0
+from ddsp_cli.analysis.features import fill_f0
 from ddsp_cli.analysis.harmonics import N_PERIODS, OVERSAMPLING, measure_partials
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.bundle.layout import control_columns
@@ -139,7 +139,8 @@ def variants(loaded: Bundle, performance: Performance) -> Iterator[tuple[str, np
         return np.asarray(soxr.resample(sound, performance.rate_hz, ANALYSIS_RATE_HZ), np.float64)
 
     audio = at_16k(performance.audio)
-    own, pieces = divide(audio.astype(np.float32), hold_f0(performance.features.f0_hz))
+    features = performance.features
+    own, pieces = divide(audio.astype(np.float32), fill_f0(features.f0_hz, features.power_db))
     audio = audio[: len(pieces) * PIECE_S * ANALYSIS_RATE_HZ]
     residual = audio - own[: len(audio)]
     coarse = np.concatenate([add_up(*piece, step=FRAME_HZ // 50) for piece in pieces])

@@ -51,7 +51,7 @@ import numpy as np
 from ddsp_cli.adaptation.autotune import limit_vibrato
 from ddsp_cli.analysis import metrics
 from ddsp_cli.analysis.extract import measure
-from ddsp_cli.analysis.features import Features, hold_f0
+from ddsp_cli.analysis.features import Features, fill_f0
 from ddsp_cli.analysis.harmonics import measure_partials
 from ddsp_cli.analysis.loudness import a_weighting_db
 from ddsp_cli.analysis.recording_checks import bandwidth_hz
@@ -196,7 +196,7 @@ def play(
     instrument = Instrument(loaded)
     n_frames = len(features) * model.frame_rate_hz // FRAME_HZ
     level_db = getattr(features, model.level)[:: FRAME_HZ // model.frame_rate_hz][:n_frames] + np.float32(gain_db)
-    f0_hz = hold_f0(features.f0_hz)[: n_frames * FRAME_HZ // model.frame_rate_hz]
+    f0_hz = fill_f0(features.f0_hz, features.power_db)[: n_frames * FRAME_HZ // model.frame_rate_hz]
     low = soxr.resample(performance.audio, performance.rate_hz, ANALYSIS_RATE_HZ) * np.float32(10 ** (gain_db / 20))
     variation = variation_of(loaded)
     if variation is not None and variation.has_jitter:
@@ -335,7 +335,7 @@ def track_partials(audio: np.ndarray, f0_hz: np.ndarray, note: Note) -> tuple[np
 
     Args:
       audio: [S] at 16 kHz.
-      f0_hz: [F] at `FRAME_HZ`, held where unvoiced.
+      f0_hz: [F] at `FRAME_HZ`, filled where unvoiced.
       note: which.
 
     Returns:
@@ -775,7 +775,7 @@ def heard_partials(performance: Performance, notes: Sequence[Note], tops_hz: np.
     if not notes:
         return []
     features = performance.features.at(HEARD_RATE_HZ)
-    f0_hz = np.clip(hold_f0(features.f0_hz), 0.9 * min(note.f0_hz for note in notes), None)
+    f0_hz = np.clip(fill_f0(features.f0_hz, features.power_db), 0.9 * min(note.f0_hz for note in notes), None)
     n_harmonics = min(MAX_HEARD, int(16000.0 / f0_hz.min()))
     partials = measure_partials(performance.audio, performance.rate_hz, f0_hz, HEARD_RATE_HZ, n_harmonics)
     noise_power = partials.noise_in_harmonics(f0_hz)
@@ -795,7 +795,8 @@ def silent_partials(
     """Returns the share of partials that are audible in the recordings and silent in the controls for these notes."""
     model = loaded.card.model
     features = performance.features.at(model.frame_rate_hz)
-    controls = Instrument(loaded).open_decoder().controls(hold_f0(features.f0_hz), getattr(features, model.level))
+    level_db = getattr(features, model.level)
+    controls = Instrument(loaded).open_decoder().controls(fill_f0(features.f0_hz, level_db), level_db)
     if "amplitude" not in controls:
         return {}
     levels_db = 2.0 * to_db(controls["amplitude"] * controls["harmonic_distribution"])
@@ -1072,7 +1073,7 @@ class Judge:
     ) -> None:
         self.performance, self.rows, self.voices = performance, rows, voices
         self.embeddings = embeddings or {"log_mel": describe}
-        self.f0_hz = hold_f0(performance.features.f0_hz)
+        self.f0_hz = fill_f0(performance.features.f0_hz, performance.features.power_db)
         self.notes = find_notes(performance.features)
         self.changes = find_changes(find_notes(performance.features, 0.18))
         self.real = Sound(performance.audio, performance.audio, performance.rate_hz)
@@ -1213,8 +1214,8 @@ class Judge:
         measured, cut = {}, []
         for path in self.voices:
             sound, features = transfer_voice(path, loaded, self.performance.rate_hz)
-            held, notes = hold_f0(features.f0_hz), find_notes(features)
-            values = noise(sound, held, notes) | onsets(sound, held, notes) | life(sound, held, notes)
+            f0_hz, notes = fill_f0(features.f0_hz, features.power_db), find_notes(features)
+            values = noise(sound, f0_hz, notes) | onsets(sound, f0_hz, notes) | life(sound, f0_hz, notes)
             for name, each in (values | {"f0_hz": np.array([note.f0_hz for note in notes])}).items():
                 measured.setdefault(name, []).append(each)
             cut.append(patches(sound.audio_16k))

@@ -31,7 +31,7 @@ import usage
 from ddsp_cli import bundle
 from ddsp_cli.adaptation.adapt import adapt
 from ddsp_cli.analysis.extract import measure
-from ddsp_cli.analysis.features import hold_f0
+from ddsp_cli.analysis.features import fill_f0
 from ddsp_cli.audio import read
 from ddsp_cli.live.performer import Performer
 from ddsp_cli.synthesis.instrument import Instrument
@@ -141,7 +141,8 @@ def warm(place: Path, voice: np.ndarray) -> None:
     model, statistics = instrument.model, instrument.bundle.card.statistics
     features = measure(voice)
     frames = features.at(model.frame_rate_hz)
-    f0_hz, level_db = hold_f0(frames.f0_hz), getattr(frames, model.level)
+    level_db = getattr(frames, model.level)
+    f0_hz = fill_f0(frames.f0_hz, level_db)
 
     def whole() -> object:
         adapted = adapt(measure(voice), statistics, model.level)

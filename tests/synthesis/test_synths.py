@@ -9,7 +9,7 @@ import pytest
 
 from ddsp_cli import scaling
 from ddsp_cli.synthesis.reverb import Reverb
-from ddsp_cli.synthesis.synths import FilteredNoise, Harmonic, Ramp
+from ddsp_cli.synthesis.synths import FilteredNoise, Harmonic, Ramp, note_changes
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 BLOCKS = (1, 7, 64, 1000)
@@ -74,6 +74,64 @@ def test_harmonic_does_what_the_originals_streaming_does():
     assert out[: 2 * 10 * 160].shape == (3200,)
     # Upstream interpolates amplitude and distribution apart, so the two agree to a few percent, not exactly.
     np.testing.assert_allclose(out[:3200].reshape(10, 320), golden["audio"][:10], atol=0.05)
+
+
+def two_notes(place, low_hz=500.0, high_hz=1000.0, n_frames=50, n_fine=5):
+    """F0 that steps to another note, five values a frame, `place` values after the middle."""
+    f0_hz = np.full(n_frames * n_fine, low_hz)
+    f0_hz[n_frames // 2 * n_fine + place :] = high_hz
+    return f0_hz.reshape(n_frames, n_fine)
+
+
+def play_frames(f0_hz, amplitudes, block=1000):
+    """Plays F0 [F, P] at 16 kHz with a hop of 320."""
+    harmonic = Harmonic(320, 16000)
+    parts = [
+        harmonic.push(f0_hz[i : i + block].reshape(-1), amplitudes[i : i + block]) for i in range(0, len(f0_hz), block)
+    ]
+    return np.concatenate([*parts, harmonic.finish()])
+
+
+@pytest.mark.parametrize("place", range(1, 6))
+def test_a_step_of_pitch_fades_from_note_to_note(place):
+    amplitudes = np.full((50, 3), 0.1, np.float32)
+    sound = play_frames(two_notes(place), amplitudes)
+    low = play_frames(np.full((50, 5), 500.0), amplitudes)
+    high = play_frames(np.full((50, 5), 1000.0), amplitudes)
+    change = 25 * 320
+    assert np.array_equal(sound[:change], low[:change])
+    # The new note has a phase of its own, so spectra are compared.
+    after, expected = (np.abs(np.fft.rfft(x[change + 320 : change + 320 + 3200])) for x in (sound, high))
+    assert np.allclose(after, expected, atol=1e-3 * expected.max())
+    window = np.hanning(1280)
+    around = sound[change + 160 - 640 : change + 160 + 640] * window
+    spectrum = np.abs(np.fft.rfft(around))
+    hz = np.fft.rfftfreq(len(around), 1 / 16000)
+    peaks = spectrum[np.abs(hz - 500) < 20].max()
+    assert spectrum[hz < 150].max() < 10 ** (-55 / 20) * peaks
+    # Neither note is swept over the notes between the two.
+    assert spectrum[np.abs(hz - 750) < 50].max() < 0.1 * peaks
+
+
+@pytest.mark.parametrize("block", [1, 7, 24, 25, 26])
+def test_blocks_do_not_matter_to_steps_of_pitch(block):
+    amplitudes = np.random.default_rng(0).random((50, 20), np.float32)
+    for place in (1, 3, 5):
+        whole = play_frames(two_notes(place, 220.0, 311.0), amplitudes)
+        assert np.allclose(play_frames(two_notes(place, 220.0, 311.0), amplitudes, block), whole, atol=2e-5)
+
+
+def test_a_slide_is_no_change_of_note():
+    f0_hz = two_notes(3, 440.0, 466.2)
+    assert np.flatnonzero(note_changes(f0_hz)).tolist() == [25]
+    assert note_changes(f0_hz)[25] == 3
+    slide = 440.0 * 2.0 ** (np.clip(np.arange(250) - 120, 0, 8) / 12.0)  # eight semitones in 32 ms
+    inside = note_changes(slide.reshape(50, 5))
+    assert not inside[25:].any()
+    vibrato = 440.0 * 2.0 ** (np.sin(np.arange(250) / 250 * 2 * np.pi * 6) / 12.0)
+    assert not note_changes(vibrato.reshape(50, 5)).any()
+    assert not note_changes(f0_hz[:, :1]).any()
+    assert note_changes(f0_hz[:1]).shape == (0,)
 
 
 @pytest.mark.parametrize("window", [0, 257, 64])

@@ -19,11 +19,11 @@ import numpy as np
 from ddsp_cli import scaling
 from ddsp_cli.adaptation import f0_cleanup
 from ddsp_cli.adaptation.adapt import Adapted, AdaptSettings, choose_octave
-from ddsp_cli.adaptation.autotune import moving_mean
+from ddsp_cli.adaptation.autotune import glide
 from ddsp_cli.adaptation.dynamics import make_gate, rest_levels, within_reach
 from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.adaptation.voices import CHORD_S, LEGATO_GAP_S, assign_voices
-from ddsp_cli.arrays import DoubleArray, RealArray, runs
+from ddsp_cli.arrays import RealArray, runs
 from ddsp_cli.bundle import Statistics
 from ddsp_cli.errors import InputError
 from ddsp_cli.limits import read_regular
@@ -38,8 +38,8 @@ SETTLE_S, SETTLE_DB = 0.4, 2.0
 
 RELEASE_S, RELEASE_DB = 0.06, 12.0
 
-#: A legato note rises from `LEGATO_DB` below; F0 takes `LEGATO_S` from note to note.
-LEGATO_DB, LEGATO_S = 4.0, 0.03
+#: A legato note rises from `LEGATO_DB` below.
+LEGATO_DB = 4.0
 
 #: The room rings on this long after the last note.
 RING_S = 1.5
@@ -498,7 +498,8 @@ def adapt_score(
     segments = Segments(*runs(inside), inside, -np.inf, FLOOR_DB)
     level_db, gain_db = within_reach(np.where(inside, level_db, FLOOR_DB) + settings.louder_db, target)
     gate = make_gate(segments, frame_rate_hz) * np.where(inside, 10.0 ** (gain_db / 20.0), 1.0)
-    played_midi = _connected(midi, segments, frame_rate_hz, settings.glide_s) + transpose
+    filled = f0_cleanup.fill(midi, segments, frame_rate_hz)
+    played_midi = glide(filled, segments, settings.glide_s, frame_rate_hz) + transpose
     return Adapted(
         f0_hz=scaling.midi_to_hz(played_midi).astype(np.float32),
         level_db=rest_levels(level_db, segments, frame_rate_hz, FLOOR_DB).astype(np.float32),
@@ -520,12 +521,3 @@ def velocity_db(velocity: int, target_percentiles_db: RealArray, dynamics: float
     share = 0.5 + dynamics * ((velocity - 1) / 126.0 - 0.5)
     low, high = VELOCITY_PERCENTILES
     return float(np.interp(low + share * (high - low), np.arange(101), target_percentiles_db))
-
-
-def _connected(midi: RealArray, segments: Segments, frame_rate_hz: int, glide_s: float) -> DoubleArray:
-    """Returns the pitch of every frame [F]: legato takes `glide_s` or `LEGATO_S`, `f0_cleanup.fill` fills rests."""
-    width = round(max(LEGATO_S, glide_s) * frame_rate_hz)
-    out = midi.copy()
-    for start, stop in zip(segments.starts, segments.stops, strict=True):
-        out[start:stop] = moving_mean(midi[start:stop], width)
-    return f0_cleanup.fill(out, segments, frame_rate_hz)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ddsp_cli.arrays import DoubleArray, FloatArray
+from ddsp_cli.arrays import DoubleArray, FloatArray, runs
 from ddsp_cli.config import FeatureSpec
 
 
@@ -72,21 +72,26 @@ class Features:
         )
 
 
-def hold_f0(f0_hz: FloatArray, default_hz: float = 440.0) -> FloatArray:
-    """Fills unvoiced frames with the last F0 before them (at the start, the first after them).
+def fill_f0(f0_hz: FloatArray, level_db: FloatArray, default_hz: float = 440.0) -> FloatArray:
+    """Fills unvoiced frames with F0 of the note before them, and from the softest frame of a gap on with the next one.
 
-    Where F0 falls to 0 in rests, a network glides into and out of each note.
+    A tracker finds F0 only some time after a note begins. If the pitch before it were held until then, the note would
+    begin at that pitch. Where F0 falls to 0 in rests, a network glides into and out of each note.
 
     Args:
       f0_hz: [..., F], 0 where unvoiced.
+      level_db: [..., F], to find the softest frame of each gap; of several the last.
       default_hz: for rows without any voiced frame.
 
     Returns:
-      [..., F], nowhere 0.
+      [..., F], nowhere 0. At the start and the end of a row the nearest F0 holds.
     """
-    voiced = f0_hz > 0
-    index = np.where(voiced, np.arange(f0_hz.shape[-1]), -1)
-    index = np.maximum.accumulate(index, axis=-1)
-    first = np.argmax(voiced, axis=-1)[..., None]
-    filled = np.take_along_axis(f0_hz, np.where(index < 0, first, index), axis=-1)
-    return np.where(voiced.any(axis=-1, keepdims=True), filled, np.float32(default_hz)).astype(f0_hz.dtype)
+    filled = np.array(f0_hz)
+    rows, levels_db = filled.reshape(-1, filled.shape[-1]), np.asarray(level_db).reshape(-1, filled.shape[-1])
+    for row, row_db in zip(rows, levels_db, strict=True):
+        for start, stop in zip(*runs(row <= 0.0), strict=True):
+            softest = stop - 1 - int(np.argmin(row_db[start:stop][::-1]))
+            turn = start if start == 0 else stop if stop == len(row) else softest
+            row[start:turn] = row[start - 1]
+            row[turn:stop] = default_hz if stop == len(row) else row[stop]
+    return filled

@@ -20,7 +20,6 @@ from ddsp_cli.adaptation.midi import (
     BEND_SEMITONES,
     DRUM_CHANNEL,
     LEGATO_DB,
-    LEGATO_S,
     RELEASE_DB,
     RELEASE_S,
     SETTLE_DB,
@@ -59,7 +58,7 @@ class Voice:
       channel, key: of the message that started it.
       velocity: 1 to 127.
       start_s: when it began.
-      before_key: of the note that it is bound to; None after a rest.
+      is_bound: it follows another note without a rest, legato.
       key_up: the key is released; the pedal may still hold the note.
       release_s: when it began to end; infinity while it is held.
       pressure: aftertouch of this key, 0..1.
@@ -70,7 +69,7 @@ class Voice:
     key: int = 60
     velocity: int = 64
     start_s: float = -math.inf
-    before_key: int | None = None
+    is_bound: bool = False
     key_up: bool = True
     release_s: float = -math.inf
     pressure: float = 0.0
@@ -81,17 +80,10 @@ class Voice:
         """Whether it sounds and is not in its release."""
         return self.release_s == math.inf
 
-    def semitones(self, now_s: float) -> float:
-        """Returns the MIDI number, gliding from the previous note where the two are legato."""
-        if self.before_key is None:
-            return float(self.key)
-        share = min(max((now_s - self.start_s) / LEGATO_S, 0.0), 1.0)
-        return self.before_key + share * (self.key - self.before_key)
-
     def shape_db(self, now_s: float) -> float:
         """Returns the envelope in dB: attack, decay and release, as in `adaptation.midi.adapt_score`."""
         since_s, ended_s = now_s - self.start_s, now_s - self.release_s
-        attack_db = ATTACK_DB if self.before_key is None else LEGATO_DB
+        attack_db = LEGATO_DB if self.is_bound else ATTACK_DB
         shape_db = -attack_db * min(max(1.0 - since_s / ATTACK_S, 0.0), 1.0) ** 2
         shape_db -= SETTLE_DB * min(max((since_s - ATTACK_S) / SETTLE_S, 0.0), 1.0)
         return shape_db - RELEASE_DB * min(max(ended_s / RELEASE_S, 0.0), 1.0)
@@ -172,17 +164,16 @@ class PressedKeys:
             self._pressed.append((channel, key, velocity))
             # Overlapping keys are legato; a note that only the pedal holds is not continued.
             voice = self.voices[0]
-            bound = voice.is_held and not voice.key_up
-            self._begin(voice, channel, key, velocity, now_s, voice.key if bound else None)
+            self._begin(voice, channel, key, velocity, now_s, is_bound=voice.is_held and not voice.key_up)
             return
         same = [voice for voice in self.voices if voice.is_held and (voice.channel, voice.key) == (channel, key)]
         free = sorted((voice for voice in self.voices if not voice.is_held), key=lambda voice: voice.release_s)
         oldest = min(self.voices, key=lambda voice: (not voice.key_up, voice.start_s))
-        self._begin((same or free or [oldest])[0], channel, key, velocity, now_s, None)
+        self._begin((same or free or [oldest])[0], channel, key, velocity, now_s, is_bound=False)
 
-    def _begin(self, voice: Voice, channel: int, key: int, velocity: int, now_s: float, before_key: int | None) -> None:
+    def _begin(self, voice: Voice, channel: int, key: int, velocity: int, now_s: float, is_bound: bool) -> None:
         self._n_notes += 1
-        voice.channel, voice.key, voice.velocity, voice.before_key = channel, key, velocity, before_key
+        voice.channel, voice.key, voice.velocity, voice.is_bound = channel, key, velocity, is_bound
         voice.start_s, voice.release_s, voice.key_up, voice.pressure = now_s, math.inf, False, 0.0
         voice.number = self._n_notes
 
@@ -192,7 +183,7 @@ class PressedKeys:
             if not voice.is_held or (voice.channel, voice.key) != (channel, key):
                 continue
             if self._pressed:  # one line: back to the key that is still down
-                self._begin(voice, *self._pressed[-1], now_s, key)
+                self._begin(voice, *self._pressed[-1], now_s, is_bound=True)
                 continue
             voice.key_up = True
             if channel not in self._pedals:
@@ -238,10 +229,9 @@ class _Part:
             return np.zeros(self._hop_samples, np.float32)
         times_s = at_s + self._hop_s * np.arange(self._n_fine) / self._n_fine
         vibrato = hands.modulation * VIBRATO_SEMITONES * np.sin(2.0 * math.pi * VIBRATO_HZ * times_s)
-        midi = [voice.semitones(time_s) for time_s in times_s]
-        f0_hz = midi_to_hz(np.array(midi) + vibrato + hands.bend_semitones + transpose)
+        f0_hz = midi_to_hz(voice.key + vibrato + hands.bend_semitones + transpose)
         if voice.number != self._number and not self._was_open:
-            self._stream.retune(float(f0_hz[0]))  # silent so far: it need not glide from the note before
+            self._stream.retune(float(f0_hz[0]))  # silent so far: the note before has ended
         self._number, self.f0_hz = voice.number, float(f0_hz[0])
         pressure_db = AFTERTOUCH_DB * max(hands.pressure, voice.pressure)
         self._level_db = velocity_db(voice.velocity, self._target_db) + voice.shape_db(at_s)

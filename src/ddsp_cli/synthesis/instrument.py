@@ -102,7 +102,7 @@ class Instrument:
         """Plays frames in blocks, in memory that does not depend on their number.
 
         Args:
-          f0_hz: [F·p] in Hz with p values a frame, nowhere 0 (see `analysis.features.hold_f0`). The oscillators follow
+          f0_hz: [F·p] in Hz with p values a frame, nowhere 0 (see `analysis.features.fill_f0`). The oscillators follow
             all of them, the decoder gets the first of each frame.
           level_db: [F], the measure that `model.level` names.
           gate: [F·n] 0..1 with n values a frame, multiplies the sound before the room; all 1 if None.

@@ -13,13 +13,20 @@ from typing import Literal
 
 import numpy as np
 
-from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray
-from ddsp_cli.scaling import impulse_delay, impulse_window
+from ddsp_cli.arrays import DoubleArray, FloatArray, IntArray, RealArray
+from ddsp_cli.scaling import hz_to_midi, impulse_delay, impulse_window
 
 ResampleMethod = Literal["linear", "window"]
 
 #: Frames worked on at once: the table of sines [F, K, H] should stay in the processor's cache.
 _TABLE_ELEMENTS = 160_000
+
+#: A change of note: F0 moves by at least so many semitones from one value to the next (250 a second), and the rest of
+#: the frame moves by less than this share of it. The fastest slides of singers move by half a semitone.
+CHANGE_SEMITONES, SLIDE_SHARE = 1.0, 0.25
+
+#: Share of a frame in which the new note replaces the old one.
+CHANGE_SHARE = 0.6
 
 
 def crossfade(hop_samples: int, method: ResampleMethod) -> FloatArray:
@@ -69,7 +76,9 @@ class Harmonic:
     controls) and at sample rate (here).
 
     Pitch may be finer than the other controls, by a factor P that divides H: at 50 frames a second a step from note to
-    note would become a glide of 20 ms, up to 10 ms early or late.
+    note would become a glide of 20 ms, up to 10 ms early or late. Where such a pitch steps to another note, the
+    oscillators of the old note fade out and those of the new note fade in, within the frame: in a glide of 4 ms all
+    partials sweep over the interval, which clicks. With P = 1 pitch glides from frame to frame, as upstream.
 
     Args:
       hop_samples: H.
@@ -131,48 +140,125 @@ class Harmonic:
         f0_hz, amplitudes, phases = self._last
         return self.push(np.full_like(f0_hz, f0_hz[0, -1]), amplitudes, phases)
 
-    def _fundamental(self, f0_hz: DoubleArray) -> tuple[DoubleArray, DoubleArray]:
-        """Integrates the pitch [F+1, P] between frames i and i + 1: phase in turns and frequency in Hz, [F, H] each.
+    def _fundamental(self, f0_hz: DoubleArray) -> tuple[DoubleArray, DoubleArray, IntArray]:
+        """Integrates the pitch [F+1, P] between frames i and i + 1.
 
-        Phases start within one turn, 0..1, P times a frame.
+        Returns:
+          Phase in turns and frequency in Hz, [F, H] each, and `note_changes` [F]. Phases start within one turn, 0..1,
+          P times a frame. At a change of note the frequency steps to that of the new note.
         """
         n_fine = f0_hz.shape[1]
         knots = np.append(f0_hz[:-1].reshape(-1), f0_hz[-1, 0])
         start_hz, slope_hz = knots[:-1, None], np.diff(knots)[:, None]
+        h = self._hop // n_fine
+        changes = note_changes(f0_hz)
+        slope_hz.reshape(-1, n_fine)[np.flatnonzero(changes), changes[changes > 0] - 1] = 0.0
         # Inclusive sum of a frequency that goes from a to b in h samples:
         # Σ_{j≤m} a + (b − a)·j/h = (m + 1)·a + (b − a)·m(m + 1)/2h
-        h = self._hop // n_fine
         m = np.arange(h, dtype=np.float64)
         within = (start_hz * (m + 1.0) + slope_hz * (m * (m + 1.0) / (2.0 * h))) / self._rate
         starts = np.cumsum(np.concatenate([[self._phase_turns], within[:, -1]])) % 1.0
         self._phase_turns = float(starts[-1])
         turns, hz = within + starts[:-1, None], start_hz + slope_hz * (m / h)
-        return turns.reshape(-1, self._hop), hz.reshape(-1, self._hop)
+        return turns.reshape(-1, self._hop), hz.reshape(-1, self._hop), changes
 
     def _render(self, f0_hz: DoubleArray, amplitudes: FloatArray, phases: FloatArray | None) -> FloatArray:
         """Renders the samples between frames i and i + 1: [F+1, P], [F+1, K] and again → [F, H]."""
-        phase, sample_hz = self._fundamental(f0_hz)
+        turns, sample_hz, changes = self._fundamental(f0_hz)
         sounding = amplitudes.any(axis=0)
         n_harmonics = int(np.flatnonzero(sounding)[-1]) + 1 if sounding.any() else 0
         if not n_harmonics:
-            return np.zeros_like(phase, np.float32)
+            return np.zeros_like(turns, np.float32)
+        pairs = np.stack([amplitudes[:-1, :n_harmonics], amplitudes[1:, :n_harmonics]], axis=1)
+        added = None
+        if phases is not None:
+            start, stop = phases[:-1, :n_harmonics], phases[1:, :n_harmonics]
+            added = np.stack([start, stop - start], axis=-1)
+        out = self._add_up(turns, sample_hz, pairs, added)
+        for i in np.flatnonzero(changes):
+            next_hz = np.append(f0_hz[i, 1:], f0_hz[i + 1, 0])[changes[i] - 1]
+            both = self._both_notes(turns[i], sample_hz[i], int(changes[i]) * self._hop // f0_hz.shape[1], next_hz)
+            old, new = self._add_up(
+                *both, np.repeat(pairs[i : i + 1], 2, axis=0), None if added is None else added[[i, i]]
+            )
+            out[i] = old + (new - old) * self._fade_in(int(changes[i]) / f0_hz.shape[1])
+        return out
+
+    def _add_up(
+        self, turns: DoubleArray, sample_hz: DoubleArray, pairs: FloatArray, phases: FloatArray | None
+    ) -> FloatArray:
+        """Adds up all harmonics.
+
+        Args:
+          turns: [F, H] phase of the fundamental.
+          sample_hz: [F, H] its frequency.
+          pairs: [F, 2, K] amplitudes at the start and the end of each frame.
+          phases: [F, K, 2] added to the phase of each harmonic: at the start of each frame, and their change within it.
+
+        Returns:
+          [F, H].
+        """
+        n_harmonics = pairs.shape[2]
         k = np.arange(1, n_harmonics + 1, dtype=np.uint32)[:, None]
         # Integers of 32 bits for one turn: their products drop whole turns as they overflow, four times as fast as
         # products in double precision and exact to 2^-33 turns of the fundamental.
-        fixed = (phase * 2.0**32).astype(np.int64).astype(np.uint32)
+        fixed = (turns * 2.0**32).astype(np.int64).astype(np.uint32)
         sines = (k * fixed[:, None, :]).view(np.int32).astype(np.float32)
         sines *= np.float32(2.0 * np.pi / 2.0**32)
         if phases is not None:
-            start, stop = phases[:-1, :n_harmonics], phases[1:, :n_harmonics]
-            sines += np.stack([start, stop - start], axis=-1) @ self._line
+            sines += phases @ self._line
         np.sin(sines, out=sines)
         nyquist_hz = self._rate / 2.0
         n_below = min(int(nyquist_hz / max(sample_hz.max(), 1.0)), n_harmonics)  # these stay below it
         sines[:, n_below:] *= k[n_below:] * sample_hz[:, None, :] < nyquist_hz
         # Interpolating amplitudes is linear, so two sums per sample replace an interpolation per harmonic.
-        pairs = np.stack([amplitudes[:-1, :n_harmonics], amplitudes[1:, :n_harmonics]], axis=1)
         sums = pairs @ sines
         return np.asarray(sums[:, 0] + (sums[:, 1] - sums[:, 0]) * self._weight)
+
+    def _both_notes(
+        self, turns: DoubleArray, sample_hz: DoubleArray, first: int, next_hz: float
+    ) -> tuple[DoubleArray, DoubleArray]:
+        """Continues the old note to the end of a frame, and the new one back to its start, in phase where they meet.
+
+        Args:
+          turns, sample_hz: [H] of the frame.
+          first: first sample of the new note, 1 to H.
+          next_hz: F0 of the new note there.
+
+        Returns:
+          Phase and frequency of the old and the new note, [2, H] each.
+        """
+        samples = np.arange(self._hop) - (first - 1)
+        last_hz = sample_hz[first - 1]
+        old = np.where(samples <= 0, turns, turns[first - 1] + samples * (last_hz / self._rate))
+        new = np.where(samples >= 0, turns, turns[first - 1] + samples * (next_hz / self._rate))
+        old_hz, new_hz = np.where(samples <= 0, sample_hz, last_hz), np.where(samples > 0, sample_hz, next_hz)
+        return np.stack([old, new]), np.stack([old_hz, new_hz])
+
+    def _fade_in(self, place: float) -> FloatArray:
+        """Returns the weight [H] of a note that begins at a place 0..1 in the frame, or as near as the fade allows."""
+        centre = np.clip(place, CHANGE_SHARE / 2.0, 1.0 - CHANGE_SHARE / 2.0)
+        risen = np.clip((np.arange(self._hop) / self._hop - centre) / CHANGE_SHARE + 0.5, 0.0, 1.0)
+        return np.asarray(0.5 - 0.5 * np.cos(np.pi * risen), np.float32)
+
+
+def note_changes(f0_hz: RealArray) -> IntArray:
+    """Finds the frames in which the note changes at once; see `CHANGE_SEMITONES`.
+
+    Args:
+      f0_hz: [F+1, P], of which the last row closes the last frame.
+
+    Returns:
+      [F] the number, 1 to P, of the first value of the new note in each frame; 0 for none.
+    """
+    n_frames, n_fine = len(f0_hz) - 1, f0_hz.shape[1]
+    if n_fine == 1 or not n_frames:
+        return np.zeros(n_frames, np.intp)
+    knots = np.concatenate([f0_hz[:-1], f0_hz[1:, :1]], axis=1)
+    moved = np.abs(np.diff(hz_to_midi(np.maximum(knots, 1.0)), axis=1))
+    largest = moved.max(axis=1)
+    changed = (largest >= CHANGE_SEMITONES) & (moved.sum(axis=1) - largest < SLIDE_SHARE * largest)
+    return np.where(changed, moved.argmax(axis=1) + 1, 0)
 
 
 class FilteredNoise:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ddsp_cli.analysis.features import hold_f0
+from ddsp_cli.analysis.features import fill_f0
 from ddsp_cli.analysis.mfcc import mfcc
 from ddsp_cli.analysis.recording_checks import bandwidth_hz
 from ddsp_cli.arrays import decimated
@@ -65,9 +65,9 @@ class Windows:
             self.hop_samples = render_rate_hz // model.frame_rate_hz
         self.voiced = examples.f0_hz[:, ::step] > 0.0
         self.targets: dict[str, np.ndarray] = {}
-        fine_f0_hz = hold_f0(examples.f0_hz)
-        f0_hz = fine_f0_hz[:, ::step]
-        level_db = getattr(examples, model.level)[:, ::step]
+        fine_level_db = getattr(examples, model.level)
+        fine_f0_hz = fill_f0(examples.f0_hz, fine_level_db)
+        f0_hz, level_db = fine_f0_hz[:, ::step], fine_level_db[:, ::step]
         self.n_frames = min(f0_hz.shape[1], self.audio.shape[1] // model.hop_samples)
         self.f0_step = step
         self.fine_f0_hz = np.ascontiguousarray(fine_f0_hz[:, : self.n_frames * step], np.float32)

@@ -19,7 +19,7 @@ import numpy as np
 
 from ddsp_cli.analysis import metrics
 from ddsp_cli.analysis.extract import measure
-from ddsp_cli.analysis.features import hold_f0
+from ddsp_cli.analysis.features import fill_f0
 from ddsp_cli.analysis.pitch.trackers import DEFAULT_TRACKER
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio import read
@@ -274,8 +274,9 @@ def _reconstruct(
 
     instrument, rate_hz = Instrument(loaded), loaded.card.model.sample_rate_hz
     # A recording's last frame of the model need not be whole.
-    n_pitches = len(level_db) * F0_RATE_HZ // loaded.card.model.frame_rate_hz
-    f0_hz = np.pad(hold_f0(tracked_hz), (0, n_pitches - len(tracked_hz)), mode="edge")
+    fine_level_db = np.repeat(level_db, F0_RATE_HZ // loaded.card.model.frame_rate_hz)
+    f0_hz = np.pad(tracked_hz, (0, len(fine_level_db) - len(tracked_hz))).astype(np.float32)
+    f0_hz = fill_f0(f0_hz.reshape(n_parts, -1), fine_level_db.reshape(n_parts, -1)).reshape(-1)
     low = soxr.resample(audio, rate_hz, ANALYSIS_RATE_HZ)
     parts = list(zip(*(np.array_split(values, n_parts) for values in (f0_hz, level_db, low)), strict=True))
 
