@@ -28,6 +28,12 @@ def test_rows_are_filled_each_for_itself():
     assert rows == [[300, 300], [400, 400], [220, 220]]
 
 
+def test_arrays_of_any_order():
+    f0_hz = np.array([[300, 0, 400], [0, 200, 0]], np.float32)
+    level_db = np.zeros_like(f0_hz)
+    assert fill_f0(np.asfortranarray(f0_hz), level_db).tolist() == [[300, 400, 400], [200, 200, 200]]
+
+
 def test_the_input_is_left_unchanged():
     f0_hz = np.array([300, 0, 400], np.float32)
     fill_f0(f0_hz, np.zeros(3, np.float32))

@@ -86,7 +86,7 @@ def fill_f0(f0_hz: FloatArray, level_db: FloatArray, default_hz: float = 440.0) 
     Returns:
       [..., F], nowhere 0. At the start and the end of a row the nearest F0 holds.
     """
-    filled = np.array(f0_hz)
+    filled = np.array(f0_hz, order="C")  # so that rows are views of it
     rows, levels_db = filled.reshape(-1, filled.shape[-1]), np.asarray(level_db).reshape(-1, filled.shape[-1])
     for row, row_db in zip(rows, levels_db, strict=True):
         for start, stop in zip(*runs(row <= 0.0), strict=True):

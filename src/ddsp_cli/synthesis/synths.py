@@ -21,8 +21,8 @@ ResampleMethod = Literal["linear", "window"]
 #: Frames worked on at once: the table of sines [F, K, H] should stay in the processor's cache.
 _TABLE_ELEMENTS = 160_000
 
-#: A change of note: F0 moves by at least so many semitones from one value to the next (250 a second), and the rest of
-#: the frame moves by less than this share of it. The fastest slides of singers move by half a semitone.
+#: The note changes where F0 moves by at least so many semitones from one value to the next (250 a second), and the
+#: other values of the frame together move by less than this share of it. The fastest singers slide by half a semitone.
 CHANGE_SEMITONES, SLIDE_SHARE = 1.0, 0.25
 
 #: Share of a frame in which the new note replaces the old one.
@@ -175,13 +175,13 @@ class Harmonic:
             start, stop = phases[:-1, :n_harmonics], phases[1:, :n_harmonics]
             added = np.stack([start, stop - start], axis=-1)
         out = self._add_up(turns, sample_hz, pairs, added)
-        for i in np.flatnonzero(changes):
-            next_hz = np.append(f0_hz[i, 1:], f0_hz[i + 1, 0])[changes[i] - 1]
-            both = self._both_notes(turns[i], sample_hz[i], int(changes[i]) * self._hop // f0_hz.shape[1], next_hz)
-            old, new = self._add_up(
-                *both, np.repeat(pairs[i : i + 1], 2, axis=0), None if added is None else added[[i, i]]
-            )
-            out[i] = old + (new - old) * self._fade_in(int(changes[i]) / f0_hz.shape[1])
+        n_fine = f0_hz.shape[1]
+        for i in np.flatnonzero(changes).tolist():
+            number = int(changes[i])
+            next_hz = f0_hz[i, number] if number < n_fine else f0_hz[i + 1, 0]
+            both = self._both_notes(turns[i], sample_hz[i], number * self._hop // n_fine, next_hz)
+            old, new = self._add_up(*both, pairs[[i, i]], None if added is None else added[[i, i]])
+            out[i] = old + (new - old) * self._fade_in(number / n_fine)
         return out
 
     def _add_up(
