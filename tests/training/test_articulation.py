@@ -62,7 +62,10 @@ def test_a_burst_of_noise_is_found_where_it_was_played():
     assert np.abs(after_rest[5:]).mean() < 0.3
     assert np.abs(found.onset_harmonic_db[HARD - 1]).mean() < 0.5
     bound = found.onset_noise_db[BOUND - 1, :, KNOWN]
-    assert bound[1:3].mean() > 1.5
+    measured_db = bound[:3][bound[:3] != 0.0]  # 0 where too few notes have noise that can be measured
+    assert len(measured_db) >= 4
+    assert measured_db.min() > 3.0
+    assert 4.5 < measured_db.mean() < 9.5
     assert np.abs(bound[5:]).mean() < 0.3
 
 
