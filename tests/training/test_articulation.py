@@ -17,7 +17,7 @@ from ddsp_cli.training.output_layer import BIAS, KERNEL
 from ddsp_cli.training.windows import Windows
 from fixtures import make_card, random_weights, small_model
 
-N_WINDOWS, N_NOTES, NOTE_FRAMES, REST_FRAMES = 6, 4, 36, 14
+N_WINDOWS, N_NOTES, NOTE_FRAMES, REST_FRAMES = 8, 4, 36, 14
 
 #: The bands of noise that hold bins between harmonics of 240 Hz, at 16 kHz.
 KNOWN = slice(0, 5)
@@ -62,6 +62,7 @@ def test_a_burst_of_noise_is_found_where_it_was_played():
     assert np.abs(after_rest[5:]).mean() < 0.3
     assert np.abs(found.onset_harmonic_db[HARD - 1]).mean() < 0.5
     bound = found.onset_noise_db[BOUND - 1, :, KNOWN]
+    assert bound[1:3].mean() > 2.0
     measured_db = bound[:3][bound[:3] != 0.0]  # 0 where too few notes have noise that can be measured
     assert len(measured_db) >= 4
     assert measured_db.min() > 3.0
