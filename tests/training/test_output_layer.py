@@ -16,18 +16,20 @@ from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, load_preset
 from ddsp_cli.dataset.loader import Examples
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.scaling import exp_sigmoid
-from ddsp_cli.synthesis.decoder import hidden_layer
+from ddsp_cli.synthesis.decoder import NOTE_BIAS, hidden_layer
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.stream import open_decoder
 from ddsp_cli.training import output_layer
 from ddsp_cli.training.output_layer import (
     BIAS,
+    HARMONIC_SPIKE_DB,
     HOLE_DB,
     KERNEL,
     LEVEL_TOLERANCE_DB,
     MASKED_OUTPUT,
     MATCH_TOLERANCE_DB,
     balance_upper_band,
+    find_harmonic_spikes,
     find_holes,
     find_spikes,
     fit_upper_harmonics,
@@ -37,6 +39,7 @@ from ddsp_cli.training.output_layer import (
     match_noise,
     mean_noise_db,
     rolloff_bias,
+    smooth_harmonics,
     smooth_noise,
 )
 from ddsp_cli.training.windows import Windows
@@ -189,6 +192,75 @@ def test_a_band_that_stands_out_high_up_is_lowered_and_one_further_down_stays():
     assert found_db[13] == pytest.approx(0.5 * (before_db[12] + before_db[14]), abs=0.5)
     np.testing.assert_allclose(np.delete(found_db, 13), np.delete(before_db, 13), atol=0.01)
     assert found_db[4] > found_db[3] + HOLE_DB
+
+
+def falling_harmonics(spikes, fall_db=0.3):
+    """Levels [1, K] that fall from harmonic to harmonic; `spikes` raises some of them, counted from 1."""
+    levels_db = -20.0 - fall_db * np.arange(100)
+    for number, db in spikes.items():
+        levels_db[number - 1] += db
+    return levels_db[None]
+
+
+@pytest.mark.parametrize(
+    ("spikes", "f0_hz", "found"),
+    [
+        ({50: 14.0}, 100.0, [50]),
+        ({50: 14.0, 52: 14.0}, 100.0, [50, 52]),
+        ({30: 14.0}, 100.0, []),  # at 3 kHz
+        ({30: 14.0}, 300.0, [30]),  # at 9 kHz
+        ({10: 14.0}, 1000.0, []),
+        ({50: 9.0}, 100.0, []),
+        ({50: 14.0}, 450.0, []),  # the 54th lies above half the sample rate
+        (dict.fromkeys(range(1, 101, 2), 14.0), 100.0, []),  # odd harmonics, as of a clarinet
+    ],
+)
+def test_a_high_harmonic_above_its_neighbours_is_a_spike(spikes, f0_hz, found):
+    mask = find_harmonic_spikes(falling_harmonics(spikes), np.array([f0_hz], np.float32), 48000)
+    assert (np.flatnonzero(mask) + 1).tolist() == found
+
+
+def test_an_inaudible_harmonic_and_one_of_few_are_no_spikes():
+    f0_hz = np.array([100.0], np.float32)
+    assert not find_harmonic_spikes(falling_harmonics({50: 14.0}, fall_db=2.0), f0_hz, 48000).any()
+    assert find_harmonic_spikes(falling_harmonics({})[:, :8], f0_hz, 48000).tolist() == [False] * 8
+
+
+def test_single_high_harmonics_are_lowered_and_others_stay():
+    loaded = bundle.load(MODELS / "trombone")
+    columns = control_columns(loaded.card.model, "harmonic")["harmonic_distribution"]
+    raised = loaded.weights[BIAS].copy()
+    raised[columns.start + np.array([14, 79])] += 1.0  # 20 dB: numbers 15 and 80
+    changed = replace(loaded, weights=loaded.weights | {BIAS: raised})
+    found = smooth_harmonics(changed)
+    f0_hz = np.repeat(np.float32([58.3, 82.4, 110.0]), 50)
+    level_db = np.full(len(f0_hz), loaded.card.statistics.level(loaded.card.model.level)[75], np.float32)
+
+    def excess_db(weights):
+        controls = open_decoder(replace(loaded, weights=weights)).controls(f0_hz, level_db)
+        levels_db = 20 * np.log10(controls["harmonic_distribution"][49::50] + 1e-9)
+        return levels_db[:, 79] - np.median(levels_db[:, [76, 77, 78, 80, 81, 82]], axis=1)
+
+    assert np.all(excess_db(changed.weights) > HARMONIC_SPIKE_DB)
+    assert np.all(excess_db(found) < HARMONIC_SPIKE_DB)
+    others = np.delete(np.arange(len(raised)), columns.start + 79)
+    for name in (KERNEL, BIAS, NOTE_BIAS):
+        np.testing.assert_array_equal(found[name][..., others], changed.weights[name][..., others], err_msg=name)
+    assert raised[columns.start + 79] == changed.weights[BIAS][columns.start + 79], "what is given is not changed"
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in MODELS.glob("*/model.yaml")))
+def test_no_bundled_instrument_has_a_line_in_its_spectrum(name):
+    loaded = bundle.load(MODELS / name)
+    found = smooth_harmonics(loaded)
+    assert all(np.array_equal(found[key], value) for key, value in loaded.weights.items())
+
+
+def test_without_harmonics_nothing_is_lowered():
+    processors = {name: part for name, part in small_model().processors.items() if name != "harmonic"}
+    model = small_model(processors=processors)
+    loaded = bundle.Bundle(make_card(model), random_weights(model))
+    assert smooth_harmonics(loaded) == loaded.weights
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@
   all harmonics off, and noise replaces them for good (magenta/ddsp#478). Harmonics that start with the roll-off of most
   instruments are kept and shaped.
 - After: harmonics that lie above half the sample rate on every note of the data set are masked. Noise bands that
-  training turned off are filled, and single bands that stand out are lowered. At the end the harmonics above the
-  rendered band, the level of a typical frame, and the noise between the harmonics are matched to the recordings.
+  training turned off are filled. Single noise bands and single high harmonics that stand out are lowered. At the end
+  the harmonics above the rendered band, the level of a typical frame, and the noise between the harmonics are matched
+  to the recordings.
 """
 
 from __future__ import annotations
@@ -210,6 +211,107 @@ def _find_rest_spikes(weights: Mapping[str, FloatArray], card: Card, first: int)
     return np.any([find_spikes(noise_db, first) & (noise_db > AUDIBLE_REST_DB) for noise_db in found], axis=0)
 
 
+#: A harmonic this far above the harmonics around it is a line in the spectrum that no recording has. Over the notes of
+#: the training sets, the mean excess of a harmonic from the twelfth on is at most 1.4 dB (eight instruments).
+HARMONIC_SPIKE_DB = 10.0
+
+#: Such harmonics are lowered from this number on, and above `SPIKES_FROM_HZ` from the second number on. Below, body and
+#: bow raise single partials in recordings too (double bass: by 16 dB).
+SPIKES_FROM_HARMONIC, UPPER_SPIKES_FROM_HARMONIC = 40, 12
+
+#: A harmonic is compared with so many on each side of it.
+NEIGHBOURS = 4
+
+#: Softer harmonics than this, relative to the loudest of their frame, are not examined.
+SPIKE_RANGE_DB = 75.0
+
+#: Harmonics are examined at these percentiles of the levels, in every tenth frame of longer notes, since a held note
+#: changes with the state of the network.
+HARMONIC_PERCENTILES, HELD_FRAMES, HELD_STEP = (10, 25, 50, 75, 90, 99), 50, 10
+
+#: Number of passes over the harmonics; each moves them half of the way to their neighbours.
+HARMONIC_PASSES = 12
+
+
+def smooth_harmonics(loaded: Bundle) -> dict[str, FloatArray]:
+    """Lowers single high harmonics that stand out in a chromatic scale, towards the mean of their neighbours.
+
+    Training on few loud and low notes leaves single harmonics up to 30 dB above those around them on other notes.
+
+    Args:
+      loaded: the instrument; one that the player cannot play stays unchanged.
+
+    Returns:
+      Its weights, with a new output layer and note bias where a harmonic stands out.
+    """
+    model, weights = loaded.card.model, dict(loaded.weights)
+    harmonic = model.only(HarmonicConfig)
+    columns = control_columns(model, harmonic[0]).get("harmonic_distribution") if harmonic else None
+    if columns is None or model.encoder or not is_playable(model):
+        return weights
+    lowest, highest = loaded.card.statistics.range_midi
+    midi = np.arange(round(lowest), round(highest) + 1, dtype=np.float64)
+    levels_db = loaded.card.statistics.level(model.level)[list(HARMONIC_PERCENTILES)]
+    f0_hz, level_db = _scale(midi, levels_db, HELD_FRAMES)
+    frames = slice(HELD_STEP - 1, None, HELD_STEP)
+    for _ in range(HARMONIC_PASSES):
+        _, played_db = _played_harmonics(replace(loaded, weights=weights), f0_hz, level_db, frames)
+        spikes = find_harmonic_spikes(played_db, f0_hz[frames], model.sample_rate_hz)
+        if not spikes.any():
+            break
+        for name in (name for name in (KERNEL, BIAS, NOTE_BIAS) if name in weights):
+            changed = weights[name].copy()
+            changed[..., columns] = _moved_to_neighbours(weights[name][..., columns], spikes)
+            weights[name] = changed
+    return weights
+
+
+def find_harmonic_spikes(levels_db: FloatArray, f0_hz: FloatArray, sample_rate_hz: int) -> np.ndarray:
+    """Returns a mask [K] of the high harmonics that stand out of their neighbours in at least one frame.
+
+    Args:
+      levels_db: [N, K] in frames of notes.
+      f0_hz: [N].
+      sample_rate_hz: of the instrument. The four harmonics below half of it have too few neighbours.
+    """
+    numbers = np.arange(1, levels_db.shape[1] + 1)
+    hz = numbers * f0_hz[:, None]
+    is_high = (numbers >= SPIKES_FROM_HARMONIC) | ((hz > SPIKES_FROM_HZ) & (numbers >= UPPER_SPIKES_FROM_HARMONIC))
+    has_neighbours = hz + NEIGHBOURS * f0_hz[:, None] < sample_rate_hz / 2.0
+    is_heard = levels_db > levels_db.max(axis=1, keepdims=True) - SPIKE_RANGE_DB
+    stands_out = harmonic_excess_db(levels_db) > HARMONIC_SPIKE_DB
+    return np.asarray(np.any(stands_out & is_high & has_neighbours & is_heard, axis=0))
+
+
+def harmonic_excess_db(levels_db: FloatArray) -> FloatArray:
+    """Returns how far each harmonic stands out of its neighbours, [N, K] → [N, K] in dB.
+
+    That is its level less the median of the three harmonics on each side of it, or of the two on each side that are
+    even or odd as it is, whichever is louder: those of a clarinet alternate. It is 0 for the first and last four.
+    """
+    excess_db = np.zeros_like(levels_db)
+    n_inner = levels_db.shape[1] - 2 * NEIGHBOURS
+    if n_inner > 0:
+
+        def median_db(*offsets: int) -> np.ndarray:
+            near = [levels_db[:, NEIGHBOURS + offset : NEIGHBOURS + offset + n_inner] for offset in offsets]
+            return np.asarray(np.median(near, axis=0))
+
+        around_db = np.maximum(median_db(-3, -2, -1, 1, 2, 3), median_db(-4, -2, 2, 4))
+        excess_db[:, NEIGHBOURS:-NEIGHBOURS] = levels_db[:, NEIGHBOURS:-NEIGHBOURS] - around_db
+    return excess_db
+
+
+def _moved_to_neighbours(values: FloatArray, spikes: np.ndarray) -> FloatArray:
+    """Returns columns [..., K]; those of spikes half of the way to the mean of up to four columns around them."""
+    changed = values.copy()
+    for k in np.flatnonzero(spikes):
+        around = [j for j in (k - 2, k - 1, k + 1, k + 2) if not spikes[j]]
+        if around:
+            changed[..., k] = 0.5 * (values[..., k] + values[..., around].mean(axis=-1))
+    return changed
+
+
 def mean_noise_db(
     weights: Mapping[str, FloatArray], card: Card, levels_db: Sequence[float] | FloatArray | None = None
 ) -> FloatArray:
@@ -241,10 +343,12 @@ def _reference_notes(card: Card) -> tuple[FloatArray, FloatArray, slice]:
     return *_scale(midi, ANY_LEVELS_DB), slice(NOTE_FRAMES - 1, None, NOTE_FRAMES)
 
 
-def _scale(midi: DoubleArray, levels_db: Sequence[float] | FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Returns F0 and level, [F] each, of `NOTE_FRAMES` of each note at each level."""
-    f0_hz = np.repeat(np.tile(midi_to_hz(midi), len(levels_db)), NOTE_FRAMES)
-    level_db = np.repeat(np.repeat(levels_db, len(midi)), NOTE_FRAMES)
+def _scale(
+    midi: DoubleArray, levels_db: Sequence[float] | FloatArray, n_frames: int = NOTE_FRAMES
+) -> tuple[FloatArray, FloatArray]:
+    """Returns F0 and level, [F] each, of `n_frames` of each note at each level."""
+    f0_hz = np.repeat(np.tile(midi_to_hz(midi), len(levels_db)), n_frames)
+    level_db = np.repeat(np.repeat(levels_db, len(midi)), n_frames)
     return np.asarray(f0_hz, np.float32), np.asarray(level_db, np.float32)
 
 

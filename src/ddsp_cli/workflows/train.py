@@ -837,21 +837,28 @@ def _card(plan: Plan, manifest: Manifest) -> bundle.Card:
 def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = False) -> dict[str, float]:
     """Completes the bundle of the best weights.
 
-    The share of the note bias is chosen; upper harmonics, level and noise are matched to the recordings; the deviation
-    of notes, articulation and figures are measured; and a preview is rendered.
+    The share of the note bias is chosen; upper harmonics, level and noise are matched to the recordings; single high
+    harmonics that stand out are lowered; the deviation of notes, articulation and figures are measured; and a preview
+    is rendered.
 
     Args:
       folder: of the instrument.
       data: the data set.
       windows: of its training split, those whose timbre the instrument plays.
-      keep_noise: do not change level and noise, such as those of a parent.
+      keep_noise: do not change level, noise and single harmonics, such as those of a parent.
 
     Returns:
       Metrics by name, of what will be played; they also go into the bundle's card.
     """
     from ddsp_cli.training.articulation import measure_articulation
     from ddsp_cli.training.note_timbre import measure_deviation
-    from ddsp_cli.training.output_layer import balance_upper_band, fit_upper_harmonics, match_level, match_noise
+    from ddsp_cli.training.output_layer import (
+        balance_upper_band,
+        fit_upper_harmonics,
+        match_level,
+        match_noise,
+        smooth_harmonics,
+    )
     from ddsp_cli.workflows.evaluate import resynthesise
 
     loaded = bundle.load(folder)
@@ -860,6 +867,7 @@ def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = Fal
     loaded = _with_confirmed_note_bias(loaded, data)
     loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(fit_upper_harmonics(loaded, windows)))
     if not keep_noise:
+        loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(smooth_harmonics(loaded)))
         loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(match_level(loaded, windows)))
         loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(match_noise(loaded, windows)))
     loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(measure_deviation(loaded, windows)))
