@@ -151,6 +151,16 @@ def test_standing_partials(script, note):
     assert script.standing_partials(few, HELD_HZ, [note])["standing_partials"][0] < 0.15
 
 
+def test_lines_are_high_partials_above_their_neighbours(script):
+    held, tops_hz = [script.Note(0.1, SECONDS - 0.1, F0_HZ)] * 14, np.full(14, 7500.0)
+    even = sound(script, tone(n_partials=34))
+    raised = sound(script, tone(lambda k, t: 16.0 * (k in {20, 24}) + 0.0 * t, n_partials=34))
+    assert script.line_share(even, HELD_HZ, held, tops_hz) == 0.0
+    # from partial 12 to 26, the last that has four neighbours below 7500 Hz
+    assert script.line_share(raised, HELD_HZ, held, tops_hz) == pytest.approx(2 / 15)
+    assert np.isnan(script.line_share(raised, HELD_HZ, held[:1], tops_hz[:1])), "too few partials"
+
+
 def test_the_steady_scale_is_the_lowest_fifth(script):
     loaded = script.models.open_at(script.ROOT / "models" / "flute")
     pytest.importorskip("parselmouth")

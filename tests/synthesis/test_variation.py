@@ -8,6 +8,7 @@ import pytest
 from ddsp_cli.synthesis.synths import Harmonic
 from ddsp_cli.synthesis.variation import (
     BAND_HZ,
+    BRIGHTNESS,
     DRIFT_S,
     JITTER_HZ,
     NOISE_CORRELATION,
@@ -23,6 +24,9 @@ RATE_HZ, FRAME_RATE_HZ, K, M = 48000, 50, 12, 33
 
 
 P = len(PITCHES_MIDI)
+
+#: Harmonics of equal amplitude.
+EVEN = np.full(K, 0.1)
 
 
 def variation(
@@ -48,13 +52,16 @@ def variation(
     return Variation(**{**depths, **changes})
 
 
-def moved(found: Variation, n_frames: int = 4000, seed: int = 0, block: int = 4000, note_frames: int = 4000):
+def moved(
+    found: Variation, n_frames: int = 4000, seed: int = 0, block: int = 4000, note_frames: int = 4000,
+    distribution: np.ndarray = EVEN,
+):  # fmt: skip
     """Plays notes of one pitch and of `note_frames`."""
     movements = Movements(found, FRAME_RATE_HZ, M, RATE_HZ, seed)
     parts = []
     for start in range(0, n_frames, block):
         n = min(block, n_frames - start)
-        controls = {"harmonic_distribution": np.full((n, K), 0.1), "noise_magnitudes": np.full((n, M), 0.01)}
+        controls = {"harmonic_distribution": np.tile(distribution, (n, 1)), "noise_magnitudes": np.full((n, M), 0.01)}
         begins = (start + np.arange(n)) % note_frames == 0
         f0_hz, changed, phases = movements.push(np.full(n * 5, 220.0, np.float32), controls, begins)
         parts.append((f0_hz, changed["harmonic_distribution"], changed["noise_magnitudes"], phases))
@@ -131,15 +138,56 @@ def test_noise_moves_in_groups():
     assert levels[:, ~inside].std(axis=0).max() < 1e-4
 
 
+#: A first harmonic that holds nearly all of the power, as many as an instrument has, and columns of the upper ones.
+FALLING, UPPER = 0.5 * np.arange(1.0, 65.0) ** -3, slice(1, 64)
+
+
+def note_levels(**changes):
+    """Levels [1000, 40, 64] of notes of 40 frames."""
+    found = variation(note_db=4.0, n=64, **changes)
+    parts = moved(found, n_frames=40_000, note_frames=40, distribution=FALLING)
+    return 20 * np.log10(parts[1]).reshape(1000, 40, 64), parts[2].reshape(1000, 40, M)
+
+
 def test_the_timbre_of_each_note_has_the_measured_deviation_and_is_constant_within_it():
-    levels = 20 * np.log10(moved(variation(note_db=4.0), n_frames=40_000, note_frames=40)[1]).reshape(1000, 40, K)
+    levels, _ = note_levels()
     settled = levels[:, 20:]
     assert np.ptp(settled, axis=1).max() < 1e-3
-    # of K equal levels of constant power each also moves with the power of the others
-    assert settled[:, -1].std(axis=0) == pytest.approx(np.full(K, 4.0), rel=0.1)
-    following = np.corrcoef(settled[:-1, -1].reshape(-1), settled[1:, -1].reshape(-1))[0, 1]
+    relative = settled[..., UPPER] - settled[..., :1]
+    expected = 4.0 * np.sqrt(2.0 - 2.0 * together(1, UPPER))
+    assert relative[:, -1].std(axis=0) == pytest.approx(expected, rel=0.1)
+    deviation = relative[:, -1] - relative[:, -1].mean(axis=0)
+    following = np.corrcoef(deviation[:-1].reshape(-1), deviation[1:].reshape(-1))[0, 1]
     assert abs(following) < 0.05
-    np.testing.assert_allclose(np.sum(10 ** (levels / 10), axis=2), K * 0.1**2, rtol=1e-4)
+    np.testing.assert_allclose(np.sum(10 ** (levels / 10), axis=2), np.sum(FALLING**2), rtol=1e-4)
+
+
+def together(number: int, others: slice) -> np.ndarray:
+    """Correlation of the level of a harmonic, counted from 1, with those of others from note to note."""
+    loads = np.interp(np.log2(np.arange(1, 65)), np.arange(len(BRIGHTNESS)), BRIGHTNESS)
+    return loads[number - 1] * loads[others]
+
+
+def test_upper_harmonics_are_bright_together():
+    levels, _ = note_levels()
+    relative = (levels - levels[..., :1])[:, -1]
+    found = np.corrcoef(relative[:, UPPER].T)
+    near, far = (np.mean([found[k, k + step] for k in range(30, 49)]) for step in (1, 13))
+    assert near == pytest.approx(far, abs=0.03), "one factor is common to all"
+    low = np.mean([found[k, k + 1] for k in range(3, 7)])
+    assert 0.4 < low < near
+    # neighbours stand out of each other less than independent levels would
+    apart = np.diff(relative[:, 31:], axis=1).std()
+    assert apart == pytest.approx(4.0 * np.sqrt(2.0 - 2.0 * BRIGHTNESS[-1] ** 2), rel=0.05)
+
+
+def test_bright_notes_have_more_noise():
+    noisy = np.zeros(len(NOISE_EDGES_HZ) - 1, np.float32)
+    noisy[:] = 4.0
+    levels, noise = note_levels(note_noise_db=noisy)
+    brightness = (levels[..., 40:].mean(axis=2) - levels[..., 0])[:, -1]
+    found = np.corrcoef(brightness, np.log(noise[:, -1, 8]))[0, 1]
+    assert 0.25 < found < 0.5
 
 
 def test_the_noise_of_notes_deviates_around_its_median():
