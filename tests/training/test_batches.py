@@ -12,7 +12,15 @@ from ddsp_cli.arrays import decimated
 from ddsp_cli.dataset.loader import Examples, StreamedExamples
 from ddsp_cli.errors import DatasetError
 from ddsp_cli.training.batches import RandomCrops
-from ddsp_cli.training.windows import StreamedWindows, Windows, validation_batches, windows_of, with_copies
+from ddsp_cli.training.windows import (
+    GAIN_DB,
+    SOFT_GAIN_DB,
+    StreamedWindows,
+    Windows,
+    validation_batches,
+    windows_of,
+    with_copies,
+)
 from fixtures import small_model
 from training_fixtures import examples, tones
 
@@ -186,6 +194,15 @@ def test_f0_and_level_follow_the_sound():
         n_silent = int((~heard).sum()) * 64
         assert np.abs(found.audio[i, len(found.audio[i]) - n_silent + 128 :]).max(initial=0.0) == 0.0
         assert (found.power_db[i][~heard] == -80.0).all()
+
+
+def test_every_fourth_copy_is_soft():
+    examples = tones(3)
+    found = with_copies(examples, 16000, 5, seed=1, floor_db=-80.0)
+    gains_db = (np.max(found.power_db, axis=1) - np.tile(examples.power_db[:, 0], 6)).reshape(6, 3)
+    is_soft = np.all((gains_db >= SOFT_GAIN_DB[0]) & (gains_db <= SOFT_GAIN_DB[1]), axis=1)
+    assert is_soft.tolist() == [False, False, False, False, True, False]
+    assert np.abs(gains_db[~is_soft]).max() <= GAIN_DB[1]
 
 
 def test_the_same_seed_gives_the_same_copies():

@@ -27,9 +27,14 @@ Batch = tuple[dict[str, np.ndarray], np.ndarray]
 
 AnyWindows: TypeAlias = "Windows | StreamedWindows"
 
-#: Shift of a copy in semitones, up or down, and the largest change of its gain.
+#: Shift of a copy in semitones, up or down, and the range of its gain.
 SHIFT_SEMITONES = (0.2, 1.0)
-MAX_GAIN_DB = 3.0
+GAIN_DB = (-3.0, 3.0)
+
+#: Every fourth copy is softer by so much. Half a minute holds few soft notes, and the noise that the network plays in
+#: others is up to 12 dB too loud. With one soft copy in four the loss on held-out recordings falls by up to 1.3; with
+#: only soft copies that of an oboe grows by 0.4.
+SOFT_EVERY, SOFT_GAIN_DB = 4, (-20.0, -8.0)
 
 
 class Windows:
@@ -258,7 +263,8 @@ def with_copies(examples: Examples, sample_rate_hz: int, n_copies: int, seed: in
     """Adds copies of all windows at other pitches and levels, for a training on little material.
 
     A copy is resampled by up to a semitone: F0, resonances and all times change by the same factor, as if an instrument
-    of slightly different size were played. Gain and measured level change alike. A shorter copy ends in silence.
+    of slightly different size were played. Gain and measured level change alike, in every fourth copy to soft notes. A
+    shorter copy ends in silence.
 
     Args:
       examples: of one instrument, or of several.
@@ -272,9 +278,10 @@ def with_copies(examples: Examples, sample_rate_hz: int, n_copies: int, seed: in
     """
     random = np.random.default_rng(seed)
     parts = [examples]
-    for _ in range(n_copies):
+    for i in range(n_copies):
         semitones = random.choice([-1.0, 1.0], len(examples)) * random.uniform(*SHIFT_SEMITONES, len(examples))
-        gains_db = random.uniform(-MAX_GAIN_DB, MAX_GAIN_DB, len(examples))
+        is_soft = i % SOFT_EVERY == SOFT_EVERY - 1
+        gains_db = random.uniform(*(SOFT_GAIN_DB if is_soft else GAIN_DB), len(examples))
         parts.append(_copy(examples, sample_rate_hz, 2.0 ** (semitones / 12.0), gains_db, floor_db))
     return replace(
         examples,

@@ -72,7 +72,7 @@ LEAST_BASE_STEPS = 100
 BASE_RATE_SHARES, RATE_NOTES_S = (0.25, 0.6, 1.0), (30.0, 300.0, 600.0)
 
 #: Data sets with fewer seconds of notes are also trained on copies, see `with_copies`.
-LITTLE_S, LITTLE_COPIES = 120.0, 3
+LITTLE_S, LITTLE_COPIES = 120.0, 4
 
 #: Length of the preview in a bundle.
 PREVIEW_S = 6.0
