@@ -215,8 +215,8 @@ def _find_rest_spikes(weights: Mapping[str, FloatArray], card: Card, first: int)
 #: the training sets, the mean excess of a harmonic from the twelfth on is at most 1.4 dB (eight instruments).
 HARMONIC_SPIKE_DB = 10.0
 
-#: Such harmonics are lowered from this number on, and above `SPIKES_FROM_HZ` from the second number on. Below, body and
-#: bow raise single partials in recordings too (double bass: by 16 dB).
+#: Such harmonics are lowered from this number on. Below it body and bow raise single partials in recordings too (double
+#: bass: by 16 dB). Above `SPIKES_FROM_HZ` they are lowered from the second number on.
 SPIKES_FROM_HARMONIC, UPPER_SPIKES_FROM_HARMONIC = 40, 12
 
 #: A harmonic is compared with so many on each side of it.
