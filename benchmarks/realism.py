@@ -621,7 +621,10 @@ MOST_LINES, LEAST_LINES = 200, 200
 
 
 def line_share(sound: Sound, f0_hz: np.ndarray, notes: Sequence[Note], tops_hz: np.ndarray) -> float:
-    """Returns the share of high partials that stand `HARMONIC_SPIKE_DB` out of their neighbours, over all notes."""
+    """Returns the share of high partials that stand `HARMONIC_SPIKE_DB` out of their neighbours, over all notes.
+
+    It is NaN with fewer than `LEAST_LINES` partials.
+    """
     n_lines = n_partials = 0
     for note, top_hz in zip(notes, tops_hz, strict=True):
         first, last = round((note.start_s + EDGE_S[0]) * FRAME_HZ), round((note.stop_s - EDGE_S[1]) * FRAME_HZ)
