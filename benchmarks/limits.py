@@ -1,6 +1,6 @@
 """Measure the limits of the synthesisers with a perfect network, by loss and by a classifier.
 
-    python benchmarks/limits.py NAME... [--datasets DIR] [--models DIR] [--musicnn DIR]
+    python benchmarks/limits.py NAME... [--datasets DIR] [--models DIR] [--musicnn DIR] [--draws N]
 
 The held-out recordings of each instrument are divided, at 16 kHz, into harmonics (levels and phases measured 250 times
 a second, pitch-synchronously) and the residual. The recordings are put together again from these parts; each variant
@@ -11,11 +11,14 @@ replaces one more part by the output of the synthesisers:
     frame rate           the same with levels at 50 Hz
     noise                levels at 50 Hz; white noise with the power of the residual in 64 bands, 50 times a second
     own noise            levels at 50 Hz; the noise of the trained instrument
+    own levels           harmonics of the trained instrument, with the power of those of the recording in 64 bands, 50
+                         times a second; noise with the power of the residual
     own harmonics        harmonics of the trained instrument; noise with the power of the residual
     instrument           both of the trained instrument
 
-Columns: multi-scale spectral loss, and the area under the curve of the classifiers of `realism.py`. The room of an
-instrument plays in its own parts.
+Columns: multi-scale spectral loss, and the area under the curve of the classifiers of `realism.py`, with its standard
+deviation over --draws performances, which draw other noise, movements and timbres of notes. The room of an instrument
+plays in its own parts.
 """
 
 from __future__ import annotations
@@ -107,19 +110,45 @@ def add_up(amplitudes: np.ndarray, phase: np.ndarray, drift: np.ndarray | None =
     return total
 
 
-def noise_like(residual: np.ndarray, seed: int = 5) -> np.ndarray:
-    """Makes white noise with the power of a sound [S] in `N_BANDS` bands of each frame."""
-    from scipy.signal import istft, stft
+#: Parameters of the analysis in bands.
+LAYOUT = {"fs": ANALYSIS_RATE_HZ, "nperseg": 1024, "noverlap": 1024 - NOISE_HOP, "window": "hann"}
 
-    layout = {"fs": ANALYSIS_RATE_HZ, "nperseg": 1024, "noverlap": 1024 - NOISE_HOP, "window": "hann"}
-    bins_hz, _, spectrum = stft(residual, **layout)
+#: The power in a band is changed by at most so much, and bands below the floor count as the floor.
+MAX_CHANGE_DB, FLOOR = 20.0, 1e-10
+
+
+def band_powers(sound: np.ndarray) -> np.ndarray:
+    """Returns the power of a sound [S] in `N_BANDS` + 1 overlapping bands of each frame, [M, F]."""
+    from scipy.signal import stft
+
+    bins_hz, _, spectrum = stft(sound, **LAYOUT)
     centres = np.linspace(0.0, ANALYSIS_RATE_HZ / 2.0, N_BANDS + 1)
     weights = np.maximum(0.0, 1.0 - np.abs(bins_hz - centres[:, None]) / centres[1])
-    power = weights / weights.sum(axis=1, keepdims=True) @ np.abs(spectrum) ** 2
-    _, _, noise = stft(np.random.default_rng(seed).normal(size=len(residual)), **layout)
-    of_bins = np.stack([np.interp(bins_hz, centres, column) for column in power.T], axis=1)
-    _, made = istft(noise * np.sqrt(of_bins / np.mean(np.abs(noise) ** 2)), **layout)
-    return np.pad(made, (0, max(0, len(residual) - len(made))))[: len(residual)]
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True) @ np.abs(spectrum) ** 2)
+
+
+def filtered(sound: np.ndarray, gains: np.ndarray) -> np.ndarray:
+    """Multiplies the power of a sound [S] by gains [M, F], between the centres of the bands interpolated."""
+    from scipy.signal import istft, stft
+
+    bins_hz, _, spectrum = stft(sound, **LAYOUT)
+    centres = np.linspace(0.0, ANALYSIS_RATE_HZ / 2.0, N_BANDS + 1)
+    of_bins = np.stack([np.interp(bins_hz, centres, column) for column in gains.T], axis=1)
+    _, made = istft(spectrum * np.sqrt(of_bins), **LAYOUT)
+    return np.pad(made, (0, max(0, len(sound) - len(made))))[: len(sound)]
+
+
+def noise_like(residual: np.ndarray, seed: int = 5) -> np.ndarray:
+    """Makes white noise with the power of a sound [S] in the bands of each frame."""
+    noise = np.random.default_rng(seed).normal(size=len(residual))
+    return filtered(noise, band_powers(residual) / np.mean(band_powers(noise)))
+
+
+def with_levels_of(sound: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Gives a sound [S] the power of another in the bands of each frame, changed by at most `MAX_CHANGE_DB`."""
+    largest = 10.0 ** (MAX_CHANGE_DB / 10.0)
+    gains = (band_powers(other) + FLOOR) / (band_powers(sound) + FLOOR)
+    return filtered(sound, np.clip(gains, 1.0 / largest, largest))
 
 
 def without(loaded: Bundle, kind: type, control: str) -> Bundle:
@@ -132,8 +161,11 @@ def without(loaded: Bundle, kind: type, control: str) -> Bundle:
     return replace(loaded, weights=loaded.weights | {KERNEL: kernel, BIAS: bias})
 
 
-def variants(loaded: Bundle, performance: Performance) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields the recording at 16 kHz with one part after the other made by synthesisers; see the head of this file."""
+def variants(loaded: Bundle, performance: Performance, n_draws: int) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the recording at 16 kHz with one part after the other made by synthesisers; see the head of this file.
+
+    Those that draw something are yielded `n_draws` times.
+    """
 
     def at_16k(sound: np.ndarray) -> np.ndarray:
         return np.asarray(soxr.resample(sound, performance.rate_hz, ANALYSIS_RATE_HZ), np.float64)
@@ -143,17 +175,22 @@ def variants(loaded: Bundle, performance: Performance) -> Iterator[tuple[str, np
     own, pieces = divide(audio.astype(np.float32), fill_f0(features.f0_hz, features.power_db))
     audio = audio[: len(pieces) * PIECE_S * ANALYSIS_RATE_HZ]
     residual = audio - own[: len(audio)]
+    fine = np.concatenate([add_up(*piece) for piece in pieces])
     coarse = np.concatenate([add_up(*piece, step=FRAME_HZ // 50) for piece in pieces])
-    noise = noise_like(residual)
-    harmonics = at_16k(play(without(loaded, FilteredNoiseConfig, "noise_magnitudes"), performance))[: len(audio)]
-    breath = at_16k(play(without(loaded, HarmonicConfig, "amplitude"), performance))[: len(audio)]
+    toneless = without(loaded, HarmonicConfig, "amplitude")
+    noiseless = without(loaded, FilteredNoiseConfig, "noise_magnitudes")
     yield "copy with dither", audio + np.random.default_rng(0).normal(0.0, DITHER, len(audio))
-    yield "phases of F0", np.concatenate([add_up(*piece) for piece in pieces]) + residual
+    yield "phases of F0", fine + residual
     yield "frame rate", coarse + residual
-    yield "noise", coarse + noise
-    yield "own noise", coarse + breath
-    yield "own harmonics", harmonics + noise
-    yield "instrument", at_16k(play(loaded, performance))[: len(audio)]
+    for draw in range(n_draws):
+        noise = noise_like(residual, seed=draw)
+        harmonics = at_16k(play(noiseless, performance, draw=draw))[: len(audio)]
+        breath = at_16k(play(toneless, performance, draw=draw))[: len(audio)]
+        yield "noise", coarse + noise
+        yield "own noise", coarse + breath
+        yield "own levels", with_levels_of(harmonics, fine) + noise
+        yield "own harmonics", harmonics + noise
+        yield "instrument", harmonics + breath
 
 
 def judge(judged: Judge, sound: np.ndarray) -> dict[str, float]:
@@ -170,6 +207,7 @@ def main() -> None:
     parser.add_argument("--datasets", type=Path, default=Path("datasets"))
     parser.add_argument("--models", type=Path, default=ROOT / "models")
     parser.add_argument("--musicnn", type=Path, help="folder with the package musicnn, for a second classifier")
+    parser.add_argument("--draws", type=int, default=6, help="number of performances with other noise and timbres")
     options = parser.parse_args()
     embeddings: dict[str, Callable] = {"log_mel": describe}
     if options.musicnn is not None:
@@ -177,10 +215,16 @@ def main() -> None:
     for name in options.names:
         loaded, performance = models.open_at(options.models / name), read_split(options.datasets / name)
         judged = Judge(performance, ["loss", "classifier"], embeddings)
-        for label, sound in variants(loaded, performance):
-            found = judge(judged, sound)
-            figures = "  ".join(f"{measure} {value:.2f}" for measure, value in found.items())
-            print(f"{name:<12}{label:<20}{figures}", flush=True)
+        found: dict[str, list[dict[str, float]]] = {}
+        for label, sound in variants(loaded, performance, options.draws):
+            found.setdefault(label, []).append(judge(judged, sound))
+        for label, rows in found.items():
+            figures = []
+            for measure in rows[0]:
+                values = [row[measure] for row in rows]
+                spread = f" ({np.std(values):.2f})" if len(values) > 1 else ""
+                figures.append(f"{measure} {np.mean(values):.2f}{spread}")
+            print(f"{name:<12}{label:<20}{'  '.join(figures)}", flush=True)
 
 
 if __name__ == "__main__":

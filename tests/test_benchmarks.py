@@ -73,6 +73,19 @@ def test_noise_has_the_power_of_the_residual():
     assert abs(np.corrcoef(sound, made)[0, 1]) < 0.05
 
 
+def test_a_sound_gets_the_levels_of_another_in_each_band():
+    t = np.arange(64000) / RATE_HZ
+    low, high = np.cos(2.0 * np.pi * 1000.0 * t), np.cos(2.0 * np.pi * 3000.0 * t + 1.0)
+    fading = np.where(t < 2.0, 0.5, 0.1)
+    made = limits.with_levels_of(0.2 * (low + high), fading * low + 0.1 * high)
+    for part in (slice(2000, 30000), slice(34000, 62000)):
+        for tone, wanted in ((low, fading[part][0]), (high, 0.1)):
+            share = abs(np.mean(made[part] * tone[part]) * 2.0)
+            assert abs(20 * np.log10(share / wanted)) < 0.5
+    quiet = limits.with_levels_of(low, 1e-4 * low)
+    assert level_db(quiet, low) == pytest.approx(-limits.MAX_CHANGE_DB, abs=0.5), "no more than the largest change"
+
+
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "time_to_quality.py"
 
 
