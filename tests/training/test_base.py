@@ -11,10 +11,10 @@ from ddsp_cli.config import load_preset
 from ddsp_cli.dataset.loader import Examples
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.errors import ModelError
-from ddsp_cli.synthesis.decoder import decode, instrument_vectors
+from ddsp_cli.synthesis.decoder import NOTE_BIAS, decode, instrument_vectors
 from ddsp_cli.synthesis.ops import NumpyOps
 from ddsp_cli.training.base import VECTOR_DIMS, MixedCrops, MixedSound, fit_base, fit_base_to_sound
-from ddsp_cli.training.start import SequencesOps, find_start
+from ddsp_cli.training.start import SequencesOps, find_start, interpolate_from_base
 from ddsp_cli.training.targets import measure_targets
 from ddsp_cli.training.windows import Windows
 from ddsp_cli.workflows.train import is_base
@@ -72,6 +72,19 @@ def test_the_vector_of_a_new_instrument_is_fitted_between_those_of_others(base):
     np.testing.assert_array_equal(unfitted.vector, known[unfitted.nearest])
     # only the vector was fitted: the network is that of the base
     np.testing.assert_array_equal(start.weights["decoder/dense_out/kernel"], weights["decoder/dense_out/kernel"])
+
+
+def test_weights_are_interpolated_from_the_base_at_the_vector(base):
+    config, weights, _ = base
+    start = find_start(config, weights, made(1.5, seed=1), "mine")
+    trained = {name: value + 1.0 for name, value in start.weights.items()}
+    trained |= {NOTE_BIAS: np.full((128, 3), 2.0, np.float32), "reverb/magnitudes": np.ones((4, 4), np.float32)}
+    found = interpolate_from_base(config, weights, start.vector, trained, 0.75)
+    assert found.keys() == trained.keys()
+    for name, value in start.weights.items():
+        np.testing.assert_allclose(found[name], value + 0.75, atol=1e-6, err_msg=name)
+    np.testing.assert_allclose(found[NOTE_BIAS], 1.5)
+    np.testing.assert_array_equal(found["reverb/magnitudes"], trained["reverb/magnitudes"])
 
 
 def test_only_a_model_of_the_same_kind_has_a_base():

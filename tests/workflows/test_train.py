@@ -22,13 +22,14 @@ from ddsp_cli import bundle
 from ddsp_cli.cli import options
 from ddsp_cli.config import EncoderConfig, ModDelayConfig, dump_yaml
 from ddsp_cli.dataset import build
+from ddsp_cli.dataset.manifest import load_manifest
 from ddsp_cli.errors import DatasetError, ExitCode, ModelError, OutputError, UsageError
 from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.synthesis.decoder import Encoder
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.training import checkpoint
 from ddsp_cli.workflows.prepare import prepare
-from ddsp_cli.workflows.train import _NotedInterrupts, describe_plan, make_plan, train
+from ddsp_cli.workflows.train import _NotedInterrupts, describe_plan, make_plan, share_of_change, train
 from ddsp_cli.workflows.transfer import transfer_files
 from fixtures import make_bundle, melody, small_model
 from training_fixtures import op_by_op, small_preset
@@ -279,6 +280,38 @@ def test_with_a_base_a_clip_is_rendered_before_the_framework_loads(prepared, tmp
     sound, recording = (soundfile.read(path)[0] for path in (clip, clip.with_name("original.wav")))
     assert sound.shape == recording.shape
     assert np.abs(sound).max() > 0
+
+
+@pytest.mark.usefixtures("no_page")
+def test_little_material_keeps_a_share_of_the_base(two_players, monkeypatch):
+    from ddsp_cli.training.start import weights_at_vector
+
+    monkeypatch.chdir(two_players)
+    source, base = two_players / "datasets/both", bundle.load(two_players / "base")
+    assert load_manifest(source).statistics.note_s < 30.0
+    fast = msgspec.structs.replace(PRESET.training, learning_rate=0.4)
+    (two_players / "fast.yaml").write_text(dump_yaml(msgspec.structs.replace(PRESET, training=fast)), encoding="utf-8")
+    train("little", source, "fast.yaml", 1, start_from=two_players / "base", listen=False)
+    loaded = bundle.load(two_players / "models/little")
+    vector = np.array(loaded.card.training.vector, np.float32)
+    start = weights_at_vector(base.card.model, base.weights, vector)
+    arrays = checkpoint.read(two_players / "models/little.run").arrays.values()
+    compared = 0
+    for name, value in start.items():
+        trained = [a for a in arrays if a.shape == value.shape and 0 < np.abs(a - value).max() < 0.5]
+        if name.startswith("decoder/dense_out") or len(trained) != 1:
+            continue
+        np.testing.assert_allclose(loaded.weights[name], value + 0.8 * (trained[0] - value), atol=1e-3, err_msg=name)
+        compared += np.abs(trained[0] - value).max() > 0.01
+    assert compared > 0, "the training changed weights by more than the rounding"
+
+
+def test_more_material_keeps_more_of_the_change():
+    shares = [share_of_change(note_s) for note_s in (0.0, 5.0, 30.0, 60.0, 120.0, 900.0)]
+    assert shares == sorted(shares)
+    assert shares[:3] == [0.8] * 3
+    assert 0.8 < shares[3] < 1.0
+    assert shares[4:] == [1.0] * 2
 
 
 @pytest.fixture(scope="module")

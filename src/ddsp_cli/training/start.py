@@ -20,7 +20,7 @@ from ddsp_cli.arrays import FloatArray
 from ddsp_cli.bundle.layout import CONDITION, VECTORS
 from ddsp_cli.config import ModelConfig
 from ddsp_cli.errors import ModelError
-from ddsp_cli.synthesis.decoder import decode, instrument_vectors, model_at_vector
+from ddsp_cli.synthesis.decoder import NOTE_BIAS, decode, instrument_vectors, model_at_vector
 from ddsp_cli.synthesis.ops import NumpyOps
 from ddsp_cli.training.windows import Windows
 
@@ -98,9 +98,44 @@ def find_start(
     vector, error_db = np.asarray(known[nearest], np.float32), errors_db[nearest]
     if instrument not in known:
         vector, error_db = fit_vector(comparison, vector, vector_steps)
+    return Start(weights_at_vector(base, weights, vector), nearest, vector, errors_db, error_db)
+
+
+def weights_at_vector(
+    base: ModelConfig, weights: Mapping[str, np.ndarray], vector: FloatArray
+) -> dict[str, np.ndarray]:
+    """Returns the weights of a base at a vector [D], by name, without those of the room."""
     _, found = model_at_vector(base, weights, vector)
-    kept = {name: value for name, value in found.items() if name.startswith("decoder/")}
-    return Start(kept, nearest, vector, errors_db, error_db)
+    return {name: value for name, value in found.items() if name.startswith("decoder/")}
+
+
+def interpolate_from_base(
+    base: ModelConfig,
+    base_weights: Mapping[str, np.ndarray],
+    vector: FloatArray,
+    trained: Mapping[str, np.ndarray],
+    share: float,
+) -> dict[str, np.ndarray]:
+    """Interpolates between a base at a vector and the weights of an instrument that was trained from there.
+
+    Args:
+      base: configuration of the base.
+      base_weights: of the base, by name.
+      vector: [D] where the training started.
+      trained: weights of the instrument, by name.
+      share: of the change that is kept, 0..1.
+
+    Returns:
+      All weights of the instrument. Those that the base lacks, such as those of the room, stay as they are; the note
+      bias starts at 0.
+    """
+    start = weights_at_vector(base, base_weights, vector)
+    changed = dict(trained)
+    for name, value in trained.items():
+        first = np.zeros_like(value) if name == NOTE_BIAS else start.get(name)
+        if first is not None:
+            changed[name] = (first + share * (value - first)).astype(np.float32)
+    return changed
 
 
 def fit_vector(comparison: Comparison, vector: FloatArray, n_steps: int) -> tuple[FloatArray, float]:
