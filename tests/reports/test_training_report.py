@@ -55,6 +55,15 @@ def test_it_is_of_one_piece(written):
     assert sorted(entry.name for entry in written.iterdir()) == [TRAINING_PAGE, TRAINING_PICTURE]
 
 
+def test_it_says_which_weights_were_kept(tmp_path):
+    for kept, words in (
+        (HISTORY[1], "7.25 at its best, after step 200"),
+        (HISTORY[2], "7.50 for the weights that were"),
+    ):
+        write_training_report(tmp_path, summary(kept=kept), clips(1))
+        assert words in (tmp_path / TRAINING_PAGE).read_text(encoding="utf-8")
+
+
 def test_it_says_how_the_training_went(written):
     text = (written / TRAINING_PAGE).read_text(encoding="utf-8")
     assert "300 steps in 1.5 min, not finished" in text

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from ddsp_cli.errors import ModelError
 from ddsp_cli.training import checkpoint
@@ -34,6 +35,14 @@ def test_what_is_written_is_read(tmp_path):
     assert found.arrays.keys() == ARRAYS.keys()
     assert all(np.array_equal(found.arrays[name], value) for name, value in ARRAYS.items())
     assert [entry.name for entry in tmp_path.iterdir()] == [CHECKPOINT]
+
+
+def test_the_kept_weights_of_an_earlier_version_are_the_best():
+    found = state(3)
+    assert found.kept_step == 0
+    assert found.kept == Point(3, 2.0, 1.0 / 3.0)
+    assert structs.replace(found, kept_step=2).kept == Point(2, 2.0, 0.5)
+    assert state(0).kept is None
 
 
 def test_every_flipped_bit_is_noticed(tmp_path):

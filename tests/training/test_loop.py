@@ -48,13 +48,13 @@ def short_runs():
         yield
 
 
-def run(folder, total, state=FRESH, events=None, preset=PRESET, on_best=lambda model, now: None):
+def run(folder, total, state=FRESH, events=None, preset=PRESET, on_kept=lambda model, now: None):
     windows = Windows(tones(8, seconds=0.12), preset.model, 250)
     job = loop.Job(
         preset, windows, validation_batches(windows, 8), RunFolder(folder, 16000, tensorboard=False), total, 0
     )
     report = events.append if events is not None else lambda event: None
-    return loop.run(job, state, on_best, report)
+    return loop.run(job, state, on_kept, report)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_a_kill_before_the_first_checkpoint_with_history_changes_nothing(tmp_pat
 
     events = []
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "killed", 1, events=events, on_best=kill)
+        run(tmp_path / "killed", 1, events=events, on_kept=kill)
     assert all(math.isnan(event.best_loss) for event in events)
     begun = read_state(tmp_path / "killed")
     assert begun == FRESH
@@ -192,6 +192,22 @@ def test_a_model_that_fell_silent_goes_back(tmp_path, monkeypatch):
     assert [event.step for event in events if event.event == "rollback"] == [1]
     assert state.rollbacks == 1
     assert [point.step for point in state.history] == [1, 2]
+
+
+def test_the_last_weights_are_kept_where_the_preset_says_so(tmp_path):
+    for keep, kept_steps in (("best", [1]), ("last", [1, 2, 3])):
+        training = replace(PRESET.training, validation_steps=1, patience=1, keep=keep)
+        events, kept = [], []
+        with mock.patch.object(loop, "validate", side_effect=[(1.0, 1.0), (3.0, 1.0), (2.0, 1.0)]):
+            state = run(
+                tmp_path / keep, 3, events=events, preset=replace(PRESET, training=training),
+                on_kept=lambda model, now, kept=kept: kept.append(now.step),
+            )  # fmt: skip
+        assert kept == kept_steps
+        assert state.kept == state.history[0 if keep == "best" else -1]
+        assert state.best_loss == 1.0
+        assert state.step == (2 if keep == "best" else 3), "early stopping counts only where the best are kept"
+        assert ("kept" in [event.event for event in events]) == (keep == "last")
 
 
 def test_an_instrument_that_is_trained_further_never_ends_worse(tmp_path):
@@ -335,7 +351,7 @@ def test_weights_that_no_instrument_can_store_never_count_as_best(tmp_path, monk
     monkeypatch.setattr(loop, "validate", lambda model, batches: (1.0 / (len(kept) + 1), 1.0))  # finite, and better
     events = []
     state = run(
-        tmp_path, 2, events=events, preset=OFTEN, on_best=lambda model, now: kept.append(model.get_weights_by_name())
+        tmp_path, 2, events=events, preset=OFTEN, on_kept=lambda model, now: kept.append(model.get_weights_by_name())
     )
     assert [event.step for event in events if event.event == "rollback"] == [1]
     assert [point.step for point in state.history] == [1, 2]

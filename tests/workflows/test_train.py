@@ -306,6 +306,21 @@ def test_little_material_keeps_a_share_of_the_base(two_players, monkeypatch):
     assert compared > 0, "the training changed weights by more than the rounding"
 
 
+def test_the_last_weights_of_little_material_are_kept_unless_more_steps_are_wanted(two_players):
+    def keep(start: Path | str, steps: int | None) -> tuple[str, int]:
+        training = make_plan("mine", source, preset, steps, None, 0, start).settings.training
+        return training.keep, training.steps
+
+    source, base = two_players / "datasets/both", two_players / "base"
+    preset = str(two_players / "many.yaml")
+    many = msgspec.structs.replace(PRESET.training, steps=500)
+    Path(preset).write_text(dump_yaml(msgspec.structs.replace(PRESET, training=many)), encoding="utf-8")
+    assert keep(base, None) == ("last", 100)
+    assert keep(base, 50) == ("last", 100)
+    assert keep(base, 101) == ("best", 100), "these may be overfitted"
+    assert keep("none", None) == ("best", 500)
+
+
 def test_more_material_keeps_more_of_the_change():
     shares = [share_of_change(note_s) for note_s in (0.0, 5.0, 30.0, 60.0, 120.0, 900.0)]
     assert shares == sorted(shares)

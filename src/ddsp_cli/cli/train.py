@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 REMARKS = {
     "best": "best so far",
+    "kept": "kept as the latest",
     "rollback": "went back to the last good state",
     "enough": "no improvement for a while: early stopping",
 }
@@ -88,7 +89,7 @@ def train(
             if event.event in REMARKS:
                 remark = REMARKS[event.event]
                 progress.line(f"step {event.step}: validation loss {event.validation_loss:.3f}, {remark}")
-                if event.event == "best" and not playable:
+                if event.event in ("best", "kept") and not playable:
                     playable = True
                     progress.line(f"{place} can be played from now on.")
             best = "" if math.isnan(event.best_loss) else f" best {event.best_loss:.2f}"
@@ -117,7 +118,7 @@ def train(
         raise KeyboardInterrupt
     console.say(
         f"{result.folder} is trained: {result.steps} steps in {console.duration(result.wall_s)}, "
-        f"validation loss {result.first_loss:.2f} → {result.best_loss:.2f}."
+        f"validation loss {result.first_loss:.2f} → {result.kept_loss:.2f}."
     )
     if result.metrics:
         console.say(f"On recordings that it was not trained on: {quality(result.metrics)}.")

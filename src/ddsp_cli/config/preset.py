@@ -65,7 +65,10 @@ class TrainingConfig(Config):
         see `engine.autoencoder.LowBand`; null for the model's rate. The band above half of it is learned from measured
         controls only, so `control_weight` must be set.
       validation_steps: between two validations, each of which leaves a checkpoint.
-      patience: validations without a better one after which a training ends; 0 for never.
+      keep: which weights the instrument gets: those with the lowest validation loss, or those of the last validation,
+        where the validation split is too small to choose by.
+      patience: validations without a better one after which a training ends; 0 for never. It does not count where the
+        last weights are kept.
     """
 
     steps: PositiveInt = 30000
@@ -84,6 +87,7 @@ class TrainingConfig(Config):
     harmonic_rolloff: Annotated[float, Meta(ge=0, le=4)] = 0.0
     render_rate_hz: Literal[16000, 24000, 32000] | None = None
     validation_steps: PositiveInt = 100
+    keep: Literal["best", "last"] = "best"
     patience: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
     loss: LossConfig = LossConfig()
 

@@ -418,6 +418,7 @@ class TrainingSummary:
       finished: False for a training that can be continued.
       rollbacks: how often it went back to a checkpoint.
       history: all validations.
+      kept: the one whose weights the instrument has; None for that with the lowest loss.
       metrics: on the validation split, with the seconds of sound they were measured on as `judged_s`.
     """
 
@@ -431,6 +432,7 @@ class TrainingSummary:
     rollbacks: int
     history: Sequence[Validation]
     metrics: Mapping[str, float]
+    kept: Validation | None = None
 
 
 def write_training_report(folder: Path, summary: TrainingSummary, clips: Sequence[Reconstruction]) -> Path:
@@ -447,7 +449,7 @@ def write_training_report(folder: Path, summary: TrainingSummary, clips: Sequenc
     Raises:
       OutputError: the files cannot be written.
     """
-    picture = draw_training(summary.history, clips[0])
+    picture = draw_training(summary.history, clips[0], summary.kept)
     page = make_training_page(summary, picture, clips)
     with writing(folder):
         write_bytes(folder / TRAINING_PICTURE, picture)
@@ -486,8 +488,9 @@ def _training_facts(summary: TrainingSummary) -> list[tuple[str, str]]:
         ("trained for", f"{summary.steps:,} steps in {_duration(summary.wall_s)}{end}"),
     ]
     if summary.history:
-        first, best = summary.history[0], best_point(summary.history)
-        text = f"{first.validation_loss:.2f} at first, {best.validation_loss:.2f} at its best, after step {best.step:,}"
+        first, kept = summary.history[0], summary.kept or best_point(summary.history)
+        which = "at its best" if kept == best_point(summary.history) else "for the weights that were kept"
+        text = f"{first.validation_loss:.2f} at first, {kept.validation_loss:.2f} {which}, after step {kept.step:,}"
         facts.append(("validation loss", text))
     if metrics := describe(summary.metrics):
         facts.append((f"on {_duration(summary.metrics.get('judged_s', 0.0))} of the validation split", metrics))
@@ -498,7 +501,7 @@ def _training_facts(summary: TrainingSummary) -> list[tuple[str, str]]:
 
 
 def best_point(history: Sequence[Validation]) -> Validation:
-    """Returns the validation with the lowest loss, whose weights were kept."""
+    """Returns the validation with the lowest loss."""
     return min(history, key=lambda point: point.validation_loss)
 
 
@@ -506,12 +509,13 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
 
 
-def draw_training(history: Sequence[Validation], clip: Reconstruction) -> bytes:
+def draw_training(history: Sequence[Validation], clip: Reconstruction, kept: Validation | None = None) -> bytes:
     """Draws the loss against steps and minutes, and spectrograms of a recording and its reconstruction.
 
     Args:
       history: the validations; if they have no times, loss is drawn against steps alone.
       clip: to show.
+      kept: the validation whose weights the instrument has; None for that with the lowest loss.
 
     Returns:
       A PNG.
@@ -519,9 +523,9 @@ def draw_training(history: Sequence[Validation], clip: Reconstruction) -> bytes:
     figure = new_figure(12, 8)
     parts: Any = figure.subfigures(2, 1, height_ratios=[1.2, 1])
     curves: Any = parts[0].subplots(1, 2, sharey=True)
-    _curves(curves[0], history, [point.step for point in history], "steps")
+    _curves(curves[0], history, [point.step for point in history], "steps", kept)
     timed = [point for point in history if point.wall_s > 0]
-    _curves(curves[1], timed, [point.wall_s / 60 for point in timed], "minutes")
+    _curves(curves[1], timed, [point.wall_s / 60 for point in timed], "minutes", kept)
     curves[0].set_ylabel("loss")
     sounds = ((clip.recording, "recording"), (clip.rendering, "reconstruction"))
     for axis, (audio, title) in zip(parts[1].subplots(1, 2, sharey=True), sounds, strict=True):
@@ -531,7 +535,9 @@ def draw_training(history: Sequence[Validation], clip: Reconstruction) -> bytes:
     return as_png(figure)
 
 
-def _curves(axis: Axes, history: Sequence[Validation], places: Sequence[float], unit: str) -> None:
+def _curves(
+    axis: Axes, history: Sequence[Validation], places: Sequence[float], unit: str, kept: Validation | None
+) -> None:
     axis.set_xlabel(unit)
     axis.grid(alpha=0.3)
     if not history:
@@ -542,9 +548,10 @@ def _curves(axis: Axes, history: Sequence[Validation], places: Sequence[float], 
     ):
         axis.plot(places, values, linewidth=1.2, marker="." if len(history) < MAX_MARKERS else "", label=name)
     best = best_point(history)
-    place = places[list(history).index(best)]
-    words = f"best: {best.validation_loss:.2f} after {place:,.0f}" if unit == "steps" else f"best: after {place:.1f}"
-    axis.plot([place], [best.validation_loss], "o", color="tab:red", label=f"{words} {unit}")
+    shown = best if kept is None or kept not in history else kept
+    place, word = places[list(history).index(shown)], "best" if shown == best else "kept"
+    after = f"{shown.validation_loss:.2f} after {place:,.0f}" if unit == "steps" else f"after {place:.1f}"
+    axis.plot([place], [shown.validation_loss], "o", color="tab:red", label=f"{word}: {after} {unit}")
     axis.legend(loc="upper right", fontsize=8)
 
 

@@ -70,6 +70,7 @@ class RunState(Config):
       seed: of weights, noise and crops.
       step, wall_s: steps done, and the seconds they took.
       best_loss: lowest validation loss so far; JSON has no infinity, so that it begins with the largest number.
+      kept_step: the step whose weights the instrument has; 0 where an earlier version did not note it.
       history: all validations.
       rollbacks: how often the training went back to a checkpoint.
       finished: all steps are done, or early stopping ended it.
@@ -85,6 +86,7 @@ class RunState(Config):
     step: int = 0
     wall_s: float = 0.0
     best_loss: float = sys.float_info.max
+    kept_step: int = 0
     history: list[Point] = []
     rollbacks: int = 0
     finished: bool = False
@@ -92,6 +94,12 @@ class RunState(Config):
     nearest: str = ""
     vector: list[float] = []
     timbre: str = ""
+
+    @property
+    def kept(self) -> Point | None:
+        """The validation of the weights that the instrument has; None before the first."""
+        best = min(self.history, key=lambda point: point.validation_loss, default=None)
+        return next((point for point in self.history if point.step == self.kept_step), best)
 
 
 @dataclass(frozen=True)
@@ -253,7 +261,7 @@ def _header_end(content: bytes) -> int:
 #: The reported loss is a mean over this many steps.
 MEAN_STEPS = 20
 
-Event = Literal["phase", "pretrain", "step", "validation", "best", "rollback", "damaged", "enough"]
+Event = Literal["phase", "pretrain", "step", "validation", "best", "kept", "rollback", "damaged", "enough"]
 
 
 @dataclass(frozen=True)
@@ -265,10 +273,11 @@ class TrainProgress:
       loss: mean training loss of the last `MEAN_STEPS` steps, NaN before the first step.
       validation_loss: of the last validation, NaN before the first.
       best_loss: the lowest validation loss so far, NaN before the first.
-      event: `step`; `validation`, or `best` where it is the best so far; `rollback` to the last checkpoint after the
-        loss broke; `damaged`: the newest checkpoint cannot be used and the one before it is taken; `enough`: early
-        stopping; `phase`: work begins that takes seconds or minutes, see `message`; `pretrain`: `step` and `total` are
-        those of the fit to measured controls.
+      event: `step`; `validation`, `best` where it is the best so far, `kept` where it is not and the instrument gets
+        its weights all the same; `rollback` to the last checkpoint after the loss broke; `damaged`: the newest
+        checkpoint cannot be used and the one before it is taken; `enough`: early stopping; `phase`: work begins that
+        takes seconds or minutes, see `message`; `pretrain`: `step` and `total` are those of the fit to measured
+        controls.
       message: the step that begins, for people.
     """
 

@@ -64,7 +64,7 @@ MAX_WEIGHT = float(np.finfo(np.float16).max)
 #: Used as the lowest F0 where that is not known.
 LOWEST_HZ = 1.0
 
-OnBest = Callable[[Autoencoder, RunState], None]
+OnKept = Callable[[Autoencoder, RunState], None]
 
 
 class BrokenLossError(Exception):
@@ -162,13 +162,13 @@ def is_compiled() -> bool:
     return keras.config.backend() in COMPILED_BACKENDS
 
 
-def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
+def run(job: Job, state: RunState, on_kept: OnKept, report: Report) -> RunState:
     """Trains until `job.total_steps` or early stopping, from the checkpoint in the run's folder where there is one.
 
     Args:
       job: of the training.
       state: of that checkpoint; without history the training begins from random or initial weights.
-      on_best: called with the model whenever the validation loss is the lowest so far.
+      on_kept: called with the model whenever the instrument gets its weights, see `TrainingConfig.keep`.
       report: receives progress.
 
     Returns:
@@ -181,17 +181,17 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
     """
     if job.preset.training.loss.control_weight:
         job.train.measure_targets(measure_targets)
-    model, state = _begin(job, state, on_best, report)
+    model, state = _begin(job, state, on_kept, report)
     if not state.history:
         # Before the first instrument: killed between that and its checkpoint, the run is known as its maker.
         job.folder.save(model, state)
     if should_stop_early(job.preset.training, state):
         report(progress_of(state, job.total_steps, [], "enough"))
     if not state.history and job.initial is not None:
-        state = _validate_parent(job, model, state, on_best, report)
+        state = _validate_parent(job, model, state, on_kept, report)
     while state.step < job.total_steps and not should_stop_early(job.preset.training, state):
         try:
-            state = advance(job, model, state, on_best, report)
+            state = advance(job, model, state, on_kept, report)
         except BrokenLossError:
             state = msgspec.structs.replace(state, rollbacks=state.rollbacks + 1)
             if state.rollbacks > MAX_ROLLBACKS:
@@ -201,11 +201,11 @@ def run(job: Job, state: RunState, on_best: OnBest, report: Report) -> RunState:
                     "Look for broken recordings in the data set, or lower learning_rate in the preset.",
                 ) from None
             report(progress_of(state, job.total_steps, [], "rollback"))
-            model, state = _begin(job, state, on_best, report)
+            model, state = _begin(job, state, on_kept, report)
     return state
 
 
-def _begin(job: Job, state: RunState, on_best: OnBest, report: Report) -> tuple[Autoencoder, RunState]:
+def _begin(job: Job, state: RunState, on_kept: OnKept, report: Report) -> tuple[Autoencoder, RunState]:
     """Returns the model of the last checkpoint, or one ready for the first step on sound, and the state of the run.
 
     With a base there is an instrument to play before anything is trained.
@@ -223,7 +223,7 @@ def _begin(job: Job, state: RunState, on_best: OnBest, report: Report) -> tuple[
         vector = [round(float(value), 5) for value in job.start.vector]
         state = msgspec.structs.replace(state, nearest=job.start.nearest, vector=vector)
         job.folder.save(model, state)
-        on_best(model, state)
+        on_kept(model, state)
     with _compiling_ahead(job, model):
         fit_measured_controls(job, model, state, report)
     return model, state
@@ -255,6 +255,8 @@ def _compiling_ahead(job: Job, model: Autoencoder) -> Iterator[None]:
 def should_stop_early(training: TrainingConfig, state: RunState) -> bool:
     """Returns whether the last `patience` validations all had a higher loss than the best before them."""
     since = [point.validation_loss for point in state.history[-training.patience :]]
+    if training.keep == "last":
+        return False
     return 0 < training.patience < len(state.history) and min(since) > state.best_loss
 
 
@@ -348,7 +350,7 @@ def fit_measured_controls(job: Job, model: Autoencoder, state: RunState, report:
         pretrain(model, job.train.in_memory(), n_steps, batch_size, job.seed, compiled, fitted)
 
 
-def _validate_parent(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, report: Report) -> RunState:
+def _validate_parent(job: Job, model: Autoencoder, state: RunState, on_kept: OnKept, report: Report) -> RunState:
     """Saves the initial weights as the first instrument, so that the result cannot be worse."""
     try:
         loss, level = validate(model, job.validation)
@@ -356,13 +358,13 @@ def _validate_parent(job: Job, model: Autoencoder, state: RunState, on_best: OnB
     except BrokenLossError:  # it cannot play these recordings, and may yet learn to
         return state
     state = msgspec.structs.replace(state, best_loss=loss, history=[Point(0, loss, loss, level=level)])
-    on_best(model, state)
+    on_kept(model, state)
     job.folder.save(model, state)
     report(progress_of(state, job.total_steps, [], "best"))
     return state
 
 
-def advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, report: Report) -> RunState:
+def advance(job: Job, model: Autoencoder, state: RunState, on_kept: OnKept, report: Report) -> RunState:
     """Trains up to the next validation, validates, and writes instrument, checkpoint and log."""
     started = time.monotonic()
     training = job.preset.training
@@ -374,6 +376,7 @@ def advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, repo
     validation_loss, level = validate(model, job.validation)
     check_weights(model)
     best = validation_loss < state.best_loss
+    kept = best or training.keep == "last"
     # between noise and notes a model may be silent, which is an improvement; after notes it is a failure
     if not best and level < SILENT_LEVEL <= max((point.level for point in state.history), default=0.0):
         raise BrokenLossError
@@ -385,15 +388,16 @@ def advance(job: Job, model: Autoencoder, state: RunState, on_best: OnBest, repo
         wall_s=wall_s,
         history=[*state.history, Point(step, float(np.mean(watch.losses)), validation_loss, round(wall_s, 2), level)],
         best_loss=min(validation_loss, state.best_loss),
+        kept_step=step if kept else state.kept_step,
     )
     state = msgspec.structs.replace(state, finished=step >= job.total_steps or should_stop_early(training, state))
     # The instrument first: a kill between the two only means that it is written once more.
-    if best:
-        on_best(model, state)
+    if kept:
+        on_kept(model, state)
     job.folder.save(model, state)
     job.folder.write(state, model, job.validation[0])
     stopped = state.finished and step < job.total_steps
-    event: Event = "enough" if stopped else "best" if best else "validation"
+    event: Event = "enough" if stopped else "best" if best else "kept" if kept else "validation"
     report(progress_of(state, job.total_steps, watch.losses, event))
     return state
 

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from ddsp_cli.dataset.loader import Dataset
     from ddsp_cli.dataset.manifest import Manifest
     from ddsp_cli.engine import Autoencoder
-    from ddsp_cli.training.loop import Job, OnBest
+    from ddsp_cli.training.loop import Job, OnKept
     from ddsp_cli.training.parallel import Group
     from ddsp_cli.training.run_log import RunFolder
     from ddsp_cli.training.start import Start
@@ -77,7 +77,7 @@ LITTLE_S, LITTLE_COPIES = 120.0, 4
 #: Weights that were trained on little material are moved back towards the base, so that notes unlike those of the
 #: recordings keep more of what the base knows: to this share of the change for 30 s of notes, to all of it for
 #: `LITTLE_S` (weight interpolation: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). The mean
-#: loss of half a minute of eight instruments on held-out recordings falls by 0.07, their level error by 0.1 dB.
+#: loss of half a minute of eight instruments on held-out recordings falls by 0.05, their level error by 0.1 dB.
 LITTLE_CHANGE, LITTLE_CHANGE_NOTES_S = (0.8, 1.0), (30.0, LITTLE_S)
 
 #: Length of the preview in a bundle.
@@ -92,7 +92,7 @@ class TrainResult:
       folder: of the instrument.
       run_folder: of the run's own files.
       steps, wall_s, parameters: of the training.
-      first_loss, best_loss: validation loss at the first validation and at the best.
+      first_loss, kept_loss: validation loss at the first validation and of the weights that the instrument has.
       metrics: quality on the validation split; empty when the run was interrupted.
       page: the training's page; None where writing it was interrupted too.
       finished: False after Ctrl-C.
@@ -105,7 +105,7 @@ class TrainResult:
     wall_s: float
     parameters: int
     first_loss: float
-    best_loss: float
+    kept_loss: float
     metrics: dict[str, float]
     page: Path | None
     finished: bool = True
@@ -314,6 +314,8 @@ def make_plan(
             "a timbre can be chosen only in a training that begins with the base",
             "Leave it out, or train with the preset hifi from the base.",
         )
+    if steps is not None and steps > settings.training.steps:  # the last weights may be overfitted
+        settings = msgspec.structs.replace(settings, training=msgspec.structs.replace(settings.training, keep="best"))
     timbres = () if timbre is None else find_timbres(source, timbre)
     check_rates(settings.model)
     check_cost(settings)
@@ -385,6 +387,9 @@ def is_base(base: ModelConfig, model: ModelConfig) -> bool:
 def after_base(training: TrainingConfig, source: Path) -> TrainingConfig:
     """Returns a training that begins with a base: more steps, at a higher rate, the more notes there are.
 
+    With little material the last weights are kept: the validation split is one or two windows, and on the held-out
+    recordings the weights that it chooses (of a trombone those after 25 of 100 steps) have a loss up to 0.5 higher.
+
     The base was trained on measured controls and on sound, so controls are not fitted again: a hundred steps of that
     raise the loss of half a minute of a clarinet on its held-out recordings by 1.1.
     """
@@ -395,6 +400,7 @@ def after_base(training: TrainingConfig, source: Path) -> TrainingConfig:
         training, steps=steps, pretrain_steps=0, learning_rate=training.learning_rate * rate_share,
         validation_steps=min(training.validation_steps, max(25, steps // 6)),
         warmup_steps=min(training.warmup_steps, steps // 4), copies=LITTLE_COPIES if note_s < LITTLE_S else 0,
+        keep="last" if note_s < LITTLE_S else training.keep,
     )  # fmt: skip
 
 
@@ -540,7 +546,7 @@ def _train(
         state, finished = _run(plan, job, state, write_bundle, report)
     if processes is not None and follows:
         processes.wait()  # the first would take one that ends for a failure
-        return TrainResult(plan.folder, plan.run_folder, state.step, state.wall_s, 0, float("nan"), state.best_loss, {},
+        return TrainResult(plan.folder, plan.run_folder, state.step, state.wall_s, 0, math.nan, _kept_loss(state), {},
                            None, finished, follows=True)  # fmt: skip
     page, metrics = None, {}
     try:
@@ -562,11 +568,15 @@ def _train(
         state.wall_s,
         sum(int(np.prod(v.shape)) for v in bundle.load(plan.folder).weights.values()),
         state.history[0].validation_loss if state.history else float("nan"),
-        state.best_loss,
+        _kept_loss(state),
         metrics,
         page,
         finished,
     )
+
+
+def _kept_loss(state: RunState) -> float:
+    return state.kept.validation_loss if state.kept else math.nan
 
 
 @dataclass(frozen=True)
@@ -709,7 +719,7 @@ def describe_plan(plan: Plan) -> list[str]:
 
 
 def _run(
-    plan: Plan, job: Job, state: RunState, write_bundle: OnBest, report: Callable[[TrainProgress], None]
+    plan: Plan, job: Job, state: RunState, write_bundle: OnKept, report: Callable[[TrainProgress], None]
 ) -> tuple[RunState, bool]:
     """Returns the state of the last checkpoint, and whether the training is finished (not so after Ctrl-C)."""
     from ddsp_cli.training import loop
@@ -785,8 +795,8 @@ class _NotedInterrupts:
             raise KeyboardInterrupt
 
 
-def _bundle_writer(plan: Plan, material: Material) -> OnBest:
-    """Writes the instrument whenever its validation loss is the lowest so far."""
+def _bundle_writer(plan: Plan, material: Material) -> OnKept:
+    """Writes the instrument whenever it gets new weights."""
     from ddsp_cli.training.output_layer import mask_untrained_harmonics, smooth_noise
     from ddsp_cli.training.start import interpolate_from_base
     from ddsp_cli.training.variation import measure_variation
@@ -807,7 +817,7 @@ def _bundle_writer(plan: Plan, material: Material) -> OnBest:
             card.training, steps=now.step, wall_s=round(now.wall_s, 1), nearest=now.nearest, vector=now.vector,
             base=base,
         )  # fmt: skip
-        metrics = {"validation_loss": round(now.best_loss, 4)} if now.history else {}
+        metrics = {"validation_loss": round(now.history[-1].validation_loss, 4)} if now.history else {}
         current = bundle.revise(card, training=training, metrics=metrics, created=_now())
         weights = autoencoder.get_weights_by_name()
         if plan.timbre:
@@ -951,6 +961,7 @@ def _write_page(plan: Plan, state: RunState, data: Dataset) -> Path:
         finished=state.finished,
         rollbacks=state.rollbacks,
         history=state.history,
+        kept=state.kept,
         metrics=card.metrics,
     )
     clips = [resynthesise(loaded, data, np.array([row])) for row in choose_windows(data)]
