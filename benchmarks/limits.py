@@ -10,6 +10,7 @@ replaces one more part by the output of the synthesisers:
     phases of F0         harmonics with measured levels, their phases those of an oscillator; residual of the recording
     frame rate           the same with levels at 50 Hz
     noise                levels at 50 Hz; white noise with the power of the residual in 64 bands, 50 times a second
+    fast controls        levels and noise 250 times a second
     own noise            levels at 50 Hz; the noise of the trained instrument
     own levels           harmonics of the trained instrument, with the power of those of the recording in 64 bands, 50
                          times a second; noise with the power of the residual
@@ -24,9 +25,10 @@ plays in its own parts.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
@@ -48,8 +50,8 @@ PIECE_S = 4
 #: Harmonics above this are left to the residual.
 TOP_HZ = 7900.0
 
-#: Noise is made in this many bands, and with this hop.
-N_BANDS, NOISE_HOP = 64, 320
+#: Noise is made in this many bands.
+N_BANDS = 64
 
 #: Standard deviation of the noise that rounding to 16 bits leaves, times ten: -80 dBFS.
 DITHER = 1e-4
@@ -110,38 +112,44 @@ def add_up(amplitudes: np.ndarray, phase: np.ndarray, drift: np.ndarray | None =
     return total
 
 
-#: Parameters of the analysis in bands.
-LAYOUT = {"fs": ANALYSIS_RATE_HZ, "nperseg": 1024, "noverlap": 1024 - NOISE_HOP, "window": "hann"}
+def frames(n_fft: int, rate_hz: int) -> dict[str, Any]:
+    """Returns the parameters of a short-time Fourier transform with frames of `n_fft` samples, `rate_hz` a second."""
+    overlap = n_fft - ANALYSIS_RATE_HZ // rate_hz
+    return {"fs": ANALYSIS_RATE_HZ, "nperseg": n_fft, "noverlap": overlap, "window": "hann"}
+
+
+#: Frames of the noise: 50 a second, as the instruments have them, and as many as F0 has.
+SLOW, FAST = frames(1024, 50), frames(256, FRAME_HZ)
 
 #: The power in a band is changed by at most so much, and bands below the floor count as the floor.
 MAX_CHANGE_DB, FLOOR = 20.0, 1e-10
 
 
-def band_powers(sound: np.ndarray) -> np.ndarray:
+def band_powers(sound: np.ndarray, layout: Mapping[str, Any] = SLOW) -> np.ndarray:
     """Returns the power of a sound [S] in `N_BANDS` + 1 overlapping bands of each frame, [M, F]."""
     from scipy.signal import stft
 
-    bins_hz, _, spectrum = stft(sound, **LAYOUT)
+    bins_hz, _, spectrum = stft(sound, **layout)
     centres = np.linspace(0.0, ANALYSIS_RATE_HZ / 2.0, N_BANDS + 1)
     weights = np.maximum(0.0, 1.0 - np.abs(bins_hz - centres[:, None]) / centres[1])
     return np.asarray(weights / weights.sum(axis=1, keepdims=True) @ np.abs(spectrum) ** 2)
 
 
-def filtered(sound: np.ndarray, gains: np.ndarray) -> np.ndarray:
+def filtered(sound: np.ndarray, gains: np.ndarray, layout: Mapping[str, Any] = SLOW) -> np.ndarray:
     """Multiplies the power of a sound [S] by gains [M, F], between the centres of the bands interpolated."""
     from scipy.signal import istft, stft
 
-    bins_hz, _, spectrum = stft(sound, **LAYOUT)
+    bins_hz, _, spectrum = stft(sound, **layout)
     centres = np.linspace(0.0, ANALYSIS_RATE_HZ / 2.0, N_BANDS + 1)
     of_bins = np.stack([np.interp(bins_hz, centres, column) for column in gains.T], axis=1)
-    _, made = istft(spectrum * np.sqrt(of_bins), **LAYOUT)
+    _, made = istft(spectrum * np.sqrt(of_bins), **layout)
     return np.pad(made, (0, max(0, len(sound) - len(made))))[: len(sound)]
 
 
-def noise_like(residual: np.ndarray, seed: int = 5) -> np.ndarray:
+def noise_like(residual: np.ndarray, seed: int = 5, layout: Mapping[str, Any] = SLOW) -> np.ndarray:
     """Makes white noise with the power of a sound [S] in the bands of each frame."""
     noise = np.random.default_rng(seed).normal(size=len(residual))
-    return filtered(noise, band_powers(residual) / np.mean(band_powers(noise)))
+    return filtered(noise, band_powers(residual, layout) / np.mean(band_powers(noise, layout)), layout)
 
 
 def with_levels_of(sound: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -187,6 +195,7 @@ def variants(loaded: Bundle, performance: Performance, n_draws: int) -> Iterator
         harmonics = at_16k(play(noiseless, performance, draw=draw))[: len(audio)]
         breath = at_16k(play(toneless, performance, draw=draw))[: len(audio)]
         yield "noise", coarse + noise
+        yield "fast controls", fine + noise_like(residual, draw, FAST)
         yield "own noise", coarse + breath
         yield "own levels", with_levels_of(harmonics, fine) + noise
         yield "own harmonics", harmonics + noise
