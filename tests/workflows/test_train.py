@@ -319,6 +319,9 @@ def test_the_last_weights_of_little_material_are_kept_unless_more_steps_are_want
     assert keep(base, 50) == ("last", 100)
     assert keep(base, 101) == ("best", 100), "these may be overfitted"
     assert keep("none", None) == ("best", 500)
+    own = msgspec.structs.replace(PRESET, training=msgspec.structs.replace(many, keep="last"))
+    Path(preset).write_text(dump_yaml(own), encoding="utf-8")
+    assert keep("none", 501) == ("last", 500), "as the preset says"
 
 
 def test_more_material_keeps_more_of_the_change():

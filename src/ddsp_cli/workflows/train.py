@@ -294,11 +294,11 @@ def make_plan(
                 "Take the preset hifi, or start from an instrument, or from none.",
             )
         if base is not None and (source / MANIFEST).is_file():
-            settings = msgspec.structs.replace(settings, training=after_base(settings.training, source))
+            settings = msgspec.structs.replace(settings, training=after_base(settings.training, source, steps))
     elif start_from != "none" and (other := find_own_base(start_from, settings.model)) is not None:
         base = other
         if (source / MANIFEST).is_file():
-            settings = msgspec.structs.replace(settings, training=after_base(settings.training, source))
+            settings = msgspec.structs.replace(settings, training=after_base(settings.training, source, steps))
     elif start_from != "none":
         parent = models.open_at(models.find_playable(start_from))
         _ = parent.card.model.sizes  # fails for an unknown architecture, without weights to start from
@@ -314,8 +314,6 @@ def make_plan(
             "a timbre can be chosen only in a training that begins with the base",
             "Leave it out, or train with the preset hifi from the base.",
         )
-    if steps is not None and steps > settings.training.steps:  # the last weights may be overfitted
-        settings = msgspec.structs.replace(settings, training=msgspec.structs.replace(settings.training, keep="best"))
     timbres = () if timbre is None else find_timbres(source, timbre)
     check_rates(settings.model)
     check_cost(settings)
@@ -384,23 +382,25 @@ def is_base(base: ModelConfig, model: ModelConfig) -> bool:
     return base_config(model, base.instruments.names, base.instruments.vector_dims) == base
 
 
-def after_base(training: TrainingConfig, source: Path) -> TrainingConfig:
+def after_base(training: TrainingConfig, source: Path, wanted_steps: int | None) -> TrainingConfig:
     """Returns a training that begins with a base: more steps, at a higher rate, the more notes there are.
 
     With little material the last weights are kept: the validation split is one or two windows, and on the held-out
-    recordings the weights that it chooses (of a trombone those after 25 of 100 steps) have a loss up to 0.5 higher.
+    recordings the weights that it chooses (of a trombone those after 25 of 100 steps) have a loss up to 0.5 higher. If
+    more steps are wanted than the amount of notes suggests, the last weights may be overfitted, and the best are kept.
 
     The base was trained on measured controls and on sound, so controls are not fitted again: a hundred steps of that
     raise the loss of half a minute of a clarinet on its held-out recordings by 1.1.
     """
     note_s = load_manifest(source).statistics.note_s
+    is_little = note_s < LITTLE_S
     steps = min(training.steps, max(LEAST_BASE_STEPS, round(2.0 * note_s)))
     rate_share = float(np.interp(math.log(max(1.0, note_s)), np.log(RATE_NOTES_S), BASE_RATE_SHARES))
     return msgspec.structs.replace(
         training, steps=steps, pretrain_steps=0, learning_rate=training.learning_rate * rate_share,
         validation_steps=min(training.validation_steps, max(25, steps // 6)),
-        warmup_steps=min(training.warmup_steps, steps // 4), copies=LITTLE_COPIES if note_s < LITTLE_S else 0,
-        keep="last" if note_s < LITTLE_S else training.keep,
+        warmup_steps=min(training.warmup_steps, steps // 4), copies=LITTLE_COPIES if is_little else 0,
+        keep="last" if is_little and (wanted_steps or 0) <= steps else training.keep,
     )  # fmt: skip
 
 
