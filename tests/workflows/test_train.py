@@ -180,6 +180,17 @@ def test_a_full_disk_is_one_sentence_and_the_checkpoint_stands(prepared, trained
 
 
 @pytest.mark.usefixtures("no_page")
+def test_the_same_command_again_leaves_a_finished_instrument_as_it_is(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for _ in range(2):
+        metrics = train("tone", prepared / "datasets/tone", str(prepared / "small.yaml"), 2, listen=False).metrics
+        found.append((metrics, (tmp_path / "models/tone" / bundle.WEIGHTS).read_bytes()))
+    assert found[0][0]["judged_s"] > 0
+    assert found[0] == found[1], "noise and level would be corrected twice"
+
+
+@pytest.mark.usefixtures("no_page")
 def test_a_run_killed_at_its_first_instrument_resumes(prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source, preset = prepared / "datasets/tone", str(prepared / "small.yaml")

@@ -80,6 +80,9 @@ LITTLE_S, LITTLE_COPIES = 120.0, 4
 #: loss of half a minute of eight instruments on held-out recordings falls by 0.05, their level error by 0.1 dB.
 LITTLE_CHANGE, LITTLE_CHANGE_NOTES_S = (0.8, 1.0), (30.0, LITTLE_S)
 
+#: The metric of a complete instrument that says how many seconds of the validation split were compared.
+JUDGED_S = "judged_s"
+
 #: Length of the preview in a bundle.
 PREVIEW_S = 6.0
 
@@ -550,7 +553,9 @@ def _train(
                            None, finished, follows=True)  # fmt: skip
     page, metrics = None, {}
     try:
-        if finished:
+        if finished and is_complete(plan.folder):  # by a training that ended with these weights
+            metrics = bundle.load_card(plan.folder).metrics
+        elif finished:
             phase("comparing noise and onsets with recordings, and rendering the validation split", state.step)
             metrics = finish(plan.folder, data, material.played, keep_noise=plan.parent is not None)
         else:
@@ -904,11 +909,16 @@ def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = Fal
         stored = bundle.round_to_half(loaded.weights | articulation.as_weights())
         loaded = dataclasses.replace(loaded, weights=stored)
     clip = resynthesise(loaded, data)
-    metrics = {**loaded.card.metrics, **clip.figures(), "judged_s": round(clip.seconds, 1)}
+    metrics = {**loaded.card.metrics, **clip.figures(), JUDGED_S: round(clip.seconds, 1)}
     preview = np.clip(clip.rendering[: round(PREVIEW_S * clip.rate_hz)], -1.0, 1.0)
     card = bundle.revise(loaded.card, metrics=metrics)
     bundle.save(folder, card, loaded.weights, loaded.impulse_response, preview, force=True)
     return metrics
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether `finish` has completed the weights of an instrument. A second time it would correct them further."""
+    return JUDGED_S in bundle.load_card(folder).metrics
 
 
 #: Shares of the learned note bias that are compared on the validation split.
