@@ -552,7 +552,7 @@ def _curves(
     place, word = places[list(history).index(shown)], "best" if shown == best else "kept"
     after = f"{shown.validation_loss:.2f} after {place:,.0f}" if unit == "steps" else f"after {place:.1f}"
     axis.plot([place], [shown.validation_loss], "o", color="tab:red", label=f"{word}: {after} {unit}")
-    axis.legend(loc="upper right", fontsize=8)
+    axis.legend(loc="best", fontsize=8)
 
 
 # --- a transfer: every input beside its renderings ---
