@@ -316,6 +316,19 @@ def test_little_material_keeps_a_share_of_the_base(two_players, monkeypatch):
         compared += np.abs(trained[0] - value).max() > 0.01
     assert compared > 0, "the training changed weights by more than the rounding"
 
+    other = {name: value + 1.0 for name, value in base.weights.items()}
+    shutil.copytree(two_players / "base", two_players / "changing")
+    train("resumed", source, "fast.yaml", 1, start_from=two_players / "changing", listen=False)
+    bundle.save(two_players / "changing", base.card, other, force=True)
+    train("resumed", source, "fast.yaml", 2, start_from=two_players / "changing", listen=False)
+    loaded = bundle.load(two_players / "models/resumed")
+    assert loaded.card.training.steps == 2
+    assert loaded.card.training.base == base.card.files[bundle.WEIGHTS], "the one it began with"
+    arrays = checkpoint.read(two_players / "models/resumed.run").arrays.values()
+    for name in (name for name in start if not name.startswith("decoder/dense_out")):
+        value = loaded.weights[name]
+        assert any(a.shape == value.shape and np.abs(a - value).max() < 2e-3 for a in arrays), f"{name} as trained"
+
 
 def test_the_last_weights_of_little_material_are_kept_unless_more_steps_are_wanted(two_players):
     def keep(start: Path | str, steps: int | None) -> tuple[str, int]:

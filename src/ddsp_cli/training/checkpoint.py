@@ -75,6 +75,7 @@ class RunState(Config):
       rollbacks: how often the training went back to a checkpoint.
       finished: all steps are done, or early stopping ended it.
       started_from: instrument whose weights it began with, "" for none; None where an earlier version did not note it.
+      base: digest of the weights of the base it began with, "" for none; None where an earlier version did not note it.
       nearest: where it began with a base, the instrument of it that is nearest.
       vector: the place in the space of that base.
       timbre: the folder of recordings whose timbre and room are played, "" if all are learned as one.
@@ -91,6 +92,7 @@ class RunState(Config):
     rollbacks: int = 0
     finished: bool = False
     started_from: str | None = None
+    base: str | None = None
     nearest: str = ""
     vector: list[float] = []
     timbre: str = ""

@@ -265,6 +265,11 @@ class Plan:
         return origin.card.name if origin else ""
 
     @property
+    def base_digest(self) -> str:
+        """Digest of the weights of the base that it starts from, empty for none."""
+        return self.base.card.files.get(bundle.WEIGHTS, "") if self.base else ""
+
+    @property
     def run_folder(self) -> Path:
         return self.folder.with_name(self.folder.name + ".run")
 
@@ -456,6 +461,7 @@ def new_state(plan: Plan) -> RunState:
         dataset=sha256(plan.source / MANIFEST),
         seed=plan.seed,
         started_from=plan.started_from,
+        base=plan.base_digest,
         timbre=plan.timbre,
     )
 
@@ -812,7 +818,6 @@ def _bundle_writer(plan: Plan, material: Material) -> OnKept:
     movements = {} if variation is None else variation.as_weights()
 
     card = _card(plan, material.data.manifest)
-    base = plan.base.card.files.get(bundle.WEIGHTS, "") if plan.base else ""
     share = share_of_change(card.statistics.note_s) if plan.base and not plan.timbre else 1.0
     # The harmonics of a parent were trained on notes that this data set need not have.
     lowest_hz = float(midi_to_hz(np.float64(card.statistics.pitch_midi[1]))) if plan.parent is None else 0.0
@@ -820,14 +825,14 @@ def _bundle_writer(plan: Plan, material: Material) -> OnKept:
     def write(autoencoder: Autoencoder, now: RunState) -> None:
         training = msgspec.structs.replace(
             card.training, steps=now.step, wall_s=round(now.wall_s, 1), nearest=now.nearest, vector=now.vector,
-            base=base,
+            base=plan.base_digest if now.base is None else now.base,
         )  # fmt: skip
         metrics = {"validation_loss": round(now.history[-1].validation_loss, 4)} if now.history else {}
         current = bundle.revise(card, training=training, metrics=metrics, created=_now())
         weights = autoencoder.get_weights_by_name()
         if plan.timbre:
             _, weights = autoencoder.for_instrument(plan.timbre)
-        elif plan.base and share < 1.0:
+        elif plan.base and share < 1.0 and now.base == plan.base_digest:  # another base would be another network
             vector = np.array(now.vector, np.float32)
             weights = interpolate_from_base(plan.base.card.model, plan.base.weights, vector, weights, share)
         weights = mask_untrained_harmonics(weights, card.model, lowest_hz)
