@@ -16,6 +16,7 @@ replaces one more part by the output of the synthesisers:
                          times a second; noise with the power of the residual
     own harmonics        harmonics of the trained instrument; noise with the power of the residual
     instrument           both of the trained instrument
+    transfer             the same with fast envelope and level correction, as `ddsp transfer` plays it
 
 Columns: multi-scale spectral loss, and the area under the curve of the classifiers of `realism.py`, with its standard
 deviation over --draws performances, which draw other noise, movements and timbres of notes. The room of an instrument
@@ -192,14 +193,15 @@ def variants(loaded: Bundle, performance: Performance, n_draws: int) -> Iterator
     yield "frame rate", coarse + residual
     for draw in range(n_draws):
         noise = noise_like(residual, seed=draw)
-        harmonics = at_16k(play(noiseless, performance, draw=draw))[: len(audio)]
-        breath = at_16k(play(toneless, performance, draw=draw))[: len(audio)]
+        harmonics = at_16k(play(noiseless, performance, as_transfer=False, draw=draw))[: len(audio)]
+        breath = at_16k(play(toneless, performance, as_transfer=False, draw=draw))[: len(audio)]
         yield "noise", coarse + noise
         yield "fast controls", fine + noise_like(residual, draw, FAST)
         yield "own noise", coarse + breath
         yield "own levels", with_levels_of(harmonics, fine) + noise
         yield "own harmonics", harmonics + noise
         yield "instrument", harmonics + breath
+        yield "transfer", at_16k(play(loaded, performance, draw=draw))[: len(audio)]
 
 
 def judge(judged: Judge, sound: np.ndarray) -> dict[str, float]:

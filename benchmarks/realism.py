@@ -4,15 +4,15 @@
                                  [--voices PATH]... [--musicnn DIR] [--csv FILE]
 
 For each instrument NAME the validation split of the data set DIR/NAME (`ddsp prepare`, best at 48 kHz) is played by
-models/NAME: the F0 and the level of the recording go in, and the result is measured beside the recording. --models may
-be given several times; the instruments are then compared on the same recordings, each resampled to their rate. With
---recordings the sound files in DIR/NAME take the place of the data set.
+models/NAME: the F0 and the level of the recording go in, as `ddsp transfer` plays them, and the result is measured
+beside the recording. --models may be given several times; the instruments are then compared on the same recordings,
+each resampled to their rate. With --recordings the sound files in DIR/NAME take the place of the data set.
 
 Rows, by the names that --rows takes. Measures of notes are medians over notes, and the difference is the median of the
 differences note by note. A note has a steady F0 (within 0.8 semitones of its running median) for at least 0.28 s.
 
     loss        multi-scale spectral loss at 16 kHz, share of frames in tune, level error, noise balance, as `ddsp
-                evaluate` has them; level error with the level correction of a transfer
+                evaluate` has them, of the network alone; loss and level error of the transfer
     ltas        power of the mean spectrum in octaves up to 16 kHz, dB of the power below 8 kHz; power above 8 kHz,
                 plain and A-weighted, dB of that of all. Only recordings whose bandwidth reaches so far
     dead        controls without effect: harmonics below 7 and 16 kHz under -80 dB on every note of a chromatic scale at
@@ -50,11 +50,12 @@ from pathlib import Path
 import numpy as np
 
 from ddsp_cli.adaptation.autotune import limit_vibrato
+from ddsp_cli.adaptation.dynamics import fast_envelope_db
 from ddsp_cli.analysis import metrics
 from ddsp_cli.analysis.extract import measure
 from ddsp_cli.analysis.features import Features, fill_f0
 from ddsp_cli.analysis.harmonics import measure_partials
-from ddsp_cli.analysis.loudness import a_weighting_db
+from ddsp_cli.analysis.loudness import SharpEnvelope, a_weighting_db
 from ddsp_cli.analysis.recording_checks import bandwidth_hz
 from ddsp_cli.arrays import hann_window, runs
 from ddsp_cli.audio import read
@@ -117,6 +118,8 @@ class Performance:
 
 def read_split(folder: Path, split: str = "validation") -> Performance:
     """Takes the windows of one split of a data set, which continue one another, at most `LONGEST_S`."""
+    import soxr
+
     data = loader.load(folder)
     examples = getattr(data, split)
     manifest = data.manifest
@@ -131,8 +134,9 @@ def read_split(folder: Path, split: str = "validation") -> Performance:
     lengths = [r.used_s for r in manifest.recordings if r.split in (split, "both")]
     starts_s = np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
     audio = np.ascontiguousarray(examples.audio[:n].reshape(-1))
-    import soxr
-
+    envelope = SharpEnvelope(features.spec)
+    envelope.push(soxr.resample(audio, manifest.sample_rate_hz, ANALYSIS_RATE_HZ))
+    features = replace(features, envelope_db=envelope.finish(features.f0_hz, features.power_db))
     rest = data.train if split == "validation" else data.validation
     which = np.unique(np.linspace(0, len(rest) - 1, min(N_OTHERS, len(rest))).round().astype(int))
     size = round(PATCH_S * manifest.sample_rate_hz)
@@ -164,21 +168,18 @@ def read_recordings(folder: Path) -> Performance:
 #: Distance of the seeds of two performances.
 DRAW_SEEDS = 1_000_000
 
-#: Values of the gate in a frame, for the level correction.
-GATES_PER_FRAME = 5
-
 
 def play(
     loaded: Bundle,
     performance: Performance,
     room: bool = True,
     gain_db: float = 0.0,
-    correct_level: bool = False,
+    as_transfer: bool = True,
     draw: int = 0,
 ) -> np.ndarray:
-    """Plays F0 and level of a performance, each recording from the beginning.
+    """Plays F0 and level of a performance as a transfer does, each recording from the beginning.
 
-    Jitter of the recordings is left out where the instrument adds its own, as in a transfer.
+    Jitter of the recordings is left out where the instrument adds its own.
 
     Args:
       loaded: the instrument.
@@ -186,7 +187,7 @@ def play(
       room: with its own room.
       gain_db: added to the level before and taken off the sound after, for recordings at another level than those
         that the instrument learned from.
-      correct_level: with the level correction of a transfer.
+      as_transfer: with fast envelope and level correction; False plays what the network predicts.
       draw: number of the performance; each draws other movements and timbres of notes.
 
     Returns:
@@ -204,18 +205,19 @@ def play(
     if variation is not None and variation.has_jitter:
         smooth = limit_vibrato(hz_to_midi(f0_hz.astype(np.float64)), np.inf, False, FRAME_HZ)
         f0_hz = np.asarray(midi_to_hz(smooth), np.float32)
+    envelope_db = features.power_db if features.envelope_db is None else features.envelope_db
+    gates = 10.0 ** (fast_envelope_db(envelope_db, features.power_db) / 20.0)
     parts = []
     edges = [*(round(s * model.frame_rate_hz) for s in performance.starts_s), n_frames]
     for first, stop in itertools.pairwise(edges):
-        pitches = f0_hz[first * FRAME_HZ // model.frame_rate_hz : stop * FRAME_HZ // model.frame_rate_hz]
+        fine = slice(first * FRAME_HZ // model.frame_rate_hz, stop * FRAME_HZ // model.frame_rate_hz)
         own = low[first * ANALYSIS_RATE_HZ // model.frame_rate_hz : stop * ANALYSIS_RATE_HZ // model.frame_rate_hz]
-        gate = np.ones((stop - first) * GATES_PER_FRAME, np.float32) if correct_level else None
         parts += instrument.render(
-            pitches,
+            f0_hz[fine],
             level_db[first:stop],
-            gate,
+            gates[fine].astype(np.float32) if as_transfer else None,
             room=room,
-            level_correction=correct_level,
+            level_correction=as_transfer,
             timbre=instrument.timbre([own]),
             seed=first + DRAW_SEEDS * draw,
         )
@@ -1142,15 +1144,19 @@ class Judge:
         return of_notes(group, self._kept[group], function(made, *arguments))
 
     def _loss(self, loaded: Bundle | None, made: Sound) -> list[Row]:
-        quality = metrics.compare(self.real.audio_16k, made.audio_16k, reference_hz=self.performance.features.f0_hz)
+        predicted = made
+        if loaded is not None:
+            audio = play(loaded, self.performance, as_transfer=False)
+            predicted = Sound(audio, audio, made.rate_hz)
+        reference_hz = self.performance.features.f0_hz
+        quality = metrics.compare(self.real.audio_16k, predicted.audio_16k, reference_hz=reference_hz)
         zero = {"spectral_loss": 0.0, "pitch_within_50_cents": 1.0, "loudness_error_db": 0.0, "noise_balance_db": 0.0}
         found = {name: getattr(quality, name) for name in zero}
         if loaded is not None:
-            played = play(loaded, self.performance, correct_level=True)
-            played_16k = Sound(played, played, self.performance.rate_hz).audio_16k
-            error_db = metrics.level_error_db(self.real.audio_16k, played_16k, ANALYSIS_RATE_HZ)
-            found["corrected_level_error_db"] = error_db
-        return of_whole("loss", zero | {"corrected_level_error_db": 0.0}, found)
+            played = metrics.compare(self.real.audio_16k, made.audio_16k, reference_hz=reference_hz)
+            found["transfer_spectral_loss"] = played.spectral_loss
+            found["transfer_loudness_error_db"] = played.loudness_error_db
+        return of_whole("loss", dict.fromkeys(found, 0.0) | zero, found)
 
     def _ltas(self, loaded: Bundle, made: Sound) -> list[Row]:
         # a few loud notes hold most of the power of an octave

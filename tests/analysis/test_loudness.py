@@ -104,6 +104,50 @@ def test_the_envelope_of_silence_is_its_floor():
     assert len(silence) == 16
 
 
+def sharp_envelope_db(audio, f0_hz, frame_rate_hz=250):
+    """The envelope of audio [S] at 16 kHz whose pitch does not change."""
+    meter = loudness.SharpEnvelope(FeatureSpec(frame_rate_hz=frame_rate_hz))
+    for i in range(0, len(audio), 701):
+        meter.push(audio[i : i + 701].astype(np.float32))
+    n = -(-len(audio) * frame_rate_hz // 16000)
+    return meter.finish(np.full(n, f0_hz, np.float32), np.zeros(n, np.float32))
+
+
+def smooth_envelope_db(audio, hop=64):
+    stream = loudness.envelope_stream(16000, hop, -80.0)
+    return np.concatenate([stream.push(audio.astype(np.float32)), stream.finish()])
+
+
+@pytest.mark.parametrize(("f0_hz", "half_window_frames"), [(440.0, 2), (150.0, 3), (60.0, 5)])
+def test_the_sharp_envelope_follows_an_attack_as_fast_as_the_pitch_allows(f0_hz, half_window_frames):
+    t = np.arange(16000) / 16000
+    found = sharp_envelope_db(np.where(t < 0.5, 0.01, 0.5) * np.sin(2 * np.pi * 2000 * t), f0_hz)
+    smooth = smooth_envelope_db(np.where(t < 0.5, 0.01, 0.5) * np.sin(2 * np.pi * 2000 * t))
+    # The longest window hears the attack from 20 ms before it on, less the ripple that does not count.
+    steady = smooth[[60, 200]]
+    before = found[125 - half_window_frames - 1] - steady[0]
+    assert before == pytest.approx(0.0 if f0_hz < 100 else loudness.RIPPLE_DB, abs=0.3)
+    assert found[130] == pytest.approx(steady[1], abs=0.5)
+
+
+def test_the_sharp_envelope_leaves_out_ripple_and_periods():
+    t = np.arange(16000) / 16000
+    pulses = np.exp(-(((t * 110.0) % 1.0) * 6.0)) * np.sin(2 * np.pi * 2200 * t)
+    tremolo = (1.0 + 0.1 * np.sin(2 * np.pi * 40 * t)) * np.sin(2 * np.pi * 440 * t)
+    middle = slice(20, -20)
+    assert np.ptp(sharp_envelope_db(pulses, 110.0)[middle]) < 0.5
+    np.testing.assert_allclose(
+        sharp_envelope_db(tremolo, 440.0)[middle], smooth_envelope_db(tremolo)[middle], atol=0.05
+    )
+
+
+def test_the_sharp_envelope_at_a_low_rate_misses_nothing_between_frames():
+    click = np.zeros(16000)
+    click[8000:8160] = 0.5
+    found = sharp_envelope_db(click, 440.0, 50)
+    np.testing.assert_array_equal(found, smooth_envelope_db(click, 320))
+
+
 SPEC = FeatureSpec(loudness="a-weighted-2020", loudness_window_samples=2048, floor_db=-120.0)
 
 

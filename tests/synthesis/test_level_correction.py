@@ -92,6 +92,18 @@ def test_quick_changes_are_followed():
     assert np.ptp(envelope_db[swing]) > 0.6 * np.ptp(want_db[swing])
 
 
+def test_a_sound_that_has_the_requested_attacks_is_left_alone():
+    """Level and sound step by 20 dB together, faster than the meter follows."""
+    want_db = np.full(500, -23.0)
+    want_db[100:200] = want_db[300:] = -43.0
+    gain = np.interp(np.arange(500 * HOP) / HOP, np.arange(500), 10.0 ** ((want_db + 23.0) / 20.0))
+    dry = (tone() * gain).astype(np.float32)
+    out = run(dry, want_db, 50)
+    loud = np.abs(dry) > 0.003
+    gains_db = 20.0 * np.log10(np.abs(out[loud]) / np.abs(dry[loud]))
+    assert np.abs(gains_db[HOP * 20 : -HOP * 20]).max() < 1.0
+
+
 def test_a_level_that_cannot_be_measured_has_no_correction():
     model = small_model(inputs=load_preset("solo").model.inputs, sample_rate_hz=48000)
     assert make_level_correction(FeatureSpec(), model, 192, None) is None

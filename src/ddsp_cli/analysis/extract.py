@@ -55,9 +55,8 @@ class FeatureStream:
         self._tracker = trackers.open_tracker(self.spec.pitch, threads, weights)
         self._loudness = loudness.loudness_stream(self.spec) if with_loudness else None
         self._power = loudness.power_stream(self.spec)
-        self._envelope = loudness.envelope_stream(ANALYSIS_RATE_HZ, self.spec.hop_samples, self.spec.floor_db)
+        self._envelope = loudness.SharpEnvelope(self.spec)
         self._loudness_db, self._power_db = spool.GrowingArray(), spool.GrowingArray()
-        self._envelope_db = spool.GrowingArray()
         self._waiting: list[FloatArray] = []
         self._n_waiting = 0
         self._n_samples = 0
@@ -98,7 +97,6 @@ class FeatureStream:
             self._tracker.finish(), n_frames(self._n_samples, hop_samples), hop_samples
         )
         self._power_db.push(self._power.finish())
-        self._envelope_db.push(self._envelope.finish())
         power_db = self._power_db.finish()
         # Trackers can be sure of a pitch in silence.
         silent = power_db <= self.spec.floor_db
@@ -117,7 +115,7 @@ class FeatureStream:
             power_db=power_db,
             spec=self.spec,
             n_samples=self._n_samples,
-            envelope_db=self._envelope_db.finish(),
+            envelope_db=self._envelope.finish(f0_hz, power_db),
         )
 
     def _measure(self, block: FloatArray) -> None:
@@ -126,7 +124,7 @@ class FeatureStream:
         if self._loudness is not None:
             self._loudness_db.push(self._loudness.push(block))
         self._power_db.push(self._power.push(block))
-        self._envelope_db.push(self._envelope.push(block))
+        self._envelope.push(block)
 
 
 def measure(audio: FloatArray, spec: FeatureSpec | None = None, threads: int | None = None) -> Features:

@@ -26,7 +26,7 @@ class Features:
       power_db: RMS power in dBFS, floor -80 dB.
       spec: how they were measured.
       n_samples: length of the recording at 16 kHz.
-      envelope_db: RMS power in a shorter window (`loudness.envelope_stream`); None where it was not measured.
+      envelope_db: RMS power in shorter windows (`loudness.SharpEnvelope`); None where it was not measured.
     """
 
     f0_hz: FloatArray

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ddsp_cli.analysis.features import n_frames
+from ddsp_cli import spool
+from ddsp_cli.analysis.features import fill_f0, n_frames
 from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray, hann_window, overlapping_windows
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 
@@ -27,8 +28,21 @@ _REFERENCE_2020_DB = 20.7
 #: Window of the envelope: half that of the power that drives an instrument, and still two periods of a bass.
 ENVELOPE_WINDOW_S = 0.04
 
+#: Shorter windows of the envelope, for sound of a higher pitch.
+SHORT_WINDOWS_S = (0.02, 0.01)
+
+#: Periods of F0 that a window must hold: under a Hann window of two, power does not follow single periods.
+PERIODS_IN_WINDOW = 2.0
+
+#: Differences up to this between envelopes in a short window and in that of `ENVELOPE_WINDOW_S` are left out: unequal
+#: periods of a voice, and noise. Attacks and releases differ by more.
+RIPPLE_DB = 2.0
+
 #: Frames computed at once: bounds the memory of the spectra to a few MiB.
 _FRAMES_AT_ONCE = 256
+
+#: Frames of finished curves that are combined at once.
+_FRAMES_COMBINED = 1 << 15
 
 
 def a_weighting_db(frequencies_hz: RealArray, floor_db: float = -80.0) -> DoubleArray:
@@ -66,7 +80,7 @@ class FrameStream:
         measure: Callable[[FloatArray], RealArray],
         ahead_samples: int | None = None,
     ) -> None:
-        self._window, self._hop, self._measure = window_samples, hop_samples, measure
+        self.window_samples, self._hop, self._measure = window_samples, hop_samples, measure
         self.ahead_samples = window_samples - window_samples // 2 if ahead_samples is None else ahead_samples
         self._tail = np.zeros(window_samples - self.ahead_samples, np.float32)  # silence before the recording
         self._n_between = 0  # samples still to skip: between the last window and the next, where these are apart
@@ -78,12 +92,12 @@ class FrameStream:
         self._n_samples += len(block)
         self._tail = np.concatenate([self._tail, np.asarray(block, np.float32)])
         self._skip(0)
-        return self._drain((len(self._tail) - self._window) // self._hop + 1)
+        return self._drain((len(self._tail) - self.window_samples) // self._hop + 1)
 
     def finish(self) -> FloatArray:
         """Returns the frames [n] still missing from ceil(S/hop); silence follows the recording."""
         n_left = n_frames(self._n_samples, self._hop) - self._n_done
-        needed = max(0, (n_left - 1) * self._hop + self._window)
+        needed = max(0, (n_left - 1) * self._hop + self.window_samples)
         self._tail = np.pad(self._tail, (0, max(0, self._n_between + needed - len(self._tail))))
         self._skip(0)
         return self._drain(n_left)
@@ -98,7 +112,7 @@ class FrameStream:
     def _drain(self, n_ready: int) -> FloatArray:
         if n_ready <= 0:
             return np.zeros(0, np.float32)
-        windows = overlapping_windows(self._tail, self._window, self._hop)[:n_ready]
+        windows = overlapping_windows(self._tail, self.window_samples, self._hop)[:n_ready]
         parts = [
             self._measure(windows[start : start + _FRAMES_AT_ONCE]) for start in range(0, n_ready, _FRAMES_AT_ONCE)
         ]
@@ -178,6 +192,52 @@ def envelope_stream(
         return power_to_db(np.einsum("fs,fs,s->f", windows, windows, weights), floor_db)
 
     return FrameStream(len(window), hop_samples, measure, ahead_samples)
+
+
+class SharpEnvelope:
+    """Measures RMS power in windows as short as F0 allows, so that attacks keep their shape.
+
+    Args:
+      spec: frames and floor. Windows shorter than two hops are left out, since they would miss sound between frames.
+    """
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        windows_s = (ENVELOPE_WINDOW_S, *(w for w in SHORT_WINDOWS_S if w * spec.frame_rate_hz >= 2.0))
+        self._meters = {
+            window_s: envelope_stream(ANALYSIS_RATE_HZ, spec.hop_samples, spec.floor_db, window_s)
+            for window_s in windows_s
+        }
+        self._levels_db = {window_s: spool.GrowingArray() for window_s in windows_s}
+
+    def push(self, block: FloatArray) -> None:
+        """Takes the next samples, [S] at 16 kHz."""
+        for window_s, meter in self._meters.items():
+            self._levels_db[window_s].push(meter.push(block))
+
+    def finish(self, f0_hz: FloatArray, power_db: FloatArray) -> FloatArray:
+        """Returns the envelope in dB [F].
+
+        Args:
+          f0_hz: [F], 0 where unvoiced. Unvoiced frames get the F0 that `analysis.features.fill_f0` gives them.
+          power_db: [F], to fill F0.
+        """
+        for window_s, meter in self._meters.items():
+            self._levels_db[window_s].push(meter.finish())
+        envelope_db = self._levels_db.pop(ENVELOPE_WINDOW_S).finish()
+        if not self._levels_db:
+            return envelope_db
+        shorter = {window_s: levels.finish() for window_s, levels in self._levels_db.items()}
+        f0_hz = fill_f0(f0_hz, power_db)
+        for start in range(0, len(envelope_db), _FRAMES_COMBINED):
+            part = slice(start, start + _FRAMES_COMBINED)
+            smooth_db = envelope_db[part].copy()
+            for window_s, levels_db in shorter.items():
+                difference_db = levels_db[part] - smooth_db
+                sharp_db = smooth_db + np.sign(difference_db) * np.maximum(np.abs(difference_db) - RIPPLE_DB, 0.0)
+                fits = f0_hz[part] * window_s >= PERIODS_IN_WINDOW
+                envelope_db[part][fits] = sharp_db[fits]
+            spool.release()
+        return envelope_db
 
 
 def loudness_db(audio: FloatArray, spec: FeatureSpec | None = None) -> FloatArray:

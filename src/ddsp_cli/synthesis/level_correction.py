@@ -55,6 +55,38 @@ def level_stream(spec: FeatureSpec, level: str, sample_rate_hz: int, hop_samples
     return None
 
 
+class _WindowedLevel:
+    """Averages the power of levels over a Hann window, as the meter of the sound does; rests stay rests.
+
+    Requested levels change faster than a meter follows. Compared with it as they are, they would ask for a higher level
+    at each attack, and for a lower one just before it.
+
+    Args:
+      window_frames: length of the window in levels.
+    """
+
+    def __init__(self, window_frames: float) -> None:
+        self._half = max(1, round(window_frames / 2)) - 1
+        kernel = np.hanning(2 * self._half + 3)[1:-1]
+        self._kernel = kernel / kernel.sum()
+        self._levels_db = np.full(self._half, -np.inf)  # silence before the first level
+
+    def push(self, levels_db: RealArray) -> RealArray:
+        """Takes levels [N], -inf in rests; gives those [n] whose window is complete."""
+        self._levels_db = levels_db = np.concatenate([self._levels_db, levels_db])
+        n_ready = len(levels_db) - 2 * self._half
+        if n_ready <= 0:
+            return np.zeros(0)
+        self._levels_db = levels_db[n_ready:]
+        own_db = levels_db[self._half : self._half + n_ready]
+        power = np.convolve(10.0 ** (levels_db / 10.0), self._kernel, "valid")
+        return np.where(np.isfinite(own_db), 10.0 * np.log10(np.maximum(power, np.finfo(float).tiny)), -np.inf)
+
+    def finish(self) -> RealArray:
+        """Gives the rest [n]; silence follows the last level."""
+        return self.push(np.full(self._half, -np.inf))
+
+
 class LevelCorrection:
     """Corrects the level of dry sound, as a stream; the smoothing delays the output.
 
@@ -73,9 +105,9 @@ class LevelCorrection:
         reverb: tuple[Room, FrameStream] | None = None,
     ) -> None:
         self._measure, self._reverb = measure, reverb
-        half = max(1, round(SMOOTH_S * sample_rate_hz / hop_samples / 2))
+        self._half = half = max(1, round(SMOOTH_S * sample_rate_hz / hop_samples / 2))
         self._kernel = np.hanning(2 * half + 3)[1:-1]
-        self._half = half
+        self._requested = _WindowedLevel(measure.window_samples / hop_samples)
         self._ramp = Ramp(hop_samples)
         self._dry = np.zeros(0, np.float32)
         self._gain = np.zeros(0, np.float32)
@@ -87,7 +119,7 @@ class LevelCorrection:
     def push(self, dry: RealArray, requested_db: RealArray) -> FloatArray:
         """Takes the next samples [S] and requested levels [N], -inf in rests; gives the samples whose gain is known."""
         self._dry = np.concatenate([self._dry, dry])
-        levels_db = [requested_db, self._measure.push(dry)]
+        levels_db = [self._requested.push(requested_db), self._measure.push(dry)]
         if self._reverb is not None:
             reverb, measure = self._reverb
             levels_db.append(measure.push(reverb.push(dry)))
@@ -95,6 +127,7 @@ class LevelCorrection:
 
     def finish(self, requested_db: RealArray) -> FloatArray:
         """Takes the last requested levels; gives the rest, so that the output is as long as the input."""
+        requested_db = np.concatenate([self._requested.push(requested_db), self._requested.finish()])
         levels_db = [requested_db, self._measure.finish()]
         if self._reverb is not None:
             levels_db.append(self._reverb[1].finish())
