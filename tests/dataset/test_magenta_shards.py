@@ -9,7 +9,7 @@ import soundfile
 from ddsp_cli import dataset
 from ddsp_cli.analysis.extract import measure
 from ddsp_cli.dataset import tfrecord
-from ddsp_cli.errors import DatasetError, InputError, UsageError
+from ddsp_cli.errors import DatasetError, InputError, OutputError, UsageError
 from ddsp_cli.workflows.prepare import prepare
 from fixtures import melody
 
@@ -93,6 +93,32 @@ def test_other_rates_come_out_at_the_wanted_one(tmp_path):
     for rate_hz in (16000, 48000):
         result = prepare([folder], out=tmp_path / f"{rate_hz}", sample_rate_hz=rate_hz, workers=1, report=False)
         assert dataset.load(result.folder).train.audio.shape[1] == 4 * rate_hz
+
+
+def test_the_same_shards_are_not_prepared_twice(tmp_path):
+    first, second, third = windows(song(0), True), windows(song(5), True), windows(song(-4), True)
+    folder = write(tmp_path / "theirs", first + second)
+
+    def run(**options):
+        return prepare([folder], out=tmp_path / "ours", workers=1, report=False, sample_rate_hz=16000, **options)
+
+    run()
+    assert run().unchanged
+    (tmp_path / "more").mkdir()
+    with (tmp_path / "more" / "train.tfrecord-00000-of-00001").open("wb") as stream:
+        for example in third:
+            stream.write(tfrecord.encode_record(tfrecord.encode_example(example)))
+    grown = prepare([folder, tmp_path / "more"], out=tmp_path / "ours", workers=1, report=False, sample_rate_hz=16000)
+    assert not grown.unchanged and grown.n_recordings == 3
+    with pytest.raises(OutputError, match=r"not given now: .*tfrecord-00000-of-00001 #"):
+        run()
+    run(force=True)
+    for shard in folder.iterdir():
+        shard.unlink()
+    folder.rmdir()
+    write(folder, first + third)  # other sound under the same names
+    with pytest.raises(OutputError, match="not given now"):
+        run()
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/golden/tfrecord")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -81,15 +82,49 @@ def examine_shards(shards: Mapping[Path, str], make_job: Callable[[Path, str], J
       InputError: the shards hold something else, or not all the same.
       OSError: a measurement cannot be written.
     """
-    try:
+    with _as_input():
         layout, windows = _index(shards)
         for chain in _chains(windows):
-            job = make_job(chain[0].shard, f"{shards[chain[0].shard]} #{chain[0].index}")
-            yield _recording(job, layout, chain)
+            yield _recording(make_job(chain[0].shard, _name(chain, shards)), layout, chain)
+
+
+def identify(shards: Mapping[Path, str]) -> dict[str, str]:
+    """Finds the recordings in shards without measuring them.
+
+    Args:
+      shards: file → name.
+
+    Returns:
+      Name of each recording → its SHA-256, as `examine_shards` gives them.
+
+    Raises:
+      InputError: the shards hold something else, or not all the same.
+    """
+    if not shards:
+        return {}
+    with _as_input():
+        return {_name(chain, shards): _digest(chain) for chain in _chains(_index(shards)[1])}
+
+
+@contextmanager
+def _as_input() -> Iterator[None]:
+    """Turns errors of shards into errors of the input."""
+    try:
+        yield
     except DatasetError as problem:
         raise InputError(
             problem.message, "It was expected to be a shard written by ddsp_prepare_tfrecord."
         ) from problem
+
+
+def _name(chain: list[_Window], shards: Mapping[Path, str]) -> str:
+    """Returns the name of a recording: that of the shard of its first window, and the number of the window in it."""
+    return f"{shards[chain[0].shard]} #{chain[0].index}"
+
+
+def _digest(chain: list[_Window]) -> str:
+    """Returns the SHA-256 of a recording."""
+    return hashlib.sha256(b"".join(part for window in chain for part in window.seconds)).hexdigest()
 
 
 def _index(shards: Mapping[Path, str]) -> tuple[_Layout, list[_Window]]:
@@ -153,7 +188,7 @@ def _chains(windows: list[_Window]) -> Iterator[list[_Window]]:
 
 
 def _recording(job: Job, layout: _Layout, chain: list[_Window]) -> CutRecording:
-    digest = hashlib.sha256(b"".join(part for window in chain for part in window.seconds)).hexdigest()
+    digest = _digest(chain)
     known = load_cut(job, digest)
     if known is not None:
         return known

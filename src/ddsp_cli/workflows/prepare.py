@@ -17,7 +17,7 @@ from ddsp_cli.config import SAMPLE_RATES_HZ, FeatureSpec
 from ddsp_cli.dataset.build import MEASURING_MANY, Progress, build, measuring_key
 from ddsp_cli.dataset.cache import staging
 from ddsp_cli.dataset.executors import check_cluster, default_workers, open_engine
-from ddsp_cli.dataset.magenta_shards import TRACKER
+from ddsp_cli.dataset.magenta_shards import TRACKER, identify
 from ddsp_cli.dataset.manifest import (
     DATASET,
     MANIFEST,
@@ -314,6 +314,7 @@ def find_existing(
 
     Raises:
       OutputError: the folder holds something else, or a data set of other recordings or settings.
+      InputError: the shards that were given are damaged.
     """
     with reading(folder):
         if not folder.exists():
@@ -329,7 +330,8 @@ def find_existing(
         raise OutputError(f"{folder} holds an unreadable data set: {problem.message}",
                           "Replace it with force=True.", kind=Kind.EXISTS) from problem  # fmt: skip
     different = settings.differences(manifest)
-    missing = "" if different else _missing(folder, found, manifest)
+    in_shards = {} if different else identify(found.shards)
+    missing = "" if different else _missing(folder, found, in_shards, manifest)
     if different or missing:
         why = (
             f"with another {', '.join(different)}"
@@ -342,7 +344,7 @@ def find_existing(
             kind=Kind.EXISTS,
         )
     same = all(getattr(settings, field) == getattr(manifest, field) for field in ("licence", "sources", "remarks"))
-    same = same and len(found.recordings) + len(found.shards) == manifest.n_recordings
+    same = same and len(found.recordings) + len(in_shards) == manifest.n_recordings
     if same and manifest.created_with == __version__ and _shards_stand(folder, manifest):
         return manifest
     return "grows"
@@ -353,11 +355,18 @@ def _holds_others(folder: Path) -> bool:
     return bool(DATASET.foreign_entries(folder)) if is_address(folder) else any(folder.iterdir())
 
 
-def _missing(folder: Path, found: Inputs, manifest: Manifest) -> str:
-    """Names the recordings of a data set that are not among the given ones, byte for byte; empty where all are."""
+def _missing(folder: Path, found: Inputs, in_shards: Mapping[str, str], manifest: Manifest) -> str:
+    """Names the recordings of a data set that are not among the given ones, byte for byte; empty where all are.
+
+    Args:
+      folder: of the data set.
+      found: the recordings that were given.
+      in_shards: recordings in the shards that were given, see `magenta_shards.identify`.
+      manifest: of the data set.
+    """
     gone, n_gone = [], 0
     for recording in iter_recordings(folder, manifest):
-        if recording.split == "none":
+        if recording.split == "none" or in_shards.get(recording.path) == recording.sha256:
             continue
         path = found.recordings.path_of(recording.path)
         if path is None or not _is_same(path, recording):
