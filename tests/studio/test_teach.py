@@ -133,6 +133,39 @@ def test_prepare_in_a_separate_process(teacher, tmp_path):
     assert teacher.projects() == []
 
 
+def test_training_starts_again_when_the_recordings_have_changed(teacher, tmp_path, monkeypatch):
+    """A run of another data set is not resumed; the page can start it again, and only then its work is given up."""
+    from ddsp_cli.training import checkpoint
+    from ddsp_cli.workflows import train as workflow
+
+    teacher.create("mine", "tiny", "")
+    record(teacher, "mine")
+    folder, run = tmp_path / "teach" / "mine", tmp_path / "library" / "mine.run"
+    teach.main(folder, "prepare")
+    plan = workflow.make_plan("mine", folder / "dataset", "tiny", None, run.with_name("mine"), 0, None)
+    before = msgspec.structs.replace(
+        workflow.new_state(plan), dataset="0" * 64, step=7, history=[checkpoint.Point(7, 1.0, 1.0)]
+    )
+    run.mkdir(parents=True)
+    checkpoint.write(run, {"weight/000": np.ones(3, np.float32)}, before)
+    begun = []
+
+    def note(_plan, state, *_):
+        begun.append(state.step)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "_train", note)
+    teach.main(folder, "train")
+    now = teacher.describe("mine")["now"]
+    assert now["restartable"]
+    assert "recordings have changed" in now["error"]
+    assert "force" not in now["hint"]
+    assert begun == []
+    teach.main(folder, "train", again=True)
+    assert begun == [0]
+    assert not teacher.describe("mine")["now"]["restartable"]
+
+
 def test_work_is_stopped_when_the_server_leaves(teacher, tmp_path):
     teacher.create("mine", "tiny", "")
     record(teacher, "mine", n=1)
@@ -189,6 +222,11 @@ def test_teaching_over_the_page(studio, monkeypatch, tmp_path):
         arguments = {"json": {}} if "start" in path else {}
         assert method(path, **arguments).status_code == status, path
     assert [one["name"] for one in client.get("api/teach").json()["projects"]] == ["mine"]
+    with monkeypatch.context() as patch:
+        asked: list[tuple[object, ...]] = []
+        patch.setattr(Teacher, "start", lambda _, *given: asked.append(given))
+        assert client.post("api/teach/mine/start/train", json={"steps": 5, "again": True}).status_code == 200
+        assert asked == [("mine", "train", 5, True)]
     assert client.delete("api/teach/mine/recordings/001_a.wav").json()["recordings"] == []
     assert client.delete("api/teach/mine").status_code == 200
     assert client.post("api/teach", json={"name": "../x", "preset": "tiny"}).status_code == 400

@@ -335,14 +335,15 @@ class Studio:
         return JSONResponse(await run_in_threadpool(self._teacher.remove_recording, *words))
 
     async def teach_start(self, request: Request) -> Response:
-        """Prepares or trains; `steps` in the body counts from the beginning."""
+        """Prepares or trains; in the body `steps`, counted from the beginning, and `again` to begin there."""
         asked, action = await _json(request), request.path_params["action"]
         steps = asked.get("steps", 0)
         if action not in {"prepare", "train"}:
             raise UsageError(f"{action[:40]!r} cannot be started")
         if not isinstance(steps, int) or isinstance(steps, bool) or not 0 <= steps <= 10_000_000:
             raise UsageError("the number of steps is a whole number up to 10000000", parameter="steps")
-        return JSONResponse(await run_in_threadpool(self._teacher.start, request.path_params["name"], action, steps))
+        name, again = request.path_params["name"], asked.get("again") is True
+        return JSONResponse(await run_in_threadpool(self._teacher.start, name, action, steps, again))
 
     async def teach_stop(self, request: Request) -> Response:
         """Stops the work on a project; its last checkpoint is kept."""

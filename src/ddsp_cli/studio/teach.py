@@ -35,7 +35,7 @@ from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio import read
 from ddsp_cli.config import load_preset, preset_names
 from ddsp_cli.dataset.manifest import MANIFEST
-from ddsp_cli.errors import DdspError, InputError, OutputError, UsageError
+from ddsp_cli.errors import DdspError, InputError, Kind, OutputError, UsageError
 from ddsp_cli.limits import read_regular
 from ddsp_cli.studio.takes import plain_name, remove_abandoned
 from ddsp_cli.workflows import models
@@ -87,6 +87,7 @@ class ProjectProgress(msgspec.Struct):
       error, hint: why it ended, if it failed.
       ended: it is over, well or not.
       finished: the training came to its end.
+      restartable: it failed because it cannot be resumed, and can be started again from its beginning.
     """
 
     action: str
@@ -99,6 +100,7 @@ class ProjectProgress(msgspec.Struct):
     hint: str = ""
     ended: bool = False
     finished: bool = False
+    restartable: bool = False
 
 
 class Teacher:
@@ -232,8 +234,14 @@ class Teacher:
         with writing(self._folder / name):
             shutil.rmtree(self._folder / name)
 
-    def start(self, name: str, action: str, steps: int = 0) -> dict[str, Any]:
+    def start(self, name: str, action: str, steps: int = 0, again: bool = False) -> dict[str, Any]:
         """Prepares or trains in a separate process, or resumes.
+
+        Args:
+          name: of the project.
+          action: `prepare` or `train`.
+          steps: of training in all; 0 for as many as before.
+          again: train from the beginning, and replace the instrument of the training before.
 
         Raises:
           UsageError: it runs already, or there is nothing to work on.
@@ -252,7 +260,8 @@ class Teacher:
             )
             with (folder / "child.log").open("ab") as log:
                 child = subprocess.Popen(
-                    [sys.executable, "-m", "ddsp_cli.studio.teach", str(folder.resolve()), action],
+                    [sys.executable, "-m", "ddsp_cli.studio.teach", str(folder.resolve()), action]
+                    + (["again"] if again else []),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -420,7 +429,7 @@ def prepare(folder: Path, project: Project, progress: _Progress) -> None:
     write_bytes(folder / "prepared.json", msgspec.json.encode(plain))
 
 
-def train(folder: Path, project: Project, progress: _Progress) -> bool:
+def train(folder: Path, project: Project, progress: _Progress, again: bool = False) -> bool:
     """Trains the instrument, or resumes; returns whether the training is finished."""
     from ddsp_cli.training.checkpoint import TrainProgress
     from ddsp_cli.workflows.train import train as run
@@ -439,6 +448,8 @@ def train(folder: Path, project: Project, progress: _Progress) -> bool:
         preset=project.preset,
         steps=project.steps or None,
         out=project.instrument,
+        resume=not again,
+        force=again,
         start_from=project.start_from or None,
         progress=report,
     )
@@ -449,8 +460,18 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def main(folder: Path, action: str) -> int:
-    """Does the work and records its outcome."""
+#: Errors of a training that another one from the beginning cures.
+_RESTARTABLE = frozenset({Kind.OTHER_RUN, Kind.CHECKPOINT_UNUSABLE, Kind.EXISTS})
+
+
+def main(folder: Path, action: str, again: bool = False) -> int:
+    """Does the work and records its outcome.
+
+    Args:
+      folder: of the project.
+      action: `prepare` or `train`.
+      again: train from the beginning.
+    """
     # A server that was started in the background ignores SIGINT, and a child inherits that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in ("SIGTERM", "SIGBREAK"):
@@ -461,14 +482,19 @@ def main(folder: Path, action: str) -> int:
         project = msgspec.json.decode((folder / "project.json").read_bytes(), type=Project)
         finished = True
         if action == "train":
-            finished = train(folder, project, progress)
+            finished = train(folder, project, progress, again)
         else:
             prepare(folder, project, progress)
         progress(doing="finished" if finished else "stopped", ended=True, finished=finished)
     except KeyboardInterrupt:
         progress(doing="stopped", ended=True)
     except DdspError as problem:
-        progress(error=problem.message, hint=problem.hint, ended=True)
+        message, hint, restartable = problem.message, problem.hint, action == "train" and problem.kind in _RESTARTABLE
+        if restartable:
+            hint = "Train again from the beginning; the instrument is replaced when the new one can be played."
+            if problem.details.get("what") == "data set":
+                message = "the recordings have changed since this training began"
+        progress(error=message, hint=hint, ended=True, restartable=restartable)
     except Exception as problem:
         progress(error=f"something went wrong inside ddsp ({type(problem).__name__})", ended=True)
         raise
@@ -478,4 +504,4 @@ def main(folder: Path, action: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], again="again" in sys.argv[3:]))

@@ -82,14 +82,14 @@ export class Teach extends EventTarget {
       "aria-pressed": project === one, onclick: () => { this.#chosen = project.name; this.#show(); },
     }, project.name + (project.running ? " …" : "")))));
     // What people touch is built again only where it changed, so that a player goes on and the focus stays.
-    const shape = one ? JSON.stringify([one.name, one.recordings, one.prepared, one.report, one.running, one.clips, one.playable, one.now?.ended, one.now?.error]) : "";
+    const shape = one ? JSON.stringify([one.name, one.recordings, one.prepared, one.report, one.running, one.clips, one.playable, one.now?.ended, one.now?.error, one.now?.restartable]) : "";
     if (shape !== this.#shown) { this.#shown = shape; this.#build(one); }
     if (one) this.#update(one);
   }
 
   #build(one) {
     if (!one) { this.project.replaceChildren(); return; }
-    const trained = one.curve.length > 0;
+    const trained = one.curve.length > 0, restart = one.now?.restartable ?? false;
     const steps = el("input", { type: "number", id: "teach-steps", min: 1, max: 10000000, value: one.steps, "aria-label": "Steps of training in all" });
     const clips = one.clips.filter((clip) => clip !== "original.wav").slice(-4).reverse();
     const player = (clip, text) => el("p", { class: "row" }, el("audio", { controls: true, preload: "none", src: `api/teach/${one.name}/clips/${clip}`, "aria-label": text }), text);
@@ -108,7 +108,7 @@ export class Teach extends EventTarget {
       one.prepared ? this.#prepared(one.prepared) : null,
       el("h3", {}, "3 Train"),
       el("p", { class: "row" },
-        el("button", { id: "teach-train", class: one.prepared && !trained ? "primary" : "", disabled: one.running || !one.prepared, onclick: () => this.#act("start/train", { steps: +steps.value }) }, trained ? "Go on" : "Train"),
+        el("button", { id: "teach-train", class: one.prepared && (!trained || restart) ? "primary" : "", disabled: one.running || !one.prepared, onclick: () => this.#act("start/train", { steps: +steps.value, again: restart }) }, restart ? "Train again" : trained ? "Go on" : "Train"),
         el("label", { class: "inline" }, "up to step", steps),
         el("button", { id: "teach-stop", class: "danger", disabled: !one.running, onclick: () => { say("Stopping; the last checkpoint is kept."); this.#act("stop"); } }, "Stop"),
         trained && !one.running ? link("training", "The page of the training") : null),
