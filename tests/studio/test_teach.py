@@ -16,7 +16,7 @@ from ddsp_cli import bundle
 from ddsp_cli.errors import InputError
 from ddsp_cli.studio import teach
 from ddsp_cli.studio.teach import ProjectProgress, Teacher
-from fixtures import melody
+from fixtures import make_bundle, melody
 
 
 @pytest.fixture
@@ -131,6 +131,29 @@ def test_prepare_in_a_separate_process(teacher, tmp_path):
     assert b"<html" in teacher.page("mine", "dataset")
     teacher.remove("mine")
     assert teacher.projects() == []
+
+
+@pytest.mark.parametrize(("choice", "given"), [("", None), ("none", "none"), ("mine_too", "mine_too")])
+def test_training_begins_with_what_was_chosen(teacher, tmp_path, monkeypatch, choice, given):
+    from ddsp_cli.workflows import prepare, train
+
+    if choice == "mine_too":
+        make_bundle(tmp_path / "library" / "mine_too")
+    teacher.create("mine", "tiny", choice)
+    asked = {}
+
+    def note(*_, **options):
+        asked.update(options)
+        raise InputError("enough")
+
+    for module, action in ((prepare, "prepare"), (train, "train")):
+        monkeypatch.setattr(module, action, note)
+        teach.main(tmp_path / "teach" / "mine", action)
+        assert teacher.describe("mine")["now"]["error"] == "enough"
+        assert asked["like" if action == "prepare" else "start_from"] == (
+            None if action == "prepare" and choice == "none" else given
+        )
+    assert asked["steps"] is None  # as many as suit
 
 
 def test_training_starts_again_when_the_recordings_have_changed(teacher, tmp_path, monkeypatch):

@@ -335,12 +335,12 @@ class Studio:
         return JSONResponse(await run_in_threadpool(self._teacher.remove_recording, *words))
 
     async def teach_start(self, request: Request) -> Response:
-        """Prepares or trains; in the body `steps`, counted from the beginning, and `again` to begin there."""
+        """Prepares or trains; in the body `steps` in all, 0 for as many as suit, and `again` to begin at the start."""
         asked, action = await _json(request), request.path_params["action"]
-        steps = asked.get("steps", 0)
+        steps = asked.get("steps")
         if action not in {"prepare", "train"}:
             raise UsageError(f"{action[:40]!r} cannot be started")
-        if not isinstance(steps, int) or isinstance(steps, bool) or not 0 <= steps <= 10_000_000:
+        if steps is not None and (type(steps) is not int or not 0 <= steps <= 10_000_000):
             raise UsageError("the number of steps is a whole number up to 10000000", parameter="steps")
         name, again = request.path_params["name"], asked.get("again") is True
         return JSONResponse(await run_in_threadpool(self._teacher.start, name, action, steps, again))

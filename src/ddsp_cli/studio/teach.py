@@ -56,15 +56,20 @@ PROGRESS_INTERVAL_S = 0.4
 _MAX_FILE_BYTES = 64 << 20
 
 
+#: What a project begins with that learns from random weights, as `ddsp train` calls it.
+NOTHING = "none"
+
+
 class Project(msgspec.Struct, forbid_unknown_fields=True):
     """Settings of a project, `project.json`.
 
     Attributes:
       name: of the instrument.
       preset: of the training.
-      start_from: the instrument that it begins with; empty for none.
+      start_from: the instrument that it begins with; `NOTHING` for random weights, empty for the base where the preset
+        is of its kind, and random weights otherwise.
       instrument: its folder.
-      steps: of training in all; 0 for the preset's.
+      steps: of training in all; 0 for as many as suit preset and recordings.
       created: seconds since 1970.
     """
 
@@ -140,7 +145,7 @@ class Teacher:
         models.check_new_name(name)
         if preset not in preset_names():
             raise UsageError(f"there is no preset called {preset[:40]!r}", parameter="preset")
-        if start_from and start_from not in models.names():
+        if start_from not in {"", NOTHING, *models.names()}:
             raise UsageError(f"there is no instrument called {start_from[:40]!r}", parameter="start_from")
         target = models.library() / name
         if target.exists() or (self._folder / name).exists():
@@ -167,7 +172,7 @@ class Teacher:
             "name": name,
             "preset": project.preset,
             "start_from": project.start_from,
-            "steps": project.steps or load_preset(project.preset).training.steps,
+            "steps": project.steps,
             "created": project.created,
             "recordings": [path.name for path in sorted((folder / "recordings").iterdir())],
             "prepared": _decode(folder / "prepared.json", dict) if (folder / "dataset" / MANIFEST).is_file() else None,
@@ -234,13 +239,13 @@ class Teacher:
         with writing(self._folder / name):
             shutil.rmtree(self._folder / name)
 
-    def start(self, name: str, action: str, steps: int = 0, again: bool = False) -> dict[str, Any]:
+    def start(self, name: str, action: str, steps: int | None = None, again: bool = False) -> dict[str, Any]:
         """Prepares or trains in a separate process, or resumes.
 
         Args:
           name: of the project.
           action: `prepare` or `train`.
-          steps: of training in all; 0 for as many as before.
+          steps: of training in all, see `Project`; None for as many as before.
           again: train from the beginning, and replace the instrument of the training before.
 
         Raises:
@@ -253,7 +258,7 @@ class Teacher:
                 raise UsageError("the recordings are not prepared yet", "Check them first.")
             if not any((folder / "recordings").iterdir()):
                 raise UsageError("there are no recordings yet", "Drop some first.")
-            if steps:
+            if steps is not None:
                 self._write(msgspec.structs.replace(project, steps=steps))
             write_bytes(
                 folder / "progress.json", msgspec.json.encode(ProjectProgress(action, "starting")), durable=False
@@ -413,12 +418,13 @@ def prepare(folder: Path, project: Project, progress: _Progress) -> None:
     def report(what: str, done: float, total: float) -> None:
         progress(doing=what, done=done, total=total)
 
+    like = project.start_from if project.start_from not in {"", NOTHING} else None
     result = run(
         folder / "recordings",
         name=project.name,
         out=folder / "dataset",
-        sample_rate_hz=None if project.start_from else load_preset(project.preset).model.sample_rate_hz,
-        like=project.start_from or None,
+        sample_rate_hz=None if like else load_preset(project.preset).model.sample_rate_hz,
+        like=like,
         force=True,
         licence="own recordings",
         progress=report,

@@ -20,7 +20,7 @@ export class Teach extends EventTarget {
     this.project = el("div", { id: "teach-project" });
     place.replaceChildren(el("section", { "aria-labelledby": "teach-heading" },
       el("h2", { id: "teach-heading" }, "Teach an instrument"),
-      el("p", {}, "Ten to twenty minutes of one instrument, one line, in one room, as dry as you can. With a minute or two, begin with an instrument that exists."),
+      el("p", {}, "Ten to twenty minutes of one instrument, one line, in one room, as dry as you can. From the base or from an instrument, half a minute to two minutes do."),
       this.form, this.list, this.project));
   }
 
@@ -53,10 +53,10 @@ export class Teach extends EventTarget {
     const option = (value, text) => el("option", { value }, text);
     this.form.replaceChildren(
       el("label", { class: "inline" }, "Name", el("input", { type: "text", id: "teach-name", maxlength: 40, pattern: "[A-Za-z0-9][A-Za-z0-9_\\-]*", required: true })),
-      el("label", { class: "inline" }, "Begin with", el("select", { id: "teach-from" }, option("", "nothing"), ...this.instruments.map((one) => option(one.name, one.name)))),
+      el("label", { class: "inline" }, "Begin with", el("select", { id: "teach-from" }, option("", "the base (preset hifi)"), option("none", "nothing"), ...this.instruments.map((one) => option(one.name, one.name)))),
       el("label", { class: "inline" }, "Preset", el("select", { id: "teach-preset" }, ...presets.map((one) => option(one.name, one.name)))),
       el("button", { class: "primary", id: "teach-create" }, "Begin"));
-    $("#teach-preset").value = "light";
+    $("#teach-preset").value = "hifi";
   }
 
   async #create() {
@@ -90,7 +90,7 @@ export class Teach extends EventTarget {
   #build(one) {
     if (!one) { this.project.replaceChildren(); return; }
     const trained = one.curve.length > 0, restart = one.now?.restartable ?? false;
-    const steps = el("input", { type: "number", id: "teach-steps", min: 1, max: 10000000, value: one.steps, "aria-label": "Steps of training in all" });
+    const steps = el("input", { type: "number", id: "teach-steps", min: 1, max: 10000000, value: one.steps || "", placeholder: "automatic", "aria-label": "Steps of training in all; empty for as many as suit the recordings" });
     const clips = one.clips.filter((clip) => clip !== "original.wav").slice(-4).reverse();
     const player = (clip, text) => el("p", { class: "row" }, el("audio", { controls: true, preload: "none", src: `api/teach/${one.name}/clips/${clip}`, "aria-label": text }), text);
     const link = (which, text) => el("a", { href: `api/teach/${one.name}/page/${which}`, target: "_blank", rel: "noopener" }, text);
