@@ -164,6 +164,29 @@ def test_after_a_rest_the_performance_begins_again(bundle, block_frames):
         assert (difference < 1e-6) == is_same
 
 
+@pytest.mark.parametrize("block_frames", [1, 7, 256])
+def test_a_long_rest_is_no_longer_for_the_decoder_than_a_short_one(bundle, block_frames):
+    """It begins again with each 0.3 s (15 frames) of the rest, at the same frames for every block size."""
+    stream = Instrument(bundle).stream(room=False)
+    decoder, n_seen, resets = stream._decoder, 0, []
+
+    class Watched:
+        def reset(self):
+            resets.append(n_seen)
+            decoder.reset()
+
+        def controls(self, f0_hz, *others):
+            nonlocal n_seen
+            n_seen += len(f0_hz)
+            return decoder.controls(f0_hz, *others)
+
+    stream._decoder = Watched()
+    frames = with_rest(20, 100, 30)
+    for begin in range(0, len(frames[0]), block_frames):
+        stream.push(*(values[begin : begin + block_frames] for values in frames))
+    assert resets == [20 + 15 * n - 1 for n in range(1, 7)]
+
+
 def test_no_frames_no_sound(bundle):
     empty = np.zeros(0, np.float32)
     assert render(Instrument(bundle), (empty, empty, empty)).shape == (0,)

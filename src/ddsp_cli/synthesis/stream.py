@@ -29,8 +29,8 @@ from ddsp_cli.synthesis.reverb import Room
 from ddsp_cli.synthesis.synths import FilteredNoise, Harmonic, Ramp
 from ddsp_cli.synthesis.variation import Movements, variation_of
 
-#: After a rest of this length the decoder returns to its first state. Training sees states of the first seconds after
-#: that one only; in a longer silence the state drifts away from them.
+#: After each rest of this length the decoder returns to its first state. Training sees states of the first seconds
+#: after that one only; in a longer silence the state drifts away from them.
 REST_S = 0.3
 
 
@@ -167,24 +167,27 @@ class Stream:
     def _decode(
         self, f0_hz: FloatArray, level_db: FloatArray, gate: FloatArray | None, mfcc: FloatArray | None
     ) -> dict[str, FloatArray]:
-        """Predicts the controls of the next frames, beginning from the first state again after a rest of `REST_S`."""
+        """Predicts the controls of the next frames, from the first state again after each `REST_S` of a rest."""
         if gate is None:
             return self._decoder.controls(f0_hz, level_db, mfcc)
         n_frames = len(level_db)
-        longest = round(REST_S * self._model.frame_rate_hz)
         resets = []
         for frame, is_open in enumerate(np.any(gate.reshape(n_frames, -1) > 0.0, axis=1).tolist()):
             self._n_closed = 0 if is_open else self._n_closed + 1
-            if self._n_closed == longest:
+            if self._n_closed and self._n_closed % self.rest_frames == 0:
                 resets.append(frame)
         found = []
-        for start, stop in itertools.pairwise([0, *resets, n_frames]):
+        for start, stop in itertools.pairwise(sorted({0, *resets, n_frames})):
             if start in resets:
                 self._decoder.reset()
-            if start < stop:
-                part = slice(start, stop)
-                found.append(self._decoder.controls(f0_hz[part], level_db[part], None if mfcc is None else mfcc[part]))
+            part = slice(start, stop)
+            found.append(self._decoder.controls(f0_hz[part], level_db[part], None if mfcc is None else mfcc[part]))
         return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+    @property
+    def rest_frames(self) -> int:
+        """Frames of a rest after which the decoder returns to its first state, `REST_S`."""
+        return round(REST_S * self._model.frame_rate_hz)
 
     @property
     def latency_samples(self) -> int:
