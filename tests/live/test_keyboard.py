@@ -181,6 +181,17 @@ def test_blocks_and_idle_voices_do_not_matter(instruments):
     np.testing.assert_array_equal(whole, two)
 
 
+def test_after_a_rest_a_note_does_not_depend_on_the_one_before_it(instruments):
+    """As in `Stream`: after 1 s of rest it does not, after 0.1 s it does."""
+    for pause_s, is_same in ((1.0, True), (0.1, False)):
+        again_s = 0.5 + RELEASE_S + pause_s
+        sounds = [play(instruments, [(0.0, on(60, velocity)), (0.5, off(60)), (again_s, on(60))], again_s + 0.5)[0]
+                  for velocity in (127, 10)]  # fmt: skip
+        notes = [part(sound, again_s, again_s + 0.5) for sound in sounds]
+        assert np.abs(notes[0]).max() > 1e-3
+        assert (np.abs(notes[0] - notes[1]).max() < 1e-6) == is_same
+
+
 def test_another_instrument_takes_over_a_held_note(instruments):
     job = Job(StreamSettings("", "null", BLOCK), instruments, Controls(), LiveSettings(room=False), "pretended", 2)
     engine = Engine(job, RATE_HZ)

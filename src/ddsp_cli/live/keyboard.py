@@ -208,37 +208,42 @@ class _Part:
         self._louder_db = settings.louder_db
         self._stream = instrument.stream(seed, room=False, formant=settings.formant)
         self._number = 0
-        self._was_open = False
-        self._level_db = float(self._target_db[0])
         self.f0_hz = float(midi_to_hz(np.float64(instrument.bundle.card.statistics.pitch_midi[50])))
-        self._stream.push(np.full(self._n_fine, self.f0_hz, np.float32), self._level(), np.zeros(1, np.float32))
+        self._stream.push(np.full(self._n_fine, self.f0_hz, np.float32), self._softest_db(), np.zeros(1, np.float32))
+        self._n_closed = self._stream.rest_frames  # frames of the rest since the last note
 
     @property
     def latency_samples(self) -> int:
         """See `Stream.latency_samples`."""
         return self._stream.latency_samples
 
-    def _level(self) -> FloatArray:
-        return within_reach(np.array([self._level_db]), self._target_db)[0].astype(np.float32)
+    def _softest_db(self) -> FloatArray:
+        """Returns the level of a frame [1] in a rest."""
+        return within_reach(self._target_db[:1], self._target_db)[0].astype(np.float32)
 
     def frame(self, voice: Voice, hands: PressedKeys, now_s: float, transpose: float) -> FloatArray:
         """Renders the hop [S] up to the next frame, which has the present state of the keys."""
         at_s = now_s + self._hop_s
         gate = voice.gate(at_s)
-        if gate == 0.0 and not self._was_open:
+        # Nothing is rendered once the decoder is back in its first state and has seen a frame of silence. Without that
+        # frame the attack of the next note would be missing.
+        if gate == 0.0 and self._n_closed >= self._stream.rest_frames:
             return np.zeros(self._hop_samples, np.float32)
         times_s = at_s + self._hop_s * np.arange(self._n_fine) / self._n_fine
         vibrato = hands.modulation * VIBRATO_SEMITONES * np.sin(2.0 * math.pi * VIBRATO_HZ * times_s)
         f0_hz = midi_to_hz(voice.key + vibrato + hands.bend_semitones + transpose)
-        if voice.number != self._number and not self._was_open:
+        if voice.number != self._number and self._n_closed:
             self._stream.retune(float(f0_hz[0]))  # silent so far: the note before has ended
         self._number, self.f0_hz = voice.number, float(f0_hz[0])
+        if gate == 0.0 and self._n_closed:
+            self._n_closed += 1
+            return self._stream.push(f0_hz.astype(np.float32), self._softest_db(), np.zeros(1, np.float32))
         pressure_db = AFTERTOUCH_DB * max(hands.pressure, voice.pressure)
-        self._level_db = velocity_db(voice.velocity, self._target_db) + voice.shape_db(at_s)
-        wanted_db = np.array([self._level_db + pressure_db + self._louder_db])
+        level_db = velocity_db(voice.velocity, self._target_db) + voice.shape_db(at_s)
+        wanted_db = np.array([level_db + pressure_db + self._louder_db])
         played_db, gain_db = within_reach(wanted_db, self._target_db)
         gates = (gate * 10.0 ** (gain_db / 20.0)).astype(np.float32)
-        self._was_open = gate > 0.0
+        self._n_closed = 0 if gate > 0.0 else self._n_closed + 1
         return self._stream.push(f0_hz.astype(np.float32), played_db.astype(np.float32), gates)
 
 
