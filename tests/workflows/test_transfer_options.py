@@ -236,6 +236,11 @@ def test_several_tables_need_a_folder(tmp_path):
     assert len(list((tmp_path / "curves").glob("*.csv"))) == 2
 
 
+def test_folders_are_made_beside_an_output_that_is_a_file(tmp_path):
+    play(tmp_path, controls=tmp_path / "curves", notes=tmp_path / "notes")
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["out.wav", "voice.mid", "voice_testophone.csv"]
+
+
 def test_nothing_of_all_this_is_overwritten(tmp_path):
     for name in ("c.csv", "r.html"):
         (tmp_path / name).write_bytes(b"precious")

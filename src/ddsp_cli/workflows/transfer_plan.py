@@ -189,8 +189,13 @@ def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, cu
             notes = None
             if outputs.notes is not None and kind == "sound" and model == 0:
                 notes = outputs.notes if one_score else outputs.notes / f"{stem.removesuffix(f'_{name}')}.mid"
-            for target, place in ((output, out), (picture, out), (table, outputs.controls), (notes, outputs.notes)):
-                if target is not None and (place is None or place.is_dir() or target == place or as_file):
+            for target, place, is_file in (
+                (output, out, as_file),
+                (picture, out, as_file),
+                (table, outputs.controls, one_table),
+                (notes, outputs.notes, one_score),
+            ):
+                if target is not None and (place is None or place.is_dir() or is_file):
                     check_writable(target, outputs.force)
             subtype = _subtype(info, output, outputs.bits)
             its_rate_hz = rate_hz or (info.sample_rate_hz if info else None)
