@@ -161,6 +161,24 @@ def test_input_is_never_the_output(tmp_path):
         transfer(["voice.wav"], "testophone", out=Path("voice.wav"), force=True)
 
 
+def test_no_input_is_overwritten_by_the_output_of_another(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.wav", "a_testophone.wav"):
+        soundfile.write(name, melody(notes_midi=(60,)), 16000)
+    Path("edit.csv").write_text("time_s,f0_hz,power_db\n0,440,-20\n1,440,-20\n", encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    make_bundle(tmp_path / "models" / "testophone")
+    for inputs, options, parameter in (
+        (["a.wav", "a_testophone.wav"], {}, "out"),
+        ([], {"out": "o.wav", "from_controls": "edit.csv", "controls": "edit.csv"}, "controls"),
+        (["a.wav"], {"out": "o.wav", "from_notes": "edit.csv", "notes": "edit.csv"}, "notes"),
+    ):
+        with pytest.raises(OutputError, match=r"input") as refused:
+            transfer(inputs, "testophone", force=True, **options)
+        assert refused.value.parameter == parameter
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
 def test_paths_are_checked_before_the_instrument_is_loaded(tmp_path):
     with pytest.raises(InputError, match="nowhere"):
         transfer(["nowhere.wav"], "testophone")

@@ -126,7 +126,13 @@ class Plan(NamedTuple):
     own: list[Path]
 
 
-def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, curves: Path | None = None) -> Plan:
+def plan_jobs(
+    inputs: Sequence[Path],
+    names: Sequence[str],
+    outputs: Outputs,
+    curves: Path | None = None,
+    edited: Path | None = None,
+) -> Plan:
     """Checks every path and decides where everything goes.
 
     Args:
@@ -134,6 +140,7 @@ def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, cu
       names: of the instruments, for the names of outputs.
       outputs: what to write.
       curves: a file of curves to play, in place of the curves of the input (none, or one).
+      edited: a file with the notes of the input, edited.
 
     Returns:
       One job for each input and instrument, the instruments of one input beside each other. Of several inputs, those
@@ -164,6 +171,7 @@ def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, cu
         raise UsageError("only recordings have notes to write", parameter="notes")
     plan = Plan([], failures, own)
     taken: set[str] = set()
+    read_from = {path.resolve() for path in (*(path for path, _ in sources), curves, edited) if path is not None}
     for path, kind in sources:
         is_sound = kind == "sound" or (kind == "controls" and path.suffix.lower() in read.AUDIO_SUFFIXES)
         try:
@@ -176,8 +184,6 @@ def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, cu
         for model, name in enumerate(names):
             stem = free_name(f"{path.stem}_{name}", taken)
             output = out if as_file and out is not None else (out or Path()) / f"{stem}.wav"
-            if output.exists() and output.resolve() == path.resolve():
-                raise OutputError(f"{output} is the input itself", "Choose another name.", parameter="out")
             if rate_hz is not None and nearest_rate_hz(output, rate_hz) != rate_hz:
                 raise UsageError(
                     f"{output.suffix[1:]} files have no sample rate of {rate_hz} Hz",
@@ -189,12 +195,15 @@ def plan_jobs(inputs: Sequence[Path], names: Sequence[str], outputs: Outputs, cu
             notes = None
             if outputs.notes is not None and kind == "sound" and model == 0:
                 notes = outputs.notes if one_score else outputs.notes / f"{stem.removesuffix(f'_{name}')}.mid"
-            for target, place, is_file in (
-                (output, out, as_file),
-                (picture, out, as_file),
-                (table, outputs.controls, one_table),
-                (notes, outputs.notes, one_score),
+            for target, place, is_file, parameter in (
+                (output, out, as_file, "out"),
+                (picture, out, as_file, "plot"),
+                (table, outputs.controls, one_table, "controls"),
+                (notes, outputs.notes, one_score, "notes"),
             ):
+                if target is not None and target.exists() and target.resolve() in read_from:
+                    what = "the input itself" if target.resolve() == path.resolve() else "also an input"
+                    raise OutputError(f"{target} is {what}", "Choose another name.", parameter=parameter)
                 if target is not None and (place is None or place.is_dir() or is_file):
                     check_writable(target, outputs.force)
             subtype = _subtype(info, output, outputs.bits)
