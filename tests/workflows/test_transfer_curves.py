@@ -55,6 +55,18 @@ def test_curves_in_place_of_a_recording_keep_its_rate_and_depth(tmp_path):
     assert (tmp_path / "o.png").is_file()
 
 
+@pytest.mark.parametrize(("rows", "n_remarks"), [("3,440,-20", 1), ("1,440,-20\n1.01,0,\n3,0,", 0), ("1,440,-20", 0)])
+def test_curves_that_sound_beyond_the_recording_are_cut_with_a_remark(tmp_path, rows, n_remarks):
+    soundfile.write(tmp_path / "in.wav", np.zeros(24000), 16000)
+    (tmp_path / "edit.csv").write_text(f"time_s,f0_hz,power_db\n0,440,-20\n{rows}\n", encoding="utf-8")
+    audio, result = play(tmp_path, source=tmp_path / "in.wav", from_controls=tmp_path / "edit.csv")
+    assert len(audio) == 24000
+    assert len(result.remarks) == n_remarks
+    assert result.notices == ()
+    if n_remarks:
+        assert "last 3.0 s and the recording 1.5 s" in result.remarks[0]
+
+
 def test_curves_instead_of_a_recording_with_a_wrong_header(tmp_path):
     """A FLAC of 60 kB whose header claims 2^36 samples does not make an output of 50 days."""
     soundfile.write(tmp_path / "in.flac", np.zeros(32000), 16000)

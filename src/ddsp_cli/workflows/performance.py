@@ -350,7 +350,8 @@ def perform(
             return Performance(adapted, len(adapted) / rate_hz, remarks=notices, notices=notices)
         n_input_samples = read.count_samples(job.source)
         seconds = n_input_samples / job.info.sample_rate_hz
-        return Performance(adapted, seconds, job.info, n_input_samples, remarks=notices, notices=notices)
+        remarks = (*_cut_off(adapted, seconds), *notices)
+        return Performance(adapted, seconds, job.info, n_input_samples, remarks=remarks, notices=notices)
     if job.kind == "score":
         return _perform_score(job.source, instrument, options)
     assert job.info is not None
@@ -375,6 +376,15 @@ def perform(
         file_remarks=file_remarks,
         remarks=(*file_remarks, *performance.remarks),
     )
+
+
+def _cut_off(adapted: Adapted, seconds: float) -> list[str]:
+    """Says where curves sound beyond the end of the recording whose length the output has."""
+    own_s = len(adapted) / adapted.frame_rate_hz
+    beyond = adapted.gate[math.ceil(seconds * adapted.frame_rate_hz) + 1 :]
+    if not (beyond > 0.0).any():
+        return []
+    return [f"the curves last {own_s:.1f} s and the recording {seconds:.1f} s, so their end is not played"]
 
 
 #: Arguments that adapt a recording: all of them, and those that a MIDI file has no use for.
