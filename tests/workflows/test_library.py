@@ -32,13 +32,14 @@ def test_the_library_is_found_from_every_folder(desk, monkeypatch):
     assert models.find("dulcian") == desk / "library" / "dulcian"
     where = {entry.name: entry.where for entry in models.catalogue()}
     assert (where["viola"], where["flute"]) == ("here", "bundled")
-    assert where["dulcian"] == str(desk / "library")
+    assert where["dulcian"] == "library"
     make_bundle(desk / "here" / "models" / "dulcian")  # what is here comes first
     assert models.find("dulcian").parent.name == "models"
     monkeypatch.setenv("DDSP_MODELS", os.pathsep.join([str(desk / "empty"), str(desk / "library")]))
     monkeypatch.chdir(desk)
     assert models.find("dulcian") == desk / "library" / "dulcian"
     assert models.library() == desk / "empty"
+    assert next(entry.where for entry in models.catalogue() if entry.name == "dulcian") == str(desk / "library")
 
 
 def test_without_the_variable_it_is_the_platforms_folder(desk, monkeypatch):

@@ -52,7 +52,7 @@ class Entry(msgspec.Struct, frozen=True):
       name: of its folder.
       path: of its folder.
       bundled: it came with the program.
-      where: "here" (`./models`), "library", "bundled", or a folder of `$DDSP_MODELS`.
+      where: "here" (`./models`), "library" (see `library`), "bundled", or another folder of `$DDSP_MODELS`.
       size_bytes: of all its files.
       card: its card; None where that cannot be read.
       problem: why it cannot be read.
@@ -81,7 +81,8 @@ def folders() -> dict[Path, str]:
     """Lists the folders that are searched for instruments, in order, each with its kind (`Entry.where`)."""
     found = {OWN: "here"}
     for named in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
-        found.setdefault(Path(named).expanduser(), named)
+        folder = Path(named).expanduser()
+        found.setdefault(folder, "library" if folder == library() else named)
     found.setdefault(library(), "library")
     for folder in _bundled_folders():
         if folder.resolve() != OWN.resolve():
