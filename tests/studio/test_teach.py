@@ -57,7 +57,7 @@ def test_recordings_are_kept_under_plain_names(teacher):
     assert teacher.describe("mine")["recordings"] == ["002_take_1.wav"]
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "flute", "x" * 41, "-rf", "mine"])
+@pytest.mark.parametrize("name", ["", "..", "a/b", "flute", "x" * 41, "-rf", "mine", "none", "all"])
 def test_name_has_to_be_plain_and_free(teacher, name):
     teacher.create("mine", "tiny", "")
     with pytest.raises(Exception, match=r"name|called"):

@@ -57,7 +57,10 @@ def test_an_error_names_the_folders_that_were_searched(desk):
     assert f"Searched models, {desk / 'library'}, the bundled ones." in caught.value.hint
 
 
-@pytest.mark.parametrize("name", ["flute", "", "..", "a/b", "a\\b"])
+NO_NAMES = ("flute", "", "..", "a/b", "a\\b", "all", "none", "model", "base", "a+b", "8s:a", ".a")
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
 def test_names_that_new_instruments_cannot_have(desk, name):
     with pytest.raises(UsageError):
         import_instrument("models/viola", name)

@@ -215,6 +215,13 @@ def test_a_run_killed_at_its_first_instrument_resumes(prepared, tmp_path, monkey
     assert train("tone", dataset=source, preset=preset, steps=1, listen=False).finished
 
 
+@pytest.mark.parametrize("name", ["all", "base", "a+b", "../a"])
+def test_a_name_that_cannot_be_chosen_again_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="cannot be the name of an instrument"):
+        train(name, dataset=tmp_path / "nowhere")
+
+
 def test_the_name_of_a_bundled_instrument_is_refused_unless_it_is_meant(prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ddsp_cli.backend.load", lambda: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -160,14 +160,31 @@ def is_bundled(name: str) -> bool:
     return any(_has_card(folder / name) for folder in _bundled_folders() if folder.resolve() != OWN.resolve())
 
 
-def check_new_name(name: str) -> None:
-    """Checks the name of an instrument that is to be made.
+#: Words that mean something else where an instrument, a room or the start of a training is named.
+_TAKEN_WORDS = frozenset({"all", "none", "model", BASE})
+
+
+def check_name(name: str) -> None:
+    """Checks that an instrument of this name can be made, and chosen by it later.
 
     Raises:
-      UsageError: it cannot be the name of a folder, or it would hide a bundled instrument of that name.
+      UsageError: it cannot be the name of a folder, or it would be read as something else.
     """
-    if name in {"", ".", ".."} or PurePosixPath(name).name != name or PureWindowsPath(name).name != name:
-        raise UsageError(f"{name!r} cannot be the name of an instrument", "Give a plain name, such as viola.")
+    hint = "Give a plain name, such as viola."
+    if name[:1] in {"", ".", "-"} or PurePosixPath(name).name != name or PureWindowsPath(name).name != name:
+        raise UsageError(f"{name!r} cannot be the name of an instrument", hint)
+    if name in _TAKEN_WORDS or "+" in name or ":" in name:
+        means = "means something else" if name in _TAKEN_WORDS else "would be taken for a blend"
+        raise UsageError(f"{name!r} cannot be the name of an instrument: it {means} where one is chosen", hint)
+
+
+def check_new_name(name: str) -> None:
+    """Makes the checks of `check_name`, and that no bundled instrument has the name.
+
+    Raises:
+      UsageError: it cannot be the name of an instrument, or it would hide a bundled one.
+    """
+    check_name(name)
     if is_bundled(name):
         raise UsageError(f"{name} is the name of a bundled instrument, which yours would hide",
                          f"Choose another name, such as my-{name}.")  # fmt: skip

@@ -156,10 +156,13 @@ def train(
       DatasetError: the data set is missing, damaged, or does not suit the model.
       ModelError: an unknown preset or instrument, a run started with something else, or a loss that stays broken.
       OutputError: an instrument is there already, or a folder cannot be written.
-      UsageError: Keras or its backend is not installed, or the name is that of a bundled instrument.
+      UsageError: Keras or its backend is not installed, or the name cannot be that of an instrument, or is that of a
+        bundled one.
     """
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     require("training", "keras", backend)
+    if out is None:
+        models.check_name(instrument)
     plan = make_plan(
         instrument, None if dataset is None else as_place(dataset), str(preset), steps, as_path(out), seed, start_from,
         timbre,
