@@ -670,6 +670,14 @@ def test_spectrogram_has_a_tone_in_its_row():
 def test_silence_has_a_spectrogram():
     levels, _ = spectrogram(np.zeros(100, np.float32), 8000)
     assert levels.shape[0] == 1
+    assert not levels.any()
+
+
+@pytest.mark.parametrize(("peak_db", "brightest"), [(0.0, 255), (-50.0, 255), (-80.0, 187), (-150.0, 0)])
+def test_soft_sound_has_a_darker_spectrogram(peak_db, brightest):
+    """A tone of -80 dB is 20 dB below the softest that is fully bright: 55/75 of 255."""
+    tone = 10 ** (peak_db / 20) * np.sin(2 * np.pi * 500 * np.arange(16000) / 16000)
+    assert spectrogram(tone.astype(np.float32), 16000)[0].max() == pytest.approx(brightest, abs=1)
 
 
 def test_speed_of_a_moved_control(studio):

@@ -60,8 +60,9 @@ WINDOW_S, HOP_S = 0.046, 0.01
 #: Columns at most; a long sound gets a longer hop.
 MAX_COLUMNS = 6000
 
-#: Range of the levels: 255 is the loudest, 0 is this much softer.
-RANGE_DB = 75.0
+#: Range of the levels: 255 is the loudest, 0 is this much softer. Softer than this, in dB of a sine of full scale, the
+#: loudest is darker, so that silence is dark.
+RANGE_DB, SOFTEST_PEAK_DB = 75.0, -60.0
 
 _COLUMNS_AT_ONCE = 500
 
@@ -599,16 +600,16 @@ def spectrogram(pcm: FloatArray, rate_hz: int) -> tuple[NDArray[np.uint8], float
     first = np.clip(np.round(bins[:-1]).astype(int), 0, n_fft // 2)
     last = np.clip(np.maximum(np.round(bins[1:]).astype(int), first + 1), 1, n_fft // 2 + 1)
     within = bins[:-1] <= n_fft // 2
-    db = np.full((n_columns, N_ROWS), -200.0, np.float32)
+    power = np.zeros((n_columns, N_ROWS), np.float32)
     for start in range(0, n_columns, _COLUMNS_AT_ONCE):
         places = centres[start : start + _COLUMNS_AT_ONCE].astype(int)
         frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[places] * window
-        power = np.abs(np.fft.rfft(frames, axis=1)).astype(np.float32) ** 2
+        bin_power = np.abs(np.fft.rfft(frames, axis=1)).astype(np.float32) ** 2
         for row in np.flatnonzero(within):
-            db[start : start + len(places), row] = power[:, first[row] : last[row]].max(axis=1)
-    np.log10(np.maximum(db, 1e-12), out=db)
-    db *= 10.0
-    levels = (db - float(db.max()) + RANGE_DB) * (255.0 / RANGE_DB)
+            power[start : start + len(places), row] = bin_power[:, first[row] : last[row]].max(axis=1)
+    full_scale = (0.5 * float(window.sum())) ** 2  # of a sine of amplitude 1
+    db = 10.0 * np.log10(np.maximum(power / full_scale, 1e-20))
+    levels = (db - max(float(db.max()), SOFTEST_PEAK_DB) + RANGE_DB) * (255.0 / RANGE_DB)
     return np.clip(levels, 0.0, 255.0).astype(np.uint8), len(pcm) / n_columns / rate_hz
 
 
