@@ -16,7 +16,8 @@ pickles, so that a child that a file has taken over cannot take over its parent.
 | memory | `RLIMIT_AS` (Linux), and the parent watches the resident size | the parent watches the resident size |
 | files written, core dumps | none (`RLIMIT_FSIZE`, `RLIMIT_CORE`) | |
 
-Children of `multiprocessing` that work for their parent call `settle_child`, or `end_with_parent` alone.
+Children of `multiprocessing` that work for their parent call `settle_child`, or `end_with_parent` alone; `usable_cores`
+says how many make sense.
 """
 
 from __future__ import annotations
@@ -384,6 +385,15 @@ def _restrict(limits: Limits) -> None:
     if statm.exists():  # macOS counts gigabytes that are only reserved, and does not keep this limit
         taken = int(statm.read_text(encoding="ascii").split()[0]) * resource.getpagesize()
         _limit(resource.RLIMIT_AS, taken + limits.memory_bytes)
+
+
+def usable_cores() -> int:
+    """Returns the number of cores that this process may use, which is less than there are under a CPU affinity."""
+    count = getattr(os, "process_cpu_count", None)  # since Python 3.13; it also reads PYTHON_CPU_COUNT
+    if count is not None:
+        return count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def settle_child() -> None:

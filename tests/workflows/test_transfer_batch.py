@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,7 +12,8 @@ import pytest
 import soundfile
 
 from ddsp_cli.bundle.folder import EXPORT_CARD, EXPORT_CARD_BEGINS
-from ddsp_cli.errors import ExitCode, InputError, UsageError
+from ddsp_cli.errors import ExitCode, InputError, OutputError, UsageError
+from ddsp_cli.limits import usable_cores
 from ddsp_cli.workflows import transfer
 from ddsp_cli.workflows.reverb import reverb_files
 from ddsp_cli.workflows.transfer import transfer_files
@@ -46,6 +48,30 @@ def test_the_rest_is_played(takes, workers, monkeypatch):
     assert (takes.parent / "page.html").is_file()
     alone = transfer_files(takes / "d.flac", "testophone", "alone.wav")
     assert alone[0].output.read_bytes() == batch[1].output.read_bytes()
+
+
+def end_at_once(_jobs):
+    os._exit(9)
+
+
+def test_a_process_that_is_killed_is_one_sentence(takes, monkeypatch):
+    """As by a system without memory."""
+    monkeypatch.setattr(transfer, "WORTH_PROCESSES_S", 0.0)
+    monkeypatch.setattr(transfer, "_work_on", end_at_once)
+    with pytest.raises(OutputError, match="a process that played one of the inputs ended") as problem:
+        transfer_files(takes, "testophone", "played", workers=2)
+    assert "memory" in problem.value.hint
+    assert not (takes.parent / "played").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs a CPU affinity")
+def test_there_are_no_more_workers_than_cores_that_may_be_used():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def test_rooms_and_previews_of_instruments_are_no_recordings(takes):

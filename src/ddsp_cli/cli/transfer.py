@@ -1,6 +1,5 @@
 """`ddsp transfer`: options, and the summary of the result."""
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -225,6 +224,7 @@ def transfer(
         from ddsp_cli.analysis.pitch import trackers
 
         trackers.preload(pitch)  # while the modules below are imported
+    from ddsp_cli.limits import usable_cores
     from ddsp_cli.workflows.models import check_timed
     from ddsp_cli.workflows.performance import make_options
     from ddsp_cli.workflows.transfer import transfer_files
@@ -264,7 +264,7 @@ def transfer(
             from_notes=from_notes,
             notes=notes,
             report=report,
-            workers=getattr(os, "process_cpu_count", os.cpu_count)() or 1,
+            workers=usable_cores(),
             progress=progress,
         )
         ends.deliver()

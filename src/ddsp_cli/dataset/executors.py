@@ -274,12 +274,6 @@ class _StoppedError(Exception):
     """The run was interrupted; the worker abandons its recording."""
 
 
-def default_workers() -> int:
-    """Returns the number of cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 class LocalProcesses:
     """Processes of this machine; 1 works in the calling process.
 

@@ -16,7 +16,7 @@ from ddsp_cli.checksum import sha256
 from ddsp_cli.config import SAMPLE_RATES_HZ, FeatureSpec
 from ddsp_cli.dataset.build import MEASURING_MANY, Progress, build, measuring_key
 from ddsp_cli.dataset.cache import staging
-from ddsp_cli.dataset.executors import check_cluster, default_workers, open_engine
+from ddsp_cli.dataset.executors import check_cluster, open_engine
 from ddsp_cli.dataset.magenta_shards import TRACKER, identify
 from ddsp_cli.dataset.manifest import (
     DATASET,
@@ -32,6 +32,7 @@ from ddsp_cli.dataset.manifest import (
 from ddsp_cli.dataset.sources import SHARD_NAME, Inputs, dataset_name, find, pick
 from ddsp_cli.dataset.workers import POLYPHONIC, SPEECH
 from ddsp_cli.errors import DatasetError, InputError, Kind, OutputError, UsageError
+from ddsp_cli.limits import usable_cores
 from ddsp_cli.remote import as_place, is_address, local_copy, publish, reading
 from ddsp_cli.reports.pages import DATASET_PAGE, write_dataset_report
 from ddsp_cli.workflows import models
@@ -265,7 +266,7 @@ def prepare(
             if existing == "grows":
                 place.reuse_measured()
             report_progress, announce = progress or (lambda *_: None), notice or (lambda _: None)
-            n_workers = min(workers or default_workers(), max(1, len(found.recordings)))
+            n_workers = min(workers or usable_cores(), max(1, len(found.recordings)))
             with open_engine(cluster, n_workers, place.root, announce) as engine:
                 built = build(place, found, settings, engine, report_progress, weights, announce)
             if report:

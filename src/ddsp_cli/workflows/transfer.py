@@ -24,7 +24,7 @@ from ddsp_cli.audio import read
 from ddsp_cli.audio.integrated_loudness import integrated_lufs
 from ddsp_cli.audio.recording import ArrayRecording
 from ddsp_cli.audio.write import check_writable, fit_level, nearest_rate_hz, write_fitting
-from ddsp_cli.errors import InputError, Kind, UsageError
+from ddsp_cli.errors import InputError, Kind, OutputError, UsageError
 from ddsp_cli.limits import end_with_parent
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path, as_paths
@@ -488,9 +488,11 @@ def _play_in_processes(
 
     Raises:
       DdspError: as `_play_source`; the others are stopped then.
+      OutputError: a process was ended from outside, as by a system without memory.
     """
     import multiprocessing
     from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+    from concurrent.futures.process import BrokenProcessPool
 
     # A forked process would inherit the threads' locks of libraries already in use.
     context = multiprocessing.get_context("spawn")
@@ -509,6 +511,11 @@ def _play_in_processes(
             done_s = float(counter.value)
             bar.advance(done_s - reported_s)
             reported_s = done_s
+    except BrokenProcessPool as problem:
+        raise OutputError(
+            "a process that played one of the inputs ended before it was done",
+            "There may be too little memory for several at once. What is finished is kept: play the rest one by one.",
+        ) from problem
     finally:
         stop.set()
         executor.shutdown(wait=True, cancel_futures=True)
