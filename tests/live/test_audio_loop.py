@@ -389,6 +389,16 @@ def test_the_tape_keeps_time_and_the_recorder_writes_all_of_it(tmp_path):
     np.testing.assert_array_equal(both.T, sound[:, 1300:2000])
 
 
+def test_what_one_recording_lost_is_not_lost_in_the_next(tmp_path):
+    tape = make_tape(800)
+    recorder = Recorder(tape, 1000)
+    recorder.n_lost = 300
+    recorder.start(tmp_path / "take.wav")
+    tape.write(*np.zeros((2, 100), np.float32))
+    recorder.stop()
+    assert recorder.n_lost == 0
+
+
 def test_a_recording_that_cannot_be_written_is_reported(tmp_path):
     recorder = Recorder(make_tape(), 1000)
     recorder.start(tmp_path / "nowhere" / "take.wav")

@@ -96,7 +96,7 @@ class Recorder:
 
     def start(self, path: Path, force: bool = False) -> None:
         """Starts a recording; an error is kept in `problem`."""
-        self.path, self.n_recorded = path, 0
+        self.path, self.n_recorded, self.n_lost = path, 0, 0
         self._stop.clear()
         self._end = None
         begin = self._tape.n_written
