@@ -78,6 +78,14 @@ def test_rate_and_depth_are_the_recordings_or_as_asked(tmp_path):
     assert result.peak == pytest.approx(np.abs(loud).max(), abs=1e-6)
 
 
+@pytest.mark.parametrize(("suffix", "rate_hz", "n_remarks"), [(".mp3", 48000, 1), (".wav", 96000, 0)])
+def test_a_rate_that_the_format_does_not_have_is_said(tmp_path, suffix, rate_hz, n_remarks):
+    soundfile.write(tmp_path / "tone.wav", 0.1 * np.sin(np.arange(96000) * 0.02), 96000)
+    (result,) = reverb_files(tmp_path / "tone.wav", "testophone", tmp_path / f"out{suffix}")
+    assert result.sample_rate_hz == soundfile.info(result.output).samplerate == rate_hz
+    assert [words.startswith("mp3 has no sample rate of 96000 Hz") for words in result.remarks] == [True] * n_remarks
+
+
 @pytest.mark.parametrize("options", [{"room": "model"}, {"room": "none"}, {"room": "testophone", "wet": 0.0}])
 def test_a_room_has_to_be_named(tmp_path, options):
     with pytest.raises(UsageError, match="no room") as caught:

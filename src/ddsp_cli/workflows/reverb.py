@@ -15,13 +15,13 @@ from ddsp_cli.analysis.recording_checks import ClippingWatch, file_warnings
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.audio import read
 from ddsp_cli.audio.resample import at_rate
-from ddsp_cli.audio.write import nearest_rate_hz, write_fitting
+from ddsp_cli.audio.write import write_fitting
 from ddsp_cli.errors import InputError, Kind, UsageError
 from ddsp_cli.synthesis.reverb import Reverb, tail_s
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path, as_paths, number
 from ddsp_cli.workflows.transfer import Batch, Progress
-from ddsp_cli.workflows.transfer_plan import Failure, Job, Outputs, folders_for, plan_jobs
+from ddsp_cli.workflows.transfer_plan import Failure, Job, Outputs, folders_for, plan_jobs, written_rate
 
 #: How much of a recording is convolved at once.
 BLOCK_S = 2.0
@@ -124,7 +124,7 @@ def _place(
     assert job.info is not None
     started = time.perf_counter()
     own_hz, n_channels = job.info.sample_rate_hz, job.info.n_channels
-    response, rate_hz = responses[own_hz], nearest_rate_hz(job.output, job.rate_hz or own_hz)
+    response, (rate_hz, of_rate) = responses[own_hz], written_rate(job.output, job.rate_hz or own_hz)
     ringing_s = tail_s(response, own_hz)
     rest_s = ringing_s if tail else 0.0
     decoded, clipping = read.Decoded(), ClippingWatch()
@@ -146,7 +146,7 @@ def _place(
         gain_db=fit.gain_db,
         sample_rate_hz=rate_hz,
         tail_s=ringing_s,
-        remarks=file_warnings(decoded, clipping, own_hz),
+        remarks=(*file_warnings(decoded, clipping, own_hz), *of_rate),
     )
 
 

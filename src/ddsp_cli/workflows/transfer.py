@@ -23,7 +23,7 @@ from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio import read
 from ddsp_cli.audio.integrated_loudness import integrated_lufs
 from ddsp_cli.audio.recording import ArrayRecording
-from ddsp_cli.audio.write import check_writable, fit_level, nearest_rate_hz, write_fitting
+from ddsp_cli.audio.write import check_writable, fit_level, write_fitting
 from ddsp_cli.errors import InputError, Kind, OutputError, UsageError
 from ddsp_cli.limits import end_with_parent
 from ddsp_cli.workflows import models
@@ -40,7 +40,7 @@ from ddsp_cli.workflows.performance import (
     short_of_db,
     target_lufs,
 )
-from ddsp_cli.workflows.transfer_plan import Failure, Job, Outputs, folders_for, plan_jobs
+from ddsp_cli.workflows.transfer_plan import Failure, Job, Outputs, folders_for, plan_jobs, written_rate
 
 #: Called with a description of the current step, seconds of sound done, and seconds in all.
 Progress = Callable[[str, float, float], None]
@@ -367,12 +367,8 @@ def _play_job(
 ) -> _Played:
     """Renders a performance into the files of a job."""
     instrument, adapted, options = player.instrument, performance.adapted, work.options
-    wanted_hz = job.output_rate_hz(instrument.model.sample_rate_hz)
-    rate_hz = nearest_rate_hz(job.output, wanted_hz)
-    remarks = performance.remarks
-    if rate_hz != wanted_hz:
-        suffix = job.output.suffix[1:]
-        remarks += (f"{suffix} has no sample rate of {wanted_hz} Hz, so it was written at {rate_hz} Hz",)
+    rate_hz, of_rate = written_rate(job.output, job.output_rate_hz(instrument.model.sample_rate_hz))
+    remarks = performance.remarks + of_rate
     if job.controls is not None:
         if performance.others:
             raise InputError(f"{job.source} has {1 + len(performance.others)} voices, and a table of curves holds one",

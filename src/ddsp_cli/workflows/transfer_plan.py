@@ -84,6 +84,14 @@ class Outputs(msgspec.Struct, frozen=True):
     bits: str | None = None
 
 
+def written_rate(output: Path, wanted_hz: int) -> tuple[int, tuple[str, ...]]:
+    """Returns the sample rate at which an output is written, and a remark where its format has no such rate."""
+    rate_hz = nearest_rate_hz(output, wanted_hz)
+    if rate_hz == wanted_hz:
+        return rate_hz, ()
+    return rate_hz, (f"{output.suffix[1:]} has no sample rate of {wanted_hz} Hz, so it was written at {rate_hz} Hz",)
+
+
 class Failure(NamedTuple):
     """An input that could not be played, and why."""
 
