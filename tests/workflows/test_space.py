@@ -11,6 +11,7 @@ import pytest
 from ddsp_cli import bundle
 from ddsp_cli.cli.models import plot_characters
 from ddsp_cli.errors import ModelError, OutputError, UsageError
+from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.synthesis.decoder import instrument_vectors, model_at_vector
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.workflows import models, space
@@ -59,6 +60,18 @@ def test_a_blend_is_an_instrument_like_any_other(desk):
     again = space.blend("hybrid:1+flute:1", "third")  # a blend has a place of its own
     assert bundle.load(again).card.training.vector != bundle.load(models.find("hybrid")).card.training.vector
     with pytest.raises(OutputError, match="exists"):
+        space.blend("flute+cello", "hybrid")
+
+
+def test_the_place_of_a_blend_is_checked_before_it_is_rendered_and_locked(desk, monkeypatch):
+    (desk / "models").mkdir()
+    held = exclusive(lock_file(models.OWN / "hybrid"), "hybrid", "training", "folder")
+    with held, pytest.raises(OutputError, match=r"is writing .*hybrid just now"):
+        space.blend("flute+cello", "hybrid")
+    assert not (desk / "models" / "hybrid").exists()
+    make_bundle(desk / "models" / "hybrid")
+    monkeypatch.setattr(space, "_preview", lambda _: pytest.fail("it was rendered"))
+    with pytest.raises(OutputError, match="exists already"):
         space.blend("flute+cello", "hybrid")
 
 

@@ -11,13 +11,14 @@ import numpy as np
 
 from ddsp_cli import __version__, bundle
 from ddsp_cli.arrays import FloatArray
-from ddsp_cli.atomic import beside, writing
+from ddsp_cli.atomic import beside, check_replaceable, writing
 from ddsp_cli.audio.write import check_writable
 from ddsp_cli.bundle import Bundle, Card
 from ddsp_cli.bundle.card import family_of
 from ddsp_cli.config import ModelConfig, ReverbConfig
 from ddsp_cli.config.model import ROOMS
 from ddsp_cli.errors import ModelError, UsageError
+from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.synthesis import decoder
 from ddsp_cli.synthesis.blend import BlendedInstrument
 from ddsp_cli.synthesis.instrument import Instrument
@@ -107,9 +108,12 @@ def blend(words: str | None, name: str, seed: int = 0, force: bool = False) -> P
     Raises:
       UsageError: the shares or the name are not valid.
       ModelError: there is no base, an instrument is unknown, or it has no vector in the space of the base.
-      OutputError: an instrument of that name exists, or it cannot be written.
+      OutputError: an instrument of that name exists, is being written by another program, or cannot be written.
     """
     models.check_new_name(name)
+    folder = models.OWN / name
+    with writing(folder):
+        check_replaceable(folder, bundle.INSTRUMENT, force)
     place = models.base_folder()
     if place is None:
         raise ModelError(
@@ -128,10 +132,11 @@ def blend(words: str | None, name: str, seed: int = 0, force: bool = False) -> P
     model, weights, response = _with_room(model, weights, between.impulse_response)
     weights |= between.weights  # variation and articulation
     card = _card(chosen.name, name, between.card, base, model, vector)
-    folder = models.OWN / name
+    preview = _preview(Bundle(card, weights, response))
     with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-    bundle.save(folder, card, weights, response, _preview(Bundle(card, weights, response)), force=force)
+    with exclusive(lock_file(folder), str(folder), "program", "place"):
+        bundle.save(folder, card, weights, response, preview, force=force)
     return folder
 
 
