@@ -20,6 +20,7 @@ from ddsp_cli import __version__, cli
 from ddsp_cli.cli import console
 from ddsp_cli.config import preset_names
 from ddsp_cli.errors import ExitCode, UsageError
+from ddsp_cli.shell import quoted
 from ddsp_cli.workflows.performance import make_options, parse_key
 from fixtures import make_bundle, melody
 
@@ -171,6 +172,21 @@ def test_models_tells_all_of_one(desk):
     missing = ddsp("models", "testofone", cwd=desk)
     assert missing.returncode != ExitCode.OK
     assert "Did you mean testophone" in missing.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("word", "posix", "windows"),
+    [
+        ("flute:0.6+violin:0.4", "flute:0.6+violin:0.4", "flute:0.6+violin:0.4"),
+        ("my voice.wav", "'my voice.wav'", '"my voice.wav"'),
+        ("0:flute 8s:violin", "'0:flute 8s:violin'", '"0:flute 8s:violin"'),
+        ("it's $HOME.wav", "'it'\"'\"'s $HOME.wav'", '"it\'s $HOME.wav"'),
+        ("C:\\sounds\\a.wav", "'C:\\sounds\\a.wav'", "C:\\sounds\\a.wav"),
+    ],
+)
+def test_words_of_a_command_are_quoted_for_the_shell_of_the_system(word, posix, windows):
+    assert quoted(word, "posix") == posix
+    assert quoted(word, "nt") == windows
 
 
 def test_a_library_that_several_instruments_came_from_is_named_once(tmp_path, monkeypatch, capsys):

@@ -23,6 +23,7 @@ import soundfile
 from ddsp_cli import cli
 from ddsp_cli.cli import options
 from ddsp_cli.errors import DdspError, ExitCode, InputError, Kind, ModelError, UsageError
+from ddsp_cli.shell import quoted
 from fixtures import make_bundle, melody
 from test_cli import ddsp
 
@@ -79,7 +80,7 @@ def test_an_error_is_said_in_the_words_of_the_command_line() -> None:
     problem = ModelError("m", "Import it first.", kind=Kind.CHECKPOINT, path="a b")
     assert (options.error_message(problem), options.error_hint(problem)) == (
         "m",
-        'Import it with: ddsp import "a b" --name NAME',
+        f"Import it with: ddsp import {quoted('a b')} --name NAME",
     )
     problem = UsageError("9 is out of range", "Less.", parameter="sample_rate_hz")
     assert (options.error_message(problem), options.error_hint(problem)) == (
@@ -307,4 +308,4 @@ def test_ctrl_c_leaves_nothing_half_written(desk, tmp_path):
 
 def test_a_path_in_a_hint_can_be_typed() -> None:
     problem = InputError("it holds notes", kind=Kind.NOTE_TABLE, path=Path("my takes/notes.csv"))
-    assert '--from-notes "my takes/notes.csv" --model' in options.error_hint(problem)
+    assert f"--from-notes {quoted('my takes/notes.csv')} --model" in options.error_hint(problem)

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from ddsp_cli.cli import console
-from ddsp_cli.cli.options import Force, quoted
+from ddsp_cli.cli.options import Force
 from ddsp_cli.pitch_names import note_name
+from ddsp_cli.shell import quoted
 
 EPILOG = """
 Examples:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddsp_cli.cli import console
-from ddsp_cli.cli.options import Force, Seed, instrument_names, quoted
+from ddsp_cli.cli.options import Force, Seed, instrument_names
 from ddsp_cli.errors import Kind, UsageError
 from ddsp_cli.pitch_names import note_name
+from ddsp_cli.shell import quoted
 
 if TYPE_CHECKING:
     from ddsp_cli.bundle import Card

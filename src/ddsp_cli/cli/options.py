@@ -5,13 +5,13 @@ command helps.
 """
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import typer
 from typer.core import TyperCommand
 
 from ddsp_cli.errors import DdspError, Kind, UsageError, did_you_mean
+from ddsp_cli.shell import quoted
 
 #: What click adds about the limits of a number, `[x>=1]` or `; 0<=x<=9]`: the metavar says it, as `0..9`.
 _NUMBERS = re.compile(r"\s*\[[\d<=]*x[<>=]+\d+\]|; [\d<=]*x[<>=]+\d+(?=\])")
@@ -67,11 +67,6 @@ def choice(option: str, value: str, known: tuple[str, ...]) -> None:
     """
     if value not in known:
         raise UsageError(f"{option} {value} is not known", did_you_mean(value, known))
-
-
-def quoted(argument: str | Path) -> str:
-    """Returns an argument as typed into a shell: in quotation marks where a path or word would not need them."""
-    return str(argument) if re.fullmatch(r"[\w./\\:-]+", str(argument)) else f'"{argument}"'
 
 
 def instrument_names(incomplete: str) -> list[str]:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddsp_cli.cli import console
-from ddsp_cli.cli.options import Force, choice, one_of, quoted
+from ddsp_cli.cli.options import Force, choice, one_of
 from ddsp_cli.cli.transfer import end_with_failures
 from ddsp_cli.pitch_names import note_name
+from ddsp_cli.shell import quoted
 
 if TYPE_CHECKING:
     from ddsp_cli.workflows.prepare import PrepareResult

@@ -8,7 +8,8 @@ import typer
 
 from ddsp_cli.cli import console
 from ddsp_cli.cli.models import quality
-from ddsp_cli.cli.options import Force, Seed, preset_names, quoted, start_names
+from ddsp_cli.cli.options import Force, Seed, preset_names, start_names
+from ddsp_cli.shell import quoted
 
 if TYPE_CHECKING:
     from ddsp_cli.training.checkpoint import TrainProgress

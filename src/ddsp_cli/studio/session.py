@@ -11,7 +11,6 @@ import contextlib
 import math
 import re
 import secrets
-import shlex
 import shutil
 import tempfile
 import threading
@@ -42,6 +41,7 @@ from ddsp_cli.errors import DdspError, InputError, ModelError, UsageError
 from ddsp_cli.limits import read_regular
 from ddsp_cli.live.performer import Performer
 from ddsp_cli.pitch_names import note_name
+from ddsp_cli.shell import quoted
 from ddsp_cli.studio.takes import Take, Takes, check_length, plain_name
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import number
@@ -309,7 +309,7 @@ class Session:
                 words += [f"--{name}", f"{value:.10g}" if isinstance(value, float) else str(value)]
         if played.curves:
             words += ["--from-controls", _output_name(take, instrument, DOWNLOADS["curves"])]
-        return " ".join(_typed(word) for word in words)
+        return " ".join(quoted(word) for word in words)
 
     # --- playing ---
 
@@ -842,8 +842,3 @@ def _output_name(take: Take, instrument: str, suffix: str) -> str:
     """Makes the file name of a download."""
     played = "-to-".join(models.named_in(instrument)) if models.is_timed(instrument) else instrument.replace(":", "")
     return f"{_file_name(Path(take.name).stem)}_{_file_name(played)}{suffix}"
-
-
-def _typed(word: str) -> str:
-    """Returns a word as typed into a shell."""
-    return word if re.fullmatch(r"[\w./:+-]+", word) else shlex.quote(word)
