@@ -8,6 +8,7 @@ import itertools
 import json
 import threading
 import time
+from pathlib import Path
 
 import mido
 import numpy as np
@@ -470,6 +471,24 @@ def test_sounds_outlive_the_studio(studio):
     assert studio.client.delete(f"api/takes/{take['id']}").status_code == 200
     assert [entry["id"] for entry in studio.client.get("api/state").json()["takes"]] == ["example"]
     assert [path.name for path in (studio.session.folder / "takes").iterdir()] == []
+
+
+def test_a_sound_that_cannot_be_removed_keeps_its_card(studio, monkeypatch):
+    """As on Windows while it is read."""
+    take = add(studio, studio.desk / "voice.wav")
+    unlink = Path.unlink
+
+    def held(path, missing_ok=False):
+        if path.suffix == ".wav":
+            raise PermissionError(errno.EACCES, "in use")
+        unlink(path, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", held)
+        assert studio.client.delete(f"api/takes/{take['id']}").status_code == 400
+    assert take["id"] in [entry["id"] for entry in studio.client.get("api/state").json()["takes"]]
+    assert studio.client.delete(f"api/takes/{take['id']}").status_code == 200
+    assert list((studio.session.folder / "takes").iterdir()) == []
 
 
 def test_example_is_there_and_stays(studio):

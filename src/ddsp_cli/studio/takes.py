@@ -232,12 +232,17 @@ class Takes:
             return take
 
     def remove(self, take_id: str) -> None:
-        """Removes a sound of the user."""
+        """Removes a sound of the user.
+
+        Raises:
+          OSError: its file cannot be removed, as on Windows while it is read; the sound is kept then.
+        """
         card = self._card(take_id)
         if card is not None:
-            for suffix in (".json", card.suffix):
+            for suffix in (card.suffix, ".json"):  # in this order: without its card a sound would never be found again
                 (self._folder / take_id).with_suffix(suffix).unlink(missing_ok=True)
-        self._open.pop(take_id, None)
+        with self._lock:
+            self._open.pop(take_id, None)
 
     def _card(self, take_id: str) -> TakeCard | None:
         path = self._folder / f"{take_id}.json"
