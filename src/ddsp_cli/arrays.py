@@ -34,6 +34,9 @@ AnyArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 #: Masks.
 BoolArray: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
+#: Ratio of the standard deviation to the median of the magnitudes, of a normal distribution.
+DEVIATION_PER_MEDIAN = 1.4826
+
 
 @functools.lru_cache(maxsize=16)
 def hann_window(n_samples: int) -> FloatArray:

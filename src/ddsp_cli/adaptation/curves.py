@@ -20,6 +20,7 @@ from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.arrays import BoolArray, DoubleArray, RealArray, runs
 from ddsp_cli.atomic import beside, writing
 from ddsp_cli.audio.write import check_writable
+from ddsp_cli.config import FLOOR_DB
 from ddsp_cli.errors import InputError, UsageError
 
 #: Limits of a curve; a number beyond them is a slip of the keyboard.
@@ -28,8 +29,6 @@ MAX_F0_HZ = 20000.0
 LEVEL_RANGE_DB = (-120.0, 60.0)
 
 MAX_GATE = 2.0
-
-FLOOR_DB = -80.0
 
 #: An hour of frames at 250 Hz is 40 MB of text; nothing that a person edits is larger.
 MAX_FILE_BYTES = 1 << 29

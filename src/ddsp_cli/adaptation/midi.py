@@ -25,6 +25,7 @@ from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.adaptation.voices import CHORD_S, LEGATO_GAP_S, assign_voices
 from ddsp_cli.arrays import RealArray, runs
 from ddsp_cli.bundle import Statistics
+from ddsp_cli.config import FLOOR_DB
 from ddsp_cli.errors import InputError
 from ddsp_cli.limits import read_regular
 
@@ -58,13 +59,12 @@ DEFAULT_TEMPO_US = 500_000
 
 DRUM_CHANNEL = 9
 
+#: The longest score, and the end of the last note in a table.
 LONGEST_S = 6 * 3600.0
 
 #: The largest file, and the most notes in its chosen parts. `notes.write_notes` needs 1.4 MB for an hour.
 #: A message takes 500 bytes of memory, a note of a voice 1,000.
 MAX_FILE_BYTES, MAX_NOTES = 4 << 20, 100_000
-
-FLOOR_DB = -80.0
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,14 @@ import numpy as np
 
 from ddsp_cli.adaptation import NOTE_SUFFIXES, f0_cleanup
 from ddsp_cli.adaptation.autotune import scale_vibrato
-from ddsp_cli.adaptation.midi import BEND_SEMITONES, DRUM_CHANNEL, VELOCITY_PERCENTILES, lead_line, read_midi
+from ddsp_cli.adaptation.midi import (
+    BEND_SEMITONES,
+    DRUM_CHANNEL,
+    LONGEST_S,
+    VELOCITY_PERCENTILES,
+    lead_line,
+    read_midi,
+)
 from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.analysis.features import Features
 from ddsp_cli.analysis.melody import centre, find_notes, find_tuning, nearest_note
@@ -284,8 +291,8 @@ RESOLUTION_S = 1e-3
 #: The largest table; a note takes 80 bytes.
 MAX_TABLE_BYTES = 16 << 20
 
-#: Ranges of values in a table: the end of a note, its pitch with the cents, its level, the width of its vibrato.
-LONGEST_S, MIDI_RANGE, LEVEL_DB_RANGE, VIBRATO_CENTS_RANGE = 6 * 3600.0, (0.0, 127.0), (-120.0, 20.0), (0.0, 12700.0)
+#: Ranges of values in a table: the pitch of a note with the cents, its level, the width of its vibrato.
+MIDI_RANGE, LEVEL_DB_RANGE, VIBRATO_CENTS_RANGE = (0.0, 127.0), (-120.0, 20.0), (0.0, 12700.0)
 
 #: Characters of a cell that an error quotes.
 _SHOWN = 60

@@ -22,6 +22,7 @@ from ddsp_cli.bundle.card import (
     read_file,
     renamed,
     revise,
+    timestamp,
     write_card,
 )
 from ddsp_cli.bundle.folder import (
@@ -29,6 +30,7 @@ from ddsp_cli.bundle.folder import (
     INSTRUMENT,
     NETWORK,
     PREVIEW,
+    PREVIEW_S,
     WEIGHTS,
     Bundle,
     load,
@@ -37,7 +39,7 @@ from ddsp_cli.bundle.folder import (
 )
 
 __all__ = [
-    "CARD", "FORMAT_VERSION", "IMPULSE_RESPONSE", "INSTRUMENT", "MAX_FILE_BYTES", "NETWORK", "PREVIEW", "WEIGHTS",
-    "Bundle", "Card", "Source", "Statistics", "TrainingRecord", "load", "load_card", "read_file", "renamed", "revise",
-    "round_to_half", "save", "write_card",
+    "CARD", "FORMAT_VERSION", "IMPULSE_RESPONSE", "INSTRUMENT", "MAX_FILE_BYTES", "NETWORK", "PREVIEW", "PREVIEW_S",
+    "WEIGHTS", "Bundle", "Card", "Source", "Statistics", "TrainingRecord", "load", "load_card", "read_file",
+    "renamed", "revise", "round_to_half", "save", "timestamp", "write_card",
 ]  # fmt: skip

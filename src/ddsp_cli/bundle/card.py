@@ -7,6 +7,7 @@ notes and dynamics outside the ranges is extrapolated.
 versions or edited by hand, are read too.
 """
 
+import datetime
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -163,6 +164,11 @@ def revise(card: Card, **changes: Any) -> Card:
     import msgspec
 
     return msgspec.structs.replace(card, **changes)
+
+
+def timestamp() -> str:
+    """Returns the present time for `Card.created`: UTC in ISO format, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def renamed(card: Card, name: str) -> Card:

@@ -28,6 +28,9 @@ NETWORK = "network.tflite"
 IMPULSE_RESPONSE = "impulse_response.wav"
 PREVIEW = "preview.ogg"
 
+#: Length of a preview.
+PREVIEW_S = 6.0
+
 #: No learned room is longer; the convolution costs as much as it is long.
 MAX_RESPONSE_S = 60
 

@@ -7,6 +7,7 @@ M noise bands.
 
 from ddsp_cli.config.model import (
     ANALYSIS_RATE_HZ,
+    FLOOR_DB,
     SAMPLE_RATES_HZ,
     AddConfig,
     AnyProcessorConfig,
@@ -40,8 +41,8 @@ from ddsp_cli.config.preset import LossConfig, Preset, TrainingConfig, load_pres
 from ddsp_cli.config.reading import dump_yaml, explain, parse_yaml, to_plain
 
 __all__ = [
-    "ANALYSIS_RATE_HZ", "SAMPLE_RATES_HZ", "AddConfig", "AnyProcessorConfig", "Config", "CropConfig", "Decibels",
-    "DecoderConfig", "EncoderConfig", "ExpDecayReverbConfig", "FIRFilterConfig", "FeatureSpec",
+    "ANALYSIS_RATE_HZ", "FLOOR_DB", "SAMPLE_RATES_HZ", "AddConfig", "AnyProcessorConfig", "Config", "CropConfig",
+    "Decibels", "DecoderConfig", "EncoderConfig", "ExpDecayReverbConfig", "FIRFilterConfig", "FeatureSpec",
     "FilteredNoiseConfig", "FilteredNoiseReverbConfig", "HarmonicConfig", "InstrumentsConfig", "LossConfig",
     "MixConfig", "ModDelayConfig", "ModelConfig", "Name", "NonNegativeFloat", "OwnProcessorConfig", "PositiveFloat",
     "PositiveInt", "Preset", "ProcessorConfig", "ReverbConfig", "SinusoidalConfig", "Text", "TrainingConfig",

@@ -39,6 +39,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of all configuration: immutable and strict."""
 
 
+#: Level of silence in dB, the lowest that features and curves have.
+FLOOR_DB = -80.0
+
+
 class FeatureSpec(Config):
     """Settings of the measurement of F0, loudness and power. Stored with data and model, compared wherever they meet.
 
@@ -51,7 +55,7 @@ class FeatureSpec(Config):
     loudness: Literal["a-weighted-2022", "a-weighted-2020"] = "a-weighted-2022"
     loudness_window_samples: Annotated[int, Meta(ge=1, le=65536)] = 512
     power_window_samples: Annotated[int, Meta(ge=1, le=65536)] = 1024
-    floor_db: Decibels = -80.0
+    floor_db: Decibels = FLOOR_DB
 
     @property
     def hop_samples(self) -> int:

@@ -26,6 +26,7 @@ from ddsp_cli.dataset.manifest import (
     MANIFEST,
     MAX_LISTED,
     RECORDINGS,
+    WINDOW_S,
     DoubtKind,
     Manifest,
     Recording,
@@ -40,8 +41,6 @@ from ddsp_cli.remote import is_address
 
 #: A data set with fewer seconds of notes is refused.
 MIN_NOTE_S = 5.0
-
-WINDOW_S = 4.0
 
 SPLITS = ("train", "validation")
 

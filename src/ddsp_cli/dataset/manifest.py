@@ -31,6 +31,9 @@ DATASET = FolderKind(
 #: Where the recordings are listed of which there are more than `MAX_LISTED`: one a line, as JSON.
 RECORDINGS = "recordings.jsonl"
 
+#: Length of the windows of a data set.
+WINDOW_S = 4.0
+
 #: So many recordings are listed in the manifest itself.
 MAX_LISTED = 2000
 
@@ -156,7 +159,7 @@ class Manifest(Config, kw_only=True):
     remarks: list[str] = []
     sample_rate_hz: Literal[16000, 24000, 32000, 44100, 48000]
     features: FeatureSpec
-    window_s: PositiveFloat = 4.0
+    window_s: PositiveFloat = WINDOW_S
     level: Literal["match", "keep"] = "match"
     validation_share: NonNegativeFloat = 0.1
     keep_polyphonic: bool = False

@@ -7,7 +7,6 @@ else from its metadata.
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ import msgspec
 import numpy as np
 
 from ddsp_cli import __version__
-from ddsp_cli.bundle import FORMAT_VERSION, Bundle, Card, Source, Statistics, TrainingRecord, renamed, revise
+from ddsp_cli.bundle import FORMAT_VERSION, Bundle, Card, Source, Statistics, TrainingRecord, renamed, revise, timestamp
 from ddsp_cli.bundle.folder import EXPORT_CARD, EXPORT_CARD_BEGINS, MAX_EXPORT_CARD_BYTES, ExportCard
 from ddsp_cli.config import (
     AddConfig,
@@ -99,7 +98,7 @@ def make_bundle(
         features=features,
         statistics=statistics,
         training=training,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=timestamp(),
     )
     if origin is not None:
         card = revise(

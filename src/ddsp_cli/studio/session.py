@@ -36,7 +36,7 @@ from ddsp_cli.audio.integrated_loudness import LoudnessMeter
 from ddsp_cli.audio.write import PEAK_LIMIT, fit_level
 from ddsp_cli.bundle import CARD
 from ddsp_cli.bundle.folder import PREVIEW
-from ddsp_cli.config import ANALYSIS_RATE_HZ
+from ddsp_cli.config import ANALYSIS_RATE_HZ, FLOOR_DB
 from ddsp_cli.errors import DdspError, InputError, ModelError, UsageError
 from ddsp_cli.limits import read_regular
 from ddsp_cli.live.performer import Performer
@@ -618,7 +618,7 @@ class Session:
             level_db=level_db,
             gate=gate,
             transpose_semitones=0.0,
-            segments=Segments(empty, empty, np.zeros(len(f0_hz), bool), -np.inf, -80.0),
+            segments=Segments(empty, empty, np.zeros(len(f0_hz), bool), -np.inf, FLOOR_DB),
             frame_rate_hz=rate_hz,
         )
         path = Path(self._scratch.name) / f"{secrets.token_hex(8)}.csv"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ddsp_cli.analysis.harmonics import measure_partials
-from ddsp_cli.arrays import DoubleArray, FloatArray, hann_window
+from ddsp_cli.arrays import DEVIATION_PER_MEDIAN, DoubleArray, FloatArray, hann_window
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig
 from ddsp_cli.synthesis.articulation import (
@@ -35,6 +35,7 @@ from ddsp_cli.synthesis.articulation import (
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.onsets import BOUND, HARD, SOFT, detector_of
 from ddsp_cli.training.output_layer import is_playable, play_window
+from ddsp_cli.training.targets import BAND_SHARE
 from ddsp_cli.training.windows import Windows
 
 #: Largest number of windows that are rendered: 5 to 20 s of one core at 48 kHz.
@@ -152,13 +153,13 @@ def _differences(loaded: Bundle, player: Instrument, windows: Windows, row: int)
 def _levels(
     audio: FloatArray, sample_rate_hz: int, f0_hz: FloatArray, f0_rate_hz: int, step: int, bandwidth_hz: float
 ) -> Levels:
-    n = int(min(MAX_MEASURED, 0.97 * sample_rate_hz / 2.0 / float(f0_hz.max())))
+    n = int(min(MAX_MEASURED, BAND_SHARE * sample_rate_hz / 2.0 / float(f0_hz.max())))
     partials = measure_partials(audio, sample_rate_hz, f0_hz, f0_rate_hz, max(n, 2), step)
     f0_hz = f0_hz[::step].astype(np.float64)
     covering = partials.noise_in_harmonics(f0_hz.astype(np.float32)).astype(np.float64)
     power = partials.harmonic_power.astype(np.float64)
     places_hz = (np.arange(power.shape[1]) + 0.5) * f0_hz[:, None]
-    top_hz = min(bandwidth_hz, 0.97 * sample_rate_hz / 2.0)
+    top_hz = min(bandwidth_hz, BAND_SHARE * sample_rate_hz / 2.0)
     size = 2 * round(TOTAL_S * sample_rate_hz / 2)
     centres = np.round(np.arange(len(f0_hz)) * step * sample_rate_hz / f0_rate_hz).astype(int)
     padded = np.pad(audio, size)
@@ -262,7 +263,7 @@ def _shrunk(notes: np.ndarray, values: np.ndarray) -> np.ndarray:
     table = np.array(means)
     n = np.isfinite(table).sum(axis=0)
     median = _known_median(table)
-    spread = 1.4826 * _known_median(np.abs(table - median))
+    spread = DEVIATION_PER_MEDIAN * _known_median(np.abs(table - median))
     error = 1.25 * spread / np.sqrt(np.maximum(n, 1))
     shrunk = np.sign(median) * np.maximum(np.abs(median) - error, 0.0) * n / (n + HALF_NOTES)
     return np.where(n >= LEAST_NOTES, shrunk, 0.0)

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 
 from ddsp_cli.analysis.harmonics import Partials, measure_partials
-from ddsp_cli.arrays import DoubleArray, FloatArray, runs
+from ddsp_cli.arrays import DEVIATION_PER_MEDIAN, DoubleArray, FloatArray, runs
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.scaling import hz_to_midi
 from ddsp_cli.synthesis.instrument import Instrument
@@ -33,6 +33,7 @@ from ddsp_cli.synthesis.variation import (
     whole_deviation,
 )
 from ddsp_cli.training.output_layer import is_playable, play_window
+from ddsp_cli.training.targets import BAND_SHARE
 from ddsp_cli.training.variation import END_S, LEAST_NOTES, MAX_MEASURED, N_NEAREST, at_pitches, steady
 from ddsp_cli.training.windows import Windows
 
@@ -46,9 +47,6 @@ LEAST_NOTE_S = 0.2
 #: first: the covariances of a vibrato of 5 Hz have opposite signs there.
 LEAST_DRIFT_S, LAGS_S = 1.0, (0.1, 0.2)
 
-#: Harmonics are compared up to this share of half the rate at which sound is rendered in training.
-TOP_SHARE = 0.97
-
 #: A harmonic is compared in frames in which its power is this many times that of the noise in its bin, in the recording
 #: and in the rendering, if these are at least this share of the frames of the note.
 LEAST_SNR, LEAST_SHARE = 4.0, 0.5
@@ -56,9 +54,6 @@ LEAST_SNR, LEAST_SHARE = 4.0, 0.5
 #: Notes of one pitch differ by at most so many semitones. The mean difference of n of them is multiplied by
 #: n / (n + `PRIOR_NOTES`): before a note bias was trained two of them had a correlation of 0.2 to 0.5.
 SAME_PITCH, PRIOR_NOTES = 0.5, 3.0
-
-#: Ratio of the standard deviation to the median of the magnitudes, of a normal distribution.
-DEVIATION_PER_MEDIAN = 1.4826
 
 #: Larger differences are errors of the measurement.
 MAX_DIFFERENCE_DB = 20.0
@@ -253,7 +248,7 @@ def _harmonic_levels_db(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> 
     """Returns the levels [F, K] of the harmonics of a sound, NaN where noise covers them."""
     noise = partials.noise_in_harmonics(f0_hz)
     numbers = np.arange(1, partials.harmonic_power.shape[1] + 1)
-    inside = f0_hz[:, None] * numbers < TOP_SHARE * rate_hz / 2.0
+    inside = f0_hz[:, None] * numbers < BAND_SHARE * rate_hz / 2.0
     known = inside & (partials.harmonic_power > LEAST_SNR * noise)
     power = np.maximum(partials.harmonic_power - noise, 1e-20)
     return np.where(known, 10.0 * np.log10(power), np.nan).astype(np.float64)
@@ -262,7 +257,7 @@ def _harmonic_levels_db(partials: Partials, f0_hz: FloatArray, rate_hz: int) -> 
 def _noise_levels_db(density: FloatArray, f0_hz: FloatArray, rate_hz: int) -> DoubleArray:
     """Returns the mean level [G] of the noise between the harmonics of a note, density [F, K]; NaN where unknown."""
     hz = (np.arange(density.shape[1]) + 0.5) * f0_hz[:, None]
-    known = (hz < TOP_SHARE * rate_hz / 2.0) & (density > 0.0)
+    known = (hz < BAND_SHARE * rate_hz / 2.0) & (density > 0.0)
     found = np.full(len(NOISE_EDGES_HZ) - 1, np.nan)
     for i, (low_hz, high_hz) in enumerate(itertools.pairwise(NOISE_EDGES_HZ)):
         inside = known & (hz >= low_hz) & (hz < high_hz)

@@ -11,13 +11,11 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, Preset
+from ddsp_cli.dataset.manifest import WINDOW_S
 from ddsp_cli.errors import ModelError, UsageError
 
 #: A step that takes more is refused; no device that the program runs on has as much.
 MAX_STEP_GB = 128.0
-
-#: Longest windows of a data set, for every `crop_s`.
-WINDOW_S = 4.0
 
 #: Bytes of a float32, and how many arrays of a size the forward and the backward pass hold at the same time.
 FLOAT_BYTES, N_COPIES = 4, 3

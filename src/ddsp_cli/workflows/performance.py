@@ -31,7 +31,7 @@ from ddsp_cli.audio.integrated_loudness import LoudnessMeter
 from ddsp_cli.audio.recording import FileRecording, Recording
 from ddsp_cli.audio.resample import at_rate
 from ddsp_cli.audio.write import Fit
-from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
+from ddsp_cli.config import ANALYSIS_RATE_HZ, FLOOR_DB, FeatureSpec
 from ddsp_cli.errors import InputError, Kind, UsageError, closest, did_you_mean
 from ddsp_cli.synthesis.instrument import BLOCK_FRAMES, Instrument
 from ddsp_cli.synthesis.reverb import Room, tail_s
@@ -231,7 +231,7 @@ def parse_key(text: str) -> autotune.Key | None:
 # --- one performance: an input, analysed and adapted to an instrument ------------------------------------------------
 
 #: Performances are analysed at this frame rate where the model's own divides it: notes are found to 4 ms.
-ANALYSIS_FRAME_RATE_HZ = 250
+ANALYSIS_FRAME_RATE_HZ = FeatureSpec().frame_rate_hz
 
 #: Longer inputs are analysed at the model's own frame rate, 50 Hz for most, so that a day of sound takes 300 MB.
 LONG_S = 2.0 * 3600.0
@@ -624,10 +624,10 @@ def resting(n_frames: int, frame_rate_hz: int) -> Adapted:
     nothing = np.zeros(0, np.int64)
     return Adapted(
         f0_hz=np.full(n_frames, 440.0, np.float32),
-        level_db=np.full(n_frames, -80.0, np.float32),
+        level_db=np.full(n_frames, FLOOR_DB, np.float32),
         gate=np.zeros(n_frames, np.float32),
         transpose_semitones=0.0,
-        segments=Segments(nothing, nothing, np.zeros(n_frames, bool), np.inf, -80.0),
+        segments=Segments(nothing, nothing, np.zeros(n_frames, bool), np.inf, FLOOR_DB),
         frame_rate_hz=frame_rate_hz,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +30,6 @@ N_RANDOM = 3
 
 #: Smallest number of instruments on a map: fewer do not span a plane.
 LEAST_ON_MAP = 3
-
-#: Length of the preview of a blend.
-PREVIEW_S = 6.0
 
 
 # --- the map ----------------------------------------------------------------------------------------------------------
@@ -229,14 +225,14 @@ def _card(words: str, name: str, between: Card, base: Bundle, model: ModelConfig
         ),
         sources=list(sources.values()),
         remarks=[f"A mixture of {words}: the base plays between them; no such instrument was recorded."],
-        created=datetime.datetime.now(datetime.UTC).replace(microsecond=0).isoformat(),
+        created=bundle.timestamp(),
     )  # fmt: skip
 
 
 def _preview(instrument: Bundle) -> FloatArray:
     """Plays a rising and falling fifth with a swell in the middle of an instrument's range, [S]."""
     statistics, model = instrument.card.statistics, instrument.card.model
-    n = round(PREVIEW_S * model.frame_rate_hz)
+    n = round(bundle.PREVIEW_S * model.frame_rate_hz)
     middle = round(statistics.pitch_midi[50])
     steps = np.array([0, 2, 4, 7, 4, 0])
     notes = middle + np.repeat(steps, -(-n // len(steps)))[:n]

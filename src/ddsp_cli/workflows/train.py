@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import math
 import os
 import signal
@@ -82,9 +81,6 @@ LITTLE_CHANGE, LITTLE_CHANGE_NOTES_S = (0.8, 1.0), (30.0, LITTLE_S)
 
 #: The metric of a complete instrument that says how many seconds of the validation split were compared.
 JUDGED_S = "judged_s"
-
-#: Length of the preview in a bundle.
-PREVIEW_S = 6.0
 
 
 @dataclass(frozen=True)
@@ -831,7 +827,7 @@ def _bundle_writer(plan: Plan, material: Material) -> OnKept:
             base=plan.base_digest if now.base is None else now.base,
         )  # fmt: skip
         metrics = {"validation_loss": round(now.history[-1].validation_loss, 4)} if now.history else {}
-        current = bundle.revise(card, training=training, metrics=metrics, created=_now())
+        current = bundle.revise(card, training=training, metrics=metrics, created=bundle.timestamp())
         weights = autoencoder.get_weights_by_name()
         if plan.timbre:
             _, weights = autoencoder.for_instrument(plan.timbre)
@@ -918,7 +914,7 @@ def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = Fal
         loaded = dataclasses.replace(loaded, weights=stored)
     clip = resynthesise(loaded, data)
     metrics = {**loaded.card.metrics, **clip.figures(), JUDGED_S: round(clip.seconds, 1)}
-    preview = np.clip(clip.rendering[: round(PREVIEW_S * clip.rate_hz)], -1.0, 1.0)
+    preview = np.clip(clip.rendering[: round(bundle.PREVIEW_S * clip.rate_hz)], -1.0, 1.0)
     card = bundle.revise(loaded.card, metrics=metrics)
     bundle.save(folder, card, loaded.weights, loaded.impulse_response, preview, force=True)
     return metrics
@@ -984,7 +980,3 @@ def _write_page(plan: Plan, state: RunState, data: Dataset) -> Path:
     )
     clips = [resynthesise(loaded, data, np.array([row])) for row in choose_windows(data)]
     return write_training_report(plan.run_folder, summary, clips)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).replace(microsecond=0).isoformat()
