@@ -41,9 +41,6 @@ from ddsp_cli.training.windows import Windows
 #: Largest number of windows that are rendered: 5 to 20 s of one core at 48 kHz.
 MAX_WINDOWS = 40
 
-#: Windows with a smaller voiced share are left out.
-LEAST_VOICED = 0.2
-
 #: Notes are measured for `FOLLOWED_S`; from `SUSTAIN_S` on they count as sustain.
 FOLLOWED_S, SUSTAIN_S = 0.4, 0.2
 
@@ -100,10 +97,8 @@ def measure_articulation(loaded: Bundle, windows: Windows) -> Articulation | Non
     parts = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
     if None in parts or rate_hz < 100 or not is_playable(model):
         return None
-    usable = np.flatnonzero(windows.voiced.mean(axis=1) > LEAST_VOICED)
-    rows = usable[np.unique(np.linspace(0, len(usable) - 1, min(MAX_WINDOWS, len(usable))).astype(int))]
     player = Instrument(loaded)
-    found = [_differences(loaded, player, windows, int(row)) for row in rows]
+    found = [_differences(loaded, player, windows, int(row)) for row in windows.voiced_rows(MAX_WINDOWS)]
     if not found:
         return None
     points = {name: np.concatenate([one[name] for one in found]) for name in found[0]}

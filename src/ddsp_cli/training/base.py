@@ -124,7 +124,7 @@ class MixedCrops(keras.utils.PyDataset):
 
     def __init__(self, windows: Sequence[Windows], batch_size: int, crop_s: float, seed: int, n_steps: int) -> None:
         super().__init__(workers=1, use_multiprocessing=False)
-        self._windows = [(one, np.flatnonzero(one.voiced.mean(axis=1) > LEAST_VOICED)) for one in windows]
+        self._windows = [(one, one.voiced_rows(least_share=LEAST_VOICED)) for one in windows]
         self._batch_size, self._seed, self._n_steps = batch_size, seed, n_steps
         first = windows[0]
         self._n_frames = min(first.n_frames, round(crop_s * first.model.frame_rate_hz))

@@ -37,8 +37,8 @@ from ddsp_cli.training.targets import BAND_SHARE
 from ddsp_cli.training.variation import END_S, LEAST_NOTES, MAX_MEASURED, N_NEAREST, at_pitches, steady
 from ddsp_cli.training.windows import Windows
 
-#: Largest number of windows that are played and measured (15 s of one core), and the smallest voiced share of one.
-MAX_WINDOWS, LEAST_VOICED = 80, 0.2
+#: Largest number of windows that are played and measured (15 s of one core).
+MAX_WINDOWS = 80
 
 #: Notes of at least this length count, without `END_S` at both ends.
 LEAST_NOTE_S = 0.2
@@ -164,9 +164,8 @@ def _variance_of_mean(n_frames: int, pole: float) -> float:
 
 def compare_notes(loaded: Bundle, windows: Windows) -> NoteTimbres:
     """Compares held notes of recordings with those that an instrument plays."""
-    usable = np.flatnonzero(windows.voiced.mean(axis=1) > LEAST_VOICED)
-    rows = usable[np.unique(np.linspace(0, len(usable) - 1, min(MAX_WINDOWS, len(usable))).astype(int))]
     player = Instrument(loaded)
+    rows = windows.voiced_rows(MAX_WINDOWS)
     notes = [note for row in rows for note in _compare_window(player, windows, int(row))]
     midi, harmonic_db, noise_db, n_frames, covariance = zip(*notes, strict=True) if notes else ((), (), (), (), ())
     return NoteTimbres(

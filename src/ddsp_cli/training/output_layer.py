@@ -395,7 +395,7 @@ def fit_upper_harmonics(loaded: Bundle, windows: Windows) -> dict[str, FloatArra
     model = loaded.card.model
     parts = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
     lowest_hz = UPPER_SHARE * windows.hop_samples * model.frame_rate_hz / 2.0
-    rows = _voiced_rows(windows, UPPER_WINDOWS)
+    rows = windows.voiced_rows(UPPER_WINDOWS)
     unchanged = dict(loaded.weights)
     if windows.hop_samples >= model.hop_samples or None in parts or not len(rows) or not is_playable(model):
         return unchanged
@@ -459,7 +459,7 @@ def balance_upper_band(loaded: Bundle, windows: Windows) -> dict[str, FloatArray
     model = loaded.card.model
     parts = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
     lowest_hz = UPPER_SHARE * windows.hop_samples * model.frame_rate_hz / 2.0
-    rows = _voiced_rows(windows, BALANCED_WINDOWS)
+    rows = windows.voiced_rows(BALANCED_WINDOWS)
     unchanged = dict(loaded.weights)
     if windows.hop_samples >= model.hop_samples or not len(rows) or not is_playable(model) or model.encoder:
         return unchanged
@@ -605,7 +605,7 @@ def match_level(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
     model = loaded.card.model
     harmonic = model.only(HarmonicConfig)
     columns = control_columns(model, harmonic[0]).get("amplitude") if harmonic else None
-    rows = _voiced_rows(windows, LEVELLED_WINDOWS)
+    rows = windows.voiced_rows(LEVELLED_WINDOWS)
     weights = dict(loaded.weights)
     if columns is None or not len(rows) or not is_playable(model):
         return weights
@@ -630,8 +630,8 @@ def _louder_db(player: Instrument, windows: Windows, row: int) -> np.ndarray:
 #: The noise is matched in this number of windows, in two passes: not all power between the harmonics is noise.
 MATCHED_WINDOWS, MATCH_PASSES = 24, 2
 
-#: Windows with a smaller voiced share, and bands that are measured less often, are left out.
-LEAST_VOICED, LEAST_MEASURED = 0.2, 10
+#: Bands that are measured less often are left out.
+LEAST_MEASURED = 10
 
 #: The level of a band is changed by at most `MAX_MATCH_DB`; for this duration of notes, by half of the difference.
 #: Differences up to the tolerance stay: that of held-out recordings to the training split is 0.4 to 4 dB.
@@ -663,7 +663,7 @@ def match_noise(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
     model = loaded.card.model
     noise = model.only(FilteredNoiseConfig)
     columns = control_columns(model, noise[0]).get("noise_magnitudes") if noise else None
-    rows = _voiced_rows(windows, MATCHED_WINDOWS)
+    rows = windows.voiced_rows(MATCHED_WINDOWS)
     if columns is None or not len(rows) or not is_playable(model):
         return dict(loaded.weights)
     recorded_db = [_noise_of(windows, int(row), windows.audio[row]) for row in rows]
@@ -692,12 +692,6 @@ def match_noise(loaded: Bundle, windows: Windows) -> dict[str, FloatArray]:
     bias = np.array(loaded.weights[BIAS], np.float32)
     bias[columns] += np.float32(moved_db * (note_s / (note_s + MATCH_PRIOR_S)) / DB_PER_UNIT)
     return weights | {BIAS: bias}
-
-
-def _voiced_rows(windows: Windows, n: int) -> np.ndarray:
-    """Returns at most `n` windows of notes, evenly spread."""
-    usable = np.flatnonzero(windows.voiced.mean(axis=1) >= LEAST_VOICED)
-    return usable[np.unique(np.linspace(0, len(usable) - 1, n).round().astype(int))] if len(usable) else usable
 
 
 def play_window(player: Instrument, windows: Windows, row: int, variation: bool = True) -> FloatArray:

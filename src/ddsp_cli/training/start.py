@@ -22,7 +22,7 @@ from ddsp_cli.config import ModelConfig
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.decoder import NOTE_BIAS, decode, instrument_vectors, model_at_vector
 from ddsp_cli.synthesis.ops import NumpyOps
-from ddsp_cli.training.windows import Windows
+from ddsp_cli.training.windows import Windows, spread
 
 #: Largest number of windows that are compared, and of frames in each: those with the most notes.
 COMPARED_WINDOWS, COMPARED_FRAMES = 10, 60
@@ -260,7 +260,7 @@ def _most_voiced(windows: Windows) -> tuple[np.ndarray, np.ndarray, int]:
     voiced = np.cumsum(np.pad(windows.voiced, ((0, 0), (1, 0))), axis=1)
     inside: np.ndarray = voiced[:, n_frames:] - voiced[:, :-n_frames]
     usable = np.flatnonzero(inside.max(axis=1) >= inside.max() / 2)
-    rows = usable[np.unique(np.linspace(0, len(usable) - 1, min(COMPARED_WINDOWS, len(usable))).astype(int))]
+    rows = spread(usable, COMPARED_WINDOWS)
     return rows, inside[rows].argmax(axis=1), n_frames
 
 

@@ -101,9 +101,7 @@ def measure_variation(windows: Windows) -> Variation | None:
     rate_hz = windows.model.frame_rate_hz * windows.f0_step
     if harmonic is None or rate_hz < 100:
         return None
-    voiced_share = windows.voiced.mean(axis=1)
-    usable = np.flatnonzero(voiced_share > 0.2)
-    rows = usable[np.unique(np.linspace(0, len(usable) - 1, min(MAX_WINDOWS, len(usable))).astype(int))]
+    rows = windows.voiced_rows(MAX_WINDOWS)
     notes = [note for row in rows for note in _measure_window(windows, int(row), rate_hz)]
     notes = [note for note in notes if note.jitter_cents < MAX_NOTE_JITTER_CENTS]
     if len(notes) < LEAST_NOTES:

@@ -36,6 +36,14 @@ GAIN_DB = (-3.0, 3.0)
 #: 0.6 (flute) and 1.3 (tenor saxophone); with soft copies alone that of an oboe grows by 0.4.
 SOFT_EVERY, SOFT_GAIN_DB = 4, (-20.0, -8.0)
 
+#: Windows with a smaller voiced share are left out of measurements.
+LEAST_VOICED = 0.2
+
+
+def spread(rows: np.ndarray, n: int) -> np.ndarray:
+    """Returns at most `n` of the rows, evenly spread."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows))).astype(int))]
+
 
 class Windows:
     """All windows of one split as network inputs at the model's frame rate.
@@ -116,6 +124,11 @@ class Windows:
     def rows_of(self, index: int) -> np.ndarray:
         """Returns the windows in which most frames belong to an instrument of the model."""
         return np.flatnonzero((self.inputs[CONDITION] == index).mean(axis=(1, 2)) > 0.5)
+
+    def voiced_rows(self, n: int | None = None, least_share: float = LEAST_VOICED) -> np.ndarray:
+        """Returns the windows whose voiced share is above `least_share`: all, or at most `n`, evenly spread."""
+        rows = np.flatnonzero(self.voiced.mean(axis=1) > least_share)
+        return rows if n is None else spread(rows, n)
 
     def _select(self, rows: np.ndarray) -> Windows:
         found = copy.copy(self)
