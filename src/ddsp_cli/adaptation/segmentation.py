@@ -7,7 +7,7 @@ durations are in seconds, so any frame rate will do. Shapes: F frames, N segment
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -67,6 +67,11 @@ class SegmentSettings:
     bridge_above_floor_db: float = 5.0
     attack_s: float = 0.016
     release_s: float = 0.08
+
+    def with_threshold(self, below_peak_db: float) -> SegmentSettings:
+        """Returns these settings with another `below_peak_db`; `hold_below_peak_db` keeps its default distance."""
+        hold_db = below_peak_db + SegmentSettings.hold_below_peak_db - SegmentSettings.below_peak_db
+        return replace(self, below_peak_db=below_peak_db, hold_below_peak_db=hold_db)
 
 
 @dataclass(frozen=True)

@@ -229,6 +229,15 @@ def room_file(sample_rate_hz: int | str) -> str:
     return f"reverb_ir_{sample_rate_hz}_hz.wav"
 
 
+def is_export(folder: Path) -> bool:
+    """Whether a folder holds the card of an export by this program."""
+    try:
+        with (folder / EXPORT_CARD).open("rb") as stream:
+            return stream.read(len(EXPORT_CARD_BEGINS)) == EXPORT_CARD_BEGINS.encode()
+    except OSError:
+        return False
+
+
 class ExportCard(Config, frozen=True):
     """The contents of `card.yaml`.
 

@@ -380,9 +380,8 @@ class Performer:
         if transpose is not None and transpose != self.settings.transpose:
             self.settings = replace(self.settings, transpose=transpose)
         if below_peak_db is not None and below_peak_db != self.settings.segments.below_peak_db:
-            hold_db = below_peak_db + SegmentSettings.hold_below_peak_db - SegmentSettings.below_peak_db
-            rules = replace(self.settings.segments, below_peak_db=below_peak_db, hold_below_peak_db=hold_db)
-            self.settings = replace(self.settings, segments=rules)
+            segments = self.settings.segments.with_threshold(below_peak_db)
+            self.settings = replace(self.settings, segments=segments)
         self._adaptation.settings = self.settings
 
     def take_over(self, other: Performer) -> None:

@@ -370,6 +370,9 @@ def _spectrogram(axis: Axes, recording: CutRecording) -> None:
 
 TRAINING_PAGE, TRAINING_PICTURE = "training.html", "training.png"
 
+#: The metric of a complete instrument that says how many seconds of the validation split were compared.
+JUDGED_METRIC = "judged_s"
+
 ABOUT_LOSSES = (
     "The loss is the preset's; where it has a room_penalty (vst: 0.2 times the reverberance of the room), the training "
     "loss contains it and the validation loss does not. The spectral distance under a clip is measured at 16 kHz and "
@@ -419,7 +422,7 @@ class TrainingSummary:
       rollbacks: how often it went back to a checkpoint.
       history: all validations.
       kept: the one whose weights the instrument has; None for that with the lowest loss.
-      metrics: on the validation split, with the seconds of sound they were measured on as `judged_s`.
+      metrics: on the validation split, with the seconds of sound they were measured on as `JUDGED_METRIC`.
     """
 
     instrument: str
@@ -493,7 +496,7 @@ def _training_facts(summary: TrainingSummary) -> list[tuple[str, str]]:
         text = f"{first.validation_loss:.2f} at first, {kept.validation_loss:.2f} {which}, after step {kept.step:,}"
         facts.append(("validation loss", text))
     if metrics := describe(summary.metrics):
-        facts.append((f"on {_duration(summary.metrics.get('judged_s', 0.0))} of the validation split", metrics))
+        facts.append((f"on {_duration(summary.metrics.get(JUDGED_METRIC, 0.0))} of the validation split", metrics))
     if summary.rollbacks:
         times = "once" if summary.rollbacks == 1 else f"{summary.rollbacks} times"
         facts.append(("went back to a checkpoint", f"{times}, because the loss broke or the model fell silent"))

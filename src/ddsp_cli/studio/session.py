@@ -35,7 +35,7 @@ from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio.integrated_loudness import LoudnessMeter
 from ddsp_cli.audio.write import PEAK_LIMIT, fit_level
 from ddsp_cli.bundle import CARD
-from ddsp_cli.bundle.folder import PREVIEW
+from ddsp_cli.bundle.folder import IMPULSE_RESPONSE, PREVIEW
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FLOOR_DB
 from ddsp_cli.errors import DdspError, InputError, ModelError, UsageError
 from ddsp_cli.limits import read_regular
@@ -243,7 +243,7 @@ class Session:
                 "highest": note_name(highest),
                 "range_midi": [lowest, highest],
                 "rate_hz": card.model.sample_rate_hz,
-                "has_room": "impulse_response.wav" in card.files,
+                "has_room": IMPULSE_RESPONSE in card.files,
                 "preview": PREVIEW in card.files,
                 "own": entry.where == "library",
                 "remarks": card.remarks,

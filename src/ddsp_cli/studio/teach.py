@@ -33,11 +33,14 @@ import psutil
 
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio import read
+from ddsp_cli.bundle import CARD
 from ddsp_cli.config import load_preset, preset_names
 from ddsp_cli.dataset.manifest import MANIFEST
 from ddsp_cli.errors import DdspError, InputError, Kind, OutputError, UsageError
 from ddsp_cli.limits import read_regular
+from ddsp_cli.reports.pages import TRAINING_PAGE
 from ddsp_cli.studio.takes import plain_name, remove_abandoned
+from ddsp_cli.training.checkpoint import LOG, run_folder
 from ddsp_cli.workflows import models
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
@@ -167,7 +170,7 @@ class Teacher:
                 error="it ended before it was done",
                 hint="Start it again: it resumes where it was.",
             )
-        run = Path(f"{project.instrument}.run")
+        run = run_folder(Path(project.instrument))
         return {
             "name": name,
             "preset": project.preset,
@@ -179,9 +182,9 @@ class Teacher:
             "report": self._page(name, "dataset").is_file(),
             "running": running,
             "now": msgspec.to_builtins(reported) if reported is not None else None,
-            "curve": _curve(run / "log.csv"),
+            "curve": _curve(run / LOG),
             "clips": sorted(path.name for path in run.glob("clips/*.wav") if _CLIP.fullmatch(path.name)),
-            "playable": (Path(project.instrument) / "model.yaml").is_file(),
+            "playable": (Path(project.instrument) / CARD).is_file(),
         }
 
     def receiving(self, name: str) -> Path:
@@ -314,7 +317,7 @@ class Teacher:
         Raises:
           InputError: there is no such clip.
         """
-        path = Path(f"{self._project(name).instrument}.run") / "clips" / clip
+        path = run_folder(Path(self._project(name).instrument)) / "clips" / clip
         if not _CLIP.fullmatch(clip) or not path.is_file():
             raise InputError("there is no such clip")
         return read_regular(path, _MAX_FILE_BYTES)
@@ -323,7 +326,7 @@ class Teacher:
 
     def _page(self, name: str, which: str) -> Path:
         if which == "training":
-            return Path(f"{self._project(name).instrument}.run") / "training.html"
+            return run_folder(Path(self._project(name).instrument)) / TRAINING_PAGE
         prepared = _decode(self._folder / self._project(name).name / "prepared.json", dict)
         return self._folder / name / "dataset" / Path(str((prepared or {}).get("report") or "none")).name
 

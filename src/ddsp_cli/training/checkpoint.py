@@ -43,6 +43,11 @@ _DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _NO_DIGEST = b'"sha256":"' + b"0" * 64 + b'"'
 
 
+def run_folder(folder: Path) -> Path:
+    """Returns the folder of the run's own files, beside the folder of its instrument."""
+    return folder.with_name(folder.name + ".run")
+
+
 class Point(Config):
     """One validation.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from ddsp_cli import __version__, bundle
 from ddsp_cli.atomic import FolderKind, beside, check_replaceable, folder_beside, writing
-from ddsp_cli.bundle.folder import EXPORT_CARD, EXPORT_CARD_BEGINS, MAX_EXPORT_CARD_BYTES, ExportCard, room_file
+from ddsp_cli.bundle.folder import EXPORT_CARD, MAX_EXPORT_CARD_BYTES, ExportCard, is_export, room_file
 from ddsp_cli.config import dump_yaml, parse_yaml
 from ddsp_cli.errors import Kind, OutputError, UsageError, did_you_mean
 from ddsp_cli.lock import exclusive, lock_file
@@ -102,28 +102,20 @@ def export(model: PathLike, format: str, out: PathLike | None = None, force: boo
 
 def _has_other_things(folder: Path) -> bool:
     """Whether a folder exists that is not an export, and is not empty: the plug-in's own, or the user's documents."""
-    return folder.is_dir() and not _is_export(folder) and any(folder.iterdir())
-
-
-def _is_export(folder: Path) -> bool:
-    try:
-        with (folder / EXPORT_CARD).open("rb") as stream:
-            return stream.read(len(EXPORT_CARD_BEGINS)) == EXPORT_CARD_BEGINS.encode()
-    except OSError:
-        return False
+    return folder.is_dir() and not is_export(folder) and any(folder.iterdir())
 
 
 def _kind_of(folder: Path) -> FolderKind:
     """Lists the entries of a folder that an earlier export wrote, by its card."""
     names: list[str] = []
-    if _is_export(folder) and (folder / EXPORT_CARD).stat().st_size <= MAX_EXPORT_CARD_BYTES:
+    if is_export(folder) and (folder / EXPORT_CARD).stat().st_size <= MAX_EXPORT_CARD_BYTES:
         with contextlib.suppress(OutputError, UnicodeDecodeError):
             card = parse_yaml(
                 (folder / EXPORT_CARD).read_text(encoding="utf-8"), dict, str(folder / EXPORT_CARD), OutputError
             )
             for entry in ("files", "contract"):
                 names += map(str, card.get(entry) or ())
-    return FolderKind("an export", _is_export, (EXPORT_CARD, room_file("*"), *map(glob.escape, names)))
+    return FolderKind("an export", is_export, (EXPORT_CARD, room_file("*"), *map(glob.escape, names)))
 
 
 def _add_file(folder: Path, loaded: bundle.Bundle, write: Exporter, force: bool) -> ExportResult:

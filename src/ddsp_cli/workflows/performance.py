@@ -160,10 +160,9 @@ def make_options(
     except UsageError as problem:
         problem.parameter = "tracker"
         raise
-    below_db = checked["threshold"]
     return TransferOptions(
         adapt=AdaptSettings(
-            segments=SegmentSettings(below_peak_db=below_db, hold_below_peak_db=below_db + 10.0),
+            segments=SegmentSettings().with_threshold(checked["threshold"]),
             transpose=None if shift == "auto" else float(shift),
             dynamics=checked["dynamics"],
             louder_db=checked["loudness"],

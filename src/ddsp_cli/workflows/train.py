@@ -41,7 +41,7 @@ from ddsp_cli.errors import DatasetError, Kind, ModelError, OutputError, UsageEr
 from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.packages import require
 from ddsp_cli.remote import as_place
-from ddsp_cli.reports.pages import TrainingSummary, write_training_report
+from ddsp_cli.reports.pages import JUDGED_METRIC, TrainingSummary, write_training_report
 from ddsp_cli.scaling import midi_to_hz, unscale_db
 from ddsp_cli.synthesis.decoder import NOTE_BIAS, zero_note_bias
 from ddsp_cli.synthesis.instrument import check_graph
@@ -78,9 +78,6 @@ LITTLE_S, LITTLE_COPIES = 120.0, 4
 #: `LITTLE_S` (weight interpolation: Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022). The mean
 #: loss of half a minute of eight instruments on held-out recordings falls by 0.05, their level error by 0.1 dB.
 LITTLE_CHANGE, LITTLE_CHANGE_NOTES_S = (0.8, 1.0), (30.0, LITTLE_S)
-
-#: The metric of a complete instrument that says how many seconds of the validation split were compared.
-JUDGED_S = "judged_s"
 
 
 @dataclass(frozen=True)
@@ -270,7 +267,7 @@ class Plan:
 
     @property
     def run_folder(self) -> Path:
-        return self.folder.with_name(self.folder.name + ".run")
+        return checkpoint.run_folder(self.folder)
 
 
 def make_plan(
@@ -913,7 +910,7 @@ def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = Fal
         stored = bundle.round_to_half(loaded.weights | articulation.as_weights())
         loaded = dataclasses.replace(loaded, weights=stored)
     clip = resynthesise(loaded, data)
-    metrics = {**loaded.card.metrics, **clip.figures(), JUDGED_S: round(clip.seconds, 1)}
+    metrics = {**loaded.card.metrics, **clip.figures(), JUDGED_METRIC: round(clip.seconds, 1)}
     preview = np.clip(clip.rendering[: round(bundle.PREVIEW_S * clip.rate_hz)], -1.0, 1.0)
     card = bundle.revise(loaded.card, metrics=metrics)
     bundle.save(folder, card, loaded.weights, loaded.impulse_response, preview, force=True)
@@ -922,7 +919,7 @@ def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = Fal
 
 def is_complete(folder: Path) -> bool:
     """Whether `finish` has completed the weights of an instrument. A second time it would correct them further."""
-    return JUDGED_S in bundle.load_card(folder).metrics
+    return JUDGED_METRIC in bundle.load_card(folder).metrics
 
 
 #: Shares of the learned note bias that are compared on the validation split.

@@ -13,7 +13,7 @@ from ddsp_cli.adaptation import CURVE_SUFFIXES, NOTE_SUFFIXES, SCORE_SUFFIXES
 from ddsp_cli.audio import read
 from ddsp_cli.audio.write import check_writable, nearest_rate_hz, written_by_ddsp
 from ddsp_cli.bundle import CARD
-from ddsp_cli.bundle.folder import EXPORT_CARD, EXPORT_CARD_BEGINS
+from ddsp_cli.bundle.folder import is_export
 from ddsp_cli.errors import DdspError, InputError, Kind, OutputError, UsageError, did_you_mean
 from ddsp_cli.workflows.arguments import number
 
@@ -273,13 +273,7 @@ def _sources_at(path: Path, own: list[Path]) -> list[tuple[Path, InputKind]]:
 
 def _belongs_to_instrument(folder: Path) -> bool:
     """Whether a folder is a bundle or an export: its sounds are impulse responses and previews."""
-    if (folder / CARD).is_file():
-        return True
-    try:
-        with (folder / EXPORT_CARD).open("rb") as file:
-            return file.read(len(EXPORT_CARD_BEGINS)) == EXPORT_CARD_BEGINS.encode()
-    except OSError:
-        return False
+    return (folder / CARD).is_file() or is_export(folder)
 
 
 def _is_file(parameter: str, place: Path | None, suffixes: frozenset[str], n_jobs: int) -> bool:
