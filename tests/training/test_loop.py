@@ -393,6 +393,19 @@ def test_the_fit_to_measured_controls_is_reported_step_by_step(monkeypatch):
     assert len({event.message for event in events}) == 1
 
 
+def test_a_fit_to_measured_controls_that_breaks_is_an_error(monkeypatch):
+    def fit(*_):
+        raise loop.BrokenLossError
+
+    monkeypatch.setattr(loop, "pretrain", fit)
+    training = msgspec.structs.replace(PRESET.training, pretrain_steps=3)
+    windows = SimpleNamespace(in_memory=lambda: None)
+    preset = msgspec.structs.replace(PRESET, training=training)
+    job = SimpleNamespace(preset=preset, total_steps=9, seed=0, start=None, train=windows)
+    with pytest.raises(ModelError, match="measured harmonics and noise became infinite"):
+        loop.fit_measured_controls(job, None, FRESH, lambda progress: None)
+
+
 def test_an_interrupted_training_does_not_wait_for_the_compiler(monkeypatch):
     """XLA cannot be stopped; in `finally` the end of a training waited for it."""
     released = threading.Event()

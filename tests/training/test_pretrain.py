@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 from keras import ops
 
 from ddsp_cli.engine.losses import CONTROL_TARGETS, ControlLoss
 from ddsp_cli.scaling import NOISE_VARIANCE
-from ddsp_cli.training import loop
+from ddsp_cli.training import loop, start
 from ddsp_cli.training.batches import as_arrays
-from ddsp_cli.training.pretrain import pretrain
+from ddsp_cli.training.pretrain import BrokenLossError, pretrain
 from ddsp_cli.training.targets import FLOOR_DB, measure_targets, window_levels
 from ddsp_cli.training.windows import Windows
 from fixtures import small_model
@@ -151,3 +153,18 @@ def test_measured_levels_count_beside_the_spectral_loss(windows):
     assert error_db > 5
     assert float(both - plain) == pytest.approx(0.5 * error_db, rel=1e-4)
     assert float(weighted.control_penalty({"f0_hz": inputs["f0_hz"]}, rendered)) == 0.0
+
+
+def test_an_error_that_is_not_a_number_ends_the_fit():
+    windows = Windows(tones(2), small_model(), 250)
+    windows.measure_targets(measure_targets)
+    windows.targets["noise_db"] = np.full_like(windows.targets["noise_db"], np.nan)
+    done: list[int] = []
+    with pytest.raises(BrokenLossError):
+        pretrain(loop.build(small_preset(), seed=0), windows, 3, 2, seed=0, compiled=False, report=done.append)
+    assert done == []
+
+
+def test_the_first_fit_of_a_vector_weighs_levels_as_the_training():
+    defaults = {name: one.default for name, one in inspect.signature(ControlLoss).parameters.items()}
+    assert (defaults["noise_weight"], defaults["level_weight"]) == (start.NOISE_WEIGHT, start.LEVEL_WEIGHT)

@@ -20,8 +20,8 @@ from keras import ops
 from ddsp_cli.bundle.layout import base_config
 from ddsp_cli.config import ModelConfig, TrainingConfig
 from ddsp_cli.engine import Autoencoder
-from ddsp_cli.training.loop import LossWatch, PacedAdam, schedule
-from ddsp_cli.training.pretrain import Inputs, fit_controls
+from ddsp_cli.training.loop import PacedAdam, schedule
+from ddsp_cli.training.pretrain import Inputs, LossWatch, fit_controls
 from ddsp_cli.training.windows import Batch, Windows
 
 #: Length of the vector of an instrument.

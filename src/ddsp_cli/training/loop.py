@@ -36,7 +36,7 @@ from ddsp_cli.training import checkpoint
 from ddsp_cli.training.batches import RandomCrops, as_arrays
 from ddsp_cli.training.checkpoint import Event, Point, Report, RunState, TrainProgress, progress_of
 from ddsp_cli.training.output_layer import init_harmonic_rolloff
-from ddsp_cli.training.pretrain import can_pretrain, pretrain
+from ddsp_cli.training.pretrain import BrokenLossError, LossWatch, can_pretrain, pretrain
 from ddsp_cli.training.run_log import RunFolder
 from ddsp_cli.training.start import Start
 from ddsp_cli.training.targets import measure_targets
@@ -65,10 +65,6 @@ MAX_WEIGHT = float(np.finfo(np.float16).max)
 LOWEST_HZ = 1.0
 
 OnKept = Callable[[Autoencoder, RunState], None]
-
-
-class BrokenLossError(Exception):
-    """The loss or a weight is NaN or infinite, or the model fell silent: the last checkpoint has to be restored."""
 
 
 @dataclass(frozen=True)
@@ -293,33 +289,6 @@ def check_weights(model: keras.Model) -> None:
             raise BrokenLossError
 
 
-class LossWatch(keras.callbacks.Callback):
-    """Collects the training loss of every step and ends `fit` at the first that is NaN or infinite.
-
-    Args:
-      step_done: called after every step with the losses so far.
-
-    Raises:
-      BrokenLossError: inside `fit`.
-    """
-
-    def __init__(self, step_done: Callable[[list[float]], None]) -> None:
-        super().__init__()
-        self.losses: list[float] = []
-        self._step_done = step_done
-        self._mean = 0.0
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        # `fit` gives running means; the loss of one step shows a break at once
-        mean = float((logs or {})["loss"])
-        loss = mean * (batch + 1) - self._mean * batch
-        self._mean = mean
-        if not math.isfinite(loss):
-            raise BrokenLossError
-        self.losses.append(loss)
-        self._step_done(self.losses)
-
-
 def _resume(job: Job, state: RunState) -> Autoencoder:
     model = build(
         job.preset, job.seed, state.rollbacks, job.total_steps, job.n_shares, job.lowest_hz, job.processes,
@@ -336,7 +305,11 @@ def _resume(job: Job, state: RunState) -> Autoencoder:
 
 
 def fit_measured_controls(job: Job, model: Autoencoder, state: RunState, report: Report) -> None:
-    """Fits the decoder to measured controls, if the preset has `pretrain_steps` and its controls can be measured."""
+    """Fits the decoder to measured controls, if the preset has `pretrain_steps` and its controls can be measured.
+
+    Raises:
+      ModelError: the error became NaN or infinite.
+    """
     n_steps = job.preset.training.pretrain_steps
     if n_steps and can_pretrain(job.preset.model):
         message = "fitting the decoder to measured harmonics and noise"
@@ -347,7 +320,13 @@ def fit_measured_controls(job: Job, model: Autoencoder, state: RunState, report:
         def fitted(n_done: int) -> None:
             report(TrainProgress(n_done, n_steps, event="pretrain", message=message))
 
-        pretrain(model, job.train.in_memory(), n_steps, batch_size, job.seed, compiled, fitted)
+        try:
+            pretrain(model, job.train.in_memory(), n_steps, batch_size, job.seed, compiled, fitted)
+        except BrokenLossError:  # another attempt takes the same steps
+            raise ModelError(
+                "the error of the measured harmonics and noise became infinite",
+                "Look for broken recordings in the data set, or set pretrain_steps to 0 in the preset.",
+            ) from None
 
 
 def _validate_parent(job: Job, model: Autoencoder, state: RunState, on_kept: OnKept, report: Report) -> RunState:

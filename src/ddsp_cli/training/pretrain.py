@@ -10,6 +10,7 @@ Shapes: N windows, B batch, F frames, K harmonics, M noise bands.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,37 @@ Inputs = dict[str, np.ndarray]
 def can_pretrain(model: ModelConfig) -> bool:
     """Whether a model has the two synthesisers whose controls can be measured."""
     return model.only(HarmonicConfig) is not None and model.only(FilteredNoiseConfig) is not None
+
+
+class BrokenLossError(Exception):
+    """The loss or a weight is NaN or infinite, or the model fell silent: the last checkpoint has to be restored."""
+
+
+class LossWatch(keras.callbacks.Callback):
+    """Collects the training loss of every step and ends `fit` at the first that is NaN or infinite.
+
+    Args:
+      step_done: called after every step with the losses so far.
+
+    Raises:
+      BrokenLossError: inside `fit`.
+    """
+
+    def __init__(self, step_done: Callable[[list[float]], None]) -> None:
+        super().__init__()
+        self.losses: list[float] = []
+        self._step_done = step_done
+        self._mean = 0.0
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        # `fit` gives running means; the loss of one step shows a break at once
+        mean = float((logs or {})["loss"])
+        loss = mean * (batch + 1) - self._mean * batch
+        self._mean = mean
+        if not math.isfinite(loss):
+            raise BrokenLossError
+        self.losses.append(loss)
+        self._step_done(self.losses)
 
 
 class ControlFit(keras.Model):
@@ -112,6 +144,7 @@ def pretrain(
 
     Raises:
       ValueError: the model has no harmonic or no noise synthesiser.
+      BrokenLossError: the error became NaN or infinite.
     """
     if not can_pretrain(windows.model):
         raise ValueError("pretraining needs a harmonic and a noise synthesiser")
@@ -135,21 +168,6 @@ def fit_controls(
         warmup_steps=min(WARMUP_STEPS, n_steps // 2),
     )  # fmt: skip
     fit.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=CLIP_NORM), jit_compile=compiled)
-    watch = _Watch(report)
+    watch = LossWatch(lambda losses: report(len(losses)))
     fit.fit(crops, callbacks=[watch], verbose=0, shuffle=False)
-    return float(np.mean(watch.errors_db[-max(1, n_steps // 10) :]))
-
-
-class _Watch(keras.callbacks.Callback):
-    """Collects the error of every step."""
-
-    def __init__(self, report: Callable[[int], None]) -> None:
-        super().__init__()
-        self.errors_db: list[float] = []
-        self._report, self._mean = report, 0.0
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        mean = float((logs or {})["loss"])  # a running mean
-        self.errors_db.append(mean * (batch + 1) - self._mean * batch)
-        self._mean = mean
-        self._report(batch + 1)
+    return float(np.mean(watch.losses[-max(1, n_steps // 10) :]))
