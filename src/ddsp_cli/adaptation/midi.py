@@ -483,8 +483,7 @@ def adapt_score(
         start, stop = round(note.start_s * frame_rate_hz), round(note.stop_s * frame_rate_hz)
         stop = max(stop, start + 1)
         since_s, left_s = times_s[start:stop] - note.start_s, note.stop_s - times_s[start:stop]
-        shape_db = -(LEGATO_DB if note.tied else ATTACK_DB) * np.clip(1.0 - since_s / ATTACK_S, 0.0, 1.0) ** 2
-        shape_db -= SETTLE_DB * np.clip((since_s - ATTACK_S) / SETTLE_S, 0.0, 1.0)
+        shape_db = attack_db(since_s, note.tied)
         shape_db -= (LEGATO_DB if note.ties else RELEASE_DB) * np.clip(1.0 - left_s / RELEASE_S, 0.0, 1.0) ** 2
         level_db[start:stop] = velocity_db(note.velocity, target, settings.dynamics) + shape_db
         midi[start:stop], inside[start:stop] = note.midi, True
@@ -508,6 +507,17 @@ def adapt_score(
         segments=segments,
         frame_rate_hz=frame_rate_hz,
     )
+
+
+def attack_db(since_s: RealArray, is_legato: bool) -> RealArray:
+    """Returns the envelope at the beginning of a note in dB: it rises to 0 and settles at -`SETTLE_DB`.
+
+    Args:
+      since_s: [F] seconds since the note began.
+      is_legato: it rises from `LEGATO_DB` below; other notes rise from `ATTACK_DB` below.
+    """
+    rise_db = (LEGATO_DB if is_legato else ATTACK_DB) * np.clip(1.0 - since_s / ATTACK_S, 0.0, 1.0) ** 2
+    return -rise_db - SETTLE_DB * np.clip((since_s - ATTACK_S) / SETTLE_S, 0.0, 1.0)
 
 
 def velocity_db(velocity: int, target_percentiles_db: RealArray, dynamics: float = 1.0) -> float:

@@ -26,6 +26,7 @@ from ddsp_cli.arrays import DoubleArray, FloatArray, IntArray, RealArray, hann_w
 from ddsp_cli.audio.resample import Resampler
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.errors import InputError
+from ddsp_cli.scaling import midi_to_hz
 
 #: The network takes windows of sound at this rate and gives a frame for each hop.
 RATE_HZ, HOP_SAMPLES, WINDOW_SAMPLES = 22050, 256, 43844
@@ -120,7 +121,7 @@ class PolyNote:
         """Returns the pitch of the note at times [n]; before and after it that of its ends."""
         own_s = self.start_s + FRAME_S * np.arange(len(self.cents))
         midi = self.key + np.interp(times_s, own_s, self.cents) / 100.0
-        return np.asarray(440.0 * 2.0 ** ((midi - 69.0) / 12.0), np.float64)
+        return np.asarray(midi_to_hz(midi), np.float64)
 
 
 @functools.cache
@@ -202,7 +203,7 @@ def find_poly_notes(activations: Activations) -> list[PolyNote]:
     found: list[tuple[int, int, int, float]] = []  # first frame, frame after the last, key, strength
     for key in np.flatnonzero(activations.notes.max(axis=0, initial=0) >= 255 * SURE):
         notes, onsets = activations.notes[:, key] / 255.0, activations.onsets[:, key] / 255.0
-        least_s = SHORTEST_PERIODS / (440.0 * 2.0 ** ((LOWEST_MIDI + key - 69.0) / 12.0))
+        least_s = SHORTEST_PERIODS / float(midi_to_hz(np.float64(LOWEST_MIDI + key)))
         for start, stop in _held(notes, onsets):
             if (stop - start) * FRAME_S >= least_s:
                 found.append((start, stop, int(key), float(notes[start:stop].mean())))

@@ -1,7 +1,6 @@
 """`ddsp live`: options, single keys from the terminal, and its display."""
 
 import itertools
-import math
 import os
 import sys
 import textwrap
@@ -157,6 +156,8 @@ def _run(session: "LiveSession", seconds: float | None) -> None:
 
 def handle_key(session: "LiveSession", key: str) -> None:
     """Handles a key; unknown keys do nothing."""
+    from ddsp_cli.workflows.performance import RANGES
+
     controls = session.controls
     if key.isdecimal() and 1 <= int(key) <= len(session.names):
         session.change(instrument=int(key) - 1)
@@ -166,14 +167,16 @@ def handle_key(session: "LiveSession", key: str) -> None:
         session.change(instrument=(controls.instrument - 1) % len(session.names))
     elif key in {"up", "down", "+", "-"}:
         transpose = controls.transpose + (12.0 if key in {"up", "+"} else -12.0)
-        if abs(transpose) <= 60.0:
+        low, high = RANGES["transpose"]
+        if low <= transpose <= high:
             session.change(transpose=transpose)
     elif key == "o":
         session.change(room=not controls.room)
     elif key in {"[", "]"}:
         # A higher gate lets less through: its threshold is nearer to the loudest notes.
         below_db = controls.below_peak_db + (GATE_STEP_DB if key == "[" else -GATE_STEP_DB)
-        session.change(below_peak_db=min(max(below_db, 3.0), 80.0))
+        low_db, high_db = RANGES["threshold"]
+        session.change(below_peak_db=min(max(below_db, low_db), high_db))
     elif key == "m":
         session.change(muted=not controls.muted)
     elif key == "r":
@@ -278,7 +281,9 @@ def _pitches(view: "LiveView") -> str:
 
 def pitch(f0_hz: float) -> str:
     """Returns the nearest note of a frequency and how far off it is: `A4 +12 cents`."""
-    midi = 69.0 + 12.0 * math.log2(f0_hz / 440.0)
+    from ddsp_cli.scaling import hz_to_midi
+
+    midi = float(hz_to_midi(f0_hz))
     return f"{note_name(midi)} {100.0 * (midi - round(midi)):+.0f} cents"
 
 

@@ -297,6 +297,11 @@ class ModelConfig(Config, kw_only=True):
         return "power_db" if "pw_scaled" in self.inputs else "loudness_db"
 
     @property
+    def level_input(self) -> Literal["pw_scaled", "ld_scaled"]:
+        """The input that is scaled from the level; `ld_scaled` also where the model has neither."""
+        return "pw_scaled" if "pw_scaled" in self.inputs else "ld_scaled"
+
+    @property
     def sizes(self) -> DecoderConfig:
         """Sizes of the decoder.
 

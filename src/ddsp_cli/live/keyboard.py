@@ -15,17 +15,13 @@ import numpy as np
 
 from ddsp_cli.adaptation.dynamics import within_reach
 from ddsp_cli.adaptation.midi import (
-    ATTACK_DB,
-    ATTACK_S,
     BEND_SEMITONES,
     DRUM_CHANNEL,
-    LEGATO_DB,
     RELEASE_DB,
     RELEASE_S,
-    SETTLE_DB,
-    SETTLE_S,
     SUSTAIN_CONTROL,
     SUSTAIN_DOWN,
+    attack_db,
     velocity_db,
 )
 from ddsp_cli.arrays import FloatArray
@@ -81,12 +77,12 @@ class Voice:
         return self.release_s == math.inf
 
     def shape_db(self, now_s: float) -> float:
-        """Returns the envelope in dB: attack, decay and release, as in `adaptation.midi.adapt_score`."""
-        since_s, ended_s = now_s - self.start_s, now_s - self.release_s
-        attack_db = LEGATO_DB if self.is_bound else ATTACK_DB
-        shape_db = -attack_db * min(max(1.0 - since_s / ATTACK_S, 0.0), 1.0) ** 2
-        shape_db -= SETTLE_DB * min(max((since_s - ATTACK_S) / SETTLE_S, 0.0), 1.0)
-        return shape_db - RELEASE_DB * min(max(ended_s / RELEASE_S, 0.0), 1.0)
+        """Returns the envelope in dB: attack and settling of `midi.attack_db`, then a linear release.
+
+        The release begins when the key is up and no pedal holds the note.
+        """
+        shape_db = float(attack_db(np.asarray(now_s - self.start_s), self.is_bound))
+        return shape_db - RELEASE_DB * min(max((now_s - self.release_s) / RELEASE_S, 0.0), 1.0)
 
     def gate(self, now_s: float) -> float:
         """Returns 1 while the key is held, then a value that falls to 0."""

@@ -140,7 +140,7 @@ class Windows:
 
     def level_db(self, row: int) -> np.ndarray:
         """Returns the level [F] of a window that drives the model, in dB."""
-        scaled = self.inputs["pw_scaled" if self.model.level == "power_db" else "ld_scaled"][row, :, 0]
+        scaled = self.inputs[self.model.level_input][row, :, 0]
         return np.asarray(unscale_db(scaled), np.float32)
 
     def _resampled(self, rate_hz: int) -> Iterator[np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ddsp_cli import __version__, bundle
 from ddsp_cli.arrays import FloatArray
-from ddsp_cli.atomic import beside, check_replaceable, writing
+from ddsp_cli.atomic import check_replaceable, write_bytes, writing
 from ddsp_cli.audio.write import check_writable
 from ddsp_cli.bundle import Bundle, Card
 from ddsp_cli.bundle.card import family_of
@@ -18,6 +18,7 @@ from ddsp_cli.config import ModelConfig, ReverbConfig
 from ddsp_cli.config.model import ROOMS
 from ddsp_cli.errors import ModelError, UsageError
 from ddsp_cli.lock import exclusive, lock_file
+from ddsp_cli.scaling import midi_to_hz
 from ddsp_cli.synthesis import decoder
 from ddsp_cli.synthesis.blend import BlendedInstrument
 from ddsp_cli.synthesis.instrument import Instrument
@@ -78,8 +79,8 @@ def map_instruments(out: PathLike | None = None, force: bool = False) -> Map:
     if target is not None:
         from ddsp_cli.reports.plots import draw_map
 
-        with writing(target), beside(target) as part:
-            part.write_bytes(draw_map(found.timbres, families))
+        with writing(target):
+            write_bytes(target, draw_map(found.timbres, families))
     return found
 
 
@@ -239,7 +240,7 @@ def _preview(instrument: Bundle) -> FloatArray:
     where = np.linspace(0.0, 1.0, n)
     levels_db = statistics.level(model.level)
     level_db = np.interp(np.sin(np.pi * where) ** 2, [0.0, 1.0], [levels_db[30], levels_db[80]])
-    f0_hz = (440.0 * 2.0 ** ((notes - 69.0) / 12.0)).astype(np.float32)
+    f0_hz = midi_to_hz(notes).astype(np.float32)
     gate = np.minimum(1.0, 12.0 * np.minimum(where, 1.0 - where)).astype(np.float32)
     played = Instrument(instrument).render(f0_hz, level_db.astype(np.float32), gate)
     return np.clip(np.concatenate(list(played)), -1.0, 1.0)

@@ -664,7 +664,7 @@ def _write_first_clip(plan: Plan, material: Material, start: Start) -> Path:
     model = plan.settings.model
     batch = validation_batches(material.validation, plan.settings.training.batch_size)[0]
     inputs, (recording,) = loudest(batch)
-    level_db = unscale_db(inputs["ld_scaled" if model.level == "loudness_db" else "pw_scaled"][0, :, 0])
+    level_db = unscale_db(inputs[model.level_input][0, :, 0])
     silence = np.zeros(1, np.float32)  # the response of a room that nothing has learned yet
     instrument = Instrument(bundle.Bundle(_card(plan, material.data.manifest), start.weights, silence))
     f0_hz = inputs["f0_hz"][0, :, 0]
