@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 import typer
 from typer.core import TyperCommand
 
-from ddsp_cli.errors import DdspError, Kind, UsageError, did_you_mean
+from ddsp_cli.errors import DdspError, Kind
 from ddsp_cli.shell import quoted
 
 #: What click adds about the limits of a number, `[x>=1]` or `; 0<=x<=9]`: the metavar says it, as `0..9`.
@@ -57,16 +57,6 @@ class Command(TyperCommand):
             formatter.write_paragraph()
             for line in self.epilog.strip().splitlines():
                 formatter.write(f"{line}\n")
-
-
-def choice(option: str, value: str, known: tuple[str, ...]) -> None:
-    """Checks an option with a fixed set of values.
-
-    Raises:
-      UsageError: the value is not one of them.
-    """
-    if value not in known:
-        raise UsageError(f"{option} {value} is not known", did_you_mean(value, known))
 
 
 def instrument_names(incomplete: str) -> list[str]:

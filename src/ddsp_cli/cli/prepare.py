@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddsp_cli.cli import console
-from ddsp_cli.cli.options import Force, choice, one_of
+from ddsp_cli.cli.options import Force, one_of
 from ddsp_cli.cli.transfer import end_with_failures
 from ddsp_cli.pitch_names import note_name
 from ddsp_cli.shell import quoted
@@ -86,7 +86,6 @@ def prepare(
     from ddsp_cli.workflows.prepare import prepare as run
     from ddsp_cli.workflows.transfer_plan import Failure
 
-    choice("--level", level, ("match", "keep"))
     with console.Progress(units={MEASURING_MANY: "recordings"}) as progress:
         result = run(
             audio,

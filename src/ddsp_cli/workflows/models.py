@@ -478,7 +478,7 @@ def find_room(name: str, wet: float, rate_hz: int, own: np.ndarray | None) -> np
 
     Args:
       name: `model`, `none`, a sound file with a recorded impulse response, or an instrument.
-      wet: 0 is dry, 1 as recorded or learned.
+      wet: 0 is dry, 1 as recorded or learned; at most `MOST_WET`.
       rate_hz: of the instrument that plays.
       own: its own impulse response [L], or None where it learned no room.
 
@@ -486,12 +486,9 @@ def find_room(name: str, wet: float, rate_hz: int, own: np.ndarray | None) -> np
       What `Instrument.render` takes as its `room`.
 
     Raises:
-      UsageError: `wet` out of range.
       InputError: the file is no impulse response.
       ModelError: no such instrument, or one without a room.
     """
-    if not 0.0 <= wet <= MOST_WET:
-        raise UsageError(f"{wet:g} is out of range (0 to {MOST_WET:g})", parameter="wet")
     if name == "none" or wet == 0.0:
         return False
     if name == "model":

@@ -31,7 +31,7 @@ from ddsp_cli.dataset.manifest import (
 )
 from ddsp_cli.dataset.sources import SHARD_NAME, Inputs, dataset_name, find, pick
 from ddsp_cli.dataset.workers import POLYPHONIC, SPEECH
-from ddsp_cli.errors import DatasetError, InputError, Kind, OutputError, UsageError
+from ddsp_cli.errors import DatasetError, InputError, Kind, OutputError, UsageError, did_you_mean
 from ddsp_cli.limits import usable_cores
 from ddsp_cli.remote import as_place, is_address, local_copy, publish, reading
 from ddsp_cli.reports.pages import DATASET_PAGE, write_dataset_report
@@ -42,6 +42,9 @@ __all__ = ["MEASURING_MANY", "POLYPHONIC", "SPEECH", "PrepareResult", "advice", 
 
 #: With this much sound an instrument is usually good.
 ENOUGH_S = 600.0
+
+#: What can be done with the levels of folders, see `prepare`.
+LEVELS = ("match", "keep")
 
 #: Recordings that a result names; the manifest names all.
 MAX_NAMED = 10_000
@@ -392,10 +395,16 @@ def _shards_stand(folder: Path, manifest: Manifest) -> bool:
 def _check_options(sample_rate_hz: int, level: str, validation_share: float, workers: int | None) -> None:
     if sample_rate_hz not in SAMPLE_RATES_HZ:
         rates = ", ".join(map(str, SAMPLE_RATES_HZ))
-        raise UsageError(f"models cannot have a rate of {sample_rate_hz} Hz", f"Use one of {rates}.")
-    if level not in {"match", "keep"}:
-        raise UsageError(f"level {level} is not known", "Use match or keep.")
+        raise UsageError(
+            f"models cannot have a rate of {sample_rate_hz} Hz", f"Use one of {rates}.", parameter="sample_rate_hz"
+        )
+    if level not in LEVELS:
+        raise UsageError(f"{level} is not known", did_you_mean(str(level), LEVELS), parameter="level")
     if not 0.0 <= validation_share <= 0.5:
-        raise UsageError(f"the validation share {validation_share} is out of range", "Use a number from 0 to 0.5.")
+        raise UsageError(
+            f"the validation share {validation_share} is out of range",
+            "Use a number from 0 to 0.5.",
+            parameter="validation_share",
+        )
     if workers is not None and workers < 1:
-        raise UsageError(f"workers must be 1 or more, not {workers}")
+        raise UsageError(f"workers must be 1 or more, not {workers}", parameter="workers")
