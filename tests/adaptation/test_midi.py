@@ -16,8 +16,8 @@ from ddsp_cli.adaptation.midi import (
     Selection,
     adapt_score,
     adapt_scores,
+    lead_line,
     read_midi,
-    read_score,
     split_voices,
     velocity_db,
 )
@@ -47,6 +47,10 @@ def on(note, velocity=80, channel=0):
 
 def off(note, channel=0):
     return mido.Message("note_off", note=note, channel=channel)
+
+
+def read_score(path):
+    return lead_line(read_midi(path))
 
 
 def test_notes_have_their_times_and_pitches(tmp_path):

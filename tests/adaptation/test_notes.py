@@ -11,7 +11,7 @@ import pytest
 
 from ddsp_cli.adaptation import f0_cleanup
 from ddsp_cli.adaptation.adapt import AdaptSettings
-from ddsp_cli.adaptation.midi import adapt_score, read_score
+from ddsp_cli.adaptation.midi import adapt_score, lead_line, read_midi
 from ddsp_cli.adaptation.notes import (
     EditedNote,
     count_changes,
@@ -53,7 +53,7 @@ def test_midi_is_played_as_it_was_sung(tmp_path):
     """Pitch, with its tuning and its vibrato, and times come back; the soft note is the softest."""
     features = sung()
     write_notes(tmp_path / "tune.mid", transcribe(features, find_segments(features)))
-    score = read_score(tmp_path / "tune.mid")
+    score = lead_line(read_midi(tmp_path / "tune.mid"))
     assert [note.midi for note in score.notes] == [57, 60, 59, 64]
     assert [note.tied for note in score.notes] == [False, True, True, False]
     again = adapt_score(score, STATISTICS, "power_db", 250, AdaptSettings(transpose=0.0))

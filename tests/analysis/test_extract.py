@@ -12,7 +12,7 @@ from ddsp_cli.adaptation.segmentation import find_segments
 from ddsp_cli.analysis import extract
 from ddsp_cli.analysis.extract import analyze
 from ddsp_cli.audio import write
-from ddsp_cli.audio.recording import ArrayRecording, FileRecording, StreamRecording
+from ddsp_cli.audio.recording import ArrayRecording, FileRecording
 from ddsp_cli.audio.write import write_audio
 from ddsp_cli.config import FeatureSpec
 from ddsp_cli.errors import InputError, UsageError
@@ -152,11 +152,7 @@ def test_of_a_chord_one_voice_is_followed_and_of_noise_none():
 def test_the_source_of_the_sound_makes_no_difference(tmp_path, audio):
     write_audio(tmp_path / "a.wav", [audio], RATE_HZ, subtype="FLOAT")
     reference = found(audio)
-    for recording in (
-        FileRecording(tmp_path / "a.wav"),
-        FileRecording(tmp_path / "a.wav", kept_samples=100),
-        StreamRecording(np.array_split(audio, 23)),
-    ):
+    for recording in (FileRecording(tmp_path / "a.wav"), FileRecording(tmp_path / "a.wav", kept_samples=100)):
         analysis = analyze(recording, FeatureSpec(), find_segments)
         assert (analysis.character, analysis.passes) == (reference.character, reference.passes)
         np.testing.assert_array_equal(analysis.features.f0_hz, reference.features.f0_hz)

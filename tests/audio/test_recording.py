@@ -1,13 +1,11 @@
-"""A recording sounds the same from a file, an array and a stream, in every pass."""
+"""A recording sounds the same from a file and an array, in every pass."""
 
 from __future__ import annotations
-
-import tempfile
 
 import numpy as np
 import pytest
 
-from ddsp_cli.audio.recording import ArrayRecording, FileRecording, StreamRecording
+from ddsp_cli.audio.recording import ArrayRecording, FileRecording
 from ddsp_cli.audio.write import write_audio
 from ddsp_cli.errors import InputError
 from fixtures import melody
@@ -18,16 +16,13 @@ def sound_of(recording):
 
 
 @pytest.mark.parametrize("rate_hz", [16000, 44100])
-def test_file_array_and_stream_are_one_sound_in_every_pass(tmp_path, rate_hz):
+def test_file_and_array_are_one_sound_in_every_pass(tmp_path, rate_hz):
     audio = np.tile(melody(rate_hz=rate_hz), 6)
     write_audio(tmp_path / "a.wav", [audio], rate_hz, subtype="FLOAT")
-    pieces = np.array_split(audio, 37)
     found = [
         FileRecording(tmp_path / "a.wav"),
         FileRecording(tmp_path / "a.wav", kept_samples=1000),
         ArrayRecording(audio, rate_hz),
-        StreamRecording(pieces, rate_hz),
-        StreamRecording(pieces, rate_hz, kept_samples=1000),
     ]
     expected = sound_of(found[0])
     assert len(expected) == round(len(audio) * 16000 / rate_hz)
@@ -67,11 +62,3 @@ def test_arrays_that_are_no_sound_are_refused():
     ):
         with pytest.raises(InputError, match=words):
             ArrayRecording(audio)
-
-
-def test_temporary_files_are_gone_with_the_recording(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    recording = StreamRecording([melody()], kept_samples=10)
-    assert len(sound_of(recording)) == len(melody())
-    del recording
-    assert list(tmp_path.iterdir()) == []

@@ -60,7 +60,7 @@ def test_a_note_bias_is_that_of_the_semitone_and_interpolated_between_semitones(
 
 def test_convolutional_decoder_streams_as_it_reads_at_once():
     decoder = engine.DilatedConvDecoder({"f0": 1, "ld": 1}, {"a": 1, "b": 3}, 8, 3, 3, 2)
-    assert decoder.receptive_frames == 1 + 2 * 2 * (1 + 2 + 4)
+    assert [state.shape[1] for state in decoder.initial_state()] == [2 * d for d in (1, 2, 4)] * 2
     x = features(40, f0=1, ld=1)
     whole = numpy(decoder(x)["b"])
     state, parts = decoder.initial_state(2), []

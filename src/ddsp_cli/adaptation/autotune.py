@@ -250,11 +250,9 @@ def tune_melody(
 
     Args:
       midi: [F].
-      amount: 0 leaves the melody unchanged; 1 puts every note on the scale, without drift and slides, with its vibrato.
+      amount, frame_rate_hz, retune_s: see `move_notes`.
       key: the scale, or None to estimate it.
       tuning_semitones: how far its A is above 440 Hz.
-      frame_rate_hz: frames per second.
-      retune_s: how long a change from note to note takes; longer lets more of the performer's slides through.
 
     Returns:
       The melody [F], NaN as before, and the key that was used.
@@ -274,7 +272,9 @@ def move_notes(
       midi: [F].
       notes: of the melody.
       degrees: [N], where each note is moved to, see `target_degrees`.
-      amount, frame_rate_hz, retune_s: see `tune_melody`.
+      amount: 0 leaves the melody unchanged; 1 puts every note on its degree, without drift and slides, with vibrato.
+      frame_rate_hz: frames per second.
+      retune_s: how long a change from note to note takes; longer lets more of the performer's slides through.
 
     Returns:
       [F], NaN as before.

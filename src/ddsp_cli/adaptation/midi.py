@@ -203,11 +203,6 @@ def read_midi(path: Path, selection: Selection | None = None) -> MidiFile:
     return MidiFile(tuple(kept), played, tuple(part for part in parts if part not in played))
 
 
-def read_score(path: Path, selection: Selection | None = None) -> Score:
-    """Reads the one line of a MIDI file: the newest key, and the highest of a chord; see `read_midi`."""
-    return lead_line(read_midi(path, selection))
-
-
 def _timed(file: Any) -> list[Event]:
     """Returns the messages of all channels with their seconds, tempo changes included.
 

@@ -1,18 +1,15 @@
 """Recordings as analysis reads them: mono sound at 16 kHz in blocks, as many times as there are passes.
 
-A file, an array and blocks that arrive only once (a pipe, a microphone) are read in the same way. Up to `KEPT_SAMPLES`
-(4 minutes) of a file stay in memory after the first pass, so an ordinary file is decoded once. A longer file is
-decoded again by each further pass: that takes 5 % of the time of the analysis and no space on the disk. Blocks that
-arrive only once wait in a temporary file when they are longer than that (230 MB an hour).
+A file and an array are read in the same way. Up to `KEPT_SAMPLES` (4 minutes) of a file stay in memory after the first
+pass, so an ordinary file is decoded once. A longer file is decoded again by each further pass: that takes 5 % of the
+time of the analysis and no space on the disk.
 
 Shapes: S samples, C channels.
 """
 
 from __future__ import annotations
 
-import tempfile
-import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -22,12 +19,12 @@ from ddsp_cli.arrays import FloatArray
 from ddsp_cli.audio import read
 from ddsp_cli.audio.resample import Resampler
 from ddsp_cli.config import ANALYSIS_RATE_HZ
-from ddsp_cli.errors import InputError, OutputError
+from ddsp_cli.errors import InputError
 
 #: Samples of a recording that stay in memory (16 MiB): 4 min 22 s.
 KEPT_SAMPLES = 1 << 22
 
-#: Samples in a block that comes from memory or from a temporary file: 10 s.
+#: Samples in a block that comes from memory: 10 s.
 BLOCK_SAMPLES = 10 * ANALYSIS_RATE_HZ
 
 
@@ -110,55 +107,6 @@ class ArrayRecording:
     def blocks(self) -> Iterator[FloatArray]:
         """See `Recording.blocks`."""
         yield from _split(self._audio)
-
-
-class StreamRecording:
-    """Sound that arrives once, from a pipe or a microphone; the first pass has to read it to its end.
-
-    Args:
-      blocks: [S] float32 each, in order.
-      sample_rate_hz: their rate.
-      kept_samples: longer sound waits in a temporary file.
-    """
-
-    def __init__(
-        self,
-        blocks: Iterable[FloatArray],
-        sample_rate_hz: int = ANALYSIS_RATE_HZ,
-        kept_samples: int = KEPT_SAMPLES,
-    ) -> None:
-        self._arriving: Iterator[FloatArray] | None = iter(blocks)
-        self._resampler = Resampler(sample_rate_hz, ANALYSIS_RATE_HZ)
-        self._spool = tempfile.SpooledTemporaryFile(max_size=4 * kept_samples)  # noqa: SIM115
-        weakref.finalize(self, self._spool.close)
-
-    def blocks(self) -> Iterator[FloatArray]:
-        """See `Recording.blocks`.
-
-        Raises:
-          OutputError: the disk has no space for the temporary file.
-        """
-        if self._arriving is None:
-            self._spool.seek(0)
-            while data := self._spool.read(4 * BLOCK_SAMPLES):
-                yield np.frombuffer(data, np.float32)
-            return
-        arriving, self._arriving = self._arriving, None
-        for block in arriving:
-            yield from self._keep(self._resampler.push(np.asarray(block, np.float32)))
-        yield from self._keep(self._resampler.finish())
-
-    def _keep(self, block: FloatArray) -> Iterator[FloatArray]:
-        if not len(block):
-            return
-        try:
-            self._spool.write(np.ascontiguousarray(block).tobytes())
-        except OSError as problem:
-            raise OutputError(
-                f"{tempfile.gettempdir()} has no space to buffer the input: {problem.strerror or problem}",
-                "Free some space, or set TMPDIR to a folder that has some.",
-            ) from problem
-        yield block
 
 
 def _split(audio: FloatArray) -> Iterator[FloatArray]:

@@ -63,4 +63,4 @@ def reverb(
         room = f"in a room of {result.tail_s:.1f} s"
         length, took = console.duration(result.seconds), console.duration(result.wall_s)
         ends.say(f"{ends.name(result.output)}: {length} {room}{turned}, in {took}", wrap=True)
-    finish(batch, ends)
+    finish(batch)

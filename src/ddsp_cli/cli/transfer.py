@@ -276,7 +276,7 @@ def transfer(
                 ends.say(str(extra))
     if batch.report is not None:
         ends.say(str(batch.report))
-    finish(batch, ends)
+    finish(batch)
 
 
 def warn(batch: "Batch[TransferResult] | Batch[ReverbResult]", ends: pipes.Pipes) -> None:
@@ -289,7 +289,7 @@ def warn(batch: "Batch[TransferResult] | Batch[ReverbResult]", ends: pipes.Pipes
             console.remark(f"{'' if words in notices else 'Warning: '}{ends.name(source)}: {typed}.")
 
 
-def finish(batch: "Batch[TransferResult] | Batch[ReverbResult]", ends: pipes.Pipes) -> None:
+def finish(batch: "Batch[TransferResult] | Batch[ReverbResult]") -> None:
     """Says which inputs were left out; ends with `ExitCode.PARTIAL` where one could not be played.
 
     Raises:

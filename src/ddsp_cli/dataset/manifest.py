@@ -40,7 +40,6 @@ MAX_LISTED = 2000
 #: A manifest of 2,000 recordings has 1 MB (of 10,000, as earlier versions wrote them, 3 MB); larger files are refused.
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 
-SplitName = Literal["train", "validation"]
 DoubtKind = Literal["polyphony", "octave", "jump", "clipping"]
 
 

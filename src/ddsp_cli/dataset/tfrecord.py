@@ -78,16 +78,6 @@ def encode_example(features: Mapping[str, np.ndarray]) -> bytes:
     return field(1, b"".join(entries))  # Example.features
 
 
-def decode_example(data: bytes) -> dict[str, np.ndarray]:
-    """Returns the float lists of a `tf.train.Example`, name → [n] float32; features of other types are left out.
-
-    Raises:
-      ValueError: not such a message.
-    """
-    found = decode_features(data).items()
-    return {name: values for name, values in found if isinstance(values, np.ndarray) and values.dtype == np.float32}
-
-
 def decode_features(data: bytes) -> dict[str, np.ndarray | list[bytes]]:
     """Returns all features of a `tf.train.Example`: [n] float32 or int64, or a list of bytes.
 
@@ -114,7 +104,9 @@ def decode_features(data: bytes) -> dict[str, np.ndarray | list[bytes]]:
 
 
 def read_examples(path: Path) -> Iterator[dict[str, np.ndarray]]:
-    """Yields the examples of a shard, ours or one that `ddsp_prepare_tfrecord` wrote; see `decode_example`.
+    """Yields the float lists of the examples of a shard, ours or one that `ddsp_prepare_tfrecord` wrote.
+
+    Features of other types are left out. An example has arrays [n] float32 by name.
 
     Raises:
       DatasetError: the shard is missing, damaged, or holds something else.

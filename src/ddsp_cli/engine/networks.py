@@ -425,11 +425,6 @@ class DilatedConvDecoder(Decoder):
             layer.build((None, None, self.channels))
         self.built = True
 
-    @property
-    def receptive_frames(self) -> int:
-        """Number of frames an output depends on, the current one included."""
-        return 1 + sum(conv.n_past for conv in self.convs)
-
     def initial_state(self, n_examples: int = 1) -> list[Tensor]:
         """Returns the state of `stream` before the first frame: zeros [n_examples, n_past, channels] of each layer."""
         return [ops.zeros((n_examples, conv.n_past, self.channels)) for conv in self.convs]

@@ -178,7 +178,7 @@ def check_shapes(
         fitting = [dims for dims in alternatives if len(dims) == len(shape)]
         if not fitting:
             raise ArgumentError(_mismatch(owner, name, shape, specs))
-        reasons = [_disagreement(name, shape, dims, letters) for dims in fitting]
+        reasons = [_disagreement(shape, dims, letters) for dims in fitting]
         if all(reason is not None for reason in reasons):
             raise ArgumentError(_mismatch(owner, name, shape, specs, reasons[0] or ""))
         for dim, size in zip(fitting[reasons.index(None)], shape, strict=True):
@@ -186,9 +186,7 @@ def check_shapes(
                 letters.setdefault(dim, (size, f"{dim} is {size} in {name}"))
 
 
-def _disagreement(
-    name: str, shape: tuple[int | None, ...], dims: list[str], letters: Mapping[str, tuple[int, str]]
-) -> str | None:
+def _disagreement(shape: tuple[int | None, ...], dims: list[str], letters: Mapping[str, tuple[int, str]]) -> str | None:
     """Says why a shape does not match a declaration: a clause, empty where the declaration says it; None if it does."""
     for dim, size in zip(dims, shape, strict=True):
         letter = dim.removesuffix("?")
