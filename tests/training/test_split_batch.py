@@ -84,7 +84,7 @@ def test_what_was_compiled_ahead_is_used_and_changes_nothing():
             model.compile_ahead(*as_arrays(crops.batch(0)))()
         watch = loop.LossWatch(lambda found: None)
         model.fit(crops, callbacks=[watch], verbose=0, shuffle=False)
-        return watch.losses, model._half_gradients.experimental_get_tracing_count()
+        return watch.losses, model._part_gradients.experimental_get_tracing_count()
 
     (plain, n_plain), (ahead, n_ahead) = losses(False), losses(True)
     assert plain == ahead

@@ -25,14 +25,15 @@ from ddsp_cli.errors import ModelError
 from ddsp_cli.training.resources import Members
 from ddsp_cli.training.run_log import random_state_kept
 
-Half = tuple[dict[str, Any], Any, dict[str, Any]]
+#: Inputs by name, sound, and random numbers by name, of a part of a batch.
+Part = tuple[dict[str, Any], Any, dict[str, Any]]
 
 
 class SplitBatchAutoencoder(Autoencoder):
     """An `Autoencoder` that splits each batch, of an even number of examples, and learns the same from it.
 
-    The halves only read weights, so that TensorFlow may run them in parallel; the parts that change variables (the
-    random state, the optimiser, metrics) run before and after.
+    The two parts only read weights, so that TensorFlow may run them in parallel. What changes variables (the random
+    state, the optimiser, metrics) runs before and after.
     """
 
     def compile(self, *, optimizer: keras.optimizers.Optimizer, jit_compile: bool) -> None:
@@ -40,9 +41,9 @@ class SplitBatchAutoencoder(Autoencoder):
         import tensorflow as tf
 
         super().compile(optimizer=optimizer, jit_compile=False)
-        self._half_gradients = tf.function(self._loss_and_gradients, jit_compile=jit_compile, autograph=False)
+        self._part_gradients = tf.function(self._loss_and_gradients, jit_compile=jit_compile, autograph=False)
         # validations are few, and XLA takes longer to compile this than it saves in a training
-        self._half_loss = tf.function(self._loss_and_energies, jit_compile=False, autograph=False)
+        self._part_loss = tf.function(self._loss_and_energies, jit_compile=False, autograph=False)
         self._apply_gradients = tf.function(self._apply_mean, jit_compile=jit_compile, autograph=False)
 
     def compile_ahead(self, inputs: Mapping[str, Any], audio: Any) -> Callable[[], Any]:
@@ -56,31 +57,28 @@ class SplitBatchAutoencoder(Autoencoder):
         import tensorflow as tf
 
         with random_state_kept(self):
-            half = self._halves((inputs, audio))[0]
+            part = self._parts((inputs, audio))[0]
         # batches of `fit` have no static size; a function of other shapes would be compiled again
-        specs = [tf.TensorSpec([None, *value.shape[1:]], value.dtype) for value in keras.tree.flatten(half)]
-        function = self._half_gradients.get_concrete_function(*keras.tree.pack_sequence_as(half, specs))
-        return lambda: function(*half)
+        specs = [tf.TensorSpec([None, *value.shape[1:]], value.dtype) for value in keras.tree.flatten(part)]
+        function = self._part_gradients.get_concrete_function(*keras.tree.pack_sequence_as(part, specs))
+        return lambda: function(*part)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Takes one step on a batch of inputs [B, F, C] by name and audio [B, S]; returns metrics by name."""
-        found = [self._half_gradients(*half) for half in self._halves(data)]
+        found = [self._part_gradients(*part) for part in self._parts(data)]
         self._apply_gradients([gradients for _, gradients in found])
         return self._update_metrics([numbers for numbers, _ in found], data)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Returns the metrics of a batch, by name."""
-        return self._update_metrics([self._half_loss(*half, training=False) for half in self._halves(data)], data)
+        return self._update_metrics([self._part_loss(*part, training=False) for part in self._parts(data)], data)
 
-    def _halves(self, data: Any) -> list[Half]:
-        return self._parts(data, 2)
-
-    def _parts(self, data: Any, n: int) -> list[Half]:
+    def _parts(self, data: Any, n: int = 2) -> list[Part]:
         """Returns equal parts of a batch, with the random numbers of each."""
         inputs, audio, _ = keras.utils.unpack_x_y_sample_weight(data)
         batch = (inputs, audio, self.group.draw(ops.shape(audio)[0], audio.shape[-1]))
         splits = zip(*(ops.split(value, n) for value in keras.tree.flatten(batch)), strict=True)
-        return [keras.tree.pack_sequence_as(batch, list(half)) for half in splits]
+        return [keras.tree.pack_sequence_as(batch, list(part)) for part in splits]
 
     def _loss_and_gradients(self, inputs: Mapping[str, Any], audio: Any, drawn: Mapping[str, Any]) -> tuple[Any, Any]:
         import tensorflow as tf
@@ -99,11 +97,11 @@ class SplitBatchAutoencoder(Autoencoder):
         return loss, *self.energies(audio, rendered["audio"])
 
     def _apply_mean(self, gradients: list[list[Any]]) -> None:
-        mean = [sum(of_halves) / len(gradients) for of_halves in zip(*gradients, strict=True)]
+        mean = [sum(of_parts) / len(gradients) for of_parts in zip(*gradients, strict=True)]
         self.optimizer.apply(mean, self.trainable_variables)
 
     def _update_metrics(self, numbers: list[tuple[Any, Any, Any]], data: Any) -> dict[str, Any]:
-        loss, energy, wanted = (sum(of_halves) / len(numbers) for of_halves in zip(*numbers, strict=True))
+        loss, energy, wanted = (sum(of_parts) / len(numbers) for of_parts in zip(*numbers, strict=True))
         self._loss_tracker.update_state(loss, sample_weight=ops.shape(data[1])[0])
         self.note_level(energy, wanted)
         return dict(self.get_metrics_result())
@@ -204,13 +202,13 @@ class SharedBatchAutoencoder(SplitBatchAutoencoder):
     def train_step(self, data: Any) -> dict[str, Any]:
         """Takes one step on a batch of inputs [B, F, C] by name and audio [B, S]; returns metrics by name."""
         part = self._parts(data, self.processes.n)[self.processes.index]
-        numbers, gradients = self._half_gradients(*part)
+        numbers, gradients = self._part_gradients(*part)
         found = self.processes.mean([*numbers, *(ops.convert_to_tensor(gradient) for gradient in gradients)])
         self._apply_gradients([found[len(numbers) :]])
         return self._update_metrics([tuple(found[: len(numbers)])], data)
 
     def test_step(self, data: Any) -> dict[str, Any]:
         """Returns the metrics of a batch by name. Every process computes all of it, so their number has no effect."""
-        parts = [self._half_loss(*half, training=False) for half in self._parts(data, self.n_shares)]
-        means = self.processes.mean([sum(of_halves) / len(parts) for of_halves in zip(*parts, strict=True)])
+        parts = [self._part_loss(*part, training=False) for part in self._parts(data, self.n_shares)]
+        means = self.processes.mean([sum(of_parts) / len(parts) for of_parts in zip(*parts, strict=True)])
         return self._update_metrics([tuple(means)], data)
