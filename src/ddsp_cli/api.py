@@ -132,7 +132,7 @@ def load(model: Model) -> Instrument:
     choice = library.choose(model)
     if choice.shares is not None:
         parts = [playing.Instrument(library.open_at(place)) for place in choice.places]
-        return Blend(parts, choice.shares, choice.words)
+        return Blend(parts, choice.shares, choice.expression)
     (place,) = choice.places
     return Instrument(library.open_at(place), library.title(place), place)
 

@@ -49,7 +49,7 @@ _WARNINGS: dict[Character, str] = {"polyphonic": CHORDS, "speech": SPEECH, "uncl
 
 
 def warnings(analysis: Analysis[Segments]) -> tuple[str, ...]:
-    """Builds warnings about an analysed recording; [] for one clear voice, or silence."""
+    """Builds warnings about an analysed recording; empty for one clear voice, or silence."""
     if analysis.character == "silent":
         return ()
     character: Character

@@ -349,7 +349,7 @@ def count_changes(edited: Sequence[EditedNote], transcription: Transcription) ->
 
 
 def _is_as_performed(note: EditedNote, performed: Note) -> bool:
-    """Whether a note has its performed time, within the precision of the files."""
+    """Whether a note has the time, pitch, level and vibrato of the performance, within the precision of the files."""
     return (
         abs(note.start_s - performed.start_s) < 0.0015
         and abs(note.stop_s - performed.stop_s) < 0.0025

@@ -192,7 +192,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 class Progress:
-    """Shows how far long work is: `progress(what, done, total)`, as often as one likes.
+    """Shows the progress of long work, by `progress(what, done, total)`; may be called at any rate.
 
     Args:
       unit: what `done` and `total` count.

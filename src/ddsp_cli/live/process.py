@@ -74,7 +74,7 @@ class Job:
 
 @dataclass(frozen=True)
 class LiveStatus:
-    """Returns the state of the performance, for the display.
+    """State of a performance, for the display.
 
     Attributes:
       seconds: played so far.

@@ -186,10 +186,10 @@ class FeedbackDetector:
         """Takes the next samples [S, 2]: input, output."""
         self._pending = np.concatenate([self._pending, both])
         while len(self._pending) >= self._n:
-            self._look(self._pending[: self._n])
+            self._correlate(self._pending[: self._n])
             self._pending = self._pending[self._n // 2 :]
 
-    def _look(self, window: FloatArray) -> None:
+    def _correlate(self, window: FloatArray) -> None:
         if np.sqrt(np.mean(window**2, axis=0)).min() < SOUNDING_RMS:
             return
         input_spectrum, output_spectrum = np.fft.rfft(window * self._window[:, None], axis=0).T

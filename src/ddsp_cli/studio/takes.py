@@ -286,7 +286,7 @@ def check_length(name: str, seconds: float, rate_hz: int = 0) -> None:
     """Checks that a sound, a MIDI file or curves are short enough to be held in memory.
 
     Raises:
-      InputError: they are.
+      InputError: one is longer than `MAX_SOUND_S`, or has more samples than `MAX_SOUND_SAMPLES`.
     """
     most_s = min(MAX_SOUND_S, MAX_SOUND_SAMPLES / max(rate_hz, 1))
     if seconds > most_s:

@@ -44,7 +44,8 @@ SMALL_DB = 1.0
 #: Weights of the noise bands and of the level of all harmonics, relative to the harmonics, as in `ControlLoss`.
 NOISE_WEIGHT, LEVEL_WEIGHT = 0.5, 1.0
 
-#: Floor of the controls, see `training.targets.FLOOR_DB`.
+#: Floor of amplitudes in the logarithm (-120 dB), below that of the targets (`training.targets.FLOOR_DB`), so that
+#: controls softer than these count as errors.
 SOFTEST = 1e-6
 
 

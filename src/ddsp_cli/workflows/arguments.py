@@ -1,4 +1,4 @@
-"""Arguments as a person gives them: paths as text, one path in place of a list, numbers that may be words."""
+"""Convert and check arguments of workflows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def as_path(path: PathLike | None) -> Path | None:
 
 
 def as_places(places: PathLike | Sequence[PathLike]) -> list[Path]:
-    """As `as_paths`, of paths and addresses; an address with a pattern is one of them."""
+    """Returns a list of paths and addresses, of one or several; an address may contain a pattern."""
     return [as_place(places)] if isinstance(places, str | os.PathLike) else [as_place(place) for place in places]
 
 

@@ -298,17 +298,17 @@ class Choice(msgspec.Struct, frozen=True):
     Attributes:
       places: folders and files of instruments, as `find_playable` finds them.
       shares: of each in a blend; None for one instrument.
-      words: the blend as it was written.
+      expression: the blend as it was written.
     """
 
     places: tuple[Path, ...]
     shares: Shares | None = None
-    words: str = ""
+    expression: str = ""
 
     @property
     def name(self) -> str:
         """Name in results."""
-        return self.words if self.shares is not None else title(self.places[0])
+        return self.expression if self.shares is not None else title(self.places[0])
 
     @property
     def title(self) -> str:
@@ -331,7 +331,7 @@ class Choice(msgspec.Struct, frozen=True):
             return loaded[0]
         from ddsp_cli.synthesis.blend import BlendedInstrument
 
-        return BlendedInstrument(loaded, self.shares, self.words)
+        return BlendedInstrument(loaded, self.shares, self.expression)
 
 
 def choose(name: PathLike) -> Choice:
@@ -345,37 +345,39 @@ def choose(name: PathLike) -> Choice:
       UsageError: a blend with impossible shares or times.
       ModelError: there is no such instrument.
     """
-    words = os.fspath(name)
-    if Path(words).exists() or not (is_timed(words) or "+" in words):
+    expression = os.fspath(name)
+    if Path(expression).exists() or not (is_timed(expression) or "+" in expression):
         try:
             return Choice((find_playable(name),))
         except ModelError:
-            if _SHARED.fullmatch(words):
-                raise UsageError(f"a blend needs at least two instruments, and {words} names one", BLEND_HINT) from None
+            if _SHARED.fullmatch(expression):
+                raise UsageError(
+                    f"a blend needs at least two instruments, and {expression} names one", BLEND_HINT
+                ) from None
             raise
-    return _timed_blend(words) if is_timed(words) else _constant_blend(words)
+    return _timed_blend(expression) if is_timed(expression) else _constant_blend(expression)
 
 
-def is_timed(words: str) -> bool:
-    """Whether words are those of a blend over time."""
-    return _TIMED.fullmatch(words.strip()) is not None
+def is_timed(expression: str) -> bool:
+    """Whether an expression is a blend over time."""
+    return _TIMED.fullmatch(expression.strip()) is not None
 
 
-def named_in(words: str) -> list[str]:
-    """Returns the names of the instruments in what `choose` takes: one, or those of a blend. No file is looked for.
+def named_in(expression: str) -> list[str]:
+    """Returns the names of the instruments in an expression that `choose` takes, without access to files.
 
     Raises:
       UsageError: a blend with impossible shares or times.
     """
-    if is_timed(words):
-        return [name for _, name in _timed_parts(words)]
-    return [name for name, _ in _constant_parts(words)] if "+" in words else [words]
+    if is_timed(expression):
+        return [name for _, name in _timed_parts(expression)]
+    return [name for name, _ in _constant_parts(expression)] if "+" in expression else [expression]
 
 
-def _constant_parts(words: str) -> list[tuple[str, float]]:
+def _constant_parts(expression: str) -> list[tuple[str, float]]:
     """Returns the name and share of each part of `flute:0.6+violin:0.4`."""
     parts = []
-    for part in words.split("+"):
+    for part in expression.split("+"):
         name, colon, text = part.strip().rpartition(":")
         share = 1.0
         if colon and re.fullmatch(r"[\d.eE-]+", text.strip()):
@@ -383,42 +385,42 @@ def _constant_parts(words: str) -> list[tuple[str, float]]:
         else:
             name = part.strip()
         if not name:
-            raise UsageError(f"{words} names no instrument beside a +", BLEND_HINT, parameter="model")
+            raise UsageError(f"{expression} names no instrument beside a +", BLEND_HINT, parameter="model")
         parts.append((name, share))
     return parts
 
 
-def _timed_parts(words: str) -> list[tuple[float, str]]:
+def _timed_parts(expression: str) -> list[tuple[float, str]]:
     """Returns seconds and name of each part of `0:flute 8s:violin`."""
     parts = []
-    for part in _BETWEEN.split(words.strip()):
+    for part in _BETWEEN.split(expression.strip()):
         match = _TIMED.fullmatch(part)
         if match is None:
             raise UsageError(f"{part} is not a time and an instrument", TIMED_HINT, parameter="blend")
         parts.append((60.0 * float(match["minutes"] or 0) + float(match["seconds"]), match["name"].strip()))
     if any(later <= earlier for (earlier, _), (later, _) in itertools.pairwise(parts)):
-        raise UsageError(f"the times of {words} do not rise", TIMED_HINT, parameter="blend")
+        raise UsageError(f"the times of {expression} do not rise", TIMED_HINT, parameter="blend")
     return parts
 
 
-def _constant_blend(words: str) -> Choice:
+def _constant_blend(expression: str) -> Choice:
     """Returns the blend that `flute:0.6+violin:0.4` means."""
     shares: dict[Path, float] = {}
-    for name, share in _constant_parts(words):
+    for name, share in _constant_parts(expression):
         place = find_playable(name)
         shares[place] = shares.get(place, 0.0) + share
     if sum(shares.values()) <= 0.0:
-        raise UsageError(f"the shares of {words} are all 0", BLEND_HINT, parameter="model")
+        raise UsageError(f"the shares of {expression} are all 0", BLEND_HINT, parameter="model")
     if len(shares) == 1:
         return Choice(tuple(shares))
     from ddsp_cli.synthesis.blend import Shares
 
-    return Choice(tuple(shares), Shares.constant(tuple(shares.values())), words)
+    return Choice(tuple(shares), Shares.constant(tuple(shares.values())), expression)
 
 
-def _timed_blend(words: str) -> Choice:
+def _timed_blend(expression: str) -> Choice:
     """Returns the blend that `0:flute 8s:violin` means."""
-    parts = _timed_parts(words)
+    parts = _timed_parts(expression)
     times_s, found = [time_s for time_s, _ in parts], [find_playable(name) for _, name in parts]
     places = tuple(dict.fromkeys(found))
     if len(places) == 1:
@@ -426,18 +428,18 @@ def _timed_blend(words: str) -> Choice:
     from ddsp_cli.synthesis.blend import Shares
 
     values = tuple(tuple(float(place == one) for place in places) for one in found)
-    return Choice(places, Shares(tuple(times_s), values), words)
+    return Choice(places, Shares(tuple(times_s), values), expression)
 
 
-def check_timed(words: str) -> str:
+def check_timed(expression: str) -> str:
     """Checks that a text is a blend over time, and returns it.
 
     Raises:
       UsageError: it is something else.
     """
-    if not is_timed(words):
-        raise UsageError(f"{words} is not a blend over time", TIMED_HINT, parameter="blend")
-    return words.strip()
+    if not is_timed(expression):
+        raise UsageError(f"{expression} is not a blend over time", TIMED_HINT, parameter="blend")
+    return expression.strip()
 
 
 def share(model: PathLike, out: PathLike | None = None, force: bool = False) -> Path:
@@ -498,14 +500,14 @@ def find_room(name: str, wet: float, rate_hz: int, own: np.ndarray | None) -> np
     path = Path(name)
     is_file = path.is_file() or (path.suffix.lower() in read.AUDIO_SUFFIXES and not path.is_dir())
     try:
-        response = read_impulse_response(path, rate_hz) if is_file else from_instrument(name, rate_hz)
+        response = read_impulse_response(path, rate_hz) if is_file else room_of_instrument(name, rate_hz)
     except ModelError as problem:
         problem.parameter = "room"
         raise
     return response * np.float32(wet)
 
 
-def from_instrument(name: str, rate_hz: int) -> np.ndarray:
+def room_of_instrument(name: str, rate_hz: int) -> np.ndarray:
     """Returns the room [L] that another instrument learned, at the rate of the one that plays.
 
     Raises:

@@ -221,10 +221,11 @@ def prepare(
       Contents of the data set.
 
     Raises:
-      ModelError: there is no instrument `like` that.
+      ModelError: the instrument named by `like` does not exist.
       UsageError: an option is invalid, or a pattern fits no recording.
       InputError: all inputs or the file of sources are missing, or the recordings hold too little to learn from.
-      OutputError: a different data set stands there already, another run is writing it, or it cannot be written.
+      OutputError: the folder holds a data set with other recordings or settings, another run is writing it, or it
+        cannot be written.
     """
     inputs, crepe_weights = as_places(inputs), as_path(crepe_weights)
     out = None if out is None else as_place(out)

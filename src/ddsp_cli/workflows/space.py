@@ -87,14 +87,14 @@ def map_instruments(out: PathLike | None = None, force: bool = False) -> Map:
 # --- blends in the space of the base ----------------------------------------------------------------------------------
 
 
-def blend(words: str | None, name: str, seed: int = 0, force: bool = False) -> Path:
+def blend(expression: str | None, name: str, seed: int = 0, force: bool = False) -> Path:
     """Makes an instrument whose vector is between the vectors of others, in the space of the base.
 
     The network of the base plays it. Range, levels, room and fluctuations are interpolated between the parts, as in a
     blend of controls (`synthesis.blend`). Its card names the sources and licences of all parts.
 
     Args:
-      words: `flute:0.5+cello:0.5`; None draws three instruments and their shares.
+      expression: `flute:0.5+cello:0.5`; None draws three instruments and their shares.
       name: of the new instrument; its folder is `models/NAME`.
       seed: of the draw.
       force: replace an existing instrument.
@@ -118,7 +118,7 @@ def blend(words: str | None, name: str, seed: int = 0, force: bool = False) -> P
             "Install ddsp-cli; ddsp-cli-player comes without it.",
         )
     base = bundle.load(place)
-    chosen = check_mix(words if words is not None else _draw(base, seed))
+    chosen = check_mix(expression if expression is not None else _draw(base, seed))
     assert chosen.shares is not None
     parts = [models.open_at(one) for one in chosen.places]
     vectors = np.stack([vector_of(part, base) for part in parts])
@@ -137,19 +137,19 @@ def blend(words: str | None, name: str, seed: int = 0, force: bool = False) -> P
     return folder
 
 
-def check_mix(words: str) -> models.Choice:
-    """Checks the words of a blend that becomes an instrument; returns the chosen parts and shares.
+def check_mix(expression: str) -> models.Choice:
+    """Checks the expression of a blend that becomes an instrument; returns the chosen parts and shares.
 
     Raises:
       UsageError: a single instrument, a blend over time, or shares that are not valid.
       ModelError: an instrument is unknown.
     """
-    chosen = models.choose(words)
+    chosen = models.choose(expression)
     if chosen.shares is None:
-        raise UsageError(f"a blend needs at least two instruments, and {words} names one", models.BLEND_HINT)
+        raise UsageError(f"a blend needs at least two instruments, and {expression} names one", models.BLEND_HINT)
     if not chosen.shares.is_constant:
         raise UsageError(
-            f"{words} is a blend over time, which cannot be made one instrument",
+            f"{expression} is a blend over time, which cannot be made one instrument",
             f"Play it unchanged, or name shares. {models.BLEND_HINT}",
         )
     return chosen
@@ -180,7 +180,7 @@ def weights_digest(base: Bundle) -> str:
 
 
 def _draw(base: Bundle, seed: int) -> str:
-    """Returns a random blend of bundled instruments in the base, in words."""
+    """Returns the expression of a random blend of bundled instruments in the base."""
     known = decoder.instrument_vectors(base.card.model, base.weights)
     candidates = [entry.name for entry in models.catalogue() if entry.name in known and models.is_bundled(entry.name)]
     if len(candidates) < 2:
@@ -210,13 +210,13 @@ def _with_room(
     return msgspec.structs.replace(model, processors=processors), weights, response
 
 
-def _card(words: str, name: str, between: Card, base: Bundle, model: ModelConfig, vector: FloatArray) -> Card:
+def _card(expression: str, name: str, between: Card, base: Bundle, model: ModelConfig, vector: FloatArray) -> Card:
     sources = {source.title: source for source in [*between.sources, *base.card.sources]}
     licences = dict.fromkeys([base.card.licence, *between.licence.split(" + ")])
     return bundle.revise(
         between,
         name=name,
-        description=f"{words}, mixed in the space of the base",
+        description=f"{expression}, mixed in the space of the base",
         licence=" + ".join(licences),
         model=model,
         features=base.card.features.at(model.frame_rate_hz),
@@ -225,7 +225,7 @@ def _card(words: str, name: str, between: Card, base: Bundle, model: ModelConfig
             vector=[round(float(value), 5) for value in vector], base=weights_digest(base),
         ),
         sources=list(sources.values()),
-        remarks=[f"A mixture of {words}: the base plays between them; no such instrument was recorded."],
+        remarks=[f"A mixture of {expression}: the base plays between them; no such instrument was recorded."],
         created=bundle.timestamp(),
     )  # fmt: skip
 

@@ -559,7 +559,7 @@ def _train(
             metrics = bundle.load_card(plan.folder).metrics
         elif finished:
             phase("comparing noise and onsets with recordings, and rendering the validation split", state.step)
-            metrics = finish(plan.folder, data, material.played, keep_noise=plan.parent is not None)
+            metrics = finish(plan.folder, data, material.played, keep_levels=plan.parent is not None)
         else:
             phase(f"stopped after step {state.step}; {plan.folder} can be played. Writing the page "
                   "(Ctrl-C again skips it)", state.step)  # fmt: skip
@@ -747,7 +747,7 @@ def _run(
     except _failures(job) as problem:
         assert job.processes is not None
         raise job.processes.lost() from problem
-    except OSError as problem:  # a full disk, most likely; the last checkpoint stands
+    except OSError as problem:  # a full disk, most likely; the last checkpoint is kept
         raise OutputError(
             f"{plan.run_folder} cannot be written: {problem}",
             "Free some disk space, then run the same command to resume from the last checkpoint.",
@@ -866,7 +866,7 @@ def _card(plan: Plan, manifest: Manifest) -> bundle.Card:
     )
 
 
-def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = False) -> dict[str, float]:
+def finish(folder: Path, data: Dataset, windows: Windows, keep_levels: bool = False) -> dict[str, float]:
     """Completes the bundle of the best weights.
 
     The share of the note bias is chosen; upper harmonics, level and noise are matched to the recordings; single high
@@ -877,7 +877,7 @@ def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = Fal
       folder: of the instrument.
       data: the data set.
       windows: of its training split, those whose timbre the instrument plays.
-      keep_noise: do not change level, noise and single harmonics, such as those of a parent.
+      keep_levels: do not change level, noise, single harmonics and the upper band, such as those of a parent.
 
     Returns:
       Metrics by name, of what will be played; they also go into the bundle's card.
@@ -898,12 +898,12 @@ def finish(folder: Path, data: Dataset, windows: Windows, keep_noise: bool = Fal
     loaded = dataclasses.replace(loaded, weights=weights)
     loaded = _with_confirmed_note_bias(loaded, data)
     loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(fit_upper_harmonics(loaded, windows)))
-    if not keep_noise:
+    if not keep_levels:
         loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(smooth_harmonics(loaded)))
         loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(match_level(loaded, windows)))
         loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(match_noise(loaded, windows)))
     loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(measure_deviation(loaded, windows)))
-    if not keep_noise:
+    if not keep_levels:
         loaded = dataclasses.replace(loaded, weights=bundle.round_to_half(balance_upper_band(loaded, windows)))
     articulation = measure_articulation(loaded, windows)
     if articulation is not None:

@@ -262,7 +262,7 @@ def check_edited(edited: Path, inputs: Sequence[Path], curves: Path | None, opti
     """Checks that edited notes can be played.
 
     Raises:
-      UsageError: not with one recording, or with what excludes them.
+      UsageError: there is not exactly one recording, curves or chords are played, or the file has another suffix.
       InputError: the file does not exist.
     """
     is_sound = len(inputs) == 1 and not inputs[0].is_dir() and inputs[0].suffix.lower() not in SCORE_SUFFIXES

@@ -127,7 +127,7 @@ def each_input(inputs: Sequence[Path], find: Callable[[Path], FoundT]) -> tuple[
 
 
 class Plan(NamedTuple):
-    """Jobs, the inputs that are missing or unreadable, and the files of our own that were passed over in folders."""
+    """Jobs, the inputs that are missing or unreadable, and files written by ddsp that were left out of folders."""
 
     jobs: list[Job]
     failures: list[Failure]
