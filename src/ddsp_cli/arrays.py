@@ -47,7 +47,7 @@ def hann_window(n_samples: int) -> FloatArray:
 
 
 def runs(mask: BoolArray) -> tuple[IntArray, IntArray]:
-    """Starts and stops (exclusive) of the stretches where a mask [F] is true."""
+    """Returns starts and stops (exclusive) of the stretches where a mask [F] is true."""
     padded = np.zeros(len(mask) + 2, bool)
     padded[1:-1] = mask
     edges = np.flatnonzero(padded[1:] != padded[:-1])

@@ -47,11 +47,11 @@ from ddsp_cli.errors import DdspError, Kind, ModelError
 Arrays = Mapping[str, np.ndarray]
 Reply = tuple[Any, dict[str, np.ndarray]]
 
-#: Starting Python and importing the function; not counted as time of a call.
+#: Largest time for the start of Python and the import of the function; it does not count as time of a call.
 START_TIMEOUT_S = 120.0
-#: How often time and memory of a child are looked up.
+#: Interval between two checks of the time and the memory of a child.
 POLL_S = 0.02
-#: Beyond the time of a call; only a child without a parent takes that long.
+#: Processor time beyond that of a call, after which the system ends a child whose parent was killed.
 SPARE_CPU_S = 2
 MAX_HEADER_BYTES = 64 << 20
 _KINDS = "biuf"  # NumPy's letters for bool, int, unsigned and float: what may cross a pipe

@@ -137,7 +137,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    #: File systems without locks; going on without is better than not going on.
+    #: Errors of file systems that have no locks; there the program runs without one.
     _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
     def try_lock(stream: BinaryIO) -> bool | None:

@@ -142,7 +142,7 @@ def files(address: str) -> Iterator[tuple[Path, str]]:
       address: may hold `*`, `?` and `[…]`; `**` for any folders.
 
     Yields:
-      Each file, and its path relative to the folder or to what stands before the pattern; "" for a single file.
+      Each file, and its path relative to the folder or to what precedes the pattern; "" for a single file.
 
     Raises:
       InputError: nothing is there, or the service cannot be read.

@@ -76,7 +76,7 @@ def write_controls(path: Path, adapted: Adapted, level: str, force: bool = False
 def read_controls(path: Path, level: str, frame_rate_hz: int) -> Adapted:
     """Reads curves, brings them onto a regular grid and checks that they can be played.
 
-    Columns `time_s`, `f0_hz` and the level are needed; `gate` is 1 where it is missing. Rows may stand at any rising
+    Columns `time_s`, `f0_hz` and the level are needed; `gate` is 1 where it is missing. Rows may have any rising
     times: between them level and gate are interpolated linearly, F0 on a logarithmic scale. A row whose F0 is 0 or
     empty is a rest.
 

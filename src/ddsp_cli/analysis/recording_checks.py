@@ -206,10 +206,10 @@ def _n_clipped(above: _Ceiling, below: _Ceiling) -> int:
 
 
 def _flat_tops(channel: FloatArray, level: float) -> tuple[IntArray, IntArray]:
-    """Starts and stops (exclusive) of the flat tops of a channel [S] at a level."""
+    """Returns starts and stops (exclusive) of the flat tops of a channel [S] at a level."""
     if level >= FULL_SCALE:
         starts, stops = runs(channel >= FULL_SCALE)
-        # Beside a step of a wave that was computed in steps the sound stands still.
+        # Beside a step of a wave that was computed in steps the sound is constant.
         left, right = np.maximum(starts - 2, 0), np.minimum(stops + 1, len(channel) - 1)
         moves = (channel[left] != channel[np.maximum(starts - 1, 0)]) | (
             channel[right] != channel[np.minimum(stops, len(channel) - 1)]

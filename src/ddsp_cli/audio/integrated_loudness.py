@@ -61,7 +61,7 @@ class LoudnessMeter:
         self._waiting = waiting[:, n_whole:]
 
     def _filter(self, samples: FloatArray) -> list[float]:
-        """Sums of squares of the next hops of [C, S] after weighting; of the last one as far as it goes."""
+        """Returns the sums of squares of the next hops of [C, S] after weighting; the last hop may be incomplete."""
         n = samples.shape[1]
         out = np.fft.irfft(np.fft.rfft(samples, self._n_fft) * self._spectrum, self._n_fft)
         out += self._tail

@@ -156,7 +156,7 @@ def read_mono(path: Path, rate_hz: int = ANALYSIS_RATE_HZ) -> FloatArray:
 def list_audio(paths: Sequence[Path]) -> list[Path]:
     """Returns the sound files among files and folders, each once, in a fixed order.
 
-    Folders are searched to any depth; hidden files, other kinds of files and links to folders are passed over.
+    Folders are searched to any depth; hidden files, other kinds of files and links to folders are left out.
     Files named as arguments are kept with any suffix, so that a wrong one is reported rather than missed.
 
     Raises:

@@ -70,7 +70,7 @@ def resample_response(response: FloatArray, from_hz: int, to_hz: int) -> FloatAr
     return np.asarray(resampled * (from_hz / to_hz), np.float32)
 
 
-#: Of the lower of the two rates: where the filter ends to be flat, and where it is `STOP_DB` down.
+#: The filter is flat up to the first share of the lower of the two rates, and `STOP_DB` down from the second on.
 PASS_SHARE, STOP_SHARE = 0.45, 0.55
 
 STOP_DB = 80.0

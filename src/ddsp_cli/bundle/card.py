@@ -244,7 +244,7 @@ FAMILIES = {
 #: The family of mixtures, and of names without a known word.
 BLENDS_FAMILY, OTHER_FAMILY = "blends", "other"
 
-#: In the order in which they are listed.
+#: Families, in the order in which they are listed.
 FAMILY_ORDER = (*FAMILIES, BLENDS_FAMILY, OTHER_FAMILY)
 
 

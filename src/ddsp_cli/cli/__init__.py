@@ -52,7 +52,7 @@ _BAD_PATHS = {
 #: Address space that the shortest transfer needs.
 MIN_MEMORY_BYTES = 320 << 20
 
-#: What click says of a value that it cannot convert.
+#: Message of click about a value that it cannot convert.
 _WRONG_VALUE = re.compile(
     r"Invalid value for (?P<option>.+?): '(?P<value>.*)' is not a valid (?P<kind>\w+)\.?", re.DOTALL
 )
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def run_as_program() -> NoReturn:
-    """Runs the command line as a process of its own: as `main`, without Python's end where nothing depends on it.
+    """Runs `main` as the program of this process, without the shutdown of Python where nothing depends on it.
 
     Freeing all modules and objects takes 7 % of the time of a short transfer. Frameworks write files when they are
     unloaded, so their commands end as ever; so does a process that waits for a thread, and one that is traced.

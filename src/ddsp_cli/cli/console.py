@@ -23,7 +23,7 @@ BAR_AFTER_S = 0.5
 
 LINE_EVERY_S = 10.0
 
-#: Where the text of a named line begins.
+#: Column at which the text of a named line begins.
 FACT_INDENT = 16
 
 _ASCII = str.maketrans({"–": "-", "—": "-", "×": "x", "…": "...", "±": "+-", "→": "->", "·": "*", "≤": "<=", "’": "'"})

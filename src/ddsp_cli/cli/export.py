@@ -34,7 +34,7 @@ def export(
     console.say(NEXT_STEPS[result.format].format(folder=str(result.folder)))
 
 
-#: Where to go with a format.
+#: Next step of the user, by format.
 NEXT_STEPS = {
     "vst": "Copy its .tflite to the models of DDSP-VST, in Documents/Magenta/DDSP/Models, and open the plug-in again.",
     "savedmodel": "Load it in Python: tf.saved_model.load({folder!r}) (TensorFlow; docs/formats.md).",

@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 from ddsp_cli.errors import DdspError, Kind
 from ddsp_cli.shell import quoted
 
-#: What click adds about the limits of a number, `[x>=1]` or `; 0<=x<=9]`: the metavar says it, as `0..9`.
+#: Text that click adds about the limits of a number, `[x>=1]` or `; 0<=x<=9]`: the metavar has them, as `0..9`.
 _NUMBERS = re.compile(r"\s*\[[\d<=]*x[<>=]+\d+\]|; [\d<=]*x[<>=]+\d+(?=\])")
 
 

@@ -20,7 +20,7 @@ from ddsp_cli.config.reading import parse_yaml
 from ddsp_cli.errors import ModelError, did_you_mean
 from ddsp_cli.limits import read_regular
 
-#: A preset is a page of text.
+#: Largest size of a preset, which is a page of text.
 MAX_PRESET_BYTES = 1 << 20
 
 

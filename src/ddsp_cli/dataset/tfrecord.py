@@ -1,8 +1,8 @@
 """TFRecord shards with the feature names and types of magenta/ddsp, written and read without TensorFlow.
 
 A shard is a row of records: length, its checksum, data, its checksum. The data is a protocol buffer `tf.train.Example`,
-here one whose features are all float lists. Ours come out byte for byte the same for the same numbers: features stand
-in alphabetical order, floats are packed.
+here one whose features are all float lists. Equal numbers give equal bytes: features are in alphabetical order, floats
+are packed.
 """
 
 from __future__ import annotations

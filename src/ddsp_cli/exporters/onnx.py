@@ -173,7 +173,8 @@ def run(path: Path, frames: dict[str, FloatArray], calls: list[int]) -> dict[str
     return joined | {f"next_{name}": value for name, value in states.items()}
 
 
-#: The least that has a Fourier transform (DFT); ONNX Runtime reads it since 1.13, onnxruntime-web too.
+#: The lowest version of the operators that has a Fourier transform (DFT). ONNX Runtime reads it from 1.13 on, and
+#: onnxruntime-web reads it.
 OPSET = 17
 IR_VERSION = 8
 

@@ -43,7 +43,7 @@ ASSUMED = {
     "loudness_db": {5.0: -45.0, 50.0: -25.0, 95.0: -10.0},
     "power_db": {5.0: -45.0, 50.0: -28.0, 95.0: -16.0},
 }
-#: At which percentile each statistic of magenta/ddsp is placed; `mean_min` is the mean of the minima of all examples.
+#: Percentile at which each statistic of magenta/ddsp is placed; `mean_min` is the mean of the minima of all examples.
 _ANCHORS = {"min_{}_note": 0.0, "mean_min_{}_note": 5.0, "mean_{}_note": 50.0, "mean_max_{}_note": 95.0,
             "max_{}_note": 100.0}  # fmt: skip
 _BOUNDS = {"pitch": (0.0, 127.0), "loudness": (-120.0, 40.0), "power": (-120.0, 20.0)}

@@ -18,7 +18,7 @@ from typing import Protocol
 from ddsp_cli.errors import ModelError
 from ddsp_cli.limits import read_regular
 
-#: Of one import, all files together.
+#: Largest size of all files of an import together, and the largest number of them.
 MAX_BYTES = 200 << 20
 MAX_ENTRIES = 10_000
 #: Weights barely shrink; a member that expands more than this is not a model.

@@ -19,7 +19,7 @@ import numpy as np
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.litert_decoder import check_litert
 
-#: Over the whole file: tables, and integers in vectors. Magenta's models have 1,200 and 3,000.
+#: Largest number of tables in a file, and of integers in its vectors. Magenta's models have 1,200 and 3,000.
 MAX_TABLES = 30_000
 MAX_INTEGERS = 200_000
 MAX_NAME_BYTES = 4096

@@ -148,14 +148,14 @@ def clock(seconds: float, exact: bool = False) -> str:
 
 DATASET_PAGE = "report.html"
 
-#: How much of one recording is shown as a spectrogram.
+#: Length of the part of a recording that is shown as a spectrogram.
 SHOWN_S = 15.0
 
 #: Recordings and doubtful places that the page lists; the data set's own files have more of them.
 MAX_RECORDINGS = 2000
 MAX_DOUBTS = 500
 
-#: Doubtful places of each kind that can be played, the longest ones, and how much of each.
+#: Doubtful places of each kind that can be played, the longest ones, and the length of each player's sound.
 PLAYERS_PER_KIND = 10
 PLAYED_S = 4.0
 

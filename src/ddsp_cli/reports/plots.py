@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ddsp_cli.synthesis.timbre_map import TimbreMap
 
 
-#: A picture shows this much; beyond it details could not be seen, and memory stays small.
+#: Longest part of a sound that a picture shows: in a longer one details could not be seen, and it takes more memory.
 MAX_SHOWN_S = 60.0
 
 RANGE_DB = 80.0

@@ -162,7 +162,7 @@ def _gru(ops: Ops, weights: Mapping[str, FloatArray], name: str, x: Tensor, stat
 
 
 def _exp_sigmoid(ops: Ops, x: Tensor) -> Tensor:
-    """As `scaling.exp_sigmoid`."""
+    """Scales a raw control as `scaling.exp_sigmoid` does."""
     power = ops.binary("pow", ops.unary("sigmoid", x), ops.constant(math.log(10.0)))
     scaled = ops.binary("mul", power, ops.constant(scaling.MAX_AMPLITUDE))
     return ops.binary("add", scaled, ops.constant(scaling.CONTROL_FLOOR))

@@ -34,7 +34,7 @@ SAMPLE_RATE_HZ: Literal[16000] = 16000
 
 FRAME_RATE_HZ = 50
 
-#: For one block of frames. A frame takes 0.4 ms and a file of the plug-in 10 MB.
+#: Limits of the child process for one block of frames. A frame takes 0.4 ms, and a file of the plug-in 10 MB.
 LIMITS = limits.Limits(time_s=20.0, memory_bytes=1 << 30, reply_bytes=1 << 26)
 
 

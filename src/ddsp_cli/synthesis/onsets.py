@@ -43,7 +43,7 @@ FALL_S = 0.3
 
 
 class Onsets(msgspec.Struct, frozen=True):
-    """What is known of the note of each frame.
+    """Beginning and fall of the note that each frame belongs to.
 
     Attributes:
       kinds: [F] how it began: `UNKNOWN`, `SOFT`, `HARD` or `BOUND`.

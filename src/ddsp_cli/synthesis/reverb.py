@@ -42,7 +42,7 @@ class Reverb:
         self._size = size
         self._head = padded[:size]
         self._spectra = np.fft.rfft(padded.reshape(n_parts, size), 2 * size)
-        # Spectra of finished partitions of the input, newest first from `_newest` on; each stands twice, so that a
+        # Spectra of finished partitions of the input, newest first from `_newest` on; each is stored twice, so that a
         # slice of the ring is contiguous.
         self._n_past = n_parts - 1
         self._past = np.zeros((2 * self._n_past, size + 1), np.complex64)
@@ -87,7 +87,7 @@ class Reverb:
         self._wet[at : at + n_out] += np.fft.irfft(np.fft.rfft(block, n_fft) * head, n_fft)[:n_out]
 
     def _take_whole(self, block: FloatArray) -> ComplexArray:
-        """As `_take`, for a whole partition; gives its spectrum."""
+        """Takes a whole partition, see `_take`; returns its spectrum."""
         self._position = self._size
         spectrum = np.fft.rfft(block, 2 * self._size)
         share = spectrum * self._spectra[0]

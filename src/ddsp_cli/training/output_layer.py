@@ -95,7 +95,7 @@ def mask_untrained_harmonics(
     columns = control_columns(model, harmonic[0]).get("harmonic_distribution")
     if columns is None:
         return changed
-    first = columns.start + int(model.sample_rate_hz / 2 / lowest_hz)  # harmonic k stands at start + k - 1
+    first = columns.start + int(model.sample_rate_hz / 2 / lowest_hz)  # harmonic k is in column start + k - 1
     kernel, bias = weights[KERNEL].copy(), weights[BIAS].copy()
     kernel[:, first : columns.stop] = 0.0
     bias[first : columns.stop] = MASKED_OUTPUT

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 #: Table that `ddsp evaluate --out` writes beside the pictures.
 FIGURES = "evaluation.json"
 
-#: How often F0 is measured and compared.
+#: Frame rate at which F0 is measured and compared.
 F0_RATE_HZ = FeatureSpec().frame_rate_hz
 
 #: At most this much of a data set or of one recording is compared.

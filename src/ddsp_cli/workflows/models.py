@@ -35,13 +35,13 @@ if TYPE_CHECKING:
 #: Instruments of the current folder; `ddsp train` and `ddsp import` write here.
 OWN = Path("models")
 
-#: How blends are written.
+#: Hints that show how blends are written.
 BLEND_HINT, TIMED_HINT = "Write flute:0.6+violin:0.4.", "Write 0:flute 8s:violin, with times that rise."
 
-#: Where new instruments begin: a network of many instruments, which cannot be played itself.
+#: Name of the base: a network of many instruments with which new ones begin; it cannot be played.
 BASE = "base"
 
-#: Names further folders, separated as in `$PATH`; the first one is the library then.
+#: Environment variable that names further folders, separated as in `$PATH`; the first of them is then the library.
 VARIABLE = "DDSP_MODELS"
 
 

@@ -634,7 +634,7 @@ def resting(n_frames: int, frame_rate_hz: int) -> Adapted:
 # --- rendering -------------------------------------------------------------------------------------------------------
 
 
-#: Seeds that a voice has for its players.
+#: Number of seeds that are kept for the players of a voice.
 SEEDS_PER_VOICE = 100
 
 

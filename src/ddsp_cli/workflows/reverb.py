@@ -23,7 +23,7 @@ from ddsp_cli.workflows.arguments import PathLike, as_path, as_paths, number
 from ddsp_cli.workflows.transfer import Batch, Progress
 from ddsp_cli.workflows.transfer_plan import Failure, Job, Outputs, folders_for, plan_jobs, written_rate
 
-#: How much of a recording is convolved at once.
+#: Length of the blocks in which a recording is convolved.
 BLOCK_S = 2.0
 
 

@@ -81,7 +81,7 @@ export class Teach extends EventTarget {
     this.list.replaceChildren(...this.#projects.map((project) => el("li", {}, el("button", {
       "aria-pressed": project === one, onclick: () => { this.#chosen = project.name; this.#show(); },
     }, project.name + (project.running ? " …" : "")))));
-    // What people touch is built again only where it changed, so that a player goes on and the focus stays.
+    // Players and fields are built again only after a change, so that a player continues and the focus stays.
     const shape = one ? JSON.stringify([one.name, one.recordings, one.prepared, one.report, one.running, one.clips, one.playable, one.now?.ended, one.now?.error, one.now?.restartable]) : "";
     if (shape !== this.#shown) { this.#shown = shape; this.#build(one); }
     if (one) this.#update(one);
