@@ -20,7 +20,7 @@ from ddsp_cli.exporters import checks, vst
 from ddsp_cli.exporters.litert import TfliteOps
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.synthesis.litert_decoder import INPUTS, OUTPUTS, LiteRtDecoder
-from ddsp_cli.workflows import evaluate, models, train
+from ddsp_cli.workflows import evaluate, models, train_plan
 from ddsp_cli.workflows.export import export
 from ddsp_cli.workflows.import_ import import_instrument
 from ddsp_cli.workflows.transfer import transfer_files
@@ -85,7 +85,7 @@ def test_cannot_be_written_in_another_format(kind: str, model: Path, tmp_path: P
 
 def test_cannot_be_trained_on(model: Path) -> None:
     with pytest.raises(ModelError, match="unknown graph"):
-        train.make_plan("mine", None, "vst", 1, None, 0, model)
+        train_plan.make_plan("mine", None, "vst", 1, None, 0, model)
 
 
 def built(**changes: Callable[[TfliteOps], int]) -> bytes:

@@ -17,7 +17,7 @@ from ddsp_cli.training.base import VECTOR_DIMS, MixedCrops, MixedSound, fit_base
 from ddsp_cli.training.start import SequencesOps, find_start, interpolate_from_base
 from ddsp_cli.training.targets import measure_targets
 from ddsp_cli.training.windows import Windows
-from ddsp_cli.workflows.train import is_base
+from ddsp_cli.workflows.train_plan import is_base
 from fixtures import small_model
 
 

@@ -29,7 +29,8 @@ from ddsp_cli.synthesis.decoder import Encoder
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.training import checkpoint
 from ddsp_cli.workflows.prepare import prepare
-from ddsp_cli.workflows.train import _NotedInterrupts, describe_plan, make_plan, share_of_change, train
+from ddsp_cli.workflows.train import _NotedInterrupts, describe_plan, share_of_change, train
+from ddsp_cli.workflows.train_plan import make_plan
 from ddsp_cli.workflows.transfer import transfer_files
 from fixtures import make_bundle, melody, small_model
 from training_fixtures import op_by_op, small_preset
