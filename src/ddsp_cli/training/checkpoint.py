@@ -149,7 +149,7 @@ def write(folder: Path, arrays: dict[str, np.ndarray], state: RunState) -> None:
         with part.open("wb") as stream:
             stream.write(content.replace(_NO_DIGEST, b'"sha256":"' + digest + b'"', 1))
             stream.flush()
-            os.fsync(stream.fileno())
+            os.fsync(stream.fileno())  # before the present checkpoint is moved; `beside` does it afterwards
         # Killed between the two moves there is only the previous checkpoint, from which the run resumes as well.
         with contextlib.suppress(FileNotFoundError):
             if state.history:
