@@ -305,7 +305,7 @@ def test_train_tells_how_to_play_it(out, monkeypatch, capsys):
     result = TrainResult(folder, folder.with_suffix(".run"), 1, 1.0, 1, 2.0, 1.0, {}, None)
     monkeypatch.setattr("ddsp_cli.workflows.train.train", lambda *args, **options: result)
     command("my oboe", out=out)
-    assert capsys.readouterr().out.splitlines()[-1].endswith(f'--model "{out or "my oboe"}"')
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"--model {quoted(out or 'my oboe')}")
 
 
 def test_time_left_counts_from_where_the_work_was_taken_up(monkeypatch, capsys):

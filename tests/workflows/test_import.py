@@ -13,6 +13,7 @@ from command_fixtures import run_as_text
 from ddsp_cli import bundle, importers
 from ddsp_cli.errors import ExitCode, ModelError, OutputError, UsageError
 from ddsp_cli.exporters import vst
+from ddsp_cli.shell import quoted
 from ddsp_cli.workflows.import_ import import_instrument
 from fixtures import melody
 from format_fixtures import plugin_bundle
@@ -81,7 +82,7 @@ def test_the_commands(model: Path, tmp_path: Path) -> None:
     assert (played.returncode, directly.returncode) == (ExitCode.OK, ExitCode.OK), played.stderr + directly.stderr
     assert (tmp_path / "imported.wav").read_bytes() == (tmp_path / "direct.wav").read_bytes()
     spaced = ddsp("import", str(model), "--name", "erste Flöte")
-    assert '--model "erste Flöte"' in spaced.stdout
+    assert f"--model {quoted('erste Flöte')}" in spaced.stdout
     refused = ddsp("import", "voice.wav", "--name", "x")
     assert refused.returncode == ExitCode.MODEL
     assert refused.stderr.startswith("Error: voice.wav is not a model")
