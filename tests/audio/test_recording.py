@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ddsp_cli.audio import read
 from ddsp_cli.audio.recording import ArrayRecording, FileRecording
 from ddsp_cli.audio.write import write_audio
 from ddsp_cli.errors import InputError
@@ -62,3 +63,13 @@ def test_arrays_that_are_no_sound_are_refused():
     ):
         with pytest.raises(InputError, match=words):
             ArrayRecording(audio)
+
+
+@pytest.mark.parametrize(("n_samples", "rate_hz"), [(1, 44100), (1, 48000), (5, 192000)])
+def test_a_file_without_a_sample_at_the_rate_of_the_analysis_is_an_error_with_its_name(tmp_path, n_samples, rate_hz):
+    path = tmp_path / "click.wav"
+    write_audio(path, [np.full(n_samples, 0.1, np.float32)], rate_hz)
+    with pytest.raises(InputError, match=r"click\.wav is too short: it has no sample at 16000 Hz"):
+        sound_of(FileRecording(path))
+    with pytest.raises(InputError, match=r"click\.wav is too short"):
+        read.read_impulse_response(path, 16000)

@@ -58,6 +58,7 @@ def _fill(takes: Path) -> None:
         (takes / name).write_bytes(content)
     soundfile.write(takes / "0 frames.wav", np.zeros(0), 16000)
     soundfile.write(takes / "1 frame.wav", np.full(1, 0.5), 16000)
+    soundfile.write(takes / "1 frame at 48 kHz.wav", np.full(1, 0.5), 48000)
     soundfile.write(takes / "zeros.wav", np.zeros(32000), 16000)
     for name, value in (("nan", np.nan), ("inf", np.inf)):
         broken = sing(6)
@@ -110,6 +111,7 @@ def test_what_is_good_is_used(prepared):
     [
         ("0 frames.wav", "0 samples"),
         ("1 frame.wav", "no note"),
+        ("1 frame at 48 kHz.wav", "is too short: it has no sample at 16000 Hz"),
         ("zeros.wav", "silent"),
         ("nan.wav", "NaN or infinity"),
         ("inf.wav", "NaN or infinity"),

@@ -127,17 +127,27 @@ def mono_blocks(
       [S] float32, S differing from block to block, never empty.
 
     Raises:
-      InputError: what `probe` raises, a damaged file, NaN or infinity, no samples at all.
+      InputError: what `probe` raises, a damaged file, NaN or infinity, no samples, less than half a sample of the
+        new rate.
     """
     resampler: Resampler | None = None
+    is_empty = True
     for info, block in decoded_blocks(path, block_s, watch, decoded):
         resampler = resampler or Resampler(info.sample_rate_hz, rate_hz)
         resampled = resampler.push(block)
         if len(resampled):
+            is_empty = False
             yield resampled
     rest = resampler.finish() if resampler is not None else np.zeros(0, np.float32)
     if len(rest):
         yield rest
+    elif is_empty:
+        raise too_short(path, rate_hz)
+
+
+def too_short(path: Path, rate_hz: int) -> InputError:
+    """Makes the error for a file whose sound is shorter than half a sample at a rate."""
+    return InputError(f"{path} is too short: it has no sample at {rate_hz} Hz", "Use a longer recording.")
 
 
 def read_mono(path: Path, rate_hz: int = ANALYSIS_RATE_HZ) -> FloatArray:
@@ -149,8 +159,7 @@ def read_mono(path: Path, rate_hz: int = ANALYSIS_RATE_HZ) -> FloatArray:
     Raises:
       InputError: as `mono_blocks`.
     """
-    blocks = list(mono_blocks(path, rate_hz))
-    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
+    return np.concatenate(list(mono_blocks(path, rate_hz)))
 
 
 def list_audio(paths: Sequence[Path]) -> list[Path]:

@@ -155,6 +155,9 @@ def measure(job: Job, spool: Spool, progress: Tick) -> Measured:
 
     Returns:
       Features, and the results of the recording checks.
+
+    Raises:
+      InputError: as `read.mono_blocks`.
     """
     stream = extract.FeatureStream(job.spec, threads=1, weights=job.weights, with_loudness=False)
     clipping, hum = ClippingWatch(), HumWatch()
@@ -174,6 +177,8 @@ def measure(job: Job, spool: Spool, progress: Tick) -> Measured:
         take_in(resampler.push(block))
     if resampler is not None:
         take_in(resampler.finish())
+    if not spool.n_samples:
+        raise read.too_short(job.path, ANALYSIS_RATE_HZ)
     features = stream.finish()
     remarks = []
     if (humming := hum.finish()) is not None:
