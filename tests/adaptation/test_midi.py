@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import unicodedata
 from dataclasses import replace
 
 import mido
@@ -228,6 +229,16 @@ def test_tracks_and_channels_are_chosen(tmp_path):
     assert "track 2 Alto (channel 3)" in problem.value.hint
     with pytest.raises(InputError, match="no notes there"):
         read_midi(path, Selection(channels=(16,)))
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_names_of_tracks_are_utf_8_or_latin_1(tmp_path, charset, form):
+    content = "Flöte".encode(charset)
+    named = b"\0\xff\x03" + bytes([len(content)]) + content
+    path = raw(tmp_path / "a.mid", named + b"\0\x90\x3c\x64\1\x3c\0")
+    (part,) = read_midi(path, Selection(tracks=(unicodedata.normalize(form, "flöte"),))).played
+    assert part.name == "Flöte"
 
 
 def test_the_wheel_bends_the_notes_of_its_channel_as_far_as_the_file_says(tmp_path):

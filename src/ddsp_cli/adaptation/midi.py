@@ -5,8 +5,10 @@ Shapes: F frames.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
+import unicodedata
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
@@ -177,7 +179,7 @@ def read_midi(path: Path, selection: Selection | None = None) -> MidiFile:
     try:
         file = mido.MidiFile(file=io.BytesIO(content))
         events = _timed(file)
-        names = [" ".join(str(track.name).split()) for track in file.tracks]
+        names = [_decoded(str(track.name)) for track in file.tracks]
     except Exception as problem:  # mido can raise anything for a damaged file
         raise InputError(
             f"{path} is not a MIDI file that can be read", "It should be a standard MIDI file of type 0 or 1."
@@ -231,6 +233,13 @@ def _timed(file: Any) -> list[Event]:
     return events
 
 
+def _decoded(name: str) -> str:
+    """Returns the name of a track, which mido read as Latin-1: as UTF-8 where its bytes are that, in one line."""
+    with contextlib.suppress(UnicodeError):
+        name = name.encode("latin-1").decode("utf-8")
+    return " ".join(unicodedata.normalize("NFC", name).split())
+
+
 def _is_press(message: Any) -> bool:
     return message.type == "note_on" and message.velocity > 0
 
@@ -241,7 +250,8 @@ def _chosen_tracks(path: Path, wanted: tuple[str, ...], names: list[str], parts:
         return set(range(1, len(names) + 1))
     found: set[int] = set()
     for word in wanted:
-        same = [i + 1 for i, name in enumerate(names) if name.lower() == word.strip().lower()]
+        asked = unicodedata.normalize("NFC", word.strip()).lower()
+        same = [i + 1 for i, name in enumerate(names) if name.lower() == asked]
         if not same and word.strip().isdecimal() and 1 <= int(word) <= len(names):
             same = [int(word)]
         if not same:
