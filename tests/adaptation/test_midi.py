@@ -279,6 +279,21 @@ def raw(path, events, n_tracks=1):
     return path
 
 
+@pytest.mark.parametrize(("frames", "frames_hz"), [(24, 24.0), (25, 25.0), (29, 29.97), (30, 30.0)])
+def test_a_file_may_count_in_frames_of_smpte(tmp_path, frames, frames_hz):
+    tempo = b"\0\xff\x51\3\1\0\0"  # has no effect
+    path = raw(tmp_path / "a.mid", tempo + b"\x28\x90\x3c\x64\x50\x3c\0")
+    content = bytearray(path.read_bytes())
+    content[12:14] = bytes([256 - frames, 40])
+    path.write_bytes(content)
+    (note,) = read_score(path).notes
+    assert [note.start_s * frames_hz, note.stop_s * frames_hz] == pytest.approx([1.0, 3.0], rel=1e-5)
+    content[12:14] = bytes([256 - frames, 0])
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is not a MIDI file that can be read"):
+        read_score(path)
+
+
 def test_time_does_not_grow_with_the_square_of_bends_and_notes(tmp_path):
     """A file of 300 kB, which took 10 minutes when every note looked at every bend."""
     bends = b"\1\xe0\0\x40" + b"\1\0\x41" * 30_000

@@ -59,6 +59,9 @@ SUSTAIN_CONTROL, SUSTAIN_DOWN = 64, 64
 #: Default tempo: 120 beats a minute.
 DEFAULT_TEMPO_US = 500_000
 
+#: Frames per second of SMPTE time code as a file numbers them (Standard MIDI Files 1.0); 29 is 30 drop frame.
+SMPTE_FRAMES_HZ = {24: 24.0, 25: 25.0, 29: 30_000 / 1001, 30: 30.0}
+
 DRUM_CHANNEL = 9
 
 #: The longest score, and the end of the last note in a table.
@@ -209,12 +212,13 @@ def _timed(file: Any) -> list[Event]:
     """Returns the messages of all channels with their seconds, tempo changes included.
 
     Raises:
-      ValueError: the tracks of the file are pieces of their own (type 2).
+      ValueError: the tracks of the file are pieces of their own (type 2), or its division is none of the standard.
     """
     import mido
 
     if file.type == 2:
         raise ValueError("a file of separate pieces")
+    smpte_tick_s = _smpte_tick_s(file.ticks_per_beat) if file.ticks_per_beat < 0 else None
     merged: list[tuple[int, int, Any]] = []
     for number, track in enumerate(file.tracks):
         tick = 0
@@ -224,13 +228,28 @@ def _timed(file: Any) -> list[Event]:
     merged.sort(key=lambda entry: entry[0])
     events, now_s, last, tempo = [], 0.0, 0, DEFAULT_TEMPO_US
     for tick, number, message in merged:
-        now_s += mido.tick2second(tick - last, file.ticks_per_beat, tempo)
+        if smpte_tick_s is not None:
+            now_s += (tick - last) * smpte_tick_s  # whatever the tempo
+        else:
+            now_s += mido.tick2second(tick - last, file.ticks_per_beat, tempo)
         last = tick
         if message.type == "set_tempo":
             tempo = message.tempo
         elif hasattr(message, "channel"):
             events.append(Event(now_s, number, message))
     return events
+
+
+def _smpte_tick_s(division: int) -> float:
+    """Returns seconds of a tick from a negative division of 16 bits: -frames per second, ticks of a frame.
+
+    Raises:
+      ValueError: it has another number of frames, or no ticks.
+    """
+    frames, ticks = -(division >> 8), division & 0xFF
+    if frames not in SMPTE_FRAMES_HZ or not ticks:
+        raise ValueError(f"a division of {frames} frames with {ticks} ticks")
+    return 1.0 / (SMPTE_FRAMES_HZ[frames] * ticks)
 
 
 def _decoded(name: str) -> str:
