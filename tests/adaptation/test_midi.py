@@ -257,6 +257,66 @@ def test_the_wheel_bends_the_notes_of_its_channel_as_far_as_the_file_says(tmp_pa
     assert len(high) == len(low)
 
 
+VOLUME, EXPRESSION, RESET = 7, 11, 121
+
+
+def control(number, value, channel=0):
+    return mido.Message("control_change", control=number, value=value, channel=channel)
+
+
+def curves(path, settings=KEEP):
+    """Level that drives the instrument [F] and gain in dB [F], of every voice and of the one line."""
+    file = read_midi(path)
+    scores, _ = split_voices(file)
+    adapted = [*adapt_scores(scores, STATISTICS, "power_db", 250, settings),
+               adapt_score(read_score(path), STATISTICS, "power_db", 250, settings)]  # fmt: skip
+    return [(one.level_db, 20 * np.log10(one.gate + 1e-9)) for one in adapted]
+
+
+def test_constant_volume_and_expression_change_nothing(tmp_path):
+    notes = [(on(60, 40), 0), (off(60), 480), (on(64, 110), 0), (off(64), 480)]
+    plain = curves(midi_file(tmp_path / "a.mid", notes))
+    moved = [(control(VOLUME, 127), 0), (control(VOLUME, 50), 0), (control(EXPRESSION, 90), 0)]
+    np.testing.assert_array_equal(curves(midi_file(tmp_path / "b.mid", [*moved, *notes])), plain)
+    afterwards = [*notes, (control(VOLUME, 0), 480)]
+    np.testing.assert_array_equal(curves(midi_file(tmp_path / "c.mid", afterwards)), plain)
+
+
+def test_volume_is_a_fader_that_leaves_the_playing_unchanged(tmp_path):
+    tracks = [[(on(60), 0), (off(60), 960)], [(on(72, channel=1), 0), (off(72, channel=1), 960)]]
+    (level_db, high_db), (_, low_db), _ = curves(midi_file(tmp_path / "a.mid", *tracks))
+    tracks[1].insert(0, (control(VOLUME, 50, 1), 0))  # that of the other channel is 100 without a controller
+    (softer_level_db, softer_db), (_, same_db), (_, line_db) = curves(midi_file(tmp_path / "b.mid", *tracks))
+    np.testing.assert_array_equal(softer_level_db, level_db)
+    np.testing.assert_array_equal(same_db, low_db)
+    sounding = slice(5, 245)
+    assert softer_db[sounding] - high_db[sounding] == pytest.approx(np.full(240, 40 * np.log10(0.5)), abs=1e-3)
+    np.testing.assert_array_equal(line_db, high_db)  # no other note sounds in the one line
+
+
+def test_expression_is_dynamics_until_a_reset(tmp_path):
+    swell = [(on(60), 0), (control(EXPRESSION, 64), 480), (control(RESET, 0), 480), (off(60), 480)]
+    path = midi_file(tmp_path / "a.mid", swell)
+    for level_db, gain_db in curves(path):
+        before, soft, after = (round(250 * at_s) for at_s in (0.48, 0.75, 1.02))
+        change_db = (level_db + gain_db)[[soft, after]] - (level_db + gain_db)[before]
+        settled_db = 2.0 * 0.27 / 0.4  # what a note loses anyway
+        assert change_db == pytest.approx([40 * np.log10(64 / 127), -settled_db], abs=2.0)
+        assert level_db[before] - level_db[soft] > 3.0  # the timbre follows
+        steps_db = np.diff((level_db + gain_db)[before : after + 1])
+        assert np.abs(steps_db).max() < 3.0  # no clicks
+    without = curves(path, replace(KEEP, dynamics=0.0))
+    plain = curves(midi_file(tmp_path / "b.mid", [(on(60), 0), (off(60), 1440)]), replace(KEEP, dynamics=0.0))
+    np.testing.assert_array_equal(without, plain)
+
+
+def test_a_fade_out_ends_in_silence(tmp_path):
+    faded = [(on(60), 0), *((control(VOLUME, value), 10) for value in range(100, -1, -1)), (off(60), 200)]
+    for _, gain_db in curves(midi_file(tmp_path / "a.mid", faded)):
+        assert (np.diff(gain_db[20:300]) <= 1e-5).all()
+        assert gain_db[290] < -75.0
+
+
 def test_all_voices_are_transposed_by_the_same_interval(tmp_path):
     found, _ = split_voices(read_midi(midi_file(tmp_path / "a.mid", chord(40, 52))))
     shifts = {adapted.transpose_semitones for adapted in adapt_scores(found, STATISTICS, "power_db", 250)}

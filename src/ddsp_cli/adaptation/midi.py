@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import math
 import unicodedata
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -56,6 +57,15 @@ PARAMETER_CONTROLS, DATA_CONTROL = (101, 100), 6
 #: The sustain pedal, and the value from which it is down.
 SUSTAIN_CONTROL, SUSTAIN_DOWN = 64, 64
 
+#: Volume and expression of a channel: their controllers, and the values that they begin with (General MIDI). A reset of
+#: the controllers sets expression and leaves volume (MIDI RP-015).
+VOLUME_CONTROL, FIRST_VOLUME = 7, 100
+EXPRESSION_CONTROL, FIRST_EXPRESSION = 11, 127
+RESET_CONTROL = 121
+
+#: Their changes are averaged over this time: steps of 1 in 127 are up to 6 dB.
+FADER_SMOOTHING_S = 0.02
+
 #: Default tempo: 120 beats a minute.
 DEFAULT_TEMPO_US = 500_000
 
@@ -70,6 +80,8 @@ LONGEST_S = 6 * 3600.0
 #: The largest file, and the most notes in its chosen parts. `notes.write_notes` needs 1.4 MB for an hour.
 #: A message takes 500 bytes of memory, a note of a voice 1,000.
 MAX_FILE_BYTES, MAX_NOTES = 4 << 20, 100_000
+
+ValueT = TypeVar("ValueT")
 
 
 @dataclass(frozen=True)
@@ -150,12 +162,15 @@ class Score:
       bends: (seconds, semitones), in order; a bend holds until the next.
       n_overlapping: notes that are left out because a higher one begins with them: chords.
       seconds: end of the last note, also of other lines that are played with it.
+      faders: (seconds, dB of expression, dB of volume), in order, relative to the loudest of the file; they hold until
+        the next. Empty where they never differ.
     """
 
     notes: tuple[Played, ...]
     bends: tuple[tuple[float, float], ...]
     n_overlapping: int
     seconds: float
+    faders: tuple[tuple[float, float, float], ...] = ()
 
 
 #: Types of messages that start and end notes.
@@ -203,7 +218,7 @@ def read_midi(path: Path, selection: Selection | None = None) -> MidiFile:
             f"{path} has {n_notes} notes; at most {MAX_NOTES} are played", "Choose some of its tracks or channels."
         )
     chosen = {(part.track - 1, part.channel - 1) for part in played}
-    # Pedal and pitch wheel may be on a track of their own.
+    # Pedal, pitch wheel and faders may be on a track of their own.
     kept = [one for one in events if one.message.type not in _NOTES or (one.track, one.message.channel) in chosen]
     return MidiFile(tuple(kept), played, tuple(part for part in parts if part not in played))
 
@@ -287,6 +302,7 @@ class _Line:
 
     def __init__(self) -> None:
         self.notes: list[Played] = []
+        self.channels: list[int] = []  # of each note
         self.n_overlapping = 0
         self._sounding: tuple[int, int, float, int] | None = None  # channel, key, start, velocity
         self._released = False  # the key is up, the pedal still down
@@ -321,7 +337,8 @@ class _Line:
     def end(self, now_s: float) -> None:
         """Ends the sounding note."""
         if self._sounding is not None and now_s > self._sounding[2]:
-            _, key, start_s, velocity = self._sounding
+            channel, key, start_s, velocity = self._sounding
+            self.channels.append(channel)
             self.notes.append(Played(float(key), start_s, now_s, velocity))
         self._sounding = None
 
@@ -346,6 +363,54 @@ class _Wheel:
         return None
 
 
+class _Fader(NamedTuple):
+    """Volume and expression of a channel, 0 to 127."""
+
+    volume: int = FIRST_VOLUME
+    expression: int = FIRST_EXPRESSION
+
+
+def _faders_of_channels(file: MidiFile) -> dict[int, list[tuple[float, _Fader]]]:
+    """Returns seconds and new values of every change of volume and expression of each channel."""
+    faders: dict[int, list[tuple[float, _Fader]]] = {}
+    for now_s, _, message in file.events:
+        if message.type != "control_change":
+            continue
+        moved = faders[message.channel][-1][1] if message.channel in faders else _Fader()
+        if message.control == VOLUME_CONTROL:
+            moved = moved._replace(volume=message.value)
+        elif message.control == EXPRESSION_CONTROL:
+            moved = moved._replace(expression=message.value)
+        elif message.control == RESET_CONTROL:
+            moved = moved._replace(expression=FIRST_EXPRESSION)
+        else:
+            continue
+        faders.setdefault(message.channel, []).append((now_s, moved))
+    return faders
+
+
+def _faders_db(lines: Sequence[Sequence[tuple[float, _Fader]]]) -> list[tuple[tuple[float, float, float], ...]]:
+    """Returns `Score.faders` of each line: 40 log10 of the value (General MIDI), relative to the loudest of all lines.
+
+    A constant value is a matter of mixing with sounds that are not played here, so it changes nothing.
+    """
+    values = {fader for line in lines for _, fader in line}
+    if len(values) < 2:
+        return [() for _ in lines]
+    loudest = _Fader(max(fader.volume for fader in values), max(fader.expression for fader in values))
+
+    def relative_db(value: int, highest: int) -> float:
+        if value == highest:
+            return 0.0
+        return max(FLOOR_DB, 40.0 * math.log10(value / highest)) if value else FLOOR_DB
+
+    levels_db = {
+        fader: (relative_db(fader.expression, loudest.expression), relative_db(fader.volume, loudest.volume))
+        for fader in values
+    }
+    return [tuple((at_s, *levels_db[fader]) for at_s, fader in line) for line in lines]
+
+
 def _is_pedal(message: Any) -> bool:
     return message.type == "control_change" and message.control == SUSTAIN_CONTROL
 
@@ -366,7 +431,9 @@ def lead_line(file: MidiFile) -> Score:
             bends.append((now_s, bend))
     line.end(now_s)
     notes = _bound(line.notes)
-    return Score(notes, tuple(bends), line.n_overlapping, notes[-1].stop_s if notes else 0.0)
+    places = [_Place(channel, note.start_s, note.stop_s) for note, channel in zip(notes, line.channels, strict=True)]
+    (faders,) = _faders_db([_along(places, _faders_of_channels(file), _Fader())])
+    return Score(notes, tuple(bends), line.n_overlapping, notes[-1].stop_s if notes else 0.0, faders)
 
 
 def _bound(notes: Sequence[Played]) -> tuple[Played, ...]:
@@ -400,8 +467,19 @@ def split_voices(file: MidiFile) -> tuple[list[Score], int]:
     keys = _held_keys(file)
     seconds = max((key.stop_s for key in keys), default=0.0)
     voices, n_cut = assign_voices(keys, lambda key: (key.track, key.channel))
-    bends = _bends_of_channels(file)
-    return [_as_score(voice, bends, seconds) for voice in voices], n_cut
+    bends, moves = _bends_of_channels(file), _faders_of_channels(file)
+    places = [[_Place(key.channel, key.start_s, key.stop_s) for key in voice] for voice in voices]
+    faders = _faders_db([_along(notes, moves, _Fader()) for notes in places])
+    return [
+        Score(
+            _bound([Played(float(key.key), key.start_s, key.stop_s, key.velocity) for key in voice]),
+            tuple(_along(places[i], bends, 0.0)),
+            0,
+            seconds,
+            faders[i],
+        )
+        for i, voice in enumerate(voices)
+    ], n_cut
 
 
 def _held_keys(file: MidiFile) -> list[_Key]:
@@ -453,17 +531,32 @@ def _bends_of_channels(file: MidiFile) -> dict[int, list[tuple[float, float]]]:
     return bends
 
 
-def _as_score(voice: Sequence[_Key], bends: dict[int, list[tuple[float, float]]], seconds: float) -> Score:
-    """Returns a voice as a line, with the bends of the channels that its notes are on."""
-    own: list[tuple[float, float]] = []
-    times_s = {channel: [time_s for time_s, _ in turns] for channel, turns in bends.items()}
-    for note in voice:
-        turns, at_s = bends.get(note.channel, []), times_s.get(note.channel, [])
-        first = bisect_right(at_s, note.start_s)
-        own.append((note.start_s, turns[first - 1][1] if first else 0.0))
-        own += turns[first : bisect_left(at_s, note.stop_s, lo=first)]
-    notes = [Played(float(note.key), note.start_s, note.stop_s, note.velocity) for note in voice]
-    return Score(_bound(notes), tuple(own), 0, seconds)
+class _Place(NamedTuple):
+    """The channel of a note, and when it sounds."""
+
+    channel: int
+    start_s: float
+    stop_s: float
+
+
+def _along(
+    notes: Sequence[_Place], changes: dict[int, list[tuple[float, ValueT]]], first: ValueT
+) -> list[tuple[float, ValueT]]:
+    """Returns what changes along the notes of a line: the value at the start of each, and its changes within it.
+
+    Args:
+      notes: in order, without overlaps.
+      changes: channel → (seconds, value), in order; a value holds until the next.
+      first: value of a channel before its first change.
+    """
+    own: list[tuple[float, ValueT]] = []
+    times_s = {channel: [time_s for time_s, _ in turns] for channel, turns in changes.items()}
+    for note in notes:
+        turns, at_s = changes.get(note.channel, []), times_s.get(note.channel, [])
+        after = bisect_right(at_s, note.start_s)
+        own.append((note.start_s, turns[after - 1][1] if after else first))
+        own += turns[after : bisect_left(at_s, note.stop_s, lo=after)]
+    return own
 
 
 def adapt_scores(
@@ -503,6 +596,7 @@ def adapt_score(
     midi, level_db = np.full(n_frames, np.nan), np.full(n_frames, -np.inf)
     inside = np.zeros(n_frames, bool)
     target = statistics.level(level)
+    faders, volume_db = np.array(score.faders).T if score.faders else None, np.zeros(n_frames)
     for note in score.notes:
         start, stop = round(note.start_s * frame_rate_hz), round(note.stop_s * frame_rate_hz)
         stop = max(stop, start + 1)
@@ -510,6 +604,9 @@ def adapt_score(
         shape_db = attack_db(since_s, note.tied)
         shape_db -= (LEGATO_DB if note.ties else RELEASE_DB) * np.clip(1.0 - left_s / RELEASE_S, 0.0, 1.0) ** 2
         level_db[start:stop] = velocity_db(note.velocity, target, settings.dynamics) + shape_db
+        if faders is not None:
+            expression_db, volume_db[start:stop] = _faded(note, times_s[start:stop], faders, frame_rate_hz)
+            level_db[start:stop] += settings.dynamics * expression_db
         midi[start:stop], inside[start:stop] = note.midi, True
     if score.bends:
         bend_s, bend = np.array(score.bends).T
@@ -520,7 +617,7 @@ def adapt_score(
         transpose = choose_octave(midi[inside], np.asarray(statistics.pitch_midi))
     segments = Segments(*runs(inside), inside, -np.inf, FLOOR_DB)
     level_db, gain_db = within_reach(np.where(inside, level_db, FLOOR_DB) + settings.louder_db, target)
-    gate = make_gate(segments, frame_rate_hz) * np.where(inside, 10.0 ** (gain_db / 20.0), 1.0)
+    gate = make_gate(segments, frame_rate_hz) * np.where(inside, 10.0 ** ((gain_db + volume_db) / 20.0), 1.0)
     filled = f0_cleanup.fill(midi, segments, frame_rate_hz)
     played_midi = glide(filled, segments, settings.glide_s, frame_rate_hz) + transpose
     return Adapted(
@@ -542,6 +639,23 @@ def attack_db(since_s: RealArray, is_legato: bool) -> RealArray:
     """
     rise_db = (LEGATO_DB if is_legato else ATTACK_DB) * np.clip(1.0 - since_s / ATTACK_S, 0.0, 1.0) ** 2
     return -rise_db - SETTLE_DB * np.clip((since_s - ATTACK_S) / SETTLE_S, 0.0, 1.0)
+
+
+def _faded(note: Played, times_s: RealArray, faders: RealArray, frame_rate_hz: int) -> RealArray:
+    """Returns expression and volume in dB along a note, [2, F].
+
+    Args:
+      note: whose faders these are.
+      times_s: [F] of its frames.
+      faders: [3, N], `Score.faders`.
+      frame_rate_hz: of the frames.
+    """
+    # Its first and last frame may reach beyond it, into notes of other channels.
+    inside_s = np.clip(times_s, note.start_s, max(note.start_s, note.stop_s - 1e-6))
+    held_db = faders[1:, np.searchsorted(faders[0], inside_s + 1e-9) - 1]
+    reach = round(0.5 * FADER_SMOOTHING_S * frame_rate_hz)
+    padded = np.pad(held_db, ((0, 0), (reach, reach)), mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=1).mean(axis=-1)
 
 
 def velocity_db(velocity: int, target_percentiles_db: RealArray, dynamics: float = 1.0) -> float:
