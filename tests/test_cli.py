@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import mido
 import numpy as np
 import pytest
 import soundfile
@@ -131,6 +132,21 @@ def test_sound_flows_through_pipes(desk, tmp_path):
     nowhere = ddsp("transfer", "voice.wav", "--model", "testophone", "--out", "-", "--plot", cwd=desk)
     assert (nowhere.returncode, nowhere.stdout) == (2, b"")
     assert b"--plot" in nowhere.stderr
+
+
+def test_a_midi_file_flows_through_a_pipe(desk, tmp_path):
+    track = mido.MidiTrack([mido.Message("note_on", note=60), mido.Message("note_off", note=60, time=480)])
+    mido.MidiFile(tracks=[track]).save(tmp_path / "tune.mid")
+    tune = (tmp_path / "tune.mid").read_bytes()
+    done = ddsp("transfer", "-", "--model", "testophone", cwd=desk, stdin=tune)
+    assert done.returncode == ExitCode.OK, done.stderr.decode()
+    assert len(soundfile.read(io.BytesIO(done.stdout))[0]) == 2 * 16000
+    wrong = ddsp("reverb", "-", "--room", "testophone", "--out", tmp_path / "o.wav", cwd=desk, stdin=tune)
+    assert wrong.returncode == ExitCode.USAGE
+    assert wrong.stderr.decode().splitlines() == [
+        "Error: standard input holds notes, not a recording.",
+        "Play it on an instrument: ddsp transfer - --model NAME",
+    ]
 
 
 def test_a_stream_of_unknown_length_is_read(desk):

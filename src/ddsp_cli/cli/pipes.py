@@ -1,6 +1,7 @@
 """Pipes as inputs and outputs: `-`, `/dev/stdin`, `<(command)` and named pipes.
 
-Sound is analysed to its end before it is played, so a pipe is copied to a temporary file first.
+Sound is analysed to its end before it is played, so a pipe is copied to a temporary file first. MIDI files are known by
+their suffix; in a pipe by their first bytes.
 """
 
 from __future__ import annotations
@@ -15,9 +16,13 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from ddsp_cli.cli import console
-from ddsp_cli.errors import InputError, OutputError, UsageError
+from ddsp_cli.errors import DdspError, InputError, OutputError, UsageError
 
 PIPE = "-"
+
+#: The first bytes of a standard MIDI file.
+MIDI_HEAD = b"MThd"
+
 STDIN, STDOUT = "standard input", "standard output"
 
 
@@ -72,8 +77,9 @@ class Pipes:
 
     def __enter__(self) -> Self:
         try:
-            for path, name in self._pipes.items():
+            for path, name in list(self._pipes.items()):
                 self._copy(path, name)
+                self._name_midi(path)
         except BaseException:
             self._clear()
             raise
@@ -97,14 +103,26 @@ class Pipes:
         if not path.stat().st_size:
             raise InputError(f"{spoken} gave no data", "Send a sound file into it, such as a WAV stream.")
 
+    def _name_midi(self, path: Path) -> None:
+        """Gives a temporary file that holds MIDI the suffix of that."""
+        with path.open("rb") as file:
+            if file.read(len(MIDI_HEAD)) != MIDI_HEAD:
+                return
+        score = path.rename(path.with_suffix(".mid"))
+        self._names[score], self._pipes[score] = self._names[path], self._pipes[path]
+        self.inputs = [score if one == path else one for one in self.inputs]
+
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._clear()
         # the temporary file means nothing to the user
-        if isinstance(problem, Exception) and hasattr(problem, "message"):
+        if isinstance(problem, DdspError):
             for path, spoken in self._names.items():
                 problem.message = problem.message.replace(str(path), spoken)
+            named = problem.details.get("path")
+            if isinstance(named, Path) and named in self._pipes:
+                problem.details["path"] = self._pipes[named]
 
     def _clear(self) -> None:
         if self._folder is not None:
