@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +86,19 @@ def test_an_instrument_is_passed_on_as_a_file(desk):
     assert (bundle.load(folder.folder).card.name, bundle.load(folder.folder).card.family) == ("crwth", "strings")
 
 
+def test_a_shared_file_has_a_name_that_can_be_imported(desk):
+    assert models.share("viola", "altö") == Path("altö.ddsp")
+    assert models.share("viola", "take.DDSP") == Path("take.DDSP")
+    assert models.share("viola", "new/folder/") == Path("new/folder/viola.ddsp")
+    assert models.share("viola", Path("new")) == Path("new/viola.ddsp")
+    for packed in (Path("altö.ddsp"), Path("take.DDSP"), Path("new/folder/viola.ddsp")):
+        import_instrument(packed, "gamba", force=True)
+    for wrong, reason in (("viola.zip", "is not a .ddsp file"), ("-", "not to standard output")):
+        with pytest.raises(UsageError, match=reason):
+            models.share("viola", wrong)
+        assert not Path(wrong).exists()
+
+
 def test_a_file_that_was_tampered_with_is_refused(desk):
     packed = models.share("viola")
     with zipfile.ZipFile(packed) as archive:
@@ -121,6 +135,7 @@ def test_the_commands(desk):
     done = ddsp("models", "share", "viola", "-o", "v.ddsp", cwd=here)
     assert done.returncode == 0, done.stderr
     assert "ddsp import v.ddsp" in done.stdout.decode()
+    assert ddsp("models", "share", "viola", "-o", "to/", cwd=here).stdout.decode().startswith("to/viola.ddsp")
     shutil.rmtree(here / "models")
     done = ddsp("import", "v.ddsp", "--library", cwd=here)
     assert done.returncode == 0, done.stderr

@@ -49,9 +49,12 @@ def models(
     ] = False,
     seed: Seed = 0,
     out: Annotated[
-        Path | None,
+        str | None,  # a path would lose the / at its end
         typer.Option(
-            "--out", "-o", metavar="FILE", help="Output file: with share by default NAME.ddsp, with --map a PNG."
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Output file: with share by default NAME.ddsp (or a folder), with --map a PNG.",
         ),
     ] = None,
     force: Force = False,
@@ -66,7 +69,7 @@ def models(
     if draw_map:
         if words:
             raise UsageError("--map draws all instruments; leave the name out")
-        _show_map(out, force)
+        _show_map(None if out is None else Path(out), force)
         return
     if words[:1] == [BLEND] and (len(words) > 1 or name is not None or random):
         _blend(words[1:], name, random, seed, force)

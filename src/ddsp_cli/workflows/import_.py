@@ -18,9 +18,6 @@ from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path
 
-#: Suffix of a shared instrument.
-SUFFIX = ".ddsp"
-
 #: Files of an instrument; others in an archive are left out.
 NAMES = frozenset({CARD, bundle.WEIGHTS, bundle.NETWORK, bundle.IMPULSE_RESPONSE, bundle.PREVIEW})
 
@@ -76,7 +73,7 @@ def import_instrument(
     if name is None:
         if not is_ours:
             raise UsageError("the instrument needs a name", "Give a plain name, such as viola.", parameter="name")
-        name = path.stem if path.suffix.lower() == SUFFIX else path.resolve().name
+        name = path.stem if path.suffix.lower() == models.SHARED_SUFFIX else path.resolve().name
     if out is not None and library:
         raise UsageError("a folder and the library cannot both be given", parameter="library")
     if out is None:
@@ -133,7 +130,7 @@ def _copy(path: Path, name: str, folder: Path) -> bundle.Card:
 
 def is_shared(path: Path) -> bool:
     """Whether a path is an instrument of this program: an archive with the suffix `.ddsp`, or a folder with a card."""
-    return path.suffix.lower() == SUFFIX or (path.is_dir() and (path / CARD).is_file())
+    return path.suffix.lower() == models.SHARED_SUFFIX or (path.is_dir() and (path / CARD).is_file())
 
 
 def unpack(path: Path, folder: Path, name: str | None = None) -> bundle.Bundle:

@@ -27,7 +27,7 @@ from ddsp_cli.bundle import CARD, NETWORK, Bundle, Card, load_card, renamed
 from ddsp_cli.bundle import load as load_bundle
 from ddsp_cli.errors import DdspError, Kind, ModelError, UsageError, did_you_mean
 from ddsp_cli.synthesis.instrument import Instrument
-from ddsp_cli.workflows.arguments import PathLike, as_path, number
+from ddsp_cli.workflows.arguments import PathLike, number
 
 if TYPE_CHECKING:
     from ddsp_cli.synthesis.blend import Shares
@@ -40,6 +40,9 @@ BLEND_HINT, TIMED_HINT = "Write flute:0.6+violin:0.4.", "Write 0:flute 8s:violin
 
 #: Name of the base: a network of many instruments with which new ones begin; it cannot be played.
 BASE = "base"
+
+#: The suffix of an instrument that is passed on as one file.
+SHARED_SUFFIX = ".ddsp"
 
 #: Environment variable that names further folders, separated as in `$PATH`; the first of them is then the library.
 VARIABLE = "DDSP_MODELS"
@@ -447,25 +450,48 @@ def share(model: PathLike, out: PathLike | None = None, force: bool = False) -> 
 
     Args:
       model: its name or folder.
-      out: the file; by default `NAME.ddsp` in the current folder.
+      out: the file, to which `.ddsp` is added where it has no suffix, or a folder: one that exists, or a name that ends
+        in `/`; by default `NAME.ddsp` in the current folder.
       force: replace a file that exists.
 
     Returns:
       The file.
 
     Raises:
+      UsageError: the file has another suffix than `.ddsp`, or is `-`.
       ModelError: there is no such instrument, or it is damaged.
       OutputError: the file exists, or cannot be written.
     """
     folder = find(model)
     card = load_bundle(folder).card  # every file is checked before it is passed on
-    target = as_path(out) or Path(f"{title(folder)}.ddsp")
+    target = _shared_file(out, f"{title(folder)}{SHARED_SUFFIX}")
     check_writable(target, force)
     import zipfile
 
     with writing(target), beside(target) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in (CARD, *sorted(card.files)):
             archive.writestr(f"{title(folder)}/{name}", (folder / name).read_bytes())
+    return target
+
+
+def _shared_file(out: PathLike | None, default: str) -> Path:
+    """Returns the file that `share` writes, and makes its folder where `out` ends in `/`; see there."""
+    if out is None:
+        return Path(default)
+    words = os.fspath(out)
+    if words == "-":
+        raise UsageError("a shared instrument is written to a file, not to standard output", parameter="out")
+    target = Path(words)
+    if words.endswith(("/", os.sep)) or target.is_dir():
+        with writing(target):
+            target.mkdir(parents=True, exist_ok=True)
+        return target / default
+    if not target.suffix:
+        return target.with_name(f"{target.name}{SHARED_SUFFIX}")
+    if target.suffix.lower() != SHARED_SUFFIX:
+        raise UsageError(
+            f"{target} is not a {SHARED_SUFFIX} file", f"Name it {target.with_suffix(SHARED_SUFFIX)}.", parameter="out"
+        )
     return target
 
 
