@@ -7,15 +7,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
 from ddsp_cli.errors import ExitCode
+from ddsp_cli.limits import undisturbed_start
 from ddsp_cli.workflows import models
 from fixtures import make_bundle, melody
 
@@ -53,6 +56,56 @@ def test_signals_leave_nothing_half_written(desk, tmp_path, name):
     assert text.decode().startswith("Interrupted.")
     assert b"Traceback" not in text
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_waits_until_children_have_started():
+    begun = []
+    blocked = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
+    with pytest.raises(KeyboardInterrupt):  # noqa: SIM117
+        with undisturbed_start():
+            os.kill(os.getpid(), signal.SIGINT)
+            begun.append(subprocess.run([sys.executable, "-c", blocked], capture_output=True, check=True).stdout)
+            # a thread of a library that does not block the signal receives it
+            other = threading.Thread(target=signal.pthread_sigmask, args=(signal.SIG_UNBLOCK, {signal.SIGINT}))
+            other.start()
+            other.join()
+            begun.append(b"not interrupted")
+    assert begun == [b"True\n", b"not interrupted"]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_children_may_be_started_in_any_thread():
+    def start() -> None:
+        with undisturbed_start():
+            masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+    masks: list[set[signal.Signals]] = []
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    assert [signal.SIGINT in mask for mask in masks] == [True]
+
+
+@pytest.mark.parametrize("moment_s", [0.0, 0.3])
+def test_ctrl_c_while_processes_start_is_one_sentence(desk, tmp_path, moment_s):
+    """A terminal sends it to the processes too, while they load their modules."""
+    takes = [tmp_path / f"{i}.wav" for i in range(2)]
+    for take in takes:
+        take.hardlink_to(desk / "long.wav")
+    process = subprocess.Popen(
+        command("transfer", *takes, "--model", "testophone", "--out", tmp_path / "out"),
+        cwd=desk, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    parent = psutil.Process(process.pid)
+    deadline = time.monotonic() + 60
+    while len(parent.children()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(moment_s)
+    os.killpg(process.pid, signal.SIGINT)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.INTERRUPTED, text
+    assert text.decode() == "Interrupted. Sound files that were finished are kept.\n"
 
 
 STUCK_COMPILER = """

@@ -16,8 +16,8 @@ pickles, so that a child that a file has taken over cannot take over its parent.
 | memory | `RLIMIT_AS` (Linux), and the parent watches the resident size | the parent watches the resident size |
 | files written, core dumps | none (`RLIMIT_FSIZE`, `RLIMIT_CORE`) | |
 
-Children of `multiprocessing` that work for their parent call `settle_child`, or `end_with_parent` alone; `usable_cores`
-says how many make sense.
+Children of `multiprocessing` that work for their parent are started within `undisturbed_start`, and call
+`settle_child`, or `end_with_parent` alone; `usable_cores` says how many make sense.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -394,6 +394,43 @@ def usable_cores() -> int:
         return count() or 1
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def undisturbed_start() -> Iterator[None]:
+    """Keeps Ctrl-C away while children of `multiprocessing` are started, from them and from this process.
+
+    A terminal sends SIGINT to the whole group. A child that loads its modules would end with a traceback, and so would
+    one that receives half of its work. The children inherit a mask that blocks the signal. Here it takes effect at the
+    end of the context. Windows has no such masks: nothing happens there.
+
+    Raises:
+      KeyboardInterrupt: at the end, in the main thread, if Ctrl-C came meanwhile.
+    """
+    import signal
+
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # its start ends with SIGINT unblocked
+    handler = signal.getsignal(signal.SIGINT)
+    # Another thread, which does not block the signal, may receive it; Python calls the handler in the main thread.
+    deferred = threading.current_thread() is threading.main_thread() and callable(handler)
+    received: list[int] = []
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        if deferred:
+            signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if deferred:
+            signal.signal(signal.SIGINT, handler)
+        if received:
+            signal.raise_signal(signal.SIGINT)
 
 
 def settle_child() -> None:

@@ -28,7 +28,7 @@ from ddsp_cli.dataset.cache import CutRecording, Job
 from ddsp_cli.dataset.workers import examine
 from ddsp_cli.dataset.writer import Shard, Written, write_shard
 from ddsp_cli.errors import DdspError, OutputError, UsageError
-from ddsp_cli.limits import settle_child
+from ddsp_cli.limits import settle_child, undisturbed_start
 from ddsp_cli.packages import require_extra
 from ddsp_cli.remote import is_address
 
@@ -301,10 +301,12 @@ class LocalProcesses:
             executor.shutdown(wait=True, cancel_futures=True)
 
     def submit(self, executor: Executor, job: Job) -> Future[tuple[CutRecording, str]]:
-        return executor.submit(_work, job)
+        with undisturbed_start():  # of a process, for the first ones
+            return executor.submit(_work, job)
 
     def submit_shard(self, executor: Executor, shard: Shard) -> Future[Written | None]:
-        return executor.submit(_write, shard)
+        with undisturbed_start():
+            return executor.submit(_write, shard)
 
     def receive(self, result: tuple[CutRecording, str]) -> tuple[CutRecording, str]:
         return result

@@ -22,7 +22,7 @@ import numpy as np
 
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.errors import DdspError, InputError
-from ddsp_cli.limits import settle_child
+from ddsp_cli.limits import settle_child, undisturbed_start
 from ddsp_cli.live.audio_loop import AudioLoop, Worker
 from ddsp_cli.live.devices import DeviceStream, Stream, StreamSettings, open_midi_port
 from ddsp_cli.live.keyboard import Keyboard, PressedKeys
@@ -287,15 +287,17 @@ class LiveProcess:
         self._process = context.Process(
             target=target, args=(job, self._shared_status, samples, counter, other), daemon=True
         )
-        self._process.start()
-        other.close()
         self._ended = False
         try:
+            with undisturbed_start():
+                self._process.start()
+            other.close()
             #: Rate of the devices in Hz.
             self.rate_hz = int(self._receive())
         except BaseException:  # also Ctrl-C while it starts
-            self._process.kill()
-            self._process.join()
+            if self._process.pid is not None:
+                self._process.kill()
+                self._process.join()
             raise
 
     def _receive(self) -> Any:

@@ -25,7 +25,7 @@ from ddsp_cli.audio.integrated_loudness import integrated_lufs
 from ddsp_cli.audio.recording import ArrayRecording
 from ddsp_cli.audio.write import check_writable, fit_level, write_fitting
 from ddsp_cli.errors import InputError, Kind, OutputError, UsageError
-from ddsp_cli.limits import end_with_parent
+from ddsp_cli.limits import end_with_parent, undisturbed_start
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path, as_paths
 from ddsp_cli.workflows.performance import (
@@ -497,9 +497,10 @@ def _play_in_processes(
     outcomes: dict[int, list[_Played] | Failure] = {}
     reported_s = 0.0
     try:
-        pending: dict[Future[list[_Played] | Failure], int] = {
-            executor.submit(_work_on, list(jobs)): index for index, jobs in enumerate(by_source)
-        }
+        with undisturbed_start():
+            pending: dict[Future[list[_Played] | Failure], int] = {
+                executor.submit(_work_on, list(jobs)): index for index, jobs in enumerate(by_source)
+            }
         while pending:
             done, _ = wait(pending, _POLL_S, FIRST_COMPLETED)
             for future in done:
