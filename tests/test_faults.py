@@ -58,6 +58,29 @@ def test_signals_leave_nothing_half_written(desk, tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+
+class Interrupter:
+    def find_spec(self, name, path, target=None):
+        if name == "typer":
+            INTERRUPT
+
+sys.meta_path.insert(0, Interrupter())
+from ddsp_cli.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "interrupt", ["os.kill(os.getpid(), signal.SIGINT)", "raise ImportError('half loaded') from KeyboardInterrupt()"]
+)
+def test_ctrl_c_while_the_program_loads_is_one_sentence(interrupt):
+    script = INTERRUPTED_IMPORT.replace("INTERRUPT\n", f"{interrupt}\n")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (ExitCode.INTERRUPTED, b"", b"Interrupted.\n")
+
+
 def test_ctrl_c_waits_until_children_have_started():
     begun = []
     blocked = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
