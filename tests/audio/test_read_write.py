@@ -168,6 +168,11 @@ def test_folders_are_searched_in_a_fixed_order(tmp_path):
         (tmp_path / "b" / "loop").symlink_to(tmp_path)
     found = read.list_audio([tmp_path, tmp_path / "a.mp3", tmp_path / "b" / "notes.txt"])
     assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a.mp3", "b/10.FLAC", "b/2.wav", "b/notes.txt"]
+    clips = tmp_path / "models" / "viola.run" / "clips"
+    clips.mkdir(parents=True)
+    (clips / "step_000100.wav").touch()
+    assert read.list_audio([tmp_path]) == found[:3]
+    assert len(read.list_audio([clips])) == 1
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no sound files"):
         read.list_audio([tmp_path / "empty"])

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 from safetensors.numpy import load_file
 
+from ddsp_cli.audio.write import written_by_ddsp
 from ddsp_cli.training import loop, run_log
 from ddsp_cli.training.checkpoint import CHECKPOINT, Point, RunState, read_state
 from ddsp_cli.training.run_log import RunFolder
@@ -55,6 +56,7 @@ def test_clips_are_the_loudest_window_and_what_is_made_of_it(tmp_path, monkeypat
     made, _ = soundfile.read(tmp_path / "clips/step_000003.wav")
     assert made.shape == original.shape
     assert np.abs(made).max() > 0
+    assert all(written_by_ddsp(path) for path in (tmp_path / "clips").glob("*.wav"))
 
 
 def test_dear_clips_come_seldom(tmp_path, monkeypatch):

@@ -34,6 +34,9 @@ AUDIO_SUFFIXES = frozenset({
 #: Suffixes that folders are searched for; a file that is named itself may have any.
 READABLE_SUFFIXES = AUDIO_SUFFIXES | containers.SUFFIXES
 
+#: Folders of the clips of a training, as `training/run_log.py` writes them.
+CLIPS = "*.run/clips"
+
 #: A header with a sample rate outside this range is damaged: no recording has it, and resampling would not end.
 PLAUSIBLE_RATES_HZ = (1000, 1_000_000)
 
@@ -196,14 +199,18 @@ def _search(folder: Path) -> list[Path]:
 
 
 def walk_audio(folder: Path) -> Iterator[Path]:
-    """Yields the sound files in a folder, as `list_audio` finds them, in no order and without a list of them."""
+    """Yields the sound files in a folder, as `list_audio` finds them, in no order and without a list of them.
+
+    Clips of trainings inside it are passed over: they are no recordings.
+    """
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             path = Path(folder) / entry.name
             if entry.is_dir(follow_symlinks=False):  # does not follow links, so loops cannot catch it
-                yield from walk_audio(path)
+                if not path.match(CLIPS):
+                    yield from walk_audio(path)
             elif path.suffix.lower() in READABLE_SUFFIXES and entry.is_file():
                 yield path
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from ddsp_cli.arrays import FloatArray
 from ddsp_cli.atomic import beside
+from ddsp_cli.audio.write import SOFTWARE
 from ddsp_cli.training import checkpoint
 from ddsp_cli.training.checkpoint import LOG, LOG_COLUMNS, RunState
 from ddsp_cli.training.windows import Batch
@@ -171,10 +172,13 @@ def random_state_kept(model: keras.Model) -> Iterator[None]:
 
 
 def _wav(audio: np.ndarray, rate_hz: int) -> bytes:
+    """Returns a WAV file of 16 bits that names this program, so that it is not taken for a recording."""
     import soundfile
 
     out = io.BytesIO()
-    soundfile.write(out, np.clip(audio, -1.0, 1.0), rate_hz, format="WAV")
+    with soundfile.SoundFile(out, "w", rate_hz, 1, "PCM_16", format="WAV") as file:
+        file.software = SOFTWARE
+        file.write(np.clip(audio, -1.0, 1.0))
     return out.getvalue()
 
 
