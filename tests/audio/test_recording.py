@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import soundfile
 
 from ddsp_cli.audio import read
 from ddsp_cli.audio.recording import ArrayRecording, FileRecording
@@ -73,3 +74,15 @@ def test_a_file_without_a_sample_at_the_rate_of_the_analysis_is_an_error_with_it
         sound_of(FileRecording(path))
     with pytest.raises(InputError, match=r"click\.wav is too short"):
         read.read_impulse_response(path, 16000)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("values", [[np.inf], [np.inf, -np.inf], [np.nan, 0.0]])
+def test_infinity_is_refused_before_anything_is_computed_with_it(tmp_path, values):
+    audio = np.zeros((1000, len(values)))
+    audio[500] = values
+    soundfile.write(tmp_path / "a.wav", audio, 16000, subtype="FLOAT")
+    watched = []
+    with pytest.raises(InputError, match=r"a\.wav contains NaN or infinity"):
+        sound_of(FileRecording(tmp_path / "a.wav", watch=watched.append))
+    assert watched == []

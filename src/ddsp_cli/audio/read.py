@@ -397,7 +397,7 @@ def decoded_blocks(
     Args:
       path: the file.
       block_s: how much to decode at once.
-      watch: called with each block [S, C] as it was decoded, before anything is done to it.
+      watch: called with each block [S, C] as it was decoded, once its values are checked.
       decoded: filled in while decoding. With it, a file that is damaged after its first block ends there instead of
         being refused.
 
@@ -423,9 +423,9 @@ def decoded_blocks(
                 break
             if not len(block):
                 break
+            mono = average_channels(block, str(info.path))  # refuses what `watch` could not compute with
             if watch is not None:
                 watch(block)
-            mono = average_channels(block, str(info.path))
             found.n_samples += len(mono)
             yield info, np.ascontiguousarray(mono)
     if found.n_samples == 0:
@@ -448,8 +448,9 @@ def average_channels(audio: FloatArray, name: str = "the sound") -> FloatArray:
     Raises:
       InputError: NaN, infinity, or samples beyond `MAX_AMPLITUDE`.
     """
-    mono = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1, dtype=np.float64)
-    mono = np.asarray(mono, np.float32)
+    with np.errstate(invalid="ignore", over="ignore"):  # the result is checked
+        mono = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1, dtype=np.float64)
+        mono = np.asarray(mono, np.float32)
     if not np.isfinite(mono).all():
         raise InputError(f"{name} contains NaN or infinity", "Export it again from the program it came from.")
     if len(mono) and max(float(mono.max()), -float(mono.min())) > MAX_AMPLITUDE:
