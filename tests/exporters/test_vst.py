@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from ddsp_cli import importers
 from ddsp_cli.config import DecoderConfig, load_preset
 from ddsp_cli.errors import ModelError, OutputError
 from ddsp_cli.exporters import checks, vst
@@ -214,3 +215,6 @@ def test_a_full_band_instrument_plays_its_low_band(tmp_path: Path) -> None:
     np.testing.assert_allclose(amplitudes[inside], full_amplitudes[:, :60][inside], rtol=1e-3)
     assert not amplitudes[~inside].any()
     np.testing.assert_allclose(low["noise_magnitudes"] ** 2 * 3, controls["noise_magnitudes"][:, :65] ** 2, rtol=1e-4)
+    (path,) = tmp_path.glob("*.tflite")
+    back, _ = importers.read(path)  # as docs/formats.md says: it is played as it is
+    assert back.network == path.read_bytes()
