@@ -15,6 +15,7 @@ from ddsp_cli.errors import InputError, ModelError, OutputError, UsageError
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.workflows import models, performance
 from ddsp_cli.workflows.performance import make_options
+from ddsp_cli.workflows.reverb import reverb_files
 from ddsp_cli.workflows.transfer import transfer_files
 from fixtures import make_bundle, melody, small_model
 from transfer_fixtures import transfer
@@ -172,11 +173,26 @@ def test_no_input_is_overwritten_by_the_output_of_another(tmp_path, monkeypatch)
         (["a.wav", "a_testophone.wav"], {}, "out"),
         ([], {"out": "o.wav", "from_controls": "edit.csv", "controls": "edit.csv"}, "controls"),
         (["a.wav"], {"out": "o.wav", "from_notes": "edit.csv", "notes": "edit.csv"}, "notes"),
+        (["a.wav"], {"out": "a_testophone.wav", "room": "a_testophone.wav"}, "out"),
     ):
         with pytest.raises(OutputError, match=r"input") as refused:
             transfer(inputs, "testophone", force=True, **options)
         assert refused.value.parameter == parameter
+    with pytest.raises(OutputError, match=r"a_testophone\.wav is also an input"):
+        reverb_files("a.wav", "a_testophone.wav", "a_testophone.wav", force=True)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_one_file_does_not_hold_two_outputs(tmp_path):
+    """All paths are compared before any work: a new file and one that may be replaced."""
+    for name in ("new.csv", "old.csv"):
+        if name == "old.csv":
+            (tmp_path / name).write_bytes(b"precious")
+        outputs = {"controls": tmp_path / name, "notes": tmp_path / "." / name}
+        with pytest.raises(OutputError, match=f"{name} cannot hold both the curves and the notes") as refused:
+            transfer(["voice.wav"], "testophone", out=tmp_path / "out.wav", force=True, **outputs)
+        assert refused.value.parameter == "notes"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"old.csv": b"precious"}
 
 
 def test_paths_are_checked_before_the_instrument_is_loaded(tmp_path):

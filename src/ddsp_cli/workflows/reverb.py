@@ -90,7 +90,8 @@ def reverb_files(
     if name in {"model", "none", ""} or gain == 0.0:
         raise UsageError("no room was named", "Name an instrument or an impulse response.", kind=Kind.NO_ROOM)
     outputs = Outputs(as_path(out), force, sample_rate_hz=sample_rate_hz, bits=bits)
-    plan = plan_jobs(as_paths(inputs), [f"{Path(name).stem}-room"], outputs)
+    also_read = [Path(name)] if Path(name).is_file() else []
+    plan = plan_jobs(as_paths(inputs), [f"{Path(name).stem}-room"], outputs, also_read=also_read)
     responses: dict[int, FloatArray] = {}
     failures, jobs = plan.failures, [job for job in plan.jobs if job.info is not None]
     for job in plan.jobs:

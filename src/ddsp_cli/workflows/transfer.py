@@ -224,7 +224,8 @@ def transfer_files(
     edited = as_path(from_notes)
     if edited is not None:
         check_edited(edited, as_paths(inputs), curves, options)
-    plan = plan_jobs(as_paths(inputs), [choice.title for choice in choices], outputs, curves, edited)
+    also_read = [path for path in (edited, Path(options.room)) if path is not None and path.is_file()]
+    plan = plan_jobs(as_paths(inputs), [choice.title for choice in choices], outputs, curves, also_read)
     selection = options.selection
     if selection is not None and not any(job.kind == "score" for job in plan.jobs):
         raise UsageError("only MIDI files have tracks and channels", "Leave it out.",

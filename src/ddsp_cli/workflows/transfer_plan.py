@@ -25,6 +25,9 @@ BITS = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "float": "FLOAT"}
 #: Formats whose depth can be chosen; the others have one coding.
 _WITH_DEPTH = frozenset({".wav", ".flac", ".aiff", ".aif", ".w64", ".rf64", ".caf"})
 
+#: What each output holds, by its argument.
+_HELD = {"out": "the sound", "plot": "the picture", "controls": "the curves", "notes": "the notes"}
+
 
 class Job(msgspec.Struct, frozen=True):
     """One input on one instrument, with everything about its files that is known before work begins.
@@ -139,7 +142,7 @@ def plan_jobs(
     names: Sequence[str],
     outputs: Outputs,
     curves: Path | None = None,
-    edited: Path | None = None,
+    also_read: Sequence[Path] = (),
 ) -> Plan:
     """Checks every path and decides where everything goes.
 
@@ -148,7 +151,7 @@ def plan_jobs(
       names: of the instruments, for the names of outputs.
       outputs: what to write.
       curves: a file of curves to play, in place of the curves of the input (none, or one).
-      edited: a file with the notes of the input, edited.
+      also_read: further files that are read, such as edited notes or an impulse response; none is replaced.
 
     Returns:
       One job for each input and instrument, the instruments of one input beside each other. Of several inputs, those
@@ -179,7 +182,9 @@ def plan_jobs(
         raise UsageError("only recordings have notes to write", parameter="notes")
     plan = Plan([], failures, own)
     taken: set[str] = set()
-    read_from = {path.resolve() for path in (*(path for path, _ in sources), curves, edited) if path is not None}
+    curves_read = () if curves is None else (curves,)
+    read_from = {path.resolve() for path in (*(path for path, _ in sources), *curves_read, *also_read)}
+    written: dict[Path, str] = {}
     for path, kind in sources:
         is_sound = kind == "sound" or (kind == "controls" and path.suffix.lower() in read.AUDIO_SUFFIXES)
         try:
@@ -209,10 +214,17 @@ def plan_jobs(
                 (table, outputs.controls, one_table, "controls"),
                 (notes, outputs.notes, one_score, "notes"),
             ):
-                if target is not None and target.exists() and target.resolve() in read_from:
-                    what = "the input itself" if target.resolve() == path.resolve() else "also an input"
+                if target is None:
+                    continue
+                real = target.resolve()
+                if real in read_from and target.exists():
+                    what = "the input itself" if real == path.resolve() else "also an input"
                     raise OutputError(f"{target} is {what}", "Choose another name.", parameter=parameter)
-                if target is not None and (place is None or place.is_dir() or is_file):
+                if real in written:
+                    raise OutputError(f"{target} cannot hold both {_HELD[written[real]]} and {_HELD[parameter]}",
+                                      "Name two files.", parameter=parameter)  # fmt: skip
+                written[real] = parameter
+                if place is None or place.is_dir() or is_file:
                     check_writable(target, outputs.force)
             subtype = _subtype(info, output, outputs.bits)
             its_rate_hz = rate_hz or (info.sample_rate_hz if info else None)
