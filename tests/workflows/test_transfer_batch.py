@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,6 +151,22 @@ def test_the_command_names_the_bad_ones_at_the_end(takes):
     assert lines[1] == "2 of 4 inputs could not be played:"
     assert "c.wav is not a sound file" in lines[2]
     assert "b.wav: no notes were found" in lines[3]
+
+
+def test_names_of_outputs_tell_inputs_of_one_stem_apart(takes):
+    """By the suffix, whatever the order; of one name in several folders the report names the source."""
+    soundfile.write(takes / "d.wav", melody((60,)), 16000)
+    batch = transfer_files([takes / "d.wav", takes / "d.flac", takes / "a.wav"], "testophone", "played", notes="tunes")
+    names = ["d.wav", "d.flac", "a"]
+    assert [result.output.name for result in batch] == [f"{name}_testophone.wav" for name in names]
+    assert [result.notes.name for result in batch] == [f"{name}.mid" for name in names]
+    (takes / "more").mkdir()
+    (takes / "more" / "a.wav").write_bytes((takes / "a.wav").read_bytes())
+    done = ddsp("reverb", "takes/a.wav", "takes/more/a.wav", "takes/d.wav", "--room", "testophone", cwd=takes.parent)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode().splitlines()
+    assert [", from " in line for line in lines] == [True, True, False]
+    assert lines[1].endswith(f", from {Path('takes/more/a.wav')}")
 
 
 def test_a_script_may_use_several_processes(takes):

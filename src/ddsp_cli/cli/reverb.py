@@ -6,7 +6,7 @@ import typer
 
 from ddsp_cli.cli import console, pipes
 from ddsp_cli.cli.options import Bits, Force, SampleRate, Seed, Tail, Wet
-from ddsp_cli.cli.transfer import finish, warn
+from ddsp_cli.cli.transfer import finish, origins, warn
 
 EPILOG = """
 Examples:
@@ -58,9 +58,11 @@ def reverb(
         )
         ends.deliver()
     warn(batch, ends)
+    came_from = origins(batch)
     for result in batch:
         turned = f", turned down {-result.gain_db:.1f} dB to fit" if result.gain_db < -0.05 else ""
         room = f"in a room of {result.tail_s:.1f} s"
         length, took = console.duration(result.seconds), console.duration(result.wall_s)
-        ends.say(f"{ends.name(result.output)}: {length} {room}{turned}, in {took}", wrap=True)
+        about = f"{length} {room}{turned}, in {took}{came_from.get(result.input, '')}"
+        ends.say(f"{ends.name(result.output)}: {about}", wrap=True)
     finish(batch)

@@ -1,6 +1,7 @@
 """`ddsp transfer`: options, and the summary of the result."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -269,8 +270,9 @@ def transfer(
         )
         ends.deliver()
     warn(batch, ends)
+    came_from = origins(batch)
     for result in batch:
-        ends.say(f"{ends.name(result.output)}: {_about(result)}", wrap=True)
+        ends.say(f"{ends.name(result.output)}: {_about(result)}{came_from.get(result.input, '')}", wrap=True)
         for extra in (result.plot, result.controls, result.notes):
             if extra is not None:
                 ends.say(str(extra))
@@ -287,6 +289,13 @@ def warn(batch: "Batch[TransferResult] | Batch[ReverbResult]", ends: pipes.Pipes
         for words in remarks:
             typed = OPTIONS.sub(r"--\1", words)
             console.remark(f"{'' if words in notices else 'Warning: '}{ends.name(source)}: {typed}.")
+
+
+def origins(batch: "Batch[TransferResult] | Batch[ReverbResult]") -> dict[Path, str]:
+    """Returns, for inputs of several folders that have the same name, the words that name each in its result."""
+    inputs = dict.fromkeys(result.input for result in batch)
+    n_named = Counter(path.name.lower() for path in inputs)
+    return {path: f", from {path}" for path in inputs if n_named[path.name.lower()] > 1}
 
 
 def finish(batch: "Batch[TransferResult] | Batch[ReverbResult]") -> None:

@@ -181,7 +181,9 @@ def plan_jobs(
     if outputs.notes is not None and not any(kind == "sound" for _, kind in sources):
         raise UsageError("only recordings have notes to write", parameter="notes")
     plan = Plan([], failures, own)
+    stems = _stems([path for path, _ in sources])
     taken: set[str] = set()
+    taken_by_notes: set[str] = set()
     curves_read = () if curves is None else (curves,)
     read_from = {path.resolve() for path in (*(path for path, _ in sources), *curves_read, *also_read)}
     written: dict[Path, str] = {}
@@ -195,7 +197,7 @@ def plan_jobs(
             plan.failures.append(Failure(path, problem))
             continue
         for model, name in enumerate(names):
-            stem = free_name(f"{path.stem}_{name}", taken)
+            stem = free_name(f"{stems[path]}_{name}", taken)
             output = out if as_file and out is not None else (out or Path()) / f"{stem}.wav"
             if rate_hz is not None and nearest_rate_hz(output, rate_hz) != rate_hz:
                 raise UsageError(
@@ -207,7 +209,7 @@ def plan_jobs(
             table = outputs.controls if one_table or outputs.controls is None else outputs.controls / f"{stem}.csv"
             notes = None
             if outputs.notes is not None and kind == "sound" and model == 0:
-                notes = outputs.notes if one_score else outputs.notes / f"{stem.removesuffix(f'_{name}')}.mid"
+                notes = outputs.notes if one_score else outputs.notes / f"{free_name(stems[path], taken_by_notes)}.mid"
             for target, place, is_file, parameter in (
                 (output, out, as_file, "out"),
                 (picture, out, as_file, "plot"),
@@ -301,6 +303,14 @@ def _is_file(parameter: str, place: Path | None, suffixes: frozenset[str], n_job
             f"{place} is one file, but there are {n_jobs} sounds to write", "Name a folder.", parameter=parameter
         )
     return True
+
+
+def _stems(sources: Sequence[Path]) -> dict[Path, str]:
+    """Returns how each input begins the names of its outputs: with its suffix where others have the same stem."""
+    names: dict[str, set[str]] = {}
+    for path in sources:
+        names.setdefault(path.stem.lower(), set()).add(path.name.lower())
+    return {path: path.stem if len(names[path.stem.lower()]) == 1 else path.name for path in sources}
 
 
 def free_name(stem: str, taken: set[str]) -> str:
