@@ -111,12 +111,15 @@ def test_long_sound_waits_on_disk_and_is_the_same(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("subtype", "expected"), [("PCM_16", "PCM_16"), ("PCM_24", "PCM_24"), ("FLOAT", "FLOAT"), ("PCM_U8", "PCM_16")]
-)
-def test_output_has_the_inputs_depth(tmp_path, subtype, expected):
+    ("subtype", "suffix", "expected"),
+    [("PCM_16", ".wav", "PCM_16"), ("PCM_24", ".wav", "PCM_24"), ("PCM_32", ".wav", "PCM_32"),
+     ("FLOAT", ".wav", "FLOAT"), ("PCM_U8", ".wav", "PCM_16"), ("PCM_16", ".au", "PCM_16"),
+     ("PCM_32", ".aiff", "PCM_32"), ("PCM_32", ".flac", "PCM_24")],
+)  # fmt: skip
+def test_output_has_the_inputs_depth(tmp_path, subtype, suffix, expected):
     soundfile.write(tmp_path / "in.wav", melody(notes_midi=(60,)), 16000, subtype=subtype)
-    transfer([tmp_path / "in.wav"], "testophone", out=tmp_path / "out.wav")
-    assert soundfile.info(tmp_path / "out.wav").subtype == expected
+    transfer([tmp_path / "in.wav"], "testophone", out=tmp_path / f"out{suffix}")
+    assert soundfile.info(tmp_path / f"out{suffix}").subtype == expected
 
 
 @pytest.mark.parametrize("suffix", [".flac", ".ogg", ".mp3", ".aiff"])

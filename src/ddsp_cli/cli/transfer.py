@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddsp_cli.cli import console, options, pipes
-from ddsp_cli.cli.options import Bits, Force, Instruments, SampleRate, Seed, Tail, Tracker, Wet, one_of
+from ddsp_cli.cli.options import Bits, Force, Instruments, Seed, Tail, Tracker, Wet, one_of
 from ddsp_cli.errors import ExitCode, Kind, UsageError
 
 if TYPE_CHECKING:
@@ -178,7 +178,14 @@ def transfer(
         ),
     ] = "1",
     seed: Seed = 0,
-    sample_rate: SampleRate = None,
+    sample_rate: Annotated[
+        int | None,
+        typer.Option(
+            metavar="HZ",
+            help="Sample rate of the output; by default that of the input, but not below the instrument's.",
+            rich_help_panel=FILES,
+        ),
+    ] = None,
     bits: Bits = None,
     controls: Annotated[
         Path | None,

@@ -23,7 +23,11 @@ InputKind = Literal["sound", "score", "controls"]
 BITS = {"16": "PCM_16", "24": "PCM_24", "32": "PCM_32", "float": "FLOAT"}
 
 #: Formats whose depth can be chosen; the others have one coding.
-_WITH_DEPTH = frozenset({".wav", ".flac", ".aiff", ".aif", ".w64", ".rf64", ".caf"})
+_WITH_DEPTH = frozenset({".wav", ".flac", ".aiff", ".aif", ".w64", ".rf64", ".caf", ".au"})
+
+#: Encodings of inputs whose outputs have more than 16 bits, where nobody chose a depth.
+_DEEP = {"PCM_24": "PCM_24", "PCM_32": "PCM_32", "FLOAT": "FLOAT", "DOUBLE": "FLOAT", "ALAC_20": "PCM_24",
+         "ALAC_24": "PCM_24", "ALAC_32": "PCM_32"}  # fmt: skip
 
 #: What each output holds, by its argument.
 _HELD = {"out": "the sound", "plot": "the picture", "controls": "the curves", "notes": "the notes"}
@@ -369,7 +373,5 @@ def _subtype(info: read.AudioInfo | None, output: Path, bits: str | None) -> str
         if suffix == ".flac" and bits in {"32", "float"}:
             raise UsageError(f"flac files cannot hold {bits}", "Use 16 or 24, or a wav file.", parameter="bits")
         return BITS[bits]
-    own = info.subtype if info is not None else "PCM_24"
-    if own in {"FLOAT", "DOUBLE"}:
-        return "PCM_24" if suffix == ".flac" else "FLOAT"
-    return "PCM_24" if own in {"PCM_24", "PCM_32"} else "PCM_16"
+    own = _DEEP.get(info.subtype, "PCM_16") if info is not None else "PCM_24"
+    return "PCM_24" if suffix == ".flac" and own != "PCM_16" else own
