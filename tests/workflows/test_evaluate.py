@@ -148,7 +148,7 @@ def test_the_command_shows_what_was_measured(home, monkeypatch, capsys):
     from ddsp_cli.cli.evaluate import evaluate as command
 
     monkeypatch.chdir(home)
-    command("testophone", [home / "own.wav"])
+    command(["testophone"], [home / "own.wav"])
     head, row = capsys.readouterr().out.splitlines()
     assert head.split()[:2] == ["recording", "length"]
     assert head.split()[-2:] == ["noise", "room"]
@@ -179,7 +179,7 @@ def test_a_recording_without_notes_does_not_stop_the_others(home, tmp_path, monk
 
     monkeypatch.chdir(home)
     with pytest.raises(typer.Exit) as ended:
-        command("testophone", recordings)
+        command(["testophone"], recordings)
     assert ended.value.exit_code == ExitCode.PARTIAL
     said = capsys.readouterr()
     assert said.out.splitlines()[1].startswith("own.wav")

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from command_fixtures import ddsp
 from ddsp_cli import bundle
-from ddsp_cli.errors import ModelError, OutputError, UsageError
+from ddsp_cli.errors import ExitCode, ModelError, OutputError, UsageError
 from ddsp_cli.exporters import litert
 from ddsp_cli.workflows.export import FORMATS, export
 from ddsp_cli.workflows.import_ import import_instrument
@@ -163,7 +164,19 @@ def test_refusals(instrument: Path, tmp_path: Path) -> None:
     assert "onnx" in unknown.value.hint
     with pytest.raises(ModelError, match="DDSP-VST cannot play"):
         export(str(instrument), "vst", out=tmp_path / "x")
-    assert not (tmp_path / "x").exists()
+    with pytest.raises(UsageError, match="an export is a folder") as refused:
+        export(str(instrument), "litert", out=tmp_path / "x.tflite")
+    assert refused.value.parameter == "out"
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_instruments_are_refused(tmp_path: Path) -> None:
+    """Of a repeated option the last one would count."""
+    for command in (("export", "--format", "onnx"), ("evaluate", "voice.wav")):
+        done = ddsp(*command, "-m", "flute", "-m", "violin", cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (ExitCode.USAGE, b"")
+        assert b"--model: one instrument is taken, not flute and violin." in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_says_what_was_compared_and_where_the_file_goes(
@@ -175,7 +188,7 @@ def test_the_command_says_what_was_compared_and_where_the_file_goes(
     monkeypatch.chdir(tmp_path)
     made = plugin_bundle()
     bundle.save(Path("models/reed"), made.card, made.weights, made.impulse_response)
-    command("reed", "vst")
+    command(["reed"], "vst")
     size, figures, next_step = capsys.readouterr().out.splitlines()
     assert size.startswith("reed_vst: vst, ")
     assert re.fullmatch(

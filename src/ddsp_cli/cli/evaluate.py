@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ddsp_cli.cli import console
-from ddsp_cli.cli.options import Force, Instrument
+from ddsp_cli.cli.options import Force, Instrument, only_instrument
 from ddsp_cli.cli.transfer import end_with_failures
 
 
@@ -36,8 +36,9 @@ def evaluate(
     from ddsp_cli.analysis.metrics import METRICS
     from ddsp_cli.workflows.evaluate import evaluate as run
 
+    name = only_instrument(model)
     with console.Progress("recordings") as progress:
-        found = run(model, audio or [], dataset=dataset, out=out, force=force, reliable=reliable, progress=progress)
+        found = run(name, audio or [], dataset=dataset, out=out, force=force, reliable=reliable, progress=progress)
     shown = {name: column for name, column in METRICS.items() if any(name in one.figures for one in found)}
     rows = [
         [one.name, f"{one.seconds:.0f} s"]

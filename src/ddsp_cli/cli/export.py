@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ddsp_cli.cli import console
-from ddsp_cli.cli.options import Force, Instrument, one_of
+from ddsp_cli.cli.options import Force, Instrument, one_of, only_instrument
 
 
 def export(
@@ -28,9 +28,10 @@ def export(
     from ddsp_cli.workflows.export import export as run
     from ddsp_cli.workflows.models import find_playable, open_at
 
-    result = run(model, format_, out=out, force=force)
+    name = only_instrument(model)
+    result = run(name, format_, out=out, force=force)
     console.say(f"{result.folder}: {result.format}, {console.size(result.size_bytes)}")
-    console.say(compared(result.checks, open_at(find_playable(model)).card.model.frame_rate_hz))
+    console.say(compared(result.checks, open_at(find_playable(name)).card.model.frame_rate_hz))
     console.say(NEXT_STEPS[result.format].format(folder=str(result.folder)))
 
 
@@ -39,7 +40,8 @@ NEXT_STEPS = {
     "vst": "Copy its .tflite to the models of DDSP-VST, in Documents/Magenta/DDSP/Models, and open the plug-in again.",
     "savedmodel": "Load it in Python: tf.saved_model.load({folder!r}) (TensorFlow; docs/formats.md).",
     "litert": "Run it with LiteRT, frame by frame; card.yaml names inputs and outputs (docs/formats.md).",
-    "onnx": "Run it with the ONNX Runtime, frame by frame; card.yaml names inputs and outputs (docs/formats.md).",
+    "onnx": "Run audio.onnx with the ONNX Runtime, on blocks of a second or whole phrases, or dry.onnx frame by frame; "
+    "card.yaml names inputs and outputs (docs/formats.md).",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 import typer
 from typer.core import TyperCommand
 
-from ddsp_cli.errors import DdspError, Kind
+from ddsp_cli.errors import DdspError, Kind, UsageError
 from ddsp_cli.shell import quoted
 
 #: Text that click adds about the limits of a number, `[x>=1]` or `; 0<=x<=9]`: the metavar has them, as `0..9`.
@@ -59,6 +59,17 @@ class Command(TyperCommand):
                 formatter.write(f"{line}\n")
 
 
+def only_instrument(models: list[str]) -> str:
+    """Returns the one instrument of `Instrument`, of which the last would be taken otherwise.
+
+    Raises:
+      UsageError: several are named.
+    """
+    if len(models) > 1:
+        raise UsageError(f"--model: one instrument is taken, not {' and '.join(models)}", "Name them one by one.")
+    return models[0]
+
+
 def instrument_names(incomplete: str) -> list[str]:
     """Returns the names of instruments, for the shell to complete; of a blend, those of its last part."""
     from ddsp_cli.workflows.models import names
@@ -90,7 +101,7 @@ def preset_names(incomplete: str) -> list[str]:
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Random seed; the same seed gives the same result.")]
 Instrument = Annotated[
-    str,
+    list[str],
     typer.Option("--model", "-m", metavar="NAME|DIR", help="The instrument.", autocompletion=instrument_names),
 ]
 Instruments = Annotated[

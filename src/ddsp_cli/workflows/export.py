@@ -35,6 +35,10 @@ NEEDS = {
 }
 
 
+#: Suffixes of files; an export is a folder.
+FILE_SUFFIXES = frozenset({".tflite", ".onnx", ".pb", ".keras", ".h5", ".zip", ".ddsp"})
+
+
 @dataclass(frozen=True)
 class ExportResult:
     """Folder of an export, and the figures of its verification.
@@ -65,7 +69,7 @@ def export(model: PathLike, format: str, out: PathLike | None = None, force: boo
       force: replace an earlier export.
 
     Raises:
-      UsageError: an unknown format, or one whose packages are not installed.
+      UsageError: an unknown format, one whose packages are not installed, or `out` with the suffix of a file.
       ModelError: no such instrument, or one that cannot be written in this format.
       OutputError: the place is taken or cannot be written, or the export failed its verification.
     """
@@ -75,6 +79,9 @@ def export(model: PathLike, format: str, out: PathLike | None = None, force: boo
     place = models.find_playable(model)
     own_name = f"{models.title(place)}_{format}"
     folder = as_path(out) or Path(own_name)
+    if folder.suffix.lower() in FILE_SUFFIXES and not folder.is_dir():
+        hint = f"Name a folder, such as {own_name}."
+        raise UsageError(f"{folder} has the suffix of a file, but an export is a folder", hint, parameter="out")
     with writing(folder):
         alone = _has_other_things(folder)
     if alone and format != "vst":
