@@ -48,6 +48,7 @@ class Kind(StrEnum):
     NO_NAME = "no-name"  # no instrument was named
     CHECKPOINT = "checkpoint"  # `path` is a magenta/ddsp checkpoint, which has to be imported first
     NOT_PLAYED = "not-played"  # a network of several instruments, such as the base, was to be played
+    SHARED_FILE = "shared-file"  # `path` is an instrument in one file, which has to be imported first
     FOREIGN_MODEL = "foreign-model"  # a model of another program, which has to be imported first
     UNKNOWN_DATASET = "unknown-dataset"  # no data set has this name, nor a similar one
     FOREIGN_SHARDS = "foreign-shards"  # `path` holds TFRecord shards of another program, which have to be prepared

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from ddsp_cli import bundle
-from ddsp_cli.errors import ModelError, OutputError, UsageError
+from ddsp_cli.bundle.folder import EXPORT_CARD, EXPORT_CARD_BEGINS
+from ddsp_cli.errors import ExitCode, ModelError, OutputError, UsageError
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.import_ import import_instrument
 from fixtures import make_bundle
@@ -56,6 +57,25 @@ def test_an_error_names_the_folders_that_were_searched(desk):
         models.find("dulcain")
     assert "Did you mean dulcian" in caught.value.hint
     assert f"Searched models, {desk / 'library'}, the bundled ones." in caught.value.hint
+
+
+def test_a_shared_file_and_an_export_are_told_from_instruments(desk):
+    """With what to type: the file is imported, of an export for the plug-in the model in it plays."""
+    models.share("viola")
+    done = ddsp("transfer", "v.wav", "-m", "viola.ddsp", cwd=desk / "here")
+    assert done.returncode == ExitCode.MODEL
+    assert done.stderr.decode().splitlines()[1] == "Import it with: ddsp import viola.ddsp"
+    for name, hint in (
+        ("viola.tflite", f"Choose {Path('viola_vst/viola.tflite')} in it, or the instrument that it was made of."),
+        ("audio.tflite", "Choose the instrument that it was made of."),
+    ):
+        shutil.rmtree("viola_vst", ignore_errors=True)
+        Path("viola_vst").mkdir()
+        Path("viola_vst", EXPORT_CARD).write_text(f"{EXPORT_CARD_BEGINS}1.0\n", encoding="utf-8")
+        Path("viola_vst", name).touch()
+        with pytest.raises(ModelError, match="viola_vst is an export") as caught:
+            models.find("viola_vst")
+        assert caught.value.hint == hint
 
 
 NO_NAMES = ("flute", "", "..", "a/b", "a\\b", "all", "none", "model", "base", "a+b", "8s:a", ".a")

@@ -174,6 +174,7 @@ HINTS = {
     Kind.NO_NAME: "Give --model NAME; ddsp models lists them.",
     Kind.CHECKPOINT: "Import it with: ddsp import {path} --name NAME",
     Kind.NOT_PLAYED: "Name one instrument: ddsp models lists them. New ones begin with it: ddsp train --from base",
+    Kind.SHARED_FILE: "Import it with: ddsp import {path}",
     Kind.FOREIGN_MODEL: "Import a model of another program with: ddsp import PATH --name NAME",
     Kind.UNKNOWN_DATASET: "Make one with: ddsp prepare FOLDER_OF_RECORDINGS",
     Kind.FOREIGN_SHARDS: "It holds shards of another program. Make a data set from them with: "

@@ -25,6 +25,7 @@ from ddsp_cli.audio.resample import resample_response
 from ddsp_cli.audio.write import check_writable
 from ddsp_cli.bundle import CARD, NETWORK, Bundle, Card, load_card, renamed
 from ddsp_cli.bundle import load as load_bundle
+from ddsp_cli.bundle.folder import is_export
 from ddsp_cli.errors import DdspError, Kind, ModelError, UsageError, did_you_mean
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.workflows.arguments import PathLike, number
@@ -43,6 +44,9 @@ BASE = "base"
 
 #: The suffix of an instrument that is passed on as one file.
 SHARED_SUFFIX = ".ddsp"
+
+#: Files of an export that are parts of an instrument; the one of the format `vst` has its name.
+_GRAPHS = frozenset({"controls.tflite", "audio.tflite"})
 
 #: Environment variable that names further folders, separated as in `$PATH`; the first of them is then the library.
 VARIABLE = "DDSP_MODELS"
@@ -217,7 +221,14 @@ def find(name: PathLike) -> Path:
                 kind=Kind.CHECKPOINT,
                 path=path,
             )
+        if not _has_card(path) and is_export(path):
+            plays = [str(file) for file in sorted(path.glob("*.tflite")) if file.name not in _GRAPHS]
+            hint = f"Choose {''.join(f'{file} in it, or ' for file in plays[:1])}the instrument that it was made of."
+            raise ModelError(f"{path} is an export, not the folder of an instrument", hint)
         return path
+    if path.exists() and path.suffix.lower() == SHARED_SUFFIX:
+        raise ModelError(f"{path} is an instrument in one file, which has to be imported", "Import it first.",
+                         kind=Kind.SHARED_FILE, path=path)  # fmt: skip
     if path.exists():
         hint = "Import it first, if it is a model of another program."
         raise ModelError(f"{path} is a file, not the folder of an instrument", hint, kind=Kind.FOREIGN_MODEL)
