@@ -172,6 +172,8 @@ CASES = {
     "sample rate of nothing": ([*TRANSFER, "--sample-rate", "3"], ExitCode.USAGE, "--sample-rate: 3 "),
     "sample rate in words": ([*TRANSFER, "--sample-rate", "cd"], ExitCode.USAGE, "--sample-rate: cd is not a whole"),
     "channel of a recording": ([*TRANSFER, "--channel", "2"], ExitCode.USAGE, "--channel: only MIDI files"),
+    "seed below its range": ([*TRANSFER, "--seed", "-1"], ExitCode.USAGE, "Give a number, 0..4294967295."),
+    "comma for the point": ([*TRANSFER, "--wet", "0,5"], ExitCode.USAGE, "Write a point for the comma: 0.5."),
     "no model": (["transfer", "voice.wav"], ExitCode.USAGE, "--model"),
     "no input": (["transfer", "--model", "testophone"], ExitCode.USAGE, "no input"),
     "nothing in the pipe": (["transfer", "-", "--model", "testophone", "--out", "o.wav"], ExitCode.INPUT, "standard"),

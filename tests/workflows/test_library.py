@@ -15,6 +15,7 @@ from ddsp_cli.bundle.folder import EXPORT_CARD, EXPORT_CARD_BEGINS
 from ddsp_cli.errors import ExitCode, ModelError, OutputError, UsageError
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.import_ import import_instrument
+from ddsp_cli.workflows.performance import make_options
 from fixtures import make_bundle
 from test_cli import ddsp
 
@@ -78,7 +79,21 @@ def test_a_shared_file_and_an_export_are_told_from_instruments(desk):
         assert caught.value.hint == hint
 
 
-NO_NAMES = ("flute", "", "..", "a/b", "a\\b", "all", "none", "model", "base", "a+b", "8s:a", ".a")
+def test_capitals_of_names_and_words_do_not_count_where_one_fits(desk, monkeypatch):
+    assert models.find("VIOLA").samefile("models/viola")
+    assert models.choose("Viola+DULCIAN").shares is not None
+    assert len(models.choose_all(["All"])) == len(models.choose_all(["all"])) > 2
+    assert [models.room_word(name) for name in ("None", "MODEL", "All", "Viola")] == ["none", "model", "All", "Viola"]
+    options = make_options(room="None", voices="Lead")
+    assert (options.room, options.voices) == ("none", "lead")
+    monkeypatch.setattr(models, "names", lambda: ["None"])  # an instrument of exactly this name comes first
+    assert models.room_word("None") == "None"
+    monkeypatch.setattr(models, "_subfolders", lambda folder: [folder / "Viola", folder / "vioLa"])
+    with pytest.raises(ModelError, match="no instrument called VIOLA"):
+        models.find("VIOLA")
+
+
+NO_NAMES = ("flute", "", "..", "a/b", "a\\b", "all", "none", "None", "model", "base", "a+b", "8s:a", ".a")
 
 
 @pytest.mark.parametrize("name", NO_NAMES)

@@ -233,7 +233,7 @@ def transfer(
 
         trackers.preload(pitch)  # while the modules below are imported
     from ddsp_cli.limits import usable_cores
-    from ddsp_cli.workflows.models import check_timed
+    from ddsp_cli.workflows.models import as_word, check_timed
     from ddsp_cli.workflows.performance import make_options
     from ddsp_cli.workflows.transfer import transfer_files
 
@@ -244,7 +244,7 @@ def transfer(
     chosen = model or list(map(check_timed, blend or []))
     if not chosen:
         raise UsageError("no instrument was named", kind=Kind.NO_NAME)
-    if "none" in chosen:
+    if "none" in map(as_word, chosen):
         raise UsageError("no instrument is called none", kind=Kind.REVERB)
     options = make_options(
         transpose=transpose, dynamics=dynamics, loudness=loudness, autotune=autotune, key=key, tuning=tuning,

@@ -278,6 +278,7 @@ def check_latency(latency: str) -> Latency:
     Raises:
       UsageError: the name is not known.
     """
+    latency = latency.lower()
     if latency not in LOOKAHEAD_SAMPLES:
         raise UsageError(f"latency {latency} is not known", "Give safe or low.", parameter="latency")
     return "low" if latency == "low" else "safe"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -37,6 +38,18 @@ def as_list(words: str | Sequence[str]) -> list[str]:
     return [words] if isinstance(words, str) else list(words)
 
 
+def word(value: str, parameter: str, known: Iterable[str]) -> str:
+    """Returns the one of some words, all in small letters, that a text is in any case.
+
+    Raises:
+      UsageError: it is none of them; `parameter` names the argument.
+    """
+    known = tuple(known)
+    if value.lower() not in known:
+        raise UsageError(f"{value[:_SHOWN]} is not known", did_you_mean(value, known), parameter=parameter)
+    return value.lower()
+
+
 def number(value: object, parameter: str, low: float, high: float) -> float:
     """Returns a finite number within a range.
 
@@ -51,10 +64,22 @@ def number(value: object, parameter: str, low: float, high: float) -> float:
     except OverflowError:
         found, shown = math.inf, "an integer of more than 308 digits"
     if not math.isfinite(found):
-        raise UsageError(f"{shown} is not a number", f"Give a number, {low:.9g}..{high:.9g}.", parameter=parameter)
+        hint = _pointed(value) or f"Give a number, {_between(low, high)}."
+        raise UsageError(f"{shown} is not a number", hint, parameter=parameter)
     if not low <= found <= high:
-        raise UsageError(f"{shown} is out of range", f"Give a number, {low:.9g}..{high:.9g}.", parameter=parameter)
+        raise UsageError(f"{shown} is out of range", f"Give a number, {_between(low, high)}.", parameter=parameter)
     return found
+
+
+def _between(low: float, high: float) -> str:
+    """Returns a range as in the help; whole numbers have all their digits."""
+    return "..".join(f"{end:.0f}" if end == round(end) else f"{end:.9g}" for end in (low, high))
+
+
+def _pointed(value: object) -> str:
+    """Returns a hint where a text is a number with a comma for the point, else nothing."""
+    is_pointed = isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d*,\d+\s*", value) is not None
+    return f"Write a point for the comma: {str(value).strip().replace(',', '.')}." if is_pointed else ""
 
 
 def number_or_word(value: object, parameter: str, low: float, high: float, words: tuple[str, ...]) -> float | str:
@@ -69,7 +94,7 @@ def number_or_word(value: object, parameter: str, low: float, high: float, words
         try:
             float(value)
         except ValueError:
-            either = did_you_mean(value, words) if len(value) > 2 else ""
-            hint = either or f"Give {', '.join(words)}, or a number, {low:.9g}..{high:.9g}."
+            either = _pointed(value) or (did_you_mean(value, words) if len(value) > 2 else "")
+            hint = either or f"Give {', '.join(words)}, or a number, {_between(low, high)}."
             raise UsageError(f"{value[:_SHOWN]} is not a number", hint, parameter=parameter) from None
     return number(value, parameter, low, high)

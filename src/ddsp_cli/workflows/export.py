@@ -73,6 +73,7 @@ def export(model: PathLike, format: str, out: PathLike | None = None, force: boo
       ModelError: no such instrument, or one that cannot be written in this format.
       OutputError: the place is taken or cannot be written, or the export failed its verification.
     """
+    format = format.lower()
     if format not in FORMATS:
         raise UsageError(f"there is no export format {format}", did_you_mean(format, FORMATS))
     require(f"export to {format}", *NEEDS[format])

@@ -180,8 +180,8 @@ def check_name(name: str) -> None:
     hint = "Give a plain name, such as viola."
     if name[:1] in {"", ".", "-"} or PurePosixPath(name).name != name or PureWindowsPath(name).name != name:
         raise UsageError(f"{name!r} cannot be the name of an instrument", hint)
-    if name in _TAKEN_WORDS or "+" in name or ":" in name:
-        means = "means something else" if name in _TAKEN_WORDS else "would be taken for a blend"
+    if name.lower() in _TAKEN_WORDS or "+" in name or ":" in name:
+        means = "means something else" if name.lower() in _TAKEN_WORDS else "would be taken for a blend"
         raise UsageError(f"{name!r} cannot be the name of an instrument: it {means} where one is chosen", hint)
 
 
@@ -197,8 +197,19 @@ def check_new_name(name: str) -> None:
                          f"Choose another name, such as my-{name}.")  # fmt: skip
 
 
+def as_word(name: str) -> str:
+    """Returns `all`, `none`, `model` or `base` for a name that is this word in other letters, and in no folder."""
+    is_taken = name.lower() in _TAKEN_WORDS and name != name.lower()
+    return name.lower() if is_taken and not (Path(name).exists() or name in names()) else name
+
+
+def room_word(name: str) -> str:
+    """Returns `model` or `none` where a room is that word in any letters; otherwise its name."""
+    return found if (found := as_word(name)) in {"model", "none"} else name
+
+
 def find(name: PathLike) -> Path:
-    """Returns the folder of an instrument by its name or path.
+    """Returns the folder of an instrument by its name or path; capitals may differ if only one name is alike then.
 
     Raises:
       ModelError: there is no such instrument; the hint names similar ones.
@@ -232,6 +243,10 @@ def find(name: PathLike) -> Path:
     if path.exists():
         hint = "Import it first, if it is a model of another program."
         raise ModelError(f"{path} is a file, not the folder of an instrument", hint, kind=Kind.FOREIGN_MODEL)
+    alike = {place.name for folder in folders() for place in _subfolders(folder)}
+    alike = {known for known in alike if known.lower() == str(name).lower()}
+    if len(alike) == 1:
+        return find(alike.pop())
     searched = ", ".join("the bundled ones" if where == "bundled" else str(place) for place, where in folders().items())
     searched = ", ".join(dict.fromkeys(searched.split(", ")))
     closest_ones = did_you_mean(path.name, names())
@@ -284,7 +299,7 @@ def choose_all(names: Sequence[PathLike]) -> list[Choice]:
         raise UsageError("no instrument was named", kind=Kind.NO_NAME)
     found: list[Choice] = []
     for name in names:
-        if os.fspath(name) == "all":
+        if as_word(os.fspath(name)) == "all":
             readable = [entry.path for entry in catalogue() if entry.card is not None]
             if not readable:
                 raise ModelError("there are no instruments yet", "Train one first.", kind=Kind.NO_INSTRUMENTS)
@@ -300,7 +315,10 @@ def choose_all(names: Sequence[PathLike]) -> list[Choice]:
 _TIMED = re.compile(r"(?:(?P<minutes>\d+):)?(?P<seconds>\d+(?:\.\d+)?)s?:(?P<name>\D.*)")
 
 #: `flute:0.5`, an instrument with its share of a blend.
-_SHARED = re.compile(r".+:\s*\d*\.?\d+\s*")
+_SHARED = re.compile(r".+:\s*\d*[.,]?\d+\s*")
+
+#: A time with a comma for the point.
+_COMMA = re.compile(r"(?:^|\s)\d+,\d+s?:\D")
 
 #: Separator of two parts of such a blend.
 _BETWEEN = re.compile(r"[\s,]+(?=(?:\d+:)?\d+(?:\.\d+)?s?:\D)")
@@ -394,7 +412,7 @@ def _constant_parts(expression: str) -> list[tuple[str, float]]:
     for part in expression.split("+"):
         name, colon, text = part.strip().rpartition(":")
         share = 1.0
-        if colon and re.fullmatch(r"[\d.eE-]+", text.strip()):
+        if colon and re.fullmatch(r"[\d.,eE-]+", text.strip()):
             share = number(text, "model", 0.0, 1000.0)
         else:
             name = part.strip()
@@ -435,7 +453,7 @@ def _constant_blend(expression: str) -> Choice:
 def _timed_blend(expression: str) -> Choice:
     """Returns the blend that `0:flute 8s:violin` means."""
     parts = _timed_parts(expression)
-    times_s, found = [time_s for time_s, _ in parts], [find_playable(name) for _, name in parts]
+    times_s, found = [time_s for time_s, _ in parts], [_find_stage(name, expression) for _, name in parts]
     places = tuple(dict.fromkeys(found))
     if len(places) == 1:
         return Choice(places)
@@ -443,6 +461,25 @@ def _timed_blend(expression: str) -> Choice:
 
     values = tuple(tuple(float(place == one) for place in places) for one in found)
     return Choice(places, Shares(tuple(times_s), values), expression)
+
+
+def _find_stage(name: str, expression: str) -> Path:
+    """Finds the instrument of one stage of a blend over time.
+
+    Raises:
+      UsageError: it is a blend, or a time has a comma for the point.
+      ModelError: there is no such instrument.
+    """
+    try:
+        return find_playable(name)
+    except ModelError:
+        if "+" in name:
+            raise UsageError(f"{name} is a blend, and a stage of a blend over time is one instrument", TIMED_HINT,
+                             parameter="blend") from None  # fmt: skip
+        if _COMMA.search(expression):
+            raise UsageError(f"a time in {expression} has a comma", "Write a point for it, as in 2.5s:violin.",
+                             parameter="blend") from None  # fmt: skip
+        raise
 
 
 def check_timed(expression: str) -> str:

@@ -37,7 +37,7 @@ from ddsp_cli.synthesis.instrument import BLOCK_FRAMES, Instrument
 from ddsp_cli.synthesis.reverb import Room, tail_s
 from ddsp_cli.synthesis.variation import variation_of
 from ddsp_cli.workflows import models
-from ddsp_cli.workflows.arguments import number, number_or_word
+from ddsp_cli.workflows.arguments import number, number_or_word, word
 from ddsp_cli.workflows.transfer_plan import Job
 
 # Modules that only some inputs need are imported where they are used: each takes 3 to 8 ms of a start.
@@ -152,8 +152,6 @@ def make_options(
     for name in ("ensemble", "seed"):
         if round(checked[name]) != checked[name]:
             raise UsageError(f"{given[name]} is not a whole number", parameter=name)
-    if voices not in VOICES:
-        raise UsageError(f"{voices} is not known", did_you_mean(str(voices), VOICES), parameter="voices")
     channels = [number(one, "channel", 1, 16) for one in _several(channel)]
     try:
         trackers.check_tracker(pitch)
@@ -174,12 +172,12 @@ def make_options(
             glide_s=checked["glide"],
         ),
         tracker=pitch,
-        room=os.fspath(room),
+        room=models.room_word(os.fspath(room)),
         wet=checked["wet"],
         formant_semitones=checked["formant"],
         loudness_match=match if match in {"input", "off"} else float(match),  # type: ignore[arg-type]
         tail=tail,
-        voices=voices,
+        voices=word(str(voices), "voices", VOICES),  # type: ignore[arg-type]
         selection=_selection(track, channels),
         n_players=round(checked["ensemble"]),
         seed=round(checked["seed"]),

@@ -85,7 +85,7 @@ def reverb_files(
       InputError: the only input cannot be read, or none of several.
       ModelError, OutputError: as `transfer_files`.
     """
-    name = os.fspath(room)
+    name = models.room_word(os.fspath(room))
     gain = number(wet, "wet", 0.0, models.MOST_WET)
     if name in {"model", "none", ""} or gain == 0.0:
         raise UsageError("no room was named", "Name an instrument or an impulse response.", kind=Kind.NO_ROOM)

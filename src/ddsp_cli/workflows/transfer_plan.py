@@ -14,8 +14,8 @@ from ddsp_cli.audio import read
 from ddsp_cli.audio.write import check_writable, nearest_rate_hz, written_by_ddsp
 from ddsp_cli.bundle import CARD
 from ddsp_cli.bundle.folder import is_export
-from ddsp_cli.errors import DdspError, InputError, Kind, OutputError, UsageError, did_you_mean
-from ddsp_cli.workflows.arguments import number
+from ddsp_cli.errors import DdspError, InputError, Kind, OutputError, UsageError
+from ddsp_cli.workflows.arguments import number, word
 
 InputKind = Literal["sound", "score", "controls"]
 
@@ -173,8 +173,7 @@ def plan_jobs(
         if own:
             raise InputError("there are only files that ddsp itself wrote", "Name a file to play it anyway.")
         raise UsageError("no input was given", parameter="inputs", kind=Kind.NO_INPUT)
-    if outputs.bits is not None and outputs.bits not in BITS:
-        raise UsageError(f"{outputs.bits} is not known", did_you_mean(outputs.bits, BITS), parameter="bits")
+    bits = None if outputs.bits is None else word(outputs.bits, "bits", BITS)
     rate_hz = outputs.sample_rate_hz
     if rate_hz is not None:
         number(rate_hz, "sample_rate", *read.PLAUSIBLE_RATES_HZ)
@@ -232,7 +231,7 @@ def plan_jobs(
                 written[real] = parameter
                 if place is None or place.is_dir() or is_file:
                     check_writable(target, outputs.force)
-            subtype = _subtype(info, output, outputs.bits)
+            subtype = _subtype(info, output, bits)
             its_rate_hz = rate_hz or (info.sample_rate_hz if info else None)
             plan.jobs.append(
                 Job(path, kind, model, info, output, picture, table, notes, its_rate_hz, rate_hz is not None, subtype)
