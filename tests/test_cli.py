@@ -248,6 +248,31 @@ def test_a_bare_command_shows_help(desk):
     assert b"Error" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "parameter"),
+    [({"key": "C"}, "key"), ({"tuning": 442}, "tuning"), ({"retune": "0.5"}, "retune"),
+     ({"room": "none", "wet": 2}, "wet"), ({"room": "None", "tail": True}, "tail"), ({"wet": 0, "tail": True}, "tail")],
+)  # fmt: skip
+def test_an_option_without_effect_is_refused(options, parameter):
+    with pytest.raises(UsageError) as caught:
+        make_options(**options)
+    assert caught.value.parameter == parameter
+    make_options(key="AUTO", room="none", wet=0)
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [("blend flute:0.5+cello:0.5 --name y --out y", "--out"), ("flute --out x.txt", "--out"),
+     ("flute --force", "--force"), ("--seed 4", "--seed"), ("blend flute+cello --name y --seed 4", "--seed"),
+     ("--map --name y", "--name"), ("share flute --random", "--random")],
+)  # fmt: skip
+def test_an_option_that_another_use_of_models_has_is_refused(words, option, tmp_path):
+    done = ddsp("models", *words.split(), cwd=tmp_path, DDSP_MODELS=str(tmp_path / "library"))
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, b"")
+    assert done.stderr.decode().startswith(f"Error: {option} has no effect here.\nIt belongs to: ddsp models ")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(("text", "value"), [("auto", None), ("AUTO", None), ("12", 12.0), ("-0.5", -0.5)])
 def test_transpose_is_read(text, value):
     assert make_options(transpose=text).adapt.transpose == value
@@ -384,6 +409,9 @@ def test_remarks_recommend_options_as_they_are_typed(capsys):
     words = (diagnostics.CHORDS, diagnostics.SPEECH)
     warn([SimpleNamespace(input=Path("a.wav"), remarks=words)], SimpleNamespace(name=str))
     said = capsys.readouterr().err
+    warn([SimpleNamespace(input=Path("a.mid"), remarks=("autotune and vibrato have no effect on a MIDI file",))],
+         SimpleNamespace(name=str))  # fmt: skip
+    assert "a.mid: --autotune and --vibrato have no effect on a MIDI file." in capsys.readouterr().err
     assert "--voices lead keeps" in said and "--voices chords plays" in said and "use --autotune 1." in said
 
 

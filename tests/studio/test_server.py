@@ -662,6 +662,11 @@ def test_presets_are_kept(studio):
     assert studio.client.post("api/presets/x", json={"wet": 99}).status_code == 400
 
 
+def test_a_gain_without_a_room_is_passed_over(studio):
+    """The slider of the page stays where it was; the command line refuses `wet` where there is no room."""
+    assert studio.session.settings({"room": "none", "wet": 0.5})["wet"] == 1.0
+
+
 def test_damaged_presets_are_passed_over(studio):
     studio.session.folder.mkdir(parents=True, exist_ok=True)
     (studio.session.folder / "presets.json").write_text("{")

@@ -158,7 +158,7 @@ def test_the_command_lists_by_family_blends_and_draws(desk):
     [(("blend", "flute+cello"), "needs a name"), (("blend", "flute:0.5"), "needs at least two instruments"),
      (("blend",), "no instruments were named"), (("share",), "no instrument was named"),
      (("blend", "--name", "x"), "one word, or --random"),
-     (("flute", "--map"), "leave the name out"), (("flute", "--name", "x"), "belong to"),
+     (("flute", "--map"), "leave the name out"), (("flute", "--name", "x"), "belongs to"),
      (("blend", "flute+cello", "--random", "--name", "x"), "one word, or --random")],
 )  # fmt: skip
 def test_wrong_words_get_a_sentence(words, said, desk):

@@ -86,11 +86,18 @@ def test_a_rate_that_the_format_does_not_have_is_said(tmp_path, suffix, rate_hz,
     assert [words.startswith("mp3 has no sample rate of 96000 Hz") for words in result.remarks] == [True] * n_remarks
 
 
-@pytest.mark.parametrize("options", [{"room": "model"}, {"room": "none"}, {"room": "testophone", "wet": 0.0}])
+@pytest.mark.parametrize("options", [{"room": "model"}, {"room": "none"}])
 def test_a_room_has_to_be_named(tmp_path, options):
     with pytest.raises(UsageError, match="no room") as caught:
         reverb_files("voice.wav", out=tmp_path / "out.wav", **options)
     assert caught.value.kind == Kind.NO_ROOM
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_gain_of_0_is_named(tmp_path):
+    with pytest.raises(UsageError, match="0 adds no room") as caught:
+        reverb_files("voice.wav", "testophone", tmp_path / "out.wav", wet="0")
+    assert caught.value.parameter == "wet"
     assert not list(tmp_path.iterdir())
 
 

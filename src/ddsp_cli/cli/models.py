@@ -64,8 +64,16 @@ def models(
     from ddsp_cli.workflows.models import share as run_share
 
     words = words or []
-    if words[:1] != [BLEND] and (name is not None or random):
-        raise UsageError("--name and --random belong to: ddsp models blend flute:0.5+cello:0.5 --name NAME")
+    task = "map" if draw_map else words[0] if words[:1] in ([SHARE], [BLEND]) else ""
+    for option, is_given, tasks, example in (
+        ("--name", name is not None, {BLEND}, "ddsp models blend flute:0.5+cello:0.5 --name NAME"),
+        ("--random", random, {BLEND}, "ddsp models blend --random --name NAME"),
+        ("--seed", seed != 0 and not random, set(), "ddsp models blend --random --name NAME"),
+        ("--out", out is not None, {SHARE, "map"}, "ddsp models share NAME, or --map"),
+        ("--force", force, {SHARE, BLEND, "map"}, "ddsp models share NAME, blend MIX, or --map"),
+    ):
+        if is_given and task not in tasks:
+            raise UsageError(f"{option} has no effect here", f"It belongs to: {example}")
     if draw_map:
         if words:
             raise UsageError("--map draws all instruments; leave the name out")

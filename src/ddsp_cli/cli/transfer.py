@@ -23,6 +23,9 @@ PITCH, LEVEL, SOUND, VOICES, FILES = "Pitch", "Level", "Sound", "Voices and play
 #: Arguments that remarks recommend, which are typed as options.
 OPTIONS = re.compile(r"\b(voices (?:lead|chords)|autotune 1)\b")
 
+#: Arguments that a remark says have no effect; each but the word between them is one.
+WITHOUT_EFFECT, ARGUMENT = re.compile(r"^[\w ]+(?= (?:has|have) no effect on )"), re.compile(r"\b(?!and\b)\w+")
+
 EPILOG = """
 Examples:
 
@@ -295,6 +298,7 @@ def warn(batch: "Batch[TransferResult] | Batch[ReverbResult]", ends: pipes.Pipes
         notices = {words for result in batch for words in getattr(result, "notices", ())}
         for words in remarks:
             typed = OPTIONS.sub(r"--\1", words)
+            typed = WITHOUT_EFFECT.sub(lambda found: ARGUMENT.sub(r"--\g<0>", found[0]), typed)
             console.remark(f"{'' if words in notices else 'Warning: '}{ends.name(source)}: {typed}.")
 
 

@@ -287,6 +287,8 @@ class Session:
         settings = DEFAULTS | plain_settings(given)
         if number(settings["autotune"], "autotune", *RANGES["autotune"]) == 0.0:
             settings["key"] = "auto"
+        if settings["room"] == "none":
+            settings["wet"] = 1.0
         self._check_room(settings["room"])
         _options(settings)
         return settings

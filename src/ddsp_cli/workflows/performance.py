@@ -52,6 +52,9 @@ Voices = Literal["auto", "chords", "lead"]
 
 VOICES: tuple[Voices, ...] = ("auto", "chords", "lead")
 
+#: Seconds that autotune takes from note to note.
+DEFAULT_RETUNE_S = AdaptSettings().retune_s
+
 #: Lowest and highest value of each option that is a number.
 RANGES: dict[str, tuple[float, float]] = {
     "transpose": (-60.0, 60.0),
@@ -112,7 +115,7 @@ def make_options(
     autotune: float | str = 0.0,
     key: str = "auto",
     tuning: float | str = "auto",
-    retune: float | str = 0.05,
+    retune: float | str = DEFAULT_RETUNE_S,
     vibrato: float | str = "auto",
     glide: float | str = 0.0,
     threshold: float | str = 35.0,
@@ -131,7 +134,8 @@ def make_options(
     """Returns options as a user gives them, checked; `api.transfer` says what each means.
 
     Raises:
-      UsageError: one is out of range, no number, or no such key or tracker; `parameter` names it.
+      UsageError: one is out of range, no number, no such key or tracker, or has no effect beside the others;
+        `parameter` names it.
     """
     given = {
         "dynamics": dynamics, "loudness": loudness, "autotune": autotune, "retune": retune,
@@ -142,13 +146,18 @@ def make_options(
     a_hz = number_or_word(tuning, "tuning", *RANGES["tuning"], words=("auto",))
     factor = number_or_word(vibrato, "vibrato", *RANGES["vibrato"], words=("auto",))
     match = number_or_word(loudness_match, "loudness_match", *RANGES["loudness_match"], words=("input", "off"))
-    if checked["autotune"] == 0.0 and (key != "auto" or a_hz != "auto"):
-        named = [name for name, value in (("key", key), ("tuning", a_hz)) if value != "auto"]
-        raise UsageError(
-            f"{' and '.join(named)} {'has' if len(named) == 1 else 'have'} no effect where autotune is 0",
-            "Set autotune to 1.",
-            kind=Kind.AUTOTUNE,
-        )
+    place = models.room_word(os.fspath(room))
+    if checked["autotune"] == 0.0:
+        for name, value, is_given in (("key", key, key.lower() != "auto"), ("tuning", tuning, a_hz != "auto"),
+                                      ("retune", retune, checked["retune"] != DEFAULT_RETUNE_S)):  # fmt: skip
+            if is_given:
+                raise UsageError(f"{name} {value} has no effect without autotune", "Set autotune to 1.",
+                                 kind=Kind.AUTOTUNE, parameter=name)  # fmt: skip
+    hint = "Leave it out, or choose a room."
+    if place == "none" and checked["wet"] not in {0.0, 1.0}:
+        raise UsageError(f"wet {wet} has no effect without a room", hint, parameter="wet")
+    if tail and (place == "none" or checked["wet"] == 0.0):
+        raise UsageError("no room rings out where there is none", hint, parameter="tail")
     for name in ("ensemble", "seed"):
         if round(checked[name]) != checked[name]:
             raise UsageError(f"{given[name]} is not a whole number", parameter=name)
@@ -172,7 +181,7 @@ def make_options(
             glide_s=checked["glide"],
         ),
         tracker=pitch,
-        room=models.room_word(os.fspath(room)),
+        room=place,
         wet=checked["wet"],
         formant_semitones=checked["formant"],
         loudness_match=match if match in {"input", "off"} else float(match),  # type: ignore[arg-type]

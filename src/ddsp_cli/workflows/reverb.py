@@ -81,14 +81,16 @@ def reverb_files(
       progress: called while the work is done.
 
     Raises:
-      UsageError: no room was named, or an input is no recording.
+      UsageError: no room was named, its gain is 0, or an input is no recording.
       InputError: the only input cannot be read, or none of several.
       ModelError, OutputError: as `transfer_files`.
     """
     name = models.room_word(os.fspath(room))
     gain = number(wet, "wet", 0.0, models.MOST_WET)
-    if name in {"model", "none", ""} or gain == 0.0:
+    if name in {"model", "none", ""}:
         raise UsageError("no room was named", "Name an instrument or an impulse response.", kind=Kind.NO_ROOM)
+    if gain == 0.0:
+        raise UsageError(f"{wet} adds no room to the recording", "Give a number above 0, such as 0.5.", parameter="wet")
     outputs = Outputs(as_path(out), force, sample_rate_hz=sample_rate_hz, bits=bits)
     also_read = [Path(name)] if Path(name).is_file() else []
     plan = plan_jobs(as_paths(inputs), [f"{Path(name).stem}-room"], outputs, also_read=also_read)
