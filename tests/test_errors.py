@@ -197,7 +197,9 @@ CASES = {
     "export of nothing": (["export", "--model", "testofone", "--format", "savedmodel"], ExitCode.MODEL, "testophone"),
     "prepare nothing": (["prepare", "no_audio"], ExitCode.INPUT, "no_audio"),
     "unknown tracker": (["prepare", "voice.wav", "--pitch", "swift"], ExitCode.USAGE, "swift-f0"),
-    "unknown level": (["prepare", "voice.wav", "--level", "mach"], ExitCode.USAGE, "match"),
+    "unknown level": (["prepare", "voice.wav", "--level", "mach"], ExitCode.USAGE, "--level: mach is not known"),
+    "rate of no model": (["prepare", "voice.wav", "--sample-rate", "0"], ExitCode.USAGE, "--sample-rate: models"),
+    "all held out": (["prepare", "voice.wav", "--hold-out", "*"], ExitCode.USAGE, "--hold-out: '*' matches every"),
 }  # fmt: skip
 
 

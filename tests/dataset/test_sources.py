@@ -62,6 +62,18 @@ def test_a_pattern_that_fits_nothing_is_an_error(inputs, pattern, option):
     assert caught.value.parameter == option
 
 
+@pytest.mark.parametrize(
+    ("patterns", "parameter", "words"),
+    [({"hold_out": ["*"]}, "hold_out", r"'\*' matches every"), ({"leave_out": ["*"]}, "leave_out", "matches every"),
+     ({"hold_out": ["A3*", "B3*"]}, "hold_out", "these patterns match every"),
+     ({"hold_out": ["A3*"], "leave_out": ["B3*"]}, "hold_out", "'A3.*' matches every recording that is not left out")],
+)  # fmt: skip
+def test_patterns_that_leave_nothing_to_learn_from_are_refused_at_once(inputs, patterns, parameter, words):
+    with pytest.raises(UsageError, match=words) as caught:
+        pick(inputs, **patterns)
+    assert caught.value.parameter == parameter
+
+
 def test_a_mistyped_name_gets_a_suggestion(inputs):
     with pytest.raises(UsageError) as caught:
         pick(inputs, ["A3_lowd.wav"])

@@ -211,6 +211,11 @@ class Ledger:
         """Counts the recordings that are not left out."""
         return int(self._one("SELECT COUNT(*) FROM recording WHERE left_out = ''"))
 
+    @property
+    def n_to_learn(self) -> int:
+        """Counts the recordings that are neither left out nor held out."""
+        return int(self._one("SELECT COUNT(*) FROM recording WHERE left_out = '' AND NOT held_out"))
+
     def jobs(self, left_out: bool = False) -> Iterator[Job]:
         """Yields the jobs, or the recordings that are left out; the ledger may be changed meanwhile."""
         number = 0
@@ -434,12 +439,21 @@ def pick(inputs: Inputs, hold_out: Sequence[str] = (), leave_out: Sequence[str] 
       The same inputs, marked.
 
     Raises:
-      UsageError: a pattern matches no recording.
+      UsageError: a pattern matches no recording, or none is left to learn from.
     """
     for pattern in hold_out:
         inputs.recordings.mark(_matching(inputs, pattern, "hold_out"), hold_out=True)
     for pattern in leave_out:
         inputs.recordings.mark(_matching(inputs, pattern, "leave_out"), leave_out=pattern)
+    if inputs.recordings and not inputs.recordings.n_to_learn:
+        parameter, used = ("hold_out", hold_out) if inputs.recordings.n_to_measure else ("leave_out", leave_out)
+        matches = f"{used[0]!r} matches" if len(used) == 1 else "these patterns match"
+        others = " that is not left out" if parameter == "hold_out" and leave_out else ""
+        raise UsageError(
+            f"{matches} every recording{others}, so none is left to learn from",
+            "Give a pattern that some of them do not match.",
+            parameter=parameter,
+        )
     return inputs
 
 

@@ -31,12 +31,12 @@ from ddsp_cli.dataset.manifest import (
 )
 from ddsp_cli.dataset.sources import SHARD_NAME, Inputs, dataset_name, find, pick
 from ddsp_cli.dataset.workers import POLYPHONIC, SPEECH
-from ddsp_cli.errors import DatasetError, InputError, Kind, OutputError, UsageError, did_you_mean
+from ddsp_cli.errors import DatasetError, InputError, Kind, OutputError, UsageError
 from ddsp_cli.limits import usable_cores
 from ddsp_cli.remote import as_place, is_address, local_copy, publish, reading
 from ddsp_cli.reports.pages import DATASET_PAGE, write_dataset_report
 from ddsp_cli.workflows import models
-from ddsp_cli.workflows.arguments import PathLike, as_list, as_path, as_places
+from ddsp_cli.workflows.arguments import PathLike, as_list, as_path, as_places, word
 
 __all__ = ["MEASURING_MANY", "POLYPHONIC", "SPEECH", "PrepareResult", "advice", "prepare", "result_of"]
 
@@ -234,7 +234,8 @@ def prepare(
     if sample_rate_hz is None:
         sample_rate_hz = taught.model.sample_rate_hz if taught else DEFAULT_RATE_HZ
     spec = taught.features.at(FeatureSpec().frame_rate_hz) if taught else FeatureSpec()
-    _check_options(sample_rate_hz, level, validation_share, workers)
+    _check_options(sample_rate_hz, validation_share, workers)
+    level = word(level, "level", LEVELS)  # type: ignore[assignment]
     if cluster is not None:
         if workers is not None:
             raise UsageError("workers and a cluster were given", "The cluster has its own workers.")
@@ -393,14 +394,12 @@ def _shards_stand(folder: Path, manifest: Manifest) -> bool:
     return all((folder / shard).is_file() for split in (manifest.train, manifest.validation) for shard in split.shards)
 
 
-def _check_options(sample_rate_hz: int, level: str, validation_share: float, workers: int | None) -> None:
+def _check_options(sample_rate_hz: int, validation_share: float, workers: int | None) -> None:
     if sample_rate_hz not in SAMPLE_RATES_HZ:
         rates = ", ".join(map(str, SAMPLE_RATES_HZ))
         raise UsageError(
             f"models cannot have a rate of {sample_rate_hz} Hz", f"Use one of {rates}.", parameter="sample_rate_hz"
         )
-    if level not in LEVELS:
-        raise UsageError(f"{level} is not known", did_you_mean(str(level), LEVELS), parameter="level")
     if not 0.0 <= validation_share <= 0.5:
         raise UsageError(
             f"the validation share {validation_share} is out of range",
