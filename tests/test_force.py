@@ -71,7 +71,7 @@ COMMANDS = {
 
 
 #: Those that add files of their own to a folder, beside what is there.
-ADD = {"controls", "notes", "export litert", "export onnx"}
+ADD = {"controls", "notes", "share", "export litert", "export onnx"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
