@@ -56,7 +56,7 @@ class Kind(StrEnum):
     OTHER_FEATURES = "other-features"  # the data set was measured with other settings than the model needs
     OTHER_RATE = "other-rate"  # the data set has another sample rate than the preset, which needs `rate_hz`
     NO_VALIDATION = "no-validation"  # the data set has no validation split
-    OTHER_RUN = "other-run"  # the training in that folder was started with another `what`
+    OTHER_RUN = "other-run"  # the training in that folder was started with another `argument`
     CREPE_WEIGHTS = "crepe-weights"  # the tracker needs `file` from `url`, in `folder` or elsewhere
     CHECKPOINT_UNUSABLE = "checkpoint-unusable"  # a training cannot be resumed
 

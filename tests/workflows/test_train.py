@@ -20,17 +20,19 @@ import yaml
 from command_fixtures import run_as_text
 from ddsp_cli import bundle
 from ddsp_cli.cli import options
+from ddsp_cli.cli.train import OPTIONS
 from ddsp_cli.config import EncoderConfig, ModDelayConfig, dump_yaml
 from ddsp_cli.dataset import build
 from ddsp_cli.dataset.manifest import load_manifest
-from ddsp_cli.errors import DatasetError, ExitCode, ModelError, OutputError, UsageError
+from ddsp_cli.errors import DatasetError, ExitCode, Kind, ModelError, OutputError, UsageError
 from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.synthesis.decoder import Encoder
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.training import checkpoint
+from ddsp_cli.training.checkpoint import RunState
 from ddsp_cli.workflows.prepare import prepare
 from ddsp_cli.workflows.train import _NotedInterrupts, describe_plan, share_of_change, train
-from ddsp_cli.workflows.train_plan import make_plan
+from ddsp_cli.workflows.train_plan import changed_argument, make_plan
 from ddsp_cli.workflows.transfer import transfer_files
 from fixtures import make_bundle, melody, small_model
 from training_fixtures import op_by_op, small_preset
@@ -274,7 +276,7 @@ def test_fine_tuning_begins_with_the_weights_of_another(prepared, tmp_path, monk
     assert "began as parent" in child.card.licence
     with pytest.raises(ModelError, match="no instrument called nobody"):
         train("other", dataset=source, start_from="nobody")
-    with pytest.raises(ModelError, match="started with another start_from"):  # whose licence would be forgotten
+    with pytest.raises(ModelError, match="has another start"):  # whose licence would be forgotten
         train("child", dataset=source, preset="slow.yaml", steps=2)
 
 
@@ -407,7 +409,7 @@ def test_the_timbre_of_one_of_two_players_is_played(two_players, monkeypatch):
         vectors.append(loaded.card.training.vector)
     assert np.abs(np.subtract(*vectors)).max() > 0.01, "each begins where its own recordings are"
     assert any("plays those of dull" in event.message for event in events)
-    with pytest.raises(ModelError, match="started with another timbre"):
+    with pytest.raises(ModelError, match="has another timbre"):
         train("my dull", source, "quick.yaml", 5, start_from=base, timbre="bright")
     again = train("my dull", source, "quick.yaml", 5, start_from=base, timbre="dull", listen=False)
     assert again.steps == 5, "resumed, rooms and all"
@@ -420,7 +422,8 @@ def test_a_timbre_has_to_be_there(two_players, prepared):
         train("mine", two_players / "datasets/both", preset, start_from=base, timbre="brigt")
     assert "bright" in problem.value.hint
     plan = make_plan("mine", two_players / "datasets/both", preset, None, None, 0, base)
-    assert any("2 folders of recordings are learned as one" in line for line in describe_plan(plan))
+    (said,) = (line for line in describe_plan(plan) if "2 folders of recordings are learned as one" in line)
+    assert OPTIONS.sub(r"--\1", said).endswith("choose one of them with --timbre")
     with pytest.raises(DatasetError, match="not in several folders"):
         train("mine", prepared / "datasets/tone", preset, start_from=base, timbre="bright")
     with pytest.raises(UsageError, match="begins with the base"):
@@ -500,6 +503,30 @@ def test_a_changed_data_set_is_noticed(prepared, trained, tmp_path):
     with pytest.raises(ModelError, match="another data set") as problem:
         train("tone", preset=str(prepared / "small.yaml"))
     assert "--fresh" in options.error_hint(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("found", "fresh", "argument"),
+    [
+        ({"started_from": "base", "base": "1"}, {"preset": "light"}, "preset"),  # which has no base of its kind
+        ({"preset": "light"}, {"started_from": "base", "base": "1"}, "preset"),
+        ({"started_from": "base", "base": "1"}, {}, "start_from"),  # none is requested
+        ({"started_from": "flute", "preset": "light"}, {"started_from": "base", "base": "1"}, "start_from"),
+        ({"started_from": "base", "base": "1"}, {"started_from": "flute", "preset": "light"}, "start_from"),
+        ({"started_from": None}, {"dataset": "other"}, "dataset"),  # a record of an early version
+        ({}, {}, ""),
+    ],
+)
+def test_the_argument_that_changed_is_named(found, fresh, argument):
+    """The default start depends on the preset, and an instrument to start from brings its own model."""
+    usual = {"preset": "hifi", "dataset": "own", "seed": 0, "started_from": "", "base": ""}
+    assert changed_argument(RunState(**usual | found), RunState(**usual | fresh)) == argument
+
+
+def test_the_option_of_an_argument_that_changed_is_named():
+    problem = ModelError("m", kind=Kind.OTHER_RUN, parameter="start_from", argument="start_from")
+    assert options.error_message(problem) == "--from: m"
+    assert options.error_hint(problem).endswith("or give the --from it was started with.")
 
 
 @pytest.mark.usefixtures("no_framework")

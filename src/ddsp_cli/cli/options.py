@@ -184,7 +184,7 @@ HINTS = {
     "further.",
     Kind.OTHER_RATE: "Prepare it again with --sample-rate {rate_hz} --force.",
     Kind.NO_VALIDATION: "Prepare it again with --hold-out, or name recordings.",
-    Kind.OTHER_RUN: "Start again with --fresh --force, or give the {what} it was started with.",
+    Kind.OTHER_RUN: "Start again with --fresh --force, or give the {argument} it was started with.",
     Kind.CREPE_WEIGHTS: "Download {file} from {url} and put it into {folder} "
     "(ddsp prepare also takes --crepe-weights FILE).",
     Kind.CHECKPOINT_UNUSABLE: "The instrument is as it was. Start again with --fresh --force.",
@@ -212,9 +212,15 @@ def error_message(problem: DdspError) -> str:
     return f"{name}: {problem.message}" if name else problem.message
 
 
+def _typed(name: str, value: object) -> object:
+    """Returns a detail of an error as it is typed: a path quoted, an argument as its option."""
+    if name == "argument":
+        return option_name(str(value))
+    return quoted(str(value)) if name == "path" else value
+
+
 def error_hint(problem: DdspError) -> str:
     """Returns the hint for an error, in the words of the command line."""
     if problem.kind in HINTS:
-        typed = {name: quoted(str(value)) if name == "path" else value for name, value in problem.details.items()}
-        return HINTS[problem.kind].format(**typed)
+        return HINTS[problem.kind].format(**{name: _typed(name, value) for name, value in problem.details.items()})
     return problem.hint

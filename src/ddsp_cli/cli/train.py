@@ -1,6 +1,7 @@
 """`ddsp train`: options, progress, and the summary of the result."""
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,9 @@ from ddsp_cli.shell import quoted
 
 if TYPE_CHECKING:
     from ddsp_cli.training.checkpoint import TrainProgress
+
+#: Arguments that messages recommend, which are typed as options.
+OPTIONS = re.compile(r"\bthe option (timbre)\b")
 
 REMARKS = {
     "best": "best so far",
@@ -82,7 +86,8 @@ def train(
         def watch(event: "TrainProgress") -> None:
             nonlocal playable
             if event.event in ("phase", "damaged"):
-                progress.line(f"{event.message[:1].upper()}{event.message[1:]}.")
+                words = OPTIONS.sub(r"--\1", event.message)
+                progress.line(f"{words[:1].upper()}{words[1:]}.")
                 return
             if event.event == "pretrain":
                 progress("fit", event.step, event.total)

@@ -303,6 +303,17 @@ def new_state(plan: Plan) -> RunState:
     )
 
 
+def changed_argument(found: RunState, fresh: RunState) -> str:
+    """Returns the argument of `train` that differs from those of the run to resume; empty where none does.
+
+    The default start depends on the preset, and an instrument to start from brings its model along.
+    """
+    names = {"preset": "preset", "started_from": "start_from", "dataset": "dataset", "seed": "seed", "timbre": "timbre"}
+    if any(state.started_from and not state.base for state in (found, fresh)):  # one started from an instrument
+        names = {"started_from": "start_from"} | names
+    return next((names[name] for name in names if getattr(found, name) not in {getattr(fresh, name), None}), "")
+
+
 def state_to_start_from(
     plan: Plan, fresh: RunState, report: Callable[[TrainProgress], None], *, resume: bool, force: bool
 ) -> RunState:
@@ -333,16 +344,15 @@ def state_to_start_from(
                 kind=Kind.EXISTS,
             )
         return fresh
-    given = (("started_from", "start_from"), ("preset", "preset"), ("dataset", "data set"), ("seed", "seed"),
-             ("timbre", "timbre"))  # fmt: skip
-    for name, word in given:
-        if getattr(found.state, name) not in {getattr(fresh, name), None}:
-            raise ModelError(
-                f"the training in {plan.run_folder} was started with another {word}",
-                f"Start again with resume=False and force=True, or give the {word} it was started with.",
-                kind=Kind.OTHER_RUN,
-                what=word,
-            )
+    if argument := changed_argument(found.state, fresh):
+        word = {"start_from": "start", "dataset": "data set"}.get(argument, argument)
+        raise ModelError(
+            f"the training in {plan.run_folder} has another {word}",
+            f"Start again with resume=False and force=True, or give the {argument} it was started with.",
+            kind=Kind.OTHER_RUN,
+            parameter=argument,
+            argument=argument,
+        )
     if found.damaged is not None:
         message = f"{found.damaged} is damaged; resuming from the previous checkpoint, step {found.state.step}"
         report(TrainProgress(found.state.step, plan.total_steps, event="damaged", message=message))
