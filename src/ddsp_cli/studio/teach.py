@@ -501,7 +501,7 @@ def main(folder: Path, action: str, again: bool = False) -> int:
         message, hint, restartable = problem.message, problem.hint, action == "train" and problem.kind in _RESTARTABLE
         if restartable:
             hint = "Train again from the beginning; the instrument is replaced when the new one can be played."
-            if problem.details.get("what") == "data set":
+            if problem.details.get("argument") == "dataset":
                 message = "the recordings have changed since this training began"
         progress(error=message, hint=hint, ended=True, restartable=restartable)
     except Exception as problem:
