@@ -276,7 +276,7 @@ def test_fine_tuning_begins_with_the_weights_of_another(prepared, tmp_path, monk
     assert "began as parent" in child.card.licence
     with pytest.raises(ModelError, match="no instrument called nobody"):
         train("other", dataset=source, start_from="nobody")
-    with pytest.raises(ModelError, match="has another start"):  # whose licence would be forgotten
+    with pytest.raises(ModelError, match="was started from something else"):  # whose licence would be forgotten
         train("child", dataset=source, preset="slow.yaml", steps=2)
 
 
@@ -409,7 +409,7 @@ def test_the_timbre_of_one_of_two_players_is_played(two_players, monkeypatch):
         vectors.append(loaded.card.training.vector)
     assert np.abs(np.subtract(*vectors)).max() > 0.01, "each begins where its own recordings are"
     assert any("plays those of dull" in event.message for event in events)
-    with pytest.raises(ModelError, match="has another timbre"):
+    with pytest.raises(ModelError, match="started with another timbre"):
         train("my dull", source, "quick.yaml", 5, start_from=base, timbre="bright")
     again = train("my dull", source, "quick.yaml", 5, start_from=base, timbre="dull", listen=False)
     assert again.steps == 5, "resumed, rooms and all"

@@ -345,9 +345,9 @@ def state_to_start_from(
             )
         return fresh
     if argument := changed_argument(found.state, fresh):
-        word = {"start_from": "start", "dataset": "data set"}.get(argument, argument)
+        words = {"start_from": "from something else", "dataset": "with another data set"}
         raise ModelError(
-            f"the training in {plan.run_folder} has another {word}",
+            f"the training in {plan.run_folder} was started {words.get(argument, f'with another {argument}')}",
             f"Start again with resume=False and force=True, or give the {argument} it was started with.",
             kind=Kind.OTHER_RUN,
             parameter=argument,
