@@ -145,7 +145,7 @@ SampleRate = Annotated[
 Bits = Annotated[
     str | None,
     typer.Option(
-        help="Bit depth of the output; by default that of the input, and 16 for less.",
+        help="Bit depth of the output; by default that of the input, and at least 16.",
         rich_help_panel="Files",
         **one_of("16", "24", "32", "float"),
     ),
