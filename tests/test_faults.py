@@ -81,6 +81,15 @@ def test_ctrl_c_while_the_program_loads_is_one_sentence(interrupt):
     assert (done.returncode, done.stdout, done.stderr) == (ExitCode.INTERRUPTED, b"", b"Interrupted.\n")
 
 
+@pytest.fixture
+def python_handles_ctrl_c() -> Iterator[None]:
+    """The handler of Python; dask-jobqueue replaces it in a process that imports it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_handles_ctrl_c")
 def test_ctrl_c_waits_until_children_have_started():
     begun = []
     blocked = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))"
