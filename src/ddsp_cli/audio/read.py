@@ -201,7 +201,7 @@ def _search(folder: Path) -> list[Path]:
 def walk_audio(folder: Path) -> Iterator[Path]:
     """Yields the sound files in a folder, as `list_audio` finds them, in no order and without a list of them.
 
-    Clips of trainings inside it are passed over: they are no recordings.
+    Clips of trainings inside it are left out: they are no recordings.
     """
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
