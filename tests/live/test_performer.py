@@ -144,10 +144,22 @@ def test_the_listener_measures_what_is_measured_afterwards(rate_hz):
     listener = Listener(spec)
     frames = [listener.push(audio[i : i + 777]) for i in range(0, len(audio), 777)]
     reference = measure(audio, spec)
-    f0_hz, confidence, power = (
-        np.concatenate([getattr(part, name) for part in frames]) for name in ("f0_hz", "f0_confidence", "power_db")
+    f0_hz, confidence, power, envelope, sharp = (
+        np.concatenate([getattr(part, name) for part in frames])
+        for name in ("f0_hz", "f0_confidence", "power_db", "envelope_db", "sharp_db")
     )
     n = len(f0_hz)
+    n_fine = 250 // rate_hz
+    assert len(power) == len(envelope) == len(sharp) == n * n_fine
+    fine = measure(audio, FeatureSpec(frame_rate_hz=250))
+    n_before = n_fine - 1  # values of the first frame in the silence before the recording
+    np.testing.assert_allclose(power[n_before:], fine.power_db[: n * n_fine - n_before], atol=1e-4)
+    # Offline, differences of up to 2 dB between the two envelopes are left out.
+    shorter = (np.abs(sharp - envelope) > 1.0)[n_before:]
+    assert shorter.mean() > 0.01
+    found = np.abs(sharp[n_before:] - fine.envelope_db[: n * n_fine - n_before])
+    assert np.percentile(found, 95) <= 2.01
+    power = power[n_before::n_fine]
     assert 0 <= len(reference) - n <= listener.latency_samples // spec.hop_samples + 2
     np.testing.assert_allclose(power, reference.power_db[:n], atol=1e-4)
     both = (reference.f0_hz[:n] > 0) & (confidence >= 0.5)
@@ -275,7 +287,7 @@ def test_a_consonant_is_tongued(instrument):
         f0_hz, confidence, level = np.full(2 * rate_hz, 440.0), np.full(2 * rate_hz, 0.95), np.full(2 * rate_hz, -20.0)
         f0_hz[hiss], confidence[hiss] = 0.0, 0.1
         frames, follower = (
-            LiveFrames(f0_hz, confidence, level + 15.0, level, level),
+            LiveFrames(f0_hz, confidence, level + 15.0, level, level, level),
             LiveAdaptation(instrument, LiveSettings()),
         )
         played = [follower.step(frames, i) for i in range(len(f0_hz))]
@@ -289,7 +301,7 @@ def test_a_consonant_is_tongued(instrument):
 
 def follow(instrument, f0_hz, confidence, level_db, envelope_offset_db=0.0):
     """Level in dB that sounds, gate included, [F]."""
-    levels_db = (level_db + 15.0, level_db, level_db + envelope_offset_db)
+    levels_db = (level_db + 15.0, level_db, level_db + envelope_offset_db, level_db + envelope_offset_db)
     frames = LiveFrames(*(np.asarray(values, float) for values in (f0_hz, confidence, *levels_db)))
     follower = LiveAdaptation(instrument, LiveSettings())
     played = [follower.step(frames, i) for i in range(len(level_db))]
@@ -344,3 +356,59 @@ def test_fast_changes_of_level_are_kept_live(instrument):
     plain, finer = follow(instrument, *steady), follow(instrument, *steady, envelope_offset_db)
     np.testing.assert_allclose((finer - plain)[[29, 30, 31, 40]], [0.0, -7.0, 0.0, 3.0], atol=1e-3)
     assert finer[50] - plain[50] == pytest.approx(6.0, abs=1e-3)  # no louder than that
+
+
+def follow_fine(instrument, sharp_offset_db, n_fine=5):
+    """Gates [F·n] of a held note whose level in shorter windows differs."""
+    n = len(sharp_offset_db)
+    n_frames = n // n_fine
+    steady = np.full(n, -20.0)
+    loudness_db = np.full(n_frames, -5.0)
+    frames = LiveFrames(
+        np.full(n_frames, 440.0), np.full(n_frames, 0.9), loudness_db, steady, steady, steady + sharp_offset_db
+    )
+    follower = LiveAdaptation(instrument, LiveSettings())
+    return np.concatenate([follower.step(frames, i)[2] for i in range(n_frames)])
+
+
+def test_between_frames_the_gate_follows_attacks_but_not_the_ripple_of_held_notes(instrument):
+    n = 300
+    plain = follow_fine(instrument, np.zeros(n))
+    ripple_db = np.random.default_rng(0).uniform(-1.9, 1.9, n)
+    np.testing.assert_allclose(follow_fine(instrument, ripple_db), plain, rtol=1e-6)
+    dip_db = np.zeros(n)
+    dip_db[202:204] = -12.0  # of 8 ms, between two frames
+    changed_db = 20.0 * np.log10(follow_fine(instrument, dip_db) / plain)
+    np.testing.assert_allclose(changed_db[202:204], -10.0, atol=0.01)
+    np.testing.assert_allclose(np.delete(changed_db, [202, 203]), 0.0, atol=0.01)
+
+
+@pytest.mark.parametrize("latency", ["safe", "low"])
+def test_a_tongued_note_is_played_as_fast_as_it_is_blown(instrument, latency):
+    """Eight interruptions of 24 ms, at different places in a frame: the level falls, and rises again within 12 ms."""
+    n_notes, rate_hz = 8, 16000
+    t_s = np.arange(round((0.6 + 0.25 * n_notes) * rate_hz)) / rate_hz
+    tone = sum(np.sin(2 * np.pi * k * 660.0 * t_s) / k for k in range(1, 6))
+    begins_s = 0.6 + 0.2525 * np.arange(n_notes)
+    for begin_s in begins_s:
+        tone[(t_s >= begin_s - 0.024) & (t_s < begin_s)] *= 0.05
+    out, performer = play(instrument, (0.1 * tone).astype(np.float32), 512, room=False, latency=latency)
+    out = out[performer.latency_samples :][: len(t_s)]
+    level_db = 10.0 * np.log10(np.convolve(out**2, np.full(80, 1 / 80), "same") + 1e-12)
+    dips_db, rises_db = [], []
+    for begin_s in begins_s:
+        at = round(begin_s * rate_hz)
+        settled_db = np.median(level_db[at + 1000 : at + 2400])
+        dips_db.append(level_db[at - 384 : at].min() - settled_db)
+        rises_db.append(level_db[at + 192] - settled_db)
+    assert max(dips_db) < -15.0  # 26 dB in the input, of which the gate follows 20, less the ripple
+    assert np.abs(rises_db).max() < 3.0
+
+
+def test_a_note_after_a_rest_begins_at_its_pitch(instrument):
+    """Not in a glide from the note before the rest."""
+    performer = Performer(instrument)
+    tuned_hz = []
+    performer._stream.retune = tuned_hz.append
+    performer.push(melody((57, 81, 64), note_s=0.5, rest_s=0.4))
+    np.testing.assert_allclose(tuned_hz, [220.0, 880.0, 329.6], rtol=0.03)

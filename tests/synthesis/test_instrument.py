@@ -127,6 +127,25 @@ def test_seed_decides_the_noise(bundle):
     assert np.abs(render(instrument, frames, seed=1) - render(instrument, frames, seed=2)).max() > 1e-4
 
 
+@pytest.mark.parametrize("block_frames", [1, 7])
+def test_a_gate_that_ends_with_its_frames_acts_at_its_times(bundle, block_frames):
+    """Live playing gives the values since the frame before; the last is at the time of the frame."""
+    instrument, (f0_hz, level_db, _) = Instrument(bundle), performance()
+    n_frames, n_fine, hop = len(level_db), 5, bundle.card.model.hop_samples
+    gate = np.random.default_rng(0).uniform(0.1, 1.0, n_frames * n_fine).astype(np.float32)
+    streams = [instrument.stream(room=False), instrument.stream(room=False, gate_ends=True)]
+    parts: list[list[np.ndarray]] = [[], []]
+    for start in range(0, n_frames, block_frames):
+        part = slice(start, start + block_frames)
+        fine = gate[start * n_fine : (start + block_frames) * n_fine]
+        parts[0].append(streams[0].push(f0_hz[part], level_db[part]))
+        parts[1].append(streams[1].push(f0_hz[part], level_db[part], fine))
+    plain, gated = (np.concatenate(of_stream) for of_stream in parts)
+    assert len(plain) == len(gated) > (n_frames - 2) * hop
+    times = (np.arange(n_frames * n_fine) - (n_fine - 1)) * hop / n_fine
+    np.testing.assert_allclose(gated, plain * np.interp(np.arange(len(plain)), times, gate), atol=1e-5)
+
+
 def test_gate_silences_before_the_room(bundle):
     instrument, frames = Instrument(bundle), performance()
     shut = np.ones(150, np.float32)

@@ -194,15 +194,25 @@ def envelope_stream(
     return FrameStream(len(window), hop_samples, measure, ahead_samples)
 
 
+def short_windows_s(spec: FeatureSpec) -> list[float]:
+    """Returns `SHORT_WINDOWS_S` without those shorter than two hops, which would miss sound between frames."""
+    return [window_s for window_s in SHORT_WINDOWS_S if window_s * spec.frame_rate_hz >= 2.0]
+
+
+def beyond_ripple(difference_db: RealArray) -> RealArray:
+    """Returns the part of differences that is beyond `RIPPLE_DB`, of the same sign."""
+    return np.asarray(np.sign(difference_db) * np.maximum(np.abs(difference_db) - RIPPLE_DB, 0.0))
+
+
 class SharpEnvelope:
     """Measures RMS power in windows as short as F0 allows, so that attacks keep their shape.
 
     Args:
-      spec: frames and floor. Windows shorter than two hops are left out, since they would miss sound between frames.
+      spec: frames and floor.
     """
 
     def __init__(self, spec: FeatureSpec) -> None:
-        windows_s = (ENVELOPE_WINDOW_S, *(w for w in SHORT_WINDOWS_S if w * spec.frame_rate_hz >= 2.0))
+        windows_s = (ENVELOPE_WINDOW_S, *short_windows_s(spec))
         self._meters = {
             window_s: envelope_stream(ANALYSIS_RATE_HZ, spec.hop_samples, spec.floor_db, window_s)
             for window_s in windows_s
@@ -232,8 +242,7 @@ class SharpEnvelope:
             part = slice(start, start + _FRAMES_COMBINED)
             smooth_db = envelope_db[part].copy()
             for window_s, levels_db in shorter.items():
-                difference_db = levels_db[part] - smooth_db
-                sharp_db = smooth_db + np.sign(difference_db) * np.maximum(np.abs(difference_db) - RIPPLE_DB, 0.0)
+                sharp_db = smooth_db + beyond_ripple(levels_db[part] - smooth_db)
                 fits = f0_hz[part] * window_s >= PERIODS_IN_WINDOW
                 envelope_db[part][fits] = sharp_db[fits]
             spool.release()

@@ -23,10 +23,19 @@ import numpy as np
 
 from ddsp_cli.adaptation.dynamics import ARTICULATION_DB, MAX_GAIN_DB, fast_envelope_db, within_reach
 from ddsp_cli.adaptation.segmentation import SegmentSettings
-from ddsp_cli.analysis.loudness import ENVELOPE_WINDOW_S, envelope_stream, loudness_stream, power_stream
+from ddsp_cli.analysis.loudness import (
+    ENVELOPE_WINDOW_S,
+    PERIODS_IN_WINDOW,
+    FrameStream,
+    beyond_ripple,
+    envelope_stream,
+    loudness_stream,
+    power_stream,
+    short_windows_s,
+)
 from ddsp_cli.analysis.mfcc import mfcc_stream
 from ddsp_cli.analysis.pitch.swift_f0 import FRAME_INPUT, FRAME_TRACKED, SWIFT_HOP_SAMPLES, SwiftFrameTracker
-from ddsp_cli.arrays import FloatArray
+from ddsp_cli.arrays import DoubleArray, FloatArray
 from ddsp_cli.audio.resample import LiveResampler
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.errors import ModelError, UsageError
@@ -39,8 +48,11 @@ Latency: TypeAlias = Literal["safe", "low"]
 #: `low`: 5.5 ms; windows of the level end there, and so are late by up to 26.5 ms.
 LOOKAHEAD_SAMPLES: dict[Latency, int] = {"safe": 512, "low": 88}
 
-#: Window of the fast envelope in `low` latency: a shorter one ripples with the periods of a low voice.
+#: Longest window of the fast envelope in `low` latency: a shorter one ripples with the periods of a low voice.
 LOW_ENVELOPE_S = 0.02
+
+#: Largest rate of power and envelope: that of a transfer.
+FINE_RATE_HZ = 250
 
 #: Samples before the frame that swift-f0 tracks, and length of its input, which has 176 ms on either side of the frame.
 #: Samples that have not arrived are extrapolated: by the last samples in reverse, and in `low` latency, if the sound is
@@ -77,13 +89,52 @@ BUFFER_SAMPLES = 1 << 14
 
 @dataclass(frozen=True)
 class LiveFrames:
-    """Measured frames; units as in `analysis.features.Features`. Arrays [F]."""
+    """Measured frames; units as in `analysis.features.Features`.
+
+    Arrays [F]; power and envelopes [F·n], n values a frame, of which the last is at its time. `envelope_db` is measured
+    in a window of one length, `sharp_db` in one as short as F0 allows.
+    """
 
     f0_hz: FloatArray
     f0_confidence: FloatArray
     loudness_db: FloatArray
     power_db: FloatArray
     envelope_db: FloatArray
+    sharp_db: FloatArray
+
+
+class _Meter:
+    """Measures a level n times a frame; of the n values the last is at the time of the frame.
+
+    Args:
+      stream: measures the level.
+      n_fine: n.
+      floor_db: level of the silence before the recording.
+    """
+
+    def __init__(self, stream: FrameStream, n_fine: int, floor_db: float) -> None:
+        self._stream, self._n_fine = stream, n_fine
+        self._waiting = np.full(n_fine - 1, floor_db, np.float32)
+
+    @property
+    def ahead_samples(self) -> int:
+        """See `FrameStream`."""
+        return self._stream.ahead_samples
+
+    @property
+    def n_ready(self) -> int:
+        """Number of frames that can be taken."""
+        return len(self._waiting) // self._n_fine
+
+    def push(self, block: FloatArray) -> None:
+        """Takes the next samples, [S] at 16 kHz."""
+        self._waiting = np.concatenate([self._waiting, self._stream.push(block)])
+
+    def take(self, n_frames: int) -> FloatArray:
+        """Returns the levels of the next frames in dB, [F·n]."""
+        n_taken = n_frames * self._n_fine
+        taken, self._waiting = self._waiting[:n_taken], self._waiting[n_taken:]
+        return taken
 
 
 class Listener:
@@ -100,16 +151,17 @@ class Listener:
         self._is_low, self._lookahead = latency == "low", LOOKAHEAD_SAMPLES[latency]
         #: Samples of the level windows after a frame; None for half of them.
         self.ahead_samples = self._lookahead if self._is_low else None
-        envelope_s = LOW_ENVELOPE_S if self._is_low else ENVELOPE_WINDOW_S
-        self._levels = {
-            "loudness": loudness_stream(spec, self.ahead_samples),
-            "power": power_stream(spec, self.ahead_samples),
-            "envelope": envelope_stream(
-                ANALYSIS_RATE_HZ, spec.hop_samples, spec.floor_db, envelope_s, self.ahead_samples
-            ),
-        }
-        self._longest_ahead = max(self._lookahead, *(stream.ahead_samples for stream in self._levels.values()))
-        self._waiting = {name: np.zeros(0, np.float32) for name in self._levels}
+        most = max(1, FINE_RATE_HZ // spec.frame_rate_hz)
+        self._n_fine = next(n for n in range(most, 0, -1) if spec.hop_samples % n == 0)
+        fine = spec.at(spec.frame_rate_hz * self._n_fine)
+        longest_s = LOW_ENVELOPE_S if self._is_low else ENVELOPE_WINDOW_S
+        windows_s = [longest_s, *(window_s for window_s in short_windows_s(fine) if window_s < longest_s)]
+        self._loudness = _Meter(loudness_stream(spec, self.ahead_samples), 1, spec.floor_db)
+        self._power = _Meter(power_stream(fine, self.ahead_samples), self._n_fine, spec.floor_db)
+        self._envelopes = {window_s: self._envelope_meter(fine, window_s) for window_s in windows_s}
+        self._meters = [self._loudness, self._power, *self._envelopes.values()]
+        self._longest_ahead = max(self._lookahead, *(meter.ahead_samples for meter in self._meters))
+        self._voiced_hz = 0.0  # F0 of the last frame that had one
         self._stride_frames = max(1, -(-spec.frame_rate_hz // PITCH_RATE_HZ))  # from one measured pitch to the next
         self._buffer = np.zeros(BEFORE_SAMPLES, np.float32)  # silence before the start
         self._centre = 0  # of the next pitch, in samples after the buffer's first `BEFORE_SAMPLES`
@@ -131,17 +183,32 @@ class Listener:
     def push(self, block: np.ndarray) -> LiveFrames:
         """Takes the next samples [S] float32 at 16 kHz; returns the frames that they complete."""
         self._buffer = np.concatenate([self._buffer, block])
-        for name, stream in self._levels.items():
-            self._waiting[name] = np.concatenate([self._waiting[name], stream.push(block)])
+        for meter in self._meters:
+            meter.push(block)
         while BEFORE_SAMPLES + self._centre + self._lookahead <= len(self._buffer):
             self._measure_pitch()
-        n_ready = min(len(self._pitch), *(len(values) for values in self._waiting.values()))
+        n_ready = min(len(self._pitch), *(meter.n_ready for meter in self._meters))
         pitch, self._pitch = self._pitch[:n_ready], self._pitch[n_ready:]
-        levels = {name: values[:n_ready] for name, values in self._waiting.items()}
-        self._waiting = {name: values[n_ready:] for name, values in self._waiting.items()}
         self._n_given += n_ready
         f0_hz, confidence = np.array(pitch, np.float32).reshape(-1, 2).T
-        return LiveFrames(f0_hz, confidence, levels["loudness"], levels["power"], levels["envelope"])
+        envelope_db, *shorter_db = (meter.take(n_ready) for meter in self._envelopes.values())
+        held_hz, sharp_db = np.repeat(self._held_hz(f0_hz, confidence), self._n_fine), envelope_db
+        for window_s, short_db in zip(list(self._envelopes)[1:], shorter_db, strict=True):
+            sharp_db = np.where(held_hz * window_s >= PERIODS_IN_WINDOW, short_db, sharp_db)
+        loudness_db, power_db = self._loudness.take(n_ready), self._power.take(n_ready)
+        return LiveFrames(f0_hz, confidence, loudness_db, power_db, envelope_db, sharp_db)
+
+    def _envelope_meter(self, fine: FeatureSpec, window_s: float) -> _Meter:
+        stream = envelope_stream(ANALYSIS_RATE_HZ, fine.hop_samples, fine.floor_db, window_s, self.ahead_samples)
+        return _Meter(stream, self._n_fine, fine.floor_db)
+
+    def _held_hz(self, f0_hz: FloatArray, confidence: FloatArray) -> FloatArray:
+        """Returns F0 [F]; a frame without one has that of the frame before."""
+        held_hz = np.empty_like(f0_hz)
+        for i, is_voiced in enumerate((f0_hz > 0) & (confidence >= LIVE_SEGMENTS.possible_confidence)):
+            self._voiced_hz = float(f0_hz[i]) if is_voiced else self._voiced_hz
+            held_hz[i] = self._voiced_hz
+        return held_hz
 
     def _measure_pitch(self) -> None:
         """Measures pitch once and interpolates the frames up to it."""
@@ -341,7 +408,9 @@ class Performer:
             else None
         )
         self._mfcc: list[FloatArray] = []  # rows [C]; their windows end with those of the level
-        self._stream = instrument.stream(self.settings.seed, self.settings.room, formant=self.settings.formant)
+        self._stream = instrument.stream(
+            self.settings.seed, self.settings.room, gate_ends=True, formant=self.settings.formant
+        )
         own_samples = ratio * self._listener.latency_samples + self._stream.latency_samples
         self._resample_in = LiveResampler(self.input_rate_hz, ANALYSIS_RATE_HZ)
         self._resample_out = LiveResampler(model.sample_rate_hz, self.output_rate_hz)
@@ -413,7 +482,10 @@ class Performer:
         parts = [self._ready]
         for i in range(len(frames.f0_hz)):  # one by one, so that the sizes of blocks cannot matter
             mfcc = self._mfcc.pop(0)[None] if self._timbre is not None else None
-            parts.append(self._resample_out.push(self._stream.push(*self._adaptation.step(frames, i), mfcc)))
+            adapted = self._adaptation.step(frames, i)
+            if self._adaptation.begins:
+                self._stream.retune(float(adapted[0][0]))  # no glide from the pitch before the silence
+            parts.append(self._resample_out.push(self._stream.push(*adapted, mfcc)))
         ready = np.concatenate(parts)
         self._ready = ready[n_out:]
         return ready[:n_out]
@@ -445,6 +517,13 @@ class LiveAdaptation:
         self._in_note = False
         self._loud_enough = False
         self._n_unvoiced = 0
+        self._gain = 1.0  # of the gate at the last frame, if it was open
+        self._was_open = self._is_open = False
+
+    @property
+    def begins(self) -> bool:
+        """Whether the last frame is the first that sounds after silence."""
+        return self._is_open and not self._was_open
 
     @property
     def state(self) -> LiveState:
@@ -463,10 +542,13 @@ class LiveAdaptation:
         """Adapts frame `i` of the features.
 
         Returns:
-          Pitch in Hz, level in dB and gate of the instrument, [1] each.
+          Pitch in Hz [1], level in dB [1] and gate [n] of the instrument; the gate is that since the frame before.
         """
         f0_hz, confidence = float(frames.f0_hz[i]), float(frames.f0_confidence[i])
-        loudness_db, level_db = float(frames.loudness_db[i]), float(getattr(frames, self._level)[i])
+        n_fine = len(frames.power_db) // len(frames.f0_hz)
+        fine = slice(i * n_fine, (i + 1) * n_fine)
+        levels_db = frames.power_db[fine] if self._level == "power_db" else frames.loudness_db[i : i + 1]
+        loudness_db, level_db = float(frames.loudness_db[i]), float(levels_db[-1])
         self._find_note(f0_hz, confidence, loudness_db)
         if self._in_note and self._n_unvoiced == 0:
             self._f0_hz = f0_hz
@@ -476,15 +558,38 @@ class LiveAdaptation:
             self._usual_db += weight * (level_db - self._usual_db)
             self._note_db = level_db
         else:  # a consonant: played as if tongued, see `dynamics.tame_consonants`
-            level_db = min(level_db, self._note_db - ARTICULATION_DB)
-        wanted_db = level_db - self._usual_db + self._target_usual_db + self.settings.louder_db
-        played_db, gain_db = within_reach(np.array([wanted_db]), self._target_db)
+            levels_db = np.minimum(levels_db, self._note_db - ARTICULATION_DB)
+        wanted_db = levels_db - self._usual_db + self._target_usual_db + self.settings.louder_db
+        played_db, gain_db = within_reach(wanted_db, self._target_db)
+        place = np.arange(1, n_fine + 1) / n_fine
         if self._level == "power_db":
-            gain_db = np.minimum(gain_db + fast_envelope_db(frames.envelope_db[i], frames.power_db[i]), MAX_GAIN_DB)
-        # In rests the softest level drives the instrument behind a closed gate: from silence a note needs two frames.
-        gate = 10.0 ** (gain_db / 20.0) if self._in_note and self._loud_enough else np.zeros(1)
+            smooth_db, sharp_db = (
+                np.minimum(gain_db + fast_envelope_db(envelope_db[fine], frames.power_db[fine]), MAX_GAIN_DB)
+                for envelope_db in (frames.envelope_db, frames.sharp_db)
+            )
+            # Held notes go from frame to frame in a straight line, as the level does; attacks leave it.
+            gain = self._gain_to(float(smooth_db[-1]), place)
+            gain *= 10.0 ** (beyond_ripple(sharp_db - 20.0 * np.log10(gain)) / 20.0)
+        else:
+            gain = self._gain_to(float(gain_db[-1]), place)
+        gate = gain * self._opening(place)
         transposed_hz = self._f0_hz * 2.0 ** (self.settings.transpose / 12.0)
-        return np.array([transposed_hz], np.float32), played_db.astype(np.float32), gate.astype(np.float32)
+        return np.array([transposed_hz], np.float32), played_db[-1:].astype(np.float32), gate.astype(np.float32)
+
+    def _gain_to(self, gain_db: float, place: DoubleArray) -> DoubleArray:
+        """Returns the straight line [n] from the gain at the frame before to that of this frame."""
+        before, self._gain = self._gain, 10.0 ** (gain_db / 20.0)
+        return np.asarray(before + (self._gain - before) * place)
+
+    def _opening(self, place: DoubleArray) -> DoubleArray:
+        """Opens the gate at once, since the gain has the shape of the attack, and closes it within a frame, [n].
+
+        In rests the softest level drives the instrument behind a closed gate: from silence a note needs two frames.
+        """
+        self._was_open, self._is_open = self._is_open, self._in_note and self._loud_enough
+        if self._is_open:
+            return np.ones(len(place))
+        return 1.0 - place if self._was_open else np.zeros(len(place))
 
     def _find_note(self, f0_hz: float, confidence: float, loudness_db: float) -> None:
         """Decides by hysteresis whether a note continues, and updates the estimates for this decision."""

@@ -79,10 +79,11 @@ class Instrument:
         formant: float = 0.0,
         variation: bool = True,
         articulation: bool = True,
+        gate_ends: bool = False,
     ) -> Stream:
-        """Opens a performance, whose frames are pushed as they come; arguments as for `render`."""
+        """Opens a performance, whose frames are pushed as they come; arguments as for `render` and `Stream`."""
         decoder, reverb = self.open_decoder(), self.room_factory(room)
-        return Stream(self.bundle, decoder, reverb, seed, level_correction, formant, variation, articulation)
+        return Stream(self.bundle, decoder, reverb, seed, level_correction, formant, variation, articulation, gate_ends)
 
     def render(
         self,

@@ -81,6 +81,8 @@ class Stream:
       decoder: predicts its controls, from the first frame on.
       make_reverb: makes its room, each time from silence; None for none.
       seed, level_correction, formant, variation, articulation: see `Instrument.render`.
+      gate_ends: of the n values of the gate for each frame the last is at the time of the frame, not the first; live,
+        later ones are not known. Not for a level correction.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Stream:
         formant: float = 0.0,
         variation: bool = True,
         articulation: bool = True,
+        gate_ends: bool = False,
     ) -> None:
         self._model = model = bundle.card.model
         self._spec, self._formant, self._wants_correction = bundle.card.features, formant, level_correction
@@ -118,6 +121,7 @@ class Stream:
         self._last_reverb = make_reverb() if make_reverb is not None and not self._reverbs else None
         self._pending: dict[str, RealArray] = {}  # samples that wait for those of other sources
         # Made with the first frames, which say how fine the gate is.
+        self._gate_ends = gate_ends
         self._gate: Ramp | None = None
         self._correction: LevelCorrection | None = None
         self._last_level_db: FloatArray | None = None
@@ -149,8 +153,10 @@ class Stream:
         f0_hz = _whole_samples(f0_hz, n_frames, hop)
         gate = None if gate is None else _whole_samples(gate, n_frames, hop)
         frame_hz = f0_hz[:: len(f0_hz) // n_frames]
-        controls = shift_formants(self._decode(frame_hz, level_db, gate, mfcc), self._formant)
-        onsets = self._onsets.push(f0_hz, level_db, gate) if self._articulator or self._movements else None
+        n_gates = 1 if gate is None else len(gate) // n_frames
+        of_frames = gate if gate is None or not self._gate_ends else gate[n_gates - 1 :: n_gates]
+        controls = shift_formants(self._decode(frame_hz, level_db, of_frames, mfcc), self._formant)
+        onsets = self._onsets.push(f0_hz, level_db, of_frames) if self._articulator or self._movements else None
         if self._articulator is not None and onsets is not None:
             controls = self._articulator.push(onsets, controls)
         signals = {"gate": self._open_gate(np.ones(n_frames, np.float32) if gate is None else gate, n_frames)}
@@ -213,8 +219,11 @@ class Stream:
     def _open_gate(self, gate: FloatArray, n_frames: int) -> FloatArray:
         """Returns the gate [F·n] at sample rate, [S]."""
         if self._gate is None:
-            hop_samples = self._model.hop_samples // (len(gate) // n_frames)
+            n_fine = len(gate) // n_frames
+            hop_samples = self._model.hop_samples // n_fine
             self._gate = Ramp(hop_samples)
+            if self._gate_ends:  # the others are before the first sample
+                gate = gate[n_fine - 1 :]
             if self._wants_correction:
                 self._correction = make_level_correction(self._spec, self._model, hop_samples, self._make_reverb)
         return self._gate.push(gate)
