@@ -55,6 +55,7 @@ def test_shapes_of_the_presets():
         (MINIMAL + "training: {steps: many}\n", "training.steps must be a whole number, not text"),
         (MINIMAL + "training: {beta_2: 1}\n", "training.beta_2 must be below 1"),
         (MINIMAL + "training: {learning_rate: 0}\n", "training.learning_rate must be above 0"),
+        (MINIMAL + "training: {learning_rate: 1e-3}\n", "must be a number, not text Write it with a decimal point"),
         (MINIMAL + "training: {schedule: cosin}\n", "training.schedule cannot be cosin Did you mean cosine?"),
         (MINIMAL + "training: {loss: {fft_sizes: []}}\n", "training.loss.fft_sizes must have at least 1 item"),
         (MINIMAL + "training: {stepz: 3}\n", "there is no key stepz in training Did you mean steps?"),

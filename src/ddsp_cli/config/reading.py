@@ -201,7 +201,10 @@ def explain(problem: Exception, kind: Any = None, entry: str = "") -> tuple[str,
         wanted = " or ".join(_TYPES.get(name, name) for name in found["wanted"].split(" | "))
         is_fraction = found["wanted"].startswith("int") and found["found"] == "float"
         but = f", not {_TYPES.get(found['found'], found['found'])}" if found["found"] and not is_fraction else ""
-        return f"{subject} must be {wanted}{but}", "Put it in quotes." if found["wanted"] == "str" else ""
+        hint = "Put it in quotes." if found["wanted"] == "str" else ""
+        if wanted.startswith("a number") and found["found"] == "str":
+            hint = "Write it with a decimal point and without quotes: in YAML 1e-3 is text, 1.0e-3 a number."
+        return f"{subject} must be {wanted}{but}", hint
     if found := _INVALID_VALUE.fullmatch(message):
         name = found["name"].strip("'\"")
         field = place.partition(" ")[0].rpartition(".")[2]
