@@ -15,6 +15,9 @@ differences note by note. A note has a steady F0 (within 0.8 semitones of its ru
                 evaluate` has them, of the network alone; loss and level error of the transfer
     ltas        power of the mean spectrum in octaves up to 16 kHz, dB of the power below 8 kHz; power above 8 kHz,
                 plain and A-weighted, dB of that of all. Only recordings whose bandwidth reaches so far
+    neighbours  power in octaves, summed over notes: of the recordings, the instrument, and the notes of the training
+                split within 1.5 semitones and 3 dB of each, at its level: what a perfect copy of these would have.
+                Only with --datasets, and only where it is named
     dead        controls without effect: harmonics below 7 and 16 kHz under -80 dB on every note of a chromatic scale at
                 three levels; partials that stand out of the noise in the recordings and are under -80 dB in the
                 controls for the same note; noise bands more than 6 dB below the line between their neighbours
@@ -116,14 +119,14 @@ class Performance:
         return len(self.audio) / self.rate_hz
 
 
-def read_split(folder: Path, split: str = "validation") -> Performance:
-    """Takes the windows of one split of a data set, which continue one another, at most `LONGEST_S`."""
+def read_split(folder: Path, split: str = "validation", longest_s: float = LONGEST_S) -> Performance:
+    """Takes the windows of one split of a data set, which continue one another, at most `longest_s`."""
     import soxr
 
     data = loader.load(folder)
     examples = getattr(data, split)
     manifest = data.manifest
-    n = max(1, round(LONGEST_S / manifest.window_s))
+    n = max(1, round(min(longest_s, 1e6) / manifest.window_s))
     seconds = min(len(examples), n) * manifest.window_s
     values = {
         name: np.ascontiguousarray(getattr(examples, name)[:n].reshape(-1))
@@ -714,6 +717,52 @@ def octave_levels(spectra: np.ndarray, rate_hz: int, tops_hz: np.ndarray) -> dic
     return found
 
 
+#: A note of the training split is a neighbour of a note within so many semitones and dB.
+NEAR_SEMITONES, NEAR_DB = 1.5, 3.0
+
+
+def note_spectra(audio: np.ndarray, rate_hz: int, notes: Sequence[Note]) -> np.ndarray:
+    """Returns the mean power spectrum of each note [n, bins], Hann of 4096 samples every 30 ms."""
+    found = []
+    for note in notes:
+        centres = np.round(np.arange(note.start_s + 0.03, note.stop_s, 0.03) * rate_hz).astype(int)
+        windows = windows_at(audio, centres, 4096) * hann_window(4096)
+        found.append(np.mean(np.abs(np.fft.rfft(windows, axis=1)) ** 2, axis=0))
+    return np.array(found)
+
+
+def note_levels_db(features: Features, notes: Sequence[Note]) -> np.ndarray:
+    """Returns the mean level of each note, dB."""
+    rate = features.spec.frame_rate_hz
+    power = 10.0 ** (features.power_db.astype(np.float64) / 10.0)
+    return to_db(np.array([power[round(n.start_s * rate) : round(n.stop_s * rate)].mean() for n in notes]))
+
+
+def neighbour_spectra(held: Performance, notes: Sequence[Note], others: Performance) -> np.ndarray:
+    """Finds how other recordings play the notes of a performance.
+
+    Args:
+      held: the performance.
+      notes: of it.
+      others: recordings of the same rate.
+
+    Returns:
+      [n, bins] mean power spectrum of the notes of `others` within `NEAR_SEMITONES` and `NEAR_DB` of each note, each
+      with the power of the note; NaN where there are none.
+    """
+    candidates = find_notes(others.features)
+    spectra = note_spectra(others.audio, others.rate_hz, candidates)
+    midi, wanted_midi = (hz_to_midi(np.array([n.f0_hz for n in some])) for some in (candidates, notes))
+    level_db, wanted_db = note_levels_db(others.features, candidates), note_levels_db(held.features, notes)
+    found = np.full((len(notes), spectra.shape[1]), np.nan)
+    for i in range(len(notes)):
+        near = (np.abs(midi - wanted_midi[i]) <= NEAR_SEMITONES) & (np.abs(level_db - wanted_db[i]) <= NEAR_DB)
+        if near.any():
+            gains = 10.0 ** ((wanted_db[i] - level_db[near]) / 10.0)
+            found[i] = np.mean(spectra[near] * gains[:, None], axis=0)
+    return found
+
+
 #: Steps, highest F0 and cost of octaves. The lowest F0 is below the lowest note. It is known where notes are, so that
 #: quiet and noisy frames of them are to be read too: thresholds are low.
 PRAAT = {"time_step": 0.004, "pitch_ceiling": 2000.0, "octave_cost": 0.03, "voicing_threshold": 0.2,
@@ -1070,10 +1119,11 @@ class Row:
     n: int = 0
 
 
-ROWS = ("loss", "ltas", "dead", "partials", "lines", "life", "noise", "onsets", "room", "classifier", "transfers")
+ROWS = ("loss", "ltas", "neighbours", "dead", "partials", "lines", "life", "noise", "onsets", "room", "classifier",
+        "transfers")  # fmt: skip
 
 #: Rows that are measured only where they are named.
-OPTIONAL = ("classifier", "transfers")
+OPTIONAL = ("classifier", "transfers", "neighbours")
 
 
 def of_notes(group: str, real: dict[str, np.ndarray], made: dict[str, np.ndarray]) -> list[Row]:
@@ -1100,6 +1150,7 @@ class Judge:
       rows: what to measure.
       embeddings: name → patches [N, S] to vectors [N, D], for the classifier and Fréchet distances.
       voices: sound files to transfer.
+      training: recordings that the instrument learned from, for the row neighbours.
     """
 
     def __init__(
@@ -1108,8 +1159,9 @@ class Judge:
         rows: Sequence[str],
         embeddings: dict[str, Callable[[np.ndarray], np.ndarray]] | None = None,
         voices: Sequence[Path] = (),
+        training: Performance | None = None,
     ) -> None:
-        self.performance, self.rows, self.voices = performance, rows, voices
+        self.performance, self.rows, self.voices, self.training = performance, rows, voices, training
         self.embeddings = embeddings or {"log_mel": describe}
         self.f0_hz = fill_f0(performance.features.f0_hz, performance.features.power_db)
         self.notes = find_notes(performance.features)
@@ -1173,6 +1225,25 @@ class Judge:
         worst = max((abs(levels[1][o] - db) for o, db in levels[0].items() if db > HEARD_DB), default=np.nan)
         found = of_whole("ltas", *levels) + of_whole("ltas", {"octave_worst_db": 0.0}, {"octave_worst_db": worst})
         return found + rows + of_whole("ltas", loud["real"], loud["made"])
+
+    def _neighbours(self, loaded: Bundle, made: Sound) -> list[Row]:
+        if self.training is None:
+            return []
+        if "neighbours" not in self._kept:
+            near = neighbour_spectra(self.performance, self.notes, self.training)
+            self._kept["neighbours"] = {"near": near, "has": np.isfinite(near[:, 0])}
+        near, has = self._kept["neighbours"]["near"], self._kept["neighbours"]["has"]
+        notes, tops_hz = list(itertools.compress(self.notes, has)), self._note_tops_hz()[has]
+        drawn = self._draw(loaded, made)
+        sounds = [note_spectra(x.audio, x.rate_hz, notes) for x in (self.real, *drawn)]
+        real, played = sounds[0], np.mean(sounds[1:], axis=0)
+        levels = [octave_levels(x, made.rate_hz, tops_hz) for x in (real, played, near[has])]
+        n = int(has.sum())
+        return [
+            Row("neighbours", label + name, db, values[name], values[name] - db, n)
+            for label, values in (("", levels[1]), ("near_", levels[2]))
+            for name, db in levels[0].items()
+        ]
 
     def _dead(self, loaded: Bundle, made: Sound) -> list[Row]:
         if "dead" not in self._kept:
@@ -1375,7 +1446,9 @@ def main() -> None:
         started = time.process_time()
         recordings = options.recordings and options.recordings / name
         performance = read_recordings(recordings) if recordings else read_split(options.datasets / name, options.split)
-        judge = Judge(performance, rows, embeddings, voices)
+        wanted = "neighbours" in rows and not recordings
+        training = read_split(options.datasets / name, "train", longest_s=np.inf) if wanted else None
+        judge = Judge(performance, rows, embeddings, voices, training)
         judged = {}
         for label, folder in folders.items():
             if not (folder / name).is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
@@ -280,3 +281,32 @@ def test_judges_an_instrument(script):
     first, second, *others = judge._drawn
     assert len(others) == script.N_DRAWS - 2
     assert not np.array_equal(first.audio, second.audio)
+
+
+def test_neighbours_are_near_in_pitch_and_level_and_at_the_level_of_the_note(script):
+    """A note a semitone lower counts, 2 dB softer and brighter above 2.5 kHz by 6 dB; others do not."""
+
+    def performance(*notes):
+        audio, f0_hz, level_db = [], [], []
+        for own_hz, own_db, upper_db in notes:
+            own = tone(lambda k, t, up=upper_db: up * (k > 10) + 0.0 * t, n_partials=20, f0_hz=own_hz)
+            audio.append(own * np.sqrt(10 ** (own_db / 10) / np.mean(own**2)))
+            f0_hz.append(np.full(500, own_hz))
+            level_db.append(np.full(500, own_db))
+        level = np.concatenate(level_db).astype(np.float32)
+        found = dataclasses.replace(features(np.concatenate(f0_hz)), power_db=level)
+        return script.Performance(np.concatenate(audio).astype(np.float32), RATE_HZ, found, np.zeros(1))
+
+    lower_hz = F0_HZ * 2 ** (-1 / 12)
+    held = performance((F0_HZ, -20.0, 0.0))
+    others = performance((lower_hz, -22.0, 6.0), (F0_HZ / 1.5, -20.0, 20.0), (F0_HZ, -32.0, 20.0))
+    notes = script.find_notes(held.features)
+    own_spectra = script.note_spectra(held.audio, RATE_HZ, notes)
+    own = script.octave_levels(own_spectra, RATE_HZ, np.full(1, 8000.0))
+    near_spectra = script.neighbour_spectra(held, notes, others)
+    near = script.octave_levels(near_spectra, RATE_HZ, np.full(1, 8000.0))
+    assert near_spectra.sum() == pytest.approx(own_spectra.sum(), rel=0.05)  # at its level
+    brighter_db, louder_db = (near[f"octave_{o}_db"] - own[f"octave_{o}_db"] for o in ("2828_5657", "177_354"))
+    assert brighter_db - louder_db == pytest.approx(6.0, abs=0.5)
+    alone = performance((2 * F0_HZ, -20.0, 0.0))
+    assert np.isnan(script.neighbour_spectra(held, notes, alone)).all()
