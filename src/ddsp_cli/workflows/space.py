@@ -59,11 +59,14 @@ def map_instruments(out: PathLike | None = None, force: bool = False) -> Map:
       force: replace an existing file.
 
     Raises:
+      UsageError: the file has another suffix than `.png`.
       ModelError: there are fewer than three instruments.
       OutputError: the file exists, or cannot be written.
     """
     target = as_path(out)
     if target is not None:
+        if target.suffix.lower() != ".png" and not target.is_dir():
+            raise UsageError(f"{target} is not a .png file", f"Name it {target.with_suffix('.png')}.", parameter="out")
         check_writable(target, force)
     timbres, families, left_out = {}, {}, []
     for entry in models.catalogue():
