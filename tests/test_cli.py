@@ -349,6 +349,21 @@ def test_train_tells_how_to_play_it(out, monkeypatch, capsys):
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"--model {quoted(out or 'my oboe')}")
 
 
+def test_before_the_first_step_a_training_has_no_loss(monkeypatch, capsys):
+    from ddsp_cli.cli.train import train as command
+    from ddsp_cli.training.checkpoint import Point, RunState, progress_of
+    from ddsp_cli.workflows.train import TrainResult
+
+    def run(*args, progress, **options):
+        progress(progress_of(RunState("", "", 0, best_loss=9.0, history=[Point(0, 9.0, 9.0)]), 4, [], "best"))
+        return TrainResult(Path("m"), Path("m.run"), 1, 1.0, 1, 2.0, 1.0, {}, None)
+
+    monkeypatch.setattr(console, "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("ddsp_cli.workflows.train.train", run)
+    command("my oboe")
+    assert capsys.readouterr().err.splitlines()[-1] == "train: 0 of 4 steps, best 9.00"
+
+
 def test_time_left_counts_from_where_the_work_was_taken_up(monkeypatch, capsys):
     """Step 1000 of 2000 when it begins, ten steps in twenty seconds: half a step a second."""
     clock = [0.0]

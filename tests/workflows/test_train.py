@@ -500,7 +500,7 @@ def test_a_changed_data_set_is_noticed(prepared, trained, tmp_path):
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     manifest = tmp_path / "datasets/tone/dataset.yaml"
     manifest.write_text(manifest.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    with pytest.raises(ModelError, match="another data set") as problem:
+    with pytest.raises(ModelError, match="another data set, or before its recordings changed") as problem:
         train("tone", preset=str(prepared / "small.yaml"))
     assert "--fresh" in options.error_hint(problem.value)
 

@@ -54,7 +54,13 @@ MIN_MEMORY_BYTES = 320 << 20
 
 #: Message of click about a value that it cannot convert.
 _WRONG_VALUE = re.compile(
-    r"Invalid value for (?P<option>.+?): '(?P<value>.*)' is not a valid (?P<kind>\w+)\.?", re.DOTALL
+    r"Invalid value for (?P<option>.+?): '(?P<value>.*)' is not a valid (?P<kind>\w+)(?: range)?\.?", re.DOTALL
+)
+
+#: Message of click about a number that is out of range.
+_OUT_OF_RANGE = re.compile(
+    r"Invalid value for (?P<option>.+?): (?P<value>\S+) is not in the range (?:(?P<low>\S+)<=x<=(?P<high>\S+?)"
+    r"|x>=(?P<least>\S+?))\.?"
 )
 
 #: click's own class; typer vendors click in some versions.
@@ -265,6 +271,11 @@ def _is_out_of_memory(problem: BaseException | None) -> bool:
     return False
 
 
+def _option(message: re.Match[str]) -> str:
+    """Returns the long name of the option that a message of click is about."""
+    return message["option"].split(" / ")[-1].strip("'")
+
+
 def _usage(problem: Any, command: str) -> int:
     """Prints the error in the options; `ddsp` alone shows its help."""
     message = problem.format_message()
@@ -274,8 +285,15 @@ def _usage(problem: Any, command: str) -> int:
     wrong = _WRONG_VALUE.fullmatch(message)
     if wrong is not None:
         kind = {"int": "whole number", "float": "number"}.get(wrong["kind"], wrong["kind"])
-        message = f"{wrong['option'].split(' / ')[-1].strip(chr(39))}: {wrong['value']} is not a {kind}"
-    console.error(message, f"See: ddsp {command} --help" if command in COMMANDS else "See: ddsp --help")
+        message = f"{_option(wrong)}: {wrong['value']} is not a {kind}"
+    hint = f"See: ddsp {command} --help" if command in COMMANDS else "See: ddsp --help"
+    outside = _OUT_OF_RANGE.fullmatch(message)
+    if outside is not None:
+        message = f"{_option(outside)}: {outside['value']} is out of range"
+        hint = f"Give a number, {outside['low']}..{outside['high']}."
+        if outside["least"]:
+            hint = f"Give a number from {outside['least']} on."
+    console.error(message, hint)
     return ExitCode.USAGE
 
 

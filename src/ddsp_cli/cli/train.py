@@ -98,9 +98,11 @@ def train(
                 if event.event in ("best", "kept") and not playable:
                     playable = True
                     progress.line(f"{place} can be played from now on.")
-            best = "" if math.isnan(event.best_loss) else f" best {event.best_loss:.2f}"
+            # before the first step, and after a return to a checkpoint, the training has no loss
+            loss = "" if math.isnan(event.loss) else f"loss {event.loss:.1f}"
+            best = "" if math.isnan(event.best_loss) else f"best {event.best_loss:.2f}"
             # short: at 80 columns the bar, the time left and the best loss have to fit
-            progress("train", event.step, event.total, f"loss {event.loss:.1f}{best}")
+            progress("train", event.step, event.total, f"{loss} {best}".strip())
 
         result = run(
             instrument,

@@ -345,7 +345,10 @@ def state_to_start_from(
             )
         return fresh
     if argument := changed_argument(found.state, fresh):
-        words = {"start_from": "from something else", "dataset": "with another data set"}
+        words = {
+            "start_from": "from something else",
+            "dataset": "with another data set, or before its recordings changed",
+        }
         raise ModelError(
             f"the training in {plan.run_folder} was started {words.get(argument, f'with another {argument}')}",
             f"Start again with resume=False and force=True, or give the {argument} it was started with.",
