@@ -43,6 +43,7 @@ class Kind(StrEnum):
     NOTHING_TO_COMPARE = "nothing-to-compare"  # no recordings and no data set to evaluate an instrument with
     CURVES = "curves"  # `path` holds curves where a recording was expected
     UNKNOWN_INSTRUMENT = "unknown-instrument"  # no instrument has this name, nor a similar one; `searched` folders
+    BLEND = "blend"  # `mix` is a blend of instruments where one was expected
     NO_INSTRUMENTS = "no-instruments"  # there is no instrument at all
     SHARE = "share"  # several names where one is expected
     NO_NAME = "no-name"  # no instrument was named

@@ -169,6 +169,7 @@ HINTS = {
     Kind.NOTHING_TO_COMPARE: "Name recordings: ddsp evaluate --model NAME RECORDINGS; or its data set: --dataset DIR.",
     Kind.CURVES: "Play it with --from-controls {path}.",
     Kind.UNKNOWN_INSTRUMENT: "List instruments with: ddsp models. Searched {searched}.",
+    Kind.BLEND: "Make an instrument of it: ddsp models blend {mix} --name NAME",
     Kind.NO_INSTRUMENTS: "Train one with: ddsp train --instrument NAME",
     Kind.SHARE: "Name one; to pack one into a file: ddsp models share NAME",
     Kind.NO_NAME: "Give --model NAME; ddsp models lists them.",
@@ -213,10 +214,10 @@ def error_message(problem: DdspError) -> str:
 
 
 def _typed(name: str, value: object) -> object:
-    """Returns a detail of an error as it is typed: a path quoted, an argument as its option."""
+    """Returns a detail of an error as it is typed: a path or a blend quoted, an argument as its option."""
     if name == "argument":
         return option_name(str(value))
-    return quoted(str(value)) if name == "path" else value
+    return quoted(str(value)) if name in {"path", "mix"} else value
 
 
 def error_hint(problem: DdspError) -> str:

@@ -247,6 +247,9 @@ def find(name: PathLike) -> Path:
     alike = {known for known in alike if known.lower() == str(name).lower()}
     if len(alike) == 1:
         return find(alike.pop())
+    if "+" in path.name and len(path.parts) == 1:
+        raise ModelError(f"{name} is a blend, but one instrument is needed here", "Make an instrument of it first.",
+                         kind=Kind.BLEND, mix=name)  # fmt: skip
     searched = ", ".join("the bundled ones" if where == "bundled" else str(place) for place, where in folders().items())
     searched = ", ".join(dict.fromkeys(searched.split(", ")))
     closest_ones = did_you_mean(path.name, names())
