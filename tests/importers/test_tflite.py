@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from ddsp_cli import importers
+from ddsp_cli.bundle.folder import EXPORT_CARD, EXPORT_CARD_BEGINS
 from ddsp_cli.errors import ModelError
 from ddsp_cli.exporters import checks, litert, vst
 from ddsp_cli.importers import tflite
@@ -146,6 +147,17 @@ def test_zip_and_folder(model: Path, tmp_path: Path) -> None:
         shutil.copy(model, folder / name)
     with pytest.raises(ModelError, match="several models"):
         importers.read(folder)
+
+
+def test_an_export_of_several_graphs_says_what_can_be_imported(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "flute_litert"
+    folder.mkdir()
+    for name in ("audio.tflite", "controls.tflite"):
+        shutil.copy(model, folder / name)
+    (folder / EXPORT_CARD).write_text(EXPORT_CARD_BEGINS, encoding="utf-8")
+    with pytest.raises(ModelError, match="an export that cannot be imported") as problem:
+        importers.read(folder)
+    assert "format vst" in problem.value.hint
 
 
 def test_played_without_import(model: Path) -> None:

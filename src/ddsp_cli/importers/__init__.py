@@ -126,6 +126,7 @@ def read(path: Path, verify: bool = True) -> tuple[Bundle, str]:
       ModelError: there is nothing there, or nothing that can be imported.
     """
     from ddsp_cli.bundle import CARD
+    from ddsp_cli.bundle.folder import is_export
     from ddsp_cli.importers import magenta_checkpoint, tflite
     from ddsp_cli.importers.files import Archive, Files, Folder
 
@@ -162,6 +163,11 @@ def read(path: Path, verify: bool = True) -> tuple[Bundle, str]:
             return tflite.load(files, models[0], verify), "DDSP-VST model"
     except ModelError as problem:
         raise problem.reworded(f"{path} cannot be imported: {problem.message}") from problem
+    if is_folder and is_export(path):
+        raise ModelError(
+            f"{path} is an export that cannot be imported",
+            "Import the instrument that it was made of as a shared file, or its export of format vst.",
+        )
     if models:
         raise ModelError(f"{path} holds several models: {', '.join(models[:5])}", "Import one of the files.")
     raise ModelError(f"{path} holds no model that can be imported", HINT)
