@@ -113,3 +113,9 @@ def test_a_header_that_promises_more_than_there_is(tmp_path):
 def test_lines_without_end(tmp_path, text):
     with pytest.raises(InputError, match=r"table of numbers|no column|names in its first line"):
         read_text(tmp_path / "a.csv", text)
+
+
+def test_a_table_in_another_encoding(tmp_path):
+    (tmp_path / "a.csv").write_text("time_s,f0_hz,power_db\n0,440,-20\n", encoding="utf-16")
+    with pytest.raises(InputError, match="not text in UTF-8"):
+        read_controls(tmp_path / "a.csv", "power_db", RATE_HZ)

@@ -231,6 +231,9 @@ def test_other_files_are_refused(tmp_path):
         read_edited(tmp_path / "a.txt", NOTES)
     with pytest.raises(InputError, match="cannot be read"):
         read_edited(tmp_path / "missing.csv", NOTES)
+    (tmp_path / "excel.csv").write_text("number,start_s,length_s,midi\n1,0,1,60\n", encoding="utf-16")
+    with pytest.raises(InputError, match="not text in UTF-8"):
+        read_edited(tmp_path / "excel.csv", NOTES)
 
 
 def test_a_midi_file_whose_notes_have_no_length_is_refused(tmp_path):

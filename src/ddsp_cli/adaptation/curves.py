@@ -149,6 +149,8 @@ def _read_csv(path: Path) -> dict[str, DoubleArray]:
         cell = re.escape(delimiter)
         rows = re.sub(rf"(?m)(?<={cell})[ \t]*(?={cell}|$)|^[ \t]*(?={cell})", "nan", rows)
         table = np.loadtxt(io.StringIO(rows), delimiter=delimiter, ndmin=2, dtype=np.float64, comments=None)
+    except UnicodeDecodeError as problem:
+        raise InputError(f"{path} is not text in UTF-8", "Save it as CSV in UTF-8.") from problem
     except (ValueError, csv.Error) as problem:
         raise InputError(f"{path} is not a table of numbers: {' '.join(str(problem).split())}") from problem
     if not names or table.shape[1] != len(names):

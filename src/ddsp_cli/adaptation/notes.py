@@ -366,7 +366,7 @@ def _read_table(path: Path, transcription: Transcription) -> list[EditedNote]:
     try:
         text = read_regular(path, MAX_TABLE_BYTES, InputError).decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise InputError(f"{path} cannot be read: not a text") from problem
+        raise InputError(f"{path} is not text in UTF-8", "Save it as CSV in UTF-8.") from problem
     head = text.partition("\n")[0]
     delimiter = next((each for each in (";", "\t") if each in head), ",")
     if delimiter == ";":
