@@ -160,7 +160,7 @@ def test_the_end_does_not_wait_for_the_compiler(tmp_path):
     done = subprocess.run([sys.executable, "-c", STUCK_COMPILER], capture_output=True, timeout=60)
     assert time.monotonic() - began < 30
     assert (done.returncode, done.stdout) == (ExitCode.INTERRUPTED, b"a result"), "what was printed is not lost"
-    assert done.stderr.startswith(b"Interrupted. Checkpoints are kept")
+    assert done.stderr.startswith(b"Interrupted. The same command resumes from the last checkpoint, or begins again")
 
 
 def test_a_signal_that_was_ignored_stays_ignored(desk, tmp_path):

@@ -32,7 +32,7 @@ COMMANDS = ("transfer", "live", "studio", "models", "reverb", "prepare", "train"
 #: Messages after Ctrl-C.
 KEPT = {
     "prepare": "Finished measurements are kept; run the same command to resume.",
-    "train": "Checkpoints are kept; run the same command to resume.",
+    "train": "The same command resumes from the last checkpoint, or begins again if there is none yet.",
     "transfer": "Sound files that were finished are kept.",
     "reverb": "Sound files that were finished are kept.",
     "live": "Recordings are kept.",
