@@ -35,6 +35,16 @@ def test_commas_semicolons_and_tabs(tmp_path, text):
     assert (curves.gate == 1.0).all()
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("cell", ["", " "])
+def test_empty_cells_beside_each_other(tmp_path, delimiter, cell):
+    rows = [["time_s", "f0_hz", "power_db", "gate"], ["0", "440", "-20", "1"], ["0.1", cell, cell, cell],
+            ["0.2", cell, cell, "0"], ["0.3", "440", "-20", "1"]]  # fmt: skip
+    curves = read_text(tmp_path / "a.csv", "".join(f"{delimiter.join(row)}\n" for row in rows))
+    assert (curves.gate[[0, 25, 50, 75]] == [1.0, 0.0, 0.0, 1.0]).all()
+    assert curves.level_db[[0, 25, 50, 75]] == pytest.approx([-20.0, -80.0, -80.0, -20.0])
+
+
 @pytest.mark.parametrize("cell", ["0", "", " ", "nan", "0.0"])
 def test_no_pitch_is_a_rest(tmp_path, cell):
     rows = "".join(

@@ -146,8 +146,8 @@ def _read_csv(path: Path) -> dict[str, DoubleArray]:
             raise ValueError("it has no rows")
         if delimiter == ";":
             rows = rows.replace(",", ".")
-        cell = re.escape(delimiter)
-        rows = re.sub(rf"(?m)(?<={cell})[ \t]*(?={cell}|$)|^[ \t]*(?={cell})", "nan", rows)
+        cell, blanks = re.escape(delimiter), "[ ]*" if delimiter == "\t" else r"[ \t]*"
+        rows = re.sub(rf"(?m)(?<={cell}){blanks}(?={cell}|$)|^{blanks}(?={cell})", "nan", rows)
         table = np.loadtxt(io.StringIO(rows), delimiter=delimiter, ndmin=2, dtype=np.float64, comments=None)
     except UnicodeDecodeError as problem:
         raise InputError(f"{path} is not text in UTF-8", "Save it as CSV in UTF-8.") from problem
