@@ -257,6 +257,27 @@ def test_the_wheel_bends_the_notes_of_its_channel_as_far_as_the_file_says(tmp_pa
     assert len(high) == len(low)
 
 
+def wheel(semitones, channel=0):
+    return mido.Message("pitchwheel", pitch=round(semitones / 2.0 * 8191), channel=channel)
+
+
+def test_wheel_bends_its_own_channel_in_one_line_too(tmp_path):
+    melody = [(on(69), 0), (off(69), 1920)]
+    path = midi_file(tmp_path / "a.mid", melody, [(wheel(2.0, channel=1), 480), (on(50, channel=1), 2000)])
+    adapted = adapt_score(read_score(path), STATISTICS, "power_db", 250, KEEP)
+    assert f0_cleanup.to_midi(adapted.f0_hz)[:500] == pytest.approx(69.0, abs=1e-3)
+
+
+def test_note_between_two_frames_begins_at_its_own_bend(tmp_path):
+    # 481 ticks are 0.501 s, and the note begins in the frame at 0.5 s
+    notes = [(wheel(2.0), 0), (on(60), 0), (off(60), 380), (wheel(0.0), 50), (on(64), 51), (off(64), 480)]
+    file = read_midi(midi_file(tmp_path / "a.mid", notes))
+    for score in (lead_line(file), *split_voices(file)[0]):
+        midi = f0_cleanup.to_midi(adapt_score(score, STATISTICS, "power_db", 250, KEEP).f0_hz)
+        assert midi[50] == pytest.approx(62.0, abs=1e-3)
+        assert midi[120:240] == pytest.approx(64.0, abs=1e-3)
+
+
 VOLUME, EXPRESSION, RESET = 7, 11, 121
 
 

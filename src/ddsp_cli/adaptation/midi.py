@@ -159,7 +159,7 @@ class Score:
 
     Attributes:
       notes: in order.
-      bends: (seconds, semitones), in order; a bend holds until the next.
+      bends: (seconds, semitones) of the channels of the notes, in order; a bend holds until the next.
       n_overlapping: notes that are left out because a higher one begins with them: chords.
       seconds: end of the last note, also of other lines that are played with it.
       faders: (seconds, dB of expression, dB of volume), in order, relative to the loudest of the file; they hold until
@@ -417,8 +417,7 @@ def _is_pedal(message: Any) -> bool:
 
 def lead_line(file: MidiFile) -> Score:
     """Returns one line of a file: the newest key, and the highest of a chord."""
-    line, wheel = _Line(), _Wheel()
-    bends: list[tuple[float, float]] = []
+    line = _Line()
     now_s = 0.0
     for now_s, _, message in file.events:
         if _is_press(message):
@@ -427,13 +426,12 @@ def lead_line(file: MidiFile) -> Score:
             line.release(message.channel, message.note, now_s)
         elif _is_pedal(message):
             line.pedal(message.channel, message.value >= SUSTAIN_DOWN, now_s)
-        elif (bend := wheel.turned(message)) is not None:
-            bends.append((now_s, bend))
     line.end(now_s)
     notes = _bound(line.notes)
     places = [_Place(channel, note.start_s, note.stop_s) for note, channel in zip(notes, line.channels, strict=True)]
+    bends = tuple(_along(places, _bends_of_channels(file), 0.0))
     (faders,) = _faders_db([_along(places, _faders_of_channels(file), _Fader())])
-    return Score(notes, tuple(bends), line.n_overlapping, notes[-1].stop_s if notes else 0.0, faders)
+    return Score(notes, bends, line.n_overlapping, notes[-1].stop_s if notes else 0.0, faders)
 
 
 def _bound(notes: Sequence[Played]) -> tuple[Played, ...]:
@@ -597,6 +595,7 @@ def adapt_score(
     inside = np.zeros(n_frames, bool)
     target = statistics.level(level)
     faders, volume_db = np.array(score.faders).T if score.faders else None, np.zeros(n_frames)
+    bends = np.array(((-np.inf, 0.0), *score.bends)).T
     for note in score.notes:
         start, stop = round(note.start_s * frame_rate_hz), round(note.stop_s * frame_rate_hz)
         stop = max(stop, start + 1)
@@ -607,11 +606,7 @@ def adapt_score(
         if faders is not None:
             expression_db, volume_db[start:stop] = _faded(note, times_s[start:stop], faders, frame_rate_hz)
             level_db[start:stop] += settings.dynamics * expression_db
-        midi[start:stop], inside[start:stop] = note.midi, True
-    if score.bends:
-        bend_s, bend = np.array(score.bends).T
-        index = np.searchsorted(bend_s, times_s + 1e-9) - 1
-        midi += np.where(index >= 0, bend[np.maximum(index, 0)], 0.0)
+        midi[start:stop], inside[start:stop] = note.midi + _held(note, times_s[start:stop], bends)[0], True
     transpose = settings.transpose
     if transpose is None:
         transpose = choose_octave(midi[inside], np.asarray(statistics.pitch_midi))
@@ -650,12 +645,22 @@ def _faded(note: Played, times_s: RealArray, faders: RealArray, frame_rate_hz: i
       faders: [3, N], `Score.faders`.
       frame_rate_hz: of the frames.
     """
-    # Its first and last frame may reach beyond it, into notes of other channels.
-    inside_s = np.clip(times_s, note.start_s, max(note.start_s, note.stop_s - 1e-6))
-    held_db = faders[1:, np.searchsorted(faders[0], inside_s + 1e-9) - 1]
+    held_db = _held(note, times_s, faders)
     reach = round(0.5 * FADER_SMOOTHING_S * frame_rate_hz)
     padded = np.pad(held_db, ((0, 0), (reach, reach)), mode="edge")
     return np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis=1).mean(axis=-1)
+
+
+def _held(note: Played, times_s: RealArray, changes: RealArray) -> RealArray:
+    """Returns values that hold from one change to the next along a note, [C, F].
+
+    Args:
+      note: whose values these are.
+      times_s: [F] of its frames. The first and the last may reach beyond it, into notes of other values.
+      changes: [1 + C, N], seconds of each change and its values; the first is not later than the note.
+    """
+    inside_s = np.clip(times_s, note.start_s, max(note.start_s, note.stop_s - 1e-6))
+    return np.asarray(changes[1:, np.searchsorted(changes[0], inside_s + 1e-9) - 1])
 
 
 def velocity_db(velocity: int, target_percentiles_db: RealArray, dynamics: float = 1.0) -> float:
