@@ -303,6 +303,18 @@ def test_constant_volume_and_expression_change_nothing(tmp_path):
     np.testing.assert_array_equal(curves(midi_file(tmp_path / "c.mid", afterwards)), plain)
 
 
+def test_reset_centres_the_wheel_and_lifts_the_pedal(tmp_path):
+    pedal = mido.Message("control_change", control=64, value=127)
+    held = [(wheel(2.0), 0), (pedal, 0), (on(60), 0), (off(60), 480), (control(RESET, 0), 480), (on(72), 480),
+            (off(72), 480)]  # fmt: skip
+    file = read_midi(midi_file(tmp_path / "a.mid", held))
+    (voice,), _ = split_voices(file)
+    for score in (lead_line(file), voice):
+        assert [(note.start_s, note.stop_s) for note in score.notes] == [(0.0, 1.0), (1.5, 2.0)]
+        midi = f0_cleanup.to_midi(adapt_score(score, STATISTICS, "power_db", 250, KEEP).f0_hz)
+        assert midi[[100, 450]] == pytest.approx([62.0, 72.0], abs=1e-3)
+
+
 def test_volume_is_a_fader_that_leaves_the_playing_unchanged(tmp_path):
     tracks = [[(on(60), 0), (off(60), 960)], [(on(72, channel=1), 0), (off(72, channel=1), 960)]]
     (level_db, high_db), (_, low_db), _ = curves(midi_file(tmp_path / "a.mid", *tracks))

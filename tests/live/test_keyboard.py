@@ -115,6 +115,15 @@ def test_the_pedal_holds_notes_and_a_key_after_it_is_not_bound():
     assert hands_after(control(64, 127), on(60), off(60), on(64)).voices[0].is_bound is False
 
 
+def test_reset_centres_the_wheels_and_lifts_the_pedal():
+    moved = (control(64, 127), control(1, 99), mido.Message("pitchwheel", pitch=4096), on(60), off(60),
+             mido.Message("aftertouch", value=90))  # fmt: skip
+    assert sounding(hands_after(*moved)) == [60]
+    hands = hands_after(*moved, control(121, 0))
+    assert sounding(hands) == []
+    assert (hands.bend_semitones, hands.modulation, hands.pressure) == (0.0, 0.0, 0.0)
+
+
 def test_voices_play_chords_and_the_oldest_gives_way():
     assert sounding(hands_after(on(60), on(64), on(67), n_voices=3)) == [60, 64, 67]
     assert sounding(hands_after(on(60), on(64), on(67), on(72), n_voices=3)) == [64, 67, 72]

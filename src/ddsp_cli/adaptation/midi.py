@@ -57,10 +57,12 @@ PARAMETER_CONTROLS, DATA_CONTROL = (101, 100), 6
 #: The sustain pedal, and the value from which it is down.
 SUSTAIN_CONTROL, SUSTAIN_DOWN = 64, 64
 
-#: Volume and expression of a channel: their controllers, and the values that they begin with (General MIDI). A reset of
-#: the controllers sets expression and leaves volume (MIDI RP-015).
+#: Volume and expression of a channel: their controllers, and the values that they begin with (General MIDI).
 VOLUME_CONTROL, FIRST_VOLUME = 7, 100
 EXPRESSION_CONTROL, FIRST_EXPRESSION = 11, 127
+
+#: A reset of the controllers: of those that count here it sets expression, lifts the pedal, centres the pitch wheel and
+#: selects no parameter. Volume and the range of the wheel stay (MIDI RP-015).
 RESET_CONTROL = 121
 
 #: Their changes are averaged over this time: steps of 1 in 127 are up to 6 dB.
@@ -351,10 +353,13 @@ class _Wheel:
         self._parameter: dict[int, list[int]] = {}
 
     def turned(self, message: Any) -> float | None:
-        """Takes a message; the bend in semitones where it turns the wheel."""
+        """Takes a message; returns the bend in semitones where it turns or centres the wheel."""
         if message.type == "pitchwheel":
             return float(message.pitch / 8192.0 * self._range.get(message.channel, BEND_SEMITONES))
         if message.type == "control_change":
+            if message.control == RESET_CONTROL:
+                self._parameter.pop(message.channel, None)
+                return 0.0
             chosen = self._parameter.setdefault(message.channel, [127, 127])
             if message.control in PARAMETER_CONTROLS:
                 chosen[PARAMETER_CONTROLS.index(message.control)] = message.value
@@ -412,7 +417,12 @@ def _faders_db(lines: Sequence[Sequence[tuple[float, _Fader]]]) -> list[tuple[tu
 
 
 def _is_pedal(message: Any) -> bool:
-    return message.type == "control_change" and message.control == SUSTAIN_CONTROL
+    return message.type == "control_change" and message.control in {SUSTAIN_CONTROL, RESET_CONTROL}
+
+
+def _is_down(message: Any) -> bool:
+    """Whether the sustain pedal is down after a message that `_is_pedal` names."""
+    return bool(message.control == SUSTAIN_CONTROL and message.value >= SUSTAIN_DOWN)
 
 
 def lead_line(file: MidiFile) -> Score:
@@ -425,7 +435,7 @@ def lead_line(file: MidiFile) -> Score:
         elif message.type in _NOTES:
             line.release(message.channel, message.note, now_s)
         elif _is_pedal(message):
-            line.pedal(message.channel, message.value >= SUSTAIN_DOWN, now_s)
+            line.pedal(message.channel, _is_down(message), now_s)
     line.end(now_s)
     notes = _bound(line.notes)
     places = [_Place(channel, note.start_s, note.stop_s) for note, channel in zip(notes, line.channels, strict=True)]
@@ -508,7 +518,7 @@ def _held_keys(file: MidiFile) -> list[_Key]:
                 else:
                     end(place, now_s)
         elif _is_pedal(message):
-            if message.value >= SUSTAIN_DOWN:
+            if _is_down(message):
                 pedals.add(message.channel)
             else:
                 pedals.discard(message.channel)

@@ -19,6 +19,7 @@ from ddsp_cli.adaptation.midi import (
     DRUM_CHANNEL,
     RELEASE_DB,
     RELEASE_S,
+    RESET_CONTROL,
     SUSTAIN_CONTROL,
     SUSTAIN_DOWN,
     attack_db,
@@ -142,16 +143,26 @@ class PressedKeys:
         elif control == SUSTAIN_CONTROL and value >= SUSTAIN_DOWN:
             self._pedals.add(channel)
         elif control == SUSTAIN_CONTROL:
-            self._pedals.discard(channel)
+            self._lift_pedal(channel, now_s)
+        elif control == RESET_CONTROL:
+            self.bend_semitones = self.modulation = self.pressure = 0.0
             for voice in self.voices:
-                if voice.is_held and voice.key_up and voice.channel == channel:
-                    voice.release_s = now_s
+                if voice.channel == channel:
+                    voice.pressure = 0.0
+            self._lift_pedal(channel, now_s)
         elif control in ALL_OFF_CONTROLS:
             self._pressed.clear()
             self._pedals.clear()
             for voice in self.voices:
                 if voice.is_held:
                     voice.key_up, voice.release_s = True, now_s
+
+    def _lift_pedal(self, channel: int, now_s: float) -> None:
+        """Ends the notes that only the pedal of a channel holds."""
+        self._pedals.discard(channel)
+        for voice in self.voices:
+            if voice.is_held and voice.key_up and voice.channel == channel:
+                voice.release_s = now_s
 
     def press(self, channel: int, key: int, velocity: int, now_s: float = 0.0) -> None:
         """Handles a key press."""
