@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from ddsp_cli.dataset import load_manifest, nsynth
-from ddsp_cli.errors import InputError
+from ddsp_cli.dataset import load_manifest, nsynth, sources, tfrecord
+from ddsp_cli.errors import DatasetError, InputError
 from ddsp_cli.workflows.prepare import prepare
-from scale_fixtures import NOTES, write_nsynth
+from scale_fixtures import NOTES, record, write_nsynth
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +84,22 @@ def test_a_note_that_is_not_what_its_label_says_is_remarked_upon(folder, tmp_pat
     (tmp_path / "a" / "examples.json").write_text(json.dumps(metadata))
     result = prepare([tmp_path / "a"], out=tmp_path / "set", workers=1, report=False)
     assert result.notes == (("a/audio/flute_acoustic_002-067-100.wav", "is labelled G5 and was measured as G4"),)
+
+
+@pytest.mark.parametrize("rate_hz", [0, 10**12])
+def test_a_note_with_a_sample_rate_of_no_recording_is_left_out(tmp_path, rate_hz):
+    shard = tmp_path / "notes.tfrecord"
+    bad = {**NOTES[0], "sample_rate": rate_hz}
+    shard.write_bytes(b"".join(tfrecord.encode_record(record(note)) for note in (bad, *NOTES[1:])))
+    result = prepare(shard, out=tmp_path / "set", workers=1, report=False)
+    assert result.n_used == len(NOTES) - 1
+    [(name, reason)] = result.skipped
+    assert NOTES[0]["note_str"] in name
+    assert f"sample rate of {rate_hz} Hz" in reason
+
+
+def test_records_that_are_no_examples_are_named(tmp_path):
+    shard = tmp_path / "other.tfrecord"
+    shard.write_bytes(tfrecord.encode_record(b"\xff\xff\xff"))
+    with pytest.raises(DatasetError, match=r"other\.tfrecord holds records that are not examples"):
+        sources.find([shard])

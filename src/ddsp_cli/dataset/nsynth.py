@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from ddsp_cli.audio.read import PLAUSIBLE_RATES_HZ
 from ddsp_cli.dataset import tfrecord
 from ddsp_cli.dataset.manifest import NoteLabel
 from ddsp_cli.errors import InputError
@@ -87,9 +88,13 @@ def _label(note: Any) -> NoteLabel | None:
 
 
 def is_shard(path: Path) -> bool:
-    """Whether a TFRecord file holds notes of NSynth."""
-    for data in tfrecord.read_records(path):
-        return _note(tfrecord.decode_features(data)) is not None
+    """Whether a TFRecord file holds notes of NSynth.
+
+    Raises:
+      DatasetError: the shard is damaged, or its records are not examples.
+    """
+    for _, features in tfrecord.locate_features(path):
+        return _note(features) is not None
     return False
 
 
@@ -108,12 +113,15 @@ def read_note(path: Path, offset: int) -> tuple[np.ndarray, int]:
     """Returns the sound [S] of the note at a place in a shard, and its sample rate.
 
     Raises:
-      DatasetError: the record is damaged, or holds no sound.
+      DatasetError: the record is damaged.
+      InputError: it holds no sound, or a sample rate that no recording has.
     """
     features = tfrecord.read_features(path, offset)
     audio, rate_hz = features.get("audio"), features.get("sample_rate")
     if not isinstance(audio, np.ndarray) or not isinstance(rate_hz, np.ndarray) or len(rate_hz) != 1:
         raise InputError(f"{path} holds a note without sound")
+    if not PLAUSIBLE_RATES_HZ[0] <= rate_hz[0] <= PLAUSIBLE_RATES_HZ[1]:
+        raise InputError(f"{path} holds a note that claims a sample rate of {rate_hz[0]} Hz")
     return audio.astype(np.float32), int(rate_hz[0])
 
 
