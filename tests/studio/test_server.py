@@ -673,6 +673,16 @@ def test_damaged_presets_are_passed_over(studio):
     assert studio.client.get("api/state").json()["presets"] == {}
 
 
+def test_presets_that_cannot_be_used_now_stay_in_the_file(studio):
+    """The room of an instrument that is on another disk, say."""
+    studio.session.folder.mkdir(parents=True, exist_ok=True)
+    path = studio.session.folder / "presets.json"
+    path.write_text(json.dumps({"Hall": {"room": "elsewhere"}, "Later": {"dynamics": True}, "Old": {}}))
+    assert list(studio.client.post("api/presets/New", json={"dynamics": 0.3}).json()) == ["Old", "New"]
+    assert list(studio.client.delete("api/presets/Old").json()) == ["New"]
+    assert list(json.loads(path.read_text())) == ["Hall", "Later", "New"]
+
+
 def test_page_asks_the_server_to_leave(studio):
     assert studio.client.post("api/quit").status_code == 200
     assert studio.left == [1]

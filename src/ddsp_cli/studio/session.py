@@ -735,12 +735,10 @@ class Session:
     # --- presets ---
 
     def presets(self) -> dict[str, dict[str, float | str]]:
-        """Returns settings that were saved, by name."""
+        """Returns settings that were saved, by name; those that cannot be used now are left out."""
         try:
-            stored = msgspec.json.decode(
-                read_regular(self._presets_file, MAX_PRESET_BYTES), type=dict[str, dict[str, float | str]]
-            )
-        except (msgspec.MsgspecError, DdspError, OSError):
+            stored = self._stored_presets()
+        except (DdspError, OSError):
             return {}
         kept = {}
         for name, settings in stored.items():
@@ -752,24 +750,39 @@ class Session:
         """Saves settings; a preset of the same name is replaced.
 
         Raises:
-          UsageError: no name, or too many presets.
+          DdspError: no name, too many presets, or their file cannot be read or written.
         """
         settings = self.settings(given)
         with self._lock:
-            self._write_presets({**self.presets(), plain_name(name)[:60]: settings})
+            presets = self._stored_presets() | {plain_name(name)[:60]: settings}
+            if len(presets) > MAX_PRESETS:
+                raise UsageError(f"there are {MAX_PRESETS} presets already", "Remove one first.")
+            self._write_presets(presets)
 
     def remove_preset(self, name: str) -> None:
-        """Removes saved settings."""
+        """Removes saved settings.
+
+        Raises:
+          DdspError: the file of the presets cannot be read or written.
+        """
         with self._lock:
-            self._write_presets({key: value for key, value in self.presets().items() if key != name})
+            self._write_presets({key: value for key, value in self._stored_presets().items() if key != name})
 
     @property
     def _presets_file(self) -> Path:
         return self.folder / "presets.json"
 
-    def _write_presets(self, presets: Mapping[str, Mapping[str, float | str]]) -> None:
-        if len(presets) > MAX_PRESETS:
-            raise UsageError(f"there are {MAX_PRESETS} presets already", "Remove one first.")
+    def _stored_presets(self) -> dict[str, Any]:
+        """Returns the presets as they are stored: a room that is gone may come back, so none is dropped on writing."""
+        if not self._presets_file.exists():
+            return {}
+        content = read_regular(self._presets_file, MAX_PRESET_BYTES)
+        try:
+            return msgspec.json.decode(content, type=dict[str, Any])
+        except msgspec.MsgspecError:
+            return {}
+
+    def _write_presets(self, presets: Mapping[str, Any]) -> None:
         with writing(self._presets_file):
             self.folder.mkdir(parents=True, exist_ok=True)
             write_bytes(self._presets_file, msgspec.json.encode(presets))
