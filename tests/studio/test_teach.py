@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -55,6 +59,24 @@ def test_recordings_are_kept_under_plain_names(teacher):
         teacher.add("mine", part, "../../x.wav")
     assert "teach" not in str(problem.value)
     assert teacher.describe("mine")["recordings"] == ["002_take_1.wav"]
+
+
+def test_recordings_that_arrive_at_once_are_all_kept(teacher, monkeypatch):
+    teacher.create("mine", "tiny", "")
+    parts = [teacher.receiving("mine") for _ in range(2)]
+    for part in parts:
+        soundfile.write(part, melody(), 16000, format="WAV")
+    together, rename = threading.Barrier(2), Path.rename
+
+    def rename_together(path, target):  # both have chosen their names by now, unless the second has to wait
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait(1.0)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename_together)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda part: teacher.add("mine", part, "take.wav"), parts))
+    assert teacher.describe("mine")["recordings"] == ["001_take.wav", "002_take.wav"]
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "flute", "x" * 41, "-rf", "mine", "none", "all"])

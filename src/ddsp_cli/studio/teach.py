@@ -212,11 +212,12 @@ class Teacher:
         stem = re.sub(r"[^\w()+-]+", "_", Path(shown).stem)[:60] or "recording"
         folder = self._folder / name / "recordings"
         suffix = suffix if suffix in read.READABLE_SUFFIXES else ".wav"
-        taken = {path.name.lower() for path in folder.iterdir()}
-        n = next(n for n in range(1, 100000) if not any(one.startswith(f"{n:03d}_") for one in taken))
-        target = folder / f"{n:03d}_{stem}{suffix}"
         try:
-            part.rename(target)
+            with self._lock:  # sounds that arrive at once take a number each
+                taken = {path.name.lower() for path in folder.iterdir()}
+                n = next(n for n in range(1, 100000) if not any(one.startswith(f"{n:03d}_") for one in taken))
+                target = folder / f"{n:03d}_{stem}{suffix}"
+                part.rename(target)
             read.probe(target)
         except InputError as problem:
             target.unlink(missing_ok=True)
