@@ -124,6 +124,8 @@ def test_live():
         ddsp_cli.load("testophone").live(sample_rate=44100.5)
     with pytest.raises(UsageError, match="out of range"):
         ddsp_cli.load("testophone").live(wet=9)
+    with pytest.raises(UsageError, match="whole number"):
+        ddsp_cli.load("testophone").live(seed=0.5)
 
 
 def test_instruments_are_listed_and_loaded(desk):
@@ -153,6 +155,8 @@ WRONG = {
     "silence": (np.zeros(16000), 16000, {}, InputError, "no notes"),
     "no rate": (VOICE, None, {}, UsageError, "sample rate"),
     "half a Hz": (VOICE, 16000.5, {}, UsageError, "sample rate"),
+    "a rate of NaN": (VOICE, np.nan, {}, UsageError, "not a number"),
+    "an endless rate": (VOICE, np.inf, {}, UsageError, "not a number"),
     "a rate of 7": (VOICE, 7, {}, UsageError, "out of range"),
     "a rate of True": (VOICE, True, {}, UsageError, "sample rate"),
     "transpose": (VOICE, 16000, {"transpose": "up"}, UsageError, "not a number"),

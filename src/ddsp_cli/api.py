@@ -28,7 +28,7 @@ from ddsp_cli.live.performer import LiveSettings, Performer, check_latency
 from ddsp_cli.synthesis import instrument as playing
 from ddsp_cli.synthesis.blend import BlendedInstrument, Shares
 from ddsp_cli.workflows import models as library
-from ddsp_cli.workflows.arguments import PathLike, number
+from ddsp_cli.workflows.arguments import PathLike, number, whole_number
 from ddsp_cli.workflows.performance import RANGES, make_options, make_player
 from ddsp_cli.workflows.transfer import Progress, TransferResult, transfer_audio, transfer_files
 
@@ -96,7 +96,7 @@ class Instrument(playing.Instrument):
             louder_db=number(loudness, "loudness", *RANGES["loudness"]),
             formant=number(formant, "formant", *RANGES["formant"]),
             room=response,
-            seed=int(number(seed, "seed", *RANGES["seed"])),
+            seed=whole_number(seed, "seed", *RANGES["seed"]),
             latency=check_latency(latency),
         )
         return Performer(self, settings, None if sample_rate is None else as_rate_hz(sample_rate))
@@ -360,10 +360,11 @@ def as_rate_hz(sample_rate: object) -> int:
     Raises:
       UsageError: it is not a whole number of Hz, or out of range.
     """
-    is_number = isinstance(sample_rate, numbers.Real) and not isinstance(sample_rate, bool)
-    if not is_number or float(sample_rate) != round(float(sample_rate)):  # type: ignore[arg-type]
-        raise UsageError(f"{sample_rate!r} is not a sample rate", "Give it in Hz.", parameter="sample_rate")
-    return int(number(sample_rate, "sample_rate", *read.PLAUSIBLE_RATES_HZ))
+    if isinstance(sample_rate, numbers.Real) and not isinstance(sample_rate, bool):
+        rate_hz = number(sample_rate, "sample_rate", *read.PLAUSIBLE_RATES_HZ)
+        if rate_hz.is_integer():
+            return int(rate_hz)
+    raise UsageError(f"{sample_rate!r} is not a sample rate", "Give it in Hz.", parameter="sample_rate")
 
 
 def _a(value: object) -> str:

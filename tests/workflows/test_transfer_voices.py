@@ -74,7 +74,10 @@ def test_notes_that_do_not_last_are_said(tmp_path, voices, seconds):
         transfer_files(path, "testophone", tmp_path / "a.wav", options=make_options(voices=voices))
 
 
-@pytest.mark.parametrize(("wrong", "parameter"), [({"voices": "choir"}, "voices"), ({"channel": 17}, "channel")])
+@pytest.mark.parametrize(
+    ("wrong", "parameter"),
+    [({"voices": "choir"}, "voices"), ({"channel": 17}, "channel"), ({"channel": (1, 1.5)}, "channel")],
+)
 def test_impossible_options_are_refused(wrong, parameter):
     with pytest.raises(UsageError) as problem:
         make_options(**wrong)

@@ -71,6 +71,18 @@ def number(value: object, parameter: str, low: float, high: float) -> float:
     return found
 
 
+def whole_number(value: object, parameter: str, low: float, high: float) -> int:
+    """Returns a whole number within a range.
+
+    Raises:
+      UsageError: the value is not such a number; `parameter` names the argument.
+    """
+    found = number(value, parameter, low, high)
+    if not found.is_integer():
+        raise UsageError(f"{f'{value}'[:_SHOWN]} is not a whole number", parameter=parameter)
+    return int(found)
+
+
 def _between(low: float, high: float) -> str:
     """Returns a range as in the help; whole numbers have all their digits."""
     return "..".join(f"{end:.0f}" if end == round(end) else f"{end:.9g}" for end in (low, high))

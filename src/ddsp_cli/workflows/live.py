@@ -18,7 +18,7 @@ from ddsp_cli.live.performer import LIVE_SEGMENTS, LiveSettings, check_latency
 from ddsp_cli.live.process import Job, LiveProcess, LiveStatus
 from ddsp_cli.live.tape import FeedbackDetector, Recorder
 from ddsp_cli.workflows import models as library
-from ddsp_cli.workflows.arguments import PathLike, number
+from ddsp_cli.workflows.arguments import PathLike, number, whole_number
 from ddsp_cli.workflows.performance import RANGES
 
 #: Samples of a block of the device.
@@ -103,8 +103,8 @@ class LiveSession:
         choices = library.choose_all([os.fspath(model) for model in models])
         instruments = tuple(choice.load() for choice in choices)
         self.names = tuple(choice.name for choice in choices)
-        block_samples = int(number(block, "block", *BLOCK_RANGE))
-        n_voices = int(number(voices, "voices", 1, MAX_VOICES))
+        block_samples = whole_number(block, "block", *BLOCK_RANGE)
+        n_voices = whole_number(voices, "voices", 1, MAX_VOICES)
         if midi is None and n_voices > 1:
             raise UsageError("several voices are played from a MIDI keyboard", "Name its port.", parameter="voices")
         if midi is not None and input not in {None, NULL}:
@@ -116,7 +116,7 @@ class LiveSession:
             transpose=number(transpose, "transpose", *RANGES["transpose"]),
             below_peak_db=number(threshold, "threshold", *RANGES["threshold"]),
         )
-        settings = LiveSettings(seed=int(number(seed, "seed", *RANGES["seed"])), latency=check_latency(latency))
+        settings = LiveSettings(seed=whole_number(seed, "seed", *RANGES["seed"]), latency=check_latency(latency))
         self._process = LiveProcess(Job(stream, instruments, self.controls, settings, port, n_voices))
         #: Rate of the devices in Hz.
         self.rate_hz = self._process.rate_hz

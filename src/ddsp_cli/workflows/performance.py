@@ -37,7 +37,7 @@ from ddsp_cli.synthesis.instrument import BLOCK_FRAMES, Instrument
 from ddsp_cli.synthesis.reverb import Room, tail_s
 from ddsp_cli.synthesis.variation import variation_of
 from ddsp_cli.workflows import models
-from ddsp_cli.workflows.arguments import number, number_or_word, word
+from ddsp_cli.workflows.arguments import number, number_or_word, whole_number, word
 from ddsp_cli.workflows.transfer_plan import Job
 
 # Modules that only some inputs need are imported where they are used: each takes 3 to 8 ms of a start.
@@ -158,10 +158,8 @@ def make_options(
         raise UsageError(f"wet {wet} has no effect without a room", hint, parameter="wet")
     if tail and (place == "none" or checked["wet"] == 0.0):
         raise UsageError("no room rings out where there is none", hint, parameter="tail")
-    for name in ("ensemble", "seed"):
-        if round(checked[name]) != checked[name]:
-            raise UsageError(f"{given[name]} is not a whole number", parameter=name)
-    channels = [number(one, "channel", 1, 16) for one in _several(channel)]
+    n_players, first_seed = (whole_number(given[name], name, *RANGES[name]) for name in ("ensemble", "seed"))
+    channels = [whole_number(one, "channel", 1, 16) for one in _several(channel)]
     try:
         trackers.check_tracker(pitch)
     except UsageError as problem:
@@ -188,18 +186,18 @@ def make_options(
         tail=tail,
         voices=word(str(voices), "voices", VOICES),  # type: ignore[arg-type]
         selection=_selection(track, channels),
-        n_players=round(checked["ensemble"]),
-        seed=round(checked["seed"]),
+        n_players=n_players,
+        seed=first_seed,
     )
 
 
-def _selection(track: object, channels: Sequence[float]) -> Selection | None:
+def _selection(track: object, channels: Sequence[int]) -> Selection | None:
     """Returns the part of a MIDI file that was chosen; None for all of it."""
     if not _several(track) and not channels:
         return None
     from ddsp_cli.adaptation.midi import Selection
 
-    return Selection(tuple(map(str, _several(track))), tuple(map(round, channels)))
+    return Selection(tuple(map(str, _several(track))), tuple(channels))
 
 
 def _for_instrument(settings: AdaptSettings, instrument: Instrument) -> AdaptSettings:
