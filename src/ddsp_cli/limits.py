@@ -108,7 +108,8 @@ class Worker:
       limits: for each call.
 
     Raises:
-      RuntimeError: the process did not start.
+      DdspError: the one that the import of the target raised.
+      RuntimeError: the process did not start, or there is no such target.
     """
 
     def __init__(self, target: str, limits: Limits | None = None) -> None:
@@ -128,9 +129,12 @@ class Worker:
         self._resting_bytes = 0
         try:
             ready, _ = self._exchange({"target": target} | asdict(self._limits), {}, START_TIMEOUT_S)
-        except LimitReached as problem:
-            raise RuntimeError(f"a process for {target} did not start: {problem}") from problem
-        _raise_error(ready)
+            _raise_error(ready)
+        except BaseException as problem:
+            self.close()
+            if isinstance(problem, LimitReached):
+                raise RuntimeError(f"a process for {target} did not start: {problem}") from problem
+            raise
         with contextlib.suppress(psutil.Error):
             self._resting_bytes = self._memory_bytes()
 
