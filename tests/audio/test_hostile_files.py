@@ -7,6 +7,7 @@ import struct
 import sys
 
 import numpy as np
+import psutil
 import pytest
 import soundfile
 
@@ -201,6 +202,15 @@ def test_ffmpeg_is_used_where_it_is_on_the_path(tmp_path, monkeypatch):
     np.testing.assert_allclose(np.concatenate(blocks), sound[:, 0], atol=1e-7)
     arguments = (tmp_path / "arguments").read_text()
     assert "-protocol_whitelist file,pipe" in arguments and f"file:{(tmp_path / 'a.m4a').resolve()}" in arguments
+
+
+def test_a_video_that_is_refused_is_closed(tmp_path):
+    make_container(tmp_path / "a.m4a", "aac", 44100)
+    content = (tmp_path / "a.m4a").read_bytes()
+    (tmp_path / "b.m4a").write_bytes(content.replace(b"mp4a", b"zzzz").replace(b"esds", b"zsds"))
+    with pytest.raises(InputError, match="not a sound file"):
+        read.probe(tmp_path / "b.m4a")
+    assert str(tmp_path / "b.m4a") not in {file.path for file in psutil.Process().open_files()}
 
 
 def test_a_playlist_that_calls_itself_a_video_opens_nothing_else(tmp_path):

@@ -73,9 +73,11 @@ class PyAvDecoder:
         options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
         try:
             self._container = av.open(f"file:{path.resolve()}", options=options)
+        except self._failures as problem:
+            raise DecodeError(str(problem)) from problem
+        try:
             streams = self._container.streams.audio
             if not streams:
-                self._container.close()
                 raise InputError(f"{path} has no sound in it", "It is a video without an audio track.")
             stream = streams[0]
             if stream.codec_context is None or stream.codec_context.layout.nb_channels < 1:
@@ -84,8 +86,11 @@ class PyAvDecoder:
             self.n_channels = int(stream.codec_context.layout.nb_channels)
             duration_s = float(stream.duration * stream.time_base) if stream.duration else 0.0
             self._resampler = av.AudioResampler("flt", stream.codec_context.layout, self.sample_rate_hz)
-        except self._failures as problem:
-            raise DecodeError(str(problem)) from problem
+        except BaseException as problem:  # Windows removes no file that is open
+            self.close()
+            if isinstance(problem, self._failures):
+                raise DecodeError(str(problem)) from problem
+            raise
         self.n_samples = max(0, round(duration_s * self.sample_rate_hz))
         self._decoded = self._decode(stream)
         self._rest = np.zeros((0, self.n_channels), np.float32)
