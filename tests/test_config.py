@@ -40,6 +40,7 @@ def test_shapes_of_the_presets():
         (MINIMAL + "training: {loss: {fft_sizes: []}}\n", "fft_sizes"),
         (MINIMAL + "training: {loss: {fft_sizes: [8]}}\n", "fft_sizes"),
         (MINIMAL + "training: {loss: {mag_weight: 0, logmag_weight: 0}}\n", "must be above 0"),
+        (MINIMAL + "training: {loss: {mag_weight: 0, logmag_weight: 0, control_weight: 1}}\n", "must be above 0"),
         (MINIMAL + "description: twice\n", "twice"),
         (MINIMAL.replace("f0_scaled", "pitch"), "pitch"),
         (MINIMAL.replace("f0_scaled", "f0_scaled, f0_scaled"), "each input once"),

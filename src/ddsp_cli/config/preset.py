@@ -45,8 +45,9 @@ class LossConfig(Config):
     control_weight: NonNegativeFloat = 0.0  # while training, of `engine.losses.ControlLoss`: of each dB of error
 
     def __post_init__(self) -> None:
-        if not any(getattr(self, name) for name in self.__struct_fields__ if name.endswith("_weight")):
-            raise ValueError("at least one weight of the loss must be above 0")
+        weights = {name for name in self.__struct_fields__ if name.endswith("_weight")} - {"control_weight"}
+        if not any(getattr(self, name) for name in weights):
+            raise ValueError("at least one weight of the loss must be above 0, `control_weight` apart")
 
 
 class TrainingConfig(Config):

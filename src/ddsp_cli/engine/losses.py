@@ -34,6 +34,9 @@ from ddsp_cli.scaling import MAX_AMPLITUDE
 LOSS_TYPES = ("L1", "L2", "COSINE")
 OVERLAP = 0.75
 
+#: Frames of loudness a second, as in the original; at 44.1 kHz 50, since a hop is a whole number of samples.
+LOUDNESS_RATE_HZ = 250
+
 
 @takes(target="...", value="...", weights="...")
 def mean_difference(target: Tensor, value: Tensor, loss_type: str = "L1", weights: Tensor | None = None) -> Tensor:
@@ -285,9 +288,11 @@ class SpectralLoss(keras.losses.Loss):
             one, other = stft_magnitude(target, size, OVERLAP), stft_magnitude(value, size, OVERLAP)
             of_frames = None if weights is None else frame_weights(weights, size)
             for weight, view, of_view in terms:
-                total = total + weight * self._difference(view(one), view(other), of_frames, of_view)
+                if view(one).shape[1]:  # a single window has no neighbour in time
+                    total = total + weight * self._difference(view(one), view(other), of_frames, of_view)
         if self.loudness_weight > 0:
-            one, other = (a_weighted_loudness(y, self.sample_rate_hz, size=2048) for y in (target, value))
+            frame_rate_hz = math.gcd(self.sample_rate_hz, LOUDNESS_RATE_HZ)
+            one, other = (a_weighted_loudness(y, self.sample_rate_hz, frame_rate_hz, 2048) for y in (target, value))
             of_examples = None if weights is None else ops.mean(weights, axis=-1, keepdims=True)[:, :, None]
             term = self._difference(one[..., None], other[..., None], of_examples, lambda x: x)
             total = total + self.loudness_weight * term
