@@ -363,6 +363,26 @@ def test_live(open_page):
     assert page.inner_text("#live-start") == "Start"
 
 
+@pytest.mark.parametrize(("tab", "button"), [("#tab-play", "#record-open"), ("#tab-live", "#live-start")])
+def test_a_microphone_that_cannot_be_used_is_closed(open_page, tab, button):
+    """Firefox refuses one of another sample rate than that of the output."""
+    page = open_page()
+    page.evaluate("""() => {
+        window.tracks = [];
+        const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+        navigator.mediaDevices.getUserMedia = async (wanted) => {
+            const stream = await open(wanted);
+            window.tracks.push(...stream.getTracks());
+            return stream;
+        };
+        window.MediaStreamAudioSourceNode = class { constructor() { throw new Error("of another rate"); } };
+    }""")
+    page.click(tab)
+    page.click(button)
+    wait_for(page, "document.querySelector('#status').textContent === 'Of another rate.'")
+    assert page.evaluate("tracks.map((track) => track.readyState)") == ["ended"]
+
+
 def test_live_is_recorded_and_played_again(open_page, tmp_path):
     page = open_page()
     page.click("#tab-live")

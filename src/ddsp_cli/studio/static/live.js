@@ -1,7 +1,7 @@
 // The microphone through an instrument, live.
 
 import { $, el, hzToMidi, noteName, say, sayError } from "./dom.js";
-import { openMicrophone, wav } from "./recorder.js";
+import { openMicrophone, release, wav } from "./recorder.js";
 
 /** 445 Hz → "A4 +20" */
 const tone = (hz) => {
@@ -73,12 +73,13 @@ export class Live {
 
   async #begin() {
     this.start.disabled = true;
+    let stream = null, context = null, worker = null;
     try {
-      const stream = await openMicrophone({ latency: { ideal: 0 } });
-      const context = new AudioContext({ latencyHint: 0 });
+      stream = await openMicrophone({ latency: { ideal: 0 } });
+      context = new AudioContext({ latencyHint: 0 });
       await context.audioWorklet.addModule("static/live-worklet.js");
       const node = new AudioWorkletNode(context, "live", { numberOfInputs: 1, numberOfOutputs: 1, outputChannelCount: [1], channelCount: 1, channelCountMode: "explicit", processorOptions: { block: +this.block.value } });
-      const worker = new Worker("static/live-worker.js");
+      worker = new Worker("static/live-worker.js");
       const channel = new MessageChannel();
       node.port.postMessage(channel.port1, [channel.port1]);
       worker.postMessage({ port: channel.port2 }, [channel.port2]);
@@ -95,6 +96,8 @@ export class Live {
       this.record.disabled = false;
       say("Live.");
     } catch (problem) {
+      release(stream, context);
+      worker?.terminate();
       sayError(problem);
     }
     this.start.disabled = false;
@@ -106,9 +109,8 @@ export class Live {
     const { stream, context, worker } = this.#running;
     this.#running = null;
     this.record.disabled = true;
-    for (const track of stream.getTracks()) track.stop();
     worker.postMessage({ close: true });
-    context.close();
+    release(stream, context);
     this.start.textContent = "Start";
     for (const meter of this.meters) meter.value = -60;
   }
@@ -160,8 +162,14 @@ export class Live {
 
   #answered({ latency_s, error, hint, closed }) {
     if (!this.#running) return;
-    if (error) sayError({ message: error, hint });
-    else if (closed) { this.stop(); say("The studio has closed the line.", true); }
+    if (closed) {
+      const reason = this.#running.problem ?? { message: "the studio has closed the line" };
+      this.stop();
+      sayError(reason);
+      return;
+    }
+    this.#running.problem = error ? { message: error, hint } : null; // the line may be closed for it
+    if (error) sayError(this.#running.problem);
     else this.#running.latency_s = latency_s;
   }
 

@@ -17,10 +17,17 @@ export async function openMicrophone(extra = {}) {
   }
 }
 
+/** Ends a microphone and its context; either may not have been made. */
+export function release(stream, context) {
+  for (const track of stream?.getTracks() ?? []) track.stop();
+  context?.close();
+}
+
 export class Recorder {
   #pieces = [];
   #n = 0;
   #rate = 48000;
+  #opening = false;
   #running = null; // what has to be closed
   #recording = false;
   #peak = 0;
@@ -32,20 +39,24 @@ export class Recorder {
   }
 
   async open() {
-    if (this.#running) return;
-    let stream;
+    if (this.#opening || this.#running) return;
+    this.#opening = true;
+    let stream = null, context = null;
     try {
       stream = await openMicrophone();
+      context = new AudioContext({ latencyHint: "interactive" });
+      await context.audioWorklet.addModule("static/recorder-worklet.js");
+      const source = new MediaStreamAudioSourceNode(context, { mediaStream: stream }); // Firefox refuses other sample rates
+      const node = new AudioWorkletNode(context, "recorder", { numberOfInputs: 1, numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
+      source.connect(node);
+      node.port.onmessage = ({ data }) => this.#take(data);
     } catch (problem) {
+      release(stream, context);
       sayError(problem);
       return;
+    } finally {
+      this.#opening = false;
     }
-    const context = new AudioContext({ latencyHint: "interactive" });
-    await context.audioWorklet.addModule("static/recorder-worklet.js");
-    const source = new MediaStreamAudioSourceNode(context, { mediaStream: stream });
-    const node = new AudioWorkletNode(context, "recorder", { numberOfInputs: 1, numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
-    source.connect(node);
-    node.port.onmessage = ({ data }) => this.#take(data);
     this.#rate = context.sampleRate;
     this.#running = { stream, context };
     stream.getAudioTracks()[0].onended = () => { say("The microphone was unplugged; the recording so far is here.", true); this.#stop(); };
@@ -55,8 +66,7 @@ export class Recorder {
 
   close() {
     if (this.#running) {
-      for (const track of this.#running.stream.getTracks()) track.stop();
-      this.#running.context.close();
+      release(this.#running.stream, this.#running.context);
       this.#running = null;
     }
     this.#recording = false;
