@@ -9,6 +9,7 @@ import json
 import threading
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import mido
 import numpy as np
@@ -671,6 +672,16 @@ def test_damaged_presets_are_passed_over(studio):
     studio.session.folder.mkdir(parents=True, exist_ok=True)
     (studio.session.folder / "presets.json").write_text("{")
     assert studio.client.get("api/state").json()["presets"] == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("AC/DC", "AC/DC"), ("a\\b?", "a\\b?"), ("\tx\n", "x"), ("x" * 80, "x" * 60)]
+)
+def test_names_of_presets_are_free(studio, name, kept):
+    address = f"api/presets/{quote(name, safe='')}"
+    assert list(studio.client.post(address, json={}).json()) == [kept]
+    assert studio.client.delete(f"api/presets/{quote(kept, safe='')}").json() == {}
+    assert studio.client.post("api/presets/%20", json={}).json()["error"] == "the preset has no name"
 
 
 def test_presets_that_cannot_be_used_now_stay_in_the_file(studio):

@@ -83,7 +83,7 @@ KEPT_BYTES = 512 << 20
 #: The longest word of a setting, such as the name of a room.
 MAX_WORD = 200
 
-MAX_PRESETS, MAX_PRESET_BYTES = 200, 1 << 20
+MAX_PRESETS, MAX_PRESET_BYTES, MAX_PRESET_NAME = 200, 1 << 20, 60
 
 #: Files of curves that were drawn, kept until the studio is closed.
 MAX_CURVES = 500
@@ -753,8 +753,11 @@ class Session:
           DdspError: no name, too many presets, or their file cannot be read or written.
         """
         settings = self.settings(given)
+        shown = "".join(letter for letter in name if letter.isprintable()).strip()[:MAX_PRESET_NAME]
+        if not shown:
+            raise UsageError("the preset has no name")
         with self._lock:
-            presets = self._stored_presets() | {plain_name(name)[:60]: settings}
+            presets = self._stored_presets() | {shown: settings}
             if len(presets) > MAX_PRESETS:
                 raise UsageError(f"there are {MAX_PRESETS} presets already", "Remove one first.")
             self._write_presets(presets)
