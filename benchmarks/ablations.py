@@ -45,7 +45,7 @@ from ddsp_cli.analysis import metrics
 from ddsp_cli.analysis.features import fill_f0
 from ddsp_cli.analysis.metrics import METRICS
 from ddsp_cli.bundle import Bundle, load
-from ddsp_cli.bundle.layout import control_columns
+from ddsp_cli.bundle.layout import control_columns, learned
 from ddsp_cli.config import (
     ANALYSIS_RATE_HZ,
     EncoderConfig,
@@ -183,7 +183,7 @@ def row(name: str, seed: int, folder: Path, options: argparse.Namespace) -> list
     state = read_state(run_of(folder))
     assert state is not None, f"{folder} was not trained here"
     bundle = load(folder)
-    n_weights = sum(weight.size for weight in bundle.weights.values())
+    n_weights = sum(weight.size for weight in learned(bundle.weights).values())
     figures = figures_of(bundle, data_of(bundle, options.dataset))
     cost_s = float(json.loads(folder.with_suffix(".cost.json").read_text(encoding="utf-8")))
     cells = [name, str(seed), f"{n_weights:,}", f"{cost_s:.3f} s", f"{state.best_loss:.2f}", *figures]

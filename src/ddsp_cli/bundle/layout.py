@@ -44,6 +44,11 @@ F0 = "f0_hz"
 VARIATION, ARTICULATION = "variation/", "articulation/"
 
 
+def learned(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the weights of network and room, without the statistics for the player."""
+    return {name: value for name, value in weights.items() if not name.startswith((VARIATION, ARTICULATION))}
+
+
 def decoder_outputs(model: ModelConfig) -> dict[str, int]:
     """Lists the raw controls that the decoder predicts.
 

@@ -20,7 +20,7 @@ import numpy as np
 from keras import ops
 
 from ddsp_cli.arrays import decimated
-from ddsp_cli.bundle.layout import ARTICULATION, VARIATION, decoder_outputs, fold_condition
+from ddsp_cli.bundle.layout import decoder_outputs, fold_condition, learned
 from ddsp_cli.config import (
     AddConfig,
     FilteredNoiseConfig,
@@ -313,7 +313,7 @@ class Autoencoder(keras.Model):
           ModelError: a weight is missing, unknown, or has another shape.
         """
         variables = self.named_variables()
-        weights = {name: value for name, value in weights.items() if not name.startswith((VARIATION, ARTICULATION))}
+        weights = learned(weights)
         if self.low_band:
             weights = self.low_band.low_weights(weights)
         for name in sorted(variables.keys() ^ weights.keys()):

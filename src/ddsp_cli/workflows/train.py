@@ -24,6 +24,7 @@ import numpy as np
 
 from ddsp_cli import __version__, atomic, backend, bundle
 from ddsp_cli.bundle.card import describe_ranges, missing_recordings
+from ddsp_cli.bundle.layout import learned
 from ddsp_cli.dataset.manifest import load_manifest
 from ddsp_cli.errors import DatasetError, Kind, OutputError, UsageError
 from ddsp_cli.lock import exclusive, lock_file
@@ -62,7 +63,8 @@ class TrainResult:
     Attributes:
       folder: of the instrument.
       run_folder: of the run's own files.
-      steps, wall_s, parameters: of the training.
+      steps, wall_s: of the training.
+      parameters: weights of the network and its room.
       first_loss, kept_loss: validation loss at the first validation and of the weights that the instrument has.
       metrics: quality on the validation split; empty when the run was interrupted.
       page: the training's page; None where writing it was interrupted too.
@@ -251,7 +253,7 @@ def _train(
         plan.run_folder,
         state.step,
         state.wall_s,
-        sum(int(np.prod(v.shape)) for v in bundle.load(plan.folder).weights.values()),
+        sum(value.size for value in learned(bundle.load(plan.folder).weights).values()),
         state.history[0].validation_loss if state.history else float("nan"),
         _kept_loss(state),
         metrics,
@@ -558,7 +560,7 @@ def _write_page(plan: Plan, state: RunState, data: Dataset) -> Path:
     summary = TrainingSummary(
         instrument=card.name,
         preset=card.training.preset,
-        n_weights=sum(value.size for value in loaded.weights.values()),
+        n_weights=sum(value.size for value in learned(loaded.weights).values()),
         audio_s=card.training.audio_s,
         steps=state.step,
         wall_s=state.wall_s,
