@@ -315,6 +315,18 @@ def test_reset_centres_the_wheel_and_lifts_the_pedal(tmp_path):
         assert midi[[100, 450]] == pytest.approx([62.0, 72.0], abs=1e-3)
 
 
+@pytest.mark.parametrize("number", [120, 123])
+def test_all_notes_off_ends_the_notes_of_its_channel(tmp_path, number):
+    """Some programs end notes by it alone, as when playing is stopped."""
+    pedal = mido.Message("control_change", control=64, value=127)
+    stopped = [(pedal, 0), (on(60), 0), (control(number, 0, 1), 240), (control(number, 0), 240), (on(72), 480),
+               (off(72), 480)]  # fmt: skip
+    file = read_midi(midi_file(tmp_path / "a.mid", stopped))
+    (voice,), _ = split_voices(file)
+    for score in (lead_line(file), voice):
+        assert [(note.midi, note.start_s, note.stop_s) for note in score.notes] == [(60.0, 0.0, 0.5), (72.0, 1.0, 1.5)]
+
+
 def test_volume_is_a_fader_that_leaves_the_playing_unchanged(tmp_path):
     tracks = [[(on(60), 0), (off(60), 960)], [(on(72, channel=1), 0), (off(72, channel=1), 960)]]
     (level_db, high_db), (_, low_db), _ = curves(midi_file(tmp_path / "a.mid", *tracks))

@@ -134,6 +134,7 @@ def test_voices_play_chords_and_the_oldest_gives_way():
 
 def test_all_notes_off_and_the_drum_channel():
     assert sounding(hands_after(on(60), on(64), control(123, 0), n_voices=4)) == []
+    assert sounding(hands_after(on(60), on(64, channel=1), control(123, 0), n_voices=4)) == [64]
     assert sounding(hands_after(on(60, channel=9))) == []
 
 

@@ -65,7 +65,10 @@ EXPRESSION_CONTROL, FIRST_EXPRESSION = 11, 127
 #: selects no parameter. Volume and the range of the wheel stay (MIDI RP-015).
 RESET_CONTROL = 121
 
-#: Their changes are averaged over this time: steps of 1 in 127 are up to 6 dB.
+#: All sound off and all notes off end the notes of a channel, also those that the pedal holds.
+ALL_OFF_CONTROLS = (120, 123)
+
+#: Changes of volume and expression are averaged over this time: steps of 1 in 127 are up to 6 dB.
 FADER_SMOOTHING_S = 0.02
 
 #: Default tempo: 120 beats a minute.
@@ -336,6 +339,11 @@ class _Line:
         if self._released and self._sounding is not None and self._sounding[0] == channel:
             self.end(now_s)
 
+    def silence(self, channel: int, now_s: float) -> None:
+        """Ends the sounding note if it is of a channel."""
+        if self._sounding is not None and self._sounding[0] == channel:
+            self.end(now_s)
+
     def end(self, now_s: float) -> None:
         """Ends the sounding note."""
         if self._sounding is not None and now_s > self._sounding[2]:
@@ -425,6 +433,10 @@ def _is_down(message: Any) -> bool:
     return bool(message.control == SUSTAIN_CONTROL and message.value >= SUSTAIN_DOWN)
 
 
+def _ends_all(message: Any) -> bool:
+    return message.type == "control_change" and message.control in ALL_OFF_CONTROLS
+
+
 def lead_line(file: MidiFile) -> Score:
     """Returns one line of a file: the newest key, and the highest of a chord."""
     line = _Line()
@@ -436,6 +448,8 @@ def lead_line(file: MidiFile) -> Score:
             line.release(message.channel, message.note, now_s)
         elif _is_pedal(message):
             line.pedal(message.channel, _is_down(message), now_s)
+        elif _ends_all(message):
+            line.silence(message.channel, now_s)
     line.end(now_s)
     notes = _bound(line.notes)
     places = [_Place(channel, note.start_s, note.stop_s) for note, channel in zip(notes, line.channels, strict=True)]
@@ -524,6 +538,9 @@ def _held_keys(file: MidiFile) -> list[_Key]:
                 pedals.discard(message.channel)
                 for place in list(held.get(message.channel, ())):
                     end(place, now_s)
+        elif _ends_all(message):
+            for place in [place for place in down if place[1] == message.channel]:
+                end(place, now_s)
     for place in list(down):
         end(place, now_s)
     return notes

@@ -15,6 +15,7 @@ import numpy as np
 
 from ddsp_cli.adaptation.dynamics import within_reach
 from ddsp_cli.adaptation.midi import (
+    ALL_OFF_CONTROLS,
     BEND_SEMITONES,
     DRUM_CHANNEL,
     RELEASE_DB,
@@ -31,8 +32,7 @@ from ddsp_cli.live.performer import LiveSettings, LiveState
 from ddsp_cli.scaling import midi_to_hz
 from ddsp_cli.synthesis.instrument import Instrument
 
-#: The modulation wheel, and messages that end all notes.
-MODULATION_CONTROL, ALL_OFF_CONTROLS = 1, (120, 123)
+MODULATION_CONTROL = 1
 
 #: Vibrato at the upper end of the modulation wheel.
 VIBRATO_HZ, VIBRATO_SEMITONES = 5.5, 0.5
@@ -151,10 +151,10 @@ class PressedKeys:
                     voice.pressure = 0.0
             self._lift_pedal(channel, now_s)
         elif control in ALL_OFF_CONTROLS:
-            self._pressed.clear()
-            self._pedals.clear()
+            self._pressed = [held for held in self._pressed if held[0] != channel]
+            self._pedals.discard(channel)
             for voice in self.voices:
-                if voice.is_held:
+                if voice.is_held and voice.channel == channel:
                     voice.key_up, voice.release_s = True, now_s
 
     def _lift_pedal(self, channel: int, now_s: float) -> None:
