@@ -56,6 +56,16 @@ def test_blocks_do_not_matter(instrument, block):
     np.testing.assert_array_equal(play(instrument, audio, block)[0], whole)
 
 
+@pytest.mark.parametrize("damage", [np.nan, np.inf, 1e30])
+def test_a_damaged_sample_does_not_end_the_performance(instrument, damage):
+    audio = melody()
+    silenced, damaged = audio.copy(), audio.copy()
+    silenced[2000:2010], damaged[2000:2010] = 0.0, damage
+    expected, _ = play(instrument, silenced, 4096)
+    assert np.abs(expected[-8000:]).max() > 0.01
+    np.testing.assert_array_equal(play(instrument, damaged, 4096)[0], expected)
+
+
 @pytest.mark.parametrize("block", [64, 441])
 def test_blocks_do_not_matter_to_the_beginnings_of_notes(instrument, block):
     random = np.random.default_rng(0)

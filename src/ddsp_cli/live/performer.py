@@ -36,6 +36,7 @@ from ddsp_cli.analysis.loudness import (
 from ddsp_cli.analysis.mfcc import mfcc_stream
 from ddsp_cli.analysis.pitch.swift_f0 import FRAME_INPUT, FRAME_TRACKED, SWIFT_HOP_SAMPLES, SwiftFrameTracker
 from ddsp_cli.arrays import DoubleArray, FloatArray
+from ddsp_cli.audio.read import MAX_AMPLITUDE
 from ddsp_cli.audio.resample import LiveResampler
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.errors import ModelError, UsageError
@@ -462,12 +463,15 @@ class Performer:
         """Takes the next samples of the input; returns as many of the output.
 
         Args:
-          block: [S] float32 at `input_rate_hz`, of any length.
+          block: [S] float32 at `input_rate_hz`, of any length. NaN, infinity and samples beyond `MAX_AMPLITUDE` count
+            as silence: one of them would stay in filters and network, and nothing be heard any more.
 
         Returns:
           [S·`output_rate_hz`/`input_rate_hz`] float32.
         """
-        block = np.array(block, np.float32)  # a copy: the block may wait, and callers reuse their memory
+        block = np.asarray(block, np.float32)
+        # a copy: the block may wait, and callers reuse their memory
+        block = np.where(np.abs(block) <= MAX_AMPLITUDE, block, np.float32(0.0))
         n_out = len(block) * self.output_rate_hz // self.input_rate_hz
         self._waiting.append(block)
         self._n_pushed += len(block)
