@@ -79,6 +79,13 @@ def test_recordings_that_arrive_at_once_are_all_kept(teacher, monkeypatch):
     assert teacher.describe("mine")["recordings"] == ["001_take.wav", "002_take.wav"]
 
 
+def test_a_project_that_is_being_removed_hides_no_other(teacher, tmp_path):
+    for name in ("mine", "yours"):
+        teacher.create(name, "tiny", "")
+    (tmp_path / "teach" / "mine" / "recordings").rmdir()
+    assert [one["name"] for one in teacher.projects()] == ["yours"]
+
+
 @pytest.mark.parametrize("name", ["", "..", "a/b", "flute", "x" * 41, "-rf", "mine", "none", "all"])
 def test_name_has_to_be_plain_and_free(teacher, name):
     teacher.create("mine", "tiny", "")

@@ -129,7 +129,7 @@ class Teacher:
         names = [path.parent.name for path in self._folder.glob("*/project.json")] if self._folder.is_dir() else []
         found = []
         for name in names:
-            with contextlib.suppress(DdspError):
+            with contextlib.suppress(DdspError, OSError):  # it is being removed
                 found.append(self.describe(name))
         return sorted(found, key=lambda one: -one["created"])
 
