@@ -74,6 +74,8 @@ def test_a_file_without_a_sample_at_the_rate_of_the_analysis_is_an_error_with_it
         sound_of(FileRecording(path))
     with pytest.raises(InputError, match=r"click\.wav is too short"):
         read.read_impulse_response(path, 16000)
+    with pytest.raises(InputError, match="the sound is too short: it has no sample at 16000 Hz"):
+        ArrayRecording(np.full(n_samples, 0.1), rate_hz)
 
 
 @pytest.mark.filterwarnings("error")

@@ -91,7 +91,7 @@ class ArrayRecording:
       sample_rate_hz: its rate.
 
     Raises:
-      InputError: it is empty, or contains NaN or infinity.
+      InputError: it is empty or shorter than half a sample at 16 kHz, or contains NaN or infinity.
     """
 
     def __init__(self, audio: FloatArray, sample_rate_hz: int = ANALYSIS_RATE_HZ) -> None:
@@ -103,6 +103,10 @@ class ArrayRecording:
         mono = read.average_channels(np.atleast_2d(audio).T)
         resampler = Resampler(sample_rate_hz, ANALYSIS_RATE_HZ)
         self._audio = np.concatenate([resampler.push(mono), resampler.finish()])
+        if not len(self._audio):
+            raise InputError(
+                f"the sound is too short: it has no sample at {ANALYSIS_RATE_HZ} Hz", "Use a longer recording."
+            )
 
     def blocks(self) -> Iterator[FloatArray]:
         """See `Recording.blocks`."""
