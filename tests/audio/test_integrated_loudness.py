@@ -19,6 +19,11 @@ def test_a_full_scale_sine_has_the_loudness_that_the_standard_gives(rate_hz):
     assert integrated_lufs([sine(997.0, rate_hz)], rate_hz) == pytest.approx(-3.01, abs=0.03)
 
 
+@pytest.mark.parametrize("rate_hz", [1000, 2000, 3300, 3400, 8000])
+def test_rates_below_the_shelf_have_the_same_loudness(rate_hz):
+    assert integrated_lufs([sine(330.0, rate_hz, peak=0.1)], rate_hz) == pytest.approx(-23.76, abs=0.1)
+
+
 def test_weighting_is_that_of_the_coefficients_for_48_khz():
     """The recursive filters as the standard prints them, on noise long enough that no gate closes."""
     from scipy.signal import lfilter

@@ -24,6 +24,9 @@ ABSOLUTE_GATE_LUFS, RELATIVE_GATE_LU = -70.0, -10.0
 #: Loudness of a mean square of 1, so that a 997 Hz sine of full scale has -3.01 LUFS.
 OFFSET_LU = -0.691
 
+#: Frequency of the shelf of K-weighting.
+SHELF_HZ = 1681.974450955533
+
 #: Length of the FIR form of the filters; the rest is 100 dB down.
 FILTER_S = 0.06
 
@@ -108,14 +111,17 @@ def _response(n_fft: int, sample_rate_hz: int) -> np.ndarray:
     """Returns the frequency response [n_fft / 2 + 1] of K-weighting at any sample rate.
 
     BS.1770-5 gives coefficients for 48 kHz only. These are the analogue filters from which the bilinear transform makes
-    them: a high shelf of 4 dB at 1682 Hz, then a high pass at 38 Hz.
+    them: a high shelf of 4 dB at 1682 Hz, then a high pass at 38 Hz. A shelf above half the sample rate is left out:
+    the transform of such a filter is not stable.
     """
     z = np.exp(-2j * np.pi * np.arange(n_fft // 2 + 1) / n_fft)  # one sample's delay
-    k = math.tan(math.pi * 1681.974450955533 / sample_rate_hz)
-    q, gain = 0.7071752369554196, 10.0 ** (3.999843853973347 / 20.0)
-    middle = gain**0.4996667741545416
-    shelf = (gain + middle * k / q + k * k) + 2.0 * (k * k - gain) * z + (gain - middle * k / q + k * k) * z**2
-    shelf /= (1.0 + k / q + k * k) + 2.0 * (k * k - 1.0) * z + (1.0 - k / q + k * k) * z**2
+    shelf = np.ones_like(z)
+    if sample_rate_hz / 2.0 > SHELF_HZ:
+        k = math.tan(math.pi * SHELF_HZ / sample_rate_hz)
+        q, gain = 0.7071752369554196, 10.0 ** (3.999843853973347 / 20.0)
+        middle = gain**0.4996667741545416
+        shelf = (gain + middle * k / q + k * k) + 2.0 * (k * k - gain) * z + (gain - middle * k / q + k * k) * z**2
+        shelf /= (1.0 + k / q + k * k) + 2.0 * (k * k - 1.0) * z + (1.0 - k / q + k * k) * z**2
     k, q = math.tan(math.pi * 38.13547087602444 / sample_rate_hz), 0.5003270373238773
     # At 48 kHz the standard takes the numerator (1, -2, 1) unscaled: 0.04 dB, the same at every rate.
     k_48 = math.tan(math.pi * 38.13547087602444 / 48000)
