@@ -8,6 +8,7 @@ import typer
 
 from ddsp_cli import dataset
 from ddsp_cli.analysis import extract
+from ddsp_cli.arrays import runs
 from ddsp_cli.config import FeatureSpec
 from ddsp_cli.dataset import tfrecord, workers
 from ddsp_cli.errors import DatasetError, ExitCode, InputError, OutputError, UsageError
@@ -360,8 +361,25 @@ def test_music_without_a_pause_still_shows_how_to_rest(tmp_path):
     result = make(tmp_path / "wavs", validation_share=0.0)
     data = dataset.load(result.folder)
     assert result.n_train == -(-(1.03 * result.train_s) // 4) > -(-result.train_s // 4)
-    assert (data.train.power_db[-1, 500:] == -80).all()
-    assert not data.train.audio[-1, 32000:].any()
+    audio, power_db = data.train.audio.reshape(-1), data.train.power_db.reshape(-1)
+    starts, stops = runs(power_db == -80)
+    longest = int(np.argmax(stops - starts))
+    assert stops[longest] - starts[longest] > 1.9 * 250
+    assert np.abs(audio[64 * starts[longest] + 1024 : 64 * stops[longest] - 1024]).max() < 1e-9
+
+
+def test_the_last_window_is_filled_with_the_beginning(wavs):
+    """Silence there would be a third of the validation split of half a minute. Repeated notes count once."""
+    result = make(wavs)
+    data = dataset.load(result.folder)
+    for examples, used_s in ((data.train, result.train_s), (data.validation, data.manifest.validation.used_s)):
+        audio, f0_hz = examples.audio.reshape(-1), examples.f0_hz.reshape(-1)
+        end = round(250 * used_s)
+        assert end < len(f0_hz) < 2 * end
+        assert audio[64 * end :] == pytest.approx(audio[: len(audio) - 64 * end], abs=1e-6)
+        assert np.mean(f0_hz[end:] == f0_hz[: len(f0_hz) - end]) > 0.9
+    counted = data.train.f0_hz.reshape(-1)[: round(250 * result.train_s)]
+    assert result.note_s == pytest.approx(np.count_nonzero(counted) / 250, abs=0.01)
 
 
 def test_folders_of_several_instruments_label_the_frames(tmp_path):

@@ -168,6 +168,7 @@ class Shard:
       pieces: of sound, one after the other, and context before and after them within the windows of the levels.
       n_before: frames of the pieces that belong to the shard before.
       n_examples: how many.
+      n_repeated: frames at its end that repeat the beginning of the split; their notes are not counted again.
     """
 
     path: Path
@@ -175,6 +176,7 @@ class Shard:
     pieces: tuple[Piece, ...]
     n_before: int
     n_examples: int
+    n_repeated: int = 0
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,7 @@ class SplitPlan:
         rests: bool = False,
     ) -> None:
         self.name, self.n_frames = name, 0
+        self._end: int | None = None  # of the pieces and rests, once it is known
         self._folder, self._layout, self._portions, self._index, self._rests = folder, layout, portions, index, rests
 
     def __iter__(self) -> Iterator[Shard]:
@@ -233,14 +236,24 @@ class SplitPlan:
             n_given += 1
 
     def _padded(self) -> Iterator[Piece]:
-        """Yields the pieces, and silence that fills up the last window."""
-        n_frames = instrument = 0
+        """Yields the pieces, and the first ones again, which fill up the last window.
+
+        In half a minute of recordings the validation split is one window, so silence would be a third of it.
+        """
+        n_frames, first = 0, []
         for piece in self._pieces():
+            if n_frames < self._layout.window_frames:
+                first.append(piece)
             n_frames += piece.last - piece.first
-            instrument = piece.instrument
             yield piece
-        if n_left := -n_frames % self._layout.window_frames:
-            yield Piece(None, 0, n_left, instrument)
+        self._end = n_frames
+        n_left = -n_frames % self._layout.window_frames
+        for piece in itertools.cycle(first):
+            if not n_left:
+                break
+            n = min(n_left, piece.last - piece.first)
+            yield replace(piece, last=piece.first + n)
+            n_left -= n
 
     def _pieces(self) -> Iterator[Piece]:
         n_frames = n_rest = instrument = 0
@@ -270,7 +283,8 @@ class SplitPlan:
         while waiting and waiting[0][0] + waiting[0][1].last - waiting[0][1].first <= end - layout.context_frames:
             waiting.popleft()
         path = self._folder / f"{self.name}-{index:05d}.part"
-        return Shard(path, layout, tuple(pieces), start - low, n_examples)
+        n_repeated = 0 if self._end is None else max(0, end - self._end)
+        return Shard(path, layout, tuple(pieces), start - low, n_examples, n_repeated)
 
 
 # --- writing -------------------------------------------------------------------------------------------------
@@ -339,7 +353,8 @@ def write_shard(shard: Shard, check: Callable[[], None] = lambda: None) -> Writt
             sounding = example["power_db"] > layout.spec.floor_db
             example["f0_hz"] = np.where(sounding, example["f0_hz"], np.float32(0.0))
             example["f0_confidence"] = np.where(sounding, example["f0_confidence"], np.float32(0.0))
-            figures.add(example)
+            n_counted = layout.window_frames - (shard.n_repeated if n_written == shard.n_examples - 1 else 0)
+            figures.add({name: example[name][:n_counted] for name in tfrecord.FRAME_FEATURES})
             record = tfrecord.encode_record(tfrecord.encode_example(example))
             digest.update(record)
             stream.write(record)
