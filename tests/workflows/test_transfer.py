@@ -77,6 +77,17 @@ def test_notes_sound_when_they_did_and_rests_are_silent(tmp_path):
     assert level_db[-20:].max() < -60
 
 
+def test_channels_of_opposite_polarity_are_played_by_the_left_one(tmp_path):
+    audio = melody()
+    soundfile.write(tmp_path / "left.wav", audio, 16000)
+    soundfile.write(tmp_path / "both.wav", np.stack([audio, -audio], axis=1), 16000)
+    alone, both = transfer([tmp_path / "left.wav", tmp_path / "both.wav"], "testophone", out=tmp_path)
+    assert both.output.read_bytes() == alone.output.read_bytes()
+    assert [remark for remark in both.remarks if remark not in alone.remarks] == [
+        "its right channel is the left one inverted; only the left one is played"
+    ]
+
+
 def test_same_seed_same_file(tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         transfer(["voice.wav"], "testophone", out=tmp_path / f"{name}.wav", seed=seed)

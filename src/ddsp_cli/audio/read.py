@@ -90,10 +90,12 @@ class Decoded(msgspec.Struct):
     Attributes:
       n_samples: per channel, at the file's own rate.
       is_cut_short: the file ends, or cannot be decoded further, before its claimed end.
+      is_opposite: in a part of it the second of two channels is the first inverted, see `average_channels`.
     """
 
     n_samples: int = 0
     is_cut_short: bool = False
+    is_opposite: bool = False
 
 
 def probe(path: Path) -> AudioInfo:
@@ -409,7 +411,7 @@ def decoded_blocks(
     """
     info, opened = _open(path)
     found = decoded if decoded is not None else Decoded()
-    found.n_samples, found.is_cut_short = 0, info.is_cut_short
+    found.n_samples, found.is_cut_short, found.is_opposite = 0, info.is_cut_short, False
     wanted = max(1, math.ceil(block_s * info.sample_rate_hz))
     n_block = max(1, min(wanted, MAX_BLOCK_VALUES // info.n_channels))
     with closing(opened) as decoder:
@@ -426,6 +428,7 @@ def decoded_blocks(
             mono = average_channels(block, str(info.path))  # refuses what `watch` could not compute with
             if watch is not None:
                 watch(block)
+            found.is_opposite |= are_opposite(block)
             found.n_samples += len(mono)
             yield info, np.ascontiguousarray(mono)
     if found.n_samples == 0:
@@ -435,8 +438,24 @@ def decoded_blocks(
         found.is_cut_short = True
 
 
+#: The polarity of channels with a lower peak (-60 dBFS) is not examined. Channels are opposite if their mean has less
+#: than this share of their power (-30 dB).
+AUDIBLE_PEAK, OPPOSITE_SHARE = 1e-3, 1e-3
+
+
+def are_opposite(audio: FloatArray) -> bool:
+    """Whether the second of two channels [S, 2] is the first inverted."""
+    if audio.shape[1] != 2 or not np.abs(audio).max(initial=0.0) > AUDIBLE_PEAK:
+        return False
+    power = np.mean(np.square(audio, dtype=np.float64))
+    return bool(np.mean(np.square(audio.mean(axis=1, dtype=np.float64))) < OPPOSITE_SHARE * power)
+
+
 def average_channels(audio: FloatArray, name: str = "the sound") -> FloatArray:
     """Mixes channels down to mono: their mean.
+
+    If the second of two channels is the first inverted, as a balanced cable in an unbalanced stereo input records it,
+    they would cancel, and the first is taken.
 
     Args:
       audio: [S, C].
@@ -449,7 +468,8 @@ def average_channels(audio: FloatArray, name: str = "the sound") -> FloatArray:
       InputError: NaN, infinity, or samples beyond `MAX_AMPLITUDE`.
     """
     with np.errstate(invalid="ignore", over="ignore"):  # the result is checked
-        mono = audio[:, 0] if audio.shape[1] == 1 else audio.mean(axis=1, dtype=np.float64)
+        is_one = audio.shape[1] == 1 or are_opposite(audio)
+        mono = audio[:, 0] if is_one else audio.mean(axis=1, dtype=np.float64)
         mono = np.asarray(mono, np.float32)
     if not np.isfinite(mono).all():
         raise InputError(f"{name} contains NaN or infinity", "Export it again from the program it came from.")

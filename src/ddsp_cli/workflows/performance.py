@@ -256,7 +256,7 @@ class _Watch:
     def __call__(self, block: FloatArray) -> None:
         self.clipping(block)
         if self.meter is not None:
-            self.meter.push(block[:, 0] if block.shape[1] == 1 else block.mean(axis=1))
+            self.meter.push(read.average_channels(block))
 
 
 @dataclass(frozen=True)
@@ -372,6 +372,8 @@ def perform(
             raise
         raise problem.reworded(f"{job.source}: {problem.message}") from problem
     file_remarks = file_warnings(recording.decoded, watch.clipping, job.info.sample_rate_hz)
+    if recording.decoded.is_opposite:
+        file_remarks += ("its right channel is the left one inverted; only the left one is played",)
     return replace(
         performance,
         info=job.info,
