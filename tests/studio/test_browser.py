@@ -447,6 +447,46 @@ def test_delay_that_is_not_needed_is_left_out(open_page):
     assert told["step"] < 0.5 * 2 * np.pi * 220 / 48000 + 1.0 / 128 * 1.01
 
 
+def test_the_end_of_a_live_recording_is_handed_over(open_page):
+    """The worklet alone: 100 steps of 128 samples are three whole pieces and a part of one, which is the last."""
+    page = open_page()
+    pieces = page.evaluate("""async () => {
+        let made;
+        globalThis.AudioWorkletProcessor = class { constructor() { this.port = { postMessage() {} }; } };
+        globalThis.registerProcessor = (_, kind) => { made = kind; };
+        globalThis.sampleRate = 48000;
+        globalThis.currentFrame = 0;
+        await import('./static/live-worklet.js');
+        const live = new made({ processorOptions: { block: 256 } }), pieces = [];
+        live.port.postMessage = ({ input, played, isLast }) => {
+            if (played) pieces.push([input.length, played.length, isLast]);
+        };
+        live.port.onmessage({ data: { record: true } });
+        for (let turn = 0; turn < 100; turn++) live.process([[new Float32Array(128)]], [[new Float32Array(128)]]);
+        live.port.onmessage({ data: { record: false } });
+        live.process([[new Float32Array(128)]], [[new Float32Array(128)]]);
+        return pieces;
+    }""")  # fmt: skip
+    assert pieces == [[4096, 4096, False]] * 3 + [[512, 512, True]]
+
+
+def test_stop_ends_a_live_recording_and_keeps_it(open_page, tmp_path):
+    """Stop closes the audio only after the last piece came, so less than a piece is missing of what was shown."""
+    page = open_page()
+    page.click("#tab-live")
+    page.click("#live-start")
+    wait_for(page, "document.querySelector('#live-out').value > -45")
+    page.click("#live-record")
+    wait_for(page, "parseFloat(document.querySelector('#live-recorded-s').textContent) > 1.0")
+    page.click("#live-start")
+    with page.expect_download() as waiting:
+        page.click("#live-save")
+    waiting.value.save_as(tmp_path / "live.wav")
+    played, rate_hz = soundfile.read(tmp_path / "live.wav")
+    assert len(played) > 1.0 * rate_hz
+    assert len(played) % 128 == 0
+
+
 def test_players_run_in_step_at_one_loudness(open_page):
     """All start at one time and place; the louder one is turned down by the difference, the one not heard is silent."""
     page = open_page()

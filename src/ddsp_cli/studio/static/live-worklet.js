@@ -124,7 +124,7 @@ class Live extends AudioWorkletProcessor {
   }
 
   #record(on) {
-    if (!on && this.#recording) this.#handOver();
+    if (!on && this.#recording) this.#handOver(true);
     this.#recording = on ? { input: new Float32Array(PIECE_SAMPLES), played: new Float32Array(PIECE_SAMPLES), n: 0 } : null;
   }
 
@@ -139,10 +139,10 @@ class Live extends AudioWorkletProcessor {
     }
   }
 
-  #handOver() {
+  #handOver(isLast = false) {
     const { input, played, n } = this.#recording;
     this.#recording = null;
-    this.port.postMessage({ input: input.subarray(0, n), played: played.subarray(0, n) });
+    this.port.postMessage({ input: input.subarray(0, n), played: played.subarray(0, n), isLast });
   }
 
   #send() {

@@ -13,9 +13,11 @@ const BLOCKS = [128, 256, 512, 1024];
 
 const MAX_RECORDED_S = 1200; // as long as a sound of the studio may be
 
+const LAST_PIECE_MS = 1000; // so long a recording waits for its last piece, which an audio thread that ended cannot send
+
 export class Live {
   #running = null;
-  #pieces = null; // of the recording that runs: { input, played }
+  #pieces = null; // of the recording that runs, until its last piece is there: { input, played, n, complete, ended }
   #recordedRate = 0;
 
   /** @param keep called with the blob of a WAV file and a name, to play it again with other instruments */
@@ -105,12 +107,12 @@ export class Live {
 
   stop() {
     if (!this.#running) return;
-    if (this.#pieces) this.#endRecording();
     const { stream, context, worker } = this.#running;
+    const recorded = this.#pieces ? this.#endRecording() : Promise.resolve();
     this.#running = null;
     this.record.disabled = true;
     worker.postMessage({ close: true });
-    release(stream, context);
+    recorded.then(() => release(stream, context));
     this.start.textContent = "Start";
     for (const meter of this.meters) meter.value = -60;
   }
@@ -124,25 +126,37 @@ export class Live {
     this.recorded.hidden = true;
   }
 
-  #recordedPiece({ input, played }) {
+  #recordedPiece({ input, played, isLast }) {
     if (!this.#pieces) return;
     this.#pieces.input.push(input);
     this.#pieces.played.push(played);
     this.#pieces.n += played.length;
     const seconds = this.#pieces.n / this.#recordedRate;
+    if (isLast) this.#pieces.complete?.();
+    if (this.#pieces.ended) return;
     $("#live-recorded-s").textContent = `${seconds.toFixed(1)} s`;
     if (seconds >= MAX_RECORDED_S) this.#endRecording();
   }
 
-  /** Offers the recording: to hear, to save, and the voice to play again. */
+  /** Ends the recording; returns a promise that is kept when it is offered. */
   #endRecording() {
     const pieces = this.#pieces, rate = this.#recordedRate;
-    this.#running.node.port.postMessage({ record: false });
-    this.#pieces = null;
-    this.record.textContent = "Record";
-    this.record.setAttribute("aria-pressed", false);
-    $("#live-recorded-s").textContent = "";
-    if (!pieces.n) return;
+    pieces.ended ??= new Promise((resolve) => {
+      pieces.complete = resolve;
+      setTimeout(resolve, LAST_PIECE_MS);
+      this.#running.node.port.postMessage({ record: false });
+      this.record.textContent = "Record";
+      this.record.setAttribute("aria-pressed", false);
+      $("#live-recorded-s").textContent = "";
+    }).then(() => {
+      this.#pieces = null;
+      if (pieces.n) this.#offer(pieces, rate);
+    });
+    return pieces.ended;
+  }
+
+  /** Offers the recording: to hear, to save, and the voice to play again. */
+  #offer(pieces, rate) {
     const file = (kind) => {
       const whole = new Float32Array(pieces.n);
       pieces[kind].reduce((at, piece) => { whole.set(piece, at); return at + piece.length; }, 0);
