@@ -7,7 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# Examples that take long on a busy machine are no errors.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # With frameworks loaded, each collection passes over a million objects: 7 % of the time of small trainings.
 gc.set_threshold(20_000, 20, 50)

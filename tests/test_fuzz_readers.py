@@ -62,7 +62,7 @@ def test_whole_files_are_read_and_damaged_ones_answered(found, name):
 
 pytestmark = pytest.mark.filterwarnings("error")
 fuzzed = settings(
-    max_examples=int(os.environ.get("DDSP_FUZZ_EXAMPLES", "60")), deadline=None,
+    max_examples=int(os.environ.get("DDSP_FUZZ_EXAMPLES", "60")),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 

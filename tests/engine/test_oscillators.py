@@ -144,7 +144,7 @@ def test_cumulative_phase_has_the_gradient_of_a_sum():
     np.testing.assert_allclose(found[0], [0.10, 0.10, 0.09, 0.07, 0.04], rtol=1e-5)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.floats(50, 3000), st.floats(0.05, 1.0))
 def test_a_sine_has_half_its_squared_amplitude_as_power(hz, amplitude):
     frames = np.ones((1, 40, 1), np.float32)
@@ -153,7 +153,7 @@ def test_a_sine_has_half_its_squared_amplitude_as_power(hz, amplitude):
     assert np.mean(audio[0, :n].astype(np.float64) ** 2) == pytest.approx(amplitude**2 / 2, rel=0.03)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.floats(8000, 20000))
 def test_nothing_sounds_at_or_above_nyquist(hz):
     frames = np.ones((1, 4, 1), np.float32)

@@ -94,7 +94,7 @@ def test_noise_controls_and_reverb_agree():
     assert error(wet_dry - golden["audio"], golden.array("wet")) < RELATIVE
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.lists(st.floats(-30, 30), min_size=3, max_size=12), st.floats(0, 7000))
 def test_distribution_sums_to_one_or_is_silent(weights, f0_hz):
     out = engine.Harmonic(n_harmonics=None).get_controls(tensor([[[0.0]]]), tensor([[weights]]), tensor([[[f0_hz]]]))[
@@ -121,7 +121,7 @@ def test_flat_filters_reconstruct_and_delay_by_two():
     np.testing.assert_allclose(out[:, 2:], AUDIO[:, :-2], atol=1e-5)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.integers(1, 4))
 def test_filtering_follows_a_shift_in_time(shift):
     magnitudes = np.random.default_rng(1).random((1, 8, 9)).astype(np.float32)

@@ -586,7 +586,7 @@ def test_ctrl_c_and_kill_keep_a_usable_instrument(prepared, tmp_path, monkeypatc
     steps = [int(row.split(",")[0]) for row in rows]
     assert steps == sorted(set(steps))
     assert len(steps) >= 2
-    assert "run the same command to resume" in said
+    assert "The same command resumes from the last checkpoint" in said
     page = (tmp_path / "models/tone.run/training.html").read_text(encoding="utf-8")
     assert "not finished" in page
 
