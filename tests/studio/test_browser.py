@@ -410,17 +410,22 @@ def test_live_is_recorded_and_played_again(open_page, tmp_path):
     assert np.sqrt(np.mean(voice**2)) > 0.005
 
 
+#: Makes the worklet of the live part outside of an audio thread, as `live`.
+LIVE_WORKLET = """
+    let made;
+    globalThis.AudioWorkletProcessor = class { constructor() { this.port = { postMessage() {} }; } };
+    globalThis.registerProcessor = (_, kind) => { made = kind; };
+    globalThis.sampleRate = 48000;
+    globalThis.currentFrame = 0;
+    await import('./static/live-worklet.js');
+    const live = new made({ processorOptions: { block: 256 } });
+"""
+
+
 def test_delay_that_is_not_needed_is_left_out(open_page):
     """The worklet alone: a burst of answers shortens its queue, without a step in the sound."""
     page = open_page()
-    told = page.evaluate("""async () => {
-        let made;
-        globalThis.AudioWorkletProcessor = class { constructor() { this.port = { postMessage() {} }; } };
-        globalThis.registerProcessor = (_, kind) => { made = kind; };
-        globalThis.sampleRate = 48000;
-        globalThis.currentFrame = 0;
-        await import('./static/live-worklet.js');
-        const live = new made({ processorOptions: { block: 256 } });
+    told = page.evaluate("async () => {" + LIVE_WORKLET + """
         const pipe = { postMessage(data) { waiting.push(data); } };
         const waiting = [], delays = [];
         let step = 0, last = 0;
@@ -450,14 +455,8 @@ def test_delay_that_is_not_needed_is_left_out(open_page):
 def test_the_end_of_a_live_recording_is_handed_over(open_page):
     """The worklet alone: 100 steps of 128 samples are three whole pieces and a part of one, which is the last."""
     page = open_page()
-    pieces = page.evaluate("""async () => {
-        let made;
-        globalThis.AudioWorkletProcessor = class { constructor() { this.port = { postMessage() {} }; } };
-        globalThis.registerProcessor = (_, kind) => { made = kind; };
-        globalThis.sampleRate = 48000;
-        globalThis.currentFrame = 0;
-        await import('./static/live-worklet.js');
-        const live = new made({ processorOptions: { block: 256 } }), pieces = [];
+    pieces = page.evaluate("async () => {" + LIVE_WORKLET + """
+        const pieces = [];
         live.port.postMessage = ({ input, played, isLast }) => {
             if (played) pieces.push([input.length, played.length, isLast]);
         };

@@ -53,7 +53,7 @@ LOOKAHEAD_SAMPLES: dict[Latency, int] = {"safe": 512, "low": 88}
 LOW_ENVELOPE_S = 0.02
 
 #: Largest rate of power and envelope: that of a transfer.
-FINE_RATE_HZ = 250
+FINE_RATE_HZ = FeatureSpec().frame_rate_hz
 
 #: Samples before the frame that swift-f0 tracks, and length of its input, which has 176 ms on either side of the frame.
 #: Samples that have not arrived are extrapolated: by the last samples in reverse, and in `low` latency, if the sound is
