@@ -126,7 +126,7 @@ def read_split(folder: Path, split: str = "validation", longest_s: float = LONGE
     data = loader.load(folder)
     examples = getattr(data, split)
     manifest = data.manifest
-    n = max(1, round(min(longest_s, 1e6) / manifest.window_s))
+    n = max(1, round(min(longest_s / manifest.window_s, len(examples))))
     seconds = min(len(examples), n) * manifest.window_s
     values = {
         name: np.ascontiguousarray(getattr(examples, name)[:n].reshape(-1))
@@ -652,18 +652,29 @@ def line_share(sound: Sound, f0_hz: np.ndarray, notes: Sequence[Note], tops_hz: 
     return n_lines / n_partials if n_partials >= LEAST_LINES else np.nan
 
 
+#: Spectra of notes and recordings: Hann windows of this length, so far apart.
+SPECTRUM_SAMPLES, SPECTRUM_HOP_S = 4096, 0.03
+
+
+def note_spectra(audio: np.ndarray, rate_hz: int, notes: Sequence[Note]) -> np.ndarray:
+    """Returns the mean power spectrum of each note [n, bins]."""
+    found = np.zeros((len(notes), SPECTRUM_SAMPLES // 2 + 1))
+    for i, note in enumerate(notes):
+        middle_s = np.arange(note.start_s + SPECTRUM_HOP_S, note.stop_s, SPECTRUM_HOP_S)
+        windows = windows_at(audio, np.round(middle_s * rate_hz).astype(int), SPECTRUM_SAMPLES)
+        found[i] = np.mean(np.abs(np.fft.rfft(windows * hann_window(SPECTRUM_SAMPLES), axis=1)) ** 2, axis=0)
+    return found
+
+
 def high_energy(sound: Sound, notes: Sequence[Note], tops_hz: np.ndarray) -> dict[str, np.ndarray]:
     """Returns the energy above 8 kHz relative to all of each note, dB, plain and A-weighted, up to the bandwidth."""
-    size = 4096
     found = {name: np.full(len(notes), np.nan) for name in ("above_8k_db", "above_8k_a_db")}
-    frequencies = np.fft.rfftfreq(size, 1.0 / sound.rate_hz)
+    frequencies = np.fft.rfftfreq(SPECTRUM_SAMPLES, 1.0 / sound.rate_hz)
     weights = 10.0 ** (a_weighting_db(frequencies) / 10.0)
-    for i, (note, top_hz) in enumerate(zip(notes, tops_hz, strict=True)):
+    spectra = note_spectra(sound.audio, sound.rate_hz, notes)
+    for i, (power, top_hz) in enumerate(zip(spectra, tops_hz, strict=True)):
         if top_hz < 10000.0:
             continue
-        middle = np.arange(note.start_s + 0.03, note.stop_s, 0.03)
-        spectra = windows_at(sound.audio, np.round(middle * sound.rate_hz).astype(int), size)
-        power = np.mean(np.abs(np.fft.rfft(spectra * hann_window(size), axis=1)) ** 2, axis=0)
         high = (frequencies >= 8000.0) & (frequencies < min(top_hz, 20000.0))
         for name, weight in (("above_8k_db", np.ones_like(weights)), ("above_8k_a_db", weights)):
             found[name][i] = max(-100.0, float(to_db(np.sum(power[high] * weight[high]) / np.sum(power * weight))))
@@ -683,9 +694,9 @@ N_DRAWS = 12
 HEARD_DB = -55.0
 
 
-def mean_spectra(audio: np.ndarray, rate_hz: int, starts_s: np.ndarray) -> np.ndarray:
-    """Returns the mean power spectrum of each recording [n, bins], Hann of 4096 samples every 30 ms."""
-    size, hop = 4096, round(0.03 * rate_hz)
+def total_spectra(audio: np.ndarray, rate_hz: int, starts_s: np.ndarray) -> np.ndarray:
+    """Returns the total power spectrum of each recording [n, bins]."""
+    size, hop = SPECTRUM_SAMPLES, round(SPECTRUM_HOP_S * rate_hz)
     centres = np.arange(size // 2, len(audio) - size // 2, hop)
     which = np.clip(np.searchsorted(starts_s, centres / rate_hz, side="right") - 1, 0, None)
     total = np.zeros((len(starts_s), size // 2 + 1))
@@ -719,16 +730,6 @@ def octave_levels(spectra: np.ndarray, rate_hz: int, tops_hz: np.ndarray) -> dic
 
 #: A note of the training split is a neighbour of a note within so many semitones and dB.
 NEAR_SEMITONES, NEAR_DB = 1.5, 3.0
-
-
-def note_spectra(audio: np.ndarray, rate_hz: int, notes: Sequence[Note]) -> np.ndarray:
-    """Returns the mean power spectrum of each note [n, bins], Hann of 4096 samples every 30 ms."""
-    found = []
-    for note in notes:
-        centres = np.round(np.arange(note.start_s + 0.03, note.stop_s, 0.03) * rate_hz).astype(int)
-        windows = windows_at(audio, centres, 4096) * hann_window(4096)
-        found.append(np.mean(np.abs(np.fft.rfft(windows, axis=1)) ** 2, axis=0))
-    return np.array(found)
 
 
 def note_levels_db(features: Features, notes: Sequence[Note]) -> np.ndarray:
@@ -1150,7 +1151,7 @@ class Judge:
       rows: what to measure.
       embeddings: name → patches [N, S] to vectors [N, D], for the classifier and Fréchet distances.
       voices: sound files to transfer.
-      training: recordings that the instrument learned from, for the row neighbours.
+      training: recordings that the instrument learned from, which the row neighbours needs.
     """
 
     def __init__(
@@ -1167,7 +1168,7 @@ class Judge:
         self.notes = find_notes(performance.features)
         self.changes = find_changes(find_notes(performance.features, 0.18))
         self.real = Sound(performance.audio, performance.audio, performance.rate_hz)
-        self._spectra = mean_spectra(performance.audio, performance.rate_hz, performance.starts_s)
+        self._spectra = total_spectra(performance.audio, performance.rate_hz, performance.starts_s)
         self.tops_hz = bandwidths_hz(performance)
         self._kept: dict[str, dict] = {}
         self._drawn: list[Sound] = []
@@ -1213,7 +1214,7 @@ class Judge:
     def _ltas(self, loaded: Bundle, made: Sound) -> list[Row]:
         # a few loud notes hold most of the power of an octave
         drawn = self._draw(loaded, made)
-        spectra = sum(mean_spectra(x.audio, x.rate_hz, self.performance.starts_s) for x in drawn) / len(drawn)
+        spectra = sum(total_spectra(x.audio, x.rate_hz, self.performance.starts_s) for x in drawn) / len(drawn)
         levels = [octave_levels(x, made.rate_hz, self.tops_hz) for x in (self._spectra, spectra)]
         tops_hz = self._note_tops_hz()
         rows = self._per_note("ltas", high_energy, made, self.notes, tops_hz)
@@ -1227,8 +1228,7 @@ class Judge:
         return found + rows + of_whole("ltas", loud["real"], loud["made"])
 
     def _neighbours(self, loaded: Bundle, made: Sound) -> list[Row]:
-        if self.training is None:
-            return []
+        assert self.training is not None
         if "neighbours" not in self._kept:
             near = neighbour_spectra(self.performance, self.notes, self.training)
             self._kept["neighbours"] = {"near": near, "has": np.isfinite(near[:, 0])}
@@ -1434,6 +1434,8 @@ def main() -> None:
     unknown = sorted(set(rows) - set(ROWS))
     if unknown:
         parser.error(f"there is no row {unknown[0]}: choose among {', '.join(ROWS)}")
+    if "neighbours" in rows and options.recordings:
+        parser.error("the row neighbours needs --datasets, which have a training split")
     if "transfers" in rows and not options.voices:
         parser.error("the row transfers needs --voices")
     embeddings = {"log_mel": describe} | ({"musicnn": Musicnn(options.musicnn)} if options.musicnn else {})
@@ -1446,7 +1448,7 @@ def main() -> None:
         started = time.process_time()
         recordings = options.recordings and options.recordings / name
         performance = read_recordings(recordings) if recordings else read_split(options.datasets / name, options.split)
-        wanted = "neighbours" in rows and not recordings
+        wanted = "neighbours" in rows
         training = read_split(options.datasets / name, "train", longest_s=np.inf) if wanted else None
         judge = Judge(performance, rows, embeddings, voices, training)
         judged = {}
