@@ -24,8 +24,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # The commands that tests start would compile all modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# Instruments in the library of whoever runs the tests are none of theirs.
+# Instruments in the library of whoever runs the tests are none of theirs, nor is their cache.
 os.environ["DDSP_MODELS"] = str(Path(__file__).parent / "no-library")
+os.environ["DDSP_CACHE"] = str(Path(__file__).parent.parent / ".pytest_cache" / "ddsp")
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -77,7 +77,9 @@ def test_wheel_holds_nothing_else(wheel: zipfile.ZipFile) -> None:
 
 
 #: Packages that training, export, the pYIN tracker and imports of DDSP-VST models need; the player does without.
-NOT_IN_PLAYER = {"ai-edge-litert", "flatbuffers", "h5py", "keras", "librosa", "onnx", "tensorboard", "tensorflow"}
+NOT_IN_PLAYER = {
+    "ai-edge-litert", "flatbuffers", "h5py", "keras", "librosa", "llvmlite", "onnx", "tensorboard", "tensorflow",
+}  # fmt: skip
 
 
 def test_player_holds_the_same_files_but_the_base(wheel: zipfile.ZipFile, tmp_path: Path) -> None:

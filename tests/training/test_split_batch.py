@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import keras
@@ -14,6 +17,7 @@ from ddsp_cli.bundle.layout import conditioned
 from ddsp_cli.engine import Autoencoder
 from ddsp_cli.training import loop
 from ddsp_cli.training.batches import RandomCrops, as_arrays
+from ddsp_cli.training.resources import has_gpu
 from ddsp_cli.training.windows import Windows
 from fixtures import small_model
 from training_fixtures import small_preset, tones
@@ -89,6 +93,41 @@ def test_what_was_compiled_ahead_is_used_and_changes_nothing():
     (plain, n_plain), (ahead, n_ahead) = losses(False), losses(True)
     assert plain == ahead
     assert n_plain == n_ahead == 1, "the step itself compiles nothing more"
+
+
+#: Compiles the gradients of a step ahead, takes two steps, and prints how many programs with gradients XLA compiled.
+COUNTED = """
+import sys
+from pathlib import Path
+from ddsp_cli import backend
+from ddsp_cli.training import compile_cache
+
+with compile_cache.opened():
+    backend.load()
+from ddsp_cli.training import loop
+from ddsp_cli.training.batches import RandomCrops, as_arrays
+from ddsp_cli.training.windows import Windows
+from fixtures import small_model
+from training_fixtures import small_preset, tones
+
+windows = Windows(tones(8, seconds=0.24), small_model(), 250)
+crops = RandomCrops(windows, 4, 0.2, seed=0, n_steps=2)
+model = loop.build(small_preset(), seed=3, n_shares=2)
+model.compile_ahead(*as_arrays(crops.batch(0)))()
+model.fit(crops, verbose=0, shuffle=False)
+programs = [path.read_bytes() for path in Path(sys.argv[1]).rglob("*.pb")]
+print(sum(b"_loss_and_gradients" in program for program in programs), len(programs))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(has_gpu(), reason="programs of GPUs are not kept, and so not counted")
+def test_xla_compiles_the_gradients_once(tmp_path):
+    paths = [path for path in sys.path if path]
+    environment = os.environ | {"DDSP_CACHE": str(tmp_path), "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-c", COUNTED, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
+    assert done.stdout.split() == ["1", "2"], done.stderr  # the other one changes the weights
 
 
 @pytest.mark.usefixtures("uncompiled")

@@ -39,6 +39,7 @@ from ddsp_cli.studio.live import LiveServer
 from ddsp_cli.studio.session import CancelledError, Excerpt, Played, Progress, Session, values
 from ddsp_cli.studio.takes import Take, receive
 from ddsp_cli.studio.teach import Teacher
+from ddsp_cli.user_folders import data_folder
 
 #: The largest request besides sounds: curves of 20 minutes at 250 Hz are 3.6 MB.
 MAX_BODY_BYTES = 8 << 20
@@ -621,9 +622,7 @@ LEAVE_S = 3
 
 def default_folder() -> Path:
     """Returns the folder of recordings and presets: the user's folder for data of programs."""
-    import platformdirs
-
-    return platformdirs.user_data_path("ddsp", appauthor=False) / "studio"
+    return data_folder("studio")
 
 
 class Server:

@@ -61,7 +61,9 @@ class SplitBatchAutoencoder(Autoencoder):
         # batches of `fit` have no static size; a function of other shapes would be compiled again
         specs = [tf.TensorSpec([None, *value.shape[1:]], value.dtype) for value in keras.tree.flatten(part)]
         function = self._part_gradients.get_concrete_function(*keras.tree.pack_sequence_as(part, specs))
-        return lambda: function(*part)
+        # called within a graph, as by `train_step`: XLA would compile the same function again for that
+        call = tf.function(function, autograph=False)
+        return lambda: call(*part)
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Takes one step on a batch of inputs [B, F, C] by name and audio [B, S]; returns metrics by name."""

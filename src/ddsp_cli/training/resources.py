@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ddsp_cli.config import FilteredNoiseConfig, HarmonicConfig, Preset
 from ddsp_cli.dataset.manifest import WINDOW_S
@@ -139,6 +140,15 @@ def _of_torchrun(environment: Mapping[str, str]) -> Members:
     host, port = environment.get("MASTER_ADDR", "127.0.0.1"), int(environment["MASTER_PORT"])
     # torchrun itself listens on MASTER_PORT
     return Members(n, int(environment["RANK"]), tuple(f"{host}:{port + 1 + i}" for i in range(n)))
+
+
+#: Devices of the drivers of NVIDIA, of AMD, and of Windows below Linux.
+_GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
+
+
+def has_gpu() -> bool:
+    """Whether this machine has the driver of a GPU that TensorFlow may find."""
+    return any(device.exists() for device in _GPU_DEVICES)
 
 
 def take_one_gpu(environment: MutableMapping[str, str] = os.environ) -> None:

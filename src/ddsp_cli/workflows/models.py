@@ -28,6 +28,7 @@ from ddsp_cli.bundle import load as load_bundle
 from ddsp_cli.bundle.folder import is_export
 from ddsp_cli.errors import DdspError, Kind, ModelError, UsageError, did_you_mean
 from ddsp_cli.synthesis.instrument import Instrument
+from ddsp_cli.user_folders import data_folder
 from ddsp_cli.workflows.arguments import PathLike, number
 
 if TYPE_CHECKING:
@@ -79,9 +80,7 @@ def library() -> Path:
     named = os.environ.get(VARIABLE, "").split(os.pathsep)[0]
     if named:
         return Path(named).expanduser()
-    import platformdirs
-
-    return platformdirs.user_data_path("ddsp", appauthor=False) / "models"
+    return data_folder("models")
 
 
 def folders() -> dict[Path, str]:

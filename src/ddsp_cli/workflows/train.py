@@ -33,7 +33,7 @@ from ddsp_cli.remote import as_place
 from ddsp_cli.reports.pages import TrainingSummary, write_training_report
 from ddsp_cli.scaling import midi_to_hz, unscale_db
 from ddsp_cli.synthesis.decoder import zero_note_bias
-from ddsp_cli.training import checkpoint, resources
+from ddsp_cli.training import checkpoint, compile_cache, resources
 from ddsp_cli.training.checkpoint import RunState, TrainProgress
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.arguments import PathLike, as_path
@@ -209,7 +209,8 @@ def _train(
     phase("loading the training framework")
     if members is not None:
         resources.take_one_gpu()
-    backend.load()
+    with compile_cache.opened() as has_programs:
+        backend.load()
     processes = None
     if members is not None:
         from ddsp_cli.training.parallel import Group
@@ -223,10 +224,15 @@ def _train(
     job, data = _make_job(plan, state.seed, material, start, n_shares, processes), material.data
     finished = True
     if state.step < plan.total_steps:
-        if loop.is_compiled():
-            phase("compiling the model; the first step takes a quarter to half a minute")
+        if has_programs:
+            phase("loading the model as it was compiled for an earlier training, or compiling it in 10 to 30 s")
+        elif loop.is_compiled():
+            phase("compiling the model, which takes 10 to 30 s")
         write_bundle = (lambda *_: None) if follows else _bundle_writer(plan, material)
-        state, finished = _run(plan, job, state, write_bundle, report)
+        try:
+            state, finished = _run(plan, job, state, write_bundle, report)
+        finally:
+            compile_cache.keep()
     if processes is not None and follows:
         processes.wait()  # the first would take one that ends for a failure
         return TrainResult(plan.folder, plan.run_folder, state.step, state.wall_s, 0, math.nan, _kept_loss(state), {},

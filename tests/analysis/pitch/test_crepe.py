@@ -131,16 +131,17 @@ def test_the_file_decides_the_size(tmp_path):
 
 
 def test_weights_are_found_where_they_lie(tmp_path, monkeypatch):
-    monkeypatch.setattr(crepe, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setenv("DDSP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(crepe.importlib.util, "find_spec", lambda _: None)
     monkeypatch.delenv(crepe.WEIGHTS_VARIABLE, raising=False)
     with pytest.raises(UsageError, match="needs its weights") as refused:
         trackers.check_tracker("crepe")
-    assert str(tmp_path / "cache") in refused.value.hint
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / "model-tiny.h5").touch()
+    assert str(tmp_path / "cache" / "crepe") in refused.value.hint
+    folder = tmp_path / "cache" / "crepe"
+    folder.mkdir(parents=True)
+    (folder / "model-tiny.h5").touch()
     assert crepe.find_weights().name == "model-tiny.h5"
-    (tmp_path / "cache" / "model-large.h5.bz2").touch()
+    (folder / "model-large.h5.bz2").touch()
     assert crepe.find_weights().name == "model-large.h5.bz2"  # the best there is
     assert crepe.find_weights("tiny").name == "model-tiny.h5"
     with pytest.raises(UsageError, match="crepe-full needs"):

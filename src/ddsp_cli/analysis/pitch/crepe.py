@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -22,6 +21,7 @@ import numpy as np
 from ddsp_cli.analysis.pitch.trackers import CREPE_SIZES, PitchTrack, UndecidedPath
 from ddsp_cli.arrays import DoubleArray, FloatArray, IntArray
 from ddsp_cli.errors import Kind, UsageError
+from ddsp_cli.user_folders import cache_folder
 
 #: Takes frames [B, 1024], each of mean 0 and deviation 1; gives activations [B, N].
 Network: TypeAlias = Callable[[FloatArray], FloatArray]
@@ -44,6 +44,9 @@ N_PITCHES = 360
 
 CENTS = np.linspace(0.0, 7180.0, N_PITCHES) + 1997.3794084376191
 
+#: Folder of the weights in the cache of the user.
+CACHE = "crepe"
+
 #: F0 is the mean of the pitches up to this distance from the path, weighted by their activations.
 AVERAGED_PITCHES = 4
 
@@ -55,17 +58,6 @@ SELF_EMISSION = 0.1
 
 #: Undecided frames after which `ViterbiPath` searches for a frame in which all paths meet.
 DECIDE_FRAMES = 500
-
-
-def cache_folder() -> Path:
-    """Returns the folder of the weights: the user's cache folder, as the system has it."""
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "ddsp" / "crepe"
 
 
 def find_weights(size: str = "", given: Path | None = None) -> Path:
@@ -83,7 +75,7 @@ def find_weights(size: str = "", given: Path | None = None) -> Path:
         if not named.is_file():
             raise UsageError(f"there is no file of CREPE weights {named}")
         return named
-    folders = [cache_folder()]
+    folders = [cache_folder(CACHE)]
     package = importlib.util.find_spec("crepe")
     if package is not None and package.origin:
         folders.insert(0, Path(package.origin).parent)
@@ -96,11 +88,11 @@ def find_weights(size: str = "", given: Path | None = None) -> Path:
     url = f"https://github.com/marl/crepe/raw/models/{wanted}"
     raise UsageError(
         f"pitch tracker crepe{'-' + size if size else ''} needs its weights, and none were found",
-        f"Download {wanted} from {url} and put it into {cache_folder()}, or name the file as crepe_weights.",
+        f"Download {wanted} from {url} and put it into {cache_folder(CACHE)}, or name the file as crepe_weights.",
         kind=Kind.CREPE_WEIGHTS,
         file=wanted,
         url=url,
-        folder=cache_folder(),
+        folder=cache_folder(CACHE),
     )
 
 
