@@ -107,7 +107,7 @@ def damage_set(folder: Path, chance: random.Random) -> None:
     if kind == 1:
         shard.write_bytes(damaged(content, chance, 200))
         return
-    examples = list(tfrecord.read_records(shard))
+    examples = [tfrecord.encode_example(example) for example in tfrecord.read_examples(shard)]
     with shard.open("wb") as stream:
         for data in examples:
             stream.write(tfrecord.encode_record(damaged(data, chance, 200)))

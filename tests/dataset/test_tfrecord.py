@@ -101,6 +101,22 @@ def test_any_damage_to_a_shard_is_noticed(tmp_path_factory, place, change, cut):
         list(tfrecord.read_examples(shard))
 
 
+def test_a_shard_at_an_address_is_read_from_an_offset_and_damage_is_noticed():
+    pytest.importorskip("upath")
+    from ddsp_cli.remote import as_place
+
+    shard = as_place("memory://shards/a")
+    first, second = (tfrecord.encode_record(tfrecord.encode_example(example(n))) for n in (10, 11))
+    shard.write_bytes(first + second)
+    for n_bytes in (None, len(second)):
+        np.testing.assert_array_equal(tfrecord.read_example(shard, len(first), n_bytes)["audio"], example(11)["audio"])
+    for n_kept in (0, 5, 12, len(second) - 1):
+        shard.write_bytes(first + second[:n_kept])
+        for n_bytes in (None, len(second)):
+            with pytest.raises(DatasetError, match="damaged"):
+                tfrecord.read_example(shard, len(first), n_bytes)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), min_size=1, max_size=4))
 def test_messages_that_are_no_examples_never_crash(changes):

@@ -31,6 +31,9 @@ _LENGTH = struct.Struct("<Q")
 
 _CHECKSUM = struct.Struct("<I")
 
+#: Before the data of a record: its length, and the checksum of the length.
+_HEADER_BYTES = _LENGTH.size + _CHECKSUM.size
+
 #: No example is larger (60 s at 48 kHz would be 12 MB); a length beyond it is damage.
 MAX_RECORD_BYTES = 256 * 1024 * 1024
 
@@ -51,16 +54,6 @@ def encode_record(data: bytes) -> bytes:
     """Encodes one record of a shard."""
     length = _LENGTH.pack(len(data))
     return b"".join((length, _CHECKSUM.pack(masked_crc32c(length)), data, _CHECKSUM.pack(masked_crc32c(data))))
-
-
-def read_records(path: Path) -> Iterator[bytes]:
-    """Yields the records of a shard, each checked against its checksum.
-
-    Raises:
-      DatasetError: the file is missing, cut short or damaged.
-    """
-    for _, data in _locate_records(path):
-        yield data
 
 
 def encode_example(features: Mapping[str, np.ndarray]) -> bytes:
@@ -132,7 +125,7 @@ def n_record_bytes(path: Path) -> int:
       DatasetError: the file is missing, or begins with something else.
     """
     for _, data in _locate_records(path):
-        return _LENGTH.size + len(data) + 2 * _CHECKSUM.size
+        return _HEADER_BYTES + len(data) + _CHECKSUM.size
     raise DatasetError(f"{path} is empty")
 
 
@@ -170,17 +163,16 @@ def read_features(path: Path, offset: int) -> dict[str, np.ndarray | list[bytes]
 
 
 def _record_at(path: Path, offset: int, n_bytes: int | None = None) -> bytes:
-    n_header = _LENGTH.size + _CHECKSUM.size
     try:
         if is_address(path):
+            content = BytesIO(read_range(path, offset, _HEADER_BYTES if n_bytes is None else n_bytes))
+            header = content.read(_HEADER_BYTES)
             if n_bytes is None:
-                header = read_range(path, offset, n_header)
-                n_bytes = n_header + _LENGTH.unpack_from(header)[0] % (2 * MAX_RECORD_BYTES) + _CHECKSUM.size
-            content = BytesIO(read_range(path, offset, n_bytes))
-            return _read_record(content, content.read(n_header), path)
+                content = BytesIO(read_range(path, offset + _HEADER_BYTES, _length(header, path) + _CHECKSUM.size))
+            return _read_record(content, header, path)
         with path.open("rb") as stream:
             stream.seek(offset)
-            return _read_record(stream, stream.read(_LENGTH.size + _CHECKSUM.size), path)
+            return _read_record(stream, stream.read(_HEADER_BYTES), path)
     except OSError as problem:
         raise DatasetError(f"{path} cannot be read: {problem.strerror or problem}") from problem
 
@@ -188,7 +180,7 @@ def _record_at(path: Path, offset: int, n_bytes: int | None = None) -> bytes:
 def _locate_records(path: Path) -> Iterator[tuple[int, bytes]]:
     try:
         with path.open("rb") as stream:
-            while header := stream.read(_LENGTH.size + _CHECKSUM.size):
+            while header := stream.read(_HEADER_BYTES):
                 offset = stream.tell() - len(header)
                 yield offset, _read_record(stream, header, path)
     except OSError as problem:
@@ -207,20 +199,30 @@ def _decoded_features(data: bytes, path: Path) -> dict[str, np.ndarray | list[by
         raise DatasetError(f"{path} holds records that are not examples: {problem}") from problem
 
 
-def _read_record(stream: BinaryIO, header: bytes, path: Path) -> bytes:
-    damaged = DatasetError(
-        f"{path} is damaged or cut short", "Prepare the data set again with force=True.", kind=Kind.DATASET_DAMAGED
-    )
-    if len(header) != _LENGTH.size + _CHECKSUM.size:
-        raise damaged
+def _length(header: bytes, path: Path) -> int:
+    """Returns the number of bytes of data that a header of `_HEADER_BYTES` announces."""
     length_bytes, checksum = header[: _LENGTH.size], header[_LENGTH.size :]
-    (length,) = _LENGTH.unpack(length_bytes)
-    if _CHECKSUM.pack(masked_crc32c(length_bytes)) != checksum or length > MAX_RECORD_BYTES:
-        raise damaged
+    if len(header) != _HEADER_BYTES or _CHECKSUM.pack(masked_crc32c(length_bytes)) != checksum:
+        raise _damaged(path)
+    length: int = _LENGTH.unpack(length_bytes)[0]
+    if length > MAX_RECORD_BYTES:
+        raise _damaged(path)
+    return length
+
+
+def _read_record(stream: BinaryIO, header: bytes, path: Path) -> bytes:
+    """Returns the data of the record whose header was read from the stream."""
+    length = _length(header, path)
     data = stream.read(length)
     if len(data) != length or stream.read(_CHECKSUM.size) != _CHECKSUM.pack(masked_crc32c(data)):
-        raise damaged
+        raise _damaged(path)
     return data
+
+
+def _damaged(path: Path) -> DatasetError:
+    return DatasetError(
+        f"{path} is damaged or cut short", "Prepare the data set again with force=True.", kind=Kind.DATASET_DAMAGED
+    )
 
 
 def varint(value: int) -> bytes:
