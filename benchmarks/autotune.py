@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ddsp_cli.adaptation import f0_cleanup
-from ddsp_cli.adaptation.autotune import CHROMATIC, target_degrees, tune_melody
+from ddsp_cli.adaptation.autotune import CHROMATIC, move_notes, target_degrees
 from ddsp_cli.adaptation.segmentation import find_segments
 from ddsp_cli.analysis.extract import analyze
 from ddsp_cli.analysis.melody import Notes, centre, find_notes, find_tuning
@@ -126,7 +126,8 @@ def report(name: str, melodies: list[Melody]) -> None:
         tuning = 0.0 if melody.vibrato is not None else find_tuning(centre(melody.midi, RATE_HZ))
         held = find_notes(melody.midi if melody.steps is None else melody.steps, RATE_HZ, tuning)
         targets = target_degrees(held, CHROMATIC, tuning)
-        tuned = tune_melody(melody.midi, 1.0, CHROMATIC, tuning, RATE_HZ)[0]
+        notes = find_notes(melody.midi, RATE_HZ, tuning)
+        tuned = move_notes(melody.midi, notes, target_degrees(notes, CHROMATIC, tuning), 1.0, RATE_HZ)
         for sums in measured(melody, held, targets, tuned):
             n_notes += 1
             for key, value in sums.items():

@@ -14,7 +14,7 @@ with that of the recording alone where swift-f0 and pYIN agree there (`right`, w
 two off; `silent`, not played). `false` is the share of the lead's rests in which something is played.
 
 `shares`: two to four notes that a bundled instrument plays, each rendered alone at another level and then added. The
-share of the power that `power_shares` gives to each is compared with the true one: median and 90th percentile of the
+share of the power that `note_energies` gives to each is compared with the true one: median and 90th percentile of the
 error in dB, for notes with an octave or a twelfth in the chord and for the others.
 """
 
@@ -31,7 +31,7 @@ from ddsp_cli import bundle
 from ddsp_cli.adaptation.segmentation import find_segments
 from ddsp_cli.analysis.extract import measure
 from ddsp_cli.analysis.pitch import trackers
-from ddsp_cli.analysis.polyphony import SHARE_WINDOW_SAMPLES, power_shares
+from ddsp_cli.analysis.polyphony import SHARE_WINDOW_SAMPLES, note_energies
 from ddsp_cli.arrays import hann_window
 from ddsp_cli.audio import read
 from ddsp_cli.audio.recording import ArrayRecording
@@ -222,8 +222,8 @@ def share_errors_db(midi: np.ndarray, notes: np.ndarray) -> tuple[np.ndarray, np
     for start in np.linspace(1600, notes.shape[1] - SHARE_WINDOW_SAMPLES - 800, 4).astype(int):
         parts = notes[:, start : start + SHARE_WINDOW_SAMPLES]
         true = (parts**2 * window).sum(axis=1)
-        found = power_shares(np.abs(np.fft.rfft(parts.sum(axis=0) * window)) ** 2, f0_hz)
-        errors.append(10.0 * np.log10(np.maximum(found, 1e-9)) - 10.0 * np.log10(true / true.sum()))
+        power = note_energies(np.abs(np.fft.rfft(parts.sum(axis=0) * window)) ** 2, f0_hz)[1].sum(axis=1)
+        errors.append(10.0 * np.log10(np.maximum(power / power.sum(), 1e-9)) - 10.0 * np.log10(true / true.sum()))
     apart = np.abs(np.rint(midi)[:, None] - np.rint(midi))
     return np.stack(errors, axis=1), np.isin(apart, (12, 19, 24)).any(axis=1)
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ddsp_cli.adaptation import autotune
-from ddsp_cli.adaptation.autotune import CHROMATIC, Key, tune_melody
+from ddsp_cli.adaptation.autotune import CHROMATIC, RETUNE_S, Key
 from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.analysis.melody import centre, find_notes, find_tuning
 
@@ -27,6 +27,14 @@ TUNES = {
     mode: tuple(60 + degree for degree in (*degrees, 12, *degrees[::-1]))
     for mode, degrees in autotune.SCALES.items() if mode not in {"chromatic", "major", "minor", "blues"}
 }  # fmt: skip
+
+
+def tune_melody(midi, amount, key, tuning_semitones, retune_s=RETUNE_S):
+    """The melody [F] on a scale, or on its own if `key` is None, and the key."""
+    notes = find_notes(midi, RATE_HZ, tuning_semitones)
+    used = key if key is not None else autotune.find_key(notes, tuning_semitones)
+    degrees = autotune.target_degrees(notes, used, tuning_semitones, estimated=key is None)
+    return autotune.move_notes(midi, notes, degrees, amount, RATE_HZ, retune_s), used
 
 
 def sung(notes, cents=0.0, vibrato=0.3, note_s=0.6, rest_s=0.1, spread_cents=0.0, seed=0):
@@ -78,7 +86,7 @@ def test_an_estimated_key_moves_no_note_to_another_semitone(tune, cents, spread)
         notes = np.array(TUNES[tune]) + shift
         melody = sung(notes, cents, spread_cents=spread, seed=shift)
         own = find_tuning(centre(melody, RATE_HZ))
-        tuned, _ = tune_melody(melody, 1.0, None, own, RATE_HZ)
+        tuned, _ = tune_melody(melody, 1.0, None, own)
         octave_free = played(tuned, len(notes), own) - notes  # a tuning of -60 cents is one of +40, a semitone lower
         assert np.ptp(np.rint(octave_free)) == 0
         np.testing.assert_allclose(octave_free, np.rint(octave_free), atol=0.05)
@@ -86,35 +94,35 @@ def test_an_estimated_key_moves_no_note_to_another_semitone(tune, cents, spread)
 
 def test_an_estimated_key_decides_for_notes_between_two_semitones():
     melody = sung((*C_MAJOR, 65.4, 60))
-    tuned, key = tune_melody(melody, 1.0, None, 0.0, RATE_HZ)
+    tuned, key = tune_melody(melody, 1.0, None, 0.0)
     assert key == Key(0, "major")
     assert played(tuned, 12)[11] == pytest.approx(65.0, abs=0.05)
     melody = sung((*C_MAJOR, 65.6, 60))  # nearer to the F sharp, which C major has not
-    assert played(tune_melody(melody, 1.0, None, 0.0, RATE_HZ)[0], 12)[11] == pytest.approx(65.0, abs=0.05)
+    assert played(tune_melody(melody, 1.0, None, 0.0)[0], 12)[11] == pytest.approx(65.0, abs=0.05)
     melody = sung((*C_MAJOR, 65.75, 60))
-    assert played(tune_melody(melody, 1.0, None, 0.0, RATE_HZ)[0], 12)[11] == pytest.approx(66.0, abs=0.05)
+    assert played(tune_melody(melody, 1.0, None, 0.0)[0], 12)[11] == pytest.approx(66.0, abs=0.05)
 
 
 def test_a_named_key_holds_for_every_note():
-    tuned, key = tune_melody(sung((61.2, 66.3)), 1.0, Key(0, "major"), 0.1, RATE_HZ)
+    tuned, key = tune_melody(sung((61.2, 66.3)), 1.0, Key(0, "major"), 0.1)
     assert key == Key(0, "major")
     np.testing.assert_allclose(played(tuned, 2), [62.1, 67.1], atol=0.05)
     pentatonic = autotune.parse_key("A minor pentatonic")
-    tuned, _ = tune_melody(sung((57, 58.9, 60, 64.8)), 1.0, pentatonic, 0.0, RATE_HZ)
+    tuned, _ = tune_melody(sung((57, 58.9, 60, 64.8)), 1.0, pentatonic, 0.0)
     np.testing.assert_allclose(played(tuned, 4), [57, 60, 60, 64], atol=0.05)
 
 
 def test_correction_leaves_vibrato_and_goes_as_far_as_it_should():
     melody = sung(C_MAJOR, 30)
-    tuned, _ = tune_melody(melody, 1.0, Key(0, "major"), 0.0, RATE_HZ)
+    tuned, _ = tune_melody(melody, 1.0, Key(0, "major"), 0.0)
     known = ~np.isnan(melody)
     assert (np.isnan(tuned) == ~known).all()
     note = slice(32, 122)  # 2 swings in the middle of the first note
     assert np.mean(tuned[note]) == pytest.approx(60.0, abs=0.05)
     assert np.std(tuned[note]) == pytest.approx(np.std(melody[note]), rel=0.1)
-    half, _ = tune_melody(melody, 0.5, Key(0, "major"), 0.0, RATE_HZ)
+    half, _ = tune_melody(melody, 0.5, Key(0, "major"), 0.0)
     np.testing.assert_allclose(half[known], ((melody + tuned) / 2)[known], atol=1e-9)
-    assert (tune_melody(melody, 0.0, Key(0, "major"), 0.0, RATE_HZ)[0][known] == melody[known]).all()
+    assert (tune_melody(melody, 0.0, Key(0, "major"), 0.0)[0][known] == melody[known]).all()
 
 
 @pytest.mark.parametrize("rate_hz", [4.5, 5.5, 7.0])
@@ -128,7 +136,7 @@ def test_vibrato_keeps_its_width_to_the_ends_of_a_note(rate_hz, depth, note_s):
     for phase in range(6):
         vibrato = depth * np.sin(2 * np.pi * rate_hz * t + phase)
         for slide in (0.0, scoop):
-            tuned, _ = tune_melody(60.0 + drift - slide + vibrato, 1.0, CHROMATIC, 0.0, RATE_HZ)
+            tuned, _ = tune_melody(60.0 + drift - slide + vibrato, 1.0, CHROMATIC, 0.0)
             kept.append(vibrato @ (tuned - tuned.mean()) / (vibrato @ vibrato))
             assert np.sqrt(np.mean((tuned - 60.0 - vibrato) ** 2)) < (0.2 if slide is scoop else 0.02)
     assert np.min(kept[::2]) > 0.96  # without a scoop
@@ -150,7 +158,7 @@ def test_drift_and_slides_come_to_the_note():
     for melody in (drifting, scooped):
         melody = melody + 0.25 * np.sin(2 * np.pi * 5.5 * t) * (t > 0.4)
         before = np.mean(np.abs(melody - 60.0) < 0.15)
-        tuned, _ = tune_melody(melody, 1.0, None, 0.0, RATE_HZ)
+        tuned, _ = tune_melody(melody, 1.0, None, 0.0)
         smooth = autotune.moving_mean(tuned, round(RATE_HZ / 5.5))
         assert np.mean(np.abs(smooth - 60.0) < 0.1) > 0.94
         assert np.mean(np.abs(tuned - 60.0) < 0.15) > before
@@ -160,18 +168,18 @@ def test_drift_and_slides_come_to_the_note():
 def test_a_slower_retune_lets_slides_through():
     t = np.arange(500) / RATE_HZ
     melody = 60.0 - 1.4 * np.clip(1.0 - t / 0.2, 0.0, 1.0)
-    quick, _ = tune_melody(melody, 1.0, CHROMATIC, 0.0, RATE_HZ, retune_s=0.0)
+    quick, _ = tune_melody(melody, 1.0, CHROMATIC, 0.0, retune_s=0.0)
     step = np.concatenate([np.full(250, 60.2), np.full(250, 64.2)])
     assert np.abs(quick - 60.0).max() < 0.15  # of 1.4
     for retune_s in (0.05, 0.3):
-        tuned, _ = tune_melody(step, 1.0, CHROMATIC, 0.0, RATE_HZ, retune_s=retune_s)
+        tuned, _ = tune_melody(step, 1.0, CHROMATIC, 0.0, retune_s=retune_s)
         sliding = np.count_nonzero((tuned > 60.01) & (tuned < 63.99)) / RATE_HZ
         assert sliding == pytest.approx(retune_s, abs=0.01)
 
 
 def test_a_legato_step_stays_a_step():
     melody = np.repeat([60.3, 64.3], 150)
-    tuned, _ = tune_melody(melody, 1.0, CHROMATIC, 0.0, RATE_HZ)
+    tuned, _ = tune_melody(melody, 1.0, CHROMATIC, 0.0)
     away = np.r_[0:140, 160:300]
     np.testing.assert_allclose(tuned[away], np.repeat([60.0, 64.0], 150)[away], atol=0.01)
 
@@ -179,14 +187,14 @@ def test_a_legato_step_stays_a_step():
 def test_a_long_slide_stays_one():
     t = np.arange(500) / RATE_HZ
     melody = np.interp(t, [0.0, 0.8, 1.2, 2.0], [60.2, 60.2, 72.2, 72.2])
-    tuned, _ = tune_melody(melody, 1.0, CHROMATIC, 0.0, RATE_HZ)
+    tuned, _ = tune_melody(melody, 1.0, CHROMATIC, 0.0)
     assert np.abs(np.diff(tuned)).max() < 0.6
     np.testing.assert_allclose(tuned[[50, 450]], [60.0, 72.0], atol=0.01)
 
 
 def test_a_note_near_the_border_does_not_flutter():
     melody = 60.5 + 0.1 * np.sin(np.arange(2000) / 100)
-    tuned, _ = tune_melody(melody, 1.0, CHROMATIC, 0.0, RATE_HZ)
+    tuned, _ = tune_melody(melody, 1.0, CHROMATIC, 0.0)
     assert np.ptp(centre(tuned, RATE_HZ)) < 0.1
 
 
@@ -234,7 +242,7 @@ def test_what_is_no_key(text):
 @given(st.lists(st.one_of(st.just(np.nan), st.floats(20, 110)), max_size=80), st.floats(0, 1), st.floats(-0.5, 0.5))
 def test_any_melody_survives(values, amount, own):
     melody = np.array(values, np.float64)
-    tuned, _ = tune_melody(melody, amount, None, own, RATE_HZ)
+    tuned, _ = tune_melody(melody, amount, None, own)
     assert (np.isnan(tuned) == np.isnan(melody)).all()
     known = ~np.isnan(melody)
     if known.any():  # nothing leaves the range of what was sung

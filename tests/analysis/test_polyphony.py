@@ -11,7 +11,7 @@ from ddsp_cli.analysis.polyphony import (
     PolyNote,
     find_poly_notes,
     measure_shares,
-    power_shares,
+    note_energies,
     track_activations,
 )
 from ddsp_cli.errors import InputError
@@ -93,6 +93,12 @@ def test_nothing_and_too_much_are_refused(monkeypatch):
     monkeypatch.setattr(polyphony, "LONGEST_S", 0.5)
     with pytest.raises(InputError, match="longer than"):
         track_activations([np.zeros(16000, np.float32)])
+
+
+def power_shares(spectrum, f0_hz):
+    """The shares [n] of notes in a power spectrum."""
+    power = note_energies(spectrum, f0_hz)[1].sum(axis=1)
+    return power / power.sum()
 
 
 @pytest.mark.parametrize("difference_db", [-6.0, 0.0, 6.0, 12.0])

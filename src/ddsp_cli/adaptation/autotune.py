@@ -238,31 +238,6 @@ def target_degrees(notes: Notes, key: Key, tuning_semitones: float, estimated: b
     return np.asarray(nearest + tuning_semitones, np.float64)
 
 
-def tune_melody(
-    midi: RealArray,
-    amount: float,
-    key: Key | None,
-    tuning_semitones: float,
-    frame_rate_hz: int,
-    retune_s: float = RETUNE_S,
-) -> tuple[DoubleArray, Key]:
-    """Moves the notes of a melody towards a scale.
-
-    Args:
-      midi: [F].
-      amount, frame_rate_hz, retune_s: see `move_notes`.
-      key: the scale, or None to estimate it.
-      tuning_semitones: how far its A is above 440 Hz.
-
-    Returns:
-      The melody [F], NaN as before, and the key that was used.
-    """
-    notes = find_notes(midi, frame_rate_hz, tuning_semitones)
-    used = key if key is not None else find_key(notes, tuning_semitones)
-    degrees = target_degrees(notes, used, tuning_semitones, estimated=key is None)
-    return move_notes(midi, notes, degrees, amount, frame_rate_hz, retune_s), used
-
-
 def move_notes(
     midi: RealArray, notes: Notes, degrees: RealArray, amount: float, frame_rate_hz: int, retune_s: float = RETUNE_S
 ) -> DoubleArray:

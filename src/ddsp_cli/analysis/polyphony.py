@@ -330,11 +330,6 @@ class _Shares:
         return np.zeros(len(windows), np.float32)
 
 
-def power_shares(spectrum: RealArray, f0_hz: RealArray) -> DoubleArray:
-    """Returns the shares [n] of notes of several pitches in a power spectrum, with the sum 1. See `note_energies`."""
-    return _as_shares(note_energies(spectrum, f0_hz)[1].sum(axis=1))
-
-
 def _as_shares(energies: DoubleArray) -> DoubleArray:
     total = energies.sum()
     return energies / total if total > 0.0 else np.full(len(energies), 1.0 / len(energies))
