@@ -17,7 +17,7 @@ import numpy as np
 from ddsp_cli.analysis import extract
 from ddsp_cli.analysis.melody import judge_manner
 from ddsp_cli.analysis.pitch.octave_correction import correct_octaves
-from ddsp_cli.analysis.pitch.trackers import VOICED_CONFIDENCE
+from ddsp_cli.analysis.pitch.trackers import UNVOICED_CONFIDENCE
 from ddsp_cli.analysis.recording_checks import ClippingWatch, HumWatch
 from ddsp_cli.arrays import percentiles, runs
 from ddsp_cli.audio import read, resample
@@ -214,7 +214,7 @@ def assess(
         for start, end in zip(*runs(mask), strict=True)
     ]
     doubts += [Doubt(kind="clipping", start_s=round(start, 2), end_s=round(end, 2)) for start, end in clipped_s]
-    confidence = np.where(voiced, confidence, np.minimum(confidence, 0.98 * VOICED_CONFIDENCE))
+    confidence = np.where(voiced, confidence, np.minimum(confidence, UNVOICED_CONFIDENCE))
     return Measured(
         f0_hz=corrected.f0_hz,
         confidence=confidence.astype(np.float32),
@@ -255,7 +255,7 @@ def cut_out(job: Job, measured: Measured, digest: str, spools: Mapping[int, Spoo
     if not kept:
         return replace(found, reason=POLYPHONIC)
     notes = notes & ~unwanted
-    confidence = np.where(notes, measured.confidence, np.minimum(measured.confidence, 0.98 * VOICED_CONFIDENCE))
+    confidence = np.where(notes, measured.confidence, np.minimum(measured.confidence, UNVOICED_CONFIDENCE))
     rows = (np.where(notes, measured.f0_hz, 0.0), confidence, measured.power_db)
     gathered = [segments.gather(row, kept) for row in rows]
     parts = {job.frames_file.name: write_floats(job.frames_file, gathered)}

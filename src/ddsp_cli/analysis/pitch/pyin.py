@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddsp_cli.analysis.pitch.trackers import PITCH_RANGE_HZ, VOICED_CONFIDENCE, PitchTrack, joined
+from ddsp_cli.analysis.pitch.trackers import PITCH_RANGE_HZ, UNVOICED_CONFIDENCE, VOICED_CONFIDENCE, PitchTrack
 from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray
 from ddsp_cli.config import ANALYSIS_RATE_HZ
 from ddsp_cli.lock import in_turn
@@ -51,7 +51,8 @@ class PyinTracker:
         self._pyin = _librosa_pyin()
         self._buffer = np.zeros(0, np.float32)
         self._n_context = 0  # samples at the start of the buffer that were tracked already
-        self._parts: list[tuple[FloatArray, FloatArray]] = []
+        self._f0_hz: list[FloatArray] = []
+        self._confidence: list[FloatArray] = []
 
     def push(self, block: FloatArray) -> None:
         self._buffer = np.concatenate([self._buffer, block])
@@ -64,7 +65,8 @@ class PyinTracker:
     def finish(self) -> PitchTrack:
         if len(self._buffer) > self._n_context:
             self._track(self._buffer, len(self._buffer))
-        f0_hz, confidence = joined(self._parts)
+        empty = np.zeros(0, np.float32)
+        f0_hz, confidence = np.concatenate([empty, *self._f0_hz]), np.concatenate([empty, *self._confidence])
         return PitchTrack(f0_hz, confidence, self.HOP_SAMPLES)
 
     def _track(self, audio: FloatArray, end: int) -> None:
@@ -79,7 +81,8 @@ class PyinTracker:
             fill_na=0.0,
         )
         # the Viterbi path decides which frames are voiced; the probability may be on the other side of 0.5
-        split = VOICED_CONFIDENCE
-        confidence = np.where(voiced, np.maximum(probability, split), np.minimum(probability, 0.98 * split))
+        at_least, at_most = np.maximum(probability, VOICED_CONFIDENCE), np.minimum(probability, UNVOICED_CONFIDENCE)
+        confidence = np.where(voiced, at_least, at_most)
         keep = slice(self._n_context // self.HOP_SAMPLES, -(-end // self.HOP_SAMPLES))
-        self._parts.append((f0_hz[keep].astype(np.float32), confidence[keep].astype(np.float32)))
+        self._f0_hz.append(f0_hz[keep].astype(np.float32))
+        self._confidence.append(confidence[keep].astype(np.float32))

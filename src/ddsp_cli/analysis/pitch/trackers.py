@@ -28,6 +28,9 @@ from ddsp_cli.errors import UsageError, did_you_mean
 #: A frame is voiced from this confidence on.
 VOICED_CONFIDENCE = 0.5
 
+#: The most that a frame keeps which is unvoiced whatever its confidence was: below `VOICED_CONFIDENCE` also in float32.
+UNVOICED_CONFIDENCE = 0.98 * VOICED_CONFIDENCE
+
 #: swift-f0 and pYIN search this range, the former's own; the notes F♯1 to C7.
 PITCH_RANGE_HZ = (46.875, 2093.75)
 
@@ -58,26 +61,6 @@ class Tracker(Protocol):
     def finish(self) -> PitchTrack:
         """Returns F0 of everything pushed."""
 
-
-def joined(parts: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, FloatArray]:
-    """Concatenates F0 and confidence of all blocks, [T] each."""
-    empty = np.zeros(0, np.float32)
-    return np.concatenate([empty, *(part[0] for part in parts)]), np.concatenate([empty, *(part[1] for part in parts)])
-
-
-__all__ = [
-    "DEFAULT_TRACKER",
-    "PITCH_RANGE_HZ",
-    "VOICED_CONFIDENCE",
-    "PitchTrack",
-    "Tracker",
-    "check_tracker",
-    "on_grid",
-    "open_tracker",
-    "preload",
-    "track",
-    "tracker_names",
-]
 
 DEFAULT_TRACKER = "swift-f0"
 
