@@ -9,7 +9,7 @@ Shapes: I parts, F frames, S samples, K harmonics, M noise bands, T points of ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -18,7 +18,6 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
-from ddsp_cli.analysis.mfcc import mfcc_blocks
 from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray, RealArray
 from ddsp_cli.audio.resample import resample_response
 from ddsp_cli.bundle import Bundle, Statistics, TrainingRecord
@@ -124,11 +123,6 @@ class BlendedInstrument(Instrument):
         )
         response = None if self._responses is None else _mixed(self._responses, shares.mean)
         self.bundle = Bundle(card, _blended_statistics(self.parts, shares.mean), response)
-
-    def timbre(self, blocks: Iterable[FloatArray]) -> Iterator[FloatArray]:
-        """Like `Instrument.timbre`, with as many coefficients as the largest encoder takes."""
-        if self.model.encoder:
-            yield from mfcc_blocks(blocks, self.model.frame_rate_hz, self.model.encoder.n_mfccs)
 
     def open_decoder(self) -> ControlSource:
         """See `Instrument.open_decoder`."""
