@@ -24,8 +24,8 @@ ABSOLUTE_GATE_LUFS, RELATIVE_GATE_LU = -70.0, -10.0
 #: Loudness of a mean square of 1, so that a 997 Hz sine of full scale has -3.01 LUFS.
 OFFSET_LU = -0.691
 
-#: Frequency of the shelf of K-weighting.
-SHELF_HZ = 1681.974450955533
+#: Frequencies of the two filters of K-weighting, a high shelf and a high pass.
+SHELF_HZ, HIGH_PASS_HZ = 1681.974450955533, 38.13547087602444
 
 #: Length of the FIR form of the filters; the rest is 100 dB down.
 FILTER_S = 0.06
@@ -122,9 +122,9 @@ def _response(n_fft: int, sample_rate_hz: int) -> np.ndarray:
         middle = gain**0.4996667741545416
         shelf = (gain + middle * k / q + k * k) + 2.0 * (k * k - gain) * z + (gain - middle * k / q + k * k) * z**2
         shelf /= (1.0 + k / q + k * k) + 2.0 * (k * k - 1.0) * z + (1.0 - k / q + k * k) * z**2
-    k, q = math.tan(math.pi * 38.13547087602444 / sample_rate_hz), 0.5003270373238773
+    k, q = math.tan(math.pi * HIGH_PASS_HZ / sample_rate_hz), 0.5003270373238773
     # At 48 kHz the standard takes the numerator (1, -2, 1) unscaled: 0.04 dB, the same at every rate.
-    k_48 = math.tan(math.pi * 38.13547087602444 / 48000)
+    k_48 = math.tan(math.pi * HIGH_PASS_HZ / 48000)
     high_pass = (1.0 - z) ** 2 * (1.0 + k_48 / q + k_48 * k_48)
     high_pass /= (1.0 + k / q + k * k) + 2.0 * (k * k - 1.0) * z + (1.0 - k / q + k * k) * z**2
     return shelf * high_pass

@@ -30,6 +30,9 @@ MAX_CARD_BYTES = 2 << 20
 #: No other file of a bundle is larger; those of the presets have up to 25 MB.
 MAX_FILE_BYTES = 256 << 20
 
+#: Percentiles of pitch that bound the learned range; single frames beyond are errors of the tracker.
+LEARNED_PERCENTILES = (1, 99)
+
 Quantiles = Annotated[list[Annotated[float, Meta(ge=-1000, le=1000)]], Meta(min_length=101, max_length=101)]
 Count = Annotated[int, Meta(ge=0, le=2**62)]
 
@@ -44,8 +47,9 @@ class Statistics(Config):
 
     @property
     def range_midi(self) -> tuple[float, float]:
-        """The lowest and the highest note that it played, single frames left aside."""
-        return self.pitch_midi[1], self.pitch_midi[99]
+        """The lowest and the highest note of the recordings, see `LEARNED_PERCENTILES`."""
+        low, high = LEARNED_PERCENTILES
+        return self.pitch_midi[low], self.pitch_midi[high]
 
     def level(self, name: str) -> np.ndarray:
         """Returns the percentiles of `loudness_db` or `power_db`, shape [101]."""
@@ -178,17 +182,15 @@ def renamed(card: Card, name: str) -> Card:
     return plain if is_known else revise(plain, family=family)
 
 
-#: Percentiles of pitch that bound the learned range; single frames beyond are errors of the tracker.
-LEARNED_PERCENTILES = (1, 99)
-
 #: Two neighbouring percentiles with this distance have a gap between them; smaller gaps are bridged well.
 GAP_SEMITONES = 5.0
 
-#: A level range below this is reported.
+#: Recordings whose notes span less than this are remarked upon.
 NARROW_SEMITONES = 18.0
 
-#: Half of the frames of a note lie within so few dB, attacks and releases among the rest: one loudness. Tenor and
-#: alto saxophone and clarinet, recorded at one dynamic, have 3.1 to 4.1; the bassoon 6.4, all others 7.4 and more.
+#: Recordings hold one loudness only where the middle half of their levels spans less than this; attacks and releases
+#: are in the other half. Tenor and alto saxophone and clarinet, recorded at one dynamic, have 3.1 to 4.1 dB; the
+#: bassoon 6.4, all others 7.4 and more.
 ONE_LOUDNESS_DB = 5.0
 
 

@@ -245,7 +245,8 @@ class _Totals:
 def _dataset_facts(manifest: Manifest, totals: _Totals) -> list[tuple[str, str]]:
     used_s = manifest.train.used_s + manifest.validation.used_s
     pitch, power = manifest.statistics.pitch_midi, manifest.statistics.power_db
-    lowest, low, high, highest = (note_name(pitch[percent]) for percent in (1, 25, 75, 99))
+    lowest, highest = map(note_name, manifest.statistics.range_midi)
+    low, high = note_name(pitch[25]), note_name(pitch[75])
     return [
         ("recordings used", f"{totals.n_used} of {totals.n}"),
         ("given", clock(totals.given_s)),
