@@ -23,10 +23,14 @@ from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray, RealArray, hann_
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
 from ddsp_cli.scaling import hz_to_midi
 
-FFT_SIZES = (2048, 1024, 512, 256, 128, 64)
+#: FFT sizes of the spectral distance, and the floor of magnitudes before their logarithm.
+FFT_SIZES, LOG_FLOOR = (2048, 1024, 512, 256, 128, 64), 1e-5
 
 #: F0 that differ by less count as the same.
 SAME_CENTS = 50.0
+
+#: Frames within this range below the loudest one are loud.
+LOUD_RANGE_DB = 40.0
 
 #: Frames tracked with less confidence are outliers in the paper's table.
 CONFIDENT = 0.85
@@ -54,11 +58,12 @@ class Quality:
     """Differences between a rendering and its recording.
 
     Attributes:
-      spectral_loss: multi-scale spectral loss (natural log, floor 1e-5), as in training.
+      spectral_loss: multi-scale spectral loss as in training, see `spectral_distance`.
       pitch_within_50_cents: share of frames voiced in both whose pitch agrees within 50 cents.
       pitch_error_cents: median absolute pitch error over frames voiced in both.
       voiced_recall: share of the recording's voiced frames that are voiced in the rendering.
-      loudness_error_db: mean absolute difference of RMS level, 20 ms frames, over the recording's loud frames.
+      loudness_error_db: mean absolute difference of RMS level, 20 ms frames, over the recording's loud frames
+        (`LOUD_RANGE_DB`).
       noise_balance_db: how much more noise there is between the harmonics of the rendering than between those of the
         recording, each against its harmonics; median over frames of the same pitch in both, negative for less noise.
 
@@ -77,27 +82,21 @@ class Quality:
         return {name: round(float(value), 4) for name, value in asdict(self).items() if isfinite(value)}
 
 
-def compare(
-    recording: FloatArray,
-    rendering: FloatArray,
-    rate_hz: int = ANALYSIS_RATE_HZ,
-    reference_hz: FloatArray | None = None,
-) -> Quality:
-    """Compares two mono signals of one length at 16 kHz, shape [S].
+def compare(recording: FloatArray, rendering: FloatArray, reference_hz: FloatArray | None = None) -> Quality:
+    """Compares two mono signals of one length.
 
     Args:
-      recording, rendering: [S] each.
-      rate_hz: of both.
+      recording, rendering: [S] each, at 16 kHz.
       reference_hz: [F] the recording's pitch 250 times a second, 0 where it is unvoiced, as it drove the
         rendering; None measures it again. A second measurement of the same recording, on frames that lie a few samples
         beside those of the first, finds note changes up to 16 ms elsewhere: on a fast violin 1.5 % of the frames then
         differ for any rendering.
 
     Raises:
-      ValueError: another rate, or lengths that differ.
+      ValueError: the lengths differ.
     """
-    if rate_hz != ANALYSIS_RATE_HZ or recording.shape != rendering.shape:
-        raise ValueError("compare takes two signals of one length at 16 kHz")
+    if recording.shape != rendering.shape:
+        raise ValueError("compare takes two signals of one length")
     reference_hz, other_hz = _both_hz(recording, rendering, reference_hz)
     cents, recall = pitch_difference_cents(reference_hz, other_hz)
     return Quality(
@@ -105,7 +104,7 @@ def compare(
         pitch_within_50_cents=float(np.mean(cents < SAME_CENTS)) if len(cents) else 0.0,
         pitch_error_cents=float(np.median(cents)) if len(cents) else float("nan"),
         voiced_recall=recall,
-        loudness_error_db=level_error_db(recording, rendering, rate_hz),
+        loudness_error_db=_level_error_db(recording, rendering),
         noise_balance_db=_noise_balance_db(recording, reference_hz, rendering, other_hz),
     )
 
@@ -156,16 +155,19 @@ def resynthesis_figures(recording: FloatArray, rendering: FloatArray, pitch: str
       rendering. Left out where none is.
     """
     spec = FeatureSpec() if pitch is None else FeatureSpec(pitch=pitch)
-    one, other = measure(recording, spec), measure(rendering, spec)
-    n_frames = min(len(one), len(other))
-    found = {"loudness_l1_db": float(np.mean(np.abs(one.loudness_db[:n_frames] - other.loudness_db[:n_frames])))}
-    reference, confident = (x.f0_confidence[:n_frames] >= CONFIDENT for x in (one, other))
-    both = reference & confident
-    if reference.any():
-        found["f0_outliers"] = float(1.0 - both.sum() / reference.sum())
-    if both.any():
-        midi = [hz_to_midi(x.f0_hz[:n_frames][both].astype(np.float64)) for x in (one, other)]
-        found["f0_l1_semitones"] = float(np.mean(np.abs(midi[0] - midi[1])))
+    recorded, rendered = measure(recording, spec), measure(rendering, spec)
+    n_frames = min(len(recorded), len(rendered))
+    difference_db = recorded.loudness_db[:n_frames] - rendered.loudness_db[:n_frames]
+    found = {"loudness_l1_db": float(np.mean(np.abs(difference_db)))}
+    in_recording, in_rendering = (x.f0_confidence[:n_frames] >= CONFIDENT for x in (recorded, rendered))
+    in_both = in_recording & in_rendering
+    if in_recording.any():
+        found["f0_outliers"] = float(1.0 - in_both.sum() / in_recording.sum())
+    if in_both.any():
+        recorded_midi, rendered_midi = (
+            hz_to_midi(x.f0_hz[:n_frames][in_both].astype(np.float64)) for x in (recorded, rendered)
+        )
+        found["f0_l1_semitones"] = float(np.mean(np.abs(recorded_midi - rendered_midi)))
     return {name: round(value, 4) for name, value in found.items()}
 
 
@@ -222,20 +224,20 @@ def level_db(audio: FloatArray, rate_hz: int, frame_s: float = 0.02) -> DoubleAr
     return 10 * np.log10(np.maximum(np.mean(blocks**2, axis=1), 1e-12))
 
 
-def level_error_db(recording: FloatArray, rendering: FloatArray, rate_hz: int, range_db: float = 40.0) -> float:
-    """Returns the mean absolute level difference in dB over frames within `range_db` of the recording's loudest."""
-    reference, other = level_db(recording, rate_hz), level_db(rendering, rate_hz)
-    loud = reference > reference.max() - range_db
-    return float(np.mean(np.abs(reference[loud] - other[loud])))
+def _level_error_db(recording: FloatArray, rendering: FloatArray) -> float:
+    """Returns the mean absolute difference of the levels of two sounds at 16 kHz, over the recording's loud frames."""
+    recording_db, rendering_db = level_db(recording, ANALYSIS_RATE_HZ), level_db(rendering, ANALYSIS_RATE_HZ)
+    loud = recording_db > recording_db.max() - LOUD_RANGE_DB
+    return float(np.mean(np.abs(recording_db[loud] - rendering_db[loud])))
 
 
-def spectral_distance(recording: FloatArray, rendering: FloatArray, floor: float = 1e-5) -> float:
+def spectral_distance(recording: FloatArray, rendering: FloatArray) -> float:
     """Returns the training loss in NumPy: L1 of magnitudes and of their natural logarithms, summed over FFT sizes."""
     total = 0.0
     for size in FFT_SIZES:
         a, b = _magnitudes(recording, size), _magnitudes(rendering, size)
         total += float(np.mean(np.abs(a - b)))
-        total += float(np.mean(np.abs(np.log(np.maximum(a, floor)) - np.log(np.maximum(b, floor)))))
+        total += float(np.mean(np.abs(np.log(np.maximum(a, LOG_FLOOR)) - np.log(np.maximum(b, LOG_FLOOR)))))
     return total
 
 
@@ -260,9 +262,10 @@ BINS_APART = 16
 
 WINDOW_SAMPLES = (1024, 2048, 4096)
 
-#: Half the main lobe of the Blackman-Harris window, whose side lobes are 92 dB down (Harris 1978, table 1).
+#: Half the width of the main lobe of the Blackman-Harris window, in bins.
 LOBE_BINS = 4.0
 
+#: Coefficients of the window with four terms and side lobes 92 dB down (Harris 1978, table 1).
 BLACKMAN_HARRIS = (0.35875, -0.48829, 0.14128, -0.01168)
 
 #: Vibrato and glides widen harmonics by this share of their frequency.
@@ -335,11 +338,15 @@ def _noise_db(windows: FloatArray, pitch_hz: FloatArray) -> DoubleArray:
 @functools.cache
 def _spectrum_layout(size: int) -> tuple[FloatArray, slice, FloatArray]:
     """Returns the window, the bins of the band, and their frequencies."""
-    turns = 2.0 * np.pi * np.arange(size) / size
-    window = np.sum([a * np.cos(i * turns) for i, a in enumerate(BLACKMAN_HARRIS)], axis=0).astype(np.float32)
     frequencies_hz = np.fft.rfftfreq(size, 1.0 / ANALYSIS_RATE_HZ)
     first, last = np.searchsorted(frequencies_hz, NOISE_BAND_HZ)
-    return window, slice(int(first), int(last)), frequencies_hz[first:last]
+    return _blackman_harris(size).astype(np.float32), slice(int(first), int(last)), frequencies_hz[first:last]
+
+
+def _blackman_harris(size: int) -> DoubleArray:
+    """Returns the periodic window [size] of `BLACKMAN_HARRIS`."""
+    turns = 2.0 * np.pi * np.arange(size) / size
+    return np.asarray(np.sum([a * np.cos(i * turns) for i, a in enumerate(BLACKMAN_HARRIS)], axis=0))
 
 
 #: Length of the windows of `noise_levels_db`; twice that where F0 falls below `LOW_HZ`.
@@ -373,8 +380,7 @@ def noise_levels_db(
     """
     lowest_hz = float(f0_hz[voiced].min()) if voiced.any() else LOW_HZ
     size = 2 * round(LEVEL_WINDOW_S * sample_rate_hz / 2) * (1 if lowest_hz >= LOW_HZ else 2)
-    turns = 2.0 * np.pi * np.arange(size) / size
-    window = np.sum([a * np.cos(i * turns) for i, a in enumerate(BLACKMAN_HARRIS)], axis=0)
+    window = _blackman_harris(size)
     bins_hz = np.fft.rfftfreq(size, 1.0 / sample_rate_hz)
     band = np.digitize(bins_hz, edges_hz) - 1
     n_bands = len(edges_hz) - 1
