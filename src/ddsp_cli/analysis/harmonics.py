@@ -153,7 +153,7 @@ def measure_own_share(audio: FloatArray, f0_hz: FloatArray, frame_rate_hz: int, 
     own_energy, energy = 0.0, 0.0
     for frame in np.flatnonzero(pitch_hz > 0):
         size = WINDOW_SAMPLES if pitch_hz[frame] >= LOW_HZ else LOW_WINDOW_SAMPLES
-        window, band, bins_hz = _analysis(size)
+        window, band, bins_hz = _spectrum_layout(size)
         place = int(frame) * HOP_SAMPLES
         part = _around(lambda first, end: audio[first:end], place, place + 1, len(audio))
         edge = (len(part) - size) // 2
@@ -167,9 +167,18 @@ def measure_own_share(audio: FloatArray, f0_hz: FloatArray, frame_rate_hz: int, 
 
 def _near_multiples(bins_hz: FloatArray, pitch_hz: RealArray | float, size: int) -> BoolArray:
     """Marks bins within the main lobe of a multiple of a pitch (of several: [n, 1] → [n, bins])."""
-    multiple = np.maximum(np.round(bins_hz / pitch_hz), 1.0)
-    width_hz = LOBE_BINS * ANALYSIS_RATE_HZ / size + VIBRATO_SHARE * bins_hz
-    return np.asarray(np.abs(bins_hz - multiple * pitch_hz) <= np.minimum(width_hz, 0.4 * pitch_hz))
+    distance_hz = np.abs(bins_hz - _nearest_multiple(bins_hz, pitch_hz) * pitch_hz)
+    return np.asarray(distance_hz <= np.minimum(_lobe_hz(bins_hz, size), 0.4 * pitch_hz))
+
+
+def _nearest_multiple(bins_hz: FloatArray, pitch_hz: RealArray | float) -> RealArray:
+    """Returns the number of the harmonic that is nearest to each bin, at least 1."""
+    return np.maximum(np.round(bins_hz / pitch_hz), 1.0)
+
+
+def _lobe_hz(bins_hz: FloatArray, size: int) -> FloatArray:
+    """Returns half the width of the main lobe of a harmonic at each bin, widened by vibrato."""
+    return LOBE_BINS * ANALYSIS_RATE_HZ / size + VIBRATO_SHARE * bins_hz
 
 
 def _around(read: Callable[[int, int], FloatArray], first: int, last: int, n_samples: int) -> FloatArray:
@@ -183,16 +192,15 @@ def _around(read: Callable[[int, int], FloatArray], first: int, last: int, n_sam
 def _shares(windows: FloatArray, pitch_hz: FloatArray) -> FloatArray:
     """Returns the five attributes of `Harmonicity`, [5, n], of windows [n, size] with F0 [n]."""
     size = windows.shape[1]
-    window, band, bins_hz = _analysis(size)
+    window, band, bins_hz = _spectrum_layout(size)
     spectra = np.fft.rfft(windows * window, axis=1)[:, band].astype(np.complex64)
     power = spectra.real**2 + spectra.imag**2
     pitch = pitch_hz[:, None]
-    multiple = np.maximum(np.round(bins_hz / pitch), 1.0)
-    width_hz = LOBE_BINS * ANALYSIS_RATE_HZ / size + VIBRATO_SHARE * bins_hz
+    multiple = _nearest_multiple(bins_hz, pitch)
     near = _near_multiples(bins_hz, pitch, size)
     odd = near & (multiple % 2 == 1)
     offset = np.abs(bins_hz - (np.floor(bins_hz / pitch) + 0.5) * pitch)
-    halfway = offset <= np.minimum(width_hz, 0.2 * pitch)
+    halfway = offset <= np.minimum(_lobe_hz(bins_hz, size), 0.2 * pitch)
     energy = power.sum(axis=1)
     total = np.maximum(energy, 1e-12)
     parts = [
@@ -202,7 +210,7 @@ def _shares(windows: FloatArray, pitch_hz: FloatArray) -> FloatArray:
 
 
 @functools.cache
-def _analysis(size: int) -> tuple[FloatArray, slice, FloatArray]:
+def _spectrum_layout(size: int) -> tuple[FloatArray, slice, FloatArray]:
     """Returns a periodic Hann window, the bins of the band, and their frequencies."""
     frequencies_hz = np.fft.rfftfreq(size, 1.0 / ANALYSIS_RATE_HZ).astype(np.float32)
     first, last = np.searchsorted(frequencies_hz, BAND_HZ)
