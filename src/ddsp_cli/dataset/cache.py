@@ -29,13 +29,10 @@ from ddsp_cli.analysis.features import n_frames
 from ddsp_cli.atomic import beside, replace_folder, write_bytes, writing
 from ddsp_cli.checksum import seal, unseal
 from ddsp_cli.config import ANALYSIS_RATE_HZ, FeatureSpec
-from ddsp_cli.dataset.manifest import DATASET, Doubt, NoteLabel
+from ddsp_cli.dataset.manifest import DATASET, MEASURED, Doubt, NoteLabel
 from ddsp_cli.lock import exclusive, lock_file
 
 SETTINGS = "settings.json"
-
-#: Folder of measured features, in the staging folder and in the data set.
-MEASURED = "measured"
 
 
 # --- the features of a recording, before anything is cut -----------------------------------------------------
@@ -75,7 +72,7 @@ def save_measured(path: Path, measured: Measured) -> None:
     header = _MeasuredHeader(measured.n_samples, list(measured.doubts), list(measured.remarks))
     rows = np.stack([measured.f0_hz, measured.confidence, measured.power_db, measured.polyphonic]).astype("<f4")
     content = seal(msgspec.json.encode(header) + b"\n" + rows.tobytes())
-    write_bytes(path, content, _part_name(path), durable=False)
+    write_bytes(path, content, part_name(path), durable=False)
 
 
 def load_measured(folder: Path | None, digest: str, hop_samples: int) -> Measured | None:
@@ -205,7 +202,7 @@ class CutRecording:
     def save(self) -> CutRecording:
         """Writes the record, after which the recording counts as done."""
         path = self.job.record_file
-        write_bytes(path, seal(encode_cut(self)), _part_name(path), durable=False)
+        write_bytes(path, seal(encode_cut(self)), part_name(path), durable=False)
         return self
 
 
@@ -304,7 +301,7 @@ class Spool:
 def write_floats(path: Path, blocks: Iterable[np.ndarray]) -> int:
     """Writes arrays one after another as float32, beside their place first; returns the CRC-32 of the file."""
     checksum = 0
-    with beside(path, _part_name(path), durable=False) as part, part.open("wb") as stream:
+    with beside(path, part_name(path), durable=False) as part, part.open("wb") as stream:
         for block in blocks:
             content = np.ascontiguousarray(block, "<f4").tobytes()
             checksum = zlib.crc32(content, checksum)
@@ -371,7 +368,7 @@ class Staging:
             for half_written in folder.glob(".*"):
                 half_written.unlink(missing_ok=True)
         if not noted.is_file():
-            write_bytes(noted, settings, _part_name(noted), durable=False)
+            write_bytes(noted, settings, part_name(noted), durable=False)
 
     def reuse_measured(self) -> None:
         """Takes over the features that were measured for the existing data set."""
@@ -439,6 +436,6 @@ def _link_or_copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _part_name(path: Path) -> str:
+def part_name(path: Path) -> str:
     """Returns the name of a file while it is written; `Staging.start` removes such files of killed runs."""
     return f".{path.name}.part"

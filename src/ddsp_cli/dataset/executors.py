@@ -24,7 +24,8 @@ from typing import Any, Protocol
 
 from ddsp_cli import __version__
 from ddsp_cli.atomic import write_bytes
-from ddsp_cli.dataset.cache import CutRecording, Job
+from ddsp_cli.dataset.cache import CutRecording, Job, part_name
+from ddsp_cli.dataset.manifest import MEASURED
 from ddsp_cli.dataset.workers import examine
 from ddsp_cli.dataset.writer import Shard, Written, write_shard
 from ddsp_cli.errors import DdspError, OutputError, UsageError
@@ -391,7 +392,7 @@ class DaskCluster:
                 "Put recordings on a file system that all workers share, or give an address such as s3://BUCKET/FOLDER.",
             )
         for path, content in result.files:
-            write_bytes(path, content, f".{path.name}.part", durable=False)
+            write_bytes(path, content, part_name(path), durable=False)
         self._seconds += result.found.seconds
         return result.found, result.worker
 
@@ -440,7 +441,7 @@ def _work_in_cluster(job: Job, token: Path, version: str) -> _Carried:
     if token.is_file():
         return _Carried(examine(job), worker)
     with tempfile.TemporaryDirectory(prefix="ddsp-") as folder:
-        measured = Path(folder) / "measured"
+        measured = Path(folder) / MEASURED
         measured.mkdir()
         found = examine(replace(job, stem=Path(folder) / job.stem.name, measured=job.measured and measured))
         own = {path: job.measured / path.name for path in measured.iterdir()} if job.measured else {}

@@ -20,21 +20,24 @@ from ddsp_cli.remote import as_place, is_address, reading
 FORMAT_VERSION = 1
 MANIFEST = "dataset.yaml"
 
+#: Where the recordings are listed if there are more than `MAX_LISTED`: one a line, as JSON.
+RECORDINGS = "recordings.jsonl"
+
+#: Folder of the measured features of each recording, in a data set and while one is prepared.
+MEASURED = "measured"
+
 #: The kind of folder that `ddsp prepare` may replace.
 DATASET = FolderKind(
     "a data set",
     lambda folder: (folder / MANIFEST).is_file(),
-    (MANIFEST, "recordings.jsonl", "measured", "report.html", "report.png", "*.tfrecord-*-of-*"),
-    caches=("measured",),
+    (MANIFEST, RECORDINGS, MEASURED, "report.html", "report.png", "*.tfrecord-*-of-*"),
+    caches=(MEASURED,),
 )
-
-#: Where the recordings are listed of which there are more than `MAX_LISTED`: one a line, as JSON.
-RECORDINGS = "recordings.jsonl"
 
 #: Length of the windows of a data set.
 WINDOW_S = 4.0
 
-#: So many recordings are listed in the manifest itself.
+#: The most recordings that the manifest itself lists.
 MAX_LISTED = 2000
 
 #: A manifest of 2,000 recordings has 1 MB (of 10,000, as earlier versions wrote them, 3 MB); larger files are refused.
