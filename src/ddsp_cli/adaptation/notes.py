@@ -28,6 +28,7 @@ from ddsp_cli.adaptation.midi import (
     VELOCITY_PERCENTILES,
     lead_line,
     read_midi,
+    velocity_db,
 )
 from ddsp_cli.adaptation.segmentation import Segments
 from ddsp_cli.analysis.features import Features
@@ -143,16 +144,13 @@ def transcribe(features: Features, segments: Segments) -> Transcription:
 
 
 def _velocity(level_db: float, own_db: RealArray) -> int:
-    """Returns the velocity that `midi.velocity_db` plays at the same percentile of an instrument's levels."""
+    """Returns the velocity at the percentile of a level among the levels [101] of its performance.
+
+    The inverse of `midi.velocity_db`: an instrument plays the note at the same percentile of its own levels.
+    """
     low, high = VELOCITY_PERCENTILES
     share = (float(np.interp(level_db, own_db, np.arange(101))) - low) / (high - low)
     return round(1.0 + 126.0 * min(max(share, 0.0), 1.0))
-
-
-def level_of_velocity(velocity: int, own_db: RealArray) -> float:
-    """Returns the level of a velocity of 1 to 127, the inverse of the choice of velocities; `own_db` [101] as there."""
-    low, high = VELOCITY_PERCENTILES
-    return float(np.interp(low + (velocity - 1) / 126.0 * (high - low), np.arange(101), own_db))
 
 
 def measure_vibrato(midi: RealArray, frame_rate_hz: int) -> tuple[float, float]:
@@ -282,8 +280,8 @@ PITCH_COST, SEMITONE_COST, LENGTH_COST, VELOCITY_COST, SECOND_COST, DELAY_COST, 
     0.5, 0.02, 0.3, 2.0, 0.3, 0.6, 1.0,
 )  # fmt: skip
 
-#: Largest number of notes that are matched.
-MAX_NOTES = 5000
+#: The most notes that are matched: the table of costs has the square of it.
+MAX_MATCHED = 5000
 
 #: The resolution of the tables and MIDI files that are written: a shorter note is left out.
 RESOLUTION_S = 1e-3
@@ -378,72 +376,124 @@ def _read_table(path: Path, transcription: Transcription) -> list[EditedNote]:
     names = {name.strip() for name in (rows[0] if rows else {}) if name}
     if rows and not ({"start_s", "length_s"} <= names and names & {"midi", "note"}):
         raise InputError(f"{path} has no columns start_s, length_s and midi", "Edit a table that was written as notes.")
-    return [_of_row(path, i + 2, row, transcription) for i, row in enumerate(rows) if any(map(_cell, row.values()))]
+    filled = [_Row(path, line, row) for line, row in enumerate(rows, start=2) if any(map(_cell, row.values()))]
+    return [_of_row(row, transcription) for row in filled]
 
 
 def _cell(value: object) -> str:
     return value.strip() if isinstance(value, str) else ""
 
 
-def _of_row(path: Path, line: int, row: dict[str, str], transcription: Transcription) -> EditedNote:
-    cells = {name.strip(): _cell(value) for name, value in row.items() if name}
+class _Row:
+    """A line of a table of notes: its cells by column, and errors that name the line."""
 
-    def number(name: str, low: float = -math.inf, high: float = math.inf) -> float | None:
-        if not cells.get(name):
+    def __init__(self, path: Path, line: int, row: dict[str, str]) -> None:
+        self._path, self._line = path, line
+        self._cells = {name.strip(): _cell(value) for name, value in row.items() if name}
+
+    def number(self, name: str, low: float = -math.inf, high: float = math.inf) -> float | None:
+        """Returns the number in a column; None where the cell is empty or the column is missing.
+
+        Raises:
+          InputError: it is no number, or outside the limits.
+        """
+        text = self._cells.get(name)
+        if not text:
             return None
         try:
-            value = float(cells[name])
+            value = float(text)
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            raise InputError(f"{path}: {name} is not a number in line {line}: {cells[name][:_SHOWN]}")
+            raise InputError(f"{self._path}: {name} is not a number in line {self._line}: {text[:_SHOWN]}")
         if not low <= value <= high:
-            raise InputError(f"{path}: {name} in line {line} must be {low:g} to {high:g}")
+            raise InputError(f"{self._path}: {name} in line {self._line} must be {low:g} to {high:g}")
         return value
 
-    start_s, length_s, named = number("start_s"), number("length_s"), number("number")
-    if start_s is None or length_s is None or start_s < 0.0 or length_s < RESOLUTION_S:
-        raise InputError(f"{path}: line {line} needs a start_s from 0 and a length_s of at least {RESOLUTION_S:g}")
-    if start_s + length_s > max(LONGEST_S, len(transcription.pitch_midi) / transcription.frame_rate_hz):
-        raise InputError(f"{path}: the note in line {line} ends after {LONGEST_S / 3600.0:g} hours")
-    source = None if named is None else round(named) - 1
-    if source is not None and not 0 <= source < len(transcription.notes):
-        hint = f"Its notes are 1 to {len(transcription.notes)}; leave the number of a new note empty."
-        raise InputError(f"{path}: the performance has no note {cells['number'][:_SHOWN]} (line {line})", hint)
+    def span_s(self, longest_s: float) -> tuple[float, float]:
+        """Returns the start and the length of the note.
+
+        Raises:
+          InputError: one is missing or not possible, or the note ends after `longest_s`.
+        """
+        start_s, length_s = self.number("start_s"), self.number("length_s")
+        if start_s is None or length_s is None or start_s < 0.0 or length_s < RESOLUTION_S:
+            raise InputError(
+                f"{self._path}: line {self._line} needs a start_s from 0 and a length_s of at least {RESOLUTION_S:g}"
+            )
+        if start_s + length_s > longest_s:
+            raise InputError(f"{self._path}: the note in line {self._line} ends after {LONGEST_S / 3600.0:g} hours")
+        return start_s, length_s
+
+    def source(self, n_notes: int) -> int | None:
+        """Returns the index of the performed note; None for a new note.
+
+        Raises:
+          InputError: the performance has no such note.
+        """
+        number = self.number("number")
+        if number is None:
+            return None
+        source = round(number) - 1
+        if not 0 <= source < n_notes:
+            shown = self._cells["number"][:_SHOWN]
+            raise InputError(
+                f"{self._path}: the performance has no note {shown} (line {self._line})",
+                f"Its notes are 1 to {n_notes}; leave the number of a new note empty.",
+            )
+        return source
+
+    def midi(self, performed: Note | None) -> float:
+        """Returns the pitch, cents included. Of its two columns, number and name, the one that was edited counts.
+
+        Raises:
+          InputError: it is missing, not a pitch, or outside `MIDI_RANGE`.
+        """
+        midi, spelled = self.number("midi"), None
+        if name := self._cells.get("note"):
+            try:
+                spelled = float(midi_number(name))
+            except (ValueError, OverflowError):
+                shown = name[:_SHOWN]
+                raise InputError(
+                    f"{self._path}: {shown} in line {self._line} is not the name of a note such as C#4"
+                ) from None
+        if midi is None or (spelled is not None and performed is not None and midi == performed.midi):
+            midi = spelled
+        if midi is not None:
+            midi += (self.number("cents") or 0.0) / 100.0
+        if midi is None or not MIDI_RANGE[0] <= midi <= MIDI_RANGE[1]:
+            raise InputError(f"{self._path}: line {self._line} needs a note, {MIDI_RANGE[0]:g} to {MIDI_RANGE[1]:g}")
+        return midi
+
+
+def _of_row(row: _Row, transcription: Transcription) -> EditedNote:
+    """Returns the note in a line of a table."""
+    longest_s = max(LONGEST_S, len(transcription.pitch_midi) / transcription.frame_rate_hz)
+    start_s, length_s = row.span_s(longest_s)
+    source = row.source(len(transcription.notes))
     performed = None if source is None else transcription.notes[source]
-    midi = number("midi")
-    spelled: float | None = None
-    if cells.get("note"):
-        try:
-            spelled = float(midi_number(cells["note"]))
-        except (ValueError, OverflowError):
-            shown = cells["note"][:_SHOWN]
-            raise InputError(f"{path}: {shown} in line {line} is not the name of a note such as C#4") from None
-    # Of the two ways to say a pitch the one that was edited counts.
-    if midi is None or (spelled is not None and performed is not None and midi == performed.midi):
-        midi = spelled
-    if midi is not None:
-        midi += (number("cents") or 0.0) / 100.0
-    if midi is None or not MIDI_RANGE[0] <= midi <= MIDI_RANGE[1]:
-        raise InputError(f"{path}: line {line} needs a note, {MIDI_RANGE[0]:g} to {MIDI_RANGE[1]:g}")
-    velocity = number("velocity", 0.0, 127.0)
-    level_db, vibrato = number("level_db", *LEVEL_DB_RANGE), number("vibrato_cents", *VIBRATO_CENTS_RANGE)
+    midi = row.midi(performed)
+    velocity = row.number("velocity", 0.0, 127.0)
+    level_db = row.number("level_db", *LEVEL_DB_RANGE)
+    vibrato_cents = row.number("vibrato_cents", *VIBRATO_CENTS_RANGE)
     if performed is None:
         return EditedNote(start_s, start_s + length_s, midi, None, velocity=round(velocity or 80))
     louder_db = 0.0 if level_db is None else level_db - round(performed.level_db, 1)
     if velocity is not None and louder_db == 0.0:
         louder_db = _velocity_change_db(round(velocity), performed, transcription)
-    factor = 1.0
-    if vibrato is not None and performed.vibrato_cents > 0.0 and vibrato != round(performed.vibrato_cents):
-        factor = vibrato / performed.vibrato_cents
-    # written values are rounded; unedited ones mean the exact ones of the performance
-    if abs(start_s - performed.start_s) < 0.0006:
-        start_s = performed.start_s
-    if abs(length_s - (performed.stop_s - performed.start_s)) < 0.0006:
-        length_s = performed.stop_s - performed.start_s
-    if abs(midi - performed.midi - performed.cents / 100.0) < 0.0051:
-        midi = performed.midi + performed.cents / 100.0
-    return EditedNote(start_s, start_s + length_s, midi, source, louder_db, factor)
+    vibrato = 1.0
+    if vibrato_cents is not None and performed.vibrato_cents > 0.0 and vibrato_cents != round(performed.vibrato_cents):
+        vibrato = vibrato_cents / performed.vibrato_cents
+    start_s = _unless_edited(start_s, performed.start_s, 0.0006)
+    length_s = _unless_edited(length_s, performed.stop_s - performed.start_s, 0.0006)
+    midi = _unless_edited(midi, performed.midi + performed.cents / 100.0, 0.0051)
+    return EditedNote(start_s, start_s + length_s, midi, source, louder_db, vibrato)
+
+
+def _unless_edited(written: float, performed: float, rounding: float) -> float:
+    """Returns the exact value of the performance where the written one differs by no more than its rounding."""
+    return performed if abs(written - performed) < rounding else written
 
 
 # --- MIDI files -------------------------------------------------------------------------------------------------------
@@ -452,7 +502,7 @@ def _of_row(path: Path, line: int, row: dict[str, str], transcription: Transcrip
 def _read_midi(path: Path, transcription: Transcription) -> list[EditedNote]:
     """Matches the notes of a MIDI file to the performed ones, in order."""
     played = lead_line(read_midi(path)).notes
-    if max(len(played), len(transcription.notes)) > MAX_NOTES:
+    if max(len(played), len(transcription.notes)) > MAX_MATCHED:
         raise InputError(f"{path} has too many notes to be matched", "Edit the table (.csv) of the notes instead.")
     sources = _match([(note.start_s, note.stop_s, note.midi, note.velocity) for note in played], transcription.notes)
     out = []
@@ -461,11 +511,8 @@ def _read_midi(path: Path, transcription: Transcription) -> list[EditedNote]:
             out.append(EditedNote(note.start_s, note.stop_s, note.midi, None, velocity=note.velocity))
             continue
         performed = transcription.notes[source]
-        start_s, length_s = note.start_s, note.stop_s - note.start_s
-        if abs(start_s - performed.start_s) < 0.0011:  # a tick is a millisecond
-            start_s = performed.start_s
-        if abs(length_s - (performed.stop_s - performed.start_s)) < 0.0021:
-            length_s = performed.stop_s - performed.start_s
+        start_s = _unless_edited(note.start_s, performed.start_s, 0.0011)  # a tick is a millisecond
+        length_s = _unless_edited(note.stop_s - note.start_s, performed.stop_s - performed.start_s, 0.0021)
         midi = note.midi + performed.cents / 100.0  # its tuning is in the performance's own pitch
         louder_db = _velocity_change_db(note.velocity, performed, transcription)
         out.append(EditedNote(start_s, start_s + length_s, midi, source, louder_db))
@@ -477,7 +524,7 @@ def _velocity_change_db(velocity: int, performed: Note, transcription: Transcrip
     if velocity == performed.velocity:
         return 0.0
     own_db = transcription.levels_db
-    return level_of_velocity(velocity, own_db) - level_of_velocity(performed.velocity, own_db)
+    return velocity_db(velocity, own_db) - velocity_db(performed.velocity, own_db)
 
 
 def _match(played: Sequence[tuple[float, float, float, int]], performed: Sequence[Note]) -> list[int | None]:
@@ -632,7 +679,7 @@ class _Canvas:
         n, ramp = stop - start, max(1.0, NEW_RAMP_S * self._rate_hz)
         frames = np.arange(n, dtype=np.float64)
         shape_db = -NEW_RAMP_DB * np.clip(1.0 - np.minimum(frames, n - 1.0 - frames) / ramp, 0.0, 1.0) ** 2
-        power_db = level_of_velocity(note.velocity, self._own_db) + shape_db
+        power_db = velocity_db(note.velocity, self._own_db) + shape_db
         self._out_pitch[start:stop], self._out_sure[start:stop] = note.midi, 1.0
         for name, values in self._out.items():
             values[start:stop] = power_db + (self._loudness_offset_db if name == "loudness_db" else 0.0)
