@@ -224,6 +224,83 @@ def read_spans(recording: Recording, spans: list[tuple[int, int]]) -> Iterator[F
         yield held[max(first - position, 0) : max(end - position, 0)]
 
 
+class _Shares(NamedTuple):
+    """How the energy of a leap is spread around the harmonics of a pitch, see `harmonics.Harmonicity`."""
+
+    beside: float
+    odd: float
+    half: float
+    lowest: float
+
+
+class _LeapSound:
+    """The sound of a leap, in which pitches are tried.
+
+    Args:
+      leap: the frames.
+      tracked_hz: [n], their F0.
+      audio: [S], the sound around them.
+      offset: frame of `audio` that is the first of the leap.
+      rate_hz: frames per second.
+    """
+
+    def __init__(self, leap: _Leap, tracked_hz: FloatArray, audio: FloatArray, offset: int, rate_hz: int) -> None:
+        self.leap, self.tracked_hz, self.rate_hz = leap, tracked_hz, rate_hz
+        self._audio, self._offset = audio, offset
+        self.middle_hz = _median_hz(tracked_hz)
+        self.sides_hz = [side_hz for side_hz in (leap.before_hz, leap.after_hz) if side_hz > 0]
+        self.tracked = self.shares(tracked_hz)
+        #: Semitones from the nearest side.
+        self.leap_semitones = self.distance(tracked_hz)
+        # an undertone of a squeak or chord, see `MIN_LOWEST`
+        self.is_hollow = self.tracked.lowest + self.shares(2.0 * tracked_hz).lowest < MIN_LOWEST
+
+    @property
+    def is_long_inside(self) -> bool:
+        """Whether it is longer than a tracker loses a pitch, between notes on both sides."""
+        return len(self.sides_hz) == 2 and len(self.tracked_hz) > LONGEST_LOST_S * self.rate_hz
+
+    def shares(self, candidate_hz: FloatArray) -> _Shares:
+        """Measures the energy around the harmonics of an F0 [n], 0 in frames that do not count."""
+        found = harmonics.measure_harmonicity(
+            lambda a, b: self._audio[a:b], len(self._audio), self._curve_hz(candidate_hz), self.rate_hz
+        )
+        total = float(found.energy.sum())
+        if total <= 0.0:
+            return _Shares(1.0, 0.0, 0.0, 0.0)
+        ratios = found.inharmonic_ratio, found.odd_harmonic_ratio, found.half_harmonic_ratio, found.fundamental_ratio
+        return _Shares(*(float((found.energy * ratio).sum()) / total for ratio in ratios))
+
+    def own_share(self, candidate_hz: FloatArray, others_hz: list[float]) -> float:
+        """Returns the share of the energy at harmonics of an F0 [n] that other pitches do not have."""
+        return harmonics.measure_own_share(self._audio, self._curve_hz(candidate_hz), self.rate_hz, others_hz)
+
+    def is_undertone(self, side_hz: float) -> bool:
+        """Whether a pitch explains the tracked one only together with notes that ring."""
+        ringing_hz = [other_hz for other_hz in self.leap.ringing_hz if _is_harmonic(other_hz, side_hz)]
+        if not _is_harmonic(self.middle_hz, side_hz) or not ringing_hz:
+            return False
+        return self.own_share(np.full_like(self.tracked_hz, side_hz), [self.middle_hz, *ringing_hz]) < MIN_OWN
+
+    def is_blend(self) -> bool:
+        """Whether the tracked pitch only explains the reverberation of the notes around it."""
+        others_hz = (self.leap.before_hz, self.leap.after_hz, *self.leap.ringing_hz)
+        over_hz = [other_hz for other_hz in others_hz if _is_harmonic(other_hz, self.middle_hz)]
+        return bool(over_hz) and (self.is_hollow or self.own_share(self.tracked_hz, over_hz) < MIN_OWN)
+
+    def distance(self, candidate_hz: FloatArray) -> float:
+        """Returns the semitones of an F0 [n] from the nearest side."""
+        return min(abs(12.0 * np.log2(_median_hz(candidate_hz) / side_hz)) for side_hz in self.sides_hz)
+
+    def is_nearer(self, candidate_hz: FloatArray) -> bool:
+        """Whether an F0 [n] is nearer to a side than the tracked one, by more than a semitone."""
+        return self.distance(candidate_hz) < self.leap_semitones - 1.0
+
+    def _curve_hz(self, candidate_hz: FloatArray) -> FloatArray:
+        """Returns an F0 [n] of the leap on the frames of the sound, with an unvoiced frame at the end."""
+        return np.concatenate([np.zeros(self._offset, np.float32), candidate_hz, np.zeros(1, np.float32)])
+
+
 def _confirmed_hz(
     leap: _Leap, tracked_hz: FloatArray, audio: FloatArray, offset: int, features: Features
 ) -> tuple[FloatArray, bool]:
@@ -234,106 +311,103 @@ def _confirmed_hz(
       tracked_hz: [n], their F0.
       audio: [S], the sound around them.
       offset: frame of `audio` that is the first of the leap.
-      features: for the grid.
+      features: for the confidence and the grid.
     """
-
-    def explain(candidate_hz: FloatArray) -> tuple[float, float, float, float]:
-        """Returns shares of energy beside the harmonics, at the odd ones, halfway between them, and at the first."""
-        curve_hz = np.zeros(offset + len(candidate_hz), np.float32)
-        curve_hz[offset:] = candidate_hz
-        found = harmonics.measure_harmonicity(
-            lambda a, b: audio[a:b], len(audio), np.append(curve_hz, np.float32(0.0)), rate_hz
-        )
-        total = float(found.energy.sum())
-        if total <= 0.0:
-            return 1.0, 0.0, 0.0, 0.0
-        inharmonic, odd, half, first = (
-            float((found.energy * share).sum()) / total
-            for share in (
-                found.inharmonic_ratio, found.odd_harmonic_ratio, found.half_harmonic_ratio, found.fundamental_ratio,
-            )
-        )  # fmt: skip
-        return inharmonic, odd, half, first
-
-    def is_undertone(side_hz: float) -> bool:
-        """Whether a pitch explains the tracked one only together with notes that ring."""
-        ringing_hz = [other_hz for other_hz in leap.ringing_hz if _is_harmonic(other_hz, side_hz)]
-        if not _is_harmonic(middle_hz, side_hz) or not ringing_hz:
-            return False
-        curve_hz = np.concatenate([np.zeros(offset, np.float32), np.full_like(tracked_hz, side_hz), np.zeros(1, "f4")])
-        return harmonics.measure_own_share(audio, curve_hz, rate_hz, [middle_hz, *ringing_hz]) < MIN_OWN
-
-    def distance(candidate_hz: FloatArray) -> float:
-        """Returns semitones from the nearest side."""
-        return min(
-            abs(12.0 * np.log2(_median_hz(candidate_hz) / side_hz))
-            for side_hz in (leap.before_hz, leap.after_hz)
-            if side_hz
-        )
-
-    rate_hz = features.spec.frame_rate_hz
-    middle_hz = _median_hz(tracked_hz)
-    inharmonic, odd, half, first = explain(tracked_hz)
-    others_hz = (leap.before_hz, leap.after_hz, *leap.ringing_hz)
-    over_hz = [other_hz for other_hz in others_hz if _is_harmonic(other_hz, middle_hz)]
-    curve_hz = np.concatenate([np.zeros(offset, np.float32), tracked_hz, np.zeros(1, np.float32)])
-    is_hollow = first + explain(2.0 * tracked_hz)[-1] < MIN_LOWEST
-    is_blend = bool(over_hz) and (is_hollow or harmonics.measure_own_share(audio, curve_hz, rate_hz, over_hz) < MIN_OWN)
+    sound = _LeapSound(leap, tracked_hz, audio, offset, features.spec.frame_rate_hz)
+    tracked, is_blend = sound.tracked, sound.is_blend()
     sure = float(percentiles(features.f0_confidence[leap.start : leap.stop], 50.0)) >= OWN_CONFIDENCE
-    for side_hz in (leap.before_hz, leap.after_hz) if not sure else ():
-        is_below = side_hz > 0 and _is_harmonic(middle_hz, side_hz) and round(middle_hz / side_hz) <= 4
-        if is_below and not is_undertone(side_hz):
-            # sound at its ends belongs to the notes beside it
-            inside = _middle(len(tracked_hz), rate_hz)
-            below_hz = tracked_hz / np.float32(round(middle_hz / side_hz))
-            beside, own, _, _ = explain(np.where(inside, below_hz, np.float32(0.0)))
-            at_tracked = explain(np.where(inside, tracked_hz, np.float32(0.0)))[0]
-            if beside <= at_tracked - LESS_INHARMONIC and own >= MIN_ODD_BELOW:
-                return below_hz, False
-    leap_semitones = distance(tracked_hz)
-    for candidate_hz in (tracked_hz * np.float32(ratio) for ratio in (2, 3, 4)) if is_hollow else ():
-        beside, own, _, lowest = explain(candidate_hz)
-        nearer = distance(candidate_hz) < leap_semitones - 1.0
-        if beside <= MAX_INHARMONIC and own >= MIN_ODD and lowest >= MIN_ALONE and nearer:
-            return candidate_hz, False
-    if not is_blend and inharmonic <= MAX_INHARMONIC and odd >= MIN_ODD:
+    if not sure and (below_hz := _octaves_below(sound)) is not None:
+        return below_hz, False
+    if sound.is_hollow and (above_hz := _only_harmonic(sound)) is not None:
+        return above_hz, False
+    if not is_blend and tracked.beside <= MAX_INHARMONIC and tracked.odd >= MIN_ODD:
         # Energy at the odd harmonics proves a lower pitch. A higher pitch may be an overblown onset of the lower note.
-        return tracked_hz, middle_hz < max(leap.before_hz, leap.after_hz)
-    if sure and not is_hollow and inharmonic <= MAX_NOTHING and odd >= MIN_ODD_SURE:
+        return tracked_hz, sound.middle_hz < max(leap.before_hz, leap.after_hz)
+    if sure and not sound.is_hollow and tracked.beside <= MAX_NOTHING and tracked.odd >= MIN_ODD_SURE:
         return tracked_hz, False
-    ratios: list[float] = []
-    if odd < TOO_LOW_ODD and not sure:
-        ratios += [2.0, 3.0, 4.0]
-    is_foreign = inharmonic >= FOREIGN
-    if half >= TOO_HIGH_HALF or is_foreign:
-        ratios += [1 / 2, 1 / 3, 1 / 4]
-    is_long = leap.before_hz > 0 and leap.after_hz > 0 and len(tracked_hz) > LONGEST_LOST_S * rate_hz
-    sides_hz = [
-        side_hz
-        for side_hz in (leap.before_hz, leap.after_hz)
-        if side_hz > 0 and (not is_long or is_foreign) and not is_undertone(side_hz)
-    ]
-    candidates = [np.full_like(tracked_hz, side_hz) for side_hz in sides_hz]
-    candidates += [tracked_hz * np.float32(ratio) for ratio in ratios]
-    best_hz, least = np.zeros_like(tracked_hz), MAX_INHARMONIC
-    for candidate_hz in candidates:
-        beside, own, _, _ = explain(candidate_hz)
-        away = distance(candidate_hz)
-        if beside <= least and own >= (MIN_ODD_BESIDE if away <= 1.0 else MIN_ODD) and away < leap_semitones - 1.0:
-            best_hz, least = candidate_hz, beside
-    if not best_hz.any() and not sure and not is_long and inharmonic > MAX_INHARMONIC:
-        steps = [12.0 * np.log2(middle_hz / side_hz) for side_hz in (leap.before_hz, leap.after_hz) if side_hz > 0]
-        octave = -12.0 if min(steps) > LEAP_SEMITONES else 12.0 if max(steps) < -LEAP_SEMITONES else 0.0
-        shifted_hz = tracked_hz * np.float32(2.0 ** (octave / 12.0))
-        if octave and all(abs(step + octave) <= NEAR_SEMITONES for step in steps):
-            beside, own, _, _ = explain(shifted_hz)
-            if beside <= min(inharmonic + AS_WELL, MAX_NOISE) and (octave > 0 or own >= MIN_ODD_OCTAVE):
-                return shifted_hz, False
+    best_hz = _best_candidate(sound, sure)
+    if best_hz is not None:
+        return best_hz, False
+    if not sure and not sound.is_long_inside and tracked.beside > MAX_INHARMONIC:
+        octave_hz = _octave_between(sound)
+        if octave_hz is not None:
+            return octave_hz, False
     # An unexplained pitch may still be one of several sounds, or lie in the reverberation of others.
-    possible = sure or is_long or leap_semitones < FAR_SEMITONES
-    returns = min(leap.before_hz, leap.after_hz) > 0 and abs(12.0 * np.log2(leap.before_hz / leap.after_hz)) <= 1.0
-    possible |= inharmonic <= MAX_INHARMONIC and odd >= (MIN_ODD if returns else POSSIBLE_ODD)
-    return best_hz if best_hz.any() or is_blend or not possible else tracked_hz, False
+    possible = sure or sound.is_long_inside or sound.leap_semitones < FAR_SEMITONES
+    returns = len(sound.sides_hz) == 2 and abs(12.0 * np.log2(leap.before_hz / leap.after_hz)) <= 1.0
+    possible |= tracked.beside <= MAX_INHARMONIC and tracked.odd >= (MIN_ODD if returns else POSSIBLE_ODD)
+    return tracked_hz if possible and not is_blend else np.zeros_like(tracked_hz), False
+
+
+def _octaves_below(sound: _LeapSound) -> FloatArray | None:
+    """Returns F0 [n] an octave, a twelfth or two octaves lower, where a note beside the leap has that pitch.
+
+    See `LESS_INHARMONIC`.
+    """
+    for side_hz in sound.sides_hz:
+        number = round(sound.middle_hz / side_hz)
+        if not _is_harmonic(sound.middle_hz, side_hz) or number > 4 or sound.is_undertone(side_hz):
+            continue
+        # sound at its ends belongs to the notes beside it
+        inside = _middle(len(sound.tracked_hz), sound.rate_hz)
+        below_hz = sound.tracked_hz / np.float32(number)
+        below = sound.shares(np.where(inside, below_hz, np.float32(0.0)))
+        tracked = sound.shares(np.where(inside, sound.tracked_hz, np.float32(0.0)))
+        if below.beside <= tracked.beside - LESS_INHARMONIC and below.odd >= MIN_ODD_BELOW:
+            return below_hz
+    return None
+
+
+def _only_harmonic(sound: _LeapSound) -> FloatArray | None:
+    """Returns F0 [n] at a harmonic of the tracked pitch that holds most of the energy, see `MIN_ALONE`."""
+    for number in (2, 3, 4):
+        candidate_hz = sound.tracked_hz * np.float32(number)
+        found = sound.shares(candidate_hz)
+        is_explained = found.beside <= MAX_INHARMONIC and found.odd >= MIN_ODD and found.lowest >= MIN_ALONE
+        if is_explained and sound.is_nearer(candidate_hz):
+            return candidate_hz
+    return None
+
+
+def _best_candidate(sound: _LeapSound, sure: bool) -> FloatArray | None:
+    """Returns the F0 [n] that explains the sound best: of a note beside the leap, or octaves away from the tracked one.
+
+    Args:
+      sound: of the leap.
+      sure: the tracker has a high confidence.
+    """
+    tracked_hz, is_foreign = sound.tracked_hz, sound.tracked.beside >= FOREIGN
+    candidates: list[FloatArray] = []
+    if not sound.is_long_inside or is_foreign:
+        candidates += [
+            np.full_like(tracked_hz, side_hz) for side_hz in sound.sides_hz if not sound.is_undertone(side_hz)
+        ]
+    ratios: list[float] = []
+    if sound.tracked.odd < TOO_LOW_ODD and not sure:
+        ratios += [2.0, 3.0, 4.0]
+    if sound.tracked.half >= TOO_HIGH_HALF or is_foreign:
+        ratios += [1 / 2, 1 / 3, 1 / 4]
+    candidates += [tracked_hz * np.float32(ratio) for ratio in ratios]
+    best_hz, least = None, MAX_INHARMONIC
+    for candidate_hz in candidates:
+        found = sound.shares(candidate_hz)
+        is_odd = found.odd >= (MIN_ODD_BESIDE if sound.distance(candidate_hz) <= 1.0 else MIN_ODD)
+        if found.beside <= least and is_odd and sound.is_nearer(candidate_hz):
+            best_hz, least = candidate_hz, found.beside
+    return best_hz
+
+
+def _octave_between(sound: _LeapSound) -> FloatArray | None:
+    """Returns F0 [n] an octave nearer to both sides, if it explains the sound as well, see `NEAR_SEMITONES`."""
+    steps = [12.0 * np.log2(sound.middle_hz / side_hz) for side_hz in sound.sides_hz]
+    octave = -12.0 if min(steps) > LEAP_SEMITONES else 12.0 if max(steps) < -LEAP_SEMITONES else 0.0
+    if not octave or any(abs(step + octave) > NEAR_SEMITONES for step in steps):
+        return None
+    shifted_hz = sound.tracked_hz * np.float32(2.0 ** (octave / 12.0))
+    found = sound.shares(shifted_hz)
+    if found.beside > min(sound.tracked.beside + AS_WELL, MAX_NOISE) or (octave < 0 and found.odd < MIN_ODD_OCTAVE):
+        return None
+    return shifted_hz
 
 
 def _median_hz(f0_hz: FloatArray) -> float:
