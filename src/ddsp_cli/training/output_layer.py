@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -219,7 +219,7 @@ HARMONIC_SPIKE_DB = 10.0
 #: bass: by 16 dB). Above `SPIKES_FROM_HZ` they are lowered from the second number on.
 SPIKES_FROM_HARMONIC, UPPER_SPIKES_FROM_HARMONIC = 40, 12
 
-#: A harmonic is compared with so many on each side of it.
+#: A harmonic is compared with this number of harmonics on each side of it.
 NEIGHBOURS = 4
 
 #: Softer harmonics than this, relative to the loudest of their frame, are not examined.
@@ -252,11 +252,10 @@ def smooth_harmonics(loaded: Bundle) -> dict[str, FloatArray]:
     lowest, highest = loaded.card.statistics.range_midi
     midi = np.arange(round(lowest), round(highest) + 1, dtype=np.float64)
     levels_db = loaded.card.statistics.level(model.level)[list(HARMONIC_PERCENTILES)]
-    f0_hz, level_db = _scale(midi, levels_db, HELD_FRAMES)
-    frames = slice(HELD_STEP - 1, None, HELD_STEP)
+    notes = _Controls(*_scale(midi, levels_db, HELD_FRAMES), slice(HELD_STEP - 1, None, HELD_STEP))
     for _ in range(HARMONIC_PASSES):
-        _, played_db = _played_harmonics(replace(loaded, weights=weights), f0_hz, level_db, frames)
-        spikes = find_harmonic_spikes(played_db, f0_hz[frames], model.sample_rate_hz)
+        _, played_db = _played_harmonics(replace(loaded, weights=weights), notes)
+        spikes = find_harmonic_spikes(played_db, notes.f0_hz[notes.counted], model.sample_rate_hz)
         if not spikes.any():
             break
         for name in (name for name in (KERNEL, BIAS, NOTE_BIAS) if name in weights):
@@ -336,11 +335,28 @@ def chromatic_scale(card: Card, levels_db: Sequence[float] | FloatArray | None =
     return _scale(midi, levels_db)
 
 
-def _reference_notes(card: Card) -> tuple[FloatArray, FloatArray, slice]:
-    """Returns F0 and level [F] of notes on which harmonics should stay, see `ANY_LEVELS_DB`, and their last frames."""
+class _Controls(NamedTuple):
+    """Notes that the decoder plays.
+
+    Attributes:
+      f0_hz, level_db: [F] of all frames.
+      counted: the frames [N] in which harmonics are measured and fitted.
+    """
+
+    f0_hz: FloatArray
+    level_db: FloatArray
+    counted: slice
+
+    def harmonics_hz(self, n_harmonics: int) -> DoubleArray:
+        """Returns the frequencies [N, K] of harmonics in the counted frames."""
+        return np.asarray(self.f0_hz[self.counted, None] * np.arange(1, n_harmonics + 1), np.float64)
+
+
+def _reference_notes(card: Card) -> _Controls:
+    """Returns notes on which harmonics should stay, see `ANY_LEVELS_DB`; their last frames count."""
     lowest, highest = card.statistics.range_midi
     midi = np.arange(round(lowest) - 12, round(highest) + 13, ANY_STEP, dtype=np.float64)
-    return *_scale(midi, ANY_LEVELS_DB), slice(NOTE_FRAMES - 1, None, NOTE_FRAMES)
+    return _Controls(*_scale(midi, ANY_LEVELS_DB), slice(NOTE_FRAMES - 1, None, NOTE_FRAMES))
 
 
 def _scale(
@@ -393,29 +409,29 @@ def fit_upper_harmonics(loaded: Bundle, windows: Windows) -> dict[str, FloatArra
       Its weights, with a new output layer if training rendered less than the whole band.
     """
     model = loaded.card.model
-    parts = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
+    harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
     lowest_hz = UPPER_SHARE * windows.hop_samples * model.frame_rate_hz / 2.0
     rows = windows.voiced_rows(UPPER_WINDOWS)
     unchanged = dict(loaded.weights)
-    if windows.hop_samples >= model.hop_samples or None in parts or not len(rows) or not is_playable(model):
+    if windows.hop_samples >= model.hop_samples or not len(rows) or not is_playable(model) or model.encoder:
         return unchanged
-    assert parts[0] is not None
-    assert parts[1] is not None
-    columns = control_columns(model, parts[0][0]).get("harmonic_distribution")
-    if columns is None or model.encoder:
+    if harmonic is None or noise is None:
         return unchanged
-    n_harmonics, numbers = columns.stop - columns.start, np.arange(1, columns.stop - columns.start + 1)
-    controls: list[tuple[FloatArray, FloatArray, slice]] = []  # F0, level, and the frames that count
+    columns = control_columns(model, harmonic[0]).get("harmonic_distribution")
+    if columns is None:
+        return unchanged
+    n_harmonics = columns.stop - columns.start
     every = slice(None, None, UPPER_STEP)
-    moves_db, weights = [], []
+    controls, moves_db, weights = [], [], []
     for row in rows:
-        controls.append((windows.inputs["f0_hz"][row, :, 0], windows.level_db(int(row)), every))
+        notes = _Controls(windows.inputs["f0_hz"][row, :, 0], windows.level_db(int(row)), every)
+        controls.append(notes)
         measured_db, _ = window_levels(
             windows.audio[row], model, windows.fine_f0_hz[row], float(windows.bandwidth_hz[row]), n_harmonics,
-            parts[1][1].n_bands, windows.f0_step, UPPER_FLOOR_DB,
+            noise[1].n_bands, windows.f0_step, UPPER_FLOOR_DB,
         )  # fmt: skip
-        _, played_db = _played_harmonics(loaded, *controls[-1])
-        hz = controls[-1][0][every, None] * numbers
+        _, played_db = _played_harmonics(loaded, notes)
+        hz = notes.harmonics_hz(n_harmonics)
         upper = (hz > lowest_hz) & windows.voiced[row][every, None]
         kept = ~upper & (played_db > played_db.max(axis=1, keepdims=True) - KEPT_DB)
         weight = np.where(hz <= windows.bandwidth_hz[row], 1.0, BEYOND_WEIGHT) * (hz < model.sample_rate_hz / 2.0)
@@ -424,10 +440,10 @@ def fit_upper_harmonics(loaded: Bundle, windows: Windows) -> dict[str, FloatArra
         weights.append(np.where(kept, KEPT_WEIGHT, weight))
     if windows.voiced[rows].sum() // UPPER_STEP < LEAST_UPPER_FRAMES:
         return unchanged
-    controls.append(_reference_notes(loaded.card))
-    n_any = len(controls[-1][0][controls[-1][2]])
-    moves_db.append(np.zeros((n_any, n_harmonics)))
-    weights.append(np.full((n_any, n_harmonics), ANY_WEIGHT))
+    notes = _reference_notes(loaded.card)
+    controls.append(notes)
+    moves_db.append(np.zeros(notes.harmonics_hz(n_harmonics).shape))
+    weights.append(np.full(notes.harmonics_hz(n_harmonics).shape, ANY_WEIGHT))
     return _with_changed_harmonics(loaded, controls, np.concatenate(moves_db), np.concatenate(weights))
 
 
@@ -457,50 +473,67 @@ def balance_upper_band(loaded: Bundle, windows: Windows) -> dict[str, FloatArray
       changed by the same gain, which depends on frequency alone.
     """
     model = loaded.card.model
-    parts = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
+    harmonic, noise = model.only(HarmonicConfig), model.only(FilteredNoiseConfig)
     lowest_hz = UPPER_SHARE * windows.hop_samples * model.frame_rate_hz / 2.0
     rows = windows.voiced_rows(BALANCED_WINDOWS)
     unchanged = dict(loaded.weights)
     if windows.hop_samples >= model.hop_samples or not len(rows) or not is_playable(model) or model.encoder:
         return unchanged
-    if parts[0] is None or parts[1] is None:
+    if harmonic is None or noise is None:
         return unchanged
     edges_hz = np.array(BALANCE_EDGES_HZ)
-    player, found, controls = Instrument(loaded), [], [_reference_notes(loaded.card)]
-    for row in rows:
-        real, made = (
-            _band_powers(sound, model.sample_rate_hz, edges_hz)
-            for sound in (windows.audio[row], play_window(player, windows, int(row)))
-        )
-        controls.append((windows.inputs["f0_hz"][row, :, 0], windows.level_db(int(row)), slice(None, None, UPPER_STEP)))
-        frames = ((np.arange(len(real)) + 0.5) * BALANCE_SAMPLES / model.hop_samples).astype(int)
-        voiced = windows.voiced[row][np.minimum(frames, windows.n_frames - 1)]
-        reached = windows.bandwidth_hz[row] >= UPPER_SHARE * edges_hz[1:]
-        found.append(np.stack([real, made * np.append(True, reached), real * np.append(True, reached)])[:, voiced])
-    whole, made, real = np.concatenate(found, axis=1)
-    is_present = real[:, 1:].sum(axis=0) > 10.0 ** (LEAST_SHARE_DB / 10.0) * whole.sum()
-    if not is_present.any():
+    missing_db = _missing_power_db(Instrument(loaded), windows, rows, edges_hz)
+    if not missing_db.any():
         return unchanged
-    missing_db = np.zeros(len(is_present))
-    for band in np.flatnonzero(is_present):
-        one, other = real[:, band + 1], made[:, band + 1]
-        power_db = 10.0 * np.log10(one.sum() / other.sum())
-        typical_db = float(np.median(10.0 * np.log10(one[one > 0.0] / other[one > 0.0])))
-        missing_db[band] = np.clip(power_db, typical_db - TYPICAL_DB, typical_db + TYPICAL_DB)
-    missing_db = np.clip(missing_db, -MAX_BALANCE_DB, MAX_BALANCE_DB)
+    every = slice(None, None, UPPER_STEP)
+    controls = [_reference_notes(loaded.card)]
+    controls += [_Controls(windows.inputs["f0_hz"][row, :, 0], windows.level_db(int(row)), every) for row in rows]
     centres = np.log2([lowest_hz, edges_hz[0], *np.sqrt(edges_hz[1:] * edges_hz[:-1])])
 
     def gain_db(hz: np.ndarray) -> np.ndarray:
         return np.interp(np.log2(np.maximum(hz, 1.0)), centres, [0.0, missing_db[0], *missing_db])
 
-    noise = control_columns(model, parts[1][0])["noise_magnitudes"]
+    columns = control_columns(model, noise[0])["noise_magnitudes"]
     bias = loaded.weights[BIAS].copy()
-    bands_hz = np.linspace(0.0, model.sample_rate_hz / 2.0, noise.stop - noise.start)
-    bias[noise] += (gain_db(bands_hz) / DB_PER_UNIT).astype(np.float32)
-    f0_hz = np.concatenate([one[0][one[2]] for one in controls])
-    hz = f0_hz[:, None] * np.arange(1, parts[0][1].n_harmonics + 1)
+    bands_hz = np.linspace(0.0, model.sample_rate_hz / 2.0, columns.stop - columns.start)
+    bias[columns] += (gain_db(bands_hz) / DB_PER_UNIT).astype(np.float32)
+    hz = np.concatenate([notes.harmonics_hz(harmonic[1].n_harmonics) for notes in controls])
     changed = replace(loaded, weights=unchanged | {BIAS: bias})
     return _with_changed_harmonics(changed, controls, gain_db(hz), np.where(hz < lowest_hz, KEPT_WEIGHT, 1.0))
+
+
+def _missing_power_db(player: Instrument, windows: Windows, rows: np.ndarray, edges_hz: np.ndarray) -> np.ndarray:
+    """Measures how much softer the instrument is than the recordings in the bands [len(edges_hz) - 1] between edges.
+
+    Args:
+      player: the instrument.
+      windows: of the training split.
+      rows: the windows to compare.
+      edges_hz: of the bands.
+
+    Returns:
+      dB, within the limits of `MAX_BALANCE_DB` and `TYPICAL_DB`; 0 in bands without `LEAST_SHARE_DB` of the power.
+    """
+    model, powers = player.model, []
+    for row in rows:
+        recorded, played = (
+            _band_powers(sound, model.sample_rate_hz, edges_hz)
+            for sound in (windows.audio[row], play_window(player, windows, int(row)))
+        )
+        frames = ((np.arange(len(recorded)) + 0.5) * BALANCE_SAMPLES / model.hop_samples).astype(int)
+        voiced = windows.voiced[row][np.minimum(frames, windows.n_frames - 1)]
+        reached = np.append(True, windows.bandwidth_hz[row] >= UPPER_SHARE * edges_hz[1:])
+        powers.append(np.stack([recorded, recorded * reached, played * reached])[:, voiced])
+    whole, recorded, played = np.concatenate(powers, axis=1)
+    is_present = recorded[:, 1:].sum(axis=0) > 10.0 ** (LEAST_SHARE_DB / 10.0) * whole.sum()
+    missing_db = np.zeros(len(is_present))
+    for band in np.flatnonzero(is_present):
+        recorded_power, played_power = recorded[:, band + 1], played[:, band + 1]
+        total_db = 10.0 * np.log10(recorded_power.sum() / played_power.sum())
+        heard = recorded_power > 0.0
+        typical_db = float(np.median(10.0 * np.log10(recorded_power[heard] / played_power[heard])))
+        missing_db[band] = np.clip(total_db, typical_db - TYPICAL_DB, typical_db + TYPICAL_DB)
+    return np.clip(missing_db, -MAX_BALANCE_DB, MAX_BALANCE_DB)
 
 
 def _band_powers(audio: FloatArray, sample_rate_hz: int, edges_hz: np.ndarray) -> np.ndarray:
@@ -512,24 +545,22 @@ def _band_powers(audio: FloatArray, sample_rate_hz: int, edges_hz: np.ndarray) -
     return np.asarray(np.add.reduceat(power[:, : starts[-1]], [0, *starts[:-1]], axis=1))
 
 
-def _played_harmonics(
-    loaded: Bundle, f0_hz: FloatArray, level_db: FloatArray, frames: slice
-) -> tuple[FloatArray, FloatArray]:
-    """Returns the last hidden layer [n, C] and the levels of the harmonics in dB [n, K] in some of the frames."""
-    controls = Decoder(loaded).controls(f0_hz, level_db)
-    amplitudes = (controls["amplitude"] * controls["harmonic_distribution"])[frames]
-    hidden = hidden_layer(loaded, f0_hz, level_db)[frames]
+def _played_harmonics(loaded: Bundle, notes: _Controls) -> tuple[FloatArray, FloatArray]:
+    """Returns the last hidden layer [N, C] and the levels of the harmonics in dB [N, K] in the counted frames."""
+    controls = Decoder(loaded).controls(notes.f0_hz, notes.level_db)
+    amplitudes = (controls["amplitude"] * controls["harmonic_distribution"])[notes.counted]
+    hidden = hidden_layer(loaded, notes.f0_hz, notes.level_db)[notes.counted]
     return hidden, np.asarray(20.0 * np.log10(amplitudes + 1e-9), np.float32)
 
 
 def _with_changed_harmonics(
-    loaded: Bundle, controls: Sequence[tuple[FloatArray, FloatArray, slice]], moves_db: np.ndarray, counts: np.ndarray
+    loaded: Bundle, controls: Sequence[_Controls], moves_db: np.ndarray, counts: np.ndarray
 ) -> dict[str, FloatArray]:
     """Changes the levels of harmonics; the loudest of each frame keeps its level.
 
     Args:
       loaded: the instrument.
-      controls: F0, level, and the frames of them that count.
+      controls: notes with N counted frames in all.
       moves_db: [N, K] gain of each harmonic in these frames.
       counts: [N, K] weights.
 
@@ -540,13 +571,13 @@ def _with_changed_harmonics(
     harmonic = model.only(HarmonicConfig)
     assert harmonic is not None
     columns, weights = control_columns(model, harmonic[0]), dict(loaded.weights)
-    before = [_played_harmonics(loaded, *one) for one in controls]
+    before = [_played_harmonics(loaded, notes) for notes in controls]
     hidden = np.concatenate([outputs for outputs, _ in before])
     weights |= _fit_outputs(weights, columns["harmonic_distribution"], hidden, moves_db, counts)
     # the distribution sums to 1: where some harmonics become softer, the others become louder
     louder_db = []
-    for one, (_, before_db) in zip(controls, before, strict=True):
-        _, after_db = _played_harmonics(replace(loaded, weights=weights), *one)
+    for notes, (_, before_db) in zip(controls, before, strict=True):
+        _, after_db = _played_harmonics(replace(loaded, weights=weights), notes)
         louder_db.append(np.take_along_axis(after_db - before_db, before_db.argmax(axis=1)[:, None], axis=1))
     total_counts = counts.max(axis=1, keepdims=True)
     return weights | _fit_outputs(weights, columns["amplitude"], hidden, -np.concatenate(louder_db), total_counts)
