@@ -62,6 +62,11 @@ def spans_to_mask(starts: IntArray, stops: IntArray, n_frames: int) -> BoolArray
     return np.asarray(np.cumsum(steps, dtype=np.int16, out=steps)[:-1] > 0)
 
 
+def evenly_spread(n: int, most: int) -> IntArray:
+    """Returns at most `most` of the indices 0..n - 1, rising, the first and the last among them."""
+    return np.asarray(np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)))
+
+
 def overlapping_windows(values: RealArray, size: int, hop: int = 1) -> RealArray:
     """Returns windows of `size` values, `hop` apart: views of an array [S], [(S − size) // hop + 1, size], read-only.
 

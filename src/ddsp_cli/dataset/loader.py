@@ -14,6 +14,7 @@ from typing import Literal, cast
 import msgspec
 import numpy as np
 
+from ddsp_cli.arrays import evenly_spread
 from ddsp_cli.checksum import sha256
 from ddsp_cli.config import FeatureSpec
 from ddsp_cli.dataset import tfrecord
@@ -145,8 +146,7 @@ def load(folder: Path, spec: FeatureSpec | None = None, sample_rate_hz: int | No
         check_features(manifest, spec, folder)
     train, validation = (_examples(folder, manifest, split) for split in (manifest.train, manifest.validation))
     if isinstance(validation, StreamedExamples):
-        rows = np.linspace(0, len(validation) - 1, min(len(validation), MAX_VALIDATION)).round().astype(int)
-        validation = validation.take(np.unique(rows))
+        validation = validation.take(evenly_spread(len(validation), MAX_VALIDATION))
     if sample_rate_hz is not None and sample_rate_hz != manifest.sample_rate_hz:
         check_rate(manifest, sample_rate_hz, folder)
         if isinstance(train, StreamedExamples):

@@ -523,6 +523,11 @@ def _scaled_db(raw: Tensor) -> Tensor:
 def _sum_db(levels_db: Tensor, weights: Tensor) -> Tensor:
     """Returns level of harmonics together, [B, F, K] → [B, F, 1] in dB."""
     power = ops.sum(ops.power(10.0, levels_db / 10.0) * weights, axis=-1, keepdims=True)
+    return _power_db(power)
+
+
+def _power_db(power: Tensor) -> Tensor:
+    """Returns a power in dB, at least -120 dB."""
     return 10.0 / math.log(10.0) * ops.log(power + 1e-12)
 
 
@@ -538,7 +543,7 @@ def _balance_error(predicted_db: Tensor, measured_db: Tensor, weight: Tensor, oc
     powers = [
         ops.matmul(ops.sum(ops.power(10.0, db / 10.0) * counted, axis=1), octaves) for db in (predicted_db, measured_db)
     ]
-    predicted, measured = (10.0 / math.log(10.0) * ops.log(power + 1e-12) for power in powers)
+    predicted, measured = map(_power_db, powers)
     mean_weight = ops.matmul(ops.mean(weight, axis=1), octaves) / np.sum(octaves, axis=0)
     return _weighted_mean(ops.abs(predicted - measured), mean_weight)
 

@@ -39,7 +39,7 @@ from ddsp_cli.errors import ModelError
 from ddsp_cli.importers import card, gin, pickles, tensor_bundle
 from ddsp_cli.importers.files import Files
 from ddsp_cli.importers.gin import GinConfig, Reference
-from ddsp_cli.scaling import DB_RANGE
+from ddsp_cli.scaling import CONTROL_FLOOR, DB_RANGE, MAX_AMPLITUDE
 from ddsp_cli.synthesis.synths import FilteredNoise
 
 STATISTICS = "dataset_statistics.pkl"
@@ -65,7 +65,13 @@ FIRST_RANGE_DB = 120.0
 FIRST_WINDOW_SAMPLES = 2048
 _SPLITS = ("amps", "harmonic_distribution", "noise_magnitudes")
 _INPUTS = {"ld_scaled", "pw_scaled", "f0_scaled"}
-_SCALING = {"exp_sigmoid.exponent": 10.0, "exp_sigmoid.max_value": 2.0, "exp_sigmoid.threshold": 1e-7}
+
+#: Settings that a checkpoint may name, with the values that the engine has.
+_SCALING = {
+    "exp_sigmoid.exponent": 10.0,
+    "exp_sigmoid.max_value": MAX_AMPLITUDE,
+    "exp_sigmoid.threshold": CONTROL_FLOOR,
+}
 
 
 def load(files: Files, index: str | None = None) -> Bundle:

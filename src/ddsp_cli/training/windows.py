@@ -15,7 +15,7 @@ import numpy as np
 from ddsp_cli.analysis.features import fill_f0
 from ddsp_cli.analysis.mfcc import mfcc
 from ddsp_cli.analysis.recording_checks import bandwidth_hz
-from ddsp_cli.arrays import decimated
+from ddsp_cli.arrays import decimated, evenly_spread
 from ddsp_cli.bundle.layout import CONDITION, unconditioned
 from ddsp_cli.config import ANALYSIS_RATE_HZ, ModelConfig
 from ddsp_cli.dataset.loader import Examples, StreamedExamples
@@ -196,8 +196,7 @@ class StreamedWindows:
     ) -> None:
         self.model = model
         self._examples, self._rates_hz = examples, (frame_rate_hz, render_rate_hz)
-        rows = np.linspace(0, len(examples) - 1, min(len(examples), self.N_SAMPLE)).round().astype(int)
-        self._sample = self._read(np.unique(rows))
+        self._sample = self._read(evenly_spread(len(examples), self.N_SAMPLE))
         self.inputs, self.n_frames = self._sample.inputs, self._sample.n_frames
         self._measure: Callable[[Windows], Any] | None = None
 
@@ -261,8 +260,7 @@ def validation_batches(windows: Windows, batch_size: int, limit: int = 32, multi
     Returns:
       Batches of equal size.
     """
-    n = min(limit, len(windows))
-    rows = np.unique(np.linspace(0, len(windows) - 1, n).round().astype(int))
+    rows = evenly_spread(len(windows), limit)
     rows = np.resize(rows, max(len(rows), multiple))
     size = min(batch_size, len(rows)) // multiple * multiple
     rows = rows[: len(rows) // size * size]

@@ -21,6 +21,7 @@ from ddsp_cli.analysis import metrics
 from ddsp_cli.analysis.extract import measure
 from ddsp_cli.analysis.features import fill_f0
 from ddsp_cli.analysis.pitch.trackers import DEFAULT_TRACKER
+from ddsp_cli.arrays import evenly_spread
 from ddsp_cli.atomic import write_bytes, writing
 from ddsp_cli.audio import read
 from ddsp_cli.bundle import Bundle
@@ -213,8 +214,7 @@ def resynthesise(loaded: Bundle, data: Dataset, rows: np.ndarray | None = None) 
             kind=Kind.NO_VALIDATION,
         )
     if rows is None:
-        n = max(1, min(len(examples), round(COMPARED_S / data.manifest.window_s)))
-        rows = np.unique(np.linspace(0, len(examples) - 1, n).round().astype(int))
+        rows = evenly_spread(len(examples), max(1, round(COMPARED_S / data.manifest.window_s)))
     step = data.manifest.features.frame_rate_hz // model.frame_rate_hz
     f0_hz = _at_f0_rate(examples.f0_hz[rows].reshape(-1), data.manifest.features.frame_rate_hz)
     level_db = getattr(examples, model.level)[rows].reshape(-1)[::step]
@@ -227,8 +227,7 @@ def choose_windows(data: Dataset) -> list[int]:
     usable = np.flatnonzero(voiced >= LEAST_VOICED)
     if not len(usable):
         usable = np.array([int(np.argmax(voiced))])
-    places = np.linspace(0, len(usable) - 1, min(N_CLIPS, len(usable))).round().astype(int)
-    return [int(row) for row in usable[np.unique(places)]]
+    return [int(row) for row in usable[evenly_spread(len(usable), N_CLIPS)]]
 
 
 def reconstruct(loaded: Bundle, path: Path, name: str) -> Clip:

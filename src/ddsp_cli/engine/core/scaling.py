@@ -23,7 +23,12 @@ DB_RANGE = scaling.DB_RANGE
 
 
 @takes(x="...")
-def exp_sigmoid(x: Tensor, exponent: float = 10.0, max_value: float = 2.0, threshold: float = 1e-7) -> Tensor:
+def exp_sigmoid(
+    x: Tensor,
+    exponent: float = 10.0,
+    max_value: float = scaling.MAX_AMPLITUDE,
+    threshold: float = scaling.CONTROL_FLOOR,
+) -> Tensor:
     """Scales real numbers to amplitudes: max·σ(x)^ln(exponent) + threshold (core.py:387).
 
     Args:

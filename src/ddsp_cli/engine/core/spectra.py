@@ -7,7 +7,7 @@ from keras import ops
 
 from ddsp_cli.analysis.mfcc import cosine_matrix, mel_matrix
 from ddsp_cli.arrays import hann_window
-from ddsp_cli.engine.core.scaling import power_to_db, safe_log
+from ddsp_cli.engine.core.scaling import DB_RANGE, power_to_db, safe_log
 from ddsp_cli.engine.core.tensors import ArgumentError, Tensor, constant, finite, one_of, positive, takes, whole
 
 PADDINGS = ("center", "same", "valid")
@@ -258,7 +258,7 @@ def rms_power(
     size: int = 512,
     padding: str = "center",
     ref_db: float = 0.0,
-    range_db: float = 80.0,
+    range_db: float = DB_RANGE,
 ) -> Tensor:
     """Computes the power of frames in dB, 0 dB for a full-scale constant (`spectral_ops.compute_power`).
 
@@ -288,7 +288,7 @@ def a_weighted_loudness(
     size: int = 512,
     padding: str = "center",
     ref_db: float = 0.0,
-    range_db: float = 80.0,
+    range_db: float = DB_RANGE,
 ) -> Tensor:
     """Computes A-weighted loudness as magenta/ddsp defines it since 2.0 (`spectral_ops.compute_loudness`).
 
