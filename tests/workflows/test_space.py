@@ -99,7 +99,7 @@ def test_what_has_no_place_in_the_space_is_refused(desk):
 def test_a_vector_of_another_length_is_no_place(desk, base, vector):
     """A card of a stranger may say whose base it belongs to, and anything as its vector."""
     card = make_bundle(desk / "models" / "testophone").card
-    training = msgspec.structs.replace(card.training, base=space.weights_digest(base), vector=vector)
+    training = msgspec.structs.replace(card.training, base=base.weights_digest, vector=vector)
     found = bundle.Bundle(msgspec.structs.replace(card, training=training), {})
     with pytest.raises(ModelError, match="has no vector in the space of the base"):
         space.vector_of(found, base)

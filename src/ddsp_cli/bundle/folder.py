@@ -66,6 +66,11 @@ class Bundle:
     path: Path = field(default_factory=Path)
     network: bytes | None = None
 
+    @property
+    def weights_digest(self) -> str:
+        """SHA-256 of the file of weights; of a base it identifies the space of vectors. Empty before it is written."""
+        return self.card.files.get(WEIGHTS, "")
+
 
 def save(
     folder: Path,

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from keras import ops
 
+from ddsp_cli import scaling
 from ddsp_cli.arrays import decimated
 from ddsp_cli.bundle.layout import decoder_outputs, fold_condition, learned
 from ddsp_cli.config import (
@@ -443,8 +444,7 @@ class LowBand:
             if isinstance(synth, Harmonic):
                 scaled = synth.get_controls(raw[inputs[0]], raw[inputs[1]], f0_hz)
                 distribution = scaled["harmonic_distribution"]
-                k = ops.arange(1, distribution.shape[-1] + 1, dtype="float32")
-                inside = ops.cast(f0_hz * k < self.config.sample_rate_hz / 2.0, "float32")
+                inside = scaling.below_nyquist(f0_hz, distribution.shape[-1], self.config.sample_rate_hz, xp=ops)
                 share = ops.sum(distribution * inside, axis=-1, keepdims=True)
                 n_low = self._low(name).n_harmonics
                 found |= {inputs[0]: scaled["amplitude"] * share, inputs[1]: distribution[..., :n_low]}

@@ -238,7 +238,7 @@ def weight_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
         shapes |= {"encoder/mean": (n_mfccs,), "encoder/spread": (n_mfccs,)}
         gru("encoder/rnn", n_mfccs, model.encoder.rnn_units)
         dense("encoder/dense_out", model.encoder.rnn_units, model.encoder.z_dims)
-    widths = {name: model.encoder.z_dims if name == "z" and model.encoder else 1 for name in model.inputs}
+    widths = {name: model.input_sizes.get(name, 1) for name in model.inputs}
     n_joined = sum(stack(f"decoder/input_stacks/{name}", width) for name, width in widths.items())
     gru("decoder/rnn", n_joined, sizes.rnn_units)
     n_hidden = stack("decoder/out_stack", n_joined + sizes.rnn_units)

@@ -167,7 +167,7 @@ def vector_of(instrument: Bundle, base: Bundle) -> FloatArray:
     card = instrument.card
     known = decoder.instrument_vectors(base.card.model, base.weights)
     n_dims = len(next(iter(known.values())))
-    if card.training.base == weights_digest(base) and len(card.training.vector) == n_dims:
+    if card.training.base == base.weights_digest and len(card.training.vector) == n_dims:
         return np.asarray(card.training.vector, np.float32)
     if card.name in known and card.training.started_from == models.BASE and not card.training.vector:
         return np.asarray(known[card.name], np.float32)
@@ -175,11 +175,6 @@ def vector_of(instrument: Bundle, base: Bundle) -> FloatArray:
         f"{card.name} has no vector in the space of the base",
         f"Train it again from the base, or blend controls when playing, as {card.name}:0.5+flute:0.5.",
     )
-
-
-def weights_digest(base: Bundle) -> str:
-    """Returns the SHA-256 of the weights of a base, which identifies the space of a vector."""
-    return base.card.files.get(bundle.WEIGHTS, "")
 
 
 def _draw(base: Bundle, seed: int) -> str:
@@ -225,7 +220,7 @@ def _card(expression: str, name: str, between: Card, base: Bundle, model: ModelC
         features=base.card.features.at(model.frame_rate_hz),
         training=bundle.TrainingRecord(
             preset="blend", steps=0, seed=0, program=f"ddsp {__version__}", started_from=base.card.name,
-            vector=[round(float(value), 5) for value in vector], base=weights_digest(base),
+            vector=[round(float(value), 5) for value in vector], base=base.weights_digest,
         ),
         sources=list(sources.values()),
         remarks=[f"A mixture of {expression}: the base plays between them; no such instrument was recorded."],

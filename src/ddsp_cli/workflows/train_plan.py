@@ -88,7 +88,7 @@ class Plan:
     @property
     def base_digest(self) -> str:
         """Digest of the weights of the base that it starts from, empty for none."""
-        return self.base.card.files.get(bundle.WEIGHTS, "") if self.base else ""
+        return self.base.weights_digest if self.base else ""
 
     @property
     def run_folder(self) -> Path:
