@@ -24,7 +24,8 @@ Character = Literal["monophonic", "polyphonic", "speech", "unclear", "unpitched"
 
 #: Share of the frames with much energy beside the harmonics: from the first figure on it is unclear why, from the
 #: second on there are several voices. Of 30 mixtures of two recordings a quarter has less than 0.46; 46 recordings of
-#: one voice or instrument have 0.08 at most, in made rooms of 2 s reverberation 9 of 10 less than 0.12.
+#: one voice or instrument have 0.08 at most, and 9 of 10 of them less than 0.12 in simulated rooms with 2 s of
+#: reverberation.
 UNCLEAR_SHARE, POLYPHONIC_SHARE = 0.2, 0.45
 
 #: No warning is given if less than this has a pitch.

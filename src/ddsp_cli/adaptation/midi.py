@@ -215,7 +215,7 @@ def read_midi(path: Path, selection: Selection | None = None) -> MidiFile:
     channels = set(selection.channels) or set(range(1, 17)) - {DRUM_CHANNEL + 1}
     played = tuple(part for part in parts if part.track in tracks and part.channel in channels)
     if not played:
-        if not parts or (selection == Selection() and not played):
+        if not parts or selection == Selection():
             raise InputError(f"{path} contains no notes outside the drum channel")
         raise InputError(f"{path} contains no notes there", f"Its notes: {', '.join(map(str, parts))}.")
     if (n_notes := sum(part.n_notes for part in played)) > MAX_NOTES:

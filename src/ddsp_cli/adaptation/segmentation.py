@@ -29,24 +29,29 @@ _FRAMES_AT_ONCE = 1 << 18
 
 @dataclass(frozen=True)
 class SegmentSettings:
-    """Thresholds of a segment. Levels are relative, so that recordings need not be loud.
+    """Thresholds of a segment. Levels are relative to the peak, so that recordings need not be loud.
+
+    The peak is the 95th percentile of the loudness of voiced frames. A frame is possible in a segment with
+    `possible_confidence` and a loudness above the lower threshold, and sure with `sure_confidence` and a loudness above
+    the upper one. A stretch of possible frames is a segment if enough of them are sure, or loud.
 
     Attributes:
-      sure_confidence: a segment has frames at least this sure of their pitch ...
-      sure_s: ... for this long in total,
-      unsure_s: or is loud, at most `headroom_db` below the peak, and possible for this long,
-      possible_confidence: and lasts while frames are this sure.
-      below_peak_db: a segment rises to within this of the loud frames (95th percentile of voiced frames),
-      hold_below_peak_db: and lasts while it is within this.
-      above_floor_db: a segment rises this far above the noise between segments, in which trackers find pitch well,
-      hold_above_floor_db: and lasts while it is this far above.
-      headroom_db: noise raises the threshold at most to this far below the peak.
+      sure_confidence: confidence of the pitch of a sure frame.
+      sure_s: duration of the sure frames of a segment, in total.
+      unsure_s: or duration of its possible frames that are at most `headroom_db` below the peak.
+      possible_confidence: confidence of the pitch of a possible frame.
+      below_peak_db: distance of the upper threshold below the peak.
+      hold_below_peak_db: distance of the lower threshold below the peak.
+      above_floor_db: least distance of the upper threshold above the noise between segments, in which trackers find a
+        confident pitch too.
+      hold_above_floor_db: least distance of the lower threshold above that noise.
+      headroom_db: noise raises the upper threshold at most to this far below the peak.
       shortest_s: a shorter stretch is a click or a breath.
       bridge_s: a gap in pitch up to this long is a consonant, not a rest. Singers' notes that listeners hear as bound
         lie up to 0.16 s apart, rests last 0.24 s and more (vocadito, Bittner et al. 2021, track 1).
-      bridge_loud_s: and one up to this long, where the level hardly falls: no player rests during a long s.
-      bridge_loud_db: hardly means by less than this below the softer of the two sides,
-      bridge_above_floor_db: and not down to this far above the noise between segments.
+      bridge_loud_s: a gap up to this long is bridged where the sound lasts: no player rests during a long s.
+      bridge_loud_db: the sound lasts if its median in the gap is less than this below the softer of the two sides ...
+      bridge_above_floor_db: ... and at least this far above the noise between segments.
       attack_s: how long before the first voiced frame a segment begins.
       release_s: how long after the last voiced frame a fading sound may last.
     """
@@ -102,7 +107,7 @@ class Segments:
 
 
 class _Thresholds(NamedTuple):
-    """Loudness at which segments begin, down to which they last, of the noise between them, of loud frames."""
+    """Loudness of the two thresholds (see `SegmentSettings`), of the noise between segments, and of loud frames."""
 
     on_db: float
     off_db: float

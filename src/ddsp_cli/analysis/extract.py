@@ -159,7 +159,7 @@ HIGH_HZ, HIGHER_HZ = 1400.0, 1800.0
 #: that share is less than `PITCHED_SHARE`, the sound is a chord, noise, percussion or whispering.
 LOUD_RANGE_DB, PITCHED_SHARE = 25.0, 0.4
 
-#: So much of a recording's beginning is kept as sound, for those who classify it.
+#: The beginning of a recording that is kept as sound, for classifiers of its kind of sound.
 BEGINNING_S = 60.0
 
 

@@ -17,10 +17,11 @@ CLIPPED_SAMPLES = 3
 
 FULL_SCALE = 0.999
 
-#: A sound that was clipped and then turned down has flat tops at one level below full scale, its ceiling. So many
-#: samples in a row within this share of the ceiling are one, if the sound has fallen by that share half as far
-#: again beside it on both sides. A parabola falls by four times what it falls within its top. Of 1957 recordings none
-#: has them, of 1242 copies that were clipped at 3 to 12 dB below their peak all (`benchmarks/clipping.py`).
+#: A sound that was clipped and then turned down has flat tops at one level below full scale, its ceiling. In a flat top
+#: `CLIPPED_SAMPLES` or more lie within `TOP_SHARE` of the ceiling, and on both sides of it, half its length away, the
+#: sound is lower by `FALL_SHARE`; a parabola falls there by only four times as much as within its top. None of 1957
+#: recordings has flat tops; all of 1242 copies that were clipped at 3 to 12 dB below their peak have them
+#: (`benchmarks/clipping.py`).
 TOP_SHARE, FALL_SHARE = 0.002, 0.02
 
 #: A channel is clipped there if it has this many flat tops: the highest peak of a natural sound is alone.
@@ -43,10 +44,9 @@ COUNTED_SHARE, LOWEST_COUNTED, STEP_LOG, N_STEPS = 0.3, 0.01, 0.02, 240
 LOWEST_CEILING = 0.02
 
 #: A square wave, as old synthesisers and games play it, also has flat tops, but it jumps where a clipped sound swings.
-#: If at least `MADE_SHARE` of the falls below `FALL_FROM` of the ceiling (`N_TOPS` or more) reach `LANDING` of it
-#: within one sample, the sound was synthesised so; after resampling and encoding, at minus `LANDING` within two
-#: samples.
-FALL_FROM, LANDING, MADE_SHARE = 0.8, 0.5, 0.9
+#: It is one if at least `JUMP_SHARE` of the falls below `FALL_FROM` of the ceiling (`N_TOPS` or more) reach `LANDING`
+#: of it within one sample; after resampling and encoding, minus `LANDING` of it within two samples.
+FALL_FROM, LANDING, JUMP_SHARE = 0.8, 0.5, 0.9
 
 #: Clipped places nearer to each other than this are one place.
 APART_S = 0.25
@@ -133,8 +133,8 @@ class _Ceiling:
     @property
     def n_in_tops(self) -> int:
         """Samples in flat tops, whose places are known; 0 where there are too few to tell."""
-        is_clipped = self._n_tops >= (1 if self._level >= FULL_SCALE else N_TOPS) and not self._is_made(self._level, 1)
-        return self._n_samples if is_clipped else 0
+        enough = self._n_tops >= (1 if self._level >= FULL_SCALE else N_TOPS)
+        return self._n_samples if enough and not self._is_square_wave(self._level, 1) else 0
 
     def crowd(self) -> tuple[int, int] | None:
         """Counts samples near the level at which they crowd, and below it; None where that is not the highest level."""
@@ -144,17 +144,17 @@ class _Ceiling:
         highest = amplitudes[np.flatnonzero(self._counts)[-1]]
         density = np.where(amplitudes >= SEARCHED_FROM * highest, self._counts / amplitudes, 0.0)
         level = amplitudes[int(np.argmax(density))]
-        if level < max(CROWD_FROM * highest, LOWEST_CEILING) or self._is_made(level, 2):
+        if level < max(CROWD_FROM * highest, LOWEST_CEILING) or self._is_square_wave(level, 2):
             return None
         relative = amplitudes / level
         near = int(self._counts[(relative >= 0.95) & (relative <= 1.05)].sum())
         return near, int(self._counts[(relative >= 0.75) & (relative < 0.85)].sum())
 
-    def _is_made(self, level: float, n_samples: int) -> bool:
-        """Whether the sound jumps down from a level within 1 or 2 samples (`n_samples`), as a square wave does."""
+    def _is_square_wave(self, level: float, n_samples: int) -> bool:
+        """Whether most falls from a level are jumps within 1 or 2 samples (`n_samples`), see `JUMP_SHARE`."""
         step = int(_steps(np.array([FALL_FROM * level]))[0])
         passing = self._passing[:, : step + 1].sum(axis=1)
-        return bool(passing[n_samples] >= max(MADE_SHARE * passing[0], N_TOPS))
+        return bool(passing[n_samples] >= max(JUMP_SHARE * passing[0], N_TOPS))
 
     def _count_falls(self, channel: FloatArray, least: float) -> None:
         """Counts the falls of a channel [S] from at least a level, and the jumps among them, at the steps they pass."""

@@ -1,4 +1,4 @@
-"""Read, write, resample and filter sound files.
+"""Read, write and resample sound, and measure its loudness.
 
 read                 headers, sound block by block, impulse responses; `containers` for m4a and videos
 recording            a file, an array or a stream as analysis reads it: mono blocks at 16 kHz, several passes

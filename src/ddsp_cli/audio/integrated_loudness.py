@@ -30,7 +30,7 @@ SHELF_HZ, HIGH_PASS_HZ = 1681.974450955533, 38.13547087602444
 #: Length of the FIR form of the filters; the rest is 100 dB down.
 FILTER_S = 0.06
 
-#: So many hops are filtered by one Fourier transform.
+#: Hops that one Fourier transform filters.
 HOPS_AT_ONCE = 6
 
 

@@ -128,7 +128,7 @@ def run_as_program() -> NoReturn:
     """Runs `main` as the program of this process, without the shutdown of Python where nothing depends on it.
 
     Freeing all modules and objects takes 7 % of the time of a short transfer. Frameworks write files when they are
-    unloaded, so their commands end as ever; so does a process that waits for a thread, and one that is traced.
+    unloaded, so their commands end as usual; so does a process that waits for a thread, and one that is traced.
     """
     keep_freed_memory()  # a short transfer then has a fifth fewer page faults: 4 %
     try:

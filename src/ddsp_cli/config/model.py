@@ -317,6 +317,6 @@ class ModelConfig(Config, kw_only=True):
         return self.decoder
 
     def only(self, kind: type[ProcessorConfig]) -> tuple[str, Any] | None:
-        """Returns name and configuration of the one processor of a kind, or None if there is no such processor."""
+        """Returns name and configuration of the first processor of a kind, or None; models to play have one of each."""
         found = [(name, node) for name, node in self.processors.items() if isinstance(node, kind)]
         return found[0] if found else None

@@ -36,9 +36,10 @@ FRAMES, SAMPLES = "frames", "samples"
 
 
 def export(bundle: Bundle, folder: Path) -> checks.Exported:
-    """Writes both files, plays a phrase on each in ONNX Runtime and compares with the bundle.
+    """Writes the graphs, plays a phrase on each in ONNX Runtime and compares with the bundle.
 
-    The controls are streamed frame by frame; the sound is rendered in two unequal calls.
+    There is a graph of the controls, one of the sound, and one of the dry sound where the instrument has a room. The
+    controls are streamed frame by frame; the sound is rendered in two unequal calls.
 
     Raises:
       ModelError: not one harmonic and one noise synthesiser.

@@ -105,7 +105,7 @@ def try_out(data: bytes) -> None:
 
 def is_part(name: str) -> bool:
     """Whether a file of this name belongs to an exported plug-in model."""
-    return (is_model_name(name)) or name in {METADATA, ROOM, EXPORT_CARD}
+    return is_model_name(name) or name in {METADATA, ROOM, EXPORT_CARD}
 
 
 def _known(graphs: list[Subgraph]) -> tuple[dict[str, np.ndarray], Sizes] | None:
@@ -453,7 +453,7 @@ class _Finder:
         return found[0] if found else None
 
     def _gru(self, n_in: int, units: int, joined: int, state: int) -> None:
-        """Returns the two dense layers of a GRU: that of the input and that of the state."""
+        """Finds the two dense layers of the GRU, that of its input and that of its state, and keeps their weights."""
         cells: dict[int, _Dense] = {}
         for number, graph in enumerate(self._graphs):
             for op in graph.operators:

@@ -65,7 +65,7 @@ class LiteRtDecoder:
         """Predicts the controls of the next frames, see `decoder.Decoder.controls`; `mfcc` has no effect.
 
         Where the network gives NaN or infinity for the harmonics, they are silent, as in the plug-in
-        (PredictControlsModel.cpp:97-105); where for the noise, that is silent.
+        (PredictControlsModel.cpp:97-105). Single noise bands with such values are silent.
         """
         scaled = {F0: scaling.scale_f0(f0_hz), LEVEL: scaling.scale_db(level_db), STATE: self.state}
         found = self._call({name: np.asarray(values, np.float32) for name, values in scaled.items()})

@@ -21,7 +21,7 @@ ResampleMethod = Literal["linear", "window"]
 #: Frames worked on at once: the table of sines [F, K, H] should stay in the processor's cache.
 _TABLE_ELEMENTS = 160_000
 
-#: The note changes where F0 moves by at least so many semitones from one value to the next (250 a second), and the
+#: The note changes where F0 moves by at least this many semitones from one value to the next (250 a second), and the
 #: other values of the frame together move by less than this share of it. The fastest singers slide by half a semitone.
 CHANGE_SEMITONES, SLIDE_SHARE = 1.0, 0.25
 
@@ -300,7 +300,7 @@ class FilteredNoise:
           noise: [F, H] to filter in place of new noise, for comparisons.
 
         Returns:
-          [S] float32; at the start `_skip` samples less than F·H.
+          [S] float32; F·H samples, in the first call `delay_samples` less.
         """
         n_frames = len(magnitudes)
         if noise is None:

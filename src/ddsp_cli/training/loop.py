@@ -108,7 +108,7 @@ class Job:
         return float(min(lowest))
 
     def crops(self, n_steps: int, first_step: int = 0) -> RandomCrops:
-        """Returns the batches of so many steps."""
+        """Returns the batches of `n_steps` steps."""
         training = self.preset.training
         return RandomCrops(
             self.train, training.batch_size, training.crop_s, self.seed, n_steps, first_step, self.favoured

@@ -51,7 +51,7 @@ LEAST_DRIFT_S, LAGS_S = 1.0, (0.1, 0.2)
 #: and in the rendering, if these are at least this share of the frames of the note.
 LEAST_SNR, LEAST_SHARE = 4.0, 0.5
 
-#: Notes of one pitch differ by at most so many semitones. The mean difference of n of them is multiplied by
+#: Notes of one pitch differ by at most `SAME_PITCH` semitones. The mean difference of n of them is multiplied by
 #: n / (n + `PRIOR_NOTES`): before a note bias was trained two of them had a correlation of 0.2 to 0.5.
 SAME_PITCH, PRIOR_NOTES = 0.5, 3.0
 

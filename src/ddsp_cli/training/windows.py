@@ -31,9 +31,9 @@ AnyWindows: TypeAlias = "Windows | StreamedWindows"
 SHIFT_SEMITONES = (0.2, 1.0)
 GAIN_DB = (-3.0, 3.0)
 
-#: Every fourth copy is softer by so much. Half a minute holds few soft notes, and the noise that the network plays in
-#: others is up to 12 dB too loud. With one soft copy in four the loss of half a minute on held-out recordings falls by
-#: 0.6 (flute) and 1.3 (tenor saxophone); with soft copies alone that of an oboe grows by 0.4.
+#: Every fourth copy is softer, with a gain in this range. Half a minute holds few soft notes, and the noise that the
+#: network plays in others is up to 12 dB too loud. With one soft copy in four the loss of half a minute on held-out
+#: recordings falls by 0.6 (flute) and 1.3 (tenor saxophone); with soft copies alone that of an oboe grows by 0.4.
 SOFT_EVERY, SOFT_GAIN_DB = 4, (-20.0, -8.0)
 
 #: Windows with a smaller voiced share are left out of measurements.

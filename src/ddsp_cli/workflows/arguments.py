@@ -12,7 +12,7 @@ from typing import TypeAlias
 from ddsp_cli.errors import UsageError, did_you_mean
 from ddsp_cli.remote import as_place
 
-#: So many characters of a wrong value are quoted.
+#: The most characters of a wrong value that an error quotes.
 _SHOWN = 200
 
 PathLike: TypeAlias = str | os.PathLike[str]

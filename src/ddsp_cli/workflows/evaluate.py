@@ -49,7 +49,7 @@ COMPARED_S = 120.0
 #: The level of an instrument's notes is compared by this percentile.
 LOUD_PERCENTILE = 95
 
-#: So many clips are rendered for the page of a training, and their windows are voiced for at least this share.
+#: Clips that are rendered for the page of a training, and the least voiced share of their windows.
 N_CLIPS = 4
 LEAST_VOICED = 0.5
 

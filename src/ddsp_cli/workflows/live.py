@@ -27,7 +27,7 @@ BLOCK_RANGE = (32, 8192)
 #: Default file of a recording.
 DEFAULT_RECORDING = Path("live.wav")
 
-#: So many drop-outs within `STRUGGLE_S` mean that the computer cannot keep up.
+#: This number of drop-outs within `STRUGGLE_S` means that the computer cannot keep up.
 STRUGGLE_DROPOUTS, STRUGGLE_S = 3, 5.0
 
 #: Load from which a warning is shown.
