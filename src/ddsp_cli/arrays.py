@@ -34,6 +34,9 @@ AnyArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 #: Masks.
 BoolArray: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
+#: Values that are enough for a percentile; of a day of frames more would only take time and memory.
+ENOUGH_VALUES = 1 << 20
+
 #: Ratio of the standard deviation to the median of the magnitudes, of a normal distribution.
 DEVIATION_PER_MEDIAN = 1.4826
 
@@ -93,9 +96,9 @@ def percentiles(values: RealArray, percents: ArrayLike) -> DoubleArray:
     return (high - low) * (places - below) + low
 
 
-def thinned(values: RealArray, n_enough: int = 1 << 20) -> RealArray:
-    """Returns every n-th of the values [N], about `n_enough` of them for statistics; all if there are fewer."""
-    return values[:: -(-len(values) // n_enough) or 1]
+def thinned(values: RealArray) -> RealArray:
+    """Returns every n-th of the values [N], at most `ENOUGH_VALUES` of them; all if there are fewer."""
+    return values[:: -(-len(values) // ENOUGH_VALUES) or 1]
 
 
 def decimated(audio: AnyArray, from_hz: int, to_hz: int) -> FloatArray:

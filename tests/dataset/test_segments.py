@@ -77,7 +77,7 @@ def test_cutting_keeps_the_middle_and_fades_the_ends(rate_hz, block):
 
 def test_a_recording_is_parted_in_a_rest():
     rests = measure(melody((60, 62, 64, 65, 67), note_s=0.6, rest_s=0.2))
-    cut = segments.quietest_cut(rests.power_db, 0.7, 0.9)
+    cut = segments.quietest_cut(rests.power_db, 0.7, 0.9, 250)
     assert 0.7 * len(rests) - 5 <= cut <= 0.9 * len(rests)
     assert cut % 5 == 0
     assert rests.power_db[cut] < -60

@@ -120,6 +120,9 @@ LARGEST_BRIDGE_SEMITONES = 2.0
 #: Time before a note, in the rest, from which on F0 has the pitch of the note.
 LEAD_S = 0.06
 
+#: Pitch of a performance without notes.
+NO_NOTES_MIDI = 69.0
+
 
 def confirm_leaps(features: Features, segments: Segments, recording: Recording) -> Features:
     """Checks brief leaps of F0 against the sound, and keeps those that the sound confirms.
@@ -536,7 +539,6 @@ def fill(
     segments: Segments,
     frame_rate_hz: int,
     loudness_db: RealArray | None = None,
-    default_midi: float = 69.0,
 ) -> DoubleArray:
     """Gives every frame a pitch: bridged across gaps inside segments, held through rests.
 
@@ -549,16 +551,15 @@ def fill(
       segments: stretches between rests.
       frame_rate_hz: frames per second.
       loudness_db: [F], to find the softest frame of a gap; without it the middle is used.
-      default_midi: pitch of a performance without notes.
 
     Returns:
-      [F] float64 without NaN.
+      [F] float64 without NaN; A4 in all frames of a performance without notes.
     """
     n_frames = len(midi)
     inside = segments.mask
     out = np.where(inside, midi, np.nan).astype(np.float64)
     if np.isnan(out).all():
-        return np.full(n_frames, default_midi)
+        return np.full(n_frames, NO_NOTES_MIDI)
     for start, stop in zip(*runs(np.isnan(out)), strict=True):
         if start == 0 or stop == n_frames:
             out[start:stop] = out[stop] if start == 0 else out[start - 1]

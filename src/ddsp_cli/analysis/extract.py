@@ -127,19 +127,18 @@ class FeatureStream:
         self._envelope.push(block)
 
 
-def measure(audio: FloatArray, spec: FeatureSpec | None = None, threads: int | None = None) -> Features:
+def measure(audio: FloatArray, spec: FeatureSpec | None = None) -> Features:
     """Measures a whole signal in one pass.
 
     Args:
       audio: [S] at 16 kHz, mono.
       spec: how to measure; the default is that of data sets.
-      threads: how many threads the tracker may use.
 
     Raises:
       InputError: no samples, or NaN among them.
       UsageError: the tracker is unknown or unavailable.
     """
-    stream = FeatureStream(spec, threads)
+    stream = FeatureStream(spec)
     stream.push(audio)
     return stream.finish()
 
@@ -200,7 +199,6 @@ def analyze(
     find_segments: Callable[[Features], SegmentsT],
     *,
     progress: Callable[[float], None] | None = None,
-    threads: int | None = None,
 ) -> Analysis[SegmentsT]:
     """Measures a performance, with the further passes that it needs.
 
@@ -213,24 +211,23 @@ def analyze(
       spec: how to measure.
       find_segments: finds segments in features; called once for each pass after which they can differ.
       progress: called with the seconds measured so far in the first pass.
-      threads: how many threads the tracker may use.
 
     Raises:
       InputError: the recording cannot be read, is empty, or contains NaN or infinity.
       UsageError: the tracker is unknown or unavailable.
     """
-    features, beginning = _first_pass(recording, spec, progress, threads)
+    features, beginning = _first_pass(recording, spec, progress)
     passes = ["features"]
     if float(features.power_db.max(initial=spec.floor_db)) < AUDIBLE_DB:
         return Analysis(features, find_segments(features), "silent", beginning, tuple(passes))
     loud_db = float(percentiles(features.power_db, 98))
     gain = 10.0 ** ((USUAL_DB - loud_db) / 20.0) if loud_db < QUIET_DB else 1.0
     if gain > 1.0:
-        features = _track_amplified(recording, features, gain, threads)
+        features = _track_amplified(recording, features, gain)
         passes.append("amplified")
     segments = find_segments(features)
     if _may_be_higher(features, segments.voiced):
-        features = _track_half_speed(recording, features, gain, threads)
+        features = _track_half_speed(recording, features, gain)
         segments = find_segments(features)
         passes.append("half speed")
     if pitched_share(features, segments.voiced) >= PITCHED_SHARE:
@@ -260,10 +257,10 @@ def pitched_share(features: Features, voiced: BoolArray) -> float:
 
 
 def _first_pass(
-    recording: Recording, spec: FeatureSpec, progress: Callable[[float], None] | None, threads: int | None
+    recording: Recording, spec: FeatureSpec, progress: Callable[[float], None] | None
 ) -> tuple[Features, FloatArray]:
     """Returns all features of a recording, and its first `BEGINNING_S` as sound, [S]."""
-    stream = FeatureStream(spec, threads)
+    stream = FeatureStream(spec)
     n_samples, n_beginning = 0, round(BEGINNING_S * ANALYSIS_RATE_HZ)
     beginning: list[FloatArray] = []
     for block in recording.blocks():
@@ -277,9 +274,9 @@ def _first_pass(
     return features, np.concatenate(beginning)
 
 
-def _track_amplified(recording: Recording, features: Features, gain: float, threads: int | None) -> Features:
+def _track_amplified(recording: Recording, features: Features, gain: float) -> Features:
     """Returns the features with the pitch of the sound multiplied by `gain`."""
-    stream = FeatureStream(features.spec, threads, with_loudness=False)
+    stream = FeatureStream(features.spec, with_loudness=False)
     for block in recording.blocks():
         stream.push(block * np.float32(gain))
     amplified = stream.finish()
@@ -294,10 +291,10 @@ def _may_be_higher(features: Features, voiced: BoolArray) -> bool:
     return pitched_share(features, voiced) < PITCHED_SHARE
 
 
-def _track_half_speed(recording: Recording, features: Features, gain: float, threads: int | None) -> Features:
+def _track_half_speed(recording: Recording, features: Features, gain: float) -> Features:
     """Returns the features with the pitch above `HIGHER_HZ` of the sound at half its speed, multiplied by `gain`."""
     resampler = Resampler(ANALYSIS_RATE_HZ, 2 * ANALYSIS_RATE_HZ)
-    tracker = trackers.open_tracker(features.spec.pitch, threads)
+    tracker = trackers.open_tracker(features.spec.pitch)
     for block in recording.blocks():
         tracker.push(resampler.push(block * np.float32(gain)))
     tracker.push(resampler.finish())

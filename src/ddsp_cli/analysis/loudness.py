@@ -22,6 +22,9 @@ _A_POLES_HZ = (20.598997, 107.65265, 737.86223, 12194.217)
 #: Offset that makes the weight 0 dB at 1 kHz (IEC 61672-1, rounded as the standard and librosa round it).
 _A_OFFSET_DB = 2.0
 
+#: Floor of the weight: at 0 Hz it is minus infinity.
+A_FLOOR_DB = -80.0
+
 #: Offset that magenta/ddsp 1.x subtracts, so that about 0 dB is the loudest (tag v1.6.2, spectral_ops.py:39).
 _REFERENCE_2020_DB = 20.7
 
@@ -45,21 +48,20 @@ _FRAMES_AT_ONCE = 256
 _FRAMES_COMBINED = 1 << 15
 
 
-def a_weighting_db(frequencies_hz: RealArray, floor_db: float = -80.0) -> DoubleArray:
+def a_weighting_db(frequencies_hz: RealArray) -> DoubleArray:
     """Returns A-weighting in dB by the formula of IEC 61672-1, annex E; 0 dB at 1 kHz.
 
     Args:
       frequencies_hz: any shape.
-      floor_db: lower limit; at 0 Hz the weight is minus infinity.
 
     Returns:
-      Weights in dB of the same shape, float64.
+      Weights in dB of the same shape, float64, at least `A_FLOOR_DB`.
     """
     f1, f2, f3, f4 = (pole * pole for pole in _A_POLES_HZ)
     squared = np.square(np.asarray(frequencies_hz, np.float64))
     gain = f4 * squared**2 / ((squared + f1) * np.sqrt((squared + f2) * (squared + f3)) * (squared + f4))
     with np.errstate(divide="ignore"):
-        return np.maximum(20.0 * np.log10(gain) + _A_OFFSET_DB, floor_db)
+        return np.maximum(20.0 * np.log10(gain) + _A_OFFSET_DB, A_FLOOR_DB)
 
 
 class FrameStream:

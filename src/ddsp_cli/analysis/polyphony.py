@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, NamedTuple
@@ -134,12 +134,11 @@ def _session() -> Any:
     return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def track_activations(blocks: Iterable[FloatArray], progress: Callable[[float], None] | None = None) -> Activations:
+def track_activations(blocks: Iterable[FloatArray]) -> Activations:
     """Runs the network over a sound.
 
     Args:
       blocks: [S] at 16 kHz each.
-      progress: called with the seconds done.
 
     Raises:
       InputError: longer than `LONGEST_S`, or empty.
@@ -163,8 +162,6 @@ def track_activations(blocks: Iterable[FloatArray], progress: Callable[[float], 
         while len(waiting) >= WINDOW_SAMPLES:
             run(waiting[:WINDOW_SAMPLES])
             waiting = waiting[step:]
-            if progress is not None:
-                progress(len(found) * step / RATE_HZ)
     n_frames = -(-n_samples // HOP_SAMPLES)
     if not n_frames:
         raise InputError("the sound is empty: it has 0 samples")

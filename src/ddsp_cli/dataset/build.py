@@ -411,7 +411,8 @@ def choose_validation(lengths: Callable[[], Iterable[tuple[str, int, int]]], n: 
 def split_one(recording: CutRecording, share: float, gain_db: float) -> tuple[list[Portion], list[Portion]]:
     """Splits a single recording near its end, at its quietest place, into a part for training and `share` of it."""
     low = 1.0 - share - CUT_TOLERANCE
-    cut = segments.quietest_cut(recording.frames()["power_db"], max(low, 0.5), min(low + 2 * CUT_TOLERANCE, 0.98))
+    power_db, rate_hz = recording.frames()["power_db"], recording.job.spec.frame_rate_hz
+    cut = segments.quietest_cut(power_db, max(low, 0.5), min(low + 2 * CUT_TOLERANCE, 0.98), rate_hz)
     gain = as_gain(gain_db)
     return [Portion(recording, 0, cut, gain)], [Portion(recording, cut, recording.n_frames, gain)]
 

@@ -148,7 +148,7 @@ def cut(
         yield np.zeros(missing, np.float32)
 
 
-def quietest_cut(power_db: np.ndarray, low: float, high: float, frame_rate_hz: int = 250) -> int:
+def quietest_cut(power_db: np.ndarray, low: float, high: float, frame_rate_hz: int) -> int:
     """Finds the quietest frame at which to split a recording in two, between two shares of its length, on the grid.
 
     Args:

@@ -81,13 +81,12 @@ def draw_transfer(
     return as_png(figure, dpi=100)
 
 
-def draw_map(timbres: TimbreMap, families: Mapping[str, str], marks: Sequence[str] = ()) -> bytes:
+def draw_map(timbres: TimbreMap, families: Mapping[str, str]) -> bytes:
     """Draws where instruments lie, coloured by family, each with a line to the one that sounds most like it.
 
     Args:
       timbres: places and distances.
       families: name → family.
-      marks: names that are drawn as stars.
 
     Returns:
       A PNG.
@@ -100,11 +99,8 @@ def draw_map(timbres: TimbreMap, families: Mapping[str, str], marks: Sequence[st
         axes.plot(*timbres.places[[i, other]].T, color="0.85", zorder=1)
     for i, family in enumerate(order):
         rows = [k for k, name in enumerate(timbres.names) if families[name] == family]
-        for marker, size in (("*", 170), ("o", 55)):
-            some = [k for k in rows if (timbres.names[k] in marks) == (marker == "*")]
-            label = family if some and (marker == "o" or len(some) == len(rows)) else None
-            x, y = timbres.places[some].T
-            axes.scatter(x, y, s=size, marker=marker, color=f"C{i}", label=label, zorder=2)
+        x, y = timbres.places[rows].T
+        axes.scatter(x, y, s=55, color=f"C{i}", label=family, zorder=2)
     for name, (x, y) in zip(timbres.names, timbres.places, strict=True):
         axes.annotate(name, (x, y), xytext=(7, 5), textcoords="offset points", fontsize=9)
     axes.set(xlabel=f"{timbres.axes[0]} →", ylabel=f"{timbres.axes[1]} →")

@@ -11,6 +11,9 @@ from ddsp_cli.arrays import ComplexArray, FloatArray
 #: Shortest and longest partition of the impulse response and of the sound.
 _PARTITION_SAMPLES = (256, 4096)
 
+#: A reverb has ended where what is left of its energy is this far below that of direct sound and reverb together.
+TAIL_FALL_DB = 60.0
+
 
 class Room(Protocol):
     """Adds reverb to dry sound, as `Reverb` does."""
@@ -115,13 +118,12 @@ class Reverb:
             self._finished = (past * self._spectra[1:]).sum(axis=0)  # 2.6 times as fast as einsum
 
 
-def tail_s(impulse_response: FloatArray | None, sample_rate_hz: int, fall_db: float = 60.0) -> float:
-    """Measures how long a reverb rings after a sound: until the rest of its energy is `fall_db` below the direct sound.
+def tail_s(impulse_response: FloatArray | None, sample_rate_hz: int) -> float:
+    """Measures how long a reverb rings after a sound: see `TAIL_FALL_DB`.
 
     Args:
       impulse_response: [S], without the direct sound (which is 1); None for no reverb.
       sample_rate_hz: its rate.
-      fall_db: of the energy of noise that was sent through.
 
     Returns:
       Seconds.
@@ -130,5 +132,5 @@ def tail_s(impulse_response: FloatArray | None, sample_rate_hz: int, fall_db: fl
         return 0.0
     energy = np.asarray(impulse_response, np.float64) ** 2
     left = np.cumsum(energy[::-1])[::-1]
-    audible = np.flatnonzero(left > (1.0 + left[0]) * 10.0 ** (-fall_db / 10.0))
+    audible = np.flatnonzero(left > (1.0 + left[0]) * 10.0 ** (-TAIL_FALL_DB / 10.0))
     return float(audible[-1] + 1) / sample_rate_hz if len(audible) else 0.0
