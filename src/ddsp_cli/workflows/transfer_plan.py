@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
@@ -188,8 +188,7 @@ def plan_jobs(
     taken: set[str] = set()
     taken_by_notes: set[str] = set()
     curves_read = () if curves is None else (curves,)
-    read_from = {path.resolve() for path in (*(path for path, _ in sources), *curves_read, *also_read)}
-    written: dict[Path, str] = {}
+    claims = _Claims((*(path for path, _ in sources), *curves_read, *also_read))
     for path, kind in sources:
         is_sound = kind == "sound" or (kind == "controls" and path.suffix.lower() in read.AUDIO_SUFFIXES)
         try:
@@ -202,12 +201,8 @@ def plan_jobs(
         for model, name in enumerate(names):
             stem = free_name(f"{stems[path]}_{name}", taken)
             output = out if as_file and out is not None else (out or Path()) / f"{stem}.wav"
-            if rate_hz is not None and nearest_rate_hz(output, rate_hz) != rate_hz:
-                raise UsageError(
-                    f"{output.suffix[1:]} files have no sample rate of {rate_hz} Hz",
-                    f"The nearest they have is {nearest_rate_hz(output, rate_hz)} Hz.",
-                    parameter="sample_rate",
-                )
+            if rate_hz is not None:
+                _check_rate(output, rate_hz)
             picture = output.with_suffix(".png") if outputs.plot else None
             table = outputs.controls if one_table or outputs.controls is None else outputs.controls / f"{stem}.csv"
             notes = None
@@ -221,14 +216,7 @@ def plan_jobs(
             ):
                 if target is None:
                     continue
-                real = target.resolve()
-                if real in read_from and target.exists():
-                    what = "the input itself" if real == path.resolve() else "also an input"
-                    raise OutputError(f"{target} is {what}", "Choose another name.", parameter=parameter)
-                if real in written:
-                    raise OutputError(f"{target} cannot hold both {_HELD[written[real]]} and {_HELD[parameter]}",
-                                      "Name two files.", parameter=parameter)  # fmt: skip
-                written[real] = parameter
+                claims.add(target, path, parameter)
                 if place is None or place.is_dir() or is_file:
                     check_writable(target, outputs.force)
             subtype = _subtype(info, output, bits)
@@ -240,6 +228,47 @@ def plan_jobs(
         if folder is not None and not is_file:
             _check_folder(folder)
     return plan
+
+
+def _check_rate(output: Path, rate_hz: int) -> None:
+    if nearest_rate_hz(output, rate_hz) != rate_hz:
+        raise UsageError(
+            f"{output.suffix[1:]} files have no sample rate of {rate_hz} Hz",
+            f"The nearest they have is {nearest_rate_hz(output, rate_hz)} Hz.",
+            parameter="sample_rate",
+        )
+
+
+class _Claims:
+    """The paths that a transfer writes: none is read by it or written twice.
+
+    Args:
+      read_from: the files that it reads.
+    """
+
+    def __init__(self, read_from: Iterable[Path]) -> None:
+        self._read_from = {path.resolve() for path in read_from}
+        self._written: dict[Path, str] = {}
+
+    def add(self, target: Path, source: Path, parameter: str) -> None:
+        """Adds a path.
+
+        Args:
+          target: to write.
+          source: the input that it is made from.
+          parameter: the argument that asks for it.
+
+        Raises:
+          OutputError: it is read, or already written.
+        """
+        real = target.resolve()
+        if real in self._read_from and target.exists():
+            what = "the input itself" if real == source.resolve() else "also an input"
+            raise OutputError(f"{target} is {what}", "Choose another name.", parameter=parameter)
+        if real in self._written:
+            raise OutputError(f"{target} cannot hold both {_HELD[self._written[real]]} and {_HELD[parameter]}",
+                              "Name two files.", parameter=parameter)  # fmt: skip
+        self._written[real] = parameter
 
 
 def _find_sources(
