@@ -43,7 +43,7 @@ from ddsp_cli.live.devices import Callback, DeviceStream, SimulatedDevices, Stre
 from ddsp_cli.live.mixer import Controls
 from ddsp_cli.live.performer import LIVE_SEGMENTS, LOOKAHEAD_SAMPLES, Latency, Listener, LiveSettings, Performer
 from ddsp_cli.live.priority import AUDIO_RR, Priority, raise_process, raise_thread
-from ddsp_cli.live.process import Engine, Job, LiveProcess
+from ddsp_cli.live.process import Job, LiveProcess, SignalChain
 from ddsp_cli.live.tape import Tape
 from ddsp_cli.synthesis.instrument import Instrument
 
@@ -100,16 +100,16 @@ def latency(instrument: Instrument) -> None:
         alone = performer.push(sung)
         for block in BLOCKS:
             job = Job(StreamSettings("null", "null", block), (instrument,), Controls(room=False), settings)
-            engine = Engine(job, RATE_HZ)
-            pair = SimulatedDevices(sung, RATE_HZ, block, engine.loop.work_once)
+            chain = SignalChain(job, RATE_HZ)
+            pair = SimulatedDevices(sung, RATE_HZ, block, chain.loop.work_once)
             start_s = time.process_time()
-            pair.start(engine.loop.callback)
+            pair.start(chain.loop.callback)
             share = (time.process_time() - start_s) / (len(sung) / RATE_HZ)
             moved = int(np.argmax(np.correlate(pair.played[: 4 * RATE_HZ], alone[: 3 * RATE_HZ], "valid")))
             delay_s = (moved + performer.latency_samples) / RATE_HZ
             late_s = begun_s(pair.played) - begun_s(sung)
             window_ms = 1000 * LOOKAHEAD_SAMPLES[mode] / ANALYSIS_RATE_HZ
-            times_s = (engine.status().latency_s, delay_s, late_s.mean(), late_s.max())
+            times_s = (chain.status().latency_s, delay_s, late_s.mean(), late_s.max())
             cells = "".join(f"{1000 * time_s:7.1f} ms" for time_s in times_s)
             print(f"{mode:<6}{window_ms:5.0f} ms{block:7}{cells}{share:7.1%}", flush=True)
 

@@ -18,7 +18,7 @@ from ddsp_cli.live.audio_loop import FADE_SAMPLES, MAX_SLACK_S, MORE_BLOCKS, PAT
 from ddsp_cli.live.devices import Device, SimulatedDevices, StreamSettings, choose_rate_hz
 from ddsp_cli.live.mixer import CROSSFADE_S, WARM_UP_S, Controls, Mixer, soft_clipped
 from ddsp_cli.live.performer import LiveSettings, LiveState, Performer
-from ddsp_cli.live.process import Engine, Job, LiveStatus
+from ddsp_cli.live.process import Job, LiveStatus, SignalChain
 from ddsp_cli.live.tape import OUTPUT, FeedbackDetector, Recorder, Tape
 from ddsp_cli.synthesis.instrument import Instrument
 from fixtures import make_bundle, melody
@@ -44,19 +44,19 @@ def make_tape(n_samples=4 * RATE_HZ):
     return Tape(context.RawArray("f", 2 * n_samples), context.RawArray("d", 1))
 
 
-def play_through(engine, audio, after=None):
+def play_through(chain, audio, after=None):
     """Returns the output of a simulated pair of devices; `after` maps the number of a block to a call after it."""
     number = 0
 
     def between():
         nonlocal number
-        engine.loop.work_once()
+        chain.loop.work_once()
         if after and number in after:
             after[number]()
         number += 1
 
     pair = SimulatedDevices(audio, RATE_HZ, BLOCK, between)
-    pair.start(engine.loop.callback)
+    pair.start(chain.loop.callback)
     return pair.played
 
 
@@ -65,13 +65,13 @@ def test_the_output_is_that_of_the_performer_at_the_stated_delay(instruments):
     performer = Performer(instruments[0], LiveSettings(), RATE_HZ)
     expected = performer.push(audio)
     tape = make_tape()
-    engine = Engine(make_job(instruments), RATE_HZ, tape)
-    played = play_through(engine, audio)
+    chain = SignalChain(make_job(instruments), RATE_HZ, tape)
+    played = play_through(chain, audio)
     assert np.abs(expected).max() > 0.01
     delay = 2 * BLOCK  # one block is collected, and the loop has one to play it
     n = len(audio) // BLOCK * BLOCK - BLOCK
     np.testing.assert_array_equal(played[delay : delay + n], expected[:n])
-    status = engine.status()
+    status = chain.status()
     assert status.latency_s * RATE_HZ == performer.latency_samples + delay
     assert status.n_dropouts == 0
     assert status.seconds == pytest.approx(len(audio) / RATE_HZ)
@@ -81,9 +81,9 @@ def test_the_output_is_that_of_the_performer_at_the_stated_delay(instruments):
 
 def test_meters_tell_what_is_sung_and_played(instruments):
     audio = melody((69,), note_s=0.6, rest_s=0.3, rate_hz=RATE_HZ)[: -round(0.3 * RATE_HZ)]
-    engine = Engine(make_job(instruments, transpose=12.0), RATE_HZ)
-    play_through(engine, audio)
-    status = engine.status()
+    chain = SignalChain(make_job(instruments, transpose=12.0), RATE_HZ)
+    play_through(chain, audio)
+    status = chain.status()
     assert status.f0_hz == pytest.approx(440.0, rel=0.005)
     assert status.played_hz == pytest.approx(880.0, rel=0.005)
     assert status.plays == 1.0
@@ -93,16 +93,16 @@ def test_meters_tell_what_is_sung_and_played(instruments):
 
 def test_changes_while_playing_act_without_a_break(instruments):
     audio = melody((69,), note_s=2.0, rest_s=0.2, rate_hz=RATE_HZ)
-    plain = play_through(Engine(make_job(instruments), RATE_HZ), audio)
-    other = play_through(Engine(make_job(instruments, instrument=1), RATE_HZ), audio)
-    engine = Engine(make_job(instruments), RATE_HZ)
+    plain = play_through(SignalChain(make_job(instruments), RATE_HZ), audio)
+    other = play_through(SignalChain(make_job(instruments, instrument=1), RATE_HZ), audio)
+    chain = SignalChain(make_job(instruments), RATE_HZ)
     at = round(0.6 * RATE_HZ / BLOCK)
 
     def change():
-        engine.mixer.controls = Controls(instrument=1)
+        chain.mixer.controls = Controls(instrument=1)
 
-    changed = play_through(engine, audio, {at: change})
-    latency = engine.mixer.latency_samples
+    changed = play_through(chain, audio, {at: change})
+    latency = chain.mixer.latency_samples
     begin = (at + 1) * BLOCK + latency + round(WARM_UP_S * RATE_HZ) + 2 * BLOCK
     end = begin + round(CROSSFADE_S * RATE_HZ)
     np.testing.assert_array_equal(changed[:begin], plain[:begin])
@@ -114,19 +114,19 @@ def test_changes_while_playing_act_without_a_break(instruments):
         assert level_db(changed, start) == pytest.approx(level_db(other, start), abs=1.5)
     softest = min(level_db(plain, begin - 2400), level_db(other, end))
     assert min(level_db(changed, start) for start in range(begin - 2400, end, 240)) > softest - 3.0
-    assert engine.status().instrument == 1
+    assert chain.status().instrument == 1
 
 
 def test_octave_mute_and_room_change_from_the_next_frame_on(instruments):
     audio = melody((69,), note_s=1.5, rest_s=0.2, rate_hz=RATE_HZ)
-    engine = Engine(make_job(instruments), RATE_HZ)
+    chain = SignalChain(make_job(instruments), RATE_HZ)
     steps = {
         round(0.6 * RATE_HZ / BLOCK): Controls(transpose=12.0),
         round(1.0 * RATE_HZ / BLOCK): Controls(transpose=12.0, muted=True),
     }
-    after = {at: lambda wanted=wanted: setattr(engine.mixer, "controls", wanted) for at, wanted in steps.items()}
-    played = play_through(engine, audio, after)
-    assert engine.status().played_hz == pytest.approx(880.0, rel=0.005)
+    after = {at: lambda wanted=wanted: setattr(chain.mixer, "controls", wanted) for at, wanted in steps.items()}
+    played = play_through(chain, audio, after)
+    assert chain.status().played_hz == pytest.approx(880.0, rel=0.005)
     assert np.abs(played[round(0.9 * RATE_HZ) : round(1.0 * RATE_HZ)]).max() > 0.01
     assert not played[round(1.1 * RATE_HZ) :].any()
 

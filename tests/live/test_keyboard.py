@@ -20,7 +20,7 @@ from ddsp_cli.live.devices import SimulatedDevices, StreamSettings
 from ddsp_cli.live.keyboard import VIBRATO_SEMITONES, Keyboard, PressedKeys
 from ddsp_cli.live.mixer import Controls
 from ddsp_cli.live.performer import LiveSettings
-from ddsp_cli.live.process import Engine, Job
+from ddsp_cli.live.process import Job, SignalChain
 from ddsp_cli.synthesis.instrument import Instrument
 from fixtures import make_bundle
 
@@ -204,25 +204,25 @@ def test_after_a_rest_a_note_does_not_depend_on_the_one_before_it(instruments):
 
 def test_another_instrument_takes_over_a_held_note(instruments):
     job = Job(StreamSettings("", "null", BLOCK), instruments, Controls(), LiveSettings(room=False), "pretended", 2)
-    engine = Engine(job, RATE_HZ)
-    events = {10: lambda: engine.hands.messages.put(on(69)),
-              60: lambda: setattr(engine.mixer, "controls", Controls(instrument=1)),
-              120: lambda: engine.hands.messages.put(off(69))}  # fmt: skip
+    chain = SignalChain(job, RATE_HZ)
+    events = {10: lambda: chain.hands.messages.put(on(69)),
+              60: lambda: setattr(chain.mixer, "controls", Controls(instrument=1)),
+              120: lambda: chain.hands.messages.put(off(69))}  # fmt: skip
     number = 0
 
     def between():
         nonlocal number
-        engine.loop.work_once()
+        chain.loop.work_once()
         events.get(number, lambda: None)()
         number += 1
 
     pair = SimulatedDevices(np.zeros(2 * RATE_HZ, np.float32), RATE_HZ, BLOCK, between)
-    pair.start(engine.loop.callback)
+    pair.start(chain.loop.callback)
     assert pitch_hz(pair.played, 0.3, 0.55) == pytest.approx(440.0, rel=0.005)
     assert pitch_hz(pair.played, 0.95, 1.15) == pytest.approx(440.0, rel=0.005)
-    assert engine.status().instrument == 1
-    assert engine.status().f0_hz == pytest.approx(440.0)
-    assert engine.status().plays == 0.0
+    assert chain.status().instrument == 1
+    assert chain.status().f0_hz == pytest.approx(440.0)
+    assert chain.status().plays == 0.0
     assert np.abs(part(pair.played, 1.9, 2.0)).max() < 1e-3  # the room dies away
 
 

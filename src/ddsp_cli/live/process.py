@@ -105,7 +105,7 @@ class LiveStatus:
 _FIELDS = tuple(field.name for field in fields(LiveStatus))
 
 
-class Engine:
+class SignalChain:
     """Instruments, mixer and loop, which the process runs once its devices are open.
 
     Args:
@@ -231,8 +231,8 @@ def play(
     Raises:
       InputError: the device is gone.
     """
-    engine = Engine(job, stream.rate_hz, tape, in_real_time=True)
-    worker = Worker(engine.loop)
+    chain = SignalChain(job, stream.rate_hz, tape, in_real_time=True)
+    worker = Worker(chain.loop)
     sys.setswitchinterval(SWITCH_S)
     gc.collect()
     gc.freeze()
@@ -241,20 +241,20 @@ def play(
     worker.start()
     port = None
     try:
-        if engine.hands is not None and job.midi is not None:
-            port = open_midi_port(job.midi, engine.hands.messages.put)
+        if chain.hands is not None and job.midi is not None:
+            port = open_midi_port(job.midi, chain.hands.messages.put)
         connection.send(stream.rate_hz)
-        stream.start(engine.loop.callback)
+        stream.start(chain.loop.callback)
         begun_s = time.perf_counter()
         while worker.problem is None:
             if connection.poll(STATUS_S):
                 controls = connection.recv()
                 if controls is None:
                     return
-                engine.mixer.controls = controls
-            status = replace(engine.status(), priority=float(priority))
+                chain.mixer.controls = controls
+            status = replace(chain.status(), priority=float(priority))
             shared_status[:] = [getattr(status, name) for name in _FIELDS]
-            silent_s = time.perf_counter() - max(engine.loop.last_call_s, begun_s)
+            silent_s = time.perf_counter() - max(chain.loop.last_call_s, begun_s)
             if silent_s > (GONE_S if status.seconds > 0.0 else STARTING_S):
                 raise InputError(
                     "the audio device has stopped: it was unplugged, or another program has taken it",
