@@ -304,8 +304,8 @@ def test_small_things_of_the_console(capsys, monkeypatch):
     assert [console.duration(s) for s in (3.21, 245, 3723)] == ["3.2 s", "4:05", "1:02:03"]
     assert [console.size(n) for n in (3_748_228, 950)] == ["3.7 MB", "0.9 kB"]
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    assert console.speaks(stream, "4 × – 5…") == "4 x - 5..."
-    assert console.speaks(stream, "a\x1b[2Jb\r\x9bc\td\ne") == "a?[2Jb??c\td\ne"
+    assert console.displayable(stream, "4 × – 5…") == "4 x - 5..."
+    assert console.displayable(stream, "a\x1b[2Jb\r\x9bc\td\ne") == "a?[2Jb??c\td\ne"
 
 
 def test_progress_is_occasional_lines_off_a_terminal(capsys, monkeypatch):

@@ -124,6 +124,7 @@ def load(model: Model) -> Instrument:
 
     Raises:
       ModelError: there is no such instrument, or it is damaged.
+      UsageError: it is neither text nor a path.
     """
     if isinstance(model, Instrument):
         return model

@@ -78,7 +78,17 @@ def matrices(n_mfccs: int) -> tuple[FloatArray, FloatArray]:
 
 @functools.cache
 def mel_matrix(n_mels: int, n_bins: int, sample_rate_hz: float, low_hz: float, high_hz: float) -> FloatArray:
-    """Returns triangular filters of equal width on the HTK mel scale, [n_bins, n_mels] float32; bin 0 has no weight."""
+    """Makes triangular filters of equal width on the mel scale of HTK, m = 1127 ln(1 + f / 700 Hz).
+
+    Args:
+      n_mels: number of filters.
+      n_bins: of a spectrum from 0 Hz to half the sample rate.
+      sample_rate_hz: of the sound.
+      low_hz, high_hz: lower edge of the first filter and upper edge of the last one.
+
+    Returns:
+      Weights [n_bins, n_mels] float32, peak 1; bin 0 has no weight, as in TensorFlow.
+    """
 
     def to_mel(hz: DoubleArray | float) -> DoubleArray:
         return np.asarray(1127.0 * np.log1p(np.asarray(hz, np.float64) / 700.0))

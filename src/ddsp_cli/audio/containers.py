@@ -64,6 +64,10 @@ class PyAvDecoder:
     Attributes:
       sample_rate_hz, n_channels: of the sound.
       n_samples: as the container claims, or 0.
+
+    Raises:
+      DecodeError: PyAV cannot open the file.
+      InputError: it has no sound.
     """
 
     def __init__(self, path: Path) -> None:
@@ -132,6 +136,9 @@ class FfmpegDecoder:
     Attributes:
       sample_rate_hz, n_channels: of the sound.
       n_samples: 0, unknown.
+
+    Raises:
+      DecodeError: ffmpeg finds no sound in the file.
     """
 
     n_samples = 0

@@ -43,7 +43,16 @@ class Resampler:
 
 
 def at_rate(blocks: Iterable[FloatArray], from_hz: int, to_hz: int, n_channels: int = 1) -> Iterator[FloatArray]:
-    """Resamples blocks [S] or [S, C]; the result is as long as the sound and aligned with it."""
+    """Resamples a sound with soxr; the result is as long as the sound and aligned with it.
+
+    Args:
+      blocks: [S] or [S, C] each.
+      from_hz, to_hz: rates of the sound and of the result.
+      n_channels: C.
+
+    Yields:
+      Blocks of the result, of any length.
+    """
     if from_hz == to_hz:
         yield from blocks
         return

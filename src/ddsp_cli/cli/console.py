@@ -40,7 +40,7 @@ def is_terminal(stream: TextIO) -> bool:
         return False
 
 
-def speaks(stream: TextIO, text: str) -> str:
+def displayable(stream: TextIO, text: str) -> str:
     """Returns the text in characters that the stream can take, without those that control a terminal."""
     text = text.translate(_CONTROLS)
     encoding = getattr(stream, "encoding", None) or "ascii"
@@ -105,7 +105,7 @@ def say(text: str = "", wrap: bool = False) -> None:
         if wrap and is_terminal(sys.stdout):
             width = max(shutil.get_terminal_size().columns - 1, 20)
             text = textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-        print(speaks(sys.stdout, text), flush=True)
+        print(displayable(sys.stdout, text), flush=True)
 
 
 def remark(text: str) -> None:
@@ -120,7 +120,7 @@ def remark(text: str) -> None:
             for line in text.split("\n")
         )
     with contextlib.suppress(OSError):
-        print(speaks(sys.stderr, text), file=sys.stderr, flush=True)
+        print(displayable(sys.stderr, text), file=sys.stderr, flush=True)
 
 
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -148,9 +148,9 @@ def error(message: str, hint: str = "") -> None:
         from rich.text import Text
 
         console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(Text.assemble(("Error: ", "bold red"), speaks(sys.stderr, sentence)))
+        console.print(Text.assemble(("Error: ", "bold red"), displayable(sys.stderr, sentence)))
         if hint:
-            console.print(Text(speaks(sys.stderr, hint), style="dim"))
+            console.print(Text(displayable(sys.stderr, hint), style="dim"))
         return
     remark(f"Error: {sentence}")
     if hint:
@@ -178,12 +178,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         from rich.table import Table
         from rich.text import Text
 
-        fits = speaks(sys.stdout, "─") == "─"
+        fits = displayable(sys.stdout, "─") == "─"
         drawn = Table(box=box.SIMPLE_HEAD if fits else box.ASCII, header_style="bold")
         for i, column in enumerate(columns):
             drawn.add_column(column, no_wrap=i == 0, style="cyan" if i == 0 else "")
         for row in rows:
-            drawn.add_row(*(Text(speaks(sys.stdout, cell)) for cell in row))
+            drawn.add_row(*(Text(displayable(sys.stdout, cell)) for cell in row))
         with standard_output():
             Console(highlight=False).print(drawn)
         return
@@ -248,7 +248,7 @@ class Progress:
     def line(self, text: str) -> None:
         """Prints a line that stays, above the bar."""
         if self._bar is not None:
-            self._bar.write(speaks(sys.stderr, text), file=sys.stderr)
+            self._bar.write(displayable(sys.stderr, text), file=sys.stderr)
         else:
             remark(text)
 
@@ -268,12 +268,12 @@ class Progress:
             self._bar = tqdm(
                 total=round(total),
                 initial=round(self._first),
-                desc=speaks(sys.stderr, what),
+                desc=displayable(sys.stderr, what),
                 unit=f" {self._unit}",
                 file=sys.stderr,
                 leave=False,
                 dynamic_ncols=True,
-                ascii=speaks(sys.stderr, "█") != "█",
+                ascii=displayable(sys.stderr, "█") != "█",
             )
         self._bar.n = min(round(done), round(total))
         if extra:

@@ -213,7 +213,7 @@ class _View:
         if self._live is not None:
             from rich.text import Text
 
-            draws = console.speaks(self._stream, "█·") == "█·"
+            draws = console.displayable(self._stream, "█·") == "█·"
             width = self._live.console.width
             cells = ("█", "·") if draws else ("#", ".")
             styled = [(line, "") for line in describe(view, self._names, cells, width)]
@@ -222,7 +222,7 @@ class _View:
                 styled.append((KEYS, "dim"))
             text = Text(no_wrap=True, overflow="crop")
             for i, (line, style) in enumerate(styled):
-                text.append(("\n" if i else "") + console.speaks(self._stream, line), style)
+                text.append(("\n" if i else "") + console.displayable(self._stream, line), style)
             self._live.update(text, refresh=True)
             return
         for remark in view.remarks:

@@ -117,7 +117,11 @@ class Engine(Protocol):
         """Submits a shard to an executor, whose result is None where the worker cannot see the folder."""
 
     def receive(self, result: Any) -> tuple[CutRecording, str]:
-        """Returns the recording and the name of its worker, from the result of a future."""
+        """Returns the recording and the name of its worker, from the result of a future.
+
+        Raises:
+          UsageError: the worker cannot read the recording.
+        """
 
     def poll(self, tick: Tick) -> None:
         """Reports the seconds measured, at intervals, and raises where no more results will come."""

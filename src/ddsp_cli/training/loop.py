@@ -344,7 +344,11 @@ def _validate_parent(job: Job, model: Autoencoder, state: RunState, on_kept: OnK
 
 
 def advance(job: Job, model: Autoencoder, state: RunState, on_kept: OnKept, report: Report) -> RunState:
-    """Trains up to the next validation, validates, and writes instrument, checkpoint and log."""
+    """Trains up to the next validation, validates, and writes instrument, checkpoint and log.
+
+    Raises:
+      BrokenLossError: the loss is not a number, or the model has become silent.
+    """
     started = time.monotonic()
     training = job.preset.training
     if job.processes is not None:
