@@ -65,6 +65,11 @@ def spans_to_mask(starts: IntArray, stops: IntArray, n_frames: int) -> BoolArray
     return np.asarray(np.cumsum(steps, dtype=np.int16, out=steps)[:-1] > 0)
 
 
+def db_to_gain(level_db: RealArray) -> FloatArray:
+    """Returns levels in dB, of any shape, as factors of amplitude: 10^(x/20)."""
+    return np.asarray(10.0 ** (level_db / 20.0), np.float32)
+
+
 def evenly_spread(n: int, most: int) -> IntArray:
     """Returns at most `most` of the indices 0..n - 1, rising, the first and the last among them."""
     return np.asarray(np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(int)))

@@ -24,6 +24,9 @@ from ddsp_cli.pitch_names import note_name
 FORMAT_VERSION = 1
 CARD = "model.yaml"
 
+#: `TrainingRecord.preset` of an instrument that was mixed from others, not trained.
+BLEND_PRESET = "blend"
+
 #: No card is larger; the longest, with hundreds of sources, have 100 kB.
 MAX_CARD_BYTES = 2 << 20
 
@@ -72,7 +75,7 @@ class TrainingRecord(Config):
     """Record of the training that made a bundle.
 
     Attributes:
-      preset: that of the training; `blend` for a mixture in the space of the base.
+      preset: that of the training; `BLEND_PRESET` for a mixture in the space of the base.
       steps: on sound.
       seed: of the run.
       wall_s: duration of the training.
@@ -268,7 +271,7 @@ def family_of_name(name: str) -> str:
 
 def family_of(card: Card) -> str:
     """Returns the family of an instrument: from its card, its name, or the name of the instrument it started from."""
-    if card.training.preset == "blend":
+    if card.training.preset == BLEND_PRESET:
         return BLENDS_FAMILY
     if card.family in FAMILIES:
         return card.family

@@ -18,7 +18,7 @@ import functools
 import msgspec
 import numpy as np
 
-from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray
+from ddsp_cli.arrays import DoubleArray, FloatArray, RealArray, db_to_gain
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.bundle.layout import ARTICULATION
 from ddsp_cli.scaling import NOISE_VARIANCE
@@ -118,10 +118,10 @@ class Articulator:
         changed = {name: np.array(values, np.float32) for name, values in controls.items()}
         if "harmonic_distribution" in changed:
             gains_db = harmonic_db @ group_weights(changed["harmonic_distribution"].shape[1])
-            changed["harmonic_distribution"][rows] *= _gain(gains_db)
+            changed["harmonic_distribution"][rows] *= db_to_gain(gains_db)
         if "noise_magnitudes" in changed:
             gains_db = noise_db @ band_weights(changed["noise_magnitudes"].shape[1], self._sample_rate_hz)
-            changed["noise_magnitudes"][rows] *= _gain(gains_db)
+            changed["noise_magnitudes"][rows] *= db_to_gain(gains_db)
         before, after = (_power({name: values[rows] for name, values in c.items()}) for c in (controls, changed))
         kept = np.sqrt(before / np.maximum(after, 1e-30))[:, None].astype(np.float32)
         for name in ("harmonic_distribution", "noise_magnitudes"):
@@ -166,10 +166,6 @@ def band_weights(n_bands: int, sample_rate_hz: int) -> FloatArray:
 def _between(places: RealArray, centres: RealArray) -> FloatArray:
     rows = [np.interp(places, centres, row) for row in np.eye(len(centres))]
     return np.stack(rows).astype(np.float32)
-
-
-def _gain(level_db: RealArray) -> FloatArray:
-    return np.asarray(10.0 ** (level_db / 20.0), np.float32)
 
 
 def _power(controls: dict[str, FloatArray]) -> DoubleArray:

@@ -21,6 +21,7 @@ from msgspec import UNSET
 from ddsp_cli.arrays import BoolArray, DoubleArray, FloatArray, RealArray
 from ddsp_cli.audio.resample import resample_response
 from ddsp_cli.bundle import Bundle, Statistics, TrainingRecord
+from ddsp_cli.bundle.card import BLEND_PRESET
 from ddsp_cli.bundle.layout import F0
 from ddsp_cli.config import (
     AddConfig,
@@ -115,7 +116,7 @@ class BlendedInstrument(Instrument):
             model=self.model,
             features=first.card.features.at(self.model.frame_rate_hz),
             statistics=blend_statistics([part.bundle.card.statistics for part in self.parts], shares.mean),
-            training=TrainingRecord(preset="blend", steps=0, seed=0),
+            training=TrainingRecord(preset=BLEND_PRESET, steps=0, seed=0),
             metrics={},
             sources=[source for part in self.parts for source in part.bundle.card.sources],
             remarks=[],

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
-from ddsp_cli.arrays import BoolArray, FloatArray, RealArray
+from ddsp_cli.arrays import BoolArray, FloatArray, RealArray, db_to_gain
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.bundle.layout import VARIATION
 from ddsp_cli.config import HarmonicConfig
@@ -240,7 +240,7 @@ class Movements:
             noisy = _with_common(bright, noisy, BRIGHT_NOISE_CORRELATION)
             # The controls are medians over notes. So the mean power rises, as in recordings, where few notes hold most.
             noise_db += _with_common(noisy, groups, math.sqrt(NOISE_CORRELATION)) * self._variation.note_noise_db
-            moved["noise_magnitudes"] = controls["noise_magnitudes"] * _gain(noise_db[:, self._group])
+            moved["noise_magnitudes"] = controls["noise_magnitudes"] * db_to_gain(noise_db[:, self._group])
         return np.asarray(f0_hz * 2.0 ** (fine / 1200.0), np.float32), moved, phases
 
 
@@ -254,7 +254,7 @@ def _move_levels(distribution: FloatArray, level_db: FloatArray) -> FloatArray:
 
     The level that drives the instrument already contains the movements of that power.
     """
-    moved = distribution * _gain(level_db)
+    moved = distribution * db_to_gain(level_db)
     power, moved_power = (np.einsum("fk,fk->f", x, x) for x in (distribution, moved))
     return moved * np.sqrt(power / np.maximum(moved_power, TINY))[:, None]
 
@@ -275,10 +275,6 @@ class _Between:
         """Returns the values at the frames, [F, ...]."""
         share = self._share.reshape(-1, *[1] * (values.ndim - 1))
         return np.asarray((1.0 - share) * values[self._below] + share * values[self._below + 1], np.float32)
-
-
-def _gain(level_db: RealArray) -> FloatArray:
-    return np.asarray(10.0 ** (level_db / 20.0), np.float32)
 
 
 class _FirstOrder:

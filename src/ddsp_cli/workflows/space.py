@@ -13,7 +13,7 @@ from ddsp_cli.arrays import FloatArray
 from ddsp_cli.atomic import check_replaceable, write_bytes, writing
 from ddsp_cli.audio.write import check_writable
 from ddsp_cli.bundle import Bundle, Card
-from ddsp_cli.bundle.card import family_of
+from ddsp_cli.bundle.card import BLEND_PRESET, family_of
 from ddsp_cli.config import ModelConfig, ReverbConfig
 from ddsp_cli.config.model import ROOMS
 from ddsp_cli.errors import ModelError, UsageError
@@ -219,7 +219,7 @@ def _card(expression: str, name: str, between: Card, base: Bundle, model: ModelC
         model=model,
         features=base.card.features.at(model.frame_rate_hz),
         training=bundle.TrainingRecord(
-            preset="blend", steps=0, seed=0, program=f"ddsp {__version__}", started_from=base.card.name,
+            preset=BLEND_PRESET, steps=0, seed=0, program=f"ddsp {__version__}", started_from=base.card.name,
             vector=[round(float(value), 5) for value in vector], base=base.weights_digest,
         ),
         sources=list(sources.values()),
