@@ -1,5 +1,6 @@
 import hashlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -77,3 +78,14 @@ def test_a_single_recording_is_split_at_its_quietest_place():
     ((first,), (second,)) = build.split_one(recording, 0.3, -6.0)
     assert (first.start, first.end, second.end) == (0, second.start, recording.n_frames)
     assert first.gain == second.gain == pytest.approx(10 ** (-6 / 20))
+
+
+def test_a_recording_is_cut_in_a_pause_of_50_ms_at_any_frame_rate():
+    """At 50 frames a second a pause of 3 frames is quieter than a softer stretch of 14, a quarter of a second."""
+    power_db = np.full(1000, -20.0, np.float32)
+    power_db[799:802], power_db[824:838] = -90.0, -30.0
+    recording = SimpleNamespace(
+        frames=lambda: {"power_db": power_db}, job=SimpleNamespace(spec=FeatureSpec(frame_rate_hz=50)), n_frames=1000
+    )
+    (training,), _ = build.split_one(recording, 0.2, 0.0)
+    assert training.end == 800
