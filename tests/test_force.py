@@ -57,6 +57,8 @@ COMMANDS = {
     "share": ["models", "share", "testophone", "--out", "Documents", "--force"],
     "map": ["models", "--map", "--out", "Documents", "--force"],
     "blend": ["models", "blend", "flute:0.5+cello:0.5", "--name", "hybrid", "--force"],
+    "rename": ["models", "rename", "testophone", "hybrid", "--force"],
+    "remove": ["models", "remove", "models/hybrid", "--force"],
     "import": ["import", "models/testophone", "--name", "x", "--out", "Documents", "--force"],
     "import to the library": ["import", "models/testophone", "--name", "hybrid", "--library", "--force"],
     "prepare": ["prepare", "takes", "--out", "Documents", "--workers", "1", "--force"],

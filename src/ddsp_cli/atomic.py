@@ -172,6 +172,23 @@ def replace_folder(new: Path, folder: Path, kind: FolderKind | None = None) -> N
         _exchange(new, folder, work, kind)
 
 
+def remove_folder(folder: Path, kind: FolderKind) -> None:
+    """Removes what the program wrote into a folder, and the folder, unless it holds entries of the user.
+
+    Of a link to a folder only the link is removed.
+
+    Raises:
+      OSError: it cannot be removed; `folder` is unchanged.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+        return
+    with folder_beside(folder, kind):
+        pass  # an empty folder takes its place, into which entries of the user are carried over
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def check_replaceable(folder: Path, kind: FolderKind, force: bool) -> None:
     """Checks before any work that a result may take the place of `folder`.
 

@@ -25,21 +25,31 @@ WAIT_S = 0.05
 N_TRIES = 4
 
 
+def stored(path: Path) -> Path:
+    """Returns a path with its last name as it is stored: where capitals do not count, `Viola` may open `viola`."""
+    with contextlib.suppress(OSError):
+        entries = list(path.parent.iterdir())
+        if path not in entries and path.exists():
+            alike = (entry for entry in entries if entry.name.casefold() == path.name.casefold())
+            return next((one for one in alike if one.samefile(path)), path)
+    return path
+
+
 def lock_file(folder: Path) -> Path:
     """Returns the lock file of an instrument or data set, hidden beside it; its name is short for any folder name."""
-    folder = Path(os.path.realpath(folder))
+    folder = stored(Path(os.path.realpath(folder)))
     return folder.with_name(f".ddsp-{hashlib.sha256(os.fsencode(folder.name)).hexdigest()[:12]}.lock")
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, what: str, program: str, option: str) -> Iterator[None]:
+def exclusive(path: Path, what: str, program: str, option: str = "") -> Iterator[None]:
     """Holds a lock file while the block runs, and removes it afterwards.
 
     Args:
       path: the lock file, see `lock_file`.
       what: the thing being written, for the error message.
       program: the command that writes it, for the error message.
-      option: its option for writing elsewhere, for the error message.
+      option: its option for writing elsewhere, for the error message; empty where it has none.
 
     Raises:
       OutputError: another process holds the lock, or the file cannot be created.
@@ -94,7 +104,7 @@ def _acquire(path: Path, what: str, program: str, option: str) -> BinaryIO:
                     continue
                 raise OutputError(
                     f"another {program} is writing {what} just now{_holder(stream)}",
-                    f"Wait until it has ended, or give another {option}.",
+                    f"Wait until it has ended, or give another {option}." if option else "Wait until it has ended.",
                 )
             # The previous holder may have removed the file after it was opened here and before it was locked.
             if path.exists() and os.fstat(stream.fileno()).st_ino == path.stat().st_ino:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
+from ddsp_cli import bundle
 from ddsp_cli.bundle import Statistics, TrainingRecord
 from ddsp_cli.bundle.card import (
     describe_ranges,
@@ -88,3 +91,22 @@ def test_another_name_leaves_an_instrument_in_its_family():
     assert family_of(renamed(axe, "my-flute")) == "strings"
     assert renamed(cello, "my-viola").family == "", "its name tells it"
     assert family_of(renamed(make_card(small_model()), "oboe")) == "woodwind", "what told nothing is what it is called"
+
+
+def test_a_card_is_replaced_whole(tmp_path, monkeypatch):
+    """An instrument whose card is half written would be lost."""
+    before = make_card(small_model(), name="viola")
+    bundle.write_card(tmp_path, before)
+    replace = os.replace
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="No space"):
+        bundle.write_card(tmp_path, renamed(before, "gamba"))
+    monkeypatch.setattr(os, "replace", replace)
+    assert bundle.load_card(tmp_path).name == "viola"
+    assert [path.name for path in tmp_path.iterdir()] == ["model.yaml"]
+    bundle.write_card(tmp_path, renamed(before, "gamba"))
+    assert bundle.load_card(tmp_path).name == "gamba"

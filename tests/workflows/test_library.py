@@ -1,18 +1,22 @@
-"""Where instruments are found, which names new ones may have, and passing one on as a file."""
+"""Where instruments are found, which names they may have, passing one on as a file, renaming and removing one."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ddsp_cli import bundle
+from command_fixtures import run_as_text
+from ddsp_cli import bundle, lock
 from ddsp_cli.bundle.folder import EXPORT_CARD, EXPORT_CARD_BEGINS
 from ddsp_cli.errors import ExitCode, ModelError, OutputError, UsageError
+from ddsp_cli.lock import exclusive, lock_file
 from ddsp_cli.workflows import models
 from ddsp_cli.workflows.import_ import import_instrument
 from ddsp_cli.workflows.performance import make_options
@@ -181,3 +185,212 @@ def test_the_commands(desk):
     assert b"bundled instrument" in done.stderr
     done = ddsp("models", "a", "b", cwd=here)
     assert (done.returncode, b"models share" in done.stderr) == (2, True)
+
+
+def with_training(folder: Path, content: bytes = b"state") -> Path:
+    """Adds what a training leaves beside an instrument."""
+    run = folder.with_name(f"{folder.name}.run")
+    (run / "clips").mkdir(parents=True)
+    (run / "checkpoint.safetensors").write_bytes(content)
+    (run / "clips" / "original.wav").write_bytes(content)
+    return run
+
+
+def entries(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_an_instrument_is_renamed_with_its_training(desk):
+    """In its folder and in its card, and with the family that its former name told."""
+    with_training(Path("models/viola"))
+    before = bundle.load(Path("models/viola"))
+    assert models.rename("viola", "gamma ray") == Path("models/gamma ray")
+    after = bundle.load(models.find("gamma ray"))
+    assert after.card == bundle.revise(before.card, name="gamma ray", family="strings")
+    assert after.weights.keys() == before.weights.keys()
+    assert (desk / "here" / "models" / "gamma ray.run" / "clips" / "original.wav").read_bytes() == b"state"
+    assert sorted(path.name for path in Path("models").iterdir()) == ["gamma ray", "gamma ray.run"]
+    assert models.rename("dulcian", "shawm") == desk / "library" / "shawm"  # it stays in its library
+
+
+def test_another_instrument_is_replaced_only_with_force(desk):
+    """Its training goes too: it would be resumed with the weights of the other instrument."""
+    other = with_training(Path("models/gamba"), b"other")
+    make_bundle(Path("models/gamba"), seed=5)
+    (Path("models/gamba") / "letter.txt").write_text("dear", encoding="utf-8")
+    with pytest.raises(OutputError, match="gamba exists already"):
+        models.rename("viola", "gamba")
+    shutil.rmtree("models/viola")
+    shutil.move("models/gamba", "models/viola")  # only a training has the name
+    with pytest.raises(OutputError, match=r"gamba.run exists already"):
+        models.rename("viola", "gamba")
+    make_bundle(Path("models/gamba"), seed=7)
+    weights = bundle.load(Path("models/viola")).weights
+    (Path("models/gamba") / "photo.jpg").touch()
+    models.rename("viola", "gamba", force=True)
+    for name, value in bundle.load(Path("models/gamba")).weights.items():
+        np.testing.assert_array_equal(value, weights[name])
+    assert {"letter.txt", "photo.jpg"} < set(entries(Path("models/gamba")))
+    assert not other.exists()
+    assert not Path("models/viola").exists()
+
+
+def test_a_training_comes_back_if_its_instrument_cannot_be_renamed(desk, monkeypatch):
+    run = with_training(Path("models/viola"))
+    move = models._move
+
+    def fail(folder, *rest):
+        if folder.name == "viola":
+            raise OSError(28, "No space left on device")
+        move(folder, *rest)
+
+    monkeypatch.setattr(models, "_move", fail)
+    with pytest.raises(OutputError, match="No space left"):
+        models.rename("viola", "gamba")
+    assert run.is_dir()
+    assert sorted(path.name for path in Path("models").iterdir()) == ["viola", "viola.run"]
+    assert bundle.load(Path("models/viola")).card.name == "viola"
+
+
+def test_an_instrument_is_removed_with_its_training_and_nothing_of_the_user(desk):
+    run = with_training(Path("models/viola"))
+    (run / "notes.txt").write_text("dear", encoding="utf-8")
+    (Path("models/viola") / "sub").mkdir()
+    (Path("models/viola") / "sub" / "photo.jpg").touch()
+    Path("models/other.run").mkdir()
+    models.remove("viola")
+    assert entries(Path("models")) == ["other.run", "viola", "viola.run", "viola.run/notes.txt", "viola/sub",
+                                       "viola/sub/photo.jpg"]  # fmt: skip
+    with pytest.raises(ModelError, match="viola"):
+        models.find_own("viola")
+    assert models.remove("dulcian") == desk / "library" / "dulcian"
+    assert list((desk / "library").iterdir()) == []
+
+
+def test_a_folder_beside_it_that_no_training_made_stays(desk):
+    for name in ("viola.run", "gamba.run"):
+        (Path("models") / name).mkdir()
+        (Path("models") / name / "letter.txt").write_text("dear", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"gamba.run exists and is not the folder of a training"):
+        models.rename("viola", "gamba", force=True)
+    models.remove("viola")
+    assert entries(Path("models")) == ["gamba.run", "gamba.run/letter.txt", "viola.run", "viola.run/letter.txt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_of_a_link_only_the_link_goes(desk):
+    Path("models/crwth").symlink_to(desk / "library" / "dulcian", target_is_directory=True)
+    models.remove("crwth")
+    assert sorted(path.name for path in Path("models").iterdir()) == ["viola"]
+    assert bundle.load(desk / "library" / "dulcian").card.name == "dulcian"
+
+
+@pytest.mark.parametrize("act", [models.remove, lambda name: models.rename(name, "gamba")])
+def test_what_is_not_an_instrument_of_the_user_stays(desk, act, monkeypatch):
+    bundled = models.find("flute")
+    with pytest.raises(ModelError, match="flute came with the program"):
+        act("flute")
+    Path("models/tin").mkdir()
+    (Path("models/tin") / "letter.txt").write_text("dear", encoding="utf-8")
+    for wrong, reason in (("models/tin", "not the folder of an instrument"), ("bassoonn", "no instrument called")):
+        with pytest.raises(ModelError, match=reason):
+            act(wrong)
+    # in a checkout the user's own are beside the bundled ones
+    checkout = desk / "checkout"
+    shutil.copytree(bundled, checkout / "models" / "flute")
+    make_bundle(checkout / "models" / "viola")
+    (checkout / ".gitignore").write_text("/models/*\n!/models/flute/\n!/models/base/\n", encoding="utf-8")
+    monkeypatch.setattr(models, "_bundled_folders", lambda: [checkout / "models"])
+    monkeypatch.chdir(checkout)
+    with pytest.raises(ModelError, match="flute came with the program"):
+        act("flute")
+    with pytest.raises(UsageError, match="bundled"):
+        models.rename("viola", "flute", force=True)
+    assert (checkout / "models" / "flute" / bundle.WEIGHTS).is_file()
+    act("viola")
+    assert not Path("models/viola").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in NO_NAMES if name])
+def test_names_that_nothing_is_renamed_to(desk, name):
+    with pytest.raises(UsageError):
+        models.rename("viola", name)
+    assert entries(desk / "here" / "models")[0] == "viola"
+
+
+def test_while_it_is_trained_it_stays(desk):
+    folder = Path("models/viola")
+    make_bundle(Path("models/gamba"))
+    with exclusive(lock_file(folder), str(folder), "training", "folder"):
+        for act in (lambda: models.remove("viola"), lambda: models.rename("viola", "crwth"),
+                    lambda: models.rename("gamba", "viola", force=True)):  # fmt: skip
+            with pytest.raises(OutputError, match=r"is writing models.viola just now") as caught:
+                act()
+            assert caught.value.hint == "Wait until it has ended."
+    assert sorted(path.name for path in Path("models").iterdir()) == ["gamba", "viola"]
+
+
+def test_only_capitals_of_a_name_change_where_they_do_not_count(desk, monkeypatch):
+    """On such a file system the new name exists before: it is the instrument itself, and its lock is one."""
+    with_training(Path("models/viola"))
+    monkeypatch.setattr(models, "stored", lambda path: path.with_name(path.name.lower()))
+    monkeypatch.setattr(lock, "stored", lambda path: path.with_name(path.name.lower()))
+    assert lock_file(Path("models/Viola")) == lock_file(Path("models/viola"))
+    seen = []
+    monkeypatch.setattr(models, "check_replaceable", lambda folder, *_: seen.append(folder))
+    assert models.rename("VIOLA", "Viola") == Path("models/Viola")
+    assert sorted(path.name for path in Path("models").iterdir()) == ["Viola", "Viola.run"]
+    assert not seen
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_path_is_spelled_as_its_entry_is_stored(desk, monkeypatch):
+    if Path("models/VIOLA").exists():
+        pytest.skip("capitals do not count here")
+    Path("models/VIOLA").symlink_to("viola", target_is_directory=True)  # opens it by another spelling
+    listed = [Path("models/viola"), Path("models/gamba")]
+    monkeypatch.setattr(Path, "iterdir", lambda folder: iter(listed))
+    assert lock.stored(Path("models/VIOLA")) == Path("models/viola")
+    assert lock.stored(Path("models/Viola")) == Path("models/Viola")  # nothing has this name
+    listed.append(Path("models/VIOLA"))
+    assert lock.stored(Path("models/VIOLA")) == Path("models/VIOLA")
+
+
+def test_the_commands_that_rename_and_remove(desk):
+    here = desk / "here"
+    with_training(here / "models" / "viola")
+    done = run_as_text("models", "rename", "Viola", "alto", cwd=here)
+    assert done.stdout.splitlines() == [
+        f"{Path('models/viola')} is now {Path('models/alto')}.",
+        f"Its training is now {Path('models/alto.run')}.",
+    ]
+    done = run_as_text("models", "remove", "alto", cwd=here)
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+    assert done.stderr.splitlines()[1] == "Add --force to remove it without a question."
+    assert (here / "models" / "alto" / "model.yaml").is_file()
+    (here / "models" / "alto" / "letter.txt").touch()
+    done = run_as_text("models", "remove", "alto", "--force", cwd=here)
+    alto, run = Path("models/alto"), Path("models/alto.run")
+    assert done.stdout.splitlines() == [f"{alto} and its training {run} are removed."]
+    assert done.stderr.splitlines() == [f"{alto} keeps files that are not of the program."]
+    for words in (["rename"], ["rename", "dulcian"], ["rename", "a", "b", "c"], ["remove"], ["remove", "a", "b"]):
+        done = run_as_text("models", *words, cwd=here)
+        assert (done.returncode, f"ddsp models {words[0]} " in done.stderr) == (ExitCode.USAGE, True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+@pytest.mark.parametrize(("answer", "stays"), [("y\n", False), ("\n", True), ("no\n", True)])
+def test_a_person_is_asked_before_an_instrument_is_removed(desk, answer, stays):
+    import pty
+
+    leader, follower = pty.openpty()
+    os.write(leader, answer.encode())
+    command = [sys.executable, "-m", "ddsp_cli", "models", "remove", "viola"]
+    done = subprocess.run(command, stdin=follower, stdout=subprocess.PIPE, stderr=follower, timeout=60, check=False)
+    os.close(follower)
+    said = os.read(leader, 10000).decode()
+    os.close(leader)
+    assert "There is no way back. [y/N]" in said
+    assert ("Nothing was removed." in said) is stays
+    assert done.returncode == ExitCode.OK
+    assert Path("models/viola").exists() is stays

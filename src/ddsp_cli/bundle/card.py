@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta
 
+from ddsp_cli.atomic import write_bytes
 from ddsp_cli.checksum import TEXT_MARK, is_altered, seal_text
 from ddsp_cli.config import Config, FeatureSpec, ModelConfig, Name, NonNegativeFloat, Text, dump_yaml, parse_yaml
 from ddsp_cli.errors import ModelError
@@ -26,6 +27,9 @@ CARD = "model.yaml"
 
 #: `TrainingRecord.preset` of an instrument that was mixed from others, not trained.
 BLEND_PRESET = "blend"
+
+#: The card while it is being written.
+NEW_CARD = f".{CARD}.new"
 
 #: No card is larger; the longest, with hundreds of sources, have 100 kB.
 MAX_CARD_BYTES = 2 << 20
@@ -154,7 +158,7 @@ def write_card(folder: Path, card: Card) -> None:
     Raises:
       OSError: it cannot be written.
     """
-    (folder / CARD).write_text(seal_text(dump_yaml(card)), encoding="utf-8", newline="\n")
+    write_bytes(folder / CARD, seal_text(dump_yaml(card)).encode(), NEW_CARD)
 
 
 def read_file(path: Path) -> bytes:

@@ -18,7 +18,7 @@ import numpy as np
 
 from ddsp_cli.arrays import AnyArray, FloatArray
 from ddsp_cli.atomic import FolderKind, check_replaceable, folder_beside, writing
-from ddsp_cli.bundle.card import CARD, FORMAT_VERSION, Card, load_card, read_file, revise, write_card
+from ddsp_cli.bundle.card import CARD, FORMAT_VERSION, NEW_CARD, Card, load_card, read_file, revise, write_card
 from ddsp_cli.checksum import sha256
 from ddsp_cli.config import Config
 from ddsp_cli.errors import ModelError
@@ -45,7 +45,7 @@ def _is_instrument(folder: Path) -> bool:
 
 
 #: The kind of folder that `save` may replace.
-INSTRUMENT = FolderKind("an instrument", _is_instrument, (CARD, WEIGHTS, NETWORK, IMPULSE_RESPONSE, PREVIEW))
+INSTRUMENT = FolderKind("an instrument", _is_instrument, (CARD, NEW_CARD, WEIGHTS, NETWORK, IMPULSE_RESPONSE, PREVIEW))
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,17 @@ def remark(text: str) -> None:
         print(displayable(sys.stderr, text), file=sys.stderr, flush=True)
 
 
+def can_ask() -> bool:
+    """Whether a person can read a question and answer it."""
+    return is_terminal(sys.stdin) and is_terminal(sys.stderr)
+
+
+def agrees(question: str) -> bool:
+    """Asks a question; anything but `y` or `yes` means no."""
+    print(speaks(sys.stderr, question), end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
 def show_warning(message: Warning | str, *_: object, **__: object) -> None:
     """Shows a warning of a library as one line, in place of `warnings.showwarning`: it may quote an untrusted file."""
     remark(f"Warning: {' '.join(str(message).split())}")

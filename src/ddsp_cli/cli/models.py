@@ -1,4 +1,4 @@
-"""`ddsp models`: list instruments by family, describe one, share one as a file, draw a map, make a blend."""
+"""`ddsp models`: list instruments by family; describe, share, rename or remove one; draw a map, make a blend."""
 
 import sys
 from collections.abc import Sequence
@@ -17,8 +17,16 @@ if TYPE_CHECKING:
     from ddsp_cli.bundle import Card
     from ddsp_cli.workflows.models import Entry
 
-#: Words of the command line that pack an instrument into a file, and that make a blend.
-SHARE, BLEND = "share", "blend"
+#: Words of the command line that pack an instrument into a file, make a blend, and rename and remove an instrument.
+SHARE, BLEND, RENAME, REMOVE = "share", "blend", "rename", "remove"
+
+#: What each of them is told.
+USES = {
+    SHARE: ("no instrument was named", "Name one: ddsp models share NAME"),
+    BLEND: ("no instruments were named", "Name them: ddsp models blend flute:0.5+cello:0.5 --name hybrid"),
+    RENAME: ("an instrument and its new name are needed", "Name both: ddsp models rename OLD NEW"),
+    REMOVE: ("one instrument is needed", "Name it: ddsp models remove NAME"),
+}
 
 #: The group of instruments whose card cannot be read.
 UNREADABLE = "unreadable"
@@ -36,9 +44,9 @@ def models(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME | share NAME | blend MIX]",
+            metavar="[NAME | share NAME | blend MIX | rename OLD NEW | remove NAME]",
             help="NAME describes an instrument; share packs it into one file; blend makes a new instrument between "
-            "several, such as flute:0.5+cello:0.5.",
+            "several, such as flute:0.5+cello:0.5; rename and remove change one of your own, with its training.",
             autocompletion=instrument_names,
         ),
     ] = None,
@@ -59,18 +67,18 @@ def models(
     ] = None,
     force: Force = False,
 ) -> None:
-    """List instruments; describe, map, blend or share them."""
+    """List instruments; describe, map, blend, share, rename or remove them."""
     from ddsp_cli.workflows.models import catalogue, find_playable, names, open_at
     from ddsp_cli.workflows.models import share as run_share
 
     words = words or []
-    task = "map" if draw_map else words[0] if words[:1] in ([SHARE], [BLEND]) else ""
+    task = "map" if draw_map else words[0] if words and words[0] in USES else ""
     for option, is_given, tasks, example in (
         ("--name", name is not None, {BLEND}, "ddsp models blend flute:0.5+cello:0.5 --name NAME"),
         ("--random", random, {BLEND}, "ddsp models blend --random --name NAME"),
         ("--seed", seed != 0 and not random, set(), "ddsp models blend --random --name NAME"),
         ("--out", out is not None, {SHARE, "map"}, "ddsp models share NAME, or --map"),
-        ("--force", force, {SHARE, BLEND, "map"}, "ddsp models share NAME, blend MIX, or --map"),
+        ("--force", force, {*USES, "map"}, "ddsp models share NAME, blend MIX, rename OLD NEW, remove NAME, or --map"),
     ):
         if is_given and task not in tasks:
             raise UsageError(f"{option} has no effect here", f"It belongs to: {example}")
@@ -82,14 +90,20 @@ def models(
     if words[:1] == [BLEND] and (len(words) > 1 or name is not None or random):
         _blend(words[1:], name, random, seed, force)
         return
-    if words == [SHARE] and SHARE not in names():
-        raise UsageError("no instrument was named", "Name one: ddsp models share NAME")
-    if words == [BLEND] and BLEND not in names():
-        raise UsageError("no instruments were named", "Name them: ddsp models blend flute:0.5+cello:0.5 --name hybrid")
+    if len(words) == 1 and task in USES and task not in names():
+        raise UsageError(*USES[task])
     if words[:1] == [SHARE] and len(words) == 2:
         target = run_share(words[1], out, force)
         console.say(f"{target}: {console.size(target.stat().st_size)}")
         console.say(f"Import it elsewhere with: ddsp import {quoted(target.name)}")
+        return
+    if task in {RENAME, REMOVE} and len(words) > 1:
+        if len(words) != (3 if task == RENAME else 2):
+            raise UsageError(*USES[task])
+        if task == RENAME:
+            _rename(words[1], words[2], force)
+        else:
+            _remove(words[1], force)
         return
     if len(words) > 1:
         raise UsageError(f"one instrument is described at a time, but there are {len(words)} names", kind=Kind.SHARE)
@@ -157,6 +171,37 @@ def _blend(mix: list[str], name: str | None, random: bool, seed: int, force: boo
     card = open_at(folder).card
     console.say(f"{folder} is {card.description}: {played_range(card)}.")
     console.say(f"Play it with: ddsp transfer voice.wav --model {quoted(name)}")
+
+
+def _rename(name: str, new_name: str, force: bool) -> None:
+    from ddsp_cli.workflows.models import find_own, rename, training_of
+
+    before = find_own(name)
+    folder = rename(before, new_name, force)
+    console.say(f"{before} is now {folder}.")
+    run = training_of(folder)
+    if run is not None:
+        console.say(f"Its training is now {run}.")
+
+
+def _remove(name: str, force: bool) -> None:
+    """Removes an instrument, after a question on a terminal."""
+    from ddsp_cli.workflows.models import find_own, remove, training_of
+
+    folder = find_own(name)
+    run = training_of(folder)
+    what = str(folder) if run is None else f"{folder} and its training {run}"
+    if not force:
+        if not console.can_ask():
+            raise UsageError(f"{what} would be removed", "Add --force to remove it without a question.")
+        if not console.agrees(f"Remove {what}? There is no way back. [y/N] "):
+            console.remark("Nothing was removed.")
+            return
+    remove(folder)
+    console.say(f"{what} {'is' if run is None else 'are'} removed.")
+    for left in (folder, run):
+        if left is not None and left.exists():
+            console.remark(f"{left} keeps files that are not of the program.")
 
 
 #: Width and height of a map in characters, without its frame.

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 import numpy as np
 
-from ddsp_cli.atomic import beside
+from ddsp_cli.atomic import FolderKind, beside
 from ddsp_cli.config import Config
 from ddsp_cli.errors import Kind, ModelError, OutputError
 
@@ -41,6 +41,19 @@ LOG_COLUMNS = ("step", "loss", "validation_loss", "wall_s")
 #: the record are escaped, so the pattern fits the entry alone.
 _DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _NO_DIGEST = b'"sha256":"' + b"0" * 64 + b'"'
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a folder holds a training, or the first clip of one that was ended before its first checkpoint."""
+    return any((folder / name).is_file() for name in (CHECKPOINT, PREVIOUS, "clips/original.wav"))
+
+
+#: The kind of folder in which a training keeps its own files; `run_log` and `reports.pages` write into it too.
+RUN = FolderKind(
+    "the folder of a training",
+    _is_run,
+    (CHECKPOINT, PREVIOUS, LOG, "clips", "tensorboard", "training.html", "training.png", ".*.new", ".new*"),
+)
 
 
 def run_folder(folder: Path) -> Path:

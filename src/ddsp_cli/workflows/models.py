@@ -1,4 +1,4 @@
-"""`ddsp models`: which instruments there are, finding and sharing them; and the rooms that they play in.
+"""`ddsp models`: which instruments there are; finding, sharing, renaming and removing them; and their rooms.
 
 An instrument is looked for in `./models`, in the folders that `$DDSP_MODELS` names, in the library (the user's folder
 for data of programs), and among those that came with the program. The first one found is taken.
@@ -6,6 +6,7 @@ for data of programs), and among those that came with the program. The first one
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -17,8 +18,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from ddsp_cli import importers
-from ddsp_cli.atomic import beside, recover, writing
+from ddsp_cli import bundle, importers
+from ddsp_cli.atomic import FolderKind, beside, check_replaceable, recover, remove_folder, replace_folder, writing
 from ddsp_cli.audio import read
 from ddsp_cli.audio.read import read_impulse_response
 from ddsp_cli.audio.resample import resample_response
@@ -27,6 +28,7 @@ from ddsp_cli.bundle import CARD, NETWORK, Bundle, Card, load_card, renamed
 from ddsp_cli.bundle import load as load_bundle
 from ddsp_cli.bundle.folder import is_export
 from ddsp_cli.errors import DdspError, Kind, ModelError, UsageError, did_you_mean
+from ddsp_cli.lock import exclusive, lock_file, stored
 from ddsp_cli.synthesis.instrument import Instrument
 from ddsp_cli.user_folders import data_folder
 from ddsp_cli.workflows.arguments import PathLike, number
@@ -545,6 +547,129 @@ def _shared_file(out: PathLike | None, default: str) -> Path:
     return target
 
 
+# --- renaming and removing -------------------------------------------------------------------------------------------
+
+
+def find_own(name: PathLike) -> Path:
+    """Returns the folder of an instrument that may be renamed and removed, spelled as it is stored.
+
+    Raises:
+      ModelError: there is no such instrument, or it came with the program.
+    """
+    folder = find(name)
+    folder = stored(folder if folder.name not in {"", ".."} else folder.resolve())
+    if came_with_program(folder):
+        message = f"{folder.name} came with the program, so it stays as it is"
+        raise ModelError(message, "Name an instrument of your own.")
+    with writing(folder):
+        is_instrument = bundle.INSTRUMENT.recognise(folder)
+    if not is_instrument:
+        raise ModelError(f"{folder} is not the folder of an instrument")
+    return folder
+
+
+def came_with_program(folder: Path) -> bool:
+    """Whether a folder is that of a bundled instrument or the base.
+
+    A checkout holds instruments of the user beside them, which its `.gitignore` does not list.
+    """
+    for bundled in _bundled_folders():
+        if bundled.is_dir() and folder.parent.exists() and bundled.samefile(folder.parent):
+            listed = bundled.with_name(".gitignore")
+            return not listed.is_file() or f"!/models/{folder.name}/" in listed.read_text(encoding="utf-8").splitlines()
+    return False
+
+
+def training_of(folder: Path) -> Path | None:
+    """Returns the folder that the training of an instrument left beside it; None where there is none."""
+    from ddsp_cli.training.checkpoint import RUN, run_folder
+
+    run = run_folder(folder)
+    return run if RUN.recognise(run) else None
+
+
+def remove(model: PathLike) -> Path:
+    """Removes an instrument of the user, and what its training left beside it.
+
+    Files in its folders that the program did not write stay there. Of a link to a folder only the link is removed.
+
+    Args:
+      model: its name or folder.
+
+    Returns:
+      The folder, which is there no longer unless it holds other files.
+
+    Raises:
+      ModelError: there is no such instrument, or it came with the program.
+      OutputError: it is being trained or written, or cannot be removed.
+    """
+    from ddsp_cli.training.checkpoint import RUN
+
+    folder = find_own(model)
+    with exclusive(lock_file(folder), str(folder), "program"), writing(folder):
+        run = training_of(folder)
+        if run is not None:  # first: if this is the end, the instrument can be named again
+            remove_folder(run, RUN)
+        remove_folder(folder, bundle.INSTRUMENT)
+    return folder
+
+
+def rename(model: PathLike, name: str, force: bool = False) -> Path:
+    """Gives an instrument of the user another name, in its folder and its card; its training comes along.
+
+    Args:
+      model: its name or folder.
+      name: the new one.
+      force: replace another instrument of that name, with its training.
+
+    Returns:
+      The new folder, beside the former place.
+
+    Raises:
+      UsageError: the name cannot be that of an instrument, is that of a bundled one, or the present one.
+      ModelError: there is no such instrument, it came with the program, or its card is damaged.
+      OutputError: an instrument of that name exists, one of them is being trained or written, or cannot be renamed.
+    """
+    from ddsp_cli.training.checkpoint import RUN, run_folder
+
+    check_new_name(name)
+    folder = find_own(model)
+    target = folder.with_name(name)
+    if folder.name == name:
+        raise UsageError(f"{folder} has this name already")
+    card, run, new_run = renamed(load_card(folder), name), training_of(folder), run_folder(target)
+    if came_with_program(target):
+        raise UsageError(f"{name} is the name of a bundled instrument", f"Choose another name, such as my-{name}.")
+    is_respelled = stored(target).name == folder.name  # in other capitals, where these do not count
+    if not is_respelled:
+        with writing(target):
+            check_replaceable(target, bundle.INSTRUMENT, force)
+            check_replaceable(new_run, RUN, force)
+    with contextlib.ExitStack() as locks:
+        for lock, place in {lock_file(place): place for place in (folder, target)}.items():
+            locks.enter_context(exclusive(lock, str(place), "program"))
+        with writing(target):
+            if run is not None:
+                _move(run, new_run, RUN, is_respelled)
+            elif new_run.exists():  # of the instrument that is replaced; no training of this one may resume it
+                remove_folder(new_run, RUN)
+            try:
+                _move(folder, target, bundle.INSTRUMENT, is_respelled)
+            except BaseException:
+                if run is not None:
+                    new_run.rename(run)
+                raise
+            bundle.write_card(target, card)
+    return target
+
+
+def _move(folder: Path, target: Path, kind: FolderKind, is_respelled: bool) -> None:
+    if is_respelled:
+        folder.rename(target)
+    else:
+        replace_folder(folder, target, kind)
+
+
 # --- rooms -----------------------------------------------------------------------------------------------------------
 
 #: The highest gain of a room.
@@ -589,8 +714,6 @@ def room_of_instrument(name: str, rate_hz: int) -> np.ndarray:
     Raises:
       ModelError: no such instrument, or it has no room.
     """
-    from ddsp_cli import bundle
-
     other = bundle.load(find(name))
     if other.impulse_response is None:
         raise ModelError(f"the instrument {name} learned no room")
