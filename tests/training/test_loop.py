@@ -21,7 +21,7 @@ from ddsp_cli.config import LossConfig, Preset, TrainingConfig
 from ddsp_cli.engine import Autoencoder, Reverb
 from ddsp_cli.errors import ModelError
 from ddsp_cli.synthesis.decoder import model_at_vector
-from ddsp_cli.training import checkpoint, loop
+from ddsp_cli.training import checkpoint, loop, pretrain
 from ddsp_cli.training.batches import RandomCrops
 from ddsp_cli.training.checkpoint import CHECKPOINT, RunState, read_state
 from ddsp_cli.training.run_log import RunFolder
@@ -376,7 +376,7 @@ def test_a_flipped_bit_in_the_checkpoint_costs_one_validation(tmp_path, two_step
 
 
 def test_the_fit_to_measured_controls_is_reported_step_by_step(monkeypatch):
-    def fit(_model, _windows, n_steps, _batch_size, _seed, _compiled, report):
+    def fit(_model, _windows, n_steps, _batch_size, _seed, _compiled, report, **_):
         for n_done in range(1, n_steps + 1):
             report(n_done)
 
@@ -386,15 +386,62 @@ def test_the_fit_to_measured_controls_is_reported_step_by_step(monkeypatch):
     windows = SimpleNamespace(in_memory=lambda: None)
     job = SimpleNamespace(preset=preset, total_steps=9, seed=0, start=None, train=windows)
     events = []
-    loop.fit_measured_controls(job, None, FRESH, events.append)
+    state = loop.fit_measured_controls(job, None, FRESH, events.append)
+    assert state == replace(FRESH, fit_steps=3, fit_step=3)
     assert [(event.event, event.step, event.total) for event in events] == [
         ("phase", 0, 9), ("pretrain", 1, 3), ("pretrain", 2, 3), ("pretrain", 3, 3),
     ]  # fmt: skip
-    assert len({event.message for event in events}) == 1
+    assert (
+        events[0].message
+        == "fitting the decoder to measured harmonics and noise, 3 steps before the first one on sound"
+    )
+    assert events[0].message.startswith(events[1].message)
+    assert loop.fit_measured_controls(job, None, state, events.append) == state
+    assert len(events) == 4, "it is complete"
+
+
+def test_a_short_training_has_a_short_fit():
+    training = replace(PRESET.training, pretrain_steps=1000, steps=1500)
+    assert [loop.fit_steps(training, total) for total in (1, 5, 100, 1500, 9000)] == [10, 50, 1000, 1000, 1000]
+    assert loop.fit_steps(replace(training, steps=5), 5) == 1000, "a preset may be short itself"
+
+
+FITTED = replace(PRESET, training=replace(PRESET.training, steps=1, pretrain_steps=3))
+
+
+@pytest.fixture(scope="module")
+def fitted_step(tmp_path_factory):
+    """The folder and the end of a training of one step after three of the fit to measured controls."""
+    folder = tmp_path_factory.mktemp("fitted")
+    return folder, run(folder, 1, preset=FITTED)
+
+
+@pytest.mark.parametrize("last", [1, 2, 3])
+def test_a_fit_that_was_killed_resumes_as_if_it_had_not_been(tmp_path, fitted_step, monkeypatch, last):
+    """After each of its steps, and after it, when the model waits for its first step on sound."""
+    monkeypatch.setattr(pretrain, "KEEP_STEPS", 1)
+    saved = RunFolder.save
+
+    def kill(folder, model, state):
+        saved(folder, model, state)
+        if state.fit_step == last:
+            raise KeyboardInterrupt
+
+    with mock.patch.object(RunFolder, "save", kill), pytest.raises(KeyboardInterrupt):
+        run(tmp_path, 1, preset=FITTED)
+    state, events = read_state(tmp_path), []
+    assert (state.fit_step, state.fit_steps, state.history) == (last, 3, [])
+    resumed, (folder, through) = run(tmp_path, 1, state, events, preset=FITTED), fitted_step
+    assert [event.step for event in events if event.event == "pretrain"] == [1, 2, 3][last:]
+    assert any(f"resuming after step {last}" in event.message for event in events) is (last < 3)
+    assert resumed.history[0].validation_loss == through.history[0].validation_loss
+    a, b = (load_file(place / CHECKPOINT) for place in (tmp_path, folder))
+    assert a.keys() == b.keys()
+    assert all(np.array_equal(a[name], b[name]) for name in a)
 
 
 def test_a_fit_to_measured_controls_that_breaks_is_an_error(monkeypatch):
-    def fit(*_):
+    def fit(*_, **__):
         raise loop.BrokenLossError
 
     monkeypatch.setattr(loop, "pretrain", fit)

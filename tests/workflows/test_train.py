@@ -32,7 +32,7 @@ from ddsp_cli.training import checkpoint
 from ddsp_cli.training.checkpoint import RunState
 from ddsp_cli.workflows.prepare import prepare
 from ddsp_cli.workflows.train import _NotedInterrupts, describe_plan, share_of_change, train
-from ddsp_cli.workflows.train_plan import changed_argument, make_plan
+from ddsp_cli.workflows.train_plan import changed_argument, make_plan, new_state, state_to_start_from
 from ddsp_cli.workflows.transfer import transfer_files
 from fixtures import make_bundle, melody, small_model
 from training_fixtures import op_by_op, small_preset
@@ -217,6 +217,25 @@ def test_a_run_killed_at_its_first_instrument_resumes(prepared, tmp_path, monkey
     with pytest.raises(ModelError, match="another seed"):
         train("tone", dataset=source, preset=preset, steps=1, seed=1)
     assert train("tone", dataset=source, preset=preset, steps=1, listen=False).finished
+
+
+@pytest.mark.usefixtures("no_framework")
+def test_a_run_killed_in_its_fit_to_measured_controls_resumes(prepared):
+    """There is no instrument yet, and the steps of the fit would be lost."""
+    plan = make_plan("fitting", prepared / "datasets/tone", str(prepared / "small.yaml"), None, None, 0, "none")
+    fresh = new_state(plan)
+    plan.run_folder.mkdir(parents=True)
+
+    def start(begun: RunState, resume: bool = True) -> RunState:
+        checkpoint.write(plan.run_folder, {"weight": np.zeros(1)}, begun)
+        return state_to_start_from(plan, fresh, lambda progress: None, resume=resume, force=False)
+
+    fitting = msgspec.structs.replace(fresh, fit_steps=1000, fit_step=100)
+    assert start(fitting) == fitting
+    assert start(fitting, resume=False) == fresh
+    assert start(msgspec.structs.replace(fresh, wall_s=1.0)) == fresh, "one that had made nothing"
+    with pytest.raises(ModelError, match="another seed"):
+        start(msgspec.structs.replace(fitting, seed=1))
 
 
 @pytest.mark.parametrize("name", ["all", "base", "a+b", "../a"])

@@ -97,6 +97,8 @@ class RunState(Config):
       nearest: where it began with a base, the instrument of it that is nearest.
       vector: the place in the space of that base.
       timbre: the folder of recordings whose timbre and room are played, "" if all are learned as one.
+      fit_steps, fit_step: steps of the fit to measured controls that the run begins with, and those done. Until it is
+        complete the checkpoint holds the variables of the fit, and not those of model and optimiser.
     """
 
     preset: str
@@ -114,6 +116,13 @@ class RunState(Config):
     nearest: str = ""
     vector: list[float] = []
     timbre: str = ""
+    fit_steps: int = 0
+    fit_step: int = 0
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the fit to measured controls is complete."""
+        return 0 < self.fit_steps == self.fit_step
 
     @property
     def kept(self) -> Point | None:

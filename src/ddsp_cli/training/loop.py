@@ -36,7 +36,7 @@ from ddsp_cli.training import checkpoint
 from ddsp_cli.training.batches import RandomCrops, as_arrays
 from ddsp_cli.training.checkpoint import Event, Point, Report, RunState, TrainProgress, progress_of
 from ddsp_cli.training.output_layer import init_harmonic_rolloff
-from ddsp_cli.training.pretrain import BrokenLossError, LossWatch, can_pretrain, pretrain
+from ddsp_cli.training.pretrain import BrokenLossError, ControlFit, LossWatch, can_pretrain, pretrain
 from ddsp_cli.training.run_log import RunFolder
 from ddsp_cli.training.start import Start
 from ddsp_cli.training.targets import measure_targets
@@ -54,6 +54,10 @@ COMPILED_BACKENDS = ("tensorflow", "jax")
 
 #: As many steps of pretraining take less time with TensorFlow's own operations than XLA takes to compile them.
 FEW_STEPS = 200
+
+#: Most steps of the fit to measured controls for each step on sound, where a training is shorter than its preset says:
+#: a training of a few steps is for trying out. A step of the fit takes 0.13 s on two cores (preset hifi).
+MAX_FIT_SHARE = 10
 
 #: Largest number of rollbacks after a broken loss.
 MAX_ROLLBACKS = 3
@@ -221,7 +225,7 @@ def _begin(job: Job, state: RunState, on_kept: OnKept, report: Report) -> tuple[
         job.folder.save(model, state)
         on_kept(model, state)
     with _compiling_ahead(job, model):
-        fit_measured_controls(job, model, state, report)
+        state = fit_measured_controls(job, model, state, report)
     return model, state
 
 
@@ -294,7 +298,7 @@ def _resume(job: Job, state: RunState) -> Autoencoder:
         job.preset, job.seed, state.rollbacks, job.total_steps, job.n_shares, job.lowest_hz, job.processes,
         job.separate_rooms,
     )  # fmt: skip
-    if state.history:
+    if state.history or state.is_fitted:
         checkpoint.restore(job.folder.path, model)
     elif job.initial is not None:
         model.set_weights_by_name(job.initial)
@@ -304,29 +308,54 @@ def _resume(job: Job, state: RunState) -> Autoencoder:
     return model
 
 
-def fit_measured_controls(job: Job, model: Autoencoder, state: RunState, report: Report) -> None:
+def fit_measured_controls(job: Job, model: Autoencoder, state: RunState, report: Report) -> RunState:
     """Fits the decoder to measured controls, if the preset has `pretrain_steps` and its controls can be measured.
+
+    Returns:
+      The state of the run, with the steps that were taken.
 
     Raises:
       ModelError: the error became NaN or infinite.
     """
-    n_steps = job.preset.training.pretrain_steps
-    if n_steps and can_pretrain(job.preset.model):
-        message = "fitting the decoder to measured harmonics and noise"
-        report(progress_of(state, job.total_steps, [], "phase", message))
-        batch_size = job.preset.training.batch_size
-        compiled = is_compiled() and (n_steps > FEW_STEPS or keras.config.backend() != "tensorflow")
+    n_steps = state.fit_steps or fit_steps(job.preset.training, job.total_steps)
+    if not n_steps or state.is_fitted or not can_pretrain(job.preset.model):
+        return state
+    message = "fitting the decoder to measured harmonics and noise"
+    begins = f"{message}, {n_steps} steps before the first one on sound"
+    if state.fit_step:
+        begins += f"; resuming after step {state.fit_step}"
+    report(progress_of(state, job.total_steps, [], "phase", begins))
+    batch_size = job.preset.training.batch_size
+    compiled = is_compiled() and (n_steps > FEW_STEPS or keras.config.backend() != "tensorflow")
 
-        def fitted(n_done: int) -> None:
-            report(TrainProgress(n_done, n_steps, event="pretrain", message=message))
+    def fitted(n_done: int) -> None:
+        report(TrainProgress(n_done, n_steps, event="pretrain", message=message))
 
-        try:
-            pretrain(model, job.train.in_memory(), n_steps, batch_size, job.seed, compiled, fitted)
-        except BrokenLossError:  # another attempt takes the same steps
-            raise ModelError(
-                "the error of the measured harmonics and noise became infinite",
-                "Look for broken recordings in the data set, or set pretrain_steps to 0 in the preset.",
-            ) from None
+    def resume(fit: ControlFit) -> int:
+        if state.fit_step:
+            checkpoint.restore(job.folder.path, fit)
+        return state.fit_step
+
+    def keep(fit: ControlFit, n_done: int) -> None:
+        if job.processes is None:  # another process may be reading the checkpoint to resume from
+            job.folder.save(fit, msgspec.structs.replace(state, fit_steps=n_steps, fit_step=n_done))
+
+    try:
+        pretrain(
+            model, job.train.in_memory(), n_steps, batch_size, job.seed, compiled, fitted, resume=resume, keep=keep
+        )
+    except BrokenLossError:  # another attempt takes the same steps
+        raise ModelError(
+            "the error of the measured harmonics and noise became infinite",
+            "Look for broken recordings in the data set, or set pretrain_steps to 0 in the preset.",
+        ) from None
+    return msgspec.structs.replace(state, fit_steps=n_steps, fit_step=n_steps)
+
+
+def fit_steps(training: TrainingConfig, total_steps: int) -> int:
+    """Returns the steps of the fit to measured controls: fewer where fewer steps on sound are wanted than usual."""
+    n_steps = training.pretrain_steps
+    return n_steps if total_steps >= training.steps else min(n_steps, MAX_FIT_SHARE * total_steps)
 
 
 def _validate_parent(job: Job, model: Autoencoder, state: RunState, on_kept: OnKept, report: Report) -> RunState:

@@ -24,6 +24,9 @@ from ddsp_cli.training.batches import RandomCrops
 from ddsp_cli.training.targets import measure_targets
 from ddsp_cli.training.windows import Windows
 
+#: Steps between two records of the fit, from which it can be resumed: a quarter of a minute.
+KEEP_STEPS = 100
+
 #: Crops of a pretraining step: longer than those of training, as the recurrent state settles within them.
 CROP_S = 2.0
 
@@ -98,7 +101,7 @@ class ControlFit(keras.Model):
 
 
 class TargetCrops(keras.utils.PyDataset):
-    """The crops of `RandomCrops` without sound: inputs and targets.
+    """The crops of `RandomCrops`, from its first step on, without sound: inputs and targets.
 
     Args:
       crops: of windows whose targets were measured.
@@ -113,7 +116,7 @@ class TargetCrops(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         windows = self._crops.windows.in_memory()
-        found = windows.cut_inputs(*self._crops.places(index), self._crops.crop_frames)
+        found = windows.cut_inputs(*self._crops.places(self._crops.first_step + index), self._crops.crop_frames)
         return {name: found[name] for name in windows.inputs}, {name: found[name] for name in windows.targets}
 
 
@@ -126,6 +129,8 @@ def pretrain(
     compiled: bool,
     report: Callable[[int], None],
     learning_rate: float = LEARNING_RATE,
+    resume: Callable[[ControlFit], int] = lambda fit: 0,
+    keep: Callable[[ControlFit, int], None] = lambda fit, n_done: None,
 ) -> float:
     """Fits the decoder of a model to the controls measured in the training set.
 
@@ -138,6 +143,8 @@ def pretrain(
       compiled: compile the steps.
       report: called with the number of steps done.
       learning_rate: the highest.
+      resume: restores a fit that was interrupted; returns the number of its steps.
+      keep: called with the fit and the number of steps done, every `KEEP_STEPS` before the last.
 
     Returns:
       The mean error of the last tenth of the steps, in dB.
@@ -149,8 +156,19 @@ def pretrain(
     if not can_pretrain(windows.model):
         raise ValueError("pretraining needs a harmonic and a noise synthesiser")
     windows.measure_targets(measure_targets)
-    crops = TargetCrops(RandomCrops(windows, batch_size, CROP_S, seed, n_steps))
-    return fit_controls(model, crops, n_steps, compiled, report, learning_rate)
+    fit = make_fit(model, n_steps, compiled, learning_rate)
+    n_done, losses = resume(fit), []
+
+    def report_more(n_more: int) -> None:
+        report(n_done + n_more)
+
+    while n_done < n_steps:
+        n = min(KEEP_STEPS, n_steps - n_done)
+        losses += take_steps(fit, TargetCrops(RandomCrops(windows, batch_size, CROP_S, seed, n, n_done)), report_more)
+        n_done += n
+        if n_done < n_steps:
+            keep(fit, n_done)
+    return float(np.mean(losses[-max(1, n_steps // 10) :]))
 
 
 def fit_controls(
@@ -162,12 +180,25 @@ def fit_controls(
     learning_rate: float = LEARNING_RATE,
 ) -> float:
     """Fits the decoder of a model to batches of inputs and targets; arguments and result as `pretrain`."""
+    losses = take_steps(make_fit(model, n_steps, compiled, learning_rate), crops, report)
+    return float(np.mean(losses[-max(1, n_steps // 10) :]))
+
+
+def make_fit(model: Autoencoder, n_steps: int, compiled: bool, learning_rate: float) -> ControlFit:
+    """Returns the fit of a model before its first step, compiled for so many; arguments as `pretrain`."""
     fit = ControlFit(model)
     rate = keras.optimizers.schedules.CosineDecay(
         learning_rate / 100.0, max(1, n_steps - WARMUP_STEPS), alpha=0.03, warmup_target=learning_rate,
         warmup_steps=min(WARMUP_STEPS, n_steps // 2),
     )  # fmt: skip
-    fit.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=CLIP_NORM), jit_compile=compiled)
+    optimizer = keras.optimizers.Adam(rate, global_clipnorm=CLIP_NORM)
+    optimizer.build(fit.trainable_variables)
+    fit.compile(optimizer=optimizer, jit_compile=compiled)
+    return fit
+
+
+def take_steps(fit: ControlFit, crops: keras.utils.PyDataset, report: Callable[[int], None]) -> list[float]:
+    """Takes a step for each batch of crops; returns the error of each in dB."""
     watch = LossWatch(lambda losses: report(len(losses)))
     fit.fit(crops, callbacks=[watch], verbose=0, shuffle=False)
-    return float(np.mean(watch.losses[-max(1, n_steps // 10) :]))
+    return watch.losses

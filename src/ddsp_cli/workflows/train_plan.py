@@ -331,7 +331,7 @@ def state_to_start_from(
     """
     checkpoint.check_log(plan.run_folder)
     found = checkpoint.read(plan.run_folder) if resume else None
-    if found is not None and not found.state.history and not plan.folder.exists():
+    if found is not None and not found.state.history and not found.state.fit_step and not plan.folder.exists():
         found = None  # it was interrupted before it had made anything
     if found is None:
         with atomic.writing(plan.folder):
