@@ -74,7 +74,7 @@ def test_transfer_says_what_it_did(desk, tmp_path):
     assert done.returncode == ExitCode.OK, done.stderr.decode()
     line = done.stdout.decode()
     assert line.count("\n") == 1
-    for words in ("out.wav", "testophone", "3 phrases", "+12 semitones"):
+    for words in ("out.wav", "testophone", "3 segments", "+12 semitones"):
         assert words in line
     assert done.stderr == b""
     assert (tmp_path / "out.wav").is_file()

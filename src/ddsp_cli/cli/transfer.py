@@ -343,12 +343,12 @@ def end_with_failures(failures: "Sequence[Failure]", n_inputs: int, what: str) -
 
 def _about(result: "TransferResult") -> str:
     """Formats one line about a result."""
-    phrases = f"{result.n_segments} phrase{'s' if result.n_segments != 1 else ''}"
+    amount = f"{result.n_segments} segment{'s' if result.n_segments != 1 else ''}"
     if result.n_voices > 1:
-        phrases = f"{result.n_voices} voices"
+        amount = f"{result.n_voices} voices"
     parts = [
         f"{console.duration(result.seconds)} on {result.instrument}{f' × {n}' if (n := result.n_players) > 1 else ''}",
-        phrases,
+        amount,
         f"transposed {result.transpose_semitones:+g} semitones" if result.transpose_semitones else "not transposed",
     ]
     if result.key:
