@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -14,6 +15,7 @@ from command_fixtures import ddsp
 from ddsp_cli import bundle
 from ddsp_cli.errors import ExitCode, ModelError, OutputError, UsageError
 from ddsp_cli.exporters import litert
+from ddsp_cli.exporters.checks import audio_difference_db
 from ddsp_cli.workflows.export import FORMATS, export
 from ddsp_cli.workflows.import_ import import_instrument
 from fixtures import make_bundle, small_model
@@ -192,10 +194,15 @@ def test_the_command_says_what_was_compared_and_where_the_file_goes(
     size, figures, next_step = capsys.readouterr().out.splitlines()
     assert size.startswith("reed_vst: vst, ")
     assert re.fullmatch(
-        r"Compared with the instrument on a phrase of 4\.0 s: its controls differ by \de-\d\d at most\. "
+        r"Compared with the instrument on a phrase of 4\.0 s: its controls differ by 0\.0+[1-9] at most\. "
         r"All \d+ demands of the plug-in on the file are met\.", figures
     )  # fmt: skip
     assert "Documents/Magenta/DDSP/Models" in next_step
     assert set(NEXT_STEPS) == set(FORMATS)
     both = compared({"controls_difference": 2e-6, "audio_difference_db": -83.4, "checked_frames": 200.0}, 50)
-    assert both.endswith("its controls differ by 2e-06 at most, its sound by -83 dB of the peak.")
+    assert both.endswith("its controls differ by 0.000002 at most, its sound differs by -83 dB of the peak.")
+    equal_db = audio_difference_db(np.ones(3), np.ones(3))
+    equal = compared({"controls_difference": 0.0, "audio_difference_db": equal_db, "checked_frames": 200.0}, 50)
+    assert equal.endswith("its controls are identical, its sound is identical.")
+    tenth = compared({"controls_difference": 1e-5, "checked_frames": 200.0}, 50)
+    assert tenth.endswith("its controls differ by 0.00001 at most.")

@@ -1,5 +1,6 @@
 """`ddsp export`: options, and the summary of the result."""
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -45,13 +46,25 @@ NEXT_STEPS = {
 }
 
 
+#: What a comparison gives for equal sounds, see `exporters.checks.audio_difference_db`.
+LEAST_DIFFERENCE_DB = -180.0
+
+
 def compared(checks: dict[str, float], frame_rate_hz: int) -> str:
     """Describes the comparison of an export with its instrument, and the differences."""
     seconds = checks["checked_frames"] / frame_rate_hz
-    parts = [f"its controls differ by {checks['controls_difference']:.0e} at most"]
+    difference = checks["controls_difference"]
+    parts = [f"its controls {f'differ by {_plain(difference)} at most' if difference else 'are identical'}"]
     if "audio_difference_db" in checks:
-        parts.append(f"its sound by {checks['audio_difference_db']:.0f} dB of the peak")
+        difference_db = checks["audio_difference_db"]
+        is_equal = difference_db <= LEAST_DIFFERENCE_DB
+        parts.append(f"its sound {'is identical' if is_equal else f'differs by {difference_db:.0f} dB of the peak'}")
     text = f"Compared with the instrument on a phrase of {seconds:.1f} s: {', '.join(parts)}."
     if "contract_rows" in checks:
         text += f" All {checks['contract_rows']:.0f} demands of the plug-in on the file are met."
     return text
+
+
+def _plain(value: float) -> str:
+    """Formats a small number above 0 with one digit that is not 0, and without an exponent."""
+    return f"{value:.{max(0, math.ceil(-math.log10(value)))}f}"
