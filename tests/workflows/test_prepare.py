@@ -9,6 +9,7 @@ import typer
 from ddsp_cli import dataset
 from ddsp_cli.analysis import extract
 from ddsp_cli.arrays import runs
+from ddsp_cli.audio.read import OPPOSITE
 from ddsp_cli.config import FeatureSpec
 from ddsp_cli.dataset import tfrecord, workers
 from ddsp_cli.errors import DatasetError, ExitCode, InputError, OutputError, UsageError
@@ -65,6 +66,18 @@ def test_recordings_become_windows_to_train_on(wavs, tmp_path):
         "dataset.yaml", "measured", "report.html",
         "train.tfrecord-00000-of-00001", "validation.tfrecord-00000-of-00001",
     }  # fmt: skip
+
+
+def test_a_remark_tells_of_channels_of_opposite_polarity(wavs):
+    """In the words of a transfer, also where another run measured the recording."""
+    audio, rate_hz = soundfile.read(wavs / "take 1.wav", dtype="float32")
+    soundfile.write(wavs / "take 1.wav", np.stack([audio, -audio], axis=1), rate_hz, subtype="FLOAT")
+    audio, rate_hz = soundfile.read(wavs / "take 2.wav", dtype="float32")
+    soundfile.write(wavs / "take 2.wav", np.stack([audio, audio], axis=1), rate_hz, subtype="FLOAT")
+    result = make(wavs)
+    assert result.n_used == 3
+    for notes in (result.notes, make(wavs, level="keep", force=True).notes):
+        assert [(Path(name).name, text) for name, text in notes if "channel" in text] == [("take 1.wav", OPPOSITE)]
 
 
 def test_features_agree_with_the_sound_beside_them(wavs):

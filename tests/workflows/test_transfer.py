@@ -84,7 +84,7 @@ def test_channels_of_opposite_polarity_are_played_by_the_left_one(tmp_path):
     alone, both = transfer([tmp_path / "left.wav", tmp_path / "both.wav"], "testophone", out=tmp_path)
     assert both.output.read_bytes() == alone.output.read_bytes()
     assert [remark for remark in both.remarks if remark not in alone.remarks] == [
-        "its right channel is the left one inverted; only the left one is played"
+        "its right channel is the left one inverted, so only the left one is used"
     ]
 
 

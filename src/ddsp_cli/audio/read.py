@@ -442,6 +442,9 @@ def decoded_blocks(
 #: than this share of their power (-30 dB).
 AUDIBLE_PEAK, OPPOSITE_SHARE = 1e-3, 1e-3
 
+#: Remark about a file of such channels.
+OPPOSITE = "its right channel is the left one inverted, so only the left one is used"
+
 
 def are_opposite(audio: FloatArray) -> bool:
     """Whether the second of two channels [S, 2] is the first inverted."""

@@ -373,7 +373,7 @@ def perform(
         raise problem.reworded(f"{job.source}: {problem.message}") from problem
     file_remarks = file_warnings(recording.decoded, watch.clipping, job.info.sample_rate_hz)
     if recording.decoded.is_opposite:
-        file_remarks += ("its right channel is the left one inverted; only the left one is played",)
+        file_remarks += (read.OPPOSITE,)
     return replace(
         performance,
         info=job.info,
