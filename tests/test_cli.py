@@ -6,6 +6,8 @@ import contextlib
 import io
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -460,6 +462,26 @@ CASES = [
     ("bash", ["ddsp", "transfer", "--model", "flute+testo"], "flute+testophone"),
     ("bash", ["ddsp", "models", "testo"], "testophone"),
 ]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None or os.name == "nt", reason="needs bash")
+@pytest.mark.parametrize("typed", ["my", r"my\ v", "'my v", '"my', r"flute+my\ "])
+def test_bash_completes_names_with_spaces_as_one_word(typed, tmp_path):
+    """With what it inserts after the quotation mark that was typed, the command gets the name of the instrument."""
+    make_bundle(tmp_path / "models" / "my viola (old)")
+    program = tmp_path / "ddsp"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from ddsp_cli.cli import main; main()" "$@"\n', "utf-8")
+    program.chmod(0o755)
+    environment = os.environ | {"_DDSP_COMPLETE": "source_bash"}
+    script = f"""{subprocess.run([program], env=environment, capture_output=True, text=True).stdout}
+COMP_WORDS=(ddsp transfer --model {shlex.quote(typed)}) COMP_CWORD=3
+_ddsp_completion ./ddsp
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    done = subprocess.run(["bash", "--norc"], input=script, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    (inserted,) = done.stdout.splitlines()
+    mark = typed[0] if typed[0] in "'\"" else ""
+    assert shlex.split(mark + inserted + mark) == [f"{'flute+' if '+' in typed else ''}my viola (old)"]
 
 
 @pytest.mark.parametrize(("shell", "words", "expected"), CASES)

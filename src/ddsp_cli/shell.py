@@ -18,3 +18,8 @@ def quoted(argument: str | os.PathLike[str], system: str = os.name) -> str:
     if system == "nt":
         return word if re.fullmatch(r"[\w.\\/:+-]+", word) else f'"{word}"'
     return word if re.fullmatch(r"[\w./:+-]+", word) else shlex.quote(word)
+
+
+def escaped(word: str) -> str:
+    """Returns a word with a backslash before each character that means something to a POSIX shell."""
+    return re.sub(r"[^\w./:+@%,=-]", r"\\\g<0>", word)

@@ -4,6 +4,7 @@ Errors of the library name no option. `error_message` and `error_hint` say which
 command helps.
 """
 
+import os
 import re
 from typing import Annotated, Any, ClassVar
 
@@ -11,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from ddsp_cli.errors import DdspError, Kind, UsageError
-from ddsp_cli.shell import quoted
+from ddsp_cli.shell import escaped, quoted
 
 #: Text that click adds about the limits of a number, `[x>=1]` or `; 0<=x<=9]`: the metavar has them, as `0..9`.
 _NUMBERS = re.compile(r"\s*\[[\d<=]*x[<>=]+\d+\]|; [\d<=]*x[<>=]+\d+(?=\])")
@@ -70,12 +71,30 @@ def only_instrument(models: list[str]) -> str:
     return models[0]
 
 
+class Completion(str):
+    """A word that the shell completes, which may have spaces.
+
+    bash inserts what it gets without a change: spaces need a backslash, but not inside quotation marks. Other shells
+    add what they need themselves. typer compares the word with what was typed, and then formats it.
+    """
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        """Returns the word as the shell inserts it."""
+        if os.environ.get("_DDSP_COMPLETE") != "complete_bash":
+            return str.__format__(self, spec)
+        typed = os.environ.get("COMP_WORDS", "").split("\n")[int(os.environ.get("COMP_CWORD", "0")) :]
+        is_quoted = bool(typed) and typed[0].startswith(('"', "'"))
+        return str.__format__(self if is_quoted else escaped(self), spec)
+
+
 def instrument_names(incomplete: str) -> list[str]:
     """Returns the names of instruments, for the shell to complete; of a blend, those of its last part."""
     from ddsp_cli.workflows.models import names
 
     before, plus, last = incomplete.rpartition("+")
-    return [before + plus + name for name in names() if name.startswith(last)]
+    return [Completion(before + plus + name) for name in names() if name.startswith(last)]
 
 
 def start_names(incomplete: str) -> list[str]:
