@@ -221,11 +221,23 @@ def test_paths_are_checked_before_the_instrument_is_loaded(tmp_path):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.wav", "b.wav"]
 
 
-def test_silence_is_refused_and_leaves_nothing(tmp_path):
-    soundfile.write(tmp_path / "in.wav", np.zeros(16000), 16000)
-    with pytest.raises(InputError, match="no notes"):
-        transfer([tmp_path / "in.wav"], "testophone", out=tmp_path / "new")
-    assert not (tmp_path / "new").exists()
+def test_what_has_no_notes_is_refused_and_leaves_nothing(tmp_path):
+    random = np.random.default_rng(0)
+    sounds = {
+        "silence": np.zeros(32000),
+        "noise": 0.1 * random.standard_normal(32000),
+        "clicks": 0.5 * (np.arange(32000) % 8000 == 4000),
+    }
+    for name, sound in sounds.items():
+        soundfile.write(tmp_path / f"{name}.wav", sound, 16000)
+        with pytest.raises(InputError, match="no notes were found in it"):
+            transfer([tmp_path / f"{name}.wav"], "testophone", out=tmp_path / "new")
+        assert not (tmp_path / "new").exists()
+    soundfile.write(tmp_path / "sung.wav", melody(), 16000)  # the others of a batch are played
+    batch = transfer([tmp_path / f"{name}.wav" for name in (*sounds, "sung")], "testophone", out=tmp_path / "new")
+    assert [result.input.name for result in batch] == ["sung.wav"]
+    assert [failure.input.name for failure in batch.failures] == [f"{name}.wav" for name in sounds]
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["sung_testophone.wav"]
 
 
 def test_progress_goes_up_to_the_end(tmp_path):

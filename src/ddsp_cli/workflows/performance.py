@@ -487,7 +487,7 @@ def perform_recording(
       edited: a file with its notes, edited.
 
     Raises:
-      InputError: no notes in it, and nothing known of why.
+      InputError: no notes in it.
     """
     spec = feature_spec(instrument, options.tracker, input_s)
     if last.analysis is not None and last.analysis.features.spec == spec:
@@ -523,12 +523,7 @@ def perform_recording(
             remarks = ()
         else:
             remarks = known = diagnostics.warnings(analysis) if known is None else known
-        try:
-            played = [adapt(features, statistics, level, settings, analysis.segments)]
-        except InputError:
-            if not remarks:
-                raise
-            played = [resting(len(features), spec.frame_rate_hz)]
+        played = [adapt(features, statistics, level, settings, analysis.segments)]
     remarks += _voices_beyond(played, instrument)
     seconds = features.n_samples / ANALYSIS_RATE_HZ
     return replace(
