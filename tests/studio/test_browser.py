@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from ddsp_cli.studio import live
 from ddsp_cli.studio.server import Server
 from ddsp_cli.studio.session import EXCERPT_S, RENDERED_SHARE
 from ddsp_cli.workflows.performance import make_options
@@ -361,6 +362,40 @@ def test_live(open_page):
     assert 50 < own_ms < trip_ms < 1000
     page.click("#live-start")
     assert page.inner_text("#live-start") == "Start"
+
+
+#: Sound begins a second later than usual.
+LATE = """
+const resume = AudioContext.prototype.resume;
+AudioContext.prototype.resume = async function () {
+  await new Promise((done) => setTimeout(done, 1000));
+  return resume.call(this);
+};
+"""
+
+
+def test_a_refusal_is_shown_however_late_the_sound_begins(open_page, monkeypatch):
+    """The server answers at once, and closes the line."""
+    monkeypatch.setattr(live, "MAX_LINES", 0)
+    page = open_page()
+    page.evaluate(f"() => {{{LATE}}}")
+    page.click("#tab-live")
+    page.click("#live-start")
+    wait_for(page, "document.querySelector('#status').textContent.includes('0 pages play live already')")
+    wait_for(page, "document.querySelector('#live-start').textContent === 'Start'")
+
+
+def test_what_changes_before_the_line_is_open_is_played(open_page):
+    """The worker gets a second wish while the line is opened for the first."""
+    answer = open_page().evaluate("""() => new Promise((done) => {
+        const worker = new Worker("static/live-worker.js");
+        const address = new URL("live?rate=48000", document.baseURI);
+        address.protocol = "ws:";
+        worker.onmessage = ({ data }) => { worker.postMessage({ close: true }); done(data); };
+        worker.postMessage({ address: address.href, wanted: { instrument: "flute", settings: {} } });
+        worker.postMessage({ wanted: { instrument: "clarinet", settings: {} } });
+    })""")
+    assert answer["instrument"] == "clarinet"
 
 
 @pytest.mark.parametrize(("tab", "button"), [("#tab-play", "#record-open"), ("#tab-live", "#live-start")])

@@ -8,6 +8,7 @@ import itertools
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ import pytest
 import soundfile
 from starlette.testclient import TestClient
 
+from ddsp_cli.errors import InputError
 from ddsp_cli.studio import session as session_module
 from ddsp_cli.studio import takes as takes_module
 from ddsp_cli.studio.server import LOWEST_HZ, ROWS_PER_OCTAVE, spectrogram
@@ -567,6 +569,63 @@ def test_sounds_that_are_kept_open_are_bounded(studio, monkeypatch):
     assert studio.session.takes.find(second["id"]).name == "b.wav"
     again = studio.session.takes.find(first["id"])
     np.testing.assert_array_equal(again.pcm, one.pcm)  # read once more from its file
+
+
+def test_a_sound_that_is_being_read_delays_no_other(studio, monkeypatch):
+    """Two requests for it read it once."""
+    slow, other = (add(studio, studio.desk / "voice.wav", name)["id"] for name in ("a.wav", "b.wav"))
+    takes = Session(studio.session.folder).takes  # none is open
+    begun, go_on, read, n_read = threading.Event(), threading.Event(), takes_module._read, []
+
+    def slowly(take_id, *rest):
+        n_read.append(take_id)
+        if take_id == slow:
+            begun.set()
+            assert go_on.wait(20)
+        return read(take_id, *rest)
+
+    monkeypatch.setattr(takes_module, "_read", slowly)
+    with ThreadPoolExecutor(3) as pool:
+        try:
+            first, second = (pool.submit(takes.find, slow) for _ in range(2))
+            assert begun.wait(20)
+            assert pool.submit(takes.find, other).result(10).name == "b.wav"
+        finally:
+            go_on.set()
+        assert first.result(20) is second.result(20) is takes.find(slow)
+    assert sorted(n_read) == sorted([slow, other])
+
+
+def test_a_sound_that_is_removed_while_it_is_read_is_not_kept(studio, monkeypatch):
+    take_id = add(studio, studio.desk / "voice.wav")["id"]
+    takes, read = Session(studio.session.folder).takes, takes_module._read
+
+    def remove_then(*given):
+        found = read(*given)
+        takes.remove(take_id)
+        return found
+
+    monkeypatch.setattr(takes_module, "_read", remove_then)
+    assert takes.find(take_id).name == "voice.wav"
+    assert not takes._open
+    with pytest.raises(InputError, match="not there any more"):
+        takes.find(take_id)
+
+
+def test_files_that_vanish_while_they_are_counted_do_not_count(tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_bytes(bytes(10))
+    (tmp_path / "folder").mkdir()
+    is_file = Path.is_file
+
+    def vanish(path):
+        found = is_file(path)
+        if path.name == "b":
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "is_file", vanish)
+    assert takes_module.size_of_files(tmp_path) == 20
 
 
 def test_request_is_bounded(studio, monkeypatch):

@@ -135,6 +135,15 @@ def plain_name(name: str) -> str:
     return "".join(letter for letter in last if letter.isprintable()).strip()[:120] or "sound"
 
 
+def size_of_files(folder: Path) -> int:
+    """Returns the size of the files in a folder in bytes; one that is moved or removed meanwhile does not count."""
+    n_bytes = 0
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            n_bytes += path.stat().st_size if path.is_file() else 0
+    return n_bytes
+
+
 def remove_abandoned(folder: Path, pattern: str) -> None:
     """Removes files that were arriving when a server was killed."""
     for part in folder.glob(pattern) if folder.is_dir() else ():
@@ -154,6 +163,7 @@ class Takes:
         self._folder = folder
         self._lock = threading.Lock()
         self._open: OrderedDict[str, Take] = OrderedDict()
+        self._reading: dict[str, threading.Lock] = {}
         remove_abandoned(folder, "*.part")
 
     def cards(self) -> list[dict[str, object]]:
@@ -176,7 +186,7 @@ class Takes:
         """
         with writing(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            if sum(path.stat().st_size for path in self._folder.iterdir() if path.is_file()) > MAX_FOLDER_BYTES:
+            if size_of_files(self._folder) > MAX_FOLDER_BYTES:
                 raise OutputError(
                     f"the sounds of the studio take more than {MAX_FOLDER_BYTES >> 30} GiB", "Remove some in the page."
                 )
@@ -211,25 +221,44 @@ class Takes:
             self._open.popitem(last=False)
 
     def find(self, take_id: str) -> Take:
-        """Returns a sound by its id.
+        """Returns a sound by its id. One that is not open is read once, while others can be found.
 
         Raises:
           InputError: there is no sound of that id, or its file is missing.
         """
         with self._lock:
-            take = self._open.get(take_id)
-            if take is not None and take.path.is_file():
-                self._open.move_to_end(take_id)
+            take = self._find_open(take_id)
+            if take is not None:
                 return take
-            if take_id == EXAMPLE and (path := example_path()) is not None:
-                take = _read(EXAMPLE, path, "voice.wav", 0.0)
-            else:
-                card = self._card(take_id)
-                if card is None:
-                    raise InputError("this sound is not there any more", "Load the page again.")
-                take = self._read(take_id, card)
-            self._keep(take)
-            return take
+            reading = self._reading.setdefault(take_id, threading.Lock())
+        try:
+            with reading:
+                with self._lock:  # another request may have read it in the meantime
+                    take = self._find_open(take_id)
+                if take is None:
+                    take = self._read_again(take_id)
+                    with self._lock:
+                        if take.path.is_file():  # it may have been removed in the meantime
+                            self._keep(take)
+                return take
+        finally:
+            with self._lock:
+                self._reading.pop(take_id, None)
+
+    def _find_open(self, take_id: str) -> Take | None:
+        take = self._open.get(take_id)
+        if take is None or not take.path.is_file():
+            return None
+        self._open.move_to_end(take_id)
+        return take
+
+    def _read_again(self, take_id: str) -> Take:
+        if take_id == EXAMPLE and (path := example_path()) is not None:
+            return _read(EXAMPLE, path, "voice.wav", 0.0)
+        card = self._card(take_id)
+        if card is None:
+            raise InputError("this sound is not there any more", "Load the page again.")
+        return self._read(take_id, card)
 
     def remove(self, take_id: str) -> None:
         """Removes a sound of the user.

@@ -39,7 +39,7 @@ from ddsp_cli.dataset.manifest import MANIFEST
 from ddsp_cli.errors import DdspError, InputError, Kind, OutputError, UsageError
 from ddsp_cli.limits import read_regular
 from ddsp_cli.reports.pages import TRAINING_PAGE
-from ddsp_cli.studio.takes import plain_name, remove_abandoned
+from ddsp_cli.studio.takes import plain_name, remove_abandoned, size_of_files
 from ddsp_cli.training.checkpoint import LOG, run_folder
 from ddsp_cli.workflows import models
 
@@ -197,7 +197,7 @@ class Teacher:
         folder = self._folder / name / "recordings"
         self._project(name)
         self._check_idle(name)
-        if sum(path.stat().st_size for path in folder.iterdir()) > MAX_PROJECT_BYTES:
+        if size_of_files(folder) > MAX_PROJECT_BYTES:
             raise OutputError(f"the recordings of a project may take {MAX_PROJECT_BYTES >> 30} GiB")
         return self._folder / name / f"{secrets.token_hex(8)}.part"
 

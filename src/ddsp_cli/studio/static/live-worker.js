@@ -1,15 +1,16 @@
 // Between the audio thread and the server, so that drawing the page never delays the sound.
 
-let port = null, socket = null;
+let port = null, socket = null, wanted = null;
 
 onmessage = ({ data }) => {
   if (data.port) { port = data.port; port.onmessage = (event) => send(event.data); }
-  if (data.address) open(data.address, data.wanted);
-  else if (data.wanted && socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(data.wanted));
+  if (data.wanted) wanted = data.wanted; // what changes before the line is open is sent when it opens
+  if (data.address) open(data.address);
+  else if (data.wanted && socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(wanted));
   if (data.close) { socket?.close(); close(); }
 };
 
-function open(address, wanted) {
+function open(address) {
   socket = new WebSocket(address);
   socket.binaryType = "arraybuffer";
   socket.onopen = () => socket.send(JSON.stringify(wanted));

@@ -87,8 +87,6 @@ export class Live {
       worker.postMessage({ port: channel.port2 }, [channel.port2]);
       const address = new URL(`live?rate=${context.sampleRate}`, document.baseURI);
       address.protocol = "ws:";
-      worker.onmessage = ({ data }) => this.#answered(data);
-      worker.postMessage({ address: address.href, wanted: this.#wanted() });
       node.port.onmessage = ({ data }) => (data.played ? this.#recordedPiece(data) : this.#report(data));
       new MediaStreamAudioSourceNode(context, { mediaStream: stream }).connect(node).connect(context.destination);
       await context.resume();
@@ -97,6 +95,9 @@ export class Live {
       this.start.textContent = "Stop";
       this.record.disabled = false;
       say("Live.");
+      // now that an answer, such as a refusal, is shown
+      worker.onmessage = ({ data }) => this.#answered(data);
+      worker.postMessage({ address: address.href, wanted: this.#wanted() });
     } catch (problem) {
       release(stream, context);
       worker?.terminate();
