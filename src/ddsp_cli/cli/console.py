@@ -130,7 +130,7 @@ def can_ask() -> bool:
 
 def agrees(question: str) -> bool:
     """Asks a question; anything but `y` or `yes` means no."""
-    print(speaks(sys.stderr, question), end="", file=sys.stderr, flush=True)
+    print(displayable(sys.stderr, question), end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
