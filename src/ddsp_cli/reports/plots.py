@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddsp_cli.audio import read
-from ddsp_cli.config import ANALYSIS_RATE_HZ
+from ddsp_cli.config import ANALYSIS_RATE_HZ, FLOOR_DB
 from ddsp_cli.pitch_names import note_name
 from ddsp_cli.scaling import hz_to_midi, midi_to_hz
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 MAX_SHOWN_S = 60.0
 
 RANGE_DB = 80.0
+
+#: Power of a voice that rests.
+REST_POWER = 10.0 ** (FLOOR_DB / 10.0)
 
 
 def draw_transfer(
@@ -49,7 +52,7 @@ def draw_transfer(
       adapted: the curves that were played.
       level: which measure of level drove the instrument.
       instrument: its name.
-      others: further voices that were played, whose pitch is drawn.
+      others: further voices that were played; the pitch of each is drawn, and their level together.
 
     Returns:
       A PNG.
@@ -69,7 +72,7 @@ def draw_transfer(
         axes[n + i].set_title(path.name, fontsize=9, loc="left")
     n_shown = int(np.ceil(shown_s * adapted.frame_rate_hz))
     _pitch(axes[-2], features, adapted, n_shown, others)
-    _level(axes[-1], features, adapted, level, n_shown)
+    _level(axes[-1], features, (adapted, *others), level, n_shown)
     axes[-1].set_xlabel("seconds")
     axes[-1].set_xlim(0, shown_s)
     total_s = len(adapted) / adapted.frame_rate_hz
@@ -204,18 +207,26 @@ def _no_ticks() -> Locator:
     return NullLocator()
 
 
-def _level(axis: Axes, features: Features | None, adapted: Adapted, level: str, n_shown: int) -> None:
-    shown, times = slice(0, n_shown), _times(adapted, n_shown)
+def _level(axis: Axes, features: Features | None, voices: Sequence[Adapted], level: str, n_shown: int) -> None:
+    shown, times = slice(0, n_shown), _times(voices[0], n_shown)
+    level_db, gate_unit = together(voices)
     if features is not None:
         axis.plot(times, getattr(features, level)[shown], color="tab:blue", linewidth=1.0, label="input", zorder=3)
-    axis.plot(times, adapted.level_db[shown], color="tab:orange", linewidth=3.0, alpha=0.7, label="output")
+    axis.plot(times, level_db[shown], color="tab:orange", linewidth=3.0, alpha=0.7, label="output")
     axis.set_ylabel(f"{level.removesuffix('_db')} (dB)")
     axis.grid(alpha=0.3)
     gate = axis.twinx()
-    gate.fill_between(times, adapted.gate[shown], color="tab:green", alpha=0.15, linewidth=0)
-    gate.set_ylim(0, 1.05 * max(1.0, float(adapted.gate.max(initial=0.0))))
+    gate.fill_between(times, gate_unit[shown], color="tab:green", alpha=0.15, linewidth=0)
+    gate.set_ylim(0, 1.05 * max(1.0, float(gate_unit.max(initial=0.0))))
     gate.set_ylabel("gate")
     axis.legend(loc="lower right", fontsize=8)
+
+
+def together(voices: Sequence[Adapted]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the level of the power of all voices [F], and in each frame the gate that is open widest [F]."""
+    above_rest = sum(10.0 ** (voice.level_db / 10.0) - REST_POWER for voice in voices)
+    level_db = 10.0 * np.log10(np.maximum(above_rest + REST_POWER, REST_POWER))
+    return level_db, np.max([voice.gate for voice in voices], axis=0)
 
 
 def draw_pair(recording: np.ndarray, rendering: np.ndarray, rate_hz: int) -> bytes:
