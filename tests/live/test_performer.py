@@ -56,6 +56,20 @@ def test_blocks_do_not_matter(instrument, block):
     np.testing.assert_array_equal(play(instrument, audio, block)[0], whole)
 
 
+@pytest.mark.parametrize("shape", [(256, 1), (256, 2), (1, 256), ()])
+def test_a_block_with_channels_is_refused(instrument, shape):
+    """Sound cards give [samples, channels], also of one microphone."""
+    with pytest.raises(UsageError, match="the block has the shape") as caught:
+        Performer(instrument, LiveSettings()).push(np.zeros(shape, np.float32))
+    assert caught.value.parameter == "block"
+
+
+def test_a_block_of_integers_is_refused(instrument):
+    """Samples of int16 would be 90 dB too loud."""
+    with pytest.raises(UsageError, match="int16"):
+        Performer(instrument, LiveSettings()).push(np.zeros(256, np.int16))
+
+
 @pytest.mark.parametrize("damage", [np.nan, np.inf, 1e30])
 def test_a_damaged_sample_does_not_end_the_performance(instrument, damage):
     audio = melody()

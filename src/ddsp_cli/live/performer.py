@@ -463,15 +463,24 @@ class Performer:
         """Takes the next samples of the input; returns as many of the output.
 
         Args:
-          block: [S] float32 at `input_rate_hz`, of any length. NaN, infinity and samples beyond `MAX_AMPLITUDE` count
+          block: [S] floats at `input_rate_hz`, of any length. NaN, infinity and samples beyond `MAX_AMPLITUDE` count
             as silence: one of them would stay in filters and network, and nothing be heard any more.
 
         Returns:
           [S·`output_rate_hz`/`input_rate_hz`] float32.
+
+        Raises:
+          UsageError: the block has channels, or integers.
         """
-        block = np.asarray(block, np.float32)
+        block = np.asarray(block)
+        if block.ndim != 1:
+            hint = "Give one channel, [samples], such as block[:, 0] of [samples, channels]."
+            raise UsageError(f"the block has the shape {block.shape}", hint, parameter="block")
+        if block.dtype.kind != "f":
+            hint = "Give floats within ±1; divide int16 by 32768."
+            raise UsageError(f"the samples of the block are {block.dtype}", hint, parameter="block")
         # a copy: the block may wait, and callers reuse their memory
-        block = np.where(np.abs(block) <= MAX_AMPLITUDE, block, np.float32(0.0))
+        block = np.where(np.abs(block) <= MAX_AMPLITUDE, block, 0.0).astype(np.float32)
         n_out = len(block) * self.output_rate_hz // self.input_rate_hz
         self._waiting.append(block)
         self._n_pushed += len(block)
