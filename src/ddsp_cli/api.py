@@ -237,7 +237,7 @@ def transfer_file(
     ensemble: int = 1,
     seed: int = 0,
     sample_rate: int | None = None,
-    bits: Literal["16", "24", "32", "float"] | None = None,
+    bits: Literal["16", "24", "32", "float", 16, 24, 32] | None = None,
     plot: bool = False,
     controls: PathLike | None = None,
     from_controls: PathLike | None = None,

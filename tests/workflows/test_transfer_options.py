@@ -194,15 +194,15 @@ def test_all_is_every_instrument(tmp_path):
     assert len({result.output for result in results}) == len(results)
 
 
-@pytest.mark.parametrize(
-    ("bits", "subtype"), [("16", "PCM_16"), ("24", "PCM_24"), ("32", "PCM_32"), ("float", "FLOAT")]
-)
+@pytest.mark.parametrize(("bits", "subtype"), [("16", "PCM_16"), (24, "PCM_24"), ("32", "PCM_32"), ("float", "FLOAT")])
 def test_bits_can_be_chosen(tmp_path, bits, subtype):
     transfer(["voice.wav"], "testophone", out=tmp_path / "out.wav", bits=bits)
     assert soundfile.info(tmp_path / "out.wav").subtype == subtype
 
 
-@pytest.mark.parametrize(("name", "bits"), [("out.wav", "17"), ("out.mp3", "24"), ("out.flac", "float")])
+@pytest.mark.parametrize(
+    ("name", "bits"), [("out.wav", "17"), ("out.wav", 8), ("out.mp3", "24"), ("out.flac", "float")]
+)
 def test_bits_that_cannot_be(tmp_path, name, bits):
     with pytest.raises(UsageError) as caught:
         transfer(["voice.wav"], "testophone", out=tmp_path / name, bits=bits)

@@ -38,16 +38,16 @@ def as_list(words: str | Sequence[str]) -> list[str]:
     return [words] if isinstance(words, str) else list(words)
 
 
-def word(value: str, parameter: str, known: Iterable[str]) -> str:
-    """Returns the one of some words, all in small letters, that a text is in any case.
+def word(value: str | int, parameter: str, known: Iterable[str]) -> str:
+    """Returns the one of some words, all in small letters, that a text is in any case, or a number as it is written.
 
     Raises:
       UsageError: it is none of them; `parameter` names the argument.
     """
-    known = tuple(known)
-    if value.lower() not in known:
-        raise UsageError(f"{value[:_SHOWN]} is not known", did_you_mean(value, known), parameter=parameter)
-    return value.lower()
+    known, text = tuple(known), f"{value}"
+    if text.lower() not in known:
+        raise UsageError(f"{text[:_SHOWN]} is not known", did_you_mean(text, known), parameter=parameter)
+    return text.lower()
 
 
 def number(value: object, parameter: str, low: float, high: float) -> float:

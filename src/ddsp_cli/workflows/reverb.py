@@ -61,7 +61,7 @@ def reverb_files(
     wet: float | str = 1.0,
     tail: bool = False,
     sample_rate_hz: int | None = None,
-    bits: str | None = None,
+    bits: str | int | None = None,
     seed: int = 0,
     force: bool = False,
     progress: Progress | None = None,

@@ -178,7 +178,7 @@ def transfer_files(
     force: bool = False,
     plot: bool = False,
     sample_rate_hz: int | None = None,
-    bits: str | None = None,
+    bits: str | int | None = None,
     controls: PathLike | None = None,
     from_controls: PathLike | None = None,
     from_notes: PathLike | None = None,

@@ -88,7 +88,7 @@ class Outputs(msgspec.Struct, frozen=True):
     controls: Path | None = None
     notes: Path | None = None
     sample_rate_hz: int | None = None
-    bits: str | None = None
+    bits: str | int | None = None
 
 
 def written_rate(output: Path, wanted_hz: int) -> tuple[int, tuple[str, ...]]:
