@@ -420,6 +420,13 @@ def test_time_does_not_grow_with_the_square_of_pedals_and_held_keys(tmp_path):
     assert time.process_time() - begun < 20.0
 
 
+def test_a_file_that_lasts_too_long_says_how_long_it_may_last(tmp_path):
+    day = midi_file(tmp_path / "day.mid", [(on(60), 0), (off(60), 480), (on(60), 480 * 2 * 86400), (off(60), 480)])
+    with pytest.raises(InputError, match="lasts 24 hours") as problem:
+        read_midi(day)
+    assert "6 hours" in problem.value.hint
+
+
 def test_sizes_are_bounded(tmp_path, monkeypatch):
     path = tmp_path / "x.mid"
     with raw(path, b"").open("r+b") as stream:

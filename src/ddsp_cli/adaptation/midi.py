@@ -208,7 +208,10 @@ def read_midi(path: Path, selection: Selection | None = None) -> MidiFile:
             f"{path} is not a MIDI file that can be read", "It should be a standard MIDI file of type 0 or 1."
         ) from problem
     if events and events[-1].time_s > LONGEST_S:
-        raise InputError(f"{path} lasts {events[-1].time_s / 3600:.0f} hours")
+        raise InputError(
+            f"{path} lasts {events[-1].time_s / 3600:.0f} hours",
+            f"A MIDI file may last {LONGEST_S / 3600:.0f} hours; an event far behind the last note may be the cause.",
+        )
     counts = Counter((event.track, event.message.channel) for event in events if _is_press(event.message))
     parts = [Part(track + 1, names[track], channel + 1, n) for (track, channel), n in sorted(counts.items())]
     tracks = _chosen_tracks(path, selection.tracks, names, parts)
