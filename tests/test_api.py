@@ -46,7 +46,9 @@ def test_editors_see_the_same_names():
     }
     assert (names - {None}) | {"models"} == set(ddsp_cli.__all__) - {"__version__"}
     assert all(getattr(ddsp_cli, name) is not None for name in ddsp_cli.__all__)
-    assert set(ddsp_cli.__all__) <= set(dir(ddsp_cli))
+    shown = dir(ddsp_cli)
+    assert set(ddsp_cli.__all__) <= set(shown)
+    assert len(shown) == len(set(shown))
     assert (STUB.parent / "py.typed").is_file()
     with pytest.raises(AttributeError, match="no attribute 'trensfer'"):
         _ = ddsp_cli.trensfer
