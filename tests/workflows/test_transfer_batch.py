@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -93,13 +95,37 @@ def test_rooms_and_previews_of_instruments_are_no_recordings(takes):
     assert one.seconds > 0.5
 
 
-def test_progress_goes_over_all_of_it(takes):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_progress_goes_over_all_of_it(takes, workers, monkeypatch):
+    monkeypatch.setattr(transfer, "WORTH_PROCESSES_S", 0.0)
     told = []
-    transfer_files(takes, "testophone", "played", progress=lambda *now: told.append(now))
+    transfer_files(takes, "testophone", "played", workers=workers, progress=lambda *now: told.append(now))
     assert {what for what, _, _ in told} == {"3 files"}  # c.wav was found out before
     done = [share for _, share, _ in told]
     assert done == sorted(done)
     assert done[-1] == pytest.approx(told[-1][2])
+
+
+def test_a_worker_tells_of_stages_that_it_has_begun(monkeypatch):
+    """Else the time left of a batch with one long recording grew while that one was played."""
+    counter, event = multiprocessing.Value("d", 0.0), multiprocessing.Event()
+    monkeypatch.setattr(transfer, "_shared", {"counter": counter, "stop": event})
+    job = SimpleNamespace(info=SimpleNamespace(seconds=60.0))
+    bar = transfer._WorkerProgress(None, [[job]])
+    listening = bar.stage(job, "listening")
+    listening(15.0)
+    listening(45.0)
+    assert counter.value == 45.0
+    bar.advance(60.0)
+    assert counter.value == 60.0
+    bar.stage(job, "playing")(61.0)  # a room that rings
+    bar.stage(job, "drawing")(0.0)
+    assert counter.value == 120.0
+    bar.advance(60.0)
+    assert counter.value == 120.0
+    event.set()
+    with pytest.raises(transfer._StoppedError):
+        listening(50.0)
 
 
 def test_nothing_played_is_an_error(takes):

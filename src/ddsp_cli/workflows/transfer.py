@@ -461,18 +461,27 @@ class _StoppedError(Exception):
 
 
 class _WorkerProgress(_BatchProgress):
-    """Adds up what all workers have done."""
+    """Adds up what all workers have done, also of stages that are not finished."""
+
+    _told_s = 0.0  # of the stages that `advance` will count
 
     def stage(self, job: Job, what: str) -> Callable[[float], None]:
-        stop = _shared["stop"]
+        stop, seconds = _shared["stop"], self.seconds(job)
 
         def tell(done_s: float) -> None:
             if stop.is_set():  # type: ignore[attr-defined]
                 raise _StoppedError
+            told_s, self._told_s = self._told_s, max(self._told_s, min(done_s, seconds))
+            self._count(self._told_s - told_s)
 
         return tell
 
     def advance(self, seconds: float) -> None:
+        self._count(seconds - self._told_s)
+        self._told_s = 0.0
+
+    @staticmethod
+    def _count(seconds: float) -> None:
         counter = _shared["counter"]
         with counter.get_lock():  # type: ignore[attr-defined]
             counter.value += seconds  # type: ignore[attr-defined]
