@@ -15,9 +15,9 @@ import pytest
 import soundfile
 
 from ddsp_cli.audio.integrated_loudness import LoudnessMeter, integrated_lufs
-from ddsp_cli.reports.pages import file_as_mp3, matching_gains_db
+from ddsp_cli.reports.pages import _about, file_as_mp3, matching_gains_db
 from ddsp_cli.workflows.performance import TransferOptions
-from ddsp_cli.workflows.transfer import transfer_files
+from ddsp_cli.workflows.transfer import TransferResult, transfer_files
 from fixtures import make_bundle, melody
 from page_fixtures import Tags
 
@@ -55,6 +55,14 @@ def page(tmp_path_factory):
     models = [folder / "models" / name for name in ("testophone", "otherophone")]
     transfer_files([source], models, out=folder / "out", report=folder / "report.html")
     return folder / "report.html"
+
+
+def test_it_says_what_the_command_prints(page):
+    """Of several voices only the segments of the first would be counted."""
+    assert " segments, " in page.read_text(encoding="utf-8")
+    result = TransferResult(page, page, None, None, "flute", 4.0, 0.1, 12.0, "", 1, 0.5, 0.0, None, 0.0, 48000, 0.4,
+                            n_voices=2)  # fmt: skip
+    assert _about(result) == "4.0 s, 2 voices, +12 semitones, room 0.4 s"
 
 
 def test_it_is_of_one_piece(page):

@@ -634,11 +634,11 @@ def make_transfer_page(results: Sequence[Transferred], pictures: Sequence[bytes]
 
 
 def _about(result: Transferred) -> str:
+    segments = f"{result.n_segments} segment{'s' if result.n_segments != 1 else ''}"  # of the first voice
     parts = [
         f"{result.seconds:.1f} s",
-        *([f"{result.n_voices} voices"] if result.n_voices > 1 else []),
         *([f"{result.n_players} players"] if result.n_players > 1 else []),
-        f"{result.n_segments} segment{'s' if result.n_segments != 1 else ''}",
+        f"{result.n_voices} voices" if result.n_voices > 1 else segments,
         f"{result.transpose_semitones:+g} semitones" if result.transpose_semitones else "not transposed",
     ]
     if result.key:
