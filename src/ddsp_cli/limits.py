@@ -37,6 +37,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import IO, Any, Self
 
 import numpy as np
@@ -402,7 +403,37 @@ def usable_cores() -> int:
 
 @contextlib.contextmanager
 def undisturbed_start() -> Iterator[None]:
-    """Keeps Ctrl-C away while children of `multiprocessing` are started, from them and from this process.
+    """Keeps Ctrl-C and the running script away from children of `multiprocessing` that are started in the context.
+
+    Raises:
+      KeyboardInterrupt: at the end, in the main thread, if Ctrl-C came meanwhile.
+    """
+    with _without_script(), _without_interrupts():
+        yield
+
+
+#: Held while `__main__` is hidden.
+_hiding = threading.RLock()
+
+
+@contextlib.contextmanager
+def _without_script() -> Iterator[None]:
+    """Hides `__main__`, so that children do not run the script that uses this library: they need nothing of it.
+
+    A script without `if __name__ == "__main__"` would do all its work again in each child, and never end.
+    """
+    with _hiding:
+        script = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = script
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Keeps Ctrl-C away, from the children and from this process.
 
     A terminal sends SIGINT to the whole group. A child that loads its modules would end with a traceback, and so would
     one that receives half of its work. The children inherit a mask that blocks the signal. Here it takes effect at the

@@ -196,13 +196,13 @@ def test_names_of_outputs_tell_inputs_of_one_stem_apart(takes):
 
 
 def test_a_script_may_use_several_processes(takes):
+    """Also without `if __name__ == "__main__"`; its processes do not run it again."""
     code = """
 import json, ddsp_cli
-if __name__ == "__main__":
-    from ddsp_cli.workflows import transfer
-    transfer.WORTH_PROCESSES_S = 0.0
-    batch = ddsp_cli.transfer_files("takes", "testophone", "played", workers=2)
-    print(json.dumps([result.output.name for result in batch]))
+from ddsp_cli.workflows import transfer
+transfer.WORTH_PROCESSES_S = 0.0
+batch = ddsp_cli.transfer_files("takes", "testophone", "played", workers=2)
+print(json.dumps([result.output.name for result in batch]))
 """
     (takes.parent / "play.py").write_text(code, encoding="utf-8")
     done = subprocess.run([sys.executable, "play.py"], cwd=takes.parent, capture_output=True, text=True, check=True)

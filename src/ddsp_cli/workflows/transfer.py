@@ -207,8 +207,7 @@ def transfer_files(
       from_notes: such notes of the one input, edited; they are played with the curves of the recording inside them.
       notes: a .mid or .csv for the notes of the recording, or a folder for several.
       report: an HTML page to write, with players and pictures.
-      workers: processes at most, for several inputs that last long enough. A script that asks for more than 1 needs
-        `if __name__ == "__main__"`.
+      workers: processes at most, for several inputs that last long enough.
       progress: called while the work is done, see `Progress`.
 
     Raises:
