@@ -13,11 +13,13 @@ import pytest
 from ddsp_cli.audio.resample import resample_response
 from ddsp_cli.bundle import Bundle
 from ddsp_cli.bundle.layout import control_columns
-from ddsp_cli.config import EncoderConfig
+from ddsp_cli.config import EncoderConfig, FilteredNoiseConfig
 from ddsp_cli.errors import ModelError, OutputError
-from ddsp_cli.exporters import checks, litert, onnx, vst, write_impulse_responses
+from ddsp_cli.exporters import audio_graph, checks, litert, onnx, vst, write_impulse_responses
 from ddsp_cli.exporters.litert import TfliteOps
 from ddsp_cli.exporters.onnx import OnnxOps
+from ddsp_cli.scaling import impulse_window
+from ddsp_cli.synthesis.ops import NumpyOps
 from ddsp_cli.training.output_layer import BIAS
 from fixtures import small_model
 from format_fixtures import in_memory, loudness_model
@@ -44,6 +46,27 @@ def test_agrees(exporter: Any, bundle: Bundle, tmp_path: Path) -> None:
     assert {*found.contract} == files
     rates = {16000, 44100, 48000}
     assert {path.name for path in tmp_path.iterdir()} == files | {f"reverb_ir_{rate}_hz.wav" for rate in rates}
+
+
+@pytest.mark.parametrize("window_size", [0, 33, 64])
+@pytest.mark.parametrize(("hop", "n_bands"), [(960, 193), (320, 65), (64, 33), (80, 65)])
+def test_noise_is_filtered_by_transforms_of_its_own_length(hop: int, n_bands: int, window_size: int) -> None:
+    """Their matrices are most of a file: longer transforms made files of a full-band instrument twice as large."""
+    config = FilteredNoiseConfig(["noise_magnitudes"], n_bands=n_bands, window_size_samples=window_size)
+    n_out, n_rows, n_before = audio_graph._noise_rows(config, hop)
+    assert sum(matrix.size for matrix in audio_graph._noise_matrices(config, hop)) <= 2 * (n_out + 3) ** 2 + (
+        n_bands * (n_out + 3)
+    )
+    rng = np.random.default_rng(0)
+    magnitudes, noise = rng.uniform(size=(3, n_bands)), rng.uniform(-1, 1, (3, hop))
+    tail = np.zeros((n_rows - 1, hop))
+    found, _ = audio_graph._noise(NumpyOps(), config, hop, magnitudes, noise, tail)
+    window, lags = impulse_window(2 * (n_bands - 1), window_size)
+    expected = np.zeros(6 * hop + len(lags))
+    for i in range(3):
+        filtered = np.convolve(noise[i], np.fft.irfft(magnitudes[i])[lags] * window)
+        expected[i * hop + n_before :][: len(filtered)] += filtered
+    np.testing.assert_allclose(found.ravel(), expected[: found.size], atol=1e-5)
 
 
 def test_onnx_call_lengths_do_not_matter(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ class SynthState:
 def state_shapes(model: ModelConfig) -> dict[str, tuple[int, int]]:
     """Lists the shapes of the fields of `SynthState`; all of them are 0 at the start."""
     harmonic, noise = synthesisers(model)
-    n_rows = len(_noise_matrices(noise, model.hop_samples)[2][0]) // model.hop_samples
+    _, n_rows, _ = _noise_rows(noise, model.hop_samples)
     return {
         "last_f0_hz": (1, 1),
         "last_amplitudes": (1, harmonic.n_harmonics),
@@ -209,7 +209,12 @@ def _noise(
     real = ops.binary("sub", ops.binary("mul", a, c), ops.binary("mul", b, d))
     imaginary = ops.binary("add", ops.binary("mul", a, d), ops.binary("mul", b, c))
     filtered = ops.dense(ops.concat([real, imaginary], 1), backward)
-    n_rows = backward.shape[1] // hop
+    n_out, n_rows, n_before = _noise_rows(config, hop)
+    margins = [
+        [ops.binary("mul", ops.columns(filtered, 0, n), ops.constant(0.0))] if n else []
+        for n in (n_before, n_rows * hop - n_before - n_out)
+    ]
+    filtered = ops.concat([*margins[0], filtered, *margins[1]], 1)
     pieces = [ops.columns(filtered, p * hop, (p + 1) * hop) for p in range(n_rows)]
     out = ops.concat([tail, ops.binary("mul", pieces[0], ops.constant(0.0))], 0)
     for p, piece in enumerate(pieces):
@@ -219,29 +224,33 @@ def _noise(
     return ops.rows(out, 0, 1 - n_rows), ops.rows(out, 1 - n_rows, None)
 
 
-def _noise_matrices(config: FilteredNoiseConfig, hop: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Returns matrices of noise [H] → spectrum, magnitudes [M] → spectrum, spectrum → noise [P·H]; real parts first.
+def _noise_rows(config: FilteredNoiseConfig, hop: int) -> tuple[int, int, int]:
+    """Returns how many samples the noise of a frame has, how many rows [H] they touch, and zeros before the first.
 
-    The last one also shifts: its row 0 is the hop before the frame, so that noise lags as the harmonics do.
+    Row 0 is the hop before the frame, so that noise lags as the harmonics do.
 
     Raises:
       ModelError: the filters reach back further than one hop.
     """
-    n_taps = 2 * (config.n_bands - 1)
-    window, lags = impulse_window(n_taps, config.window_size_samples)
-    n_out = hop + len(lags) - 1
-    n_fft = 1 << (n_out - 1).bit_length()
-    skip = impulse_delay(lags)
-    if skip > hop:
+    _, lags = impulse_window(2 * (config.n_bands - 1), config.window_size_samples)
+    n_out, n_before = hop + len(lags) - 1, hop - impulse_delay(lags)
+    if n_before < 0:
         raise ModelError("the noise filters of this instrument are too long for its frames to be exported")
+    return n_out, -(-(n_before + n_out) // hop), n_before
+
+
+def _noise_matrices(config: FilteredNoiseConfig, hop: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Returns matrices of noise [H] → spectrum, magnitudes [M] → spectrum, spectrum → noise; real parts first.
+
+    The transforms are as short as the filtered noise: most of a file are these matrices.
+    """
+    window, lags = impulse_window(2 * (config.n_bands - 1), config.window_size_samples)
+    n_out = hop + len(lags) - 1
+    n_fft = n_out + n_out % 2
     forward = np.fft.rfft(np.eye(hop), n_fft)
     taps = np.fft.irfft(np.eye(config.n_bands))[:, lags] * window
     response = np.fft.rfft(taps, n_fft)
-    half = n_fft // 2 + 1
-    unit = np.eye(half)
-    back = np.concatenate([np.fft.irfft(unit, n_fft), np.fft.irfft(1j * unit, n_fft)])[:, :n_out]
-    n_rows = -(-(hop - skip + n_out) // hop)
-    backward = np.zeros((2 * half, n_rows * hop), np.float32)
-    backward[:, hop - skip : hop - skip + n_out] = back
+    unit = np.eye(n_fft // 2 + 1)
+    backward = np.concatenate([np.fft.irfft(unit, n_fft), np.fft.irfft(1j * unit, n_fft)])[:, :n_out]
     split = [np.concatenate([m.real, m.imag], axis=1).astype(np.float32) for m in (forward, response)]
-    return split[0], split[1], backward
+    return split[0], split[1], backward.astype(np.float32)
