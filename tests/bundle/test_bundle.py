@@ -33,6 +33,13 @@ def test_round_trip_keeps_weights_to_half_precision(tmp_path):
     assert all(np.array_equal(exact[name], value) for name, value in weights.items())
 
 
+def test_a_single_number_stays_one(tmp_path):
+    """Gain and decay of an ExpDecayReverb: with an axis they did not fit the model again."""
+    weights = random_weights(small_model()) | {"reverb/gain": np.array(0.5, np.float32)}
+    bundle.save(tmp_path / "a", make_card(small_model()), weights)
+    assert bundle.load(tmp_path / "a").weights["reverb/gain"].shape == ()
+
+
 def test_nothing_is_overwritten_without_force(tmp_path):
     make_bundle(tmp_path / "a")
     before = (tmp_path / "a" / "model.yaml").read_bytes()

@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 from ddsp_cli import engine
-from ddsp_cli.config import InstrumentsConfig, LossConfig, ModelConfig, load_preset
+from ddsp_cli.config import ExpDecayReverbConfig, InstrumentsConfig, LossConfig, ModelConfig, load_preset
 from ddsp_cli.engine.networks import FastGru
 from ddsp_cli.errors import ModelError
 
@@ -136,6 +136,20 @@ def test_weights_have_the_names_and_the_order_of_bundles_and_checkpoints(name):
     copy.set_weights_by_name(model.get_weights_by_name())
     for ours, theirs in zip(copy.trainable_variables, model.trainable_variables, strict=True):
         np.testing.assert_array_equal(numpy(ours), numpy(theirs))
+
+
+@pytest.mark.parametrize("axis", [False, True])
+def test_single_numbers_of_a_room_fit_with_and_without_an_axis(axis):
+    """Bundles of earlier versions keep them with one."""
+    config = tiny("vst")
+    nodes = config.processors | {"reverb": ExpDecayReverbConfig(inputs=["dry"], length_samples=200)}
+    model, copy = (engine.Autoencoder(msgspec.structs.replace(config, processors=nodes)) for _ in range(2))
+    weights = model.get_weights_by_name() | {"reverb/gain": np.array(3.0, np.float32)}
+    assert weights["reverb/decay"].shape == ()
+    stored = {name: value.reshape(1) if axis and value.ndim == 0 else value for name, value in weights.items()}
+    copy.set_weights_by_name(stored)
+    assert numpy(copy.named_variables()["reverb/gain"]) == 3.0
+    np.testing.assert_array_equal(copy.impulse_response(stored), copy.impulse_response())
 
 
 TERMS = [

@@ -108,7 +108,8 @@ def save(
     with writing(folder), folder_beside(folder, INSTRUMENT) as staging:
         if network is None:
             stored = _to_half(weights) if half_precision else weights
-            save_file({name: np.ascontiguousarray(value) for name, value in stored.items()}, staging / WEIGHTS)
+            # `ascontiguousarray` would give single numbers an axis
+            save_file({name: np.asarray(value, order="C") for name, value in stored.items()}, staging / WEIGHTS)
         else:
             (staging / NETWORK).write_bytes(network)
         rate = card.model.sample_rate_hz

@@ -321,11 +321,10 @@ class Autoencoder(keras.Model):
             where = "the model has no such weight" if name in weights else "it is missing"
             raise ModelError(f"weight {name} does not fit this model: {where}")
         for name, variable in variables.items():
-            if tuple(variable.shape) != weights[name].shape:
-                raise ModelError(
-                    f"weight {name} has shape {weights[name].shape}, the model needs {tuple(variable.shape)}"
-                )
-            variable.assign(weights[name])
+            value = _single(weights[name], variable)
+            if tuple(variable.shape) != value.shape:
+                raise ModelError(f"weight {name} has shape {value.shape}, the model needs {tuple(variable.shape)}")
+            variable.assign(value)
 
     def impulse_response(self, weights: Mapping[str, np.ndarray] | None = None) -> np.ndarray | None:
         """Computes the wet response of the learned room, of the full band also where only the low one is rendered.
@@ -344,7 +343,7 @@ class Autoencoder(keras.Model):
         room = build_processor(self.config.processors[name], self.config, 0, name)
         assert isinstance(room, LearnedRoom)
         for variable in room.trainable_variables:
-            variable.assign(weights[f"{name}/{variable.name}"])
+            variable.assign(_single(weights[f"{name}/{variable.name}"], variable))
         return np.asarray(ops.convert_to_numpy(room.impulse_response()), np.float32)
 
     def for_instrument(self, instrument: str) -> tuple[ModelConfig, dict[str, np.ndarray]]:
@@ -381,6 +380,11 @@ class Autoencoder(keras.Model):
 
 
 # --- the low band of a full-band model -------------------------------------------------------------------------------
+
+
+def _single(value: np.ndarray, variable: Any) -> np.ndarray:
+    """Returns a single number without the axis that instruments of earlier versions keep it with."""
+    return value.reshape(()) if tuple(variable.shape) == () and value.shape == (1,) else value
 
 
 class LowBand:
