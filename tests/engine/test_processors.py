@@ -1,5 +1,7 @@
 """Processors: golden controls, laws of the effects, configurations that come back, and graphs."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -211,3 +213,37 @@ def test_presets_make_groups(name):
     model = load_preset(name).model
     group = engine.group_from_config(model)
     assert group.sources == ["amplitude", "harmonic_distribution", "noise_magnitudes", "f0_hz"]
+
+
+def test_a_model_that_holds_a_processor_is_not_called_unbuilt():
+    """Keras warns where the layer of a model may make weights later; processors make theirs with themselves."""
+
+    class Held(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.synth = engine.Harmonic(16000, 64, 1)
+
+        def call(self, f0_hz):
+            level = ops.ones_like(f0_hz)
+            return self.synth.get_signal(f0_hz=f0_hz, amplitude=level, harmonic_distribution=level)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert Held()(np.ones((1, 3, 1), np.float32)).shape == (1, 192)
+
+
+def test_an_own_processor_may_make_its_weights_later():
+    class Gain(engine.Processor):
+        def build(self, _shape):
+            self.gain = self.add_weight(shape=(), initializer="ones", name="gain")
+            self.built = True
+
+        def get_controls(self, audio):
+            return {"audio": audio}
+
+        def get_signal(self, audio):
+            return self.gain * audio
+
+    gain = Gain()
+    assert gain(np.ones((1, 4), np.float32)).shape == (1, 4)
+    assert len(gain.weights) == 1

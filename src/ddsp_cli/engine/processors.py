@@ -105,6 +105,8 @@ class Processor(keras.layers.Layer):
                 f"{type(self).__name__} computes in float32, as phases and spectra need it, not in "
                 f"{self.compute_dtype}. Leave dtype out: signals of other types are cast"
             )
+        if type(self).build is keras.layers.Layer.build:  # its weights are made with it; Keras warns of unbuilt layers
+            self.built = True
 
     def get_controls(self, *args: Any, **kwargs: Any) -> Controls:
         """Scales signals to controls, by name."""
