@@ -21,7 +21,7 @@ from command_fixtures import run_as_text
 from ddsp_cli import bundle
 from ddsp_cli.cli import options
 from ddsp_cli.cli.train import OPTIONS
-from ddsp_cli.config import EncoderConfig, ModDelayConfig, dump_yaml
+from ddsp_cli.config import EncoderConfig, InstrumentsConfig, ModDelayConfig, dump_yaml
 from ddsp_cli.dataset import build
 from ddsp_cli.dataset.manifest import load_manifest
 from ddsp_cli.errors import DatasetError, ExitCode, Kind, ModelError, OutputError, UsageError
@@ -160,8 +160,13 @@ def test_a_graph_that_cannot_be_played_is_refused_before_training(prepared, monk
     nodes = dict(PRESET.model.processors) | {"chorus": ModDelayConfig(inputs=["reverb", "gain", "phase"])}
     preset = msgspec.structs.replace(PRESET, model=small_model(processors=nodes))
     Path("chorus.yaml").write_text(dump_yaml(preset), encoding="utf-8")
-    with pytest.raises(ModelError, match="cannot be played: ModDelay"):
+    with pytest.raises(ModelError, match=r"preset chorus\.yaml: processor chorus .* cannot be played: ModDelay"):
         train("chorus", prepared / "datasets" / "tone", preset="chorus.yaml")
+    many = small_model(inputs=["pw_scaled", "f0_scaled", "instrument"], instruments=InstrumentsConfig(names=["a", "b"]))
+    Path("many.yaml").write_text(dump_yaml(msgspec.structs.replace(PRESET, model=many)), encoding="utf-8")
+    with pytest.raises(ModelError, match=r"preset many\.yaml has several instruments") as problem:
+        train("chorus", prepared / "datasets" / "tone", preset="many.yaml")
+    assert "from Python" in problem.value.hint
     assert not Path("models/chorus").exists()
 
 

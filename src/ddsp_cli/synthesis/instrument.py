@@ -166,9 +166,9 @@ def check_graph(model: ModelConfig) -> None:
         raise ModelError("the instrument has no processors")
     order = processing_order({name: node.inputs for name, node in nodes.items()}, [*decoder_outputs(model), F0])
     for name, node in nodes.items():
-        kind = type(node).__name__.removesuffix("Config")
         if not isinstance(node, PLAYABLE):
-            raise ModelError(f"the instrument has a processor of a kind that cannot be played: {kind}")
+            kind = node.__struct_config__.tag
+            raise ModelError(f"processor {name} is of a kind that cannot be played: {kind}")
         n_inputs = 3 if isinstance(node, HarmonicConfig) else None if isinstance(node, AddConfig) else 1
         if n_inputs is not None and len(node.inputs) != n_inputs:
             raise ModelError(f"processor {name} takes {n_inputs} inputs, its configuration names {len(node.inputs)}")

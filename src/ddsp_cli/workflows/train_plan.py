@@ -133,7 +133,11 @@ def make_plan(
     timbres = () if timbre is None else find_timbres(source, timbre)
     check_rates(settings.model)
     check_cost(settings)
-    check_graph(settings.model)  # said now, and not when the training is over
+    # said now, and not when the training is over
+    if parent is None:
+        _check_playable(settings.model, preset)
+    else:
+        check_graph(settings.model)
     return Plan(
         instrument,
         source,
@@ -148,6 +152,23 @@ def make_plan(
         timbres,
         timbre or "",
     )
+
+
+def _check_playable(model: ModelConfig, preset: str) -> None:
+    """Checks that the instrument of a preset could be played.
+
+    Raises:
+      ModelError: it could not; the preset is named.
+    """
+    if model.instruments:
+        raise ModelError(
+            f"preset {preset} has several instruments, and a training writes one that can be played",
+            "Train it from Python, and take instruments out of it with Autoencoder.for_instrument (docs/engine.md).",
+        )
+    try:
+        check_graph(model)
+    except ModelError as problem:
+        raise problem.reworded(f"preset {preset}: {problem.message}") from problem
 
 
 def find_origin(
