@@ -220,18 +220,14 @@ def test_sixteen_bits_are_dithered_and_silence_is_silent(tmp_path):
     assert (coarse[:4000] == 0).all()
 
 
-@pytest.mark.parametrize("kind", ["noise", "chord"])
-def test_what_is_hard_to_follow_is_played_with_a_remark(tmp_path, kind):
+def test_what_is_hard_to_follow_is_played_with_a_remark(tmp_path):
     t = np.arange(32000) / 16000
-    if kind == "noise":
-        audio = 0.05 * np.random.default_rng(0).normal(size=len(t))
-    else:
-        audio = sum(0.02 * np.sin(2 * np.pi * 261.6 * 2 ** (s / 12) * k * t) for s in (0, 4, 7) for k in range(1, 6))
+    audio = sum(0.02 * np.sin(2 * np.pi * 261.6 * 2 ** (s / 12) * k * t) for s in (0, 4, 7) for k in range(1, 6))
     soundfile.write(tmp_path / "in.wav", audio, 16000)
     sound, result = play(tmp_path, source=tmp_path / "in.wav")
     assert len(result.remarks) == 1
-    assert ("noise" if kind == "noise" else "chords") in result.remarks[0]
-    assert (np.abs(sound).max() > 0.001) == (kind == "chord")
+    assert "chords" in result.remarks[0]
+    assert np.abs(sound).max() > 0.001
 
 
 def test_several_tables_need_a_folder(tmp_path):
