@@ -342,9 +342,9 @@ def test_recordings_are_held_out_and_left_out_by_name(wavs):
                               "take 3.wav": "train"}  # fmt: skip
     assert result.skipped == (("wavs/take 0.wav", "matches the leave-out pattern take 0.wav"),)
     assert make(wavs, hold_out=["take 2.wav", "*1.wav"], leave_out=["take 0.wav"]).unchanged
-    with pytest.raises(OutputError, match="made with another hold_out"):
+    with pytest.raises(OutputError, match="made with another choice of recordings to hold out"):
         make(wavs, hold_out=["*1.wav"], leave_out=["take 0.wav"])
-    with pytest.raises(OutputError, match="made with another leave_out"):
+    with pytest.raises(OutputError, match="made with another choice of recordings to leave out"):
         make(wavs, hold_out=["*1.wav", "take 2.wav"])
 
 

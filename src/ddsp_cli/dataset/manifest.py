@@ -236,12 +236,30 @@ class Settings(Config, kw_only=True):
     remarks: list[str]
 
     def differences(self, manifest: Manifest) -> list[str]:
-        """Returns the settings in which an existing data set differs. Licence and sources do not change the sound."""
-        fields = ("name", "sample_rate_hz", "features", "level", "validation_share", "keep_polyphonic")
-        found = [field for field in fields if getattr(self, field) != getattr(manifest, field)]
-        # patterns say the same in any order
-        patterns = ("hold_out", "leave_out")
-        return found + [field for field in patterns if set(getattr(self, field)) != set(getattr(manifest, field))]
+        """Names the settings in which an existing data set differs. Licence and sources do not change the sound."""
+        return [
+            words
+            for field, words in _IN_WORDS.items()
+            # patterns say the same in any order
+            if _unordered(getattr(self, field)) != _unordered(getattr(manifest, field))
+        ]
+
+
+#: Settings that change the sound of a data set, in words.
+_IN_WORDS = {
+    "name": "name",
+    "sample_rate_hz": "sample rate",
+    "features": "choice of features",
+    "level": "level",
+    "validation_share": "validation share",
+    "keep_polyphonic": "choice about polyphonic recordings",
+    "hold_out": "choice of recordings to hold out",
+    "leave_out": "choice of recordings to leave out",
+}
+
+
+def _unordered(value: object) -> object:
+    return set(value) if isinstance(value, list) else value
 
 
 def load_manifest(folder: Path) -> Manifest:
