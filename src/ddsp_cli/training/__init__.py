@@ -6,6 +6,7 @@ In the order of a training. Without a framework:
     targets       controls measured in the recordings
     start         the vector of a new instrument in the base, and so its first sound
     resources     memory of a step, processes that take part, GPUs
+    compile_cache compiled steps, kept for the next training
 
 With Keras:
 
