@@ -98,6 +98,8 @@ def _open(given: str) -> Path | None:
     if key is None:
         return None
     folder = cache_folder("xla").absolute() / key
+    if sys.platform == "win32" and not str(folder).isascii():  # TensorFlow reads variables in the code page
+        return None
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not _is_private(folder):
         return None
