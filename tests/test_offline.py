@@ -27,8 +27,11 @@ from training_fixtures import small_preset
 WATCHER = Path(__file__).parent / "watcher"
 SOURCE = Path(__file__).resolve().parents[1] / "src"
 
-#: Caches that libraries keep for the next time, below the home folder: the fonts that Matplotlib found.
-CACHES = (".cache/matplotlib", ".config/matplotlib", ".matplotlib", "AppData/Local/matplotlib")
+#: Caches that are kept for the next time, below the home folder: the fonts that Matplotlib found, compiled steps.
+CACHES = (
+    ".cache/matplotlib", ".config/matplotlib", ".matplotlib", "AppData/Local/matplotlib",
+    ".cache/ddsp/xla", "Library/Caches/ddsp/xla", "AppData/Local/ddsp/xla",
+)  # fmt: skip
 
 
 def works_strace() -> bool:
@@ -118,7 +121,8 @@ def watched(desk: Path, arguments: list[str]) -> tuple[list[str], dict[str, str]
     log, trace = desk / "log", desk / "trace"
     log.write_text("", encoding="utf-8")
     trace.unlink(missing_ok=True)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("XDG_", "MPL", "KERAS_"))}
+    of_folders = ("XDG_", "MPL", "KERAS_", "DDSP_")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(of_folders)}
     environment |= {
         "HOME": str(desk / "home"), "USERPROFILE": str(desk / "home"), "TMPDIR": str(desk / "tmp"),
         "TMP": str(desk / "tmp"), "TEMP": str(desk / "tmp"), "PYTHONPATH": os.pathsep.join([str(WATCHER), str(SOURCE)]),

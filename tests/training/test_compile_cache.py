@@ -52,7 +52,7 @@ def test_tensorflow_is_given_the_folder_and_nothing_else_is(cache, monkeypatch):
     with compile_cache.opened() as has_programs:
         assert not has_programs
         (folder,) = cache.iterdir()
-        assert os.environ[VARIABLE] == f'--tf_xla_clustering_debug {OPTION}="{folder}"'
+        assert os.environ[VARIABLE] == f'--tf_xla_clustering_debug --{OPTION}="{folder}"'
     assert os.environ[VARIABLE] == "--tf_xla_clustering_debug"
     if sys.platform != "win32":
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -92,7 +92,7 @@ def test_the_oldest_programs_are_removed(cache, monkeypatch):
         assert _programs(folder) == ["new.pb", "old.pb"]
 
 
-@pytest.mark.parametrize("given", [f"{OPTION}=/mine", "options.txt"])
+@pytest.mark.parametrize("given", [f"--{OPTION}=/mine", "options.txt"])
 def test_options_of_the_user_stay(cache, monkeypatch, given):
     monkeypatch.setenv(VARIABLE, given)
     with compile_cache.opened() as has_programs:

@@ -35,7 +35,7 @@ from ddsp_cli.training.resources import has_gpu
 from ddsp_cli.user_folders import cache_folder
 
 #: Variable from which TensorFlow reads options for XLA, and the one that names the folder.
-VARIABLE, OPTION = "TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory"
+VARIABLE, OPTION = "TF_XLA_FLAGS", "tf_xla_persistent_cache_directory"
 
 #: A larger cache loses its oldest programs. Those of one model take 10 to 20 MB.
 MOST_BYTES = 120_000_000
@@ -66,7 +66,7 @@ def opened() -> Iterator[bool]:
         return
     has_programs = any(folder.glob("*.pb"))
     quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')
-    os.environ[VARIABLE] = f'{given or ""} {OPTION}="{quoted}"'.strip()
+    os.environ[VARIABLE] = f'{given or ""} --{OPTION}="{quoted}"'.strip()
     try:
         yield has_programs
     finally:  # programs that are started later have no lock
@@ -131,7 +131,7 @@ def _remove_damaged(folder: Path) -> None:
     whole = []
     for program in folder.glob("*.pb"):
         with contextlib.suppress(OSError):
-            if program.with_suffix(".sha256").read_text("ascii", errors="replace") == sha256(program):
+            if program.with_suffix(".sha256").read_text(encoding="ascii", errors="replace") == sha256(program):
                 whole.append(program)
     n_bytes = 0
     kept = {folder / "lock"}
