@@ -390,7 +390,7 @@ def test_a_person_is_asked_before_an_instrument_is_removed(desk, answer, stays):
     os.close(follower)
     said = os.read(leader, 10000).decode()
     os.close(leader)
-    assert "There is no way back. [y/N]" in said
+    assert "This cannot be undone. [y/N]" in said
     assert ("Nothing was removed." in said) is stays
     assert done.returncode == ExitCode.OK
     assert Path("models/viola").exists() is stays

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Words of the command line that pack an instrument into a file, make a blend, and rename and remove an instrument.
 SHARE, BLEND, RENAME, REMOVE = "share", "blend", "rename", "remove"
 
-#: What each of them is told.
+#: Error and hint for each of these words without the names that belong to it.
 USES = {
     SHARE: ("no instrument was named", "Name one: ddsp models share NAME"),
     BLEND: ("no instruments were named", "Name them: ddsp models blend flute:0.5+cello:0.5 --name hybrid"),
@@ -194,7 +194,7 @@ def _remove(name: str, force: bool) -> None:
     if not force:
         if not console.can_ask():
             raise UsageError(f"{what} would be removed", "Add --force to remove it without a question.")
-        if not console.agrees(f"Remove {what}? There is no way back. [y/N] "):
+        if not console.agrees(f"Remove {what}? This cannot be undone. [y/N] "):
             console.remark("Nothing was removed.")
             return
     remove(folder)
