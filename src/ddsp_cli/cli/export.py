@@ -46,12 +46,10 @@ NEXT_STEPS = {
 }
 
 
-#: What a comparison gives for equal sounds, see `exporters.checks.audio_difference_db`.
-LEAST_DIFFERENCE_DB = -180.0
-
-
 def compared(checks: dict[str, float], frame_rate_hz: int) -> str:
     """Describes the comparison of an export with its instrument, and the differences."""
+    from ddsp_cli.exporters.checks import LEAST_DIFFERENCE_DB
+
     seconds = checks["checked_frames"] / frame_rate_hz
     difference = checks["controls_difference"]
     parts = [f"its controls {f'differ by {_plain(difference)} at most' if difference else 'are identical'}"]

@@ -163,12 +163,7 @@ def measure(job: Job, spool: Spool, progress: Tick) -> Measured:
     clipping, hum = ClippingWatch(), HumWatch()
     resampler: resample.Resampler | None = None
     rate_hz = 0
-    is_opposite = False
-
-    def watch(block: np.ndarray) -> None:
-        nonlocal is_opposite
-        clipping(block)
-        is_opposite = is_opposite or read.are_opposite(block)
+    decoded = read.Decoded()
 
     def take_in(block_16k: np.ndarray) -> None:
         if len(block_16k):
@@ -177,7 +172,7 @@ def measure(job: Job, spool: Spool, progress: Tick) -> Measured:
             spool.push(block_16k)
             progress(len(block_16k) / ANALYSIS_RATE_HZ)
 
-    for info, block in read.decoded_blocks(job.path, watch=watch):
+    for info, block in read.decoded_blocks(job.path, watch=clipping, decoded=decoded):
         rate_hz = info.sample_rate_hz
         resampler = resampler or resample.Resampler(rate_hz, ANALYSIS_RATE_HZ)
         take_in(resampler.push(block))
@@ -186,7 +181,7 @@ def measure(job: Job, spool: Spool, progress: Tick) -> Measured:
     if not spool.n_samples:
         raise read.too_short(job.path, ANALYSIS_RATE_HZ)
     features = stream.finish()
-    remarks = [read.OPPOSITE] if is_opposite else []
+    remarks = [read.OPPOSITE] if decoded.is_opposite else []
     if (humming := hum.finish()) is not None:
         remarks.append(f"hums at {humming[0]} Hz and its multiples ({humming[1]:.0f} dBFS)")
     return assess(features.f0_hz, features.f0_confidence, features.power_db, spool,

@@ -117,14 +117,21 @@ def controls_difference(found: dict[str, FloatArray], expected: dict[str, FloatA
     return two_digits(worst)
 
 
+#: The difference that is given for equal sounds.
+LEAST_DIFFERENCE_DB = -180.0
+
+
 def audio_difference_db(found: FloatArray, expected: FloatArray) -> float:
     """Measures the largest difference of two sounds [S] in dB, relative to the peak of the expected one.
+
+    It is at least `LEAST_DIFFERENCE_DB`.
 
     Raises:
       OutputError: it exceeds the tolerance.
     """
     difference = np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-9)
-    found_db = float(20.0 * np.log10(max(difference, 1e-9))) if np.isfinite(difference) else np.inf
+    least = 10.0 ** (LEAST_DIFFERENCE_DB / 20.0)
+    found_db = float(20.0 * np.log10(max(difference, least))) if np.isfinite(difference) else np.inf
     if not found_db <= AUDIO_TOLERANCE_DB:
         raise OutputError(f"the exported model differs from the instrument by {found_db:.1f} dB; nothing was kept")
     return round(found_db, 1)
