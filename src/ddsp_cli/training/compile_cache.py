@@ -1,10 +1,10 @@
 """Keep the programs that XLA compiled for a training, so that the next training need not compile them again.
 
-To compile a training step takes a third of the time of a training on half a minute of sound. TensorFlow can store
-compiled programs in a folder and load them from there (`--tf_xla_persistent_cache_directory`, read when it loads); the
-names of their files say what was compiled. But it does not compare processors, ends with an error at a damaged file,
-and knows no limit. So it is given a folder that holds programs of this processor and version only, all of them with
-the digest they were written with, and that no other process uses at the same time:
+Compiling takes up to a quarter of a training on half a minute of sound. TensorFlow can store compiled programs in a
+folder and load them from there (`--tf_xla_persistent_cache_directory`, read when it loads); the names of their files
+say what was compiled. But it does not compare processors, ends with an error at a damaged file, and does not limit the
+size. So it is given a folder that holds programs of this processor and version only, each with the digest it was
+stored with, and that no other process uses at the same time:
 
     ddsp/xla/KEY/              in the user's folder for caches, `$DDSP_CACHE`; KEY: see `_key`
       lock                     held as long as the process runs
